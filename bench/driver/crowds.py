@@ -19,7 +19,7 @@ HIGH_LIMITS = "--max-requests-per-address=0 --max-uploads-per-address=1000"
 
 
 class CrowdMode(Mode):
-    """A crowd. `length`: what the other client sends, alone and beside it."""
+    """A crowd. `length`: what the other client sends, alone and with it."""
 
     def __init__(self, name, title, work, count, length=0, options=""):
         super().__init__(name, title, work, [count])
@@ -34,10 +34,10 @@ def modes(quick=False):
     stalls = f"{stalled:,} clients that send 600,000 bytes and stall"
     two = "two addresses (X-Forwarded-For)"
     return {mode.name: mode for mode in [
-        CrowdMode("crowd-quiet", f"PATCHes of {show_bytes(length)} on one connection, alone and beside "
+        CrowdMode("crowd-quiet", f"PATCHes of {show_bytes(length)} on one connection, alone and with "
                   f"{quiet:,} with a checksum: one half sends one byte, the other one byte a second",
                   "quiet", quiet, length),
-        CrowdMode("crowd-greedy", f"PATCHes of {show_bytes(length)} on one connection, alone and beside "
+        CrowdMode("crowd-greedy", f"PATCHes of {show_bytes(length)} on one connection, alone and with "
                   f"{greedy} of one greedy client, {two}", "greedy", greedy, length,
                   "--behind-proxy"),
         CrowdMode("crowd-greedier", "the same with room for all of them in the limit of one address",
@@ -140,12 +140,12 @@ def warm_up(loadgen, crowd, pin):
 FIGURES = [
     *(Figure(mode, key, label, style, True) for mode in ("crowd-quiet", "crowd-greedy", "crowd-greedier")
       for key, label, style in [("alone_mib_per_s", "MiB/s alone", "{:,.0f}"),
-                                ("mib_per_s", "MiB/s beside them", "{:,.0f}"),
+                                ("mib_per_s", "MiB/s with them", "{:,.0f}"),
                                 ("share", "share of its speed alone", "{:.2f}")]),
     *(Figure(mode, key, label, "{:.1f}") for mode in ("crowd-stalled", "crowd-trailers", "crowd-http2")
       for key, label in [("kib_per_connection", "resident KiB each"),
                          ("left_mib", "MiB above idle 10 s after they left")]),
 ]
-SHORT = {"crowd-quiet": "beside silent clients", "crowd-greedy": "beside a greedy client, default limits",
-         "crowd-greedier": "beside 500 greedy uploads", "crowd-stalled": "stalled clients",
+SHORT = {"crowd-quiet": "with silent clients", "crowd-greedy": "with a greedy client, default limits",
+         "crowd-greedier": "with 500 greedy uploads", "crowd-stalled": "stalled clients",
          "crowd-trailers": "stalled in trailers", "crowd-http2": "stalled, HTTP/2"}

@@ -11,7 +11,7 @@ ASKED = [
     ("list_small", "caller's list, a caller with few"),
     ("ask", "a grant"),
     ("overview", "admin: overview"),
-    ("live", "admin: under way"),
+    ("live", "admin: active"),
     ("history", "admin: history, first page"),
     ("history_middle", "admin: history, a page in the middle"),
     ("search", "admin: search with many hits"),
@@ -67,7 +67,7 @@ SHORT = {
     **{f"grants-create-{where}": f"one creation after the other, {words}"
        for where, words in PLACES.items()},
     **{f"grants-small-{where}": f"small uploads, {words}" for where, words in PLACES.items()},
-    "grants-off": "without anybody who asks",
+    "grants-off": "idle",
     "grants-listen": "listeners",
     **{f"grants-running-{where}": f"10,000 running uploads, {PLACES[where]}"
        for where in ("memory", "postgres")},
@@ -75,7 +75,7 @@ SHORT = {
 }
 # Of Landfall alone: heading, titles of the columns, and rows of a label with the cells (mode, key).
 TABLES = [
-    ("What a grant adds to an upload", ["Landfall", *PLACES.values()], [
+    ("Overhead of a grant per upload", ["Landfall", *PLACES.values()], [
         (f"{words}: {unit}, {label}", [(f"grants-{work}-{where}", which + key) for where in PLACES])
         for work, words in [("create", "one creation after the other"), ("small", "small uploads")]
         for key, unit in REQUEST if work == "small" or key != "per_s"
@@ -85,7 +85,7 @@ TABLES = [
         (label, [(f"grants-million-{where}", f"{key}_{share}_ms")
                  for where in ("memory", "postgres") for share in ("p50", "p99")])
         for key, label in ASKED]),
-    ("Beside the time", ["", "SQLite", "PostgreSQL"], [
+    ("Other figures", ["", "SQLite", "PostgreSQL"], [
         (label, [(f"grants-million-{where}", key) for where in ("memory", "postgres")])
         for key, label, _ in BESIDE]),
     ("Running uploads", ["", "SQLite", "PostgreSQL"], [
@@ -93,6 +93,6 @@ TABLES = [
         for key, label, _ in RUNNING]),
     ("Who listens", ["", "Landfall"], [
         (label, [("grants-listen", key)]) for key, label, _ in LISTENING]),
-    ("What it costs that grants are there", ["", "off", "on, and nobody asks"], [
+    ("Overhead of enabled grants", ["", "off", "on, idle"], [
         (label, [("grants-off", f"plain_{key}"), ("grants-off", key)]) for key, label, _ in IDLE]),
 ]

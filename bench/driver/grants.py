@@ -43,7 +43,7 @@ def modes(quick=False):
         *(GrantMode(f"grants-small-{where}", f"{upload}, {shown}; {PLACES[where]}", "small", where,
                     [16, small]) for where in ("memory", "postgres")),
         GrantMode("grants-off", f"{starts.STARTS} starts and creations, without grants and with; "
-                  "nobody asks for one", "start"),
+                  "no grant is requested", "start"),
         GrantMode("grants-listen", f"{listening:,} listeners, {heard} uploads under a grant, one "
                   "after the other; SQLite in memory", "listeners", "memory",
                   [listening, heard, idle], 1),

@@ -72,7 +72,7 @@ SHORT = {
     "s3-browser": "PATCHes of 2,000,000 bytes", "s3-files": "local files",
     "hooks-create": "one creation after the other", "hooks-crowd": "creations, 16 at once",
     "hooks-told": "small uploads and events", "hooks-disk": "outbox on a disk",
-    "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook that is told nothing",
+    "hooks-postgres": "outbox in PostgreSQL", "hooks-start": "a hook without events",
     **GRANT_SHORT,
     **DIRECT_SHORT,
     **CROWD_SHORT,
@@ -152,9 +152,9 @@ def beside(run, figures):
 
 
 def what(run):
-    """What was run, by whom, and what went wrong, as lines."""
+    """Workloads, servers, and what went wrong, as lines."""
     titles = {name: one["title"] for name, one in run["servers"].items()}
-    text = ["What was run:", ""]
+    text = ["Workloads:", ""]
     text += [f"- {SHORT[mode]}: {title}" for mode, title in run["modes"].items()]
     two = sorted({titles[row["server"]] for row in run["rows"]
                   if not row.get("one_request_each", True)
@@ -185,7 +185,7 @@ def disk(run):
     text = [about(run), "", grid(["median (× `none`)", *(f"`{kind}`" for kind in kinds)], rows), ""]
     text += [f"The disk itself: a new file of 4 KiB, synced, and its folder synced, one after the "
              f"other: median {sync['p50_us']:,.0f} µs, 99th percentile {sync['p99_us']:,.0f} µs "
-             f"({sync['count']} times).", "", "What was run:", ""]
+             f"({sync['count']} times).", "", "Workloads:", ""]
     text += [f"- {SHORT[mode]}: {what}" for mode, what in run["modes"].items()]
     text += faults(run)
     return "\n".join(text) + "\n"
@@ -200,7 +200,7 @@ def about(run):
     if section(run) == "hooks":
         pinned += ", the receiver with the client" if run["pin"] else " with the receiver"
     if section(run) == "direct":
-        pinned += ", what is behind with the client" if run["pin"] else " with what is behind"
+        pinned += ", services with the client" if run["pin"] else " with the services"
     behind = f"on {run['behind']}, which shares them too, its " if "behind" in run else ""
     return (f"{run['date']}, {machine['processors']} processors ({machine['processor']}), {pinned}, "
             f"Linux {machine['kernel']}, {behind}data on {machine['file_system']}, "

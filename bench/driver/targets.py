@@ -224,9 +224,9 @@ HOOK_TARGETS = [
     ("added by a pre-create hook, p50 µs", "≤ 300, and no more than others", None,
      no_more_than_others("hooks-create", "added_p50_us", 300)),
     ("events per second, SQLite", "≥ 2,000", None, at_least("hooks-told", "events_per_s", 2_000)),
-    ("KiB added by a hook that is told nothing", "≤ 512", None,
+    ("KiB added by a hook without events", "≤ 512", None,
      at_most("hooks-start", "added_own_kib", 512)),
-    ("files made for a hook that is told nothing", "0", None, at_most("hooks-start", "added_files", 0)),
+    ("files made for a hook without events", "0", None, at_most("hooks-start", "added_files", 0)),
 ]
 GRANT_TARGETS = [
     *((f"{SHORT[f'grants-ask-{where}']}, per second", f"≥ {least:g} × by hand", None,

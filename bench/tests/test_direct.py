@@ -68,7 +68,7 @@ class Tables(unittest.TestCase):
             "| part URLs: per second, 16 connections | 21,000 | 900 |",
             "| part URLs: per second, 64 connections ↑ | 27.50 |",
             "| POST /api/sign_s3, SQLite on a disk: per second, 16 connections | 700 | – |",
-            "server and client on processors 0:1, what is behind with the client, ",
+            "server and client on processors 0:1, services with the client, ",
         ]:
             self.assertIn(line, text)
 

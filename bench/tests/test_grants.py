@@ -83,7 +83,7 @@ class Targets(unittest.TestCase):
 
     def test_the_slowest_is_named(self):
         table, _ = targets.check(result({("landfall", "grants-million-memory", "live_p99_ms"): 7}))
-        self.assertIn("| ≤ 50 | – | 7.0 (admin: under way) | yes |", table)
+        self.assertIn("| ≤ 50 | – | 7.0 (admin: active) | yes |", table)
 
     def test_what_is_not_measured_is_not_met(self):
         alone = result(missing=["fastapi"])

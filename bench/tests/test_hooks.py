@@ -60,9 +60,9 @@ class Targets(unittest.TestCase):
             ("node", "hooks-create", "added_p50_us", 139, added),
             ("landfall", "hooks-told", "events_per_s", 1_999, "events per second, SQLite"),
             ("landfall", "hooks-start", "added_own_kib", 513,
-             "KiB added by a hook that is told nothing"),
+             "KiB added by a hook without events"),
             ("landfall", "hooks-start", "added_files", 1,
-             "files made for a hook that is told nothing"),
+             "files made for a hook without events"),
         ]:
             with self.subTest(server=server, key=key):
                 self.assertEqual(unmet(result({(server, mode, key): value})), ([name], False))

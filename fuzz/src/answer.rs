@@ -15,7 +15,7 @@ pub fn s3_answer(data: &[u8]) {
             }
         }
         1 => {
-            if let Some(etag) = fuzzing::copied_etag(body) {
+            if let Some(etag) = fuzzing::result_etag(body) {
                 assert!(!etag.is_empty());
             }
         }
@@ -53,7 +53,7 @@ pub fn s3_answer(data: &[u8]) {
         }
         question => {
             let status = if question == 6 { 503 } else { 400 };
-            let (kind, text) = fuzzing::refusal(status, body);
+            let (kind, text) = fuzzing::error_response(status, body);
             assert!(!text.chars().any(char::is_control), "{text:?}");
             if status == 503 && text.contains(": 503 Service Unavailable") {
                 assert_eq!(

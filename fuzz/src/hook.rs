@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use landfall_hooks::{Reaction, format::answer};
+use landfall_hooks::{HookResponse, format::parse_response};
 use serde_json::{Map, Value, json};
 
 /// An answer in JSON: what is read can be written and then says the same; what is zero or empty says
 /// nothing; an error is one line.
 pub fn hook_answer(data: &[u8]) {
-    let reaction = match answer(data) {
+    let reaction = match parse_response(data) {
         Ok(reaction) => reaction,
         Err(error) => {
             let text = error.to_string();
@@ -19,7 +19,7 @@ pub fn hook_answer(data: &[u8]) {
             return;
         }
     };
-    let (reply, changes) = (&reaction.reply, &reaction.changes);
+    let (reply, changes) = (&reaction.client_response, &reaction.changes);
     assert!(reply.status.is_none_or(|status| status.as_u16() >= 200));
     assert!(reply.body.as_ref().is_none_or(|body| !body.is_empty()));
     assert!(changes.id.as_ref().is_none_or(|id| !id.is_empty()));
@@ -27,12 +27,12 @@ pub fn hook_answer(data: &[u8]) {
     assert!(reaction.cache_for.is_none_or(|span| !span.is_zero()));
     assert!(!reaction.failed);
     let written = written(&reaction).to_string();
-    let again = answer(written.as_bytes()).expect("what is written is read");
+    let again = parse_response(written.as_bytes()).expect("what is written is read");
     assert_eq!(again, reaction, "{written}");
 }
 
-fn written(reaction: &Reaction) -> Value {
-    let (reply, changes) = (&reaction.reply, &reaction.changes);
+fn written(reaction: &HookResponse) -> Value {
+    let (reply, changes) = (&reaction.client_response, &reaction.changes);
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("came as text");
     let headers: Map<_, _> = reply
         .headers

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_hooks::{HookName, Reaction, command, format::Format, grpc, http as over_http};
+use landfall_hooks::{HookName, HookResponse, command, format::Format, grpc, http as over_http};
 
 /// The first bytes say by which way, to which hook and with which status; the rest is the answer.
 ///
@@ -43,8 +43,8 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
     }
     let is_whole = kind & 0x40 == 0;
     let answered = (Bytes::copy_from_slice(body), is_whole);
-    let reaction = over_http::fuzzing::reaction(format, hook, (status, headers), answered);
-    let may_stop = hook.is_question() || hook == HookName::PostReceive;
+    let reaction = over_http::fuzzing::response(format, hook, (status, headers), answered);
+    let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
     if status.is_success() && !may_stop {
         assert!(reaction.is_ok(), "{hook} was taken: {reaction:?}");
     }
@@ -56,11 +56,11 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
                 Format::V1 => status.as_u16() >= 400,
                 _ => !status.is_success(),
             };
-            if hook.is_question() && is_refusal {
+            if hook.is_blocking() && is_refusal {
                 assert!(denies(&reaction), "{status} allows {hook}: {reaction:?}");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 
@@ -72,34 +72,34 @@ fn printed(hook: HookName, status: u8, kind: u8, body: &[u8]) {
         i32::from(status & 0x7f)
     };
     let is_cut = kind & 2 != 0;
-    match command::fuzzing::reaction(hook, wait, body, is_cut) {
+    match command::fuzzing::response(hook, wait, body, is_cut) {
         Ok(reaction) => {
             assert_eq!(wait, 0, "a program that failed has answered");
             sensible(&reaction);
             if is_cut && !body.is_empty() {
-                assert_eq!(reaction, Reaction::default(), "half an answer was read");
+                assert_eq!(reaction, HookResponse::default(), "half an answer was read");
             }
         }
-        Err(failure) => brief(&failure.text, body.len()),
+        Err(failure) => brief(&failure.message, body.len()),
     }
 }
 
 fn in_proto(body: &[u8]) {
-    match grpc::fuzzing::reaction(body) {
+    match grpc::fuzzing::response(body) {
         Ok(reaction) => sensible(&reaction),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 
-fn denies(reaction: &Reaction) -> bool {
+fn denies(reaction: &HookResponse) -> bool {
     reaction.failed
         || reaction.reject_upload
         || reaction.reject_termination
         || reaction.reject_access
 }
 
-fn sensible(reaction: &Reaction) {
-    let (reply, changes) = (&reaction.reply, &reaction.changes);
+fn sensible(reaction: &HookResponse) {
+    let (reply, changes) = (&reaction.client_response, &reaction.changes);
     assert!(reply.status.is_none_or(|status| status.as_u16() >= 200));
     assert!(changes.id.as_ref().is_none_or(|id| !id.is_empty()));
     assert!(changes.max_size.is_none_or(|size| size > 0));

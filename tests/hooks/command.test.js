@@ -1,4 +1,4 @@
-// Commands as hooks, in sh and in Python, beside other transports.
+// Command hooks in sh and Python, also together with other transports.
 
 import assert from 'node:assert/strict'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
@@ -10,7 +10,7 @@ import { until } from '../clients/lib/tus.js'
 import { Receiver } from './lib/receiver.js'
 import { TUS, create, head } from './lib/start.js'
 
-/** Writes hooks, a map from event to script, into a folder of test `t`. */
+/** Writes hooks, a map from event to script, into a directory of test `t`. */
 async function hooks(t, scripts) {
   const dir = join(await tempDir(t), 'hooks')
   await mkdir(dir)
@@ -21,7 +21,7 @@ async function hooks(t, scripts) {
   return dir
 }
 
-test('command: sh observes, Python decides', { timeout: 60_000 }, async (t) => {
+test('command: sh receives events, Python decides', { timeout: 60_000 }, async (t) => {
   const dir = await hooks(t, {
     'pre-create': `#!/usr/bin/env python3
 import json, sys
@@ -41,7 +41,7 @@ echo '{"RejectTermination": true, "HTTPResponse": {"StatusCode": 423, "Body": "k
 `,
   })
   const landfall = await Landfall.start(t, {
-    args: ['-hooks-dir', dir, '-hooks-enabled-events', 'pre-create,post-finish,pre-terminate'],
+    args: ['--hooks-dir', dir, '--hooks-enabled-events', 'pre-create,post-finish,pre-terminate'],
   })
   const meta = { user: 'ann' }
   const refused = await create(landfall.endpoint, Buffer.alloc(1001), { meta })
@@ -63,7 +63,7 @@ echo '{"RejectTermination": true, "HTTPResponse": {"StatusCode": 423, "Body": "k
   assert.equal((await head(url)).status, 200)
 })
 
-test('command: a post-finish hook that fails is run again', { timeout: 60_000 }, async (t) => {
+test('command: a failed post-finish hook is retried', { timeout: 60_000 }, async (t) => {
   const dir = await hooks(t, {
     'post-finish': `#!/bin/sh
 cat >/dev/null
@@ -72,7 +72,7 @@ echo "$TUS_ID" >>tries
 `,
   })
   const landfall = await Landfall.start(t, {
-    args: ['-hooks-dir', dir, '-hooks-enabled-events', 'post-finish'],
+    args: ['--hooks-dir', dir, '--hooks-enabled-events', 'post-finish'],
   })
   const { url } = await create(landfall.endpoint, Buffer.from('x'))
   const id = landfall.idOf(url)
@@ -82,7 +82,7 @@ echo "$TUS_ID" >>tries
   })
 })
 
-test('several transports: the first refusal wins, changes add up', { timeout: 60_000 }, async (t) => {
+test('several transports: the first rejection wins, changes accumulate', { timeout: 60_000 }, async (t) => {
   const dir = await hooks(t, {
     'pre-create': `#!/bin/sh
 case $(cat) in
@@ -98,13 +98,13 @@ esac
   })
   const landfall = await Landfall.start(t, {
     args: [
-      '-hooks-dir', dir, '--hooks-dir-events', 'pre-create',
-      '-hooks-http', receiver.url, '--hooks-http-events', 'pre-create,post-finish',
+      '--hooks-dir', dir, '--hooks-dir-events', 'pre-create',
+      '--hooks-http', receiver.url, '--hooks-http-events', 'pre-create,post-finish',
     ],
   })
   const refused = await create(landfall.endpoint, Buffer.from('x'), { meta: { color: 'black' } })
   assert.deepEqual([refused.status, refused.text], [403, 'by command'])
-  assert.equal(receiver.deliveries.length, 0, 'whoever comes after a refusal is not asked')
+  assert.equal(receiver.deliveries.length, 0, 'transports after a rejection are not called')
 
   const { url } = await create(landfall.endpoint, Buffer.from('x'), { meta: { color: 'red' } })
   assert.deepEqual((await landfall.info(url)).MetaData, { color: 'blue', shade: 'dark' })

@@ -1,4 +1,4 @@
-// Hooks over gRPC, answered by a server in Python.
+// gRPC hooks with a server in Python.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -12,7 +12,7 @@ import { create } from './lib/start.js'
 const PROTO = fileURLToPath(new URL('../../crates/hooks/proto', import.meta.url))
 const SERVER = fileURLToPath(new URL('receivers/grpc_hooks.py', import.meta.url))
 
-/** Starts the hook server, with stubs made from our .proto; gives its address and what it prints. */
+/** Starts the hook server, with stubs of our .proto; returns its address and output. */
 async function startServer(t) {
   const stubs = await tempDir(t)
   const made = await run(python('python', 'grpcio'), [
@@ -22,17 +22,17 @@ async function startServer(t) {
   assert.equal(made.code, 0, made.stderr)
   const port = await freePort()
   const lines = await serve(t, port, python('python', 'grpcio'), [SERVER, String(port), stubs])
-  const told = () => lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
-  return { address: `127.0.0.1:${port}`, told }
+  const messages = () => lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line))
+  return { address: `127.0.0.1:${port}`, messages }
 }
 
-test('gRPC: a server in Python refuses, changes and observes', { timeout: 60_000 }, async (t) => {
-  const { address, told } = await startServer(t)
+test('gRPC: a server in Python rejects, changes and receives events', { timeout: 60_000 }, async (t) => {
+  const { address, messages } = await startServer(t)
   const landfall = await Landfall.start(t, {
     args: [
-      '-hooks-grpc', address,
-      '-hooks-grpc-forward-headers', 'Authorization',
-      '-hooks-enabled-events', 'pre-create,post-create,post-finish',
+      '--hooks-grpc', address,
+      '--hooks-grpc-forward-headers', 'Authorization',
+      '--hooks-enabled-events', 'pre-create,post-create,post-finish',
     ],
   })
   const headers = { Authorization: 'Bearer abc' }
@@ -52,14 +52,14 @@ test('gRPC: a server in Python refuses, changes and observes', { timeout: 60_000
   assert.equal(landfall.idOf(made.url), 'from-python')
   assert.deepEqual((await landfall.info(made.url)).MetaData, { filename: 'a.txt', seen: 'yes' })
 
-  await until(() => told().some(({ type }) => type === 'post-finish'))
-  assert.deepEqual(told().map(({ type }) => type), [
+  await until(() => messages().some(({ type }) => type === 'post-finish'))
+  assert.deepEqual(messages().map(({ type }) => type), [
     'pre-create', 'pre-create', 'post-create', 'post-finish',
   ])
-  const [, question, , finish] = told()
-  assert.equal(question.metadata.authorization, 'Bearer abc')
-  assert.equal(question.event.httpRequest.method, 'POST')
-  assert.equal(question.event.upload.size, '5')
+  const [, call, , finish] = messages()
+  assert.equal(call.metadata.authorization, 'Bearer abc')
+  assert.equal(call.event.httpRequest.method, 'POST')
+  assert.equal(call.event.upload.size, '5')
   const { upload } = finish.event
   assert.equal(upload.id, 'from-python')
   assert.equal(upload.offset, '5')

@@ -1,4 +1,4 @@
-// Every recipe of examples/hooks, run as its header says.
+// Every recipe of examples/hooks, run as its header describes.
 
 import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
@@ -23,7 +23,7 @@ async function withRecipe(t, name, events, variables = {}) {
   Object.assign(process.env, variables)
   try {
     return await Landfall.start(t, {
-      args: ['-hooks-dir', join(RECIPES, name), '-hooks-enabled-events', events],
+      args: ['--hooks-dir', join(RECIPES, name), '--hooks-enabled-events', events],
     })
   } finally {
     for (const [key, value] of Object.entries(before)) {
@@ -35,7 +35,7 @@ async function withRecipe(t, name, events, variables = {}) {
 
 const SECRET = 'a secret of thirty-two bytes, or more'
 
-/** A JSON Web Token, made by hand so that the recipe's library isn't its own judge. */
+/** A JSON Web Token, created without the recipe's own library. */
 function token(claims, secret = SECRET, algorithm = 'HS256') {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const signed = `${part({ alg: algorithm, typ: 'JWT' })}.${part(claims)}`
@@ -52,7 +52,7 @@ test('recipe: check a JWT', { timeout: 60_000 }, async (t) => {
   )
   const landfall = await withHttpHooks(
     t, `http://127.0.0.1:${port}/hooks`, 'pre-create,post-finish',
-    ['-hooks-http-forward-headers', 'Authorization'],
+    ['--hooks-http-forward-headers', 'Authorization'],
   )
   const now = Math.floor(Date.now() / 1000)
   const as = (given) => create(landfall.endpoint, Buffer.from('x'), {
@@ -77,8 +77,8 @@ test('recipe: check a JWT', { timeout: 60_000 }, async (t) => {
 
   const { status, url } = await as(`Bearer ${token({ sub: 'ann', exp: now + 60 })}`)
   assert.equal(status, 201)
-  const told = `upload ${landfall.idOf(url)} of ann is complete`
-  await until(() => said.some((line) => line.includes(told)))
+  const message = `upload ${landfall.idOf(url)} of ann is complete`
+  await until(() => said.some((line) => line.includes(message)))
 })
 
 test('recipe: check a magic number', { timeout: 60_000 }, async (t) => {
@@ -94,9 +94,9 @@ test('recipe: check a magic number', { timeout: 60_000 }, async (t) => {
   const refused = await send(Buffer.from('MZ this is a program'), 'Image/PNG; q=1')
   assert.equal(refused.status, 415)
   assert.equal(refused.text, 'this is not a file of type Image/PNG; q=1\n')
-  assert.equal((await landfall.allInfos()).length, 2, 'the refused upload is gone')
+  assert.equal((await landfall.allInfos()).length, 2, 'the rejected upload is removed')
 
-  // The same in two requests: the last byte is what brings the refusal.
+  // In two requests, the last byte causes the rejection.
   const begun = await create(landfall.endpoint, Buffer.from('not '), {
     length: 8, meta: { filetype: 'application/pdf' },
   })
@@ -114,18 +114,18 @@ test('recipe: scan with ClamAV', { timeout: 60_000 }, async (t) => {
   assert.equal((await create(landfall.endpoint, clean)).status, 201)
   assert.deepEqual(clamd.scanned, [clean.length])
 
-  // In the middle of a file, over the border of two chunks of the stream.
+  // In the middle of a file, across two chunks of the stream.
   const infected = Buffer.alloc(331_072)
   infected.write(EICAR, 131_072 - 30)
   const refused = await create(landfall.endpoint, infected)
   assert.equal(refused.status, 422)
   assert.match(refused.text, /contains a virus/)
-  assert.equal((await landfall.allInfos()).length, 1, 'the infected upload is gone')
+  assert.equal((await landfall.allInfos()).length, 1, 'the infected upload is removed')
 
-  // What clamd can't judge is neither accepted nor lost.
+  // A file that clamd cannot scan is neither accepted nor lost.
   const large = await create(landfall.endpoint, Buffer.alloc(2 * 1024 * 1024))
   assert.equal(large.status, 500)
-  assert.doesNotMatch(large.text, /clamd/, 'nothing of our insides reaches the client')
+  assert.doesNotMatch(large.text, /clamd/, 'no internal details reach the client')
 
   await clamd.close()
   const begun = await create(landfall.endpoint, Buffer.from('half '), { length: 10 })
@@ -135,7 +135,7 @@ test('recipe: scan with ClamAV', { timeout: 60_000 }, async (t) => {
   assert.equal(await readFile(landfall.pathOf(begun.url), 'utf8'), 'half whole')
 })
 
-test('recipe: move on finish, however often', { timeout: 60_000 }, async (t) => {
+test('recipe: move on finish, with duplicates', { timeout: 60_000 }, async (t) => {
   const inbox = join(await tempDir(t), 'in box')
   await mkdir(inbox)
   const landfall = await withRecipe(t, 'move', 'post-finish', { INBOX: inbox })
@@ -148,7 +148,7 @@ test('recipe: move on finish, however often', { timeout: 60_000 }, async (t) => 
   assert.deepEqual((await readdir(inbox)).sort(), [id, `${id}.json`])
   assert.equal((await head(url)).status, 404)
 
-  // The same event again, after each step at which it may have been interrupted.
+  // A duplicate event, after each step that may have been interrupted.
   const event = (name) => JSON.stringify({
     Type: 'post-finish',
     Event: {
@@ -175,7 +175,7 @@ test('recipe: move on finish, however often', { timeout: 60_000 }, async (t) => 
       assert.equal(await readFile(join(inbox, name), 'utf8'), 'whole', `${name}, ${time} time`)
     }
   }
-  assert.equal((await again('taken')).code, 0, 'somebody took it out of the inbox')
+  assert.equal((await again('taken')).code, 0, 'another program took it out of the inbox')
   assert.ok(!existsSync(join(inbox, 'taken')))
 })
 

@@ -1,4 +1,4 @@
-// The deployment of the tutorials: Uppy in Chromium, nginx, and a FastAPI endpoint that decides.
+// The deployment of the tutorials: Uppy in Chromium, nginx, and a FastAPI endpoint.
 
 import assert from 'node:assert/strict'
 import { readFile } from 'node:fs/promises'
@@ -15,7 +15,7 @@ import { freePort, python, run, serve } from './lib/programs.js'
 
 const RECEIVERS = fileURLToPath(new URL('receivers', import.meta.url))
 
-/** The page with the Uppy Dashboard, on an origin of its own, for somebody with this token. */
+/** The page with the Uppy Dashboard, on its own origin, for a user with this token. */
 async function openUppy(t, endpoint, token) {
   const origin = await serveSite(t, { root: await buildPage(t, endpoint, token) })
   const { page } = await openPage(t, await openBrowser(t))
@@ -29,15 +29,15 @@ async function openUppy(t, endpoint, token) {
   return { page, answers }
 }
 
-/** Everything as the tutorials have it; nothing about formats, retries or signatures is set. */
+/** The settings of the tutorials, without formats, retries or signatures. */
 async function deploy(t) {
   const port = await freePort()
   const landfall = await Landfall.start(t, {
     args: [
       '-behind-proxy',
-      '-hooks-http', `http://127.0.0.1:${port}/tus-hook`,
-      '-hooks-http-forward-headers', 'authorization',
-      '-hooks-enabled-events', 'pre-create,post-finish',
+      '--hooks-http', `http://127.0.0.1:${port}/tus-hook`,
+      '--hooks-http-forward-headers', 'authorization',
+      '--hooks-enabled-events', 'pre-create,post-finish',
     ],
   })
   const notes = join(await tempDir(t), 'seen.jsonl')
@@ -52,7 +52,7 @@ async function deploy(t) {
   return { landfall, endpoint: await startNginx(t, landfall.endpoint), seen, uvicorn }
 }
 
-test('tutorial: a file with a good token arrives, and the endpoint hears of it', { timeout: 120_000 }, async (t) => {
+test('tutorial: an upload with a valid token succeeds, and the endpoint gets its events', { timeout: 120_000 }, async (t) => {
   const { landfall, endpoint, seen } = await deploy(t)
   const { page } = await openUppy(t, endpoint, 'good-token')
   const source = await sourceFile(t, 5_000_001, { name: 'holiday.png' })
@@ -64,10 +64,10 @@ test('tutorial: a file with a good token arrives, and the endpoint hears of it',
 
   await until(async () => (await seen()).length >= 2)
   const id = landfall.idOf(url)
-  const said = await seen()
-  assert.deepEqual(said.map(({ hook }) => hook), ['pre-create', 'post-finish'])
-  assert.deepEqual(said.map((one) => one.id), ['', id])
-  for (const { meta, size } of said) {
+  const calls = await seen()
+  assert.deepEqual(calls.map(({ hook }) => hook), ['pre-create', 'post-finish'])
+  assert.deepEqual(calls.map((one) => one.id), ['', id])
+  for (const { meta, size } of calls) {
     assert.equal(size, source.size)
     assert.equal(meta.filename, 'holiday.png')
     assert.equal(meta.filetype, 'image/png')
@@ -75,7 +75,7 @@ test('tutorial: a file with a good token arrives, and the endpoint hears of it',
   }
 })
 
-test('tutorial: with a bad token the person sees why', { timeout: 120_000 }, async (t) => {
+test('tutorial: an upload with an invalid token shows the reason', { timeout: 120_000 }, async (t) => {
   const { landfall, endpoint, seen } = await deploy(t)
   const { page, answers } = await openUppy(t, endpoint, 'stolen-token')
   await add(page, [await sourceFile(t, 1000, { name: 'refused.png' })])
@@ -94,7 +94,7 @@ test('tutorial: with a bad token the person sees why', { timeout: 120_000 }, asy
   assert.deepEqual(await seen(), [])
 })
 
-test('tutorial: a description that the endpoint removes breaks nothing', { timeout: 120_000 }, async (t) => {
+test('tutorial: the endpoint can remove the .info file', { timeout: 120_000 }, async (t) => {
   const { landfall, endpoint, seen, uvicorn } = await deploy(t)
   const headers = { Authorization: 'Bearer good-token' }
   const options = { endpoint, headers, metadata: { filename: 'a.bin' } }
@@ -102,7 +102,7 @@ test('tutorial: a description that the endpoint removes breaks nothing', { timeo
   const { url } = await uploadAll(first, options)
   await until(async () => (await landfall.allInfos()).length === 0)
 
-  // tusd knows nothing of such an upload any more, and neither of its bytes.
+  // As in tusd, neither the upload nor its bytes are accessible any more.
   const again = { headers: { 'Tus-Resumable': '1.0.0', ...headers } }
   assert.equal((await fetch(url, { ...again, method: 'HEAD' })).status, 404)
   assert.equal((await fetch(url, again)).status, 404)
@@ -118,7 +118,7 @@ test('tutorial: a description that the endpoint removes breaks nothing', { timeo
 
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_'))
   const env = Object.fromEntries(inherited)
-  const swept = await run(process.env.LANDFALL_BIN, ['sweep', '-upload-dir', landfall.dir], { env })
+  const swept = await run(process.env.LANDFALL_BIN, ['sweep', '--upload-dir', landfall.dir], { env })
   assert.equal(swept.code, 0, swept.stderr)
   for (const [link, text] of [[url, 'first'], [second.url, 'second'], [third.url, 'third']]) {
     assert.equal(await readFile(landfall.pathOf(link), 'utf8'), `the ${text} file`)

@@ -1,4 +1,4 @@
-// The plugin of examples/wasm-plugin, built as its README says, in the real server.
+// The plugin of examples/wasm-plugin, built by its README, in the real server.
 
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -24,12 +24,12 @@ async function build(t) {
   return join(out, TARGET, 'release/wasm_plugin.wasm')
 }
 
-test('WASM: the example plugin refuses, limits and labels', { timeout: 180_000 }, async (t) => {
+test('WASM: the example plugin rejects, limits and labels', { timeout: 180_000 }, async (t) => {
   const receiver = await Receiver.start(t)
   const landfall = await Landfall.start(t, {
     args: [
       '--hooks-wasm', await build(t), '--hooks-wasm-events', 'pre-create',
-      '-hooks-http', receiver.url, '--hooks-http-events', 'post-create',
+      '--hooks-http', receiver.url, '--hooks-http-events', 'post-create',
     ],
   })
   const named = (filename) => create(landfall.endpoint, Buffer.from('x'), { meta: { filename } })

@@ -7,7 +7,7 @@ use std::{
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 
 /// How the bytes of an upload reach S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,7 +57,7 @@ pub struct Record {
     /// How its bytes reach S3.
     pub mode: TransferMode,
     /// The bucket and key of its object.
-    pub object: Place,
+    pub object: ObjectRef,
     /// The id of its multipart upload, once it exists.
     pub multipart: Option<String>,
     /// The status.
@@ -82,7 +82,7 @@ impl Record {
         job: JobId,
         subject: impl Into<String>,
         mode: TransferMode,
-        object: Place,
+        object: ObjectRef,
         now: SystemTime,
     ) -> Self {
         Self {

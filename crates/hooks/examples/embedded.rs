@@ -1,5 +1,4 @@
-//! An upload server of one's own whose questions and events go to an endpoint over HTTP, and no event
-//! is lost.
+//! An upload server with HTTP hooks and at-least-once delivery of events.
 //!
 //! `cargo run -p landfall-hooks --features http,outbox --example embedded [ENDPOINT [PORT [DIR]]]`
 
@@ -8,24 +7,24 @@ use std::{path::Path, sync::Arc};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{Composer, Config, Handler, store::file::FileStore};
 use landfall_hooks::{
-    Asker, HookName, HookNames, Transport, WhenDown,
+    BlockingHooks, FailureMode, HookName, HookNames, Transport,
     http::{Http, HttpSettings},
     outbox::{Database, Outbox, OutboxSettings, Route},
 };
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut words = std::env::args().skip(1);
-    let endpoint = words.next();
+    let mut args = std::env::args().skip(1);
+    let endpoint = args.next();
     let endpoint = endpoint.unwrap_or_else(|| "http://127.0.0.1:9000/hooks".into());
-    let port = words
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
 
     let transport: Arc<dyn Transport> = Arc::new(Http::new(HttpSettings::new(endpoint))?);
-    let names = HookNames::of(&[HookName::PreCreate, HookName::PostFinish]);
+    let names = HookNames::from_names(&[HookName::PreCreate, HookName::PostFinish]);
     let store = FileStore::new(&dir)?;
     let database = Database::Sqlite(Path::new(&dir).join(".landfall/landfall.db"));
     let route = Route {
@@ -34,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     };
     let outbox = Outbox::open(OutboxSettings::new(database), vec![route]).await?;
     let config = Config::new(Composer::join(store))
-        .hook(Asker::new(transport, names, WhenDown::Refuse))
+        .hook(BlockingHooks::new(transport, names, FailureMode::Deny))
         .sink(outbox.clone());
     let uploads = Handler::new(config)?;
     tokio::spawn(outbox.clone().run(uploads.clone()));

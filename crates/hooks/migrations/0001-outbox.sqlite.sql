@@ -34,13 +34,13 @@ CREATE INDEX outbox_owned ON outbox_deliveries (owner_node) WHERE owner_node <> 
 
 CREATE INDEX outbox_dead ON outbox_deliveries (dead_at) WHERE state = 2;
 
--- Nodes that may own rows, each until a time.
+-- Nodes that can own rows, with the expiry of their leases.
 CREATE TABLE outbox_nodes (
     node_id TEXT PRIMARY KEY,
     expires_at BIGINT NOT NULL
 ) WITHOUT ROWID;
 
--- How many deliveries there are, as sums over shards. Triggers keep them.
+-- Counts of deliveries, as sums over shards. Maintained by triggers.
 CREATE TABLE outbox_counts (
     shard BIGINT NOT NULL,
     route TEXT NOT NULL,

@@ -1,11 +1,11 @@
 //! Hooks for Landfall: an application allows, changes, observes and stops uploads.
 //!
-//! A [`Message`] is a question or an event; a [`Transport`] brings it to the application and returns
-//! its [`Reaction`]. [`Asker`] makes a transport a [`Hook`](landfall::hook::Hook) of a handler, for
-//! what is asked before the effect.
+//! A [`Message`] is a blocking hook call or an event. A [`Transport`] brings it to the application
+//! and returns a [`HookResponse`]. [`BlockingHooks`] implements [`Hook`](landfall::hook::Hook) over
+//! a transport; the [outbox](outbox::Outbox) delivers events at least once.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod ask;
+mod blocking;
 #[cfg(any(
     feature = "amqp",
     feature = "kafka",
@@ -22,15 +22,16 @@ pub mod http;
 pub mod message;
 #[cfg(feature = "outbox")]
 pub mod outbox;
-pub mod progress;
-pub mod reaction;
+mod progress_notifier;
+pub mod response;
 pub mod transport;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
 pub use self::{
-    ask::{Asker, WhenDown},
+    blocking::{BlockingHooks, FailureMode},
     message::{HookName, HookNames, Message},
-    reaction::{Changes, Reaction},
-    transport::{Failure, Transport},
+    progress_notifier::{ProgressNotifier, ProgressStats, Route},
+    response::{HookResponse, UploadChanges},
+    transport::{DeliveryError, Transport},
 };

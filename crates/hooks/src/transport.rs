@@ -1,118 +1,120 @@
-//! The way to the application.
+//! Transports carry messages to the application.
 
 use std::{error::Error, fmt, time::Duration};
 
 use async_trait::async_trait;
 use landfall::BoxError;
 
-use crate::{Message, Reaction};
+use crate::{HookResponse, Message};
 
-/// A way to the application: brings a message there and returns what it says.
+/// A connection to the application that delivers messages and returns responses.
 ///
-/// A transport tries again by itself only as far as a question that a client waits for allows;
-/// told events are tried again by whoever keeps them.
+/// A transport retries blocking hooks only as long as the waiting client allows. The outbox retries
+/// events.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Its name in logs, metrics, settings and the outbox: `command`, `http`, `grpc`, `wasm`, `nats`,
-    /// `amqp`, `redis`, `kafka`. Must stay the same over restarts.
+    /// Returns the transport's name in logs, metrics, settings and the outbox.
+    ///
+    /// The names are `command`, `http`, `grpc`, `wasm`, `nats`, `amqp`, `redis` and `kafka`. The
+    /// outbox stores the name, so it must not change between restarts.
     fn name(&self) -> &str;
 
-    /// Delivers a message; on return the application has it for sure. For events (and by brokers) the
-    /// reaction is the default one.
+    /// Delivers a message and returns the response.
+    ///
+    /// When this returns `Ok`, the application has received the message. For most events, and for
+    /// brokers, the response is the default one.
     ///
     /// # Errors
-    /// Anything that keeps it from being sure, or from understanding the answer.
+    /// The delivery failed, or the response could not be parsed.
     ///
     /// # Cancel safety
-    /// May be dropped; whether the application has the message is then unknown.
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure>;
+    /// Can be dropped; it is then unknown whether the application received the message.
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError>;
 
-    /// Whether the application can be reached, for health pages: a short look, if the way has one.
-    async fn check(&self) -> Result<(), Failure> {
+    /// Checks whether the application can be reached, for health pages.
+    async fn check(&self) -> Result<(), DeliveryError> {
         Ok(())
     }
 }
 
-/// A message that didn't arrive, or an answer that made no sense.
+/// A failed delivery, or an invalid response.
 #[derive(Debug, thiserror::Error)]
-#[error("{text}")]
+#[error("{message}")]
 #[non_exhaustive]
-pub struct Failure {
-    /// What went wrong, for the log.
-    pub text: String,
-    /// Whether the client may read that too: the application's own words, where it was asked to be
-    /// treated exactly as tusd does.
-    pub for_client: bool,
-    /// The receiver rejects the message itself: to send it again would change nothing. An event is
-    /// then not retried.
+pub struct DeliveryError {
+    /// The error message for the log.
+    pub message: String,
+    /// Whether clients see the message, as with tusd (`--hooks-http-format v2` only).
+    pub client_visible: bool,
+    /// Whether the receiver rejected the message itself. Such an event is not retried.
     pub is_permanent: bool,
-    /// When to try again, if the application said so.
+    /// The delay before the next attempt that the application requested.
     pub retry_after: Option<Duration>,
-    /// What lies below it.
+    /// The underlying error.
     #[source]
     pub source: Option<BoxError>,
 }
 
-impl Failure {
-    /// A failure in words.
+impl DeliveryError {
+    /// Creates an error with this message.
     #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Self {
-            text: text.into(),
-            for_client: false,
+            message: message.into(),
+            client_visible: false,
             is_permanent: false,
             retry_after: None,
             source: None,
         }
     }
 
-    /// A failure in words, and what lies below it.
+    /// Creates an error with this message and an underlying error.
     #[must_use]
-    pub fn because(text: impl Into<String>, source: impl Into<BoxError>) -> Self {
+    pub fn with_source(message: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self {
             source: Some(source.into()),
-            ..Self::new(text)
+            ..Self::new(message)
         }
     }
 
-    /// Lets the client read it.
+    /// Makes the message visible to clients.
     #[must_use]
-    pub fn for_client(mut self) -> Self {
-        self.for_client = true;
+    pub fn client_visible(mut self) -> Self {
+        self.client_visible = true;
         self
     }
 
-    /// Marks it as a rejection of the message, if it is one.
+    /// Sets whether the receiver rejected the message itself.
     #[must_use]
     pub fn permanent(mut self, is_permanent: bool) -> Self {
         self.is_permanent = is_permanent;
         self
     }
 
-    /// The text, and what lies below it as far as it doesn't say so itself.
+    /// Returns the message and the causes that it does not already contain.
     #[must_use]
-    pub fn in_full(&self) -> String {
-        in_full(self)
+    pub fn error_chain(&self) -> String {
+        error_chain(self)
     }
 
-    /// Notes when to try again.
+    /// Sets the requested delay before the next attempt.
     #[must_use]
-    pub fn retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
+    pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
+        self.retry_after = delay;
         self
     }
 }
 
-/// An error, and what lies below it as far as it doesn't say so itself.
-pub(crate) fn in_full(error: &dyn Error) -> String {
+/// Returns an error's message and the causes that it does not already contain.
+pub(crate) fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
+    let mut source = error.source();
+    while let Some(error) = source {
         let cause = error.to_string();
         if !text.contains(&cause) {
             text = format!("{text}: {cause}");
         }
-        below = error.source();
+        source = error.source();
     }
     text
 }
@@ -122,10 +124,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_told_once() {
-        let twice = Failure::because("it broke: pipe", std::io::Error::other("pipe"));
-        assert_eq!(twice.in_full(), "it broke: pipe");
-        let once = Failure::because("it broke", std::io::Error::other("pipe"));
-        assert_eq!(once.in_full(), "it broke: pipe");
+    fn each_cause_appears_once() {
+        let twice = DeliveryError::with_source("it broke: pipe", std::io::Error::other("pipe"));
+        assert_eq!(twice.error_chain(), "it broke: pipe");
+        let once = DeliveryError::with_source("it broke", std::io::Error::other("pipe"));
+        assert_eq!(once.error_chain(), "it broke: pipe");
     }
 }

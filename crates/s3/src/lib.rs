@@ -1,4 +1,4 @@
-//! S3 for Landfall: a store that keeps uploads in a bucket, and the small client under it.
+//! An S3 store for Landfall uploads, and the small S3 client that it uses.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,84 +1,96 @@
-//! What an [`S3Store`](crate::S3Store) is told.
+//! Options of the S3 store.
 
 use std::time::Duration;
 
 use crate::client::ObjectHeaders;
 
-/// The largest object that S3 keeps, in bytes, as most services have it.
+/// Default of [`S3Options::max_object`], in bytes: the object size limit of most services.
 pub const MAX_OBJECT: u64 = 5 << 40;
-/// The least that memory for parts can be, in bytes.
+/// Minimum of [`S3Options::memory`], in bytes.
 pub const MIN_MEMORY: usize = 16 << 20;
 
-/// How uploads are named when an engine creates them.
+/// The form of upload ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UploadIds {
-    /// `object+multipart`, as tusd names them: tusd can go on with such an upload.
+    /// `object+multipart`, as in tusd, which can then resume the upload.
     #[default]
     Tusd,
-    /// The id as it is; what S3 calls the multipart upload is kept in the `.info` object. A small
-    /// upload that comes in one request then costs no multipart upload at all.
+    /// The plain id.
+    ///
+    /// The `.info` object stores the multipart upload id. A small upload in one request then needs
+    /// no multipart upload.
     Plain,
 }
 
-/// Settings of an [`S3Store`](crate::S3Store). Start from [`S3Options::new`].
+/// Settings of an [`S3Store`](crate::S3Store); see [`S3Options::new`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct S3Options {
-    /// The bucket. A hook may send the object of an upload to another one; `.info` and `.part` stay
-    /// here.
+    /// The bucket.
+    ///
+    /// A hook may store an upload's object in another bucket; `.info` and `.part` stay in this one.
     pub bucket: String,
-    /// What all keys begin with; a `/` is added if it doesn't end with one. Empty: nothing.
+    /// Prefix of all object keys. A missing trailing `/` is added; empty means no prefix.
     pub object_prefix: String,
-    /// The smallest part that isn't the last, in bytes. 5 MiB is S3's own limit.
+    /// Minimum size of all parts but the last, in bytes. S3 requires 5 MiB.
     pub min_part: u64,
-    /// The smallest object that parts are copied from when uploads are joined, in bytes; some
-    /// services refuse smaller ones. What is below it is read and sent.
+    /// Minimum size of objects to copy in a concatenation, in bytes.
+    ///
+    /// Some services reject smaller sources; these are read and uploaded instead.
     pub min_copy: u64,
-    /// The size of parts where nothing asks for larger ones, in bytes.
+    /// Part size, in bytes, unless the upload's length needs larger parts.
     pub part_size: u64,
-    /// The largest part, in bytes. 5 GiB is S3's own limit.
+    /// Maximum part size, in bytes. S3's limit is 5 GiB.
     pub max_part: u64,
-    /// The most parts an upload can have. 10,000 is S3's own limit.
+    /// Maximum number of parts of an upload. S3's limit is 10,000.
     pub max_parts: u32,
-    /// The largest object, in bytes.
+    /// Maximum object size, in bytes.
     pub max_object: u64,
-    /// Memory for bytes on their way to S3, over all uploads, in bytes. A part is at most half of it,
-    /// so together with `max_parts` it also limits how large an upload can be: 256 MiB are enough
-    /// for 1.2 TiB.
+    /// Memory for part buffers of all uploads, in bytes.
+    ///
+    /// A part uses at most half of it, so together with `max_parts` it limits the size of uploads:
+    /// 256 MiB are enough for 1.2 TiB.
     pub memory: usize,
-    /// Parts sent to S3 at one time, over all uploads.
+    /// Maximum number of concurrent part uploads, over all uploads.
     pub concurrent_parts: usize,
-    /// Send a SHA-256 of every part, which S3 checks.
+    /// Sends a SHA-256 digest with every part, which S3 verifies.
     pub content_hashes: bool,
-    /// How uploads are named.
+    /// Form of upload ids.
     pub ids: UploadIds,
-    /// Where objects go below the prefix: a text with `{id}`, `{date}` (yyyy/mm/dd), `{filename}` and
-    /// `{meta:NAME}`. `None`: the id. It should hold `{id}`: two uploads with the same key overwrite
-    /// each other.
+    /// Template of object keys below the prefix; `None`: the upload id.
+    ///
+    /// The placeholders are `{id}`, `{date}` (yyyy/mm/dd), `{filename}` and `{meta:NAME}`. Include
+    /// `{id}`: uploads with the same key overwrite each other.
     pub key_template: Option<String>,
-    /// What every object is given. `Content-Type` comes from the upload's metadata where this has
-    /// none; user metadata is that of the upload.
+    /// Headers of every object.
+    ///
+    /// Without a content type here, `Content-Type` comes from the upload's metadata. User metadata
+    /// is always the upload's.
     pub headers: ObjectHeaders,
-    /// The service honours `If-Match` and `If-None-Match` on writes; see
-    /// [`lease::detect`](crate::lease::detect).
+    /// The service honors `If-Match` and `If-None-Match` on writes.
+    ///
+    /// See [`lease::supports_conditional_writes`](crate::lease::supports_conditional_writes).
     pub conditional_writes: bool,
-    /// Other processes write to the same bucket and prefix. Their lockers must be shared, too. A locker
-    /// that numbers leases consecutively saves requests; one that can't leaves numbers out (see
-    /// [`Fence`](landfall::lease::Fence)).
+    /// Other processes write to the same bucket and prefix.
+    ///
+    /// Their lockers must be shared too. A locker that numbers leases consecutively saves requests;
+    /// one that cannot must skip numbers (see [`Fence`](landfall::lease::Fence)).
     pub shared: bool,
-    /// How old a multipart upload without a description must be to be listed as an orphan: a
-    /// younger one may be about to be described.
+    /// Age from which a multipart upload without a description is listed as an orphan.
+    ///
+    /// A younger one may belong to a creation in progress.
     pub orphan_age: Duration,
-    /// What keys of others begin with who share the bucket and see to what they leave behind
-    /// themselves: multipart uploads and objects there are never listed, neither as uploads nor as
-    /// orphans. An empty text means nothing.
-    pub leave: Vec<String>,
-    /// Answer downloads with a URL of S3's that is good for this long. `None`: pass the bytes through.
+    /// Key prefixes that other components own and clean up themselves.
+    ///
+    /// Objects and multipart uploads with these prefixes are listed neither as uploads nor as
+    /// orphans. Empty prefixes are ignored.
+    pub excluded_prefixes: Vec<String>,
+    /// Lifetime of the presigned URL that answers a download; `None`: the server sends the bytes.
     pub redirect: Option<Duration>,
 }
 
 impl S3Options {
-    /// The usual settings for a bucket.
+    /// Returns the default options for a bucket.
     #[must_use]
     pub fn new(bucket: impl Into<String>) -> Self {
         Self {
@@ -99,37 +111,36 @@ impl S3Options {
             conditional_writes: false,
             shared: false,
             orphan_age: Duration::from_secs(60),
-            leave: Vec::new(),
+            excluded_prefixes: Vec::new(),
             redirect: None,
         }
     }
 
-    /// Says what is wrong with them, if anything.
     pub(crate) fn check(&self) -> Result<(), InvalidOptions> {
         let wrong = |what: &str| Err(InvalidOptions(what.to_owned()));
         if self.bucket.is_empty() {
-            return wrong("the bucket has no name");
+            return wrong("the bucket name is empty");
         }
         if self.min_part == 0 || self.part_size < self.min_part {
-            return wrong("the part size must be at least the smallest part");
+            return wrong("part_size must be at least min_part, and min_part at least 1");
         }
         if self.max_part < self.part_size {
-            return wrong("the part size must be at most the largest part");
+            return wrong("part_size must be at most max_part");
         }
         if self.max_parts == 0 || self.concurrent_parts == 0 {
-            return wrong("there must be at least one part, and one at a time");
+            return wrong("max_parts and concurrent_parts must be at least 1");
         }
         if self.memory < MIN_MEMORY {
-            return wrong("memory for parts must be at least 16 MiB");
+            return wrong("memory must be at least 16 MiB");
         }
         if self.part_size > self.memory as u64 / 2 {
-            return wrong("the part size must be at most half of the memory for parts");
+            return wrong("part_size must be at most half of memory");
         }
         Ok(())
     }
 }
 
-/// Settings that contradict each other, in words.
+/// Contradictory options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidOptions(pub(crate) String);

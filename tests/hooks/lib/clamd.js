@@ -1,14 +1,14 @@
-// Speaks clamd's INSTREAM command and knows one virus: the EICAR test file.
+// A clamd with the INSTREAM command that detects one virus, the EICAR test file.
 
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
-// In two pieces, so that no scanner takes this source for the file.
+// In two parts, so that scanners do not detect this source file.
 export const EICAR = ['X5O!P%@AP[4\\PZX54(P^)7CC)7}$', 'EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*'].join('')
 
 const COMMAND = Buffer.from('zINSTREAM\0')
 
-/** The stream inside an INSTREAM command, once all of it is there; else null. */
+/** Returns the stream in an INSTREAM command, or null while it is incomplete. */
 function streamOf(received) {
   const pieces = []
   let at = COMMAND.length
@@ -24,7 +24,7 @@ function streamOf(received) {
 
 /**
  * Listens on a UNIX socket until test `t` ends. `scanned` counts the bytes of each stream; a stream
- * above `limit` bytes is answered as clamd answers one above its StreamMaxLength.
+ * above `limit` bytes gets clamd's response to one above its StreamMaxLength.
  */
 export async function startClamd(t, path, { limit = 1024 * 1024 } = {}) {
   const scanned = []

@@ -1,4 +1,4 @@
-// A client for many small uploads: a few connections that stay open, one request for each upload.
+// A client for many small uploads: a few persistent connections, one request per upload.
 
 import { Agent, request } from 'node:http'
 import { TUS } from './start.js'
@@ -23,8 +23,8 @@ async function expect(status, answering) {
 }
 
 /**
- * Makes `count` uploads over `connections` connections, and removes those that `removes(n)` says.
- * Gives the URL of each and whether it was removed.
+ * Creates `count` uploads over `connections` connections, and removes those with `removes(n)`.
+ * Returns the URL of each and whether it was removed.
  */
 export async function uploadManySmall(endpoint, count, { connections = 16, removes = () => false } = {}) {
   const agent = new Agent({ keepAlive: true, maxSockets: connections })

@@ -1,10 +1,10 @@
-// An application of which half of all answers are failures.
+// An application that fails half of the time.
 
 import { CUT, raw } from './receiver.js'
 
 /**
- * Decides answers: each event fails zero, one or two times, by chance, so that on average every
- * second answer is a failure, and none is a success that the server would have to guess.
+ * Chooses responses: each event fails zero, one or two times at random, so that on average every
+ * second response is a failure, and each success is an explicit response.
  */
 export function flapping(random) {
   const left = new Map()

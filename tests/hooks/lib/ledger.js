@@ -1,13 +1,13 @@
-// What a receiver was told, held against what happened.
+// Compares the deliveries to a receiver with the expected events.
 
 import assert from 'node:assert/strict'
 
-/** Upload of a delivery, whichever body it came in. */
+/** Returns the upload of a delivery in any format. */
 export function uploadOf({ message }) {
   return (message.Event ?? message).Upload
 }
 
-/** The deliveries of each upload, in the order in which they came. */
+/** Groups deliveries by upload, in order. */
 export function byUpload(deliveries) {
   const uploads = new Map()
   for (const delivery of deliveries) {
@@ -19,24 +19,24 @@ export function byUpload(deliveries) {
 }
 
 /**
- * Checks one upload's deliveries: `expected` came, each at least once and in this order, a repeated
- * one with the same id, sequence and body, and nothing else came. After a crash (`replayed`) the
- * server may begin again at an earlier event, but then it comes to the end again.
+ * Checks one upload's deliveries: the `expected` ones arrived at least once and in order, duplicates
+ * have the same id, sequence number and body, and there are no others. After a crash (`replayed`)
+ * the server may restart at an earlier event, and then delivers all later ones again.
  */
-export function assertStory(id, deliveries, expected, { replayed = false } = {}) {
-  const told = deliveries.map(({ hook }) => hook)
-  const story = `upload ${id} was told as ${told.join(', ') || 'nothing'}`
-  const steps = told.map((hook) => expected.indexOf(hook))
+export function assertDeliveries(id, deliveries, expected, { replayed = false } = {}) {
+  const hooks = deliveries.map(({ hook }) => hook)
+  const summary = `upload ${id} got ${hooks.join(', ') || 'no events'}`
+  const steps = hooks.map((hook) => expected.indexOf(hook))
   let furthest = -1
   for (const [n, step] of steps.entries()) {
-    assert.ok(step >= 0, `${story}, but not expected as ${told[n]}`)
+    assert.ok(step >= 0, `${summary}, but did not expect ${hooks[n]}`)
     const before = n === 0 ? -1 : steps[n - 1]
     const isInOrder = step === before || step === before + 1
-    assert.ok(isInOrder || (replayed && step < before), story)
+    assert.ok(isInOrder || (replayed && step < before), summary)
     furthest = Math.max(furthest, step)
   }
-  assert.equal(furthest, expected.length - 1, `${story}; expected ${expected.join(', ')}`)
-  assert.equal(steps.at(-1), furthest, `${story}; that is not the end`)
+  assert.equal(furthest, expected.length - 1, `${summary}; expected ${expected.join(', ')}`)
+  assert.equal(steps.at(-1), furthest, `${summary}; the last event is not the final one`)
   const first = new Map()
   let sequence = 0
   for (const delivery of deliveries) {
@@ -53,7 +53,7 @@ export function assertStory(id, deliveries, expected, { replayed = false } = {})
   }
 }
 
-/** Checks that no two things have the same event id. */
+/** Checks that different events have different ids. */
 export function assertDistinct(deliveries) {
   const facts = new Map()
   for (const delivery of deliveries) {

@@ -1,4 +1,4 @@
-// nginx before a server, set up as the proxy examples for tusd have it.
+// nginx as a reverse proxy, configured like the proxy examples for tusd.
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ function location(path, origin) {
 }
 
 /**
- * Starts nginx before the server at `endpoint`; gives the endpoint that clients are to use. `others`
+ * Starts nginx in front of the server at `endpoint`; returns the endpoint for clients. `others`
  * are origins of other servers, by the path below which nginx passes requests on to them.
  */
 export async function startNginx(t, endpoint, others = {}) {

@@ -1,4 +1,4 @@
-// Programs that take part in a test: started on a free port, stopped when the test ends.
+// Programs of a test: started on a free port, stopped when the test ends.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,7 +11,7 @@ import { answers, find, freePorts } from '../../nodes/lib/services.js'
 const START_TIMEOUT_MS = 120_000
 const STOP_TIMEOUT_MS = 10_000
 
-// Whatever happens to a test, nothing it started must outlive this process.
+// No program may outlive this process, even if a test fails.
 const running = new Set()
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
@@ -19,7 +19,7 @@ process.on('exit', () => {
 
 const cache = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
-/** A program of one of the environments that `scripts/install-test-deps hooks` makes. */
+/** A program in an environment created by `scripts/install-test-deps hooks`. */
 export function python(name = 'python', environment = 'hooks') {
   return find(name, join(cache, 'landfall-tests', environment, 'bin'))
 }
@@ -30,7 +30,7 @@ export async function freePort() {
   return port
 }
 
-/** A program that serves on a port until test `t` ends. Gives what it has written, as lines. */
+/** Starts a server program until test `t` ends. Returns its output lines. */
 export async function serve(t, port, program, args, options = {}) {
   const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
   running.add(child)
@@ -57,10 +57,10 @@ export async function serve(t, port, program, args, options = {}) {
   return lines
 }
 
-/** Runs a program to its end, with `input` to read; gives its code and what it wrote. */
+/** Runs a program with `input` to its end; returns its exit code and output. */
 export async function run(program, args, { input = '', ...options } = {}) {
   const child = spawn(program, args, { ...options, stdio: ['pipe', 'pipe', 'pipe'] })
-  // A program may end without reading all of it.
+  // A program may end without reading all input.
   child.stdin.on('error', () => {}).end(input)
   running.add(child)
   child.once('exit', () => running.delete(child))

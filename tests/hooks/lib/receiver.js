@@ -1,31 +1,31 @@
-// An application that receives hooks over HTTP and writes down what it was sent.
+// An application that receives HTTP hooks and records them.
 
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 
 import { freePorts } from '../../nodes/lib/services.js'
 
-/** The largest body that is read; Landfall's are a few kilobytes. */
-const LARGEST = 1024 * 1024
+/** Maximum body size; Landfall's bodies are a few kilobytes. */
+const MAX_BODY = 1024 * 1024
 
 async function bodyOf(request) {
   const chunks = []
   let size = 0
   for await (const chunk of request) {
     size += chunk.length
-    if (size > LARGEST) throw new Error('a hook sent more than anybody reads')
+    if (size > MAX_BODY) throw new Error('the body of a hook is too large')
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
 }
 
-/** What can be done with a request instead of answering it. */
+/** A reaction without a response. */
 export const CUT = Symbol('the connection is cut')
 
 /**
- * An HTTP endpoint for hooks. `answer(delivery)` decides each answer: an object is sent as JSON,
- * `{ status, headers, body }` inside `raw(…)` as it is, `CUT` cuts the connection, and nothing at
- * all is an empty 204.
+ * An HTTP endpoint for hooks. `answer(delivery)` chooses each response: an object is sent as JSON,
+ * `{ status, headers, body }` inside `raw(…)` unchanged, `CUT` closes the connection, and
+ * undefined is an empty 204.
  */
 export class Receiver {
   #server
@@ -33,13 +33,13 @@ export class Receiver {
 
   constructor(answer) {
     this.#answer = answer
-    /** Every request that came, in the order in which it came. */
+    /** All requests in order. */
     this.deliveries = []
-    /** Answers after which an event has to come again. */
+    /** Responses after which an event must be retried. */
     this.failures = 0
   }
 
-  /** Starts an endpoint that ends with test `t`. */
+  /** Starts an endpoint for the duration of test `t`. */
   static async start(t, answer = () => {}) {
     const receiver = new Receiver(answer)
     await receiver.listen()
@@ -52,18 +52,18 @@ export class Receiver {
   }
 
   async listen() {
-    // A request that fails here would wait for its time limit otherwise, and hide why.
+    // Fail at once: otherwise the request would time out and hide the reason.
     this.#server = createServer((request, response) => {
       this.#take(request, response).catch((error) => response.destroy(error))
     })
     this.#server.keepAliveTimeout = 30_000
-    // The system hands it to nobody while nobody listens.
+    // The system does not reassign the port meanwhile.
     this.port ??= (await freePorts(1))[0]
     this.#server.listen(this.port, '127.0.0.1')
     await once(this.#server, 'listening')
   }
 
-  /** Stops listening, as an application does that is being deployed; `listen` goes on. */
+  /** Stops listening, like an application during a deployment; `listen` resumes. */
   async close() {
     if (!this.#server?.listening) return
     const closed = once(this.#server, 'close')
@@ -99,7 +99,7 @@ export class Receiver {
     }
   }
 
-  /** Deliveries of one hook. */
+  /** Returns the deliveries of one hook. */
   of(hook) {
     return this.deliveries.filter((delivery) => delivery.hook === hook)
   }
@@ -113,7 +113,7 @@ class Raw {
   }
 }
 
-/** An answer exactly as given. */
+/** A response that is sent unchanged. */
 export function raw(status, body = '', headers = { 'Content-Type': 'text/plain; charset=utf-8' }) {
   return new Raw(status, headers, body)
 }

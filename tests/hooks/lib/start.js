@@ -1,4 +1,4 @@
-// landfall with hooks, and one small upload by hand, as plain as it can be.
+// Starts landfall with hooks, and sends small uploads with plain requests.
 
 import { Landfall } from '../../clients/lib/landfall.js'
 
@@ -7,18 +7,18 @@ export const TUS = { 'Tus-Resumable': '1.0.0' }
 /** Starts landfall with HTTP hooks at `url` for `events`. */
 export function withHttpHooks(t, url, events, args = []) {
   return Landfall.start(t, {
-    args: ['-hooks-http', url, '-hooks-enabled-events', events, ...args],
+    args: ['--hooks-http', url, '--hooks-enabled-events', events, ...args],
   })
 }
 
-/** `key value,…` as the protocol has it. */
+/** Encodes `Upload-Metadata`. */
 export function metadata(pairs) {
   return Object.entries(pairs)
     .map(([key, value]) => `${key} ${Buffer.from(value).toString('base64')}`)
     .join(',')
 }
 
-/** Creates an upload with all of its bytes in one request; gives the answer and its text. */
+/** Creates an upload with all bytes in one request; returns the response and its text. */
 export async function create(endpoint, data, { meta = {}, headers = {}, length } = {}) {
   const response = await fetch(endpoint, {
     method: 'POST',
@@ -35,7 +35,7 @@ export async function create(endpoint, data, { meta = {}, headers = {}, length }
   return { status: response.status, headers: response.headers, url, text: await response.text() }
 }
 
-/** Sends more bytes of an upload. */
+/** Appends bytes to an upload. */
 export async function append(url, offset, data) {
   const response = await fetch(url, {
     method: 'PATCH',
@@ -49,7 +49,7 @@ export async function append(url, offset, data) {
   return { status: response.status, headers: response.headers, text: await response.text() }
 }
 
-/** HEAD of an upload. */
+/** Sends HEAD for an upload. */
 export function head(url) {
   return fetch(url, { method: 'HEAD', headers: TUS })
 }

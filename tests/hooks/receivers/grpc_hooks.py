@@ -2,7 +2,7 @@
 
     grpc_hooks.py PORT FOLDER    (FOLDER holds hook_pb2 and hook_pb2_grpc)
 
-It refuses files called *.exe, renames and labels the others, and prints what it was told as JSON.
+It rejects files named *.exe, renames and labels the others, and prints the messages as JSON.
 """
 
 import json
@@ -18,7 +18,7 @@ import hook_pb2_grpc as service  # noqa: E402
 
 
 class Hooks(service.HookHandlerServicer):
-    """Decides about creations, observes the rest."""
+    """Allows or rejects creations, and records the rest."""
 
     def InvokeHook(self, request, context):
         seen = MessageToDict(request, preserving_proto_field_name=True)

@@ -1,8 +1,8 @@
-"""The endpoint of the tutorials that put FastAPI behind tusd, as their readers have it running.
+"""The endpoint of the tutorials that put FastAPI behind tusd, as their readers run it.
 
-It reads the event from the Hook-Name header, which tusd 1 sent and tusd 2 doesn't; takes the bearer
+It reads the event from the Hook-Name header, which tusd 1 sends and tusd 2 does not; takes the bearer
 token from HTTPRequest.Header.Authorization[0] of blocking hooks, since events carry no credentials,
-and refuses by a status of its own; and removes the description of an upload when it is finished. What it saw goes to $SEEN, one JSON object per line.
+rejects with its own status, and removes the .info file of a finished upload. It writes the messages to $SEEN, one JSON object per line.
 """
 
 import json
@@ -20,7 +20,7 @@ app = FastAPI()
 
 @app.post("/tus-hook")
 async def tus_hook(hook_name: str = Header(...), tusd_in: Any = Body(...)):
-    """Answers with nothing, which FastAPI sends as `null`."""
+    """Returns nothing, which FastAPI sends as `null`."""
     request, upload = tusd_in.get("HTTPRequest"), tusd_in.get("Upload")
     if hook_name.startswith("pre-"):
         scheme, _, token = request.get("Header").get("Authorization")[0].partition(" ")

@@ -9,7 +9,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
 use landfall_s3::{
     Layout, S3Options,
-    client::{ObjectHead, Place},
+    client::{ObjectHead, ObjectRef},
 };
 use sha2::Sha256;
 
@@ -149,14 +149,14 @@ pub(super) fn object_ref(
     mode: TransferMode,
     own: Option<&str>,
     now: SystemTime,
-) -> Result<Place, String> {
+) -> Result<ObjectRef, String> {
     let chosen = |name: &str| upload.storage.get(name).filter(|value| !value.is_empty());
     // It was checked, and the store keeps no other files below that prefix.
     if let (Some(own), Some(key)) = (own, chosen("Key"))
         && own == key
     {
         let bucket = chosen("Bucket").unwrap_or(&objects.bucket);
-        return check_storable(Place::new(bucket, own));
+        return check_storable(ObjectRef::new(bucket, own));
     }
     let uuid = uuid_of(&upload.id).unwrap_or(upload.id.as_str());
     let mut named = upload.clone();
@@ -171,14 +171,14 @@ pub(super) fn object_ref(
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, sanitize(mode, &text))));
-    let object = layout.place(&named, now);
+    let object = layout.object_ref(&named, now);
     object
         .map_err(|error| error.to_string())
         .and_then(check_storable)
 }
 
 /// Checks that any database can store it: a hook may have chosen it.
-fn check_storable(object: Place) -> Result<Place, String> {
+fn check_storable(object: ObjectRef) -> Result<ObjectRef, String> {
     let is_bad = |text: &String| text.len() > MAX_KEY_LEN || text.contains('\0');
     if is_bad(&object.bucket) || is_bad(&object.key) {
         return Err("a bucket or key is longer than 1,024 bytes, or contains U+0000".into());
@@ -221,7 +221,11 @@ mod tests {
         objects
     }
 
-    fn key(filename: &str, storage: &[(&str, &str)], own: Option<&str>) -> Result<Place, String> {
+    fn key(
+        filename: &str,
+        storage: &[(&str, &str)],
+        own: Option<&str>,
+    ) -> Result<ObjectRef, String> {
         let id = UploadId::new("direct-0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         let mut upload = Upload::new(id, None);
         upload.metadata = Metadata::from_pairs([("filename", filename)]);
@@ -274,7 +278,7 @@ mod tests {
         assert_eq!(of(".."), format!("{folder}/file"));
         assert_eq!(of("ü${filename}"), format!("{folder}/___filename}}"));
         let wished = key("a", &[("Bucket", "other"), ("Key", "x/y")], None);
-        assert_eq!(wished.unwrap(), Place::new("other", "x/y"));
+        assert_eq!(wished.unwrap(), ObjectRef::new("other", "x/y"));
         key("a", &[("Key", "x/../y")], None).unwrap_err();
     }
 
@@ -291,7 +295,7 @@ mod tests {
         assert_eq!(client_key(&prefix, &own).unwrap(), own);
         assert_eq!(
             key("a", &[("Key", &own)], Some(&own)).unwrap(),
-            Place::new("b", &own)
+            ObjectRef::new("b", &own)
         );
         for bad in [
             "",

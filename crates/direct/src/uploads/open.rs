@@ -10,7 +10,7 @@ use landfall::{
     upload::{Completion, Upload, UploadId},
 };
 use landfall_grants::{Job, enforce::labels, queue::NewJob};
-use landfall_s3::client::{ErrorKind, Place};
+use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,
@@ -196,7 +196,7 @@ impl Direct {
     async fn record_existing_object(
         &self,
         upload: &mut Upload,
-        object: &Place,
+        object: &ObjectRef,
     ) -> Result<(), DirectError> {
         if key::uuid_of(&upload.id).is_some_and(|uuid| object.key.contains(uuid)) {
             return Ok(());

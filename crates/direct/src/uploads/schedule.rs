@@ -57,7 +57,7 @@ mod tests {
 
     use landfall::upload::{Upload, UploadId};
     use landfall_grants::JobId;
-    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, Place};
+    use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectRef};
 
     use super::*;
 
@@ -77,7 +77,7 @@ mod tests {
         let mut settings = DirectSettings::new(Client::new(client).unwrap(), "b");
         settings.has_notifications = has_notifications;
         let upload = Upload::new(UploadId::new("direct-1").unwrap(), None);
-        let object = Place::new("b", "k");
+        let object = ObjectRef::new("b", "k");
         let mut record = Record::new(upload, JobId(1), "ann", mode, object, UNIX_EPOCH);
         let mut at = first_check(&settings, &record, UNIX_EPOCH);
         let mut times = Vec::new();

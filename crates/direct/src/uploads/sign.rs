@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
@@ -94,7 +94,7 @@ impl Direct {
         };
         let (signer, lifetime) = (&self.settings().signer, self.settings().url_lifetime);
         let fields = object_headers::post_fields(&object);
-        let form = signer.sign_form(&record.object, &fields, Some(size), lifetime);
+        let form = signer.sign_post_policy(&record.object, &fields, Some(size), lifetime);
         let form = form.await?;
         Ok(SignedPost {
             url: form.url,
@@ -198,7 +198,7 @@ impl Direct {
     #[must_use]
     pub fn key_of(&self, url: &str) -> Option<String> {
         let settings = self.settings();
-        let bucket = Place::new(&settings.objects.bucket, "");
+        let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
         let bases = [

@@ -72,7 +72,7 @@ impl Direct {
 
 /// Returns the policy that limits credentials to uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
-    let partition = Partition::of(region).name;
+    let partition = Partition::from_region(region).name;
     let policy = json!({
         "Version": "2012-10-17",
         "Statement": [{

@@ -9,8 +9,8 @@ use landfall::{
     service::Peer,
 };
 use landfall_hooks::{
-    Asker, Changes, HookName,
-    message::{JobFacts, RequestFacts},
+    BlockingHooks, HookName, UploadChanges,
+    message::{JobData, RequestData},
 };
 use serde_json::Value;
 
@@ -23,13 +23,13 @@ const MAX_MESSAGE_LEN: usize = 2000;
 /// A policy that calls `pre-grant` hooks in order; all must allow.
 #[derive(Debug)]
 pub struct HookPolicy {
-    askers: Vec<Arc<Asker>>,
+    askers: Vec<Arc<BlockingHooks>>,
 }
 
 impl HookPolicy {
     /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
     #[must_use]
-    pub fn new(askers: Vec<Arc<Asker>>) -> Self {
+    pub fn new(askers: Vec<Arc<BlockingHooks>>) -> Self {
         Self { askers }
     }
 }
@@ -52,10 +52,13 @@ impl Policy for HookPolicy {
                 PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
             if reaction.failed {
-                return Err(refusal(&reaction.reply, StatusCode::SERVICE_UNAVAILABLE));
+                return Err(refusal(
+                    &reaction.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
             }
             if reaction.reject_upload {
-                return Err(refusal(&reaction.reply, StatusCode::FORBIDDEN));
+                return Err(refusal(&reaction.client_response, StatusCode::FORBIDDEN));
             }
             restrict(ask, reaction.changes);
             // Do not call the next hook if a limit is exceeded.
@@ -65,8 +68,8 @@ impl Policy for HookPolicy {
     }
 }
 
-fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobFacts {
-    let mut facts = JobFacts::default();
+fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
+    let mut facts = JobData::default();
     facts.subject = Some(principal.subject.clone());
     facts.request_id.clone_from(&ask.id);
     facts.filename = Some(ask.filename.clone());
@@ -78,7 +81,7 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobFacts {
 
 /// Returns the request without Landfall's secrets. Those of the application are only sent over
 /// transports that forward them.
-fn seen(request: &Parts) -> RequestFacts {
+fn seen(request: &Parts) -> RequestData {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
@@ -87,7 +90,7 @@ fn seen(request: &Parts) -> RequestFacts {
         headers: without_keys(&request.headers),
         ..RequestInfo::default()
     };
-    RequestFacts::new(&info).withhold(&[
+    RequestData::new(&info).redact(&[
         header::AUTHORIZATION.as_str(),
         header::COOKIE.as_str(),
         header::PROXY_AUTHORIZATION.as_str(),
@@ -134,7 +137,7 @@ fn refusal(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     }
 }
 
-fn restrict(ask: &mut PolicyRequest, changes: Changes) {
+fn restrict(ask: &mut PolicyRequest, changes: UploadChanges) {
     ask.limits = ask.limits.intersect(&GrantLimits {
         max_size: changes.max_size,
         allowed_types: changes.content_types,

@@ -4,7 +4,7 @@ use std::time::UNIX_EPOCH;
 
 use landfall_hooks::{
     HookName, Message,
-    message::{JobFacts, Number},
+    message::{JobData, MessageId},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +25,7 @@ pub(super) const fn name(kind: JobEventKind) -> HookName {
 pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     let facts = facts(&event.job);
     let upload = facts.upload(event.job.upload_id.as_deref());
-    let number = Number {
+    let number = MessageId {
         id: id(event),
         sequence: u64::try_from(event.number).unwrap_or_default(),
     };
@@ -46,8 +46,8 @@ fn id(event: &NewEvent) -> String {
         .collect()
 }
 
-fn facts(job: &Job) -> JobFacts {
-    let mut facts = JobFacts::default();
+fn facts(job: &Job) -> JobData {
+    let mut facts = JobData::default();
     facts.id = job.id.to_string();
     facts.subject.clone_from(&job.subject);
     facts.request_id.clone_from(&job.request_id);

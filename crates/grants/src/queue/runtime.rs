@@ -112,7 +112,7 @@ impl Shared {
 
 fn delivers_progress(settings: &QueueSettings) -> bool {
     let outbox = settings.outbox.as_ref();
-    outbox.is_some_and(|outbox| outbox.names().has(HookName::UploadProgress))
+    outbox.is_some_and(|outbox| outbox.names().contains(HookName::UploadProgress))
 }
 
 #[derive(Debug, Default)]

@@ -176,7 +176,7 @@ impl UnitOfWork<'_> {
         let messages: Vec<_> = self
             .events
             .iter()
-            .filter(|event| wanted.has(message::name(event.kind)))
+            .filter(|event| wanted.contains(message::name(event.kind)))
             .map(|event| message::message(event, self.now))
             .collect();
         if messages.is_empty() {

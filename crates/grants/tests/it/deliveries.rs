@@ -15,7 +15,7 @@ use landfall_grants::{
     queue::{JobEnd, QueueError, Report},
 };
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport,
+    DeliveryError, HookName, HookNames, HookResponse, Message, Transport,
     outbox::{Outbox, OutboxSettings, Route},
 };
 use tokio::task::JoinHandle;
@@ -49,12 +49,12 @@ impl Transport for Way {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         if self.0.is_away.load(Ordering::Relaxed) {
-            return Err(Failure::new("away"));
+            return Err(DeliveryError::new("away"));
         }
         self.0.heard.lock().unwrap().push(message.clone());
-        Ok(Reaction::default())
+        Ok(HookResponse::default())
     }
 }
 
@@ -68,12 +68,12 @@ struct Node {
 impl Node {
     async fn start(place: &Place, application: &Arc<Application>, limit: usize) -> Self {
         let mut settings = OutboxSettings::new(place.database.clone());
-        settings.first_wait = Duration::from_millis(10);
-        settings.longest_wait = Duration::from_millis(100);
-        settings.limit = limit;
+        settings.retry.min_backoff = Duration::from_millis(10);
+        settings.retry.max_backoff = Duration::from_millis(100);
+        settings.max_queued = limit;
         let route = Route {
             transport: Arc::new(Way(application.clone())),
-            names: HookNames::OF_QUEUE,
+            names: HookNames::JOB_EVENTS,
         };
         let outbox = Outbox::open(settings, vec![route]).await.unwrap();
         let parts = Composer::join(MemoryStore::new());
@@ -123,7 +123,7 @@ async fn the_events_of_a_job_are_delivered_in_order() {
         assert_eq!((facts.size, facts.offset), (Some(10), 0));
         assert_eq!(message.upload.id, format!("u{job}"));
         assert_eq!(message.upload.metadata["filename"], "a.bin");
-        assert_eq!(message.lane(), format!("job:{job}"));
+        assert_eq!(message.ordering_key(), format!("job:{job}"));
 
         node.queue.report(Report {
             job,
@@ -214,7 +214,9 @@ async fn a_full_outbox_refuses_grants_and_takes_the_ends_of_jobs() {
         let heard = application.hears(8).await;
         for job in &jobs {
             let lane = format!("job:{job}");
-            let told = heard.iter().filter(|message| message.lane() == lane);
+            let told = heard
+                .iter()
+                .filter(|message| message.ordering_key() == lane);
             let told: Vec<_> = told.map(|message| message.hook).collect();
             assert_eq!(told, [HookName::UploadStarted, HookName::UploadFailed]);
         }

@@ -9,7 +9,8 @@ use landfall_grants::{
     policy::{HookPolicy, Policy, PolicyDenial, PolicyRequest},
 };
 use landfall_hooks::{
-    Asker, Failure, HookName, HookNames, Message, Reaction, Transport, WhenDown,
+    BlockingHooks, DeliveryError, FailureMode, HookName, HookNames, HookResponse, Message,
+    Transport,
     format::{Format, answer, body},
 };
 use serde_json::json;
@@ -17,7 +18,7 @@ use serde_json::json;
 /// Answers what it was told to, and keeps what it was asked.
 #[derive(Debug)]
 struct Application {
-    answer: Option<Reaction>,
+    answer: Option<HookResponse>,
     asked: Mutex<Vec<Message>>,
 }
 
@@ -27,9 +28,11 @@ impl Transport for Application {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         self.asked.lock().unwrap().push(message.clone());
-        self.answer.clone().ok_or_else(|| Failure::new("away"))
+        self.answer
+            .clone()
+            .ok_or_else(|| DeliveryError::new("away"))
     }
 }
 
@@ -43,11 +46,15 @@ fn application(json: Option<&str>) -> Arc<Application> {
 fn asked(
     applications: &[&Arc<Application>],
     names: &[HookName],
-    when_down: WhenDown,
+    when_down: FailureMode,
 ) -> HookPolicy {
     let asker = |application: &&Arc<Application>| {
         let transport: Arc<dyn Transport> = (*application).clone();
-        Arc::new(Asker::new(transport, HookNames::of(names), when_down))
+        Arc::new(BlockingHooks::new(
+            transport,
+            HookNames::from_names(names),
+            when_down,
+        ))
     };
     HookPolicy::new(applications.iter().map(asker).collect())
 }
@@ -80,7 +87,7 @@ const GRANT: &[HookName] = &[HookName::PreGrant];
 #[tokio::test]
 async fn it_hears_who_asks_for_what_and_no_secret() {
     let yes = application(Some("{}"));
-    let policy = asked(&[&yes], GRANT, WhenDown::Refuse);
+    let policy = asked(&[&yes], GRANT, FailureMode::Deny);
     let token = Token::random();
     let key = format!("lfk_{}", &token.reveal()[4..]);
     for secret in [token.reveal(), &key] {
@@ -137,7 +144,7 @@ async fn its_refusal_reaches_who_asks() {
     ] {
         let no = application(Some(json));
         let other = application(Some("{}"));
-        let policy = asked(&[&no, &other], GRANT, WhenDown::Allow);
+        let policy = asked(&[&no, &other], GRANT, FailureMode::Allow);
         let refused = decided(&policy, &mut ask()).await.unwrap_err();
         assert_eq!(
             (refused.status.as_u16(), &*refused.message),
@@ -159,7 +166,7 @@ async fn it_narrows_what_is_granted() {
     let mut ask = ask();
     ask.limits.max_size = Some(30);
     ask.limits.max_active = Some(3);
-    let policy = asked(&[&narrower], GRANT, WhenDown::Refuse);
+    let policy = asked(&[&narrower], GRANT, FailureMode::Deny);
     decided(&policy, &mut ask).await.unwrap();
     assert_eq!(ask.limits.max_size, Some(20));
     assert_eq!(ask.limits.max_active, Some(3));
@@ -180,14 +187,14 @@ async fn it_narrows_what_is_granted() {
 #[tokio::test]
 async fn who_is_away_refuses_or_allows_as_configured() {
     let away = application(None);
-    let policy = asked(&[&away], GRANT, WhenDown::Refuse);
+    let policy = asked(&[&away], GRANT, FailureMode::Deny);
     let refused = decided(&policy, &mut ask()).await.unwrap_err();
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(!refused.message.contains("away"), "that is for the log");
-    let policy = asked(&[&away], GRANT, WhenDown::Allow);
+    let policy = asked(&[&away], GRANT, FailureMode::Allow);
     decided(&policy, &mut ask()).await.unwrap();
     // Who isn't to be asked isn't.
-    let policy = asked(&[&away], &[HookName::PreCreate], WhenDown::Refuse);
+    let policy = asked(&[&away], &[HookName::PreCreate], FailureMode::Deny);
     decided(&policy, &mut ask()).await.unwrap();
     assert_eq!(away.asked.lock().unwrap().len(), 2);
 }

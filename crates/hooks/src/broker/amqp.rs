@@ -1,4 +1,4 @@
-//! AMQP 0-9-1, as RabbitMQ speaks it.
+//! AMQP 0-9-1 (RabbitMQ).
 
 use std::{
     fmt,
@@ -14,46 +14,47 @@ use lapin::{
 };
 
 use super::{
-    CONTENT_TYPE, SOURCE, SettingsError, TIMEOUT,
-    link::{Broker, Link, Trouble},
-    public,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    connection::{Broker, ManagedConnection, PublishError},
+    redacted_url,
     template::Template,
 };
-use crate::{Failure, Message, Reaction, Transport, format};
+use crate::{DeliveryError, HookResponse, Message, Transport, format};
 
 const PERSISTENT: u8 = 2;
 
-/// Where and how to publish.
+/// Settings of [`Amqp`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct AmqpSettings {
-    /// `amqp://user:password@host:5672/vhost`, or `amqps://` for TLS; the virtual host `/` is written
-    /// `%2f`, or left out with its slash.
+    /// The URL: `amqp://user:password@host:5672/vhost`, or `amqps://` for TLS.
+    ///
+    /// The virtual host `/` is `%2f`, or omitted together with its slash.
     pub url: String,
-    /// The exchange, which must be there. Empty is the default one, whose routing keys are names of
-    /// queues.
+    /// The exchange, which must exist. Empty for the default exchange, whose routing keys are queue
+    /// names.
     pub exchange: String,
-    /// The routing key; `{event}` is the message's name. `landfall.{event}`.
+    /// The routing key, with `{event}` for the message's name; `landfall.{event}` by default.
     pub routing_key: String,
-    /// See [`SOURCE`].
+    /// See [`DEFAULT_SOURCE`].
     pub source: String,
-    /// The most deliveries at once, each of which takes a channel. 32.
-    pub parallel: usize,
-    /// See [`TIMEOUT`].
+    /// Maximum concurrent deliveries, each on its own channel; 32 by default.
+    pub max_concurrency: usize,
+    /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
 }
 
 impl AmqpSettings {
-    /// Publishes to the default exchange of this broker.
+    /// Creates default settings for the default exchange of this broker.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             exchange: String::new(),
             routing_key: "landfall.{event}".into(),
-            source: SOURCE.into(),
-            parallel: 32,
-            timeout: TIMEOUT,
+            source: DEFAULT_SOURCE.into(),
+            max_concurrency: 32,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }
@@ -61,53 +62,55 @@ impl AmqpSettings {
 impl fmt::Debug for AmqpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AmqpSettings")
-            .field("url", &public(&self.url))
+            .field("url", &redacted_url(&self.url))
             .field("exchange", &self.exchange)
             .field("routing_key", &self.routing_key)
             .finish_non_exhaustive()
     }
 }
 
-/// Publishes events to an exchange: persistent, with `message-id` (the message's id), `type`
-/// (`io.landfall.upload.post-finish`, …), `timestamp` and `content-type`.
+/// Publishes persistent messages to an exchange.
 ///
-/// A delivery is done when the broker has confirmed it, which a durable queue does once the message
-/// is on its disk. A message that no queue takes is a failure, too.
+/// Properties are `message-id` (the message id), `type` (`io.landfall.upload.post-finish`, …),
+/// `timestamp` and `content-type`.
+///
+/// A delivery succeeds when the broker has confirmed it, which a durable queue does after writing
+/// to disk. A message that no queue receives is a failure.
 #[derive(Debug)]
 pub struct Amqp {
-    link: Link<Exchange>,
+    connection: ManagedConnection<Exchange>,
 }
 
 impl Amqp {
-    /// Reads the settings; connects later.
+    /// Validates the settings. It connects for the first message.
     ///
     /// # Errors
-    /// A URL that is none, or a name that is too long or holds other braces than `{event}`.
+    /// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
     pub fn new(settings: AmqpSettings) -> Result<Self, SettingsError> {
         let read: Result<AMQPUri, String> = settings.url.parse();
-        let uri = read.map_err(|why| {
-            let url = public(&settings.url);
-            SettingsError(format!("AMQP URL {url:?}: {why}"))
+        let uri = read.map_err(|error| {
+            let url = redacted_url(&settings.url);
+            SettingsError(format!("AMQP URL {url:?}: {error}"))
         })?;
         let routing_key = Template::new("AMQP routing key", &settings.routing_key)?;
-        // With room for the longest name of an event.
-        for (what, text, most) in [
+        // Reserves space for the longest event name.
+        for (what, text, max_len) in [
             ("exchange", &settings.exchange, 255),
             ("routing key", &settings.routing_key, 240),
         ] {
-            if text.len() > most {
-                let text = format!("AMQP {what} {text:?} is longer than {most} bytes");
+            if text.len() > max_len {
+                let text = format!("AMQP {what} {text:?} is longer than {max_len} bytes");
                 return Err(SettingsError(text));
             }
         }
-        let (parallel, timeout) = (settings.parallel, settings.timeout);
+        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
         let exchange = Exchange {
             uri,
             routing_key,
             settings,
         };
         Ok(Self {
-            link: Link::new(exchange, parallel, timeout),
+            connection: ManagedConnection::new(exchange, max_concurrency, timeout),
         })
     }
 }
@@ -118,12 +121,12 @@ impl Transport for Amqp {
         "amqp"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
-        self.link.deliver(message).await
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.connection.deliver(message).await
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        self.link.check().await
+    async fn check(&self) -> Result<(), DeliveryError> {
+        self.connection.check().await
     }
 }
 
@@ -139,8 +142,10 @@ impl fmt::Debug for Exchange {
     }
 }
 
-/// The broker tells that no queue took a message before it confirms it, but not which one it was. So
-/// each delivery has a channel to itself.
+/// A connection with a pool of channels.
+///
+/// The broker returns an unroutable message before it confirms it, but without saying which one it
+/// was. So each delivery has its own channel.
 struct Connection {
     connection: lapin::Connection,
     idle: Mutex<Vec<Channel>>,
@@ -163,13 +168,13 @@ impl Connection {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an error means: one of a channel leaves the others as they are.
-    fn trouble(&self, error: lapin::Error) -> Trouble {
-        let failure = Failure::because(format!("the AMQP broker: {error}"), error);
+    /// Classifies an error: one of a channel leaves the connection open.
+    fn publish_error(&self, error: lapin::Error) -> PublishError {
+        let failure = DeliveryError::with_source(format!("the AMQP broker: {error}"), error);
         if self.connection.status().connected() {
-            Trouble::Refused(failure)
+            PublishError::Rejected(failure)
         } else {
-            Trouble::Broken(failure)
+            PublishError::Connection(failure)
         }
     }
 }
@@ -180,12 +185,15 @@ impl Broker for Exchange {
 
     const NAME: &'static str = "the AMQP broker";
 
-    async fn dial(&self) -> Result<Arc<Connection>, Failure> {
+    async fn connect(&self) -> Result<Arc<Connection>, DeliveryError> {
         let properties = ConnectionProperties::default().with_connection_name("landfall".into());
         let connection = lapin::Connection::connect_uri(self.uri.clone(), properties)
             .await
-            .map_err(|why| {
-                Failure::because(format!("cannot connect to the AMQP broker: {why}"), why)
+            .map_err(|error| {
+                DeliveryError::with_source(
+                    format!("cannot connect to the AMQP broker: {error}"),
+                    error,
+                )
             })?;
         Ok(Arc::new(Connection {
             connection,
@@ -197,8 +205,8 @@ impl Broker for Exchange {
         &self,
         connection: &Arc<Connection>,
         message: &Message,
-    ) -> Result<(), Trouble> {
-        let routing_key = self.routing_key.fill(message.hook);
+    ) -> Result<(), PublishError> {
+        let routing_key = self.routing_key.render(message.hook);
         let mut properties = BasicProperties::default()
             .with_content_type(CONTENT_TYPE.into())
             .with_delivery_mode(PERSISTENT)
@@ -215,7 +223,7 @@ impl Broker for Exchange {
         };
         let (exchange, key) = (&self.settings.exchange, &routing_key);
         let confirmed = async {
-            // One whose delivery was given up is closed when it is dropped.
+            // If the delivery is cancelled, the channel is dropped and closed.
             let channel = connection.channel().await?;
             let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
             let confirmed = channel
@@ -225,18 +233,22 @@ impl Broker for Exchange {
             connection.idle().push(channel);
             Ok(confirmed)
         };
-        let refused = |why: String| {
+        let rejected = |error: String| {
             let to = format!("exchange {exchange:?}, routing key {routing_key:?}");
-            Err(Trouble::Refused(Failure::new(format!("{to}: {why}"))))
+            Err(PublishError::Rejected(DeliveryError::new(format!(
+                "{to}: {error}"
+            ))))
         };
         match confirmed.await {
             Ok(Confirmation::Ack(None)) => Ok(()),
-            Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
-                refused(format!("no queue takes it ({})", returned.reply_text))
+            Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => rejected(
+                format!("no queue receives the message ({})", returned.reply_text),
+            ),
+            Ok(Confirmation::Nack(None)) => rejected("the AMQP broker rejected the message".into()),
+            Ok(Confirmation::NotRequested) => {
+                rejected("the AMQP broker does not confirm messages".into())
             }
-            Ok(Confirmation::Nack(None)) => refused("the AMQP broker did not keep it".into()),
-            Ok(Confirmation::NotRequested) => refused("the AMQP broker confirms nothing".into()),
-            Err(error) => Err(connection.trouble(error)),
+            Err(error) => Err(connection.publish_error(error)),
         }
     }
 }

@@ -1,23 +1,21 @@
-//! Message brokers, for what is told: NATS, AMQP 0-9-1 (RabbitMQ), Redis streams and Kafka.
+//! Message brokers for events: NATS, AMQP 0-9-1 (RabbitMQ), Redis streams and Kafka.
 //!
 //! A message is a [CloudEvent](crate::format::cloud_event) in structured JSON
-//! (`application/cloudevents+json`). A delivery is done when the broker has acknowledged it; whether
-//! consumers have it is between them and the broker. A message can come twice, with the same id, and
-//! messages about one upload come in order as long as the next one is delivered after the one before
-//! was acknowledged, as the outbox does.
+//! (`application/cloudevents+json`). A delivery succeeds when the broker has acknowledged it.
+//! Delivery is at least once, and duplicates have the same id. Events of one upload stay in order
+//! as long as each delivery starts after the previous acknowledgment, as in the outbox.
 //!
-//! No broker needs to be there at the start. A connection is made when there is something to deliver,
-//! and made anew after it broke; after each failure the next attempt waits longer, with jitter, up to
-//! [`LONGEST_WAIT`], and deliveries meanwhile fail at once. Questions (`pre-…`) are refused: a broker
-//! does not answer.
+//! Brokers may be down at startup. A connection is opened for the first delivery and again after it
+//! broke. The delay between attempts grows with jitter up to [`MAX_BACKOFF`], and deliveries fail
+//! meanwhile. Blocking hooks (`pre-…`) are rejected, since brokers do not respond.
 
 use std::time::Duration;
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+mod connection;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-mod link;
 #[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "redis")]
@@ -34,33 +32,33 @@ pub use self::nats::{Nats, NatsSettings};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisStream, RedisStreamSettings};
 
-/// How long a delivery may take, connecting included, unless the settings say otherwise.
-pub const TIMEOUT: Duration = Duration::from_secs(15);
+/// Default timeout of a delivery, including the connection.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The longest wait between two attempts to connect.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Maximum delay between two connection attempts.
+pub const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Where messages come from (`source` of a CloudEvent), unless the settings say otherwise.
-pub const SOURCE: &str = "/landfall";
+/// Default `source` of CloudEvents.
+pub const DEFAULT_SOURCE: &str = "/landfall";
 
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// Settings that can't work.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
 
-/// A URL that may be shown: without user, password and query. It may be one that can't be read.
+/// Returns a URL without user, password and query. The URL may be invalid.
 #[cfg(any(feature = "amqp", feature = "nats", feature = "redis"))]
-fn public(url: &str) -> String {
+fn redacted_url(url: &str) -> String {
     let (scheme, rest) = match url.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), url),
     };
     let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
     if user.contains(['/', '?', '#']) {
-        // Where a password ends is anybody's guess.
+        // It is unclear where the password ends.
         return scheme + "…";
     }
     scheme + host.split(['?', '#']).next().unwrap_or_default()
@@ -71,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passwords_are_not_shown() {
+    fn passwords_are_redacted() {
         for (url, shown) in [
             ("redis://:secret@host:1/2", "redis://host:1/2"),
             ("redis://user:sec@ret@host", "redis://host"),
@@ -83,7 +81,7 @@ mod tests {
             ("amqp://user:sec?ret@host/x", "amqp://…"),
             ("redis://host?pass=sec@ret", "redis://…"),
         ] {
-            assert_eq!(public(url), shown);
+            assert_eq!(redacted_url(url), shown);
         }
     }
 }

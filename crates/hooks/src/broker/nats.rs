@@ -1,4 +1,4 @@
-//! NATS, with and without JetStream.
+//! NATS, with or without JetStream.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -15,36 +15,36 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, SOURCE, SettingsError, TIMEOUT,
-    link::{Broker, Link, Trouble},
-    public,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    connection::{Broker, ManagedConnection, PublishError},
+    redacted_url,
     template::Template,
 };
-use crate::{Failure, Message, Reaction, Transport, format, transport::in_full};
+use crate::{DeliveryError, HookResponse, Message, Transport, format, transport::error_chain};
 
-/// Where and how to publish.
+/// Settings of [`Nats`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct NatsSettings {
-    /// URLs of servers of one cluster, separated by commas: `nats://host:4222`, `tls://host`, with
-    /// `user:password@` or `token@` before the host if need be.
+    /// Comma-separated URLs of servers of one cluster: `nats://host:4222`, `tls://host`, with
+    /// `user:password@` or `token@` if needed.
     pub servers: String,
-    /// A file with a user's JWT and key, as `nsc` writes them.
+    /// A file with a user's JWT and key, as written by `nsc`.
     pub credentials_file: Option<PathBuf>,
-    /// The subject; `{event}` is the message's name. `landfall.{event}`.
+    /// The subject, with `{event}` for the message's name; `landfall.{event}` by default.
     pub subject: String,
-    /// Whether a stream has to acknowledge. The stream is yours; it must take the subjects.
+    /// Publishes to JetStream. The stream must exist and include the subjects.
     pub jetstream: bool,
-    /// See [`SOURCE`].
+    /// See [`DEFAULT_SOURCE`].
     pub source: String,
-    /// The most deliveries at once. 64.
-    pub parallel: usize,
-    /// See [`TIMEOUT`].
+    /// Maximum concurrent deliveries; 64 by default.
+    pub max_concurrency: usize,
+    /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
 }
 
 impl NatsSettings {
-    /// Publishes by core NATS on these servers.
+    /// Creates default settings for core NATS on these servers.
     #[must_use]
     pub fn new(servers: impl Into<String>) -> Self {
         Self {
@@ -52,16 +52,16 @@ impl NatsSettings {
             credentials_file: None,
             subject: "landfall.{event}".into(),
             jetstream: false,
-            source: SOURCE.into(),
-            parallel: 64,
-            timeout: TIMEOUT,
+            source: DEFAULT_SOURCE.into(),
+            max_concurrency: 64,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }
 
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.servers.split(',').map(public).collect();
+        let servers: Vec<_> = self.servers.split(',').map(redacted_url).collect();
         f.debug_struct("NatsSettings")
             .field("servers", &servers)
             .field("subject", &self.subject)
@@ -70,50 +70,50 @@ impl fmt::Debug for NatsSettings {
     }
 }
 
-/// Publishes events to NATS; headers are `Content-Type` and `Nats-Msg-Id` (the message's id).
+/// Publishes events to NATS with the headers `Content-Type` and `Nats-Msg-Id` (the message id).
 ///
-/// With JetStream a delivery is done when the stream has stored it, which knows a message that comes
-/// again by its id. Core NATS keeps nothing and acknowledges nothing: a delivery is done when the
-/// server has taken the message, by the answer to a request that follows it, and who does not listen
-/// at that moment never gets it. A message that the server drops because this user may not publish it
-/// is noticed as a rule, but for sure only with JetStream.
+/// With JetStream a delivery succeeds when the stream has stored the message; the stream drops
+/// duplicates by id. Core NATS neither stores nor acknowledges: a delivery succeeds when the server
+/// has received the message, which is known from the response to a request behind it. Consumers
+/// that are not connected then never get the message. A message that the server drops for lack of
+/// permission is usually detected, but certainly only with JetStream.
 ///
-/// The user needs the right to publish the subjects and to publish and subscribe to `_INBOX.>`.
+/// The user needs permission to publish the subjects, and to publish and subscribe to `_INBOX.>`.
 #[derive(Debug)]
 pub struct Nats {
-    link: Link<Server>,
+    connection: ManagedConnection<Server>,
 }
 
 impl Nats {
-    /// Reads the settings; connects later.
+    /// Validates the settings. It connects for the first message.
     ///
     /// # Errors
-    /// A URL that is none, or a subject that can't be one.
+    /// A URL or the subject is invalid.
     pub fn new(settings: NatsSettings) -> Result<Self, SettingsError> {
         let mut addresses = Vec::new();
         let mut login = None;
         for url in settings.servers.split(',') {
             let (address, found) = read(url.trim())?;
             if login.is_some() && found.is_some() && login != found {
-                let text = "NATS URLs with different users: they have to be of one cluster";
+                let text = "NATS URLs with different users: all servers must be of one cluster";
                 return Err(SettingsError(text.into()));
             }
             login = login.or(found);
             addresses.push(address);
         }
         let subject = Template::new("NATS subject", &settings.subject)?;
-        let words = settings.subject.split('.');
-        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
-        if words
+        let tokens = settings.subject.split('.');
+        let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
+        if tokens
             .into_iter()
-            .any(|word| word.is_empty() || word.contains(odd))
+            .any(|token| token.is_empty() || token.contains(is_invalid))
         {
             let text = &settings.subject;
             let text =
-                format!("NATS subject {text:?}: words between dots, without *, > and blanks");
+                format!("NATS subject {text:?}: use tokens between dots, without *, > and spaces");
             return Err(SettingsError(text));
         }
-        let (parallel, timeout) = (settings.parallel, settings.timeout);
+        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
         let server = Server {
             addresses,
             login,
@@ -121,7 +121,7 @@ impl Nats {
             settings,
         };
         Ok(Self {
-            link: Link::new(server, parallel, timeout),
+            connection: ManagedConnection::new(server, max_concurrency, timeout),
         })
     }
 }
@@ -132,31 +132,31 @@ impl Transport for Nats {
         "nats"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
-        self.link.deliver(message).await
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.connection.deliver(message).await
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        self.link.check().await
+    async fn check(&self) -> Result<(), DeliveryError> {
+        self.connection.check().await
     }
 }
 
-/// The address in a URL, and the user in it, whom the client library overlooks.
+/// Splits a URL into the address and the credentials, which the client library ignores.
 fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
-    let wrong = |why: &dyn fmt::Display| {
-        let url = public(url);
-        SettingsError(format!("NATS URL {url:?}: {why}"))
+    let invalid = |error: &dyn fmt::Display| {
+        let url = redacted_url(url);
+        SettingsError(format!("NATS URL {url:?}: {error}"))
     };
-    let address: ServerAddr = url.parse().map_err(|why| wrong(&why))?;
+    let address: ServerAddr = url.parse().map_err(|error| invalid(&error))?;
     if address.is_websocket() {
-        return Err(wrong(&"only nats:// and tls:// are spoken"));
+        return Err(invalid(&"only nats:// and tls:// are supported"));
     }
     if address.host().is_empty() {
-        return Err(wrong(&"there is no host in it"));
+        return Err(invalid(&"it has no host"));
     }
     let text = |encoded: &str| {
         let decoded = percent_decode_str(encoded).decode_utf8();
-        let decoded = decoded.map_err(|_| wrong(&"user or password are no UTF-8"))?;
+        let decoded = decoded.map_err(|_| invalid(&"user or password are not UTF-8"))?;
         Ok(decoded.into_owned())
     };
     let password = address.password().map(text).transpose()?;
@@ -166,11 +166,11 @@ fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
         (None, _) => None,
     };
     let mut bare = address.into_inner();
-    // Neither fails on a URL with a host.
+    // These do not fail for a URL with a host.
     let _ = bare.set_username("");
     let _ = bare.set_password(None);
     Ok((
-        ServerAddr::from_url(bare).map_err(|why| wrong(&why))?,
+        ServerAddr::from_url(bare).map_err(|error| invalid(&error))?,
         login,
     ))
 }
@@ -201,12 +201,12 @@ struct Connection {
     health: watch::Receiver<Health>,
 }
 
-/// What the client heard outside of calls.
+/// The state of the connection, as reported by the client's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
-    Fine,
-    /// Broken, or good for nothing any more, for this reason.
-    Over(String),
+    Healthy,
+    /// Closed or unusable, for this reason.
+    Failed(String),
 }
 
 #[async_trait]
@@ -215,22 +215,22 @@ impl Broker for Server {
 
     const NAME: &'static str = "NATS";
 
-    async fn dial(&self) -> Result<Connection, Failure> {
-        let (tell, health) = watch::channel(Health::Fine);
+    async fn connect(&self) -> Result<Connection, DeliveryError> {
+        let (sender, health) = watch::channel(Health::Healthy);
         let mut options = ConnectOptions::new()
             .name("landfall")
             .connection_timeout(self.settings.timeout)
-            // One round; the link sees to the rest, and to what was under way.
+            // One round of servers; `ManagedConnection` reconnects after that.
             .max_reconnects(self.addresses.len())
             .event_callback(move |event| {
-                let over = match event {
+                let failed = match event {
                     Event::Disconnected | Event::Closed => Some("the connection broke".to_owned()),
                     Event::ServerError(ServerError::SlowConsumer(_)) => None,
                     Event::ServerError(error) => Some(error.to_string()),
                     _ => None,
                 };
-                if let Some(why) = over {
-                    tell.send_replace(Health::Over(why));
+                if let Some(error) = failed {
+                    sender.send_replace(Health::Failed(error));
                 }
                 async {}
             });
@@ -241,14 +241,23 @@ impl Broker for Server {
         };
         if let Some(file) = &self.settings.credentials_file {
             let read = options.credentials_file(file).await;
-            options = read.map_err(|why| {
-                let text = format!("cannot read NATS credentials in {}: {why}", file.display());
-                Failure::because(text, why)
+            options = read.map_err(|error| {
+                let text = format!(
+                    "cannot read NATS credentials in {}: {error}",
+                    file.display()
+                );
+                DeliveryError::with_source(text, error)
             })?;
         }
-        let client = options.connect(&self.addresses[..]).await.map_err(|why| {
-            Failure::because(format!("cannot connect to NATS: {}", in_full(&why)), why)
-        })?;
+        let client = options
+            .connect(&self.addresses[..])
+            .await
+            .map_err(|error| {
+                DeliveryError::with_source(
+                    format!("cannot connect to NATS: {}", error_chain(&error)),
+                    error,
+                )
+            })?;
         let jetstream = self.settings.jetstream.then(|| {
             ContextBuilder::new()
                 .ack_timeout(self.settings.timeout)
@@ -261,23 +270,27 @@ impl Broker for Server {
         })
     }
 
-    async fn publish(&self, connection: &Connection, message: &Message) -> Result<(), Trouble> {
+    async fn publish(
+        &self,
+        connection: &Connection,
+        message: &Message,
+    ) -> Result<(), PublishError> {
         let mut health = connection.health.clone();
-        let over = async {
-            match health.wait_for(|health| *health != Health::Fine).await {
+        let failed = async {
+            match health.wait_for(|health| *health != Health::Healthy).await {
                 Ok(health) => match &*health {
-                    Health::Over(why) => why.clone(),
-                    Health::Fine => String::new(),
+                    Health::Failed(error) => error.clone(),
+                    Health::Healthy => String::new(),
                 },
-                Err(_) => "the connection is gone".to_owned(),
+                Err(_) => "the connection is closed".to_owned(),
             }
         };
-        let subject = self.subject.fill(message.hook);
+        let subject = self.subject.render(message.hook);
         let payload = format::cloud_event(message, &self.settings.source);
         tokio::select! {
-            // A refusal that came before the answer is seen first.
+            // Prefer an error that arrived before the acknowledgment.
             biased;
-            why = over => Err(Trouble::Broken(Failure::new(format!("NATS: {why}")))),
+            error = failed => Err(PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))),
             sent = send(connection, &subject, message, payload) => sent,
         }
     }
@@ -288,7 +301,7 @@ async fn send(
     subject: &str,
     message: &Message,
     payload: Vec<u8>,
-) -> Result<(), Trouble> {
+) -> Result<(), PublishError> {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", CONTENT_TYPE);
     headers.insert("Nats-Msg-Id", message.id.as_str());
@@ -303,46 +316,56 @@ async fn send(
         };
         return match stored {
             Ok(_) => Ok(()),
-            Err(error) => Err(not_stored(&subject, error)),
+            Err(error) => Err(jetstream_error(&subject, error)),
         };
     }
     let client = &connection.client;
-    let broken = |text: String| Trouble::Broken(Failure::new(text));
+    let connection_lost = |text: String| PublishError::Connection(DeliveryError::new(text));
     if let Err(error) = client
         .publish_with_headers(subject, headers, payload.into())
         .await
     {
-        let text = format!("NATS did not take the message: {}", in_full(&error));
-        return Err(Trouble::Refused(Failure::because(text, error)));
+        let text = format!("NATS did not take the message: {}", error_chain(&error));
+        return Err(PublishError::Rejected(DeliveryError::with_source(
+            text, error,
+        )));
     }
-    // The server works off a connection in order: if it answers this, it has the message. Nobody
-    // listens there, and it says so.
+    // The server processes a connection in order: its response to this request, which has no
+    // responders, means that it has the message.
     match client.request(client.new_inbox(), "".into()).await {
         Ok(_) => {}
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {}
-        Err(error) => return Err(broken(format!("NATS does not answer: {}", in_full(&error)))),
+        Err(error) => {
+            return Err(connection_lost(format!(
+                "NATS does not respond: {}",
+                error_chain(&error)
+            )));
+        }
     }
-    // What it said before the answer goes through another task.
+    // Errors before the response arrive through another task.
     tokio::task::yield_now().await;
     match &*connection.health.borrow() {
-        Health::Fine => Ok(()),
-        Health::Over(why) => Err(broken(format!("NATS: {why}"))),
+        Health::Healthy => Ok(()),
+        Health::Failed(error) => Err(connection_lost(format!("NATS: {error}"))),
     }
 }
 
-fn not_stored(subject: &str, error: jetstream::context::PublishError) -> Trouble {
+fn jetstream_error(subject: &str, error: jetstream::context::PublishError) -> PublishError {
     match error.kind() {
-        PublishErrorKind::StreamNotFound => Trouble::Refused(Failure::because(
-            format!("no JetStream stream takes the subject {subject:?}"),
+        PublishErrorKind::StreamNotFound => PublishError::Rejected(DeliveryError::with_source(
+            format!("no JetStream stream includes the subject {subject:?}"),
             error,
         )),
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-            let text = format!("JetStream did not acknowledge: {}", in_full(&error));
-            Trouble::Broken(Failure::because(text, error))
+            let text = format!("JetStream did not acknowledge: {}", error_chain(&error));
+            PublishError::Connection(DeliveryError::with_source(text, error))
         }
         _ => {
-            let text = format!("JetStream did not store the message: {}", in_full(&error));
-            Trouble::Refused(Failure::because(text, error))
+            let text = format!(
+                "JetStream did not store the message: {}",
+                error_chain(&error)
+            );
+            PublishError::Rejected(DeliveryError::with_source(text, error))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Redis (or Valkey) streams.
+//! Redis or Valkey streams.
 
 use std::{fmt, time::Duration};
 
@@ -9,42 +9,45 @@ use redis::{
 };
 
 use super::{
-    SOURCE, SettingsError, TIMEOUT,
-    link::{Broker, Link, Trouble},
-    public,
+    DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    connection::{Broker, ManagedConnection, PublishError},
+    redacted_url,
 };
-use crate::{Failure, Message, Reaction, Transport, format};
+use crate::{DeliveryError, HookResponse, Message, Transport, format};
 
-/// Where and how to publish.
+/// Settings of [`RedisStream`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisStreamSettings {
-    /// `redis://user:password@host:6379/database`, `rediss://` for TLS, or
-    /// `redis+unix:///path/of/socket`. One server (the primary), not a cluster.
+    /// The URL: `redis://user:password@host:6379/database`, `rediss://` for TLS, or
+    /// `redis+unix:///path/of/socket`.
+    ///
+    /// One server (the primary), not a cluster.
     pub url: String,
-    /// The stream's key. `landfall:events`.
+    /// The stream's key; `landfall:events` by default.
     pub stream: String,
-    /// About how many entries the stream keeps, however many are read; 0 for all. 100,000.
-    pub length: u64,
-    /// See [`SOURCE`].
+    /// The approximate maximum length of the stream, read or not; 0 for no limit. 100,000 by
+    /// default.
+    pub max_length: u64,
+    /// See [`DEFAULT_SOURCE`].
     pub source: String,
-    /// The most deliveries at once. 64.
-    pub parallel: usize,
-    /// See [`TIMEOUT`].
+    /// Maximum concurrent deliveries; 64 by default.
+    pub max_concurrency: usize,
+    /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
 }
 
 impl RedisStreamSettings {
-    /// Adds to the stream `landfall:events` of this server.
+    /// Creates default settings for this server.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             stream: "landfall:events".into(),
-            length: 100_000,
-            source: SOURCE.into(),
-            parallel: 64,
-            timeout: TIMEOUT,
+            max_length: 100_000,
+            source: DEFAULT_SOURCE.into(),
+            max_concurrency: 64,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }
@@ -52,40 +55,42 @@ impl RedisStreamSettings {
 impl fmt::Debug for RedisStreamSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStreamSettings")
-            .field("url", &public(&self.url))
+            .field("url", &redacted_url(&self.url))
             .field("stream", &self.stream)
-            .field("length", &self.length)
+            .field("max_length", &self.max_length)
             .finish_non_exhaustive()
     }
 }
 
-/// Adds events to a stream: `XADD stream MAXLEN ~ length *` with the fields `id` (the message's id),
-/// `event` (`post-finish`, …), `upload` (its id) and `data` (the CloudEvent).
+/// Adds events to a stream: `XADD stream MAXLEN ~ max_length *` with the fields `id` (the message
+/// id), `event` (`post-finish`, …), `upload` (its id) and `data` (the CloudEvent).
 ///
-/// A delivery is done when Redis has answered. Whether it then survives a crash of Redis is what
-/// `appendfsync` and replication are set to there.
+/// A delivery succeeds when Redis has responded. `appendfsync` and replication decide whether the
+/// event survives a crash of Redis.
 #[derive(Debug)]
 pub struct RedisStream {
-    link: Link<Stream>,
+    connection: ManagedConnection<Stream>,
 }
 
 impl RedisStream {
-    /// Reads the settings; connects later.
+    /// Validates the settings. It connects for the first message.
     ///
     /// # Errors
-    /// A URL that is none, or a stream without a name.
+    /// The URL is invalid, or the stream name is empty.
     pub fn new(settings: RedisStreamSettings) -> Result<Self, SettingsError> {
-        let client = Client::open(settings.url.as_str()).map_err(|why| {
-            let url = public(&settings.url);
-            SettingsError(format!("Redis URL {url:?}: {why}"))
+        let client = Client::open(settings.url.as_str()).map_err(|error| {
+            let url = redacted_url(&settings.url);
+            SettingsError(format!("Redis URL {url:?}: {error}"))
         })?;
         if settings.stream.is_empty() {
-            return Err(SettingsError("a Redis stream needs a name".into()));
+            return Err(SettingsError(
+                "the name of the Redis stream must not be empty".into(),
+            ));
         }
-        let (parallel, timeout) = (settings.parallel, settings.timeout);
+        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
         let stream = Stream { client, settings };
         Ok(Self {
-            link: Link::new(stream, parallel, timeout),
+            connection: ManagedConnection::new(stream, max_concurrency, timeout),
         })
     }
 }
@@ -96,12 +101,12 @@ impl Transport for RedisStream {
         "redis"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
-        self.link.deliver(message).await
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.connection.deliver(message).await
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        self.link.check().await
+    async fn check(&self) -> Result<(), DeliveryError> {
+        self.connection.check().await
     }
 }
 
@@ -122,26 +127,28 @@ impl Broker for Stream {
 
     const NAME: &'static str = "Redis";
 
-    async fn dial(&self) -> Result<MultiplexedConnection, Failure> {
-        // The link has the time limit.
+    async fn connect(&self) -> Result<MultiplexedConnection, DeliveryError> {
+        // `ManagedConnection` has the timeout.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.settings.timeout))
             .set_response_timeout(None);
         self.client
             .get_multiplexed_async_connection_with_config(&config)
             .await
-            .map_err(|why| Failure::because(format!("cannot connect to Redis: {why}"), why))
+            .map_err(|error| {
+                DeliveryError::with_source(format!("cannot connect to Redis: {error}"), error)
+            })
     }
 
     async fn publish(
         &self,
         connection: &MultiplexedConnection,
         message: &Message,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), PublishError> {
         let mut add = redis::cmd("XADD");
         add.arg(&self.settings.stream);
-        if self.settings.length > 0 {
-            add.arg("MAXLEN").arg("~").arg(self.settings.length);
+        if self.settings.max_length > 0 {
+            add.arg("MAXLEN").arg("~").arg(self.settings.max_length);
         }
         add.arg("*")
             .arg(&[("id", message.id.as_str())])
@@ -150,13 +157,13 @@ impl Broker for Stream {
             .arg("data")
             .arg(format::cloud_event(message, &self.settings.source));
         let added = add.exec_async(&mut connection.clone()).await;
-        added.map_err(|error| self.trouble(error))
+        added.map_err(|error| self.publish_error(error))
     }
 }
 
 impl Stream {
-    fn trouble(&self, error: RedisError) -> Trouble {
-        // A replica answers that it is read-only: after a failover the name leads elsewhere.
+    fn publish_error(&self, error: RedisError) -> PublishError {
+        // A read-only replica: after a failover the name resolves to another server.
         let moved = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         let broken = moved
             || error.is_io_error()
@@ -164,11 +171,11 @@ impl Stream {
             || error.is_timeout()
             || error.is_unrecoverable_error();
         let text = format!("Redis, stream {:?}: {error}", self.settings.stream);
-        let failure = Failure::because(text, error);
+        let failure = DeliveryError::with_source(text, error);
         if broken {
-            Trouble::Broken(failure)
+            PublishError::Connection(failure)
         } else {
-            Trouble::Refused(failure)
+            PublishError::Rejected(failure)
         }
     }
 }

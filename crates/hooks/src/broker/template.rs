@@ -1,22 +1,22 @@
-//! Subjects and routing keys with a place for the message's name.
+//! Templates of subjects and routing keys.
 
 use super::SettingsError;
 use crate::HookName;
 
-/// A subject or a routing key in which `{event}` stands for the message's name.
+/// A subject or routing key in which `{event}` is the message's name.
 #[derive(Debug, Clone)]
 pub(super) struct Template(String);
 
 impl Template {
     pub(super) fn new(what: &str, text: &str) -> Result<Self, SettingsError> {
         if text.replace("{event}", "").contains(['{', '}']) {
-            let text = format!("{what} {text:?} may have {{event}} in braces and nothing else");
+            let text = format!("{what} {text:?}: the only placeholder is {{event}}");
             return Err(SettingsError(text));
         }
         Ok(Self(text.to_owned()))
     }
 
-    pub(super) fn fill(&self, hook: HookName) -> String {
+    pub(super) fn render(&self, hook: HookName) -> String {
         self.0.replace("{event}", hook.as_str())
     }
 }
@@ -26,11 +26,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates() {
+    fn renders_and_validates_templates() {
         let template = Template::new("subject", "a.{event}.b").unwrap();
-        assert_eq!(template.fill(HookName::PostFinish), "a.post-finish.b");
+        assert_eq!(template.render(HookName::PostFinish), "a.post-finish.b");
         let plain = Template::new("subject", "uploads").unwrap();
-        assert_eq!(plain.fill(HookName::PostFinish), "uploads");
+        assert_eq!(plain.render(HookName::PostFinish), "uploads");
         for wrong in ["{id}", "{event", "a}", "{{event}}"] {
             let error = Template::new("subject", wrong).unwrap_err();
             assert!(error.to_string().contains("{event}"), "{error}");

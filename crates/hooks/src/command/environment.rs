@@ -1,22 +1,23 @@
-//! What a program finds in its environment.
+//! Environment variables of commands.
 
 use std::ffi::{OsStr, OsString};
 
 use crate::Message;
 
-/// Returns the variables of this process that no program gets: settings of Landfall, which may be keys,
-/// passwords or URLs that contain them. Everything else is inherited, as with tusd.
-pub(super) fn withheld() -> Vec<OsString> {
+/// Returns the variables that commands do not inherit: Landfall's settings.
+///
+/// They may be keys, passwords or URLs that contain them. All other variables are inherited, as
+/// with tusd.
+pub(super) fn excluded() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
-    names.filter(|name| is_withheld(name)).collect()
+    names.filter(|name| is_excluded(name)).collect()
 }
 
-fn is_withheld(name: &OsStr) -> bool {
+fn is_excluded(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"LANDFALL_")
 }
 
-/// The variables for a message.
-pub(super) fn of(message: &Message) -> Vec<(String, String)> {
+pub(super) fn variables(message: &Message) -> Vec<(String, String)> {
     let upload = &message.upload;
     let mut variables = vec![
         ("TUS_ID".to_owned(), upload.id.clone()),
@@ -34,13 +35,13 @@ pub(super) fn of(message: &Message) -> Vec<(String, String)> {
     }
     let labels = upload.labels.iter();
     variables.extend(labels.map(|(key, value)| {
-        // A NUL would end the value, and the program would not start.
+        // A NUL ends the value, and the command would not start.
         (label(key), value.replace('\0', "\u{fffd}"))
     }));
     variables
 }
 
-/// The variable of a label: what is neither a letter nor a digit becomes `_`.
+/// Returns the variable of a label. Each character other than a letter or digit becomes `_`.
 fn label(key: &str) -> String {
     let spell = |c: char| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_uppercase(),
@@ -57,17 +58,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_of_landfall_are_withheld() {
+    fn settings_of_landfall_are_excluded() {
         for name in ["LANDFALL_ADMIN_KEY", "LANDFALL_DATABASE", "LANDFALL_"] {
-            assert!(is_withheld(OsStr::new(name)), "{name}");
+            assert!(is_excluded(OsStr::new(name)), "{name}");
         }
         for name in ["PATH", "AWS_SECRET_ACCESS_KEY", "MY_LANDFALL_X", "LANDFALL"] {
-            assert!(!is_withheld(OsStr::new(name)), "{name}");
+            assert!(!is_excluded(OsStr::new(name)), "{name}");
         }
     }
 
     #[test]
-    fn labels_become_names_that_a_shell_can_use() {
+    fn label_names_are_valid_in_a_shell() {
         assert_eq!(label("tenant"), "LANDFALL_LABEL_TENANT");
         assert_eq!(label("virus-scan.2"), "LANDFALL_LABEL_VIRUS_SCAN_2");
         assert_eq!(label("a=b\0ä"), "LANDFALL_LABEL_A_B__");

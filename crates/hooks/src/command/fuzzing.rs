@@ -1,24 +1,24 @@
-//! What the fuzz targets reach; not part of the interface.
+//! Entry points of the fuzz targets; not part of the API.
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
-use super::{process::Output, react_as_v2};
-use crate::{Failure, HookName, Reaction};
+use super::{parse_v2, process::Output};
+use crate::{DeliveryError, HookName, HookResponse};
 
-/// Reads what a program has printed, which ended with this wait status.
+/// Parses the output of a command that ended with this wait status.
 ///
 /// # Errors
-/// The program failed, or printed no response.
-pub fn reaction(
+/// The command failed, or printed an invalid response.
+pub fn response(
     hook: HookName,
     status: i32,
     stdout: &[u8],
-    is_cut: bool,
-) -> Result<Reaction, Failure> {
+    is_truncated: bool,
+) -> Result<HookResponse, DeliveryError> {
     let output = Output {
         status: ExitStatus::from_raw(status),
         stdout: stdout.to_vec(),
-        is_cut,
+        is_truncated,
     };
-    react_as_v2(hook, &output)
+    parse_v2(hook, &output)
 }

@@ -1,12 +1,13 @@
-//! Command hooks: a program per event in a folder, as tusd's file hooks are.
+//! Command hooks: one program per event in a directory, like tusd's file hooks.
 //!
-//! `<folder>/<event>` (`pre-create`, `post-finish`, …) is run without arguments, in the folder. It reads
-//! the message as JSON from its standard input; `TUS_ID`, `TUS_SIZE` and `TUS_OFFSET` are in its
-//! environment, and with them `LANDFALL_HOOK`, `LANDFALL_EVENT_ID`, `LANDFALL_SEQUENCE`, in pre-access
-//! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. Of this process it inherits all
-//! variables but `LANDFALL_…`, which may hold secrets. What it prints is its answer; what it writes to
-//! its standard error goes to that of this process. An event without a file is left out; if the folder
-//! itself is away, every call fails.
+//! `<dir>/<event>` (`pre-create`, `post-finish`, …) runs without arguments in the directory. It
+//! reads the message as JSON from standard input. Its environment has `TUS_ID`, `TUS_SIZE`,
+//! `TUS_OFFSET`, `LANDFALL_HOOK`, `LANDFALL_EVENT_ID`, `LANDFALL_SEQUENCE`, in pre-access
+//! `LANDFALL_INTENT`, and `LANDFALL_LABEL_<KEY>` for each label. It inherits all variables of this
+//! process but `LANDFALL_…`, which may contain secrets.
+//!
+//! Standard output is the response, and standard error is that of this process. An event without a
+//! program is ignored. If the directory is missing, every call fails.
 
 mod environment;
 #[cfg(feature = "fuzzing")]
@@ -29,82 +30,82 @@ use http::StatusCode;
 use landfall::hook::ClientResponse;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::process::{Cut, Output, Process};
+use self::process::{Output, OutputError, Process};
 use crate::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     format::{self, Format},
 };
 
-/// What [`Command`] needs to know.
+/// Settings of [`Command`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CommandSettings {
-    /// The folder with the programs.
+    /// The directory of the commands.
     pub dir: PathBuf,
-    /// What the programs are written for: tusd 2 ([`Format::V2`], usual) or 1 ([`Format::V1`]).
-    /// [`Format::Auto`] feeds them both and reads answers as tusd 2 does.
+    /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]).
+    ///
+    /// [`Format::Auto`] sends both and parses responses of tusd 2.
     pub format: Format,
-    /// How long a program may run, from its start; then it is ended, and its children with it. 10
-    /// minutes.
+    /// Timeout of a command, after which it and its children are terminated; 10 minutes by default.
     pub timeout: Duration,
-    /// How many may run at once, 32. Events may take three quarters of that, so that slow work on what
-    /// is complete doesn't hold up questions.
-    pub processes: usize,
-    /// Format 1: the exit code of post-receive that stops the upload.
+    /// Maximum concurrent processes; 32 by default.
+    ///
+    /// Events use at most three quarters, so that slow events do not delay blocking hooks.
+    pub max_processes: usize,
+    /// The exit code of post-receive that stops the upload; format 1 only.
     pub stop_code: Option<i32>,
 }
 
 impl CommandSettings {
-    /// The usual settings for the programs in `dir`.
+    /// Creates default settings for the commands in `dir`.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
             format: Format::V2,
             timeout: Duration::from_secs(600),
-            processes: 32,
+            max_processes: 32,
             stop_code: None,
         }
     }
 }
 
-/// Settings with which no program can be run.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// There is no such folder.
-    #[error("cannot use {} as the folder of command hooks: {source}", dir.display())]
-    Folder {
-        /// As it was set.
+    /// The directory is missing or inaccessible.
+    #[error("cannot use the directory {} for command hooks: {source}", dir.display())]
+    Directory {
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// None may run.
-    #[error("at least one process of command hooks must be allowed")]
-    NoProcess,
+    /// No processes are allowed.
+    #[error("the maximum number of command hook processes must be at least 1")]
+    NoProcesses,
 }
 
-/// Runs programs as hooks.
+/// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
     dir: PathBuf,
     format: Format,
     timeout: Duration,
     stop_code: Option<i32>,
-    /// Variables that programs don't inherit.
-    withheld: Vec<OsString>,
-    slots: Slots,
+    excluded: Vec<OsString>,
+    limits: ProcessLimits,
 }
 
 impl Command {
-    /// Checks the settings.
+    /// Creates the transport.
     ///
     /// # Errors
-    /// There is no such folder, or no process may run.
+    /// The directory is missing, or no processes are allowed.
     pub fn new(settings: CommandSettings) -> Result<Self, CommandError> {
-        if settings.processes == 0 {
-            return Err(CommandError::NoProcess);
+        if settings.max_processes == 0 {
+            return Err(CommandError::NoProcesses);
         }
         let checked = std::path::absolute(&settings.dir).and_then(|dir| {
             match std::fs::metadata(&dir)?.is_dir() {
@@ -112,7 +113,7 @@ impl Command {
                 false => Err(io::ErrorKind::NotADirectory.into()),
             }
         });
-        let dir = checked.map_err(|source| CommandError::Folder {
+        let dir = checked.map_err(|source| CommandError::Directory {
             dir: settings.dir,
             source,
         })?;
@@ -121,129 +122,131 @@ impl Command {
             format: settings.format,
             timeout: settings.timeout,
             stop_code: settings.stop_code,
-            withheld: environment::withheld(),
-            slots: Slots::new(settings.processes),
+            excluded: environment::excluded(),
+            limits: ProcessLimits::new(settings.max_processes),
         })
     }
 
-    /// Runs the program of the message to its end; `None` if there is none.
-    async fn run(&self, message: &Message) -> Result<Option<Output>, Failure> {
+    /// Runs the command for a message; `None` if there is none.
+    async fn run(&self, message: &Message) -> Result<Option<Output>, DeliveryError> {
         let file = self.dir.join(message.hook.as_str());
-        // Most events of most users have no program: they needn't wait for a slot.
+        // Most events have no command: these do not wait for a permit.
         if is_missing(&file) {
             return self.skip();
         }
-        let slot = self.slots.take(message.hook).await;
+        let permit = self.limits.acquire(message.hook).await;
         let mut command = tokio::process::Command::new(&file);
-        for name in &self.withheld {
+        for name in &self.excluded {
             command.env_remove(name);
         }
         command
             .current_dir(&self.dir)
-            .envs(environment::of(message))
-            .stdout(match self.prints(message.hook) {
+            .envs(environment::variables(message))
+            .stdout(match self.forwards_output(message.hook) {
                 true => Stdio::inherit(),
                 false => Stdio::piped(),
             });
         let process = match Process::start(&mut command).await {
             Ok(process) => process,
             Err(_) if is_missing(&file) => return self.skip(),
-            Err(error) => return Err(not_started(&file, error)),
+            Err(error) => return Err(spawn_error(&file, error)),
         };
         let input = format::body(self.format, message);
-        match process.follow(input, self.timeout, slot).await {
+        match process.wait(input, self.timeout, permit).await {
             Ok(output) => Ok(Some(output)),
-            Err(Cut::TooLong) => Err(Failure::new(format!(
-                "the hook {} ran longer than {:?} and was ended",
+            Err(OutputError::Timeout) => Err(DeliveryError::new(format!(
+                "the hook {} timed out after {:?} and was terminated",
                 message.hook, self.timeout
             ))),
-            Err(Cut::Io(error)) => Err(Failure::because(
-                format!("the hook {} was lost: {error}", message.hook),
+            Err(OutputError::Io(error)) => Err(DeliveryError::with_source(
+                format!("lost track of the hook {}: {error}", message.hook),
                 error,
             )),
-            Err(Cut::Shutdown) => Err(Failure::new(format!(
-                "the hook {} was ended with this program",
+            Err(OutputError::Shutdown) => Err(DeliveryError::new(format!(
+                "the hook {} was terminated by the server's shutdown",
                 message.hook
             ))),
         }
     }
 
-    /// Leaves out an event without a program, unless the whole folder is away: a mount that was lost
-    /// decides nothing.
-    fn skip(&self) -> Result<Option<Output>, Failure> {
+    /// Ignores an event without command, but fails if the directory is missing, as after a lost
+    /// mount.
+    fn skip(&self) -> Result<Option<Output>, DeliveryError> {
         match self.dir.is_dir() {
             true => Ok(None),
-            false => Err(self.no_folder()),
+            false => Err(self.directory_missing()),
         }
     }
 
-    fn no_folder(&self) -> Failure {
-        Failure::new(format!("there is no folder {}", self.dir.display()))
+    fn directory_missing(&self) -> DeliveryError {
+        DeliveryError::new(format!("the directory {} is missing", self.dir.display()))
     }
 
-    /// Whether the program's output is this process's: tusd 1 takes it from questions only.
-    fn prints(&self, hook: HookName) -> bool {
-        self.format == Format::V1 && !hook.is_question()
+    /// Returns whether output goes to this process's own: tusd 1 reads it for blocking hooks only.
+    fn forwards_output(&self, hook: HookName) -> bool {
+        self.format == Format::V1 && !hook.is_blocking()
     }
 
-    /// What tusd 1 makes of it: the exit code is the answer.
-    fn react_as_v1(&self, hook: HookName, output: &Output) -> Result<Reaction, Failure> {
-        let mut reaction = Reaction::default();
+    /// Applies the rules of tusd 1: the exit code is the response.
+    fn parse_v1(&self, hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
+        let mut response = HookResponse::default();
         if output.status.success() {
-            return Ok(reaction);
+            return Ok(response);
         }
         let status = process::describe(output.status);
-        if hook.is_question() {
+        if hook.is_blocking() {
             let printed = String::from_utf8_lossy(&output.stdout);
-            reaction.failed = true;
-            reaction.reply = ClientResponse::text(
+            response.failed = true;
+            response.client_response = ClientResponse::text(
                 StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
                 format!("{hook} hook failed: {status}\n{printed}\n"),
             );
-            return Ok(reaction);
+            return Ok(response);
         }
         let code = output.status.code();
         if hook == HookName::PostReceive && code.is_some() && code == self.stop_code {
-            reaction.stop_upload = true;
-            return Ok(reaction);
+            response.stop_upload = true;
+            return Ok(response);
         }
-        Err(Failure::new(format!("the hook {hook} failed: {status}")))
+        Err(DeliveryError::new(format!(
+            "the hook {hook} failed: {status}"
+        )))
     }
 }
 
-/// What tusd 2 makes of it: the output is the answer.
-fn react_as_v2(hook: HookName, output: &Output) -> Result<Reaction, Failure> {
+/// Applies the rules of tusd 2: the output is the response.
+fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
     if !output.status.success() {
-        return Err(Failure::new(format!(
+        return Err(DeliveryError::new(format!(
             "unexpected return code {} from hook endpoint: {}",
             code(output.status),
             excerpt(&output.stdout)
         )));
     }
     if output.stdout.is_empty() {
-        return Ok(Reaction::default());
+        return Ok(HookResponse::default());
     }
-    let answer = if output.is_cut {
-        Err(Failure::new(format!(
-            "the hook {hook} answered more than {} bytes",
-            process::OUTPUT_LIMIT
+    let response = if output.is_truncated {
+        Err(DeliveryError::new(format!(
+            "the response of the hook {hook} is larger than {} bytes",
+            process::MAX_OUTPUT_BYTES
         )))
     } else {
-        format::answer(&output.stdout).map_err(|error| {
+        format::parse_response(&output.stdout).map_err(|error| {
             let text = format!(
                 "failed to parse hook response: {error}, response was: {}",
                 excerpt(&output.stdout)
             );
-            Failure::because(text, error)
+            DeliveryError::with_source(text, error)
         })
     };
-    match answer {
-        // Nobody waits for an answer, and the program did its work: not a reason to run it again.
-        Err(failure) if !hook.is_question() && hook != HookName::PostReceive => {
-            tracing::warn!(%hook, error = %failure, "a hook printed what is no answer: ignored");
-            Ok(Reaction::default())
+    match response {
+        // The response has no effect here and the command succeeded: do not run it again.
+        Err(failure) if !hook.is_blocking() && hook != HookName::PostReceive => {
+            tracing::warn!(%hook, error = %failure, "ignored invalid output of a hook");
+            Ok(HookResponse::default())
         }
-        answer => answer,
+        response => response,
     }
 }
 
@@ -254,51 +257,49 @@ impl Transport for Command {
     }
 
     /// # Cancel safety
-    /// Dropping it ends the program and its children.
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    /// Dropping the future terminates the command and its children.
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let Some(output) = self.run(message).await? else {
-            return Ok(Reaction::default());
+            return Ok(HookResponse::default());
         };
         match self.format {
-            Format::V1 => self.react_as_v1(message.hook, &output),
-            Format::V2 | Format::Auto => react_as_v2(message.hook, &output),
+            Format::V1 => self.parse_v1(message.hook, &output),
+            Format::V2 | Format::Auto => parse_v2(message.hook, &output),
         }
     }
 
-    async fn check(&self) -> Result<(), Failure> {
+    async fn check(&self) -> Result<(), DeliveryError> {
         match self.dir.is_dir() {
             true => Ok(()),
-            false => Err(self.no_folder()),
+            false => Err(self.directory_missing()),
         }
     }
 }
 
-/// How many programs may run.
 #[derive(Debug)]
-struct Slots {
+struct ProcessLimits {
     all: Arc<Semaphore>,
     events: Arc<Semaphore>,
 }
 
-/// The right to run one.
-type Slot = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+type ProcessPermit = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
-impl Slots {
-    fn new(processes: usize) -> Self {
-        let processes = processes.min(Semaphore::MAX_PERMITS);
-        let events = (processes - processes.div_ceil(4)).max(1);
+impl ProcessLimits {
+    fn new(max_processes: usize) -> Self {
+        let max_processes = max_processes.min(Semaphore::MAX_PERMITS);
+        let events = (max_processes - max_processes.div_ceil(4)).max(1);
         Self {
-            all: Arc::new(Semaphore::new(processes)),
+            all: Arc::new(Semaphore::new(max_processes)),
             events: Arc::new(Semaphore::new(events)),
         }
     }
 
-    async fn take(&self, hook: HookName) -> Slot {
+    async fn acquire(&self, hook: HookName) -> ProcessPermit {
         async fn one(of: &Arc<Semaphore>) -> OwnedSemaphorePermit {
             let permit = Arc::clone(of).acquire_owned().await;
-            permit.unwrap_or_else(|_| unreachable!("it is never closed"))
+            permit.unwrap_or_else(|_| unreachable!("the semaphore is never closed"))
         }
-        let event = match hook.is_question() {
+        let event = match hook.is_blocking() {
             true => None,
             false => Some(one(&self.events).await),
         };
@@ -306,28 +307,30 @@ impl Slots {
     }
 }
 
-/// The exit code as Go gives it.
+/// Returns the exit code as Go does.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
 
-/// The most bytes of an output that are put into a sentence.
-const EXCERPT: usize = 16 * 1024;
+/// Maximum bytes of output in an error message.
+const MAX_EXCERPT_BYTES: usize = 16 * 1024;
 
 fn excerpt(output: &[u8]) -> String {
-    match output.get(..EXCERPT) {
-        Some(start) if output.len() > EXCERPT => format!("{}…", String::from_utf8_lossy(start)),
+    match output.get(..MAX_EXCERPT_BYTES) {
+        Some(start) if output.len() > MAX_EXCERPT_BYTES => {
+            format!("{}…", String::from_utf8_lossy(start))
+        }
         _ => String::from_utf8_lossy(output).into_owned(),
     }
 }
 
 fn is_missing(file: &Path) -> bool {
-    // One look at a local folder: not worth another thread.
+    // One `stat` is not worth a thread.
     matches!(std::fs::metadata(file), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Why a program that is there doesn't start, with what to do about it.
-fn not_started(file: &Path, error: io::Error) -> Failure {
+/// Describes why an existing command does not start, and what to do.
+fn spawn_error(file: &Path, error: io::Error) -> DeliveryError {
     let name = file.display();
     let is_runnable = std::fs::metadata(file)
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
@@ -336,15 +339,15 @@ fn not_started(file: &Path, error: io::Error) -> Failure {
             format!("the hook {name} is not executable: chmod +x {name}")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("the hook {name} may not be run by this user: {error}")
+            format!("this user cannot run the hook {name}: {error}")
         }
         io::ErrorKind::NotFound => {
-            format!("the hook {name} is there, but not the interpreter that its first line names")
+            format!("the interpreter in the first line of the hook {name} is missing")
         }
         io::ErrorKind::ExecutableFileBusy => {
             format!("the hook {name} is being written to")
         }
-        _ => format!("the hook {name} can't be run (does it begin with #!?): {error}"),
+        _ => format!("cannot run the hook {name} (does it begin with #!?): {error}"),
     };
-    Failure::because(text, error)
+    DeliveryError::with_source(text, error)
 }

@@ -1,4 +1,4 @@
-//! A program and all it starts, from its start to its end.
+//! A command and its children, from start to end.
 
 use std::{
     convert::Infallible,
@@ -16,40 +16,36 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// The most bytes of output that are kept. What comes after is read and forgotten, so that the program
-/// can go on.
-pub(super) const OUTPUT_LIMIT: usize = 1024 * 1024;
+/// Maximum size of the output. Further output is read and dropped, so that the command continues.
+pub(super) const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// How long a program that is asked to end has for it.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time between SIGTERM and SIGKILL.
+const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
-/// How often it is tried to start a program that somebody is just writing, and how long apart.
-const BUSY_TRIES: u32 = 20;
-const BUSY_WAIT: Duration = Duration::from_millis(25);
+/// Attempts to start a file that is open for writing, and the delay between them.
+const MAX_BUSY_ATTEMPTS: u32 = 20;
+const BUSY_RETRY_DELAY: Duration = Duration::from_millis(25);
 
-/// What came out of a program.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// How it ended.
     pub(super) status: ExitStatus,
-    /// What it printed, up to [`OUTPUT_LIMIT`].
+    /// Standard output, up to [`MAX_OUTPUT_BYTES`].
     pub(super) stdout: Vec<u8>,
-    /// Whether there was more.
-    pub(super) is_cut: bool,
+    /// Set if there was more output.
+    pub(super) is_truncated: bool,
 }
 
-/// Why there is no output.
+/// The reason for a missing result.
 #[derive(Debug)]
-pub(super) enum Cut {
-    /// Its time was over.
-    TooLong,
-    /// It couldn't be read or waited for.
+pub(super) enum OutputError {
+    Timeout,
+    /// Reading the output or waiting for the command failed.
     Io(io::Error),
-    /// The runtime went away.
+    /// The runtime was shut down.
     Shutdown,
 }
 
-/// A running program, in a process group of its own. Dropped, all of the group is killed.
+/// A running command in its own process group. Dropping it kills the group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -57,79 +53,82 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts it. Its stdin is a pipe, its stderr ours; signals are as if a shell had started it, and
-    /// of our files it has none (the standard library sees to both).
+    /// Starts a command.
+    ///
+    /// Its stdin is a pipe and its stderr is that of this process. The standard library resets
+    /// signal handlers and closes other files.
     ///
     /// # Cancel safety
-    /// Nothing is running if it is dropped.
+    /// If dropped, no command is running.
     pub(super) async fn start(command: &mut Command) -> io::Result<Self> {
         command
             .stdin(Stdio::piped())
             .stderr(Stdio::inherit())
             .process_group(0);
-        let mut tries = BUSY_TRIES;
+        let mut attempts = MAX_BUSY_ATTEMPTS;
         loop {
             match command.spawn() {
                 Ok(mut child) => {
                     let stdout = child.stdout.take();
                     return Ok(Self { child, stdout });
                 }
-                // Its file is just being replaced, or another thread forked while we held it open.
-                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries > 0 => {
-                    tries -= 1;
-                    sleep(BUSY_WAIT).await;
+                // The file is being replaced, or another thread forked while it was open.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && attempts > 0 => {
+                    attempts -= 1;
+                    sleep(BUSY_RETRY_DELAY).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Gives it its input and waits for its end, at most `limit`. `slot` is let go of when nothing of
-    /// the program is left.
+    /// Writes the input and waits for the end, at most `limit`.
+    ///
+    /// `permit` is dropped when no process of the group is left.
     ///
     /// # Cancel safety
-    /// Dropping it ends the program and its children.
-    pub(super) async fn follow(
+    /// Dropping the future terminates the command and its children.
+    pub(super) async fn wait(
         self,
         input: Vec<u8>,
         limit: Duration,
-        slot: impl Send + 'static,
-    ) -> Result<Output, Cut> {
-        let (answer, outcome) = oneshot::channel();
-        // A task of its own, because ending a program takes longer than a caller may have; there are
-        // never more than there are slots.
+        permit: impl Send + 'static,
+    ) -> Result<Output, OutputError> {
+        let (result, outcome) = oneshot::channel();
+        // A separate task, because termination may take longer than the caller waits. The permits
+        // limit the number of tasks.
         tokio::spawn(async move {
-            self.watch(input, limit, answer).await;
-            drop(slot);
+            self.supervise(input, limit, result).await;
+            drop(permit);
         });
-        outcome.await.unwrap_or(Err(Cut::Shutdown))
+        outcome.await.unwrap_or(Err(OutputError::Shutdown))
     }
 
-    async fn watch(
+    async fn supervise(
         mut self,
         input: Vec<u8>,
         limit: Duration,
-        mut answer: oneshot::Sender<Result<Output, Cut>>,
+        mut result: oneshot::Sender<Result<Output, OutputError>>,
     ) {
         let outcome = tokio::select! {
-            outcome = self.work(&input) => outcome.map_err(Cut::Io),
-            () = sleep(limit) => Err(Cut::TooLong),
-            () = answer.closed() => Err(Cut::Shutdown),
+            outcome = self.work(&input) => outcome.map_err(OutputError::Io),
+            () = sleep(limit) => Err(OutputError::Timeout),
+            () = result.closed() => Err(OutputError::Shutdown),
         };
         let is_over = outcome.is_ok();
-        // Nobody may be waiting any more.
-        let _ = answer.send(outcome);
+        // The caller may be gone.
+        let _ = result.send(outcome);
         if !is_over {
             self.end().await;
         }
     }
 
-    /// Feeds it, reads what it prints until it and its children have closed that, then waits for it.
+    /// Writes the input, reads the output until the command and its children close it, then waits.
     async fn work(&mut self, input: &[u8]) -> io::Result<Output> {
         let stdin = self.child.stdin.take();
         let (child, stdout) = (&mut self.child, &mut self.stdout);
-        let listen = async {
-            let (stdout, is_cut) = match stdout {
+        let run = async {
+            let (stdout, is_truncated) = match stdout {
                 Some(stdout) => read(stdout).await?,
                 None => (Vec::new(), false),
             };
@@ -137,21 +136,21 @@ impl Process {
             Ok(Output {
                 status,
                 stdout,
-                is_cut,
+                is_truncated,
             })
         };
         tokio::select! {
-            outcome = listen => outcome,
-            never = feed(stdin, input) => match never {},
+            outcome = run => outcome,
+            never = write_input(stdin, input) => match never {},
         }
     }
 
-    /// Asks all of the group to end, gives it a moment, kills what is left, and waits for the program.
+    /// Sends SIGTERM to the group, then SIGKILL, and waits for the command.
     async fn end(&mut self) {
         let Some(group) = self.group() else { return };
-        // Whether it works or not: what counts is whether they end.
+        // An error is harmless: only the exit counts.
         let _ = kill_process_group(group, Signal::TERM);
-        let gone = async {
+        let exited = async {
             if let Some(stdout) = &mut self.stdout {
                 let _ = tokio::io::copy(stdout, &mut tokio::io::sink()).await;
             }
@@ -159,13 +158,12 @@ impl Process {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let _ = timeout(GRACE, gone).await;
+        let _ = timeout(TERMINATION_GRACE, exited).await;
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait().await;
     }
 
-    /// The group, as long as the program hasn't been waited for: after that the number may be
-    /// somebody else's.
+    /// Returns the process group until the command was waited for. Later the id may be reused.
     fn group(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
     }
@@ -179,30 +177,30 @@ impl Drop for Process {
     }
 }
 
-/// Writes all of the input. It needn't be read: the end of the program counts, so this has none.
-async fn feed(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
+/// Writes the input. Commands may ignore it, so this never completes.
+async fn write_input(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(input).await;
     }
     std::future::pending().await
 }
 
-/// Reads to the end; whether there was more than is kept.
+/// Reads to the end. Returns whether output was dropped.
 async fn read(stdout: &mut ChildStdout) -> io::Result<(Vec<u8>, bool)> {
-    let mut kept = Vec::new();
-    let limit = OUTPUT_LIMIT as u64;
-    stdout.take(limit).read_to_end(&mut kept).await?;
+    let mut output = Vec::new();
+    let limit = MAX_OUTPUT_BYTES as u64;
+    stdout.take(limit).read_to_end(&mut output).await?;
     let rest = tokio::io::copy(stdout, &mut tokio::io::sink()).await?;
-    Ok((kept, rest > 0))
+    Ok((output, rest > 0))
 }
 
-/// Whether a child of ours has exited; it stays to be waited for.
+/// Returns whether a child has exited, without reaping it.
 fn has_exited(pid: Pid) -> bool {
-    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::Pid(pid), look), Ok(None))
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-/// How a program ended, in Go's words.
+/// Describes an exit status as Go does.
 pub(super) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
         return format!("exit status {code}");

@@ -5,11 +5,10 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{go, view};
+use super::{body, go};
 use crate::Message;
 
-/// The attributes that every CloudEvent has, and those of the extensions for sequences and
-/// partitioning.
+/// The CloudEvents attributes, with the sequence and partitioning extensions.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,
@@ -25,15 +24,16 @@ struct CloudEvent<'a> {
     sequence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     partitionkey: Option<Cow<'a, str>>,
-    data: view::Event<'a>,
+    data: body::Event<'a>,
 }
 
-/// A message as a CloudEvent 1.0 in structured JSON. `source` is a URI (or a part of one) that names
-/// this server; the type is `io.landfall.upload.` and the message's name (`started` for
-/// `UploadStarted`); the data are tusd's `Event`.
+/// Serializes a message as a CloudEvent 1.0 in structured JSON.
 ///
-/// `subject` is the upload's id, or `job/` and a caller's id of a job without one; `partitionkey` is
-/// what messages are in order for; `sequence` has 20 digits, so that it sorts as text.
+/// `source` is a URI reference for this server. The type is `io.landfall.upload.` and the message's
+/// name (`started` for `UploadStarted`); the data is tusd's `Event`.
+///
+/// `subject` is the upload id, or `job/` and the request id of a job without upload. `partitionkey`
+/// is the ordering key. `sequence` has 20 digits, so that it sorts as text.
 #[must_use]
 pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
     go::json(&CloudEvent {
@@ -47,7 +47,7 @@ pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
             .map(|at| at.to_string()),
         datacontenttype: "application/json",
         sequence: format!("{:020}", message.sequence),
-        partitionkey: Some(message.lane()).filter(|lane| !lane.is_empty()),
-        data: view::Event::new(message),
+        partitionkey: Some(message.ordering_key()).filter(|key| !key.is_empty()),
+        data: body::Event::new(message),
     })
 }

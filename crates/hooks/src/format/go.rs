@@ -5,19 +5,18 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// A value as JSON without blanks.
+/// Serializes a value without whitespace.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, Go);
-    // Strings, numbers and maps with text as keys go into memory: nothing of that can fail.
+    // Serializing these types into memory does not fail.
     if let Err(error) = value.serialize(&mut serializer) {
-        tracing::error!(%error, "a message could not be written as JSON");
+        tracing::error!(%error, "failed to serialize a message");
     }
     out
 }
 
-/// Escapes what Go escapes besides: what HTML or JavaScript could take for its own, and the character
-/// that stands for bytes that are no UTF-8.
+/// Escapes the same additional characters as Go: `<`, `>`, `&`, U+2028, U+2029 and U+FFFD.
 struct Go;
 
 impl Formatter for Go {
@@ -36,9 +35,9 @@ impl Formatter for Go {
     }
 }
 
-/// The first character to escape: where it is, how many bytes it has, and what is written instead.
+/// Returns the first character to escape: its position, its length and its escape sequence.
 fn next_escape(text: &str) -> Option<(usize, usize, &'static [u8])> {
-    // Of the characters beyond ASCII those to escape begin with one of two bytes.
+    // Non-ASCII characters to escape begin with one of two bytes.
     let candidates = text
         .bytes()
         .enumerate()

@@ -1,25 +1,25 @@
-//! Messages and answers as JSON: tusd's formats to the byte, and CloudEvents.
+//! Messages and responses as JSON: tusd's formats to the byte, and CloudEvents.
 //!
-//! What is ours in them is there only where it says something, so that receivers written for tusd get
-//! what tusd sends: `Labels` in an upload that has some, `Intent` in `pre-access`, `Job` in `pre-grant`
-//! and the events of the queue.
+//! Landfall's own fields are present only if they have a value, so that receivers for tusd get what
+//! tusd sends: `Labels` in an upload with labels, `Intent` in `pre-access`, `Job` in `pre-grant`
+//! and job events.
 
-mod answer;
+mod body;
 mod cloud_event;
 mod go;
+mod parse;
 mod samples;
-mod view;
 
 use std::str::FromStr;
 
 pub use self::{
-    answer::{AnswerError, answer},
     cloud_event::cloud_event,
+    parse::{ParseError, parse_response},
     samples::samples,
 };
 use crate::Message;
 
-/// How a message is written.
+/// The format of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Format {
     /// tusd 2: `{"Type":…,"Event":{"Upload":…,"HTTPRequest":…}}`.
@@ -33,7 +33,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Its name in settings: `v2`, `v1` or `auto`.
+    /// Returns the name in settings: `v2`, `v1` or `auto`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,9 +44,9 @@ impl Format {
     }
 }
 
-/// No format has this name.
+/// An unknown format name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no hook format {0:?}; there are auto, v2 and v1")]
+#[error("unknown hook format {0:?}; use auto, v2 or v1")]
 pub struct UnknownFormat(pub String);
 
 impl FromStr for Format {
@@ -60,8 +60,9 @@ impl FromStr for Format {
     }
 }
 
-/// A message as JSON, written as Go's encoder writes it: keys in tusd's order, maps sorted, no line
-/// break at the end.
+/// Serializes a message as Go's JSON encoder does.
+///
+/// Keys are in tusd's order, maps are sorted, and there is no newline at the end.
 ///
 /// ```
 /// use landfall_hooks::format::{Format, body, samples};
@@ -71,14 +72,14 @@ impl FromStr for Format {
 /// ```
 #[must_use]
 pub fn body(format: Format, message: &Message) -> Vec<u8> {
-    let event = view::Event::new(message);
+    let event = body::Event::new(message);
     match format {
-        Format::V2 => go::json(&view::V2 {
+        Format::V2 => go::json(&body::V2 {
             kind: message.hook.as_str(),
             event,
         }),
         Format::V1 => go::json(&event),
-        Format::Auto => go::json(&view::Auto {
+        Format::Auto => go::json(&body::Auto {
             kind: message.hook.as_str(),
             upload: &event.upload,
             request: &event.request,

@@ -1,21 +1,22 @@
-//! A message of each kind, for documentation and tests.
+//! Sample messages, for documentation and tests.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use landfall::hook::Intent;
 use serde_json::json;
 
 use crate::{
     HookName, HookNames, Message,
-    message::{JobFacts, Number, RequestFacts, UploadFacts, Wish},
+    message::{JobData, MessageId, RequestData, UploadData},
 };
 
 const ID: &str = "5d892c228ec8d0451dfec588697e8930";
 const SIZE: u64 = 432_724;
 
-/// One realistic message of each kind, in the order of [`HookName::ALL`].
+/// Returns one realistic message per name, in the order of [`HookName::ALL`].
 #[must_use]
 pub fn samples() -> Vec<Message> {
     HookName::ALL.into_iter().map(sample).collect()
@@ -24,7 +25,7 @@ pub fn samples() -> Vec<Message> {
 fn sample(hook: HookName) -> Message {
     let nth = hook as u64;
     let at = UNIX_EPOCH + Duration::from_micros(1_795_176_000_000_000 + nth * 1_250_000);
-    let number = Number {
+    let number = MessageId {
         id: format!("{:032x}", 0x4c1d_07f3_a8be_52d6_u128 * u128::from(nth + 1)),
         sequence: 1_795_176_000_000_000 + nth * 1_250_000,
     };
@@ -40,27 +41,26 @@ fn sample(hook: HookName) -> Message {
         sequence: number.sequence,
         at,
         hook,
-        intent: (hook == HookName::PreAccess).then_some(Wish::Write),
+        intent: (hook == HookName::PreAccess).then_some(Intent::Write),
         upload: upload(hook),
         request: request(hook),
         job: None,
     }
 }
 
-/// What a front end asked for.
-fn job(hook: HookName, at: SystemTime) -> Option<JobFacts> {
-    if hook != HookName::PreGrant && !HookNames::OF_QUEUE.has(hook) {
+fn job(hook: HookName, at: SystemTime) -> Option<JobData> {
+    if hook != HookName::PreGrant && !HookNames::JOB_EVENTS.contains(hook) {
         return None;
     }
     let created = UNIX_EPOCH + Duration::from_secs(1_795_176_000);
-    let mut job = JobFacts {
+    let mut job = JobData {
         subject: Some("ann".to_owned()),
         request_id: "cjp0a1b2c".to_owned(),
         filename: Some("a.png".to_owned()),
         filetype: Some("image/png".to_owned()),
         size: Some(SIZE),
         metadata: BTreeMap::from([("album".to_owned(), json!(7))]),
-        ..JobFacts::default()
+        ..JobData::default()
     };
     let (state, offset) = match hook {
         HookName::UploadStarted => ("started", 0),
@@ -75,7 +75,7 @@ fn job(hook: HookName, at: SystemTime) -> Option<JobFacts> {
     job.offset = offset;
     job.reason = match hook {
         HookName::UploadCancelled => Some("cancelled by ann".to_owned()),
-        HookName::UploadFailed => Some("refused by a hook".to_owned()),
+        HookName::UploadFailed => Some("rejected by a hook".to_owned()),
         _ => None,
     };
     job.id = "12".to_owned();
@@ -83,15 +83,15 @@ fn job(hook: HookName, at: SystemTime) -> Option<JobFacts> {
     job.expires = Some(created + Duration::from_secs(3600));
     job.started = Some(created + Duration::from_secs(1));
     job.updated = Some(at);
-    let goes_on = matches!(hook, HookName::UploadStarted | HookName::UploadProgress);
-    job.ended = (!goes_on).then_some(at);
+    let is_running = matches!(hook, HookName::UploadStarted | HookName::UploadProgress);
+    job.ended = (!is_running).then_some(at);
     Some(job)
 }
 
-fn upload(hook: HookName) -> UploadFacts {
-    let mut upload = UploadFacts {
+fn upload(hook: HookName) -> UploadData {
+    let mut upload = UploadData {
         id: ID.to_owned(),
-        ..UploadFacts::default()
+        ..UploadData::default()
     };
     if hook == HookName::PreAccess {
         return upload;
@@ -116,14 +116,14 @@ fn upload(hook: HookName) -> UploadFacts {
     upload
 }
 
-fn request(hook: HookName) -> RequestFacts {
+fn request(hook: HookName) -> RequestData {
     let size = SIZE.to_string();
     let (method, more): (_, &[(&str, &str)]) = match hook {
-        // Nobody asks for an expiry, and what the queue tells comes later.
-        HookName::PostExpire => return RequestFacts::default(),
-        hook if HookNames::OF_QUEUE.has(hook) => return RequestFacts::default(),
+        // No request causes an expiry, and job events are sent later.
+        HookName::PostExpire => return RequestData::default(),
+        hook if HookNames::JOB_EVENTS.contains(hook) => return RequestData::default(),
         HookName::PreGrant => {
-            return RequestFacts {
+            return RequestData {
                 method: "POST".to_owned(),
                 uri: "/uploadjobs".to_owned(),
                 remote: "127.0.0.1:59395".to_owned(),
@@ -135,7 +135,7 @@ fn request(hook: HookName) -> RequestFacts {
                 .into_iter()
                 .map(|(name, value)| (name, vec![value]))
                 .collect(),
-                withheld: BTreeMap::new(),
+                redacted: BTreeMap::new(),
             };
         }
         HookName::PreCreate => (
@@ -157,7 +157,7 @@ fn request(hook: HookName) -> RequestFacts {
         ),
     };
     let usual = [("Host", "localhost:8080"), ("Tus-Resumable", "1.0.0")];
-    RequestFacts {
+    RequestData {
         method: method.to_owned(),
         uri: match method {
             "POST" => "/files/".to_owned(),
@@ -169,7 +169,7 @@ fn request(hook: HookName) -> RequestFacts {
             .chain(texts(&usual))
             .map(|(name, value)| (name, vec![value]))
             .collect(),
-        withheld: BTreeMap::new(),
+        redacted: BTreeMap::new(),
     }
 }
 

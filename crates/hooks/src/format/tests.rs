@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{HookName, Reaction};
+use crate::{HookName, HookResponse};
 
-/// The message of tusd's own documentation, as tusd 2 sends it.
+/// The example in tusd's documentation, as tusd 2 sends it.
 const V2: &str = concat!(
     r#"{"Type":"post-finish","Event":{"Upload":{"ID":"5d892c228ec8d0451dfec588697e8930","#,
     r#""Size":432724,"SizeIsDeferred":false,"Offset":432724,"#,
@@ -42,19 +42,19 @@ fn written(format: Format, message: &Message) -> String {
 }
 
 #[test]
-fn version_2_is_tusds_to_the_byte() {
+fn v2_body_is_byte_identical_to_tusd() {
     assert_eq!(written(Format::V2, &finished()), V2);
 }
 
 #[test]
-fn version_1_is_the_event_alone() {
+fn v1_body_is_the_event_alone() {
     let event = V2.split_once(r#""Event":"#).unwrap().1;
     let event = event.strip_suffix('}').unwrap();
     assert_eq!(written(Format::V1, &finished()), event);
 }
 
 #[test]
-fn auto_is_both_side_by_side() {
+fn auto_body_contains_both_formats() {
     let (start, event) = (
         V2.strip_suffix('}').unwrap(),
         written(Format::V1, &finished()),
@@ -64,13 +64,13 @@ fn auto_is_both_side_by_side() {
 }
 
 #[test]
-fn before_creation_and_without_a_request_fields_are_empty() {
+fn fields_are_empty_before_creation_and_without_a_request() {
     let mut message = sample(HookName::PreCreate);
     message.upload.size = None;
     message.upload.metadata.clear();
     message.upload.is_final = true;
     message.upload.parts = Some(vec!["a".into(), "b".into()]);
-    message.request = crate::message::RequestFacts::default();
+    message.request = crate::message::RequestData::default();
     assert_eq!(
         written(Format::V1, &message),
         concat!(
@@ -82,7 +82,7 @@ fn before_creation_and_without_a_request_fields_are_empty() {
 }
 
 #[test]
-fn ours_is_there_only_where_it_says_something() {
+fn landfall_fields_are_omitted_when_unset() {
     let mut message = finished();
     message.upload.labels = BTreeMap::from([("tenant".to_owned(), "7".to_owned())]);
     let labelled = V2.replace(
@@ -98,7 +98,7 @@ fn ours_is_there_only_where_it_says_something() {
 }
 
 #[test]
-fn a_job_is_beside_the_upload_it_led_to() {
+fn job_events_contain_job_and_upload() {
     let started = written(Format::V2, &sample(HookName::UploadStarted));
     let job = concat!(
         r#""Job":{"RequestID":"cjp0a1b2c","Subject":"ann","State":"started","Reason":null,"#,
@@ -110,7 +110,7 @@ fn a_job_is_beside_the_upload_it_led_to() {
     assert!(started.ends_with(&format!(",{job}}}}}")), "{started}");
     let v1 = written(Format::V1, &sample(HookName::UploadStarted));
     assert!(v1.ends_with(&format!(",{job}}}")), "{v1}");
-    // The evidence of a completion, where there is one.
+    // The ETag is present only if the store has one.
     let mut completed = sample(HookName::UploadCompleted);
     let bare = written(Format::V2, &completed);
     assert!(!bare.contains("ETag"), "{bare}");
@@ -121,7 +121,7 @@ fn a_job_is_beside_the_upload_it_led_to() {
 }
 
 #[test]
-fn withheld_headers_are_not_in_bodies() {
+fn redacted_headers_are_not_serialized() {
     let mut message = sample(HookName::PreGrant);
     let secret = [("Authorization", "Bearer s"), ("Cookie", "id=s")];
     for (name, value) in secret {
@@ -131,22 +131,22 @@ fn withheld_headers_are_not_in_bodies() {
     let shown = message.clone();
     message.request = message
         .request
-        .withhold(&["authorization", "COOKIE", "absent"]);
+        .redact(&["authorization", "COOKIE", "absent"]);
     assert_eq!(message.request.values("Authorization"), ["Bearer s"]);
     assert_eq!(message.request.header("cookie"), Some("id=s"));
     for format in [Format::V1, Format::V2, Format::Auto] {
         assert!(written(format, &shown).contains("Bearer s"));
         assert!(!written(format, &message).contains("Bearer s"));
     }
-    let kept = serde_json::to_string(&message).unwrap();
+    let stored = serde_json::to_string(&message).unwrap();
     assert!(
-        !kept.contains("Bearer s") && !kept.contains("id=s"),
-        "{kept}"
+        !stored.contains("Bearer s") && !stored.contains("id=s"),
+        "{stored}"
     );
 }
 
 #[test]
-fn texts_are_escaped_as_go_does() {
+fn strings_are_escaped_like_go() {
     let mut message = finished();
     let text = "\" \\ / \u{8} \u{c} \n \r \t \u{0} \u{1f} \u{7f} <b> & \u{2028}\u{2029}\u{2027} \
                 \u{fffd}\u{fffc} \u{e9}\u{1f600}";
@@ -165,10 +165,10 @@ fn texts_are_escaped_as_go_does() {
 }
 
 #[test]
-fn a_cloud_event_has_what_the_specification_asks_for() {
+fn cloud_event_has_the_specified_attributes() {
     let message = finished();
     let event: Value = serde_json::from_slice(&cloud_event(&message, "/landfall")).unwrap();
-    let tusds: Value = serde_json::from_str(V2).unwrap();
+    let tusd: Value = serde_json::from_str(V2).unwrap();
     assert_eq!(
         event,
         json!({
@@ -181,7 +181,7 @@ fn a_cloud_event_has_what_the_specification_asks_for() {
             "datacontenttype": "application/json",
             "sequence": "00001795176005000000",
             "partitionkey": "5d892c228ec8d0451dfec588697e8930",
-            "data": tusds["Event"],
+            "data": tusd["Event"],
         })
     );
     let progress = sample(HookName::UploadProgress);
@@ -203,7 +203,7 @@ fn a_cloud_event_has_what_the_specification_asks_for() {
 }
 
 #[test]
-fn there_is_a_sample_of_each_message() {
+fn there_is_one_sample_per_name() {
     let samples = samples();
     let names: Vec<_> = samples.iter().map(|sample| sample.hook).collect();
     assert_eq!(names, HookName::ALL);
@@ -214,53 +214,59 @@ fn there_is_a_sample_of_each_message() {
 }
 
 #[test]
-fn formats_have_names() {
+fn format_names_round_trip() {
     for format in [Format::V2, Format::V1, Format::Auto] {
         assert_eq!(format.as_str().parse(), Ok(format));
     }
     assert!("V2".parse::<Format>().is_err());
 }
 
-fn read(json: &str) -> Reaction {
-    answer(json.as_bytes()).unwrap()
+fn read(json: &str) -> HookResponse {
+    parse_response(json.as_bytes()).unwrap()
 }
 
 #[test]
-fn the_answer_of_tusds_documentation() {
-    let reaction = read(
+fn parses_the_response_of_tusds_documentation() {
+    let response = read(
         r#"{"HTTPResponse":{"StatusCode":400,"Body":"{\"message\":\"no\"}","Header":{"Content-Type":"application/json"}},"RejectUpload":true,"RejectTermination":false,"ChangeFileInfo":{"ID":"a/b","MetaData":{"k":"v"},"Storage":{"Path":"sub/x.pdf"}},"StopUpload":false}"#,
     );
-    assert_eq!(reaction.reply.status, Some(http::StatusCode::BAD_REQUEST));
     assert_eq!(
-        reaction.reply.body.as_deref(),
+        response.client_response.status,
+        Some(http::StatusCode::BAD_REQUEST)
+    );
+    assert_eq!(
+        response.client_response.body.as_deref(),
         Some(&br#"{"message":"no"}"#[..])
     );
-    assert_eq!(reaction.reply.headers["content-type"], "application/json");
-    assert!(reaction.reject_upload && !reaction.reject_termination && !reaction.stop_upload);
-    assert_eq!(reaction.changes.id.as_deref(), Some("a/b"));
+    assert_eq!(
+        response.client_response.headers["content-type"],
+        "application/json"
+    );
+    assert!(response.reject_upload && !response.reject_termination && !response.stop_upload);
+    assert_eq!(response.changes.id.as_deref(), Some("a/b"));
     let pair = |key: &str, value: &str| BTreeMap::from([(key.to_owned(), value.to_owned())]);
-    assert_eq!(reaction.changes.metadata, Some(pair("k", "v")));
-    assert_eq!(reaction.changes.storage, pair("Path", "sub/x.pdf"));
+    assert_eq!(response.changes.metadata, Some(pair("k", "v")));
+    assert_eq!(response.changes.storage, pair("Path", "sub/x.pdf"));
 }
 
 #[test]
-fn our_own_fields() {
-    let reaction = read(
+fn parses_landfall_fields() {
+    let response = read(
         r#"{"RejectAccess":true,"CacheFor":"1m30s","RejectTermination":true,"StopUpload":true,
             "ChangeFileInfo":{"Labels":{"tenant":"7"},"Expires":"2026-11-20T12:00:00+01:00",
             "MaxSize":1048576,"ContentTypes":["image/*","text/plain"]}}"#,
     );
-    assert!(reaction.reject_access && reaction.reject_termination && reaction.stop_upload);
-    assert_eq!(reaction.cache_for, Some(Duration::from_secs(90)));
-    assert_eq!(reaction.changes.labels["tenant"], "7");
+    assert!(response.reject_access && response.reject_termination && response.stop_upload);
+    assert_eq!(response.cache_for, Some(Duration::from_secs(90)));
+    assert_eq!(response.changes.labels["tenant"], "7");
     let expires = UNIX_EPOCH + Duration::from_secs(1_795_172_400);
-    assert_eq!(reaction.changes.expires, Some(expires));
-    assert_eq!(reaction.changes.max_size, Some(1 << 20));
-    assert_eq!(reaction.changes.content_types, ["image/*", "text/plain"]);
+    assert_eq!(response.changes.expires, Some(expires));
+    assert_eq!(response.changes.max_size, Some(1 << 20));
+    assert_eq!(response.changes.content_types, ["image/*", "text/plain"]);
 }
 
 #[test]
-fn what_says_nothing_changes_nothing() {
+fn unset_fields_change_nothing() {
     for json in [
         "{}",
         "null",
@@ -274,31 +280,31 @@ fn what_says_nothing_changes_nothing() {
             "ContentTypes":null},"CacheFor":0}"#,
         r#"{"Unknown":[1,{"RejectUpload":true},1e300],"ok":true}"#,
     ] {
-        assert_eq!(read(json), Reaction::default(), "{json}");
+        assert_eq!(read(json), HookResponse::default(), "{json}");
     }
     let cleared = read(r#"{"ChangeFileInfo":{"MetaData":{}}}"#);
     assert_eq!(cleared.changes.metadata, Some(BTreeMap::new()));
 }
 
 #[test]
-fn keys_in_any_case_and_twice() {
-    let reaction = read(
+fn keys_match_in_any_case_and_the_last_value_applies() {
+    let response = read(
         r#"{"rejectUPLOAD":true,"httpresponse":{"STATUSCODE":401,"body":"a"},
             "HTTPResponse":{"Body":"b","Header":{"X-A":"1","x-a":"2"}},
             "changefileinfo":{"metadata":{"A":"1"}},"ChangeFileInfo":{"MetaData":{"a":null}}}"#,
     );
-    assert!(reaction.reject_upload);
-    assert_eq!(reaction.reply.status.unwrap(), 401);
-    assert_eq!(reaction.reply.body.as_deref(), Some(&b"b"[..]));
-    assert_eq!(reaction.reply.headers["x-a"], "2");
-    let metadata = reaction.changes.metadata.unwrap();
+    assert!(response.reject_upload);
+    assert_eq!(response.client_response.status.unwrap(), 401);
+    assert_eq!(response.client_response.body.as_deref(), Some(&b"b"[..]));
+    assert_eq!(response.client_response.headers["x-a"], "2");
+    let metadata = response.changes.metadata.unwrap();
     assert_eq!((metadata["A"].as_str(), metadata["a"].as_str()), ("1", ""));
     assert!(!read(r#"{"RejectUpload":true,"rejectupload":false}"#).reject_upload);
 }
 
 #[test]
-fn time_spans() {
-    let span = |value: &str| answer(format!(r#"{{"CacheFor":{value}}}"#).as_bytes());
+fn parses_durations() {
+    let span = |value: &str| parse_response(format!(r#"{{"CacheFor":{value}}}"#).as_bytes());
     for (value, milliseconds) in [
         (r#""300ms""#, 300),
         (r#""1.5h""#, 5_400_000),
@@ -322,24 +328,24 @@ fn time_spans() {
     ] {
         let error = span(value).unwrap_err().to_string();
         assert!(
-            error.starts_with("CacheFor in the answer must be a time span"),
+            error.starts_with("CacheFor in the response must be a duration"),
             "{error}"
         );
     }
 }
 
 #[test]
-fn bytes_that_are_no_utf8_are_replaced() {
-    let reaction = answer(b"{\"ChangeFileInfo\":{\"ID\":\"a\xffb\"}}").unwrap();
-    assert_eq!(reaction.changes.id.as_deref(), Some("a\u{fffd}b"));
+fn invalid_utf8_is_replaced() {
+    let response = parse_response(b"{\"ChangeFileInfo\":{\"ID\":\"a\xffb\"}}").unwrap();
+    assert_eq!(response.changes.id.as_deref(), Some("a\u{fffd}b"));
     assert!(matches!(
-        answer(b"{\"a\":\xff}"),
-        Err(AnswerError::NotJson(_))
+        parse_response(b"{\"a\":\xff}"),
+        Err(ParseError::NotJson(_))
     ));
 }
 
 #[test]
-fn wrong_answers_are_refused_with_the_name_of_the_field() {
+fn invalid_responses_name_the_field() {
     for (json, field) in [
         (r#"{"RejectUpload":"true"}"#, "RejectUpload"),
         (r#"{"rejectUpload":1}"#, "rejectUpload"),
@@ -418,22 +424,22 @@ fn wrong_answers_are_refused_with_the_name_of_the_field() {
             "ChangeFileInfo.ContentTypes",
         ),
     ] {
-        let error = answer(json.as_bytes()).unwrap_err().to_string();
+        let error = parse_response(json.as_bytes()).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("{field} in the answer must be ")),
+            error.starts_with(&format!("{field} in the response must be ")),
             "{json}: {error}"
         );
     }
     for json in ["[]", "\"ok\"", "1", "true"] {
         assert!(
-            matches!(answer(json.as_bytes()), Err(AnswerError::NotObject)),
+            matches!(parse_response(json.as_bytes()), Err(ParseError::NotObject)),
             "{json}"
         );
     }
     for json in ["", "ok", "{", "{} {}", "{\"a\":01}", &"[".repeat(100_000)] {
         assert!(matches!(
-            answer(json.as_bytes()),
-            Err(AnswerError::NotJson(_))
+            parse_response(json.as_bytes()),
+            Err(ParseError::NotJson(_))
         ));
     }
 }
@@ -447,11 +453,11 @@ prop_compose! {
         headers in proptest::collection::btree_map(".*", proptest::collection::vec(".*", 0..3), 0..4),
         parts in proptest::option::of(proptest::collection::vec(".*", 0..3)),
         size in proptest::option::of(any::<u64>()),
-        words in proptest::array::uniform4(".*"),
+        texts_of_request in proptest::array::uniform4(".*"),
         offset in any::<u64>(),
     ) -> Message {
         let mut message = samples().remove(hook);
-        let [id, method, uri, remote] = words;
+        let [id, method, uri, remote] = texts_of_request;
         message.upload.id = id;
         message.upload.metadata = texts;
         message.upload.labels = labels;
@@ -459,18 +465,18 @@ prop_compose! {
         message.upload.parts = parts;
         message.upload.size = size;
         message.upload.offset = offset;
-        message.request = crate::message::RequestFacts {
+        message.request = crate::message::RequestData {
             method,
             uri,
             remote,
             headers,
-            withheld: BTreeMap::new(),
+            redacted: BTreeMap::new(),
         };
         message
     }
 }
 
-/// The event by another way than the one under test.
+/// The event, built independently of the code under test.
 fn event(message: &Message) -> Value {
     let (upload, request) = (&message.upload, &message.request);
     let mut event = json!({
@@ -496,7 +502,7 @@ fn event(message: &Message) -> Value {
         event["Upload"]["Labels"] = json!(upload.labels);
     }
     if let Some(intent) = message.intent {
-        event["Intent"] = json!(intent);
+        event["Intent"] = json!(intent.as_str());
     }
     if let Some(job) = &message.job {
         let time = |at: Option<std::time::SystemTime>| {
@@ -527,7 +533,7 @@ fn event(message: &Message) -> Value {
 
 proptest! {
     #[test]
-    fn bodies_are_read_back(message in messages()) {
+    fn bodies_round_trip(message in messages()) {
         let event = event(&message);
         let read = |format| serde_json::from_slice::<Value>(&body(format, &message)).unwrap();
         prop_assert_eq!(&read(Format::V1), &event);

@@ -26,17 +26,16 @@ use tower_service::Service;
 
 use super::{GrpcSettings, GrpcSettingsError, Target, tls};
 
-/// How long a connection may take, TLS included. A call may have less time, but the connection
-/// isn't lost on the next one then.
-const CONNECT: Duration = Duration::from_secs(20);
-/// After how much silence TCP asks whether the other side is there, and how often.
+/// Timeout for connecting, TLS included. A call may have a shorter one; the connection attempt then
+/// continues for the next call.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// TCP keepalive.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
-/// How long bytes may stay unconfirmed before the connection counts as lost.
-const UNCONFIRMED: Duration = Duration::from_secs(30);
+/// The time without acknowledgment after which TCP closes the connection.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Opens connections to one server.
 #[derive(Clone)]
 pub(super) struct Connector {
     target: Arc<Target>,
@@ -49,23 +48,23 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_keepalive(Some(KEEP_ALIVE));
         tcp.set_keepalive_interval(Some(KEEP_ALIVE_INTERVAL));
         tcp.set_keepalive_retries(Some(KEEP_ALIVE_PROBES));
         #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(UNCONFIRMED));
+        tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         let tls = if target.secure {
             let name = ServerName::try_from(target.host().to_owned()).map_err(|_| {
                 GrpcSettingsError::Target {
                     target: settings.target.clone(),
-                    why: "no certificate can be for this host",
+                    reason: "the host is not a valid name for a certificate",
                 }
             })?;
             Some((Arc::new(tls::config(settings)?).into(), name))
         } else {
             if settings.server_ca.is_some() || settings.client_certificate.is_some() {
-                tracing::warn!("certificates for gRPC hooks are of no use: TLS isn't asked for");
+                tracing::warn!("certificates for gRPC hooks are ignored: TLS is not enabled");
             }
             None
         };
@@ -76,9 +75,8 @@ impl Connector {
         })
     }
 
-    /// Opens a connection.
     pub(super) async fn open(&self) -> Result<Box<dyn Stream>, BoxError> {
-        let opened = time::timeout(CONNECT, async {
+        let opened = time::timeout(CONNECT_TIMEOUT, async {
             match self.target.socket() {
                 Some(path) => self.secured(UnixStream::connect(path).await?).await,
                 None => {
@@ -122,7 +120,6 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// A connection of any kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

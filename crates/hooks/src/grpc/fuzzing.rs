@@ -1,15 +1,15 @@
-//! What the fuzz targets reach; not part of the interface.
+//! Entry points of the fuzz targets; not part of the API.
 
 use landfall::BoxError;
 use prost::Message as _;
 
-use super::{generated::HookResponse, translate};
-use crate::Reaction;
+use super::{generated as proto, translate};
+use crate::HookResponse;
 
-/// Reads a `HookResponse`.
+/// Parses a `HookResponse`.
 ///
 /// # Errors
-/// It is none, or asks for what cannot be done.
-pub fn reaction(bytes: &[u8]) -> Result<Reaction, BoxError> {
-    Ok(translate::reaction(HookResponse::decode(bytes)?)?)
+/// The bytes are invalid, or the response is.
+pub fn response(bytes: &[u8]) -> Result<HookResponse, BoxError> {
+    Ok(translate::response(proto::HookResponse::decode(bytes)?)?)
 }

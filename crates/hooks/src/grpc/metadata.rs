@@ -1,14 +1,13 @@
-//! Headers of the client's request as metadata of the call.
+//! Forwarding of request headers as gRPC metadata.
 
 use http::HeaderName;
 use tonic::metadata::{
     AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
 };
 
-use crate::message::RequestFacts;
+use crate::message::RequestData;
 
-/// Names that HTTP/2 or gRPC needs for itself: under them a call would break, or they would be lost.
-const TAKEN: [&str; 11] = [
+const RESERVED_KEYS: [&str; 11] = [
     "connection",
     "content-length",
     "content-type",
@@ -22,32 +21,33 @@ const TAKEN: [&str; 11] = [
     "user-agent",
 ];
 
-/// The headers to forward.
 #[derive(Debug)]
-pub(super) struct Forward(Vec<Key>);
+pub(super) struct ForwardedHeaders(Vec<Key>);
 
 #[derive(Debug)]
 enum Key {
     Text(AsciiMetadataKey),
-    /// Its name ends in `-bin`: gRPC sends it as Base64.
+    /// The name ends in `-bin`: gRPC sends the value as base64.
     Bytes(BinaryMetadataKey),
 }
 
-impl Forward {
-    /// These; names that can't be metadata are left out.
+impl ForwardedHeaders {
+    /// Parses header names. Those that are not valid metadata keys are ignored with a warning.
     pub(super) fn new(names: &[String]) -> Self {
         let keys = names.iter().filter_map(|name| {
             let key = key(name);
             if key.is_none() {
-                tracing::warn!(header = name, "can't be gRPC metadata and isn't forwarded");
+                tracing::warn!(
+                    header = name,
+                    "not a valid gRPC metadata key, header is not forwarded"
+                );
             }
             key
         });
         Self(keys.collect())
     }
 
-    /// Adds what the request has of them.
-    pub(super) fn apply(&self, request: &RequestFacts, metadata: &mut MetadataMap) {
+    pub(super) fn apply(&self, request: &RequestData, metadata: &mut MetadataMap) {
         for key in &self.0 {
             match key {
                 Key::Text(key) => {
@@ -57,7 +57,9 @@ impl Forward {
                     let printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
                     match AsciiMetadataValue::try_from(value) {
                         Ok(value) if printable => drop(metadata.insert(key.clone(), value)),
-                        _ => tracing::debug!(header = %key, "a value can't be gRPC metadata"),
+                        _ => {
+                            tracing::debug!(header = %key, "header value is not valid gRPC metadata")
+                        }
                     }
                 }
                 Key::Bytes(key) => {
@@ -73,12 +75,12 @@ impl Forward {
 
 fn key(name: &str) -> Option<Key> {
     let name = name.trim().to_ascii_lowercase();
-    // gRPC keys are narrower than header names.
+    // gRPC allows fewer characters than HTTP does.
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if HeaderName::from_bytes(name.as_bytes()).is_err()
         || !name.bytes().all(allowed)
         || name.starts_with("grpc-")
-        || TAKEN.contains(&name.as_str())
+        || RESERVED_KEYS.contains(&name.as_str())
     {
         return None;
     }
@@ -99,18 +101,18 @@ mod tests {
 
     fn applied(names: &[&str], headers: &[(&str, &str)]) -> MetadataMap {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let mut request = RequestFacts::default();
+        let mut request = RequestData::default();
         for (name, value) in headers {
             let values = request.headers.entry((*name).to_owned()).or_default();
             values.push((*value).to_owned());
         }
         let mut metadata = MetadataMap::new();
-        Forward::new(&names).apply(&request, &mut metadata);
+        ForwardedHeaders::new(&names).apply(&request, &mut metadata);
         metadata
     }
 
     #[test]
-    fn the_first_value_under_a_name_in_small_letters() {
+    fn the_first_value_is_forwarded_under_a_lowercase_key() {
         let metadata = applied(
             &["AUTHORIZATION", " X-Request-Id", "x-absent"],
             &[
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_metadata_stays_behind() {
+    fn invalid_metadata_is_not_forwarded() {
         let metadata = applied(
             &[
                 "Host",
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_names_carry_any_bytes() {
+    fn binary_keys_accept_any_bytes() {
         let metadata = applied(&["X-Name-Bin"], &[("X-Name-Bin", "Zo\u{eb}")]);
         let value = metadata.get_bin("x-name-bin").unwrap();
         assert_eq!(value.to_bytes().unwrap(), "Zo\u{eb}".as_bytes());

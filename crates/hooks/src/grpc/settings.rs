@@ -1,40 +1,41 @@
-//! Where the server is, and how to call it.
+//! Settings of gRPC hooks.
 
 use std::{path::PathBuf, time::Duration};
 
-/// Where the gRPC server is, and how to call it.
+/// Settings of [`Grpc`](super::Grpc).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct GrpcSettings {
-    /// `host:port`, also as `dns:///host:port`, `passthrough:///host:port`, `http://host:port` or
-    /// `https://host:port`; or a UNIX socket as `unix:///path` or `unix:path`. Without a port it is
-    /// 443 (80 after `http://`).
+    /// The server: `host:port`, `dns:///host:port`, `passthrough:///host:port`, `http://host:port`,
+    /// `https://host:port`, `unix:///path` or `unix:path`.
+    ///
+    /// The default port is 443 (80 for `http://`).
     pub target: String,
-    /// How often a call is made in all while its code is `RESOURCE_EXHAUSTED` or `UNAVAILABLE` (3);
-    /// 0 is 1.
+    /// Maximum attempts of a call that fails with `RESOURCE_EXHAUSTED` or `UNAVAILABLE` (3).
+    ///
+    /// 0 means 1.
     pub attempts: u32,
-    /// The wait before it is made again (1 s).
+    /// The delay between two attempts (1 s).
     pub backoff: Duration,
-    /// How long one call may take, its connection included, and how long it may wait for its turn
-    /// (60 s); `None` is for ever.
+    /// Timeout of a call, connecting included, and of the wait for a permit (60 s); `None` for
+    /// none.
     pub timeout: Option<Duration>,
-    /// Whether to speak TLS (no; `https://` asks for it too).
+    /// Enables TLS (off; `https://` implies it).
     pub secure: bool,
-    /// A PEM file with the certificates that the server's must come from, or with the server's
-    /// itself. TLS needs it.
+    /// A PEM file with the CA certificates of the server, or its own certificate. TLS needs it.
     pub server_ca: Option<PathBuf>,
-    /// A PEM file with the certificate to show to the server, and those it comes from.
+    /// A PEM file with the client certificate chain.
     pub client_certificate: Option<PathBuf>,
     /// A PEM file with the private key of [`client_certificate`](Self::client_certificate).
     pub client_key: Option<PathBuf>,
-    /// Headers of the client's request whose first value becomes metadata of the call.
+    /// Headers of the client's request whose first value is sent as metadata.
     pub forward_headers: Vec<String>,
-    /// How many calls may be under way at once (64); 0 is 1.
-    pub parallel: usize,
+    /// Maximum concurrent calls (64); 0 means 1.
+    pub max_concurrency: usize,
 }
 
 impl GrpcSettings {
-    /// Those of a server at `target`, all else as the fields have it.
+    /// Creates default settings for a server at `target`.
     #[must_use]
     pub fn new(target: impl Into<String>) -> Self {
         Self {
@@ -47,40 +48,40 @@ impl GrpcSettings {
             client_certificate: None,
             client_key: None,
             forward_headers: Vec::new(),
-            parallel: 64,
+            max_concurrency: 64,
         }
     }
 }
 
-/// The settings make no sense.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GrpcSettingsError {
-    /// See [`GrpcSettings::target`].
-    #[error("the gRPC target {target:?} can't be one: {why}")]
+    /// The [target](GrpcSettings::target) is invalid.
+    #[error("invalid gRPC target {target:?}: {reason}")]
     Target {
         /// The target.
         target: String,
-        /// What is wrong with it.
-        why: &'static str,
+        /// The reason.
+        reason: &'static str,
     },
-    /// There is no [`GrpcSettings::server_ca`].
+    /// TLS is enabled without [`GrpcSettings::server_ca`].
     #[error(
-        "gRPC over TLS needs a file with the certificate that the server's must come from \
-         (for public ones: /etc/ssl/certs/ca-certificates.crt)"
+        "gRPC over TLS needs a file with the CA certificates of the server \
+         (for public CAs: /etc/ssl/certs/ca-certificates.crt)"
     )]
     NoServerCa,
-    /// There is one of [`GrpcSettings::client_certificate`] and [`GrpcSettings::client_key`].
+    /// Only one of [`GrpcSettings::client_certificate`] and [`GrpcSettings::client_key`] is set.
     #[error("a client certificate for gRPC needs its key, and a key its certificate")]
-    HalfIdentity,
-    /// A file can't be read, or isn't what it should be.
+    IncompleteIdentity,
+    /// A file cannot be read or parsed.
     #[error("{what} in {}: {source}", file.display())]
     File {
-        /// What should be in it.
+        /// The expected content.
         what: &'static str,
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         #[source]
         source: landfall::BoxError,
     },

@@ -1,4 +1,4 @@
-//! The name of a server, as gRPC has it.
+//! gRPC target names.
 
 use std::path::{Path, PathBuf};
 
@@ -6,29 +6,26 @@ use http::{Uri, uri::Authority};
 
 use super::GrpcSettingsError;
 
-/// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Whether it speaks TLS.
     pub(super) secure: bool,
-    /// Its host and port, which calls name; `localhost` for a UNIX socket, as gRPC has it.
+    /// The host and port for `:authority`; `localhost` for a UNIX socket, as in gRPC.
     authority: Authority,
-    /// Its UNIX socket.
     socket: Option<PathBuf>,
 }
 
 impl Target {
-    /// Reads a target; `secure` asks for TLS if the target doesn't say.
+    /// Parses a target. `secure` enables TLS unless the target has a scheme.
     pub(super) fn new(target: &str, secure: bool) -> Result<Self, GrpcSettingsError> {
-        let wrong = |why| GrpcSettingsError::Target {
+        let invalid = |reason| GrpcSettingsError::Target {
             target: target.to_owned(),
-            why,
+            reason,
         };
         if let Some(rest) = target.strip_prefix("unix:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             let absolute = path.starts_with('/') || rest == path;
             if path.is_empty() || !absolute {
-                return Err(wrong("it must be unix:///path or unix:path"));
+                return Err(invalid("it must be unix:///path or unix:path"));
             }
             return Ok(Self {
                 secure,
@@ -38,7 +35,7 @@ impl Target {
         }
         let (secure, port, rest) = if let Some(rest) = target.strip_prefix("http://") {
             if secure {
-                return Err(wrong("http:// is without TLS, which is asked for"));
+                return Err(invalid("http:// contradicts the TLS setting"));
             }
             (false, 80, rest.trim_end_matches('/'))
         } else if let Some(rest) = target.strip_prefix("https://") {
@@ -50,28 +47,28 @@ impl Target {
                 None => target,
                 Some(rest) => match rest.strip_prefix("//") {
                     None => rest,
-                    // Between the slashes there could be a name server.
+                    // A DNS server between the slashes is not supported.
                     Some(rest) => rest
                         .strip_prefix('/')
-                        .ok_or_else(|| wrong("the host must come after three slashes"))?,
+                        .ok_or_else(|| invalid("the host must come after three slashes"))?,
                 },
             };
             (secure, 443, rest)
         };
         let authority: Authority = rest
             .parse()
-            .map_err(|_| wrong("it must be host:port or unix:///path"))?;
+            .map_err(|_| invalid("it must be host:port or unix:///path"))?;
         let host = authority.host();
         if host.is_empty() || authority.as_str().contains('@') {
-            return Err(wrong("it must be host:port or unix:///path"));
+            return Err(invalid("it must be host:port or unix:///path"));
         }
         let authority = match authority.port() {
             Some(port) if port.as_str().parse() == Ok(port.as_u16()) => authority,
-            Some(_) => return Err(wrong("the port must be a number up to 65535")),
+            Some(_) => return Err(invalid("the port must be a number up to 65535")),
             None if authority.as_str() == host => format!("{host}:{port}")
                 .parse()
-                .map_err(|_| wrong("it must be host:port"))?,
-            None => return Err(wrong("the port must be a number up to 65535")),
+                .map_err(|_| invalid("it must be host:port"))?,
+            None => return Err(invalid("the port must be a number up to 65535")),
         };
         Ok(Self {
             secure,
@@ -80,7 +77,6 @@ impl Target {
         })
     }
 
-    /// What calls are addressed to.
     pub(super) fn origin(&self) -> Uri {
         let scheme = if self.secure { "https" } else { "http" };
         Uri::builder()
@@ -91,7 +87,7 @@ impl Target {
             .expect("a scheme, an authority and a path make a URI")
     }
 
-    /// What the server's certificate must be for.
+    /// Returns the host name for certificate verification.
     pub(super) fn host(&self) -> &str {
         let host = self.authority.host();
         let address = host
@@ -100,7 +96,6 @@ impl Target {
         address.unwrap_or(host)
     }
 
-    /// The path of its UNIX socket.
     pub(super) fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
     }
@@ -115,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_and_ports() {
+    fn parses_hosts_and_ports() {
         for target in [
             "hooks:8000",
             "dns:///hooks:8000",
@@ -139,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn unix_sockets() {
+    fn parses_unix_sockets() {
         for (target, path) in [
             ("unix:///run/hooks.sock", "/run/hooks.sock"),
             ("unix:/run/hooks.sock", "/run/hooks.sock"),
@@ -152,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_no_target() {
+    fn rejects_invalid_targets() {
         for target in [
             "",
             ":8000",

@@ -1,4 +1,4 @@
-//! TLS to the server, and who may be it.
+//! TLS, and verification of the server's certificate.
 
 use std::{path::Path, sync::Arc};
 
@@ -36,7 +36,7 @@ pub(super) fn config(settings: &GrpcSettings) -> Result<ClientConfig, GrpcSettin
                 .with_client_auth_cert(shown, read)
                 .map_err(wrong("the private key", key))?
         }
-        _ => return Err(GrpcSettingsError::HalfIdentity),
+        _ => return Err(GrpcSettingsError::IncompleteIdentity),
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
@@ -50,7 +50,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, GrpcSetting
         .collect();
     let found = found.map_err(wrong(CERTIFICATES, file))?;
     if found.is_empty() {
-        return Err(wrong(CERTIFICATES, file)("there are none"));
+        return Err(wrong(CERTIFICATES, file)("it contains none"));
     }
     Ok(found)
 }
@@ -66,14 +66,14 @@ fn wrong<E: Into<landfall::BoxError>>(
     }
 }
 
-/// Takes servers whose certificate comes from a trusted one, or is a trusted one.
+/// Accepts certificates issued by a trusted one, or equal to one.
 ///
-/// The latter is what the name of tusd's flag suggests, and Go accepts it, while rustls refuses a
-/// certificate that is also marked as an authority; the ones that OpenSSL makes by default are.
+/// tusd's flag suggests the latter, and Go accepts it. rustls rejects a CA certificate as a server
+/// certificate; the ones that OpenSSL creates by default are CA certificates.
 #[derive(Debug)]
 struct Verifier {
     trusted: Vec<CertificateDer<'static>>,
-    usual: Arc<WebPkiServerVerifier>,
+    webpki: Arc<WebPkiServerVerifier>,
 }
 
 impl Verifier {
@@ -82,11 +82,11 @@ impl Verifier {
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, landfall::BoxError> {
         let mut roots = RootCertStore::empty();
-        // A bundle of a system may hold some that rustls can't read.
+        // A system's bundle may contain certificates that rustls cannot parse.
         roots.add_parsable_certificates(trusted.iter().cloned());
-        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()?;
-        Ok(Self { trusted, usual })
+        Ok(Self { trusted, webpki })
     }
 }
 
@@ -99,16 +99,16 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let usual = self
-            .usual
+        let webpki = self
+            .webpki
             .verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        match usual {
-            // Its dates are fine by then: they are looked at before.
+        match webpki {
+            // The dates were verified before.
             Err(error) if is_authority(&error) && self.trusted.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
-            usual => usual,
+            webpki => webpki,
         }
     }
 
@@ -118,7 +118,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual
+        self.webpki
             .verify_tls12_signature(message, certificate, signature)
     }
 
@@ -128,16 +128,16 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.usual
+        self.webpki
             .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.usual.supported_verify_schemes()
+        self.webpki.supported_verify_schemes()
     }
 }
 
-/// Whether a certificate was refused for being an authority's, and for nothing else.
+/// Returns whether a certificate was rejected only for being a CA certificate.
 fn is_authority(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;

@@ -1,26 +1,26 @@
-//! Messages as the service has them, and its answers as reactions.
+//! Conversion of messages and responses to and from protocol buffers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
+use landfall::hook::Intent;
 
 use super::generated::{
-    Event, FileInfo, FileInfoChanges, HookRequest, HookResponse, HttpRequest, HttpResponse, Job,
+    self as proto, Event, FileInfo, FileInfoChanges, HookRequest, HttpRequest, HttpResponse, Job,
 };
 use crate::{
-    Changes, Message, Reaction,
-    message::{JobFacts, RequestFacts, UploadFacts, Wish},
+    HookResponse, Message, UploadChanges,
+    message::{JobData, RequestData, UploadData},
 };
 
-/// The server answered something that can't be done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadAnswer {
+pub(super) enum InvalidResponse {
     #[error("httpResponse.statusCode must be 0 or a status from 200 to 999, not {0}")]
     Status(i64),
-    #[error("httpResponse.header must hold names and values of headers, not {0:?}: {1:?}")]
+    #[error("httpResponse.header must contain valid names and values, not {0:?}: {1:?}")]
     Header(String, String),
-    #[error("changeFileInfo.expiresUnixSeconds can't be a time: {0}")]
+    #[error("changeFileInfo.expiresUnixSeconds is not a valid time: {0}")]
     Expires(i64),
 }
 
@@ -30,7 +30,7 @@ pub(super) fn request(message: &Message) -> HookRequest {
         event: Some(Event {
             upload: Some(upload(&message.upload)),
             http_request: Some(http_request(&message.request)),
-            intent: message.intent.map_or("", intent).to_owned(),
+            intent: message.intent.map_or("", Intent::as_str).to_owned(),
             id: message.id.clone(),
             sequence: message.sequence,
             unix_time_millis: millis(message.at),
@@ -39,7 +39,7 @@ pub(super) fn request(message: &Message) -> HookRequest {
     }
 }
 
-fn job(job: &JobFacts) -> Job {
+fn job(job: &JobData) -> Job {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let time = |at: Option<SystemTime>| at.map_or(0, millis);
     let metadata = job.metadata.iter();
@@ -65,7 +65,7 @@ fn job(job: &JobFacts) -> Job {
     }
 }
 
-fn upload(upload: &UploadFacts) -> FileInfo {
+fn upload(upload: &UploadData) -> FileInfo {
     FileInfo {
         id: upload.id.clone(),
         size: signed(upload.size.unwrap_or(0)),
@@ -80,7 +80,7 @@ fn upload(upload: &UploadFacts) -> FileInfo {
     }
 }
 
-fn http_request(request: &RequestFacts) -> HttpRequest {
+fn http_request(request: &RequestData) -> HttpRequest {
     let first = |(name, values): (&String, &Vec<String>)| {
         let value = values.first()?;
         Some((name.clone(), value.clone()))
@@ -93,17 +93,6 @@ fn http_request(request: &RequestFacts) -> HttpRequest {
     }
 }
 
-const fn intent(wish: Wish) -> &'static str {
-    match wish {
-        Wish::Create => "create",
-        Wish::Write => "write",
-        Wish::Inspect => "inspect",
-        Wish::Read => "read",
-        Wish::Terminate => "terminate",
-        Wish::Concatenate => "concatenate",
-    }
-}
-
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
@@ -113,68 +102,71 @@ fn millis(at: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn reaction(response: HookResponse) -> Result<Reaction, BadAnswer> {
-    let mut reaction = Reaction {
-        reject_upload: response.reject_upload,
-        reject_termination: response.reject_termination,
-        reject_access: response.reject_access,
-        stop_upload: response.stop_upload,
-        cache_for: some(response.cache_for_seconds).map(Duration::from_secs),
-        ..Reaction::default()
+pub(super) fn response(message: proto::HookResponse) -> Result<HookResponse, InvalidResponse> {
+    let mut response = HookResponse {
+        reject_upload: message.reject_upload,
+        reject_termination: message.reject_termination,
+        reject_access: message.reject_access,
+        stop_upload: message.stop_upload,
+        cache_for: non_zero(message.cache_for_seconds).map(Duration::from_secs),
+        ..HookResponse::default()
     };
-    if let Some(reply) = response.http_response {
-        http_response(&mut reaction, reply)?;
+    if let Some(http) = message.http_response {
+        set_client_response(&mut response, http)?;
     }
-    if let Some(wanted) = response.change_file_info {
-        reaction.changes = changes(wanted)?;
+    if let Some(message) = message.change_file_info {
+        response.changes = changes(message)?;
     }
-    Ok(reaction)
+    Ok(response)
 }
 
-fn http_response(reaction: &mut Reaction, response: HttpResponse) -> Result<(), BadAnswer> {
-    let reply = &mut reaction.reply;
-    if let Some(number) = some(response.status_code) {
-        let status = u16::try_from(number).ok().filter(|number| *number >= 200);
+fn set_client_response(
+    response: &mut HookResponse,
+    message: HttpResponse,
+) -> Result<(), InvalidResponse> {
+    let client_response = &mut response.client_response;
+    if let Some(code) = non_zero(message.status_code) {
+        let status = u16::try_from(code).ok().filter(|code| *code >= 200);
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        reply.status = Some(status.ok_or(BadAnswer::Status(number))?);
+        client_response.status = Some(status.ok_or(InvalidResponse::Status(code))?);
     }
-    for (name, value) in response.header {
-        let read = HeaderName::try_from(&name).ok();
-        match read.zip(HeaderValue::try_from(&value).ok()) {
-            Some((name, value)) => reply.headers.insert(name, value),
-            None => return Err(BadAnswer::Header(name, value)),
+    for (name, value) in message.header {
+        let parsed = HeaderName::try_from(&name).ok();
+        match parsed.zip(HeaderValue::try_from(&value).ok()) {
+            Some((name, value)) => client_response.headers.insert(name, value),
+            None => return Err(InvalidResponse::Header(name, value)),
         };
     }
-    reply.body = Some(Bytes::from(response.body)).filter(|body| !body.is_empty());
+    client_response.body = Some(Bytes::from(message.body)).filter(|body| !body.is_empty());
     Ok(())
 }
 
-fn changes(wanted: FileInfoChanges) -> Result<Changes, BadAnswer> {
-    let expires = match some(wanted.expires_unix_seconds) {
+fn changes(message: FileInfoChanges) -> Result<UploadChanges, InvalidResponse> {
+    let expires = match non_zero(message.expires_unix_seconds) {
         None => None,
-        Some(seconds) => Some(time(seconds).ok_or(BadAnswer::Expires(seconds))?),
+        Some(seconds) => Some(time(seconds).ok_or(InvalidResponse::Expires(seconds))?),
     };
-    Ok(Changes {
-        id: Some(wanted.id).filter(|id| !id.is_empty()),
-        // On the wire an empty map is none at all.
-        metadata: Some(wanted.meta_data).filter(|metadata| !metadata.is_empty()),
-        storage: wanted.storage,
-        labels: wanted.labels,
+    Ok(UploadChanges {
+        id: Some(message.id).filter(|id| !id.is_empty()),
+        // An empty map is not encoded.
+        metadata: Some(message.meta_data).filter(|metadata| !metadata.is_empty()),
+        storage: message.storage,
+        labels: message.labels,
         expires,
-        max_size: some(wanted.max_size),
-        content_types: wanted.content_types,
+        max_size: non_zero(message.max_size),
+        content_types: message.content_types,
     })
 }
 
-/// On the wire, zero is nothing said.
-fn some<T: Default + PartialEq>(number: T) -> Option<T> {
+/// Returns the number unless it is zero, which means that the field is not set.
+fn non_zero<T: Default + PartialEq>(number: T) -> Option<T> {
     (number != T::default()).then_some(number)
 }
 
-/// Seconds since 1970 as a time, unless it is before 1970 or after all calendars.
+/// Converts seconds since 1970 to a time between 1970 and 9999.
 fn time(seconds: i64) -> Option<SystemTime> {
     let since = Duration::from_secs(u64::try_from(seconds).ok()?);
-    // The year 9999, the last that can be written down.
+    // The end of the year 9999.
     (since.as_secs() < 253_402_300_800)
         .then(|| UNIX_EPOCH.checked_add(since))
         .flatten()

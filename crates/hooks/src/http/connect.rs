@@ -30,32 +30,30 @@ use tower_service::Service;
 
 use super::{
     Proxies,
-    guard::{Guard, NotAllowed, Resolver},
+    address_policy::{AddressDenied, AddressPolicy, Resolver},
 };
 
-/// Connections that nobody used for this long are closed.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often an HTTP/2 connection on which an answer is awaited is asked whether it is alive, and how
-/// long it may take to say so.
+/// Interval and timeout of HTTP/2 pings while a response is pending.
 const PING: Duration = Duration::from_secs(5);
 
-type Connections = legacy::Client<HttpsConnector<Way>, Full<Bytes>>;
+type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
 
-/// Sends requests over connections that are kept for the next.
 pub(super) struct Client {
-    connector: HttpsConnector<Way>,
+    connector: HttpsConnector<ProxyConnector>,
     idle: usize,
     by_runtime: ByRuntime<Connections>,
 }
 
 impl Client {
-    /// With a guard it only connects to addresses that the guard admits. Keeps at most `idle`
-    /// connections per host and runtime.
+    /// Creates a client. With a policy it connects only to allowed addresses.
+    ///
+    /// It keeps at most `idle` connections per host and runtime.
     pub(super) fn new(
         tls: &ClientConfig,
         proxies: Proxies,
-        guard: Option<Guard>,
+        policy: Option<AddressPolicy>,
         idle: usize,
     ) -> Self {
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
@@ -63,9 +61,9 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp(Resolver::new(None)));
-        let way = Way {
+        let proxied = ProxyConnector {
             proxies,
-            tcp: tcp(Resolver::new(guard)),
+            tcp: tcp(Resolver::new(policy)),
             to_proxy,
         };
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
@@ -73,7 +71,7 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(way);
+            .wrap_connector(proxied);
         Self {
             connector,
             idle,
@@ -88,7 +86,7 @@ impl Client {
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(self.idle)
-                // As Go writes them; some receivers look for `Hook-Name` and nothing else.
+                // Go's spelling: some receivers look for `Hook-Name` only.
                 .http1_title_case_headers(true)
                 .http2_keep_alive_interval(PING)
                 .http2_keep_alive_timeout(PING)
@@ -96,7 +94,6 @@ impl Client {
         })
     }
 
-    /// Sends a request and returns the head of the answer.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -127,58 +124,57 @@ fn tcp(resolver: Resolver) -> HttpConnector<Resolver> {
     tcp
 }
 
-/// Why there is no answer.
+/// A failed request.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct SendError {
     text: String,
-    /// Whether it was a guard that said no: then it will again.
-    pub(super) is_forbidden: bool,
+    /// Whether the address policy denied it; a retry would be denied, too.
+    pub(super) is_denied: bool,
 }
 
 impl SendError {
-    /// hyper tells in a chain of errors; the last one is what happened.
+    /// hyper returns a chain of errors; the last one is the cause.
     fn new(error: &legacy::Error) -> Self {
         let what = if error.is_connect() {
             "could not connect to the hook endpoint"
         } else {
-            "the hook endpoint did not answer"
+            "the hook endpoint did not respond"
         };
         let mut text = what.to_owned();
-        let mut is_forbidden = false;
+        let mut is_denied = false;
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            is_forbidden |= error.is::<NotAllowed>();
+            is_denied |= error.is::<AddressDenied>();
             cause = error.source();
             if cause.is_none() {
                 text = format!("{what}: {error}");
             }
         }
-        Self { text, is_forbidden }
+        Self { text, is_denied }
     }
 }
 
-/// Opens what TLS (or HTTP) is then spoken over: a connection to the endpoint, one to a proxy, or a
-/// tunnel through one.
+/// Opens the connection below TLS or HTTP: to the endpoint, to a proxy, or a tunnel through one.
 #[derive(Clone)]
-struct Way {
+struct ProxyConnector {
     proxies: Proxies,
     tcp: HttpConnector<Resolver>,
     to_proxy: HttpsConnector<HttpConnector<Resolver>>,
 }
 
-impl Service<Uri> for Way {
+impl Service<Uri> for ProxyConnector {
     type Response = Stream;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Stream, BoxError>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // Each connector below is ready by nature and made anew for each call.
+        // The connectors below are always ready, and created for each call.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Some(proxy) = self.proxies.of(&uri) else {
+        let Some(proxy) = self.proxies.for_uri(&uri) else {
             let connecting = self.tcp.call(uri);
             return Box::pin(async move {
                 Ok(Stream {
@@ -189,7 +185,7 @@ impl Service<Uri> for Way {
         };
         let address = proxy.uri().clone();
         if !matches!(address.scheme_str(), Some("http" | "https")) {
-            let text = format!("the proxy {address} is none for HTTP");
+            let text = format!("the proxy {address} is not an HTTP proxy");
             return Box::pin(async move { Err(io::Error::other(text).into()) });
         }
         if uri.scheme_str() == Some("https") {
@@ -215,10 +211,9 @@ impl Service<Uri> for Way {
     }
 }
 
-/// An open connection.
 struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether requests on it must name the endpoint, because a proxy reads them.
+    /// Whether a proxy reads the requests, which must then have absolute URIs.
     is_proxied: bool,
 }
 

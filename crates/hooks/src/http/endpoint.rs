@@ -1,4 +1,4 @@
-//! Where messages go.
+//! The endpoint.
 
 use std::fmt;
 
@@ -9,27 +9,26 @@ use url::Url;
 
 use super::HttpSettingsError;
 
-/// The endpoint, its URL freed of credentials.
+/// The endpoint, with the credentials removed from its URL.
 pub(super) struct Endpoint {
     pub(super) url: Url,
     pub(super) uri: Uri,
-    /// The credentials.
     pub(super) authorization: Option<HeaderValue>,
 }
 
 impl Endpoint {
     pub(super) fn new(text: &str) -> Result<Self, HttpSettingsError> {
-        let wrong = |why: &str| HttpSettingsError::Url(why.to_owned());
-        let mut url = Url::parse(text.trim()).map_err(|error| wrong(&error.to_string()))?;
+        let invalid = |reason: &str| HttpSettingsError::Url(reason.to_owned());
+        let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong("it must begin with http:// or https://"));
+            return Err(invalid("it must begin with http:// or https://"));
         }
         let authorization = basic(&url);
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         url.set_fragment(None);
         let uri = cleared.ok().and_then(|()| uri_of(&url));
         Ok(Self {
-            uri: uri.ok_or_else(|| wrong("it is no HTTP URL"))?,
+            uri: uri.ok_or_else(|| invalid("it is not an HTTP URL"))?,
             url,
             authorization,
         })
@@ -43,7 +42,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// The same place in the HTTP library's type.
+/// Converts a URL to the HTTP library's type.
 pub(super) fn uri_of(url: &Url) -> Option<Uri> {
     url.as_str().parse().ok()
 }
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_become_a_header_and_leave_the_url() {
+    fn credentials_move_from_the_url_to_a_header() {
         let endpoint = Endpoint::new(" http://us%40er:p%3Aw@host:1/hook?a=b#c ").unwrap();
         assert_eq!(endpoint.uri, "http://host:1/hook?a=b");
         assert_eq!(
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_none() {
+    fn rejects_invalid_urls() {
         for url in [
             "",
             "localhost:8000/hook",
@@ -92,10 +91,7 @@ mod tests {
             "http://a b/",
         ] {
             let error = Endpoint::new(url).unwrap_err().to_string();
-            assert!(
-                error.starts_with("the URL of HTTP hooks can't be used: "),
-                "{error}"
-            );
+            assert!(error.starts_with("invalid URL of HTTP hooks: "), "{error}");
         }
     }
 }

@@ -1,34 +1,34 @@
-//! What the fuzz targets reach; not part of the interface.
+//! Entry points of the fuzz targets; not part of the API.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    judge::{Answered, Judge},
-    read::Body,
+    body::Body,
+    classify::{RawResponse, ResponseClassifier},
 };
-use crate::{Failure, HookName, Reaction, format::Format};
+use crate::{DeliveryError, HookName, HookResponse, format::Format};
 
-/// Reads the response of an endpoint.
+/// Classifies a response of an endpoint.
 ///
 /// # Errors
-/// It is none.
-pub fn reaction(
+/// The response is a failure.
+pub fn response(
     format: Format,
     hook: HookName,
     (status, headers): (StatusCode, HeaderMap),
-    (bytes, is_whole): (Bytes, bool),
-) -> Result<Reaction, Failure> {
-    let judge = Judge {
+    (bytes, is_complete): (Bytes, bool),
+) -> Result<HookResponse, DeliveryError> {
+    let classifier = ResponseClassifier {
         format,
         limit: 4096,
         stop_code: Some(418),
     };
-    let body = Body { bytes, is_whole };
-    let answered = Answered {
+    let body = Body { bytes, is_complete };
+    let raw = RawResponse {
         status,
         headers,
         body,
     };
-    judge.judge(hook, &answered)
+    classifier.classify(hook, &raw)
 }

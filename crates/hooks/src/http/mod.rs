@@ -1,15 +1,15 @@
-//! Hooks over HTTP.
+//! HTTP hooks.
 
+mod address_policy;
+mod body;
+mod classify;
 mod connect;
 mod endpoint;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod guard;
-mod hop;
-mod judge;
 mod proxy;
-mod read;
+mod redirect;
 mod settings;
 mod sign;
 mod tls;
@@ -23,12 +23,12 @@ use hyper::body::Incoming;
 use tokio::{sync::Semaphore, time};
 
 use self::{
+    address_policy::AddressPolicy,
+    body::{Body, read_body},
+    classify::{RawResponse, ResponseClassifier},
     connect::Client,
     endpoint::Endpoint,
-    guard::Guard,
-    hop::{Call, Hop},
-    judge::{Answered, Judge},
-    read::{Body, read},
+    redirect::{Hop, HttpCall},
 };
 pub use self::{
     proxy::Proxies,
@@ -36,40 +36,40 @@ pub use self::{
     sign::{Secret, SecretError},
 };
 use crate::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     format::{self, Format},
 };
 
-/// The most bytes that are read of an answer in [`Format::V1`].
-const V1_LIMIT: usize = 1 << 20;
+/// Maximum response size in [`Format::V1`], which has no setting for it.
+const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// As many redirects in a row are followed.
-const REDIRECTS: usize = 10;
+const MAX_REDIRECTS: usize = 10;
 
-/// How long a body that nobody looks at may take, so that its connection can be used again.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Timeout for reading an ignored body, so that its connection can be reused.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long [`Transport::check`] waits.
-const CHECK: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends each message by POST to one endpoint. HTTP/2 if a TLS endpoint offers it, connections are
-/// kept and used again.
+/// Sends each message as a POST request to one endpoint.
 ///
-/// What answers mean depends on the format:
+/// Connections are kept open and reused. A TLS endpoint may negotiate HTTP/2.
 ///
-/// - [`Format::Auto`]: 2xx accepts; if the body is a JSON object, it is obeyed as version 2's answer.
-///   4xx refuses, and status and body reach the client; a body that is version 2's answer with
-///   `RejectUpload` is obeyed instead. 408, 425 and 429 are failures.
-/// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the answer, all else a failure; to
-///   an event other than progress any 2xx will do.
-/// - [`Format::V1`]: below 400 accepts, whatever the body. All else reaches the client of a question.
+/// The meaning of a response depends on the format:
 ///
-/// An answer with 5xx, or none, is asked for again. Events other than progress are sent once: whoever
-/// keeps them sends them again.
+/// - [`Format::Auto`]: 2xx allows; a JSON object in the body is parsed as a version 2 response. 4xx
+///   rejects, and the client gets the status and body; a version 2 response with `RejectUpload` in
+///   the body applies instead. 408, 425 and 429 are failures.
+/// - [`Format::V2`]: 2xx with a JSON object and its Content-Type is the response, everything else
+///   is a failure. For events other than progress, any 2xx is enough.
+/// - [`Format::V1`]: a status below 400 allows, whatever the body. The client of a blocking hook
+///   gets any other response.
 ///
-/// Each request carries the headers of [Standard Webhooks](https://www.standardwebhooks.com):
-/// `webhook-id` ([`Message::id`]), `webhook-timestamp` and, with a [`Secret`], `webhook-signature`;
-/// besides, `Landfall-Sequence` ([`Message::sequence`]) and, except in version 2, `Hook-Name`.
+/// Blocking hooks and progress are retried after a 5xx response or a connection error. Other events
+/// are sent once, since the outbox retries them.
+///
+/// Each request has the headers of [Standard Webhooks](https://www.standardwebhooks.com):
+/// `webhook-id` ([`Message::id`]), `webhook-timestamp` and, with a [`Secret`], `webhook-signature`.
+/// It also has `Landfall-Sequence` ([`Message::sequence`]) and, except in version 2, `Hook-Name`.
 #[derive(Debug)]
 pub struct Http {
     endpoint: Endpoint,
@@ -78,50 +78,55 @@ pub struct Http {
     backoff: Duration,
     timeout: Duration,
     secrets: Vec<Secret>,
-    judge: Judge,
+    classifier: ResponseClassifier,
     proxies: Proxies,
     calls: Semaphore,
     client: Client,
     redirects: Option<Redirects>,
 }
 
-/// The way to where redirects lead.
 #[derive(Debug)]
 struct Redirects {
-    guard: Guard,
-    /// Connects only where the guard lets it.
+    policy: AddressPolicy,
+    /// Connects only to addresses that the policy allows.
     client: Client,
 }
 
-/// Why one attempt brought no answer.
-enum Miss {
-    /// Another attempt may.
-    Passing(Failure),
-    /// Another wouldn't.
-    Lasting(Failure),
+enum AttemptError {
+    /// A retry may succeed.
+    Transient(DeliveryError),
+    /// A retry would fail, too.
+    Permanent(DeliveryError),
 }
 
 impl Http {
-    /// Prepares the transport. No connection is opened yet.
+    /// Creates the transport. It connects when the first message is delivered.
     ///
     /// # Errors
-    /// A setting that can't be used, or no root certificates for an `https` endpoint.
+    /// A setting is invalid, or the system has no root certificates for an `https` endpoint.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpSettingsError> {
         let endpoint = Endpoint::new(&settings.url)?;
         if settings.timeout.is_zero() {
-            return Err(HttpSettingsError::Zero("the time limit"));
+            return Err(HttpSettingsError::Zero("the timeout"));
         }
-        if settings.parallel == 0 {
-            return Err(HttpSettingsError::Zero("the number of parallel calls"));
+        if settings.max_concurrency == 0 {
+            return Err(HttpSettingsError::Zero("the maximum concurrency"));
         }
         let tls = tls::config(settings.skip_verify, endpoint.url.scheme() == "https")
             .map_err(HttpSettingsError::Tls)?;
-        let client = |guard| Client::new(&tls, settings.proxies.clone(), guard, settings.parallel);
+        let client = |policy| {
+            Client::new(
+                &tls,
+                settings.proxies.clone(),
+                policy,
+                settings.max_concurrency,
+            )
+        };
         let redirects = settings.follow_redirects.then(|| {
-            let guard = Guard::new(&settings.allow);
+            let policy = AddressPolicy::new(&settings.redirect_allow);
             Redirects {
-                client: client(Some(guard.clone())),
-                guard,
+                client: client(Some(policy.clone())),
+                policy,
             }
         });
         Ok(Self {
@@ -132,29 +137,30 @@ impl Http {
             backoff: settings.backoff,
             timeout: settings.timeout,
             secrets: settings.secrets,
-            judge: Judge {
+            classifier: ResponseClassifier {
                 format: settings.format,
                 limit: match settings.format {
-                    Format::V1 => V1_LIMIT,
+                    Format::V1 => V1_MAX_RESPONSE_BYTES,
                     Format::V2 | Format::Auto => settings.size_limit,
                 },
                 stop_code: settings.stop_code,
             },
             proxies: settings.proxies,
-            calls: Semaphore::new(settings.parallel.min(Semaphore::MAX_PERMITS)),
+            calls: Semaphore::new(settings.max_concurrency.min(Semaphore::MAX_PERMITS)),
             endpoint,
         })
     }
 
-    /// All attempts; `missed` is why the last one that ended brought no answer.
+    /// Makes all attempts. `last_error` is the error of the last attempt that ended without a
+    /// response.
     async fn call(
         &self,
-        call: &Call<'_>,
-        missed: &mut Option<Failure>,
-    ) -> Result<Reaction, Failure> {
+        call: &HttpCall<'_>,
+        last_error: &mut Option<DeliveryError>,
+    ) -> Result<HookResponse, DeliveryError> {
         let hook = call.message.hook;
-        let begun = time::Instant::now();
-        let attempts = if hook.is_question() || hook == HookName::PostReceive {
+        let started = time::Instant::now();
+        let attempts = if hook.is_blocking() || hook == HookName::PostReceive {
             self.attempts
         } else {
             1
@@ -162,52 +168,54 @@ impl Http {
         let mut nth = 1;
         loop {
             let outcome = self.attempt(call).await;
-            let would_be_late = begun.elapsed().saturating_add(self.backoff) >= self.timeout;
+            let would_be_late = started.elapsed().saturating_add(self.backoff) >= self.timeout;
             let is_last = nth >= attempts || would_be_late;
             let failure = match outcome {
-                Ok(answered) if is_last || !answered.status.is_server_error() => {
-                    return self.judge.judge(hook, &answered);
+                Ok(raw) if is_last || !raw.status.is_server_error() => {
+                    return self.classifier.classify(hook, &raw);
                 }
-                Ok(answered) => judge::unexpected(&answered),
-                Err(Miss::Passing(failure)) if !is_last => failure,
-                Err(Miss::Passing(failure) | Miss::Lasting(failure)) => return Err(failure),
+                Ok(raw) => classify::unexpected(&raw),
+                Err(AttemptError::Transient(failure)) if !is_last => failure,
+                Err(AttemptError::Transient(failure) | AttemptError::Permanent(failure)) => {
+                    return Err(failure);
+                }
             };
             tracing::debug!(%hook, id = call.message.id, attempt = nth, error = %failure, "HookRetry");
-            *missed = Some(failure);
+            *last_error = Some(failure);
             time::sleep(self.backoff).await;
             nth += 1;
         }
     }
 
-    /// One attempt, with the redirects it leads to.
-    async fn attempt(&self, call: &Call<'_>) -> Result<Answered, Miss> {
+    /// Makes one attempt and follows its redirects.
+    async fn attempt(&self, call: &HttpCall<'_>) -> Result<RawResponse, AttemptError> {
         let permit = self.calls.acquire().await;
-        let _permit = permit.map_err(|error| lasting("the hooks are closed", error))?;
+        let _permit = permit.map_err(|error| permanent("the transport is closed", error))?;
         let mut hop = Hop::first(&self.endpoint);
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let request = hop.request(&self.endpoint, call);
             let sent = self.client_for(&hop)?.send(request).await;
-            let answer = sent.map_err(|error| match error.is_forbidden {
-                true => Miss::Lasting(Failure::new(error.to_string())),
-                false => Miss::Passing(Failure::new(error.to_string())),
+            let response = sent.map_err(|error| match error.is_denied {
+                true => AttemptError::Permanent(DeliveryError::new(error.to_string())),
+                false => AttemptError::Transient(DeliveryError::new(error.to_string())),
             })?;
             if self.redirects.is_none() {
-                return self.read(answer).await;
+                return self.read(response).await;
             }
             let next = hop
-                .next(&self.endpoint, answer.status(), answer.headers())
-                .map_err(|error| lasting("", error))?;
+                .next(&self.endpoint, response.status(), response.headers())
+                .map_err(|error| permanent("", error))?;
             match next {
-                None => return self.read(answer).await,
+                None => return self.read(response).await,
                 Some(next) => hop = next,
             }
         }
-        let text = format!("the hook endpoint redirects more than {REDIRECTS} times");
-        Err(Miss::Lasting(Failure::new(text)))
+        let text = format!("the hook endpoint redirects more than {MAX_REDIRECTS} times");
+        Err(AttemptError::Permanent(DeliveryError::new(text)))
     }
 
-    /// Who connects for a hop: beyond the operator's own address, someone with a guard.
-    fn client_for(&self, hop: &Hop) -> Result<&Client, Miss> {
+    /// Returns the client for a hop. Hops to other hosts use the client with the address policy.
+    fn client_for(&self, hop: &Hop) -> Result<&Client, AttemptError> {
         let Some(redirects) = self
             .redirects
             .as_ref()
@@ -215,33 +223,34 @@ impl Http {
         else {
             return Ok(&self.client);
         };
-        let literal = redirects.guard.check_literal(&hop.url);
-        let is_checked = literal.map_err(|error| lasting("", error))?;
-        if !is_checked && self.proxies.of(&hop.uri).is_some() {
-            let text = "a redirect to another host isn't followed through a proxy, where its address \
-                        can't be checked";
-            return Err(Miss::Lasting(Failure::new(text)));
+        let literal = redirects.policy.check_literal(&hop.url);
+        let is_checked = literal.map_err(|error| permanent("", error))?;
+        if !is_checked && self.proxies.for_uri(&hop.uri).is_some() {
+            let text = "a redirect to another host is not followed through a proxy, which resolves \
+                        its address";
+            return Err(AttemptError::Permanent(DeliveryError::new(text)));
         }
         Ok(&redirects.client)
     }
 
-    async fn read(&self, answer: Response<Incoming>) -> Result<Answered, Miss> {
-        let (head, body) = answer.into_parts();
-        let reading = read(body, self.judge.limit);
-        let is_ignored = self.judge.format == Format::V1 && head.status < StatusCode::BAD_REQUEST;
+    async fn read(&self, response: Response<Incoming>) -> Result<RawResponse, AttemptError> {
+        let (head, body) = response.into_parts();
+        let reading = read_body(body, self.classifier.limit);
+        let is_ignored =
+            self.classifier.format == Format::V1 && head.status < StatusCode::BAD_REQUEST;
         let body = if is_ignored {
-            // However it ends, the status has said all.
-            let _ = time::timeout(DRAIN, reading).await;
+            // Only the status counts.
+            let _ = time::timeout(DRAIN_TIMEOUT, reading).await;
             Body::default()
         } else {
             reading.await.map_err(|error| {
-                Miss::Passing(Failure::because(
-                    format!("the hook endpoint's answer broke off: {error}"),
+                AttemptError::Transient(DeliveryError::with_source(
+                    format!("failed to read the hook endpoint's response: {error}"),
                     error,
                 ))
             })?
         };
-        Ok(Answered {
+        Ok(RawResponse {
             status: head.status,
             headers: head.headers,
             body,
@@ -255,50 +264,52 @@ impl Transport for Http {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
-        let call = Call {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        let call = HttpCall {
             message,
-            body: Bytes::from(format::body(self.judge.format, message)),
-            foreign_body: OnceLock::new(),
-            format: self.judge.format,
+            body: Bytes::from(format::body(self.classifier.format, message)),
+            cross_origin_body: OnceLock::new(),
+            format: self.classifier.format,
             forward: &self.forward,
             secrets: &self.secrets,
             proxies: &self.proxies,
         };
-        let mut missed = None;
-        let calling = time::timeout(self.timeout, self.call(&call, &mut missed)).await;
+        let mut last_error = None;
+        let calling = time::timeout(self.timeout, self.call(&call, &mut last_error)).await;
         calling.unwrap_or_else(|_| {
             let limit = self.timeout;
-            let before = missed.map_or_else(String::new, |failure| format!("; before: {failure}"));
-            Err(Failure::new(format!(
-                "the hook endpoint did not answer within {limit:?}{before}"
+            let before = last_error.map_or_else(String::new, |failure| {
+                format!("; previous error: {failure}")
+            });
+            Err(DeliveryError::new(format!(
+                "the hook endpoint did not respond within {limit:?}{before}"
             )))
         })
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        match time::timeout(CHECK, self.client.touch(self.endpoint.uri.clone())).await {
+    async fn check(&self) -> Result<(), DeliveryError> {
+        match time::timeout(CHECK_TIMEOUT, self.client.touch(self.endpoint.uri.clone())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 let text = format!("could not connect to the hook endpoint: {error}");
-                Err(Failure::because(text, error))
+                Err(DeliveryError::with_source(text, error))
             }
-            Err(_) => Err(Failure::new(format!(
-                "could not connect to the hook endpoint within {CHECK:?}"
+            Err(_) => Err(DeliveryError::new(format!(
+                "could not connect to the hook endpoint within {CHECK_TIMEOUT:?}"
             ))),
         }
     }
 }
 
-fn lasting(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Miss {
+fn permanent(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> AttemptError {
     let text = match what {
         "" => error.to_string(),
         what => format!("{what}: {error}"),
     };
-    Miss::Lasting(Failure::because(text, error))
+    AttemptError::Permanent(DeliveryError::with_source(text, error))
 }
 
-/// The headers to forward. Some can't be, as in Go's client.
+/// Parses the names of headers to forward. Some cannot be forwarded, as in Go's client.
 fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, HttpSettingsError> {
     let mut headers = Vec::new();
     for name in names
@@ -308,7 +319,7 @@ fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, HttpSettingsError> {
     {
         let header =
             HeaderName::try_from(name).map_err(|_| HttpSettingsError::Header(name.to_owned()))?;
-        if hop::is_reserved(&header) {
+        if redirect::is_reserved(&header) {
             tracing::warn!(%header, "this header is not forwarded to hooks");
         } else if !headers.contains(&header) {
             headers.push(header);

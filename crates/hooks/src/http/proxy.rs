@@ -1,26 +1,28 @@
-//! The way out through a proxy, as Go's programs understand the environment.
+//! HTTP proxies, by the same environment variables as Go programs.
 
 use std::{env, fmt, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
-/// Which requests go through a proxy. Those to `localhost` and to loopback addresses never do.
+/// The proxies for requests. Those to `localhost` and loopback addresses use none.
 #[derive(Clone)]
 pub struct Proxies(Option<Arc<Matcher>>);
 
 impl Proxies {
-    /// No proxy.
+    /// Uses no proxy.
     #[must_use]
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// The proxy for `http` and that for `https` endpoints (`host:port`, or `http://…` or
-    /// `https://…`, with or without a user and a password; empty for none), and hosts that are
-    /// reached without one: names with those below them, addresses and networks, separated by commas.
+    /// Sets the proxies for `http` and `https` endpoints, and the hosts that use none.
+    ///
+    /// A proxy is `host:port` or a URL, with or without user and password; empty for none.
+    /// `no_proxy` is a comma-separated list of domain names, which include subdomains, addresses
+    /// and networks.
     #[must_use]
-    pub fn new(http: &str, https: &str, except: &str) -> Self {
+    pub fn new(http: &str, https: &str, no_proxy: &str) -> Self {
         if http.is_empty() && https.is_empty() {
             return Self::none();
         }
@@ -28,11 +30,11 @@ impl Proxies {
         let matcher = builder
             .http(http.to_owned())
             .https(https.to_owned())
-            .no(except.to_owned());
+            .no(no_proxy.to_owned());
         Self(Some(Arc::new(matcher.build())))
     }
 
-    /// Those of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in capitals or small letters.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case.
     #[must_use]
     pub fn from_env() -> Self {
         let first = |names: [&str; 2]| {
@@ -47,8 +49,7 @@ impl Proxies {
         )
     }
 
-    /// The proxy for a request to `uri`.
-    pub(super) fn of(&self, uri: &Uri) -> Option<Intercept> {
+    pub(super) fn for_uri(&self, uri: &Uri) -> Option<Intercept> {
         let host = uri.host()?.trim_matches(['[', ']']);
         let is_here = host.eq_ignore_ascii_case("localhost")
             || host
@@ -58,12 +59,12 @@ impl Proxies {
         matcher.intercept(uri)
     }
 
-    /// What the proxy wants to see in a request that isn't tunnelled.
+    /// Returns the proxy's credentials for a request without a tunnel.
     pub(super) fn authorization(&self, uri: &Uri) -> Option<HeaderValue> {
         if uri.scheme_str() != Some("http") {
             return None;
         }
-        self.of(uri)?.basic_auth().cloned()
+        self.for_uri(uri)?.basic_auth().cloned()
     }
 }
 
@@ -73,7 +74,7 @@ impl Default for Proxies {
     }
 }
 
-/// Passwords of proxies are left out.
+/// Omits passwords of proxies.
 impl fmt::Debug for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -88,20 +89,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_requests_go_through_which_proxy() {
+    fn proxy_depends_on_scheme_and_host() {
         let proxies = Proxies::new(
             "proxy:3128",
             "http://u:p@secure:8080",
             "example.org, 10.0.0.0/8",
         );
-        let way = |uri: &'static str| {
-            let proxy = proxies.of(&Uri::from_static(uri));
+        let proxy_for = |uri: &'static str| {
+            let proxy = proxies.for_uri(&Uri::from_static(uri));
             proxy.map(|proxy| proxy.uri().to_string())
         };
         let plain = Some("http://proxy:3128/".to_owned());
-        assert_eq!(way("http://app.example.com/hook"), plain);
+        assert_eq!(proxy_for("http://app.example.com/hook"), plain);
         assert_eq!(
-            way("https://app.example.com/hook"),
+            proxy_for("https://app.example.com/hook"),
             Some("http://secure:8080/".into())
         );
         for direct in [
@@ -114,11 +115,11 @@ mod tests {
             "https://sub.example.org/",
             "http://10.1.2.3/",
         ] {
-            assert_eq!(way(direct), None, "{direct}");
+            assert_eq!(proxy_for(direct), None, "{direct}");
         }
         assert_eq!(
             Proxies::new("", "", "a")
-                .of(&Uri::from_static("http://b/"))
+                .for_uri(&Uri::from_static("http://b/"))
                 .map(|_| ()),
             None
         );

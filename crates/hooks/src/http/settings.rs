@@ -1,4 +1,4 @@
-//! What an operator decides about the HTTP transport.
+//! Settings of HTTP hooks.
 
 use std::{fmt, time::Duration};
 
@@ -7,45 +7,46 @@ use ipnet::IpNet;
 use super::{Proxies, Secret};
 use crate::format::Format;
 
-/// Where messages go, and how.
+/// Settings of [`Http`](super::Http).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {
-    /// The endpoint, `http://…` or `https://…`; it may be at a private address. A user and a password
-    /// in it become Basic authorization.
+    /// The endpoint URL, `http://…` or `https://…`; private addresses are allowed.
+    ///
+    /// A user and password in it become Basic authentication.
     pub url: String,
-    /// How messages are written and answers are understood; see [`Http`](super::Http).
+    /// The format of messages and responses; see [`Http`](super::Http).
     pub format: Format,
-    /// Names of headers of the client's request that are sent along, in any case.
+    /// Headers of the client's request to forward, in any spelling.
     pub forward_headers: Vec<String>,
-    /// How often a question is put if the endpoint can't be reached or answers with 5xx; at least
-    /// once.
+    /// Maximum attempts for a blocking hook after a connection error or 5xx response; at least 1.
     pub attempts: u32,
-    /// The wait between two attempts.
+    /// The delay between two attempts.
     pub backoff: Duration,
-    /// The limit on all attempts and waits together; longer than 0.
+    /// Timeout for all attempts and delays together; greater than 0.
     pub timeout: Duration,
-    /// The most bytes of an answer that are read; [`Format::V1`] knows no limit, there 1 MiB counts.
+    /// Maximum response size in bytes. [`Format::V1`] has a fixed limit of 1 MiB.
     pub size_limit: usize,
-    /// Whether any TLS certificate of the endpoint will do. For tests.
+    /// Accepts any TLS certificate of the endpoint. For tests.
     pub skip_verify: bool,
-    /// With which requests are signed; several while one takes the place of another.
+    /// Secrets for signing; several while one replaces another.
     pub secrets: Vec<Secret>,
-    /// Whether redirects are followed, at most ten.
+    /// Follows redirects, at most ten.
     pub follow_redirects: bool,
-    /// Networks that redirects may lead to, besides public addresses and the endpoint's own.
-    pub allow: Vec<IpNet>,
-    /// The most calls at a time; others wait.
-    pub parallel: usize,
-    /// The status with which a receiver of `post-receive` stops the upload, as tusd 1 had it; not in
-    /// [`Format::V2`].
+    /// Networks that redirects may lead to, in addition to public addresses and the endpoint.
+    pub redirect_allow: Vec<IpNet>,
+    /// Maximum concurrent calls; others wait.
+    pub max_concurrency: usize,
+    /// The response status to `post-receive` that stops the upload, as in tusd 1.
+    ///
+    /// Ignored with [`Format::V2`].
     pub stop_code: Option<u16>,
-    /// The way out; that of the environment by default.
+    /// The proxies; from the environment by default.
     pub proxies: Proxies,
 }
 
 impl HttpSettings {
-    /// tusd's usual values.
+    /// Creates settings with tusd's defaults.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -59,15 +60,15 @@ impl HttpSettings {
             skip_verify: false,
             secrets: Vec::new(),
             follow_redirects: false,
-            allow: Vec::new(),
-            parallel: 64,
+            redirect_allow: Vec::new(),
+            max_concurrency: 64,
             stop_code: None,
             proxies: Proxies::from_env(),
         }
     }
 }
 
-/// Leaves the URL out, which may hold a password.
+/// Omits the URL, which may contain a password.
 impl fmt::Debug for HttpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpSettings")
@@ -80,28 +81,28 @@ impl fmt::Debug for HttpSettings {
             .field("skip_verify", &self.skip_verify)
             .field("secrets", &self.secrets.len())
             .field("follow_redirects", &self.follow_redirects)
-            .field("allow", &self.allow)
-            .field("parallel", &self.parallel)
+            .field("redirect_allow", &self.redirect_allow)
+            .field("max_concurrency", &self.max_concurrency)
             .field("stop_code", &self.stop_code)
             .field("proxies", &self.proxies)
             .finish_non_exhaustive()
     }
 }
 
-/// Settings that can't be used.
+/// An invalid setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpSettingsError {
-    /// The endpoint's URL. It isn't repeated, since it may hold a password.
-    #[error("the URL of HTTP hooks can't be used: {0}")]
+    /// The endpoint URL is invalid. It is not repeated, because it may contain a password.
+    #[error("invalid URL of HTTP hooks: {0}")]
     Url(String),
-    /// A header to forward has a name that no header can have.
-    #[error("no header to forward can have the name {0:?}")]
+    /// A header to forward has an invalid name.
+    #[error("invalid name of a header to forward: {0:?}")]
     Header(String),
-    /// A number or time that must not be zero.
-    #[error("{0} of HTTP hooks must be more than 0")]
+    /// A number or duration is zero.
+    #[error("{0} of HTTP hooks must be greater than 0")]
     Zero(&'static str),
-    /// The system's root certificates, or a proxy's.
-    #[error("TLS for HTTP hooks can't be set up: {0}")]
+    /// TLS cannot be configured, for example without root certificates.
+    #[error("failed to configure TLS for HTTP hooks: {0}")]
     Tls(#[source] std::io::Error),
 }

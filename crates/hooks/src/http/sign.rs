@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks has them.
+//! Signatures by the Standard Webhooks specification.
 
 use std::{fmt, fmt::Write, str::FromStr};
 
@@ -8,19 +8,19 @@ use sha2::Sha256;
 
 const PREFIX: &str = "whsec_";
 
-/// A key that requests are signed with: `whsec_` and base64, or a text whose bytes are the key.
+/// A signing key: `whsec_` and base64, or text whose bytes are the key.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
-/// A secret that can't be one.
+/// An invalid secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// There is nothing.
+    /// The secret is empty.
     #[error("a secret for hooks must not be empty")]
     Empty,
-    /// What follows `whsec_` is no base64.
-    #[error("a secret for hooks that begins with whsec_ must go on in base64")]
+    /// The text after `whsec_` is not base64.
+    #[error("a secret for hooks that begins with whsec_ must continue in base64")]
     NotBase64,
 }
 
@@ -37,7 +37,7 @@ impl FromStr for Secret {
         if key.is_empty() {
             return Err(SecretError::Empty);
         }
-        // HMAC takes keys of any length.
+        // HMAC accepts keys of any length.
         let keyed = Hmac::new_from_slice(&key).map_err(|_| SecretError::Empty)?;
         Ok(Self(keyed))
     }
@@ -49,7 +49,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The signature of each secret: `v1,` and base64, with blanks between them.
+/// Returns the signature of each secret, `v1,` and base64, separated by spaces.
 pub(super) fn sign(secrets: &[Secret], id: &str, timestamp: u64, body: &[u8]) -> String {
     let mut signatures = String::new();
     for Secret(keyed) in secrets {
@@ -57,9 +57,9 @@ pub(super) fn sign(secrets: &[Secret], id: &str, timestamp: u64, body: &[u8]) ->
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
         let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
-        let blank = if signatures.is_empty() { "" } else { " " };
-        // Writing to a string can't fail.
-        let _ = write!(signatures, "{blank}v1,{signature}");
+        let space = if signatures.is_empty() { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = write!(signatures, "{space}v1,{signature}");
     }
     signatures
 }
@@ -68,9 +68,9 @@ pub(super) fn sign(secrets: &[Secret], id: &str, timestamp: u64, body: &[u8]) ->
 mod tests {
     use super::*;
 
-    /// The example of the specification's own libraries.
+    /// The example in the specification's libraries.
     #[test]
-    fn the_published_vector() {
+    fn matches_the_published_vector() {
         let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
         let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_the_key_itself() {
+    fn text_without_prefix_is_the_key() {
         let plain: Secret = "abc".parse().unwrap();
         let encoded: Secret = "whsec_YWJj".parse().unwrap();
         let sign = |secret| sign(&[secret], "id", 1, b"body");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_cant_be_used() {
+    fn rejects_invalid_secrets() {
         for (text, error) in [
             ("", SecretError::Empty),
             ("whsec_", SecretError::Empty),

@@ -10,8 +10,9 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Trusts the system's root certificates, or everybody. If there are none, that is an error only if
-/// they are `needed`.
+/// Creates a configuration that trusts the system's root certificates, or any certificate.
+///
+/// A lack of root certificates is an error only if they are `needed`.
 pub(super) fn config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = || {
@@ -20,7 +21,7 @@ pub(super) fn config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig
             .map_err(io::Error::other)
     };
     if skip_verify {
-        let verifier = Arc::new(Anybody(provider.clone()));
+        let verifier = Arc::new(AcceptAnyCertificate(provider.clone()));
         let builder = builder()?.dangerous();
         return Ok(builder
             .with_custom_certificate_verifier(verifier)
@@ -35,12 +36,11 @@ pub(super) fn config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig
     }
 }
 
-/// Takes any certificate, as `--hooks-http-skip-verify` asks for; whoever shows it must still have its
-/// key.
+/// Accepts any certificate (`--hooks-http-skip-verify`) if the server has its key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::canonical;
 
-/// The headers that events carry unless the operator names more. None of them authenticates anybody.
+/// The headers that events carry unless the operator adds more. None of them is a credential.
 const BUILT_IN_HEADERS: [&str; 18] = [
     "Content-Length",
     "Content-Type",
@@ -26,8 +26,7 @@ const BUILT_IN_HEADERS: [&str; 18] = [
     "X-Request-Id",
 ];
 
-/// Headers that no event carries, even if the operator names them: credentials, and the metadata,
-/// which the event already contains.
+/// Headers that events never carry: credentials, and the metadata, which events already contain.
 const EXCLUDED_HEADERS: [&str; 4] = [
     "Authorization",
     "Cookie",
@@ -35,8 +34,8 @@ const EXCLUDED_HEADERS: [&str; 4] = [
     "Upload-Metadata",
 ];
 
-/// The longest value of a built-in header that an event carries. A client chooses these values, and
-/// each event is stored once for each route.
+/// Maximum length of a built-in header's value in an event. Clients choose these values, and each
+/// event is stored once per route.
 const MAX_VALUE_LEN: usize = 256;
 
 /// The allow-list of request headers in events (`post-…`).

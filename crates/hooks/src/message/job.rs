@@ -1,71 +1,78 @@
-//! What the application hears of a job of the upload queue.
+//! Jobs of the upload queue, as messages contain them.
 
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A job of the upload queue: an upload that somebody asked for.
+/// A job of the upload queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct JobFacts {
-    /// Its number, which the label `job` of its upload holds; empty before it is granted.
+pub struct JobData {
+    /// The job's number, also the label `job` of its upload. Empty before the grant.
     pub id: String,
-    /// Who asked for it; `None` for an upload that came without a grant.
+    /// The principal that requested the grant; `None` for an upload without a grant.
     pub subject: Option<String>,
-    /// The caller's own id for it.
+    /// The request id, chosen by the client.
     pub request_id: String,
-    /// Where it stands: `received`, `started`, …; empty before it is granted.
+    /// The state (`received`, `started`, …); empty before the grant.
     pub state: String,
-    /// Why it failed or was cancelled, for people.
+    /// The reason for a failure or cancellation, for people.
     pub reason: Option<String>,
-    /// The file's name.
+    /// The filename.
     pub filename: Option<String>,
-    /// The file's type.
+    /// The content type.
     pub filetype: Option<String>,
     /// The length in bytes; `None` while unknown.
     pub size: Option<u64>,
     /// Bytes stored.
     pub offset: u64,
-    /// The entity tag of the object, once it is complete, where the store knows one.
+    /// The ETag of the object once it is complete, if the store has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
-    /// What else the caller said when it asked.
+    /// Further metadata of the grant request.
     pub metadata: BTreeMap<String, Value>,
-    /// When it was asked for; `None` before it is granted.
+    /// The time of the grant request; `None` before the grant.
+    #[serde(with = "super::serialize::rfc3339::option")]
     pub created: Option<SystemTime>,
-    /// Until when (that moment excluded) its upload must have been created; `None` before it is granted.
+    /// The time before which the upload must be created; `None` before the grant.
+    #[serde(with = "super::serialize::rfc3339::option")]
     pub expires: Option<SystemTime>,
-    /// When its upload was created.
+    /// The time at which the upload was created.
+    #[serde(with = "super::serialize::rfc3339::option")]
     pub started: Option<SystemTime>,
-    /// When anything about it last changed.
+    /// The time of the last change.
+    #[serde(with = "super::serialize::rfc3339::option")]
     pub updated: Option<SystemTime>,
-    /// When it reached a state that is final.
+    /// The time at which the job reached a final state.
+    #[serde(with = "super::serialize::rfc3339::option")]
     pub ended: Option<SystemTime>,
 }
 
-impl JobFacts {
-    /// What is known of its upload: id (empty while there is none), length, offset, and as metadata
-    /// what the caller said of the file as far as it is text.
+impl JobData {
+    /// Returns the data of the job's upload.
+    ///
+    /// `id` is the upload id, if the upload exists. The metadata is the text metadata of the grant
+    /// request, with `filename` and `filetype`.
     #[must_use]
-    pub fn upload(&self, id: Option<&str>) -> super::UploadFacts {
-        let said = self.metadata.iter().filter_map(|(key, value)| {
+    pub fn upload(&self, id: Option<&str>) -> super::UploadData {
+        let text = self.metadata.iter().filter_map(|(key, value)| {
             let text = value.as_str()?;
             Some((key.clone(), text.to_owned()))
         });
-        let mut metadata: BTreeMap<_, _> = said.collect();
+        let mut metadata: BTreeMap<_, _> = text.collect();
         for (key, value) in [("filename", &self.filename), ("filetype", &self.filetype)] {
             if let Some(value) = value {
                 metadata.insert(key.to_owned(), value.clone());
             }
         }
-        super::UploadFacts {
+        super::UploadData {
             id: id.unwrap_or_default().to_owned(),
             created: self.started,
             size: self.size,
             offset: self.offset,
             metadata,
-            ..super::UploadFacts::default()
+            ..super::UploadData::default()
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What the application hears: a question or an event, whichever way it travels.
+//! Messages: blocking hook calls and events, independent of the transport.
 
 mod event_headers;
 mod job;
 mod names;
+pub(crate) mod serialize;
 
 use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 
@@ -15,126 +16,93 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     event_headers::EventHeaders,
-    job::JobFacts,
+    job::JobData,
     names::{HookName, HookNames, UnknownName},
 };
 
-/// A question or an event.
+/// A blocking hook call or an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Message {
-    /// 32 hexadecimal digits. The same however often it is delivered; what is asked or told about the
-    /// same thing again (a completion after a crash) has the same id too.
+    /// The id, 32 hexadecimal digits, which is the idempotency key for receivers.
+    ///
+    /// It is the same for each delivery attempt, and for a completion that is reported again after
+    /// a crash.
     pub id: String,
-    /// Of two messages about one upload the later has the larger number; events of the queue are
-    /// counted apart.
+    /// The sequence number. Of two messages about one upload, the later has the larger number.
+    ///
+    /// Job events are numbered separately.
     pub sequence: u64,
-    /// When it was asked or happened.
+    /// The time of the call or event.
+    #[serde(with = "serialize::rfc3339")]
     pub at: SystemTime,
-    /// What it is.
+    /// The name.
     pub hook: HookName,
-    /// What the request wants, if it is [`HookName::PreAccess`].
+    /// The requested operation, in [`HookName::PreAccess`] only.
+    #[serde(
+        default,
+        with = "serialize::intent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub intent: Option<Intent>,
+    /// The upload. [`HookName::PreAccess`] has only its id, or an empty id for a creation.
+    pub upload: UploadData,
+    /// The request that caused the message; empty fields if there was none.
+    pub request: RequestData,
+    /// The job, in [`HookName::PreGrant`] and job events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub intent: Option<Wish>,
-    /// The upload. In [`HookName::PreAccess`] only its id is known, in that of a creation not even that.
-    pub upload: UploadFacts,
-    /// The request in which it came about; empty fields if no request caused it.
-    pub request: RequestFacts,
-    /// The job, if it is about one: [`HookName::PreGrant`] and the events of the queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<JobFacts>,
+    pub job: Option<JobData>,
 }
 
-/// [`Intent`] as it is kept and sent: its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "each is the intent of that name")]
-pub enum Wish {
-    Create,
-    Write,
-    Inspect,
-    Read,
-    Terminate,
-    Concatenate,
-}
-
-impl Wish {
-    /// Its name: `create`, `write`, `inspect`, `read`, `terminate` or `concatenate`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => Intent::Create,
-            Self::Write => Intent::Write,
-            Self::Inspect => Intent::Inspect,
-            Self::Read => Intent::Read,
-            Self::Terminate => Intent::Terminate,
-            Self::Concatenate => Intent::Concatenate,
-        }
-        .as_str()
-    }
-}
-
-impl From<Intent> for Wish {
-    fn from(intent: Intent) -> Self {
-        match intent {
-            Intent::Create => Self::Create,
-            Intent::Write => Self::Write,
-            Intent::Inspect => Self::Inspect,
-            Intent::Read => Self::Read,
-            Intent::Terminate => Self::Terminate,
-            Intent::Concatenate => Self::Concatenate,
-        }
-    }
-}
-
-/// An upload as the application hears of it; the fields are tusd's, and labels.
+/// An upload: tusd's fields, and labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct UploadFacts {
-    /// Its id; empty before it is created.
+pub struct UploadData {
+    /// The upload id; empty before creation.
     pub id: String,
-    /// When it was created; `None` for one that another program made.
+    /// The creation time; `None` for an upload of another program.
+    #[serde(with = "serialize::rfc3339::option")]
     pub created: Option<SystemTime>,
-    /// Its length in bytes; `None` while deferred.
+    /// The length in bytes; `None` while deferred.
     pub size: Option<u64>,
-    /// Bytes stored; in [`HookName::PostReceive`] bytes received.
+    /// The offset: bytes stored, or in [`HookName::PostReceive`] bytes received.
     pub offset: u64,
-    /// Its metadata; bytes that are no UTF-8 become U+FFFD, one for each.
+    /// The metadata. Each byte that is not valid UTF-8 becomes U+FFFD.
     pub metadata: BTreeMap<String, String>,
-    /// Whether it is a piece that will be joined with others.
+    /// Set for a partial upload.
     pub is_partial: bool,
-    /// Whether it is joined from others.
+    /// Set for a final upload.
     pub is_final: bool,
-    /// The others, if it is.
+    /// The ids of the partial uploads of a final upload.
     pub parts: Option<Vec<String>>,
-    /// Where the store keeps it; `None` before it is created.
+    /// The storage location; `None` before creation.
     pub storage: Option<BTreeMap<String, String>>,
-    /// What hooks noted about it.
+    /// The labels that hooks set.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
 }
 
-/// A request as the application hears of it.
+/// An HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct RequestFacts {
-    /// The method on the wire.
+pub struct RequestData {
+    /// The HTTP method as received.
     pub method: String,
-    /// The request target on the wire.
+    /// The request target as received.
     pub uri: String,
     /// The peer's address, `ip:port`; `@` on a UNIX socket.
     pub remote: String,
-    /// The headers by their names in Go's spelling (`Upload-Length`, `X-Request-Id`), `Host` among
-    /// them; bytes that are no UTF-8 become U+FFFD.
+    /// The headers, with names in Go's canonical spelling (`Upload-Length`), including `Host`.
+    ///
+    /// Each byte that is not valid UTF-8 becomes U+FFFD.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Headers that the application only gets where its settings name them to be forwarded; they are
-    /// not in the body of a message, and not kept.
+    /// Headers that are neither serialized nor stored. Transports can still forward them.
     #[serde(skip)]
-    pub withheld: BTreeMap<String, Vec<String>>,
+    pub redacted: BTreeMap<String, Vec<String>>,
 }
 
-impl UploadFacts {
-    /// What is said of an upload that has `offset` bytes.
+impl UploadData {
+    /// Returns the data of an upload at `offset`.
     #[must_use]
     pub fn new(upload: &Upload, offset: u64) -> Self {
         let metadata = upload.metadata.iter();
@@ -160,8 +128,8 @@ impl UploadFacts {
     }
 }
 
-impl RequestFacts {
-    /// What is said of a request.
+impl RequestData {
+    /// Returns the data of a request, with all headers.
     #[must_use]
     pub fn new(request: &RequestInfo) -> Self {
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -171,7 +139,7 @@ impl RequestFacts {
                 .or_default()
                 .push(text(value.as_bytes()));
         }
-        // HTTP/2 has it elsewhere.
+        // HTTP/2 has `:authority` instead.
         if let Some(authority) = request.uri.authority() {
             headers
                 .entry("Host".into())
@@ -183,11 +151,11 @@ impl RequestFacts {
             uri: target.map_or_else(String::new, |target| target.as_str().to_owned()),
             remote: request.remote.clone(),
             headers,
-            withheld: BTreeMap::new(),
+            redacted: BTreeMap::new(),
         }
     }
 
-    /// The facts of a request with the headers that events may carry.
+    /// Returns the data of a request, with the headers that events may carry.
     #[must_use]
     pub fn for_event(request: &RequestInfo, allowed: &EventHeaders) -> Self {
         Self::new(request).with_headers_of(allowed)
@@ -195,7 +163,7 @@ impl RequestFacts {
 
     /// Removes all headers that events may not carry.
     pub(crate) fn with_headers_of(mut self, allowed: &EventHeaders) -> Self {
-        self.withheld.clear();
+        self.redacted.clear();
         self.headers.retain(|name, values| {
             values.retain(|value| allowed.allows(name, value));
             !values.is_empty()
@@ -203,121 +171,121 @@ impl RequestFacts {
         self
     }
 
-    /// Withholds headers, by their names in any spelling.
+    /// Moves headers to [`redacted`](Self::redacted), by their names in any spelling.
     #[must_use]
-    pub fn withhold(mut self, names: &[&str]) -> Self {
+    pub fn redact(mut self, names: &[&str]) -> Self {
         for name in names {
             if let Some((name, values)) = self.headers.remove_entry(&canonical(name)) {
-                self.withheld.insert(name, values);
+                self.redacted.insert(name, values);
             }
         }
         self
     }
 
-    /// The first value of a header, withheld or not, by its name in any spelling.
+    /// Returns the first value of a header, redacted or not, by its name in any spelling.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).first().map(String::as_str)
     }
 
-    /// All values of a header, withheld or not, by its name in any spelling.
+    /// Returns all values of a header, redacted or not, by its name in any spelling.
     #[must_use]
     pub fn values(&self, name: &str) -> &[String] {
         let name = canonical(name);
         let values = self.headers.get(&name);
-        let values = values.or_else(|| self.withheld.get(&name));
+        let values = values.or_else(|| self.redacted.get(&name));
         values.map_or(&[], Vec::as_slice)
     }
 }
 
 impl Message {
-    /// A question about an upload.
+    /// Creates the message of a blocking hook for an upload.
     #[must_use]
-    pub fn question(
+    pub fn blocking(
         hook: HookName,
         request: &RequestInfo,
         upload: &Upload,
         offset: u64,
-        number: Number,
+        id: MessageId,
     ) -> Self {
-        let mut facts = UploadFacts::new(upload, offset);
+        let mut upload = UploadData::new(upload, offset);
         if hook == HookName::PreCreate {
-            // It has none of the two before it is created.
-            facts.id.clear();
-            facts.storage = None;
+            // Neither exists before creation.
+            upload.id.clear();
+            upload.storage = None;
         }
         Self {
-            id: number.id,
-            sequence: number.sequence,
+            id: id.id,
+            sequence: id.sequence,
             at: SystemTime::now(),
             hook,
             intent: None,
-            upload: facts,
-            request: RequestFacts::new(request),
+            upload,
+            request: RequestData::new(request),
             job: None,
         }
     }
 
-    /// The question whether a request may touch an upload.
+    /// Creates the message of `pre-access`.
     #[must_use]
-    pub fn access(request: &RequestInfo, access: &Access<'_>, number: Number) -> Self {
-        let mut facts = UploadFacts::default();
+    pub fn access(request: &RequestInfo, access: &Access<'_>, id: MessageId) -> Self {
+        let mut upload = UploadData::default();
         if let Some(id) = access.id {
-            id.as_str().clone_into(&mut facts.id);
+            id.as_str().clone_into(&mut upload.id);
         }
         Self {
-            id: number.id,
-            sequence: number.sequence,
+            id: id.id,
+            sequence: id.sequence,
             at: SystemTime::now(),
             hook: HookName::PreAccess,
-            intent: Some(access.intent.into()),
-            upload: facts,
-            request: RequestFacts::new(request),
+            intent: Some(access.intent),
+            upload,
+            request: RequestData::new(request),
             job: None,
         }
     }
 
-    /// An event, with those headers of its request that are allowed in events.
+    /// Creates the message of an event, with the request headers that events may carry.
     #[must_use]
     pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
         let request = event.request.as_deref();
-        let request = request.map(|request| RequestFacts::for_event(request, allowed));
+        let request = request.map(|request| RequestData::for_event(request, allowed));
         Self {
             id: event.id(),
             sequence: event.sequence,
             at: event.at,
-            hook: HookName::of(event.kind),
+            hook: HookName::from_kind(event.kind),
             intent: None,
-            upload: UploadFacts::new(&event.upload, event.offset),
+            upload: UploadData::new(&event.upload, event.offset),
             request: request.unwrap_or_default(),
             job: None,
         }
     }
 
-    /// A question or an event about a job. `upload` is what is known of its upload, whose id is empty
-    /// while there is none.
+    /// Creates the message of `pre-grant` or of a job event.
+    ///
+    /// The id in `upload` is empty while the job has no upload.
     #[must_use]
     pub fn about_job(
         hook: HookName,
         at: SystemTime,
-        job: JobFacts,
-        upload: UploadFacts,
-        number: Number,
+        job: JobData,
+        upload: UploadData,
+        id: MessageId,
     ) -> Self {
         Self {
-            id: number.id,
-            sequence: number.sequence,
+            id: id.id,
+            sequence: id.sequence,
             at,
             hook,
             intent: None,
             upload,
-            request: RequestFacts::default(),
+            request: RequestData::default(),
             job: Some(job),
         }
     }
 
-    /// The message as another origin may have it, where a redirect leads to one: only with headers
-    /// that events may carry.
+    /// Returns the message for a redirect to another origin, without sensitive headers.
     #[cfg(feature = "http")]
     pub(crate) fn for_other_origin(&self) -> Self {
         let mut message = self.clone();
@@ -325,18 +293,22 @@ impl Message {
         message
     }
 
-    /// What it is about: messages with the same one are delivered one after the other. The upload's
-    /// id; of an event of the queue `job:` and the job's number, since it may come before an upload.
+    /// Returns the ordering key: messages with the same key are delivered in order.
+    ///
+    /// It is the upload id, or `job:` and the job number for job events, which may precede the
+    /// upload.
     #[must_use]
-    pub fn lane(&self) -> Cow<'_, str> {
+    pub fn ordering_key(&self) -> Cow<'_, str> {
         match &self.job {
             Some(job) if !job.id.is_empty() => format!("job:{}", job.id).into(),
             _ => self.upload.id.as_str().into(),
         }
     }
 
-    /// What people call what it is about: the upload's id, or `job/` and the caller's id of the job
-    /// while there is no upload; empty for an upload that isn't created.
+    /// Returns the CloudEvents subject.
+    ///
+    /// It is the upload id, or `job/` and the request id while the job has no upload; empty in
+    /// `pre-create`.
     #[must_use]
     pub fn subject(&self) -> Cow<'_, str> {
         match &self.job {
@@ -346,25 +318,25 @@ impl Message {
     }
 }
 
-/// The id and the place in the order of a message.
+/// The id and sequence number of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Number {
+pub struct MessageId {
     /// See [`Message::id`].
     pub id: String,
     /// See [`Message::sequence`].
     pub sequence: u64,
 }
 
-impl Number {
-    /// For a question that is asked once.
+impl MessageId {
+    /// Creates a random id.
     #[must_use]
-    pub fn unique() -> Self {
-        Self::named(format!("{:032x}", rand::random::<u128>()))
+    pub fn random() -> Self {
+        Self::with_id(format!("{:032x}", rand::random::<u128>()))
     }
 
-    /// For a question with this id.
+    /// Creates an id with the next sequence number.
     #[must_use]
-    pub fn named(id: String) -> Self {
+    pub fn with_id(id: String) -> Self {
         Self {
             id,
             sequence: next_sequence(),
@@ -373,9 +345,9 @@ impl Number {
 }
 
 impl HookName {
-    /// The message about an event of this kind.
+    /// Returns the name of an event kind.
     #[must_use]
-    pub const fn of(kind: EventKind) -> Self {
+    pub const fn from_kind(kind: EventKind) -> Self {
         match kind {
             EventKind::Created => Self::PostCreate,
             EventKind::Progress => Self::PostReceive,
@@ -386,7 +358,7 @@ impl HookName {
     }
 }
 
-/// Bytes as text; each that is no UTF-8 becomes U+FFFD.
+/// Converts bytes to text. Each byte that is not valid UTF-8 becomes U+FFFD.
 fn text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -396,7 +368,7 @@ fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// A header's name as Go spells it: each word with a capital.
+/// Returns a header name in Go's canonical spelling, with each word capitalized.
 fn canonical(name: &str) -> String {
     let mut upper = true;
     let spell = |c: char| {

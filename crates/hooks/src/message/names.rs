@@ -1,57 +1,58 @@
-//! The names of questions and events.
+//! Names of blocking hooks and events.
 
 use std::{fmt, str::FromStr};
 
 use landfall::event::EventKinds;
 use serde::{Deserialize, Serialize};
 
-/// A question (pre-…) or an event (post-… and Upload…): tusd's seven, and ours.
+/// The name of a blocking hook (`pre-…`) or an event (`post-…`, `Upload…`).
+///
+/// The first seven are tusd's, the others are Landfall's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HookName {
-    /// Asked before an upload is created.
+    /// Called before an upload is created.
     PreCreate,
     /// An upload was created.
     PostCreate,
-    /// Bytes are coming in; told at intervals. The answer may stop the upload.
+    /// An upload is receiving data; sent at intervals. The response may stop the upload.
     PostReceive,
-    /// Asked when all bytes are stored, before completion is acknowledged.
+    /// Called when all bytes are stored, before the completion is acknowledged.
     PreFinish,
     /// An upload is complete.
     PostFinish,
-    /// Asked before a client removes an upload.
+    /// Called before a client terminates an upload.
     PreTerminate,
-    /// An upload was removed.
+    /// An upload was terminated.
     PostTerminate,
-    /// Asked before a request touches an upload, or creates one (ours).
+    /// Called before any operation on an upload, or a creation.
     PreAccess,
-    /// An upload was removed because its time was over (ours).
+    /// An upload expired.
     PostExpire,
-    /// Asked before somebody is given leave to upload (ours).
+    /// Called before a grant is issued.
     PreGrant,
-    /// The upload of a job was created, or granted, where the queue tells so then (ours, as all that
-    /// follow).
+    /// The upload of a job was created, or granted if the queue reports grants as started.
     #[serde(rename = "UploadStarted", alias = "upload-started")]
     UploadStarted,
-    /// More bytes of a job's upload are stored.
+    /// The stored offset of a job's upload has grown.
     #[serde(rename = "UploadProgress", alias = "upload-progress")]
     UploadProgress,
     /// All bytes of a job's upload are stored.
     #[serde(rename = "UploadCompleted", alias = "upload-completed")]
     UploadCompleted,
-    /// Somebody didn't want a job's upload any more.
+    /// A job was cancelled.
     #[serde(rename = "UploadCancelled", alias = "upload-cancelled")]
     UploadCancelled,
-    /// A job's upload can't go on.
+    /// A job's upload failed.
     #[serde(rename = "UploadFailed", alias = "upload-failed")]
     UploadFailed,
-    /// A job's upload wasn't begun or ended in time.
+    /// A job's upload was not created, or not completed, in time.
     #[serde(rename = "UploadExpired", alias = "upload-expired")]
     UploadExpired,
 }
 
 impl HookName {
-    /// All of them, in tusd's order, ours last.
+    /// All names: tusd's in its order, then Landfall's.
     pub const ALL: [Self; 16] = [
         Self::PreCreate,
         Self::PostCreate,
@@ -71,7 +72,7 @@ impl HookName {
         Self::UploadExpired,
     ];
 
-    /// Its name: `pre-create`, `post-create`, … `UploadStarted`, …
+    /// Returns the name: `pre-create`, `post-create`, …, `UploadStarted`, …
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -94,7 +95,7 @@ impl HookName {
         }
     }
 
-    /// The other spelling of an event of the queue: `upload-started`, …
+    /// Returns the alternative spelling of a job event: `upload-started`, …
     const fn kebab(self) -> Option<&'static str> {
         Some(match self {
             Self::UploadStarted => "upload-started",
@@ -107,15 +108,16 @@ impl HookName {
         })
     }
 
-    /// The type of its CloudEvents: `io.landfall.upload.` and its name, or `started`, …
+    /// Returns the CloudEvents type: `io.landfall.upload.post-finish` or
+    /// `io.landfall.upload.started`.
     pub(crate) fn cloud_event_kind(self) -> String {
         let name = self.kebab().and_then(|name| name.strip_prefix("upload-"));
         format!("io.landfall.upload.{}", name.unwrap_or(self.as_str()))
     }
 
-    /// Whether the application is asked, and the request waits for its answer.
+    /// Returns whether this is a blocking hook: the request waits for the response.
     #[must_use]
-    pub const fn is_question(self) -> bool {
+    pub const fn is_blocking(self) -> bool {
         matches!(
             self,
             Self::PreCreate
@@ -137,9 +139,9 @@ impl fmt::Display for HookName {
     }
 }
 
-/// No question or event has this name.
+/// An unknown hook or event name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no hook event {0:?}")]
+#[error("unknown hook event {0:?}")]
 pub struct UnknownName(pub String);
 
 impl FromStr for HookName {
@@ -158,8 +160,8 @@ impl FromStr for HookName {
 pub struct HookNames(u32);
 
 impl HookNames {
-    /// What tusd enables unless told otherwise.
-    pub const USUAL: Self = Self::of(&[
+    /// The names that tusd enables by default.
+    pub const DEFAULT: Self = Self::from_names(&[
         HookName::PreCreate,
         HookName::PostCreate,
         HookName::PostReceive,
@@ -167,8 +169,8 @@ impl HookNames {
         HookName::PostFinish,
     ]);
 
-    /// Those whose answers have an effect.
-    pub const ANSWERED: Self = Self::of(&[
+    /// The names whose responses have an effect.
+    pub const WITH_RESPONSE: Self = Self::from_names(&[
         HookName::PreCreate,
         HookName::PostReceive,
         HookName::PreFinish,
@@ -177,8 +179,8 @@ impl HookNames {
         HookName::PreGrant,
     ]);
 
-    /// The events of the upload queue.
-    pub const OF_QUEUE: Self = Self::of(&[
+    /// The job events of the upload queue.
+    pub const JOB_EVENTS: Self = Self::from_names(&[
         HookName::UploadStarted,
         HookName::UploadProgress,
         HookName::UploadCompleted,
@@ -187,9 +189,9 @@ impl HookNames {
         HookName::UploadExpired,
     ]);
 
-    /// These.
+    /// Creates a set of names.
     #[must_use]
-    pub const fn of(names: &[HookName]) -> Self {
+    pub const fn from_names(names: &[HookName]) -> Self {
         let mut bits = 0;
         let mut at = 0;
         while at < names.len() {
@@ -199,51 +201,51 @@ impl HookNames {
         Self(bits)
     }
 
-    /// Whether `name` is among them.
+    /// Returns whether `name` is in the set.
     #[must_use]
-    pub const fn has(self, name: HookName) -> bool {
+    pub const fn contains(self, name: HookName) -> bool {
         self.0 & name.bit() != 0
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are in both sets.
+    /// Returns the names in both sets.
     #[must_use]
-    pub const fn and(self, other: Self) -> Self {
+    pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those that are in either.
+    /// Returns the names in either set.
     #[must_use]
-    pub const fn or(self, other: Self) -> Self {
+    pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The questions among them.
-    pub fn questions(self) -> impl Iterator<Item = HookName> {
-        self.iter().filter(|name| name.is_question())
+    /// Returns the blocking hooks in the set.
+    pub fn blocking(self) -> impl Iterator<Item = HookName> {
+        self.iter().filter(|name| name.is_blocking())
     }
 
-    /// All, in the order of [`HookName::ALL`].
+    /// Returns all names in the set, in the order of [`HookName::ALL`].
     pub fn iter(self) -> impl Iterator<Item = HookName> {
         HookName::ALL
             .into_iter()
-            .filter(move |name| self.has(*name))
+            .filter(move |name| self.contains(*name))
     }
 
-    /// The kinds of events that these names tell of.
+    /// Returns the event kinds that correspond to the set.
     #[must_use]
     pub const fn event_kinds(self) -> EventKinds {
         EventKinds {
-            created: self.has(HookName::PostCreate),
-            progress: self.has(HookName::PostReceive),
-            completed: self.has(HookName::PostFinish),
-            terminated: self.has(HookName::PostTerminate),
-            expired: self.has(HookName::PostExpire),
+            created: self.contains(HookName::PostCreate),
+            progress: self.contains(HookName::PostReceive),
+            completed: self.contains(HookName::PostFinish),
+            terminated: self.contains(HookName::PostTerminate),
+            expired: self.contains(HookName::PostExpire),
         }
     }
 }
@@ -265,14 +267,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_is_read_back() {
+    fn every_name_round_trips() {
         for name in HookName::ALL {
             assert_eq!(name.as_str().parse(), Ok(name));
             let json = serde_json::to_string(&name).unwrap();
             assert_eq!(json, format!("{:?}", name.as_str()));
             assert_eq!(serde_json::from_str::<HookName>(&json).unwrap(), name);
         }
-        for name in HookNames::OF_QUEUE.iter() {
+        for name in HookNames::JOB_EVENTS.iter() {
             let other = name.kebab().unwrap();
             assert_eq!(other.parse(), Ok(name));
             let json = format!("{other:?}");
@@ -283,15 +285,19 @@ mod tests {
     }
 
     #[test]
-    fn sets() {
+    fn set_operations() {
         let all: HookNames = HookName::ALL.into_iter().collect();
         assert_eq!(all.iter().count(), 16);
-        assert_eq!(all.questions().count(), 5);
-        assert_eq!(HookNames::OF_QUEUE.questions().count(), 0);
-        assert!(HookNames::OF_QUEUE.and(HookNames::USUAL).is_empty());
-        assert_eq!(HookNames::OF_QUEUE.event_kinds(), EventKinds::NONE);
-        assert_eq!(all.and(HookNames::USUAL), HookNames::USUAL);
-        assert!(!HookNames::USUAL.has(HookName::PreFinish));
+        assert_eq!(all.blocking().count(), 5);
+        assert_eq!(HookNames::JOB_EVENTS.blocking().count(), 0);
+        assert!(
+            HookNames::JOB_EVENTS
+                .intersection(HookNames::DEFAULT)
+                .is_empty()
+        );
+        assert_eq!(HookNames::JOB_EVENTS.event_kinds(), EventKinds::NONE);
+        assert_eq!(all.intersection(HookNames::DEFAULT), HookNames::DEFAULT);
+        assert!(!HookNames::DEFAULT.contains(HookName::PreFinish));
         assert!(HookNames::default().is_empty());
     }
 }

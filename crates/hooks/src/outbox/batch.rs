@@ -7,63 +7,63 @@ use tokio::sync::oneshot;
 
 use super::{
     OutboxError,
-    fact::{Fact, Implied},
+    event::{ImpliedEvent, OutboxEvent},
 };
 use crate::Message;
 
-/// The answer to a command whose sender waits.
 pub(super) type Done = oneshot::Sender<Result<(), OutboxError>>;
 
-/// A command for the writer.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Store events that may happen.
-    Prepare(Stored),
+    Prepare(PrepareCommand),
     /// An event happened.
-    Emit { fact: Fact, implied: Vec<Implied> },
-    /// A delivery arrived.
+    Emit {
+        event: OutboxEvent,
+        implied: Vec<ImpliedEvent>,
+    },
     Delivered {
         route: usize,
         key: Arc<str>,
         event: Arc<str>,
-        /// It had failed before.
+        /// Set if the delivery had failed before.
         is_retry: bool,
     },
-    /// A delivery failed.
-    Failed(Failure),
-    /// A route works again; it was down since a time.
-    Recovered { route: usize, since: i64 },
+    Failed(FailedDelivery),
+    /// A route has recovered; it was down since this time.
+    Recovered {
+        route: usize,
+        since: i64,
+    },
     /// Claim deliveries that are due.
     Claim {
-        wanted: Vec<Wanted>,
+        limits: Vec<ClaimLimits>,
         done: oneshot::Sender<usize>,
     },
-    /// Claim prepared events to be resolved, at most so many.
+    /// Claim at most this many prepared events to be resolved.
     ClaimInDoubt {
-        most: usize,
+        limit: usize,
         done: oneshot::Sender<Vec<InDoubt>>,
     },
-    /// It is known whether a prepared event happened.
+    /// The outcome of a prepared event in doubt.
     Resolved(Resolved),
     /// Release prepared events that could not be resolved.
     Requeue(Vec<String>),
-    /// Abandon prepared events of this node that have been open for long.
+    /// Abandon old prepared events of this node.
     Abandon(Vec<Arc<str>>),
-    /// Evict dead nodes, and if `thorough` purge what is old.
+    /// Evict dead nodes, and if `thorough` purge old rows.
     Maintain {
         thorough: bool,
         done: oneshot::Sender<()>,
     },
-    /// Write what is left, release everything and end.
+    /// Write the remaining commands, release everything and end.
     Close(oneshot::Sender<()>),
 }
 
-/// Events to be stored.
 #[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) facts: Vec<Fact>,
-    pub(super) implied: Vec<Implied>,
-    /// The capacity that was reserved for them.
+pub(super) struct PrepareCommand {
+    pub(super) events: Vec<OutboxEvent>,
+    pub(super) implied: Vec<ImpliedEvent>,
     pub(super) reserved: Size,
     pub(super) done: Done,
 }
@@ -84,28 +84,26 @@ impl std::iter::Sum for Size {
     }
 }
 
-/// How many deliveries of a route are to be claimed at most.
+/// The numbers of deliveries of a route to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct ClaimLimits {
     pub(super) route: usize,
-    /// Ordering keys with deliveries that have not failed.
     pub(super) first: usize,
-    /// Deliveries that have failed before.
     pub(super) retries: usize,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(super) struct FailedDelivery {
     pub(super) route: usize,
     pub(super) key: Arc<str>,
     pub(super) event: Arc<str>,
     pub(super) error: String,
     pub(super) retry_after: Option<Duration>,
-    /// The receiver will not accept it, however often it is sent.
+    /// Set if the receiver rejected the event itself.
     pub(super) is_permanent: bool,
 }
 
-/// A prepared event whose outcome is not known.
+/// A prepared event whose outcome is unknown.
 #[derive(Debug, Clone)]
 pub(super) struct InDoubt {
     pub(super) event: String,
@@ -115,10 +113,9 @@ pub(super) struct InDoubt {
 
 #[derive(Debug, Clone)]
 pub(super) enum Resolved {
-    /// It happened; the upload as it is, if it still is.
+    /// The event happened. The snapshot is the upload's current state, if it exists.
     Happened(Box<(InDoubt, Option<Snapshot>)>),
-    /// It did not.
-    Not(String),
+    DidNotHappen(String),
 }
 
 /// The commands of one transaction, in the order in which they came.
@@ -128,7 +125,7 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Prepared and emitted events, and results of deliveries.
+    /// Returns the number of prepared and emitted events and of delivery results.
     pub(super) fn events(&self) -> usize {
         let events = |command: &Command| match command {
             Command::Prepare(_)
@@ -140,34 +137,33 @@ impl Batch {
         self.commands.iter().map(events).sum()
     }
 
-    /// Divides it in two halves, each in order; neither is empty if there are two commands.
+    /// Splits the batch into two halves. Neither is empty if there are at least two commands.
     pub(super) fn split(mut self) -> (Self, Self) {
         let commands = self.commands.split_off(self.commands.len().div_ceil(2));
         (self, Self { commands })
     }
 
-    /// Events that happened, each once.
-    pub(super) fn emitted(&self) -> Vec<&Fact> {
+    /// Returns the emitted events without duplicates.
+    pub(super) fn emitted(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
         let emitted = self.commands.iter().filter_map(|command| match command {
-            Command::Emit { fact, .. } => Some(fact),
+            Command::Emit { event, .. } => Some(event),
             _ => None,
         });
-        emitted.filter(|fact| seen.insert(&fact.id)).collect()
+        emitted.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    /// Events that may happen, each once.
-    pub(super) fn prepared(&self) -> Vec<&Fact> {
+    /// Returns the prepared events without duplicates.
+    pub(super) fn prepared(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
-        let facts = self.commands.iter().flat_map(|command| match command {
-            Command::Prepare(stored) => stored.facts.as_slice(),
+        let events = self.commands.iter().flat_map(|command| match command {
+            Command::Prepare(stored) => stored.events.as_slice(),
             _ => &[],
         });
-        facts.filter(|fact| seen.insert(&fact.id)).collect()
+        events.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    /// Events that must have happened.
-    pub(super) fn implied(&self) -> impl Iterator<Item = &Implied> {
+    pub(super) fn implied(&self) -> impl Iterator<Item = &ImpliedEvent> {
         self.commands.iter().flat_map(|command| match command {
             Command::Prepare(stored) => stored.implied.as_slice(),
             Command::Emit { implied, .. } => implied.as_slice(),
@@ -175,13 +171,13 @@ impl Batch {
         })
     }
 
-    /// Whether nodes are to be maintained, and whether thoroughly.
+    /// Returns whether maintenance was requested, and whether a thorough one.
     pub(super) fn maintenance(&self) -> Option<bool> {
-        let asked = self.commands.iter().filter_map(|command| match command {
+        let requested = self.commands.iter().filter_map(|command| match command {
             Command::Maintain { thorough, .. } => Some(*thorough),
             _ => None,
         });
-        asked.reduce(|one, other| one | other)
+        requested.reduce(|one, other| one | other)
     }
 
     pub(super) fn is_closing(&self) -> bool {

@@ -1,9 +1,8 @@
-//! Circuit breakers: a route whose receiver is down is tried by one delivery at a time.
+//! Circuit breakers: a route whose receiver is down is tried with one delivery at a time.
 //!
-//! Twenty first attempts that fail in a row over at least a second, without a success, open the
-//! breaker of a route. While it is open, deliveries are made one after the other with a growing
-//! delay. Any success closes it. Failures of retries do not open it: an event that always fails shows
-//! nothing about the receiver.
+//! A breaker opens after twenty consecutive failed first attempts over at least a second. While it
+//! is open, deliveries are made one at a time with a growing delay. Any success closes it. Failed
+//! retries do not open it, because an event that always fails says nothing about the receiver.
 
 use std::{
     sync::{
@@ -17,25 +16,24 @@ use landfall_database::millis;
 
 use super::settings::CircuitBreaker;
 
-/// An attempt that takes longer does not keep the next from being made.
-const MAX_PROBE: Duration = Duration::from_secs(30);
+/// The time after which a running attempt no longer delays the next one.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The breaker of one route. Times are milliseconds of the outbox's clock.
 #[derive(Debug)]
 pub(super) struct Breaker {
     settings: CircuitBreaker,
     state: Mutex<State>,
-    /// Whether deliveries in the database wait for the route to recover. It remains set until they
-    /// have been scheduled again.
+    /// Whether the route is down, or deliveries that waited for it are not rescheduled yet.
     is_down: AtomicBool,
     opened: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// First attempts that failed in a row.
+    /// Consecutive failed first attempts.
     failures: u32,
-    /// When the first of them failed.
+    /// The time of the first of them.
     failing_since: i64,
     open: Option<Open>,
 }
@@ -43,20 +41,18 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     delay: Duration,
-    /// When the next attempt is allowed.
+    /// The time of the next allowed attempt.
     next_at: i64,
-    /// The attempt that is being made, since when.
     probe: Option<i64>,
 }
 
-/// Whether an attempt is allowed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permit {
     /// The breaker is closed.
     Any,
-    /// The breaker is open, and one attempt may be made.
+    /// The breaker is open, and one attempt is allowed.
     One,
-    /// The breaker is open, and none is allowed before that time has passed.
+    /// The breaker is open, and no attempt is allowed before this time has passed.
     Wait(Duration),
 }
 
@@ -74,12 +70,11 @@ impl Breaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the route is down, or has not been scheduled again since.
+    /// Returns whether the route is down, or its deliveries are not rescheduled yet.
     pub(super) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Acquire)
     }
 
-    /// How often it has opened.
     pub(super) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
@@ -89,7 +84,7 @@ impl Breaker {
             return Permit::Any;
         };
         let allowed_at = match open.probe {
-            Some(since) => since.saturating_add(millis(MAX_PROBE)),
+            Some(since) => since.saturating_add(millis(PROBE_TIMEOUT)),
             None => open.next_at,
         };
         match u64::try_from(allowed_at.saturating_sub(now)) {
@@ -98,25 +93,24 @@ impl Breaker {
         }
     }
 
-    /// Takes note that an attempt begins.
     pub(super) fn started(&self, now: i64) {
         if let Some(open) = &mut self.lock().open {
             open.probe = Some(now);
         }
     }
 
-    /// The receiver answered. Returns since when the route was down, if it was.
+    /// Records a response of the receiver. Returns since when the route was down, if it was.
     pub(super) fn succeeded(&self) -> Option<i64> {
         let mut state = self.lock();
         state.failures = 0;
         state.open.take().map(|_| state.failing_since)
     }
 
-    /// An attempt failed. Returns whether the breaker opened.
+    /// Records a failed attempt. Returns whether the breaker opened.
     pub(super) fn failed(&self, is_first_attempt: bool, now: i64) -> bool {
         let mut state = self.lock();
         if let Some(open) = &mut state.open {
-            // Others are those that were under way when it opened.
+            // Other attempts started before the breaker opened.
             if open.probe.take().is_some() {
                 open.delay = open.delay.saturating_mul(2).min(self.settings.max_delay);
                 open.next_at = now.saturating_add(millis(open.delay));
@@ -147,7 +141,7 @@ impl Breaker {
         true
     }
 
-    /// Deliveries that waited for the route have been scheduled again.
+    /// Records that deliveries that waited for the route have been rescheduled.
     pub(super) fn recovered(&self) {
         let state = self.lock();
         if state.open.is_none() {
@@ -174,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn five_first_attempts_that_fail_in_a_row_open_it() {
+    fn consecutive_failed_first_attempts_open_the_breaker() {
         let breaker = breaker();
         for now in 0..4 {
             assert!(!breaker.failed(true, now));
@@ -195,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn many_failures_at_once_do_not_open_it() {
+    fn simultaneous_failures_do_not_open_the_breaker() {
         let breaker = breaker();
         for _ in 0..100 {
             assert!(!breaker.failed(true, 10));
@@ -205,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn while_open_it_allows_one_attempt_at_a_time_and_fewer_and_fewer() {
+    fn open_breaker_allows_one_attempt_at_a_time_with_growing_delay() {
         let breaker = breaker();
         for now in 0..5 {
             breaker.failed(true, now);
@@ -216,10 +210,10 @@ mod tests {
             now += i64::try_from(delay).unwrap();
             assert_eq!(breaker.permit(now), Permit::One);
             breaker.started(now);
-            assert_eq!(breaker.permit(now), wait(30_000), "one is under way");
+            assert_eq!(breaker.permit(now), wait(30_000), "one is running");
             assert_eq!(breaker.permit(now + 30_000), Permit::One, "it hangs");
             assert!(!breaker.failed(true, now));
-            assert!(!breaker.failed(true, now), "was under way before");
+            assert!(!breaker.failed(true, now), "started before");
         }
         assert_eq!(breaker.opened(), 1);
     }

@@ -1,4 +1,4 @@
-//! Claiming deliveries that are due in the database, as far as there is capacity for them.
+//! Claims due deliveries in the database while there is capacity in memory.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -6,28 +6,28 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     DatabaseError, Outbox, Shared,
-    batch::{Command, Wanted},
+    batch::{ClaimLimits, Command},
     breaker::Permit,
     sql::{self, Attempt},
 };
 
-/// How often the database is read for deliveries that are due and that this node does not know of.
+/// Interval of polls for due deliveries that other nodes have stored.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a poll that found nothing to do.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Ordering keys that are claimed together.
 const BATCH_SIZE: usize = 512;
-/// Retries of a route in memory.
+/// Maximum retries of a route in memory.
 const MAX_RETRIES: usize = 256;
 
 impl Shared {
-    /// Retries of a route that are delivered at a time. Their share is a quarter of the workers.
+    /// Returns the maximum concurrent retries of a route, a quarter of its deliveries.
     pub(super) fn max_retries(&self) -> usize {
-        (self.settings.parallel / 4).max(1)
+        (self.settings.max_concurrency / 4).max(1)
     }
 
-    /// What a route can take: all that there is capacity for, or while it is down one delivery.
-    fn wanted(&self, route: usize, now: i64) -> Wanted {
+    /// Returns how much to claim for a route: its free capacity, or one delivery while it is down.
+    fn claim_limits(&self, route: usize, now: i64) -> ClaimLimits {
         let queues = &self.queues;
         let (first, retries) = match self.breakers[route].permit(now) {
             Permit::Any => {
@@ -38,7 +38,7 @@ impl Shared {
             Permit::One if queues.is_idle(route) => (1, 1),
             Permit::One | Permit::Wait(_) => (0, 0),
         };
-        Wanted {
+        ClaimLimits {
             route,
             first,
             retries,
@@ -47,7 +47,6 @@ impl Shared {
 }
 
 impl Outbox {
-    /// Claims what is due, again and again.
     pub(super) async fn claim_due(&self) {
         let shared = &self.shared;
         loop {
@@ -85,9 +84,11 @@ impl Outbox {
             shared.soonest.store(i64::MAX, Ordering::Release);
         }
         let routes = 0..shared.routes.len();
-        let mut wanted: Vec<_> = routes.map(|route| shared.wanted(route, now)).collect();
-        let is_wanted = |one: &Wanted| one.first > 0 || one.retries > 0;
-        if !wanted.iter().any(is_wanted) {
+        let mut limits: Vec<_> = routes
+            .map(|route| shared.claim_limits(route, now))
+            .collect();
+        let is_wanted = |limits: &ClaimLimits| limits.first > 0 || limits.retries > 0;
+        if !limits.iter().any(is_wanted) {
             return Ok(0);
         }
         // Reading is cheaper than a transaction that finds nothing.
@@ -96,23 +97,23 @@ impl Outbox {
         let Some(due) = due.first() else {
             return Ok(0);
         };
-        for (at, one) in wanted.iter_mut().enumerate() {
-            for (attempt, most) in [
-                (Attempt::First, &mut one.first),
-                (Attempt::Retry, &mut one.retries),
+        for (at, route) in limits.iter_mut().enumerate() {
+            for (attempt, limit) in [
+                (Attempt::First, &mut route.first),
+                (Attempt::Retry, &mut route.retries),
             ] {
                 let column = format!("{}_{at}", attempt.name());
                 if due.number(column.as_str())? == 0 {
-                    *most = 0;
+                    *limit = 0;
                 }
             }
         }
-        wanted.retain(is_wanted);
-        if wanted.is_empty() {
+        limits.retain(is_wanted);
+        if limits.is_empty() {
             return Ok(0);
         }
         let (done, claimed) = oneshot::channel();
-        let command = Command::Claim { wanted, done };
+        let command = Command::Claim { limits, done };
         if self.commands.send(command).await.is_err() {
             return Ok(0);
         }

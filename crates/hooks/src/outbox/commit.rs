@@ -1,4 +1,4 @@
-//! One transaction: the steps of a batch, in the order that keeps events in order.
+//! One transaction: executes a batch of commands in the order that keeps events in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -10,8 +10,8 @@ use landfall_database::{DatabaseError, Transaction, millis, parts};
 
 use super::{
     Shared,
-    batch::{Batch, Command, InDoubt, Resolved, Size, Wanted},
-    fact::{self, Fact},
+    batch::{Batch, ClaimLimits, Command, InDoubt, Resolved, Size},
+    event::{self, OutboxEvent},
     maintenance::MaintenanceReport,
     queues::ClaimedEvent,
     sql::{self, Attempt, NewRow},
@@ -21,35 +21,29 @@ use crate::Message;
 /// The first delay after an upload was found busy.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 
-/// What a transaction led to, to be done once it is committed.
+/// The effects of a transaction, applied after the commit.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// What this node delivers now, in order.
+    /// Deliveries that this node has claimed, in order.
     pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
-    /// Failed deliveries that it has released.
+    /// Failed deliveries that this node has released.
     pub(super) released: Vec<(usize, ClaimedEvent)>,
-    /// What was deleted.
     pub(super) deleted: Size,
-    /// What was stored without capacity having been reserved.
+    /// The size of rows stored without reserved capacity.
     pub(super) unreserved: Size,
-    /// What is stored, if it was read.
     pub(super) stored: Option<Size>,
-    /// Deliveries that were claimed.
     pub(super) claimed: usize,
     pub(super) in_doubt: Vec<InDoubt>,
-    /// Routes of deliveries that became dead letters.
     pub(super) dead_lettered: Vec<usize>,
-    /// Routes that work again.
     pub(super) recovered: Vec<usize>,
-    /// The earliest time at which something failed is tried again.
+    /// The earliest time of a scheduled retry.
     pub(super) soonest: Option<i64>,
-    /// Something is due for any node.
+    /// Whether rows are due that any node can claim.
     pub(super) is_due: bool,
     pub(super) maintenance: MaintenanceReport,
 }
 
-/// A transaction on its way.
-pub(super) struct Step<'a> {
+pub(super) struct BatchTransaction<'a> {
     pub(super) shared: &'a Shared,
     pub(super) transaction: Transaction,
     pub(super) me: String,
@@ -57,8 +51,7 @@ pub(super) struct Step<'a> {
     pub(super) effects: Effects,
 }
 
-impl Step<'_> {
-    /// All of a batch, except maintenance.
+impl BatchTransaction<'_> {
     pub(super) async fn write(
         &mut self,
         batch: &Batch,
@@ -69,8 +62,8 @@ impl Step<'_> {
         self.release_followers(commands).await?;
         self.record_failures(commands).await?;
         self.recover(commands).await?;
-        // An implied event becomes pending before the events that imply it: then it is in the
-        // database when the order is checked.
+        // Implied events become pending before the events that imply them, so that ordering checks
+        // see them.
         self.emit_implied(batch).await?;
         self.emit(&batch.emitted(), is_known).await?;
         self.prepare(batch).await?;
@@ -96,12 +89,12 @@ impl Step<'_> {
         }
         for command in commands {
             match command {
-                Command::Claim { wanted, .. } => {
-                    for wanted in wanted {
-                        self.claim(*wanted).await?;
+                Command::Claim { limits, .. } => {
+                    for limits in limits {
+                        self.claim(*limits).await?;
                     }
                 }
-                Command::ClaimInDoubt { most, .. } => self.claim_in_doubt(*most).await?,
+                Command::ClaimInDoubt { limit, .. } => self.claim_in_doubt(*limit).await?,
                 _ => {}
             }
         }
@@ -121,42 +114,46 @@ impl Step<'_> {
             let route = self.shared.routes[route].transport.name();
             for part in parts(&events) {
                 let deleted = self.transaction.execute(sql::delete(route, part)).await?;
-                self.deleted(deleted);
+                self.count_deleted(deleted);
             }
         }
         Ok(())
     }
 
-    /// Counts deleted rows. Their bytes are subtracted when the counts are read.
-    fn deleted(&mut self, rows: u64) {
+    /// Counts deleted rows. Their bytes are subtracted at the next measurement.
+    fn count_deleted(&mut self, rows: u64) {
         self.effects.deleted.rows += usize::try_from(rows).unwrap_or_default();
     }
 
-    /// Makes events pending, and claims those that nothing in the database holds.
-    async fn emit(&mut self, emitted: &[&Fact], is_known: bool) -> Result<(), DatabaseError> {
+    /// Makes events pending, and claims those that no other event holds.
+    async fn emit(
+        &mut self,
+        emitted: &[&OutboxEvent],
+        is_known: bool,
+    ) -> Result<(), DatabaseError> {
         let shared = self.shared;
         let mut capacity: Vec<_> = (0..shared.routes.len())
             .map(|route| shared.queues.capacity(route))
             .collect();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
-        for &fact in emitted {
-            for (route, mut row) in rows(shared, fact) {
+        for &event in emitted {
+            for (route, mut row) in rows(shared, event) {
                 if capacity[route] > 0 {
                     capacity[route] -= 1;
                     row.owner.clone_from(&self.me);
                 } else {
                     self.effects.is_due = true;
                 }
-                // The node that prepared it and was never evicted knows that the row exists, unless
-                // another node has made it pending since.
-                let is_prepared = is_known && shared.open().contains_key(&fact.id);
+                // A node that prepared an event and was not evicted since knows that the row
+                // exists, unless another node has made it pending.
+                let is_prepared = is_known && shared.prepared().contains_key(&event.id);
                 let list = if is_prepared {
                     &mut known
                 } else {
                     &mut unknown
                 };
-                list.push((route, fact, row));
+                list.push((route, event, row));
             }
         }
         let mut stored = HashSet::new();
@@ -171,9 +168,9 @@ impl Step<'_> {
                 }
             }
         }
-        for (_, fact, _) in &unknown {
+        for (_, event, _) in &unknown {
             self.effects.unreserved.rows += 1;
-            self.effects.unreserved.bytes += fact.json.len();
+            self.effects.unreserved.bytes += event.json.len();
         }
         let emitted = known.iter().chain(&unknown).filter(|(_, _, row)| {
             !row.owner.is_empty() && stored.contains(&(row.event.to_owned(), row.route.to_owned()))
@@ -182,25 +179,28 @@ impl Step<'_> {
         let behind = self.behind_others(&emitted).await?;
         let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
-            .partition(|(route, fact, _)| behind.contains(&(*route, fact.key.to_string())));
+            .partition(|(route, event, _)| behind.contains(&(*route, event.key.to_string())));
         let others = others
             .iter()
             .map(|(route, _, row)| (*route, (row.event, row.key)));
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let (name, hold) = (shared.routes[route].transport.name(), shared.hold(route));
+            let (name, hold) = (
+                shared.routes[route].transport.name(),
+                shared.order_hold(route),
+            );
             for part in parts(&events) {
                 let release = sql::release_behind(name, part, self.now, hold, is_postgres);
                 self.transaction.execute(release).await?;
             }
         }
-        for (route, fact, _) in mine {
+        for (route, event, _) in mine {
             let claimed = ClaimedEvent {
-                event: fact.id.clone(),
-                key: fact.key.clone(),
-                message: fact.message.clone(),
-                bytes: fact.json.len(),
+                event: event.id.clone(),
+                key: event.key.clone(),
+                message: event.message.clone(),
+                bytes: event.json.len(),
                 attempts: 0,
                 first_failed_at: None,
             };
@@ -209,10 +209,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Of the ordering keys of events, those with a delivery that this node does not deliver in order.
+    /// Returns the ordering keys of events that wait behind a delivery of another node or a retry.
     async fn behind_others(
         &mut self,
-        emitted: &[&(usize, &Fact, NewRow<'_>)],
+        emitted: &[&(usize, &OutboxEvent, NewRow<'_>)],
     ) -> Result<HashSet<(usize, String)>, DatabaseError> {
         let keys: BTreeSet<_> = emitted
             .iter()
@@ -221,7 +221,7 @@ impl Step<'_> {
         let mut behind = HashSet::new();
         for (route, keys) in by_route(keys.into_iter()) {
             let name = self.shared.routes[route].transport.name();
-            let hold = self.shared.hold(route);
+            let hold = self.shared.order_hold(route);
             for part in parts(&keys) {
                 let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
                 for row in self.transaction.fetch(statement).await? {
@@ -234,8 +234,8 @@ impl Step<'_> {
 
     async fn prepare(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
         let mut all = Vec::new();
-        for fact in batch.prepared() {
-            for (_, mut row) in rows(self.shared, fact) {
+        for event in batch.prepared() {
+            for (_, mut row) in rows(self.shared, event) {
                 row.owner.clone_from(&self.me);
                 all.push(row);
             }
@@ -249,10 +249,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Makes events pending that must have happened, if they are prepared still.
+    /// Makes implied events pending that are still prepared.
     async fn emit_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
-        // An event that is emitted in this batch anyway says more.
-        let emitted: HashSet<&str> = batch.emitted().iter().map(|fact| &*fact.id).collect();
+        // An event that is emitted in this batch has newer data.
+        let emitted: HashSet<&str> = batch.emitted().iter().map(|event| &*event.id).collect();
         let implied: BTreeMap<&str, _> = batch
             .implied()
             .filter(|implied| !emitted.contains(implied.id.as_str()))
@@ -268,8 +268,8 @@ impl Step<'_> {
                 if let Some(upload) = implied.get(event.as_str())
                     && let Ok(mut message) = serde_json::from_str::<Message>(&json)
                 {
-                    fact::refresh(&mut message, upload);
-                    fact::renumber(&mut message);
+                    event::refresh_upload(&mut message, upload);
+                    event::assign_sequence(&mut message);
                     sequence = message.sequence;
                     json = serde_json::to_string(&message).unwrap_or(json);
                 }
@@ -284,18 +284,18 @@ impl Step<'_> {
 
     async fn resolve(&mut self, resolved: &Resolved) -> Result<(), DatabaseError> {
         match resolved {
-            Resolved::Not(event) => {
-                let forget = sql::forget(event, &self.me);
-                let deleted = self.transaction.execute(forget).await?;
-                self.deleted(deleted);
+            Resolved::DidNotHappen(event) => {
+                let delete = sql::delete_prepared(event, &self.me);
+                let deleted = self.transaction.execute(delete).await?;
+                self.count_deleted(deleted);
             }
             Resolved::Happened(happened) => {
                 let (in_doubt, snapshot) = &**happened;
                 let mut message = in_doubt.message.clone();
                 if let Some(snapshot) = snapshot {
-                    fact::refresh(&mut message, &snapshot.upload);
+                    event::refresh_upload(&mut message, &snapshot.upload);
                 }
-                fact::renumber(&mut message);
+                event::assign_sequence(&mut message);
                 let Ok(json) = serde_json::to_string(&message) else {
                     return Ok(());
                 };
@@ -309,25 +309,25 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Claims deliveries of a route that are due.
-    async fn claim(&mut self, wanted: Wanted) -> Result<(), DatabaseError> {
+    async fn claim(&mut self, limits: ClaimLimits) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        let route = wanted.route;
+        let route = limits.route;
         let name = self.route(route).to_owned();
-        // Events that were emitted in this batch take capacity, too.
+        // Events emitted in this batch take capacity, too.
         let here = self.effects.claimed_here.iter();
         let here = here.filter(|(of, _)| *of == route).count();
         let capacity = shared.queues.capacity(route).saturating_sub(here);
-        let hold = shared.hold(route);
+        let hold = shared.order_hold(route);
         let is_postgres = shared.database.is_postgres();
         let mut rows = Vec::new();
-        for (attempt, most) in [
-            (Attempt::First, wanted.first.min(capacity)),
-            (Attempt::Retry, wanted.retries),
+        for (attempt, limit) in [
+            (Attempt::First, limits.first.min(capacity)),
+            (Attempt::Retry, limits.retries),
         ] {
-            if most > 0 {
-                let most = i64::try_from(most).unwrap_or(i64::MAX);
-                let claim = sql::claim(attempt, &name, &self.me, self.now, hold, most, is_postgres);
+            if limit > 0 {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let claim =
+                    sql::claim(attempt, &name, &self.me, self.now, hold, limit, is_postgres);
                 rows.extend(self.transaction.fetch(claim).await?);
             }
         }
@@ -340,7 +340,7 @@ impl Step<'_> {
                 Err(error) => {
                     self.mark_malformed(&event, &name, &error).await?;
                     self.effects.dead_lettered.push(route);
-                    // Another claim finds the rest of its key.
+                    // Claim the rest of its ordering key later.
                     self.effects.is_due = true;
                     continue;
                 }
@@ -361,7 +361,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Makes an event a dead letter that this version cannot read: another may have written it.
+    /// Moves an event to the dead letters that cannot be parsed; another version may have written
+    /// it.
     async fn mark_malformed(
         &mut self,
         event: &str,
@@ -375,16 +376,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    async fn claim_in_doubt(&mut self, most: usize) -> Result<(), DatabaseError> {
+    async fn claim_in_doubt(&mut self, limit: usize) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
-        // An upload that is busy may be so for a moment only, and no other task resolves its event.
-        let first = millis(settings.settle_after.min(MIN_BACKOFF));
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        // A busy upload may be so for a moment only, and no other task resolves its event.
+        let first = millis(settings.resolve_after.min(MIN_BACKOFF));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let statement = sql::claim_in_doubt(
             &self.me,
             self.now,
-            (first, millis(settings.longest_wait).max(first)),
-            most,
+            (first, millis(settings.retry.max_backoff).max(first)),
+            limit,
             self.shared.database.is_postgres(),
         );
         for row in self.transaction.fetch(statement).await? {
@@ -406,7 +407,6 @@ impl Step<'_> {
     }
 }
 
-/// Groups items by their routes.
 fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T>> {
     let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (route, item) in items {
@@ -415,23 +415,23 @@ fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T
     routes
 }
 
-/// The rows of a fact, one for each route that wants it.
+/// Returns the rows of an event, one per route that receives it.
 pub(super) fn rows<'a>(
     shared: &'a Shared,
-    fact: &'a Fact,
+    event: &'a OutboxEvent,
 ) -> impl Iterator<Item = (usize, NewRow<'a>)> {
     let wanted = shared.routes.iter().enumerate();
     wanted
-        .filter(|(_, route)| route.names.has(fact.message.hook))
+        .filter(|(_, route)| route.names.contains(event.message.hook))
         .map(|(at, route)| {
             let row = NewRow {
-                event: &fact.id,
+                event: &event.id,
                 route: route.transport.name(),
-                key: &fact.key,
-                sequence: fact.sequence,
-                hook: fact.message.hook.as_str(),
+                key: &event.key,
+                sequence: event.sequence,
+                hook: event.message.hook.as_str(),
                 owner: sql::UNOWNED.to_owned(),
-                message: &fact.json,
+                message: &event.json,
             };
             (at, row)
         })

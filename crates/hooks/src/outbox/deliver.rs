@@ -1,4 +1,4 @@
-//! Deliveries: for each route many at once, for each ordering key one after the other.
+//! Deliveries: concurrent per route, in order per ordering key.
 
 use std::time::Duration;
 
@@ -11,23 +11,25 @@ use tokio::{
 
 use super::{
     Outbox,
-    batch::{Command, Failure},
+    batch::{Command, FailedDelivery},
     breaker::Permit,
     queues::{Allowed, ClaimedEvent},
-    tally::add,
+    stats::add,
 };
 
-/// How long a delivery waits for a call about progress of its upload.
+/// Timeout of the wait for a progress call of the same upload.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a route that is down waits at most until it reads the clock again.
+/// Maximum wait of a route that is down until it checks the clock again.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 impl Outbox {
-    /// Delivers, tries again, and settles what was announced and never told, until the outbox is
-    /// [closed](Self::close). Deliveries are made by tasks of the runtime that this runs in.
+    /// Delivers and retries events and resolves events in doubt, until the outbox is
+    /// [closed](Self::close).
+    ///
+    /// Deliveries are tasks of the current runtime.
     ///
     /// # Cancel safety
-    /// May be dropped; deliveries under way are then broken off, and made again by whoever runs next.
+    /// Can be dropped; running deliveries are then cancelled, and repeated by the next run.
     pub async fn run(self, handler: Handler) {
         let _running = self.shared.running.lock().await;
         let mut closing = self.shared.closing.subscribe();
@@ -38,22 +40,26 @@ impl Outbox {
         let upkeep = async {
             tokio::join!(
                 self.claim_due(),
-                self.settle_due(handler),
-                self.maintain_forever()
+                self.resolve_due(handler),
+                self.run_maintenance()
             );
         };
         tokio::select! {
             () = upkeep => {}
             _ = closing.wait_for(|closing| *closing) => {}
         }
-        // Each ends when the deliveries are done that it has begun.
+        // Each task ends after its running deliveries.
         while routes.join_next().await.is_some() {}
     }
 
     async fn deliver_route(self, route: usize, mut closing: watch::Receiver<bool>) {
         let shared = &self.shared;
         let max_retries = shared.max_retries();
-        let max_first = shared.settings.parallel.saturating_sub(max_retries).max(1);
+        let max_first = shared
+            .settings
+            .max_concurrency
+            .saturating_sub(max_retries)
+            .max(1);
         let (mut first, mut retries) = (JoinSet::new(), JoinSet::new());
         loop {
             let permit = shared.breakers[route].permit(shared.database.clock().millis());
@@ -95,27 +101,28 @@ impl Outbox {
         let shared = &self.shared;
         let transport = &shared.routes[route].transport;
         if let Some(progress) = &shared.settings.progress {
-            let quiet = progress.quiet(&event.key);
-            if timeout(PROGRESS_TIMEOUT, quiet).await.is_err() {
+            let idle = progress.wait_idle(&event.key);
+            if timeout(PROGRESS_TIMEOUT, idle).await.is_err() {
                 tracing::warn!(
                     id = &*event.key,
-                    "a call about progress takes long: not waited for"
+                    "a progress call is slow, delivering without waiting for it"
                 );
             }
         }
-        let longest = shared.settings.longest_delivery;
-        let delivered = timeout(longest, transport.deliver(&event.message)).await;
+        let limit = shared.settings.delivery_timeout;
+        let delivered = timeout(limit, transport.deliver(&event.message)).await;
         let (error, retry_after, is_permanent) = match delivered {
             Ok(Ok(_)) => {
-                add(&shared.tally.routes[route].delivered, 1);
-                self.answered(route).await;
+                add(&shared.counters.routes[route].delivered, 1);
+                self.on_response(route).await;
                 let command = Command::Delivered {
                     route,
                     key: event.key.clone(),
                     event: event.event.clone(),
                     is_retry: event.is_retry(),
                 };
-                // Before the next one begins: it must not be forgotten if this task is broken off.
+                // Sent before the next delivery starts, so that it is not lost if this task is
+                // cancelled.
                 let _ = self.commands.send(command).await;
                 shared.queues.advance(route, &event);
                 return;
@@ -124,9 +131,9 @@ impl Outbox {
                 let is_permanent = failure.is_permanent;
                 (describe(&failure), failure.retry_after, is_permanent)
             }
-            Err(_) => (format!("no answer within {longest:?}"), None, false),
+            Err(_) => (format!("no response within {limit:?}"), None, false),
         };
-        add(&shared.tally.routes[route].failed, 1);
+        add(&shared.counters.routes[route].failed, 1);
         tracing::warn!(
             hook = %event.message.hook,
             id = &*event.key,
@@ -138,7 +145,7 @@ impl Outbox {
         );
         if is_permanent {
             // A receiver that rejects an event is not down.
-            self.answered(route).await;
+            self.on_response(route).await;
         } else if shared.breakers[route].failed(!event.is_retry(), shared.database.clock().millis())
         {
             tracing::warn!(
@@ -146,7 +153,7 @@ impl Outbox {
                 "the receiver seems to be down, trying one delivery at a time"
             );
         }
-        let failure = Failure {
+        let failure = FailedDelivery {
             route,
             key: event.key,
             event: event.event,
@@ -157,11 +164,11 @@ impl Outbox {
         let _ = self.commands.send(Command::Failed(failure)).await;
     }
 
-    /// Closes the breaker of a route whose receiver has answered.
-    async fn answered(&self, route: usize) {
+    /// Closes the breaker of a route whose receiver has responded.
+    async fn on_response(&self, route: usize) {
         if let Some(since) = self.shared.breakers[route].succeeded() {
             let route_name = self.shared.routes[route].transport.name();
-            tracing::info!(route = route_name, "the receiver works again");
+            tracing::info!(route = route_name, "the receiver has recovered");
             let _ = self
                 .commands
                 .send(Command::Recovered { route, since })
@@ -170,10 +177,10 @@ impl Outbox {
     }
 }
 
-/// The start of what is stored of a failure.
-fn describe(failure: &crate::Failure) -> String {
+/// Returns the error text to store, truncated.
+fn describe(failure: &crate::DeliveryError) -> String {
     const MAX_LEN: usize = 2000;
-    let mut text = failure.in_full();
+    let mut text = failure.error_chain();
     text.truncate(text.floor_char_boundary(MAX_LEN));
     text
 }

@@ -1,4 +1,4 @@
-//! What becomes of deliveries that failed: retries, dead letters, and the events behind them.
+//! Failed deliveries: retries, dead letters, and the events behind them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,19 +6,18 @@ use landfall_database::{DatabaseError, millis, parts};
 use rand::Rng;
 
 use super::{
-    batch::{Command, Failure},
-    commit::Step,
+    batch::{Command, FailedDelivery},
+    commit::BatchTransaction,
     queues::ClaimedEvent,
     settings::OutboxSettings,
     sql,
 };
 
-/// A key of a route, and when its events are due.
+/// An ordering key and route, and when their events are due.
 type Due = ((Arc<str>, String), i64);
 
-impl Step<'_> {
-    /// Schedules retries of failed deliveries, or makes them dead letters, and reschedules what waits
-    /// behind them.
+impl BatchTransaction<'_> {
+    /// Schedules retries or creates dead letters, and reschedules the events behind them.
     pub(super) async fn record_failures(
         &mut self,
         commands: &[Command],
@@ -37,7 +36,7 @@ impl Step<'_> {
             };
             let due = next_attempt(&shared.settings, &event, failure, self.now);
             let name = self.route(route).to_owned();
-            let hold = shared.hold(route);
+            let hold = shared.order_hold(route);
             let behind = |due| ((key.clone(), name.clone()), due);
             match due {
                 Some(due) => {
@@ -54,7 +53,7 @@ impl Step<'_> {
                 (false, None) => released.push(behind(self.now)),
                 (true, None) => rescheduled.push(behind(self.now)),
                 (true, Some(due)) if hold.limit.is_none() => rescheduled.push(behind(due)),
-                // They are due when it no longer holds them.
+                // They become due when the hold ends.
                 (true, Some(_)) => {}
             }
             failures.push((failure, name, event.attempts + 1, due));
@@ -79,11 +78,11 @@ impl Step<'_> {
             let statement = sql::record_failures(part, &self.me, self.now);
             self.transaction.execute(statement).await?;
         }
-        // After the failed ones were locked: see `sql::release_behind`.
+        // After the failed rows were locked: see `sql::release_behind`.
         self.reschedule(&rescheduled).await
     }
 
-    /// Lets events go that waited behind one that has arrived after it had failed.
+    /// Makes events due that waited behind a retry that was delivered.
     pub(super) async fn release_followers(
         &mut self,
         commands: &[Command],
@@ -110,7 +109,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Schedules what waited while a route was down.
+    /// Schedules events that waited while a route was down.
     pub(super) async fn recover(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
         for command in commands {
             let Command::Recovered { route, since } = *command else {
@@ -136,25 +135,27 @@ fn borrowed(keys: &[Due]) -> Vec<(sql::OrderingKey<'_>, i64)> {
         .collect()
 }
 
-/// When a delivery is tried again; `None` if it becomes a dead letter.
+/// Returns the time of the next attempt; `None` if the event becomes a dead letter.
 fn next_attempt(
     settings: &OutboxSettings,
     event: &ClaimedEvent,
-    failure: &Failure,
+    failure: &FailedDelivery,
     now: i64,
 ) -> Option<i64> {
     let failing = now - event.first_failed_at.unwrap_or(now);
-    let is_over = failing >= millis(settings.give_up_after)
-        && event.attempts + 1 >= settings.required_attempts();
+    let is_over = failing >= millis(settings.retry.retry_for)
+        && event.attempts + 1 >= settings.retry.required_attempts();
     if failure.is_permanent || is_over {
         return None;
     }
-    let longest = settings.longest_wait.max(settings.first_wait);
-    let most = settings
-        .first_wait
+    let limit = settings.retry.max_backoff.max(settings.retry.min_backoff);
+    let max = settings
+        .retry
+        .min_backoff
         .saturating_mul(1 << event.attempts.clamp(0, 20))
-        .min(longest);
-    let wait = rand::rng().random_range(settings.first_wait..=most.max(settings.first_wait));
+        .min(limit);
+    let wait =
+        rand::rng().random_range(settings.retry.min_backoff..=max.max(settings.retry.min_backoff));
     let requested = failure.retry_after.unwrap_or(Duration::ZERO);
-    Some(now + millis(wait.max(requested.min(settings.give_up_after))))
+    Some(now + millis(wait.max(requested.min(settings.retry.retry_for))))
 }

@@ -1,4 +1,4 @@
-//! Maintenance: nodes, counts, and what is old.
+//! Maintenance: dead nodes, counts and old rows.
 
 use std::time::{Duration, Instant};
 
@@ -8,44 +8,40 @@ use tokio::{sync::oneshot, time::interval};
 use super::{
     Outbox,
     batch::{Command, Size},
-    commit::Step,
+    commit::BatchTransaction,
     node::{Node, Presence},
     sql::{self, DEAD, PENDING, PREPARED},
-    tally::RouteCounts,
+    stats::RouteCounts,
 };
 
-/// How often the database is read for nodes that are gone.
+/// Interval of checks for dead nodes.
 const NODES_INTERVAL: Duration = Duration::from_secs(1);
-/// How often old rows are purged, in such intervals.
+/// Checks between two purges of old rows.
 const PURGE_EVERY: u32 = 60;
-/// How often the counts are read, in such intervals.
+/// Checks between two reads of the counts.
 const COUNT_EVERY: u32 = 5;
-/// How long a node counts as alive that shares a presence folder: others see that it is gone.
+/// The lease of a node with a presence file: other nodes detect its death by the file.
 const PRESENT_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What maintenance did.
 #[derive(Debug, Default)]
 pub(super) struct MaintenanceReport {
-    /// Nodes that were evicted.
-    pub(super) gone: Vec<String>,
-    /// Nodes that are registered.
+    pub(super) dead: Vec<String>,
     pub(super) known: Vec<String>,
-    /// Dead letters that were removed for their age.
+    /// Dead letters removed after their retention.
     pub(super) purged: u64,
 }
 
-/// The lease by which a node counts as alive.
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeLease {
     pub(super) node: String,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
 }
 
 impl NodeLease {
     pub(super) fn new(node: &Node, timeout: Duration) -> Self {
         Self {
             node: node.id.clone(),
-            lasts: if node.is_present() {
+            duration: if node.is_present() {
                 timeout.max(PRESENT_TIMEOUT)
             } else {
                 timeout
@@ -54,13 +50,13 @@ impl NodeLease {
     }
 }
 
-/// After what part of a lease an idle node renews it.
-pub(super) fn renewal(lease: Duration) -> Duration {
+/// Returns the interval at which an idle node renews its lease.
+pub(super) fn renewal_interval(lease: Duration) -> Duration {
     lease * 10 / 13
 }
 
 impl Outbox {
-    /// Evicts dead nodes, and if `thorough` purges what is old.
+    /// Evicts dead nodes, and if `thorough` purges old rows.
     pub(super) async fn maintain(&self, thorough: bool) {
         let (done, maintained) = oneshot::channel();
         let command = Command::Maintain { thorough, done };
@@ -69,13 +65,13 @@ impl Outbox {
         }
     }
 
-    pub(super) async fn maintain_forever(&self) {
+    pub(super) async fn run_maintenance(&self) {
         let mut ticks = interval(NODES_INTERVAL.min(self.shared.settings.node_timeout / 6));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for tick in 0_u32.. {
             ticks.tick().await;
             let thorough = tick % PURGE_EVERY == 0;
-            // Reading is cheaper than a transaction that changes nothing.
+            // A read is cheaper than a transaction without changes.
             match self.is_maintenance_due().await {
                 Ok(is_due) if is_due || thorough => self.maintain(thorough).await,
                 Ok(_) => {}
@@ -102,28 +98,28 @@ impl Outbox {
         for row in nodes {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
             if other == me.node {
-                is_due = until.saturating_sub(now) <= millis(me.lasts - renewal(me.lasts));
+                is_due = until.saturating_sub(now)
+                    <= millis(me.duration - renewal_interval(me.duration));
                 continue;
             }
-            let folder = shared.settings.presence.as_deref();
-            let is_gone = match Node::presence_in(folder, &other) {
+            let dir = shared.settings.presence_dir.as_deref();
+            let is_dead = match Node::presence_in(dir, &other) {
                 Presence::Dead => true,
                 Presence::Alive => false,
                 Presence::Unknown => until < now,
             };
-            if is_gone {
+            if is_dead {
                 return Ok(true);
             }
         }
         Ok(is_due)
     }
 
-    /// Reads the counts of all routes.
     pub(super) async fn count(&self) -> Result<(), DatabaseError> {
         let shared = &self.shared;
         let batches = || {
             shared
-                .tally
+                .counters
                 .batches
                 .load(std::sync::atomic::Ordering::Acquire)
         };
@@ -162,16 +158,15 @@ impl Outbox {
                 }
             }
         }
-        // The writer knows better what it is writing.
-        if batches() == before && !shared.tally.is_reserved() {
-            shared.tally.set_stored(stored);
+        // The writer's own numbers are newer while it writes.
+        if batches() == before && !shared.counters.is_reserved() {
+            shared.counters.set_stored(stored);
         }
-        shared.tally.set_counts(&counts);
+        shared.counters.set_counts(&counts);
         Ok(())
     }
 }
 
-/// A size as counted by the database.
 fn size(row: &Row) -> Result<Size, DatabaseError> {
     Ok(Size {
         rows: usize::try_from(row.number("deliveries")?).unwrap_or_default(),
@@ -179,8 +174,8 @@ fn size(row: &Row) -> Result<Size, DatabaseError> {
     })
 }
 
-impl Step<'_> {
-    /// Extends the lease of this node by `lease`, or registers it. Returns whether it was evicted.
+impl BatchTransaction<'_> {
+    /// Renews or registers this node's lease. Returns whether the node was evicted.
     pub(super) async fn renew(
         &mut self,
         is_new: bool,
@@ -205,7 +200,7 @@ impl Step<'_> {
         Ok(renewed == 0)
     }
 
-    /// Releases what `node` had: pending events now, prepared ones at a time.
+    /// Releases the rows of `node`: pending events now, prepared ones at `resolve_at`.
     pub(super) async fn take_over(
         &mut self,
         node: &str,
@@ -219,17 +214,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Evicts nodes that are gone, and releases what they had.
     pub(super) async fn evict_dead_nodes(&mut self, node: &Node) -> Result<(), DatabaseError> {
         for row in self.transaction.fetch(sql::nodes()).await? {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
             let presence = node.presence_of(&other);
-            let is_gone = match presence {
+            let is_dead = match presence {
                 Presence::Dead => true,
                 Presence::Alive => false,
                 Presence::Unknown => until < self.now,
             };
-            if other == self.me || !is_gone {
+            if other == self.me || !is_dead {
                 self.effects.maintenance.known.push(other);
                 continue;
             }
@@ -237,21 +231,21 @@ impl Step<'_> {
             if self.transaction.execute(evict).await? == 0 {
                 continue;
             }
-            // One that is only silent may be about to do what it prepared.
+            // A silent node may still do the operations that it prepared.
             let resolve_at = match presence {
                 Presence::Dead => self.now,
                 Presence::Alive | Presence::Unknown => {
-                    self.now + millis(self.shared.settings.settle_after)
+                    self.now + millis(self.shared.settings.resolve_after)
                 }
             };
             self.take_over(&other, resolve_at).await?;
-            self.effects.maintenance.gone.push(other);
+            self.effects.maintenance.dead.push(other);
         }
         Ok(())
     }
 
-    /// Takes over rows of nodes that are not registered. A server may commit what a process sent
-    /// shortly after that process was evicted.
+    /// Takes over rows of unregistered nodes. The database may commit a transaction of a process
+    /// shortly after its eviction.
     pub(super) async fn find_orphaned(&mut self) -> Result<(), DatabaseError> {
         for state in [PENDING, PREPARED] {
             let adopt = sql::adopt_orphaned(state, self.now);
@@ -261,10 +255,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes what is old: dead letters by their age alone, however many there are.
+    /// Purges dead letters after their retention, however many there are.
     pub(super) async fn purge(&mut self) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
-        let then = self.now - millis(settings.give_up_after);
+        let then = self.now - millis(settings.retry.retry_for);
         for row in self.transaction.fetch(sql::counts()).await? {
             let (route, state) = (row.text("route")?, row.number("state")?);
             if state != PENDING || self.shared.names().any(|name| name == route) {
@@ -274,13 +268,13 @@ impl Step<'_> {
                 self.transaction.execute(statement).await?;
             }
         }
-        let then = self.now - millis(settings.keep_dead);
+        let then = self.now - millis(settings.dead_letter_retention);
         let purged = self.transaction.execute(sql::purge_dead(then)).await?;
         self.effects.maintenance.purged = purged;
         Ok(())
     }
 
-    /// Reads how much is stored, if that was not done a moment ago.
+    /// Reads the size of all rows, unless that was done a moment ago.
     pub(super) async fn measure(&mut self, last: Option<Instant>) -> Result<(), DatabaseError> {
         const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
         if last.is_some_and(|last| last.elapsed() < MEASURE_INTERVAL) {

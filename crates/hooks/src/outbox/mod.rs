@@ -1,39 +1,39 @@
-//! The outbox: no told event is lost, whatever moment the process dies at.
+//! The outbox: delivers every event at least once, even if the process crashes.
 //!
-//! What may happen is announced, and kept in the database before it does. What has happened is told:
-//! its row is marked, and it is delivered, from memory where nothing older waits. What has arrived is
-//! deleted. What was announced and never told, because a process died or because it never came true,
-//! is [settled](landfall::Handler::resolve) with the store, which knows.
+//! An event is *prepared* before its effect: it is stored in the database. After the effect it is
+//! *emitted*: its row becomes *pending*, and it is delivered, from memory unless an older event
+//! waits in the database. A delivered row is deleted. A prepared event whose process died, or that
+//! did not happen in time, is in doubt: it is [resolved](landfall::Handler::resolve) with the store.
 //!
-//! So each event arrives at least once, with the same [id](landfall::event::Event::id) each time, and
-//! those of one ordering key (an upload or a job) in their order: a later one waits until an earlier
-//! one has arrived or is a dead letter, but for an event that fails no longer than a minute, unless
+//! Delivery is at least once: duplicates have the same [id](landfall::event::Event::id). Deliveries
+//! with the same ordering key (an upload or a job) stay in order: each waits until the previous one
+//! is delivered or is a dead letter. A failing event holds later ones for at most a minute, unless
 //! the order is strict. Uploads do not wait for each other. While a receiver is down, a circuit
-//! breaker lets one attempt through at a time; what failed then counts as not yet tried once it is
-//! back.
+//! breaker allows one attempt at a time; when it is back, events that failed meanwhile count as
+//! new.
 //!
-//! Several processes may share the database. What one has in hand carries its name, and it says every
-//! few seconds that it lives; what one had that is gone, others take over. Nobody else touches the
-//! announcements of a process that lives. One that was thought gone and comes back finds its name
-//! struck off, takes another and begins with what the database says: what it tells then is written
-//! whether or not somebody settled it meanwhile, so the worst is that an event arrives twice.
+//! Several nodes can share the database. A row that a node delivers or resolves has its id as
+//! owner, and each node renews a lease every few seconds. Other nodes take over the rows of a dead
+//! node, and leave prepared events of a live one alone. A node that was evicted by mistake notices
+//! that its id is gone, takes a new id and continues with the rows in the database. It emits its
+//! events whether or not another node has resolved them: duplicates are possible, loss is not.
 
+mod admin;
 mod batch;
 mod breaker;
 mod claim;
 mod commit;
 mod deliver;
-mod events;
-mod fact;
+mod event;
 mod failed;
 mod maintenance;
 mod node;
 mod publish;
 mod queues;
+mod resolve;
 mod settings;
-mod settle;
 mod sql;
-mod tally;
+mod stats;
 mod writer;
 
 use std::{
@@ -55,39 +55,39 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::{
+    admin::{EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
+    settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
+    stats::{OutboxStats, RouteStats},
+};
 use self::{
-    batch::{Command, Size, Stored},
+    batch::{Command, PrepareCommand, Size},
     breaker::Breaker,
-    fact::{Fact, Implied},
+    event::{ImpliedEvent, OutboxEvent},
     maintenance::NodeLease,
     node::Node,
     queues::DeliveryQueues,
-    sql::Hold,
-    tally::{Tally, add},
+    sql::OrderHold,
+    stats::{Counters, add},
     writer::Writer,
 };
-pub use self::{
-    events::{Choice, Events, KeptEvent, KeptState, Order, Query},
-    settings::{CircuitBreaker, OutboxError, OutboxSettings},
-    tally::{OutboxStats, RouteStats},
-};
 use crate::HookName;
-pub use crate::progress::Route;
+pub use crate::Route;
 
-/// What may wait for the writer; a request that tells more waits.
-const COMMANDS: usize = 2048;
-/// How long the end waits for deliveries that are under way, and then for the database.
-const LAST_WAIT: Duration = Duration::from_secs(10);
-/// The name of the tables among others in the database.
-const TABLES: &str = "outbox";
+/// Maximum commands that wait for the writer; then emitting requests wait.
+const COMMAND_QUEUE_SIZE: usize = 2048;
+/// Time for running deliveries, and then for the database, when the outbox closes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of the outbox's tables among those that migrate separately.
+const TABLE_SET: &str = "outbox";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-outbox.sqlite.sql"),
     include_str!("../../migrations/0001-outbox.postgres.sql"),
 )];
 
-/// Keeps events until they have arrived. Cheap to clone; all clones are one outbox.
+/// Stores events until they are delivered. Cheap to clone; all clones are one outbox.
 ///
-/// It is a sink of a handler, and needs the handler to [run](Self::run):
+/// It is an event sink of a handler, and needs the handler to [run](Self::run):
 ///
 /// ```no_run
 /// # use landfall_hooks::outbox::{Database, Outbox, OutboxError, OutboxSettings, Route};
@@ -116,10 +116,10 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// Announcements of this process that are kept and of which it has told nothing yet: since when.
-type Open = HashMap<Arc<str>, (Instant, HookName)>;
+/// Prepared events of this node that were not emitted yet, with the time of preparation.
+type PreparedEvents = HashMap<Arc<str>, (Instant, HookName)>;
 
-/// What the writer and everybody else share.
+/// State shared with the writer.
 #[derive(Debug)]
 struct Shared {
     settings: OutboxSettings,
@@ -127,82 +127,80 @@ struct Shared {
     wants: EventKinds,
     database: Connections,
     queues: DeliveryQueues,
-    /// One for each route.
     breakers: Vec<Breaker>,
-    open: Mutex<Open>,
-    tally: Tally,
-    /// When the next of what failed is due.
+    prepared: Mutex<PreparedEvents>,
+    counters: Counters,
+    /// The time of the next retry.
     soonest: AtomicI64,
-    /// Something failed, and is due at `soonest`.
+    /// Notified when a retry is scheduled at `soonest`.
     failed: Notify,
     closing: watch::Sender<bool>,
     lease: Mutex<NodeLease>,
-    /// Held while deliveries are made.
+    /// Locked while deliveries run.
     running: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn prepared(&self) -> MutexGuard<'_, PreparedEvents> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lease(&self) -> MutexGuard<'_, NodeLease> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The names of the routes.
     fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.transport.name())
     }
 
-    /// How many rows an event of this kind takes.
-    fn rows_of(&self, hook: HookName) -> usize {
+    /// Returns the number of rows of an event: its routes.
+    fn row_count(&self, hook: HookName) -> usize {
         let routes = self.routes.iter();
-        routes.filter(|route| route.names.has(hook)).count()
+        routes.filter(|route| route.names.contains(hook)).count()
     }
 
-    /// What an event takes in the database.
-    fn size_of(&self, fact: &Fact) -> Size {
-        let rows = self.rows_of(fact.message.hook);
+    fn event_size(&self, event: &OutboxEvent) -> Size {
+        let rows = self.row_count(event.message.hook);
         Size {
             rows,
-            bytes: rows.saturating_mul(fact.json.len()),
+            bytes: rows.saturating_mul(event.json.len()),
         }
     }
 
     /// Reserves capacity, which the writer releases.
-    fn reserve(&self, size: Size, share: usize) -> Result<(), OutboxError> {
-        let reserved = self.tally.reserve(size, &self.settings, share);
+    fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
+        let reserved = self.counters.reserve(size, &self.settings, factor);
         if reserved.is_err() {
-            add(&self.tally.refused, 1);
+            add(&self.counters.rejected_requests, 1);
         }
         reserved
     }
 
-    /// How long events of a route that fail hold later ones: as long as they fail, while it is down.
-    fn hold(&self, route: usize) -> Hold {
+    /// Returns how long failing events of a route hold later ones: without limit while it is down.
+    fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
-        Hold {
-            limit: (!is_unlimited).then(|| millis(self.settings.hold)),
+        OrderHold {
+            limit: (!is_unlimited).then(|| millis(self.settings.max_hold)),
         }
     }
 }
 
 impl Outbox {
-    /// Opens the database, makes or changes its tables, and takes over what processes left that are
-    /// gone. Its connections and the task that writes belong to the runtime in which this is called.
+    /// Opens the database, migrates it, and takes over deliveries of dead nodes.
+    ///
+    /// Its connections and its writer task belong to the current runtime.
     ///
     /// # Errors
-    /// The database can't be opened, or two routes have one name.
+    /// The database cannot be opened, or two routes have the same name.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Can be dropped at any time.
     pub async fn open(settings: OutboxSettings, routes: Vec<Route>) -> Result<Self, OutboxError> {
         let mut names = HashSet::new();
         for route in &routes {
             let name = route.transport.name();
             if !names.insert(name) {
-                return Err(OutboxError::SameName(name.to_owned()));
+                return Err(OutboxError::DuplicateRoute(name.to_owned()));
             }
         }
         let mut database = match &settings.connections {
@@ -213,7 +211,7 @@ impl Outbox {
             database = database.with_clock(clock.clone());
         }
         migrate(&database).await?;
-        let node = Node::new(settings.presence.as_deref())?;
+        let node = Node::new(settings.presence_dir.as_deref())?;
         let wants = routes.iter().fold(EventKinds::NONE, |all, route| {
             let kinds = route.names.event_kinds();
             EventKinds {
@@ -221,7 +219,7 @@ impl Outbox {
                 ..all.union(kinds)
             }
         });
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
         let shared = Arc::new(Shared {
             wants,
             queues: DeliveryQueues::new(routes.len()),
@@ -229,8 +227,8 @@ impl Outbox {
                 .iter()
                 .map(|_| Breaker::new(settings.circuit_breaker))
                 .collect(),
-            open: Mutex::default(),
-            tally: Tally::new(routes.len()),
+            prepared: Mutex::default(),
+            counters: Counters::new(routes.len()),
             soonest: AtomicI64::new(i64::MAX),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
@@ -247,52 +245,52 @@ impl Outbox {
         Ok(outbox)
     }
 
-    /// How it stands. What is in the database was counted a few seconds ago.
+    /// Returns the counters. The database is counted every few seconds.
     #[must_use]
     pub fn stats(&self) -> OutboxStats {
         let Shared {
-            tally, settings, ..
+            counters, settings, ..
         } = &*self.shared;
         let routes = self.shared.names().zip(&self.shared.breakers);
-        tally.snapshot(settings, routes)
+        counters.snapshot(settings, routes)
     }
 
-    /// Asks the database for a sign of life, for health pages.
+    /// Checks that the database responds, for health pages.
     ///
     /// # Errors
-    /// It gives none.
+    /// The database failed.
     ///
     /// # Cancel safety
-    /// May be dropped.
+    /// Can be dropped at any time.
     pub async fn check(&self) -> Result<(), OutboxError> {
         let rows = self.shared.database.read(Statement::new("SELECT 1"));
         rows.await?;
         Ok(())
     }
 
-    /// Ends it: waits a little for deliveries that are under way, writes what was told, and lets go of
-    /// what it had in hand, so that others take it up at once. What is told later is settled by
-    /// whoever opens the outbox next.
+    /// Closes the outbox.
+    ///
+    /// Waits a limited time for running deliveries, writes emitted events and releases this node's
+    /// rows, so that other nodes continue at once. Events that are emitted later are resolved by
+    /// another node or after the restart.
     ///
     /// # Cancel safety
-    /// May be dropped; what isn't written then is settled later.
+    /// Can be dropped; events that were not written are then resolved later.
     pub async fn close(&self) {
         self.shared.closing.send_replace(true);
-        let _ = timeout(LAST_WAIT, self.shared.running.lock()).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.shared.running.lock()).await;
         let (done, closed) = oneshot::channel();
         let end = async {
             if self.commands.send(Command::Close(done)).await.is_ok() {
                 let _ = closed.await;
             }
         };
-        if timeout(LAST_WAIT, end).await.is_err() {
-            tracing::error!(
-                "the database didn't take the last events in time; they are settled later"
-            );
+        if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
+            tracing::error!("timed out writing the last events; they are resolved later");
         }
     }
 
-    async fn keep(&self, events: &[Event]) -> Result<(), OutboxError> {
+    async fn store_prepared(&self, events: &[Event]) -> Result<(), OutboxError> {
         if *self.shared.closing.borrow() {
             return Err(OutboxError::Closed);
         }
@@ -302,49 +300,49 @@ impl Outbox {
         let wanted = events
             .iter()
             .filter(|event| shared.wants.contains(event.kind));
-        let facts = wanted.map(|event| Fact::new(event, &settings.headers));
-        let mut facts = facts.collect::<Result<Vec<_>, _>>()?;
+        let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
+        let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
-            let open = shared.open();
-            facts.retain(|fact| !open.contains_key(&fact.id));
+            let prepared = shared.prepared();
+            new.retain(|event| !prepared.contains_key(&event.id));
         }
-        if facts.is_empty() && !is_creation {
+        if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let size = facts.iter().map(|fact| shared.size_of(fact)).sum();
-        // An upload that exists may be completed: other events have twice the limit.
-        let share = if is_creation { 1 } else { 2 };
-        if facts.is_empty() {
-            return shared.reserve(size, share);
+        let size = new.iter().map(|event| shared.event_size(event)).sum();
+        // Events of existing uploads may use up to twice the limit.
+        let factor = if is_creation { 1 } else { 2 };
+        if new.is_empty() {
+            return shared.reserve(size, factor);
         }
         let (done, stored) = oneshot::channel();
-        let command = Command::Prepare(Stored {
-            facts,
-            implied: Implied::by(events),
+        let command = Command::Prepare(PrepareCommand {
+            events: new,
+            implied: ImpliedEvent::by(events),
             reserved: size,
             done,
         });
         let store = async {
-            self.send(command, size, share).await?;
+            self.send(command, size, factor).await?;
             stored.await.map_err(|_| OutboxError::Closed)?
         };
-        match timeout(settings.patience, store).await {
+        match timeout(settings.write_timeout, store).await {
             Ok(stored) => stored,
             Err(_) => {
-                add(&shared.tally.unkept, 1);
-                Err(OutboxError::Slow(settings.patience))
+                add(&shared.counters.persist_failures, 1);
+                Err(OutboxError::Timeout(settings.write_timeout))
             }
         }
     }
 
-    /// Sends a command that takes capacity to the writer, if there is capacity for it.
+    /// Reserves capacity and sends a command to the writer.
     ///
-    /// Cancel safe: dropped, nothing was sent and nothing reserved.
-    async fn send(&self, command: Command, size: Size, share: usize) -> Result<(), OutboxError> {
-        let place = self.commands.reserve().await;
-        let place = place.map_err(|_| OutboxError::Closed)?;
-        self.shared.reserve(size, share)?;
-        place.send(command);
+    /// Cancel safe: if dropped, nothing was sent or reserved.
+    async fn send(&self, command: Command, size: Size, factor: usize) -> Result<(), OutboxError> {
+        let permit = self.commands.reserve().await;
+        let permit = permit.map_err(|_| OutboxError::Closed)?;
+        self.shared.reserve(size, factor)?;
+        permit.send(command);
         Ok(())
     }
 }
@@ -356,7 +354,7 @@ impl EventSink for Outbox {
     }
 
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
-        Ok(self.keep(events).await?)
+        Ok(self.store_prepared(events).await?)
     }
 
     async fn emit(&self, event: Event) {
@@ -364,40 +362,40 @@ impl EventSink for Outbox {
             return;
         }
         let id = event.id();
-        let fact = match Fact::new(&event, &self.shared.settings.headers) {
-            Ok(fact) => fact,
+        let outbox_event = match OutboxEvent::new(&event, &self.shared.settings.headers) {
+            Ok(outbox_event) => outbox_event,
             Err(error) => {
-                tracing::error!(id, %error, "an event can't be written");
+                tracing::error!(id, %error, "failed to serialize an event");
                 return;
             }
         };
         if let Some(progress) = &self.shared.settings.progress
             && matches!(event.kind, EventKind::Terminated | EventKind::Expired)
         {
-            progress.forget(event.upload.id.as_str());
+            progress.discard(event.upload.id.as_str());
         }
-        let implied = Implied::by(std::slice::from_ref(&event));
-        let command = Command::Emit { fact, implied };
+        let implied = ImpliedEvent::by(std::slice::from_ref(&event));
+        let command = Command::Emit {
+            event: outbox_event,
+            implied,
+        };
         if self.commands.send(command).await.is_err() {
-            tracing::warn!(
-                id,
-                "an event came after the outbox was closed; it is settled later"
-            );
+            tracing::warn!(id, "the outbox is closed; an event is resolved later");
         }
     }
 
     fn emit_progress(&self, _event: Event) {}
 }
 
-/// Brings the tables of the outbox to the version of this program.
+/// Migrates the tables of the outbox to this version.
 ///
 /// # Errors
 /// See [`Connections::migrate`].
 ///
 /// # Cancel safety
-/// Dropped, it has done all or nothing.
+/// If dropped, it has done all or nothing.
 pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
-    database.migrate(TABLES, MIGRATIONS).await
+    database.migrate(TABLE_SET, MIGRATIONS).await
 }
 
 async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {

@@ -1,4 +1,4 @@
-//! How a process shows that it lives, and knows of another that it doesn't.
+//! Presence of nodes: live nodes lock a file.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -9,73 +9,71 @@ use std::{
 
 use super::settings::OutboxError;
 
-/// This process, in the database and, if there is a folder, by a locked file. The lock ends with the
-/// process, however that ends; a time in the database has to run out.
+/// This node, with a locked file if there is a presence directory.
+///
+/// The lock ends with the process, however that ends, while a lease in the database has to expire.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: String,
-    folder: Option<PathBuf>,
+    dir: Option<PathBuf>,
     file: Option<File>,
 }
 
-/// What the presence folder says about another process.
+/// The state of another node according to the presence directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// Its file is not locked any more.
+    /// The node's file is not locked.
     Dead,
-    /// Its file is locked.
+    /// The node's file is locked.
     Alive,
-    /// There is no file of it: it has another folder.
+    /// The node has no file here; it may use another directory.
     Unknown,
 }
 
 impl Node {
-    /// A new name, and a file for it.
-    pub(super) fn new(folder: Option<&Path>) -> Result<Self, OutboxError> {
-        let id = fresh_id();
-        let file = match folder {
+    /// Creates a node with a new id and its presence file.
+    pub(super) fn new(dir: Option<&Path>) -> Result<Self, OutboxError> {
+        let id = random_id();
+        let file = match dir {
             None => None,
-            Some(folder) => Some(lock_new(folder, &id).map_err(|source| {
-                let folder = folder.to_owned();
-                OutboxError::Presence { folder, source }
+            Some(dir) => Some(lock_new(dir, &id).map_err(|source| {
+                let dir = dir.to_owned();
+                OutboxError::Presence { dir, source }
             })?),
         };
         Ok(Self {
             id,
-            folder: folder.map(Path::to_owned),
+            dir: dir.map(Path::to_owned),
             file,
         })
     }
 
-    /// The same process under another name.
     pub(super) fn with_new_id(&self) -> Self {
-        // Without a file others wait until its time is over.
-        Self::new(self.folder.as_deref()).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a process can't show by a file that it lives");
+        // Without a file, other nodes wait until its lease expires.
+        Self::new(self.dir.as_deref()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "failed to create a presence file");
             Self {
-                id: fresh_id(),
-                folder: self.folder.clone(),
+                id: random_id(),
+                dir: self.dir.clone(),
                 file: None,
             }
         })
     }
 
-    /// Whether others see by a file that it is alive.
     pub(super) const fn is_present(&self) -> bool {
         self.file.is_some()
     }
 
-    /// What the folder says about another process.
     pub(super) fn presence_of(&self, other: &str) -> Presence {
-        Self::presence_in(self.folder.as_deref(), other)
+        Self::presence_in(self.dir.as_deref(), other)
     }
 
-    /// What a folder says about a process.
-    pub(super) fn presence_in(folder: Option<&Path>, other: &str) -> Presence {
-        let Some(folder) = folder else {
+    /// Returns the state of a node according to a directory.
+    pub(super) fn presence_in(dir: Option<&Path>, other: &str) -> Presence {
+        let Some(dir) = dir else {
             return Presence::Unknown;
         };
-        let Ok(file) = File::open(folder.join(other)) else {
+        let Ok(file) = File::open(dir.join(other)) else {
             return Presence::Unknown;
         };
         match file.try_lock() {
@@ -84,26 +82,25 @@ impl Node {
         }
     }
 
-    /// Removes the file of a process that is gone.
     pub(super) fn remove_file(&self, other: &str) {
-        if let Some(folder) = &self.folder {
-            // If it stays, the next look finds it.
-            let _ = std::fs::remove_file(folder.join(other));
+        if let Some(dir) = &self.dir {
+            // If this fails, a later sweep removes it.
+            let _ = std::fs::remove_file(dir.join(other));
         }
     }
 
-    /// Removes this process's own file.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn remove_own_file(&mut self) {
         let id = self.id.clone();
         self.remove_file(&id);
         self.file = None;
     }
 
-    /// Removes files of this age, of processes that are gone and that the database doesn't know. A
-    /// younger one may be of a process that the database knows since `known` was read.
+    /// Removes files of dead nodes that the database does not know and that have this age.
+    ///
+    /// A younger file may belong to a node that registered after `known` was read.
     pub(super) fn sweep(&self, known: &[String], age: Duration) {
-        let Some(folder) = &self.folder else { return };
-        let Ok(entries) = std::fs::read_dir(folder) else {
+        let Some(dir) = &self.dir else { return };
+        let Ok(entries) = std::fs::read_dir(dir) else {
             return;
         };
         for entry in entries.flatten() {
@@ -122,22 +119,22 @@ impl Node {
     }
 }
 
-fn fresh_id() -> String {
+fn random_id() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-fn lock_new(folder: &Path, name: &str) -> io::Result<File> {
+fn lock_new(dir: &Path, name: &str) -> io::Result<File> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(folder)?;
+        .create(dir)?;
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(folder.join(name))?;
-    // Somebody who looks at it right now has it for a moment.
+        .open(dir.join(name))?;
+    // Waits for nodes that are checking the file.
     file.lock()?;
     Ok(file)
 }
@@ -147,22 +144,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_tells_who_lives() {
-        let folder = tempfile::tempdir().unwrap();
-        let one = Node::new(Some(folder.path())).unwrap();
-        let other = Node::new(Some(folder.path())).unwrap();
+    fn presence_follows_the_file_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Node::new(Some(dir.path())).unwrap();
+        let other = Node::new(Some(dir.path())).unwrap();
         assert_eq!(one.presence_of(&other.id), Presence::Alive);
-        let (other_id, path) = (other.id.clone(), folder.path().join(&other.id));
+        let (other_id, path) = (other.id.clone(), dir.path().join(&other.id));
         drop(other);
         assert_eq!(one.presence_of(&other_id), Presence::Dead);
         one.sweep(std::slice::from_ref(&other_id), Duration::ZERO);
-        assert!(path.exists(), "the database knows it still");
+        assert!(path.exists(), "the database still knows it");
         one.sweep(&[], Duration::from_secs(60));
         assert!(path.exists(), "the database may know it by now");
         one.sweep(&[], Duration::ZERO);
         assert!(!path.exists());
         assert_eq!(one.presence_of(&other_id), Presence::Unknown);
-        assert!(folder.path().join(&one.id).exists());
+        assert!(dir.path().join(&one.id).exists());
         let elsewhere = Node::new(None).unwrap();
         assert_eq!(elsewhere.presence_of(&one.id), Presence::Unknown);
     }

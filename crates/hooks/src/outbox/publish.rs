@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 use landfall_database::{Statement, parts};
 
-use super::{Outbox, OutboxError, commit::rows, fact::Fact, sql};
+use super::{Outbox, OutboxError, commit::rows, event::OutboxEvent, sql};
 use crate::{HookName, HookNames, Message};
 
 impl Outbox {
-    /// The names that some route wants.
+    /// Returns the names that any route receives.
     #[must_use]
     pub fn names(&self) -> HookNames {
         let routes = self.shared.routes.iter();
-        routes.fold(HookNames::default(), |all, route| all.or(route.names))
+        routes.fold(HookNames::default(), |all, route| all.union(route.names))
     }
 
     /// Returns the statements that store events as pending deliveries.
     ///
-    /// The caller executes them in a transaction of its own on the same database, so that its change
-    /// and the events are stored together, and then calls [`notify_pending`](Self::notify_pending).
-    /// Each route that wants an event gets a delivery; a delivery that exists stays as it is. Pending
-    /// progress of an upload queue's job is replaced by newer progress.
+    /// The caller executes them in its own transaction on the same database, so that its change and
+    /// the events are stored together, and then calls [`notify_pending`](Self::notify_pending).
+    /// Each route that receives an event gets a delivery; an existing delivery stays unchanged.
+    /// Pending progress of a job is replaced by newer progress.
     ///
-    /// A full outbox does not refuse these events: check [`is_full`](Self::is_full) before a change
+    /// A full outbox does not reject these events: check [`is_full`](Self::is_full) before a change
     /// that leads to further events, such as a new grant.
     ///
     /// # Errors
@@ -34,25 +34,26 @@ impl Outbox {
         }
         let wanted = messages
             .iter()
-            .filter(|message| shared.rows_of(message.hook) > 0);
-        let facts = wanted
-            .map(|message| Fact::of(message.clone()))
+            .filter(|message| shared.row_count(message.hook) > 0);
+        let events = wanted
+            .map(|message| OutboxEvent::from_message(message.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let now = shared.database.clock().millis();
         let mut statements = Vec::new();
         // The newest progress of each ordering key, in the order in which all nodes lock rows.
-        let progress = facts
+        let progress = events
             .iter()
-            .filter(|fact| fact.message.hook == HookName::UploadProgress);
-        let newest: BTreeMap<&str, i64> =
-            progress.map(|fact| (&*fact.key, fact.sequence)).collect();
+            .filter(|event| event.message.hook == HookName::UploadProgress);
+        let newest: BTreeMap<&str, i64> = progress
+            .map(|event| (&*event.key, event.sequence))
+            .collect();
         let newest: Vec<_> = newest.into_iter().collect();
         for part in parts(&newest) {
             statements.push(sql::supersede(HookName::UploadProgress.as_str(), part));
         }
-        let mut deliveries: Vec<_> = facts
+        let mut deliveries: Vec<_> = events
             .iter()
-            .flat_map(|fact| rows(shared, fact).map(|(_, row)| row))
+            .flat_map(|event| rows(shared, event).map(|(_, row)| row))
             .collect();
         // Every node locks rows in the same order, so that transactions do not deadlock.
         deliveries.sort_by_key(|row| (row.event, row.route));
@@ -70,9 +71,9 @@ impl Outbox {
         self.shared.queues.claimable.notify_one();
     }
 
-    /// Returns whether the outbox has reached its limit, at which creations are refused.
+    /// Returns whether the outbox has reached its limit, at which creations are rejected.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.shared.tally.is_full(&self.shared.settings)
+        self.shared.counters.is_full(&self.shared.settings)
     }
 }

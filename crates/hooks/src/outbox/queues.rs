@@ -1,4 +1,4 @@
-//! Deliveries in memory: for each ordering key a queue, and apart from them those that failed before.
+//! Deliveries in memory: a queue per ordering key, and retries.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use crate::Message;
 
-/// Deliveries in memory, at most; the rest waits in the database.
+/// Maximum deliveries in memory; others stay in the database.
 const MAX_EVENTS: usize = 4096;
-/// Their bytes, at most (as JSON; in memory it is about twice as much).
+/// Maximum bytes of their JSON. They use about twice as much memory.
 const MAX_BYTES: usize = 16 << 20;
 
 /// A pending delivery that this node has claimed.
@@ -24,9 +24,9 @@ pub(super) struct ClaimedEvent {
     pub(super) key: Arc<str>,
     pub(super) message: Arc<Message>,
     pub(super) bytes: usize,
-    /// Attempts that failed.
+    /// Failed attempts.
     pub(super) attempts: i64,
-    /// When the first of them failed; it is then delivered for itself.
+    /// The time of the first failure. With it, the event is a retry, outside its key's queue.
     pub(super) first_failed_at: Option<i64>,
 }
 
@@ -39,18 +39,16 @@ impl ClaimedEvent {
 #[derive(Debug, Default)]
 struct OrderedQueue {
     queue: VecDeque<ClaimedEvent>,
-    /// Its head is being delivered, or failed and is about to be released.
+    /// The head is being delivered, or has failed and is about to be released.
     busy: bool,
 }
 
 #[derive(Debug, Default)]
 struct RouteQueues {
     ordered: HashMap<Arc<str>, OrderedQueue>,
-    /// Keys that are not busy.
+    /// Keys that are ready for a delivery.
     ready: VecDeque<Arc<str>>,
-    /// Retries that have not begun.
     waiting: VecDeque<Arc<str>>,
-    /// All retries.
     retries: HashMap<Arc<str>, ClaimedEvent>,
     events: usize,
     bytes: usize,
@@ -68,22 +66,23 @@ impl RouteQueues {
     }
 }
 
-/// Which deliveries may begin.
+/// The kinds of deliveries that may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed {
     pub(super) first: bool,
     pub(super) retries: bool,
 }
 
-/// All deliveries of a node. Only the writer adds to them, so that their order is the database's.
+/// All deliveries of a node. Only the writer adds to them, so that they are in the database's
+/// order.
 #[derive(Debug)]
 pub(super) struct DeliveryQueues {
     routes: Vec<Mutex<RouteQueues>>,
-    /// For each route: a delivery may begin.
+    /// Notified when a delivery of the route may start.
     ready: Vec<Notify>,
-    /// Deliveries in the database wait for capacity here.
+    /// Whether deliveries in the database wait for capacity.
     has_backlog: AtomicBool,
-    /// There is capacity again, or something new in the database.
+    /// Notified when there is capacity again, or new deliveries in the database.
     pub(super) claimable: Notify,
 }
 
@@ -110,8 +109,7 @@ impl DeliveryQueues {
         MAX_BYTES / self.routes.len().max(1)
     }
 
-    /// How many more deliveries of a route there is capacity for. A route that is down takes none
-    /// from others.
+    /// Returns the capacity for deliveries of a route. Each route has its own share.
     pub(super) fn capacity(&self, route: usize) -> usize {
         let queues = self.lock(route);
         let capacity = if queues.bytes >= self.max_bytes() {
@@ -125,18 +123,17 @@ impl DeliveryQueues {
         capacity
     }
 
-    /// Retries of a route in memory.
     pub(super) fn retries(&self, route: usize) -> usize {
         self.lock(route).retries.len()
     }
 
-    /// Whether no delivery of a route could begin.
+    /// Returns whether no delivery of a route can start.
     pub(super) fn is_idle(&self, route: usize) -> bool {
         let queues = self.lock(route);
         queues.ready.is_empty() && queues.waiting.is_empty()
     }
 
-    /// Adds a delivery: to the end of its key's queue, or to the retries.
+    /// Adds a delivery to its key's queue, or to the retries.
     pub(super) fn push(&self, route: usize, event: ClaimedEvent) {
         let mut queues = self.lock(route);
         queues.add(&event);
@@ -157,9 +154,9 @@ impl DeliveryQueues {
         self.ready[route].notify_one();
     }
 
-    /// Returns a delivery that may begin, and counts it as begun. Waits for one.
+    /// Waits for a delivery that may start, and marks it as started.
     ///
-    /// Cancel safe: nothing is taken before it returns.
+    /// Cancel safe: if dropped, no delivery has started.
     pub(super) async fn next(&self, route: usize, allowed: Allowed) -> ClaimedEvent {
         loop {
             if let Some(found) = self.take(route, allowed) {
@@ -175,7 +172,7 @@ impl DeliveryQueues {
         while allowed.first
             && let Some(key) = queues.ready.pop_front()
         {
-            // Keys that were released may still be listed.
+            // Released keys may still be listed.
             if let Some(ordered) = queues.ordered.get_mut(&key)
                 && !ordered.busy
                 && let Some(head) = ordered.queue.front()
@@ -194,7 +191,7 @@ impl DeliveryQueues {
         None
     }
 
-    /// Removes a delivery that has arrived; the next of its key may begin.
+    /// Removes a completed delivery. The next one of its key may then start.
     pub(super) fn advance(&self, route: usize, delivered: &ClaimedEvent) {
         let mut queues = self.lock(route);
         if delivered.is_retry() {
@@ -235,7 +232,7 @@ impl DeliveryQueues {
         }
     }
 
-    /// Returns a delivery that has begun, if it is still in memory.
+    /// Returns a started delivery, if it is still in memory.
     pub(super) fn get(&self, route: usize, key: &Arc<str>, event: &str) -> Option<ClaimedEvent> {
         let queues = self.lock(route);
         if let Some(retry) = queues.retries.get(event) {
@@ -245,7 +242,7 @@ impl DeliveryQueues {
         (&*head.event == event).then(|| head.clone())
     }
 
-    /// Removes a delivery that failed: a retry alone, any other with all of its key.
+    /// Removes a failed delivery: a retry alone, or a first attempt with all of its key.
     pub(super) fn remove(&self, route: usize, failed: &ClaimedEvent) {
         let mut queues = self.lock(route);
         let removed = if failed.is_retry() {
@@ -259,7 +256,6 @@ impl DeliveryQueues {
         }
     }
 
-    /// Removes everything.
     pub(super) fn clear(&self) {
         for route in 0..self.routes.len() {
             *self.lock(route) = RouteQueues::default();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{HookName, message::Number};
+use crate::{HookName, message::MessageId};
 use landfall::{
     hook::RequestInfo,
     upload::{Upload, UploadId},
@@ -14,7 +14,7 @@ fn event(key: &str, event: &str) -> ClaimedEvent {
     let upload = Upload::new(UploadId::random(), None);
     let request = RequestInfo::default();
     let hook = HookName::PostCreate;
-    let message = Message::question(hook, &request, &upload, 0, Number::unique());
+    let message = Message::blocking(hook, &request, &upload, 0, MessageId::random());
     ClaimedEvent {
         event: event.into(),
         key: key.into(),
@@ -37,7 +37,7 @@ fn take(queues: &DeliveryQueues, allowed: Allowed) -> Option<String> {
 }
 
 #[test]
-fn one_at_a_time_for_each_key() {
+fn deliveries_of_a_key_run_one_at_a_time() {
     let queues = DeliveryQueues::new(1);
     queues.push(0, event("a", "a1"));
     queues.push(0, event("a", "a2"));
@@ -46,7 +46,7 @@ fn one_at_a_time_for_each_key() {
     assert_eq!(take(&queues, ALL).as_deref(), Some("b1"));
     assert_eq!(take(&queues, ALL), None);
     queues.push(0, event("a", "a3"));
-    assert_eq!(take(&queues, ALL), None, "a1 is still under way");
+    assert_eq!(take(&queues, ALL), None, "a1 is still running");
     queues.advance(0, &event("a", "a1"));
     assert_eq!(take(&queues, ALL).as_deref(), Some("a2"));
     queues.advance(0, &event("a", "a1"));
@@ -56,7 +56,7 @@ fn one_at_a_time_for_each_key() {
 }
 
 #[test]
-fn retries_are_apart_from_the_queue_of_their_key() {
+fn retries_do_not_block_their_key() {
     let queues = DeliveryQueues::new(1);
     queues.push(0, retry("a", "a1"));
     queues.push(0, event("a", "a2"));
@@ -75,19 +75,19 @@ fn retries_are_apart_from_the_queue_of_their_key() {
 }
 
 #[test]
-fn released_deliveries_free_capacity() {
+fn removed_deliveries_free_capacity() {
     let queues = DeliveryQueues::new(2);
-    let most = MAX_EVENTS / 2;
-    for _ in 0..most {
+    let max = MAX_EVENTS / 2;
+    for _ in 0..max {
         queues.push(0, event("a", "x"));
     }
     assert_eq!(queues.capacity(0), 0);
-    assert_eq!(queues.capacity(1), most, "each route has its own");
+    assert_eq!(queues.capacity(1), max, "each route has its own");
     let head = queues.take(0, ALL).unwrap();
     queues.remove(0, &head);
-    assert_eq!(queues.capacity(0), most);
+    assert_eq!(queues.capacity(0), max);
     queues.advance(0, &head);
-    assert_eq!(queues.capacity(0), most);
+    assert_eq!(queues.capacity(0), max);
     queues.push(0, event("a", "y"));
     assert_eq!(
         take(&queues, ALL).as_deref(),

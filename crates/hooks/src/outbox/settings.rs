@@ -1,81 +1,129 @@
-//! What an outbox is told at its start.
+//! Settings of the outbox.
 
 use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
 
-use crate::{message::EventHeaders, progress::Progress};
+use crate::{message::EventHeaders, progress_notifier::ProgressNotifier};
 
-/// How an outbox works. What isn't said is usual.
+/// Settings of an [`Outbox`](super::Outbox).
 #[derive(Debug, Clone)]
 pub struct OutboxSettings {
-    /// Where events are kept.
+    /// The database.
     pub database: Database,
-    /// Connections to it that others use, too; opened if not set.
+    /// Shared connections to the database; opened if not set.
     pub connections: Option<Connections>,
-    /// Whether a loss of power loses none either; otherwise only the end of the process is survived.
+    /// Events survive a power loss; otherwise they survive a process crash only.
     pub survives_power_loss: bool,
-    /// The most deliveries, one for each event and route, that are prepared or pending. At the limit
-    /// creations are refused, at twice the limit other events of uploads are. A million if not set.
-    pub limit: usize,
-    /// The most bytes that their messages have together; 1 GiB if not set.
+    /// Maximum prepared and pending deliveries, one per event and route; a million by default.
+    ///
+    /// At the limit, creations are rejected. At twice the limit, other events of uploads are, too.
+    pub max_queued: usize,
+    /// Maximum bytes of their messages, with the same effects; 1 GiB by default.
     pub max_bytes: usize,
-    /// Deliveries at once, for each route; 32 if not set. A quarter of them is for events that have
-    /// failed before, and the rest for others, so that neither waits for the other.
-    pub parallel: usize,
-    /// The longest that one delivery may take, whatever the transport says; 15 minutes if not set.
-    pub longest_delivery: Duration,
-    /// After this time from its first failed attempt, an event that cannot be delivered becomes a dead
-    /// letter; 7 days if not set.
-    pub give_up_after: Duration,
-    /// It does so after no fewer attempts than these, or than fit into that time; 20 if not set.
-    pub min_attempts: u32,
-    /// Whether an event that fails holds later ones of its upload until it has arrived or is a dead
-    /// letter; otherwise only for [`hold`](Self::hold). Not so if not set.
+    /// Maximum concurrent deliveries per route; 32 by default.
+    ///
+    /// A quarter is reserved for retries and the rest for first attempts, so that neither waits for
+    /// the other.
+    pub max_concurrency: usize,
+    /// Timeout of a delivery, in addition to the transport's own; 15 minutes by default.
+    pub delivery_timeout: Duration,
+    /// When failed deliveries are retried, and for how long.
+    pub retry: RetryPolicy,
+    /// A failing event holds later events of its ordering key until it is delivered or dead.
+    ///
+    /// Otherwise it holds them for [`max_hold`](Self::max_hold). `false` by default.
     pub strict_order: bool,
-    /// How long an event that fails holds later ones of its upload, from its first failed attempt; a
-    /// minute if not set.
-    pub hold: Duration,
+    /// The time after its first failed attempt for which an event holds later ones; a minute by
+    /// default.
+    pub max_hold: Duration,
     /// When a route counts as down, and how it is then tried.
     pub circuit_breaker: CircuitBreaker,
-    /// How long a dead letter is retained; 30 days if not set.
-    pub keep_dead: Duration,
-    /// The first wait after a failed delivery; they grow twofold from there. 0.5 s if not set.
-    pub first_wait: Duration,
-    /// The longest wait between two tries; 10 minutes if not set.
-    pub longest_wait: Duration,
-    /// How long an announcement may go unanswered before its outcome is looked up; 60 s if not set.
-    pub settle_after: Duration,
-    /// How long a node counts as alive that has not written to the database; 13 s if not set. A node
-    /// writes at least every 10/13 of this time. One that shares the [folder](Self::presence) is known
-    /// to be gone at once.
+    /// Retention of dead letters; 30 days by default.
+    pub dead_letter_retention: Duration,
+    /// The time after which a prepared event without outcome is resolved; 60 s by default.
+    pub resolve_after: Duration,
+    /// The lease of a node in the database; 13 s by default.
+    ///
+    /// A node renews it at least every 10/13 of this time. A node with a
+    /// [presence directory](Self::presence_dir) in common is known to be dead at once.
     pub node_timeout: Duration,
-    /// How long an announcement may take before the request fails; 5 s if not set.
-    pub patience: Duration,
-    /// A folder in which this process shows that it lives, by a locked file. What an earlier process
-    /// with the same folder left is then taken over at once, and not after `node_timeout`. Beside the
-    /// file of an SQLite database if not set; none with PostgreSQL.
-    pub presence: Option<PathBuf>,
-    /// Where progress is told, so that nothing about an upload overtakes a call that is under way.
-    pub progress: Option<Progress>,
-    /// The request headers that stored and delivered events carry. A transport can forward no other
-    /// header with an event.
+    /// Timeout for storing prepared events, after which the request fails; 5 s by default.
+    pub write_timeout: Duration,
+    /// A directory in which this process locks a file to show that it is alive.
+    ///
+    /// Deliveries of an earlier process with the same directory are taken over at once instead of
+    /// after `node_timeout`. By default it is next to an SQLite file; with PostgreSQL there is none.
+    pub presence_dir: Option<PathBuf>,
+    /// The notifier for progress, so that no event overtakes a running call for its upload.
+    pub progress: Option<ProgressNotifier>,
+    /// The request headers that events carry. Transports can forward no other header with an event.
     pub headers: EventHeaders,
-    /// The clock, for tests; the database's if not set.
+    /// The clock, for tests; the database's by default.
     pub clock: Option<Clock>,
+}
+
+/// When failed deliveries are retried, and when they become dead letters.
+///
+/// Delays grow exponentially, with jitter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The first delay, which doubles with each attempt; 0.5 s by default.
+    pub min_backoff: Duration,
+    /// The maximum delay; 10 minutes by default.
+    pub max_backoff: Duration,
+    /// The time after the first failure for which a delivery is retried; 7 days by default.
+    ///
+    /// After this time it becomes a dead letter.
+    pub retry_for: Duration,
+    /// Minimum attempts before that, as far as they fit into the time; 20 by default.
+    pub min_attempts: u32,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            min_backoff: Duration::from_millis(500),
+            max_backoff: Duration::from_secs(600),
+            retry_for: Duration::from_secs(7 * 24 * 3600),
+            min_attempts: 20,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Returns the attempts after which an event can become a dead letter.
+    ///
+    /// These are as many as are set, or as fit into the time with the longest delays.
+    pub(super) fn required_attempts(&self) -> i64 {
+        let max = self.max_backoff.max(self.min_backoff);
+        let mut delay = self.min_backoff.max(Duration::from_millis(1));
+        let mut spent = Duration::ZERO;
+        let mut attempts = 1;
+        while attempts < self.min_attempts {
+            spent = spent.saturating_add(delay);
+            if spent > self.retry_for {
+                break;
+            }
+            delay = delay.saturating_mul(2).min(max);
+            attempts += 1;
+        }
+        i64::from(attempts)
+    }
 }
 
 /// When a route counts as down, and how it is then tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// First attempts that fail in a row until a route counts as down; 20 if not set.
+    /// Consecutive failed first attempts after which a route counts as down; 20 by default.
     pub failures: u32,
-    /// How long all first attempts must have failed until a route counts as down; 1 s if not set.
-    /// Many attempts are made at once, so that a number alone says little.
+    /// The minimum duration of these failures; 1 s by default.
+    ///
+    /// Deliveries are concurrent, so that their number alone says little.
     pub min_duration: Duration,
-    /// The first delay between attempts while it is down; they double from there. 0.5 s if not set.
+    /// The first delay between attempts while the route is down, which doubles; 0.5 s by default.
     pub min_delay: Duration,
-    /// The longest delay between attempts; 30 s if not set.
+    /// The maximum delay; 30 s by default.
     pub max_delay: Duration,
 }
 
@@ -91,32 +139,14 @@ impl Default for CircuitBreaker {
 }
 
 impl OutboxSettings {
-    /// Attempts that an event needs to become a dead letter: as many as are set, or as fit into the
-    /// time if their delays are the longest.
-    pub(super) fn required_attempts(&self) -> i64 {
-        let longest = self.longest_wait.max(self.first_wait);
-        let mut wait = self.first_wait.max(Duration::from_millis(1));
-        let mut spent = Duration::ZERO;
-        let mut attempts = 1;
-        while attempts < self.min_attempts {
-            spent = spent.saturating_add(wait);
-            if spent > self.give_up_after {
-                break;
-            }
-            wait = wait.saturating_mul(2).min(longest);
-            attempts += 1;
-        }
-        i64::from(attempts)
-    }
-
-    /// The usual ones.
+    /// Creates default settings for a database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        let presence = match &database {
+        let presence_dir = match &database {
             Database::Sqlite(file) => {
-                let mut folder = file.clone().into_os_string();
-                folder.push("-nodes");
-                Some(PathBuf::from(folder))
+                let mut dir = file.clone().into_os_string();
+                dir.push("-nodes");
+                Some(PathBuf::from(dir))
             }
             #[allow(unreachable_patterns, reason = "PostgreSQL is a feature")]
             _ => None,
@@ -125,22 +155,19 @@ impl OutboxSettings {
             database,
             connections: None,
             survives_power_loss: true,
-            limit: 1_000_000,
+            max_queued: 1_000_000,
             max_bytes: 1 << 30,
-            parallel: 32,
-            longest_delivery: Duration::from_secs(15 * 60),
-            give_up_after: Duration::from_secs(7 * 24 * 3600),
-            min_attempts: 20,
+            max_concurrency: 32,
+            delivery_timeout: Duration::from_secs(15 * 60),
+            retry: RetryPolicy::default(),
             strict_order: false,
-            hold: Duration::from_secs(60),
+            max_hold: Duration::from_secs(60),
             circuit_breaker: CircuitBreaker::default(),
-            keep_dead: Duration::from_secs(30 * 24 * 3600),
-            first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(600),
-            settle_after: Duration::from_secs(60),
+            dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
+            resolve_after: Duration::from_secs(60),
             node_timeout: Duration::from_secs(13),
-            patience: Duration::from_secs(5),
-            presence,
+            write_timeout: Duration::from_secs(5),
+            presence_dir,
             progress: None,
             headers: EventHeaders::default(),
             clock: None,
@@ -148,48 +175,48 @@ impl OutboxSettings {
     }
 }
 
-/// Why an outbox can't do what it is asked.
+/// An error of the outbox.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutboxError {
-    /// Two routes have transports of this name.
-    #[error("two routes are called {0:?}")]
-    SameName(String),
-    /// The file by which this process shows that it lives can't be made.
-    #[error("no file can be made in {folder}: {source}")]
+    /// Two routes have transports with the same name.
+    #[error("two routes have the name {0:?}")]
+    DuplicateRoute(String),
+    /// The presence file cannot be created.
+    #[error("cannot create a file in {}: {source}", dir.display())]
     Presence {
-        /// The folder.
-        folder: PathBuf,
-        /// Why.
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
         source: std::io::Error,
     },
-    /// As many events are stored as are allowed.
-    #[error("the outbox is full: {rows} events are stored, {limit} are allowed")]
+    /// The maximum number of deliveries is reached.
+    #[error("the outbox is full: {rows} deliveries are queued, the limit is {limit}")]
     Full {
-        /// What is kept.
+        /// Queued deliveries.
         rows: usize,
-        /// What is allowed for this.
+        /// The limit for this request.
         limit: usize,
     },
-    /// The messages of the stored events have as many bytes as are allowed.
-    #[error("the outbox is full: the stored events have {bytes} bytes, {limit} are allowed")]
+    /// The maximum size of all messages is reached.
+    #[error("the outbox is full: queued events have {bytes} bytes, the limit is {limit}")]
     FullOfBytes {
-        /// The bytes that are stored.
+        /// Bytes of the queued messages.
         bytes: usize,
-        /// The bytes that are allowed for this.
+        /// The limit for this request.
         limit: usize,
     },
-    /// The database accepts others, but not this event.
+    /// The database accepts other events, but not this one.
     #[error("the database rejects the event: {0}")]
     Rejected(String),
-    /// The database didn't keep an announcement in time.
-    #[error("the database didn't keep an announcement within {0:?}")]
-    Slow(Duration),
+    /// The database did not store a prepared event in time.
+    #[error("the database did not store the event within {0:?}")]
+    Timeout(Duration),
     /// The outbox is closed.
     #[error("the outbox is closed")]
     Closed,
-    /// A message can't be written or read.
-    #[error("a message can't be written or read as JSON: {0}")]
+    /// A message cannot be serialized or parsed.
+    #[error("cannot serialize or parse a message: {0}")]
     Json(#[from] serde_json::Error),
     /// The database failed.
     #[error(transparent)]
@@ -201,15 +228,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn giving_up_takes_as_many_attempts_as_fit_into_the_time() {
-        let mut settings = OutboxSettings::new(Database::Sqlite("x".into()));
-        assert_eq!(settings.required_attempts(), 20);
-        settings.give_up_after = Duration::from_secs(1);
-        assert_eq!(settings.required_attempts(), 2);
-        settings.give_up_after = Duration::ZERO;
-        assert_eq!(settings.required_attempts(), 1);
-        settings.give_up_after = Duration::from_secs(3600);
-        // 0.5 s, doubled up to 512 s, make 1023.5 s; then four times 600 s.
-        assert_eq!(settings.required_attempts(), 1 + 11 + 4);
+    fn required_attempts_are_limited_by_the_retry_time() {
+        let mut policy = RetryPolicy::default();
+        assert_eq!(policy.required_attempts(), 20);
+        policy.retry_for = Duration::from_secs(1);
+        assert_eq!(policy.required_attempts(), 2);
+        policy.retry_for = Duration::ZERO;
+        assert_eq!(policy.required_attempts(), 1);
+        policy.retry_for = Duration::from_secs(3600);
+        // 0.5 s, doubled up to 512 s, is 1023.5 s in total; then four times 600 s.
+        assert_eq!(policy.required_attempts(), 1 + 11 + 4);
     }
 }

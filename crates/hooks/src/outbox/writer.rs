@@ -1,4 +1,4 @@
-//! The one task that writes: it gathers what has come in meanwhile into one transaction.
+//! The writer task: executes the commands that have accumulated in one transaction.
 
 use std::{
     collections::VecDeque,
@@ -12,35 +12,33 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{
     OutboxError, Shared,
     batch::{Batch, Command, Size},
-    commit::{Effects, Step},
-    maintenance::{NodeLease, renewal},
+    commit::{BatchTransaction, Effects},
+    maintenance::{NodeLease, renewal_interval},
     node::Node,
     sql,
-    tally::add,
+    stats::add,
 };
 
-/// Commands in one transaction.
 const MAX_COMMANDS: usize = 512;
-/// How long after a node is gone rows of it may still turn up.
+/// The time after a node's death during which orphaned rows of it may still appear.
 const ORPHAN_SCAN: Duration = Duration::from_secs(10);
-/// How old a presence file must be that the database does not know, to be of a process that is gone.
-const ORPHANED: Duration = Duration::from_secs(3600);
+/// The age at which a presence file that the database does not know is orphaned.
+const ORPHAN_FILE_AGE: Duration = Duration::from_secs(3600);
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// See the module.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
     node: Node,
-    /// When the node last renewed its lease, by either clock; the first stands still while the
-    /// machine sleeps.
+    /// When the node last renewed its lease, by the monotonic clock, which stops while the machine
+    /// sleeps, and by the database's.
     renewed: Option<(Instant, i64)>,
-    /// Until when orphaned rows are searched at each maintenance.
+    /// The time until which each maintenance searches orphaned rows.
     orphan_scan_until: Instant,
-    /// It is not known whether the last transaction was committed.
+    /// The last commit failed with an unknown outcome.
     in_doubt: bool,
-    /// When what is stored was last measured.
+    /// When the size of all rows was last read.
     measured: Option<Instant>,
 }
 
@@ -56,7 +54,7 @@ impl Writer {
         }
     }
 
-    /// Writes until it receives [`Command::Close`], or all senders are dropped.
+    /// Executes commands until it receives [`Command::Close`], or all senders are dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(MAX_COMMANDS);
         loop {
@@ -82,7 +80,7 @@ impl Writer {
             }
             self.store(batch).await;
             if is_closing {
-                self.leave().await;
+                self.shut_down().await;
                 for done in closed {
                     let _ = done.send(());
                 }
@@ -91,8 +89,8 @@ impl Writer {
         }
     }
 
-    /// Writes a batch. One with a statement that the database rejects is divided until the command
-    /// with that statement is alone; that command is rejected.
+    /// Writes a batch. If the database rejects a statement, the batch is split until the command
+    /// with that statement is alone and can be rejected.
     async fn store(&mut self, batch: Batch) {
         let mut batches = VecDeque::from([batch]);
         while let Some(batch) = batches.pop_front() {
@@ -111,16 +109,16 @@ impl Writer {
         }
     }
 
-    /// Tries until the batch is written, or the database rejects a statement of it.
+    /// Retries until the batch is written, or the database rejects a statement.
     async fn try_store(&mut self, mut batch: Batch) -> Option<(Batch, DatabaseError)> {
         let mut backoff = MIN_BACKOFF;
         let mut is_first = true;
         loop {
-            // Requests that timed out have reported failure to their clients.
-            let tally = &self.shared.tally;
+            // Requests that timed out were reported as failed.
+            let counters = &self.shared.counters;
             batch.commands.retain(|command| match command {
                 Command::Prepare(stored) if stored.done.is_closed() => {
-                    tally.release(stored.reserved, Size::default());
+                    counters.release(stored.reserved, Size::default());
                     false
                 }
                 _ => true,
@@ -135,32 +133,32 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            add(&self.shared.tally.failed_batches, 1);
+            add(&self.shared.counters.failed_batches, 1);
             if error.is_statement_error() {
                 return Some((batch, error));
             }
             if std::mem::take(&mut is_first) || backoff == MAX_BACKOFF {
-                tracing::error!(%error, "failed to write to the outbox, trying again");
+                tracing::error!(%error, "failed to write to the outbox, retrying");
             }
             sleep(backoff).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 
-    /// Gives up a command that the database rejects while it accepts others.
+    /// Drops a command that the database rejects while it accepts others.
     fn reject(&self, command: Command, error: &DatabaseError) {
-        let tally = &self.shared.tally;
-        add(&tally.rejected, 1);
+        let counters = &self.shared.counters;
+        add(&counters.rejected_commands, 1);
         match command {
             Command::Prepare(stored) => {
                 tracing::error!(%error, "the outbox rejected a request: the database cannot store its event");
-                tally.release(stored.reserved, Size::default());
+                counters.release(stored.reserved, Size::default());
                 let _ = stored
                     .done
                     .send(Err(OutboxError::Rejected(error.to_string())));
             }
-            Command::Emit { fact, .. } => {
-                tracing::error!(id = &*fact.id, %error, "dropped an event that the database cannot store");
+            Command::Emit { event, .. } => {
+                tracing::error!(id = &*event.id, %error, "dropped an event that the database cannot store");
             }
             command => {
                 tracing::error!(?command, %error, "dropped a command that the database cannot execute");
@@ -168,9 +166,9 @@ impl Writer {
         }
     }
 
-    async fn step<'a>(&self, shared: &'a Shared) -> Result<Step<'a>, DatabaseError> {
+    async fn step<'a>(&self, shared: &'a Shared) -> Result<BatchTransaction<'a>, DatabaseError> {
         let transaction = shared.database.write().await?;
-        Ok(Step {
+        Ok(BatchTransaction {
             shared,
             me: self.node.id.clone(),
             now: transaction.now(),
@@ -183,24 +181,24 @@ impl Writer {
         let shared = self.shared.clone();
         let mut step = self.step(&shared).await?;
         let maintenance = batch.maintenance();
-        let lease = NodeLease::new(&self.node, shared.settings.node_timeout).lasts;
+        let lease = NodeLease::new(&self.node, shared.settings.node_timeout).duration;
         let is_stale = self.is_stale(lease, maintenance.is_some() && batch.commands.len() == 1);
         let mut is_evicted = self.in_doubt && self.renewed.is_some();
         if is_stale || is_evicted {
             is_evicted |= step.renew(self.renewed.is_none(), lease).await?;
         }
-        let mut reborn = None;
+        let mut new_node = None;
         if is_evicted {
-            // Others may have taken over what this node had: it starts again, with what is in the
+            // Other nodes may have taken over this node's rows: start again with the rows in the
             // database.
             let node = self.node.with_new_id();
             let unregister = sql::unregister_node(&self.node.id);
             step.transaction.execute(unregister).await?;
             step.me.clone_from(&node.id);
-            let lease = NodeLease::new(&node, shared.settings.node_timeout).lasts;
+            let lease = NodeLease::new(&node, shared.settings.node_timeout).duration;
             step.renew(true, lease).await?;
             step.take_over(&self.node.id, step.now).await?;
-            reborn = Some(node);
+            new_node = Some(node);
         }
         let renewed = (is_stale || is_evicted).then(|| (Instant::now(), step.now));
         if let Some(thorough) = maintenance {
@@ -221,26 +219,30 @@ impl Writer {
         if step.effects.stored.is_some() {
             self.measured = Some(Instant::now());
         }
-        if let Some(node) = reborn {
+        if let Some(node) = new_node {
             tracing::warn!(
                 old = self.node.id,
                 new = node.id,
                 "outbox writer restarted with a new node id"
             );
-            self.node.leave();
+            self.node.remove_own_file();
             self.node = node;
             *shared.lease() = NodeLease::new(&self.node, shared.settings.node_timeout);
             shared.queues.clear();
-            shared.open().clear();
+            shared.prepared().clear();
         }
         Ok(step.effects)
     }
 
-    /// Whether this node has to renew its lease: early if it writes anyway.
+    /// Returns whether this node has to renew its lease: early if it writes anyway.
     fn is_stale(&self, lease: Duration, is_idle: bool) -> bool {
-        let every = if is_idle { renewal(lease) } else { lease / 4 };
+        let every = if is_idle {
+            renewal_interval(lease)
+        } else {
+            lease / 4
+        };
         self.renewed.is_none_or(|(at, when)| {
-            // Maintenance is requested by the database's clock, which may be a little ahead.
+            // Maintenance uses the database's clock, which may be slightly ahead.
             let early = Duration::from_millis(100);
             at.elapsed() + early >= every
                 || (self.shared.database.clock().millis() - when).abs() + millis(early)
@@ -248,17 +250,19 @@ impl Writer {
         })
     }
 
-    /// Does what follows from a transaction that is committed.
+    /// Applies the effects of a committed transaction.
     fn finish(&mut self, batch: Batch, effects: Effects) {
         let shared = self.shared.clone();
-        let Shared { tally, queues, .. } = &*shared;
-        add(&tally.batches, 1);
+        let Shared {
+            counters, queues, ..
+        } = &*shared;
+        add(&counters.batches, 1);
         add(
-            &tally.batched,
+            &counters.batched,
             u64::try_from(batch.events()).unwrap_or(u64::MAX),
         );
-        tally.subtract(effects.deleted);
-        tally.release(Size::default(), effects.unreserved);
+        counters.subtract(effects.deleted);
+        counters.release(Size::default(), effects.unreserved);
         for (route, event) in effects.released {
             queues.remove(route, &event);
         }
@@ -266,7 +270,7 @@ impl Writer {
             queues.push(route, event);
         }
         for route in effects.dead_lettered {
-            add(&tally.routes[route].given_up, 1);
+            add(&counters.routes[route].dead_lettered, 1);
         }
         if let Some(soonest) = effects.soonest {
             shared.soonest.fetch_min(soonest, Ordering::AcqRel);
@@ -278,33 +282,33 @@ impl Writer {
         if effects.is_due {
             queues.claimable.notify_one();
         }
-        if !effects.maintenance.gone.is_empty() {
+        if !effects.maintenance.dead.is_empty() {
             self.orphan_scan_until = Instant::now() + ORPHAN_SCAN;
         }
-        for node in &effects.maintenance.gone {
+        for node in &effects.maintenance.dead {
             tracing::info!(node, "took over deliveries of a dead node");
             self.node.remove_file(node);
         }
         if batch.maintenance() == Some(true) {
-            self.node.sweep(&effects.maintenance.known, ORPHANED);
+            self.node.sweep(&effects.maintenance.known, ORPHAN_FILE_AGE);
         }
-        add(&tally.buried, effects.maintenance.purged);
+        add(&counters.dead_purged, effects.maintenance.purged);
         let mut in_doubt = Some(effects.in_doubt);
         let mut claimed = Some(effects.claimed);
         for command in batch.commands {
             match command {
                 Command::Prepare(stored) => {
-                    tally.release(stored.reserved, stored.reserved);
+                    counters.release(stored.reserved, stored.reserved);
                     let now = Instant::now();
-                    let mut open = shared.open();
-                    for fact in stored.facts {
-                        open.insert(fact.id, (now, fact.message.hook));
+                    let mut prepared = shared.prepared();
+                    for event in stored.events {
+                        prepared.insert(event.id, (now, event.message.hook));
                     }
-                    drop(open);
+                    drop(prepared);
                     let _ = stored.done.send(Ok(()));
                 }
-                Command::Emit { fact, .. } => {
-                    shared.open().remove(&fact.id);
+                Command::Emit { event, .. } => {
+                    shared.prepared().remove(&event.id);
                 }
                 Command::Claim { done, .. } => {
                     let _ = done.send(claimed.take().unwrap_or_default());
@@ -319,16 +323,16 @@ impl Writer {
             }
         }
         if let Some(stored) = effects.stored {
-            tally.set_stored(stored);
+            counters.set_stored(stored);
         }
     }
 
-    /// Releases everything. If this fails, others take over when the lease of the node ends.
-    async fn leave(&mut self) {
+    /// Releases everything. If this fails, other nodes take over when this node's lease expires.
+    async fn shut_down(&mut self) {
         if let Err(error) = self.release_all().await {
             tracing::warn!(%error, "failed to release the deliveries of this node");
         }
-        self.node.leave();
+        self.node.remove_own_file();
         self.shared.database.close().await;
     }
 

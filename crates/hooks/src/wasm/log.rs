@@ -1,4 +1,4 @@
-//! What plugins write into the log.
+//! Log messages of plugins.
 
 use std::{
     sync::Mutex,
@@ -7,81 +7,79 @@ use std::{
 
 use crate::HookName;
 
-/// The most bytes of a line; the rest is cut off.
-pub(super) const LINE: usize = 1024;
+/// Maximum length of a line in bytes; the rest is dropped.
+pub(super) const MAX_LINE_LEN: usize = 1024;
 
-/// The most lines of a plugin in each [`SPAN`]; the others are counted.
-const LINES: u32 = 100;
-const SPAN: Duration = Duration::from_secs(1);
+/// Maximum lines of a plugin per window; further lines are counted only.
+const MAX_LINES: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(1);
 
-/// The lines of one plugin.
 #[derive(Debug)]
 pub(super) struct Log {
     plugin: String,
-    recent: Mutex<Recent>,
+    window: Mutex<LogWindow>,
 }
 
 #[derive(Debug)]
-struct Recent {
+struct LogWindow {
     since: Instant,
     lines: u32,
-    left_out: u64,
+    dropped: u64,
 }
 
 impl Log {
-    /// For the plugin of this name.
     pub(super) fn new(plugin: String) -> Self {
-        let recent = Recent {
+        let window = LogWindow {
             since: Instant::now(),
             lines: 0,
-            left_out: 0,
+            dropped: 0,
         };
         Self {
             plugin,
-            recent: Mutex::new(recent),
+            window: Mutex::new(window),
         }
     }
 
-    /// Writes a line, unless there were too many just now.
+    /// Writes a line, unless the rate limit is reached.
     pub(super) fn line(&self, level: u32, hook: Option<HookName>, bytes: &[u8]) {
-        let Some(left_out) = self.recent().admit(Instant::now()) else {
+        let Some(dropped) = self.window().admit(Instant::now()) else {
             return;
         };
         let plugin = self.plugin.as_str();
-        if left_out > 0 {
-            tracing::warn!(plugin, left_out, "a plugin writes too much into the log");
+        if dropped > 0 {
+            tracing::warn!(plugin, dropped, "dropped log lines of a plugin");
         }
-        let text = String::from_utf8_lossy(bytes.get(..LINE).unwrap_or(bytes));
+        let text = String::from_utf8_lossy(bytes.get(..MAX_LINE_LEN).unwrap_or(bytes));
         let (text, hook) = (&*text, hook.map_or("", HookName::as_str));
         match level {
-            0 => tracing::error!(plugin, hook, text, "said by a plugin"),
-            1 => tracing::warn!(plugin, hook, text, "said by a plugin"),
-            2 => tracing::info!(plugin, hook, text, "said by a plugin"),
-            _ => tracing::debug!(plugin, hook, text, "said by a plugin"),
+            0 => tracing::error!(plugin, hook, text, "plugin log"),
+            1 => tracing::warn!(plugin, hook, text, "plugin log"),
+            2 => tracing::info!(plugin, hook, text, "plugin log"),
+            _ => tracing::debug!(plugin, hook, text, "plugin log"),
         }
     }
 
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        // Numbers are whole even if a thread died between them.
-        self.recent
+    fn window(&self) -> std::sync::MutexGuard<'_, LogWindow> {
+        // The counters stay valid if a thread panics.
+        self.window
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-impl Recent {
-    /// Whether there is room for a line, and if so, how many were left out before it.
+impl LogWindow {
+    /// Counts a line. Returns how many were dropped before it, or `None` if it is dropped, too.
     fn admit(&mut self, now: Instant) -> Option<u64> {
-        if now.saturating_duration_since(self.since) >= SPAN {
+        if now.saturating_duration_since(self.since) >= WINDOW {
             self.since = now;
             self.lines = 0;
         }
-        if self.lines == LINES {
-            self.left_out += 1;
+        if self.lines == MAX_LINES {
+            self.dropped += 1;
             return None;
         }
         self.lines += 1;
-        Some(std::mem::take(&mut self.left_out))
+        Some(std::mem::take(&mut self.dropped))
     }
 }
 
@@ -90,19 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_much_is_left_out_and_counted() {
+    fn lines_above_the_limit_are_dropped_and_counted() {
         let start = Instant::now();
-        let mut recent = Recent {
+        let mut window = LogWindow {
             since: start,
             lines: 0,
-            left_out: 0,
+            dropped: 0,
         };
-        for _ in 0..LINES {
-            assert_eq!(recent.admit(start), Some(0));
+        for _ in 0..MAX_LINES {
+            assert_eq!(window.admit(start), Some(0));
         }
-        assert_eq!(recent.admit(start), None);
-        assert_eq!(recent.admit(start + SPAN / 2), None);
-        assert_eq!(recent.admit(start + SPAN), Some(2));
-        assert_eq!(recent.admit(start + SPAN), Some(0));
+        assert_eq!(window.admit(start), None);
+        assert_eq!(window.admit(start + WINDOW / 2), None);
+        assert_eq!(window.admit(start + WINDOW), Some(2));
+        assert_eq!(window.admit(start + WINDOW), Some(0));
     }
 }

@@ -1,27 +1,28 @@
-//! Plugins in WebAssembly: decisions without a network, in a sandbox.
+//! WebAssembly hooks: plugins that run in a sandbox inside the server.
 //!
-//! # What a plugin is
-//! A module for `wasm32-unknown-unknown` (no WASI, no component) that exports
+//! # Interface
+//! A plugin is a module for `wasm32-unknown-unknown` (no WASI, no component) that exports
 //!
-//! | export | type | what it does |
+//! | export | type | purpose |
 //! | --- | --- | --- |
 //! | `memory` | memory | |
-//! | `landfall_alloc` | `(length: i32) -> pointer: i32` | makes room for a message |
-//! | `landfall_hook` | `(pointer: i32, length: i32) -> i64` | reads the message there, and answers |
+//! | `landfall_alloc` | `(length: i32) -> pointer: i32` | allocates memory for a message |
+//! | `landfall_hook` | `(pointer: i32, length: i32) -> i64` | reads the message and returns the response |
 //!
-//! The message is the JSON of tusd 2 ([`Format::V2`]). The answer is `pointer << 32 | length` of JSON as
-//! a tusd 2 hook gives it, at most 64 KiB of UTF-8; a length of 0 says: go on. The module may import
+//! The message is the JSON of tusd 2 ([`Format::V2`]). The response is `pointer << 32 | length` of
+//! the JSON of a tusd 2 response, at most 64 KiB of UTF-8. Length 0 is the default response. The
+//! module may import
 //!
-//! | import | type | what it does |
+//! | import | type | purpose |
 //! | --- | --- | --- |
-//! | `landfall` `log` | `(level: i32, pointer: i32, length: i32)` | writes UTF-8 into the log: 0 error, 1 warning, 2 information, else for debugging |
+//! | `landfall` `log` | `(level: i32, pointer: i32, length: i32)` | logs UTF-8 text: 0 error, 1 warning, 2 information, other levels debug |
 //!
-//! and nothing else: it has no clock, no network, no files and no chance.
+//! and nothing else: it has no clock, no network, no files and no randomness.
 //!
-//! # What it may use
-//! Each message gets a fresh instance, so that nothing of one is seen by another. A call ends with the
-//! fuel it was given (about one unit for each instruction), and an instance with the memory it may have.
-//! A plugin that fails fails its message, and nothing else.
+//! # Limits
+//! Each message gets a new instance, so that messages do not share state. A call has limited fuel
+//! (about one unit per instruction), and an instance limited memory. A failing plugin fails its
+//! message only.
 
 mod log;
 mod plugin;
@@ -33,63 +34,63 @@ use tokio::sync::Semaphore;
 
 use self::plugin::Plugin;
 use crate::{
-    Failure, Message, Reaction, Transport,
+    DeliveryError, HookResponse, Message, Transport,
     format::{self, Format},
 };
 
-/// What [`Wasm`] needs to know.
+/// Settings of [`Wasm`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct WasmSettings {
-    /// The plugin's file.
+    /// The path of the plugin.
     pub path: PathBuf,
-    /// How much fuel a call gets: about one unit for each instruction. 100 million, less than a second.
+    /// Fuel per call, about one unit per instruction; 100 million by default, less than a second.
     pub fuel: u64,
-    /// How many bytes of memory an instance may have. 16 MiB.
+    /// Maximum memory of an instance in bytes; 16 MiB by default.
     pub memory: usize,
-    /// How many calls may run at once, each on a thread. As many as there are processors.
-    pub parallel: usize,
+    /// Maximum concurrent calls, each on a thread; the number of processors by default.
+    pub max_concurrency: usize,
 }
 
 impl WasmSettings {
-    /// The usual settings for the plugin at `path`.
+    /// Creates default settings for the plugin at `path`.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             fuel: 100_000_000,
             memory: 16 * 1024 * 1024,
-            parallel: available_parallelism().map_or(1, Into::into),
+            max_concurrency: available_parallelism().map_or(1, Into::into),
         }
     }
 }
 
-/// A plugin that can't be used.
+/// An invalid plugin or setting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WasmError {
-    /// Its file can't be read.
-    #[error("the plugin {} can't be read: {source}", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read the plugin {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It isn't a module, lacks what it must have, or wants what there isn't.
-    #[error("the plugin {} can't be used: {why}", path.display())]
-    Unfit {
+    /// The module is invalid, lacks an export, or has an unknown import.
+    #[error("invalid plugin {}: {reason}", path.display())]
+    InvalidModule {
         /// The file.
         path: PathBuf,
-        /// Why, in words.
-        why: String,
+        /// The reason.
+        reason: String,
     },
-    /// None may run.
-    #[error("at least one call of a plugin must be allowed")]
-    NoCall,
+    /// No calls are allowed.
+    #[error("the maximum concurrency of plugin calls must be at least 1")]
+    NoCalls,
 }
 
-/// Asks a plugin.
+/// Calls a plugin.
 #[derive(Debug)]
 pub struct Wasm {
     plugin: Arc<Plugin>,
@@ -97,35 +98,34 @@ pub struct Wasm {
 }
 
 impl Wasm {
-    /// Reads and compiles the plugin, and makes an instance of it to see that it can be done. Takes as
-    /// long as that takes.
+    /// Reads and compiles the plugin, and creates an instance as a test. Blocks meanwhile.
     ///
     /// # Errors
-    /// The file can't be read, or isn't a plugin.
+    /// The file cannot be read, or is not a valid plugin.
     pub fn new(settings: WasmSettings) -> Result<Self, WasmError> {
         let module = std::fs::read(&settings.path).map_err(|source| WasmError::Read {
             path: settings.path.clone(),
             source,
         })?;
-        Self::of_module(&settings, &module)
+        Self::from_bytes(&settings, &module)
     }
 
-    /// As [`new`](Self::new), if the module is at hand; `settings.path` is then only its name.
+    /// Compiles a plugin from bytes; `settings.path` is then only its name.
     ///
     /// # Errors
-    /// It isn't a plugin.
-    pub fn of_module(settings: &WasmSettings, module: &[u8]) -> Result<Self, WasmError> {
-        if settings.parallel == 0 {
-            return Err(WasmError::NoCall);
+    /// The module is not a valid plugin.
+    pub fn from_bytes(settings: &WasmSettings, module: &[u8]) -> Result<Self, WasmError> {
+        if settings.max_concurrency == 0 {
+            return Err(WasmError::NoCalls);
         }
-        let parallel = settings.parallel.min(Semaphore::MAX_PERMITS);
-        let plugin = Plugin::load(settings, module).map_err(|why| WasmError::Unfit {
+        let max_concurrency = settings.max_concurrency.min(Semaphore::MAX_PERMITS);
+        let plugin = Plugin::load(settings, module).map_err(|reason| WasmError::InvalidModule {
             path: settings.path.clone(),
-            why,
+            reason,
         })?;
         Ok(Self {
             plugin: Arc::new(plugin),
-            calls: Arc::new(Semaphore::new(parallel)),
+            calls: Arc::new(Semaphore::new(max_concurrency)),
         })
     }
 }
@@ -137,26 +137,30 @@ impl Transport for Wasm {
     }
 
     /// # Cancel safety
-    /// A call that has begun runs to its end; its answer is then lost.
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    /// A running call continues, and its response is dropped.
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let permit = Arc::clone(&self.calls).acquire_owned().await;
         let (hook, plugin) = (message.hook, Arc::clone(&self.plugin));
         let body = format::body(Format::V2, message);
         let call = tokio::task::spawn_blocking(move || {
-            let answer = plugin.call(hook, &body);
+            let response = plugin.call(hook, &body);
             drop(permit);
-            answer
+            response
         });
-        let answer = call
+        let response = call
             .await
-            .map_err(|error| Failure::because(format!("the plugin was lost: {error}"), error))?
-            .map_err(|why| Failure::new(format!("the plugin failed in {hook}: {why}")))?;
-        if answer.is_empty() {
-            return Ok(Reaction::default());
+            .map_err(|error| {
+                DeliveryError::with_source(format!("the plugin task failed: {error}"), error)
+            })?
+            .map_err(|reason| {
+                DeliveryError::new(format!("the plugin failed in {hook}: {reason}"))
+            })?;
+        if response.is_empty() {
+            return Ok(HookResponse::default());
         }
-        format::answer(answer.as_bytes()).map_err(|error| {
-            let text = format!("the plugin's answer to {hook} can't be read: {error}");
-            Failure::because(text, error)
+        format::parse_response(response.as_bytes()).map_err(|error| {
+            let text = format!("failed to parse the plugin's response to {hook}: {error}");
+            DeliveryError::with_source(text, error)
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A compiled plugin, and a call of it.
+//! Compilation and calls of a plugin.
 
 use std::sync::Arc;
 
@@ -9,18 +9,17 @@ use wasmi::{
 
 use super::{
     WasmSettings,
-    log::{LINE, Log},
+    log::{Log, MAX_LINE_LEN},
 };
 use crate::HookName;
 
-/// The most bytes of an answer.
-const ANSWER_LIMIT: usize = 64 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// The most entries of a table: far more than a plugin has functions.
-const TABLE_LIMIT: usize = 64 * 1024;
-const TABLES: usize = 4;
+/// Maximum entries of a table, far more than a plugin has functions.
+const MAX_TABLE_ENTRIES: usize = 64 * 1024;
+const MAX_TABLES: usize = 4;
 
-/// A compiled plugin. Calls share nothing but the code.
+/// A compiled plugin. Calls share only the code.
 pub(super) struct Plugin {
     engine: Engine,
     module: Module,
@@ -30,7 +29,6 @@ pub(super) struct Plugin {
     memory: usize,
 }
 
-/// What there is of one instance on our side.
 struct Host {
     hook: Option<HookName>,
     log: Arc<Log>,
@@ -38,16 +36,16 @@ struct Host {
 }
 
 impl Plugin {
-    /// Compiles it, and makes an instance to see that it can be done.
+    /// Compiles a plugin, and creates an instance as a test.
     ///
     /// # Errors
-    /// Why it isn't a plugin, in words.
+    /// The reason why the module is invalid.
     pub(super) fn load(settings: &WasmSettings, module: &[u8]) -> Result<Self, String> {
         let mut config = Config::default();
         config
             .consume_fuel(true)
             .compilation_mode(CompilationMode::Eager)
-            .set_max_cached_stacks(settings.parallel)
+            .set_max_cached_stacks(settings.max_concurrency)
             .wasm_multi_memory(false);
         let engine = Engine::new(&config);
         let module = Module::new(&engine, module).map_err(|error| error.to_string())?;
@@ -70,22 +68,22 @@ impl Plugin {
         Ok(plugin)
     }
 
-    /// Asks a fresh instance; `body` is the message. As long as the fuel lasts.
+    /// Calls a new instance with a message. Blocks until it returns or its fuel is used up.
     ///
     /// # Errors
-    /// Why there is no answer, in words.
+    /// The reason of the failure.
     pub(super) fn call(&self, hook: HookName, body: &[u8]) -> Result<String, String> {
-        let mut running = self.instance(Some(hook))?;
-        let answer = running.ask(body)?;
-        String::from_utf8(answer).map_err(|_| "its answer isn't UTF-8".to_owned())
+        let mut instance = self.instance(Some(hook))?;
+        let response = instance.call(body)?;
+        String::from_utf8(response).map_err(|_| "its response is not UTF-8".to_owned())
     }
 
-    fn instance(&self, hook: Option<HookName>) -> Result<Running<'_>, String> {
+    fn instance(&self, hook: Option<HookName>) -> Result<PluginInstance<'_>, String> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(self.memory)
-            .table_elements(TABLE_LIMIT)
+            .table_elements(MAX_TABLE_ENTRIES)
             .instances(1)
-            .tables(TABLES)
+            .tables(MAX_TABLES)
             .memories(1)
             .trap_on_grow_failure(true)
             .build();
@@ -103,25 +101,24 @@ impl Plugin {
             .linker
             .instantiate_and_start(&mut store, &self.module)
             .map_err(|error| self.explain(&error))?;
-        Ok(Running {
+        Ok(PluginInstance {
             plugin: self,
             instance,
             store,
         })
     }
 
-    /// Why an instance didn't get to its end.
     fn explain(&self, error: &Error) -> String {
         match error.as_trap_code() {
             Some(TrapCode::OutOfFuel) => format!("it used up its {} units of fuel", self.fuel),
             Some(TrapCode::GrowthOperationLimited) => format!(
-                "it wanted more than {} bytes of memory, or more than {TABLE_LIMIT} entries in a table",
+                "it needs more than {} bytes of memory, or more than {MAX_TABLE_ENTRIES} table entries",
                 self.memory
             ),
             Some(TrapCode::UnreachableCodeReached) => {
-                "it gave up (a panic, or an instruction that can't be reached)".to_owned()
+                "it panicked (unreachable instruction)".to_owned()
             }
-            Some(trap) => format!("it did what can't be done: {trap}"),
+            Some(trap) => format!("it trapped: {trap}"),
             None => error.to_string(),
         }
     }
@@ -137,41 +134,41 @@ impl std::fmt::Debug for Plugin {
     }
 }
 
-/// An instance that is being asked.
-struct Running<'a> {
+struct PluginInstance<'a> {
     plugin: &'a Plugin,
     instance: Instance,
     store: Store<Host>,
 }
 
-impl Running<'_> {
-    fn ask(&mut self, body: &[u8]) -> Result<Vec<u8>, String> {
+impl PluginInstance<'_> {
+    fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, String> {
         let alloc: TypedFunc<u32, u32> = self.function(ALLOC)?;
         let hook: TypedFunc<(u32, u32), u64> = self.function(HOOK)?;
         let memory = self.memory()?;
 
         let length = u32::try_from(body.len()).map_err(|_| "the message is too long")?;
-        let room = alloc.call(&mut self.store, length);
-        let pointer = room.map_err(|error| self.plugin.explain(&error))?;
-        let end = || format!("its {ALLOC} answered {pointer}, where {length} bytes have no room");
+        let pointer = alloc.call(&mut self.store, length);
+        let pointer = pointer.map_err(|error| self.plugin.explain(&error))?;
+        let out_of_bounds =
+            || format!("its {ALLOC} returned {pointer}, but {length} bytes do not fit there");
         memory
             .data_mut(&mut self.store)
             .get_mut(pointer as usize..)
-            .and_then(|room| room.get_mut(..body.len()))
-            .ok_or_else(end)?
+            .and_then(|target| target.get_mut(..body.len()))
+            .ok_or_else(out_of_bounds)?
             .copy_from_slice(body);
 
-        let answer = hook.call(&mut self.store, (pointer, length));
-        let answer = answer.map_err(|error| self.plugin.explain(&error))?;
-        let (pointer, length) = ((answer >> 32) as usize, (answer & 0xffff_ffff) as usize);
-        if length > ANSWER_LIMIT {
+        let response = hook.call(&mut self.store, (pointer, length));
+        let response = response.map_err(|error| self.plugin.explain(&error))?;
+        let (pointer, length) = ((response >> 32) as usize, (response & 0xffff_ffff) as usize);
+        if length > MAX_RESPONSE_BYTES {
             return Err(format!(
-                "its answer has {length} bytes; at most {ANSWER_LIMIT} are read"
+                "its response has {length} bytes; the limit is {MAX_RESPONSE_BYTES}"
             ));
         }
         let bytes = slice(memory.data(&self.store), pointer, length);
         bytes.map(<[u8]>::to_vec).ok_or_else(|| {
-            format!("its answer is said to be {length} bytes at {pointer}, outside of its memory")
+            format!("its response of {length} bytes at {pointer} is outside its memory")
         })
     }
 
@@ -190,14 +187,13 @@ impl Running<'_> {
     }
 }
 
-/// The unit of memories.
-const PAGE: u64 = 64 * 1024;
+const PAGE_SIZE: u64 = 64 * 1024;
 
 const MEMORY: &str = "memory";
 const ALLOC: &str = "landfall_alloc";
 const HOOK: &str = "landfall_hook";
 
-/// `landfall.log`. What lies outside of the memory is no line.
+/// Implements `landfall.log`. Ignores text outside the memory.
 fn log(caller: Caller<'_, Host>, level: u32, pointer: u32, length: u32) {
     let Some(memory) = caller
         .get_export(MEMORY)
@@ -205,7 +201,7 @@ fn log(caller: Caller<'_, Host>, level: u32, pointer: u32, length: u32) {
     else {
         return;
     };
-    let length = (length as usize).min(LINE);
+    let length = (length as usize).min(MAX_LINE_LEN);
     if let Some(bytes) = slice(memory.data(&caller), pointer as usize, length) {
         let host = caller.data();
         host.log.line(level, host.hook, bytes);
@@ -222,12 +218,12 @@ fn check_imports(module: &Module) -> Result<(), String> {
         let (from, name) = (import.module(), import.name());
         if (from, name) != ("landfall", "log") {
             return Err(format!(
-                "it imports {from}.{name}; there is landfall.log and nothing else (build it for \
+                "it imports {from}.{name}; only landfall.log is available (build it for \
                  wasm32-unknown-unknown)"
             ));
         }
         if import.ty().func() != Some(&known) {
-            return Err("it imports landfall.log with another type than (i32, i32, i32)".into());
+            return Err("it imports landfall.log with a type other than (i32, i32, i32)".into());
         }
     }
     Ok(())
@@ -238,22 +234,22 @@ fn check_exports(module: &Module, limit: usize) -> Result<(), String> {
     let hook = FuncType::new([ValType::I32; 2], [ValType::I64]);
     let export = |name| module.get_export(name);
     let Some(ExternType::Memory(memory)) = export(MEMORY) else {
-        return Err(format!("it exports no memory called {MEMORY}"));
+        return Err(format!("it exports no memory named {MEMORY}"));
     };
-    let bytes = memory.minimum().saturating_mul(PAGE);
+    let bytes = memory.minimum().saturating_mul(PAGE_SIZE);
     if bytes > limit as u64 {
         return Err(format!(
-            "it begins with {bytes} bytes of memory; it may have {limit}"
+            "its initial memory has {bytes} bytes; the limit is {limit}"
         ));
     }
-    for (name, ty, words) in [
+    for (name, ty, signature) in [
         (ALLOC, alloc, "(i32) -> i32"),
         (HOOK, hook, "(i32, i32) -> i64"),
     ] {
         match export(name) {
             Some(ExternType::Func(found)) if found == ty => {}
-            Some(_) => return Err(format!("its {name} must be a function {words}")),
-            None => return Err(format!("it exports no function {name} {words}")),
+            Some(_) => return Err(format!("its {name} must be a function {signature}")),
+            None => return Err(format!("it exports no function {name} {signature}")),
         }
     }
     Ok(())

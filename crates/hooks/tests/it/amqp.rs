@@ -1,4 +1,4 @@
-//! AMQP 0-9-1, by a real RabbitMQ.
+//! AMQP 0-9-1, with a real RabbitMQ.
 
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ fn transport(url: &str, exchange: &str) -> Arc<dyn Transport> {
     Arc::new(Amqp::new(settings).unwrap())
 }
 
-/// A durable topic exchange and a durable queue that gets all events from it, both of this name.
+/// Creates a durable topic exchange and a durable queue of this name for all its events.
 async fn consumer(url: &str, name: &str) -> (Connection, Channel) {
     let connection = Connection::connect(url, ConnectionProperties::default())
         .await
@@ -136,7 +136,7 @@ async fn events_are_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_queue_takes_is_a_failure_of_that_message_alone() {
+async fn unroutable_message_is_a_failure_of_that_message_alone() {
     let url = RabbitMq::shared().url();
     let (_connection, channel) = consumer(&url, "routes").await;
     let mut settings = AmqpSettings::new(&url);
@@ -148,7 +148,7 @@ async fn what_no_queue_takes_is_a_failure_of_that_message_alone() {
     assert!(text.contains("elsewhere.post-finish"), "{text}");
     assert!(text.contains("NO_ROUTE"), "{text}");
 
-    // Of many at once, exactly those that no queue takes.
+    // Of concurrent messages, exactly the unroutable ones fail.
     channel
         .queue_bind(
             "routes".into(),
@@ -179,7 +179,7 @@ async fn what_no_queue_takes_is_a_failure_of_that_message_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_exchange_is_a_failure_until_it_is_there() {
+async fn missing_exchange_is_a_failure_until_it_exists() {
     let url = RabbitMq::shared().url();
     let amqp = transport(&url, "later");
     for n in 1..=3 {
@@ -193,7 +193,7 @@ async fn a_missing_exchange_is_a_failure_until_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_exchange_leads_to_the_queue_of_that_name() {
+async fn default_exchange_routes_by_queue_name() {
     let url = RabbitMq::shared().url();
     let (_connection, channel) = consumer(&url, "direct").await;
     let mut settings = AmqpSettings::new(&url);
@@ -206,7 +206,7 @@ async fn the_default_exchange_leads_to_the_queue_of_that_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_broker_is_found_again_and_has_what_it_confirmed() {
+async fn reconnects_after_a_restart_without_losing_confirmed_messages() {
     let mut server = tokio::task::block_in_place(RabbitMq::start);
     let url = server.url();
     let (connection, _) = consumer(&url, "restart").await;
@@ -219,7 +219,7 @@ async fn a_stopped_broker_is_found_again_and_has_what_it_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_not_shown() {
+async fn wrong_password_is_reported_but_not_shown() {
     let url = RabbitMq::shared()
         .url()
         .replace("guest@", "wrong-password@");
@@ -234,7 +234,7 @@ async fn a_wrong_password_is_told_and_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_silence_nor_absence_hangs() {
+async fn silent_or_absent_broker_times_out() {
     never_hangs(|address, tls| {
         let scheme = if tls { "amqps" } else { "amqp" };
         let mut settings = AmqpSettings::new(format!("{scheme}://{address}"));
@@ -245,7 +245,7 @@ async fn neither_silence_nor_absence_hangs() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     for (change, word) in [
         (
             (|settings| settings.url = "http://me:secret@host".into()) as fn(&mut AmqpSettings),

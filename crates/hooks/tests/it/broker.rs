@@ -1,4 +1,4 @@
-//! What the tests of all brokers share.
+//! Shared tests of all brokers.
 
 use std::{
     collections::BTreeMap,
@@ -8,14 +8,14 @@ use std::{
 };
 
 use landfall_hooks::{
-    Failure, HookName, Message, Transport,
+    DeliveryError, HookName, Message, Transport,
     format::{cloud_event, samples},
 };
 use serde_json::Value;
 
 pub(crate) const SOURCE: &str = "https://uploads.example.org/files";
 
-/// The `n`th event about an upload.
+/// Returns the `n`th event of an upload.
 pub(crate) fn told(upload: &str, n: u64) -> Message {
     let mut message = sample(HookName::PostFinish);
     message.upload.id = upload.to_owned();
@@ -29,9 +29,9 @@ pub(crate) fn sample(hook: HookName) -> Message {
     samples.find(|message| message.hook == hook).unwrap()
 }
 
-/// One message for each event that is told.
+/// Returns one message per event name.
 pub(crate) fn all_told() -> Vec<Message> {
-    let told = |message: &Message| !message.hook.is_question();
+    let told = |message: &Message| !message.hook.is_blocking();
     samples().into_iter().filter(told).collect()
 }
 
@@ -39,8 +39,7 @@ fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Delivers `each` events about each of `uploads` uploads: one after the other for one upload, and all
-/// uploads at once.
+/// Delivers `each` events of `uploads` uploads: in order per upload, uploads concurrently.
 pub(crate) async fn deliver_all(
     transport: &Arc<dyn Transport>,
     uploads: u64,
@@ -62,7 +61,7 @@ pub(crate) async fn deliver_all(
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// Every message came once, as it was sent, and those about one upload in order.
+/// Asserts that every message was received once, unchanged and in order per upload.
 pub(crate) fn assert_arrived(sent: &[Message], received: &[Vec<u8>]) {
     let mut expected: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for message in sent {
@@ -90,8 +89,8 @@ pub(crate) fn json(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap()
 }
 
-/// What a delivery fails with, which must not take long.
-pub(crate) async fn failure(transport: &dyn Transport, message: &Message) -> Failure {
+/// Returns the error of a delivery, which must not take long.
+pub(crate) async fn failure(transport: &dyn Transport, message: &Message) -> DeliveryError {
     let started = Instant::now();
     let failure = transport.deliver(message).await.unwrap_err();
     let took = started.elapsed();
@@ -99,7 +98,7 @@ pub(crate) async fn failure(transport: &dyn Transport, message: &Message) -> Fai
     failure
 }
 
-/// Delivers, however often it takes.
+/// Retries until the delivery succeeds.
 pub(crate) async fn until_delivered(transport: &dyn Transport, message: &Message) {
     let started = Instant::now();
     while let Err(failure) = transport.deliver(message).await {
@@ -109,7 +108,7 @@ pub(crate) async fn until_delivered(transport: &dyn Transport, message: &Message
     }
 }
 
-/// Deliveries fail while the broker is away, and go through again once it is back.
+/// Checks that deliveries fail while the broker is down, and succeed afterwards.
 pub(crate) async fn outlives<S>(
     transport: &dyn Transport,
     service: &mut S,
@@ -129,8 +128,9 @@ pub(crate) async fn outlives<S>(
     after
 }
 
-/// Nobody is there, or somebody who says nothing; neither takes longer than the limit, which is
-/// half a second. The transport is made from an address, with TLS or without.
+/// Checks that absent and silent peers fail within the timeout, half a second.
+///
+/// The transport is created from an address, with TLS or without.
 pub(crate) async fn never_hangs(transport: impl Fn(&str, bool) -> Box<dyn Transport>) {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().to_string();
@@ -146,10 +146,10 @@ pub(crate) async fn never_hangs(transport: impl Fn(&str, bool) -> Box<dyn Transp
     }
 }
 
-/// A broker does not answer, and so it can't be asked.
+/// Checks that blocking hooks are rejected.
 pub(crate) async fn takes_no_questions(transport: &dyn Transport) {
     for message in samples() {
-        if message.hook.is_question() {
+        if message.hook.is_blocking() {
             let text = failure(transport, &message).await.to_string();
             assert!(text.contains(message.hook.as_str()), "{text}");
         }

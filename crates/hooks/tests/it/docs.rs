@@ -1,4 +1,4 @@
-//! The samples in docs/hooks.md are what the code writes.
+//! Checks the samples in docs/hooks.md.
 
 use std::{env, fmt::Write, fs, path::Path};
 
@@ -11,7 +11,7 @@ const BEGIN: &str = "<!-- samples: begin -->\n";
 const END: &str = "<!-- samples: end -->\n";
 
 #[test]
-fn the_document_has_the_samples() {
+fn docs_contain_the_current_samples() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/hooks.md");
     let document = fs::read_to_string(&path).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();
@@ -22,7 +22,7 @@ fn the_document_has_the_samples() {
     }
     assert!(
         fs::read_to_string(&path).unwrap() == made,
-        "docs/hooks.md has other samples than the code; UPDATE_GOLDEN=1 writes them anew"
+        "the samples in docs/hooks.md are outdated; update them with UPDATE_GOLDEN=1"
     );
 }
 
@@ -38,27 +38,29 @@ fn section() -> String {
     };
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     block(
-        "An event as `v2` and command hooks have it, spread over lines for reading (on the wire it is \
-         one line):",
+        "An event in the format `v2`, indented for reading (on the wire it is one line):",
         &indented(&text(body(Format::V2, finish))),
     );
     block(
-        "The same as `auto` sends it, which is `v2` and `v1` in one object:",
+        "The same event in the format `auto`, which is `v2` and `v1` in one object:",
         &text(body(Format::Auto, finish)),
     );
     block(
-        "The same as a CloudEvent, as brokers get it:",
+        "The same event as a CloudEvent for brokers:",
         &text(cloud_event(finish, "https://uploads.example.com")),
     );
     let each: Vec<_> = samples
         .iter()
         .map(|sample| text(body(Format::V2, sample)))
         .collect();
-    block("One of each kind, as `v2`:", &each.join("\n"));
+    block(
+        "One message per name, in the format `v2`:",
+        &each.join("\n"),
+    );
     out
 }
 
-/// JSON over several lines, in the order in which it is; lists stay on one.
+/// Indents JSON in its order; lists stay on one line.
 fn indented(json: &str) -> String {
     let mut out = String::new();
     let (mut depth, mut lists, mut quoted, mut escaped) = (0_usize, 0_usize, false, false);

@@ -1,4 +1,4 @@
-//! Kafka, by the mock cluster of librdkafka, whose consumer reads everything back.
+//! Kafka, with librdkafka's mock cluster and consumer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -81,7 +81,7 @@ async fn every_event_is_a_record_with_key_header_and_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_about_one_upload_are_in_one_partition_in_order() {
+async fn events_of_one_upload_are_in_order_in_one_partition() {
     for (uploads, each) in [(1, 1_000), (200, 5)] {
         let cluster = cluster(6);
         let kafka = transport(&cluster, |_| {});
@@ -100,10 +100,10 @@ async fn events_about_one_upload_are_in_one_partition_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_lead_to_the_partitions_of_the_java_client() {
+async fn partitions_match_the_java_client() {
     let cluster = cluster(12);
     let kafka = transport(&cluster, |_| {});
-    // Hashes of these texts stand in the tests of Kafka; here, without their sign, modulo 12.
+    // These hashes are from Kafka's tests, without their sign, modulo 12.
     for (key, hash) in [
         ("21", -973_932_308_i32),
         ("foobar", -790_332_482),
@@ -118,7 +118,7 @@ async fn keys_lead_to_the_partitions_of_the_java_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopped_brokers_are_found_again() {
+async fn reconnects_after_a_restart() {
     let mut cluster = cluster(3);
     let kafka = transport(&cluster, |_| {});
     let after = outlives(&*kafka, &mut cluster, Cluster::stop, Cluster::restart).await;
@@ -126,7 +126,7 @@ async fn stopped_brokers_are_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_moves_is_followed() {
+async fn new_partition_leader_is_used() {
     let cluster = cluster(1);
     let kafka = transport(&cluster, |_| {});
     let mut sent = Vec::new();
@@ -141,7 +141,7 @@ async fn a_partition_that_moves_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_topic_is_a_failure_that_names_it() {
+async fn missing_topic_is_a_failure_that_names_it() {
     let cluster = cluster(1);
     let kafka = transport(&cluster, |settings| settings.topic = "later".into());
     let text = failure(&*kafka, &told("a", 1)).await.to_string();
@@ -151,7 +151,7 @@ async fn a_missing_topic_is_a_failure_that_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_kafka_refuses_is_a_failure_until_it_takes_it() {
+async fn rejected_record_is_a_failure_until_kafka_accepts_it() {
     let cluster = cluster(1);
     let kafka = transport(&cluster, |_| {});
     kafka.deliver(&told("a", 1)).await.unwrap();
@@ -163,21 +163,21 @@ async fn what_kafka_refuses_is_a_failure_until_it_takes_it() {
         tokio::task::block_in_place(|| cluster.refuse(code, 1));
         let text = failure(&*kafka, &told("a", 2)).await.to_string();
         assert!(text.contains(word), "{text}");
-        // Nothing is wrong with the connection.
+        // The connection is still usable.
         kafka.deliver(&told("a", 2)).await.unwrap();
     }
     assert_eq!(records(&cluster).len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_log_in_is_told_and_the_password_not_shown() {
+async fn failed_login_is_reported_without_the_password() {
     let cluster = cluster(1);
     for mechanism in [
         KafkaMechanism::Plain,
         KafkaMechanism::ScramSha256,
         KafkaMechanism::ScramSha512,
     ] {
-        // The cluster knows no way to log in.
+        // The mock cluster supports no authentication.
         let kafka = transport(&cluster, |settings| {
             settings.login = Some(KafkaLogin {
                 mechanism,
@@ -194,7 +194,7 @@ async fn who_cannot_log_in_is_told_and_the_password_not_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_silence_nor_absence_hangs() {
+async fn silent_or_absent_broker_times_out() {
     never_hangs(|address, tls| {
         let mut settings = KafkaSettings::new(address);
         settings.tls = tls;
@@ -205,7 +205,7 @@ async fn neither_silence_nor_absence_hangs() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     for (change, word) in [
         (
             (|settings| settings.brokers = "host".into()) as fn(&mut KafkaSettings),

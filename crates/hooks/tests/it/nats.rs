@@ -1,4 +1,4 @@
-//! NATS, by a real server.
+//! NATS, with a real server.
 
 use std::{sync::Arc, time::Duration};
 
@@ -67,12 +67,12 @@ fn assert_is(received: &async_nats::Message, sent: &Message) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn core_subscribers_hear_every_event() {
+async fn core_subscribers_receive_every_event() {
     let server = Server::start();
     let client = client(&server).await;
     let mut heard = client.subscribe("landfall.>").await.unwrap();
     client.flush().await.unwrap();
-    // The subscription is there once this has gone around.
+    // The subscription is active after a round trip.
     let mut echo = client.subscribe("echo").await.unwrap();
     client.publish("echo", "".into()).await.unwrap();
     echo.next().await.unwrap();
@@ -90,7 +90,7 @@ async fn core_subscribers_hear_every_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_keeps_every_event_in_order() {
+async fn jetstream_stores_every_event_in_order() {
     let server = Server::start();
     let stream = make_stream(&server).await;
     let nats = transport(&server.url(), |settings| settings.jetstream = true);
@@ -98,7 +98,7 @@ async fn a_stream_keeps_every_event_in_order() {
     nats.deliver(&finished).await.unwrap();
     assert_is(&stored(&stream).await[0], &finished);
 
-    // The stream knows it by its id.
+    // The stream drops the duplicate by its id.
     nats.deliver(&finished).await.unwrap();
     assert_eq!(stored(&stream).await.len(), 1);
 
@@ -116,7 +116,7 @@ async fn a_stream_keeps_every_event_in_order() {
     assert_arrived(&many, &bodies(stored(&stream).await));
 }
 
-/// Ids are remembered for two minutes, over a purge, too.
+/// The stream remembers ids for two minutes, even after a purge.
 async fn stream_has_forgotten(server: &Server) {
     let client = client(server).await;
     let context = jetstream::new(client);
@@ -124,7 +124,7 @@ async fn stream_has_forgotten(server: &Server) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_stream_is_a_failure_that_names_the_subject() {
+async fn missing_stream_is_a_failure_that_names_the_subject() {
     let server = Server::start();
     let nats = transport(&server.url(), |settings| {
         settings.jetstream = true;
@@ -139,7 +139,7 @@ async fn a_missing_stream_is_a_failure_that_names_the_subject() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_server_is_found_again() {
+async fn reconnects_after_a_restart() {
     for jetstream in [false, true] {
         let mut server = Server::start();
         if jetstream {
@@ -151,7 +151,7 @@ async fn a_stopped_server_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_publish_is_told() {
+async fn missing_permission_is_a_failure() {
     let server = Server::start();
     let wrong = transport(&server.url_of(("landfall", "wrong")), |_| {});
     let text = failure(&*wrong, &told("a", 1)).await.to_string();
@@ -165,7 +165,7 @@ async fn who_may_not_publish_is_told() {
             settings.timeout = Duration::from_secs(3);
         });
         let mut outcome = limited.deliver(&told("a", 1)).await;
-        // Core NATS reports a dropped message apart from the request that confirms it, so the first
+        // Core NATS reports a dropped message separately from the confirming request, so the first
         // deliveries may miss it.
         for _ in 0..100 {
             if jetstream || outcome.is_err() {
@@ -179,7 +179,7 @@ async fn who_may_not_publish_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_silence_nor_absence_hangs() {
+async fn silent_or_absent_broker_times_out() {
     never_hangs(|address, tls| {
         let scheme = if tls { "tls" } else { "nats" };
         let mut settings = NatsSettings::new(format!("{scheme}://{address}"));
@@ -190,7 +190,7 @@ async fn neither_silence_nor_absence_hangs() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     for (change, word) in [
         (
             (|settings| settings.servers = "http://me:secret@host".into()) as fn(&mut NatsSettings),

@@ -1,4 +1,4 @@
-//! Redis streams, by a real server.
+//! Redis streams, with a real server.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -80,13 +80,13 @@ async fn events_are_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stream_stays_about_as_long_as_asked() {
+async fn stream_is_trimmed_to_the_configured_length() {
     let server = Server::start();
     let mut client = client(&server).await;
     let short = transport(&server.url(), |settings| settings.length = 100);
     deliver_all(&short, 1, 1_000).await;
     let kept = entries(&mut client).await.len();
-    // Redis drops nodes of a hundred entries each.
+    // Redis trims in nodes of a hundred entries.
     assert!((100..400).contains(&kept), "{kept}");
     let all = transport(&server.url(), |settings| settings.length = 0);
     deliver_all(&all, 1, 1_000).await;
@@ -94,17 +94,17 @@ async fn the_stream_stays_about_as_long_as_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_server_is_found_again() {
+async fn reconnects_after_a_restart() {
     let mut server = Server::start();
     let redis = transport(&server.url(), |_| {});
     let after = outlives(&*redis, &mut server, Server::stop, Server::restart).await;
-    // It forgets over a restart.
+    // The server loses its data on restart.
     let kept = bodies(entries(&mut client(&server).await).await);
     assert_arrived(&[after], &kept);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_redis_refuses_is_a_failure_and_no_more() {
+async fn rejection_by_redis_keeps_the_connection() {
     let server = Server::start();
     let url = server.url();
     let wrong = url.replace("://", "://landfall:wrong-password@");
@@ -138,7 +138,7 @@ async fn what_redis_refuses_is_a_failure_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_silence_nor_absence_hangs() {
+async fn silent_or_absent_broker_times_out() {
     never_hangs(|address, tls| {
         let scheme = if tls { "rediss" } else { "redis" };
         let mut settings = RedisStreamSettings::new(format!("{scheme}://{address}"));
@@ -149,7 +149,7 @@ async fn neither_silence_nor_absence_hangs() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_named() {
+fn invalid_settings_are_named() {
     let error = RedisStream::new(RedisStreamSettings::new("http://:secret@host"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("http://host"), "{error}");

@@ -1,4 +1,4 @@
-//! Where requests go: the host and path of a bucket and a key.
+//! URLs of buckets and objects.
 
 use std::{
     borrow::Cow,
@@ -12,10 +12,9 @@ use super::{
     settings::{ClientSettings, SettingsError},
 };
 
-/// How URLs are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
-    /// AWS itself; hosts depend on the region.
+    /// AWS; the host depends on the region.
     Aws {
         secure: bool,
         accelerate: bool,
@@ -30,7 +29,7 @@ pub(super) enum Address {
     },
 }
 
-/// The parts of one request's URL, as they are signed and sent.
+/// The URL of one request, as it is signed and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     secure: bool,
@@ -39,17 +38,17 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Where `endpoint` points, a URL without a query. The error says what is wrong with it.
-    pub(super) fn of(endpoint: &str) -> Result<Self, &'static str> {
-        let uri: Uri = endpoint.parse().map_err(|_| "is no URL")?;
+    /// Parses an endpoint URL without a query. The error completes "the endpoint …".
+    pub(super) fn parse(endpoint: &str) -> Result<Self, &'static str> {
+        let uri: Uri = endpoint.parse().map_err(|_| "is not a URL")?;
         let secure = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
             _ => return Err("must begin with http:// or https://"),
         };
-        let authority = uri.authority().ok_or("names no host")?;
+        let authority = uri.authority().ok_or("has no host")?;
         if authority.as_str().contains('@') {
-            return Err("must not hold a user's name; keys are settings of their own");
+            return Err("must not contain credentials; configure them separately");
         }
         if uri.query().is_some() || endpoint.contains('#') {
             return Err("must not have a query or a fragment");
@@ -82,14 +81,14 @@ impl Target {
 }
 
 impl Address {
-    /// `endpoint` is that of the settings, or of the environment.
+    /// Creates the address from `endpoint`, the one of the settings or of the environment.
     pub(super) fn new(
         settings: &ClientSettings,
         endpoint: Option<&str>,
     ) -> Result<Self, SettingsError> {
         if settings.accelerate {
             let problem = if endpoint.is_some() {
-                "transfer acceleration is a service of AWS and excludes an endpoint"
+                "transfer acceleration works only with AWS and excludes an endpoint"
             } else if settings.path_style == Some(true) {
                 "transfer acceleration needs the bucket in the host name and excludes path style"
             } else {
@@ -107,15 +106,13 @@ impl Address {
             });
         };
         let wrong = |problem| SettingsError::Endpoint {
-            endpoint: shown(endpoint),
+            endpoint: redacted(endpoint),
             problem,
         };
-        let Target { secure, host, path } = Target::of(endpoint).map_err(wrong)?;
+        let Target { secure, host, path } = Target::parse(endpoint).map_err(wrong)?;
         let path_style = settings.path_style.unwrap_or(true);
         if !path_style && is_address(&host) {
-            return Err(wrong(
-                "is an IP address, before which no bucket can stand: use path style",
-            ));
+            return Err(wrong("is an IP address, which requires path style"));
         }
         Ok(Self::Endpoint {
             secure,
@@ -131,7 +128,6 @@ impl Address {
         }
     }
 
-    /// The URL of a bucket, or of a key in it.
     pub(super) fn target(&self, region: &str, bucket: &str, key: Option<&str>) -> Target {
         let (secure, host, base, in_path) = match self {
             Self::Endpoint {
@@ -175,12 +171,11 @@ impl Address {
     }
 }
 
-/// Whether a host, with or without a port, is an IP address.
 fn is_address(host: &str) -> bool {
     host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// Whether a bucket can stand before the host; a dot in it would not fit the certificate.
+/// Returns true if the bucket can be part of the host name: a dot would not match the certificate.
 fn fits_host(bucket: &str, secure: bool) -> bool {
     bucket.bytes().all(|byte| {
         byte.is_ascii_lowercase()
@@ -190,8 +185,8 @@ fn fits_host(bucket: &str, secure: bool) -> bool {
     })
 }
 
-/// An endpoint for an error's text, without what may be a password.
-fn shown(endpoint: &str) -> String {
+/// Redacts a password in an endpoint, for error messages.
+fn redacted(endpoint: &str) -> String {
     match endpoint.rsplit_once('@') {
         Some((_, rest)) => format!("…@{rest}"),
         None => endpoint.to_owned(),
@@ -308,25 +303,25 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_in_one_sentence() {
+    fn invalid_settings_are_rejected_with_one_line() {
         for (settings, text) in [
             (endpoint("host:3900"), "must begin with http:// or https://"),
             (
                 endpoint("ftp://host"),
                 "must begin with http:// or https://",
             ),
-            (endpoint("http://a b"), "is no URL"),
+            (endpoint("http://a b"), "is not a URL"),
             (endpoint("http://host/?x"), "query"),
             (
                 endpoint("http://key:secret@host"),
-                "keys are settings of their own",
+                "must not contain credentials",
             ),
             (
                 ClientSettings {
                     path_style: Some(false),
                     ..endpoint("http://127.0.0.1:1")
                 },
-                "use path style",
+                "requires path style",
             ),
             (
                 ClientSettings {
@@ -351,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_makes_a_uri() {
+    fn every_key_makes_a_valid_uri() {
         let address = address(endpoint("http://host:3900")).expect("an address");
         for key in [
             "..",

@@ -1,4 +1,4 @@
-//! The bytes of an object on their way from the service.
+//! Streaming of object bodies.
 
 use std::{
     fmt,
@@ -16,54 +16,53 @@ use landfall::BoxError;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Inner, Place,
-    call::Silence,
+    Inner, ObjectRef,
     error::{Error, ErrorKind, Result},
-    retry::Patience,
+    request::BodyStalled,
+    retry::RetryPolicy,
     stats::Operation,
-    transport::AnswerBody,
+    transport::ResponseBody,
 };
 
-/// The bytes of an object, as they come. Dropping it closes the connection unless all have come.
+/// The body of an object, as a stream.
 ///
-/// Where the connection is cut in the middle, the rest is asked for again, of the same version of
-/// the object.
+/// When the connection breaks, the remaining range is requested again, of the same version of the
+/// object. Dropping an unfinished body closes its connection.
 pub struct ObjectBody {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     length: u64,
 }
 
-/// What is left to read.
-struct Reading {
+struct ObjectReader {
     inner: Arc<Inner>,
-    place: Place,
+    object: ObjectRef,
     etag: String,
     left: Range<u64>,
-    body: AnswerBody,
+    body: ResponseBody,
     attempt: u32,
 }
 
 impl ObjectBody {
     pub(super) fn new(
         inner: Arc<Inner>,
-        place: Place,
+        object: ObjectRef,
         etag: String,
         range: Range<u64>,
-        body: AnswerBody,
+        body: ResponseBody,
     ) -> Self {
         let length = range.end - range.start;
-        let reading = Reading {
+        let reader = ObjectReader {
             inner,
-            place,
+            object,
             etag,
             left: range,
             body,
             attempt: 0,
         };
-        let stream = unfold(Some(reading), |reading| async {
-            let mut reading = reading?;
-            match reading.next().await {
-                Ok(Some(bytes)) => Some((Ok(bytes), Some(reading))),
+        let stream = unfold(Some(reader), |reader| async {
+            let mut reader = reader?;
+            match reader.next().await {
+                Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
                 Ok(None) => None,
                 Err(error) => Some((Err(error), None)),
             }
@@ -76,8 +75,10 @@ impl ObjectBody {
 
     pub(super) async fn collect(mut self, max: usize) -> Result<Bytes> {
         let too_many = || {
-            Error::new(ErrorKind::Other, Operation::GetObject.name(), "")
-                .with_message(format!("{} bytes are more than {max}", self.length))
+            Error::new(ErrorKind::Other, Operation::GetObject.name(), "").with_message(format!(
+                "the object has {} bytes, more than the maximum of {max}",
+                self.length
+            ))
         };
         let length = usize::try_from(self.length).map_err(|_| too_many())?;
         if length > max {
@@ -98,21 +99,21 @@ impl ObjectBody {
     }
 }
 
-impl Reading {
+impl ObjectReader {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         while !self.left.is_empty() {
             let idle = self.inner.settings.idle_timeout;
-            let cut: BoxError = match timeout(idle, self.body.frame()).await {
+            let error: BoxError = match timeout(idle, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => return self.take(bytes).map(Some),
                     Err(_trailers) => continue,
                 },
                 Ok(Some(Err(error))) => error,
-                Ok(None) => "the connection was cut".into(),
-                Err(_) => Silence.into(),
+                Ok(None) => "the connection was closed early".into(),
+                Err(_) => BodyStalled.into(),
             };
-            self.resume(cut).await?;
+            self.resume(error).await?;
         }
         Ok(None)
     }
@@ -122,42 +123,45 @@ impl Reading {
         if length > self.left.end - self.left.start {
             return Err(self
                 .error(ErrorKind::Other)
-                .with_message("more bytes than announced"));
+                .with_message("the body is longer than its content length"));
         }
-        self.inner.stats.of(Operation::GetObject).received(length);
+        self.inner
+            .stats
+            .operation(Operation::GetObject)
+            .received(length);
         self.left.start += length;
         self.attempt = 0;
         Ok(bytes)
     }
 
-    /// Asks for the rest. Each time it gets on, it may fail as often as any other call.
-    async fn resume(&mut self, cut: BoxError) -> Result<()> {
+    /// Requests the remaining range. Progress resets the number of attempts.
+    async fn resume(&mut self, source: BoxError) -> Result<()> {
         self.attempt += 1;
-        let patience = Patience::new(&self.inner.settings, 0);
-        let wait = patience
-            .wait(self.attempt, None)
+        let policy = RetryPolicy::new(&self.inner.settings, 0);
+        let wait = policy
+            .next_delay(self.attempt, None)
             .filter(|_| !self.etag.is_empty());
         let Some(wait) = wait else {
             return Err(self
                 .error(ErrorKind::Unavailable { retry_after: None })
-                .with_source(cut));
+                .with_source(source));
         };
         sleep(wait).await;
         let (head, range, body) = self
             .inner
-            .open_object(&self.place, Some(self.left.clone()), Some(&self.etag))
+            .open_object(&self.object, Some(self.left.clone()), Some(&self.etag))
             .await?;
         if range != self.left || head.etag != self.etag {
             return Err(self
                 .error(ErrorKind::Other)
-                .with_message("the object has changed"));
+                .with_message("the object has changed during the download"));
         }
         self.body = body;
         Ok(())
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::new(kind, Operation::GetObject.name(), self.place.to_string())
+        Error::new(kind, Operation::GetObject.name(), self.object.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls on buckets.
+//! Operations on buckets.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::Method;
@@ -6,15 +6,16 @@ use md5::{Digest, Md5};
 
 use super::{
     Client, CorsRule, ObjectsPage,
-    call::Call,
     error::{ErrorKind, Result},
+    request::S3Request,
     stats::Operation,
     xml,
 };
 
 impl Client {
-    /// Lists up to `max` (at most a thousand) objects whose key begins with `prefix`; `after` is
-    /// `next` of the page before.
+    /// Lists up to `max` objects (at most 1,000) whose keys begin with `prefix`.
+    ///
+    /// `after` is `next` of the previous page.
     ///
     /// # Errors
     /// [`Error`](super::Error).
@@ -25,30 +26,30 @@ impl Client {
         after: Option<String>,
         max: u32,
     ) -> Result<ObjectsPage> {
-        let mut call = Call::new(Operation::ListObjects, Method::GET, bucket, None)
+        let mut request = S3Request::new(Operation::ListObjects, Method::GET, bucket, None)
             .query("list-type", "2")
             .query("encoding-type", "url")
-            .query("max-keys", &max.to_string());
+            .query("max-credentials", &max.to_string());
         if !prefix.is_empty() {
-            call = call.query("prefix", prefix);
+            request = request.query("prefix", prefix);
         }
         if let Some(token) = after {
-            call = call.query("continuation-token", &token);
+            request = request.query("continuation-token", &token);
         }
-        let answer = self.inner.call(&call).await?;
-        xml::objects(&answer.body).map_err(|error| call.nonsense(error))
+        let response = self.inner.send(&request).await?;
+        xml::objects(&response.body).map_err(|error| request.unexpected(error))
     }
 
-    /// Asks whether the bucket is there and may be used.
+    /// Checks that the bucket exists and is accessible.
     ///
-    /// The service can't say in its answer to a HEAD what is wrong, so a listing is asked for then.
+    /// A HEAD response has no body with an error code, so a failed HEAD is followed by a listing.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchBucket`], [`ErrorKind::AccessDenied`], [`ErrorKind::WrongRegion`] and
     /// others.
     pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
-        let call = Call::new(Operation::HeadBucket, Method::HEAD, bucket, None);
-        let Err(error) = self.inner.call(&call).await else {
+        let request = S3Request::new(Operation::HeadBucket, Method::HEAD, bucket, None);
+        let Err(error) = self.inner.send(&request).await else {
             return Ok(());
         };
         if matches!(
@@ -61,15 +62,16 @@ impl Client {
         self.list_objects(bucket, "", None, 1).await.map(drop)
     }
 
-    /// The bucket's CORS rules; `None` if it has none.
+    /// Returns the bucket's CORS rules; `None` if it has none.
     ///
     /// # Errors
-    /// [`ErrorKind::NotImplemented`] where the service has no such thing, and others.
+    /// [`ErrorKind::NotImplemented`] if the service does not support CORS rules, and others.
     pub async fn bucket_cors(&self, bucket: &str) -> Result<Option<Vec<CorsRule>>> {
-        let call = Call::new(Operation::GetBucketCors, Method::GET, bucket, None).query("cors", "");
-        match self.inner.call(&call).await {
-            Ok(answer) => {
-                let rules = xml::cors(&answer.body).map_err(|error| call.nonsense(error))?;
+        let request =
+            S3Request::new(Operation::GetBucketCors, Method::GET, bucket, None).query("cors", "");
+        match self.inner.send(&request).await {
+            Ok(response) => {
+                let rules = xml::cors(&response.body).map_err(|error| request.unexpected(error))?;
                 Ok(Some(rules))
             }
             Err(error) if error.code() == Some("NoSuchCORSConfiguration") => Ok(None),
@@ -77,17 +79,17 @@ impl Client {
         }
     }
 
-    /// Sets the bucket's CORS rules in place of those it had.
+    /// Replaces the bucket's CORS rules.
     ///
     /// # Errors
-    /// [`ErrorKind::NotImplemented`] where the service has no such thing, and others.
+    /// [`ErrorKind::NotImplemented`] if the service does not support CORS rules, and others.
     pub async fn set_bucket_cors(&self, bucket: &str, rules: &[CorsRule]) -> Result<()> {
         let body = xml::cors_configuration(rules);
-        let call = Call::new(Operation::PutBucketCors, Method::PUT, bucket, None)
+        let request = S3Request::new(Operation::PutBucketCors, Method::PUT, bucket, None)
             .query("cors", "")
             .header("content-type", "application/xml")?
             .header("content-md5", &STANDARD.encode(Md5::digest(&body)))?
             .text(body);
-        self.inner.call(&call).await.map(drop)
+        self.inner.send(&request).await.map(drop)
     }
 }

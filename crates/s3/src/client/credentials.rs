@@ -1,4 +1,4 @@
-//! Who asks: keys that are given, or found in the places where AWS's own tools look.
+//! Credentials and their sources.
 
 use std::{
     fmt,
@@ -10,23 +10,23 @@ use async_trait::async_trait;
 use landfall::BoxError;
 use tokio::sync::Mutex;
 
-use super::{chain::Chain, transport::HttpSend};
+use super::{credential_chain::CredentialChain, transport::HttpSend};
 
-/// Keys to sign with. Its `Debug` shows no secret.
+/// An access key. Its `Debug` output contains no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The access key's id, which is no secret.
+    /// The access key id, which is not secret.
     pub access_key_id: String,
-    /// The secret of the key.
+    /// The secret access key.
     pub secret_access_key: String,
-    /// The token of temporary keys.
+    /// The session token of temporary credentials.
     pub session_token: Option<String>,
-    /// When they end; `None` for never.
+    /// Expiry time; `None`: they do not expire.
     pub expires: Option<SystemTime>,
 }
 
 impl Credentials {
-    /// Lasting keys.
+    /// Creates long-term credentials.
     pub fn new(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
         Self {
             access_key_id: access_key_id.into(),
@@ -46,53 +46,56 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Where keys come from.
+/// The source of a client's credentials.
 #[derive(Clone, Debug, Default)]
 pub enum CredentialSource {
-    /// The places where AWS's tools look, in this order: the environment, the shared files
-    /// (`~/.aws/config`, `~/.aws/credentials`, the profile of `AWS_PROFILE`), SSO, web identity, a
-    /// process, the container's endpoint, the instance's metadata service.
+    /// The default chain of the AWS tools.
     ///
-    /// A profile that takes on a role of another one (`source_profile`) is not followed; a
-    /// `credential_process` can do it.
+    /// In this order: the environment, the shared files (`~/.aws/config`, `~/.aws/credentials`, the
+    /// profile of `AWS_PROFILE`), SSO, web identity, a credential process, the container endpoint,
+    /// the instance metadata service.
+    ///
+    /// A profile that assumes a role of another one (`source_profile`) is not supported; use a
+    /// `credential_process`.
     #[default]
     Standard,
-    /// The same, with this profile in place of `AWS_PROFILE`.
+    /// The default chain, with this profile instead of `AWS_PROFILE`.
     Profile(String),
-    /// These.
+    /// Fixed credentials.
     Static(Credentials),
-    /// Whatever this gives.
+    /// A custom provider.
     Provider(Arc<dyn ProvideCredentials>),
-    /// None: requests are not signed.
+    /// Requests are not signed.
     Anonymous,
 }
 
-/// A source of keys of one's own.
+/// A custom source of credentials.
 ///
-/// What it gives is kept until shortly before its end, or until the service says that it has ended.
+/// The client caches its credentials until shortly before they expire, or until the service rejects
+/// them.
 #[async_trait]
 pub trait ProvideCredentials: fmt::Debug + Send + Sync + 'static {
-    /// Fresh keys.
+    /// Returns fresh credentials.
     ///
     /// # Errors
-    /// Whatever keeps it from giving any; the call that needed them fails with
+    /// Any error; the call then fails with
     /// [`ErrorKind::BadCredentials`](super::ErrorKind::BadCredentials).
     async fn credentials(&self) -> Result<Credentials, BoxError>;
 }
 
-/// Keys are asked for again when they have less than this left.
+/// Credentials with less remaining lifetime are refreshed.
 const REFRESH_BEFORE: Duration = Duration::from_secs(300);
 
-/// Keys with less than this left are not used: the request has to arrive in time.
+/// Credentials with less remaining lifetime are not used, because the request has to arrive in
+/// time.
 const USABLE_UNTIL: Duration = Duration::from_secs(15);
 
-/// The keys in use, asked for when they are needed and again before they end.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct CredentialCache {
     source: Option<Source>,
     current: RwLock<Option<Arc<Credentials>>>,
-    /// Held while asking, so that one asks for all.
-    asking: Mutex<()>,
+    /// Locked during a refresh, so that only one task refreshes.
+    refreshing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -101,29 +104,27 @@ enum Source {
     Provider(Arc<dyn ProvideCredentials>),
 }
 
-impl Keeper {
+impl CredentialCache {
     pub(super) fn new(source: CredentialSource, http: Arc<dyn HttpSend>, region: &str) -> Self {
         let source = match source {
             CredentialSource::Anonymous => None,
             CredentialSource::Static(credentials) => Some(Source::Static(Arc::new(credentials))),
             CredentialSource::Provider(provider) => Some(Source::Provider(provider)),
-            CredentialSource::Standard => {
-                Some(Source::Provider(Arc::new(Chain::new(None, http, region))))
-            }
-            CredentialSource::Profile(profile) => Some(Source::Provider(Arc::new(Chain::new(
-                Some(profile),
-                http,
-                region,
+            CredentialSource::Standard => Some(Source::Provider(Arc::new(CredentialChain::new(
+                None, http, region,
             )))),
+            CredentialSource::Profile(profile) => Some(Source::Provider(Arc::new(
+                CredentialChain::new(Some(profile), http, region),
+            ))),
         };
         Self {
             source,
             current: RwLock::default(),
-            asking: Mutex::default(),
+            refreshing: Mutex::default(),
         }
     }
 
-    /// Keys that are good for a while; `None` if requests are not to be signed.
+    /// Returns valid credentials; `None` if requests are not signed.
     pub(super) async fn get(&self) -> Result<Option<Arc<Credentials>>, BoxError> {
         let provider = match &self.source {
             None => return Ok(None),
@@ -138,11 +139,11 @@ impl Keeper {
             return Ok(Some(current.clone()));
         }
         let usable = current.filter(|current| has_left(current, now, USABLE_UNTIL));
-        let _asking = match (&usable, self.asking.try_lock()) {
+        let _refreshing = match (&usable, self.refreshing.try_lock()) {
             (_, Ok(guard)) => guard,
-            // Somebody asks already, and the old ones still do.
+            // Another task refreshes, and the current ones are still valid.
             (Some(usable), Err(_)) => return Ok(Some(usable.clone())),
-            (None, Err(_)) => self.asking.lock().await,
+            (None, Err(_)) => self.refreshing.lock().await,
         };
         if let Some(current) = self.current()
             && has_left(&current, SystemTime::now(), REFRESH_BEFORE)
@@ -160,7 +161,7 @@ impl Keeper {
             }
             Err(error) => match usable {
                 Some(usable) => {
-                    tracing::warn!(%error, "S3 credentials end soon and could not be renewed");
+                    tracing::warn!(%error, "failed to refresh S3 credentials that expire soon");
                     Ok(Some(usable))
                 }
                 None => Err(error),
@@ -168,8 +169,8 @@ impl Keeper {
         }
     }
 
-    /// Forgets `ended`, which the service refused; false if asking again can give nothing else.
-    pub(super) fn refuse(&self, ended: &Arc<Credentials>) -> bool {
+    /// Discards credentials that the service rejected; false if a refresh cannot help.
+    pub(super) fn invalidate(&self, ended: &Arc<Credentials>) -> bool {
         if !matches!(self.source, Some(Source::Provider(_))) {
             return false;
         }
@@ -194,10 +195,10 @@ impl Keeper {
     }
 }
 
-fn has_left(credentials: &Credentials, now: SystemTime, least: Duration) -> bool {
+fn has_left(credentials: &Credentials, now: SystemTime, min: Duration) -> bool {
     credentials
         .expires
-        .is_none_or(|expires| expires > now + least)
+        .is_none_or(|expires| expires > now + min)
 }
 
 #[cfg(test)]
@@ -207,42 +208,42 @@ mod tests {
     use super::*;
     use crate::client::transport::Pool;
 
-    /// Gives keys with the lifetimes of a list, then fails.
+    /// Provides credentials with the listed lifetimes, then fails.
     #[derive(Debug)]
-    struct Listed {
+    struct ScriptedProvider {
         lifetimes: Vec<Option<u64>>,
-        asked: AtomicUsize,
+        calls: AtomicUsize,
     }
 
     #[async_trait]
-    impl ProvideCredentials for Listed {
+    impl ProvideCredentials for ScriptedProvider {
         async fn credentials(&self) -> Result<Credentials, BoxError> {
             tokio::task::yield_now().await;
-            let turn = self.asked.fetch_add(1, Ordering::Relaxed);
-            let lifetime = *self.lifetimes.get(turn).ok_or("nothing more")?;
-            let mut credentials = Credentials::new(format!("key{turn}"), "secret");
+            let call = self.calls.fetch_add(1, Ordering::Relaxed);
+            let lifetime = *self.lifetimes.get(call).ok_or("nothing more")?;
+            let mut credentials = Credentials::new(format!("key{call}"), "secret");
             credentials.expires =
                 lifetime.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
             Ok(credentials)
         }
     }
 
-    fn keeper(source: CredentialSource) -> Keeper {
+    fn cache(source: CredentialSource) -> CredentialCache {
         let pool = Pool::new(&crate::client::ClientSettings::default(), false).expect("a pool");
-        Keeper::new(source, Arc::new(pool), "r")
+        CredentialCache::new(source, Arc::new(pool), "r")
     }
 
-    fn listed(lifetimes: &[Option<u64>]) -> (Arc<Listed>, Keeper) {
-        let listed = Arc::new(Listed {
+    fn scripted(lifetimes: &[Option<u64>]) -> (Arc<ScriptedProvider>, CredentialCache) {
+        let scripted = Arc::new(ScriptedProvider {
             lifetimes: lifetimes.to_vec(),
-            asked: AtomicUsize::default(),
+            calls: AtomicUsize::default(),
         });
-        let keeper = keeper(CredentialSource::Provider(listed.clone()));
-        (listed, keeper)
+        let cache = cache(CredentialSource::Provider(scripted.clone()));
+        (scripted, cache)
     }
 
-    async fn id(keeper: &Keeper) -> String {
-        keeper
+    async fn id(cache: &CredentialCache) -> String {
+        cache
             .get()
             .await
             .expect("keys")
@@ -252,57 +253,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lasting_keys_are_asked_for_once_by_many_at_a_time() {
-        let (listed, keeper) = listed(&[None]);
-        let (a, b) = tokio::join!(id(&keeper), id(&keeper));
+    async fn concurrent_calls_fetch_credentials_once() {
+        let (scripted, cache) = scripted(&[None]);
+        let (a, b) = tokio::join!(id(&cache), id(&cache));
         assert_eq!((a.as_str(), b.as_str()), ("key0", "key0"));
-        assert_eq!(id(&keeper).await, "key0");
-        assert_eq!(listed.asked.load(Ordering::Relaxed), 1);
+        assert_eq!(id(&cache).await, "key0");
+        assert_eq!(scripted.calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn keys_about_to_end_are_renewed_and_used_until_then() {
-        let (listed, keeper) = listed(&[Some(100), Some(100)]);
-        assert_eq!(id(&keeper).await, "key0");
-        assert_eq!(id(&keeper).await, "key1");
+    async fn expiring_credentials_are_refreshed_and_used_until_then() {
+        let (scripted, cache) = scripted(&[Some(100), Some(100)]);
+        assert_eq!(id(&cache).await, "key0");
+        assert_eq!(id(&cache).await, "key1");
         assert_eq!(
-            id(&keeper).await,
+            id(&cache).await,
             "key1",
             "the source fails, but these still do"
         );
-        assert_eq!(listed.asked.load(Ordering::Relaxed), 3);
+        assert_eq!(scripted.calls.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
-    async fn keys_that_have_ended_are_not_used() {
-        let (_, keeper) = listed(&[Some(10)]);
-        assert_eq!(id(&keeper).await, "key0");
-        let error = keeper.get().await.expect_err("none left");
+    async fn expired_credentials_are_not_used() {
+        let (_, cache) = scripted(&[Some(10)]);
+        assert_eq!(id(&cache).await, "key0");
+        let error = cache.get().await.expect_err("none left");
         assert_eq!(error.to_string(), "nothing more");
     }
 
     #[tokio::test]
-    async fn refused_keys_are_asked_for_again() {
-        let (_, keeper) = listed(&[None, None]);
-        let first = keeper.get().await.expect("keys").expect("signed");
-        assert!(keeper.refuse(&first));
-        assert_eq!(id(&keeper).await, "key1");
-        assert!(keeper.refuse(&first), "one of long ago changes nothing");
-        assert_eq!(id(&keeper).await, "key1");
+    async fn rejected_credentials_are_fetched_again() {
+        let (_, cache) = scripted(&[None, None]);
+        let first = cache.get().await.expect("keys").expect("signed");
+        assert!(cache.invalidate(&first));
+        assert_eq!(id(&cache).await, "key1");
+        assert!(cache.invalidate(&first), "one of long ago changes nothing");
+        assert_eq!(id(&cache).await, "key1");
     }
 
     #[tokio::test]
-    async fn given_keys_are_what_they_are() {
+    async fn static_credentials_are_unchanged() {
         let credentials = Credentials::new("id", "the-secret");
         let debug = format!("{credentials:?}");
         assert!(
             debug.contains("id") && !debug.contains("the-secret"),
             "{debug}"
         );
-        let keeper = self::keeper(CredentialSource::Static(credentials));
-        let given = keeper.get().await.expect("keys").expect("signed");
-        assert!(!keeper.refuse(&given));
-        let anonymous = self::keeper(CredentialSource::Anonymous);
+        let cache = self::cache(CredentialSource::Static(credentials));
+        let given = cache.get().await.expect("keys").expect("signed");
+        assert!(!cache.invalidate(&given));
+        let anonymous = self::cache(CredentialSource::Anonymous);
         assert!(anonymous.get().await.expect("none needed").is_none());
     }
 }

@@ -1,15 +1,14 @@
-//! Percent-encoding by the rules of SigV4: everything but `A-Z a-z 0-9 - . _ ~`, once.
+//! Percent-encoding as SigV4 requires it: everything but `A-Z a-z 0-9 - . _ ~`, once.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// Appends a key, whose slashes stay.
+/// Appends a key; slashes are not encoded.
 pub(super) fn push_path(out: &mut String, key: &str) {
     push(out, key, |byte| is_plain(byte) || byte == b'/');
 }
 
-/// A path or a copy source: slashes stay.
 pub(super) fn path(key: &str) -> String {
     let mut out = String::with_capacity(key.len() + 16);
     push_path(&mut out, key);
@@ -20,13 +19,12 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Appends a text in which all but the plain bytes are encoded.
 #[inline]
 fn push(out: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
-        // All before is ASCII.
+        // `at` is a character boundary: everything before it is ASCII.
         out.push_str(&rest[..at]);
         let next = rest[at..].chars().next().map_or(1, char::len_utf8);
         for byte in rest[at..at + next].bytes() {
@@ -39,16 +37,15 @@ fn push(out: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
     out.push_str(rest);
 }
 
-/// Names and values of a query, in the order and the spelling in which they are both signed and
-/// sent.
+/// A query string, encoded and ordered as it is both signed and sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query {
-    /// All names and values as they are sent, one after the other.
+    /// All encoded names and values, concatenated.
     text: String,
     pairs: Vec<Pair>,
 }
 
-/// Where in the text a pair is.
+/// Byte positions of one pair in the text.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     name: usize,
@@ -78,15 +75,15 @@ impl Query {
         });
     }
 
-    /// Sorted by encoded name and value, each with its `=`.
+    /// Returns the canonical query: sorted by encoded name and value, each name followed by `=`.
     pub(super) fn canonical(&self) -> String {
-        let of = |pair: &Pair| {
+        let slices = |pair: &Pair| {
             let name = &self.text[pair.name..pair.value];
             (name, &self.text[pair.value..pair.end])
         };
-        let mut pairs: Vec<_> = self.pairs.iter().map(of).collect();
+        let mut pairs: Vec<_> = self.pairs.iter().map(slices).collect();
         pairs.sort_unstable();
-        // With room for a signature.
+        // Reserves space for a signature.
         let mut out = String::with_capacity(self.text.len() + 2 * pairs.len() + 96);
         for (name, value) in pairs {
             if !out.is_empty() {
@@ -100,7 +97,7 @@ impl Query {
     }
 }
 
-/// Undoes `encoding-type=url` of a listing, where a space may stand as `+`; `None` if it is no UTF-8.
+/// Decodes a key of a listing with `encoding-type=url`, where `+` may encode a space.
 pub(super) fn decode_listed(text: &str) -> Option<String> {
     let text = if text.contains('+') {
         Cow::Owned(text.replace('+', " "))
@@ -162,7 +159,7 @@ mod tests {
         assert_eq!(
             decode_listed("%zz").as_deref(),
             Some("%zz"),
-            "not ours to judge"
+            "left as it is"
         );
     }
 }

@@ -1,17 +1,17 @@
-//! What can go wrong in a call, sorted by what the caller can do about it.
+//! Errors of the client, grouped by the possible reaction of the caller.
 
 use std::{error, fmt, time::Duration};
 
 use http::StatusCode;
 use landfall::BoxError;
 
-/// What calls return.
+/// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A call that failed, after all its attempts.
 ///
-/// Its text is one line that says what was tried, on what, and what the service said. It never
-/// holds a secret or a signature.
+/// Its `Display` is one line: the operation, its target, and the service's message. It never
+/// contains a secret or a signature.
 #[derive(Debug)]
 pub struct Error {
     inner: Box<Details>,
@@ -29,42 +29,44 @@ struct Details {
     source: Option<BoxError>,
 }
 
-/// The sorts of failure that callers tell apart.
+/// The kinds of errors that callers distinguish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// There is no such object.
+    /// The object does not exist.
     NoSuchKey,
-    /// There is no such multipart upload: it never was, or was completed, or aborted.
+    /// The multipart upload does not exist: it was completed, aborted, or never created.
     NoSuchUpload,
-    /// There is no such bucket.
+    /// The bucket does not exist.
     NoSuchBucket,
-    /// The [`Condition`](super::Condition) of a write doesn't hold, or another conditional write to
-    /// the same key is under way.
+    /// The [`Condition`](super::Condition) of a write is not met.
+    ///
+    /// Also returned when another conditional write to the same key is in progress.
     PreconditionFailed,
-    /// The credentials are known but don't have this right.
+    /// The credentials are valid but do not have this permission.
     AccessDenied,
-    /// The credentials are missing, unknown, ended or wrong.
+    /// The credentials are missing, unknown, expired or wrong.
     BadCredentials,
-    /// The clock of this machine and that of the service are too far apart.
+    /// The clock of this machine differs too much from the service's.
     ClockSkew,
-    /// The bucket is in another region; the message names it where the service told.
+    /// The bucket is in another region, which the message names if the service does.
     WrongRegion,
-    /// A part other than the last is below the service's minimum.
+    /// A part other than the last is smaller than the service's minimum.
     EntityTooSmall,
-    /// A part that is to be completed isn't there, or has another entity tag.
+    /// A part to complete is missing or has another entity tag.
     InvalidPart,
-    /// The range lies outside of the object.
+    /// The range is outside of the object.
     InvalidRange,
-    /// The service doesn't have this operation.
+    /// The service does not support this operation.
     NotImplemented,
-    /// The service couldn't be reached, failed, or asked for less; trying later may help. All
-    /// attempts that the settings allow have been made.
+    /// The service was unreachable, failed, or throttled the request. Retry later.
+    ///
+    /// All attempts that the settings allow have been made.
     Unavailable {
-        /// How long the service asked to wait.
+        /// Delay requested by the service.
         retry_after: Option<Duration>,
     },
-    /// Anything else: a request the service didn't like, or an answer that made no sense.
+    /// Any other rejected request, or an invalid response.
     Other,
 }
 
@@ -84,7 +86,7 @@ impl Error {
         }
     }
 
-    pub(super) fn with_answer(
+    pub(super) fn with_response(
         mut self,
         status: StatusCode,
         code: Option<String>,
@@ -108,32 +110,32 @@ impl Error {
         self
     }
 
-    /// Which sort of failure it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> &ErrorKind {
         &self.inner.kind
     }
 
-    /// The S3 operation that was tried, such as `UploadPart`.
+    /// Returns the S3 operation, such as `UploadPart`.
     pub fn operation(&self) -> &'static str {
         self.inner.operation
     }
 
-    /// The HTTP status of the last answer; `None` if none came.
+    /// Returns the HTTP status of the last response; `None` if there was none.
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
 
-    /// The service's code, such as `SlowDown`.
+    /// Returns the service's error code, such as `SlowDown`.
     pub fn code(&self) -> Option<&str> {
         self.inner.code.as_deref()
     }
 
-    /// What the service, or this client, says about it.
+    /// Returns the message of the service or of this client.
     pub fn message(&self) -> Option<&str> {
         self.inner.message.as_deref()
     }
 
-    /// The service's name for the request, which its operators ask for.
+    /// Returns the service's request id, which its support asks for.
     pub fn request_id(&self) -> Option<&str> {
         self.inner.request_id.as_deref()
     }

@@ -1,17 +1,17 @@
-//! What listings give: parts, multipart uploads, objects, CORS rules.
+//! Entries and pages of listings.
 
 use std::time::SystemTime;
 
 /// One part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its number, from 1 to 10,000.
+    /// Part number, from 1 to 10,000.
     pub number: u32,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// Its entity tag as the service wrote it, with its quotes.
+    /// Entity tag as the service sent it, quoted.
     pub etag: String,
-    /// When it was uploaded; `None` if the service didn't say.
+    /// Upload time, if the service sent it.
     pub modified: Option<SystemTime>,
 }
 
@@ -20,66 +20,65 @@ pub struct Part {
 pub struct PartsPage {
     /// Parts in the order of their numbers.
     pub parts: Vec<Part>,
-    /// What to pass as `after` for the next page; `None` on the last one.
+    /// `after` of the next page; `None` on the last page.
     pub next: Option<u32>,
 }
 
-/// One unfinished multipart upload.
+/// An unfinished multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Multipart {
-    /// The key its object will have.
+pub struct MultipartUpload {
+    /// Key of the future object.
     pub key: String,
-    /// The service's name for the multipart upload.
+    /// Multipart upload id.
     pub upload_id: String,
-    /// When it was begun; `None` if the service didn't say.
+    /// Creation time, if the service sent it.
     pub initiated: Option<SystemTime>,
 }
 
 /// One page of [`list_multiparts`](super::Client::list_multiparts).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MultipartsPage {
-    /// Multipart uploads. AWS lists them in the order of their keys; Garage keeps to that from page
-    /// to page only.
-    pub uploads: Vec<Multipart>,
-    /// What to pass as `after` for the next page; `None` on the last one.
+pub struct MultipartUploadsPage {
+    /// Multipart uploads, in key order on AWS; Garage sorts only across pages.
+    pub uploads: Vec<MultipartUpload>,
+    /// `after` of the next page; `None` on the last page.
     pub next: Option<(String, String)>,
 }
 
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its key.
+pub struct ListedObject {
+    /// Object key.
     pub key: String,
-    /// Its length in bytes.
+    /// Length in bytes.
     pub size: u64,
-    /// When it was last written; `None` if the service didn't say.
+    /// Modification time, if the service sent it.
     pub modified: Option<SystemTime>,
-    /// Its entity tag as the service wrote it, with its quotes.
+    /// Entity tag as the service sent it, quoted.
     pub etag: String,
 }
 
 /// One page of [`list_objects`](super::Client::list_objects).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectsPage {
-    /// Objects in the order of their keys.
-    pub objects: Vec<Listed>,
-    /// What to pass as `after` for the next page; `None` on the last one.
+    /// Objects in key order.
+    pub objects: Vec<ListedObject>,
+    /// `after` of the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
 /// One rule of a bucket's CORS configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CorsRule {
-    /// A name for people; may be empty.
+    /// Rule name.
     pub id: Option<String>,
-    /// Origins that may ask, with at most one `*` each.
+    /// Allowed origins, with at most one `*` each.
     pub allowed_origins: Vec<String>,
-    /// Methods they may use.
+    /// Allowed methods.
     pub allowed_methods: Vec<String>,
-    /// Request headers they may send.
+    /// Allowed request headers.
     pub allowed_headers: Vec<String>,
-    /// Answer headers they may read; uploads by presigned URL need `ETag`.
+    /// Response headers that pages may read; multipart uploads with presigned URLs need `ETag`.
     pub expose_headers: Vec<String>,
-    /// For how many seconds a browser may remember the answer.
+    /// Time that browsers may cache a preflight response, in seconds.
     pub max_age_seconds: Option<u32>,
 }

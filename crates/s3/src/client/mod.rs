@@ -1,21 +1,18 @@
-//! A small S3 client: the operations that an upload server needs, over pooled HTTP/1.1 connections.
+//! A small S3 client with the operations of an upload server, over pooled HTTP/1.1 connections.
 //!
-//! Each call signs its request (SigV4), tries again with growing, jittered waits whatever may pass
-//! by itself, and sorts what doesn't into [`ErrorKind`]s. Payloads are [lists of shared
-//! bytes](Payload) that are sent without copying.
+//! Each call signs its request (SigV4), retries transient failures with exponential backoff and
+//! jitter, and classifies the others by [`ErrorKind`]. A [`Payload`] is a list of shared buffers,
+//! sent without copying.
 //!
-//! Dropping a call closes its connection. What the call was to do may or may not have happened then.
+//! Dropping a call closes its connection; its operation may or may not have taken effect.
 
 mod address;
-mod answer;
 mod body;
 mod buckets;
-mod call;
-mod chain;
+mod credential_chain;
 mod credentials;
 mod encode;
 mod error;
-mod form;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,8 +21,11 @@ mod multipart;
 mod object;
 mod objects;
 mod payload;
+mod post_policy;
 mod presign;
 mod region;
+mod request;
+mod response;
 mod retry;
 mod settings;
 mod sign;
@@ -41,23 +41,25 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use self::{address::Address, credentials::Keeper, region::Regions, transport::Pool};
+use self::{address::Address, credentials::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
     body::ObjectBody,
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     error::{Error, ErrorKind, Result},
-    form::PostForm,
-    listing::{CorsRule, Listed, Multipart, MultipartsPage, ObjectsPage, Part, PartsPage},
-    object::{Condition, Object, ObjectHead, ObjectHeaders, Place},
+    listing::{
+        CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
+    },
+    object::{Condition, Object, ObjectHead, ObjectHeaders, ObjectRef},
     payload::{Payload, PayloadBody},
+    post_policy::PostPolicy,
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
     sts::{Partition, TemporaryCredentials, TokenRequest},
-    transport::{AnswerBody, HttpSend},
+    transport::{HttpSend, ResponseBody},
 };
 
-/// A client of one S3 service. Clones share its connections, credentials and counters.
+/// A client of one S3 service. Clones share connections, credentials and counters.
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -68,25 +70,26 @@ struct Inner {
     settings: ClientSettings,
     address: Address,
     regions: Regions,
-    keeper: Keeper,
+    credentials: CredentialCache,
     http: Arc<dyn HttpSend>,
     user_agent: HeaderValue,
     stats: Stats,
 }
 
 impl Client {
-    /// A client with these settings. The environment and the shared configuration file are read for
-    /// what the settings leave open; nothing is sent yet.
+    /// Creates a client, without sending a request.
+    ///
+    /// Settings that are `None` come from the environment and the shared configuration file.
     ///
     /// # Errors
-    /// [`SettingsError`] says which setting is wrong and how.
+    /// [`SettingsError`] names the invalid setting.
     pub fn new(settings: ClientSettings) -> Result<Self, SettingsError> {
         let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let profile = match &settings.credentials {
             CredentialSource::Profile(profile) => Some(profile.as_str()),
             _ => None,
         };
-        let region = region::find(settings.region.as_deref(), profile, &environment)?;
+        let region = region::resolve(settings.region.as_deref(), profile, &environment)?;
         let endpoint = settings
             .endpoint
             .clone()
@@ -99,7 +102,8 @@ impl Client {
             Some(http) => Arc::clone(http),
             None => Arc::new(Pool::new(&settings, address.is_secure())?),
         };
-        let keeper = Keeper::new(settings.credentials.clone(), Arc::clone(&http), &region);
+        let credentials =
+            CredentialCache::new(settings.credentials.clone(), Arc::clone(&http), &region);
         let regions = Regions::new(region);
         let stats = Stats::default();
         Ok(Self {
@@ -107,7 +111,7 @@ impl Client {
                 settings,
                 address,
                 regions,
-                keeper,
+                credentials,
                 http,
                 user_agent,
                 stats,
@@ -115,7 +119,7 @@ impl Client {
         })
     }
 
-    /// What was done so far, by this client and its clones.
+    /// Returns the counters of this client and its clones.
     pub fn stats(&self) -> &Stats {
         &self.inner.stats
     }

@@ -1,4 +1,4 @@
-//! Calls on multipart uploads.
+//! Operations on multipart uploads.
 
 use std::ops::Range;
 
@@ -6,161 +6,167 @@ use http::Method;
 use md5::{Digest, Md5};
 
 use super::{
-    Client, MultipartsPage, ObjectHeaders, PartsPage, Payload, Place,
-    call::{Call, Outcome},
-    encode,
+    Client, MultipartUploadsPage, ObjectHeaders, ObjectRef, PartsPage, Payload, encode,
     error::{ErrorKind, Result},
     objects::{etag, put_headers},
+    request::{S3Request, SendOutcome},
     sign::hex,
     stats::Operation,
     xml,
 };
 
-/// What copying and completing may count as at most, in bytes, when it comes to waiting.
-const LARGEST_EFFORT: u64 = 64 * 1024 * 1024;
-
-fn call<'a>(operation: Operation, method: Method, place: &'a Place) -> Call<'a> {
-    Call::new(operation, method, &place.bucket, Some(&place.key))
-}
+/// Maximum number of bytes that extend the timeout of a copy or a completion.
+const MAX_TIMEOUT_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Client {
-    /// Begins a multipart upload of an object and returns the service's id for it.
+    /// Creates a multipart upload and returns its id.
+    ///
+    /// A retry after a lost response may leave a second, empty multipart upload.
     ///
     /// # Errors
-    /// [`Error`](super::Error), as for every call. A retry after a lost answer may leave a second,
-    /// empty multipart upload behind.
-    pub async fn create_multipart(&self, place: &Place, object: &ObjectHeaders) -> Result<String> {
-        let mut call =
-            call(Operation::CreateMultipartUpload, Method::POST, place).query("uploads", "");
-        put_headers(&mut call, object)?;
-        let answer = self.inner.call(&call).await?;
-        xml::upload_id(&answer.body).map_err(|error| call.nonsense(error))
+    /// [`Error`](super::Error).
+    pub async fn create_multipart(
+        &self,
+        object: &ObjectRef,
+        headers: &ObjectHeaders,
+    ) -> Result<String> {
+        let mut request =
+            S3Request::for_object(Operation::CreateMultipartUpload, Method::POST, object)
+                .query("uploads", "");
+        put_headers(&mut request, headers)?;
+        let response = self.inner.send(&request).await?;
+        xml::upload_id(&response.body).map_err(|error| request.unexpected(error))
     }
 
-    /// Uploads part `number` (1 to 10,000), in place of an earlier one with that number, and returns
-    /// its entity tag.
+    /// Uploads part `number` (1 to 10,000) and returns its entity tag.
+    ///
+    /// An earlier part with the same number is replaced.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchUpload`] and others.
     pub async fn upload_part(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         upload_id: &str,
         number: u32,
         payload: Payload,
     ) -> Result<String> {
-        let call = call(Operation::UploadPart, Method::PUT, place)
+        let request = S3Request::for_object(Operation::UploadPart, Method::PUT, object)
             .query("partNumber", &number.to_string())
             .query("uploadId", upload_id)
             .payload(payload);
-        let answer = self.inner.call(&call).await?;
-        etag(&answer.head).ok_or_else(|| call.nonsense("the answer has no ETag"))
+        let response = self.inner.send(&request).await?;
+        etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
     }
 
-    /// Makes part `number` of the bytes `range` of `source`, or of all of it, inside of the service,
-    /// and returns its entity tag.
+    /// Copies `source`, or a range of it, into part `number` and returns the part's entity tag.
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::NoSuchKey`] if there is no source, and others.
+    /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::NoSuchKey`] if the source does not exist, and
+    /// others.
     pub async fn upload_part_copy(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         upload_id: &str,
         number: u32,
-        source: &Place,
+        source: &ObjectRef,
         range: Option<Range<u64>>,
     ) -> Result<String> {
         let from = encode::path(&format!("{}/{}", source.bucket, source.key));
-        let mut call = call(Operation::UploadPartCopy, Method::PUT, place)
+        let mut request = S3Request::for_object(Operation::UploadPartCopy, Method::PUT, object)
             .query("partNumber", &number.to_string())
             .query("uploadId", upload_id)
             .header("x-amz-copy-source", &from)?;
-        let mut effort = LARGEST_EFFORT;
+        let mut timeout_bytes = MAX_TIMEOUT_BYTES;
         if let Some(Range { start, end }) = range {
             if start >= end {
                 let message = format!("the range {start}..{end} is empty");
-                return Err(call.error(ErrorKind::InvalidRange).with_message(message));
+                return Err(request.error(ErrorKind::InvalidRange).with_message(message));
             }
-            effort = effort.min(end - start);
+            timeout_bytes = timeout_bytes.min(end - start);
             let range = format!("bytes={start}-{}", end - 1);
-            call = call.header("x-amz-copy-source-range", &range)?;
+            request = request.header("x-amz-copy-source-range", &range)?;
         }
-        let call = call.working(effort);
-        let answer = self.inner.call(&call).await?;
-        xml::copied_etag(&answer.body).map_err(|error| call.nonsense(error))
+        let request = request.with_timeout_bytes(timeout_bytes);
+        let response = self.inner.send(&request).await?;
+        xml::result_etag(&response.body).map_err(|error| request.unexpected(error))
     }
 
-    /// Lists parts with numbers above `after`, up to a thousand.
+    /// Lists up to 1,000 parts with numbers above `after`.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchUpload`] and others.
     pub async fn list_parts(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         upload_id: &str,
         after: u32,
     ) -> Result<PartsPage> {
-        let mut call = call(Operation::ListParts, Method::GET, place).query("uploadId", upload_id);
+        let mut request = S3Request::for_object(Operation::ListParts, Method::GET, object)
+            .query("uploadId", upload_id);
         if after > 0 {
-            call = call.query("part-number-marker", &after.to_string());
+            request = request.query("part-number-marker", &after.to_string());
         }
-        let answer = self.inner.call(&call).await?;
-        xml::parts(&answer.body, after).map_err(|error| call.nonsense(error))
+        let response = self.inner.send(&request).await?;
+        xml::parts(&response.body, after).map_err(|error| request.unexpected(error))
     }
 
-    /// Makes the object of these parts (number and entity tag, in the order of their numbers), and
-    /// returns its entity tag.
+    /// Completes a multipart upload from these parts and returns the entity tag of the object.
     ///
-    /// It may be called again: if the multipart upload is gone because it was completed before, and
-    /// the object that is there has the entity tag that these parts give, that is success. Where
-    /// entity tags are no MD5 (SSE-KMS), that holds only for a lost answer within one call, and for
-    /// an object that has the number of parts in its entity tag.
+    /// `parts` are pairs of number and entity tag, in order.
+    ///
+    /// The call is idempotent: if the multipart upload no longer exists and the object has the
+    /// entity tag of these parts, it succeeds. Where entity tags are not MD5 digests (SSE-KMS),
+    /// this works only for a lost response within one call, and compares only the number of parts.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchUpload`], [`ErrorKind::EntityTooSmall`] and others.
     pub async fn complete_multipart(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         upload_id: &str,
         parts: &[(u32, String)],
     ) -> Result<String> {
-        let call = call(Operation::CompleteMultipartUpload, Method::POST, place)
-            .query("uploadId", upload_id)
-            .header("content-type", "application/xml")?
-            .text(xml::complete(parts))
-            .working(LARGEST_EFFORT / 2);
-        let Outcome { result, unsure } = self.inner.call_unsure(&call).await;
+        let request =
+            S3Request::for_object(Operation::CompleteMultipartUpload, Method::POST, object)
+                .query("uploadId", upload_id)
+                .header("content-type", "application/xml")?
+                .text(xml::complete(parts))
+                .with_timeout_bytes(MAX_TIMEOUT_BYTES / 2);
+        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
         let error = match result {
-            Ok(answer) => match xml::completed(&answer.body) {
+            Ok(response) => match xml::result_etag(&response.body) {
                 Ok(etag) => return Ok(etag),
-                Err(_) => return Ok(self.head_object(place).await?.etag),
+                Err(_) => return Ok(self.head_object(object).await?.etag),
             },
             Err(error) => error,
         };
         if *error.kind() != ErrorKind::NoSuchUpload {
             return Err(error);
         }
-        match self.head_object(place).await {
-            Ok(head) if is_made_of(&head.etag, parts, unsure) => Ok(head.etag),
+        match self.head_object(object).await {
+            Ok(head) if is_made_of(&head.etag, parts, in_doubt) => Ok(head.etag),
             _ => Err(error),
         }
     }
 
-    /// Drops a multipart upload and its parts. One that isn't there (any more) is no error.
+    /// Aborts a multipart upload and deletes its parts. A missing one is not an error.
     ///
     /// # Errors
     /// [`Error`](super::Error).
-    pub async fn abort_multipart(&self, place: &Place, upload_id: &str) -> Result<()> {
-        let call = call(Operation::AbortMultipartUpload, Method::DELETE, place)
-            .query("uploadId", upload_id);
-        match self.inner.call(&call).await {
+    pub async fn abort_multipart(&self, object: &ObjectRef, upload_id: &str) -> Result<()> {
+        let request =
+            S3Request::for_object(Operation::AbortMultipartUpload, Method::DELETE, object)
+                .query("uploadId", upload_id);
+        match self.inner.send(&request).await {
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(()),
             result => result.map(drop),
         }
     }
 
-    /// Lists up to `max` (at most a thousand) unfinished multipart uploads whose key begins with
-    /// `prefix`, after the pair of key and upload id `after`.
+    /// Lists up to `max` unfinished multipart uploads (at most 1,000) with a key prefix.
+    ///
+    /// `after` is the pair of key and upload id that [`MultipartUploadsPage::next`] returned.
     ///
     /// # Errors
     /// [`Error`](super::Error).
@@ -170,39 +176,41 @@ impl Client {
         prefix: &str,
         after: Option<(String, String)>,
         max: u32,
-    ) -> Result<MultipartsPage> {
-        let mut call = Call::new(Operation::ListMultipartUploads, Method::GET, bucket, None)
-            .query("uploads", "")
-            .query("encoding-type", "url")
-            .query("max-uploads", &max.to_string());
+    ) -> Result<MultipartUploadsPage> {
+        let mut request =
+            S3Request::new(Operation::ListMultipartUploads, Method::GET, bucket, None)
+                .query("uploads", "")
+                .query("encoding-type", "url")
+                .query("max-uploads", &max.to_string());
         if !prefix.is_empty() {
-            call = call.query("prefix", prefix);
+            request = request.query("prefix", prefix);
         }
         if let Some((key, upload_id)) = after {
-            call = call.query("key-marker", &key);
+            request = request.query("key-marker", &key);
             if !upload_id.is_empty() {
-                call = call.query("upload-id-marker", &upload_id);
+                request = request.query("upload-id-marker", &upload_id);
             }
         }
-        let answer = self.inner.call(&call).await?;
-        xml::multiparts(&answer.body).map_err(|error| call.nonsense(error))
+        let response = self.inner.send(&request).await?;
+        xml::multiparts(&response.body).map_err(|error| request.unexpected(error))
     }
 }
 
-/// Whether an object with this entity tag was made of these parts, as far as one can tell: by the
-/// digest of the parts' digests, or, if `leniently`, by their number.
+/// Returns true if the object with this entity tag consists of these parts.
+///
+/// Compares the digest of the parts' digests or, if `leniently`, only the number of parts.
 fn is_made_of(etag: &str, parts: &[(u32, String)], leniently: bool) -> bool {
     let etag = etag.trim_matches('"');
     let mut md5 = Md5::new();
-    let mut known = true;
+    let mut all_md5 = true;
     for (_, part) in parts {
         match digest(part.trim_matches('"')) {
             Some(digest) => md5.update(digest),
-            None => known = false,
+            None => all_md5 = false,
         }
     }
     let suffix = format!("-{}", parts.len());
-    (known && etag == format!("{}{suffix}", hex(&md5.finalize())))
+    (all_md5 && etag == format!("{}{suffix}", hex(&md5.finalize())))
         || (leniently && etag.ends_with(&suffix))
 }
 
@@ -228,19 +236,19 @@ mod tests {
             .collect()
     }
 
-    /// The parts are "a" and "b"; the digests come from md5sum.
+    /// The parts are "a" and "b"; the digests are from md5sum.
     #[test]
-    fn the_tag_of_an_object_made_of_parts() {
+    fn entity_tag_of_a_multipart_object() {
         let two = parts(&[
             "0cc175b9c0f1b6a831c399e269772661",
             "92eb5ffee6ae2fec3ad71c777531578f",
         ]);
         let real = "\"96e024ba2074fe77e8e965ba43a704be-2\"";
-        let foreign = "\"of-another-kind-2\"";
+        let not_md5 = "\"of-another-kind-2\"";
         assert!(is_made_of(real, &two, false));
         assert!(!is_made_of(real, &two[..1], true));
-        assert!(!is_made_of(foreign, &two, false));
-        assert!(is_made_of(foreign, &two, true), "the number of parts fits");
+        assert!(!is_made_of(not_md5, &two, false));
+        assert!(is_made_of(not_md5, &two, true), "the number of parts fits");
         assert!(!is_made_of(
             "\"0cc175b9c0f1b6a831c399e269772661\"",
             &two,

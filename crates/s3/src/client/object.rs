@@ -1,4 +1,4 @@
-//! What an object is called, what it is given when it is written, and what is read of it.
+//! Objects: references, headers and conditions.
 
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
@@ -6,17 +6,17 @@ use bytes::Bytes;
 
 use super::{Result, body::ObjectBody};
 
-/// Where an object is: a bucket and a key in it.
+/// A reference to an object: bucket and key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    /// The bucket's name.
+pub struct ObjectRef {
+    /// Bucket name.
     pub bucket: String,
-    /// The key, any UTF-8 text of at most 1,024 bytes, without a leading slash of its own.
+    /// Key: UTF-8 of at most 1,024 bytes, without a leading slash.
     pub key: String,
 }
 
-impl Place {
-    /// The object `key` in `bucket`.
+impl ObjectRef {
+    /// Creates a reference to the object `key` in `bucket`.
     pub fn new(bucket: impl Into<String>, key: impl Into<String>) -> Self {
         Self {
             bucket: bucket.into(),
@@ -25,14 +25,14 @@ impl Place {
     }
 }
 
-/// As people write it: `bucket/key`.
-impl fmt::Display for Place {
+/// Formats the reference as `bucket/key`.
+impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.bucket, self.key)
     }
 }
 
-/// What an object is given when it is written, beside its bytes. What is `None` is not sent.
+/// Headers and metadata of an object to write. `None` is not sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObjectHeaders {
     /// `Content-Type`.
@@ -45,7 +45,7 @@ pub struct ObjectHeaders {
     pub content_encoding: Option<String>,
     /// `x-amz-storage-class`, such as `STANDARD_IA`.
     pub storage_class: Option<String>,
-    /// `x-amz-tagging`: tags in the form of a URL's query, `a=1&b=2`.
+    /// `x-amz-tagging`: tags in query syntax, `a=1&b=2`.
     pub tagging: Option<String>,
     /// `x-amz-server-side-encryption`: `AES256`, `aws:kms` or `aws:kms:dsse`.
     pub sse: Option<String>,
@@ -53,20 +53,21 @@ pub struct ObjectHeaders {
     pub sse_kms_key_id: Option<String>,
     /// `x-amz-acl`: a canned ACL such as `public-read`.
     pub acl: Option<String>,
-    /// User metadata, sent as `x-amz-meta-NAME: VALUE`. AWS keeps at most 2 KiB of it in all. Names
-    /// must be valid in a header and come back in lower case; values that are not plain ASCII are
-    /// sent as the UTF-8 they are.
+    /// User metadata, sent as `x-amz-meta-NAME: VALUE`.
+    ///
+    /// AWS stores at most 2 KiB in all. Names must be valid header names and are returned in lower
+    /// case; values that are not ASCII are sent as UTF-8.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What a service tells about an object without its bytes.
+/// Headers and metadata of an existing object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectHead {
-    /// Length of the whole object in bytes, also where only a range was asked for.
+    /// Length of the whole object in bytes, even for a range request.
     pub size: u64,
-    /// The entity tag as the service wrote it, with its quotes.
+    /// Entity tag as the service sent it, quoted.
     pub etag: String,
-    /// When it was last written, to the second; `None` if the service didn't say.
+    /// Modification time in seconds, if the service sent it.
     pub modified: Option<SystemTime>,
     /// User metadata by name in lower case, without `x-amz-meta-`.
     pub metadata: BTreeMap<String, String>,
@@ -74,39 +75,39 @@ pub struct ObjectHead {
     pub content_type: Option<String>,
 }
 
-/// An object that is being read.
+/// An object whose body is being read.
 #[derive(Debug)]
 pub struct Object {
-    /// What it is.
+    /// Headers and metadata.
     pub head: ObjectHead,
-    /// Which of its bytes `body` gives.
+    /// The range of bytes that `body` contains.
     pub range: Range<u64>,
-    /// The bytes, as they come.
+    /// The body stream.
     pub body: ObjectBody,
 }
 
 impl Object {
-    /// Reads the rest into memory.
+    /// Reads the body into memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) if the connection ends early, and
-    /// [`ErrorKind::Other`](super::ErrorKind::Other) if there are more than `max` bytes.
+    /// [`ErrorKind::Unavailable`](super::ErrorKind::Unavailable) if the connection closes early,
+    /// [`ErrorKind::Other`](super::ErrorKind::Other) if the body has more than `max` bytes.
     ///
     /// # Cancel safety
-    /// A dropped call closes the connection.
+    /// Dropping the call closes the connection.
     pub async fn bytes(self, max: usize) -> Result<Bytes> {
         self.body.collect(max).await
     }
 }
 
-/// On which condition an object is written.
+/// The precondition of a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Condition {
-    /// Always.
+    /// Unconditional.
     #[default]
     None,
-    /// Only if nothing is there (`If-None-Match: *`).
+    /// The object does not exist (`If-None-Match: *`).
     IfAbsent,
-    /// Only over the object with this entity tag (`If-Match`).
+    /// The object has this entity tag (`If-Match`).
     IfMatch(String),
 }

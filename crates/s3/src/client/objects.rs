@@ -1,4 +1,4 @@
-//! Calls on single objects.
+//! Operations on single objects.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -10,12 +10,12 @@ use http::{
 use md5::{Digest, Md5};
 
 use super::{
-    Client, Condition, Inner, Object, ObjectBody, ObjectHead, ObjectHeaders, Payload, Place,
-    call::{Call, Outcome},
+    Client, Condition, Inner, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, Payload,
     error::{ErrorKind, Result},
+    request::{S3Request, SendOutcome},
     sign::hex,
     stats::Operation,
-    transport::AnswerBody,
+    transport::ResponseBody,
 };
 
 const METADATA: &str = "x-amz-meta-";
@@ -23,42 +23,38 @@ const METADATA: &str = "x-amz-meta-";
 impl Client {
     /// Writes an object in one request and returns its entity tag.
     ///
-    /// A conditional write whose answer was lost meets its own effect when it is tried again. The
-    /// object that is there is then compared with `payload` by its entity tag, and if it is the same
-    /// the write has succeeded; so what several writers contend with should differ from writer to
-    /// writer. Where entity tags are no MD5 (SSE-KMS), such a write is reported as
-    /// [`ErrorKind::PreconditionFailed`] although it happened.
+    /// The retry of a conditional write whose response was lost finds the object of the first
+    /// attempt. If its entity tag matches `payload`, the write has succeeded; so concurrent writers
+    /// should write different bytes. Where entity tags are not MD5 digests (SSE-KMS), such a write
+    /// fails with [`ErrorKind::PreconditionFailed`] although it took effect.
     ///
     /// # Errors
-    /// [`ErrorKind::PreconditionFailed`] if `condition` doesn't hold, and others.
+    /// [`ErrorKind::PreconditionFailed`] if `condition` is not met, and others.
     pub async fn put_object(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         payload: Payload,
-        object: &ObjectHeaders,
+        headers: &ObjectHeaders,
         condition: Condition,
     ) -> Result<String> {
-        let mut call = Call::new(
-            Operation::PutObject,
-            Method::PUT,
-            &place.bucket,
-            Some(&place.key),
-        );
-        put_headers(&mut call, object)?;
+        let mut request = S3Request::for_object(Operation::PutObject, Method::PUT, object);
+        put_headers(&mut request, headers)?;
         match &condition {
             Condition::None => {}
-            Condition::IfAbsent => call = call.header("if-none-match", "*")?,
-            Condition::IfMatch(etag) => call = call.header("if-match", etag)?,
+            Condition::IfAbsent => request = request.header("if-none-match", "*")?,
+            Condition::IfMatch(etag) => request = request.header("if-match", etag)?,
         }
-        let call = call.payload(payload.clone());
-        let Outcome { result, unsure } = self.inner.call_unsure(&call).await;
+        let request = request.payload(payload.clone());
+        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
         match result {
-            Ok(answer) => etag(&answer.head).ok_or_else(|| call.nonsense("the answer has no ETag")),
-            Err(error) if unsure && *error.kind() == ErrorKind::PreconditionFailed => {
+            Ok(response) => {
+                etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
+            }
+            Err(error) if in_doubt && *error.kind() == ErrorKind::PreconditionFailed => {
                 let mut md5 = Md5::new();
                 payload.chunks().for_each(|chunk| md5.update(chunk));
                 let ours = hex(&md5.finalize());
-                match self.head_object(place).await {
+                match self.head_object(object).await {
                     Ok(head) if head.etag.trim_matches('"') == ours => Ok(head.etag),
                     _ => Err(error),
                 }
@@ -67,15 +63,20 @@ impl Client {
         }
     }
 
-    /// Begins to read an object, or the bytes `range` of it.
+    /// Opens an object, or a range of it, for reading.
     ///
     /// # Errors
-    /// [`ErrorKind::NoSuchKey`], [`ErrorKind::InvalidRange`] (also for an empty `range`) and others.
-    pub async fn get_object(&self, place: &Place, range: Option<Range<u64>>) -> Result<Object> {
-        let (head, range, body) = self.inner.open_object(place, range, None).await?;
+    /// [`ErrorKind::NoSuchKey`], [`ErrorKind::InvalidRange`] (also for an empty `range`) and
+    /// others.
+    pub async fn get_object(
+        &self,
+        object: &ObjectRef,
+        range: Option<Range<u64>>,
+    ) -> Result<Object> {
+        let (head, range, body) = self.inner.open_object(object, range, None).await?;
         let body = ObjectBody::new(
             Arc::clone(&self.inner),
-            place.clone(),
+            object.clone(),
             head.etag.clone(),
             range.clone(),
             body,
@@ -83,34 +84,24 @@ impl Client {
         Ok(Object { head, range, body })
     }
 
-    /// What the service tells about an object without its bytes.
+    /// Returns the headers and metadata of an object.
     ///
     /// # Errors
     /// [`ErrorKind::NoSuchKey`] and others.
-    pub async fn head_object(&self, place: &Place) -> Result<ObjectHead> {
-        let call = Call::new(
-            Operation::HeadObject,
-            Method::HEAD,
-            &place.bucket,
-            Some(&place.key),
-        );
-        let head = self.inner.call(&call).await?.head;
-        let size = length(&head).ok_or_else(|| call.nonsense("the answer has no length"))?;
+    pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
+        let request = S3Request::for_object(Operation::HeadObject, Method::HEAD, object);
+        let head = self.inner.send(&request).await?.head;
+        let size = length(&head).ok_or_else(|| request.unexpected("the response has no length"))?;
         Ok(object_head(&head, size))
     }
 
-    /// Removes an object. One that isn't there is no error.
+    /// Deletes an object. A missing one is not an error.
     ///
     /// # Errors
     /// [`Error`](super::Error).
-    pub async fn delete_object(&self, place: &Place) -> Result<()> {
-        let call = Call::new(
-            Operation::DeleteObject,
-            Method::DELETE,
-            &place.bucket,
-            Some(&place.key),
-        );
-        match self.inner.call(&call).await {
+    pub async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
+        let request = S3Request::for_object(Operation::DeleteObject, Method::DELETE, object);
+        match self.inner.send(&request).await {
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(()),
             result => result.map(drop),
         }
@@ -118,80 +109,73 @@ impl Client {
 }
 
 impl Inner {
-    /// Opens an object; with `etag`, only that version of it. The range given back is the one that
-    /// the body has.
+    /// Opens an object; with `etag`, only that version. Returns the range that the body contains.
     pub(super) async fn open_object(
         &self,
-        place: &Place,
+        object: &ObjectRef,
         range: Option<Range<u64>>,
         etag: Option<&str>,
-    ) -> Result<(ObjectHead, Range<u64>, AnswerBody)> {
-        let mut call = Call::new(
-            Operation::GetObject,
-            Method::GET,
-            &place.bucket,
-            Some(&place.key),
-        );
+    ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
+        let mut request = S3Request::for_object(Operation::GetObject, Method::GET, object);
         if let Some(Range { start, end }) = &range {
             if start >= end {
                 let message = format!("the range {start}..{end} is empty");
-                return Err(call.error(ErrorKind::InvalidRange).with_message(message));
+                return Err(request.error(ErrorKind::InvalidRange).with_message(message));
             }
-            call = call.header("range", &format!("bytes={start}-{}", end - 1))?;
+            request = request.header("range", &format!("bytes={start}-{}", end - 1))?;
         }
         if let Some(etag) = etag {
-            call = call.header("if-match", etag)?;
+            request = request.header("if-match", etag)?;
         }
-        let (head, body) = self.open(&call).await?;
+        let (head, body) = self.open(&request).await?;
         let bounds = if head.status == StatusCode::PARTIAL_CONTENT {
             content_range(&head.headers)
         } else {
             length(&head).map(|length| (0..length, length))
         };
         let (given, size) =
-            bounds.ok_or_else(|| call.nonsense("the answer doesn't tell its length"))?;
-        let asked = range.map_or(0..size, |range| range.start..range.end.min(size));
-        if given != asked {
-            return Err(call.nonsense("the service ignored the range"));
+            bounds.ok_or_else(|| request.unexpected("the response has no length"))?;
+        let expected = range.map_or(0..size, |range| range.start..range.end.min(size));
+        if given != expected {
+            return Err(request.unexpected("the service ignored the range"));
         }
         Ok((object_head(&head, size), given, body))
     }
 }
 
-/// Adds the headers of an object that is to be written.
-pub(super) fn put_headers(call: &mut Call<'_>, object: &ObjectHeaders) -> Result<()> {
+pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) -> Result<()> {
     for (name, value) in [
-        ("content-type", &object.content_type),
-        ("content-disposition", &object.content_disposition),
-        ("cache-control", &object.cache_control),
-        ("content-encoding", &object.content_encoding),
-        ("x-amz-storage-class", &object.storage_class),
-        ("x-amz-tagging", &object.tagging),
-        ("x-amz-server-side-encryption", &object.sse),
+        ("content-type", &headers.content_type),
+        ("content-disposition", &headers.content_disposition),
+        ("cache-control", &headers.cache_control),
+        ("content-encoding", &headers.content_encoding),
+        ("x-amz-storage-class", &headers.storage_class),
+        ("x-amz-tagging", &headers.tagging),
+        ("x-amz-server-side-encryption", &headers.sse),
         (
             "x-amz-server-side-encryption-aws-kms-key-id",
-            &object.sse_kms_key_id,
+            &headers.sse_kms_key_id,
         ),
-        ("x-amz-acl", &object.acl),
+        ("x-amz-acl", &headers.acl),
     ] {
         if let Some(value) = value {
-            let value = call.header_value(name, value)?;
-            call.headers.insert(name, value);
+            let value = request.header_value(name, value)?;
+            request.headers.insert(name, value);
         }
     }
-    for (name, value) in &object.metadata {
+    for (name, value) in &headers.metadata {
         let header =
             HeaderName::from_bytes(format!("{METADATA}{name}").as_bytes()).map_err(|_| {
-                call.error(ErrorKind::Other)
-                    .with_message(format!("{name:?} can't be the name of user metadata"))
+                request
+                    .error(ErrorKind::Other)
+                    .with_message(format!("{name:?} is not a valid name of user metadata"))
             })?;
-        let value = call.header_value(name, value)?;
-        call.headers.insert(header, value);
+        let value = request.header_value(name, value)?;
+        request.headers.insert(header, value);
     }
     Ok(())
 }
 
-/// The entity tag of an answer.
 pub(super) fn etag(head: &Parts) -> Option<String> {
     text(&head.headers, ETAG).filter(|etag| !etag.is_empty())
 }
@@ -204,7 +188,6 @@ fn length(head: &Parts) -> Option<u64> {
     text(&head.headers, CONTENT_LENGTH)?.parse().ok()
 }
 
-/// `bytes FIRST-LAST/SIZE`
 fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
     let text = text(headers, CONTENT_RANGE)?;
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;

@@ -1,4 +1,4 @@
-//! Bytes on their way to the service: shared pieces of memory, sent without copying.
+//! Request payloads: lists of shared buffers, sent without copying.
 
 use std::{
     collections::VecDeque,
@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The bytes of a part or an object, in memory so that a failed attempt can be made again.
+/// The bytes of a part or object, kept in memory for retries.
 ///
-/// A clone shares the memory.
+/// Clones share the memory.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     chunks: Vec<Bytes>,
@@ -21,9 +21,11 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// The bytes of all `chunks` in order. With `sha256`, their digest, the service checks them and
-    /// the signature covers them; without it they are sent as `UNSIGNED-PAYLOAD`. The digest is
-    /// taken as given: a wrong one makes the service refuse the request.
+    /// Creates a payload of all `chunks` in order.
+    ///
+    /// With `sha256`, the digest of the payload, the signature covers the bytes and the service
+    /// verifies them; a wrong digest makes it reject the request. Without it the payload is sent as
+    /// `UNSIGNED-PAYLOAD`.
     pub fn new(chunks: Vec<Bytes>, sha256: Option<[u8; 32]>) -> Self {
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         Self {
@@ -33,27 +35,27 @@ impl Payload {
         }
     }
 
-    /// How many bytes it has.
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         self.length
     }
 
-    /// Whether it has none.
+    /// Returns true if the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// The pieces, in order.
+    /// Returns the chunks in order.
     pub fn chunks(&self) -> impl Iterator<Item = &Bytes> {
         self.chunks.iter()
     }
 
-    /// The digest that was given.
+    /// Returns the digest passed to [`new`](Self::new).
     pub fn sha256(&self) -> Option<&[u8; 32]> {
         self.sha256.as_ref()
     }
 
-    /// A body that sends it once.
+    /// Returns a request body with the payload.
     pub fn body(&self) -> PayloadBody {
         PayloadBody {
             chunks: self
@@ -68,13 +70,13 @@ impl Payload {
 }
 
 impl From<Bytes> for Payload {
-    /// Without a digest.
+    /// Creates a payload without a digest.
     fn from(bytes: Bytes) -> Self {
         Self::new(vec![bytes], None)
     }
 }
 
-/// The body of one request: the chunks of a [`Payload`], each as a frame.
+/// The body of one request: each chunk of a [`Payload`] is a frame.
 #[derive(Debug, Default)]
 pub struct PayloadBody {
     chunks: VecDeque<Bytes>,

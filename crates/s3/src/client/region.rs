@@ -1,4 +1,4 @@
-//! Which region: from the settings, the environment or the shared configuration file.
+//! Region lookup: settings, environment, shared configuration file, and the service's redirects.
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, sync::RwLock};
 
@@ -7,18 +7,16 @@ use super::{Client, settings::SettingsError};
 pub(super) const DEFAULT: &str = "us-east-1";
 
 impl Client {
-    /// The region of a bucket, as far as it is known: the one that was set, until the service said better.
+    /// Returns the region of a bucket: the one that the service named, or else the configured one.
     #[must_use]
     pub fn region(&self, bucket: &str) -> String {
-        self.inner.regions.of(bucket).to_string()
+        self.inner.regions.get(bucket).to_string()
     }
 }
 
-/// Environment variables, or a test's.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The region to begin with.
-pub(super) fn find(
+pub(super) fn resolve(
     set: Option<&str>,
     profile: Option<&str>,
     environment: Environment<'_>,
@@ -75,42 +73,42 @@ fn region_of(config: &str, profile: &str) -> Option<String> {
     None
 }
 
-/// The region of each bucket: the one that was set, until the service says better.
+/// The region of each bucket: the one that the service named, or else the configured one.
 #[derive(Debug)]
 pub(super) struct Regions {
-    first: Arc<str>,
+    initial: Arc<str>,
     learned: RwLock<HashMap<String, Arc<str>>>,
 }
 
-/// Buckets whose region is remembered. One that isn't costs one more request per call.
-const REMEMBERED: usize = 1_024;
+/// Maximum number of cached regions. A bucket that is not cached costs one more request per call.
+const CACHE_CAPACITY: usize = 1_024;
 
 impl Regions {
-    pub(super) fn new(first: String) -> Self {
+    pub(super) fn new(initial: String) -> Self {
         Self {
-            first: first.into(),
+            initial: initial.into(),
             learned: RwLock::default(),
         }
     }
 
-    pub(super) fn of(&self, bucket: &str) -> Arc<str> {
+    pub(super) fn get(&self, bucket: &str) -> Arc<str> {
         let learned = self
             .learned
             .read()
             .unwrap_or_else(|broken| broken.into_inner());
-        learned.get(bucket).unwrap_or(&self.first).clone()
+        learned.get(bucket).unwrap_or(&self.initial).clone()
     }
 
-    /// Takes what the service said; false if it is nothing new or no region.
+    /// Stores the region that the service named; false if it is invalid or unchanged.
     pub(super) fn learn(&self, bucket: &str, region: &str) -> bool {
-        if !is_name(region) || &*self.of(bucket) == region {
+        if !is_name(region) || &*self.get(bucket) == region {
             return false;
         }
         let mut learned = self
             .learned
             .write()
             .unwrap_or_else(|broken| broken.into_inner());
-        if learned.len() >= REMEMBERED {
+        if learned.len() >= CACHE_CAPACITY {
             learned.clear();
         }
         learned.insert(bucket.to_owned(), region.into());
@@ -135,46 +133,46 @@ mod tests {
     ";
 
     #[test]
-    fn the_order_of_places() {
+    fn order_of_sources() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("config");
         std::fs::write(&path, CONFIG).expect("written");
         let config = ("AWS_CONFIG_FILE", path.to_str().expect("text"));
-        let find = |set, profile, variables: &[(&str, &str)]| {
+        let resolve = |set, profile, variables: &[(&str, &str)]| {
             let get = |name: &str| {
                 let mut all = variables.iter();
                 all.find(|(one, _)| *one == name)
                     .map(|(_, value)| (*value).to_owned())
             };
-            super::find(set, profile, &get).expect("a region")
+            super::resolve(set, profile, &get).expect("a region")
         };
         let env = ("AWS_REGION", "r1");
-        assert_eq!(find(Some("set"), None, &[env, config]), "set");
+        assert_eq!(resolve(Some("set"), None, &[env, config]), "set");
         assert_eq!(
-            find(None, None, &[env, ("AWS_DEFAULT_REGION", "r2"), config]),
+            resolve(None, None, &[env, ("AWS_DEFAULT_REGION", "r2"), config]),
             "r1"
         );
         assert_eq!(
-            find(None, None, &[("AWS_DEFAULT_REGION", "r2"), config]),
+            resolve(None, None, &[("AWS_DEFAULT_REGION", "r2"), config]),
             "r2"
         );
-        assert_eq!(find(None, None, &[config]), "eu-west-1");
+        assert_eq!(resolve(None, None, &[config]), "eu-west-1");
         assert_eq!(
-            find(None, None, &[config, ("AWS_PROFILE", "work")]),
+            resolve(None, None, &[config, ("AWS_PROFILE", "work")]),
             "eu-central-1"
         );
         assert_eq!(
-            find(None, Some("work"), &[config, ("AWS_PROFILE", "x")]),
+            resolve(None, Some("work"), &[config, ("AWS_PROFILE", "x")]),
             "eu-central-1"
         );
-        assert_eq!(find(None, Some("empty"), &[config]), DEFAULT);
-        assert_eq!(find(None, None, &[("HOME", "/nowhere")]), DEFAULT);
+        assert_eq!(resolve(None, Some("empty"), &[config]), DEFAULT);
+        assert_eq!(resolve(None, None, &[("HOME", "/nowhere")]), DEFAULT);
     }
 
     #[test]
-    fn what_is_no_region_is_refused() {
+    fn invalid_region_is_rejected() {
         for region in ["", "a b", "eu/west", "é"] {
-            assert!(super::find(Some(region), None, &|_| None).is_err());
+            assert!(super::resolve(Some(region), None, &|_| None).is_err());
         }
     }
 
@@ -184,7 +182,7 @@ mod tests {
         assert!(!regions.learn("b", "garage"));
         assert!(!regions.learn("b", "no region"));
         assert!(regions.learn("b", "eu-west-1"));
-        assert_eq!(&*regions.of("b"), "eu-west-1");
-        assert_eq!(&*regions.of("c"), "garage");
+        assert_eq!(&*regions.get("b"), "eu-west-1");
+        assert_eq!(&*regions.get("c"), "garage");
     }
 }

@@ -1,4 +1,4 @@
-//! How often and how long a call is tried.
+//! Retry policy: attempts, exponential backoff with jitter, deadlines.
 
 use std::time::Duration;
 
@@ -7,51 +7,55 @@ use tokio::time::Instant;
 
 use super::settings::ClientSettings;
 
-/// The patience of one call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     attempts: u32,
     backoff: Duration,
-    longest: Duration,
+    max_backoff: Duration,
     deadline: Instant,
     attempt_limit: Duration,
 }
 
-impl Patience {
-    /// For a payload of `bytes`.
+impl RetryPolicy {
+    /// Creates the policy of a call with a payload of `bytes`.
     pub(super) fn new(settings: &ClientSettings, bytes: u64) -> Self {
-        let transfer = Duration::from_secs(bytes / settings.slowest.max(1));
+        let transfer = Duration::from_secs(bytes / settings.min_throughput.max(1));
         Self {
             attempts: settings.attempts.max(1),
             backoff: settings.backoff,
-            longest: settings.longest_backoff,
+            max_backoff: settings.max_backoff,
             deadline: Instant::now() + settings.deadline + transfer,
             attempt_limit: settings.connect_timeout + settings.idle_timeout + transfer,
         }
     }
 
-    /// When the whole call ends.
+    /// Returns the deadline of the whole call.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// When an attempt that begins now has to have its answer.
-    pub(super) fn attempt_ends(&self) -> Instant {
+    /// Returns the deadline for the response of an attempt that starts now.
+    pub(super) fn attempt_deadline(&self) -> Instant {
         self.deadline.min(Instant::now() + self.attempt_limit)
     }
 
-    /// How long to wait after failed attempt number `attempt` (from 1), where the service asked for
-    /// `asked`; `None` to give up.
-    pub(super) fn wait(&self, attempt: u32, asked: Option<Duration>) -> Option<Duration> {
-        if attempt >= self.attempts || asked.is_some_and(|asked| asked > self.longest) {
+    /// Returns the delay after the failed attempt number `attempt` (from 1); `None`: no retry.
+    ///
+    /// `retry_after` is the delay that the service requests.
+    pub(super) fn next_delay(
+        &self,
+        attempt: u32,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        if attempt >= self.attempts || retry_after.is_some_and(|delay| delay > self.max_backoff) {
             return None;
         }
         let doubled = self.backoff.saturating_mul(1 << (attempt - 1).min(16));
         let jittered = doubled
-            .min(self.longest)
+            .min(self.max_backoff)
             .mul_f64(rand::rng().random::<f64>());
-        let wait = jittered.max(asked.unwrap_or_default());
-        (Instant::now() + wait < self.deadline).then_some(wait)
+        let delay = jittered.max(retry_after.unwrap_or_default());
+        (Instant::now() + delay < self.deadline).then_some(delay)
     }
 }
 
@@ -63,19 +67,19 @@ mod tests {
         ClientSettings {
             attempts: 4,
             backoff: Duration::from_millis(100),
-            longest_backoff: Duration::from_millis(250),
+            max_backoff: Duration::from_millis(250),
             deadline: Duration::from_secs(10),
-            slowest: 1_000,
+            min_throughput: 1_000,
             ..ClientSettings::default()
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn waits_double_up_to_the_longest() {
-        let patience = Patience::new(&settings(), 0);
+    async fn delays_double_up_to_the_maximum() {
+        let policy = RetryPolicy::new(&settings(), 0);
         for (attempt, most) in [(1, 100), (2, 200), (3, 250)] {
             let waits: Vec<_> = (0..200)
-                .map(|_| patience.wait(attempt, None).expect("again"))
+                .map(|_| policy.next_delay(attempt, None).expect("again"))
                 .collect();
             let most = Duration::from_millis(most);
             assert!(waits.iter().all(|wait| *wait <= most));
@@ -88,33 +92,33 @@ mod tests {
                 "and to the bottom"
             );
         }
-        assert_eq!(patience.wait(4, None), None, "four attempts");
+        assert_eq!(policy.next_delay(4, None), None, "four attempts");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_service_is_given_the_time_it_asks_for_or_left_alone() {
-        let patience = Patience::new(&settings(), 0);
-        let asked = Duration::from_millis(240);
-        assert_eq!(patience.wait(1, Some(asked)), Some(asked));
+    async fn retry_after_is_honored_or_ends_the_call() {
+        let policy = RetryPolicy::new(&settings(), 0);
+        let retry_after = Duration::from_millis(240);
+        assert_eq!(policy.next_delay(1, Some(retry_after)), Some(retry_after));
         assert_eq!(
-            patience.wait(1, Some(Duration::from_secs(1))),
+            policy.next_delay(1, Some(Duration::from_secs(1))),
             None,
             "more than we wait"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_ends_everything_and_grows_with_the_payload() {
-        let patience = Patience::new(&settings(), 5_000);
-        let begun = Instant::now();
+    async fn deadline_grows_with_the_payload() {
+        let policy = RetryPolicy::new(&settings(), 5_000);
+        let started = Instant::now();
         assert_eq!(
-            patience.attempt_ends(),
-            begun + Duration::from_secs(15),
+            policy.attempt_deadline(),
+            started + Duration::from_secs(15),
             "the deadline is sooner"
         );
         tokio::time::advance(Duration::from_secs(14)).await;
-        assert!(patience.wait(1, None).is_some());
+        assert!(policy.next_delay(1, None).is_some());
         tokio::time::advance(Duration::from_millis(999)).await;
-        assert_eq!(patience.wait(1, Some(Duration::from_millis(200))), None);
+        assert_eq!(policy.next_delay(1, Some(Duration::from_millis(200))), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What the client is told: where the service is, who asks, how patient it is.
+//! Settings of the client.
 
 use std::{
     sync::Arc,
@@ -7,57 +7,65 @@ use std::{
 
 use super::{credentials::CredentialSource, transport::HttpSend};
 
-/// Settings of a [`Client`](super::Client). The defaults are those for AWS itself.
+/// Settings of a [`Client`](super::Client). The defaults are for AWS.
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
-    /// The service's address as a URL, such as `http://127.0.0.1:3900`. `None` takes it from
-    /// `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else means AWS itself. A path in it is put
-    /// before every key.
+    /// URL of the service, such as `http://127.0.0.1:3900`.
+    ///
+    /// `None`: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, or else AWS. A path in it precedes
+    /// every key.
     pub endpoint: Option<String>,
-    /// The region. `None` takes it from `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile of the shared
-    /// configuration file, or else `us-east-1`. A bucket
-    /// that the service says is elsewhere is asked for there.
+    /// Region.
+    ///
+    /// `None`: `AWS_REGION`, `AWS_DEFAULT_REGION`, the profile of the shared configuration file, or
+    /// else `us-east-1`. If the service names another region for a bucket, that one is used.
     pub region: Option<String>,
-    /// Whether the bucket stands in the path (`true`) or in the host name (`false`). `None` puts it in
-    /// the path if `endpoint` is set or if a dot in its name would break TLS.
+    /// Puts the bucket in the path (`true`) or in the host name (`false`).
+    ///
+    /// `None`: in the path if `endpoint` is set, or if a dot in the bucket's name would break TLS.
     pub path_style: Option<bool>,
-    /// Uses AWS's transfer acceleration (`BUCKET.s3-accelerate.amazonaws.com`).
+    /// Uses AWS transfer acceleration (`BUCKET.s3-accelerate.amazonaws.com`).
     pub accelerate: bool,
-    /// Speaks plain HTTP to AWS. An `endpoint` says so itself by its scheme.
+    /// Uses plain HTTP to AWS. An `endpoint` has its own scheme.
     pub disable_ssl: bool,
-    /// Who asks.
+    /// Source of the credentials.
     pub credentials: CredentialSource,
-    /// What sends the requests; `None` for the client's own pool of connections.
+    /// Transport of the requests; `None`: the client's own connection pool.
     pub http: Option<Arc<dyn HttpSend>>,
-    /// How often a call is tried in all, at least once.
+    /// Maximum number of attempts of a call, at least 1.
     pub attempts: u32,
-    /// How long a call may take in all, with the waits between its attempts. The time that sending
-    /// and answering takes at [`slowest`](Self::slowest) is added.
+    /// Deadline of a call, including all retries.
+    ///
+    /// The time to transfer the payload at [`min_throughput`](Self::min_throughput) is added.
     pub deadline: Duration,
-    /// How long connecting (with TLS) may take.
+    /// Timeout of connecting, including TLS.
     pub connect_timeout: Duration,
-    /// How long the service may be silent: after a request is sent until the answer begins, and
-    /// between two pieces of an answer's body.
+    /// Idle timeout: from the request to the start of the response, and between two pieces of its
+    /// body.
     pub idle_timeout: Duration,
-    /// The slowest sending that is waited for, in bytes per second: an attempt may take
-    /// `connect_timeout` + `idle_timeout` + payload / `slowest`. It also measures the time that copying
-    /// inside of the service is given.
-    pub slowest: u64,
-    /// Wait before the second attempt, at most; it doubles with each one.
+    /// Minimum throughput of uploads, in bytes per second.
+    ///
+    /// An attempt may take `connect_timeout` + `idle_timeout` + payload / `min_throughput`. Copies
+    /// inside the service get the same time.
+    pub min_throughput: u64,
+    /// Maximum delay before the second attempt; it doubles with each attempt.
     pub backoff: Duration,
-    /// The longest wait between two attempts. If the service asks for more (`Retry-After`), the call
-    /// ends at once and tells so.
-    pub longest_backoff: Duration,
-    /// How many idle connections are kept.
+    /// Maximum delay between attempts.
+    ///
+    /// If the service requests more (`Retry-After`), the call fails at once, with that delay in its
+    /// error.
+    pub max_backoff: Duration,
+    /// Maximum number of idle connections.
     pub idle_connections: usize,
     /// `User-Agent`.
     pub user_agent: String,
-    /// Takes a GetObject or HeadObject that is denied for one of an object that isn't there: AWS
-    /// denies those, instead of saying so, to who may not list the bucket.
+    /// Treats a denied GetObject or HeadObject as a missing object.
+    ///
+    /// AWS denies access to missing objects if the credentials may not list the bucket.
     pub denied_is_missing: bool,
-    /// The clock by which requests, URLs and forms are signed.
-    pub now: fn() -> SystemTime,
-    /// Reports each attempt as a debug event `S3APICall` with operation, duration and status.
+    /// Clock for the signatures of requests, URLs and forms.
+    pub clock: fn() -> SystemTime,
+    /// Logs each attempt as a debug event `S3APICall` with operation, duration and status.
     pub log_calls: bool,
 }
 
@@ -75,40 +83,40 @@ impl Default for ClientSettings {
             deadline: Duration::from_secs(120),
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30),
-            slowest: 128 * 1024,
+            min_throughput: 128 * 1024,
             backoff: Duration::from_millis(200),
-            longest_backoff: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(5),
             idle_connections: 64,
             user_agent: concat!("landfall/", env!("CARGO_PKG_VERSION")).to_owned(),
             denied_is_missing: false,
-            now: SystemTime::now,
+            clock: SystemTime::now,
             log_calls: false,
         }
     }
 }
 
-/// Settings that a client can't be made of.
+/// Invalid client settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
-    /// The endpoint is no URL, or one with parts that make no sense here.
+    /// The endpoint is not a supported URL.
     #[error("the S3 endpoint {endpoint:?} {problem}")]
     Endpoint {
-        /// What was given.
+        /// The endpoint.
         endpoint: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
-    /// The region has characters that no region has.
-    #[error("the S3 region {0:?} is not a name of letters, digits, '-', '_' and '.'")]
+    /// The region contains an invalid character.
+    #[error("invalid S3 region {0:?}: use letters, digits, '-', '_' and '.'")]
     Region(String),
     /// Two settings exclude each other.
     #[error("{0}")]
     Conflict(&'static str),
-    /// The user agent can't stand in a header.
-    #[error("the user agent {0:?} can't stand in a header")]
+    /// The user agent is not a valid header value.
+    #[error("the user agent {0:?} is not a valid header value")]
     UserAgent(String),
-    /// The root certificates of this machine could not be read.
-    #[error("the root certificates of this machine could not be read, which https needs")]
+    /// The root certificates of this machine cannot be read.
+    #[error("cannot read the root certificates of this machine, which HTTPS requires")]
     Certificates(#[source] std::io::Error),
 }

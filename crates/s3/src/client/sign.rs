@@ -1,4 +1,4 @@
-//! Signature version 4: in headers, in queries, and of the policies of forms.
+//! AWS signature version 4 for headers, queries and POST policies.
 
 mod key;
 
@@ -18,19 +18,17 @@ pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What stands for the payload's digest where there is none.
+/// Replaces the payload's digest where there is none.
 pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// The service that requests are signed for.
 pub(super) const S3: &str = "s3";
 
-/// With what a request is signed, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Signer<'a> {
     credentials: &'a Credentials,
     region: &'a str,
     service: &'a str,
-    /// As it is signed: `yyyymmddThhmmssZ`.
+    /// Time of signing: `yyyymmddThhmmssZ`.
     date_time: String,
 }
 
@@ -49,8 +47,10 @@ impl<'a> Signer<'a> {
         }
     }
 
-    /// Adds the date, the payload's digest, the token and `Authorization` to `headers`, which hold
-    /// `Host` and everything else that is to be signed. `path` and `query` are as they are sent.
+    /// Adds the date, the payload's digest, the token and `Authorization` to `headers`.
+    ///
+    /// `headers` must contain `Host` and all other headers to sign; `path` and `query` are encoded
+    /// as they are sent.
     pub(super) fn sign_headers(
         &self,
         method: &Method,
@@ -79,7 +79,7 @@ impl<'a> Signer<'a> {
         Ok(())
     }
 
-    /// The whole query of a URL that may be used for `expires` from now on.
+    /// Returns the whole query of a URL that is valid for `expires`.
     pub(super) fn sign_query(
         &self,
         method: &Method,
@@ -104,17 +104,16 @@ impl<'a> Signer<'a> {
         query
     }
 
-    /// The signature of a form's policy, which is in base64.
+    /// Signs the base64 text of a POST policy.
     pub(super) fn sign_policy(&self, policy: &str) -> String {
         self.signed(policy)
     }
 
-    /// When it is signed: `yyyymmddThhmmssZ`.
     pub(super) fn date_time(&self) -> &str {
         &self.date_time
     }
 
-    /// The key's id and for what it is used.
+    /// Returns the value of `Credential`: key id and scope.
     pub(super) fn credential(&self) -> String {
         let id = &self.credentials.access_key_id;
         let mut out = String::with_capacity(id.len() + 64);
@@ -155,9 +154,8 @@ impl<'a> Signer<'a> {
     }
 }
 
-/// A moment as it is signed.
 fn date_time(at: SystemTime) -> String {
-    // What is out of the calendar's range is refused by every service.
+    // Services reject a time out of the calendar's range.
     let at = Timestamp::try_from(at).unwrap_or_default();
     let at = Offset::UTC.to_datetime(at);
     let mut out = String::with_capacity(16);
@@ -172,15 +170,15 @@ fn date_time(at: SystemTime) -> String {
     out
 }
 
-/// The last `count` decimal digits of a number.
+/// Appends the last `count` decimal digits of a number.
 fn push_digits(out: &mut String, number: u16, count: u32) {
-    for place in (0..count).rev() {
-        let digit = number / 10_u16.pow(place) % 10;
+    for object in (0..count).rev() {
+        let digit = number / 10_u16.pow(object) % 10;
         out.push(char::from(b'0' + (digit as u8)));
     }
 }
 
-/// The names of everything but what programs between here and the service like to change, in order.
+/// Returns the names of all headers but `User-Agent`, which proxies change, in order.
 fn signed_names(headers: &HeaderMap) -> String {
     let mut names: Vec<_> = headers
         .keys()
@@ -211,7 +209,7 @@ fn canonical_request(
             if index > 0 {
                 out.push(',');
             }
-            // Runs of spaces count as one.
+            // SigV4 collapses runs of spaces.
             let value = String::from_utf8_lossy(value.as_bytes());
             for (index, word) in value.split_ascii_whitespace().enumerate() {
                 if index > 0 {
@@ -228,7 +226,6 @@ fn canonical_request(
     out
 }
 
-/// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     push_hex(&mut out, bytes);

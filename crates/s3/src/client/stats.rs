@@ -1,26 +1,26 @@
-//! What the client did, counted by operation.
+//! Counters of the client, by operation.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// The operations of S3, and of the token service beside it, that the client knows.
+/// The operations of S3 and of the token service that the client uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 #[non_exhaustive]
 pub enum Operation {
-    /// Begins a multipart upload.
+    /// Creates a multipart upload.
     CreateMultipartUpload,
-    /// Uploads one part.
+    /// Uploads a part.
     UploadPart,
-    /// Makes a part of an object that is there.
+    /// Copies an object, or a range of it, into a part.
     UploadPartCopy,
     /// Lists the parts of a multipart upload.
     ListParts,
-    /// Makes the object of the parts.
+    /// Completes a multipart upload.
     CompleteMultipartUpload,
-    /// Drops a multipart upload and its parts.
+    /// Aborts a multipart upload.
     AbortMultipartUpload,
     /// Lists unfinished multipart uploads.
     ListMultipartUploads,
@@ -28,26 +28,26 @@ pub enum Operation {
     PutObject,
     /// Reads an object.
     GetObject,
-    /// Asks for an object's headers.
+    /// Reads an object's headers and metadata.
     HeadObject,
-    /// Removes an object.
+    /// Deletes an object.
     DeleteObject,
     /// Lists objects.
     ListObjects,
-    /// Asks whether a bucket is there.
+    /// Checks that a bucket exists.
     HeadBucket,
     /// Reads a bucket's CORS rules.
     GetBucketCors,
     /// Sets a bucket's CORS rules.
     PutBucketCors,
-    /// Asks the token service for temporary credentials of its own user.
+    /// Requests temporary credentials of the client's own user.
     GetFederationToken,
-    /// Asks the token service for temporary credentials of a role.
+    /// Requests temporary credentials of a role.
     AssumeRole,
 }
 
 impl Operation {
-    /// All of them, in the order of the enum.
+    /// All operations, in declaration order.
     pub const ALL: [Self; 17] = [
         Self::CreateMultipartUpload,
         Self::UploadPart,
@@ -68,7 +68,7 @@ impl Operation {
         Self::AssumeRole,
     ];
 
-    /// Its name in S3's documentation, as in `UploadPart`.
+    /// Returns the name in S3's API reference, such as `UploadPart`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::CreateMultipartUpload => "CreateMultipartUpload",
@@ -91,7 +91,7 @@ impl Operation {
         }
     }
 
-    /// Its label in tusd's metric `tusd_s3_request_duration_ms`, for the operations that tusd has.
+    /// Returns the label in tusd's metric `tusd_s3_request_duration_ms`; `None` if tusd has none.
     pub const fn tusd_label(self) -> Option<&'static str> {
         Some(match self {
             Self::CreateMultipartUpload => "create_multipart_upload",
@@ -109,24 +109,24 @@ impl Operation {
     }
 }
 
-/// Counters of one client and its clones. Reading them costs nothing to those who count.
+/// Counters of one client and its clones, all atomic.
 #[derive(Debug, Default)]
 pub struct Stats {
     operations: [OperationStats; Operation::ALL.len()],
 }
 
 impl Stats {
-    /// The counters of one operation.
-    pub fn of(&self, operation: Operation) -> &OperationStats {
+    /// Returns the counters of one operation.
+    pub fn operation(&self, operation: Operation) -> &OperationStats {
         &self.operations[operation as usize]
     }
 
-    /// Calls of all operations.
+    /// Returns the number of calls of all operations.
     pub fn calls(&self) -> u64 {
         self.operations.iter().map(OperationStats::calls).sum()
     }
 
-    /// Requests sent for all operations, retries included.
+    /// Returns the number of requests of all operations, including retries.
     pub fn requests(&self) -> u64 {
         self.operations
             .iter()
@@ -135,12 +135,13 @@ impl Stats {
     }
 }
 
-/// Upper bounds, in milliseconds, of the buckets of [`OperationStats::durations`]; above the last is
-/// one more bucket.
+/// Upper bounds of the buckets of [`OperationStats::durations`], in milliseconds.
+///
+/// One more bucket follows the last bound.
 pub const DURATION_BOUNDS_MS: [u64; 12] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
 
-/// Counters of one operation. They only grow.
+/// Monotonic counters of one operation.
 #[derive(Debug, Default)]
 pub struct OperationStats {
     calls: AtomicU64,
@@ -153,39 +154,40 @@ pub struct OperationStats {
 }
 
 impl OperationStats {
-    /// Calls that have ended (not those that were dropped), each once however often it was tried.
+    /// Returns the number of finished calls, each counted once; dropped calls are not counted.
     pub fn calls(&self) -> u64 {
         self.calls.load(Relaxed)
     }
 
-    /// Calls that gave an error. "No such object" and the like are errors too.
+    /// Returns the number of calls that failed, including those for missing objects.
     pub fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
-    /// Attempts after the first of each call.
+    /// Returns the number of retries.
     pub fn retries(&self) -> u64 {
         self.retries.load(Relaxed)
     }
 
-    /// Payload bytes of all attempts.
+    /// Returns the number of payload bytes sent, over all attempts.
     pub fn bytes_out(&self) -> u64 {
         self.bytes_out.load(Relaxed)
     }
 
-    /// Body bytes received.
+    /// Returns the number of body bytes received.
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Relaxed)
     }
 
-    /// How long the calls took together, from the beginning of the first attempt to the answer's
-    /// head (of `GetObject`) or end (of all others).
+    /// Returns the total duration of the calls.
+    ///
+    /// A call lasts from the start of its first attempt to the response's head (`GetObject`) or end
+    /// (all others).
     pub fn total_duration(&self) -> Duration {
         Duration::from_micros(self.micros.load(Relaxed))
     }
 
-    /// How many calls took up to each of [`DURATION_BOUNDS_MS`] and more than the bound before it;
-    /// the last is for those above all bounds.
+    /// Returns the number of calls in each bucket of [`DURATION_BOUNDS_MS`].
     pub fn durations(&self) -> [u64; DURATION_BOUNDS_MS.len() + 1] {
         std::array::from_fn(|bucket| self.durations[bucket].load(Relaxed))
     }

@@ -7,26 +7,26 @@ use http::Method;
 use super::{
     Client,
     address::Target,
-    call::Call,
     encode::Query,
     error::{ErrorKind, Result},
+    request::S3Request,
     stats::Operation,
     xml,
 };
 
-/// The token service knows no buckets.
+/// The token service has no buckets.
 const NO_BUCKET: &str = "";
 
-/// Credentials that end, and may do no more than a policy says.
+/// Temporary credentials that a policy restricts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TemporaryCredentials {
-    /// The key's id.
+    /// Access key id.
     pub access_key_id: String,
-    /// The key's secret.
+    /// Secret access key.
     pub secret_access_key: String,
-    /// What has to be sent along.
+    /// Session token, to send with every request.
     pub session_token: String,
-    /// When they end.
+    /// Expiry time.
     pub expiration: SystemTime,
 }
 
@@ -42,94 +42,100 @@ impl std::fmt::Debug for TemporaryCredentials {
 /// A request for temporary credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenRequest<'a> {
-    /// The token service; AWS's own in the client's region if not set.
+    /// URL of the token service; `None`: AWS STS in the client's region.
     pub endpoint: Option<&'a str>,
-    /// The ARN of the role to assume. `None` requests a federation token, which AWS gives only to the
-    /// long-term keys of a user.
+    /// ARN of the role to assume.
+    ///
+    /// `None` requests a federation token, which AWS issues only to the long-term keys of a user.
     pub role: Option<&'a str>,
-    /// A name for AWS's logs: 2 to 32 characters of `[\w+=,.@-]`.
+    /// Session name for AWS's logs: 2 to 32 characters of `[\w+=,.@-]`.
     pub name: &'a str,
-    /// A policy (JSON) that bounds what the credentials may do, besides the rights of the role or the
-    /// user.
+    /// Policy (JSON) that restricts the credentials further than the role's or user's permissions.
     pub policy: &'a str,
-    /// How long they are valid.
+    /// Lifetime of the credentials.
     pub lifetime: Duration,
 }
 
 impl Client {
-    /// Requests credentials that may do what both this client (or the role) and the policy allow.
+    /// Requests credentials limited by both the permissions of this client (or the role) and the
+    /// policy.
     ///
     /// # Errors
-    /// [`Error`](super::Error): the service denies it or has no such operation; this client itself has
-    /// temporary credentials and no role is set.
+    /// [`Error`](super::Error): the service denies it or has no such operation, or this client
+    /// itself has temporary credentials and no role is set.
     pub async fn temporary_credentials(
         &self,
-        request: &TokenRequest<'_>,
+        token: &TokenRequest<'_>,
     ) -> Result<TemporaryCredentials> {
         let inner = &self.inner;
-        let region = inner.regions.of(NO_BUCKET);
-        let operation = match request.role {
+        let region = inner.regions.get(NO_BUCKET);
+        let operation = match token.role {
             Some(_) => Operation::AssumeRole,
             None => Operation::GetFederationToken,
         };
-        let call = Call::new(operation, Method::POST, NO_BUCKET, None);
-        let keys = inner.keeper.get().await;
-        let keys =
-            keys.map_err(|source| call.error(ErrorKind::BadCredentials).with_source(source))?;
-        let is_temporary = keys.is_some_and(|keys| keys.session_token.is_some());
-        if is_temporary && request.role.is_none() {
-            let error = call.error(ErrorKind::BadCredentials);
+        let request = S3Request::new(operation, Method::POST, NO_BUCKET, None);
+        let credentials = inner.credentials.get().await;
+        let credentials = credentials
+            .map_err(|source| request.error(ErrorKind::BadCredentials).with_source(source))?;
+        let is_temporary =
+            credentials.is_some_and(|credentials| credentials.session_token.is_some());
+        if is_temporary && token.role.is_none() {
+            let error = request.error(ErrorKind::BadCredentials);
             return Err(error.with_message(
-                "AWS gives no federation token to temporary credentials; set a role to assume",
+                "AWS issues no federation token to temporary credentials; set a role to assume",
             ));
         }
-        let endpoint = match request.endpoint {
+        let endpoint = match token.endpoint {
             Some(endpoint) => endpoint.to_owned(),
-            None => format!("https://sts.{region}.{}", Partition::of(&region).dns_suffix),
+            None => format!(
+                "https://sts.{region}.{}",
+                Partition::from_region(&region).dns_suffix
+            ),
         };
-        let target = Target::of(&endpoint).map_err(|problem| {
-            call.error(ErrorKind::Other)
+        let target = Target::parse(&endpoint).map_err(|problem| {
+            request
+                .error(ErrorKind::Other)
                 .with_message(format!("the endpoint of the token service {problem}"))
         })?;
         let mut body = Query::new();
-        let seconds = request.lifetime.as_secs().to_string();
+        let seconds = token.lifetime.as_secs().to_string();
         for (name, value) in [
             ("Action", operation.name()),
             ("Version", "2011-06-15"),
-            ("Policy", request.policy),
+            ("Policy", token.policy),
             ("DurationSeconds", &seconds),
         ] {
             body.push(name, value);
         }
-        match request.role {
+        match token.role {
             Some(role) => {
                 body.push("RoleArn", role);
-                body.push("RoleSessionName", request.name);
+                body.push("RoleSessionName", token.name);
             }
-            None => body.push("Name", request.name),
+            None => body.push("Name", token.name),
         }
-        let call = call
+        let request = request
             .to("sts", target)
             .header("content-type", "application/x-www-form-urlencoded")?
             .text(body.canonical());
-        let answer = inner.call(&call).await?;
-        xml::temporary_credentials(&answer.body).map_err(|error| call.nonsense(error))
+        let response = inner.send(&request).await?;
+        xml::temporary_credentials(&response.body).map_err(|error| request.unexpected(error))
     }
 }
 
-/// A partition of AWS: regions with accounts, names and hosts of their own.
+/// An AWS partition: a group of regions with separate accounts, ARNs and hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partition {
-    /// Its name in ARNs.
+    /// Name in ARNs.
     pub name: &'static str,
-    /// The end of its hosts' names.
+    /// Suffix of host names.
     pub dns_suffix: &'static str,
 }
 
 impl Partition {
-    /// Finds the partition of a region: `aws` for all that name no other one, other services included.
+    /// Returns the partition of a region; `aws` for unknown regions and other services.
     #[must_use]
-    pub fn of(region: &str) -> Self {
+    pub fn from_region(region: &str) -> Self {
         let (name, dns_suffix) = match region {
             _ if region.starts_with("cn-") => ("aws-cn", "amazonaws.com.cn"),
             _ if region.starts_with("us-gov-") => ("aws-us-gov", "amazonaws.com"),
@@ -162,7 +168,7 @@ mod tests {
             ("", "aws", "amazonaws.com"),
         ] {
             assert_eq!(
-                Partition::of(region),
+                Partition::from_region(region),
                 Partition { name, dns_suffix },
                 "{region}"
             );

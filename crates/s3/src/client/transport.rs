@@ -1,4 +1,4 @@
-//! What carries requests: the client's own pool of HTTP/1.1 connections, or the user's.
+//! HTTP transport: the client's connection pool, or a custom one.
 
 use std::{fmt, time::Duration};
 
@@ -19,29 +19,30 @@ use super::{
     settings::{ClientSettings, SettingsError},
 };
 
-/// The body of an answer.
-pub type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
+/// The body of a response.
+pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// Sends one request, once. The client adds signing, retries and the limit on the whole attempt.
+/// An HTTP transport that sends one request once. The client adds signing, retries and deadlines.
 #[async_trait]
 pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
-    /// Sends the request, whose URI is absolute, and returns the head of the answer as soon as it is
-    /// there. Redirects are answers like others.
+    /// Sends a request with an absolute URI and returns the response once its head has arrived.
+    ///
+    /// Redirects are returned, not followed.
     ///
     /// # Errors
-    /// Anything that kept an answer from coming; it counts as passing and is tried again.
+    /// Any error that prevents a response; it is treated as transient and retried.
     ///
     /// # Cancel safety
-    /// A dropped call must end the exchange, so that its request has no effect later.
-    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError>;
+    /// A dropped call must abort the exchange, so that its request has no effect later.
+    async fn send(&self, request: Request<PayloadBody>)
+    -> Result<Response<ResponseBody>, BoxError>;
 }
 
-/// Idle connections are closed before services do it, which spares failed first attempts.
+/// Shorter than the idle timeout of services, to avoid requests on connections that they close.
 const IDLE: Duration = Duration::from_secs(15);
 
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 
-/// Connections, kept apart by runtime.
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,
@@ -49,7 +50,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// With `secure`, root certificates must be there.
+    /// Creates a pool. With `secure`, root certificates are required.
     pub(super) fn new(settings: &ClientSettings, secure: bool) -> Result<Self, SettingsError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -61,7 +62,7 @@ impl Pool {
         let builder = match builder.with_provider_and_native_roots(provider.clone()) {
             Ok(builder) => builder,
             Err(error) if secure => return Err(SettingsError::Certificates(error)),
-            Err(_) => HttpsConnectorBuilder::new().with_tls_config(trusting_nobody(provider)?),
+            Err(_) => HttpsConnectorBuilder::new().with_tls_config(without_roots(provider)?),
         };
         let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
         Ok(Self {
@@ -82,9 +83,7 @@ impl Pool {
     }
 }
 
-fn trusting_nobody(
-    provider: rustls::crypto::CryptoProvider,
-) -> Result<ClientConfig, SettingsError> {
+fn without_roots(provider: rustls::crypto::CryptoProvider) -> Result<ClientConfig, SettingsError> {
     let builder = ClientConfig::builder_with_provider(provider.into())
         .with_safe_default_protocol_versions()
         .map_err(|error| SettingsError::Certificates(std::io::Error::other(error)))?;
@@ -101,18 +100,25 @@ impl fmt::Debug for Pool {
 
 #[async_trait]
 impl HttpSend for Pool {
-    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError> {
-        let answer = self.connections().request(request).await.map_err(flat)?;
-        Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+    async fn send(
+        &self,
+        request: Request<PayloadBody>,
+    ) -> Result<Response<ResponseBody>, BoxError> {
+        let response = self
+            .connections()
+            .request(request)
+            .await
+            .map_err(error_chain)?;
+        Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
     }
 }
 
-/// One line for what hyper tells in a chain of errors ("client error (Connect)": …).
-fn flat(error: legacy::Error) -> BoxError {
+/// Flattens hyper's chain of errors into one line.
+fn error_chain(error: legacy::Error) -> BoxError {
     let mut text = if error.is_connect() {
-        "could not connect"
+        "cannot connect"
     } else {
-        "the exchange failed"
+        "the request failed"
     }
     .to_owned();
     let mut cause = std::error::Error::source(&error);

@@ -1,7 +1,6 @@
-//! The XML that S3 speaks: answers that are read and bodies that are written.
+//! The XML of S3: parsing of responses and encoding of request bodies.
 //!
-//! Whatever is read comes from the network: what is missing or no number is an error or a `None`,
-//! never a panic.
+//! Responses are untrusted: a missing or malformed value is an error or a `None`, never a panic.
 
 use std::{fmt::Write, time::SystemTime};
 
@@ -16,26 +15,27 @@ use serde::Deserialize;
 
 use super::{
     encode::decode_listed,
-    listing::{CorsRule, Listed, Multipart, MultipartsPage, ObjectsPage, Part, PartsPage},
+    listing::{
+        CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
+    },
     sts::TemporaryCredentials,
 };
 
-/// An answer that doesn't say what it should.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum XmlError {
-    #[error("the answer is no text")]
+    #[error("the response is not UTF-8")]
     Text(#[from] std::str::Utf8Error),
-    #[error("the answer is not the XML that was expected: {0}")]
+    #[error("the response is not valid XML for this operation: {0}")]
     Shape(#[from] DeError),
-    #[error("the answer has no usable {0}")]
+    #[error("the response has no valid {0}")]
     Missing(&'static str),
-    #[error("the listing doesn't go on where it stopped")]
+    #[error("the listing has no valid marker of the next page")]
     Stuck,
 }
 
 type Result<T> = std::result::Result<T, XmlError>;
 
-/// What an error's body says.
+/// The content of an error response.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Problem {
@@ -46,7 +46,7 @@ pub(super) struct Problem {
     pub(super) server_time: Option<String>,
 }
 
-/// What the token service puts around it.
+/// The envelope of the token service.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Wrapped {
@@ -54,7 +54,7 @@ struct Wrapped {
     request_id: Option<String>,
 }
 
-/// The problem in a body, if its root is `<Error>`, or `<ErrorResponse>` with one in it.
+/// Parses an error: the root is `<Error>`, or `<ErrorResponse>` that contains one.
 pub(super) fn problem(body: &[u8]) -> Option<Problem> {
     let body = text(body).ok()?;
     let mut problem = match &*root(body)? {
@@ -94,7 +94,7 @@ fn root(body: &str) -> Option<String> {
     }
 }
 
-/// Services may send white space while they work.
+/// Trims the white space that services send while they work.
 fn text(body: &[u8]) -> Result<&str> {
     Ok(std::str::from_utf8(body)?.trim())
 }
@@ -117,40 +117,26 @@ fn filled(text: Option<String>, what: &'static str) -> Result<String> {
         .ok_or(XmlError::Missing(what))
 }
 
-/// Reads the entity tag from a response to CompleteMultipartUpload.
-pub(super) fn completed(body: &[u8]) -> Result<String> {
-    let Completed { etag } = from_str(text(body)?)?;
-    filled(etag, "ETag")
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Completed {
-    #[serde(rename = "ETag")]
-    etag: Option<String>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Created {
     upload_id: Option<String>,
 }
 
-/// The id in the answer to `CreateMultipartUpload`.
 pub(super) fn upload_id(body: &[u8]) -> Result<String> {
     filled(from_str::<Created>(text(body)?)?.upload_id, "UploadId")
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Copied {
+struct EtagXml {
     #[serde(rename = "ETag")]
     etag: Option<String>,
 }
 
-/// The entity tag in the answer to `UploadPartCopy`.
-pub(super) fn copied_etag(body: &[u8]) -> Result<String> {
-    filled(from_str::<Copied>(text(body)?)?.etag, "ETag")
+/// Parses the entity tag in the response to `UploadPartCopy` or `CompleteMultipartUpload`.
+pub(super) fn result_etag(body: &[u8]) -> Result<String> {
+    filled(from_str::<EtagXml>(text(body)?)?.etag, "ETag")
 }
 
 #[derive(Default, Deserialize)]
@@ -171,7 +157,6 @@ struct PartXml {
     last_modified: Option<String>,
 }
 
-/// The answer to `ListParts` after part `after`.
 pub(super) fn parts(body: &[u8], after: u32) -> Result<PartsPage> {
     let page: PartsXml = from_str(text(body)?)?;
     let mut parts = Vec::with_capacity(page.part.len());
@@ -198,17 +183,17 @@ pub(super) fn parts(body: &[u8], after: u32) -> Result<PartsPage> {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct MultipartsXml {
+struct MultipartUploadsXml {
     is_truncated: Option<String>,
     next_key_marker: Option<String>,
     next_upload_id_marker: Option<String>,
     encoding_type: Option<String>,
-    upload: Vec<MultipartXml>,
+    upload: Vec<MultipartUploadXml>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct MultipartXml {
+struct MultipartUploadXml {
     key: Option<String>,
     upload_id: Option<String>,
     initiated: Option<String>,
@@ -223,13 +208,12 @@ fn listed_key(key: Option<String>, encoded: bool) -> Result<String> {
     }
 }
 
-/// The answer to `ListMultipartUploads`.
-pub(super) fn multiparts(body: &[u8]) -> Result<MultipartsPage> {
-    let page: MultipartsXml = from_str(text(body)?)?;
+pub(super) fn multiparts(body: &[u8]) -> Result<MultipartUploadsPage> {
+    let page: MultipartUploadsXml = from_str(text(body)?)?;
     let encoded = page.encoding_type.as_deref() == Some("url");
     let mut uploads = Vec::with_capacity(page.upload.len());
     for upload in page.upload {
-        uploads.push(Multipart {
+        uploads.push(MultipartUpload {
             key: listed_key(upload.key, encoded)?,
             upload_id: filled(upload.upload_id, "UploadId")?,
             initiated: time(upload.initiated.as_deref()),
@@ -246,7 +230,7 @@ pub(super) fn multiparts(body: &[u8]) -> Result<MultipartsPage> {
             (_, None) => return Err(XmlError::Stuck),
         });
     }
-    Ok(MultipartsPage { uploads, next })
+    Ok(MultipartUploadsPage { uploads, next })
 }
 
 #[derive(Default, Deserialize)]
@@ -255,12 +239,12 @@ struct ObjectsXml {
     is_truncated: Option<String>,
     next_continuation_token: Option<String>,
     encoding_type: Option<String>,
-    contents: Vec<ListedXml>,
+    contents: Vec<ListedObjectXml>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct ListedXml {
+struct ListedObjectXml {
     key: Option<String>,
     size: Option<String>,
     last_modified: Option<String>,
@@ -268,13 +252,12 @@ struct ListedXml {
     etag: Option<String>,
 }
 
-/// The answer to `ListObjectsV2`.
 pub(super) fn objects(body: &[u8]) -> Result<ObjectsPage> {
     let page: ObjectsXml = from_str(text(body)?)?;
     let encoded = page.encoding_type.as_deref() == Some("url");
     let mut objects = Vec::with_capacity(page.contents.len());
     for object in page.contents {
-        objects.push(Listed {
+        objects.push(ListedObject {
             key: listed_key(object.key, encoded)?,
             size: number(object.size.as_deref(), "Size")?,
             modified: time(object.last_modified.as_deref()),
@@ -312,7 +295,6 @@ struct CorsRuleXml {
     max_age_seconds: Option<String>,
 }
 
-/// The answer to `GetBucketCors`.
 pub(super) fn cors(body: &[u8]) -> Result<Vec<CorsRule>> {
     let rules = from_str::<CorsXml>(text(body)?)?.rules;
     let rule = |rule: CorsRuleXml| CorsRule {
@@ -348,7 +330,6 @@ struct CredentialsXml {
     expiration: Option<String>,
 }
 
-/// The answer to `GetFederationToken` or `AssumeRole`.
 pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials> {
     let found = from_str::<TokenXml>(text(body)?)?;
     let found = found.result.credentials;
@@ -363,7 +344,6 @@ pub(super) fn temporary_credentials(body: &[u8]) -> Result<TemporaryCredentials>
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>"#;
 const NAMESPACE: &str = r#"xmlns="http://s3.amazonaws.com/doc/2006-03-01/""#;
 
-/// The body of `CompleteMultipartUpload`.
 pub(super) fn complete(parts: &[(u32, String)]) -> String {
     let mut out = format!("{HEAD}<CompleteMultipartUpload {NAMESPACE}>");
     for (number, etag) in parts {
@@ -378,7 +358,6 @@ pub(super) fn complete(parts: &[(u32, String)]) -> String {
     out
 }
 
-/// The body of `PutBucketCors`.
 pub(super) fn cors_configuration(rules: &[CorsRule]) -> String {
     let mut out = format!("{HEAD}<CORSConfiguration {NAMESPACE}>");
     let element = |out: &mut String, name: &str, text: &str| {

@@ -1,7 +1,7 @@
-//! Leases without a further server: in the bucket, by conditional writes.
+//! Leases in the bucket, by conditional writes; no further service is needed.
 
-mod attempt;
-mod life;
+mod acquire;
+mod heartbeat;
 mod peers;
 mod records;
 mod sweep;
@@ -26,32 +26,33 @@ use tokio::{
 };
 
 use self::{
-    attempt::{Node, Refusal, Request},
+    acquire::{AcquireError, LockerInner, YieldRequest},
     records::{RecordError, Records},
 };
 pub use self::{
-    records::{BucketLockerError, detect},
-    sweep::Swept,
+    records::{BucketLockerError, supports_conditional_writes},
+    sweep::LeaseSweepSummary,
 };
 use crate::client::Client;
 
-/// How long the end of the locker may take.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Times of a [`BucketLocker`]. All nodes should have the same.
+/// Times of a [`BucketLocker`]. Use the same on all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BucketSettings {
-    /// How long the leases of a node that was killed keep others out: 15 seconds. A node that could
-    /// not renew its leases for four fifths of it tells their holders that they are lost.
+    /// Time until the leases of a crashed node expire; default 15 s.
+    ///
+    /// A node that cannot renew its leases for four fifths of it marks them lost.
     pub ttl: Duration,
-    /// How often a node that holds leases writes its heartbeat, and so sees who asks for one of
-    /// them: every 2 seconds. At most a third of `ttl`.
+    /// Interval of the heartbeats of a node with leases; default 2 s, at most a third of `ttl`.
+    ///
+    /// A heartbeat also reads the requests of other nodes for these leases.
     pub renew: Duration,
-    /// How often a waiter looks whether the lease is free: every half second.
+    /// Interval at which a waiter checks whether the lease is free; default 500 ms.
     pub poll: Duration,
-    /// How long the bucket is waited for: 5 seconds.
-    pub patience: Duration,
+    /// Timeout of calls to the bucket; default 5 s.
+    pub timeout: Duration,
 }
 
 impl Default for BucketSettings {
@@ -60,75 +61,73 @@ impl Default for BucketSettings {
             ttl: Duration::from_secs(15),
             renew: Duration::from_secs(2),
             poll: Duration::from_millis(500),
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
         }
     }
 }
 
-/// What a locker did so far.
+/// Counters of a locker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeaseStats {
-    /// Leases held at this moment.
+    /// Leases held now.
     pub held: usize,
     /// Leases granted.
     pub granted: u64,
-    /// Leases that another node had to give up first.
+    /// Requests that waited for a lease of another node.
     pub waited: u64,
-    /// Leases lost, because they could not be renewed in time.
+    /// Leases that expired before they were renewed.
     pub lost: u64,
-    /// Requests for a lease that failed because of the bucket.
+    /// Lease requests that failed because the bucket was unavailable.
     pub unavailable: u64,
 }
 
-/// Leases kept in the bucket, for nodes that share nothing else.
+/// A locker with leases in the bucket, for nodes that share no other service.
 ///
-/// The service must keep conditions on writes (`If-None-Match: *`, `If-Match`): [`detect`] finds
-/// out. Where it doesn't, this locker does not exclude anybody, and only fences stand between two
-/// writers.
+/// The service must honor conditional writes (`If-None-Match: *`, `If-Match`);
+/// [`supports_conditional_writes`] checks this. Otherwise leases are not exclusive, and only
+/// fencing tokens protect an upload from two writers.
 ///
-/// Within the node it is a [`MemoryLocker`]. In the bucket there is an object for each upload,
-/// `PREFIX.landfall/leases/ID`, with the newest fence and who has the lease, and one for each node
-/// that holds leases, `PREFIX.landfall/nodes/…`, its sign of life. A lease changes hands by a write
-/// on the condition that nobody wrote in between. Who wants one that another node has adds an ask to
-/// that node's sign of life; the node finds it when it writes the next heartbeat, and yields. A
-/// heartbeat that is missing for the [`ttl`](BucketSettings::ttl), measured by the waiter's own clock
-/// from when it saw the last, means that all leases of that node are free. No clock is compared with
-/// that of another machine.
+/// Within a node, leases are those of a [`MemoryLocker`]. In the bucket, each upload has a lease
+/// record with the latest fence and the owner, `PREFIX.landfall/leases/ID`, and each node with
+/// leases has a heartbeat record, `PREFIX.landfall/nodes/…`. A lease is acquired by a conditional
+/// write. To request a lease from another node, a waiter adds a request to that node's heartbeat
+/// record; the node reads it at its next heartbeat and yields. If a waiter sees no heartbeat for
+/// the [`ttl`](BucketSettings::ttl), by its own clock, all leases of that node are free. The clocks
+/// of different machines are never compared.
 ///
-/// Clones share the leases. One thread of its own makes all calls; it ends with the last clone and
-/// the last lease. Waiting needs a tokio runtime with its timer on.
+/// Clones share the leases. One dedicated thread makes all calls; it ends with the last clone and
+/// the last lease. Waiting needs a tokio runtime with timers enabled.
 ///
-/// # What it costs
-/// One PutObject to take a lease and one to give it up, and a GetObject before if the node wasn't the
-/// last to have it; nothing for what requests of one node pass on among themselves. A node with leases writes one heartbeat every [`renew`](BucketSettings::renew),
-/// however many leases it has: half a PutObject a second. A node without leases costs nothing. A
-/// waiter reads up to two objects every [`poll`](BucketSettings::poll).
+/// # Cost
+/// Acquiring a lease costs one PutObject, and a GetObject if another node had it last; releasing it
+/// costs one PutObject. Handing it off between requests of one node is free. A node with leases
+/// writes one heartbeat per [`renew`](BucketSettings::renew), whatever their number; a node without
+/// leases writes none. A waiter reads up to two objects per [`poll`](BucketSettings::poll).
 ///
-/// # How long a takeover takes
-/// From a holder that is alive: until its next heartbeat, and until the waiter looks next: a second
-/// and a half commonly, three at most, beside the calls themselves. From a node that is gone: the
-/// `ttl`, once for all of its leases.
+/// # Takeover latency
+/// From a live holder: until its next heartbeat plus the waiter's next poll, typically 1.5 s and at
+/// most 3 s, plus the calls. From a dead node: the `ttl`, once for all of its leases.
 ///
 /// # Fences
-/// The leases of one upload are numbered one by one: the next number means that nobody else had the
-/// lease in between. After a node that ended without giving its lease up, a few numbers are left out.
-/// Where there is no object yet, or none any more, the count starts from the clock of the node, in
-/// nanoseconds.
+/// The leases of an upload are numbered consecutively: the next number means that no other node had
+/// the lease in between. After a node that ended without releasing its lease, some numbers are
+/// skipped. Without a lease record the numbers start from the node's clock, in nanoseconds.
 ///
-/// # When the bucket is away
-/// Taking a lease gives [`LeaseError::Unavailable`] within about
-/// [`patience`](BucketSettings::patience). Holders go on until four fifths of the `ttl` have passed
-/// since the last heartbeat was sent; then their leases are [lost](landfall::lease::Asked::Lost).
+/// # Unavailable bucket
+/// Acquiring a lease fails with [`LeaseError::Unavailable`] after about
+/// [`timeout`](BucketSettings::timeout). Holders continue for four fifths of the `ttl` since the
+/// last heartbeat; then their leases are [lost](landfall::lease::YieldReason::LeaseLost).
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 /// use landfall::{lease::Locker, upload::UploadId};
-/// use landfall_s3::{client::{Client, ClientSettings}, lease::{BucketLocker, BucketSettings, detect}};
+/// use landfall_s3::client::{Client, ClientSettings};
+/// use landfall_s3::lease::{BucketLocker, BucketSettings, supports_conditional_writes};
 ///
 /// let client = Client::new(ClientSettings::default())?;
-/// assert!(detect(&client, "my-bucket", "").await?);
+/// assert!(supports_conditional_writes(&client, "my-bucket", "").await?);
 /// let locker = BucketLocker::new(client, "my-bucket", "", BucketSettings::default())?;
 /// let lease = locker.acquire(&UploadId::random(), Duration::from_secs(20)).await?;
 /// drop(lease);
@@ -136,30 +135,31 @@ pub struct LeaseStats {
 /// # Ok(()) }
 /// ```
 #[derive(Clone)]
-pub struct BucketLocker(Arc<Owner>);
+pub struct BucketLocker(Arc<LockerThread>);
 
-/// The last of its clones ends the thread.
-struct Owner {
-    seats: MemoryLocker,
-    node: Arc<Node>,
-    /// The runtime of the thread. Calls are made there, so that none is cut short with the request
-    /// that wanted it: what it came to would not be known.
+/// Stops the locker's thread when the last clone is dropped.
+struct LockerThread {
+    local: MemoryLocker,
+    node: Arc<LockerInner>,
+    /// The thread's runtime. Calls run there, so that dropping a request does not cancel them with
+    /// an unknown outcome.
     runtime: Handle,
     stop: watch::Sender<bool>,
 }
 
-impl Drop for Owner {
+impl Drop for LockerThread {
     fn drop(&mut self) {
         self.stop.send_replace(true);
     }
 }
 
 impl BucketLocker {
-    /// A locker for everybody who keeps uploads below `prefix` in `bucket`. Nothing is sent before
-    /// the first lease is wanted.
+    /// Creates a locker for all nodes that store uploads below `prefix` in `bucket`.
+    ///
+    /// No request is sent before the first lease is requested.
     ///
     /// # Errors
-    /// [`BucketLockerError`], never because the service is away.
+    /// [`BucketLockerError`]; never because the service is unavailable.
     pub fn new(
         client: Client,
         bucket: impl Into<String>,
@@ -170,36 +170,36 @@ impl BucketLocker {
         let range = Duration::from_millis(500)..=Duration::from_secs(3600);
         if !range.contains(&ttl)
             || renew > ttl / 3
-            || [renew, settings.poll, settings.patience].contains(&Duration::ZERO)
+            || [renew, settings.poll, settings.timeout].contains(&Duration::ZERO)
         {
             return Err(BucketLockerError::Times { renew, ttl });
         }
         let records = Records::new(client, bucket.into(), prefix);
-        let node = Arc::new(Node::new(records, settings));
+        let node = Arc::new(LockerInner::new(records, settings));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(BucketLockerError::Thread)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = watch::channel(false);
-        let keeper = Arc::clone(&node);
+        let inner = Arc::clone(&node);
         thread::Builder::new()
             .name("landfall-leases".into())
             .spawn(move || {
-                runtime.block_on(keep(&keeper, stopped));
-                // A name that is still being resolved must not hold up the end.
+                runtime.block_on(run(&inner, stopped));
+                // A pending DNS lookup must not delay the end.
                 runtime.shutdown_background();
             })
             .map_err(BucketLockerError::Thread)?;
-        Ok(Self(Arc::new(Owner {
-            seats: MemoryLocker::new(),
+        Ok(Self(Arc::new(LockerThread {
+            local: MemoryLocker::new(),
             node,
             runtime: handle,
             stop,
         })))
     }
 
-    /// What the locker did so far.
+    /// Returns the locker's counters.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
         let node = &self.0.node;
@@ -213,18 +213,19 @@ impl BucketLocker {
         }
     }
 
-    /// Waits until the leases that were dropped are free in the bucket, for
-    /// [`BucketSettings::patience`] at most, and takes the node's sign of life away if no lease is
-    /// left: for the end of a program, after which other nodes would have to wait for the `ttl`. A
-    /// lease taken later begins anew.
+    /// Waits until all dropped leases are released in the bucket, and deletes the heartbeat record.
+    ///
+    /// Call it at shutdown: otherwise other nodes wait for the `ttl`. It waits at most
+    /// [`BucketSettings::timeout`]; the record is deleted only if no lease is left. The locker
+    /// stays usable.
     ///
     /// # Cancel safety
-    /// Nothing is lost by dropping it.
+    /// Dropping the call loses nothing.
     pub async fn close(&self) {
         let table = &self.0.node.table;
         let all = async {
             loop {
-                let written = table.written.notified();
+                let written = table.release_done.notified();
                 tokio::pin!(written);
                 written.as_mut().enable();
                 if table.all_released() {
@@ -233,52 +234,54 @@ impl BucketLocker {
                 written.await;
             }
         };
-        let done = timeout(self.0.node.settings.patience, all).await;
-        // Without leases the node needs no sign of life either.
+        let done = timeout(self.0.node.settings.timeout, all).await;
         if done.is_ok() && table.is_idle() {
             let node = Arc::clone(&self.0.node);
             let sleep = async move {
-                node.lives
-                    .sleep(&node.records, &node.table, &node.peers)
+                node.incarnations
+                    .retire(&node.records, &node.table, &node.peers)
                     .await
             };
-            // It can't panic, and only the end of the thread could end it.
+            // Fails only if the thread has ended.
             drop(self.0.runtime.spawn(sleep).await);
         }
     }
 
-    /// One attempt to take the lease, which goes on by itself when the caller is dropped, and gives
-    /// up then what it got.
+    /// Runs one attempt to acquire the lease. If the caller is dropped, the attempt finishes and
+    /// then releases the lease.
     async fn attempt(
         &self,
-        seat: Lease,
+        local_lease: Lease,
         id: &UploadId,
-        request: Option<Request>,
-    ) -> Result<Lease, Refusal> {
+        request: Option<YieldRequest>,
+    ) -> Result<Lease, AcquireError> {
         let owner = Arc::clone(&self.0);
         let node = &self.0.node;
         let permit = Arc::clone(&node.attempts).acquire_owned();
-        let Ok(Ok(permit)) = timeout(node.settings.patience, permit).await else {
+        let Ok(Ok(permit)) = timeout(node.settings.timeout, permit).await else {
             return Err(node.failed(&RecordError::Busy));
         };
         let id = id.clone();
         let attempt = self.0.runtime.spawn(async move {
             let _permit = permit;
             Arc::clone(&owner.node)
-                .attempt(seat, id, request, owner)
+                .attempt(local_lease, id, request, owner)
                 .await
         });
-        // It neither panics nor is it aborted: only the end of the thread could end it.
-        attempt.await.unwrap_or_else(|_| Err(Refusal::gone()))
+        // Fails only if the thread has ended.
+        attempt
+            .await
+            .unwrap_or_else(|_| Err(AcquireError::shut_down()))
     }
 }
 
-/// What the thread does until it is told to stop.
-async fn keep(node: &Arc<Node>, mut stop: watch::Receiver<bool>) {
+/// The work of the thread, until it is stopped.
+async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     let work = async {
         tokio::join!(
-            node.lives.watch(&node.table, &node.peers),
-            node.lives.beat(&node.records, &node.table, &node.peers),
+            node.incarnations.watch_expiry(&node.table, &node.peers),
+            node.incarnations
+                .run_heartbeats(&node.records, &node.table, &node.peers),
             node.release(),
         );
     };
@@ -286,39 +289,39 @@ async fn keep(node: &Arc<Node>, mut stop: watch::Receiver<bool>) {
         () = work => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
-    // What was cut short by that is done again.
-    node.table.return_releases();
-    let last_words = async {
-        node.release_all(std::time::Instant::now() + LAST_WORDS)
+    // Interrupted releases are written again.
+    node.table.interrupt_releases();
+    let shut_down = async {
+        node.release_all(std::time::Instant::now() + SHUTDOWN_TIMEOUT)
             .await;
         if node.table.is_idle() {
-            node.lives
-                .sleep(&node.records, &node.table, &node.peers)
+            node.incarnations
+                .retire(&node.records, &node.table, &node.peers)
                 .await;
         }
     };
-    drop(timeout(LAST_WORDS, last_words).await);
+    drop(timeout(SHUTDOWN_TIMEOUT, shut_down).await);
 }
 
 impl BucketLocker {
     async fn acquire_for(
         &self,
         id: &UploadId,
-        request: Request,
+        request: YieldRequest,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let begun = Instant::now();
-        let mut seat = match request.offset {
-            Some(offset) => self.0.seats.acquire_at(id, offset, wait).await?,
-            None => self.0.seats.acquire(id, wait).await?,
+        let started = Instant::now();
+        let mut local_lease = match request.offset {
+            Some(offset) => self.0.local.acquire_at(id, offset, wait).await?,
+            None => self.0.local.acquire(id, wait).await?,
         };
         let mut first = true;
         loop {
-            let left = wait.saturating_sub(begun.elapsed());
-            seat = match self.attempt(seat, id, Some(request)).await {
+            let left = wait.saturating_sub(started.elapsed());
+            local_lease = match self.attempt(local_lease, id, Some(request)).await {
                 Ok(lease) => return Ok(lease),
-                Err(Refusal::Failed(error)) => return Err(error),
-                Err(Refusal::Busy(seat)) => seat,
+                Err(AcquireError::Failed(error)) => return Err(error),
+                Err(AcquireError::Busy(local_lease)) => local_lease,
             };
             if left.is_zero() {
                 return Err(LeaseError::Held);
@@ -326,7 +329,7 @@ impl BucketLocker {
             if std::mem::take(&mut first) {
                 self.0.node.waited.fetch_add(1, Ordering::Relaxed);
             }
-            // Not all waiters of all nodes at once.
+            // Jitter, so that waiters do not poll at the same time.
             let poll = self.0.node.settings.poll;
             let poll = poll.mul_f64(rand::random_range(0.7..1.0));
             sleep(poll.min(left)).await;
@@ -337,7 +340,8 @@ impl BucketLocker {
 #[async_trait]
 impl Locker for BucketLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        self.acquire_for(id, Request { offset: None }, wait).await
+        self.acquire_for(id, YieldRequest { offset: None }, wait)
+            .await
     }
 
     async fn acquire_at(
@@ -347,15 +351,15 @@ impl Locker for BucketLocker {
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
         let offset = Some(offset);
-        self.acquire_for(id, Request { offset }, wait).await
+        self.acquire_for(id, YieldRequest { offset }, wait).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let seat = self.0.seats.try_acquire(id).await?;
-        match self.attempt(seat, id, None).await {
+        let local_lease = self.0.local.try_acquire(id).await?;
+        match self.attempt(local_lease, id, None).await {
             Ok(lease) => Ok(lease),
-            Err(Refusal::Failed(error)) => Err(error),
-            Err(Refusal::Busy(_)) => Err(LeaseError::Held),
+            Err(AcquireError::Failed(error)) => Err(error),
+            Err(AcquireError::Busy(_)) => Err(LeaseError::Held),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of the other nodes.
+//! Liveness of the other nodes.
 
 use std::{
     collections::HashMap,
@@ -6,103 +6,102 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::records::{Ask, MOST_ASKS, NodeRecord, RecordError, Records};
+use super::records::{LeaseRequest, MAX_REQUESTS, NodeRecord, RecordError, Records};
 use crate::client::Condition;
 
-/// The most lives that are remembered. One that is forgotten is watched anew.
-const MOST_PEERS: usize = 10_000;
+/// Maximum number of cached incarnations. A forgotten one is observed again.
+const MAX_PEERS: usize = 10_000;
 
-/// The lives of nodes that hold leases which are wanted here. A life is over when its record has not
-/// changed for as long as its leases last, by this machine's own clock.
+/// Incarnations of other nodes whose leases are requested here.
+///
+/// An incarnation is dead when its record has not changed for its TTL, by this machine's clock.
 #[derive(Debug)]
 pub(super) struct Peers {
     ttl: Duration,
-    seen: Mutex<HashMap<String, Peer>>,
+    peers: Mutex<HashMap<String, Peer>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Peer {
-    /// The last heartbeat, and when it was first seen; `None` if there is no record.
+    /// The last heartbeat and the time it was first seen; `None` if there is no record.
     sequence: Option<u64>,
     since: Instant,
     ttl: Duration,
-    over: bool,
+    dead: bool,
 }
 
 impl Peers {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
             ttl,
-            seen: Mutex::default(),
+            peers: Mutex::default(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a life is known to be over.
-    pub(super) fn are_over(&self, owner: &str) -> bool {
-        self.lock().get(owner).is_some_and(|peer| peer.over)
+    pub(super) fn is_dead(&self, owner: &str) -> bool {
+        self.lock().get(owner).is_some_and(|peer| peer.dead)
     }
 
-    /// A life is over: one of this node's own.
-    pub(super) fn is_over(&self, owner: &str) {
+    pub(super) fn mark_dead(&self, owner: &str) {
         let now = Instant::now();
-        self.note(owner, None, self.ttl, now, true);
+        self.record(owner, None, self.ttl, now, true);
     }
 
-    fn note(&self, owner: &str, sequence: Option<u64>, ttl: Duration, asked: Instant, over: bool) {
-        let mut seen = self.lock();
-        if seen.len() >= MOST_PEERS && !seen.contains_key(owner) {
-            seen.clear();
+    fn record(&self, owner: &str, sequence: Option<u64>, ttl: Duration, sent: Instant, dead: bool) {
+        let mut peers = self.lock();
+        if peers.len() >= MAX_PEERS && !peers.contains_key(owner) {
+            peers.clear();
         }
         let now = Peer {
             sequence,
-            // When the answer is here: the heartbeat was sent before.
+            // Taken after the response: the heartbeat was sent earlier.
             since: Instant::now(),
             ttl,
-            over,
+            dead,
         };
-        let peer = seen.entry(owner.to_owned()).or_insert(now);
+        let peer = peers.entry(owner.to_owned()).or_insert(now);
         if peer.sequence == sequence && peer.ttl == ttl {
-            // The answer is no older than its question.
-            peer.over |= over || asked.saturating_duration_since(peer.since) >= ttl;
-        } else if !peer.over {
+            // `sent`, because the record was read no earlier than that.
+            peer.dead |= dead || sent.saturating_duration_since(peer.since) >= ttl;
+        } else if !peer.dead {
             *peer = now;
         }
     }
 
-    /// Looks for a life's heartbeat, and asks it for a lease.
-    pub(super) async fn look(
+    /// Reads the heartbeat record of an incarnation, and adds a request for one of its leases.
+    pub(super) async fn probe(
         &self,
         records: &Records,
         owner: &str,
-        ask: Option<Ask>,
+        request: Option<LeaseRequest>,
     ) -> Result<(), RecordError> {
-        let place = records.node(owner);
-        let asked = Instant::now();
-        let Some((mut found, etag)) = records.read::<NodeRecord>(&place).await? else {
-            self.note(owner, None, self.ttl, asked, false);
+        let object_ref = records.node(owner);
+        let sent = Instant::now();
+        let Some((mut found, etag)) = records.read::<NodeRecord>(&object_ref).await? else {
+            self.record(owner, None, self.ttl, sent, false);
             return Ok(());
         };
-        self.note(
+        self.record(
             owner,
             Some(found.sequence),
             found.ttl().max(self.ttl),
-            asked,
+            sent,
             false,
         );
-        if let Some(ask) = ask
-            && !found.asks.contains(&ask)
-            && found.asks.len() < MOST_ASKS
-            && !self.are_over(owner)
+        if let Some(request) = request
+            && !found.requests.contains(&request)
+            && found.requests.len() < MAX_REQUESTS
+            && !self.is_dead(owner)
         {
-            found.asks.push(ask);
+            found.requests.push(request);
             found.nonce = rand::random();
-            // If somebody else was faster, this node comes back.
+            // If another node wrote first, the next poll adds the request.
             records
-                .write(&place, &found, Condition::IfMatch(etag))
+                .write(&object_ref, &found, Condition::IfMatch(etag))
                 .await?;
         }
         Ok(())

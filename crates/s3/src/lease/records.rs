@@ -1,4 +1,4 @@
-//! What the locker keeps in the bucket, and reading and writing it.
+//! The locker's records in the bucket.
 
 use std::time::Duration;
 
@@ -8,37 +8,34 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::client::{
-    Client, Condition, Error, ErrorKind, ObjectHeaders, Payload, Place, Result, SettingsError,
+    Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload, Result, SettingsError,
 };
 
-/// More than any record is long.
-const MOST_BYTES: usize = 1 << 20;
-/// Ids beyond this stand for themselves by a digest: keys have an end.
-const LONGEST_ID: usize = 512;
-/// How many asks a node is given at once. Who finds no room comes back.
-pub(super) const MOST_ASKS: usize = 1000;
+const MAX_RECORD_BYTES: usize = 1 << 20;
+/// Longer ids are replaced by a digest, because S3 limits the length of keys.
+const MAX_ID_LEN: usize = 512;
+/// Maximum number of requests in a heartbeat record. Further waiters retry.
+pub(super) const MAX_REQUESTS: usize = 1000;
 
-/// The state of one upload's lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseRecord {
     pub(super) id: String,
-    /// No lease has had a greater number yet. While it is held, the holder may be behind.
+    /// The greatest fence assigned or reserved so far; the holder's own may be smaller.
     pub(super) fence: u64,
-    /// The life of a node that took it last.
+    /// The incarnation that acquired the lease last.
     pub(super) owner: String,
     pub(super) released: bool,
-    /// Makes each writing unlike any other, so that a writer can tell its own.
+    /// Random, so that no two writes have the same entity tag.
     pub(super) nonce: u64,
 }
 
-/// The sign of life of a node: for as long as it changes, the node's leases hold.
+/// The heartbeat record of a node. While it changes, the node's leases are valid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRecord {
-    /// Counts the heartbeats.
     pub(super) sequence: u64,
     pub(super) ttl_ms: u64,
-    /// Leases of the node that others ask for: they add to it, the next heartbeat clears it.
-    pub(super) asks: Vec<Ask>,
+    /// Requests of other nodes for this node's leases; each heartbeat clears them.
+    pub(super) requests: Vec<LeaseRequest>,
     pub(super) nonce: u64,
 }
 
@@ -48,22 +45,19 @@ impl NodeRecord {
     }
 }
 
-/// A wish for a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ask {
+pub(super) struct LeaseRequest {
     pub(super) id: String,
     pub(super) fence: u64,
-    /// The offset at which the request appends; `None`: the holder is to yield in any case.
+    /// The offset to append at; `None`: the holder must yield whatever it has received.
     #[serde(default)]
     pub(super) offset: Option<u64>,
 }
 
-/// The part of the bucket in which leases are kept.
 #[derive(Debug)]
 pub(super) struct Records {
     pub(super) client: Client,
     pub(super) bucket: String,
-    /// `PREFIX.landfall/`
     root: String,
 }
 
@@ -76,69 +70,67 @@ impl Records {
         }
     }
 
-    /// What the keys of all leases begin with.
     pub(super) fn leases(&self) -> String {
         format!("{}leases/", self.root)
     }
 
-    /// What the keys of all nodes begin with.
     pub(super) fn nodes(&self) -> String {
         format!("{}nodes/", self.root)
     }
 
-    pub(super) fn lease(&self, id: &UploadId) -> Place {
-        let name = if id.as_str().len() > LONGEST_ID {
+    pub(super) fn lease(&self, id: &UploadId) -> ObjectRef {
+        let name = if id.as_str().len() > MAX_ID_LEN {
             let digest = Sha256::digest(id.as_str());
             let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            // No id begins with a dot.
+            // Upload ids do not begin with a dot.
             format!(".{digest}")
         } else {
             id.as_str().to_owned()
         };
-        self.place(format!("{}{name}", self.leases()))
+        self.object_ref(format!("{}{name}", self.leases()))
     }
 
-    pub(super) fn node(&self, owner: &str) -> Place {
-        self.place(format!("{}{owner}", self.nodes()))
+    pub(super) fn node(&self, owner: &str) -> ObjectRef {
+        self.object_ref(format!("{}{owner}", self.nodes()))
     }
 
-    pub(super) fn place(&self, key: String) -> Place {
-        Place::new(&self.bucket, key)
+    pub(super) fn object_ref(&self, key: String) -> ObjectRef {
+        ObjectRef::new(&self.bucket, key)
     }
 
-    /// A record and its entity tag, if it is there.
+    /// Reads a record and its entity tag, if it exists.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
-        place: &Place,
+        object_ref: &ObjectRef,
     ) -> Result<Option<(T, String)>, RecordError> {
-        let object = match self.client.get_object(place, None).await {
+        let object = match self.client.get_object(object_ref, None).await {
             Ok(object) => object,
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let etag = object.head.etag.clone();
-        let bytes = object.bytes(MOST_BYTES).await?;
-        let record = serde_json::from_slice(&bytes).map_err(|source| RecordError::Garbled {
-            place: place.to_string(),
+        let bytes = object.bytes(MAX_RECORD_BYTES).await?;
+        let record = serde_json::from_slice(&bytes).map_err(|source| RecordError::Malformed {
+            object: object_ref.to_string(),
             source,
         })?;
         Ok(Some((record, etag)))
     }
 
-    /// Writes a record on a condition, and gives its entity tag, or `None` if that doesn't hold.
+    /// Writes a record and returns its entity tag; `None` if the condition is not met.
     pub(super) async fn write<T: Serialize>(
         &self,
-        place: &Place,
+        object_ref: &ObjectRef,
         record: &T,
         condition: Condition,
     ) -> Result<Option<String>, RecordError> {
-        let text = serde_json::to_vec(record).map_err(|source| RecordError::Garbled {
-            place: place.to_string(),
+        let text = serde_json::to_vec(record).map_err(|source| RecordError::Malformed {
+            object: object_ref.to_string(),
             source,
         })?;
-        match put(&self.client, place, text, condition).await {
+        match put_record(&self.client, object_ref, text, condition).await {
             Ok(etag) => Ok(Some(etag)),
-            // What was to be replaced is gone.
+            // The record to replace was deleted.
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(None),
             Err(error) => Err(error.into()),
@@ -146,9 +138,9 @@ impl Records {
     }
 }
 
-async fn put(
+async fn put_record(
     client: &Client,
-    place: &Place,
+    object_ref: &ObjectRef,
     text: Vec<u8>,
     condition: Condition,
 ) -> Result<String> {
@@ -158,31 +150,40 @@ async fn put(
         ..ObjectHeaders::default()
     };
     let payload = Payload::new(vec![Bytes::from(text)], Some(digest));
-    client.put_object(place, payload, &headers, condition).await
+    client
+        .put_object(object_ref, payload, &headers, condition)
+        .await
 }
 
-/// Whether the service behind `client` keeps conditions on writes (`If-None-Match: *` and
-/// `If-Match`), on which a [`BucketLocker`](super::BucketLocker) depends: AWS, moto, MinIO and R2 do;
-/// Garage ignores them. It is tried with an object below `PREFIX.landfall/probes/`, which is removed
-/// again.
+/// Checks that the service honors conditional writes, which a [`BucketLocker`] requires.
+///
+/// AWS, moto, MinIO and R2 honor `If-None-Match: *` and `If-Match` on writes; Garage ignores them.
+/// The check writes and deletes an object below `PREFIX.landfall/probes/`.
 ///
 /// # Errors
-/// What kept it from being found out.
+/// Any error of these calls.
 ///
 /// # Cancel safety
-/// The object may stay.
-pub async fn detect(client: &Client, bucket: &str, prefix: &str) -> Result<bool> {
+/// The object may remain.
+///
+/// [`BucketLocker`]: super::BucketLocker
+pub async fn supports_conditional_writes(
+    client: &Client,
+    bucket: &str,
+    prefix: &str,
+) -> Result<bool> {
     let key = format!("{prefix}.landfall/probes/{:016x}", rand::random::<u64>());
-    let place = Place::new(bucket, key);
-    let result = probe(client, &place).await;
-    let removed = client.delete_object(&place).await;
-    let honoured = result?;
+    let object_ref = ObjectRef::new(bucket, key);
+    let result = probe_conditional_writes(client, &object_ref).await;
+    let removed = client.delete_object(&object_ref).await;
+    let honored = result?;
     removed?;
-    Ok(honoured)
+    Ok(honored)
 }
 
-async fn probe(client: &Client, place: &Place) -> Result<bool> {
-    let write = async |text: &str, condition| put(client, place, text.into(), condition).await;
+async fn probe_conditional_writes(client: &Client, object_ref: &ObjectRef) -> Result<bool> {
+    let write =
+        async |text: &str, condition| put_record(client, object_ref, text.into(), condition).await;
     let refused = |result: Result<String>| match result {
         Ok(_) => Ok(false),
         Err(error) => match error.kind() {
@@ -195,7 +196,7 @@ async fn probe(client: &Client, place: &Place) -> Result<bool> {
         let second = write("second", Condition::IfMatch(first.clone())).await?;
         let over_any = refused(write("third", Condition::IfAbsent).await)?;
         let over_old = refused(write("fourth", Condition::IfMatch(first)).await)?;
-        let is_there = client.head_object(place).await?.etag == second;
+        let is_there = client.head_object(object_ref).await?.etag == second;
         Ok(over_any && over_old && is_there)
     };
     match attempt().await {
@@ -204,43 +205,45 @@ async fn probe(client: &Client, place: &Place) -> Result<bool> {
     }
 }
 
-/// Why a record can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
     #[error(transparent)]
     Client(#[from] Error),
-    #[error("{place} is not a record of leases: {source}")]
-    Garbled {
-        place: String,
+    #[error("{object} is not a valid lease record: {source}")]
+    Malformed {
+        object: String,
         source: serde_json::Error,
     },
     #[error("the service did not answer within {0:?}")]
-    Silent(Duration),
-    #[error("too many others write the same record")]
-    Contended,
-    #[error("too many requests want leases at once")]
+    Timeout(Duration),
+    #[error("too many nodes write the same record")]
+    Contention,
+    #[error("too many lease requests at a time")]
     Busy,
-    #[error("this node's sign of life could not be written in time")]
-    Lapsed,
+    #[error("the heartbeat of this node was not written in time")]
+    Expired,
 }
 
-/// Why there can't be a locker.
+/// Invalid settings or a missing thread.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BucketLockerError {
-    /// A time is out of range: `renew` must be at most a third of `ttl`, `ttl` from half a second to
-    /// an hour, and none of them zero.
-    #[error("the times of leases don't fit: renewed every {renew:?}, they last {ttl:?}")]
+    /// A time is out of range.
+    ///
+    /// `renew` must be at most a third of `ttl`, `ttl` from 500 ms to 1 h, and no time zero.
+    #[error(
+        "invalid lease times: a heartbeat every {renew:?} with a TTL of {ttl:?}; the interval must be at most a third of the TTL, the TTL from 500 ms to 1 h, and no time zero"
+    )]
     Times {
-        /// As it was given.
+        /// The heartbeat interval.
         renew: Duration,
-        /// As it was given.
+        /// The TTL.
         ttl: Duration,
     },
-    /// The client's settings.
+    /// Invalid client settings.
     #[error(transparent)]
     Client(#[from] SettingsError),
-    /// The thread that renews leases can't be started.
-    #[error("can't start the thread that renews leases: {0}")]
+    /// The thread that renews leases cannot be started.
+    #[error("cannot start the thread that renews leases: {0}")]
     Thread(#[source] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! Removing what is left of leases and nodes.
+//! Deletion of unused lease and heartbeat records.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,44 +11,42 @@ use super::{
     BucketLocker,
     records::{LeaseRecord, RecordError},
 };
-use crate::client::Listed;
+use crate::client::ListedObject;
 
-/// How many objects are listed at once.
 const PAGE: u32 = 1000;
 
-/// What [`BucketLocker::sweep`] removed.
+/// The records that [`BucketLocker::sweep`] deleted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Swept {
-    /// Leases that nobody holds.
+pub struct LeaseSweepSummary {
+    /// Lease records without a holder.
     pub leases: u64,
-    /// Signs of life of nodes that are gone.
+    /// Heartbeat records of dead nodes.
     pub nodes: u64,
 }
 
 impl BucketLocker {
-    /// Removes leases that nobody holds, and the signs of life of nodes that ended without a word,
-    /// which nobody has written for `age`; a day does well. The next lease of such an upload counts
-    /// from the clock.
+    /// Deletes records of released leases and of dead nodes that have not changed for `age`.
     ///
-    /// A node is only known to be gone once nothing was seen of it for the
-    /// [`ttl`](super::BucketSettings::ttl), so what it left goes with the next sweep.
+    /// A day is a good `age`. The next lease of such an upload gets its fence from the clock. A
+    /// node is known to be dead after it was observed for the [`ttl`](super::BucketSettings::ttl),
+    /// so its record is deleted by the next sweep.
     ///
-    /// Costs a ListObjectsV2 for every thousand objects, and four calls for each that is removed.
+    /// A sweep costs one ListObjectsV2 per 1,000 objects, and four calls per deleted record.
     ///
     /// # Errors
-    /// [`LeaseError::Unavailable`] if the bucket can't be read or written.
+    /// [`LeaseError::Unavailable`] if the bucket cannot be read or written.
     ///
     /// # Cancel safety
-    /// What was removed stays removed.
-    pub async fn sweep(&self, age: Duration) -> Result<Swept, LeaseError> {
+    /// Deleted records stay deleted.
+    pub async fn sweep(&self, age: Duration) -> Result<LeaseSweepSummary, LeaseError> {
         let records = &self.0.node.records;
-        let mut swept = Swept::default();
+        let mut summary = LeaseSweepSummary::default();
         let mut after = None;
         loop {
-            let (page, next) = self.old(records.leases(), after, age).await?;
+            let (page, next) = self.keys_older_than(records.leases(), after, age).await?;
             for key in page {
-                swept.leases += u64::from(self.sweep_lease(key).await?);
+                summary.leases += u64::from(self.sweep_lease(key).await?);
             }
             after = next;
             if after.is_none() {
@@ -56,19 +54,19 @@ impl BucketLocker {
             }
         }
         loop {
-            let (page, next) = self.old(records.nodes(), after, age).await?;
+            let (page, next) = self.keys_older_than(records.nodes(), after, age).await?;
             for key in page {
-                swept.nodes += u64::from(self.sweep_node(key).await?);
+                summary.nodes += u64::from(self.sweep_node(key).await?);
             }
             after = next;
             if after.is_none() {
-                return Ok(swept);
+                return Ok(summary);
             }
         }
     }
 
-    /// The keys of one page of objects that are old enough.
-    async fn old(
+    /// Returns the keys of one page of objects that are at least `age` old.
+    async fn keys_older_than(
         &self,
         prefix: String,
         after: Option<String>,
@@ -79,7 +77,7 @@ impl BucketLocker {
             .client
             .list_objects(&records.bucket, &prefix, after, PAGE);
         let page = list.await.map_err(unavailable)?;
-        let is_old = |object: &Listed| {
+        let is_old = |object: &ListedObject| {
             let modified = object.modified?;
             SystemTime::now().duration_since(modified).ok()
         };
@@ -93,38 +91,38 @@ impl BucketLocker {
         let Some(owner) = key.strip_prefix(&node.records.nodes()) else {
             return Ok(false);
         };
-        let looked = node.peers.look(&node.records, owner, None).await;
-        looked.map_err(unavailable)?;
-        if !node.peers.are_over(owner) {
+        let probed = node.peers.probe(&node.records, owner, None).await;
+        probed.map_err(unavailable)?;
+        if !node.peers.is_dead(owner) {
             return Ok(false);
         }
-        let place = node.records.node(owner);
-        let removed = node.records.client.delete_object(&place).await;
+        let object_ref = node.records.node(owner);
+        let removed = node.records.client.delete_object(&object_ref).await;
         removed.map(|()| true).map_err(unavailable)
     }
 
     async fn sweep_lease(&self, key: String) -> Result<bool, LeaseError> {
         let records = &self.0.node.records;
-        let place = records.place(key);
-        let read = records.read::<LeaseRecord>(&place);
+        let object_ref = records.object_ref(key);
+        let read = records.read::<LeaseRecord>(&object_ref);
         let id = match read.await {
             Ok(Some((lease, _))) => UploadId::new(&lease.id).ok(),
-            Ok(None) | Err(RecordError::Garbled { .. }) => None,
+            Ok(None) | Err(RecordError::Malformed { .. }) => None,
             Err(error) => return Err(unavailable(error)),
         };
-        let Some(id) = id.filter(|id| records.lease(id) == place) else {
+        let Some(id) = id.filter(|id| records.lease(id) == object_ref) else {
             return Ok(false);
         };
-        // Under the lease: nobody may take it while its object goes.
+        // Hold the lease, so that no node acquires it while its record is deleted.
         let lease = match self.try_acquire(&id).await {
             Ok(lease) => lease,
             Err(LeaseError::Held) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let removed = records.client.delete_object(&place).await;
-        // Held until here; and if it wasn't removed, it is given up as any other.
+        let removed = records.client.delete_object(&object_ref).await;
+        // If the deletion failed, the lease is released like any other.
         if removed.is_ok() {
-            self.0.node.table.forget(&id);
+            self.0.node.table.remove(&id);
         }
         drop(lease);
         removed.map(|()| true).map_err(unavailable)

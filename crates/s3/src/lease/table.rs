@@ -12,272 +12,284 @@ use landfall::{
 };
 use tokio::sync::Notify;
 
-use super::records::Ask;
+use super::records::LeaseRequest;
 
-/// The most releases that wait to be written. Beyond it, others have to ask.
-const MOST_RELEASES: usize = 1 << 16;
-/// The most leases of the past whose entity tags are remembered, to save reading them.
-const MOST_KNOWN: usize = 10_000;
+/// Maximum number of queued releases. Other nodes have to request the leases of further ones.
+const MAX_PENDING_RELEASES: usize = 1 << 16;
+/// Maximum number of cached lease records; each saves a read.
+const CACHE_CAPACITY: usize = 10_000;
 
-/// How long a lease is kept for the request of this node that waits for it.
-const HAND_OVER: Duration = Duration::from_millis(100);
+/// Time that a released lease stays reserved for a waiting request of this node.
+const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
-/// A lease in the bucket as this node wrote it last.
+/// A lease record as this node last wrote it.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
-    /// The number of the last lease.
+pub(super) struct CachedRecord {
     pub(super) fence: u64,
-    /// The greatest number that this node may give without writing.
+    /// The greatest fence that this node may assign without a write.
     pub(super) reserved: u64,
     pub(super) etag: String,
-    /// The life of this node that has it, unless it is written down as free.
+    /// The incarnation that has the lease; `None` if it was released.
     pub(super) owner: Option<String>,
 }
 
-/// A lease that this node holds.
 #[derive(Debug)]
-pub(super) struct Grant {
+pub(super) struct HeldLease {
     pub(super) owner: String,
-    pub(super) written: Known,
+    pub(super) written: CachedRecord,
     pub(super) signal: YieldSignal,
 }
 
-/// A lease to be given up.
 #[derive(Debug, Clone)]
-pub(super) struct Release {
+pub(super) struct PendingRelease {
     pub(super) owner: String,
-    /// As it stands in the bucket; `None` if that is not known, and has to be looked up.
-    pub(super) written: Option<Known>,
+    /// The record in the bucket; `None` if it must be read.
+    pub(super) written: Option<CachedRecord>,
     since: Instant,
-    /// Another node asked for it: no request of this node may get ahead.
-    polite: bool,
-    /// Until when a request of this node may take it as it is.
-    kept: Option<Instant>,
-    under_way: bool,
+    /// Another node requested the lease: requests of this node must not overtake it.
+    yield_to_remote: bool,
+    /// Until then a request of this node may take the lease over without a write.
+    reserved_until: Option<Instant>,
+    in_progress: bool,
 }
 
-impl Release {
+impl PendingRelease {
     fn is_due(&self, now: Instant) -> bool {
-        !self.under_way && self.kept.is_none_or(|kept| kept <= now)
+        !self.in_progress
+            && self
+                .reserved_until
+                .is_none_or(|reserved_until| reserved_until <= now)
     }
 
-    /// Ends an attempt to write it, of which nobody knows what it came to: the lease may be free.
-    fn end_in_doubt(&mut self) {
-        if std::mem::take(&mut self.under_way)
-            && let Some(known) = &mut self.written
+    /// Ends a write with an unknown outcome: the lease may be free.
+    fn mark_in_doubt(&mut self) {
+        if std::mem::take(&mut self.in_progress)
+            && let Some(record) = &mut self.written
         {
-            known.owner = None;
+            record.owner = None;
         }
     }
 }
 
-/// What an attempt to take a lease begins with.
 #[derive(Debug)]
-pub(super) enum Claim {
-    /// What this node knows of it.
-    Go(Option<Known>),
-    /// It is being given up just now, with or without another node waiting for it.
-    Wait { polite: bool },
+pub(super) enum AcquireStep {
+    /// Start with the cached record, if there is one.
+    Proceed(Option<CachedRecord>),
+    /// Wait: a release is being written, with or without another node waiting.
+    Wait { yield_to_remote: bool },
 }
 
 #[derive(Debug, Default)]
-struct State {
-    held: HashMap<UploadId, Held>,
+struct LeaseTableState {
+    held: HashMap<UploadId, LeaseEntry>,
     attempts: HashSet<UploadId>,
-    releases: HashMap<UploadId, Release>,
-    known: HashMap<UploadId, Known>,
+    releases: HashMap<UploadId, PendingRelease>,
+    cached: HashMap<UploadId, CachedRecord>,
     lost: u64,
 }
 
 #[derive(Debug)]
-struct Held {
-    grant: Grant,
-    polite: bool,
+struct LeaseEntry {
+    lease: HeldLease,
+    yield_to_remote: bool,
 }
 
-/// Everything this node holds, tries to get, or gives up.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct LeaseTable {
     ttl: Duration,
-    state: Mutex<State>,
-    /// Told when there is something to release.
-    pub(super) released: Notify,
-    /// Told when something was released.
-    pub(super) written: Notify,
+    state: Mutex<LeaseTableState>,
+    /// Notified when a release is queued.
+    pub(super) release_queued: Notify,
+    /// Notified when a release was written or has failed.
+    pub(super) release_done: Notify,
 }
 
-impl Table {
+impl LeaseTable {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
             ttl,
             state: Mutex::default(),
-            released: Notify::new(),
-            written: Notify::new(),
+            release_queued: Notify::new(),
+            release_done: Notify::new(),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under this lock leaves the maps whole, so poisoning says nothing.
+    fn lock(&self) -> MutexGuard<'_, LeaseTableState> {
+        // A panic under this lock leaves the maps consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an attempt, unless the lease is being given up. There is at most one for an upload:
-    /// the node's own requests have queued up before.
-    pub(super) fn claim(&self, id: &UploadId) -> Claim {
+    /// Starts an attempt, unless the lease is being released.
+    ///
+    /// An upload has at most one attempt at a time: the node's requests wait for the local lease.
+    pub(super) fn start_attempt(&self, id: &UploadId) -> AcquireStep {
         let mut state = self.lock();
-        let known = match state.releases.get(id) {
-            Some(release) if release.under_way || release.polite => {
-                let polite = release.polite;
-                return Claim::Wait { polite };
+        let record = match state.releases.get(id) {
+            Some(release) if release.in_progress || release.yield_to_remote => {
+                let yield_to_remote = release.yield_to_remote;
+                return AcquireStep::Wait { yield_to_remote };
             }
-            // Not given up after all.
+            // The lease is not released after all.
             Some(_) => state.releases.remove(id).and_then(|given| given.written),
-            None => state.known.remove(id),
+            None => state.cached.remove(id),
         };
         state.attempts.insert(id.clone());
-        Claim::Go(known)
+        AcquireStep::Proceed(record)
     }
 
-    /// Ends an attempt that failed; with `doubt`, the lease may have been taken nevertheless.
-    pub(super) fn fail(&self, id: &UploadId, doubt: Option<&str>) {
+    /// Ends a failed attempt. With an owner in `in_doubt`, the lease may have been acquired.
+    pub(super) fn attempt_failed(&self, id: &UploadId, in_doubt: Option<&str>) {
         let mut state = self.lock();
         state.attempts.remove(id);
-        if let Some(owner) = doubt {
-            self.give_up(&mut state, id, owner, None, false, None);
+        if let Some(owner) = in_doubt {
+            self.queue_release(&mut state, id, owner, None, false, None);
         }
     }
 
-    /// Ends an attempt that succeeded.
-    pub(super) fn hold(&self, id: &UploadId, grant: Grant) {
+    pub(super) fn record_held(&self, id: &UploadId, lease: HeldLease) {
         let mut state = self.lock();
         state.attempts.remove(id);
-        let polite = false;
-        state.held.insert(id.clone(), Held { grant, polite });
+        let yield_to_remote = false;
+        state.held.insert(
+            id.clone(),
+            LeaseEntry {
+                lease,
+                yield_to_remote,
+            },
+        );
     }
 
-    /// Gives up a lease that is held.
     pub(super) fn release(&self, id: &UploadId) {
         let mut state = self.lock();
-        if let Some(Held { grant, polite }) = state.held.remove(id) {
-            // Somebody waits, and no other node: a request of this one.
-            let waited = !polite && grant.signal.reason() == Some(YieldReason::Requested);
-            let kept = waited.then(|| Instant::now() + HAND_OVER);
-            let written = Some(grant.written);
-            self.give_up(&mut state, id, &grant.owner, written, polite, kept);
+        if let Some(LeaseEntry {
+            lease,
+            yield_to_remote,
+        }) = state.held.remove(id)
+        {
+            // A request of this node is waiting, and no other node.
+            let waited = !yield_to_remote && lease.signal.reason() == Some(YieldReason::Requested);
+            let reserved_until = waited.then(|| Instant::now() + HANDOFF_WINDOW);
+            let written = Some(lease.written);
+            self.queue_release(
+                &mut state,
+                id,
+                &lease.owner,
+                written,
+                yield_to_remote,
+                reserved_until,
+            );
         }
     }
 
-    /// Lets go of a lease whose record is gone.
-    pub(super) fn forget(&self, id: &UploadId) {
+    /// Removes a lease whose record was deleted.
+    pub(super) fn remove(&self, id: &UploadId) {
         self.lock().held.remove(id);
     }
 
-    fn give_up(
+    fn queue_release(
         &self,
-        state: &mut State,
+        state: &mut LeaseTableState,
         id: &UploadId,
         owner: &str,
-        written: Option<Known>,
-        polite: bool,
-        kept: Option<Instant>,
+        written: Option<CachedRecord>,
+        yield_to_remote: bool,
+        reserved_until: Option<Instant>,
     ) {
-        if state.releases.len() < MOST_RELEASES {
-            let release = Release {
+        if state.releases.len() < MAX_PENDING_RELEASES {
+            let release = PendingRelease {
                 owner: owner.to_owned(),
                 written,
                 since: Instant::now(),
-                polite,
-                kept,
-                under_way: false,
+                yield_to_remote,
+                reserved_until,
+                in_progress: false,
             };
             state.releases.insert(id.clone(), release);
-            self.released.notify_one();
+            self.release_queued.notify_one();
         }
     }
 
-    /// Another node asks for a lease. One that isn't held here may be left of a call whose end
-    /// nobody saw, and is given up.
-    pub(super) fn asked(&self, id: &UploadId, ask: &Ask, owner: &str) {
+    /// Handles a request of another node.
+    ///
+    /// A lease that is not held here may stem from a call with an unknown outcome; it is released.
+    pub(super) fn on_request(&self, id: &UploadId, request: &LeaseRequest, owner: &str) {
         let mut state = self.lock();
         if let Some(held) = state.held.get_mut(id) {
-            if held.grant.written.reserved == ask.fence {
-                held.polite = true;
-                held.grant.signal.request(ask.offset);
+            if held.lease.written.reserved == request.fence {
+                held.yield_to_remote = true;
+                held.lease.signal.request(request.offset);
             }
         } else if !state.attempts.contains(id) && !state.releases.contains_key(id) {
-            self.give_up(&mut state, id, owner, None, true, None);
+            self.queue_release(&mut state, id, owner, None, true, None);
         }
     }
 
-    /// When the next release is to be written, if there is one that may not be written yet.
-    pub(super) fn next_kept(&self) -> Option<Instant> {
+    /// Returns the end of the next reservation, if a release is reserved.
+    pub(super) fn next_reservation_end(&self) -> Option<Instant> {
         let state = self.lock();
-        let kept = |release: &Release| release.kept.filter(|_| !release.under_way);
-        state.releases.values().filter_map(kept).min()
+        let reserved_until =
+            |release: &PendingRelease| release.reserved_until.filter(|_| !release.in_progress);
+        state.releases.values().filter_map(reserved_until).min()
     }
 
-    /// A release that is to be written by `now`, if there is one.
-    pub(super) fn next_release(&self, now: Instant) -> Option<(UploadId, Release)> {
+    pub(super) fn next_release(&self, now: Instant) -> Option<(UploadId, PendingRelease)> {
         let mut state = self.lock();
-        let State {
+        let LeaseTableState {
             releases, attempts, ..
         } = &mut *state;
-        releases.retain(|_, release| release.under_way || release.since.elapsed() < self.ttl);
+        releases.retain(|_, release| release.in_progress || release.since.elapsed() < self.ttl);
         let (id, release) = releases
             .iter_mut()
             .find(|(id, release)| release.is_due(now) && !attempts.contains(*id))?;
-        release.under_way = true;
+        release.in_progress = true;
         Some((id.clone(), release.clone()))
     }
 
-    /// A release was written, or is not needed any more.
-    pub(super) fn wrote_release(&self, id: &UploadId, known: Option<Known>) {
+    /// Removes a release that was written or is no longer needed.
+    pub(super) fn release_written(&self, id: &UploadId, record: Option<CachedRecord>) {
         let mut state = self.lock();
         state.releases.remove(id);
-        if let Some(known) = known {
-            if state.known.len() >= MOST_KNOWN {
-                state.known.clear();
+        if let Some(record) = record {
+            if state.cached.len() >= CACHE_CAPACITY {
+                state.cached.clear();
             }
-            state.known.insert(id.clone(), known);
+            state.cached.insert(id.clone(), record);
         }
-        self.written.notify_waiters();
+        self.release_done.notify_waiters();
     }
 
-    /// A release was perhaps not written.
-    pub(super) fn return_release(&self, id: &UploadId) {
+    /// Requeues a release that may not have been written.
+    pub(super) fn release_failed(&self, id: &UploadId) {
         if let Some(release) = self.lock().releases.get_mut(id) {
-            release.end_in_doubt();
+            release.mark_in_doubt();
         }
-        self.written.notify_waiters();
+        self.release_done.notify_waiters();
     }
 
-    /// The writing of releases was cut short.
-    pub(super) fn return_releases(&self) {
+    /// Requeues all releases whose writes were interrupted.
+    pub(super) fn interrupt_releases(&self) {
         for release in self.lock().releases.values_mut() {
-            release.end_in_doubt();
+            release.mark_in_doubt();
         }
     }
 
-    /// Whether everything that was given up is free in the bucket.
     pub(super) fn all_released(&self) -> bool {
         self.lock().releases.is_empty()
     }
 
-    /// Whether nothing is held, tried or given up.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.lock();
         state.held.is_empty() && state.attempts.is_empty() && state.releases.is_empty()
     }
 
-    /// Tells all holders of leases of this life of the node that they have lost them.
-    pub(super) fn lose(&self, owner: &str) -> u64 {
+    pub(super) fn mark_lost(&self, owner: &str) -> u64 {
         let mut state = self.lock();
         let mut lost = 0;
         for held in state.held.values() {
-            if held.grant.owner == owner
-                && held.grant.signal.reason() != Some(YieldReason::LeaseLost)
+            if held.lease.owner == owner
+                && held.lease.signal.reason() != Some(YieldReason::LeaseLost)
             {
-                held.grant.signal.set(YieldReason::LeaseLost);
+                held.lease.signal.set(YieldReason::LeaseLost);
                 lost += 1;
             }
         }
@@ -285,7 +297,7 @@ impl Table {
         lost
     }
 
-    /// How many leases are held, and how many were lost so far.
+    /// Returns the number of leases held now, and of those lost so far.
     pub(super) fn count(&self) -> (usize, u64) {
         let state = self.lock();
         (state.held.len(), state.lost)

@@ -1,4 +1,4 @@
-//! One lease holder's way into an upload.
+//! Appending to an upload under one lease.
 
 use std::sync::Arc;
 
@@ -12,20 +12,19 @@ use tokio::sync::MutexGuard;
 
 use super::{
     Inner,
-    session::{Known, State, Writing},
+    session::{CachedState, UploadState, WriteGuard},
 };
 
-/// An upload that is open for appending.
 #[derive(Debug)]
 pub(super) struct S3Append {
     store: Arc<Inner>,
-    session: Writing,
+    session: WriteGuard,
     fence: Fence,
     offset: u64,
 }
 
 impl S3Append {
-    pub(super) fn new(store: Arc<Inner>, session: Writing, fence: Fence, offset: u64) -> Self {
+    pub(super) fn new(store: Arc<Inner>, session: WriteGuard, fence: Fence, offset: u64) -> Self {
         Self {
             store,
             session,
@@ -35,43 +34,43 @@ impl S3Append {
     }
 }
 
-/// The state, if it is still this lease's.
-async fn mine(session: &Writing, fence: Fence) -> Result<MutexGuard<'_, Known>> {
-    let known = session.known.lock().await;
-    if !session.is_newest(fence) {
+/// Locks the state, if it still belongs to this lease.
+async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
+    let cached = session.cached.lock().await;
+    if !session.is_current_fence(fence) {
         return Err(StoreError::LeaseLost(session.id.clone()));
     }
-    match &*known {
-        Known::State(state) if state.fence == fence => Ok(known),
-        Known::Gone => Err(StoreError::NotFound(session.id.clone())),
-        // An earlier call failed; what is there must be found out anew.
-        Known::State(_) | Known::Nothing => Err(StoreError::Unavailable {
+    match &*cached {
+        CachedState::Known(state) if state.fence == fence => Ok(cached),
+        CachedState::Deleted => Err(StoreError::NotFound(session.id.clone())),
+        // An earlier call failed and its state was discarded.
+        CachedState::Known(_) | CachedState::Unknown => Err(StoreError::Unavailable {
             retry_after: None,
-            source: "an earlier part of this request could not be stored".into(),
+            source: "an earlier write of this request failed".into(),
         }),
     }
 }
 
-/// Does something to the state; after an error it is forgotten.
+/// Runs an operation on the state; an error discards the state.
 macro_rules! with_state {
     ($self:ident, |$state:ident| $work:expr) => {{
-        let mut known = mine(&$self.session, $self.fence).await?;
-        let Known::State($state) = &mut *known else {
+        let mut cached = owned_state(&$self.session, $self.fence).await?;
+        let CachedState::Known($state) = &mut *cached else {
             return Err(StoreError::LeaseLost($self.session.id.clone()));
         };
         let result = $work;
         match result {
             Ok(value) => {
                 $self.offset = $state.offset();
-                $self.session.touch($state.gather.len());
+                $self.session.touch($state.buffer.len());
                 value
             }
             Err(error) => {
-                // What else is on its way may still land, and then needs not be sent again.
-                while $state.flights.join_next().await.is_some() {}
+                // Parts in flight may still be stored; then they need not be sent again.
+                while $state.in_flight.join_next().await.is_some() {}
                 $self.offset = $state.committed;
                 $self.session.touch(0);
-                *known = Known::Nothing;
+                *cached = CachedState::Unknown;
                 return Err(error);
             }
         }
@@ -79,28 +78,32 @@ macro_rules! with_state {
 }
 
 impl Inner {
-    /// Takes bytes in; `offset` follows, so that a dropped call leaves it true.
+    /// Buffers bytes and uploads full parts.
+    ///
+    /// `offset` is updated continuously, so that it is right after a dropped call.
     async fn take_in(
         &self,
-        state: &mut State,
+        state: &mut UploadState,
         chunks: &mut Vec<Bytes>,
         offset: &mut u64,
     ) -> Result<()> {
-        self.collect(state)?;
+        self.reap_uploads(state)?;
         for mut chunk in chunks.drain(..) {
             while !chunk.is_empty() {
                 let size = self.part_size(state)?;
-                let room = size.saturating_sub(state.rest());
-                if room == 0 {
-                    self.launch(state).await?;
+                let remaining = size.saturating_sub(state.pending_len());
+                if remaining == 0 {
+                    self.spawn_part_upload(state).await?;
                     continue;
                 }
-                let len = usize::try_from(room).unwrap_or(usize::MAX).min(chunk.len());
-                let memory = self.memory(state, len).await?;
-                state.gather.push(chunk.split_to(len), memory);
+                let len = usize::try_from(remaining)
+                    .unwrap_or(usize::MAX)
+                    .min(chunk.len());
+                let memory = self.acquire_memory(state, len).await?;
+                state.buffer.push(chunk.split_to(len), memory);
                 *offset = state.offset();
-                if state.rest() == size {
-                    self.launch(state).await?;
+                if state.pending_len() == size {
+                    self.spawn_part_upload(state).await?;
                 }
             }
         }
@@ -137,17 +140,17 @@ impl Append for S3Append {
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        with_state!(self, |state| self.store.hold(state).await);
+        with_state!(self, |state| self.store.begin_unverified(state).await);
         Ok(())
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        with_state!(self, |state| self.store.confirm(state).await);
+        with_state!(self, |state| self.store.accept_unverified(state).await);
         Ok(())
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        with_state!(self, |state| self.store.discard(state).await);
+        with_state!(self, |state| self.store.discard_unverified(state).await);
         Ok(())
     }
 }

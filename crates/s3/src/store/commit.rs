@@ -1,4 +1,4 @@
-//! What is acknowledged, what is on probation, and what is completed.
+//! Committing, verifying and completing uploads.
 
 use std::time::SystemTime;
 
@@ -6,289 +6,318 @@ use landfall::store::{Result, StoreError};
 
 use super::{
     Inner, Payload,
-    failure::{damaged, failed},
-    look::{COMPLETIONS, Rest, note_change, note_plan},
-    plan::Segment,
-    session::{Floor, State},
+    error::{damaged, failed},
+    part_plan::Segment,
+    remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, mark_changed, store_plan},
+    session::{Checkpoint, UploadState},
     writer::writer,
 };
 use crate::client::{Error, ErrorKind};
 
 impl Inner {
-    /// Makes sure that all bytes so far are in S3, and that nobody else writes; returns the offset
-    /// that may be told.
-    pub(super) async fn commit(&self, state: &mut State) -> Result<u64> {
-        if let Some(floor) = &state.held {
-            return Ok(floor.offset().min(state.committed));
+    /// Stores all bytes in S3 and checks that no other process writes; returns the offset to
+    /// acknowledge.
+    pub(super) async fn commit(&self, state: &mut UploadState) -> Result<u64> {
+        if let Some(checkpoint) = &state.unverified {
+            return Ok(checkpoint.offset().min(state.committed));
         }
-        if !state.is_dirty() && state.flights.is_empty() {
+        if !state.is_dirty() && state.in_flight.is_empty() {
             return Ok(state.committed);
         }
-        self.settle(state).await?;
-        if state.is_all_there() {
-            if state.rest() > 0 {
-                self.send_last(state).await?;
+        self.wait_for_parts(state).await?;
+        if state.has_all_bytes() {
+            if state.pending_len() > 0 {
+                self.upload_last_part(state).await?;
             }
-        } else if state.rest() > 0
+        } else if state.pending_len() > 0
             || self.options.shared
-            || state.at.rest.as_ref().is_some_and(|rest| rest.len > 0)
+            || state
+                .remote
+                .incomplete_part
+                .as_ref()
+                .is_some_and(|part| part.len > 0)
         {
-            // An empty one, too: tusd would count the bytes of an old one.
-            self.keep_rest(state).await?;
+            // Even an empty one: tusd would count the bytes of an old one.
+            self.save_incomplete_part(state).await?;
         }
-        self.verify(state).await?;
+        self.check_ownership(state).await?;
         state.committed = state.offset();
-        state.at.modified = SystemTime::now();
-        state.opened = state.floor();
+        state.remote.modified = SystemTime::now();
+        state.lease_start = state.checkpoint();
         Ok(state.committed)
     }
 
-    /// Where others may write: whether this process is still the one that the description names. If
-    /// somebody came since, nothing may be acknowledged.
-    pub(super) async fn verify(&self, state: &mut State) -> Result<()> {
-        state.unverified_parts = 0;
+    /// Checks, in a shared bucket, that the description still names this process as the writer.
+    ///
+    /// If another process has taken over, no offset may be acknowledged.
+    pub(super) async fn check_ownership(&self, state: &mut UploadState) -> Result<()> {
+        state.parts_since_check = 0;
         if !self.options.shared {
             return Ok(());
         }
-        let at = &state.at;
-        let place = self.layout.info(&at.object);
-        let head = self.client.head_object(&place).await;
-        let head = head.map_err(|error| failed(at.id(), "looking who writes", error))?;
-        if head.etag == at.etag {
+        let remote = &state.remote;
+        let object_ref = self.layout.info(&remote.object_id);
+        let head = self.client.head_object(&object_ref).await;
+        let head = head.map_err(|error| failed(remote.id(), "verifying the writer", error))?;
+        if head.etag == remote.etag {
             Ok(())
         } else {
-            Err(StoreError::LeaseLost(at.id().clone()))
+            Err(StoreError::LeaseLost(remote.id().clone()))
         }
     }
 
-    /// Keeps all bytes that no part has taken in `.part`. All parts must have landed: where other
-    /// processes write, too, it also states that.
-    pub(super) async fn keep_rest(&self, state: &mut State) -> Result<()> {
+    /// Stores all pending bytes in `.part`.
+    ///
+    /// No part may be in flight: in a shared bucket `.part` also records this.
+    pub(super) async fn save_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         let (start, end) = (state.boundary, state.offset());
-        let is_kept =
-            |rest: &Rest| rest.has_start && rest.start == start && start + rest.len == end;
-        if state.at.rest.as_ref().is_some_and(is_kept) {
+        let is_stored = |part: &IncompletePart| {
+            part.has_start && part.start == start && start + part.len == end
+        };
+        if state.remote.incomplete_part.as_ref().is_some_and(is_stored) {
             return Ok(());
         }
-        self.fetch_rest(state).await?;
+        self.fetch_incomplete_part(state).await?;
         if self.options.shared && !self.options.conditional_writes {
-            self.verify(state).await?;
+            self.check_ownership(state).await?;
         }
-        let payload = state.gather.payload();
-        // A new segment of the plan counts once it is written down.
-        let has_settled = state.is_signed && !state.at.is_in_doubt && !state.plan_unsaid;
-        let rest = self.put_rest(&state.at, start, payload, has_settled);
-        state.at.rest = Some(rest.await?);
-        if has_settled && self.options.shared {
-            state.is_signed = false;
+        let payload = state.buffer.payload();
+        // A new segment of the plan is valid only once it is stored.
+        let is_settled = state.writer_recorded && !state.remote.is_in_doubt && !state.plan_dirty;
+        let part = self.put_incomplete_part(&state.remote, start, payload, is_settled);
+        state.remote.incomplete_part = Some(part.await?);
+        if is_settled && self.options.shared {
+            state.writer_recorded = false;
         }
         Ok(())
     }
 
-    /// Deletes `.part`, which only an upload that has all its bytes in parts may do: whoever takes over
-    /// needs it no more, however late the deletion comes.
-    async fn drop_rest(&self, state: &mut State) -> Result<()> {
-        self.verify(state).await?;
-        let place = self.layout.part(&state.at.object);
-        let deleted = self.client.delete_object(&place).await;
-        deleted.map_err(|error| failed(state.at.id(), "deleting the rest", error))?;
-        state.at.rest = None;
+    /// Deletes `.part`, once all bytes of the upload are in parts.
+    ///
+    /// Only then is a late deletion harmless to a process that takes over.
+    async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
+        self.check_ownership(state).await?;
+        let object_ref = self.layout.part(&state.remote.object_id);
+        let deleted = self.client.delete_object(&object_ref).await;
+        deleted.map_err(|error| failed(state.remote.id(), "deleting .part", error))?;
+        state.remote.incomplete_part = None;
         Ok(())
     }
 
-    /// Writes the description.
-    pub(super) async fn save_info(&self, state: &mut State) -> Result<()> {
+    pub(super) async fn save_info(&self, state: &mut UploadState) -> Result<()> {
         if self.options.shared && !self.options.conditional_writes {
-            self.verify(state).await?;
+            self.check_ownership(state).await?;
         }
-        let at = &mut state.at;
-        note_change(&mut at.info);
-        match self.put_info(&at.info, &at.object, Some(&at.etag)).await {
+        let remote = &mut state.remote;
+        mark_changed(&mut remote.info);
+        match self
+            .put_info(&remote.info, &remote.object_id, Some(&remote.etag))
+            .await
+        {
             Ok(etag) => {
-                at.etag = etag;
-                state.unverified_parts = 0;
+                remote.etag = etag;
+                state.parts_since_check = 0;
             }
-            // Somebody wrote it since. It may have been this very call: an answer that was lost is
-            // asked for again.
+            // Another write came first. It may be this call's own, with a lost response: read it
+            // and write again.
             Err(StoreError::LeaseLost(id)) => {
-                let found = self.locate(&id).await?;
+                let found = self.get_info(&id).await?;
                 let found = found.ok_or(StoreError::NotFound(id.clone()))?;
-                if writer(&found.info) != writer(&at.info) {
+                if writer(&found.info) != writer(&remote.info) {
                     return Err(StoreError::LeaseLost(id));
                 }
-                at.etag = self
-                    .put_info(&at.info, &at.object, Some(&found.etag))
+                remote.etag = self
+                    .put_info(&remote.info, &remote.object_id, Some(&found.etag))
                     .await?;
             }
             Err(error) => return Err(error),
         }
-        state.at.modified = SystemTime::now();
+        state.remote.modified = SystemTime::now();
         Ok(())
     }
 
-    /// From here on bytes are on probation.
-    pub(super) async fn hold(&self, state: &mut State) -> Result<()> {
-        self.settle(state).await?;
-        if state.held.is_none() {
-            if state.is_dirty() && state.rest() > 0 {
-                self.keep_rest(state).await?;
+    pub(super) async fn begin_unverified(&self, state: &mut UploadState) -> Result<()> {
+        self.wait_for_parts(state).await?;
+        if state.unverified.is_none() {
+            if state.is_dirty() && state.pending_len() > 0 {
+                self.save_incomplete_part(state).await?;
             }
-            state.held = Some(state.floor());
+            state.unverified = Some(state.checkpoint());
         }
         Ok(())
     }
 
-    /// Writes down that bytes are on probation, before a part takes some of them.
-    pub(super) async fn put_on_probation(&self, state: &mut State, floor: Floor) -> Result<()> {
-        state.at.info.unverified_from = Some(floor.offset());
+    /// Records in the description that bytes are unverified, before a part contains some of them.
+    pub(super) async fn mark_unverified(
+        &self,
+        state: &mut UploadState,
+        checkpoint: Checkpoint,
+    ) -> Result<()> {
+        state.remote.info.unverified_from = Some(checkpoint.offset());
         self.save_plan(state).await
     }
 
-    /// Writes the description, and the plan in it.
-    pub(super) async fn save_plan(&self, state: &mut State) -> Result<()> {
-        note_plan(&mut state.at.info, &state.at.plan);
+    pub(super) async fn save_plan(&self, state: &mut UploadState) -> Result<()> {
+        store_plan(&mut state.remote.info, &state.remote.plan);
         self.save_info(state).await?;
-        state.plan_unsaid = false;
+        state.plan_dirty = false;
         Ok(())
     }
 
-    /// The bytes on probation count.
-    pub(super) async fn confirm(&self, state: &mut State) -> Result<()> {
-        self.settle(state).await?;
-        if state.at.info.unverified_from.take().is_some() {
+    pub(super) async fn accept_unverified(&self, state: &mut UploadState) -> Result<()> {
+        self.wait_for_parts(state).await?;
+        if state.remote.info.unverified_from.take().is_some() {
             self.save_info(state).await?;
         }
-        state.held = None;
+        state.unverified = None;
         Ok(())
     }
 
-    /// Goes back to where probation began, or else to where this lease did or last acknowledged
-    /// something.
-    pub(super) async fn discard(&self, state: &mut State) -> Result<()> {
-        let floor = state.held.unwrap_or(state.opened);
-        let sent = state.boundary != floor.boundary;
+    /// Resets the state to the start of the unverified bytes, or else to the last commit of this
+    /// lease.
+    pub(super) async fn discard_unverified(&self, state: &mut UploadState) -> Result<()> {
+        let checkpoint = state.unverified.unwrap_or(state.lease_start);
+        let sent = state.boundary != checkpoint.boundary;
         if sent {
-            state.flights.shutdown().await;
-            state.landed.clear();
+            state.in_flight.shutdown().await;
+            state.uploaded.clear();
         }
-        state.boundary = floor.boundary;
-        state.skipped = floor.rest;
-        state.gather = self.gather();
-        let was_told = state.at.info.unverified_from.take().is_some();
+        state.boundary = checkpoint.boundary;
+        state.offloaded = checkpoint.pending;
+        state.buffer = self.new_buffer();
+        let was_marked = state.remote.info.unverified_from.take().is_some();
         if sent {
-            let counted = &mut state.at.counted;
-            counted.parts.truncate(floor.parts);
-            counted.offset = floor.boundary;
-            counted.next = floor.next;
-            self.begin_anew(state, 1);
+            let counted = &mut state.remote.counted;
+            counted.parts.truncate(checkpoint.parts);
+            counted.offset = checkpoint.boundary;
+            counted.next = checkpoint.next;
+            self.restart_parts(state, 1);
         }
-        if sent || was_told {
+        if sent || was_marked {
             self.save_plan(state).await?;
         }
-        state.held = None;
+        state.unverified = None;
         state.committed = state.committed.min(state.offset());
         Ok(())
     }
 
-    /// Takes back what another process had on probation when it died.
-    pub(super) async fn take_back_unverified(&self, state: &mut State) -> Result<()> {
-        if state.held.is_some() || state.at.info.unverified_from.is_none() {
+    /// Discards the unverified bytes of a process that died.
+    pub(super) async fn drop_unverified(&self, state: &mut UploadState) -> Result<()> {
+        if state.unverified.is_some() || state.remote.info.unverified_from.is_none() {
             return Ok(());
         }
-        let counts = state.skipped;
-        let too_long = |rest: &Rest| rest.start == state.boundary && rest.len > counts;
-        if state.at.rest.as_ref().is_some_and(too_long) {
-            self.keep_rest(state).await?;
+        let counts = state.offloaded;
+        let too_long = |part: &IncompletePart| part.start == state.boundary && part.len > counts;
+        if state.remote.incomplete_part.as_ref().is_some_and(too_long) {
+            self.save_incomplete_part(state).await?;
         }
-        self.begin_anew(state, self.parts_in_doubt());
-        state.at.is_in_doubt = false;
-        state.at.info.unverified_from = None;
+        self.restart_parts(state, self.parts_in_doubt());
+        state.remote.is_in_doubt = false;
+        state.remote.info.unverified_from = None;
         self.save_plan(state).await
     }
 
-    /// Lets the bytes from the boundary on begin with a part whose number is `above` all that were
-    /// ever used.
-    pub(super) fn begin_anew(&self, state: &mut State, above: u32) {
-        let counted = &state.at.counted;
+    /// Starts a new segment at the boundary, with a part number `above` all used ones.
+    pub(super) fn restart_parts(&self, state: &mut UploadState, above: u32) {
+        let counted = &state.remote.counted;
         let number = counted.highest.max(counted.next.saturating_sub(1)) + above;
-        let size = state.at.plan.size().unwrap_or(self.sizes.preferred);
-        state.at.plan.push(Segment {
+        let size = state
+            .remote
+            .plan
+            .size()
+            .unwrap_or(self.part_sizes.preferred);
+        state.remote.plan.push(Segment {
             number,
             offset: state.boundary,
             size,
         });
-        state.at.counted.next = number;
+        state.remote.counted.next = number;
     }
 
-    /// Completes an upload all of whose bytes are there. Nothing is to be done if that has happened.
-    pub(super) async fn complete(&self, state: &mut State) -> Result<()> {
-        if state.at.complete {
+    /// Completes an upload that has all its bytes. Idempotent.
+    pub(super) async fn complete(&self, state: &mut UploadState) -> Result<()> {
+        if state.remote.complete {
             return Ok(());
         }
-        if state.at.info.upload.is_final() && state.at.counted.parts.is_empty() {
-            // What is joined is completed as it is joined; this one has no bytes.
+        if state.remote.info.upload.is_final() && state.remote.counted.parts.is_empty() {
+            // A final upload is completed when it is concatenated; this one has no bytes.
             return Ok(());
         }
-        self.settle(state).await?;
-        if state.rest() > 0 {
-            self.send_last(state).await?;
+        self.wait_for_parts(state).await?;
+        if state.pending_len() > 0 {
+            self.upload_last_part(state).await?;
         }
-        if state.at.rest.is_some() {
-            self.drop_rest(state).await?;
+        if state.remote.incomplete_part.is_some() {
+            self.delete_incomplete_part(state).await?;
         }
-        if state.at.complete {
+        if state.remote.complete {
             state.committed = state.offset();
             return Ok(());
         }
-        let multipart = state.at.multipart.clone();
-        if state.at.counted.parts.is_empty() {
-            // S3-likes don't take an empty part.
-            self.put_whole(state, Payload::default()).await?;
-            self.end_multipart(state).await?;
+        let multipart = state.remote.multipart.clone();
+        if state.remote.counted.parts.is_empty() {
+            // Some services reject an empty part.
+            self.put_single_object(state, Payload::default()).await?;
+            self.abort_unused_multipart(state).await?;
         } else if let Some(multipart) = multipart {
-            state.at.object_etag = Some(self.complete_parts(state, &multipart).await?);
+            state.remote.object_etag = Some(self.complete_parts(state, &multipart).await?);
         }
-        state.at.complete = true;
-        state.at.multipart = None;
+        state.remote.complete = true;
+        state.remote.multipart = None;
         state.committed = state.offset();
-        state.at.modified = SystemTime::now();
+        state.remote.modified = SystemTime::now();
         Ok(())
     }
 
-    async fn complete_parts(&self, state: &mut State, multipart: &str) -> Result<String> {
-        let at = &state.at;
-        let mut waits = COMPLETIONS.iter();
+    async fn complete_parts(&self, state: &mut UploadState, multipart: &str) -> Result<String> {
+        let remote = &state.remote;
+        let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
-            let parts = &at.counted.parts;
-            let completed = self.client.complete_multipart(&at.place, multipart, parts);
+            let parts = &remote.counted.parts;
+            let completed = self
+                .client
+                .complete_multipart(&remote.object_ref, multipart, parts);
             let error = match completed.await {
                 Ok(etag) => return Ok(etag),
                 Err(error) => error,
             };
             if *error.kind() == ErrorKind::NoSuchUpload {
                 // Another process that saw all the bytes completed it.
-                return match self.whole_soon(at, true).await? {
+                return match self.wait_for_object(remote, true).await? {
                     Some(head) if head.size == state.offset() => Ok(head.etag),
-                    Some(_) => Err(failed(at.id(), "completing", error)),
-                    None => Err(StoreError::NotFound(at.id().clone())),
+                    Some(_) => Err(failed(
+                        remote.id(),
+                        "completing the multipart upload",
+                        error,
+                    )),
+                    None => Err(StoreError::NotFound(remote.id().clone())),
                 };
             }
             if *error.kind() != ErrorKind::InvalidPart {
-                return Err(failed(at.id(), "completing", error));
+                return Err(failed(
+                    remote.id(),
+                    "completing the multipart upload",
+                    error,
+                ));
             }
-            // Another process may be completing it at this moment.
+            // Another process may be completing it now.
             match waits.next() {
                 Some(wait) => tokio::time::sleep(*wait).await,
-                None => return Err(self.lose_parts(state, multipart, error).await),
+                None => return Err(self.record_refused_parts(state, multipart, error).await),
             }
         }
     }
 
-    /// Finds out why S3 refuses parts that it confirmed, and records it if nothing can change that.
-    async fn lose_parts(&self, state: &mut State, multipart: &str, error: Error) -> StoreError {
-        let at = &mut state.at;
-        let id = at.id().clone();
-        let listed = match self.list_parts(&id, &at.place, multipart).await {
+    /// Records an upload as damaged if S3 permanently rejects parts that it confirmed.
+    async fn record_refused_parts(
+        &self,
+        state: &mut UploadState,
+        multipart: &str,
+        error: Error,
+    ) -> StoreError {
+        let remote = &mut state.remote;
+        let id = remote.id().clone();
+        let listed = match self.list_parts(&id, &remote.object_ref, multipart).await {
             Ok(listed) => listed.unwrap_or_default(),
             Err(error) => return error,
         };
@@ -296,16 +325,16 @@ impl Inner {
             let mut listed = listed.iter();
             listed.any(|part| part.number == *number && part.etag == *etag)
         };
-        if !at.counted.parts.iter().all(is_listed) {
-            // They were replaced: the next request counts them anew.
+        if !remote.counted.parts.iter().all(is_listed) {
+            // They were replaced: the next request counts the parts again.
             return StoreError::Unavailable {
                 retry_after: None,
                 source: error.into(),
             };
         }
-        let reason = "S3 lists its parts and refuses to complete it: delete it and upload it again";
-        at.info.damaged = Some(reason.to_owned());
-        tracing::error!(id = %id, %error, "failed to complete upload: S3 refuses its parts");
+        let reason = "S3 lists its parts but refuses to complete it; delete it and upload it again";
+        remote.info.damaged = Some(reason.to_owned());
+        tracing::error!(id = %id, %error, "failed to complete upload: S3 rejects its parts");
         match self.save_info(state).await {
             Ok(()) => damaged(&id, reason),
             Err(error) => error,

@@ -1,8 +1,8 @@
-//! Joining uploads inside of S3.
+//! Concatenation of uploads inside S3.
 //!
-//! Finished objects are copied part by part, in parallel, by S3 itself. Parts below the smallest size
-//! can't stand in the middle of an object, and some services don't copy from objects that small; so
-//! those are read and sent together with the beginning of what follows.
+//! S3 copies the objects of completed uploads part by part, in parallel. Sources below the minimum
+//! part size cannot be separate parts, and some services do not copy them. These are read and
+//! uploaded together with the start of the next source.
 
 use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
@@ -17,76 +17,71 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{
     Inner, Payload, S3Store,
-    failure::{damaged, failed},
-    memory::{Memory, PATIENCE},
-    read::place_of,
-    session::{Known, Landing, State},
+    budget::{MemoryPermit, RECLAIM_INTERVAL},
+    error::{damaged, failed},
+    session::{CachedState, PartUploadResult, UploadState},
 };
-use crate::client::{ErrorKind, Place};
+use crate::client::{ErrorKind, ObjectRef};
 
-/// S3's limit for what one call copies.
-const LARGEST_COPY: u64 = 5 << 30;
+/// Maximum size of a copy, S3's limit.
+const MAX_COPY: u64 = 5 << 30;
 
-/// A range of an upload's object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
-    /// Which of the uploads.
+struct SourceRange {
     source: usize,
     range: Range<u64>,
 }
 
-/// One part of the whole.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
-    /// Copied inside of S3.
-    Copy(Piece),
-    /// Read and sent.
-    Send(Vec<Piece>),
+enum PartSource {
+    Copy(SourceRange),
+    Upload(Vec<SourceRange>),
 }
 
-/// Cuts the row of uploads into parts of at least `least` bytes (but for the last one) and copies of
-/// at most `most`.
-fn cut(lengths: &[u64], least: u64, most: u64) -> Vec<Part> {
+/// Divides the sources into parts of at least `min_size` and copies of at most `max_copy` bytes.
+///
+/// Only the last part may be smaller.
+fn plan_parts(lengths: &[u64], min_size: u64, max_copy: u64) -> Vec<PartSource> {
     let mut parts = Vec::new();
-    let mut small: Vec<Piece> = Vec::new();
+    let mut small: Vec<SourceRange> = Vec::new();
     let mut small_len = 0;
     for (source, &length) in lengths.iter().enumerate() {
         let mut start = 0;
-        if small_len > 0 || length < least {
-            // As much as makes the small ones large enough; all of it if too little would be left.
-            let wanted = least.saturating_sub(small_len);
-            let taken = if length >= wanted.saturating_add(least) {
+        if small_len > 0 || length < min_size {
+            // Enough to reach the minimum size; all of it if the remainder would be too small.
+            let wanted = min_size.saturating_sub(small_len);
+            let taken = if length >= wanted.saturating_add(min_size) {
                 wanted
             } else {
                 length
             };
             if taken > 0 {
-                small.push(Piece {
+                small.push(SourceRange {
                     source,
                     range: 0..taken,
                 });
                 small_len += taken;
                 start = taken;
             }
-            if small_len >= least {
-                parts.push(Part::Send(std::mem::take(&mut small)));
+            if small_len >= min_size {
+                parts.push(PartSource::Upload(std::mem::take(&mut small)));
                 small_len = 0;
             }
         }
         // Copies of about the same size, so that none is too small.
         let left = length - start;
-        let count = left.div_ceil(most);
+        let count = left.div_ceil(max_copy);
         for n in 0..count {
             let from = start + left * n / count;
             let to = start + left * (n + 1) / count;
-            parts.push(Part::Copy(Piece {
+            parts.push(PartSource::Copy(SourceRange {
                 source,
                 range: from..to,
             }));
         }
     }
     if !small.is_empty() {
-        parts.push(Part::Send(small));
+        parts.push(PartSource::Upload(small));
     }
     parts
 }
@@ -103,39 +98,39 @@ impl Concatenate for S3Store {
         let mut sources = Vec::with_capacity(parts.len());
         let mut lengths = Vec::with_capacity(parts.len());
         for part in parts {
-            // Completed on the way, if it has to be.
+            // Completes the upload if that is still to do.
             let snapshot = store.load(&part.id).await?;
-            sources.push(place_of(store, &snapshot.upload));
+            sources.push(store.layout.uploaded_object(&snapshot.upload));
             lengths.push(snapshot.offset);
         }
         let sum = lengths
             .iter()
             .fold(0, |sum: u64, length| sum.saturating_add(*length));
-        store.fits(sum)?;
-        let session = store.sessions.enter(&target.id);
-        let mut known = store.change(&session, fence).await?;
-        let Known::State(state) = &mut *known else {
+        store.check_size(sum)?;
+        let session = store.sessions.get_or_insert(&target.id);
+        let mut cached = store.lock_for_change(&session, fence).await?;
+        let CachedState::Known(state) = &mut *cached else {
             return Err(StoreError::NotFound(target.id.clone()));
         };
-        // Readers do not wait for it.
+        // Readers do not wait for the concatenation.
         session.publish(state.snapshot());
         let _writing = session.writer(fence);
-        let plan = cut(
+        let plan = plan_parts(
             &lengths,
             store.options.min_part.max(store.options.min_copy),
-            LARGEST_COPY.min(store.options.max_part),
+            MAX_COPY.min(store.options.max_part),
         );
-        let joined = store.join(state, &sources, plan).await;
-        match joined {
+        let concatenated = store.concatenate_objects(state, &sources, plan).await;
+        match concatenated {
             Ok(()) => {
                 state.boundary = sum;
-                state.at.counted.offset = sum;
+                state.remote.counted.offset = sum;
                 state.committed = sum;
                 session.publish(state.snapshot());
                 Ok(sum)
             }
             Err(error) => {
-                *known = Known::Nothing;
+                *cached = CachedState::Unknown;
                 Err(error)
             }
         }
@@ -143,8 +138,13 @@ impl Concatenate for S3Store {
 }
 
 impl Inner {
-    async fn join(&self, state: &mut State, sources: &[Place], plan: Vec<Part>) -> Result<()> {
-        let id = state.at.id().clone();
+    async fn concatenate_objects(
+        &self,
+        state: &mut UploadState,
+        sources: &[ObjectRef],
+        plan: Vec<PartSource>,
+    ) -> Result<()> {
+        let id = state.remote.id().clone();
         if plan.len() > usize::try_from(self.options.max_parts).unwrap_or(usize::MAX) {
             return Err(StoreError::TooLarge {
                 limit: self.max_size(),
@@ -152,119 +152,132 @@ impl Inner {
         }
         if plan.is_empty() {
             state.boundary = 0;
-            state.skipped = 0;
-            self.put_whole(state, Payload::default()).await?;
-            return self.end_multipart(state).await;
+            state.offloaded = 0;
+            self.put_single_object(state, Payload::default()).await?;
+            return self.abort_unused_multipart(state).await;
         }
         // A multipart upload that was used before may have other parts.
-        let unused = state.at.counted.highest == 0 && !state.at.complete && !state.at.is_in_doubt;
-        // If this is dropped, its parts are still on their way.
-        state.at.is_in_doubt = true;
-        let multipart = match state.at.multipart.clone().filter(|_| unused) {
+        let unused = state.remote.counted.highest == 0
+            && !state.remote.complete
+            && !state.remote.is_in_doubt;
+        // If this call is dropped, its parts are still in flight.
+        state.remote.is_in_doubt = true;
+        let multipart = match state.remote.multipart.clone().filter(|_| unused) {
             Some(multipart) => multipart,
-            None => self.begin(&state.at.info.upload, &state.at.place).await?,
+            None => {
+                self.create_multipart(&state.remote.info.upload, &state.remote.object_ref)
+                    .await?
+            }
         };
         let parts = self
-            .fill(&id, &state.at.place, &multipart, sources, plan)
+            .upload_all_parts(&id, &state.remote.object_ref, &multipart, sources, plan)
             .await;
         let completed = match parts {
             Ok(parts) => {
-                let completed = self
-                    .client
-                    .complete_multipart(&state.at.place, &multipart, &parts);
+                let completed =
+                    self.client
+                        .complete_multipart(&state.remote.object_ref, &multipart, &parts);
                 completed
                     .await
-                    .map_err(|error| failed(&id, "completing", error))
+                    .map_err(|error| failed(&id, "completing the multipart upload", error))
             }
             Err(error) => Err(error),
         };
-        let is_own = state.at.multipart.as_ref() == Some(&multipart);
+        let is_own = state.remote.multipart.as_ref() == Some(&multipart);
         let etag = match completed {
             Ok(etag) => etag,
             Err(error) => {
-                // One of its own stays: the next attempt overwrites what is in it.
+                // The upload's own stays: the next attempt overwrites its parts.
                 if !is_own {
                     let _ = self
                         .client
-                        .abort_multipart(&state.at.place, &multipart)
+                        .abort_multipart(&state.remote.object_ref, &multipart)
                         .await;
                 }
                 return Err(error);
             }
         };
-        state.at.is_in_doubt = false;
-        state.at.complete = true;
-        state.at.object_etag = Some(etag);
+        state.remote.is_in_doubt = false;
+        state.remote.complete = true;
+        state.remote.object_etag = Some(etag);
         if is_own {
-            state.at.multipart = None;
+            state.remote.multipart = None;
             return Ok(());
         }
-        self.end_multipart(state).await
+        self.abort_unused_multipart(state).await
     }
 
-    /// Ends the multipart upload that was not needed.
-    pub(super) async fn end_multipart(&self, state: &mut State) -> Result<()> {
-        if let Some(multipart) = &state.at.multipart {
+    /// Aborts the multipart upload if the object was written without it.
+    pub(super) async fn abort_unused_multipart(&self, state: &mut UploadState) -> Result<()> {
+        if let Some(multipart) = &state.remote.multipart {
             let aborted = self
                 .client
-                .abort_multipart(&state.at.place, multipart)
+                .abort_multipart(&state.remote.object_ref, multipart)
                 .await;
-            aborted.map_err(|error| failed(state.at.id(), "ending the multipart upload", error))?;
-            state.at.multipart = None;
+            aborted.map_err(|error| {
+                failed(state.remote.id(), "aborting the multipart upload", error)
+            })?;
+            state.remote.multipart = None;
         }
         Ok(())
     }
 
-    /// Makes all parts, as many at one time as may be on their way.
-    async fn fill(
+    /// Copies or uploads all parts, within the limit of concurrent part uploads.
+    async fn upload_all_parts(
         &self,
         id: &UploadId,
-        place: &Place,
+        object_ref: &ObjectRef,
         multipart: &str,
-        sources: &[Place],
-        plan: Vec<Part>,
+        sources: &[ObjectRef],
+        plan: Vec<PartSource>,
     ) -> Result<Vec<(u32, String)>> {
-        let mut flights: JoinSet<Landing> = JoinSet::new();
+        let mut in_flight: JoinSet<PartUploadResult> = JoinSet::new();
         let mut parts = Vec::with_capacity(plan.len());
-        let mut land = |landing: Result<Landing, tokio::task::JoinError>| -> Result<()> {
-            let (number, made) = landing.map_err(|error| StoreError::Other {
-                action: format!("joining upload {id}"),
-                source: error.into(),
-            })?;
-            match made {
-                Ok(etag) => parts.push((number, etag)),
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                    return Err(StoreError::NotFound(id.clone()));
+        let mut on_part_uploaded =
+            |result: Result<PartUploadResult, tokio::task::JoinError>| -> Result<()> {
+                let (number, made) = result.map_err(|error| StoreError::Other {
+                    action: format!("concatenating upload {id}"),
+                    source: error.into(),
+                })?;
+                match made {
+                    Ok(etag) => parts.push((number, etag)),
+                    Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
+                        return Err(StoreError::NotFound(id.clone()));
+                    }
+                    Err(error) => return Err(failed(id, "concatenating", error)),
                 }
-                Err(error) => return Err(failed(id, "joining", error)),
-            }
-            Ok(())
-        };
+                Ok(())
+            };
         for (number, part) in (1..).zip(plan) {
-            while let Some(landing) = flights.try_join_next() {
-                land(landing)?;
+            while let Some(result) = in_flight.try_join_next() {
+                on_part_uploaded(result)?;
             }
-            let (client, place) = (self.client.clone(), place.clone());
+            let (client, object_ref) = (self.client.clone(), object_ref.clone());
             let multipart = multipart.to_owned();
             match part {
-                Part::Copy(Piece { source, range }) => {
-                    let slot = self.slots.clone().acquire_owned().await;
+                PartSource::Copy(SourceRange { source, range }) => {
+                    let slot = self.part_slots.clone().acquire_owned().await;
                     let source = sources[source].clone();
-                    flights.spawn(async move {
+                    in_flight.spawn(async move {
                         let range = Some(range);
-                        let copied =
-                            client.upload_part_copy(&place, &multipart, number, &source, range);
+                        let copied = client.upload_part_copy(
+                            &object_ref,
+                            &multipart,
+                            number,
+                            &source,
+                            range,
+                        );
                         let copied = copied.await;
                         drop(slot);
                         (number, copied)
                     });
                 }
-                Part::Send(pieces) => {
-                    let (payload, memory) = self.read_pieces(id, sources, pieces).await?;
-                    let slot = self.slots.clone().acquire_owned().await;
-                    flights.spawn(async move {
+                PartSource::Upload(ranges) => {
+                    let (payload, memory) = self.read_ranges(id, sources, ranges).await?;
+                    let slot = self.part_slots.clone().acquire_owned().await;
+                    in_flight.spawn(async move {
                         let sent = client
-                            .upload_part(&place, &multipart, number, payload)
+                            .upload_part(&object_ref, &multipart, number, payload)
                             .await;
                         drop((slot, memory));
                         (number, sent)
@@ -272,31 +285,30 @@ impl Inner {
                 }
             }
         }
-        while let Some(landing) = flights.join_next().await {
-            land(landing)?;
+        while let Some(result) = in_flight.join_next().await {
+            on_part_uploaded(result)?;
         }
         parts.sort_by_key(|(number, _)| *number);
         Ok(parts)
     }
 
-    /// Reads small pieces into memory.
-    async fn read_pieces(
+    async fn read_ranges(
         &self,
         id: &UploadId,
-        sources: &[Place],
-        pieces: Vec<Piece>,
-    ) -> Result<(Payload, Memory)> {
-        let mut gather = self.gather();
-        let mut pieces = VecDeque::from(pieces);
-        while let Some(piece) = pieces.pop_front() {
-            let len = usize::try_from(piece.range.end - piece.range.start).unwrap_or(usize::MAX);
-            let mut share = pin!(self.budget.take(len));
-            let mut turn = pin!(self.spare());
+        sources: &[ObjectRef],
+        ranges: Vec<SourceRange>,
+    ) -> Result<(Payload, MemoryPermit)> {
+        let mut buffer = self.new_buffer();
+        let mut ranges = VecDeque::from(ranges);
+        while let Some(range) = ranges.pop_front() {
+            let len = usize::try_from(range.range.end - range.range.start).unwrap_or(usize::MAX);
+            let mut permit = pin!(self.budget.acquire(len));
+            let mut turn = pin!(self.overcommit());
             let memory = loop {
-                if gather.is_beyond_budget() {
-                    break Memory::default();
+                if buffer.is_overcommitted() {
+                    break MemoryPermit::default();
                 }
-                if let Ok(memory) = timeout(PATIENCE, &mut share).await {
+                if let Ok(memory) = timeout(RECLAIM_INTERVAL, &mut permit).await {
                     break memory;
                 }
                 self.reclaim(len, id).await;
@@ -304,18 +316,21 @@ impl Inner {
                     break memory;
                 }
             };
-            let reading = |error| failed(id, "reading a small part", error);
+            let reading = |error| failed(id, "reading a small source", error);
             let object = self
                 .client
-                .get_object(&sources[piece.source], Some(piece.range))
+                .get_object(&sources[range.source], Some(range.range))
                 .await
                 .map_err(reading)?;
-            let read = gather.push_object(object, len, memory).await;
+            let read = buffer.push_object(object, len, memory).await;
             if read.map_err(reading)? != len {
-                return Err(damaged(id, "a small part has the wrong length"));
+                return Err(damaged(
+                    id,
+                    "a source of the concatenation has the wrong length",
+                ));
             }
         }
-        Ok(gather.take())
+        Ok(buffer.take())
     }
 }
 
@@ -325,68 +340,71 @@ mod tests {
 
     use super::*;
 
-    fn copy(source: usize, range: Range<u64>) -> Part {
-        Part::Copy(Piece { source, range })
+    fn copy(source: usize, range: Range<u64>) -> PartSource {
+        PartSource::Copy(SourceRange { source, range })
     }
 
-    fn send(pieces: &[(usize, Range<u64>)]) -> Part {
-        let pieces = pieces.iter().cloned();
-        Part::Send(
-            pieces
-                .map(|(source, range)| Piece { source, range })
+    fn send(ranges: &[(usize, Range<u64>)]) -> PartSource {
+        let ranges = ranges.iter().cloned();
+        PartSource::Upload(
+            ranges
+                .map(|(source, range)| SourceRange { source, range })
                 .collect(),
         )
     }
 
     #[test]
-    fn large_ones_are_copied_and_small_ones_are_sent_together() {
-        assert_eq!(cut(&[], 5, 50), []);
-        assert_eq!(cut(&[0, 0], 5, 50), []);
-        assert_eq!(cut(&[7, 9], 5, 50), [copy(0, 0..7), copy(1, 0..9)]);
-        assert_eq!(cut(&[3], 5, 50), [send(&[(0, 0..3)])]);
-        assert_eq!(cut(&[7, 3], 5, 50), [copy(0, 0..7), send(&[(1, 0..3)])]);
-        // A small one takes what it lacks from the next.
+    fn large_sources_are_copied_and_small_ones_uploaded_together() {
+        assert_eq!(plan_parts(&[], 5, 50), []);
+        assert_eq!(plan_parts(&[0, 0], 5, 50), []);
+        assert_eq!(plan_parts(&[7, 9], 5, 50), [copy(0, 0..7), copy(1, 0..9)]);
+        assert_eq!(plan_parts(&[3], 5, 50), [send(&[(0, 0..3)])]);
         assert_eq!(
-            cut(&[3, 20], 5, 50),
+            plan_parts(&[7, 3], 5, 50),
+            [copy(0, 0..7), send(&[(1, 0..3)])]
+        );
+        // A small source is filled up from the next one.
+        assert_eq!(
+            plan_parts(&[3, 20], 5, 50),
             [send(&[(0, 0..3), (1, 0..2)]), copy(1, 2..20)]
         );
-        // But leaves none too small behind.
-        assert_eq!(cut(&[3, 6], 5, 50), [send(&[(0, 0..3), (1, 0..6)])]);
+        // The next one would be too small.
+        assert_eq!(plan_parts(&[3, 6], 5, 50), [send(&[(0, 0..3), (1, 0..6)])]);
         assert_eq!(
-            cut(&[2, 2, 2, 8], 5, 50),
+            plan_parts(&[2, 2, 2, 8], 5, 50),
             [send(&[(0, 0..2), (1, 0..2), (2, 0..2)]), copy(3, 0..8)]
         );
         // Too large for one copy.
         assert_eq!(
-            cut(&[101], 5, 50),
+            plan_parts(&[101], 5, 50),
             [copy(0, 0..33), copy(0, 33..67), copy(0, 67..101)]
         );
     }
 
     proptest! {
         #[test]
-        fn all_bytes_are_there_once_and_no_part_is_too_small(
+        fn parts_cover_all_bytes_once_and_none_is_too_small(
             lengths in proptest::collection::vec(prop_oneof![0..12_u64, 0..300_u64], 0..20),
         ) {
-            let parts = cut(&lengths, 5, 50);
-            let mut at = Vec::new();
+            let parts = plan_parts(&lengths, 5, 50);
+            let mut covered = Vec::new();
             for (n, part) in parts.iter().enumerate() {
-                let pieces = match part {
-                    Part::Copy(piece) => {
-                        prop_assert!(lengths[piece.source] >= 5, "copied from a small one");
-                        std::slice::from_ref(piece)
+                let ranges = match part {
+                    PartSource::Copy(range) => {
+                        prop_assert!(lengths[range.source] >= 5, "copied from a small one");
+                        std::slice::from_ref(range)
                     }
-                    Part::Send(pieces) => pieces,
+                    PartSource::Upload(ranges) => ranges,
                 };
-                let len: u64 = pieces.iter().map(|p| p.range.end - p.range.start).sum();
+                let len: u64 = ranges.iter().map(|p| p.range.end - p.range.start).sum();
                 prop_assert!(len >= 5 || n + 1 == parts.len(), "{parts:?}");
                 prop_assert!(len <= 50 + 2, "{parts:?}");
-                for piece in pieces {
-                    at.extend(piece.range.clone().map(|byte| (piece.source, byte)));
+                for range in ranges {
+                    covered.extend(range.range.clone().map(|byte| (range.source, byte)));
                 }
             }
             let all: Vec<_> = (0..).zip(&lengths).flat_map(|(n, len)| (0..*len).map(move |b| (n, b))).collect();
-            prop_assert_eq!(at, all);
+            prop_assert_eq!(covered, all);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! New uploads: their ids, their places, their descriptions.
+//! Creation of uploads: ids, keys, descriptions.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -10,45 +10,49 @@ use landfall::{
 
 use super::{
     Inner,
-    failure::failed,
+    error::failed,
     layout::{self, BUCKET, KEY, MULTIPART},
-    look::{Standing, note_plan},
-    plan::{Counted, Plan, Segment},
-    session::{Known, Session, State},
+    part_plan::{CountedParts, PartPlan, Segment},
+    remote_state::{RemoteState, store_plan},
+    session::{CachedState, UploadSession, UploadState},
 };
 use crate::{
     UploadIds,
-    client::{ErrorKind, Place},
+    client::{ErrorKind, ObjectRef},
 };
 
 impl Inner {
-    /// Begins the multipart upload of an object.
-    pub(super) async fn begin(&self, upload: &Upload, place: &Place) -> Result<String> {
+    pub(super) async fn create_multipart(
+        &self,
+        upload: &Upload,
+        object_ref: &ObjectRef,
+    ) -> Result<String> {
         let headers = if layout::split(&upload.id).is_none() {
-            self.layout.owned_headers(upload)
+            self.layout.headers_with_owner(upload)
         } else {
             self.layout.headers(upload)
         };
-        let begun = self.client.create_multipart(place, &headers).await;
-        begun.map_err(|error| failed(&upload.id, "beginning the multipart upload", error))
+        let created = self.client.create_multipart(object_ref, &headers).await;
+        created.map_err(|error| failed(&upload.id, "creating the multipart upload", error))
     }
 
-    /// Chooses the place of a new upload, and begins its multipart upload if it gets its name from it.
-    pub(super) async fn assign(&self, upload: &mut Upload) -> Result<()> {
+    /// Assigns the object key, and creates the multipart upload if its id is part of the upload's
+    /// id.
+    pub(super) async fn assign_key(&self, upload: &mut Upload) -> Result<()> {
         if let Some(length) = upload.length {
-            self.fits(length)?;
+            self.check_size(length)?;
         }
         if self.options.ids == UploadIds::Plain {
             return Ok(());
         }
-        let place = self.layout.place(upload, SystemTime::now())?;
-        let multipart = self.begin(upload, &place).await?;
-        // One that is no id, or too long for it, is noted in the description only.
+        let object_ref = self.layout.object_ref(upload, SystemTime::now())?;
+        let multipart = self.create_multipart(upload, &object_ref).await?;
+        // Otherwise invalid or too long for an id; then only the description contains it.
         if let Ok(id) = UploadId::new(&format!("{}+{multipart}", upload.id)) {
             upload.id = id;
         }
-        upload.storage.insert(BUCKET.into(), place.bucket);
-        upload.storage.insert(KEY.into(), place.key);
+        upload.storage.insert(BUCKET.into(), object_ref.bucket);
+        upload.storage.insert(KEY.into(), object_ref.key);
         upload.storage.insert(MULTIPART.into(), multipart);
         Ok(())
     }
@@ -57,91 +61,93 @@ impl Inner {
         &self,
         mut upload: Upload,
         fence: Option<Fence>,
-    ) -> Result<Arc<Session>> {
+    ) -> Result<Arc<UploadSession>> {
         if let Some(length) = upload.length {
-            self.fits(length)?;
+            self.check_size(length)?;
         }
         let id = upload.id.clone();
         let multipart = upload.storage.get(MULTIPART).cloned();
-        let object = match (layout::split(&id), &multipart) {
-            (Some((object, named)), Some(multipart)) if named == multipart => object,
+        let object_id = match (layout::split(&id), &multipart) {
+            (Some((object_id, named)), Some(multipart)) if named == multipart => object_id,
             _ => id.as_str(),
         };
-        let place = self.layout.place(&upload, SystemTime::now())?;
-        upload.storage.insert(BUCKET.into(), place.bucket.clone());
-        upload.storage.insert(KEY.into(), place.key.clone());
+        let object_ref = self.layout.object_ref(&upload, SystemTime::now())?;
+        upload
+            .storage
+            .insert(BUCKET.into(), object_ref.bucket.clone());
+        upload.storage.insert(KEY.into(), object_ref.key.clone());
         upload.storage.insert("Type".into(), "s3store".into());
 
-        let session = self.sessions.enter(&id);
-        let mut known = session.known.lock().await;
+        let session = self.sessions.get_or_insert(&id);
+        let mut cached = session.cached.lock().await;
         let mut info = UploadInfo::new(upload);
-        let mut plan = Plan::default();
+        let mut plan = PartPlan::default();
         let upload = &info.upload;
-        if let Some(size) = self.sizes.next(1, 0, upload.length, None) {
+        if let Some(size) = self.part_sizes.next_size(1, 0, upload.length, None) {
             plan.push(Segment {
                 number: 1,
                 offset: 0,
                 size,
             });
         }
-        note_plan(&mut info, &plan);
-        let is_signed = fence.is_some() || !self.options.shared;
-        if is_signed {
-            self.sign(&mut info, fence.unwrap_or(Fence(0)));
+        store_plan(&mut info, &plan);
+        let writer_recorded = fence.is_some() || !self.options.shared;
+        if writer_recorded {
+            self.set_writer(&mut info, fence.unwrap_or(Fence(0)));
         }
-        let made = self.make(&info, object).await;
-        let etag = match made {
+        let written = self.write_info(&info, object_id).await;
+        let etag = match written {
             Ok(etag) => etag,
             Err(error) => {
                 if let Some(multipart) = &multipart {
-                    let _ = self.client.abort_multipart(&place, multipart).await;
+                    let _ = self.client.abort_multipart(&object_ref, multipart).await;
                 }
                 return Err(error);
             }
         };
-        let at = Standing {
-            object: object.to_owned(),
-            counted: Counted {
+        let remote = RemoteState {
+            object_id: object_id.to_owned(),
+            counted: CountedParts {
                 next: 1,
-                ..Counted::default()
+                ..CountedParts::default()
             },
-            rest: None,
-            rest_counts: 0,
+            incomplete_part: None,
+            incomplete_part_bytes: 0,
             complete: false,
             object_etag: None,
             modified: SystemTime::now(),
             info,
             etag,
-            place,
+            object_ref,
             multipart,
             plan,
             is_in_doubt: false,
         };
         let fence = fence.unwrap_or(Fence(0));
-        let mut state = State::new(at, fence, self.gather(), &session);
-        state.is_signed = is_signed;
-        if self.options.shared && is_signed {
-            session.claim(fence);
+        let mut state = UploadState::new(remote, fence, self.new_buffer(), &session);
+        state.writer_recorded = writer_recorded;
+        if self.options.shared && writer_recorded {
+            session.record_ownership(fence);
         }
         session.publish(state.snapshot());
-        session.weigh(state.memory_size());
-        *known = Known::State(Box::new(state));
-        drop(known);
+        session.set_memory_size(state.memory_size());
+        *cached = CachedState::Known(Box::new(state));
+        drop(cached);
         session.touch(0);
         Ok(session)
     }
 
-    /// Writes the description of a new upload, where there must be none.
-    async fn make(&self, info: &UploadInfo, object: &str) -> Result<String> {
+    /// Writes the description of a new upload; fails if there is one.
+    async fn write_info(&self, info: &UploadInfo, object_id: &str) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
-            match self.client.head_object(&self.layout.info(object)).await {
+            match self.client.head_object(&self.layout.info(object_id)).await {
                 Ok(_) => return Err(StoreError::AlreadyExists(id.clone())),
                 Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
-                Err(error) => return Err(failed(id, "looking for the description", error)),
+                Err(error) => return Err(failed(id, "checking for a description", error)),
             }
         }
-        match self.put_info(info, object, None).await {
+        match self.put_info(info, object_id, None).await {
             Err(StoreError::LeaseLost(id)) => Err(StoreError::AlreadyExists(id)),
             other => other,
         }

@@ -1,5 +1,4 @@
-//! Uploads whose description cannot be read, or contradicts what is in S3: what they are, and their
-//! removal.
+//! Uploads whose description cannot be read or contradicts S3: detection and removal.
 
 use std::time::SystemTime;
 
@@ -11,85 +10,86 @@ use landfall::{
     upload::UploadId,
 };
 
-use super::{Inner, failure::failed, layout, look::Located};
-use crate::client::{ErrorKind, Place};
+use super::{Inner, error::failed, layout, remote_state::StoredInfo};
+use crate::client::{ErrorKind, ObjectRef};
 
-/// How many multipart uploads of one key are removed by one call.
+/// Maximum number of multipart uploads of one key that a removal aborts.
 const MAX_MULTIPARTS: u32 = 100;
 
-/// What `.info` holds, whichever upload it belongs to.
+/// The content of an `.info` object, of whichever upload.
 #[derive(Debug)]
-pub(super) enum Description {
+pub(super) enum InfoContent {
     Missing,
     Read(Box<UploadInfo>),
-    /// The upload that it belongs to, if that is proven.
+    /// With the upload it belongs to, if that is certain.
     Unreadable(Option<UploadId>),
 }
 
-/// The description of one upload.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum InfoLookup {
     Missing,
-    Read(Box<Located>),
-    Unreadable { object: String, reason: String },
+    Read(Box<StoredInfo>),
+    Unreadable { object_id: String, reason: String },
 }
 
-/// The upload that an unreadable description belongs to. It is ours if its text begins with the id, as
-/// ours and tusd's do, or if its key has a random id, which nobody else has chosen.
-fn owner(object: &str, text: &[u8]) -> Option<UploadId> {
+/// Returns the upload that an unreadable description belongs to.
+///
+/// It is certain if the text begins with the id, as tusd's and ours do, or if the key is a random
+/// id.
+fn owner(object_id: &str, text: &[u8]) -> Option<UploadId> {
     let stated = text.strip_prefix(b"{\"ID\":\"").and_then(|rest| {
         let end = rest.iter().position(|byte| *byte == b'"')?;
         UploadId::new(std::str::from_utf8(&rest[..end]).ok()?).ok()
     });
     let names_object = |id: &UploadId| {
-        id.as_str() == object || layout::split(id).is_some_and(|(named, _)| named == object)
+        id.as_str() == object_id || layout::split(id).is_some_and(|(named, _)| named == object_id)
     };
     let own = || {
-        UploadId::new(object)
+        UploadId::new(object_id)
             .ok()
-            .filter(|_| layout::is_random(object))
+            .filter(|_| layout::is_random(object_id))
     };
     stated.filter(names_object).or_else(own)
 }
 
 impl Inner {
-    /// Reads the description of an object.
-    pub(super) async fn described(&self, object: &str) -> Result<Description> {
-        let place = self.layout.info(object);
-        let doing = |error| StoreError::Other {
-            action: format!("reading {place}"),
+    pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
+        let object_ref = self.layout.info(object_id);
+        let action = |error| StoreError::Other {
+            action: format!("reading {object_ref}"),
             source: crate::client::Error::into(error),
         };
-        let read = match self.client.get_object(&place, None).await {
+        let read = match self.client.get_object(&object_ref, None).await {
             Ok(read) => read,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(Description::Missing),
-            Err(error) => return Err(doing(error)),
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(InfoContent::Missing),
+            Err(error) => return Err(action(error)),
         };
         let max = usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX);
         if read.head.size > info::MAX_LEN {
-            return Ok(Description::Unreadable(owner(object, b"")));
+            return Ok(InfoContent::Unreadable(owner(object_id, b"")));
         }
-        let text = read.bytes(max).await.map_err(doing)?;
-        let Ok(unnamed) = UploadId::new("unnamed") else {
-            return Ok(Description::Missing);
+        let text = read.bytes(max).await.map_err(action)?;
+        let Ok(placeholder) = UploadId::new("unnamed") else {
+            return Ok(InfoContent::Missing);
         };
-        let decoded = UploadInfo::decode(&unnamed, &text).ok();
+        let decoded = UploadInfo::decode(&placeholder, &text).ok();
         let named = decoded.and_then(|mut info| {
             info.upload.id = UploadId::new(&info.stated_id).ok()?;
             Some(Box::new(info))
         });
         Ok(match named {
-            Some(info) => Description::Read(info),
-            None => Description::Unreadable(owner(object, &text)),
+            Some(info) => InfoContent::Read(info),
+            None => InfoContent::Unreadable(owner(object_id, &text)),
         })
     }
 
-    /// A damaged upload for the listing; `None` if all of its bytes are there, as a finished object is
-    /// never removed without its client.
+    /// Returns a damaged upload for the listing; `None` if its object exists.
+    ///
+    /// A completed object is never removed without a request of its client.
     pub(super) async fn damaged(
         &self,
         id: UploadId,
-        data: &Place,
+        data: &ObjectRef,
         modified: SystemTime,
     ) -> Result<Option<Damaged>> {
         match self.client.head_object(data).await {
@@ -99,24 +99,26 @@ impl Inner {
                 size: 0,
                 modified,
             })),
-            Err(error) => Err(failed(&id, "looking for the object", error)),
+            Err(error) => Err(failed(&id, "reading the metadata of the object", error)),
         }
     }
 
-    /// Removes an upload whose description cannot be read: all that its id leads to, the description
-    /// last. Bytes at a place that only the description knew stay.
-    pub(super) async fn remove_unreadable(&self, id: &UploadId, object: &str) -> Result<bool> {
+    /// Removes an upload with an unreadable description: everything its id leads to, the
+    /// description last.
+    ///
+    /// Bytes under a key that only the description contained stay.
+    pub(super) async fn remove_unreadable(&self, id: &UploadId, object_id: &str) -> Result<bool> {
         let removing = |error| failed(id, "removing", error);
-        let data = self.layout.data(object);
+        let data = self.layout.data(object_id);
         if let Some((_, multipart)) = layout::split(id) {
             let aborted = self.client.abort_multipart(&data, multipart).await;
             aborted.map_err(removing)?;
         }
-        let mut is_own = layout::is_random(object);
+        let mut is_own = layout::is_random(object_id);
         if is_own {
             self.abort_multiparts(id, &data).await?;
         } else {
-            // Any key may hold an object of the application.
+            // The application may have an object under any key.
             is_own = match self.client.head_object(&data).await {
                 Ok(head) => head
                     .metadata
@@ -129,21 +131,21 @@ impl Inner {
         if is_own {
             self.client.delete_object(&data).await.map_err(removing)?;
         }
-        let part = self.layout.part(object);
+        let part = self.layout.part(object_id);
         self.client.delete_object(&part).await.map_err(removing)?;
-        let info = self.layout.info(object);
+        let info = self.layout.info(object_id);
         let deleted = self.client.delete_object(&info).await;
         deleted.map(|()| true).map_err(removing)
     }
 
-    /// Aborts the multipart uploads of a key that holds a random id.
-    async fn abort_multiparts(&self, id: &UploadId, data: &Place) -> Result<()> {
+    /// Aborts the multipart uploads of a key that contains a random id.
+    async fn abort_multiparts(&self, id: &UploadId, data: &ObjectRef) -> Result<()> {
         let listed = self
             .client
             .list_multiparts(&data.bucket, &data.key, None, MAX_MULTIPARTS);
         let listed = match listed.await {
             Ok(listed) => listed,
-            // The sweeper needs this right, uploads do not.
+            // Only the sweeper requires this permission.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -152,7 +154,7 @@ impl Inner {
             {
                 return Ok(());
             }
-            Err(error) => return Err(failed(id, "listing its multipart uploads", error)),
+            Err(error) => return Err(failed(id, "listing the multipart uploads", error)),
         };
         for multipart in listed
             .uploads
@@ -171,13 +173,11 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
-    fn the_owner_of_an_unreadable_description_is_proven_or_unknown() {
+    fn owner_of_unreadable_description_is_certain_or_unknown() {
         let random = "14b1c4c77771671a8479bc0444bbc5ce";
-        let owner = |object: &str, text: &str| {
-            owner(object, text.as_bytes()).map(|id| id.as_str().to_owned())
+        let owner = |object_id: &str, text: &str| {
+            super::owner(object_id, text.as_bytes()).map(|id| id.as_str().to_owned())
         };
         let tusd = format!("{random}+mp");
         for (object, text, wanted) in [

@@ -1,4 +1,4 @@
-//! What a sweep of the bucket need not examine, and which process sweeps it.
+//! Due times of the sweep, and the election of the process that sweeps.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -10,33 +10,34 @@ use std::{
 use landfall::store::{Result, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, enumerate::listing, layout::OWN};
-use crate::client::{Condition, ErrorKind, Place};
+use super::{Inner, enumerate::listing_error, layout::RESERVED_PREFIX};
+use crate::client::{Condition, ErrorKind, ObjectRef};
 
-/// Objects whose times are kept, 16 to 32 bytes each; more are examined in each sweep.
+/// Maximum number of objects with a due time, 16 to 32 bytes each. Others are examined in each
+/// sweep.
 const MAX_OBJECTS: usize = 1 << 21;
-/// The object that names the process that sweeps.
+/// The object that names the sweeping process.
 const SWEEPER: &str = "sweeper.json";
-/// The most bytes of that object.
-const MAX_RECORD: usize = 1024;
+/// Maximum size of that object, in bytes.
+const MAX_RECORD_BYTES: usize = 1024;
 
-/// When objects that earlier sweeps examined are due again, unless they change before.
+/// When objects that earlier sweeps examined are due again, unless they change.
 #[derive(Debug, Default)]
 pub(super) struct DueTimes(Mutex<Times>);
 
 #[derive(Debug, Default)]
 struct Times {
     hasher: RandomState,
-    /// By a hash of key and entity tag.
+    /// Keyed by a hash of key and entity tag.
     objects: HashMap<u64, Due>,
     sweep: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Due {
-    /// In seconds since 1970.
+    /// Unix time in seconds.
     at: u32,
-    /// The last sweep that listed it.
+    /// The last sweep that listed the object.
     sweep: u32,
 }
 
@@ -45,20 +46,19 @@ impl DueTimes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a sweep.
-    pub(super) fn begin(&self) {
+    pub(super) fn start_sweep(&self) {
         let mut times = self.lock();
         times.sweep = times.sweep.wrapping_add(1);
     }
 
-    /// Ends a sweep that has listed everything: what it did not list is forgotten.
-    pub(super) fn end(&self) {
+    /// Ends a complete sweep: objects that it did not list are forgotten.
+    pub(super) fn finish_sweep(&self) {
         let mut times = self.lock();
         let sweep = times.sweep;
         times.objects.retain(|_, due| due.sweep == sweep);
     }
 
-    /// When an object with this key and version is due, if that is later than now.
+    /// Returns the due time of this version of an object, if it is in the future.
     pub(super) fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
         let mut times = self.lock();
         let sweep = times.sweep;
@@ -69,7 +69,7 @@ impl DueTimes {
         (at > SystemTime::now()).then_some(at)
     }
 
-    /// Sets when an object is due; `None`: never.
+    /// Sets the due time of an object; `None`: never.
     pub(super) fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
         let seconds = at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let at = seconds.map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
@@ -88,27 +88,31 @@ impl Times {
     }
 }
 
-/// The object that names the process that sweeps. Its age is the time since that process last swept.
+/// Names the sweeping process. The object's age is the time since that process last swept.
 #[derive(Debug, Serialize, Deserialize)]
 struct SweeperRecord {
     process: String,
 }
 
 impl Inner {
-    /// Makes this process the one that sweeps, unless another one has written the record within two
-    /// intervals. Where writes have no conditions, two may sweep at a time for once, which does no
-    /// harm.
+    /// Claims the sweep for this process, unless another one has written the record within two
+    /// intervals.
+    ///
+    /// Without conditional writes two processes may sweep once at the same time, which is harmless.
     pub(super) async fn claim_sweep(&self, interval: Duration) -> Result<bool> {
         if !self.options.shared {
             return Ok(true);
         }
-        let key = format!("{}{OWN}{SWEEPER}", self.layout.prefix);
-        let place = Place::new(&self.layout.bucket, key);
+        let key = format!("{}{RESERVED_PREFIX}{SWEEPER}", self.layout.prefix);
+        let object_ref = ObjectRef::new(&self.layout.bucket, key);
         let own = format!("{:016x}", self.incarnation);
-        let condition = match self.client.get_object(&place, None).await {
+        let condition = match self.client.get_object(&object_ref, None).await {
             Ok(object) => {
                 let (etag, modified) = (object.head.etag.clone(), object.head.modified);
-                let text = object.bytes(MAX_RECORD).await.map_err(listing)?;
+                let text = object
+                    .bytes(MAX_RECORD_BYTES)
+                    .await
+                    .map_err(listing_error)?;
                 let record: Option<SweeperRecord> = serde_json::from_slice(&text).ok();
                 let is_own = record.is_some_and(|record| record.process == own);
                 let age = modified
@@ -120,7 +124,7 @@ impl Inner {
                 Condition::IfMatch(etag)
             }
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Condition::IfAbsent,
-            Err(error) => return Err(listing(error)),
+            Err(error) => return Err(listing_error(error)),
         };
         let condition = match self.options.conditional_writes {
             true => condition,
@@ -128,17 +132,17 @@ impl Inner {
         };
         let record = serde_json::to_vec(&SweeperRecord { process: own });
         let record = record.map_err(|error| StoreError::Other {
-            action: "encoding the sweeper's record".into(),
+            action: "encoding the sweeper record".into(),
             source: error.into(),
         })?;
-        let headers = self.layout.own_headers("application/json");
+        let headers = self.layout.internal_headers("application/json");
         let put = self
             .client
-            .put_object(&place, self.hashed(record), &headers, condition);
+            .put_object(&object_ref, self.payload(record), &headers, condition);
         match put.await {
             Ok(_) => Ok(true),
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
-            Err(error) => Err(listing(error)),
+            Err(error) => Err(listing_error(error)),
         }
     }
 }
@@ -151,7 +155,7 @@ mod tests {
     fn an_object_is_due_when_its_time_has_come_or_it_changed() {
         let times = DueTimes::default();
         let later = SystemTime::now() + Duration::from_secs(60);
-        times.begin();
+        times.start_sweep();
         times.set("a.info", "1", Some(later));
         times.set("b.info", "1", Some(UNIX_EPOCH));
         times.set("c.info", "1", None);
@@ -162,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn what_a_whole_sweep_does_not_list_is_forgotten() {
+    fn complete_sweep_forgets_unlisted_objects() {
         let times = DueTimes::default();
-        times.begin();
+        times.start_sweep();
         times.set("a", "1", None);
         times.set("b", "1", None);
-        times.end();
-        // One that fails forgets nothing.
-        times.begin();
-        times.begin();
+        times.finish_sweep();
+        // A failed sweep forgets nothing.
+        times.start_sweep();
+        times.start_sweep();
         assert!(times.get("a", "1").is_some());
-        times.end();
+        times.finish_sweep();
         assert!(times.get("a", "1").is_some());
         assert!(times.get("b", "1").is_none());
         assert_eq!(times.lock().objects.len(), 1);

@@ -1,4 +1,4 @@
-//! Listing what is in the bucket: uploads by their descriptions, and what belongs to none.
+//! Listing of the bucket: uploads by their descriptions, and orphans.
 
 use std::{
     collections::HashSet,
@@ -14,24 +14,23 @@ use landfall::{
 
 use super::{
     Inner, S3Store,
-    damaged::Description,
+    damaged::InfoContent,
     layout::{self, INFO, PART},
-    look,
+    remote_state,
 };
-use crate::client::{Error, ErrorKind, Listed, Multipart, Place};
+use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef};
 
-/// Uploads that are looked at in parallel.
-const AT_ONCE: usize = 8;
-/// How long a multipart upload that a description names is not examined again.
-const DESCRIBED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// What a cursor among objects begins with.
+const MAX_CONCURRENCY: usize = 8;
+/// Time until a multipart upload with a description is examined again.
+const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Prefix of a cursor in the listing of objects.
 const OBJECTS: &str = "objects ";
-/// What a cursor among multipart uploads begins with.
+/// Prefix of a cursor in the listing of multipart uploads.
 const MULTIPARTS: &str = "multiparts ";
-/// What separates the two parts of a cursor among multipart uploads. No key holds it.
+/// Separates key and id in such a cursor. No key contains it.
 const SEPARATOR: char = '\u{0}';
 
-/// What an orphan's name begins with, if it is a multipart upload.
+/// Prefix of the name of an orphan that is a multipart upload.
 const MULTIPART: &str = "multipart upload ";
 
 #[async_trait]
@@ -47,11 +46,11 @@ impl Enumerate for S3Store {
         filter: &DueFilter<'_>,
     ) -> Result<Page> {
         if cursor.is_none() {
-            self.0.due.begin();
+            self.0.due.start_sweep();
         }
         let page = self.0.page(cursor, limit, Some(filter)).await?;
         if page.next.is_none() {
-            self.0.due.end();
+            self.0.due.finish_sweep();
         }
         Ok(page)
     }
@@ -83,8 +82,7 @@ impl Inner {
     }
 }
 
-/// An error that belongs to no upload.
-pub(super) fn listing(error: Error) -> StoreError {
+pub(super) fn listing_error(error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
             retry_after: *retry_after,
@@ -97,16 +95,14 @@ pub(super) fn listing(error: Error) -> StoreError {
     }
 }
 
-/// What one object of the listing turned out to be.
-enum Found {
+enum ListedEntry {
     Upload(Box<Snapshot>),
     Orphan(Orphan),
     Damaged(Damaged),
     Nothing,
 }
 
-/// What a multipart upload of the listing turned out to be.
-enum FoundMultipart {
+enum ListedMultipart {
     Orphan(Orphan),
     /// A description names it.
     Described,
@@ -122,12 +118,12 @@ impl Inner {
     ) -> Result<Page> {
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
         let listed = self.client.list_objects(bucket, prefix, after, limit);
-        let listed = listed.await.map_err(listing)?;
+        let listed = listed.await.map_err(listing_error)?;
         let mut page = Page::default();
-        // The object and its description are neighbors in the listing, so that a finished upload, of
+        // An object and its description are neighbors in the listing. So a completed upload, of
         // which there may be millions, costs no request.
         let keys: HashSet<_> = listed.objects.iter().map(|object| &*object.key).collect();
-        let mut looks = Vec::new();
+        let mut checks = Vec::new();
         for object in &listed.objects {
             let data = object.key.strip_suffix(INFO);
             let is_done = data.is_some_and(|data| keys.contains(data));
@@ -144,21 +140,21 @@ impl Inner {
                 page.next_due = page.next_due.into_iter().chain([at]).min();
                 continue;
             }
-            looks.push(async move { (object, self.judge(object).await) });
+            checks.push(async move { (object, self.classify(object).await) });
         }
-        let mut found = stream::iter(looks).buffer_unordered(AT_ONCE);
+        let mut found = stream::iter(checks).buffer_unordered(MAX_CONCURRENCY);
         while let Some((object, found)) = found.next().await {
             match found? {
-                Found::Upload(snapshot) => {
+                ListedEntry::Upload(snapshot) => {
                     if let Some(filter) = filter {
                         let due = (filter.due)(&snapshot);
                         self.due.set(&object.key, &object.etag, due);
                     }
                     page.uploads.push(*snapshot);
                 }
-                Found::Orphan(orphan) => page.orphans.push(orphan),
-                Found::Damaged(damaged) => page.damaged.push(damaged),
-                Found::Nothing => {}
+                ListedEntry::Orphan(orphan) => page.orphans.push(orphan),
+                ListedEntry::Damaged(damaged) => page.damaged.push(damaged),
+                ListedEntry::Nothing => {}
             }
         }
         page.next = Some(Cursor(match listed.next {
@@ -168,39 +164,38 @@ impl Inner {
         Ok(page)
     }
 
-    /// What an object of the bucket means.
-    async fn judge(&self, object: &Listed) -> Result<Found> {
-        // What has no date is young.
+    async fn classify(&self, object: &ListedObject) -> Result<ListedEntry> {
+        // Without a date it counts as new.
         let modified = object.modified.unwrap_or_else(SystemTime::now);
         let orphan = |id: Option<UploadId>, reason, removable| {
             let mut orphan = Orphan::new(object.key.clone(), reason, object.size, modified);
             (orphan.id, orphan.removable) = (id, removable);
-            Found::Orphan(orphan)
+            ListedEntry::Orphan(orphan)
         };
-        if self.is_left(&object.key) {
-            return Ok(Found::Nothing);
+        if self.is_excluded(&object.key) {
+            return Ok(ListedEntry::Nothing);
         }
         if let Some(name) = self.layout.object_of(&object.key, INFO) {
-            let (id, data) = match self.described(name).await? {
-                Description::Missing => return Ok(Found::Nothing),
-                Description::Read(info) => {
-                    let data = look::place_of(&self.layout, name, &info);
+            let (id, data) = match self.load_info(name).await? {
+                InfoContent::Missing => return Ok(ListedEntry::Nothing),
+                InfoContent::Read(info) => {
+                    let data = self.layout.stored_object(name, &info.upload.storage);
                     (info.upload.id, data)
                 }
-                Description::Unreadable(Some(id)) => (id, self.layout.data(name)),
-                // It may be another program's.
-                Description::Unreadable(None) => {
+                InfoContent::Unreadable(Some(id)) => (id, self.layout.data(name)),
+                // It may belong to another program.
+                InfoContent::Unreadable(None) => {
                     return Ok(orphan(None, "a description that cannot be read", false));
                 }
             };
-            return match self.inspect(&id).await {
-                Ok(snapshot) => Ok(Found::Upload(Box::new(snapshot))),
+            return match self.load_for_listing(&id).await {
+                Ok(snapshot) => Ok(ListedEntry::Upload(Box::new(snapshot))),
                 Err(StoreError::NotFound(_)) => {
                     Ok(orphan(Some(id), "a description without bytes", true))
                 }
                 Err(StoreError::Damaged { .. }) => {
                     match self.damaged(id.clone(), &data, modified).await? {
-                        Some(damaged) => Ok(Found::Damaged(damaged)),
+                        Some(damaged) => Ok(ListedEntry::Damaged(damaged)),
                         None => Ok(orphan(
                             Some(id),
                             "the damaged description of an object",
@@ -214,17 +209,17 @@ impl Inner {
         if let Some(name) = self.layout.object_of(&object.key, PART) {
             let info = self.layout.info(name);
             return match self.client.head_object(&info).await {
-                Ok(_) => Ok(Found::Nothing),
-                // A removal deletes the description last: somebody else deleted it.
+                Ok(_) => Ok(ListedEntry::Nothing),
+                // A removal deletes the description last, so another program deleted it.
                 Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(orphan(
                     UploadId::new(name).ok(),
                     "bytes without a description",
                     object.size == 0,
                 )),
-                Err(error) => Err(listing(error)),
+                Err(error) => Err(listing_error(error)),
             };
         }
-        Ok(Found::Nothing)
+        Ok(ListedEntry::Nothing)
     }
 
     async fn multiparts(
@@ -241,17 +236,17 @@ impl Inner {
             .await;
         let listed = match listed {
             Ok(listed) => listed,
-            // A right that uploads don't need, or something a small service doesn't have.
+            // Uploads do not need this permission, and small services lack the operation.
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::AccessDenied | ErrorKind::NotImplemented
                 ) =>
             {
-                tracing::warn!(%error, "multipart uploads that nobody will complete can't be found");
+                tracing::warn!(%error, "failed to list abandoned multipart uploads");
                 return Ok(Page::default());
             }
-            Err(error) => return Err(listing(error)),
+            Err(error) => return Err(listing_error(error)),
         };
         let mut page = Page::default();
         for multipart in listed.uploads {
@@ -259,13 +254,13 @@ impl Inner {
             if is_filtered && self.due.get(&key, &id).is_some() {
                 continue;
             }
-            match self.judge_multipart(multipart).await? {
-                FoundMultipart::Orphan(orphan) => page.orphans.push(orphan),
-                FoundMultipart::Described if is_filtered => {
-                    let due = SystemTime::now() + DESCRIBED_FOR;
+            match self.classify_multipart(multipart).await? {
+                ListedMultipart::Orphan(orphan) => page.orphans.push(orphan),
+                ListedMultipart::Described if is_filtered => {
+                    let due = SystemTime::now() + DESCRIBED_RECHECK_INTERVAL;
                     self.due.set(&key, &id, Some(due));
                 }
-                FoundMultipart::Described | FoundMultipart::Nothing => {}
+                ListedMultipart::Described | ListedMultipart::Nothing => {}
             }
         }
         page.next = listed
@@ -274,66 +269,68 @@ impl Inner {
         Ok(page)
     }
 
-    /// A multipart upload that no description names: removable if it has no parts, as an interrupted
-    /// creation leaves it. Those whose keys hold no id of ours may be another program's and are left
-    /// alone.
-    async fn judge_multipart(&self, multipart: Multipart) -> Result<FoundMultipart> {
+    /// Classifies a multipart upload.
+    ///
+    /// Without a description it is an orphan, removable if it has no parts, as after an interrupted
+    /// creation. One whose key contains no id may belong to another program and is ignored.
+    async fn classify_multipart(&self, multipart: MultipartUpload) -> Result<ListedMultipart> {
         let Some(modified) = multipart.initiated else {
-            return Ok(FoundMultipart::Nothing);
+            return Ok(ListedMultipart::Nothing);
         };
         let age = modified.elapsed().unwrap_or_default();
-        if age < self.options.orphan_age || self.is_left(&multipart.key) {
-            return Ok(FoundMultipart::Nothing);
+        if age < self.options.orphan_age || self.is_excluded(&multipart.key) {
+            return Ok(ListedMultipart::Nothing);
         }
-        let Some(object) = self.object_in(&multipart.key) else {
-            return Ok(FoundMultipart::Nothing);
+        let Some(object) = self.object_id_in(&multipart.key) else {
+            return Ok(ListedMultipart::Nothing);
         };
-        if self.names(object, &multipart.upload_id).await? {
-            return Ok(FoundMultipart::Described);
+        if self
+            .describes_multipart(object, &multipart.upload_id)
+            .await?
+        {
+            return Ok(ListedMultipart::Described);
         }
         let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
-            return Ok(FoundMultipart::Nothing);
+            return Ok(ListedMultipart::Nothing);
         };
         let name = format!("{MULTIPART}{} of {}", multipart.upload_id, multipart.key);
         let reason = "a multipart upload without a description";
         let mut orphan = Orphan::new(name, reason, bytes, modified);
         orphan.id = UploadId::new(&format!("{object}+{}", multipart.upload_id)).ok();
         orphan.removable = bytes == 0;
-        Ok(FoundMultipart::Orphan(orphan))
+        Ok(ListedMultipart::Orphan(orphan))
     }
 
-    /// The bytes in the first parts of a multipart upload; `None` if it is gone.
+    /// Returns the bytes in the first page of parts; `None` if the multipart upload does not exist.
     async fn bytes_in(&self, key: &str, multipart: &str) -> Result<Option<u64>> {
-        let place = Place::new(&self.layout.bucket, key);
-        match self.client.list_parts(&place, multipart, 0).await {
+        let object_ref = ObjectRef::new(&self.layout.bucket, key);
+        match self.client.list_parts(&object_ref, multipart, 0).await {
             Ok(page) => Ok(Some(page.parts.iter().map(|part| part.size).sum())),
             Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(None),
-            Err(error) => Err(listing(error)),
+            Err(error) => Err(listing_error(error)),
         }
     }
 
-    /// Whether others see to what is at this key.
-    fn is_left(&self, key: &str) -> bool {
-        let mut leave = self.options.leave.iter();
-        leave.any(|prefix| !prefix.is_empty() && key.starts_with(prefix.as_str()))
+    fn is_excluded(&self, key: &str) -> bool {
+        let mut prefixes = self.options.excluded_prefixes.iter();
+        prefixes.any(|prefix| !prefix.is_empty() && key.starts_with(prefix.as_str()))
     }
 
-    /// The object id in the key of an upload's bytes: the whole of it, or what looks like one.
-    fn object_in<'a>(&self, key: &'a str) -> Option<&'a str> {
+    /// Returns the object id in the key of an upload's bytes.
+    fn object_id_in<'a>(&self, key: &'a str) -> Option<&'a str> {
         let name = key.strip_prefix(&self.layout.prefix)?;
-        let words = name.split(|c: char| !c.is_ascii_alphanumeric());
-        words.into_iter().find(|word| layout::is_random(word))
+        let mut segments = name.split(|c: char| !c.is_ascii_alphanumeric());
+        segments.find(|segment| layout::is_random(segment))
     }
 
-    /// Whether the description of an object names a multipart upload.
-    async fn names(&self, object: &str, multipart: &str) -> Result<bool> {
-        Ok(match self.described(object).await? {
-            Description::Missing => false,
-            Description::Read(info) => {
-                look::multipart_of(&info, object).as_deref() == Some(multipart)
+    async fn describes_multipart(&self, object_id: &str, multipart: &str) -> Result<bool> {
+        Ok(match self.load_info(object_id).await? {
+            InfoContent::Missing => false,
+            InfoContent::Read(info) => {
+                remote_state::multipart_of(&info, object_id).as_deref() == Some(multipart)
             }
             // It may name any.
-            Description::Unreadable(_) => true,
+            InfoContent::Unreadable(_) => true,
         })
     }
 
@@ -343,37 +340,40 @@ impl Inner {
         }
         let name = orphan.name.strip_prefix(MULTIPART);
         if let Some((upload, key)) = name.and_then(|name| name.split_once(" of ")) {
-            let named = match self.object_in(key) {
-                Some(object) => self.names(object, upload).await?,
+            let named = match self.object_id_in(key) {
+                Some(object) => self.describes_multipart(object, upload).await?,
                 None => true,
             };
             if named || self.bytes_in(key, upload).await? != Some(0) {
                 return Ok(());
             }
-            let place = Place::new(&self.layout.bucket, key);
+            let object_ref = ObjectRef::new(&self.layout.bucket, key);
             return self
                 .client
-                .abort_multipart(&place, upload)
+                .abort_multipart(&object_ref, upload)
                 .await
-                .map_err(listing);
+                .map_err(listing_error);
         }
-        // Once more: somebody may have made an upload of it since.
+        // Check again: an upload may have been created since.
         if let Some(name) = self.layout.object_of(&orphan.name, INFO) {
-            let Description::Read(info) = self.described(name).await? else {
+            let InfoContent::Read(info) = self.load_info(name).await? else {
                 return Ok(());
             };
             if !matches!(
-                self.inspect(&info.upload.id).await,
+                self.load_for_listing(&info.upload.id).await,
                 Err(StoreError::NotFound(_))
             ) {
                 return Ok(());
             }
         } else if let Some(name) = self.layout.object_of(&orphan.name, PART)
-            && !matches!(self.described(name).await?, Description::Missing)
+            && !matches!(self.load_info(name).await?, InfoContent::Missing)
         {
             return Ok(());
         }
-        let place = Place::new(&self.layout.bucket, &orphan.name);
-        self.client.delete_object(&place).await.map_err(listing)
+        let object_ref = ObjectRef::new(&self.layout.bucket, &orphan.name);
+        self.client
+            .delete_object(&object_ref)
+            .await
+            .map_err(listing_error)
     }
 }

@@ -1,12 +1,12 @@
-//! Which object is called what: as tusd calls them.
+//! Object keys and headers, compatible with tusd.
 //!
 //! | object | key |
 //! |---|---|
-//! | the bytes, once they are all there | prefix + object id, or what a template or a hook says |
+//! | the bytes of a completed upload | prefix + object id, or the key of a template or hook |
 //! | the description | prefix + object id + `.info` |
 //! | bytes too few for a part | prefix + object id + `.part` |
 //!
-//! An upload is called `object id + multipart upload id` (tusd's way) or by its object id alone.
+//! An upload id is `object id + multipart upload id` (as in tusd) or the object id alone.
 
 use std::{
     collections::BTreeMap,
@@ -21,32 +21,29 @@ use landfall::{
 
 use crate::{
     S3Options,
-    client::{ObjectHeaders, Place},
+    client::{ObjectHeaders, ObjectRef},
 };
 
-/// The suffix of descriptions.
 pub(super) const INFO: &str = ".info";
-/// The suffix of bytes too few for a part.
 pub(super) const PART: &str = ".part";
-/// Below the prefix: what is no upload. Upload ids have no segment that begins with a dot.
-pub(super) const OWN: &str = ".landfall/";
+/// Reserved for objects that are not uploads. No segment of an upload id begins with a dot.
+pub(super) const RESERVED_PREFIX: &str = ".landfall/";
 
-/// Where tusd, and hooks, say where an upload is.
+/// Names in `Storage`, as in tusd and its hooks.
 pub(super) const BUCKET: &str = "Bucket";
 pub(super) const KEY: &str = "Key";
-/// What S3 calls the multipart upload.
+/// The multipart upload id in `Storage`.
 pub(super) const MULTIPART: &str = "MultipartUpload";
 
 /// S3's limit for the names and values of user metadata together, in bytes.
-const METADATA_LIMIT: usize = 2048;
+const MAX_METADATA_BYTES: usize = 2048;
 /// User metadata of an object: the id of its upload.
 pub(super) const OWNER: &str = "landfall-upload";
-/// The longest upload id, in bytes.
-const MAX_ID: usize = 1024;
-/// S3's limit for keys, in bytes, less room for `.info`.
-const KEY_LIMIT: usize = 1024 - 8;
+const MAX_ID_LEN: usize = 1024;
+/// S3's limit for keys, in bytes, less the suffix `.info`.
+const MAX_KEY_LEN: usize = 1024 - 8;
 
-/// The names of everything in one bucket below one prefix, and what objects are given.
+/// The keys below one prefix of a bucket, and the headers of objects.
 #[derive(Debug)]
 pub struct Layout {
     pub(super) bucket: String,
@@ -56,7 +53,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// That of a store with these options.
+    /// Returns the layout of a store with these options.
     #[must_use]
     pub fn new(options: &S3Options) -> Self {
         let mut prefix = options.object_prefix.clone();
@@ -71,45 +68,44 @@ impl Layout {
         }
     }
 
-    pub(super) fn info(&self, object: &str) -> Place {
-        Place::new(&self.bucket, format!("{}{object}{INFO}", self.prefix))
+    pub(super) fn info(&self, object_id: &str) -> ObjectRef {
+        ObjectRef::new(&self.bucket, format!("{}{object_id}{INFO}", self.prefix))
     }
 
-    pub(super) fn part(&self, object: &str) -> Place {
-        Place::new(&self.bucket, format!("{}{object}{PART}", self.prefix))
+    pub(super) fn part(&self, object_id: &str) -> ObjectRef {
+        ObjectRef::new(&self.bucket, format!("{}{object_id}{PART}", self.prefix))
     }
 
-    /// Where the bytes of an upload are that says nothing else.
-    pub(super) fn data(&self, object: &str) -> Place {
-        Place::new(&self.bucket, format!("{}{object}", self.prefix))
+    pub(super) fn data(&self, object_id: &str) -> ObjectRef {
+        ObjectRef::new(&self.bucket, format!("{}{object_id}", self.prefix))
     }
 
-    /// The object id whose `.info` or `.part` this key is.
+    /// Returns the object id in the key of an `.info` or `.part` object.
     pub(super) fn object_of<'a>(&self, key: &'a str, suffix: &str) -> Option<&'a str> {
         let object = key.strip_prefix(&self.prefix)?.strip_suffix(suffix)?;
-        (!object.is_empty() && !object.starts_with(OWN)).then_some(object)
+        (!object.is_empty() && !object.starts_with(RESERVED_PREFIX)).then_some(object)
     }
 
-    /// Where the bytes of a new upload go: where a hook wants them, or else by the template.
+    /// Returns the object for the bytes of a new upload: a hook's choice, or else the template's.
     ///
     /// # Errors
-    /// [`StoreError::InvalidPath`] if a hook gives an invalid place, [`StoreError::InvalidMetadata`] if
-    /// the client's metadata leads to one.
-    pub fn place(&self, upload: &Upload, now: SystemTime) -> Result<Place> {
-        let wish = |name| {
-            let wish = upload.storage.get(name).map(String::as_str);
-            wish.filter(|wish| !wish.is_empty())
+    /// [`StoreError::InvalidPath`] if the hook's key is invalid, [`StoreError::InvalidMetadata`]
+    /// if the client's metadata leads to an invalid key.
+    pub fn object_ref(&self, upload: &Upload, now: SystemTime) -> Result<ObjectRef> {
+        let requested = |name| {
+            let requested = upload.storage.get(name).map(String::as_str);
+            requested.filter(|requested| !requested.is_empty())
         };
-        let bucket = wish(BUCKET).unwrap_or(&self.bucket);
-        let key = match (wish(KEY), &self.template) {
+        let bucket = requested(BUCKET).unwrap_or(&self.bucket);
+        let key = match (requested(KEY), &self.template) {
             (Some(key), _) => key.to_owned(),
             (None, Some(template)) => {
-                let key = fill(template, upload, now).map_err(StoreError::InvalidPath)?;
+                let key = render(template, upload, now).map_err(StoreError::InvalidPath)?;
                 format!("{}{key}", self.prefix)
             }
             (None, None) => self.data(upload.id.as_str()).key,
         };
-        let is_of_client = wish(KEY).is_none() && self.template.is_some();
+        let is_of_client = requested(KEY).is_none() && self.template.is_some();
         let wrong = |what: &str| {
             let reason = format!("the key {key:?} {what}");
             Err(if is_of_client {
@@ -118,26 +114,45 @@ impl Layout {
                 StoreError::InvalidPath(reason)
             })
         };
-        if key.len() > KEY_LIMIT {
+        if key.len() > MAX_KEY_LEN {
             return wrong("is too long for S3");
         }
         if [INFO, PART].iter().any(|suffix| key.ends_with(suffix)) {
-            return wrong("would be taken for a description: it ends with .info or .part");
+            return wrong("ends with .info or .part, which are reserved");
         }
         let below = key.strip_prefix(&self.prefix);
-        if below.is_some_and(|below| below.starts_with(OWN)) {
-            return wrong("begins with .landfall/, which is reserved for leases");
+        if below.is_some_and(|below| below.starts_with(RESERVED_PREFIX)) {
+            return wrong("begins with .landfall/, which is reserved");
         }
         if key.starts_with('/') || key.ends_with('/') || key.chars().any(char::is_control) {
-            return wrong("begins or ends with a slash, or holds control characters");
+            return wrong("begins or ends with a slash, or contains control characters");
         }
         if key.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return wrong("has a segment . or .., which clients take for a path");
+            return wrong("contains the segment . or .., which HTTP clients resolve");
         }
-        Ok(Place::new(bucket, key))
+        Ok(ObjectRef::new(bucket, key))
     }
 
-    /// What the object of an upload is given.
+    /// Returns the object of a completed upload.
+    pub(super) fn uploaded_object(&self, upload: &Upload) -> ObjectRef {
+        let object_id = split(&upload.id).map_or(upload.id.as_str(), |(object_id, _)| object_id);
+        self.stored_object(object_id, &upload.storage)
+    }
+
+    /// Returns the object of an existing upload with this `Storage`.
+    pub(super) fn stored_object(
+        &self,
+        object_id: &str,
+        storage: &BTreeMap<String, String>,
+    ) -> ObjectRef {
+        let stored = |key| storage.get(key).filter(|text| !text.is_empty());
+        match stored(KEY) {
+            Some(key) => ObjectRef::new(stored(BUCKET).unwrap_or(&self.bucket), key),
+            None => self.data(object_id),
+        }
+    }
+
+    /// Returns the headers of an upload's object.
     #[must_use]
     pub fn headers(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers.clone();
@@ -145,7 +160,7 @@ impl Layout {
         let filetype = filetype.and_then(|text| MediaType::parse(&text));
         let filetype = filetype.map(|kind| kind.to_string());
         headers.content_type = headers.content_type.or(filetype);
-        let wishes = [
+        let overrides = [
             ("ContentType", &mut headers.content_type),
             ("ContentDisposition", &mut headers.content_disposition),
             ("ContentEncoding", &mut headers.content_encoding),
@@ -156,28 +171,29 @@ impl Layout {
             ("SSEKMSKeyId", &mut headers.sse_kms_key_id),
             ("ACL", &mut headers.acl),
         ];
-        for (name, header) in wishes {
-            if let Some(wish) = upload.storage.get(name)
-                && is_header_value(wish)
+        for (name, header) in overrides {
+            if let Some(requested) = upload.storage.get(name)
+                && is_header_value(requested)
             {
-                *header = Some(wish.clone());
+                *header = Some(requested.clone());
             }
         }
-        headers.metadata = user_metadata(&upload.metadata, METADATA_LIMIT);
+        headers.metadata = user_metadata(&upload.metadata, MAX_METADATA_BYTES);
         headers
     }
 
-    /// What the object of an upload is given, and the upload's id.
-    pub(super) fn owned_headers(&self, upload: &Upload) -> ObjectHeaders {
+    /// Returns the headers of an upload's object, with the upload's id.
+    pub(super) fn headers_with_owner(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers(upload);
-        let room = METADATA_LIMIT - OWNER.len() - upload.id.as_str().len().min(MAX_ID);
-        headers.metadata = user_metadata(&upload.metadata, room);
+        let remaining = MAX_METADATA_BYTES - OWNER.len() - upload.id.as_str().len().min(MAX_ID_LEN);
+        headers.metadata = user_metadata(&upload.metadata, remaining);
         headers.metadata.insert(OWNER.into(), upload.id.to_string());
         headers
     }
 
-    /// What descriptions and rests are given: encrypted like everything else.
-    pub(super) fn own_headers(&self, content_type: &str) -> ObjectHeaders {
+    /// Returns the headers of descriptions and incomplete parts, with the same encryption as
+    /// uploads.
+    pub(super) fn internal_headers(&self, content_type: &str) -> ObjectHeaders {
         ObjectHeaders {
             content_type: Some(content_type.to_owned()),
             sse: self.headers.sse.clone(),
@@ -187,23 +203,25 @@ impl Layout {
     }
 }
 
-/// The object id and the multipart upload id of an upload called the way tusd does.
+/// Splits a tusd-style upload id into object id and multipart upload id.
 pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
     let (object, multipart) = id.as_str().rsplit_once('+')?;
     (!object.is_empty() && !multipart.is_empty()).then_some((object, multipart))
 }
 
-/// Whether an object id is one that [`UploadId::random`] makes.
-pub(super) fn is_random(object: &str) -> bool {
-    object.len() == 32
-        && object
+/// Returns true if an object id looks like one of [`UploadId::random`].
+pub(super) fn is_random(object_id: &str) -> bool {
+    object_id.len() == 32
+        && object_id
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// User metadata as tusd has it: what isn't plain ASCII becomes `?`. In the client's order, a pair that
-/// doesn't fit into `room` bytes is left out; all of them are in the description anyway.
-fn user_metadata(metadata: &Metadata, mut room: usize) -> BTreeMap<String, String> {
+/// Returns user metadata as tusd sends it, with `?` for characters that are not ASCII.
+///
+/// Pairs are added in the client's order; one that exceeds `remaining` bytes is omitted. The
+/// description contains all of them.
+fn user_metadata(metadata: &Metadata, mut remaining: usize) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, value) in metadata.iter() {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
@@ -222,8 +240,8 @@ fn user_metadata(metadata: &Metadata, mut room: usize) -> BTreeMap<String, Strin
             .collect();
         let value = value.trim();
         let size = name.len() + value.len();
-        if size <= room && !pairs.contains_key(&name.to_ascii_lowercase()) {
-            room -= size;
+        if size <= remaining && !pairs.contains_key(&name.to_ascii_lowercase()) {
+            remaining -= size;
             pairs.insert(name.to_ascii_lowercase(), value.to_owned());
         }
     }
@@ -234,29 +252,26 @@ fn is_header_value(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| matches!(c, ' '..='~'))
 }
 
-/// Checks a template, as far as that can be done without an upload.
+/// Checks a template with a sample upload.
 pub(crate) fn check_template(template: &str) -> Result<(), String> {
-    fill(template, &Upload::new(UploadId::random(), None), UNIX_EPOCH).map(drop)
+    render(template, &Upload::new(UploadId::random(), None), UNIX_EPOCH).map(drop)
 }
 
-/// Fills in a template.
-fn fill(template: &str, upload: &Upload, now: SystemTime) -> Result<String, String> {
+fn render(template: &str, upload: &Upload, now: SystemTime) -> Result<String, String> {
     let mut key = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
         let Some((name, after)) = after.split_once('}') else {
-            return Err(format!(
-                "the key template {template:?} has a {{ without a }}"
-            ));
+            return Err(format!("invalid key template {template:?}: {{ without }}"));
         };
         key.push_str(before);
         rest = after;
         match name {
             "id" => key.push_str(upload.id.as_str()),
             "date" => key.push_str(&date(now)),
-            "filename" => key.push_str(&plain(&text(upload, "filename"))),
+            "filename" => key.push_str(&sanitize(&text(upload, "filename"))),
             name => match name.strip_prefix("meta:") {
-                Some(name) => key.push_str(&plain(&text(upload, name))),
+                Some(name) => key.push_str(&sanitize(&text(upload, name))),
                 None => {
                     return Err(format!(
                         "the key template {template:?} has {{{name}}}; there are {{id}}, {{date}}, \
@@ -274,8 +289,8 @@ fn text(upload: &Upload, name: &str) -> String {
     upload.metadata.get_text(name).unwrap_or_default().into()
 }
 
-/// What a client says, as one segment of a key.
-fn plain(text: &str) -> String {
+/// Makes one key segment of a client's value.
+fn sanitize(text: &str) -> String {
     let mut plain: String = text
         .chars()
         .map(|c| {
@@ -295,7 +310,6 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// `yyyy/mm/dd` in UTC.
 fn date(now: SystemTime) -> String {
     let days = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
     // Days since 0000-03-01, so that a leap day is the last day of its year.
@@ -347,9 +361,9 @@ mod tests {
     #[test]
     fn templates() {
         let key = |template, pairs: &[_]| {
-            let place = layout(Some(template)).place(&upload(pairs), UNIX_EPOCH);
-            place
-                .map(|place| place.key)
+            let object_ref = layout(Some(template)).object_ref(&upload(pairs), UNIX_EPOCH);
+            object_ref
+                .map(|object_ref| object_ref.key)
                 .map_err(|error| error.to_string())
         };
         let pairs = [("filename", "a/b.png"), ("user", "7")];
@@ -367,9 +381,9 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_has_the_last_word() {
-        let mut wished = upload(&[("filetype", "text/plain")]);
-        wished.storage = [
+    fn hook_overrides_template() {
+        let mut requested = upload(&[("filetype", "text/plain")]);
+        requested.storage = [
             ("Bucket".into(), "other".into()),
             ("Key".into(), "x/y".into()),
             ("CacheControl".into(), "no-cache".into()),
@@ -377,9 +391,9 @@ mod tests {
         ]
         .into();
         let layout = layout(Some("{id}"));
-        let place = layout.place(&wished, UNIX_EPOCH).unwrap();
-        assert_eq!(place, Place::new("other", "x/y"));
-        let headers = layout.headers(&wished);
+        let object_ref = layout.object_ref(&requested, UNIX_EPOCH).unwrap();
+        assert_eq!(object_ref, ObjectRef::new("other", "x/y"));
+        let headers = layout.headers(&requested);
         assert_eq!(headers.content_type.as_deref(), Some("text/plain"));
         assert_eq!(headers.cache_control.as_deref(), Some("no-cache"));
         assert_eq!(headers.tagging, None);
@@ -398,7 +412,7 @@ mod tests {
         assert_eq!(pairs["filename"], "Z?rich?.pdf");
     }
 
-    /// S3 refuses objects whose user metadata has more than 2,048 bytes, the owner included.
+    /// S3 rejects objects with more than 2,048 bytes of user metadata, the owner included.
     #[test]
     fn metadata_leaves_room_for_the_owner() {
         let long: Vec<_> = (0..60)
@@ -407,7 +421,7 @@ mod tests {
         let mut full = upload(&[]);
         full.id = UploadId::new(&"i".repeat(250)).unwrap();
         full.metadata = Metadata::from_pairs(long.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        let metadata = layout(None).owned_headers(&full).metadata;
+        let metadata = layout(None).headers_with_owner(&full).metadata;
         let bytes: usize = metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
         assert!((1700..=2048).contains(&bytes), "{bytes}");
         assert_eq!(metadata[OWNER], full.id.as_str());
@@ -417,7 +431,7 @@ mod tests {
     #[test]
     fn reserved_keys_are_invalid() {
         let client =
-            |template, pairs: &[_]| layout(Some(template)).place(&upload(pairs), UNIX_EPOCH);
+            |template, pairs: &[_]| layout(Some(template)).object_ref(&upload(pairs), UNIX_EPOCH);
         for (template, pairs) in [
             (
                 "{meta:a}/leases/{filename}",
@@ -427,19 +441,19 @@ mod tests {
             ("{filename}", [("a", ""), ("filename", "x.info")]),
             ("{filename}", [("a", ""), ("filename", "x.part")]),
         ] {
-            let place = client(template, &pairs);
+            let object_ref = client(template, &pairs);
             assert!(
-                matches!(place, Err(StoreError::InvalidMetadata(_))),
-                "{place:?}"
+                matches!(object_ref, Err(StoreError::InvalidMetadata(_))),
+                "{object_ref:?}"
             );
         }
         client("{meta:a}/x", &[("a", ".landfall2")]).unwrap();
         let mut of_hook = upload(&[]);
         of_hook.storage = [("Key".into(), "in/.landfall/leases/abc".into())].into();
-        let place = layout(None).place(&of_hook, UNIX_EPOCH);
+        let object_ref = layout(None).object_ref(&of_hook, UNIX_EPOCH);
         assert!(
-            matches!(place, Err(StoreError::InvalidPath(_))),
-            "{place:?}"
+            matches!(object_ref, Err(StoreError::InvalidPath(_))),
+            "{object_ref:?}"
         );
     }
 

@@ -1,42 +1,42 @@
-//! Uploads in a bucket, laid out as tusd lays them out.
+//! Uploads in a bucket, in tusd's layout.
 //!
-//! Bytes go from the request to S3 in parts, in parallel, out of memory that all uploads share; there
-//! are no temporary files. What is too little for a part is kept in an object of its own, `.part`,
-//! whenever an offset is acknowledged. The order of calls is such that a process may die between any
-//! two of them:
+//! Request bodies are uploaded in parts, concurrently, from a memory budget that all uploads share;
+//! there are no temporary files. Bytes too few for a part are stored in the incomplete part, the
+//! object `.part`, whenever an offset is acknowledged. The order of calls allows the process to die
+//! between any two of them:
 //!
-//! 1. `.part` says where it begins. Once a part holds its bytes, that is no longer where the parts
-//!    end, and it doesn't count any more; it is overwritten afterwards, never before.
-//! 2. Which part holds which bytes is settled before it is sent (the `plan` module), so parts that
-//!    landed above a missing one are harmless: the same bytes will be sent there again. Where parts of
-//!    another process may still be on their way, the bytes are sent under numbers above theirs: a
-//!    service may fail to complete an upload of which two processes sent the same part.
-//! 3. Nothing is left in `.part` when the object is completed.
-//! 4. An upload that has all its bytes, but no object, is completed by whoever looks at it.
+//! 1. `.part` contains its start offset. Once a part contains its bytes, this is no longer the end
+//!    of the parts, and `.part` does not count. It is overwritten after that, never before.
+//! 2. The bytes of each part are fixed before it is sent (module `part_plan`). So parts above a
+//!    missing one are harmless: the same bytes will be sent there again. Where parts of another
+//!    process may be in flight, the bytes are sent with higher part numbers: a service may fail to
+//!    complete an upload if two processes sent the same part of it.
+//! 3. `.part` is deleted before the object is completed.
+//! 4. An upload with all its bytes but without an object is completed when it is next loaded.
 //! 5. If a part fails, so does the request: later bytes never take its place.
-//! 6. A removal ends with the description, so that it can be repeated until then.
+//! 6. A removal deletes the description last, so that it can be repeated until then.
 //!
-//! Where other processes write, too ([`S3Options::shared`]), a writer first says so in the
-//! description and then looks where the upload stands; and before it acknowledges anything it looks
-//! whether it still says so. One of two writers always sees the other.
+//! In a bucket with several writers ([`S3Options::shared`]), a process first writes its name into
+//! the description and then reads the state of the upload; before it acknowledges an offset, it
+//! checks that the name is still there. So one of two writers always sees the other.
 
 mod append;
-mod blocks;
+mod block_pool;
+mod budget;
 mod commit;
 mod concat;
 mod create;
 mod damaged;
 mod due;
 mod enumerate;
-mod failure;
-mod gather;
-mod launch;
+mod error;
 mod layout;
-mod look;
-mod memory;
-mod plan;
+mod part_buffer;
+mod part_plan;
+mod part_upload;
 mod read;
 mod reclaim;
+mod remote_state;
 mod session;
 mod stats;
 mod terminate;
@@ -64,12 +64,12 @@ pub(crate) use self::layout::check_template;
 pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
-    blocks::Blocks,
+    block_pool::BlockPool,
+    budget::MemoryBudget,
     due::DueTimes,
-    gather::Gather,
-    memory::Budget,
-    plan::Sizes,
-    session::{Known, Session, Sessions, State},
+    part_buffer::PartBuffer,
+    part_plan::PartSizeLimits,
+    session::{CachedState, UploadSession, UploadSessions, UploadState},
     writer::writer,
 };
 use crate::{
@@ -77,10 +77,10 @@ use crate::{
     client::{Client, Payload},
 };
 
-/// Uploads in a bucket, laid out as tusd lays them out. Cheap to clone; clones are one store.
+/// A store of uploads in a bucket, in tusd's layout. Clones share one store.
 ///
-/// Everything that changes an upload must happen under its lease, as the engine does it. With
-/// [`S3Options::shared`] several processes may use the same bucket and prefix.
+/// Every change of an upload must happen under its lease, as in the engine. With
+/// [`S3Options::shared`], several processes may use the same bucket and prefix.
 #[derive(Debug, Clone)]
 pub struct S3Store(Arc<Inner>);
 
@@ -89,47 +89,47 @@ struct Inner {
     client: Client,
     options: S3Options,
     layout: Layout,
-    sizes: Sizes,
-    sessions: Sessions,
-    budget: Budget,
-    blocks: Blocks,
-    /// Parts that may be on their way at one time.
-    slots: Arc<Semaphore>,
-    /// Names this process as a writer, for a store that no other one writes to.
+    part_sizes: PartSizeLimits,
+    sessions: UploadSessions,
+    budget: MemoryBudget,
+    pool: BlockPool,
+    /// Limits concurrent part uploads.
+    part_slots: Arc<Semaphore>,
+    /// Identifies this process as a writer.
     incarnation: u64,
-    /// The leases of this process, for a store that no other one writes to.
+    /// The default locker, for a bucket without other writers.
     locker: MemoryLocker,
-    /// Memory beyond the budget, for one upload at a time, so that it never comes to a standstill.
-    spare: Arc<Semaphore>,
-    /// How often that memory was taken.
-    turns: AtomicU64,
+    /// One permit for memory beyond the budget, so that one upload always makes progress.
+    overcommit: Arc<Semaphore>,
+    /// Number of times that permit was acquired.
+    overcommit_turns: AtomicU64,
     due: DueTimes,
 }
 
 impl S3Store {
-    /// A store in a bucket that `client` can reach. Nothing is asked of S3 yet.
+    /// Creates a store without sending a request.
     ///
     /// # Errors
-    /// If the options contradict each other.
+    /// [`InvalidOptions`] if the options contradict each other.
     pub fn new(client: Client, options: S3Options) -> Result<Self, InvalidOptions> {
         options.check()?;
         if let Some(template) = &options.key_template {
             check_template(template).map_err(InvalidOptions)?;
         }
-        let sizes = Sizes {
+        let sizes = PartSizeLimits {
             preferred: options.part_size,
             largest: options.max_part.min(options.memory as u64 / 2),
             parts: options.max_parts,
         };
         Ok(Self(Arc::new(Inner {
             layout: Layout::new(&options),
-            sizes,
-            sessions: Sessions::new(),
-            budget: Budget::new(options.memory),
-            blocks: Blocks::default(),
-            slots: Arc::new(Semaphore::new(options.concurrent_parts)),
-            spare: Arc::new(Semaphore::new(1)),
-            turns: AtomicU64::new(0),
+            part_sizes: sizes,
+            sessions: UploadSessions::new(),
+            budget: MemoryBudget::new(options.memory),
+            pool: BlockPool::default(),
+            part_slots: Arc::new(Semaphore::new(options.concurrent_parts)),
+            overcommit: Arc::new(Semaphore::new(1)),
+            overcommit_turns: AtomicU64::new(0),
             due: DueTimes::default(),
             locker: MemoryLocker::new(),
             incarnation: rand::random(),
@@ -138,25 +138,25 @@ impl S3Store {
         })))
     }
 
-    /// The client it uses.
+    /// Returns the store's client.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.0.client
     }
 
-    /// What it was told.
+    /// Returns the store's options.
     #[must_use]
     pub fn options(&self) -> &S3Options {
         &self.0.options
     }
 
-    /// What it is doing at the moment.
+    /// Returns the current load of the store.
     #[must_use]
     pub fn stats(&self) -> StoreStats {
         self.0.stats()
     }
 
-    /// The most bytes an upload can have here.
+    /// Returns the maximum size of an upload, in bytes.
     #[must_use]
     pub fn max_size(&self) -> u64 {
         self.0.max_size()
@@ -165,10 +165,10 @@ impl S3Store {
 
 impl Inner {
     fn max_size(&self) -> u64 {
-        self.sizes.most().min(self.options.max_object)
+        self.part_sizes.max_size().min(self.options.max_object)
     }
 
-    fn fits(&self, length: u64) -> Result<()> {
+    fn check_size(&self, length: u64) -> Result<()> {
         let limit = self.max_size();
         if length > limit {
             return Err(StoreError::TooLarge { limit });
@@ -176,12 +176,11 @@ impl Inner {
         Ok(())
     }
 
-    /// Nothing gathered yet.
-    fn gather(&self) -> Gather {
-        Gather::new(self.options.content_hashes, self.blocks.clone())
+    fn new_buffer(&self) -> PartBuffer {
+        PartBuffer::new(self.options.content_hashes, self.pool.clone())
     }
 
-    fn hashed(&self, bytes: Vec<u8>) -> Payload {
+    fn payload(&self, bytes: Vec<u8>) -> Payload {
         let hash = self
             .options
             .content_hashes
@@ -189,93 +188,94 @@ impl Inner {
         Payload::new(vec![bytes.into()], hash)
     }
 
-    /// The state of an upload for a change under the lease with `fence`, found out if need be.
-    async fn change<'a>(
+    /// Locks the state for a change under the lease with `fence`; loads it if necessary.
+    async fn lock_for_change<'a>(
         &self,
-        session: &'a Session,
+        session: &'a UploadSession,
         fence: Fence,
-    ) -> Result<MutexGuard<'a, Known>> {
+    ) -> Result<MutexGuard<'a, CachedState>> {
         let id = &session.id;
-        if !session.admits(fence) {
+        if !session.observe_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        let mut known = session.known.lock().await;
-        if !session.is_newest(fence) {
+        let mut cached = session.cached.lock().await;
+        if !session.is_current_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        if let Known::State(state) = &mut *known {
+        if let CachedState::Known(state) = &mut *cached {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
-            if self.options.shared && !follows || self.settle(state).await.is_err() {
-                *known = Known::Nothing;
+            if self.options.shared && !follows || self.wait_for_parts(state).await.is_err() {
+                *cached = CachedState::Unknown;
             }
         }
-        match &mut *known {
-            Known::Gone => return Err(StoreError::NotFound(id.clone())),
-            Known::State(state) => {
+        match &mut *cached {
+            CachedState::Deleted => return Err(StoreError::NotFound(id.clone())),
+            CachedState::Known(state) => {
                 state.fence = fence;
                 if self.options.shared {
-                    session.claim(fence);
+                    session.record_ownership(fence);
                 }
             }
-            Known::Nothing => {
-                let at = self.look(id, Some((session, fence))).await?;
-                let mut state = State::new(at, fence, self.gather(), session);
-                state.is_signed = self.options.shared || self.is_signed(&state.at.info);
-                *known = Known::State(Box::new(state));
+            CachedState::Unknown => {
+                let remote = self.probe(id, Some((session, fence))).await?;
+                let mut state = UploadState::new(remote, fence, self.new_buffer(), session);
+                state.writer_recorded =
+                    self.options.shared || self.is_own_writer(&state.remote.info);
+                *cached = CachedState::Known(Box::new(state));
             }
         }
-        if let Known::State(state) = &mut *known
-            && let Err(error) = self.take_back_unverified(state).await
+        if let CachedState::Known(state) = &mut *cached
+            && let Err(error) = self.drop_unverified(state).await
         {
-            *known = Known::Nothing;
+            *cached = CachedState::Unknown;
             return Err(error);
         }
-        session.weigh(known.memory_size());
-        Ok(known)
+        session.set_memory_size(cached.memory_size());
+        Ok(cached)
     }
 
-    async fn resume(self: &Arc<Self>, id: &UploadId, fence: Fence) -> Result<(Snapshot, S3Append)> {
-        let session = self.sessions.enter(id);
-        let resumed = self.open(&session, fence).await;
-        if matches!(resumed, Err(StoreError::NotFound(_))) {
-            self.sessions.leave(session);
+    async fn open(self: &Arc<Self>, id: &UploadId, fence: Fence) -> Result<(Snapshot, S3Append)> {
+        let session = self.sessions.get_or_insert(id);
+        let opened = self.open_session(&session, fence).await;
+        if matches!(opened, Err(StoreError::NotFound(_))) {
+            self.sessions.remove_if_unused(session);
         }
-        resumed
+        opened
     }
 
-    async fn open(
+    async fn open_session(
         self: &Arc<Self>,
-        session: &Arc<Session>,
+        session: &Arc<UploadSession>,
         fence: Fence,
     ) -> Result<(Snapshot, S3Append)> {
-        let mut known = self.change(session, fence).await?;
-        let Known::State(state) = &mut *known else {
+        let mut cached = self.lock_for_change(session, fence).await?;
+        let CachedState::Known(state) = &mut *cached else {
             return Err(StoreError::NotFound(session.id.clone()));
         };
-        // What a dropped request left is kept, or taken back, before anything comes after it.
-        let tidied = self.tidy(state).await;
-        if let Err(error) = tidied {
-            *known = Known::Nothing;
+        // Bytes of a dropped request are stored or discarded before new ones follow.
+        let recovered = self.recover(state).await;
+        if let Err(error) = recovered {
+            *cached = CachedState::Unknown;
             return Err(error);
         }
-        state.opened = state.floor();
+        state.lease_start = state.checkpoint();
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
-        session.touch(state.gather.len());
+        session.touch(state.buffer.len());
         let append = S3Append::new(self.clone(), session.writer(fence), fence, snapshot.offset);
         Ok((snapshot, append))
     }
 
-    /// Keeps what was written and not committed, takes back what was on probation, and completes what
-    /// has all its bytes.
-    async fn tidy(&self, state: &mut State) -> Result<()> {
-        if state.held.is_some() {
-            self.discard(state).await?;
+    /// Commits pending bytes, discards unverified bytes, and completes an upload that has all its
+    /// bytes.
+    async fn recover(&self, state: &mut UploadState) -> Result<()> {
+        if state.unverified.is_some() {
+            self.discard_unverified(state).await?;
         }
         if state.is_dirty() {
             self.commit(state).await?;
         }
-        if state.is_all_there() {
+        if state.has_all_bytes() {
             self.complete(state).await?;
         }
         Ok(())
@@ -283,38 +283,38 @@ impl Inner {
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         if let Some(session) = self.sessions.get(id)
-            && session.is_written()
+            && session.is_being_written()
             && let Some(snapshot) = session.published()
         {
             return Ok(snapshot);
         }
         if self.options.shared {
             let state = self.load_shared(id).await?;
-            let session = self.sessions.enter(id);
-            session.see(writer(&state.at.info));
+            let session = self.sessions.get_or_insert(id);
+            session.record_writer(writer(&state.remote.info));
             return Ok(state.snapshot());
         }
-        let session = self.sessions.enter(id);
-        let loaded = self.load_known(&session).await;
+        let session = self.sessions.get_or_insert(id);
+        let loaded = self.load_cached(&session).await;
         if matches!(loaded, Err(StoreError::NotFound(_))) {
-            self.sessions.leave(session);
+            self.sessions.remove_if_unused(session);
         }
         loaded
     }
 
-    /// Loads an upload that other processes write, too.
-    async fn load_shared(&self, id: &UploadId) -> Result<State> {
-        let at = self.look(id, None).await?;
-        let session = Session::of_reader(id.clone());
-        let mut state = State::new(at, Fence(0), self.gather(), &session);
-        if state.is_all_there() {
+    /// Loads an upload that other processes write too.
+    async fn load_shared(&self, id: &UploadId) -> Result<UploadState> {
+        let remote = self.probe(id, None).await?;
+        let session = UploadSession::for_reader(id.clone());
+        let mut state = UploadState::new(remote, Fence(0), self.new_buffer(), &session);
+        if state.has_all_bytes() {
             self.complete(&mut state).await?;
         }
         Ok(state)
     }
 
-    /// Loads an upload for a listing, after which nothing is known of it.
-    async fn inspect(&self, id: &UploadId) -> Result<Snapshot> {
+    /// Loads an upload for a listing; in a shared bucket nothing is cached.
+    async fn load_for_listing(&self, id: &UploadId) -> Result<Snapshot> {
         if self.options.shared {
             let state = self.load_shared(id).await?;
             return Ok(state.snapshot());
@@ -322,73 +322,73 @@ impl Inner {
         self.load(id).await
     }
 
-    async fn load_known(&self, session: &Session) -> Result<Snapshot> {
-        let mut known = session.known.lock().await;
-        if session.is_written()
+    async fn load_cached(&self, session: &UploadSession) -> Result<Snapshot> {
+        let mut cached = session.cached.lock().await;
+        if session.is_being_written()
             && let Some(snapshot) = session.published()
         {
             return Ok(snapshot);
         }
-        if let Known::Gone = &*known {
+        if let CachedState::Deleted = &*cached {
             return Err(StoreError::NotFound(session.id.clone()));
         }
-        if let Known::State(state) = &mut *known
-            && (self.settle(state).await.is_err() || self.tidy(state).await.is_err())
+        if let CachedState::Known(state) = &mut *cached
+            && (self.wait_for_parts(state).await.is_err() || self.recover(state).await.is_err())
         {
-            *known = Known::Nothing;
+            *cached = CachedState::Unknown;
         }
-        if let Known::Nothing = &*known {
-            let at = self.look(&session.id, None).await?;
-            let mut state = State::new(at, Fence(0), self.gather(), session);
-            state.is_signed = self.is_signed(&state.at.info);
-            *known = Known::State(Box::new(state));
+        if let CachedState::Unknown = &*cached {
+            let remote = self.probe(&session.id, None).await?;
+            let mut state = UploadState::new(remote, Fence(0), self.new_buffer(), session);
+            state.writer_recorded = self.is_own_writer(&state.remote.info);
+            *cached = CachedState::Known(Box::new(state));
         }
-        let Known::State(state) = &mut *known else {
+        let CachedState::Known(state) = &mut *cached else {
             return Err(StoreError::NotFound(session.id.clone()));
         };
-        if state.is_all_there()
+        if state.has_all_bytes()
             && let Err(error) = self.complete(state).await
         {
-            *known = Known::Nothing;
+            *cached = CachedState::Unknown;
             return Err(error);
         }
-        session.touch(state.gather.len());
+        session.touch(state.buffer.len());
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
         Ok(snapshot)
     }
 
-    /// Changes the description.
-    async fn describe(
+    async fn update_info(
         &self,
         id: &UploadId,
         fence: Fence,
         change: impl FnOnce(&mut Upload) + Send,
     ) -> Result<Arc<Upload>> {
-        let session = self.sessions.enter(id);
-        let mut known = match self.change(&session, fence).await {
-            Ok(known) => known,
+        let session = self.sessions.get_or_insert(id);
+        let mut cached = match self.lock_for_change(&session, fence).await {
+            Ok(cached) => cached,
             Err(error) => {
                 if matches!(error, StoreError::NotFound(_)) {
-                    self.sessions.leave(session.clone());
+                    self.sessions.remove_if_unused(session.clone());
                 }
                 return Err(error);
             }
         };
-        // Until S3 has it nothing is known: this may be dropped, and then either description is there.
-        let mut state = match std::mem::take(&mut *known) {
-            Known::State(state) => state,
+        // The cache is empty during the write: if this call is dropped, either description may be
+        // stored.
+        let mut state = match std::mem::take(&mut *cached) {
+            CachedState::Known(state) => state,
             other => {
-                *known = other;
+                *cached = other;
                 return Err(StoreError::NotFound(id.clone()));
             }
         };
-        let before = state.at.info.upload.clone();
-        change(&mut state.at.info.upload);
-        state.at.info.upload.storage.clone_from(&before.storage);
+        let before = state.remote.info.upload.clone();
+        change(&mut state.remote.info.upload);
+        state.remote.info.upload.storage.clone_from(&before.storage);
         self.save_info(&mut state).await?;
         let snapshot = state.snapshot();
-        *known = Known::State(state);
+        *cached = CachedState::Known(state);
         session.publish(snapshot.clone());
         Ok(snapshot.upload)
     }
@@ -397,7 +397,7 @@ impl Inner {
 #[async_trait]
 impl Store for S3Store {
     async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
-        self.0.assign(upload).await
+        self.0.assign_key(upload).await
     }
 
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
@@ -414,7 +414,7 @@ impl Store for S3Store {
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let (snapshot, append) = self.0.resume(id, fence).await?;
+        let (snapshot, append) = self.0.open(id, fence).await?;
         Ok((snapshot, Box::new(append)))
     }
 
@@ -424,13 +424,16 @@ impl Store for S3Store {
         fence: Fence,
     ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
         let session = self.0.create(upload, Some(fence)).await?;
-        let (snapshot, append) = self.0.open(&session, fence).await?;
+        let (snapshot, append) = self.0.open_session(&session, fence).await?;
         Ok((snapshot.upload, Box::new(append)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        let change = |kept: &mut Upload| *kept = upload.clone();
-        self.0.describe(&upload.id, fence, change).await.map(drop)
+        let change = |stored: &mut Upload| *stored = upload.clone();
+        self.0
+            .update_info(&upload.id, fence, change)
+            .await
+            .map(drop)
     }
 
     fn terminator(&self) -> Option<&dyn Terminate> {
@@ -459,18 +462,18 @@ impl Store for S3Store {
 #[async_trait]
 impl Finish for S3Store {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        let session = self.0.sessions.enter(&upload.id);
-        let mut known = self.0.change(&session, fence).await?;
+        let session = self.0.sessions.get_or_insert(&upload.id);
+        let mut cached = self.0.lock_for_change(&session, fence).await?;
         let mut etag = None;
-        // Until it is complete nothing is known: this may be dropped.
-        match std::mem::take(&mut *known) {
-            Known::State(mut state) if state.is_all_there() => {
+        // The cache is empty until the upload is complete, because this call may be dropped.
+        match std::mem::take(&mut *cached) {
+            CachedState::Known(mut state) if state.has_all_bytes() => {
                 self.0.complete(&mut state).await?;
                 session.publish(state.snapshot());
-                etag.clone_from(&state.at.object_etag);
-                *known = Known::State(state);
+                etag.clone_from(&state.remote.object_etag);
+                *cached = CachedState::Known(state);
             }
-            other => *known = other,
+            other => *cached = other,
         }
         Ok(etag)
     }
@@ -484,11 +487,11 @@ impl DeferLength for S3Store {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        self.0.fits(length)?;
+        self.0.check_size(length)?;
         let change = |upload: &mut Upload| upload.length = Some(length);
-        self.0.describe(&upload.id, fence, change).await
+        self.0.update_info(&upload.id, fence, change).await
     }
 }
 
-/// How long an upload that waits for its client is left alone when others need its memory.
-const RESTED: Duration = Duration::from_millis(250);
+/// Time that an upload must be idle before others reclaim its memory.
+const IDLE_AFTER: Duration = Duration::from_millis(250);

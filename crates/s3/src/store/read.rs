@@ -1,4 +1,4 @@
-//! Downloads, passed through or by a URL of S3's.
+//! Downloads, through the server or by presigned URL.
 
 use std::{
     ops::Range,
@@ -15,21 +15,21 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, failure::failed, session::Known};
-use crate::client::{ErrorKind, Object, Place};
+use super::{Inner, S3Store, error::failed, session::CachedState};
+use crate::client::{ErrorKind, Object, ObjectRef};
 
 #[async_trait]
 impl Read for S3Store {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let store = &self.0;
-        let place = place_of(store, upload);
-        if let Some(object) = store.fetch(upload, &place, &range).await? {
+        let object_ref = store.layout.uploaded_object(upload);
+        if let Some(object) = store.fetch(upload, &object_ref, &range).await? {
             return Ok(object);
         }
-        // Perhaps all bytes are there and nobody has completed it.
-        store.forget(&upload.id).await;
+        // All bytes may be there without the upload having been completed.
+        store.invalidate(&upload.id).await;
         store.load(&upload.id).await?;
-        match store.fetch(upload, &place, &range).await? {
+        match store.fetch(upload, &object_ref, &range).await? {
             Some(object) => Ok(object),
             None => Err(StoreError::NotFound(upload.id.clone())),
         }
@@ -48,7 +48,7 @@ impl Read for S3Store {
         let Some(lifetime) = self.0.options.redirect else {
             return Ok(None);
         };
-        let place = place_of(&self.0, upload);
+        let object_ref = self.0.layout.uploaded_object(upload);
         let query = [
             ("response-content-disposition", content_disposition),
             ("response-content-type", content_type),
@@ -57,66 +57,58 @@ impl Read for S3Store {
         let signed = self
             .0
             .client
-            .presign(Method::GET, &place, &query, &headers, lifetime);
+            .presign(Method::GET, &object_ref, &query, &headers, lifetime);
         let url = signed
             .await
-            .map_err(|error| failed(&upload.id, "signing a URL for the download", error))?;
+            .map_err(|error| failed(&upload.id, "presigning the download", error))?;
         Ok(Some(url))
     }
 }
 
-/// Where the bytes of a finished upload are.
-pub(super) fn place_of(store: &Inner, upload: &Upload) -> Place {
-    let object = super::layout::split(&upload.id).map_or(upload.id.as_str(), |(object, _)| object);
-    super::look::place_in(&store.layout, object, &upload.storage)
-}
-
 impl Inner {
-    /// The bytes; `None` if there is no object.
     async fn fetch(
         &self,
         upload: &Upload,
-        place: &Place,
+        object_ref: &ObjectRef,
         range: &Range<u64>,
     ) -> Result<Option<ByteStream>> {
         let id = &upload.id;
-        let doing = "reading";
+        let action = "reading";
         if range.is_empty() {
-            return match self.client.head_object(place).await {
-                Ok(_) => Ok(Some(Box::pin(Nothing))),
+            return match self.client.head_object(object_ref).await {
+                Ok(_) => Ok(Some(Box::pin(EmptyStream))),
                 Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-                Err(error) => Err(failed(id, doing, error)),
+                Err(error) => Err(failed(id, action, error)),
             };
         }
         let all = upload.length == Some(range.end) && range.start == 0;
-        let asked = (!all).then(|| range.clone());
-        match self.client.get_object(place, asked).await {
-            Ok(object) => Ok(Some(Box::pin(Bytestream {
+        let part = (!all).then(|| range.clone());
+        match self.client.get_object(object_ref, part).await {
+            Ok(object) => Ok(Some(Box::pin(ObjectStream {
                 object,
                 left: range.end - range.start,
                 id: id.clone(),
             }))),
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-            Err(error) => Err(failed(id, doing, error)),
+            Err(error) => Err(failed(id, action, error)),
         }
     }
 
-    /// What is known of an upload turned out to be wrong.
-    async fn forget(&self, id: &UploadId) {
+    async fn invalidate(&self, id: &UploadId) {
         if let Some(session) = self.sessions.get(id)
-            && !session.is_written()
+            && !session.is_being_written()
         {
-            let mut known = session.known.lock().await;
-            if let Known::State(_) = *known {
-                *known = Known::Nothing;
+            let mut cached = session.cached.lock().await;
+            if let CachedState::Known(_) = *cached {
+                *cached = CachedState::Unknown;
             }
         }
     }
 }
 
-struct Nothing;
+struct EmptyStream;
 
-impl Stream for Nothing {
+impl Stream for EmptyStream {
     type Item = Result<Bytes>;
 
     fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -124,14 +116,14 @@ impl Stream for Nothing {
     }
 }
 
-/// The bytes of an object; one that ends early is an error.
-struct Bytestream {
+/// The bytes of an object; fails if they end early.
+struct ObjectStream {
     object: Object,
     left: u64,
     id: UploadId,
 }
 
-impl Stream for Bytestream {
+impl Stream for ObjectStream {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -152,7 +144,7 @@ impl Stream for Bytestream {
             }
             None => {
                 this.left = 0;
-                Err(super::failure::damaged(&this.id, "its object ended early"))
+                Err(super::error::damaged(&this.id, "its object ended early"))
             }
         }))
     }

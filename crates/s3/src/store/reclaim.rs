@@ -1,44 +1,46 @@
-//! Getting memory back from uploads that wait for their clients.
+//! Reclaiming memory of idle uploads.
 
 use landfall::upload::UploadId;
 
-use super::{Inner, RESTED, session::Known};
+use super::{IDLE_AFTER, Inner, session::CachedState};
 
 impl Inner {
-    /// Frees at least `bytes`, if uploads other than `but` have as much that isn't moving. What is in
-    /// `.part` already is simply forgotten; the rest is put there first.
-    pub(super) async fn reclaim(&self, bytes: usize, but: &UploadId) {
+    /// Releases at least `bytes` of memory of idle uploads other than `except`, if they have as
+    /// much.
+    ///
+    /// Bytes that are not in `.part` yet are stored there first.
+    pub(super) async fn reclaim(&self, bytes: usize, except: &UploadId) {
         let mut freed = 0;
-        for session in self.sessions.resting(RESTED) {
+        for session in self.sessions.idle_sessions(IDLE_AFTER) {
             if freed >= bytes {
                 return;
             }
-            if session.id == *but {
+            if session.id == *except {
                 continue;
             }
-            // Whoever has it locked is busy with it.
-            let Ok(mut known) = session.known.try_lock() else {
+            // A locked session is not idle.
+            let Ok(mut cached) = session.cached.try_lock() else {
                 continue;
             };
-            let Known::State(state) = &mut *known else {
+            let CachedState::Known(state) = &mut *cached else {
                 continue;
             };
-            if state.held.is_some() || state.gather.len() == 0 {
+            if state.unverified.is_some() || state.buffer.len() == 0 {
                 continue;
             }
-            let gathered = session.gathered();
-            if !session.is_written() && state.is_dirty() {
-                // Its request was dropped: nobody was told of these bytes.
-                *known = Known::Nothing;
+            let buffered = session.buffered();
+            if !session.is_being_written() && state.is_dirty() {
+                // Its request was dropped, and these bytes were never acknowledged.
+                *cached = CachedState::Unknown;
             } else if !state.is_dirty() {
-                state.skipped += state.gather.len();
-                state.gather = self.gather();
-            } else if self.put_away(state).await.is_err() {
-                *known = Known::Nothing;
+                state.offloaded += state.buffer.len();
+                state.buffer = self.new_buffer();
+            } else if self.flush_to_incomplete_part(state).await.is_err() {
+                *cached = CachedState::Unknown;
             }
-            drop(known);
+            drop(cached);
             session.touch(0);
-            freed += gathered;
+            freed += buffered;
         }
     }
 }

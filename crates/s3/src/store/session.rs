@@ -1,8 +1,8 @@
-//! Uploads of which this process knows where they stand.
+//! Cached state of uploads.
 //!
-//! What is known outlives a request, so that the next one need not ask S3. It is used again only if
-//! nobody else can have written: because no other process writes at all, or because the fence of the
-//! new lease follows that of the old one.
+//! The state outlives a request, so that the next one need not read it from S3. It is reused only
+//! if no other process can have written: because none writes to this bucket, or because the fence
+//! of the new lease follows that of the old one.
 
 use std::{
     collections::HashMap,
@@ -19,287 +19,286 @@ use landfall::{
 };
 use tokio::task::JoinSet;
 
-use super::{gather::Gather, look::Standing};
+use super::{part_buffer::PartBuffer, remote_state::RemoteState};
 use crate::client;
 
-/// What nobody has asked for this long is forgotten.
-const IDLE: Duration = Duration::from_secs(60);
-/// The most uploads that are remembered; those being written are always.
-const MOST: usize = 20_000;
+/// Idle sessions are evicted after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of cached sessions; those in use are always kept.
+const MAX_SESSIONS: usize = 20_000;
 
-/// The most memory that what is known of them takes, in bytes: clients choose the size of metadata.
+/// Maximum memory of cached states, in bytes: clients choose the size of metadata.
 const MAX_BYTES: usize = 64 << 20;
-/// The shortest time between two evictions for the sake of [`MAX_BYTES`].
+/// Minimum interval of evictions because of [`MAX_BYTES`].
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What this process knows of one upload.
+/// The session of one upload: its cached state and its writer.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct UploadSession {
     pub(super) id: UploadId,
-    /// The newest fence seen.
-    newest: AtomicU64,
-    /// The fence of the lease under which the description was made to name this process; 0 if none.
-    claimed: AtomicU64,
-    /// The writer that the description named when the upload was loaded last.
-    seen: Mutex<Option<Option<String>>>,
-    /// The fence of the [`Append`](landfall::store::Append) that is open; 0 if none is.
+    /// The greatest fence seen.
+    max_fence: AtomicU64,
+    /// The fence under which this process named itself in the description; 0 if none.
+    owned_fence: AtomicU64,
+    /// The writer that the description named when the upload was last loaded.
+    last_writer: Mutex<Option<Option<String>>>,
+    /// The fence of the open [`Append`](landfall::store::Append); 0 if none.
     writing: AtomicU64,
-    /// Bytes in memory that no part has taken yet.
-    gathered: AtomicUsize,
+    buffered: AtomicUsize,
     touched: Mutex<Instant>,
-    /// The memory of what is known, in bytes, as far as `total` has it.
+    /// Memory of the cached state, in bytes, as added to `total`.
     bytes: AtomicUsize,
-    /// That of all sessions of a store.
+    /// Memory of all sessions of the store, in bytes.
     total: Arc<AtomicUsize>,
-    /// A part of this process was cut off or failed: S3 may still work on it.
+    /// A part upload of this process was cancelled or failed: S3 may still process it.
     in_doubt: Arc<AtomicBool>,
-    /// What may be told while somebody writes.
+    /// The snapshot for readers while the upload is written.
     published: Mutex<Option<Snapshot>>,
-    pub(super) known: tokio::sync::Mutex<Known>,
+    pub(super) cached: tokio::sync::Mutex<CachedState>,
 }
 
-/// How much is known.
 #[derive(Debug, Default)]
-pub(super) enum Known {
-    /// Nothing: S3 must be asked.
+pub(super) enum CachedState {
     #[default]
-    Nothing,
-    /// It was removed.
-    Gone,
-    /// Where it stands.
-    State(Box<State>),
+    Unknown,
+    Deleted,
+    Known(Box<UploadState>),
 }
 
-impl Known {
-    /// Estimates the memory it takes, in bytes.
+impl CachedState {
     pub(super) fn memory_size(&self) -> usize {
         match self {
-            Self::Nothing | Self::Gone => 0,
-            Self::State(state) => state.memory_size(),
+            Self::Unknown | Self::Deleted => 0,
+            Self::Known(state) => state.memory_size(),
         }
     }
 }
 
-/// Where an upload stands, including what isn't in S3 yet.
+/// The state of an upload, including bytes that are not in S3 yet.
 #[derive(Debug)]
-pub(super) struct State {
-    /// What is in S3; `counted` has the parts that have landed.
-    pub(super) at: Standing,
-    /// Under which lease this was found out, or changed last.
+pub(super) struct UploadState {
+    /// The state in S3; `counted` contains the uploaded parts.
+    pub(super) remote: RemoteState,
+    /// The lease under which the state was loaded or last changed.
     pub(super) fence: Fence,
-    /// Where the bytes begin that no part has taken: parts up to here have landed or are on their way.
+    /// The end of the parts that are stored or in flight; pending bytes follow.
     pub(super) boundary: u64,
-    /// Bytes from the boundary on that are in `.part` and not in memory.
-    pub(super) skipped: u64,
-    /// The bytes after those.
-    pub(super) gather: Gather,
-    /// Parts on their way.
-    pub(super) flights: JoinSet<Landing>,
-    /// Parts that have landed since the last time that all had.
-    pub(super) landed: Vec<(u32, String)>,
-    /// The offset that may be told.
+    /// Pending bytes that are in `.part` and not in memory.
+    pub(super) offloaded: u64,
+    /// The pending bytes after those.
+    pub(super) buffer: PartBuffer,
+    pub(super) in_flight: JoinSet<PartUploadResult>,
+    /// Parts uploaded since the last time that none was in flight.
+    pub(super) uploaded: Vec<(u32, String)>,
+    /// The offset to acknowledge.
     pub(super) committed: u64,
-    /// Where bytes on probation begin, if some are.
-    pub(super) held: Option<Floor>,
-    /// Where this lease began.
-    pub(super) opened: Floor,
-    /// The plan was changed and isn't written down yet.
-    pub(super) plan_unsaid: bool,
-    /// The description names this writer, and no `.part` states that its parts have settled.
-    pub(super) is_signed: bool,
-    /// Parts sent since this process last made sure that it is the writer.
-    pub(super) unverified_parts: u32,
-    /// A part failed: S3 may still work on it.
+    /// The start of the unverified bytes, if there are some.
+    pub(super) unverified: Option<Checkpoint>,
+    /// The state at the start of this lease or its last commit.
+    pub(super) lease_start: Checkpoint,
+    /// The plan has changed and is not stored yet.
+    pub(super) plan_dirty: bool,
+    /// The description names this writer, and no `.part` states that none of its parts is in
+    /// flight.
+    pub(super) writer_recorded: bool,
+    /// Parts sent since the last ownership check.
+    pub(super) parts_since_check: u32,
+    /// A part upload failed: S3 may still process it.
     pub(super) has_failed: bool,
     in_doubt: Arc<AtomicBool>,
 }
 
-/// How the sending of a part ended.
-pub(super) type Landing = (u32, client::Result<String>);
+/// The number of a part, and the entity tag or error of its upload.
+pub(super) type PartUploadResult = (u32, client::Result<String>);
 
-/// A state to go back to. At its making `.part` has the bytes that no part had taken, and it isn't
-/// written again for as long as one may have to go back.
+/// A state to return to.
+///
+/// When it was taken, `.part` contained all pending bytes; `.part` is not overwritten while the
+/// checkpoint is needed.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Floor {
+pub(super) struct Checkpoint {
     pub(super) boundary: u64,
     pub(super) parts: usize,
     pub(super) next: u32,
-    pub(super) rest: u64,
+    pub(super) pending: u64,
 }
 
-impl Floor {
+impl Checkpoint {
     pub(super) fn offset(&self) -> u64 {
-        self.boundary + self.rest
+        self.boundary + self.pending
     }
 }
 
-impl State {
-    /// A state as S3 has it. Parts of the session's earlier states may still be on their way.
-    pub(super) fn new(at: Standing, fence: Fence, gather: Gather, session: &Session) -> Self {
+impl UploadState {
+    /// Creates a state from S3. Parts of earlier states of the session may still be in flight.
+    pub(super) fn new(
+        remote: RemoteState,
+        fence: Fence,
+        buffer: PartBuffer,
+        session: &UploadSession,
+    ) -> Self {
         let mut state = Self {
-            boundary: at.counted.offset,
-            skipped: at.rest_counts,
-            committed: at.offset(),
-            gather,
-            flights: JoinSet::new(),
-            landed: Vec::new(),
-            held: None,
-            opened: Floor::default(),
-            plan_unsaid: false,
-            is_signed: false,
-            unverified_parts: 0,
+            boundary: remote.counted.offset,
+            offloaded: remote.incomplete_part_bytes,
+            committed: remote.offset(),
+            buffer,
+            in_flight: JoinSet::new(),
+            uploaded: Vec::new(),
+            unverified: None,
+            lease_start: Checkpoint::default(),
+            plan_dirty: false,
+            writer_recorded: false,
+            parts_since_check: 0,
             has_failed: false,
             in_doubt: Arc::clone(&session.in_doubt),
             fence,
-            at,
+            remote,
         };
-        state.at.is_in_doubt |= session.in_doubt.swap(false, Ordering::AcqRel);
-        state.opened = state.floor();
+        state.remote.is_in_doubt |= session.in_doubt.swap(false, Ordering::AcqRel);
+        state.lease_start = state.checkpoint();
         state
     }
 
-    /// Where the next byte goes.
     pub(super) fn offset(&self) -> u64 {
-        self.boundary + self.rest()
+        self.boundary + self.pending_len()
     }
 
-    /// How many bytes no part has taken.
-    pub(super) fn rest(&self) -> u64 {
-        self.skipped + self.gather.len()
+    /// Returns the number of bytes that no part contains.
+    pub(super) fn pending_len(&self) -> u64 {
+        self.offloaded + self.buffer.len()
     }
 
-    /// Whether bytes would be lost with this process.
+    /// Returns true if a crash would lose bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.committed != self.offset()
     }
 
-    /// The number of the part that is being gathered.
     pub(super) fn next_part(&self) -> u32 {
-        self.at.counted.next.saturating_add(self.in_flight())
+        self.remote
+            .counted
+            .next
+            .saturating_add(self.uncounted_parts())
     }
 
-    /// Parts that were sent and are not among those that count.
-    pub(super) fn in_flight(&self) -> u32 {
-        u32::try_from(self.flights.len() + self.landed.len()).unwrap_or(u32::MAX)
+    /// Returns the number of parts that are sent and not yet counted.
+    pub(super) fn uncounted_parts(&self) -> u32 {
+        u32::try_from(self.in_flight.len() + self.uploaded.len()).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn is_all_there(&self) -> bool {
-        self.at.info.upload.is_complete_at(self.offset())
+    pub(super) fn has_all_bytes(&self) -> bool {
+        self.remote.info.upload.is_complete_at(self.offset())
     }
 
-    /// All parts must have landed, and the rest be in `.part`.
-    pub(super) fn floor(&self) -> Floor {
-        Floor {
+    /// Requires that no part is in flight and that all pending bytes are in `.part`.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
             boundary: self.boundary,
-            parts: self.at.counted.parts.len(),
-            next: self.at.counted.next,
-            rest: self.rest(),
+            parts: self.remote.counted.parts.len(),
+            next: self.remote.counted.next,
+            pending: self.pending_len(),
         }
     }
 
-    /// Estimates the memory it takes, in bytes, but for bytes of the upload.
+    /// Estimates the memory in bytes, without the part buffer.
     pub(super) fn memory_size(&self) -> usize {
-        /// An entry of a list of parts, with its entity tag.
+        /// One counted part with its entity tag.
         const PART: usize = 96;
-        let parts = self.at.counted.parts.len() + self.landed.len();
-        // The description twice: it may be published, too.
-        size_of::<Self>() + 2 * self.at.info.upload.memory_size() + parts * PART
+        let parts = self.remote.counted.parts.len() + self.uploaded.len();
+        // Twice, because the snapshot has a copy.
+        size_of::<Self>() + 2 * self.remote.info.upload.memory_size() + parts * PART
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
-            upload: Arc::new(self.at.info.upload.clone()),
+            upload: Arc::new(self.remote.info.upload.clone()),
             offset: self.committed,
-            modified: self.at.modified,
+            modified: self.remote.modified,
         }
     }
 }
 
-impl Drop for State {
+impl Drop for UploadState {
     fn drop(&mut self) {
-        if self.has_failed || self.at.is_in_doubt || !self.flights.is_empty() {
+        if self.has_failed || self.remote.is_in_doubt || !self.in_flight.is_empty() {
             self.in_doubt.store(true, Ordering::Release);
         }
     }
 }
 
-impl Session {
-    /// One that belongs to no store: for those who only read.
-    pub(super) fn of_reader(id: UploadId) -> Self {
+impl UploadSession {
+    /// Creates a session outside of any store, for reading.
+    pub(super) fn for_reader(id: UploadId) -> Self {
         Self::new(id, Arc::default())
     }
 
     fn new(id: UploadId, total: Arc<AtomicUsize>) -> Self {
         Self {
             id,
-            newest: AtomicU64::new(0),
-            claimed: AtomicU64::new(0),
-            seen: Mutex::default(),
+            max_fence: AtomicU64::new(0),
+            owned_fence: AtomicU64::new(0),
+            last_writer: Mutex::default(),
             writing: AtomicU64::new(0),
-            gathered: AtomicUsize::new(0),
+            buffered: AtomicUsize::new(0),
             touched: Mutex::new(Instant::now()),
             bytes: AtomicUsize::new(0),
             total,
             in_doubt: Arc::default(),
             published: Mutex::new(None),
-            known: tokio::sync::Mutex::default(),
+            cached: tokio::sync::Mutex::default(),
         }
     }
 
-    /// Notes a fence; says whether it is at least as new as any seen.
-    pub(super) fn admits(&self, fence: Fence) -> bool {
-        self.newest.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
+    /// Records a fence; true if no greater one was seen.
+    pub(super) fn observe_fence(&self, fence: Fence) -> bool {
+        self.max_fence.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
     }
 
-    pub(super) fn is_newest(&self, fence: Fence) -> bool {
-        self.newest.load(Ordering::Acquire) <= fence.0
+    pub(super) fn is_current_fence(&self, fence: Fence) -> bool {
+        self.max_fence.load(Ordering::Acquire) <= fence.0
     }
 
     /// Records that the description names this process under a lease.
-    pub(super) fn claim(&self, fence: Fence) {
-        self.claimed.store(fence.0, Ordering::Release);
+    pub(super) fn record_ownership(&self, fence: Fence) {
+        self.owned_fence.store(fence.0, Ordering::Release);
     }
 
-    /// Whether the description has named this process under that lease.
-    pub(super) fn has_claimed(&self, fence: Fence) -> bool {
-        fence.0 > 0 && self.claimed.load(Ordering::Acquire) == fence.0
+    /// Returns true if the description has named this process under this lease.
+    pub(super) fn has_owned(&self, fence: Fence) -> bool {
+        fence.0 > 0 && self.owned_fence.load(Ordering::Acquire) == fence.0
     }
 
-    /// Records the writer that the description names.
-    pub(super) fn see(&self, writer: Option<&str>) {
-        *lock(&self.seen) = Some(writer.map(str::to_owned));
+    pub(super) fn record_writer(&self, writer: Option<&str>) {
+        *lock(&self.last_writer) = Some(writer.map(str::to_owned));
     }
 
-    /// Takes the writer that was recorded.
-    pub(super) fn take_seen(&self) -> Option<Option<String>> {
-        lock(&self.seen).take()
+    pub(super) fn take_recorded_writer(&self) -> Option<Option<String>> {
+        lock(&self.last_writer).take()
     }
 
-    /// Whether the newest lease has this open for appending.
-    pub(super) fn is_written(&self) -> bool {
+    /// Whether the max_fence lease has the upload open for appending.
+    pub(super) fn is_being_written(&self) -> bool {
         let writing = self.writing.load(Ordering::Acquire);
-        writing > 0 && writing == self.newest.load(Ordering::Acquire)
+        writing > 0 && writing == self.max_fence.load(Ordering::Acquire)
     }
 
-    /// Notes a writer until the guard is dropped.
-    pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> Writing {
+    /// Opens the upload for appending until the guard is dropped.
+    pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> WriteGuard {
         self.writing.store(fence.0, Ordering::Release);
-        Writing(self.clone(), fence)
+        WriteGuard(self.clone(), fence)
     }
 
-    pub(super) fn gathered(&self) -> usize {
-        self.gathered.load(Ordering::Relaxed)
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered.load(Ordering::Relaxed)
     }
 
-    /// Notes that something happened, and how much is in memory after it.
-    pub(super) fn touch(&self, gathered: u64) {
+    /// Records activity, and the pending bytes in memory after it.
+    pub(super) fn touch(&self, buffered: u64) {
         *lock(&self.touched) = Instant::now();
-        let gathered = usize::try_from(gathered).unwrap_or(usize::MAX);
-        self.gathered.store(gathered, Ordering::Relaxed);
+        let buffered = usize::try_from(buffered).unwrap_or(usize::MAX);
+        self.buffered.store(buffered, Ordering::Relaxed);
     }
 
-    /// Counts the memory of what is known of the upload.
-    pub(super) fn weigh(&self, bytes: usize) {
+    pub(super) fn set_memory_size(&self, bytes: usize) {
         let before = self.bytes.swap(bytes, Ordering::Relaxed);
         if bytes > before {
             self.total.fetch_add(bytes - before, Ordering::Relaxed);
@@ -308,8 +307,7 @@ impl Session {
         }
     }
 
-    /// How long ago something happened.
-    pub(super) fn idle(&self) -> Duration {
+    pub(super) fn idle_for(&self) -> Duration {
         lock(&self.touched).elapsed()
     }
 
@@ -326,27 +324,26 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for UploadSession {
     fn drop(&mut self) {
-        self.weigh(0);
+        self.set_memory_size(0);
     }
 }
 
-/// A session that is open for appending.
 #[derive(Debug)]
-pub(super) struct Writing(Arc<Session>, Fence);
+pub(super) struct WriteGuard(Arc<UploadSession>, Fence);
 
-impl std::ops::Deref for Writing {
-    type Target = Arc<Session>;
+impl std::ops::Deref for WriteGuard {
+    type Target = Arc<UploadSession>;
 
-    fn deref(&self) -> &Arc<Session> {
+    fn deref(&self) -> &Arc<UploadSession> {
         &self.0
     }
 }
 
-impl Drop for Writing {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
-        // A newer one stays noted.
+        // A newer writer stays.
         let _ = self
             .0
             .writing
@@ -354,15 +351,14 @@ impl Drop for Writing {
     }
 }
 
-/// All sessions of a store.
 #[derive(Debug)]
-pub(super) struct Sessions {
-    by_id: Mutex<HashMap<UploadId, Arc<Session>>>,
+pub(super) struct UploadSessions {
+    by_id: Mutex<HashMap<UploadId, Arc<UploadSession>>>,
     swept: Mutex<Instant>,
     bytes: Arc<AtomicUsize>,
 }
 
-impl Sessions {
+impl UploadSessions {
     pub(super) fn new() -> Self {
         Self {
             by_id: Mutex::default(),
@@ -371,53 +367,52 @@ impl Sessions {
         }
     }
 
-    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<Session>> {
+    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<UploadSession>> {
         lock(&self.by_id).get(id).cloned()
     }
 
-    /// The session of an upload, made if there is none.
-    pub(super) fn enter(&self, id: &UploadId) -> Arc<Session> {
+    pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<UploadSession> {
         let mut by_id = lock(&self.by_id);
         let mut swept = lock(&self.swept);
-        let is_full = by_id.len() >= MOST
+        let is_full = by_id.len() >= MAX_SESSIONS
             || (self.bytes.load(Ordering::Relaxed) > MAX_BYTES
                 && swept.elapsed() >= EVICTION_INTERVAL);
-        if is_full || swept.elapsed() > IDLE / 6 {
+        if is_full || swept.elapsed() > IDLE_TIMEOUT / 6 {
             *swept = Instant::now();
             by_id.retain(|_, session| {
-                Arc::strong_count(session) > 1 || !is_full && session.idle() < IDLE
+                Arc::strong_count(session) > 1 || !is_full && session.idle_for() < IDLE_TIMEOUT
             });
         }
         let session = by_id.entry(id.clone());
         let session =
-            session.or_insert_with(|| Arc::new(Session::new(id.clone(), self.bytes.clone())));
+            session.or_insert_with(|| Arc::new(UploadSession::new(id.clone(), self.bytes.clone())));
         session.clone()
     }
 
-    /// Forgets an upload of which nothing is known.
-    pub(super) fn leave(&self, session: Arc<Session>) {
+    /// Removes the session of an upload that does not exist.
+    pub(super) fn remove_if_unused(&self, session: Arc<UploadSession>) {
         let mut by_id = lock(&self.by_id);
-        let is_it = |known: &Arc<Session>| Arc::ptr_eq(known, &session);
-        // This one and the map's.
+        let is_it = |known: &Arc<UploadSession>| Arc::ptr_eq(known, &session);
+        // This reference and the map's.
         if by_id.get(&session.id).is_some_and(is_it) && Arc::strong_count(&session) <= 2 {
             by_id.remove(&session.id);
         }
     }
 
-    /// Those with bytes in memory that aren't moving, the largest first.
-    pub(super) fn resting(&self, rested: Duration) -> Vec<Arc<Session>> {
-        let mut resting: Vec<_> = lock(&self.by_id)
+    /// Returns idle sessions with bytes in memory, the largest first.
+    pub(super) fn idle_sessions(&self, rested: Duration) -> Vec<Arc<UploadSession>> {
+        let mut idle_sessions: Vec<_> = lock(&self.by_id)
             .values()
-            .filter(|session| session.gathered() > 0)
-            .filter(|session| !session.is_written() || session.idle() >= rested)
+            .filter(|session| session.buffered() > 0)
+            .filter(|session| !session.is_being_written() || session.idle_for() >= rested)
             .cloned()
             .collect();
-        resting.sort_by_key(|session| std::cmp::Reverse(session.gathered()));
-        resting
+        idle_sessions.sort_by_key(|session| std::cmp::Reverse(session.buffered()));
+        idle_sessions
     }
 }
 
-/// A panic elsewhere leaves these as they were.
+/// A panic elsewhere leaves the values consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -427,22 +422,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_remembered_takes_a_bounded_memory() {
-        let sessions = Sessions::new();
+    fn cached_states_use_bounded_memory() {
+        let sessions = UploadSessions::new();
         let id = |n: usize| UploadId::new(&format!("{n}")).unwrap();
-        let used = sessions.enter(&id(0));
-        used.weigh(1 << 20);
+        let used = sessions.get_or_insert(&id(0));
+        used.set_memory_size(1 << 20);
         for n in 1..200 {
-            sessions.enter(&id(n)).weigh(1 << 20);
+            sessions.get_or_insert(&id(n)).set_memory_size(1 << 20);
         }
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 200 << 20);
         std::thread::sleep(EVICTION_INTERVAL);
-        drop(sessions.enter(&id(200)));
+        drop(sessions.get_or_insert(&id(200)));
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 1 << 20);
         assert!(sessions.get(&id(0)).is_some(), "it is in use");
-        used.weigh(10);
+        used.set_memory_size(10);
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 10);
-        drop((used, sessions.enter(&id(1))));
+        drop((used, sessions.get_or_insert(&id(1))));
         assert!(sessions.get(&id(1)).is_some());
     }
 }

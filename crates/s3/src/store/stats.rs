@@ -1,26 +1,26 @@
-//! What the store is doing at the moment.
+//! The load of the store.
 
 use super::Inner;
 
-/// What an [`S3Store`](crate::S3Store) is doing at the moment.
+/// The current load of an [`S3Store`](crate::S3Store).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Memory for bytes on their way to S3, in bytes.
+    /// Memory budget of part buffers, in bytes.
     pub memory_limit: usize,
-    /// How much of it is taken.
+    /// Used part of it, in bytes.
     pub memory_used: usize,
     /// Uploads that wait for memory.
     pub memory_waiting: usize,
-    /// Parts that may be on their way at one time.
+    /// Maximum number of concurrent part uploads.
     pub parts_limit: usize,
-    /// Parts that are on their way.
+    /// Part uploads in flight.
     pub parts_in_flight: usize,
 }
 
 impl Inner {
     pub(super) fn stats(&self) -> StoreStats {
-        let free = self.slots.available_permits();
+        let free = self.part_slots.available_permits();
         StoreStats {
             memory_limit: self.budget.total(),
             memory_used: self.budget.used(),

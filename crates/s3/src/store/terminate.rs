@@ -1,4 +1,4 @@
-//! Removal: everything goes, the description last, so that a repeat finishes what was cut short.
+//! Termination: the description is deleted last, so that an interrupted removal can be repeated.
 
 use async_trait::async_trait;
 use landfall::{
@@ -9,10 +9,10 @@ use landfall::{
 
 use super::{
     Inner, S3Store,
-    damaged::Found,
-    failure::failed,
-    look,
-    session::{Known, Session},
+    damaged::InfoLookup,
+    error::failed,
+    remote_state,
+    session::{CachedState, UploadSession},
 };
 
 #[async_trait]
@@ -23,59 +23,62 @@ impl Terminate for S3Store {
 }
 
 impl Inner {
-    /// Removes everything, the description last.
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
-        let session = self.sessions.enter(id);
-        if !session.admits(fence) {
+        let session = self.sessions.get_or_insert(id);
+        if !session.observe_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        let mut known = session.known.lock().await;
-        if !session.is_newest(fence) {
+        let mut cached = session.cached.lock().await;
+        if !session.is_current_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        // Whatever is on its way is not waited for: the multipart upload goes.
-        *known = Known::Gone;
+        // Do not wait for parts in flight: the multipart upload is aborted.
+        *cached = CachedState::Deleted;
         session.unpublish();
         let removed = self.remove(&session, fence).await;
         if removed.is_err() {
-            *known = Known::Nothing;
+            *cached = CachedState::Unknown;
         }
-        drop(known);
+        drop(cached);
         session.touch(0);
-        self.sessions.leave(session);
+        self.sessions.remove_if_unused(session);
         removed
     }
 
-    async fn remove(&self, session: &Session, fence: Fence) -> Result<bool> {
+    async fn remove(&self, session: &UploadSession, fence: Fence) -> Result<bool> {
         let id = &session.id;
-        let located = match self.find(id).await? {
-            Found::Read(located) => located,
-            Found::Missing => return Ok(false),
-            Found::Unreadable { object, .. } => return self.remove_unreadable(id, &object).await,
+        let stored = match self.find_info(id).await? {
+            InfoLookup::Read(stored) => stored,
+            InfoLookup::Missing => return Ok(false),
+            InfoLookup::Unreadable { object_id, .. } => {
+                return self.remove_unreadable(id, &object_id).await;
+            }
         };
         if self.options.shared {
-            let writer = located.writer.as_deref();
+            let writer = stored.writer.as_deref();
             self.check_writer(session, fence, writer)?;
-            // Another process has begun to write since this one loaded the upload for its removal.
-            let is_other = !self.is_signed(&located.info);
-            let seen = session.take_seen();
-            if is_other && seen.is_some_and(|seen| seen.as_deref() != writer) {
+            // Another process has started to write since this one loaded the upload.
+            let is_other = !self.is_own_writer(&stored.info);
+            let recorded = session.take_recorded_writer();
+            if is_other && recorded.is_some_and(|recorded| recorded.as_deref() != writer) {
                 return Err(StoreError::LeaseLost(id.clone()));
             }
         }
         let removing = |error| failed(id, "removing", error);
-        let place = look::place_of(&self.layout, &located.object, &located.info);
-        if let Some(multipart) = look::multipart_of(&located.info, &located.object) {
-            let aborted = self.client.abort_multipart(&place, &multipart).await;
+        let object_ref = self
+            .layout
+            .stored_object(&stored.object_id, &stored.info.upload.storage);
+        if let Some(multipart) = remote_state::multipart_of(&stored.info, &stored.object_id) {
+            let aborted = self.client.abort_multipart(&object_ref, &multipart).await;
             aborted.map_err(removing)?;
         }
-        let part = self.layout.part(&located.object);
-        let data = self.client.delete_object(&place);
-        let rest = self.client.delete_object(&part);
-        futures_util::future::try_join(data, rest)
+        let part = self.layout.part(&stored.object_id);
+        let data = self.client.delete_object(&object_ref);
+        let part_deleted = self.client.delete_object(&part);
+        futures_util::future::try_join(data, part_deleted)
             .await
             .map_err(removing)?;
-        let info = self.layout.info(&located.object);
+        let info = self.layout.info(&stored.object_id);
         let deleted = self.client.delete_object(&info).await;
         deleted.map(|()| true).map_err(removing)
     }

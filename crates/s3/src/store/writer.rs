@@ -1,8 +1,8 @@
-//! The process that writes an upload, as the description names it.
+//! The writer of an upload: the process that the description names.
 //!
-//! Writers are compared by name, never by the numbers of their leases: those come from clocks that may
-//! once have been wrong. A process that has named itself under a lease and then finds another name has
-//! lost that lease.
+//! Writers are compared by name, not by the fence in it: fences come from clocks, which may be
+//! wrong. A process that has named itself under a lease and then finds another name has lost that
+//! lease.
 
 use landfall::{
     lease::Fence,
@@ -11,25 +11,26 @@ use landfall::{
 
 use super::{
     Inner,
-    look::{Located, note_unchanged},
-    session::Session,
+    remote_state::{StoredInfo, preserve_change_time},
+    session::UploadSession,
 };
 
-/// In the description: who writes the upload, as `fence:token`.
+/// Description extension: the writer, as `fence:token`.
 const WRITER: &str = "Writer";
 
-/// How often a description is claimed that late writes of the writer before change meanwhile.
+/// Maximum number of attempts, if late writes of the previous writer change the description
+/// meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// The writer that a description names.
 pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
     info.extensions.get(WRITER).map(String::as_str)
 }
 
 impl Inner {
-    /// Names this process in the description as the writer. Where other processes write, too, the
-    /// name is never twice the same, so neither is the entity tag.
-    pub(super) fn sign(&self, info: &mut UploadInfo, Fence(number): Fence) {
+    /// Names this process as the writer in the description.
+    ///
+    /// In a shared bucket each name is unique, and so is the entity tag.
+    pub(super) fn set_writer(&self, info: &mut UploadInfo, Fence(number): Fence) {
         let mut writer = format!("{number}:{:016x}", self.incarnation);
         if self.options.shared {
             writer.push_str(&format!("{:016x}", rand::random::<u64>()));
@@ -37,69 +38,69 @@ impl Inner {
         info.extensions.insert(WRITER.into(), writer);
     }
 
-    /// Whether the description names this process.
-    pub(super) fn is_signed(&self, info: &UploadInfo) -> bool {
-        writer(info).is_some_and(|writer| self.is_own(writer))
+    pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
+        writer(info).is_some_and(|writer| self.is_own_token(writer))
     }
 
-    /// Whether a writer is this process.
-    pub(super) fn is_own(&self, writer: &str) -> bool {
+    pub(super) fn is_own_token(&self, writer: &str) -> bool {
         let token = writer.split_once(':').map_or("", |(_, token)| token);
         token.starts_with(&format!("{:016x}", self.incarnation))
     }
 
-    /// Fails if this process has named itself under the lease with `fence`, and the description names
-    /// another one now.
+    /// Fails if this process named itself under this lease and the description now names another
+    /// writer.
     pub(super) fn check_writer(
         &self,
-        session: &Session,
+        session: &UploadSession,
         fence: Fence,
         writer: Option<&str>,
     ) -> Result<()> {
-        if session.has_claimed(fence) && !writer.is_some_and(|writer| self.is_own(writer)) {
+        if session.has_owned(fence) && !writer.is_some_and(|writer| self.is_own_token(writer)) {
             return Err(StoreError::LeaseLost(session.id.clone()));
         }
         Ok(())
     }
 
-    /// Names this process in the description, before it finds out where the upload stands: from then
-    /// on whoever was named before cannot acknowledge anything.
-    pub(super) async fn claim(
+    /// Names this process in the description before it reads the state of the upload.
+    ///
+    /// From then on the previous writer cannot acknowledge an offset.
+    pub(super) async fn take_ownership(
         &self,
-        located: &mut Located,
-        session: &Session,
+        stored: &mut StoredInfo,
+        session: &UploadSession,
         fence: Fence,
     ) -> Result<()> {
         for attempt in 1.. {
-            self.check_writer(session, fence, located.writer.as_deref())?;
-            self.sign(&mut located.info, fence);
-            note_unchanged(located);
+            self.check_writer(session, fence, stored.writer.as_deref())?;
+            self.set_writer(&mut stored.info, fence);
+            preserve_change_time(stored);
             let claimed = self
-                .put_info(&located.info, &located.object, Some(&located.etag))
+                .put_info(&stored.info, &stored.object_id, Some(&stored.etag))
                 .await;
             match claimed {
                 Ok(etag) => {
-                    located.etag = etag;
+                    stored.etag = etag;
                     break;
                 }
                 Err(StoreError::LeaseLost(id)) if attempt < MAX_ATTEMPTS => {
-                    let found = self.locate(&id).await?;
+                    let found = self.get_info(&id).await?;
                     let mut found = found.ok_or(StoreError::NotFound(id.clone()))?;
-                    // The answer was lost, and the call was repeated.
-                    if found.writer.as_deref() == writer(&located.info) {
-                        located.etag = found.etag;
+                    // The response was lost, and the call was retried.
+                    if found.writer.as_deref() == writer(&stored.info) {
+                        stored.etag = found.etag;
                         break;
                     }
-                    // A late write of the writer before; another name is another lease.
-                    if found.writer != located.writer {
+                    // A late write of the previous writer may be overwritten; another name is
+                    // another lease.
+                    if found.writer != stored.writer {
                         return Err(StoreError::LeaseLost(id));
                     }
-                    std::mem::swap(located, &mut found);
+                    std::mem::swap(stored, &mut found);
                 }
                 Err(error) => return Err(error),
             }
         }
-        session.claim(fence);
+        session.record_ownership(fence);
         Ok(())
     }
 }

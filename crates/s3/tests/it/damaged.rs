@@ -1,4 +1,4 @@
-//! Descriptions that cannot be read: found, removed, and never a reason to remove what is not ours.
+//! Unreadable descriptions: detection, removal, and protection of objects of other programs.
 
 use std::{
     sync::{
@@ -16,22 +16,22 @@ use landfall::{
 };
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
-    client::{Client, Condition, ObjectHeaders, Payload, Place},
+    client::{Client, Condition, ObjectHeaders, ObjectRef, Payload},
 };
 use landfall_test_services::{Access, Garage, Moto};
 use landfall_testkit::store::damaged::{self, Subject};
 
 use crate::support::{append, client, create, finish, options, pattern};
 
-async fn put(client: &Client, place: &Place, text: &[u8]) {
+async fn put_object(client: &Client, object_ref: &ObjectRef, text: &[u8]) {
     let payload = Payload::new(vec![text.to_vec().into()], None);
     let headers = ObjectHeaders::default();
-    let put = client.put_object(place, payload, &headers, Condition::None);
+    let put = client.put_object(object_ref, payload, &headers, Condition::None);
     put.await.unwrap();
 }
 
-fn place(options: &S3Options, name: &str) -> Place {
-    Place::new(&options.bucket, format!("{}/{name}", options.object_prefix))
+fn object_ref(options: &S3Options, name: &str) -> ObjectRef {
+    ObjectRef::new(&options.bucket, format!("{}/{name}", options.object_prefix))
 }
 
 async fn conforms(access: &Access, bucket: &str, conditional: bool) {
@@ -42,16 +42,16 @@ async fn conforms(access: &Access, bucket: &str, conditional: bool) {
             let mut options = options(bucket);
             options.object_prefix = format!("d{}", next.fetch_add(1, Ordering::Relaxed));
             options.conditional_writes = conditional;
-            // Others may change descriptions, so none is remembered.
+            // Other processes may change descriptions, so none is cached.
             options.shared = true;
             let store = S3Store::new(client.clone(), options.clone()).unwrap();
             let client = client.clone();
             let damage = move |upload: Arc<Upload>| {
                 let (client, info) = (
                     client.clone(),
-                    place(&options, &format!("{}.info", upload.id)),
+                    object_ref(&options, &format!("{}.info", upload.id)),
                 );
-                Box::pin(async move { put(&client, &info, text.as_bytes()).await }) as _
+                Box::pin(async move { put_object(&client, &info, text.as_bytes()).await }) as _
             };
             Subject {
                 store: Arc::new(store),
@@ -74,7 +74,7 @@ async fn conforms_on_moto() {
     conforms(&moto.access(), &moto.bucket("damaged"), true).await;
 }
 
-/// A store as a process has it that has just been started.
+/// A store as in a newly started process.
 fn open(client: &Client, options: &S3Options) -> S3Store {
     S3Store::new(client.clone(), options.clone()).unwrap()
 }
@@ -112,7 +112,7 @@ async fn multiparts(client: &Client, options: &S3Options) -> usize {
 }
 
 #[tokio::test]
-async fn a_damaged_upload_named_as_tusd_names_it_is_removed_with_its_parts() {
+async fn damaged_upload_with_tusd_id_is_removed_with_its_parts() {
     let garage = Garage::shared();
     let client = client(&garage.access());
     let mut options = options(&garage.bucket("tusd-damaged"));
@@ -122,9 +122,9 @@ async fn a_damaged_upload_named_as_tusd_names_it_is_removed_with_its_parts() {
         let upload = create(&store, 20 << 20).await;
         append(&store, &upload.id, 1, &pattern(1, 6 << 20)).await;
         let object = upload.id.as_str().split('+').next().unwrap();
-        put(
+        put_object(
             &client,
-            &place(&options, &format!("{object}.info")),
+            &object_ref(&options, &format!("{object}.info")),
             b"{\"ID\":\"torn",
         )
         .await;
@@ -164,9 +164,9 @@ async fn a_finished_object_outlives_its_damaged_description() {
     append(&store, &upload.id, 1, &pattern(2, 3000)).await;
     finish(&store, &upload, 1).await;
     let object = upload.id.as_str().split('+').next().unwrap();
-    put(
+    put_object(
         &client,
-        &place(&options, &format!("{object}.info")),
+        &object_ref(&options, &format!("{object}.info")),
         b"nonsense",
     )
     .await;
@@ -188,22 +188,22 @@ async fn a_finished_object_outlives_its_damaged_description() {
 }
 
 #[tokio::test]
-async fn another_programs_info_object_is_reported_and_its_neighbor_stays() {
+async fn info_object_of_another_program_is_reported_and_kept() {
     let garage = Garage::shared();
     let client = client(&garage.access());
-    let options = options(&garage.bucket("foreign-info"));
+    let options = options(&garage.bucket("other-info"));
     for (name, text) in [
         ("notes.info", "my own notes"),
         ("notes", "hers"),
         ("empty.info", ""),
     ] {
-        put(&client, &place(&options, name), text.as_bytes()).await;
+        put_object(&client, &object_ref(&options, name), text.as_bytes()).await;
     }
     let store = open(&client, &options);
     let why = SweepReason::Reported("a description that cannot be read");
     assert_eq!(sweep(&store).await, [(None, why), (None, why)]);
     assert_eq!(keys(&client, &options).await.len(), 3);
-    // Whoever names it removes the description, and not an object that is not proven to be its bytes.
+    // A removal by id deletes the description, and not an object that may not be its own.
     let named = Upload::new(UploadId::new("notes").unwrap(), None);
     let terminator = store.terminator().unwrap();
     assert!(terminator.terminate(&named, Fence(5)).await.unwrap());

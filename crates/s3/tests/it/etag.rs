@@ -10,7 +10,7 @@ use landfall::{
 };
 use landfall_s3::{
     S3Options, S3Store,
-    client::{Client, Place},
+    client::{Client, ObjectRef},
 };
 use landfall_test_services::{Access, Garage, Moto};
 
@@ -45,7 +45,7 @@ async fn object_etag(client: &Client, options: &S3Options, id: &UploadId) -> Str
     let object = id.as_str().split('+').next().unwrap();
     let key = format!("{}/{object}", options.object_prefix);
     let head = client
-        .head_object(&Place::new(&options.bucket, key))
+        .head_object(&ObjectRef::new(&options.bucket, key))
         .await
         .unwrap();
     head.etag

@@ -1,4 +1,4 @@
-//! S3 fails, slows down, cuts connections, does things twice.
+//! S3 fails, is slow, closes connections, or executes calls twice.
 
 use std::time::Duration;
 
@@ -25,17 +25,17 @@ fn tiny_parts(stem: &str) -> S3Options {
     options
 }
 
-/// A client that tries as often as usual, but sooner.
+/// A client with the usual number of attempts and short delays.
 fn quick(access: &Access, attempts: u32) -> Client {
     let mut settings = settings(access);
     settings.backoff = Duration::from_millis(5);
-    settings.longest_backoff = Duration::from_millis(50);
+    settings.max_backoff = Duration::from_millis(50);
     settings.attempts = attempts;
     Client::new(settings).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_not_noticed() {
+async fn transient_faults_are_hidden() {
     let access = Garage::shared().access();
     let bytes = pattern(1, 500 * KIB);
     for seed in 0..12 {
@@ -65,7 +65,7 @@ async fn what_passes_is_not_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_lasts_is_told_and_the_offset_stays_true() {
+async fn permanent_faults_are_reported_with_the_right_offset() {
     let access = Garage::shared().access();
     let bytes = pattern(2, 400 * KIB);
     for (operation, fault) in [
@@ -113,14 +113,14 @@ async fn what_lasts_is_told_and_the_offset_stays_true() {
     }
 }
 
-/// @tus/s3-store goes on after a part that failed, and ends with the wrong bytes.
+/// @tus/s3-store continues after a failed part and stores the wrong bytes.
 #[tokio::test(flavor = "multi_thread")]
-async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
+async fn later_bytes_never_replace_a_failed_part() {
     let access = Garage::shared().access();
     let bytes = pattern(3, 640 * KIB);
     for part in 1..=10 {
         let proxy = Proxy::start(&access);
-        let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("place")).unwrap();
+        let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("objects")).unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         let rule = Rule::on(Operation::UploadPart).part(part).times(2);
         proxy.inject(rule, Fault::INTERNAL_ERROR);
@@ -147,7 +147,7 @@ async fn later_bytes_never_take_the_place_of_a_part_that_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_is_cut_is_an_error() {
+async fn interrupted_download_is_an_error() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
     let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("cut")).unwrap();
@@ -169,9 +169,9 @@ async fn a_download_that_is_cut_is_an_error() {
     assert!(ended.is_some() && got < bytes.len(), "{got}: {ended:?}");
 }
 
-/// A write that must find what it knew meets its own effect when its answer was lost.
+/// A conditional write whose response was lost finds its own object.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_not_noticed_where_writes_have_conditions() {
+async fn transient_faults_are_hidden_with_conditional_writes() {
     let moto = landfall_test_services::Moto::shared();
     let bytes = pattern(5, 200 * KIB);
     for seed in 0..8 {

@@ -1,4 +1,4 @@
-//! What is where in the bucket: as tusd has it, by templates, by hooks.
+//! Keys and objects: tusd's layout, key templates, hooks.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use landfall::{
 };
 use landfall_s3::{
     S3Options, S3Store, UploadIds,
-    client::{Client, Condition, ErrorKind, ObjectHeaders, Payload, Place},
+    client::{Client, Condition, ErrorKind, ObjectHeaders, ObjectRef, Payload},
 };
 use landfall_test_services::{Garage, Moto};
 
 use crate::support::{MIB, append, assert_same, client, create, finish, options, pattern, read};
 
-/// A store on Garage in a bucket of its own.
+/// A store on Garage with a separate bucket.
 fn garage(stem: &str, adjust: impl Fn(&mut S3Options)) -> S3Store {
     let garage = Garage::shared();
     let mut options = options(&garage.bucket(stem));
@@ -38,22 +38,22 @@ async fn keys(store: &S3Store) -> Vec<String> {
         .collect()
 }
 
-async fn put(client: &Client, place: &Place, bytes: &[u8]) {
+async fn put_object(client: &Client, object_ref: &ObjectRef, bytes: &[u8]) {
     let payload = Payload::new(vec![Bytes::copy_from_slice(bytes)], None);
     let headers = ObjectHeaders::default();
     client
-        .put_object(place, payload, &headers, Condition::None)
+        .put_object(object_ref, payload, &headers, Condition::None)
         .await
         .unwrap();
 }
 
-/// An upload as tusd leaves it when it is stopped in the middle.
+/// An upload as an interrupted tusd leaves it.
 async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -> UploadId {
     let (client, bucket) = (store.client(), store.options().bucket.clone());
     let object = UploadId::random();
-    let place = Place::new(&bucket, format!("up/{object}"));
+    let object_ref = ObjectRef::new(&bucket, format!("up/{object}"));
     let multipart = client
-        .create_multipart(&place, &ObjectHeaders::default())
+        .create_multipart(&object_ref, &ObjectHeaders::default())
         .await
         .unwrap();
     let id = format!("{object}+{multipart}");
@@ -61,9 +61,9 @@ async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -
         r#"{{"ID":"{id}","Size":{},"SizeIsDeferred":false,"Offset":0,"MetaData":{{"filename":"a.bin"}},"IsPartial":false,"IsFinal":false,"PartialUploads":null,"Storage":{{"Bucket":"{bucket}","Key":"up/{object}","Type":"s3store"}}}}"#,
         bytes.len()
     );
-    put(
+    put_object(
         client,
-        &Place::new(&bucket, format!("up/{object}.info")),
+        &ObjectRef::new(&bucket, format!("up/{object}.info")),
         info.as_bytes(),
     )
     .await;
@@ -71,19 +71,19 @@ async fn of_tusd(store: &S3Store, bytes: &Bytes, parts: &[usize], rest: usize) -
     for (number, len) in (1..).zip(parts) {
         let payload = Payload::new(vec![bytes.slice(at..at + len)], None);
         client
-            .upload_part(&place, &multipart, number, payload)
+            .upload_part(&object_ref, &multipart, number, payload)
             .await
             .unwrap();
         at += len;
     }
     if rest > 0 {
         let key = format!("up/{object}.part");
-        put(client, &Place::new(&bucket, key), &bytes[at..at + rest]).await;
+        put_object(client, &ObjectRef::new(&bucket, key), &bytes[at..at + rest]).await;
     }
     UploadId::new(&id).unwrap()
 }
 
-async fn goes_on_from_tusd(store: &S3Store) {
+async fn resumes_upload_of_tusd(store: &S3Store) {
     let bytes = pattern(1, 25 * MIB + 7);
     for (parts, rest) in [
         (vec![], 0),
@@ -109,31 +109,31 @@ async fn goes_on_from_tusd(store: &S3Store) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn goes_on_with_what_tusd_began_on_garage() {
-    goes_on_from_tusd(&garage("tusd", |_| {})).await;
-    goes_on_from_tusd(&garage("tusd", |options| options.shared = true)).await;
+async fn resumes_upload_of_tusd_on_garage() {
+    resumes_upload_of_tusd(&garage("tusd", |_| {})).await;
+    resumes_upload_of_tusd(&garage("tusd", |options| options.shared = true)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn goes_on_with_what_tusd_began_on_moto() {
+async fn resumes_upload_of_tusd_on_moto() {
     let moto = Moto::shared();
     let mut options = options(&moto.bucket("tusd"));
     options.conditional_writes = true;
-    goes_on_from_tusd(&S3Store::new(client(&moto.access()), options).unwrap()).await;
+    resumes_upload_of_tusd(&S3Store::new(client(&moto.access()), options).unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn parts_of_tusd_that_landed_above_a_missing_one_do_no_harm() {
+async fn parts_of_tusd_above_a_missing_one_do_not_count() {
     let store = garage("gap", |_| {});
     let bytes = pattern(2, 18 * MIB);
     let id = of_tusd(&store, &bytes, &[6 * MIB], 0).await;
     let (object, multipart) = id.as_str().split_once('+').unwrap();
-    let place = Place::new(&store.options().bucket, format!("up/{object}"));
-    // Part 3 of tusd's landed, part 2 did not.
+    let object_ref = ObjectRef::new(&store.options().bucket, format!("up/{object}"));
+    // Part 3 of tusd was stored, part 2 was not.
     let payload = Payload::new(vec![bytes.slice(12 * MIB..)], None);
     store
         .client()
-        .upload_part(&place, multipart, 3, payload)
+        .upload_part(&object_ref, multipart, 3, payload)
         .await
         .unwrap();
     let loaded = store.load(&id).await.unwrap();
@@ -145,28 +145,28 @@ async fn parts_of_tusd_that_landed_above_a_missing_one_do_no_harm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tusd_could_go_on_with_what_began_here() {
+async fn tusd_could_resume_an_upload() {
     let store = garage("totusd", |_| {});
     let bytes = pattern(3, 20 * MIB);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes.slice(..12 * MIB + 5)).await;
-    // As tusd finds out where an upload stands.
+    // The calls by which tusd determines the offset.
     let (object, multipart) = upload.id.as_str().rsplit_once('+').unwrap();
     let bucket = &store.options().bucket;
-    let place = Place::new(bucket, format!("up/{object}"));
+    let object_ref = ObjectRef::new(bucket, format!("up/{object}"));
     let parts = store
         .client()
-        .list_parts(&place, multipart, 0)
+        .list_parts(&object_ref, multipart, 0)
         .await
         .unwrap()
         .parts;
     let numbers: Vec<_> = parts.iter().map(|part| part.number).collect();
     assert_eq!(numbers, [1, 2]);
-    let rest = Place::new(bucket, format!("up/{object}.part"));
+    let rest = ObjectRef::new(bucket, format!("up/{object}.part"));
     let rest = store.client().head_object(&rest).await.unwrap().size;
     let sum = parts.iter().map(|part| part.size).sum::<u64>() + rest;
     assert_eq!(sum, 12 * MIB as u64 + 5);
-    let info = Place::new(bucket, format!("up/{object}.info"));
+    let info = ObjectRef::new(bucket, format!("up/{object}.info"));
     let info = store.client().get_object(&info, None).await.unwrap();
     let info = info.bytes(1 << 20).await.unwrap();
     let text = std::str::from_utf8(&info).unwrap();
@@ -217,7 +217,7 @@ async fn a_small_upload_with_a_plain_id_is_two_objects_and_no_multipart_upload()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_without_bytes_are_objects() {
+async fn empty_uploads_become_objects() {
     for ids in [UploadIds::Tusd, UploadIds::Plain] {
         let store = garage("empty", |options| options.ids = ids);
         let upload = create(&store, 0).await;
@@ -235,7 +235,7 @@ async fn uploads_without_bytes_are_objects() {
             .await
             .unwrap();
         assert!(left.uploads.is_empty());
-        // One that was created just before its process died.
+        // Created just before its process died.
         let upload = create(&store, 0).await;
         let other = S3Store::new(store.client().clone(), store.options().clone()).unwrap();
         assert!(other.load(&upload.id).await.unwrap().is_complete());
@@ -244,8 +244,8 @@ async fn uploads_without_bytes_are_objects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn objects_go_where_templates_and_hooks_want_them() {
-    let store = garage("place", |options| {
+async fn templates_and_hooks_choose_object_keys() {
+    let store = garage("objects", |options| {
         options.key_template = Some("in/{meta:user}/{id}-{filename}".into());
         options.headers.cache_control = Some("max-age=60".into());
     });
@@ -259,16 +259,16 @@ async fn objects_go_where_templates_and_hooks_want_them() {
             ("filename", "ünï.bin"),
             ("filetype", "video/mp4"),
         ]);
-        let place = if by_hook {
+        let object_ref = if by_hook {
             upload.storage = [
                 ("Bucket".into(), other_bucket.clone()),
                 ("Key".into(), "by/hook.bin".into()),
                 ("ContentDisposition".into(), "attachment".into()),
             ]
             .into();
-            Place::new(&other_bucket, "by/hook.bin")
+            ObjectRef::new(&other_bucket, "by/hook.bin")
         } else {
-            Place::new(
+            ObjectRef::new(
                 &store.options().bucket,
                 format!("up/in/ann/{object}-ünï.bin"),
             )
@@ -280,7 +280,7 @@ async fn objects_go_where_templates_and_hooks_want_them() {
         let next = S3Store::new(store.client().clone(), store.options().clone()).unwrap();
         append(&next, &upload.id, 2, &bytes.slice(4 * MIB..)).await;
         finish(&next, &upload, 2).await;
-        let head = next.client().head_object(&place).await.unwrap();
+        let head = next.client().head_object(&object_ref).await.unwrap();
         assert_eq!(head.size, bytes.len() as u64);
         assert_eq!(head.content_type.as_deref(), Some("video/mp4"));
         assert_eq!(head.metadata["user"], "ann");
@@ -291,14 +291,14 @@ async fn objects_go_where_templates_and_hooks_want_them() {
             .terminate(&upload, Fence(3))
             .await
             .unwrap();
-        let gone = next.client().head_object(&place).await.unwrap_err();
+        let gone = next.client().head_object(&object_ref).await.unwrap_err();
         assert_eq!(*gone.kind(), ErrorKind::NoSuchKey);
     }
     assert!(keys(&store).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn places_that_are_none_are_refused() {
+async fn invalid_object_keys_are_rejected() {
     let store = garage("noplace", |_| {});
     for key in ["a.info", "/a", "a/../b", "x.part"] {
         let mut upload = Upload::new(UploadId::random(), Some(1));
@@ -312,7 +312,7 @@ async fn places_that_are_none_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_can_be_had_from_s3_itself() {
+async fn download_redirects_to_s3() {
     let store = garage("link", |options| {
         options.redirect = Some(Duration::from_secs(60))
     });
@@ -348,33 +348,33 @@ async fn a_download_can_be_had_from_s3_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_belongs_to_nothing_is_found_and_removed() {
+async fn orphans_are_found_and_removed() {
     let store = garage("left", |options| options.orphan_age = Duration::ZERO);
     let (client, bucket) = (store.client(), &store.options().bucket);
     let kept = create(&store, 100).await;
     append(&store, &kept.id, 1, &pattern(1, 50)).await;
     let begin = async |key: String| {
-        let place = Place::new(bucket, key);
+        let object_ref = ObjectRef::new(bucket, key);
         client
-            .create_multipart(&place, &ObjectHeaders::default())
+            .create_multipart(&object_ref, &ObjectHeaders::default())
             .await
             .unwrap();
     };
     begin(format!("up/{}", UploadId::random())).await;
     begin(format!("up/2026/{}.bin", UploadId::random())).await;
-    // Perhaps another program's.
+    // May belong to another program.
     begin("up/theirs.bin".into()).await;
     // Only an application deletes a description before the bytes.
     let part = UploadId::random();
-    put(
+    put_object(
         client,
-        &Place::new(bucket, format!("up/{part}.part")),
+        &ObjectRef::new(bucket, format!("up/{part}.part")),
         b"rest",
     )
     .await;
-    put(client, &Place::new(bucket, "other/x.part"), b"not ours").await;
-    // Bytes of a multipart upload whose description somebody deleted.
-    let lost = Place::new(bucket, format!("up/{}", UploadId::random()));
+    put_object(client, &ObjectRef::new(bucket, "other/x.part"), b"not ours").await;
+    // A multipart upload with bytes whose description was deleted.
+    let lost = ObjectRef::new(bucket, format!("up/{}", UploadId::random()));
     let multipart = client
         .create_multipart(&lost, &ObjectHeaders::default())
         .await
@@ -383,11 +383,14 @@ async fn what_belongs_to_nothing_is_found_and_removed() {
         .upload_part(&lost, &multipart, 1, Bytes::from_static(b"bytes").into())
         .await
         .unwrap();
-    // A description whose multipart upload is gone.
+    // A description whose multipart upload was aborted.
     let half = create(&store, 7).await;
     let (object, multipart) = half.id.as_str().rsplit_once('+').unwrap();
-    let place = Place::new(bucket, format!("up/{object}"));
-    client.abort_multipart(&place, multipart).await.unwrap();
+    let object_ref = ObjectRef::new(bucket, format!("up/{object}"));
+    client
+        .abort_multipart(&object_ref, multipart)
+        .await
+        .unwrap();
 
     let other = S3Store::new(client.clone(), store.options().clone()).unwrap();
     let enumerator = other.enumerator().unwrap();
@@ -432,19 +435,22 @@ async fn what_belongs_to_nothing_is_found_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_see_to_is_left_alone() {
+async fn excluded_prefixes_are_ignored() {
     let store = garage("leave", |options| {
         options.orphan_age = Duration::ZERO;
-        options.leave = vec!["up/theirs/".into(), String::new()];
+        options.excluded_prefixes = vec!["up/theirs/".into(), String::new()];
     });
     let (client, bucket) = (store.client(), &store.options().bucket);
     for folder in ["up/theirs", "up/ours"] {
-        let place = Place::new(bucket, format!("{folder}/{}", UploadId::random()));
+        let object_ref = ObjectRef::new(bucket, format!("{folder}/{}", UploadId::random()));
         let headers = ObjectHeaders::default();
-        client.create_multipart(&place, &headers).await.unwrap();
+        client
+            .create_multipart(&object_ref, &headers)
+            .await
+            .unwrap();
         for suffix in [".part", ".info"] {
             let key = format!("{folder}/{}{suffix}", UploadId::random());
-            put(client, &Place::new(bucket, key), b"bytes").await;
+            put_object(client, &ObjectRef::new(bucket, key), b"bytes").await;
         }
     }
     let upload = create(&store, 7).await;
@@ -486,9 +492,9 @@ async fn what_others_see_to_is_left_alone() {
     );
 }
 
-/// tusd counts all bytes of `.part`, so none that parts hold may stay in it.
+/// tusd counts all bytes of `.part`, so bytes that parts contain must not stay there.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rest_that_a_part_has_taken_is_emptied() {
+async fn obsolete_incomplete_part_is_emptied() {
     let store = garage("emptied", |_| {});
     let part = usize::try_from(store.options().part_size).unwrap();
     let bytes = pattern(9, 2 * part);
@@ -497,11 +503,11 @@ async fn a_rest_that_a_part_has_taken_is_emptied() {
     append(&store, &upload.id, 2, &bytes.slice(1000..part)).await;
     let object = upload.id.as_str().split('+').next().unwrap();
     let key = format!("{}/{object}.part", store.options().object_prefix);
-    let place = Place::new(&store.options().bucket, key);
-    let head = store.client().head_object(&place).await;
+    let object_ref = ObjectRef::new(&store.options().bucket, key);
+    let head = store.client().head_object(&object_ref).await;
     assert!(head.is_ok_and(|head| head.size == 0));
     append(&store, &upload.id, 3, &bytes.slice(part..)).await;
     finish(&store, &upload, 3).await;
-    assert!(store.client().head_object(&place).await.is_err());
+    assert!(store.client().head_object(&object_ref).await.is_err());
     assert_same(&read(&store, &upload).await, &bytes);
 }

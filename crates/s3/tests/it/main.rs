@@ -1,14 +1,14 @@
 //! The S3 store and its client against real services.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod claims;
 mod client;
+mod crashes;
 mod damaged;
 mod etag;
 mod faults;
-mod kills;
-mod late;
+mod idempotency;
 mod layout;
+mod lease_loss;
 mod leases;
 mod nodes;
 mod requests;

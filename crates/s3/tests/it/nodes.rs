@@ -1,4 +1,4 @@
-//! Two nodes on one bucket: who has the older lease can't do harm.
+//! Two nodes on one bucket: the holder of an older lease does no harm.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn assert_fenced<T: std::fmt::Debug>(result: Result<T, StoreError>) {
     );
 }
 
-async fn overtaken(access: &Access, options: S3Options) {
+async fn overtaken_node_is_fenced(access: &Access, options: S3Options) {
     let node = || S3Store::new(client(access), options.clone()).unwrap();
     let (one, other) = (node(), node());
     let bytes = pattern(1, 300 * KIB);
@@ -47,7 +47,7 @@ async fn overtaken(access: &Access, options: S3Options) {
         .write(&mut pieces(&pattern(9, 50 * KIB)))
         .await
         .unwrap();
-    // The other node takes over; the first one doesn't know.
+    // The other node takes over without the first one noticing.
     let (snapshot, mut newer) = other.resume(&upload.id, Fence(11)).await.unwrap();
     assert_eq!(snapshot.offset, 100 * 1024);
     newer
@@ -58,7 +58,7 @@ async fn overtaken(access: &Access, options: S3Options) {
     assert_fenced(older.commit().await);
     drop(older);
     assert_eq!(other.load(&upload.id).await.unwrap().offset, 200 * 1024);
-    // What a node knows from before is worth nothing after somebody else.
+    // The cached state of a node is invalid after another writer.
     assert_fenced(one.save(&upload, Fence(10)).await);
     assert_fenced(
         one.terminator()
@@ -75,11 +75,11 @@ async fn overtaken(access: &Access, options: S3Options) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_overtaken_node_acknowledges_nothing() {
+async fn overtaken_node_acknowledges_nothing() {
     let garage = Garage::shared();
-    overtaken(&garage.access(), shared(&garage.bucket("over"), false)).await;
+    overtaken_node_is_fenced(&garage.access(), shared(&garage.bucket("over"), false)).await;
     let moto = Moto::shared();
-    overtaken(&moto.access(), shared(&moto.bucket("over"), true)).await;
+    overtaken_node_is_fenced(&moto.access(), shared(&moto.bucket("over"), true)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,9 +134,9 @@ async fn requests_may_go_to_any_node() {
     }
 }
 
-/// Who takes an upload over says so in the description; that must not make an old upload young.
+/// A takeover writes the description, which must not make an old upload look new.
 #[tokio::test(flavor = "multi_thread")]
-async fn taking_over_is_no_change() {
+async fn takeover_keeps_modification_time() {
     let garage = Garage::shared();
     let options = shared(&garage.bucket("age"), false);
     let node = || S3Store::new(client(&garage.access()), options.clone()).unwrap();
@@ -161,9 +161,9 @@ async fn taking_over_is_no_change() {
     assert!(after.duration_since(before).unwrap() > Duration::from_millis(900));
 }
 
-/// The numbers of leases come from clocks: one that was ahead once must not lock the upload.
+/// Fences come from clocks: one that was ahead must not lock the upload.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_with_a_smaller_number_writes_and_removes() {
+async fn lease_with_smaller_fence_writes_and_removes() {
     let garage = Garage::shared();
     let moto = Moto::shared();
     for (access, options) in [
@@ -184,7 +184,7 @@ async fn a_lease_with_a_smaller_number_writes_and_removes() {
     }
 }
 
-/// A sweeper that stops for long between its decision and the removal.
+/// A sweeper that pauses between its decision and the removal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_removal_spares_an_upload_that_another_node_resumed() {
     let garage = Garage::shared();
@@ -230,7 +230,7 @@ async fn a_late_deletion_never_takes_acknowledged_bytes() {
     let upload = create(&late, bytes.len() as u64).await;
     append(&late, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
 
-    // The older node ends a request at the end of a part: `.part` is of no use then.
+    // The older node ends a request at the end of a part, so it deletes `.part`.
     proxy.forget();
     let is_write = |operation| matches!(operation, Operation::PutObject | Operation::DeleteObject);
     let rule = Rule::any().key_ends(".part").once();

@@ -1,4 +1,4 @@
-//! The store behind a handler: what clients are answered.
+//! The store behind a handler: responses to clients.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -6,14 +6,16 @@ use landfall::{Composer, Config, Handler};
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 use landfall_test_services::{Access, Garage, Moto, Proxy};
 
-use crate::support::{append, client, create, finish, impatient, options, pattern, request};
+use crate::support::{
+    append, client, client_without_retries, create, finish, options, pattern, request,
+};
 
 fn handler(client: Client, options: &S3Options) -> Handler {
     let store = S3Store::new(client, options.clone()).unwrap();
     Handler::new(Config::new(Composer::join(store))).unwrap()
 }
 
-/// Cuts a DELETE at every call, and repeats it.
+/// Interrupts a DELETE at every call, and repeats it.
 async fn deletes(access: &Access, options: &S3Options) {
     let proxy = Proxy::start(access);
     for (length, sent, is_finished) in [
@@ -30,7 +32,7 @@ async fn deletes(access: &Access, options: &S3Options) {
                 finish(&store, &upload, 1).await;
             }
             proxy.kill_in(calls);
-            let victim = handler(impatient(&access.via(&proxy)), options);
+            let victim = handler(client_without_retries(&access.via(&proxy)), options);
             let id = upload.id.as_str();
             tokio::select! {
                 _ = victim.terminate(id, request("DELETE", Bytes::new())) => {}
@@ -70,7 +72,7 @@ async fn delete_can_be_repeated() {
         }
     };
     let on_moto = async {
-        // One of its own, as it is slow.
+        // A separate one, because the test is slow.
         let moto = Moto::start();
         for (ids, is_shared) in cases {
             let mut options = options(&moto.bucket("delete"));

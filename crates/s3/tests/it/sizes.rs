@@ -1,4 +1,4 @@
-//! Sizes of parts, numbers of calls, memory.
+//! Part sizes, number of calls, memory.
 
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,13 @@ fn store(options: S3Options) -> S3Store {
 
 async fn part_sizes(store: &S3Store, id: &str) -> Vec<u64> {
     let (object, multipart) = id.rsplit_once('+').unwrap();
-    let place = landfall_s3::client::Place::new(&store.options().bucket, format!("up/{object}"));
+    let object_ref =
+        landfall_s3::client::ObjectRef::new(&store.options().bucket, format!("up/{object}"));
     let (mut sizes, mut after) = (Vec::new(), 0);
     loop {
         let page = store
             .client()
-            .list_parts(&place, multipart, after)
+            .list_parts(&object_ref, multipart, after)
             .await
             .unwrap();
         sizes.extend(page.parts.iter().map(|part| part.size));
@@ -92,7 +93,7 @@ async fn parts_grow_while_the_length_is_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_fit_is_refused_and_what_came_is_kept() {
+async fn upload_too_large_is_rejected_and_received_bytes_stay() {
     let options = tiny_parts("large", |options| {
         options.max_parts = 4;
         options.max_part = 128 << 10;
@@ -106,7 +107,7 @@ async fn what_cannot_fit_is_refused_and_what_came_is_kept() {
         matches!(refused, Err(StoreError::TooLarge { limit: 524_288 })),
         "{refused:?}"
     );
-    // Of an unknown length: as much as fits.
+    // With an unknown length: as much as fits.
     let bytes = pattern(3, 700 * KIB);
     let upload = create(&store, None).await;
     let (_, mut append) = store.resume(&upload.id, Fence(1)).await.unwrap();
@@ -120,7 +121,7 @@ async fn what_cannot_fit_is_refused_and_what_came_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_parts_than_a_page_of_the_listing_has() {
+async fn more_parts_than_one_listing_page() {
     let options = tiny_parts("pages", |options| {
         options.min_part = 1024;
         options.part_size = 1024;
@@ -138,7 +139,7 @@ async fn more_parts_than_a_page_of_the_listing_has() {
     assert_same(&read(&second, &upload).await, &bytes);
 }
 
-/// How many calls a client's requests cost.
+/// Counts the calls of a client's requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_is_made_twice() {
     let access = Garage::shared().access();
@@ -153,7 +154,7 @@ async fn no_call_is_made_twice() {
     assert_eq!(proxy.count(Operation::UploadPart), 8);
     assert_eq!(proxy.calls().len(), 8 + 4, "{}", proxy.story());
 
-    // 2,000,000 bytes at a time: one object for what is too little for a part, each time.
+    // 2,000,000 bytes per request: each also writes one incomplete part.
     let before = proxy.calls().len();
     let upload = create(&store, bytes.len() as u64).await;
     for (fence, start) in (1..).zip((0..bytes.len()).step_by(2_000_000)) {
@@ -172,7 +173,7 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
     options.memory = 16 << 20;
     options.part_size = 5 << 20;
     let store = store(options);
-    // 30 clients send 1 MiB and fall silent: twice the memory there is.
+    // 30 clients send 1 MiB and then stop: twice the memory budget.
     let slow_bytes = pattern(6, 6 * MIB);
     let mut slow = Vec::new();
     for _ in 0..30 {
@@ -185,16 +186,16 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
         slow.push((upload, append));
     }
     let bytes = pattern(7, 60 * MIB);
-    let begun = Instant::now();
+    let started = Instant::now();
     let fast = create(&store, bytes.len() as u64).await;
     append(&store, &fast.id, 1, &bytes).await;
     finish(&store, &fast, 1).await;
-    println!("60 MiB beside 30 silent uploads: {:?}", begun.elapsed());
+    println!("60 MiB with 30 idle uploads: {:?}", started.elapsed());
     let stats = store.stats();
     assert!(stats.memory_used <= stats.memory_limit);
-    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert!(started.elapsed() < Duration::from_secs(30));
     assert_same(&read(&store, &fast).await, &bytes);
-    // And they arrive, all at the same time.
+    // Then all of them send the rest at the same time.
     let mut tasks = tokio::task::JoinSet::new();
     for (upload, mut append) in slow {
         let (store, bytes) = (store.clone(), slow_bytes.clone());
@@ -214,9 +215,9 @@ async fn slow_uploads_do_not_starve_a_fast_one() {
     assert_eq!(store.stats().parts_in_flight, 0);
 }
 
-/// What docs/scaling.md says that several nodes cost.
+/// The costs of several nodes in docs/scaling.md.
 #[tokio::test(flavor = "multi_thread")]
-async fn other_nodes_cost_what_is_said() {
+async fn shared_bucket_costs_as_documented() {
     let moto = landfall_test_services::Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let mut options = options(&moto.bucket("costs"));
@@ -243,17 +244,19 @@ async fn other_nodes_cost_what_is_said() {
     assert_eq!(count() - at, 2, "its next one: {}", proxy.story());
     let at = count();
     append(&other, &upload.id, 1003, &bytes.slice(20 * KIB..25 * KIB)).await;
-    // The rest that the other node left is read again.
+    // The incomplete part of the other node is read again.
     assert_eq!(count() - at, 4 + 2 + 1, "another node's: {}", proxy.story());
     let at = count();
     one.load(&upload.id).await.unwrap();
     assert_eq!(count() - at, 3, "to ask for the offset: {}", proxy.story());
 }
 
-/// A request with a checksum is dropped after it was written down that its bytes don't count, and
-/// before a part took any of them. What comes later must not fall under that.
+/// A mark of unverified bytes must not apply to the bytes of a later request.
+///
+/// A request with a checksum is dropped after its bytes were marked as unverified in the
+/// description, and before a part contained any of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
+async fn request_dropped_before_its_first_part_leaves_no_unverified_mark() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
     let options = tiny_parts("dropped", |options| options.concurrent_parts = 1);
@@ -262,7 +265,7 @@ async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
 
-    // Another upload has the only slot for as long as it takes.
+    // Another upload occupies the only slot meanwhile.
     let other = create(&store, None).await;
     let rule = Rule::on(Operation::UploadPart).once();
     proxy.inject(rule, Fault::Delay(Duration::from_secs(2)));
@@ -285,7 +288,7 @@ async fn a_request_dropped_before_its_first_part_takes_its_probation_along() {
     assert_same(&read(&next, &upload).await, &bytes);
 }
 
-/// Far more uploads at one time than the memory has parts for, and a slow S3.
+/// Far more concurrent uploads than the memory has parts for, and a slow S3.
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_take_turns_where_memory_is_scarce() {
     let garage = Garage::shared();
@@ -310,7 +313,7 @@ async fn uploads_take_turns_where_memory_is_scarce() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    // Nothing was put aside and read again, over and over.
+    // No bytes were moved to `.part` and read again repeatedly.
     let rests = proxy.calls();
     let rests = rests.iter().filter(|call| call.key.ends_with(".part"));
     let puts = rests.filter(|call| call.operation == Operation::PutObject);

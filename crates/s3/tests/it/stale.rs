@@ -1,4 +1,4 @@
-//! Requests for an upload that another node writes: late ones, and those of a client that is back.
+//! Requests for an upload that another node writes: late ones, and those of a returning client.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use crate::support::{client, create, options, pattern, request};
 const LONG: Duration = Duration::from_secs(30);
 const CHUNK: usize = 64 << 10;
 
-/// A body that arrives chunk by chunk.
+/// A body whose chunks come from a channel.
 struct ChannelBody(mpsc::Receiver<Bytes>);
 
 impl Body for ChannelBody {
@@ -42,7 +42,7 @@ impl Body for ChannelBody {
     }
 }
 
-/// Two nodes on one bucket, with leases in it.
+/// Two nodes with leases in a shared bucket.
 fn nodes(moto: &Moto) -> (S3Store, [Arc<Handler>; 2]) {
     let mut options = options(&moto.bucket("stale"));
     options.shared = true;
@@ -71,7 +71,7 @@ fn offset<B>(response: &Response<B>) -> u64 {
     offset.parse().unwrap()
 }
 
-/// Starts a request that brings `length` bytes at offset 0, of which those come that are sent.
+/// Starts a request with `length` bytes at offset 0; the channel provides the bytes.
 async fn start(
     node: &Arc<Handler>,
     id: &UploadId,
@@ -111,7 +111,7 @@ async fn a_late_or_silent_request_does_not_interrupt_a_client_that_sends() {
         send.send(chunk).await.unwrap();
     }
 
-    // It was sent before the client came to the first node.
+    // Sent before the client switched to the first node.
     let late = patch(0, length, Full::new(bytes.clone()));
     let started = Instant::now();
     let late = other.append(id.as_str(), late).await;
@@ -121,7 +121,7 @@ async fn a_late_or_silent_request_does_not_interrupt_a_client_that_sends() {
     assert!(stored >= 7 * CHUNK as u64, "{stored}");
     assert!(took < LONG / 3, "took {took:?}");
 
-    // The client of this one sends its head and nothing else.
+    // A client that sends only the head.
     let (silent_send, body) = mpsc::channel(1);
     let silent = tokio::spawn({
         let (other, name) = (other.clone(), id.to_string());
@@ -140,7 +140,7 @@ async fn a_late_or_silent_request_does_not_interrupt_a_client_that_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_comes_back_takes_over_soon() {
+async fn returning_client_takes_over_soon() {
     let moto = Moto::shared();
     let (store, [one, other]) = nodes(moto);
     let length = 20 * CHUNK;
@@ -150,7 +150,7 @@ async fn a_client_that_comes_back_takes_over_soon() {
     for chunk in bytes.chunks(CHUNK).take(8) {
         send.send(Bytes::copy_from_slice(chunk)).await.unwrap();
     }
-    // Its first connection hangs from here on.
+    // From here on its first connection is stalled.
     let started = Instant::now();
     let end = loop {
         let head = request("HEAD", Bytes::new());

@@ -1,4 +1,4 @@
-//! The conformance suite on both services, as a store of its own and as one of several.
+//! The store conformance suite on both services, with and without other nodes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -14,7 +14,7 @@ async fn conforms(access: &Access, bucket: &str, adjust: impl Fn(&mut S3Options)
     let next = AtomicU32::new(0);
     let report = conformance(async || {
         let mut options = options(bucket);
-        // A prefix of its own for each check.
+        // A separate prefix for each check.
         options.object_prefix = format!("c{}", next.fetch_add(1, Ordering::Relaxed));
         adjust(&mut options);
         S3Store::new(client.clone(), options).unwrap()

@@ -34,15 +34,15 @@ pub(crate) fn settings(access: &Access) -> ClientSettings {
     }
 }
 
-/// A client that gives up at once.
-pub(crate) fn impatient(access: &Access) -> Client {
+/// A client without retries.
+pub(crate) fn client_without_retries(access: &Access) -> Client {
     let mut settings = settings(access);
     settings.attempts = 1;
     settings.deadline = Duration::from_secs(20);
     Client::new(settings).unwrap()
 }
 
-/// Small parts, so that little data makes many: as small as the services allow.
+/// Small parts, as small as the services allow, so that little data makes many.
 pub(crate) fn options(bucket: &str) -> S3Options {
     let mut options = S3Options::new(bucket);
     options.object_prefix = "up".into();
@@ -59,7 +59,6 @@ pub(crate) async fn create(
     store.create(upload).await.unwrap()
 }
 
-/// Appends and commits.
 pub(crate) async fn append(store: &S3Store, id: &UploadId, fence: u64, bytes: &Bytes) -> u64 {
     let (_, mut append) = store.resume(id, Fence(fence)).await.unwrap();
     append.write(&mut pieces(bytes)).await.unwrap();
@@ -72,7 +71,7 @@ pub(crate) async fn finish(store: &S3Store, upload: &Upload, fence: u64) -> Opti
     finisher.finish(upload, Fence(fence)).await.unwrap()
 }
 
-/// As a connection would give them.
+/// Splits bytes into chunks as a connection would.
 pub(crate) fn pieces(bytes: &Bytes) -> Vec<Bytes> {
     (0..bytes.len())
         .step_by(300_000)
@@ -102,7 +101,7 @@ pub(crate) fn assert_same(got: &[u8], wanted: &[u8]) {
     }
 }
 
-/// A request of tus.
+/// A tus request.
 pub(crate) fn request(method: &str, body: Bytes) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)

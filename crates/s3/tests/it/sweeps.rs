@@ -1,4 +1,4 @@
-//! What a sweep of the bucket costs, and who sweeps.
+//! Cost of a sweep, and election of the sweeping process.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Uploads of each kind.
 const UPLOADS: usize = 5;
 
-/// Lists what is due, as a sweep does.
+/// Lists due uploads, as a sweep does.
 async fn sweep(
     store: &S3Store,
     finished: bool,
@@ -43,12 +43,12 @@ async fn sweep(
     }
 }
 
-/// Requests so far: those that list, and all others.
+/// Listing requests and other requests so far.
 fn requests(client: &Client) -> (u64, u64) {
     let stats = client.stats();
     let (mut list, mut other) = (0, 0);
     for operation in Operation::ALL {
-        let calls = stats.of(operation).calls();
+        let calls = stats.operation(operation).calls();
         match operation {
             Operation::ListObjects | Operation::ListMultipartUploads => list += calls,
             _ => other += calls,
@@ -57,7 +57,7 @@ fn requests(client: &Client) -> (u64, u64) {
     (list, other)
 }
 
-/// A later sweep examines only what changed or is due, wherever finished objects are.
+/// A later sweep examines only changed or due uploads, wherever completed objects are.
 #[tokio::test(flavor = "multi_thread")]
 async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
     let moto = Moto::shared();
@@ -72,7 +72,7 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
         let mut done = BTreeSet::new();
         for number in 0..UPLOADS {
             let bytes = pattern(number as u64, 6 << 20);
-            // One part and a rest.
+            // One part and an incomplete part.
             let upload = create(&uploader, 9 << 20).await;
             append(&uploader, &upload.id, 1, &bytes).await;
             running.insert(upload.id.clone());
@@ -92,7 +92,7 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
             assert!(examined <= 5 * first.len() as u64, "{examined}");
             match (finished, template) {
                 (false, None) => assert_eq!(first, running),
-                // With a template only the description shows that an upload is finished.
+                // With a template only the description shows that an upload is complete.
                 (false, Some(_)) => assert_eq!(first, all),
                 (true, None) => assert_eq!(first, done),
                 (true, Some(_)) => assert!(first.is_empty()),
@@ -117,7 +117,7 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(sweep(&sweeper, true, &soon).await, only);
 
-        // Of those that are left out, the first that is due is known.
+        // The earliest due time of those that were skipped is known.
         let filter = DueFilter {
             finished: true,
             due: &due,
@@ -127,7 +127,7 @@ async fn later_sweeps_send_no_request_for_an_upload_that_did_not_change() {
     }
 }
 
-/// What expires is removed, although earlier sweeps have examined it.
+/// An expired upload is removed, although earlier sweeps examined it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_was_examined_expires_in_time() {
     let moto = Moto::shared();
@@ -162,13 +162,13 @@ async fn claims(access: &Access, mut options: S3Options, conditional: bool) {
         assert!(!other.claim_sweep(HOUR).await.unwrap());
         assert!(one.claim_sweep(HOUR).await.unwrap());
     }
-    // The first ended, two intervals ago.
+    // The first process stopped two intervals ago.
     tokio::time::sleep(Duration::from_millis(3100)).await;
     let interval = Duration::from_secs(1);
     assert!(other.claim_sweep(interval).await.unwrap());
     assert!(!one.claim_sweep(HOUR).await.unwrap());
 
-    // A store of one process has no need to claim.
+    // Without other processes no claim is needed.
     let mut own = options;
     own.shared = false;
     let own = S3Store::new(client(access), own).unwrap();
@@ -177,7 +177,7 @@ async fn claims(access: &Access, mut options: S3Options, conditional: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_several_processes_sweeps() {
+async fn only_one_process_sweeps() {
     let (garage, moto) = (Garage::shared(), Moto::shared());
     let bucket = garage.bucket("claims");
     claims(&garage.access(), options(&bucket), false).await;

@@ -20,8 +20,9 @@ use crate::support::{
 
 const KIB: usize = 1024;
 
-/// Writes on a thread with a runtime of its own, which ends after `time` as a killed process ends:
-/// its sockets close, whatever is on its way.
+/// Writes on a thread with a separate runtime, which is stopped after `time`.
+///
+/// As with a killed process, its sockets close, whatever is in flight.
 async fn write_until_killed(
     access: &Access,
     options: &S3Options,
@@ -68,7 +69,7 @@ fn rounds() -> u64 {
     if is_long { 200 } else { 6 }
 }
 
-/// Kills nodes at every moment of an upload; another one finishes it at once.
+/// Kills nodes at every stage of an upload; another node finishes it at once.
 async fn completes_after_kills(access: &Access, options: S3Options, rounds: Range<u64>) {
     let bytes = pattern(5, 15 * MIB + 70 * KIB);
     for round in rounds {
@@ -114,7 +115,7 @@ async fn an_upload_completes_after_kills_and_quick_restarts_on_garage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_completes_after_kills_and_quick_takeovers_on_moto() {
     for round in (0..rounds()).step_by(20) {
-        // A new one now and then: moto is slow after many broken connections.
+        // moto becomes slow after many broken connections, so replace it now and then.
         let moto = Moto::start();
         let mut options = options(&moto.bucket("quick"));
         options.shared = true;
@@ -132,7 +133,7 @@ fn numbers(proxy: &Proxy) -> Vec<u32> {
         .collect()
 }
 
-/// Garage cannot complete an upload of which two processes sent the same part at one time.
+/// Garage cannot complete an upload of which two processes sent the same part at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
     let garage = Garage::shared();
@@ -155,14 +156,14 @@ async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
         while numbers(&proxy).is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // The second node takes over while the first part is on its way.
+        // The second node takes over while the first part is in flight.
         let second = S3Store::new(client(&access), options.clone()).unwrap();
         let half = append(&second, &upload.id, 2, &bytes.slice(..6 * MIB)).await;
         assert_eq!(half, 6 * MIB as u64);
         let sent = numbers(&proxy);
         assert!(sent[1] > sent[0] + 1, "{sent:?}");
         if is_shared {
-            // The second node has ended its request: a third one needs no other numbers.
+            // The second node has ended its request, so a third one may reuse its numbers.
             let third = S3Store::new(client(&access), options.clone()).unwrap();
             append(&third, &upload.id, 3, &bytes.slice(6 * MIB..)).await;
             let all = numbers(&proxy);
@@ -181,9 +182,9 @@ async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
     }
 }
 
-/// A service that lists parts and refuses them.
+/// The service lists parts and rejects them.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_whose_parts_s3_refuses_is_damaged_and_not_completed_again() {
+async fn upload_with_rejected_parts_is_damaged_and_not_completed_again() {
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let access = moto.access().via(&proxy);
@@ -198,7 +199,7 @@ async fn an_upload_whose_parts_s3_refuses_is_damaged_and_not_completed_again() {
             status: 400,
             code: "InvalidPart",
         };
-        // What passes by itself is no damage.
+        // A transient error is not a damage.
         proxy.inject(completing().times(2), refused);
         append(&store, &upload.id, 1, &bytes).await;
         finish(&store, &upload, 1).await;

@@ -7,7 +7,7 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
-use landfall_hooks::outbox::{self, Choice};
+use landfall_hooks::outbox::{self, EventSelection};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, problem::Problem, row::time};
@@ -75,7 +75,7 @@ pub(super) async fn list(
     let mut found = events.list(&query).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);
-    let shown = |event: outbox::KeptEvent| Event {
+    let shown = |event: outbox::StoredEvent| Event {
         since: time(event.since()),
         filename: event.message.and_then(|message| {
             message
@@ -86,7 +86,7 @@ pub(super) async fn list(
         }),
         id: event.id,
         transport: event.route,
-        hook: event.hook,
+        hook: event.event,
         upload_id: event.upload,
         attempts: event.attempts,
         error: event.error,
@@ -125,8 +125,8 @@ async fn change(
 ) -> Result<Json<Changed>, Problem> {
     let Json(which) = which.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
     let choice = match (which.all, which.ids.len()) {
-        (true, 0) => Choice::AllDead,
-        (false, 1..=MOST) => Choice::DeadIds(which.ids),
+        (true, 0) => EventSelection::AllDead,
+        (false, 1..=MOST) => EventSelection::DeadIds(which.ids),
         (false, 0) | (true, _) => {
             return Err(Problem::invalid("Say either \"ids\" or \"all\": true."));
         }
@@ -139,7 +139,7 @@ async fn change(
     let changed = match (admin.0.machine.events(), deed) {
         (None, _) => 0,
         (Some(events), Deed::Retry) => events.retry(&choice).await?,
-        (Some(events), Deed::Drop) => events.drop(&choice).await?,
+        (Some(events), Deed::Drop) => events.delete(&choice).await?,
     };
     tracing::info!(
         changed,

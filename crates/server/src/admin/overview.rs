@@ -58,15 +58,15 @@ impl From<OutboxStats> for Outbox {
     fn from(stats: OutboxStats) -> Self {
         let transport = |route: RouteStats| Transport {
             name: route.name,
-            waiting: route.waiting,
+            waiting: route.pending,
             oldest_seconds: route.oldest.as_secs(),
             dead: route.dead,
             delivered: route.delivered,
             failed: route.failed,
         };
         Self {
-            rows: stats.rows,
-            limit: stats.limit,
+            rows: stats.queued,
+            limit: stats.max_queued,
             transports: stats.routes.into_iter().map(transport).collect(),
         }
     }

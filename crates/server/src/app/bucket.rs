@@ -124,7 +124,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.orphan_age = options.orphan_age.min(settings.expiry.leftover_age());
     #[cfg(feature = "direct")]
     {
-        options.leave = super::direct::beginnings(settings);
+        options.excluded_prefixes = super::direct::beginnings(settings);
     }
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options

@@ -11,7 +11,7 @@ use landfall_redis::{RedisLocker, RedisSettings};
 #[cfg(feature = "s3")]
 use landfall_s3::{
     client::Client,
-    lease::{BucketLocker, BucketSettings, detect},
+    lease::{BucketLocker, BucketSettings, supports_conditional_writes},
 };
 
 #[cfg(any(feature = "redis", feature = "postgres"))]
@@ -100,7 +100,7 @@ impl SharedLeases {
         prefix: &str,
         settings: &Leases,
     ) -> anyhow::Result<Self> {
-        let works = detect(client, bucket, prefix)
+        let works = supports_conditional_writes(client, bucket, prefix)
             .await
             .context("leases can't be kept in the bucket")?;
         anyhow::ensure!(

@@ -99,7 +99,7 @@ async fn of_way(way: &Watched) -> Check {
         Ok(Ok(())) => way
             .last_failure()
             .map(|why| format!("the last call failed: {why}")),
-        Ok(Err(failure)) => Some(failure.in_full()),
+        Ok(Err(failure)) => Some(failure.error_chain()),
         Err(_) => Some("it doesn't answer".into()),
     };
     let well = || match way.was_called() {

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{Choice, Events, KeptEvent, KeptState, Query};
+use landfall_hooks::outbox::{EventSelection, EventState, Events, Query, StoredEvent};
 
 use super::{
     state,
@@ -40,18 +40,18 @@ pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> 
             changed(count, &errand, "delivered again within seconds")
         }
         Deed::Drop => {
-            let count = events.drop(&choice(&errand)).await?;
+            let count = events.delete(&choice(&errand)).await?;
             changed(count, &errand, "dropped")
         }
     }
 }
 
 /// Which events are meant.
-fn choice(errand: &Errand) -> Choice {
+fn choice(errand: &Errand) -> EventSelection {
     match &errand.transport {
-        _ if !errand.all => Choice::Ids(errand.ids.clone()),
-        Some(name) => Choice::DeadOf(name.clone()),
-        None => Choice::AllDead,
+        _ if !errand.all => EventSelection::Ids(errand.ids.clone()),
+        Some(name) => EventSelection::DeadOfRoute(name.clone()),
+        None => EventSelection::AllDead,
     }
 }
 
@@ -69,9 +69,9 @@ fn changed(count: u64, errand: &Errand, what: &str) -> anyhow::Result<ExitCode> 
 
 async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
     let states = match (errand.all, errand.waiting) {
-        (true, _) => vec![KeptState::Dead, KeptState::Waiting, KeptState::Announced],
-        (false, true) => vec![KeptState::Waiting],
-        (false, false) => vec![KeptState::Dead],
+        (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
+        (false, true) => vec![EventState::Pending],
+        (false, false) => vec![EventState::Dead],
     };
     let query = Query {
         states,
@@ -106,7 +106,7 @@ async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
 }
 
 /// A line for each event under a line of headings.
-fn table(events: &[KeptEvent], now: SystemTime) -> String {
+fn table(events: &[StoredEvent], now: SystemTime) -> String {
     if events.is_empty() {
         return String::new();
     }
@@ -126,14 +126,14 @@ fn table(events: &[KeptEvent], now: SystemTime) -> String {
         rows.push([
             event.id.clone(),
             match event.state {
-                KeptState::Dead => "dead".to_owned(),
-                KeptState::Waiting => "pending".to_owned(),
-                KeptState::Announced => "announced".to_owned(),
+                EventState::Dead => "dead".to_owned(),
+                EventState::Pending => "pending".to_owned(),
+                EventState::Prepared => "prepared".to_owned(),
             },
             format!("{} ago", rough(since)),
             event.attempts.to_string(),
             event.route.clone(),
-            event.hook.clone(),
+            event.event.clone(),
             plain(&event.upload, usize::MAX),
             plain(event.error.as_deref().unwrap_or("-"), 120),
         ]);

@@ -79,7 +79,7 @@ fn check_template(template: &str) -> Parsed<()> {
     options.key_template = Some(template.to_owned());
     let id = UploadId::new("0123456789abcdef").map_err(|error| error.to_string())?;
     Layout::new(&options)
-        .place(&Upload::new(id, None), std::time::UNIX_EPOCH)
+        .object_ref(&Upload::new(id, None), std::time::UNIX_EPOCH)
         .map(drop)
         .map_err(|error| error.to_string())
 }

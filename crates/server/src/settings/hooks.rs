@@ -58,7 +58,7 @@ pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
 /// What one broker takes.
 pub(super) fn told_events(text: &str) -> Parsed<Option<HookNames>> {
     let names = events(text)?;
-    match names.and_then(|names| names.questions().next()) {
+    match names.and_then(|names| names.blocking().next()) {
         Some(question) => Err(format!(
             "{question} is a question, and a broker can't answer; write post-… and Upload… events"
         )),

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use landfall_s3::client::{
     Client, ClientSettings, Condition, CredentialSource, Credentials, ErrorKind, ObjectHead,
-    ObjectHeaders, Payload, Place, Result,
+    ObjectHeaders, ObjectRef, Payload, Result,
 };
 use landfall_test_services::{Access, Garage, Moto};
 use tokio::runtime::Runtime;
@@ -91,8 +91,8 @@ impl Bucket {
         runtime.block_on(call(&self.client)).unwrap()
     }
 
-    fn place(&self, key: &str) -> Place {
-        Place::new(&self.name, key)
+    fn place(&self, key: &str) -> ObjectRef {
+        ObjectRef::new(&self.name, key)
     }
 
     /// All keys and the sizes of their objects.

@@ -2,7 +2,7 @@ use std::time::UNIX_EPOCH;
 
 use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
-use landfall_s3::client::{Part, Place};
+use landfall_s3::client::{ObjectRef, Part};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,7 +17,7 @@ fn at(hours: u32) -> SystemTime {
 /// An open upload of 10 bytes, active at 1 h.
 fn record(mode: TransferMode, change: impl FnOnce(&mut Record)) -> Record {
     let upload = Upload::new(UploadId::new("direct-1").unwrap(), Some(10));
-    let object = Place::new("b", "k");
+    let object = ObjectRef::new("b", "k");
     let mut record = Record::new(upload, JobId(1), "ann", mode, object, at(1));
     record.status = Status::Open;
     record.multipart = (mode == TransferMode::Multipart).then(|| "m".into());

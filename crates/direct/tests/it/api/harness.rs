@@ -147,7 +147,7 @@ impl Harness {
 
     /// Downloads an object.
     pub(crate) async fn object(&self, key: &str) -> Option<Bytes> {
-        let object = landfall_s3::client::Place::new(&self.uploads.bucket, key);
+        let object = landfall_s3::client::ObjectRef::new(&self.uploads.bucket, key);
         let (client, none) = (&self.uploads.client, HeaderMap::new());
         let url = client.presign(Method::GET, &object, &[], &none, uploads::LONG);
         let url = url.await.unwrap();

@@ -89,7 +89,7 @@ pub(crate) fn record(subject: &str, key: &str) -> Record {
         JobId(i64::try_from(number).unwrap()),
         subject,
         TransferMode::Multipart,
-        client::Place::new("bucket", key),
+        client::ObjectRef::new("bucket", key),
         at(1000),
     )
 }

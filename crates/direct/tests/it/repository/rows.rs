@@ -133,7 +133,7 @@ fn records() -> impl Strategy<Value = Record> {
                 (bucket, key, multipart),
                 (status, stored, check_count, (active, check)),
             )| {
-                let object = client::Place::new(bucket, key);
+                let object = client::ObjectRef::new(bucket, key);
                 let mut record = Record::new(upload, JobId(job), subject, mode, object, at(active));
                 record.multipart = multipart;
                 record.status = status;

@@ -1,13 +1,13 @@
-//! Makes the Rust code of `hook.proto`, which is committed: no build needs a Protobuf compiler.
+//! Generates the Rust code of `hook.proto`. It is committed, so that builds need no Protobuf compiler.
 //!
 //! ```text
-//! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml             writes it
+//! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml             writes the code
 //! cargo run --manifest-path crates/hooks/proto/generate/Cargo.toml -- --check  fails if it differs
 //! ```
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
-/// A side of the service: what the product calls with, and what its tests answer with.
+/// A side of the service: the client in the product, or the server in its tests.
 struct Side {
     server: bool,
     file: &'static str,
@@ -28,7 +28,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let check = match env::args().nth(1).as_deref() {
         None => false,
         Some("--check") => true,
-        Some(other) => return Err(format!("what is {other:?}? There is only --check").into()),
+        Some(other) => return Err(format!("unknown argument {other:?}; use --check").into()),
     };
     let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut differs = false;
@@ -38,7 +38,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         if !check {
             fs::write(file, code)?;
         } else if fs::read_to_string(file)? != code {
-            eprintln!("crates/hooks/{} is not what hook.proto says", side.file);
+            eprintln!("crates/hooks/{} differs from the code generated from hook.proto", side.file);
             differs = true;
         }
     }
@@ -60,7 +60,7 @@ fn generate(folder: &Path, server: bool) -> Result<String, Box<dyn Error>> {
         .btree_map(".")
         .out_dir(&out)
         .compile_fds(service)?;
-    // Named after the package.
+    // The file has the name of the package.
     let code = fs::read_to_string(out.join("proto.rs"))?;
     fs::remove_dir_all(out)?;
     Ok(code)

@@ -25,39 +25,39 @@ use tokio::sync::Mutex;
 
 use self::partition::partition;
 use super::{
-    CONTENT_TYPE, SOURCE, SettingsError, TIMEOUT,
-    link::{Broker, Link, Trouble},
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    connection::{Broker, ManagedConnection, PublishError},
 };
-use crate::{Failure, Message, Reaction, Transport, format};
+use crate::{DeliveryError, HookResponse, Message, Transport, format};
 
-/// The list of all topics of a large cluster is by far smaller.
-const LARGEST_ANSWER: usize = 16 << 20;
+/// Far larger than the topic list of a large cluster.
+const MAX_RESPONSE_SIZE: usize = 16 << 20;
 
-/// How old what is known about the topic may get, as with Kafka's own client.
-const METADATA_AGE: Duration = Duration::from_secs(300);
+/// Maximum age of the topic's metadata, as in Kafka's client.
+const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// Where and how to publish.
+/// Settings of [`Kafka`].
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct KafkaSettings {
-    /// Some of the brokers, `host:port`, separated by commas.
+    /// Comma-separated bootstrap brokers, `host:port`.
     pub brokers: String,
-    /// The topic, which must be there. `landfall-events`.
+    /// The topic, which must exist; `landfall-events` by default.
     pub topic: String,
-    /// Whether to speak TLS, with the system's certificate authorities.
+    /// Enables TLS with the system's certificate authorities.
     pub tls: bool,
-    /// How to log in, if need be.
+    /// The SASL credentials, if needed.
     pub login: Option<KafkaLogin>,
-    /// See [`SOURCE`].
+    /// See [`DEFAULT_SOURCE`].
     pub source: String,
-    /// The most deliveries at once. 64.
-    pub parallel: usize,
-    /// See [`TIMEOUT`].
+    /// Maximum concurrent deliveries; 64 by default.
+    pub max_concurrency: usize,
+    /// See [`DEFAULT_TIMEOUT`].
     pub timeout: Duration,
 }
 
 impl KafkaSettings {
-    /// Publishes to the topic `landfall-events` of the cluster that these brokers belong to.
+    /// Creates default settings for the cluster of these brokers.
     #[must_use]
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
@@ -65,9 +65,9 @@ impl KafkaSettings {
             topic: "landfall-events".into(),
             tls: false,
             login: None,
-            source: SOURCE.into(),
-            parallel: 64,
-            timeout: TIMEOUT,
+            source: DEFAULT_SOURCE.into(),
+            max_concurrency: 64,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }
@@ -82,14 +82,14 @@ impl fmt::Debug for KafkaSettings {
     }
 }
 
-/// A user and how to prove to be it (SASL).
+/// SASL credentials.
 #[derive(Clone)]
 pub struct KafkaLogin {
-    /// How.
+    /// The mechanism.
     pub mechanism: KafkaMechanism,
-    /// The user's name.
+    /// The user name.
     pub user: String,
-    /// The user's password.
+    /// The password.
     pub password: String,
 }
 
@@ -102,10 +102,10 @@ impl fmt::Debug for KafkaLogin {
     }
 }
 
-/// A way to log in.
+/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KafkaMechanism {
-    /// `PLAIN`: the password as it is; only with TLS.
+    /// `PLAIN`: the password in plain text; use it with TLS only.
     Plain,
     /// `SCRAM-SHA-256`.
     ScramSha256,
@@ -113,23 +113,27 @@ pub enum KafkaMechanism {
     ScramSha512,
 }
 
-/// Publishes events to a topic, with the upload's id as the key, the header `content-type` and the
-/// time of the event.
+/// Publishes events to a topic, with the ordering key as the record key.
 ///
-/// A delivery is done when all in-sync replicas have it (`acks=all`). The partition follows from the
-/// key as in Kafka's Java client, so that what is told about one upload is in one partition, in
-/// order. Kafka does not know a message that comes again: its id is in the CloudEvent.
+/// Records have the header `content-type` and the time of the event. A delivery succeeds when all
+/// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
+/// chooses for the key: all events of an upload are in one partition, in order. Kafka does not drop
+/// duplicates; the id is in the CloudEvent.
+///
+/// Records have the header `content-type` and the time of the event. A delivery succeeds when all
+/// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
+/// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
+/// duplicates; the id is in the CloudEvent.
 #[derive(Debug)]
 pub struct Kafka {
-    link: Link<Cluster>,
+    connection: ManagedConnection<Cluster>,
 }
 
 impl Kafka {
-    /// Reads the settings; connects later.
+    /// Validates the settings. It connects for the first message.
     ///
     /// # Errors
-    /// A broker that isn't `host:port`, a topic that can't be one, or TLS without any certificate
-    /// authority on this system.
+    /// A broker or the topic is invalid, or the system has no certificate authorities for TLS.
     pub fn new(settings: KafkaSettings) -> Result<Self, SettingsError> {
         let brokers = settings.brokers.split(',').map(|broker| {
             let broker = broker.trim();
@@ -141,21 +145,22 @@ impl Kafka {
         });
         let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
         let topic = &settings.topic;
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
-            let text =
-                format!("Kafka topic {topic:?}: letters, digits, '.', '_' and '-', up to 249");
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(is_valid) {
+            let text = format!(
+                "Kafka topic {topic:?}: use up to 249 of letters, digits, '.', '_' and '-'"
+            );
             return Err(SettingsError(text));
         }
         let tls = settings.tls.then(tls).transpose()?;
-        let (parallel, timeout) = (settings.parallel, settings.timeout);
+        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
         let cluster = Cluster {
             brokers,
             tls,
             settings,
         };
         Ok(Self {
-            link: Link::new(cluster, parallel, timeout),
+            connection: ManagedConnection::new(cluster, max_concurrency, timeout),
         })
     }
 }
@@ -170,7 +175,7 @@ fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|why| SettingsError(format!("TLS for Kafka: {why}")))?;
+        .map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
     Ok(Arc::new(
         config.with_root_certificates(roots).with_no_client_auth(),
     ))
@@ -182,12 +187,12 @@ impl Transport for Kafka {
         "kafka"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
-        self.link.deliver(message).await
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.connection.deliver(message).await
     }
 
-    async fn check(&self) -> Result<(), Failure> {
-        self.link.check().await
+    async fn check(&self) -> Result<(), DeliveryError> {
+        self.connection.check().await
     }
 }
 
@@ -208,10 +213,9 @@ struct Connection {
     topic: Mutex<Topic>,
 }
 
-/// What is known about the topic.
 struct Topic {
     partitions: Vec<i32>,
-    looked: Instant,
+    refreshed_at: Instant,
     leaders: HashMap<i32, Arc<PartitionClient>>,
 }
 
@@ -221,11 +225,11 @@ impl Broker for Cluster {
 
     const NAME: &'static str = "Kafka";
 
-    async fn dial(&self) -> Result<Arc<Connection>, Failure> {
+    async fn connect(&self) -> Result<Arc<Connection>, DeliveryError> {
         let mut builder = ClientBuilder::new(self.brokers.clone())
             .client_id("landfall")
-            .max_message_size(LARGEST_ANSWER)
-            // Enough for a change of leader; the link sees to longer troubles.
+            .max_message_size(MAX_RESPONSE_SIZE)
+            // Enough for a leader election; `ManagedConnection` handles longer failures.
             .backoff_config(BackoffConfig {
                 init_backoff: Duration::from_millis(100),
                 max_backoff: Duration::from_secs(1),
@@ -243,11 +247,10 @@ impl Broker for Cluster {
                 KafkaMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
-        let client = builder
-            .build()
-            .await
-            .map_err(|why| Failure::because(format!("cannot connect to Kafka: {why}"), why))?;
-        let topic = Topic::look(&client, &self.settings.topic).await?;
+        let client = builder.build().await.map_err(|error| {
+            DeliveryError::with_source(format!("cannot connect to Kafka: {error}"), error)
+        })?;
+        let topic = Topic::fetch(&client, &self.settings.topic).await?;
         Ok(Arc::new(Connection {
             client,
             topic: Mutex::new(topic),
@@ -258,9 +261,9 @@ impl Broker for Cluster {
         &self,
         connection: &Arc<Connection>,
         message: &Message,
-    ) -> Result<(), Trouble> {
-        let lane = message.lane();
-        let key = lane.as_bytes();
+    ) -> Result<(), PublishError> {
+        let key = message.ordering_key();
+        let key = key.as_bytes();
         let leader = connection.leader(&self.settings.topic, key).await?;
         let record = Record {
             key: Some(key.to_vec()),
@@ -269,19 +272,19 @@ impl Broker for Cluster {
             timestamp: DateTime::<Utc>::from(message.at),
         };
         let produced = leader.produce(vec![record], Compression::NoCompression);
-        produced.await.map(drop).map_err(trouble)
+        produced.await.map(drop).map_err(publish_error)
     }
 }
 
 impl Connection {
-    async fn leader(&self, name: &str, key: &[u8]) -> Result<Arc<PartitionClient>, Trouble> {
+    async fn leader(&self, name: &str, key: &[u8]) -> Result<Arc<PartitionClient>, PublishError> {
         let mut topic = self.topic.lock().await;
-        if topic.looked.elapsed() > METADATA_AGE {
-            *topic = Topic::look(&self.client, name)
+        if topic.refreshed_at.elapsed() > METADATA_MAX_AGE {
+            *topic = Topic::fetch(&self.client, name)
                 .await
-                .map_err(Trouble::Broken)?;
+                .map_err(PublishError::Connection)?;
         }
-        // `look` found at least one.
+        // `fetch` returns at least one partition.
         let number = topic.partitions[partition(key, topic.partitions.len())];
         if let Some(leader) = topic.leaders.get(&number) {
             return Ok(Arc::clone(leader));
@@ -290,7 +293,7 @@ impl Connection {
             .client
             .partition_client(name, number, UnknownTopicHandling::Error)
             .await
-            .map_err(trouble)?;
+            .map_err(publish_error)?;
         let leader = Arc::new(leader);
         topic.leaders.insert(number, Arc::clone(&leader));
         Ok(leader)
@@ -298,10 +301,10 @@ impl Connection {
 }
 
 impl Topic {
-    async fn look(client: &Client, name: &str) -> Result<Self, Failure> {
-        let topics = client.list_topics().await.map_err(|why| {
-            let text = format!("Kafka does not tell its topics: {why}");
-            Failure::because(text, why)
+    async fn fetch(client: &Client, name: &str) -> Result<Self, DeliveryError> {
+        let topics = client.list_topics().await.map_err(|error| {
+            let text = format!("failed to list Kafka topics: {error}");
+            DeliveryError::with_source(text, error)
         })?;
         let found = topics.into_iter().find(|topic| topic.name == name);
         let mut partitions: Vec<i32> = found
@@ -310,19 +313,19 @@ impl Topic {
             .collect();
         partitions.sort_unstable();
         if partitions.is_empty() {
-            return Err(Failure::new(format!("Kafka has no topic {name:?}")));
+            return Err(DeliveryError::new(format!("Kafka has no topic {name:?}")));
         }
         Ok(Self {
             partitions,
-            looked: Instant::now(),
+            refreshed_at: Instant::now(),
             leaders: HashMap::new(),
         })
     }
 }
 
-fn trouble(error: Error) -> Trouble {
-    // What is wrong with this message leaves the connection, and others, as they are.
-    let ours = matches!(
+fn publish_error(error: Error) -> PublishError {
+    // These errors concern the message only, the connection still works.
+    let is_rejection = matches!(
         error,
         Error::ServerError {
             protocol_error: ProtocolError::MessageTooLarge
@@ -335,10 +338,11 @@ fn trouble(error: Error) -> Trouble {
             ..
         }
     );
-    let failure = Failure::because(format!("Kafka did not take the message: {error}"), error);
-    if ours {
-        Trouble::Refused(failure)
+    let failure =
+        DeliveryError::with_source(format!("Kafka did not take the message: {error}"), error);
+    if is_rejection {
+        PublishError::Rejected(failure)
     } else {
-        Trouble::Broken(failure)
+        PublishError::Connection(failure)
     }
 }

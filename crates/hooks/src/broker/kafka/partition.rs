@@ -1,6 +1,6 @@
-//! Which partition a key belongs to: as Kafka's Java client has it.
+//! Partitioning as in Kafka's Java client.
 
-/// The place of a key's partition among `count`, which is not zero.
+/// Returns the index of a key's partition among `count`, which is not zero.
 pub(super) fn partition(key: &[u8], count: usize) -> usize {
     // The Java client clears the sign.
     (murmur2(key) & 0x7fff_ffff) as usize % count
@@ -11,9 +11,9 @@ fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     let mut hash = SEED ^ data.len() as u32;
-    let (words, rest) = data.as_chunks::<4>();
-    for word in words {
-        let mut k = u32::from_le_bytes(*word).wrapping_mul(M);
+    let (chunks, rest) = data.as_chunks::<4>();
+    for chunk in chunks {
+        let mut k = u32::from_le_bytes(*chunk).wrapping_mul(M);
         k ^= k >> 24;
         hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
     }
@@ -32,9 +32,9 @@ fn murmur2(data: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// The pairs of `UtilsTest.testMurmur2` in Kafka's source.
+    /// From `UtilsTest.testMurmur2` in Kafka's source.
     #[test]
-    fn as_in_kafkas_own_test() {
+    fn matches_kafkas_test_vectors() {
         for (text, hash) in [
             ("21", -973_932_308_i32),
             ("foobar", -790_332_482),

@@ -1,31 +1,32 @@
-//! Claims: rows that are due become this node's.
+//! Claims of due rows.
 
 use landfall_database::{Statement, push_list};
 
 use super::resolver;
 
-/// How long a failing event holds later events of its ordering key: for ever if there is no limit.
+/// The time for which a failing event holds later ones of its key; `None` is without limit.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::outbox) struct Hold {
-    /// Milliseconds from its first failed attempt.
+pub(in crate::outbox) struct OrderHold {
+    /// Milliseconds after the first failed attempt.
     pub(in crate::outbox) limit: Option<i64>,
 }
 
-impl Hold {
-    /// Events that failed first at this time or before hold nothing.
+impl OrderHold {
+    /// Returns the time of first failure at and before which events hold nothing.
     fn since(self, now: i64) -> i64 {
         self.limit
             .map_or(i64::MIN, |limit| now.saturating_sub(limit))
     }
 
-    /// Until when later events wait for one that fails first now and is due at a time.
+    /// Returns until when later events wait for an event that fails first now.
     pub(in crate::outbox) fn until(self, now: i64, due: i64) -> i64 {
         self.limit.map_or(due, |limit| now.saturating_add(limit))
     }
 }
 
-/// Locks rows against other nodes, and passes over rows that they have locked. On SQLite a
-/// transaction that writes has the database for itself.
+/// Returns the clause that locks rows, and skips rows that other nodes have locked.
+///
+/// On SQLite a write transaction has exclusive access.
 fn lock(is_postgres: bool, table: &str) -> String {
     if is_postgres {
         format!(" FOR UPDATE OF {table} SKIP LOCKED")
@@ -34,8 +35,9 @@ fn lock(is_postgres: bool, table: &str) -> String {
     }
 }
 
-/// Restricts `row` to deliveries that no earlier one of their ordering key holds; `$since` is the
-/// number of the parameter from [`Hold::since`].
+/// Returns the condition that no earlier delivery of the ordering key holds `row`.
+///
+/// `$since` is the parameter from [`OrderHold::since`].
 fn unheld(row: &str, since: usize) -> String {
     format!(
         "NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
@@ -48,8 +50,9 @@ fn unheld(row: &str, since: usize) -> String {
 const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.ordering_key, \
     outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message";
 
-/// Counts, for each route, whether a delivery that has not failed is due, and whether one that has
-/// failed is: one row with the columns `first_0`, `retry_0`, `first_1` and so on.
+/// Reads whether first attempts and retries are due for each route.
+///
+/// The row has the columns `first_0`, `retry_0`, `first_1` and so on.
 pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
     let mut statement = Statement::new("SELECT ");
     let now = statement.bind(now);
@@ -72,8 +75,9 @@ pub(in crate::outbox) fn due(routes: &[&str], now: i64) -> Statement {
     statement
 }
 
-/// Reads, for each route, since when the delivery that has been due longest is due, if any: one row
-/// with the columns `first_0`, `retry_0`, `claimed_0`, `first_1` and so on.
+/// Reads the earliest due time of pending deliveries for each route.
+///
+/// The row has the columns `first_0`, `retry_0`, `claimed_0`, `first_1` and so on.
 pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
     let mut statement = Statement::new("SELECT ");
     for (at, route) in routes.iter().enumerate() {
@@ -94,12 +98,11 @@ pub(in crate::outbox) fn oldest(routes: &[&str]) -> Statement {
     statement
 }
 
-/// Which attempts at deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::outbox) enum Attempt {
-    /// Of those that have not failed.
+    /// The first attempt.
     First,
-    /// Of those that have failed before.
+    /// An attempt after a failure.
     Retry,
 }
 
@@ -111,7 +114,7 @@ impl Attempt {
         }
     }
 
-    /// The condition on `first_failed_at`.
+    /// Returns the condition on `first_failed_at`.
     const fn failed(self) -> &'static str {
         match self {
             Self::First => "IS NULL",
@@ -120,17 +123,17 @@ impl Attempt {
     }
 }
 
-/// Claims deliveries of a route that are due and that nothing holds.
+/// Claims due deliveries of a route that no other delivery holds.
 ///
-/// First attempts: at most `most` ordering keys, each with all its deliveries that have not failed. A
-/// node that has the next delivery has the key. Retries: at most `most` single deliveries.
+/// First attempts: at most `limit` ordering keys, each with all its deliveries that have not
+/// failed. The node with the next delivery has the key. Retries: at most `limit` single deliveries.
 pub(in crate::outbox) fn claim(
     attempt: Attempt,
     route: &str,
     me: &str,
     now: i64,
-    hold: Hold,
-    most: i64,
+    hold: OrderHold,
+    limit: i64,
     is_postgres: bool,
 ) -> Statement {
     let lock = lock(is_postgres, "d");
@@ -143,7 +146,7 @@ pub(in crate::outbox) fn claim(
         ),
         Attempt::Retry => ("event_id", ""),
     };
-    // MATERIALIZED, so that the rows are searched, and locked, once.
+    // MATERIALIZED, so that the rows are searched and locked once.
     Statement::new(format!(
         "WITH heads AS MATERIALIZED (SELECT d.{column} FROM outbox_deliveries AS d \
          WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at {failed} \
@@ -161,17 +164,17 @@ pub(in crate::outbox) fn claim(
     .with(now)
     .with(hold.since(now))
     .with(me)
-    .with(most)
+    .with(limit)
 }
 
-/// Of a route's ordering keys, those with a delivery that holds others and that `me` does not
-/// deliver in their order.
+/// Reads the ordering keys of a route with a delivery that holds others and that `me` does not
+/// deliver in order.
 pub(in crate::outbox) fn owned_elsewhere(
     route: &str,
     keys: &[&str],
     me: &str,
     now: i64,
-    hold: Hold,
+    hold: OrderHold,
 ) -> Statement {
     let mut statement = Statement::new(
         "SELECT DISTINCT ordering_key FROM outbox_deliveries WHERE state = 1 \
@@ -185,17 +188,17 @@ pub(in crate::outbox) fn owned_elsewhere(
     statement
 }
 
-/// Releases deliveries of a route that have just become pending, given with their ordering keys, until
-/// the failed deliveries of their keys no longer hold them.
+/// Releases new pending deliveries of a route until the failed deliveries of their keys no longer
+/// hold them. Each is given with its ordering key.
 ///
-/// The failed deliveries are locked, so that a node that is about to settle one waits and then
-/// reschedules the released ones. One that another node is settling already is passed over: nothing
-/// delays what was released behind it, and both nodes poll once they have committed.
+/// The failed deliveries are locked: a node that is about to record the outcome of one waits, and
+/// then reschedules the released ones. A delivery that another node has locked is skipped: nothing
+/// delays the deliveries released behind it, and both nodes poll after the commit.
 pub(in crate::outbox) fn release_behind(
     route: &str,
     events: &[(&str, &str)],
     now: i64,
-    hold: Hold,
+    hold: OrderHold,
     is_postgres: bool,
 ) -> Statement {
     let mut statement = Statement::new(
@@ -222,7 +225,6 @@ pub(in crate::outbox) fn release_behind(
     statement
 }
 
-/// Whether a prepared event is due to be resolved.
 pub(in crate::outbox) fn is_in_doubt(now: i64) -> Statement {
     Statement::new(
         "SELECT due_at FROM outbox_deliveries WHERE state = 0 AND owner_node = '' AND due_at <= $1 \
@@ -231,12 +233,12 @@ pub(in crate::outbox) fn is_in_doubt(now: i64) -> Statement {
     .with(now)
 }
 
-/// Claims prepared events to be resolved, and puts each off in case that fails.
+/// Claims prepared events to be resolved, and postpones each in case that fails.
 pub(in crate::outbox) fn claim_in_doubt(
     me: &str,
     now: i64,
-    (first, longest): (i64, i64),
-    most: i64,
+    (min_backoff, max_backoff): (i64, i64),
+    limit: i64,
     is_postgres: bool,
 ) -> Statement {
     let lock = lock(is_postgres, "d");
@@ -253,8 +255,8 @@ pub(in crate::outbox) fn claim_in_doubt(
          RETURNING outbox_deliveries.event_id, outbox_deliveries.route, outbox_deliveries.message"
     ))
     .with(now)
-    .with(first)
-    .with(longest)
-    .with(most)
+    .with(min_backoff)
+    .with(max_backoff)
+    .with(limit)
     .with(resolver(me))
 }

@@ -1,14 +1,12 @@
-//! Counts of deliveries. Triggers keep them, so that they hold whoever writes.
+//! Counts of deliveries, maintained by triggers.
 //!
-//! On PostgreSQL each connection counts in a row of its own, named by its process, so that no
-//! transaction waits for the count of another; now and then the rows are merged.
+//! On PostgreSQL each connection counts in its own row, named by its backend process, so that no
+//! transaction waits for another. The rows are merged from time to time.
 
 use landfall_database::{Connections, DatabaseError, Statement};
 
-/// Rows of counts that are merged.
 const MERGE_FROM: i64 = 200;
 
-/// Reads how many deliveries each route has in each state, and their bytes.
 pub(in crate::outbox) fn counts() -> Statement {
     Statement::new(
         "SELECT route, state, CAST(SUM(deliveries) AS BIGINT) AS deliveries, \
@@ -17,16 +15,17 @@ pub(in crate::outbox) fn counts() -> Statement {
     )
 }
 
-/// Merges counts of PostgreSQL's connections if there are many, in a transaction of its own: it
-/// waits for no other, and no other waits long for it.
+/// Merges the counts of PostgreSQL's connections if there are many.
+///
+/// This transaction waits for no other, and blocks others only briefly.
 pub(in crate::outbox) async fn merge_counts(
     connections: &Connections,
 ) -> Result<(), DatabaseError> {
     if !connections.is_postgres() {
         return Ok(());
     }
-    let many = "SELECT COUNT(*) AS shards FROM outbox_counts";
-    let rows = connections.read(Statement::new(many)).await?;
+    let shards = "SELECT COUNT(*) AS shards FROM outbox_counts";
+    let rows = connections.read(Statement::new(shards)).await?;
     if rows.first().map_or(Ok(0), |row| row.number("shards"))? < MERGE_FROM {
         return Ok(());
     }

@@ -4,8 +4,7 @@ use landfall_database::Statement;
 
 use super::{DEAD, OrderingKey, PENDING};
 
-/// Releases the deliveries of ordering keys that `me` has and that have not failed, each key until
-/// its time.
+/// Releases the deliveries of `me` for ordering keys that have not failed, each key until its time.
 pub(in crate::outbox) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
     let mut statement = Statement::new(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM (VALUES ",
@@ -20,7 +19,7 @@ pub(in crate::outbox) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> S
     statement
 }
 
-/// Sets when the deliveries of ordering keys are due that no node has and that have not failed.
+/// Sets the due time of deliveries of ordering keys that have no owner and have not failed.
 pub(in crate::outbox) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
     let mut statement =
         Statement::new("UPDATE outbox_deliveries SET due_at = v.column3 FROM (VALUES ");
@@ -40,18 +39,17 @@ fn push_keys(statement: &mut Statement, keys: &[(OrderingKey<'_>, i64)]) {
     statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT"]);
 }
 
-/// A delivery that failed.
 #[derive(Debug, Clone)]
 pub(in crate::outbox) struct Failed<'a> {
     pub(in crate::outbox) event: &'a str,
     pub(in crate::outbox) route: &'a str,
     pub(in crate::outbox) attempts: i64,
-    /// When it is tried again; `None` if it becomes a dead letter.
+    /// The time of the next attempt; `None` for a dead letter.
     pub(in crate::outbox) due: Option<i64>,
     pub(in crate::outbox) error: &'a str,
 }
 
-/// Records failures of deliveries that `me` has or has just [released](release).
+/// Records failures of deliveries that `me` owns or has just [released](release).
 pub(in crate::outbox) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Statement {
     let rows = failed.iter().map(|one| {
         let state = if one.due.is_some() { PENDING } else { DEAD };
@@ -86,7 +84,7 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Makes a row a dead letter that cannot be read.
+/// Makes a malformed row a dead letter.
 pub(in crate::outbox) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET state = 2, owner_node = '', dead_at = $1, due_at = $1, \
@@ -98,8 +96,7 @@ pub(in crate::outbox) fn mark_dead(event: &str, route: &str, error: &str, now: i
     .with(route)
 }
 
-/// After a route has recovered, treats events that failed since it went down as if they had not
-/// been tried, so that they are delivered at once and in order.
+/// Resets events that failed since a route went down, so that they are delivered at once in order.
 pub(in crate::outbox) fn recover(route: &str, since: i64, now: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET first_failed_at = NULL, due_at = $1 WHERE state = 1 \
@@ -111,8 +108,7 @@ pub(in crate::outbox) fn recover(route: &str, since: i64, now: i64) -> Statement
     .with(since)
 }
 
-/// After a route has recovered, lets events that failed since it went down, and that nodes are
-/// delivering again, hold later ones a little longer.
+/// Restarts the hold of running retries that failed first since a route went down.
 pub(in crate::outbox) fn hold_again(route: &str, since: i64, now: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET first_failed_at = $1 WHERE state = 1 \
@@ -123,8 +119,9 @@ pub(in crate::outbox) fn hold_again(route: &str, since: i64, now: i64) -> Statem
     .with(since)
 }
 
-/// Ends the backoff of a route's deliveries. Their time of failing starts anew: the receiver may
-/// have been repaired together with this server's restart.
+/// Ends the backoff of a route's deliveries and restarts their retry time.
+///
+/// The receiver may have been repaired together with this server's restart.
 pub(in crate::outbox) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \
@@ -135,17 +132,16 @@ pub(in crate::outbox) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route))
 }
 
-/// Deletes dead letters from before `then`.
 pub(in crate::outbox) fn purge_dead(then: i64) -> Statement {
     Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1").with(then)
 }
 
-/// Makes deliveries for a route that no server has dead letters, if they are due since before `then`.
+/// Makes deliveries for a route that no server has dead letters, if they were due before `then`.
 pub(in crate::outbox) fn mark_unrouted(route: &str, then: i64, now: i64) -> [Statement; 2] {
     ["IS NULL", "IS NOT NULL"].map(|failed| {
         Statement::new(format!(
             "UPDATE outbox_deliveries SET state = 2, dead_at = $1, due_at = $1, \
-             last_error = 'no server has this route any more' \
+             last_error = 'no server has this route' \
              WHERE state = 1 AND owner_node = '' AND first_failed_at {failed} AND route = $2 \
              AND due_at < $3"
         ))

@@ -1,8 +1,8 @@
-//! The statements, the same for both databases.
+//! SQL statements, the same for both databases.
 //!
-//! A row is one event for one route: nearly always there is one route, and then an event costs one
-//! insert, one update and one delete. `owner_node` is the node that delivers or resolves the row; it
-//! is empty if no node does. States and owners that partial indexes depend on stand in the text.
+//! A row is one event for one route. With one route, the usual case, an event costs one insert, one
+//! update and one delete. `owner_node` is the node that delivers or resolves the row; it is empty
+//! if no node does. States and owners in conditions of partial indexes are literals.
 
 mod claim;
 mod counts;
@@ -24,10 +24,9 @@ pub(super) const DEAD: i64 = 2;
 /// A row that no node owns.
 pub(super) const UNOWNED: &str = "";
 
-/// An ordering key and a route: deliveries of both stay in order.
+/// An ordering key and a route. Deliveries with the same ones stay in order.
 pub(super) type OrderingKey<'a> = (&'a str, &'a str);
 
-/// A row that is written.
 #[derive(Debug, Clone)]
 pub(super) struct NewRow<'a> {
     pub(super) event: &'a str,
@@ -35,7 +34,7 @@ pub(super) struct NewRow<'a> {
     pub(super) key: &'a str,
     pub(super) sequence: i64,
     pub(super) hook: &'static str,
-    /// Empty if no node owns it.
+    /// The owner node, or empty.
     pub(super) owner: String,
     pub(super) message: &'a str,
 }
@@ -57,7 +56,7 @@ impl NewRow<'_> {
     }
 }
 
-/// The length of a message, as it is counted toward the limit.
+/// Returns the length of a message, which counts toward the limit.
 pub(super) fn length(message: &str) -> i64 {
     i64::try_from(message.len()).unwrap_or(i64::MAX)
 }
@@ -71,11 +70,11 @@ const COLUMNS: [&str; 10] = [
     "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
 ];
 
-/// Prepares events. A prepared row gets a new owner; one that is pending or dead stays as it is.
+/// Stores prepared events. A prepared row gets a new owner; pending and dead rows stay unchanged.
 pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PREPARED, now)), COLUMNS);
-    // `WHERE true` parts the two meanings of ON for SQLite.
+    // `WHERE true` resolves an ambiguity of ON for SQLite.
     statement.push(
         ") AS v WHERE true ON CONFLICT (event_id, route) DO UPDATE \
          SET owner_node = excluded.owner_node WHERE outbox_deliveries.state = 0",
@@ -83,8 +82,8 @@ pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Stores events as pending that may be prepared or not. Returns the keys of those that were not
-/// pending before.
+/// Stores pending events that may have been prepared. Returns the keys of those that were not
+/// pending.
 pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
@@ -97,7 +96,7 @@ pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Stores pending deliveries that no node owns. One that exists stays as it is.
+/// Stores pending deliveries without owner. Existing ones stay unchanged.
 pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
@@ -105,7 +104,8 @@ pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Makes events pending that this node prepared. Returns the keys of those that were prepared still.
+/// Makes events pending that this node prepared. Returns the keys of those that were still
+/// prepared.
 pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(
         "UPDATE outbox_deliveries SET state = 1, sequence = v.column4, owner_node = v.column7, \
@@ -121,8 +121,8 @@ pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Deletes pending events of a name that no node has tried to deliver and that are older than a
-/// number of their ordering key.
+/// Deletes pending, never tried events of a name that are older than a number of their ordering
+/// key.
 pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     let mut statement = Statement::new(
         "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
@@ -141,7 +141,6 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     statement
 }
 
-/// Deletes deliveries of a route that have arrived.
 pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
     let mut statement =
         Statement::new("DELETE FROM outbox_deliveries WHERE route = $1 AND event_id IN ")
@@ -150,7 +149,6 @@ pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
     statement
 }
 
-/// Reads the prepared rows of these events.
 pub(super) fn prepared(events: &[&str]) -> Statement {
     let mut statement = Statement::new(
         "SELECT event_id, route, message FROM outbox_deliveries WHERE state = 0 AND event_id IN ",
@@ -159,8 +157,9 @@ pub(super) fn prepared(events: &[&str]) -> Statement {
     statement
 }
 
-/// Makes a prepared event pending, for any node, with this message and sequence number. With a
-/// resolver, only if that node still resolves it.
+/// Makes a prepared event pending, for any node, with this message and sequence number.
+///
+/// With a resolver, only if that node still resolves it.
 pub(super) fn promote(
     event: &str,
     route: &str,
@@ -186,8 +185,8 @@ pub(super) fn promote(
     statement
 }
 
-/// Deletes a prepared event that `me` resolves and that was not prepared again meanwhile.
-pub(super) fn forget(event: &str, me: &str) -> Statement {
+/// Deletes a prepared event that `me` resolves and that was not prepared again since.
+pub(super) fn delete_prepared(event: &str, me: &str) -> Statement {
     Statement::new(
         "DELETE FROM outbox_deliveries WHERE event_id = $1 AND state = 0 AND owner_node = $2",
     )
@@ -195,7 +194,7 @@ pub(super) fn forget(event: &str, me: &str) -> Statement {
     .with(resolver(me))
 }
 
-/// Releases prepared events that `me` could not resolve, until they are due again.
+/// Releases prepared events that `me` could not resolve. They keep their due time.
 pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
     let mut statement = Statement::new(
         "UPDATE outbox_deliveries SET owner_node = '' \
@@ -206,7 +205,7 @@ pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
     statement
 }
 
-/// The owner of rows that `me` resolves, as opposed to rows that it prepared.
+/// Returns the owner of rows that `me` resolves, unlike rows that it prepared.
 fn resolver(me: &str) -> String {
     format!("{me}?")
 }

@@ -1,17 +1,16 @@
-//! Nodes, and the rows of nodes that are gone.
+//! Nodes, and the rows of dead nodes.
 
 use landfall_database::Statement;
 
 use super::resolver;
 
-/// Extends the lease of a node; changes nothing if it was evicted.
+/// Renews the lease of a node. Changes nothing if the node was evicted.
 pub(in crate::outbox) fn renew(me: &str, until: i64) -> Statement {
     Statement::new("UPDATE outbox_nodes SET expires_at = $2 WHERE node_id = $1")
         .with(me)
         .with(until)
 }
 
-/// Registers a node.
 pub(in crate::outbox) fn register_node(me: &str, until: i64) -> Statement {
     Statement::new(
         "INSERT INTO outbox_nodes (node_id, expires_at) VALUES ($1, $2) \
@@ -21,24 +20,22 @@ pub(in crate::outbox) fn register_node(me: &str, until: i64) -> Statement {
     .with(until)
 }
 
-/// Removes this node.
 pub(in crate::outbox) fn unregister_node(me: &str) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1").with(me)
 }
 
-/// All nodes, and until when they count as alive.
+/// Reads all nodes and the expiry of their leases.
 pub(in crate::outbox) fn nodes() -> Statement {
     Statement::new("SELECT node_id, expires_at FROM outbox_nodes")
 }
 
-/// Removes a node, if it has not extended its lease since.
+/// Removes a node, unless it has renewed its lease since.
 pub(in crate::outbox) fn evict_node(node: &str, until: i64) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1 AND expires_at = $2")
         .with(node)
         .with(until)
 }
 
-/// Releases the rows of a node.
 pub(in crate::outbox) fn take_over(node: &str, state: i64, due: i64) -> Statement {
     Statement::new(format!(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 \
@@ -49,7 +46,6 @@ pub(in crate::outbox) fn take_over(node: &str, state: i64, due: i64) -> Statemen
     .with(resolver(node))
 }
 
-/// Releases the rows of nodes that are not registered.
 pub(in crate::outbox) fn adopt_orphaned(state: i64, now: i64) -> Statement {
     Statement::new(format!(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 WHERE state = {state} \

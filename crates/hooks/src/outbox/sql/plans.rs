@@ -1,18 +1,18 @@
-//! How the databases execute the statements: none of them scans all deliveries.
+//! Query plans: no statement scans all deliveries.
 
 #[cfg(feature = "postgres")]
 use landfall_database::Transaction;
 use landfall_database::{Connections, Database, Durability, Statement};
 
 use super::*;
-use crate::outbox::{MIGRATIONS, TABLES};
+use crate::outbox::{MIGRATIONS, TABLE_SET};
 
-/// Rows of the table: four of five are pending, the others failed, prepared or dead.
+/// Rows of the table: four fifths are pending, the others have failed, are prepared or dead.
 const ROWS: i64 = 30_000;
 
 async fn filled(database: &Database) -> Connections {
     let connections = database.open(Durability::ProcessCrash).await.unwrap();
-    connections.migrate(TABLES, MIGRATIONS).await.unwrap();
+    connections.migrate(TABLE_SET, MIGRATIONS).await.unwrap();
     let numbers = if connections.is_postgres() {
         format!("SELECT n FROM generate_series(1, {ROWS}) AS n")
     } else {
@@ -55,14 +55,14 @@ fn row(event: &str) -> NewRow<'_> {
     }
 }
 
-/// All statements that a server executes regularly, but those that only insert.
+/// All statements that a server executes regularly, except plain inserts.
 fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
     let now = ROWS / 2;
-    let held = Hold {
+    let held = OrderHold {
         limit: Some(60_000),
     };
-    let strict = Hold { limit: None };
-    // Few wait longer than that.
+    let strict = OrderHold { limit: None };
+    // Only a few are due later.
     let [retry, wake] = retry_now("http", ROWS - 10);
     let [unrouted, unrouted_failed] = mark_unrouted("gone", now, now);
     let failed = Failed {
@@ -102,7 +102,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("delete", delete("http", &["e9", "e10"])),
         ("prepared", prepared(&["e9", "e10"])),
         ("promote", promote("e9", "http", ("{}", 5), Some("me"), now)),
-        ("forget", forget("e9", "me")),
+        ("delete prepared", delete_prepared("e9", "me")),
         ("requeue", requeue(&["e9"], "me")),
         ("abandon", abandon_prepared(&["e9"], "me", now)),
         ("release", release(&[(("u9", "http"), now)], "me")),
@@ -123,15 +123,15 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
 }
 
 #[tokio::test]
-async fn sqlite_scans_no_table_of_deliveries() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::Sqlite(folder.path().join("events.db"));
+async fn sqlite_statements_scan_no_deliveries() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::Sqlite(dir.path().join("events.db"));
     let connections = filled(&database).await;
     for (name, statement) in statements(false) {
         let rows = connections.read(statement.explain()).await.unwrap();
         let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
         for step in &steps {
-            // That index has the rows that nodes have in memory, which are few.
+            // This index has only rows that nodes own, which are few.
             if step.ends_with("INDEX outbox_owned") {
                 continue;
             }
@@ -144,13 +144,13 @@ async fn sqlite_scans_no_table_of_deliveries() {
     }
 }
 
-/// PostgreSQL counts the scans that it makes: that is surer than what it plans.
+/// PostgreSQL counts scans, which is more certain than query plans.
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn postgres_scans_no_table_of_deliveries() {
+async fn postgres_statements_scan_no_deliveries() {
     let postgres = landfall_test_services::Postgres::shared();
     let connections = filled(&Database::Postgres(postgres.database("plans"))).await;
-    // The connection may still hold counts of earlier transactions.
+    // The connection may still have counts of earlier transactions.
     let scans = async |transaction: &mut Transaction| {
         let scans = "SELECT seq_scan FROM pg_stat_xact_user_tables \
                      WHERE relname = 'outbox_deliveries'";
@@ -158,14 +158,14 @@ async fn postgres_scans_no_table_of_deliveries() {
         rows[0].number("seq_scan").unwrap()
     };
     for (name, statement) in statements(true) {
-        // Dropped, it never was.
+        // Dropping the transaction rolls it back.
         let mut transaction = connections.write().await.unwrap();
         let before = scans(&mut transaction).await;
         transaction.execute(statement).await.unwrap();
         let after = scans(&mut transaction).await;
         assert_eq!(before, after, "{name} scans the table");
     }
-    // What a scan looks like.
+    // A scan is detected.
     let mut transaction = connections.write().await.unwrap();
     let before = scans(&mut transaction).await;
     let all = Statement::new("SELECT COUNT(*) FROM outbox_deliveries WHERE message <> ''");
@@ -173,12 +173,12 @@ async fn postgres_scans_no_table_of_deliveries() {
     assert!(scans(&mut transaction).await > before);
 }
 
-/// The counts of triggers, and those of the rows.
+/// Returns the counts by the triggers and by the rows.
 async fn both_counts(connections: &Connections) -> [Vec<(String, i64, i64, i64)>; 2] {
     let by_rows = "SELECT route, state, COUNT(*) AS deliveries, \
                    CAST(SUM(bytes) AS BIGINT) AS bytes \
                    FROM outbox_deliveries GROUP BY route, state";
-    let mut found = Vec::new();
+    let mut counts_found = Vec::new();
     for statement in [counts(), Statement::new(by_rows)] {
         let rows = connections.read(statement).await.unwrap();
         let mut all: Vec<_> = rows
@@ -196,25 +196,25 @@ async fn both_counts(connections: &Connections) -> [Vec<(String, i64, i64, i64)>
             .filter(|(_, _, rows, _)| *rows > 0)
             .collect();
         all.sort();
-        found.push(all);
+        counts_found.push(all);
     }
-    found.try_into().unwrap()
+    counts_found.try_into().unwrap()
 }
 
-async fn counts_hold(database: &Database) {
+async fn check_counts(database: &Database) {
     let connections = filled(database).await;
-    let [counted, there] = both_counts(&connections).await;
-    assert_eq!(counted, there);
-    assert_eq!(there.iter().map(|one| one.2).sum::<i64>(), ROWS);
+    let [counted, actual] = both_counts(&connections).await;
+    assert_eq!(counted, actual);
+    assert_eq!(actual.iter().map(|one| one.2).sum::<i64>(), ROWS);
     let is_postgres = connections.is_postgres();
     for (name, statement) in statements(is_postgres) {
         let mut transaction = connections.write().await.unwrap();
         transaction.execute(statement).await.unwrap();
         transaction.commit().await.unwrap();
-        let [counted, there] = both_counts(&connections).await;
-        assert_eq!(counted, there, "{name}");
+        let [counted, actual] = both_counts(&connections).await;
+        assert_eq!(counted, actual, "{name}");
     }
-    // As many connections as there have been.
+    // As after many connections.
     if is_postgres {
         let shards = "INSERT INTO outbox_counts SELECT -n, 'http', 1, 0, 0 \
                       FROM generate_series(1, 300) AS n";
@@ -225,20 +225,20 @@ async fn counts_hold(database: &Database) {
         let rows = Statement::new("SELECT COUNT(*) FROM outbox_counts");
         let rows = connections.read(rows).await.unwrap();
         assert!(rows[0].number(0).unwrap() < 10);
-        let [counted, there] = both_counts(&connections).await;
-        assert_eq!(counted, there, "merged");
+        let [counted, actual] = both_counts(&connections).await;
+        assert_eq!(counted, actual, "merged");
     }
 }
 
 #[tokio::test]
-async fn counts_hold_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
-    counts_hold(&Database::Sqlite(folder.path().join("events.db"))).await;
+async fn counts_match_rows_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    check_counts(&Database::Sqlite(dir.path().join("events.db"))).await;
 }
 
 #[cfg(feature = "postgres")]
 #[tokio::test]
-async fn counts_hold_on_postgres() {
+async fn counts_match_rows_on_postgres() {
     let postgres = landfall_test_services::Postgres::shared();
-    counts_hold(&Database::Postgres(postgres.database("counts"))).await;
+    check_counts(&Database::Postgres(postgres.database("counts"))).await;
 }

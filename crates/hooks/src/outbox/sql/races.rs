@@ -1,4 +1,4 @@
-//! Nodes that settle a failed delivery and release an event behind it at the same time.
+//! Races between the outcome of a failed delivery and the release of an event behind it.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use landfall_database::{Connections, Database, Durability, Statement, Transactio
 use landfall_test_services::Postgres;
 
 use super::*;
-use crate::outbox::{MIGRATIONS, TABLES};
+use crate::outbox::{MIGRATIONS, TABLE_SET};
 
 const NOW: i64 = 1_000_000;
-const HOLD: Hold = Hold {
+const HOLD: OrderHold = OrderHold {
     limit: Some(3_600_000),
 };
 
@@ -25,11 +25,11 @@ fn row<'a>(event: &'a str, sequence: i64, owner: &str) -> NewRow<'a> {
     }
 }
 
-/// A delivery that has failed and that node `a` is delivering again, and a prepared event of node `b`.
+/// Stores a failed delivery that node `a` retries, and a prepared event of node `b`.
 async fn failing() -> Connections {
     let database = Database::Postgres(Postgres::shared().database("races"));
     let connections = database.open(Durability::ProcessCrash).await.unwrap();
-    connections.migrate(TABLES, MIGRATIONS).await.unwrap();
+    connections.migrate(TABLE_SET, MIGRATIONS).await.unwrap();
     let mut transaction = connections.write().await.unwrap();
     for statement in [
         insert_pending(&[row("failed", 1, "a")], NOW),
@@ -42,7 +42,7 @@ async fn failing() -> Connections {
     connections
 }
 
-/// What node `b` does when its event happens.
+/// Emits the event of node `b`.
 async fn emit_behind(transaction: &mut Transaction) {
     let emitted = emit(&[row("next", 2, "b")], NOW);
     transaction.fetch(emitted).await.unwrap();
@@ -50,8 +50,8 @@ async fn emit_behind(transaction: &mut Transaction) {
     transaction.execute(release).await.unwrap();
 }
 
-/// The ways in which node `a` settles the failed delivery, each followed by the wake-up.
-fn settlements() -> [Statement; 2] {
+/// The outcomes that node `a` records for the failed delivery.
+fn outcomes() -> [Statement; 2] {
     let dead = Failed {
         event: "failed",
         route: "http",
@@ -65,8 +65,8 @@ fn settlements() -> [Statement; 2] {
     ]
 }
 
-async fn settle(transaction: &mut Transaction, settlement: Statement) {
-    assert_eq!(transaction.execute(settlement).await.unwrap(), 1);
+async fn record(transaction: &mut Transaction, outcome: Statement) {
+    assert_eq!(transaction.execute(outcome).await.unwrap(), 1);
     let wake = reschedule(&[(("u", "http"), NOW)]);
     transaction.execute(wake).await.unwrap();
 }
@@ -80,30 +80,30 @@ async fn assert_next_is_due(connections: &Connections) {
 }
 
 #[tokio::test]
-async fn an_event_released_while_the_one_before_it_is_settled_is_due_at_once() {
-    for settlement in settlements() {
+async fn event_released_during_the_outcome_is_due_at_once() {
+    for outcome in outcomes() {
         let connections = failing().await;
-        let mut settling = connections.write().await.unwrap();
-        settle(&mut settling, settlement).await;
-        // It does not wait for the other node.
+        let mut recording = connections.write().await.unwrap();
+        record(&mut recording, outcome).await;
+        // This does not wait for the other node.
         let mut emitting = connections.write().await.unwrap();
         emit_behind(&mut emitting).await;
         emitting.commit().await.unwrap();
-        settling.commit().await.unwrap();
+        recording.commit().await.unwrap();
         assert_next_is_due(&connections).await;
     }
 }
 
 #[tokio::test]
-async fn an_event_released_before_the_one_before_it_is_settled_is_woken_by_it() {
-    for settlement in settlements() {
+async fn event_released_before_the_outcome_is_rescheduled_by_it() {
+    for outcome in outcomes() {
         let connections = failing().await;
         let mut emitting = connections.write().await.unwrap();
         emit_behind(&mut emitting).await;
-        let mut settling = connections.write().await.unwrap();
-        let settled = tokio::spawn(async move {
-            settle(&mut settling, settlement).await;
-            settling.commit().await.unwrap();
+        let mut recording = connections.write().await.unwrap();
+        let recorded = tokio::spawn(async move {
+            record(&mut recording, outcome).await;
+            recording.commit().await.unwrap();
         });
         let began = Instant::now();
         let waiting = "SELECT COUNT(*) AS n FROM pg_locks WHERE NOT granted AND pid IN \
@@ -114,19 +114,19 @@ async fn an_event_released_before_the_one_before_it_is_settled_is_woken_by_it() 
                 break;
             }
             assert!(
-                !settled.is_finished() && began.elapsed() < Duration::from_secs(4),
-                "it was settled without seeing the released event"
+                !recorded.is_finished() && began.elapsed() < Duration::from_secs(4),
+                "the outcome was recorded without the released event"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         emitting.commit().await.unwrap();
-        settled.await.unwrap();
+        recorded.await.unwrap();
         assert_next_is_due(&connections).await;
     }
 }
 
 #[tokio::test]
-async fn an_event_released_behind_a_failing_one_waits_as_long_as_it_is_held() {
+async fn event_released_behind_a_failing_one_waits_for_its_hold() {
     let connections = failing().await;
     let mut emitting = connections.write().await.unwrap();
     emit_behind(&mut emitting).await;

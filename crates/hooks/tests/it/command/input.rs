@@ -1,4 +1,4 @@
-//! What a program is given.
+//! Input of commands.
 
 use std::{collections::BTreeMap, net::TcpListener};
 
@@ -7,7 +7,7 @@ use landfall_hooks::format::body;
 use super::*;
 
 #[tokio::test]
-async fn the_message_is_on_stdin_and_in_the_environment() {
+async fn message_is_on_stdin_and_in_the_environment() {
     let hooks = Hooks::sh(
         HookName::PostFinish,
         "cat >input; env >environment; pwd >folder; echo $# >arguments",
@@ -34,7 +34,7 @@ async fn the_message_is_on_stdin_and_in_the_environment() {
         &format!("LANDFALL_SEQUENCE={}", message.sequence),
         "LANDFALL_LABEL_TENANT=a b",
         "LANDFALL_LABEL_SCAN_STATE=zero\u{fffd}byte",
-        // And all that this process has.
+        // All variables of this process are inherited.
         &format!("PATH={}", std::env::var("PATH").unwrap()),
     ] {
         assert!(
@@ -46,7 +46,7 @@ async fn the_message_is_on_stdin_and_in_the_environment() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_yet_is_empty_or_zero() {
+async fn unknown_values_are_empty_or_zero() {
     let hooks = Hooks::none()
         .with(HookName::PreCreate, "env >environment")
         .with(HookName::PreAccess, "env >environment");
@@ -67,7 +67,7 @@ async fn what_is_not_known_yet_is_empty_or_zero() {
 }
 
 #[tokio::test]
-async fn format_1_has_the_event_alone() {
+async fn v1_input_is_the_event_alone() {
     let hooks = Hooks::sh(HookName::PreCreate, "cat >input");
     let message = message(HookName::PreCreate);
     hooks.v1().deliver(&message).await.unwrap();
@@ -77,7 +77,7 @@ async fn format_1_has_the_event_alone() {
 }
 
 #[tokio::test]
-async fn a_relative_folder_is_made_absolute_at_once() {
+async fn relative_directory_is_resolved_at_creation() {
     let hooks = Hooks::sh(HookName::PreCreate, "pwd >folder");
     let here = std::env::current_dir().unwrap();
     let mut relative: PathBuf = here.components().skip(1).map(|_| "..").collect();
@@ -90,7 +90,7 @@ async fn a_relative_folder_is_made_absolute_at_once() {
     assert!(hooks.path("folder").exists());
 }
 
-/// A message larger than any pipe holds.
+/// A message larger than any pipe buffer.
 fn huge() -> Message {
     let mut message = message(HookName::PreCreate);
     let value = "x".repeat(4 << 20);
@@ -99,7 +99,7 @@ fn huge() -> Message {
 }
 
 #[tokio::test]
-async fn a_huge_message_arrives_whole() {
+async fn large_message_is_complete() {
     let hooks = Hooks::sh(HookName::PreCreate, "wc -c >count");
     let message = huge();
     hooks.command().deliver(&message).await.unwrap();
@@ -108,11 +108,11 @@ async fn a_huge_message_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_huge_message_neednt_be_read() {
+async fn unread_large_message_does_not_block() {
     let hooks = Hooks::sh(HookName::PreCreate, r#"echo '{"RejectUpload":true}'"#);
-    let reaction = hooks.command().deliver(&huge()).await.unwrap();
-    assert!(reaction.reject_upload);
-    // Nor if something else goes on holding the pipe.
+    let response = hooks.command().deliver(&huge()).await.unwrap();
+    assert!(response.reject_upload);
+    // Not even if another process keeps the pipe open.
     let hooks = Hooks::sh(
         HookName::PreCreate,
         "exec 3<&0; sleep 30 <&3 >/dev/null & echo $! >pid",
@@ -124,7 +124,7 @@ async fn a_huge_message_neednt_be_read() {
 }
 
 #[tokio::test]
-async fn programs_start_with_usual_signals_and_no_files_of_ours() {
+async fn commands_start_with_default_signals_and_no_open_files() {
     let _socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let hooks = Hooks::none();
     let _file = fs::File::create(hooks.path("open-here")).unwrap();
@@ -135,10 +135,10 @@ async fn programs_start_with_usual_signals_and_no_files_of_ours() {
     hooks.deliver(HookName::PreCreate).await.unwrap();
     let theirs = hooks.read("signals");
     let ours = fs::read_to_string("/proc/self/status").unwrap();
-    // Rust's own programs ignore it; what their parents ignored is nobody's business here.
+    // Rust programs ignore SIGPIPE; signals that the parent ignored are not checked.
     let pipe = 1 << (rustix::process::Signal::PIPE.as_raw() - 1);
     assert_eq!(mask(&ours, "SigIgn") & pipe, pipe);
-    // glibc keeps two for itself, and has children ignore them.
+    // glibc reserves two signals, and ignores them in children.
     let rest = !(pipe | 0b11 << (32 - 1));
     assert_eq!(mask(&theirs, "SigIgn") & pipe, 0);
     assert_eq!(mask(&theirs, "SigIgn") & rest, mask(&ours, "SigIgn") & rest);
@@ -148,7 +148,7 @@ async fn programs_start_with_usual_signals_and_no_files_of_ours() {
     assert!(!files.contains("/open-here"), "{files}");
 }
 
-/// A set of signals as `/proc/<pid>/status` has it.
+/// Parses a signal set of `/proc/<pid>/status`.
 fn mask(status: &str, name: &str) -> u64 {
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     u64::from_str_radix(line.split_whitespace().last().unwrap(), 16).unwrap()

@@ -1,9 +1,8 @@
-//! Command hooks with real programs: what they are given, what is made of their answers, and how they
-//! end.
+//! Command hooks with real programs: input, responses and termination.
 
-mod answers;
 mod input;
-mod life;
+mod lifecycle;
+mod responses;
 
 use std::{
     fs,
@@ -13,13 +12,13 @@ use std::{
 };
 
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     command::{Command, CommandSettings},
     format::{Format, samples},
 };
 use rustix::process::{Pid, test_kill_process};
 
-/// A folder of hooks.
+/// A directory of hooks.
 struct Hooks {
     folder: tempfile::TempDir,
 }
@@ -30,7 +29,7 @@ impl Hooks {
         Self { folder }
     }
 
-    /// One hook, a shell script of these lines.
+    /// Creates a directory with one hook, a shell script.
     fn sh(hook: HookName, lines: &str) -> Self {
         Self::none().with(hook, lines)
     }
@@ -72,7 +71,7 @@ impl Hooks {
         Command::new(settings).unwrap()
     }
 
-    async fn deliver(&self, hook: HookName) -> Result<Reaction, Failure> {
+    async fn deliver(&self, hook: HookName) -> Result<HookResponse, DeliveryError> {
         self.command().deliver(&message(hook)).await
     }
 }
@@ -81,7 +80,7 @@ fn message(hook: HookName) -> Message {
     samples().into_iter().find(|it| it.hook == hook).unwrap()
 }
 
-/// Waits until something holds, at most 20 seconds.
+/// Waits at most 20 seconds for a condition.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if holds() {
@@ -92,7 +91,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("not within 20 seconds: {what}");
 }
 
-/// The number that a script wrote into a file, once it is there.
+/// Reads the number that a script writes to a file.
 async fn pid_in(file: &Path) -> Pid {
     let mut found = None;
     eventually("a script writes its number", || {
@@ -106,12 +105,12 @@ async fn pid_in(file: &Path) -> Pid {
     found.unwrap()
 }
 
-/// Whether nothing is left of a process, not even something to wait for.
+/// Returns whether a process is gone and reaped.
 fn is_gone(pid: Pid) -> bool {
     test_kill_process(pid).is_err()
 }
 
-/// Whether a process does nothing any more; whoever adopted it may not have waited for it yet.
+/// Returns whether a process has ended. Its parent may not have reaped it yet.
 fn is_dead(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().unwrap_or_default();

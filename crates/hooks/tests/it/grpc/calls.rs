@@ -1,8 +1,8 @@
-//! What goes over the wire, there and back, and when it goes again.
+//! Messages on the wire, and retries.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use landfall_hooks::{Changes, HookName, Reaction, Transport, grpc::Grpc};
+use landfall_hooks::{HookName, HookResponse, Transport, UploadChanges, grpc::Grpc};
 use tonic::{Code, Status};
 
 use super::{
@@ -16,7 +16,10 @@ use super::{
 async fn every_field_arrives() {
     let server = Server::answering(HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
-    assert_eq!(grpc.deliver(&message()).await.unwrap(), Reaction::default());
+    assert_eq!(
+        grpc.deliver(&message()).await.unwrap(),
+        HookResponse::default()
+    );
     let call = &server.calls()[0].request;
     assert_eq!(call.r#type, "post-finish");
     let event = call.event.as_ref().unwrap();
@@ -56,7 +59,7 @@ async fn every_field_arrives() {
 }
 
 #[tokio::test]
-async fn a_job_travels_beside_the_upload() {
+async fn job_events_contain_job_and_upload() {
     let server = Server::answering(HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let samples = landfall_hooks::format::samples();
@@ -94,13 +97,13 @@ async fn a_job_travels_beside_the_upload() {
 }
 
 #[tokio::test]
-async fn what_is_not_known_yet_is_left_out() {
+async fn unknown_values_are_omitted() {
     let server = Server::answering(HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let mut message = message();
     message.hook = HookName::PreCreate;
     message.intent = None;
-    message.upload = landfall_hooks::message::UploadFacts::default();
+    message.upload = landfall_hooks::message::UploadData::default();
     grpc.deliver(&message).await.unwrap();
     let event = server.calls()[0].request.event.clone().unwrap();
     assert_eq!(event.intent, "");
@@ -111,7 +114,7 @@ async fn what_is_not_known_yet_is_left_out() {
 }
 
 #[tokio::test]
-async fn every_field_of_the_answer_is_read() {
+async fn every_response_field_is_parsed() {
     let server = Server::answering(HookResponse {
         http_response: Some(HttpResponse {
             status_code: 422,
@@ -135,16 +138,19 @@ async fn every_field_of_the_answer_is_read() {
     })
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
-    let reaction = grpc.deliver(&message()).await.unwrap();
-    assert_eq!(reaction.reply.status.unwrap(), 422);
-    assert_eq!(reaction.reply.headers["content-type"], "application/json");
-    assert_eq!(reaction.reply.headers["x-why"], "because");
-    assert_eq!(reaction.reply.body.as_deref(), Some(&b"{}"[..]));
-    assert!(reaction.reject_upload && reaction.stop_upload);
-    assert!(reaction.reject_termination && reaction.reject_access);
-    assert!(!reaction.failed);
-    assert_eq!(reaction.cache_for, Some(Duration::from_secs(90)));
-    let changes = reaction.changes;
+    let response = grpc.deliver(&message()).await.unwrap();
+    assert_eq!(response.client_response.status.unwrap(), 422);
+    assert_eq!(
+        response.client_response.headers["content-type"],
+        "application/json"
+    );
+    assert_eq!(response.client_response.headers["x-why"], "because");
+    assert_eq!(response.client_response.body.as_deref(), Some(&b"{}"[..]));
+    assert!(response.reject_upload && response.stop_upload);
+    assert!(response.reject_termination && response.reject_access);
+    assert!(!response.failed);
+    assert_eq!(response.cache_for, Some(Duration::from_secs(90)));
+    let changes = response.changes;
     assert_eq!(changes.id.as_deref(), Some("a/b"));
     assert_eq!(changes.metadata, Some(texts(&[("k", "v")])));
     assert_eq!(changes.storage, texts(&[("Path", "sub/x.pdf")]));
@@ -156,7 +162,7 @@ async fn every_field_of_the_answer_is_read() {
 }
 
 #[tokio::test]
-async fn empty_fields_of_the_answer_say_nothing() {
+async fn empty_response_fields_change_nothing() {
     let server = Server::answering(HookResponse {
         http_response: Some(HttpResponse::default()),
         change_file_info: Some(FileInfoChanges::default()),
@@ -164,13 +170,13 @@ async fn empty_fields_of_the_answer_say_nothing() {
     })
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
-    let reaction = grpc.deliver(&message()).await.unwrap();
-    assert_eq!(reaction, Reaction::default());
-    assert_eq!(reaction.changes, Changes::default());
+    let response = grpc.deliver(&message()).await.unwrap();
+    assert_eq!(response, HookResponse::default());
+    assert_eq!(response.changes, UploadChanges::default());
 }
 
 #[tokio::test]
-async fn an_answer_that_cannot_be_done_is_a_failure() {
+async fn invalid_response_is_a_failure() {
     let reply = |status_code, header: &[(&str, &str)]| HookResponse {
         http_response: Some(HttpResponse {
             status_code,
@@ -197,13 +203,13 @@ async fn an_answer_that_cannot_be_done_is_a_failure() {
         let server = Server::answering(response).await;
         let grpc = Grpc::new(settings(server.target())).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert!(failure.text.contains(words), "{failure}");
+        assert!(failure.message.contains(words), "{failure}");
         assert_eq!(server.calls().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn headers_go_as_metadata() {
+async fn headers_are_forwarded_as_metadata() {
     let server = Server::answering(HookResponse::default()).await;
     let mut settings = settings(server.target());
     settings.forward_headers = vec!["Authorization".into(), "X-REQUEST-ID".into(), "Host".into()];
@@ -220,7 +226,7 @@ async fn headers_go_as_metadata() {
 }
 
 #[tokio::test]
-async fn two_codes_are_tried_again_and_say_so() {
+async fn retryable_codes_are_retried_with_attempt_metadata() {
     for code in [Code::Unavailable, Code::ResourceExhausted] {
         let server = Server::start(move |before| match before {
             0 | 1 => Err(Status::new(code, "later")),
@@ -252,20 +258,20 @@ async fn two_codes_are_tried_again_and_say_so() {
 }
 
 #[tokio::test]
-async fn attempts_are_counted_in_all() {
+async fn attempts_include_the_first() {
     for (attempts, made) in [(0, 1), (1, 1), (2, 2), (5, 5)] {
         let server = Server::start(|_| Err(Status::unavailable("never"))).await;
         let mut settings = settings(server.target());
         settings.attempts = attempts;
         let grpc = Grpc::new(settings).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert_eq!(failure.text, "gRPC Unavailable: never");
+        assert_eq!(failure.message, "gRPC Unavailable: never");
         assert_eq!(server.calls().len(), made);
     }
 }
 
 #[tokio::test]
-async fn no_other_code_is_tried_again() {
+async fn other_codes_are_not_retried() {
     for code in (1..=16).map(Code::from) {
         if matches!(code, Code::Unavailable | Code::ResourceExhausted) {
             continue;
@@ -273,7 +279,7 @@ async fn no_other_code_is_tried_again() {
         let server = Server::start(move |_| Err(Status::new(code, "no, thanks"))).await;
         let grpc = Grpc::new(settings(server.target())).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
-        assert_eq!(failure.text, format!("gRPC {code:?}: no, thanks"));
+        assert_eq!(failure.message, format!("gRPC {code:?}: no, thanks"));
         assert_eq!(server.calls().len(), 1, "{code:?}");
         let may_pass = matches!(
             code,
@@ -289,15 +295,15 @@ async fn no_other_code_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up() {
+async fn silent_server_times_out() {
     let server = Server::mute().await;
     let mut settings = settings(server.target());
     settings.timeout = Some(Duration::from_millis(200));
     let grpc = Grpc::new(settings).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
     assert_eq!(
-        failure.text,
-        "gRPC DeadlineExceeded: the server took too long"
+        failure.message,
+        "gRPC DeadlineExceeded: the server did not respond in time"
     );
     let calls = server.calls();
     assert_eq!(calls.len(), 1);
@@ -305,7 +311,7 @@ async fn a_server_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn any_time_may_be_given() {
+async fn any_timeout_is_accepted() {
     for (timeout, told) in [
         (None, None),
         (Some(Duration::MAX), Some("99999999H")),
@@ -323,7 +329,7 @@ async fn any_time_may_be_given() {
 }
 
 #[tokio::test]
-async fn an_answer_larger_than_the_limit_is_refused() {
+async fn response_above_the_limit_is_rejected() {
     let server = Server::answering(HookResponse {
         http_response: Some(HttpResponse {
             body: "x".repeat((4 << 20) + 1),
@@ -334,5 +340,5 @@ async fn an_answer_larger_than_the_limit_is_refused() {
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC OutOfRange"), "{failure}");
+    assert!(failure.message.starts_with("gRPC OutOfRange"), "{failure}");
 }

@@ -1,4 +1,4 @@
-//! Connections that come late, break, or are few.
+//! Connections: late servers, interruptions and limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ fn stop() -> HookResponse {
 }
 
 #[tokio::test]
-async fn all_calls_share_a_connection() {
+async fn calls_share_one_connection() {
     let server = Server::answering(stop()).await;
     let grpc = Arc::new(Grpc::new(settings(server.target())).unwrap());
     let mut calls = JoinSet::new();
@@ -32,12 +32,12 @@ async fn all_calls_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_server_may_come_late() {
+async fn server_may_start_later() {
     let port = free_port();
     let grpc = Grpc::new(settings(format!("127.0.0.1:{port}"))).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
-    assert!(failure.text.contains("refused"), "{failure}");
+    assert!(failure.message.starts_with("gRPC Unavailable"), "{failure}");
+    assert!(failure.message.contains("refused"), "{failure}");
     assert!(grpc.check().await.is_err());
 
     let server = Server::on(port, |_| Box::pin(async { Ok(stop()) })).await;
@@ -47,7 +47,7 @@ async fn a_server_may_come_late() {
 }
 
 #[tokio::test]
-async fn a_server_may_come_back() {
+async fn connects_again_after_a_restart() {
     let mut server = Server::answering(stop()).await;
     let port = server.port;
     let grpc = Grpc::new(settings(server.target())).unwrap();
@@ -61,7 +61,7 @@ async fn a_server_may_come_back() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_cut_off_is_made_again() {
+async fn interrupted_call_is_retried() {
     let first = Server::mute().await;
     let port = first.port;
     let grpc = Arc::new(Grpc::new(settings(first.target())).unwrap());
@@ -80,7 +80,7 @@ async fn a_call_that_is_cut_off_is_made_again() {
 }
 
 #[tokio::test]
-async fn connections_outlive_the_runtime_that_opened_them() {
+async fn connection_works_after_its_runtime_ended() {
     let server = Server::answering(stop()).await;
     let grpc = Arc::new(Grpc::new(settings(server.target())).unwrap());
     for _ in 0..2 {
@@ -99,7 +99,7 @@ async fn connections_outlive_the_runtime_that_opened_them() {
 }
 
 #[tokio::test]
-async fn only_so_many_calls_are_under_way() {
+async fn concurrent_calls_are_limited() {
     let gate = Arc::new(Semaphore::new(0));
     let server = Server::on(free_port(), {
         let gate = gate.clone();
@@ -133,7 +133,7 @@ async fn only_so_many_calls_are_under_way() {
 }
 
 #[tokio::test]
-async fn a_call_does_not_wait_for_its_turn_for_ever() {
+async fn waiting_for_a_permit_times_out() {
     let server = Server::start(|_| Err(Status::unavailable("later"))).await;
     let mut settings = settings(server.target());
     settings.parallel = 1;
@@ -149,9 +149,12 @@ async fn a_call_does_not_wait_for_its_turn_for_ever() {
         time::sleep(Duration::from_millis(5)).await;
     }
     let late = grpc.deliver(&message()).await.unwrap_err();
-    assert_eq!(late.text, "gRPC DeadlineExceeded: too many calls wait");
+    assert_eq!(
+        late.message,
+        "gRPC DeadlineExceeded: too many calls are waiting"
+    );
     assert_eq!(server.calls().len(), 1);
-    // Who gives up makes room.
+    // A dropped call releases its permit.
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     let second = call();
@@ -162,7 +165,7 @@ async fn a_call_does_not_wait_for_its_turn_for_ever() {
 }
 
 #[tokio::test]
-async fn a_peer_that_speaks_no_http2_is_no_server() {
+async fn peer_without_http2_is_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap().to_string();
     let peer = tokio::spawn(async move {
@@ -177,12 +180,12 @@ async fn a_peer_that_speaks_no_http2_is_no_server() {
     settings.attempts = 2;
     let grpc = Grpc::new(settings).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC "), "{failure}");
+    assert!(failure.message.starts_with("gRPC "), "{failure}");
     peer.abort();
 }
 
 #[tokio::test]
-async fn a_unix_socket_will_do() {
+async fn unix_socket_is_supported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("hooks.sock");
     let server = Server::unix(&path, stop());
@@ -195,10 +198,10 @@ async fn a_unix_socket_will_do() {
     let nowhere = folder.path().join("nothing");
     let grpc = Grpc::new(settings(format!("unix://{}", nowhere.display()))).unwrap();
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
+    assert!(failure.message.starts_with("gRPC Unavailable"), "{failure}");
 }
 
-/// A server that does to each call whatever is said, below gRPC.
+/// A server that handles each call below gRPC.
 async fn rude(act: impl Fn(h2::server::SendResponse<Bytes>) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap().to_string();
@@ -215,7 +218,7 @@ async fn rude(act: impl Fn(h2::server::SendResponse<Bytes>) + Send + 'static) ->
 }
 
 #[tokio::test]
-async fn a_reset_has_the_code_that_grpc_gives_it() {
+async fn stream_reset_maps_to_the_grpc_code() {
     for (reason, code) in [
         (h2::Reason::INTERNAL_ERROR, "Internal"),
         (h2::Reason::REFUSED_STREAM, "Unavailable"),
@@ -227,18 +230,18 @@ async fn a_reset_has_the_code_that_grpc_gives_it() {
         let grpc = Grpc::new(settings(target)).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
         assert!(
-            failure.text.starts_with(&format!("gRPC {code}: ")),
+            failure.message.starts_with(&format!("gRPC {code}: ")),
             "{failure}"
         );
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_off_is_none() {
+async fn truncated_response_is_a_failure() {
     let target = rude(|mut answer| {
         let head = http::Response::builder().header("content-type", "application/grpc");
         let mut body = answer.send_response(head.body(()).unwrap(), false).unwrap();
-        // The beginning of a message of ten bytes, and no status.
+        // The start of a ten-byte message, and no status.
         let begun = Bytes::from_static(&[0, 0, 0, 0, 10, 1]);
         body.send_data(begun, true).unwrap();
     })
@@ -248,7 +251,7 @@ async fn an_answer_that_is_cut_off_is_none() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_says_instead_is_no_answer() {
+async fn http_error_of_a_proxy_is_a_failure() {
     for (status, code) in [
         (502, "Unavailable"),
         (503, "Unavailable"),
@@ -262,14 +265,14 @@ async fn what_a_proxy_says_instead_is_no_answer() {
         let grpc = Grpc::new(settings(target)).unwrap();
         let failure = grpc.deliver(&message()).await.unwrap_err();
         assert!(
-            failure.text.starts_with(&format!("gRPC {code}: ")),
+            failure.message.starts_with(&format!("gRPC {code}: ")),
             "{failure}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_waits_for_is_cancelled() {
+async fn dropped_call_is_cancelled() {
     let (told, mut cancelled) = tokio::sync::mpsc::unbounded_channel();
     let target = rude(move |mut answer| {
         let told = told.clone();

@@ -1,5 +1,4 @@
-//! gRPC hooks against a server in this process that does whatever a test wants, and against servers in
-//! Python, which know nothing of our code.
+//! gRPC hooks against a scripted server in this process, and against independent servers in Python.
 
 mod calls;
 mod connections;
@@ -19,10 +18,10 @@ use landfall::hook::{Access, Intent, RequestInfo};
 use landfall_hooks::{
     HookName, Message,
     grpc::GrpcSettings,
-    message::{Number, RequestFacts, UploadFacts},
+    message::{MessageId, RequestData, UploadData},
 };
 
-/// Settings that don't make a test wait.
+/// Settings with short delays.
 fn settings(target: impl Into<String>) -> GrpcSettings {
     let mut settings = GrpcSettings::new(target);
     settings.backoff = Duration::from_millis(20);
@@ -35,7 +34,7 @@ fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(owned).collect()
 }
 
-/// A message with something in each field.
+/// A message with a value in each field.
 fn message() -> Message {
     let access = Access {
         intent: Intent::Concatenate,
@@ -44,12 +43,12 @@ fn message() -> Message {
     let mut message = Message::access(
         &RequestInfo::default(),
         &access,
-        Number::named("0123456789abcdef0123456789abcdef".into()),
+        MessageId::with_id("0123456789abcdef0123456789abcdef".into()),
     );
     message.sequence = 1_795_190_400_000_123;
     message.at = UNIX_EPOCH + Duration::from_millis(1_795_190_400_042);
     message.hook = HookName::PostFinish;
-    message.upload = UploadFacts::default();
+    message.upload = UploadData::default();
     let upload = &mut message.upload;
     upload.id = "5d892c228ec8d0451dfec588697e8930".into();
     upload.size = Some(5_000_000_000);
@@ -60,7 +59,7 @@ fn message() -> Message {
     upload.parts = Some(vec!["a".into(), "b/c".into()]);
     upload.storage = Some(texts(&[("Type", "filestore"), ("Path", "/data/x")]));
     upload.labels = texts(&[("tenant", "7")]);
-    message.request = RequestFacts::default();
+    message.request = RequestData::default();
     let request = &mut message.request;
     request.method = "PATCH".into();
     request.uri = "/files/5d89?x=1".into();

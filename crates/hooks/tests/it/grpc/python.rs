@@ -1,5 +1,4 @@
-//! Servers in Python: one of our `.proto`, and one of a `.proto` that was written from tusd's table of
-//! field numbers alone.
+//! Servers in Python: one with our `.proto`, one with a `.proto` from tusd's field numbers alone.
 
 use std::{
     ffi::OsStr,
@@ -9,13 +8,13 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use landfall_hooks::{Message, Reaction, Transport, grpc::Grpc};
+use landfall_hooks::{HookResponse, Message, Transport, grpc::Grpc};
 use landfall_test_services::Grpcio;
 use serde_json::{Value, json};
 
 use super::{message, settings, texts, tls::Authority};
 
-/// tusd's service, by its numbers.
+/// tusd's service, by field numbers.
 const TUSD: &str = r#"
 syntax = "proto3";
 package proto;
@@ -49,21 +48,21 @@ fn our_proto() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/hook.proto")
 }
 
-/// A server of our `.proto`, and where it is.
+/// Starts a server with our `.proto`.
 fn ours() -> String {
     static SERVER: OnceLock<Grpcio> = OnceLock::new();
     let server = SERVER.get_or_init(|| start(&our_proto(), OsStr::new("-")));
     format!("127.0.0.1:{}", server.port())
 }
 
-/// A server of tusd's, and where it is.
+/// Starts a server with tusd's `.proto`.
 fn tusds() -> String {
     static SERVER: OnceLock<Grpcio> = OnceLock::new();
     let server = SERVER.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let proto = folder.path().join("hook.proto");
         fs::write(&proto, TUSD).unwrap();
-        // It is read by the time that the server listens.
+        // The file has been read when the server listens.
         start(&proto, OsStr::new("-"))
     });
     format!("127.0.0.1:{}", server.port())
@@ -79,11 +78,11 @@ async fn seen_by(target: String) -> Value {
     let mut settings = settings(target);
     settings.forward_headers = vec!["X-Request-Id".into(), "Authorization".into()];
     let grpc = Grpc::new(settings).unwrap();
-    let reaction = grpc.deliver(&saying("seen")).await.unwrap();
-    serde_json::from_slice(&reaction.reply.body.unwrap()).unwrap()
+    let response = grpc.deliver(&saying("seen")).await.unwrap();
+    serde_json::from_slice(&response.client_response.body.unwrap()).unwrap()
 }
 
-/// What tusd's service tells of [`message`], as Python's Protobuf writes it.
+/// [`message`] in tusd's service, as formatted by Python's Protobuf.
 fn told() -> Value {
     json!({
         "type": "post-finish",
@@ -114,7 +113,7 @@ fn told() -> Value {
 }
 
 #[tokio::test]
-async fn a_server_for_tusd_sees_what_tusd_tells() {
+async fn tusd_server_receives_tusds_fields() {
     let seen = seen_by(tusds()).await;
     assert_eq!(seen["request"], told());
     assert_eq!(seen["metadata"]["x-request-id"], "r-1");
@@ -122,7 +121,7 @@ async fn a_server_for_tusd_sees_what_tusd_tells() {
 }
 
 #[tokio::test]
-async fn a_server_of_ours_sees_more() {
+async fn server_with_extended_proto_receives_all_fields() {
     let mut told = told();
     let event = &mut told["event"];
     event["upload"]["labels"] = json!({ "tenant": "7" });
@@ -133,14 +132,14 @@ async fn a_server_of_ours_sees_more() {
     assert_eq!(seen_by(ours()).await["request"], told);
 }
 
-/// The reaction to something in each field of tusd's answer.
-fn all() -> Reaction {
-    let mut all = Reaction::default();
-    all.reply.status = Some(http::StatusCode::from_u16(201).unwrap());
+/// The response with a value in each of tusd's fields.
+fn all() -> HookResponse {
+    let mut all = HookResponse::default();
+    all.client_response.status = Some(http::StatusCode::from_u16(201).unwrap());
     let header = http::HeaderName::from_static("x-header");
     let value = http::HeaderValue::from_static("header");
-    all.reply.headers.insert(header, value);
-    all.reply.body = Some("body".into());
+    all.client_response.headers.insert(header, value);
+    all.client_response.body = Some("body".into());
     all.reject_upload = true;
     all.stop_upload = true;
     all.changes.id = Some("id".into());
@@ -150,13 +149,13 @@ fn all() -> Reaction {
 }
 
 #[tokio::test]
-async fn the_answers_of_a_server_for_tusd_are_understood() {
+async fn tusd_server_responses_are_parsed() {
     let grpc = Grpc::new(settings(tusds())).unwrap();
     assert_eq!(grpc.deliver(&saying("all")).await.unwrap(), all());
 }
 
 #[tokio::test]
-async fn a_server_of_ours_can_say_more() {
+async fn extended_responses_are_parsed() {
     let mut all = all();
     all.reject_termination = true;
     all.reject_access = true;
@@ -170,16 +169,19 @@ async fn a_server_of_ours_can_say_more() {
 }
 
 #[tokio::test]
-async fn codes_mean_the_same() {
+async fn python_status_codes_match() {
     let grpc = Grpc::new(settings(ours())).unwrap();
-    let reaction = grpc.deliver(&saying("later")).await.unwrap();
-    assert_eq!(reaction.reply.body.as_deref(), Some(&b"at last"[..]));
+    let response = grpc.deliver(&saying("later")).await.unwrap();
+    assert_eq!(
+        response.client_response.body.as_deref(),
+        Some(&b"at last"[..])
+    );
     let failure = grpc.deliver(&saying("no")).await.unwrap_err();
-    assert_eq!(failure.text, "gRPC FailedPrecondition: no: Zo\u{eb}");
+    assert_eq!(failure.message, "gRPC FailedPrecondition: no: Zo\u{eb}");
 }
 
 #[tokio::test]
-async fn both_show_certificates() {
+async fn mutual_tls_works_with_python() {
     let ca = Authority::new();
     ca.sign("server", "localhost");
     ca.sign("client", "landfall");

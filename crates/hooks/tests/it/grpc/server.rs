@@ -1,4 +1,4 @@
-//! A hook server in this process.
+//! A hook server in the test process.
 
 use std::{
     future::Future,
@@ -26,17 +26,17 @@ use super::generated::{
     hook_handler_server::{HookHandler, HookHandlerServer},
 };
 
-/// What a server says to a call, given how many came before it.
+/// The response to a call, given the number of calls before it.
 type Answer = Pin<Box<dyn Future<Output = Result<HookResponse, Status>> + Send>>;
 
-/// A call as it arrived.
+/// A received call.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) request: HookRequest,
     pub(super) metadata: MetadataMap,
 }
 
-/// A server; dropping it cuts all its connections.
+/// A server. Dropping it closes all connections.
 pub(super) struct Server {
     /// Its port, on loopback.
     pub(super) port: u16,
@@ -46,12 +46,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// One that answers each call with this.
+    /// Starts a server with the same response to each call.
     pub(super) async fn answering(response: HookResponse) -> Self {
         Self::start(move |_| Ok(response.clone())).await
     }
 
-    /// One that answers by the number of calls before.
+    /// Starts a server that responds by the number of earlier calls.
     pub(super) async fn start(
         answer: impl Fn(usize) -> Result<HookResponse, Status> + Send + Sync + 'static,
     ) -> Self {
@@ -62,12 +62,12 @@ impl Server {
         .await
     }
 
-    /// One that takes every call and never answers.
+    /// Starts a server that never responds.
     pub(super) async fn mute() -> Self {
         Self::on(free_port(), |_| Box::pin(std::future::pending())).await
     }
 
-    /// One on a port that is known. The system hands those of [`free_port`] to nobody while it is away.
+    /// Starts a server on a port of [`free_port`], which the system does not reassign meanwhile.
     pub(super) async fn on(
         port: u16,
         answer: impl Fn(usize) -> Answer + Send + Sync + 'static,
@@ -77,7 +77,7 @@ impl Server {
         Self::serve(port, answer, Listener::Tcp(listener))
     }
 
-    /// One that speaks TLS.
+    /// Starts a server with TLS.
     pub(super) async fn tls(config: ServerConfig, response: HookResponse) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -89,7 +89,7 @@ impl Server {
         Self::serve(port, answer, Listener::Tls(listener, acceptor))
     }
 
-    /// One on a UNIX socket.
+    /// Starts a server on a UNIX socket.
     pub(super) fn unix(path: &Path, response: HookResponse) -> Self {
         let listener = UnixListener::bind(path).unwrap();
         let answer = move |_| -> Answer {
@@ -119,7 +119,8 @@ impl Server {
                 let service = TowerToHyperService::new(service.clone());
                 open.spawn(
                     http2::Builder::new(TokioExecutor::new())
-                        // Servers differ here; calls beyond it wait, and are no failures.
+                        // The limit of concurrent streams differs between servers; further calls
+                        // wait.
                         .max_concurrent_streams(8)
                         .serve_connection(stream, service),
                 );
@@ -138,19 +139,19 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The calls so far.
+    /// Returns all received calls.
     pub(super) fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
     }
 
-    /// Ends it, as a kill would.
+    /// Stops the server abruptly.
     pub(super) async fn stop(mut self) {
         self.task.abort();
-        // Then its port is free.
+        // The port is free after this.
         assert!((&mut self.task).await.unwrap_err().is_cancelled());
     }
 
-    /// How many connections were accepted so far.
+    /// Returns the number of accepted connections.
     pub(super) fn connections(&self) -> u32 {
         *self.connections.lock().unwrap()
     }
@@ -175,7 +176,7 @@ impl Listener {
             Self::Unix(listener) => Box::new(listener.accept().await.unwrap().0),
             Self::Tls(listener, acceptor) => loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                // Of some clients it is the point of the test that they give up.
+                // Some tests expect the client to abort.
                 if let Ok(stream) = acceptor.accept(stream).await {
                     return Box::new(stream);
                 }

@@ -1,4 +1,4 @@
-//! TLS, and certificates of both sides.
+//! TLS, with certificates of both sides.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -26,7 +26,7 @@ fn stop() -> HookResponse {
     }
 }
 
-/// An authority, and what it signs, as files.
+/// A CA and its certificates, as files.
 pub(super) struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -36,7 +36,7 @@ impl Authority {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new([]).unwrap();
-        // Not two of one name: the difference would be a signature, and not who it is.
+        // Names differ: otherwise only the signature would.
         let name = folder.path().to_string_lossy();
         params
             .distinguished_name
@@ -52,7 +52,7 @@ impl Authority {
         self.folder.path().join(name)
     }
 
-    /// A certificate for `host`, as `NAME.pem` and `NAME.key`.
+    /// Creates a certificate for `host`, as `NAME.pem` and `NAME.key`.
     pub(super) fn sign(&self, name: &str, host: &str) {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new([host.to_owned()]).unwrap();
@@ -108,12 +108,12 @@ async fn why_not(settings: GrpcSettings) -> String {
     let grpc = Grpc::new(settings).unwrap();
     assert!(grpc.check().await.is_err());
     let failure = grpc.deliver(&message()).await.unwrap_err();
-    assert!(failure.text.starts_with("gRPC Unavailable"), "{failure}");
-    failure.text
+    assert!(failure.message.starts_with("gRPC Unavailable"), "{failure}");
+    failure.message
 }
 
 #[tokio::test]
-async fn a_server_with_the_right_certificate() {
+async fn trusted_certificate_is_accepted() {
     let ca = Authority::new();
     for (name, host) in [("name", "localhost"), ("address", "127.0.0.1")] {
         ca.sign(name, host);
@@ -130,7 +130,7 @@ async fn a_server_with_the_right_certificate() {
 }
 
 #[tokio::test]
-async fn a_server_with_a_wrong_certificate() {
+async fn untrusted_certificate_is_rejected() {
     let ca = Authority::new();
     ca.sign("other", "elsewhere.example");
     ca.sign("right", "localhost");
@@ -157,9 +157,9 @@ async fn plain_and_tls_do_not_mix() {
     assert!(grpc.deliver(&message()).await.is_err());
 }
 
-/// As made by `openssl req -x509`: it is its own authority, and marked as one.
+/// A self-signed CA certificate, as created by `openssl req -x509`.
 #[tokio::test]
-async fn the_certificate_of_the_server_itself() {
+async fn servers_own_certificate_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let write = |year, name: &str| {
         let key = KeyPair::generate().unwrap();
@@ -190,7 +190,7 @@ async fn the_certificate_of_the_server_itself() {
 }
 
 #[tokio::test]
-async fn a_server_that_wants_to_know_the_client() {
+async fn client_certificate_is_sent() {
     let ca = Authority::new();
     let stranger = Authority::new();
     ca.sign("server", "localhost");
@@ -207,7 +207,7 @@ async fn a_server_that_wants_to_know_the_client() {
     let known = shown(&ca).deliver(&message()).await.unwrap();
     assert!(known.stop_upload);
     assert_eq!(server.calls().len(), 1);
-    // In TLS 1.3 the client hears of it with the first bytes.
+    // In TLS 1.3 the client notices with the first data.
     assert!(shown(&stranger).deliver(&message()).await.is_err());
     let nobody = Grpc::new(settings.clone()).unwrap();
     assert!(nobody.deliver(&message()).await.is_err());
@@ -215,7 +215,7 @@ async fn a_server_that_wants_to_know_the_client() {
 }
 
 #[test]
-fn settings_that_make_no_sense() {
+fn invalid_settings_are_rejected() {
     let ca = Authority::new();
     ca.sign("client", "landfall");
     let mut tls = GrpcSettings::new("localhost:1");
@@ -249,5 +249,5 @@ fn settings_that_make_no_sense() {
 
     tls.server_ca = Some(ca.path("client.key"));
     let error = Grpc::new(tls).unwrap_err().to_string();
-    assert!(error.contains("there are none"), "{error}");
+    assert!(error.contains("it contains none"), "{error}");
 }

@@ -1,6 +1,6 @@
-//! The HTTP transport against receivers that do as they are told.
+//! The HTTP transport against scripted receivers.
 
-mod carriage;
+mod delivery;
 mod proxies;
 mod receiver;
 mod redirects;
@@ -14,7 +14,7 @@ use landfall_hooks::{
     http::{Http, HttpSettings, Proxies},
 };
 
-/// Settings without waits, and without the proxy of whoever runs this.
+/// Settings without delays and without proxies from the environment.
 fn settings(url: impl Into<String>) -> HttpSettings {
     let mut settings = HttpSettings::new(url);
     settings.backoff = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! The way through a proxy.
+//! Proxies.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use super::{
     sample, settings, tls,
 };
 
-/// A name that only the proxy knows.
+/// A name that only the proxy resolves.
 const NAME: &str = "hooks.invalid";
 
 fn through(proxy: SocketAddr, url: &str) -> HttpSettings {
@@ -23,12 +23,12 @@ fn through(proxy: SocketAddr, url: &str) -> HttpSettings {
 }
 
 #[tokio::test]
-async fn sees_the_whole_url_and_is_used_again() {
+async fn gets_absolute_urls_on_a_reused_connection() {
     let proxy = Receiver::start(|_, _| json(r#"{"RejectUpload":true}"#)).await;
     let http = Http::new(through(proxy.address, &format!("http://{NAME}:8000/hook"))).unwrap();
     for nth in 0..2 {
-        let reaction = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
-        assert!(reaction.reject_upload);
+        let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+        assert!(response.reject_upload);
         let received = &proxy.seen()[nth];
         assert_eq!(
             received.line(),
@@ -47,7 +47,7 @@ async fn sees_the_whole_url_and_is_used_again() {
 }
 
 #[tokio::test]
-async fn is_left_out_for_hosts_that_are_near() {
+async fn is_bypassed_for_local_hosts() {
     let proxy = Receiver::start(|_, _| answer(502, "", "")).await;
     let receiver = Receiver::start(|_, _| json("{}")).await;
     for url in [
@@ -62,7 +62,10 @@ async fn is_left_out_for_hosts_that_are_near() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.starts_with("could not connect"), "{failure}");
+    assert!(
+        failure.message.starts_with("could not connect"),
+        "{failure}"
+    );
     assert!(proxy.seen().is_empty());
     let seen = receiver.seen();
     assert_eq!(seen.len(), 2);
@@ -98,18 +101,21 @@ async fn tunnels_tls() {
 }
 
 #[tokio::test]
-async fn that_refuses_is_a_failure() {
+async fn rejection_is_a_failure() {
     let proxy = Receiver::start(|_, _| answer(403, "", "")).await;
     let http = Http::new(through(proxy.address, &format!("https://{NAME}/hook"))).unwrap();
     let failure = http
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.starts_with("could not connect"), "{failure}");
+    assert!(
+        failure.message.starts_with("could not connect"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
-async fn cant_hide_where_a_redirect_leads() {
+async fn cannot_bypass_the_address_policy() {
     let elsewhere = "Location: http://inside.invalid/\r\n";
     let proxy = Receiver::start(move |_, _| answer(307, elsewhere, "")).await;
     let mut settings = through(proxy.address, &format!("http://{NAME}/"));
@@ -119,6 +125,6 @@ async fn cant_hide_where_a_redirect_leads() {
         .deliver(&sample(HookName::PreCreate))
         .await
         .unwrap_err();
-    assert!(failure.text.contains("through a proxy"), "{failure}");
+    assert!(failure.message.contains("through a proxy"), "{failure}");
     assert_eq!(proxy.seen().len(), 1);
 }

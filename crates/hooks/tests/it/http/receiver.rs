@@ -1,4 +1,4 @@
-//! A receiver that does as it is told, to the byte.
+//! A receiver with scripted responses.
 
 use std::{
     net::SocketAddr,
@@ -11,13 +11,13 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
-    /// The first line and the header lines.
+    /// The request line and the headers.
     pub(super) head: String,
     pub(super) body: Vec<u8>,
-    /// Which connection it came on, counted from 0.
+    /// The index of the connection.
     pub(super) connection: usize,
 }
 
@@ -26,7 +26,7 @@ impl Received {
         self.head.lines().next().unwrap()
     }
 
-    /// All values of a header.
+    /// Returns all values of a header.
     pub(super) fn all(&self, name: &str) -> Vec<&str> {
         let lines = self.head.lines().skip(1);
         let fields = lines.filter_map(|line| line.split_once(": "));
@@ -41,19 +41,19 @@ impl Received {
     }
 }
 
-/// What to do about a request.
+/// The reaction to a request.
 pub(super) enum Act {
-    /// These bytes, and the connection stays.
+    /// Send these bytes and keep the connection open.
     Say(String),
-    /// These bytes, and the connection ends.
+    /// Send these bytes and close the connection.
     SayAndClose(String),
-    /// Nothing, for ever.
+    /// Never respond.
     Hang,
-    /// Passes what follows on to another address, as a proxy's tunnel.
+    /// Tunnel the connection to another address, as a proxy.
     Tunnel(SocketAddr),
 }
 
-/// An answer with a length.
+/// A response with a length.
 pub(super) fn answer(status: u16, headers: &str, body: &str) -> Act {
     let length = body.len();
     Act::Say(format!(
@@ -61,14 +61,14 @@ pub(super) fn answer(status: u16, headers: &str, body: &str) -> Act {
     ))
 }
 
-/// An answer of version 2.
+/// A response of version 2.
 pub(super) fn json(body: &str) -> Act {
     answer(200, "Content-Type: application/json\r\n", body)
 }
 
 type Script = dyn Fn(usize, &Received) -> Act + Send + Sync;
 
-/// Listens until it is dropped.
+/// A receiver that listens until dropped.
 pub(super) struct Receiver {
     pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<Received>>>,
@@ -76,7 +76,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// `script` says what to do about the nth request, counted from 0 over all connections.
+    /// Starts a receiver. `script` gets the index of the request over all connections.
     pub(super) async fn start(
         script: impl Fn(usize, &Received) -> Act + Send + Sync + 'static,
     ) -> Self {
@@ -102,7 +102,7 @@ impl Receiver {
         format!("http://{}{path}", self.address)
     }
 
-    /// All requests so far.
+    /// Returns all received requests.
     pub(super) fn seen(&self) -> Vec<Received> {
         self.seen.lock().unwrap().clone()
     }
@@ -148,7 +148,7 @@ async fn serve(
     }
 }
 
-/// The next request of a connection; `None` at its end.
+/// Reads the next request of a connection; `None` at its end.
 async fn request(
     stream: &mut TcpStream,
     buffer: &mut Vec<u8>,

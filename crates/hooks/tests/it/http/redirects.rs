@@ -1,7 +1,7 @@
-//! Redirects, and where they may lead.
+//! Redirects and the address policy.
 
 use landfall_hooks::{
-    Failure, HookName, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Transport,
     format::Format,
     http::{Http, HttpSettings},
 };
@@ -21,7 +21,7 @@ fn following(url: String) -> HttpSettings {
     settings
 }
 
-async fn deliver(settings: HttpSettings) -> Result<Reaction, Failure> {
+async fn deliver(settings: HttpSettings) -> Result<HookResponse, DeliveryError> {
     Http::new(settings)
         .unwrap()
         .deliver(&sample(HookName::PreCreate))
@@ -29,7 +29,7 @@ async fn deliver(settings: HttpSettings) -> Result<Reaction, Failure> {
 }
 
 #[tokio::test]
-async fn are_not_followed_unless_wanted() {
+async fn are_not_followed_by_default() {
     let receiver = Receiver::start(|_, _| to(307, "/there")).await;
     for format in [Format::Auto, Format::V1, Format::V2] {
         let mut settings = settings(receiver.url("/"));
@@ -46,7 +46,7 @@ async fn are_not_followed_unless_wanted() {
 }
 
 #[tokio::test]
-async fn are_followed_as_go_does() {
+async fn are_followed_like_go() {
     let receiver = Receiver::start(|_, received| {
         let path = received.line().split(' ').nth(1).unwrap();
         match path.strip_prefix("/from/") {
@@ -88,27 +88,27 @@ async fn are_followed_as_go_does() {
 }
 
 #[tokio::test]
-async fn end_somewhere() {
+async fn stop_after_the_limit() {
     let receiver = Receiver::start(|_, _| to(307, "/again")).await;
     let failure = deliver(following(receiver.url("/"))).await.unwrap_err();
     assert_eq!(
-        failure.text,
+        failure.message,
         "the hook endpoint redirects more than 10 times"
     );
     assert_eq!(receiver.seen().len(), 11);
 }
 
 #[tokio::test]
-async fn without_a_place_are_answers() {
+async fn without_location_are_responses() {
     let receiver = Receiver::start(|_, _| answer(302, "", "")).await;
     assert!(deliver(following(receiver.url("/"))).await.is_err());
     let mut settings = following(receiver.url("/"));
     settings.format = Format::V1;
-    assert_eq!(deliver(settings).await.unwrap(), Reaction::default());
+    assert_eq!(deliver(settings).await.unwrap(), HookResponse::default());
 }
 
 #[tokio::test]
-async fn to_places_that_are_none_are_failures() {
+async fn to_invalid_targets_are_failures() {
     for location in [
         "ftp://127.0.0.1/",
         "file:///etc/passwd",
@@ -120,14 +120,14 @@ async fn to_places_that_are_none_are_failures() {
         assert!(
             failure
                 .text
-                .starts_with("the hook endpoint's redirect can't be followed: ")
+                .starts_with("invalid redirect of the hook endpoint: ")
         );
         assert_eq!(receiver.seen().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn to_private_addresses_are_refused_in_any_disguise() {
+async fn to_private_addresses_are_denied_in_any_spelling() {
     let inside = Receiver::start(|_, _| json(r#"{"RejectUpload":true}"#)).await;
     let port = inside.address.port();
     for host in [
@@ -142,17 +142,17 @@ async fn to_private_addresses_are_refused_in_any_disguise() {
         let receiver = Receiver::start(move |_, _| to(307, &location)).await;
         let failure = deliver(following(receiver.url("/"))).await.unwrap_err();
         assert!(
-            failure.text.contains("neither public nor allowed"),
+            failure.message.contains("neither public nor allowed"),
             "{host}: {failure}"
         );
-        // It would be so again.
+        // A retry would fail, too.
         assert_eq!(receiver.seen().len(), 1, "{host}");
     }
     assert!(inside.seen().is_empty());
 }
 
 #[tokio::test]
-async fn to_allowed_networks_are_followed_without_secrets() {
+async fn to_allowed_networks_carry_no_secrets() {
     let inside = Receiver::start(|_, _| json(r#"{"RejectUpload":true}"#)).await;
     for host in ["127.0.0.1", "localhost"] {
         let location = format!("http://a:b@{host}:{}/inside", inside.address.port());
@@ -179,7 +179,7 @@ async fn to_allowed_networks_are_followed_without_secrets() {
 }
 
 #[tokio::test]
-async fn to_another_origin_the_body_has_no_credentials() {
+async fn to_another_origin_carry_no_credentials_in_the_body() {
     let other = Receiver::start(|_, _| json("{}")).await;
     for status in [307, 308] {
         let location = other.url("/other");
@@ -205,7 +205,7 @@ async fn to_another_origin_the_body_has_no_credentials() {
                 .unwrap();
             let seen = receiver.seen();
             let first = String::from_utf8(seen.last().unwrap().body.to_vec()).unwrap();
-            // The endpoint itself needs them to decide.
+            // The configured endpoint needs them.
             assert_eq!(first.matches("-secret").count() % 4, 0, "{first}");
             assert!(first.contains("Cookie-secret"), "{first}");
             let seen = other.seen();
@@ -218,8 +218,8 @@ async fn to_another_origin_the_body_has_no_credentials() {
 }
 
 #[tokio::test]
-async fn back_home_secrets_stay_away() {
-    // The other place says where to go, so it must not decide what is signed.
+async fn back_to_the_origin_carry_no_secrets() {
+    // The other origin chose the target, so the request is not signed.
     let home = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let back = home.clone();
     let away = Receiver::start(move |_, _| to(307, back.get().unwrap())).await;

@@ -1,4 +1,4 @@
-//! What is sent.
+//! Requests.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,7 +60,7 @@ async fn each_format_has_its_body_and_headers() {
         assert!((now - 5..=now).contains(&stated));
         assert_eq!(received.header("webhook-signature"), None);
         assert_eq!(received.header("authorization"), None);
-        // As Go spells them.
+        // Go's spelling.
         assert!(
             received.head.contains("\r\nWebhook-Id: "),
             "{}",
@@ -96,7 +96,7 @@ async fn requests_are_signed_with_each_secret() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_url_become_basic_authorization() {
+async fn url_credentials_become_basic_authentication() {
     let receiver = Receiver::start(|_, _| json("{}")).await;
     let url = receiver
         .url("/hook")
@@ -154,7 +154,7 @@ async fn headers_are_forwarded_in_any_case_with_all_values() {
         .await
         .unwrap();
     let received = &receiver.seen()[0];
-    // The client's, which is what the operator asked for by name.
+    // The client's header, as configured.
     assert_eq!(received.all("authorization"), ["Bearer abc"]);
     assert_eq!(received.all("x-many"), ["1", "2", "\u{e9}"]);
     assert_eq!(received.header("x-other"), None);
@@ -166,7 +166,7 @@ async fn headers_are_forwarded_in_any_case_with_all_values() {
 }
 
 #[tokio::test]
-async fn answers_are_understood() {
+async fn responses_are_parsed() {
     let said = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":401,"Body":"no"}}"#;
     let receiver = Receiver::start(move |nth, _| match nth {
         0 => json(said),
@@ -175,15 +175,15 @@ async fn answers_are_understood() {
     .await;
     let http = http(receiver.url("/"));
     for (status, body) in [(401, "no"), (403, "bad token")] {
-        let reaction = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
-        assert!(reaction.reject_upload);
-        assert_eq!(reaction.reply.status.unwrap(), status);
-        assert_eq!(reaction.reply.body.unwrap(), body);
+        let response = http.deliver(&sample(HookName::PreCreate)).await.unwrap();
+        assert!(response.reject_upload);
+        assert_eq!(response.client_response.status.unwrap(), status);
+        assert_eq!(response.client_response.body.unwrap(), body);
     }
 }
 
 #[tokio::test]
-async fn settings_that_cant_be_used() {
+async fn invalid_settings_are_rejected() {
     let refused = |change: fn(&mut landfall_hooks::http::HttpSettings)| {
         let mut settings = settings("http://localhost/");
         change(&mut settings);

@@ -21,17 +21,17 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{sample, settings};
 
-/// Refuses every upload, over TLS.
+/// A TLS endpoint that rejects every upload.
 pub(super) struct Endpoint {
     pub(super) address: SocketAddr,
-    /// Holds its certificate, `cert.pem`.
+    /// Contains the certificate, `cert.pem`.
     dir: tempfile::TempDir,
     seen: Arc<Mutex<Vec<Request<()>>>>,
     accepting: JoinHandle<()>,
 }
 
 impl Endpoint {
-    /// Offers these protocols by ALPN.
+    /// Starts an endpoint with these ALPN protocols.
     pub(super) async fn start(protocols: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -81,7 +81,7 @@ impl Endpoint {
         format!("https://localhost:{}/hook", self.address.port())
     }
 
-    /// The heads of all requests.
+    /// Returns the heads of all requests.
     pub(super) fn seen(&self) -> Vec<Request<()>> {
         self.seen.lock().unwrap().clone()
     }
@@ -108,7 +108,7 @@ async fn refuse(
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_if_it_is_offered() {
+async fn http2_is_used_if_offered() {
     for (protocols, version) in [
         (&["h2", "http/1.1"][..], hyper::Version::HTTP_2),
         (&["http/1.1"], hyper::Version::HTTP_11),
@@ -138,9 +138,9 @@ async fn http_2_is_spoken_if_it_is_offered() {
 
 const URL: &str = "LANDFALL_TEST_HOOK_URL";
 
-/// The program's trust comes from its environment, so the test runs itself again in another.
+/// The trusted roots come from the environment, so the test runs itself in another one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trusted_certificate_is_needed_and_enough() {
+async fn trusted_certificate_is_required_and_sufficient() {
     if let Ok(url) = env::var(URL) {
         let http = Http::new(settings(url)).unwrap();
         assert!(
@@ -157,18 +157,18 @@ async fn a_trusted_certificate_is_needed_and_enough() {
             .deliver(&sample(HookName::PreCreate))
             .await
             .unwrap_err();
-        assert!(failure.text.contains("certificate"), "{failure}");
+        assert!(failure.message.contains("certificate"), "{failure}");
     });
     match failed {
         Ok(delivering) => delivering.await,
-        // A machine without any root certificates says so at the start.
+        // Without root certificates, creation fails.
         Err(error) => assert!(error.to_string().contains("TLS for HTTP hooks")),
     }
     assert!(endpoint.seen().is_empty());
     let again = |trusted: &Path| {
         Command::new(env::current_exe().unwrap())
             .args([
-                "http::tls::a_trusted_certificate_is_needed_and_enough",
+                "http::tls::trusted_certificate_is_required_and_sufficient",
                 "--exact",
             ])
             .env(URL, endpoint.url())

@@ -11,17 +11,17 @@ use landfall::{
 };
 use landfall_database::{Durability, Statement};
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport, message::EventHeaders,
-    outbox::Route, progress::Progress,
+    DeliveryError, HookName, HookNames, HookResponse, Message, ProgressNotifier, Transport,
+    message::EventHeaders, outbox::Route,
 };
 
-use super::site::{Place, Site, everywhere};
+use super::harness::{Harness, TestDatabase, on_each_database};
 
-/// The most bytes that a row of an ordinary event may take.
+/// Maximum bytes of an ordinary event's row.
 const ORDINARY: usize = 4096;
 
-/// The creation of a browser on the application's own site, behind a proxy, with a session cookie and
-/// an access token of usual sizes.
+/// A creation by a browser behind a proxy, with a session cookie and an access token of usual
+/// sizes.
 fn request() -> Arc<RequestInfo> {
     let cookie = format!("session=cookie-secret{}", "c".repeat(1200));
     let token = format!("Bearer bearer-secret{}", "t".repeat(1500));
@@ -77,8 +77,12 @@ fn upload() -> Arc<Upload> {
     Arc::new(upload)
 }
 
-async fn stored(place: &Place) -> Vec<String> {
-    let database = place.database.open(Durability::ProcessCrash).await.unwrap();
+async fn stored(database: &TestDatabase) -> Vec<String> {
+    let database = database
+        .database
+        .open(Durability::ProcessCrash)
+        .await
+        .unwrap();
     let rows = database
         .read(Statement::new("SELECT message FROM outbox_deliveries"))
         .await
@@ -86,7 +90,7 @@ async fn stored(place: &Place) -> Vec<String> {
     rows.iter().map(|row| row.text(0).unwrap()).collect()
 }
 
-/// What `request()` has that no event may carry.
+/// Asserts that text contains no secret of `request()`.
 fn assert_without_secrets(text: &str) {
     assert!(!text.contains("secret"), "{text}");
     assert!(!text.contains("Upload-Metadata"), "{text}");
@@ -94,40 +98,40 @@ fn assert_without_secrets(text: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        // Naming a credential does not make it part of events.
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        // Credentials stay excluded even if configured.
         let named = ["x-tenant", "Authorization", "COOKIE", "proxy-authorization"];
         settings.headers = EventHeaders::default().with(named);
-        let site = Site::start(settings).await;
-        site.receiver.set_down(true);
+        let harness = Harness::start(settings).await;
+        harness.receiver.set_down(true);
         let (upload, request) = (upload(), request());
         for kind in [EventKind::Created, EventKind::Completed] {
             let event = || Event::new(kind, upload.clone(), 0, Some(request.clone()));
-            site.outbox.prepare(&[event()]).await.unwrap();
+            harness.outbox.prepare(&[event()]).await.unwrap();
             // Both the prepared and the emitted form are stored.
-            for message in stored(&place).await {
+            for message in stored(&database).await {
                 assert_without_secrets(&message);
             }
-            site.outbox.emit(event()).await;
+            harness.outbox.emit(event()).await;
         }
-        // `announce` waits for the transaction, which follows what was told before.
+        // `prepare` waits for its transaction, which follows earlier commands.
         let last = Event::new(EventKind::Terminated, upload.clone(), 0, None);
-        site.outbox.prepare(&[last]).await.unwrap();
-        let rows = stored(&place).await;
+        harness.outbox.prepare(&[last]).await.unwrap();
+        let rows = stored(&database).await;
         assert_eq!(rows.len(), 3);
         for row in &rows {
             assert!(row.len() <= ORDINARY, "{} bytes: {row}", row.len());
             assert_without_secrets(row);
         }
-        site.receiver.set_down(false);
-        let arrived = site.receiver.until(2).await;
-        let created = &arrived[0];
+        harness.receiver.set_down(false);
+        let received = harness.receiver.until(2).await;
+        let created = &received[0];
         assert_eq!(created.hook, HookName::PostCreate);
         assert_eq!(created.request.header("X-Tenant"), Some("seven"));
         assert_eq!(created.request.header("Host"), Some("uploads.example.com"));
         assert_eq!(created.request.header("Upload-Length"), Some("734003200"));
-        // A transport that forwards these headers finds none either.
+        // Transports that forward these headers find none.
         for name in [
             "Authorization",
             "Cookie",
@@ -137,7 +141,7 @@ async fn ordinary_events_are_stored_in_four_kib_without_credentials() {
             assert_eq!(created.request.header(name), None, "{name}");
         }
         assert_eq!(created.upload.metadata["filetype"], "video/mp4");
-        site.close().await;
+        harness.close().await;
     })
     .await;
 }
@@ -151,9 +155,9 @@ impl Transport for Recorder {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         self.0.lock().unwrap().push(message.clone());
-        Ok(Reaction::default())
+        Ok(HookResponse::default())
     }
 }
 
@@ -162,13 +166,13 @@ async fn progress_carries_no_credentials() {
     let recorder = Arc::new(Recorder::default());
     let route = Route {
         transport: recorder.clone(),
-        names: HookNames::USUAL,
+        names: HookNames::DEFAULT,
     };
-    let progress = Progress::new(vec![route], EventHeaders::default().with(["X-Tenant"]));
+    let progress = ProgressNotifier::new(vec![route], EventHeaders::default().with(["X-Tenant"]));
     let upload = upload();
     let event = Event::new(EventKind::Progress, upload.clone(), 5, Some(request()));
     progress.emit(event).await;
-    progress.quiet(upload.id.as_str()).await;
+    progress.wait_idle(upload.id.as_str()).await;
     let messages = recorder.0.lock().unwrap();
     assert_eq!(messages.len(), 1);
     assert_eq!(messages[0].request.header("X-Tenant"), Some("seven"));
@@ -177,7 +181,7 @@ async fn progress_carries_no_credentials() {
 }
 
 #[test]
-fn long_values_of_built_in_headers_are_left_out() {
+fn long_values_of_built_in_headers_are_omitted() {
     let mut request = (*request()).clone();
     let long = HeaderValue::from_str(&"u".repeat(60_000)).unwrap();
     for name in ["user-agent", "x-tenant", "upload-concat"] {

@@ -1,14 +1,14 @@
 //! The outbox, on SQLite and on PostgreSQL.
 
 mod basics;
-mod failing;
-#[cfg(feature = "postgres")]
-mod faults;
+mod crashes;
+mod failures;
+mod harness;
 mod headers;
-mod kills;
+#[cfg(feature = "postgres")]
+mod network_faults;
 mod nodes;
 mod outage;
-mod poison;
-mod post;
 mod progress;
-mod site;
+mod publish;
+mod rejected;

@@ -1,4 +1,4 @@
-//! Settling, several nodes, and a database that goes away.
+//! Resolution, several nodes, and database outages.
 
 use std::{
     sync::{
@@ -23,9 +23,9 @@ use landfall::{
 use landfall_hooks::outbox::{Clock, Database, Outbox, OutboxSettings};
 use tokio::time::timeout;
 
-use super::site::{Receiver, Site, assert_in_order, event, everywhere, route, upload};
+use super::harness::{Harness, Receiver, assert_in_order, event, on_each_database, route, upload};
 
-/// An upload that is complete.
+/// Creates a complete upload.
 async fn whole_upload(handler: &Handler) {
     let request = Request::builder()
         .method(Method::POST)
@@ -39,41 +39,42 @@ async fn whole_upload(handler: &Handler) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_came_true_is_forgotten() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.settle_after = Duration::from_millis(100);
-        let site = Site::start(settings).await;
+async fn prepared_event_that_did_not_happen_is_deleted() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.resolve_after = Duration::from_millis(100);
+        let harness = Harness::start(settings).await;
         let never = upload();
         let announced = event(EventKind::Completed, &never);
-        site.outbox.prepare(&[announced]).await.unwrap();
+        harness.outbox.prepare(&[announced]).await.unwrap();
         let began = Instant::now();
-        while site.outbox.stats().rows > 0 {
+        while harness.outbox.stats().queued > 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(30),
                 "{:?}",
-                site.outbox.stats()
+                harness.outbox.stats()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        // It can come true later all the same.
-        site.announce_and_tell(&never, &[EventKind::Created, EventKind::Completed])
+        // It can still happen later.
+        harness
+            .prepare_and_emit(&never, &[EventKind::Created, EventKind::Completed])
             .await;
-        assert_in_order(&site.receiver.until(2).await);
-        site.close().await;
+        assert_in_order(&harness.receiver.until(2).await);
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
-    everywhere(async |place| {
+async fn events_of_one_upload_resolve_without_delay_after_a_crash() {
+    on_each_database(async |database| {
         let dir = tempfile::tempdir().unwrap();
         let mut options = FileOptions::default();
-        // Each lease is then held for a while.
+        // Leases are then held for a while.
         options.always_on_threads = true;
         let store = FileStore::open(dir.path(), options).unwrap();
-        let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+        let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         const UPLOADS: usize = 20;
         for _ in 0..UPLOADS {
@@ -86,72 +87,73 @@ async fn events_of_one_upload_do_not_delay_each_other_after_a_kill() {
         }
         killed.close().await;
 
-        // Far less than the time after which an event that is found busy is settled again.
-        let site = Site::beside(place.settings(), Arc::default(), Composer::join(store)).await;
-        let told = timeout(Duration::from_secs(30), site.receiver.until(2 * UPLOADS)).await;
+        // Far less than the delay after which a busy event is resolved again.
+        let harness =
+            Harness::start_with(database.settings(), Arc::default(), Composer::join(store)).await;
+        let told = timeout(Duration::from_secs(30), harness.receiver.until(2 * UPLOADS)).await;
         assert_in_order(&told.expect("an event waits for long"));
-        site.close().await;
+        harness.close().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_of_an_upload_that_was_busy_for_a_moment_comes_soon() {
-    everywhere(async |place| {
+async fn event_of_a_briefly_busy_upload_resolves_soon() {
+    on_each_database(async |database| {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
         finished.completion = Completion::Done(None);
         let finished = parts.get_store().create(finished).await.unwrap();
-        let killed = Outbox::open(place.settings(), vec![route(&Arc::default())]);
+        let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         let announced = [event(EventKind::Completed, &finished)];
         killed.prepare(&announced).await.unwrap();
         killed.close().await;
 
         let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
-        let site = Site::beside(place.settings(), Arc::default(), parts.clone()).await;
+        let harness = Harness::start_with(database.settings(), Arc::default(), parts.clone()).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
-        assert_eq!(site.receiver.ids().len(), 0);
+        assert_eq!(harness.receiver.ids().len(), 0);
         drop(lease);
-        let told = timeout(Duration::from_secs(30), site.receiver.until(1)).await;
+        let told = timeout(Duration::from_secs(30), harness.receiver.until(1)).await;
         told.expect("the event waits for long");
-        site.close().await;
+        harness.close().await;
     })
     .await;
 }
 
-/// Two nodes on one store and one receiver; the first has nothing to show that it lives but time.
-async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Site, Site) {
+/// Starts two nodes with one store and one receiver, without presence files.
+async fn two(settings: &OutboxSettings, receiver: &Arc<Receiver>) -> (Harness, Harness) {
     let parts = Composer::join(MemoryStore::new());
     let mut blind = settings.clone();
-    blind.presence = None;
-    let one = Site::beside(blind.clone(), receiver.clone(), parts.clone()).await;
-    let other = Site::beside(blind, receiver.clone(), parts).await;
+    blind.presence_dir = None;
+    let one = Harness::start_with(blind.clone(), receiver.clone(), parts.clone()).await;
+    let other = Harness::start_with(blind, receiver.clone(), parts).await;
     (one, other)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_that_change_nodes_stay_in_order() {
-    everywhere(async |place| {
+async fn events_from_several_nodes_stay_in_order() {
+    on_each_database(async |database| {
         let receiver = Arc::new(Receiver::default());
         receiver
             .fails_each
             .store(5, std::sync::atomic::Ordering::Relaxed);
-        let (one, other) = two(&place.settings(), &receiver).await;
+        let (one, other) = two(&database.settings(), &receiver).await;
         let nodes = [&one, &other];
         let work = (0..300).map(async |n: usize| {
             let upload = upload();
             nodes[n % 2]
-                .announce_and_tell(&upload, &[EventKind::Created])
+                .prepare_and_emit(&upload, &[EventKind::Created])
                 .await;
             nodes[(n + 1) % 2]
-                .announce_and_tell(&upload, &[EventKind::Completed])
+                .prepare_and_emit(&upload, &[EventKind::Completed])
                 .await;
-            // As it is in the store by then.
+            // The state in the store by then.
             let mut finished = (*upload).clone();
             finished.completion = Completion::Done(None);
             nodes[n % 2]
-                .announce_and_tell(&Arc::new(finished), &[EventKind::Terminated])
+                .prepare_and_emit(&Arc::new(finished), &[EventKind::Terminated])
                 .await;
         });
         futures_util::future::join_all(work).await;
@@ -163,17 +165,17 @@ async fn uploads_that_change_nodes_stay_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_falls_silent_is_succeeded() {
-    everywhere(async |place| {
+async fn rows_of_a_silent_node_are_taken_over() {
+    on_each_database(async |database| {
         let receiver = Arc::new(Receiver::default());
-        let mut settings = place.settings();
+        let mut settings = database.settings();
         settings.node_timeout = Duration::from_secs(3);
-        settings.settle_after = Duration::from_millis(500);
-        settings.presence = None;
+        settings.resolve_after = Duration::from_millis(500);
+        settings.presence_dir = None;
         let parts = Composer::join(MemoryStore::new());
         receiver.set_down(true);
 
-        // A runtime that ends takes the node with it, in the middle of everything.
+        // The node ends with its runtime, without any shutdown.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -182,24 +184,24 @@ async fn a_node_that_falls_silent_is_succeeded() {
         let (first, hers) = (parts.clone(), receiver.clone());
         let theirs = settings.clone();
         let begun = runtime.spawn(async move {
-            let site = Site::beside(theirs, hers, first).await;
+            let harness = Harness::start_with(theirs, hers, first).await;
             for _ in 0..20 {
-                whole_upload(&site.handler).await;
+                whole_upload(&harness.handler).await;
             }
             let stuck = upload();
             let never = event(EventKind::Completed, &stuck);
-            site.outbox.prepare(&[never]).await.unwrap();
-            site
+            harness.outbox.prepare(&[never]).await.unwrap();
+            harness
         });
         let gone = begun.await.unwrap();
         runtime.shutdown_background();
 
-        let other = Site::beside(settings, receiver.clone(), parts).await;
+        let other = Harness::start_with(settings, receiver.clone(), parts).await;
         receiver.set_down(false);
-        let arrived = other.receiver.until(40).await;
-        assert_in_order(&arrived);
+        let received = other.receiver.until(40).await;
+        assert_in_order(&received);
         let began = Instant::now();
-        while other.outbox.stats().rows > 0 {
+        while other.outbox.stats().queued > 0 {
             assert!(
                 began.elapsed() < Duration::from_secs(30),
                 "{:?}",
@@ -207,7 +209,7 @@ async fn a_node_that_falls_silent_is_succeeded() {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(receiver.until(40).await.len(), arrived.len());
+        assert_eq!(receiver.until(40).await.len(), received.len());
         drop(gone);
         other.close().await;
     })
@@ -216,42 +218,42 @@ async fn a_node_that_falls_silent_is_succeeded() {
 
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_may_go_away() {
+async fn postgres_outage_loses_no_event() {
     let mut postgres = landfall_test_services::Postgres::start(true);
     let url = postgres.database("outbox");
     let mut settings = OutboxSettings::new(Database::Postgres(url));
-    settings.first_wait = Duration::from_millis(10);
-    settings.patience = Duration::from_secs(3);
-    let site = Site::start(settings).await;
+    settings.retry.min_backoff = Duration::from_millis(10);
+    settings.write_timeout = Duration::from_secs(3);
+    let harness = Harness::start(settings).await;
     let before: Vec<_> = (0..50).map(|_| upload()).collect();
-    site.receiver.set_down(true);
+    harness.receiver.set_down(true);
     for upload in &before {
-        site.announce_and_tell(upload, &[EventKind::Created]).await;
+        harness
+            .prepare_and_emit(upload, &[EventKind::Created])
+            .await;
     }
     let running = upload();
     let end = event(EventKind::Completed, &running);
-    site.outbox
+    harness
+        .outbox
         .prepare(std::slice::from_ref(&end))
         .await
         .unwrap();
     postgres.stop();
 
-    let refused = site
+    let refused = harness
         .outbox
         .prepare(&[event(EventKind::Created, &upload())])
         .await;
     let refused = refused.unwrap_err().to_string();
-    assert_eq!(
-        refused,
-        "the database didn't keep an announcement within 3s"
-    );
-    // What had been announced happens, and is told when the database is back.
-    site.outbox.emit(end).await;
-    site.receiver.set_down(false);
+    assert_eq!(refused, "the database did not store the event within 3s");
+    // Prepared events happen, and are delivered when the database is back.
+    harness.outbox.emit(end).await;
+    harness.receiver.set_down(false);
     postgres.restart();
-    assert_in_order(&site.receiver.until(51).await);
+    assert_in_order(&harness.receiver.until(51).await);
     let began = Instant::now();
-    while site
+    while harness
         .outbox
         .prepare(&[event(EventKind::Created, &upload())])
         .await
@@ -259,10 +261,10 @@ async fn postgres_may_go_away() {
     {
         assert!(began.elapsed() < Duration::from_secs(20));
     }
-    site.close().await;
+    harness.close().await;
 }
 
-/// The bytes of an SQLite database and of its log.
+/// Reads the files of an SQLite database.
 fn written(database: &Database) -> Vec<u8> {
     let Database::Sqlite(path) = database else {
         panic!("it is no file")
@@ -276,34 +278,38 @@ fn written(database: &Database) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_outbox_writes_nothing_for_minutes() {
-    let place = super::site::Place::sqlite();
-    let site = Site::start(place.settings()).await;
-    site.announce_and_tell(&upload(), &[EventKind::Created])
+async fn idle_outbox_does_not_write() {
+    let place = super::harness::TestDatabase::sqlite();
+    let harness = Harness::start(database.settings()).await;
+    harness
+        .prepare_and_emit(&upload(), &[EventKind::Created])
         .await;
-    site.receiver.until(1).await;
+    harness.receiver.until(1).await;
     let began = Instant::now();
-    while site.outbox.stats().rows > 0 {
+    while harness.outbox.stats().queued > 0 {
         assert!(began.elapsed() < Duration::from_secs(60));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let before = written(&place.database);
+    let before = written(&database.database);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(before == written(&place.database), "an idle outbox wrote");
-    site.close().await;
+    assert!(
+        before == written(&database.database),
+        "an idle outbox wrote"
+    );
+    harness.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_without_a_presence_folder_is_succeeded_after_13_seconds() {
-    everywhere(async |place| {
-        let mut settings = place.settings();
-        settings.presence = None;
+async fn node_without_presence_directory_is_evicted_after_its_lease() {
+    on_each_database(async |database| {
+        let mut settings = database.settings();
+        settings.presence_dir = None;
         let moved = Arc::new(AtomicU64::new(0));
         let (start, seconds) = (SystemTime::now(), moved.clone());
         settings.clock = Some(Clock::new(move || {
             start + Duration::from_secs(seconds.load(Ordering::SeqCst))
         }));
-        // It has claimed an event, and is never heard of again.
+        // The node has claimed an event, and then stays silent.
         let silent = Outbox::open(settings.clone(), vec![route(&Arc::default())]);
         let silent = silent.await.unwrap();
         let created = event(EventKind::Created, &upload());
@@ -312,7 +318,7 @@ async fn a_node_without_a_presence_folder_is_succeeded_after_13_seconds() {
             .await
             .unwrap();
         silent.emit(created).await;
-        let other = Site::start(settings).await;
+        let other = Harness::start(settings).await;
         for second in 0..=10 {
             moved.store(second, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! Progress, and that nothing overtakes it.
+//! Progress, and its order with other events.
 
 use std::{
     sync::{
@@ -16,16 +16,15 @@ use landfall::{
     upload::Upload,
 };
 use landfall_hooks::{
-    Failure, HookName, HookNames, Message, Reaction, Transport,
+    DeliveryError, HookName, HookNames, HookResponse, Message, ProgressNotifier, Transport,
     message::EventHeaders,
     outbox::{Outbox, Route},
-    progress::Progress,
 };
 use tokio::sync::Semaphore;
 
-use super::site::{Place, Receiver, event, upload};
+use super::harness::{Receiver, TestDatabase, event, upload};
 
-/// A receiver that takes a call when it is let.
+/// A receiver whose calls wait for permits.
 #[derive(Debug)]
 struct Gate {
     receiver: Arc<Receiver>,
@@ -40,7 +39,7 @@ impl Transport for Gate {
         "http"
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         if message.hook == HookName::PostReceive {
             assert_eq!(
                 self.at_once.fetch_add(1, Ordering::Relaxed),
@@ -51,12 +50,12 @@ impl Transport for Gate {
             self.open.acquire().await.unwrap().forget();
             self.at_once.fetch_sub(1, Ordering::Relaxed);
         }
-        self.receiver.arrived.lock().unwrap().push(message.clone());
-        Ok(Reaction::default())
+        self.receiver.received.lock().unwrap().push(message.clone());
+        Ok(HookResponse::default())
     }
 }
 
-fn gate() -> (Arc<Gate>, Progress) {
+fn gate() -> (Arc<Gate>, ProgressNotifier) {
     let gate = Arc::new(Gate {
         receiver: Arc::default(),
         open: Semaphore::new(0),
@@ -65,9 +64,12 @@ fn gate() -> (Arc<Gate>, Progress) {
     });
     let route = Route {
         transport: gate.clone(),
-        names: HookNames::USUAL,
+        names: HookNames::DEFAULT,
     };
-    (gate, Progress::new(vec![route], EventHeaders::default()))
+    (
+        gate,
+        ProgressNotifier::new(vec![route], EventHeaders::default()),
+    )
 }
 
 fn progress(upload: &Arc<Upload>, offset: u64) -> Event {
@@ -86,7 +88,7 @@ async fn until(what: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn the_newest_comes_next() {
+async fn next_call_has_the_latest_progress() {
     let (gate, sink) = gate();
     assert!(sink.event_kinds().progress && !sink.event_kinds().created);
     let upload = upload();
@@ -95,44 +97,44 @@ async fn the_newest_comes_next() {
     }
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
     gate.open.add_permits(9);
-    sink.quiet(upload.id.as_str()).await;
+    sink.wait_idle(upload.id.as_str()).await;
     let (first, last) = (1, 4);
     let calls = gate.calls.lock().unwrap().clone();
     assert!(calls == [first, last] || calls == [last], "{calls:?}");
-    assert_eq!(sink.stats().told, calls.len() as u64);
+    assert_eq!(sink.stats().delivered, calls.len() as u64);
 
-    // What nobody asks for any more isn't told.
+    // Discarded progress is not sent.
     gate.open.forget_permits(9);
     gate.calls.lock().unwrap().clear();
     sink.emit_progress(progress(&upload, 5));
     until(|| gate.calls.lock().unwrap().len() == 1).await;
     sink.emit_progress(progress(&upload, 6));
-    sink.forget(upload.id.as_str());
+    sink.discard(upload.id.as_str());
     gate.open.add_permits(9);
-    sink.quiet(upload.id.as_str()).await;
+    sink.wait_idle(upload.id.as_str()).await;
     assert_eq!(*gate.calls.lock().unwrap(), [5]);
 }
 
 #[tokio::test]
-async fn calls_are_few() {
+async fn concurrent_calls_are_limited() {
     let (gate, sink) = gate();
     let uploads: Vec<_> = (0..70).map(|_| upload()).collect();
     for upload in &uploads {
         sink.emit_progress(progress(upload, 1));
     }
-    assert_eq!(sink.stats().left_out, 54);
+    assert_eq!(sink.stats().dropped, 54);
     drop(gate);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_overtakes_progress() {
-    let place = Place::sqlite();
+async fn events_do_not_overtake_progress() {
+    let place = TestDatabase::sqlite();
     let (gate, sink) = gate();
-    let mut settings = place.settings();
+    let mut settings = database.settings();
     settings.progress = Some(sink.clone());
     let route = Route {
         transport: gate.clone(),
-        names: HookNames::USUAL,
+        names: HookNames::DEFAULT,
     };
     let outbox = Outbox::open(settings, vec![route]).await.unwrap();
     let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
@@ -144,14 +146,14 @@ async fn nothing_overtakes_progress() {
     until(|| !gate.calls.lock().unwrap().is_empty()).await;
     sink.emit_progress(progress(&upload, 2));
     outbox.emit(event(EventKind::Completed, &upload)).await;
-    // Others don't wait.
+    // Other uploads do not wait.
     outbox.emit(event(EventKind::Completed, &other)).await;
     until(|| gate.receiver.ids().len() == 2).await;
     gate.open.add_permits(9);
     until(|| gate.receiver.ids().len() == 5).await;
     let of_one = |message: &Message| message.upload.id == upload.id.as_str();
-    let arrived = gate.receiver.messages();
-    let hooks: Vec<_> = arrived
+    let received = gate.receiver.messages();
+    let hooks: Vec<_> = received
         .iter()
         .filter(|one| of_one(one))
         .map(|one| one.hook)
@@ -165,7 +167,7 @@ async fn nothing_overtakes_progress() {
     assert_eq!(hooks, expected);
     assert_eq!(*gate.calls.lock().unwrap(), [1, 2], "the last comes first");
 
-    // Progress of an upload that is gone is not delivered.
+    // Progress of a removed upload is not delivered.
     gate.open.forget_permits(9);
     sink.emit_progress(progress(&other, 3));
     until(|| gate.calls.lock().unwrap().len() == 3).await;

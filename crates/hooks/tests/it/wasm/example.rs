@@ -1,4 +1,4 @@
-//! The plugin of `examples/wasm-plugin`, built as its users build it.
+//! The plugin in `examples/wasm-plugin`, built as users build it.
 
 use std::{path::Path, process::Command, sync::OnceLock};
 
@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::*;
 
-/// Its module, built once.
+/// The module, built once.
 fn example() -> &'static WasmSettings {
     static BUILT: OnceLock<WasmSettings> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -18,7 +18,7 @@ fn example() -> &'static WasmSettings {
             .arg(&target)
             .arg("--manifest-path")
             .arg(root.join("examples/wasm-plugin/Cargo.toml"))
-            // They are meant for this machine.
+            // These flags are meant for this machine.
             .env_remove("RUSTFLAGS")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .status()
@@ -44,18 +44,21 @@ fn named(name: &str, size: Option<u64>) -> Message {
 }
 
 #[tokio::test]
-async fn it_refuses_by_extension_and_logs_it() {
+async fn rejects_by_extension_and_logs_it() {
     log::listen();
-    let reaction = plugin()
+    let response = plugin()
         .deliver(&named("a\n.b.EXE", Some(5)))
         .await
         .unwrap();
-    assert!(reaction.reject_upload);
+    assert!(response.reject_upload);
     assert_eq!(
-        reaction.reply.status,
+        response.client_response.status,
         Some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
     );
-    assert_eq!(reaction.reply.body.unwrap(), "no .exe files, please\n");
+    assert_eq!(
+        response.client_response.body.unwrap(),
+        "no .exe files, please\n"
+    );
     let lines = log::written_by("wasm_plugin.wasm");
     assert!(
         lines
@@ -65,38 +68,41 @@ async fn it_refuses_by_extension_and_logs_it() {
 }
 
 #[tokio::test]
-async fn it_refuses_by_size() {
+async fn rejects_by_size() {
     let plugin = plugin();
-    let reaction = plugin
+    let response = plugin
         .deliver(&named("a.png", Some((1 << 30) + 1)))
         .await
         .unwrap();
-    assert!(reaction.reject_upload);
-    assert_eq!(reaction.reply.status, Some(StatusCode::PAYLOAD_TOO_LARGE));
+    assert!(response.reject_upload);
+    assert_eq!(
+        response.client_response.status,
+        Some(StatusCode::PAYLOAD_TOO_LARGE)
+    );
     for size in [Some(1 << 30), Some(0), None] {
-        let reaction = plugin.deliver(&named("a.png", size)).await.unwrap();
-        assert!(!reaction.reject_upload);
-        assert_eq!(reaction.changes.max_size, Some(1 << 30));
+        let response = plugin.deliver(&named("a.png", size)).await.unwrap();
+        assert!(!response.reject_upload);
+        assert_eq!(response.changes.max_size, Some(1 << 30));
     }
 }
 
 #[tokio::test]
-async fn it_labels_the_others() {
+async fn labels_accepted_uploads() {
     let plugin = plugin();
     for (name, kind) in [("a.PNG", "image"), ("b.mp4", "video"), ("c", "other")] {
-        let reaction = plugin.deliver(&named(name, Some(1))).await.unwrap();
-        assert_eq!(reaction.changes.labels["kind"], kind);
+        let response = plugin.deliver(&named(name, Some(1))).await.unwrap();
+        assert_eq!(response.changes.labels["kind"], kind);
     }
 }
 
 #[tokio::test]
-async fn it_says_nothing_to_anything_else() {
+async fn ignores_other_messages() {
     let plugin = plugin();
     for message in samples() {
-        let reaction = plugin.deliver(&message).await.unwrap();
+        let response = plugin.deliver(&message).await.unwrap();
         let is_asked = message.hook == HookName::PreCreate;
         assert_eq!(
-            reaction != Reaction::default(),
+            response != HookResponse::default(),
             is_asked,
             "{}",
             message.hook
@@ -105,7 +111,7 @@ async fn it_says_nothing_to_anything_else() {
 }
 
 #[tokio::test]
-async fn many_at_once_are_answered_alike() {
+async fn concurrent_calls_get_the_same_responses() {
     let plugin = std::sync::Arc::new(plugin());
     let calls: Vec<_> = (0..200)
         .map(|nth| {
@@ -121,7 +127,7 @@ async fn many_at_once_are_answered_alike() {
 }
 
 #[tokio::test]
-async fn a_large_message_is_read_and_one_that_needs_too_much_memory_is_not() {
+async fn large_messages_are_limited_by_memory() {
     let mut message = named("a.exe", Some(1));
     let metadata = &mut message.upload.metadata;
     metadata.insert("note".to_owned(), "x".repeat(1 << 20));
@@ -132,7 +138,7 @@ async fn a_large_message_is_read_and_one_that_needs_too_much_memory_is_not() {
     let plugin = Wasm::new(settings).unwrap();
     let text = plugin.deliver(&message).await.unwrap_err().text;
     assert!(
-        text.contains("it wanted more than 2097152 bytes of memory"),
+        text.contains("it needs more than 2097152 bytes of memory"),
         "{text}"
     );
 }

@@ -1,4 +1,4 @@
-//! What plugins write into the log.
+//! Log messages of plugins.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 
-/// All that was logged in this process: calls run on threads of their own.
+/// The log of this process: calls run on other threads.
 #[derive(Debug, Clone, Copy)]
 struct Lines;
 
@@ -34,7 +34,7 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
-/// What the plugin of this name wrote, line by line.
+/// Returns the log lines of the plugin with this name.
 pub(super) fn written_by(plugin: &str) -> Vec<String> {
     let logged = LOGGED.lock().unwrap();
     let text = String::from_utf8_lossy(&logged);
@@ -54,13 +54,13 @@ pub(super) fn listen() {
     });
 }
 
-/// A plugin that runs `hook` with `log` at hand.
+/// A plugin with the import `log` whose hook runs `hook`.
 fn logging(name: &str, hook: &str) -> Wasm {
     listen();
     let module = wat::parse_str(format!(
         r#"(module
         (import "landfall" "log" (func $log (param i32 i32 i32)))
-        {USUAL}
+        {DEFAULT}
         (data (i32.const 4096) "hello\0aworld\ff")
         {})"#,
         hooked(hook)
@@ -72,7 +72,7 @@ fn logging(name: &str, hook: &str) -> Wasm {
 }
 
 #[tokio::test]
-async fn lines_have_the_level_the_hook_and_the_name_of_the_plugin() {
+async fn lines_have_level_hook_and_plugin_name() {
     let plugin = logging(
         "/plugins/levels.wasm",
         "(call $log (i32.const 0) (i32.const 4096) (i32.const 5))
@@ -91,7 +91,7 @@ async fn lines_have_the_level_the_hook_and_the_name_of_the_plugin() {
         );
         assert!(line.ends_with(&format!("text=\"{text}\"")), "{line}");
     };
-    // One line each, whatever is in it.
+    // One line per message, whatever it contains.
     assert_eq!(lines.len(), 4);
     says(0, "ERROR", "hello");
     says(1, "WARN", "hello\\nworld");
@@ -100,7 +100,7 @@ async fn lines_have_the_level_the_hook_and_the_name_of_the_plugin() {
 }
 
 #[tokio::test]
-async fn what_is_outside_of_the_memory_is_no_line() {
+async fn text_outside_the_memory_is_ignored() {
     let plugin = logging(
         "/plugins/outside.wasm",
         "(call $log (i32.const 0) (i32.const 65530) (i32.const 7))
@@ -112,7 +112,7 @@ async fn what_is_outside_of_the_memory_is_no_line() {
 }
 
 #[tokio::test]
-async fn long_lines_are_cut_and_many_are_left_out() {
+async fn long_lines_are_truncated_and_excess_lines_dropped() {
     let plugin = logging(
         "/plugins/much.wasm",
         "(loop (call $log (i32.const 0) (i32.const 4096) (i32.const 50000)) (br 0)) unreachable",
@@ -123,8 +123,8 @@ async fn long_lines_are_cut_and_many_are_left_out() {
         "{text}"
     );
     let lines = written_by("much.wasm");
-    // 100 in a second; it may have been running for more than one.
+    // 100 per second; the test may have taken more than one.
     assert!((100..=1000).contains(&lines.len()), "{} lines", lines.len());
-    // A zero byte is written as \0.
+    // A zero byte is escaped as \0.
     assert!(lines.iter().all(|line| line.len() < 2 * 1024 + 200));
 }

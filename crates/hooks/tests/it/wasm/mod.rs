@@ -1,19 +1,19 @@
-//! Plugins: the example, and those that do what they shouldn't.
+//! WebAssembly hooks: the example plugin, and faulty ones.
 
-mod border;
-mod bounds;
+mod abi;
 mod example;
+mod exports;
+mod limits;
 mod log;
-mod shape;
 
 use landfall_hooks::{
-    Failure, HookName, Message, Reaction, Transport,
+    DeliveryError, HookName, HookResponse, Message, Transport,
     format::samples,
     wasm::{Wasm, WasmError, WasmSettings},
 };
 
-/// What every plugin has, if it makes room at 1024 and has one page of memory.
-const USUAL: &str = r#"
+/// The exports of every plugin: one page of memory, and allocation at 1024.
+const DEFAULT: &str = r#"
     (memory (export "memory") 1)
     (func (export "landfall_alloc") (param i32) (result i32) (i32.const 1024))
 "#;
@@ -25,33 +25,33 @@ fn settings() -> WasmSettings {
     settings
 }
 
-/// The plugin of these definitions.
+/// Builds a plugin of these definitions.
 fn module(definitions: &str) -> Result<Wasm, WasmError> {
     let module = wat::parse_str(format!("(module {definitions})")).unwrap();
     Wasm::of_module(&settings(), &module)
 }
 
-/// A plugin whose hook does this.
+/// Builds a plugin with this hook.
 fn plugin(hook: &str) -> Wasm {
-    module(&format!("{USUAL} {}", hooked(hook))).unwrap()
+    module(&format!("{DEFAULT} {}", hooked(hook))).unwrap()
 }
 
-/// A hook that does this.
+/// Returns a hook with this body.
 fn hooked(body: &str) -> String {
     format!(r#"(func $again (export "landfall_hook") (param i32 i32) (result i64) {body})"#)
 }
 
-/// A plugin that always answers this.
+/// Builds a plugin with a constant response.
 fn answering(answer: &[u8]) -> Wasm {
     let escaped: String = answer.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let hook = hooked(&at(4096, answer.len()));
     module(&format!(
-        r#"{USUAL} (data (i32.const 4096) "{escaped}") {hook}"#
+        r#"{DEFAULT} (data (i32.const 4096) "{escaped}") {hook}"#
     ))
     .unwrap()
 }
 
-/// The value that says where an answer is.
+/// Returns the encoded position of a response.
 fn at(pointer: u64, length: usize) -> String {
     format!("(i64.const {})", pointer << 32 | length as u64)
 }
@@ -60,11 +60,11 @@ fn message(hook: HookName) -> Message {
     samples().into_iter().find(|it| it.hook == hook).unwrap()
 }
 
-async fn ask(plugin: &Wasm) -> Result<Reaction, Failure> {
+async fn ask(plugin: &Wasm) -> Result<HookResponse, DeliveryError> {
     plugin.deliver(&message(HookName::PreCreate)).await
 }
 
-/// Why asking it fails.
+/// Returns the error of a call.
 async fn failure(plugin: &Wasm) -> String {
     ask(plugin).await.unwrap_err().text
 }

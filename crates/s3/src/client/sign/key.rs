@@ -1,14 +1,13 @@
-//! Keys for signing, derived from a secret: one for each day, region and service.
+//! Signing keys, derived from a secret for each day, region and service.
 
 use std::cell::RefCell;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// How many keys a thread remembers: those of a day's end, of two clients and their token service.
-const REMEMBERED: usize = 8;
+/// Cached keys per thread: enough for two clients and their token service at the change of day.
+const CACHE_CAPACITY: usize = 8;
 
-/// A key and what it was derived from.
 struct Derived {
     secret: String,
     date: String,
@@ -18,25 +17,24 @@ struct Derived {
 }
 
 thread_local! {
-    /// Deriving a key costs as much as all the rest of signing. Each thread remembers its own, so that
-    /// none waits for another. What was used last comes first.
+    /// Deriving a key costs as much as the rest of signing. The cache is per thread, so that
+    /// threads do not contend, and in order of last use.
     static DERIVED: RefCell<Vec<Derived>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The signature of `text`.
 pub(super) fn sign(secret: &str, date: &str, region: &str, service: &str, text: &str) -> [u8; 32] {
     let mut mac = DERIVED.with_borrow_mut(|derived| {
-        let known = derived.iter().position(|one| {
+        let position = derived.iter().position(|one| {
             one.date == date
                 && one.service == service
                 && one.region == region
                 && one.secret == secret
         });
-        match known {
+        match position {
             Some(0) => {}
-            Some(known) => derived[..=known].rotate_right(1),
+            Some(position) => derived[..=position].rotate_right(1),
             None => {
-                derived.truncate(REMEMBERED - 1);
+                derived.truncate(CACHE_CAPACITY - 1);
                 derived.insert(
                     0,
                     Derived {
@@ -65,7 +63,7 @@ fn derive(secret: &str, date: &str, region: &str, service: &str) -> Hmac<Sha256>
 }
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+    Hmac::new_from_slice(key).expect("HMAC takes credentials of every length")
 }
 
 #[cfg(test)]
@@ -73,9 +71,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn remembered_keys_are_those_that_are_asked_for() {
+    fn cached_keys_match_derived_keys() {
         for round in 0..3 {
-            for day in 0..2 * REMEMBERED {
+            for day in 0..2 * CACHE_CAPACITY {
                 let date = format!("202601{day:02}");
                 for (secret, region, service) in [
                     ("s", "r", "s3"),
@@ -91,7 +89,7 @@ mod tests {
                 }
             }
             let count = DERIVED.with_borrow(Vec::len);
-            assert_eq!(count, REMEMBERED);
+            assert_eq!(count, CACHE_CAPACITY);
         }
     }
 }

@@ -55,7 +55,7 @@ fn header_signature(
 }
 
 #[test]
-fn the_manuals_get_object() {
+fn manual_example_get_object() {
     let signature = header_signature(
         Method::GET,
         "/test.txt",
@@ -70,7 +70,7 @@ fn the_manuals_get_object() {
 }
 
 #[test]
-fn the_manuals_put_object() {
+fn manual_example_put_object() {
     let signature = header_signature(
         Method::PUT,
         &crate::client::encode::path("/test$file.text"),
@@ -88,7 +88,7 @@ fn the_manuals_put_object() {
 }
 
 #[test]
-fn the_manuals_bucket_lifecycle() {
+fn manual_example_bucket_lifecycle() {
     let query = Query::new().with("lifecycle", "");
     let signature = header_signature(Method::GET, "/", query, &[], EMPTY);
     assert_eq!(
@@ -98,7 +98,7 @@ fn the_manuals_bucket_lifecycle() {
 }
 
 #[test]
-fn the_manuals_list_objects() {
+fn manual_example_list_objects() {
     let query = Query::new().with("max-keys", "2").with("prefix", "J");
     let signature = header_signature(Method::GET, "/", query, &[], EMPTY);
     assert_eq!(
@@ -108,7 +108,7 @@ fn the_manuals_list_objects() {
 }
 
 #[test]
-fn the_manuals_presigned_url() {
+fn manual_example_presigned_url() {
     let credentials = credentials();
     let query = signer(&credentials).sign_query(
         &Method::GET,
@@ -126,9 +126,9 @@ fn the_manuals_presigned_url() {
     );
 }
 
-/// Computed beforehand by a program of its own.
+/// Computed with an independent program.
 #[test]
-fn a_presigned_put_that_pins_length_and_type() {
+fn presigned_put_with_fixed_length_and_type() {
     let credentials = credentials();
     let query = signer(&credentials).sign_query(
         &Method::PUT,
@@ -148,9 +148,9 @@ fn a_presigned_put_that_pins_length_and_type() {
     );
 }
 
-/// The manual's ("Example: browser-based upload using HTTP POST").
+/// The manual's example ("Example: browser-based upload using HTTP POST").
 #[test]
-fn the_manuals_policy() {
+fn manual_example_policy() {
     let policy = r#"{ "expiration": "2015-12-30T12:00:00.000Z",
   "conditions": [
     {"bucket": "sigv4examplebucket"},
@@ -173,9 +173,9 @@ fn the_manuals_policy() {
     );
 }
 
-/// Computed beforehand by a program of its own.
+/// Computed with an independent program.
 #[test]
-fn a_policy_that_bounds_the_length() {
+fn policy_with_content_length_range() {
     let policy = r#"{"expiration":"2015-12-30T12:00:00.000Z","conditions":[{"bucket":"examplebucket"},{"key":"uploads/test.txt"},["content-length-range",1,1048576]]}"#;
     assert_eq!(
         policy_signature(policy),
@@ -191,7 +191,7 @@ fn policy_signature(policy: &str) -> String {
 }
 
 #[test]
-fn moments_as_they_are_signed() {
+fn time_is_formatted_for_signing() {
     assert_eq!(date_time(at("2013-05-24T00:00:00Z")), "20130524T000000Z");
     assert_eq!(
         date_time(at("2026-12-01T23:09:59.999Z")),
@@ -201,7 +201,7 @@ fn moments_as_they_are_signed() {
 }
 
 #[test]
-fn temporary_keys_bring_their_token() {
+fn temporary_credentials_include_token() {
     let mut credentials = credentials();
     credentials.session_token = Some("a token/+=".to_owned());
     let signer = signer(&credentials);
@@ -223,7 +223,7 @@ fn temporary_keys_bring_their_token() {
 }
 
 #[test]
-fn a_token_that_no_header_can_hold_is_refused() {
+fn invalid_session_token_is_rejected() {
     let mut credentials = credentials();
     credentials.session_token = Some("two\nlines".to_owned());
     let mut sent = headers(&[("host", "h")]);
@@ -232,7 +232,7 @@ fn a_token_that_no_header_can_hold_is_refused() {
 }
 
 #[test]
-fn runs_of_spaces_count_as_one() {
+fn runs_of_spaces_are_collapsed() {
     let text = canonical_request(
         &Method::GET,
         "/",
@@ -244,7 +244,7 @@ fn runs_of_spaces_count_as_one() {
     assert!(text.contains("\nx-amz-meta-a:one two\n"));
 }
 
-/// What AWS's library for Python signs.
+/// Signatures of botocore, AWS's Python library.
 mod as_botocore_does {
     use super::*;
     use crate::client::{ClientSettings, address::Address};

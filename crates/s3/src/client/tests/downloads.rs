@@ -10,7 +10,7 @@ fn piece(range: (u64, u64), body: &str) -> Step {
 }
 
 #[tokio::test]
-async fn a_download_that_is_cut_goes_on_where_it_stopped() {
+async fn interrupted_download_resumes() {
     let script = Script::start([
         piece((2, 7), "234"),
         error(BUSY, "SlowDown"),
@@ -20,7 +20,7 @@ async fn a_download_that_is_cut_goes_on_where_it_stopped() {
     .await;
     let client = client(&script);
     let object = client
-        .get_object(&place(), Some(2..8))
+        .get_object(&object(), Some(2..8))
         .await
         .expect("opened");
     assert_eq!((object.head.size, object.range.clone()), (10, 2..8));
@@ -31,17 +31,17 @@ async fn a_download_that_is_cut_goes_on_where_it_stopped() {
     assert_eq!(script.request(3).header("range"), Some("bytes=6-7"));
     assert_eq!(script.request(3).header("if-match"), Some("\"e\""));
     assert_eq!(
-        client.stats().of(Operation::GetObject).bytes_in(),
+        client.stats().operation(Operation::GetObject).bytes_in(),
         6 + "<Error><Code>SlowDown</Code><Message>why</Message></Error>".len() as u64
     );
 }
 
 #[tokio::test]
-async fn a_download_doesnt_go_on_with_another_object() {
+async fn interrupted_download_rejects_a_changed_object() {
     let changed = error("412 Precondition Failed", "PreconditionFailed");
     let script = Script::start([piece((0, 9), "0123"), changed]).await;
     let mut body = client(&script)
-        .get_object(&place(), Some(0..10))
+        .get_object(&object(), Some(0..10))
         .await
         .expect("opened")
         .body;
@@ -58,11 +58,11 @@ async fn a_download_doesnt_go_on_with_another_object() {
 }
 
 #[tokio::test]
-async fn a_download_that_gets_nowhere_ends() {
+async fn stalled_download_fails() {
     let cut = || piece((0, 9), "");
     let script = Script::start([cut(), cut(), cut(), cut()]).await;
     let object = client(&script)
-        .get_object(&place(), Some(0..10))
+        .get_object(&object(), Some(0..10))
         .await
         .expect("opened");
     let error = object.bytes(10).await.expect_err("cut each time");
@@ -71,10 +71,10 @@ async fn a_download_that_gets_nowhere_ends() {
 }
 
 #[tokio::test]
-async fn an_ignored_range_is_noticed() {
-    let script = Script::start([answer(OK, &[("etag", "e")], "0123456789")]).await;
+async fn ignored_range_is_detected() {
+    let script = Script::start([response(OK, &[("etag", "e")], "0123456789")]).await;
     let error = client(&script)
-        .get_object(&place(), Some(2..4))
+        .get_object(&object(), Some(2..4))
         .await
         .expect_err("all of it");
     assert!(
@@ -82,17 +82,17 @@ async fn an_ignored_range_is_noticed() {
         "{error}"
     );
     let error = client(&script)
-        .get_object(&place(), Some(4..4))
+        .get_object(&object(), Some(4..4))
         .await
         .expect_err("empty");
     assert_eq!(*error.kind(), ErrorKind::InvalidRange);
 }
 
 #[tokio::test]
-async fn too_much_is_not_read_into_memory() {
-    let script = Script::start([answer(OK, &[("etag", "e")], "0123456789")]).await;
+async fn oversized_object_is_not_read_into_memory() {
+    let script = Script::start([response(OK, &[("etag", "e")], "0123456789")]).await;
     let object = client(&script)
-        .get_object(&place(), None)
+        .get_object(&object(), None)
         .await
         .expect("opened");
     let error = object.bytes(9).await.expect_err("ten");
@@ -100,10 +100,10 @@ async fn too_much_is_not_read_into_memory() {
 }
 
 #[tokio::test]
-async fn a_range_beyond_the_end_is_what_there_is() {
+async fn range_beyond_the_end_is_truncated() {
     let script = Script::start([piece((8, 9), "89")]).await;
     let object = client(&script)
-        .get_object(&place(), Some(8..1_000))
+        .get_object(&object(), Some(8..1_000))
         .await
         .expect("opened");
     assert_eq!(object.range, 8..10);

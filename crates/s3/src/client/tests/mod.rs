@@ -1,10 +1,10 @@
-//! The client against a server that does what a script says.
+//! The client against a scripted server.
 
 mod downloads;
+mod in_doubt;
 mod requests;
 mod retries;
 pub(super) mod script;
-mod unsure;
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use http::{HeaderMap, Method};
 use landfall::BoxError;
 
-use self::script::{Script, Step, answer};
+use self::script::{Script, Step, response};
 use super::*;
 
 const OK: &str = "200 OK";
@@ -35,7 +35,7 @@ fn settings(script: &Script) -> ClientSettings {
         credentials: CredentialSource::Static(Credentials::new("AKID", "the-secret")),
         attempts: 3,
         backoff: Duration::from_millis(2),
-        longest_backoff: Duration::from_secs(2),
+        max_backoff: Duration::from_secs(2),
         idle_timeout: Duration::from_millis(400),
         connect_timeout: Duration::from_millis(400),
         ..ClientSettings::default()
@@ -46,8 +46,8 @@ fn client(script: &Script) -> Client {
     Client::new(settings(script)).expect("a client")
 }
 
-fn place() -> Place {
-    Place::new("bucket", "folder/a key")
+fn object() -> ObjectRef {
+    ObjectRef::new("bucket", "folder/a key")
 }
 
 fn payload() -> Payload {
@@ -59,15 +59,15 @@ fn payload() -> Payload {
 
 fn error(status: &str, code: &str) -> Step {
     let body = format!("<Error><Code>{code}</Code><Message>why</Message></Error>");
-    answer(status, &[("x-amz-request-id", "RID")], &body)
+    response(status, &[("x-amz-request-id", "RID")], &body)
 }
 
 fn stored() -> Step {
-    answer(OK, &[("etag", "\"tag\"")], "")
+    response(OK, &[("etag", "\"tag\"")], "")
 }
 
 async fn upload(client: &Client) -> Result<String> {
     client
-        .upload_part(&place(), "up/load+id", 7, payload())
+        .upload_part(&object(), "up/load+id", 7, payload())
         .await
 }

@@ -33,11 +33,11 @@ async fn a_part_is_sent_as_it_is_signed() {
 }
 
 #[tokio::test]
-async fn a_digest_that_is_given_is_used_as_it_is() {
+async fn given_digest_is_sent() {
     let script = Script::start([stored()]).await;
     let payload = Payload::new(vec![Bytes::from_static(b"x")], Some([0xab; 32]));
     client(&script)
-        .upload_part(&place(), "u", 1, payload)
+        .upload_part(&object(), "u", 1, payload)
         .await
         .expect("stored");
     assert_eq!(
@@ -47,17 +47,17 @@ async fn a_digest_that_is_given_is_used_as_it_is() {
 }
 
 #[tokio::test]
-async fn an_empty_object_tells_its_length() {
+async fn empty_object_has_a_content_length() {
     let script = Script::start([stored()]).await;
     let client = client(&script);
-    let object = ObjectHeaders {
+    let headers = ObjectHeaders {
         content_type: Some("text/plain".to_owned()),
         content_disposition: Some("attachment; filename=\"a  b.txt\"".to_owned()),
         metadata: [("name".to_owned(), "wörld".to_owned())].into(),
         ..ObjectHeaders::default()
     };
     client
-        .put_object(&place(), Payload::default(), &object, Condition::IfAbsent)
+        .put_object(&object(), Payload::default(), &headers, Condition::IfAbsent)
         .await
         .expect("stored");
     let request = script.request(0);
@@ -72,16 +72,16 @@ async fn an_empty_object_tells_its_length() {
 }
 
 #[tokio::test]
-async fn what_no_header_can_hold_is_not_sent() {
+async fn invalid_header_value_is_not_sent() {
     let script = Script::start([]).await;
     let client = client(&script);
     for metadata in [("na me", "x"), ("name", "two\nlines")] {
-        let object = ObjectHeaders {
+        let headers = ObjectHeaders {
             metadata: [(metadata.0.to_owned(), metadata.1.to_owned())].into(),
             ..ObjectHeaders::default()
         };
         let error = client
-            .create_multipart(&place(), &object)
+            .create_multipart(&object(), &headers)
             .await
             .expect_err("refused");
         assert_eq!(*error.kind(), ErrorKind::Other);
@@ -90,21 +90,21 @@ async fn what_no_header_can_hold_is_not_sent() {
 }
 
 #[tokio::test]
-async fn pages_are_asked_for_one_after_the_other() {
+async fn pages_are_requested_in_order() {
     let part = |number| {
         format!("<Part><PartNumber>{number}</PartNumber><Size>5</Size><ETag>e</ETag></Part>")
     };
     let page = |more, number| {
         let part = part(number);
         let body = format!("<R><IsTruncated>{more}</IsTruncated>{part}</R>");
-        answer(OK, &[], &body)
+        response(OK, &[], &body)
     };
     let script = Script::start([page(true, 1_000), page(false, 1_001)]).await;
     let client = client(&script);
-    let first = client.list_parts(&place(), "u", 0).await.expect("a page");
+    let first = client.list_parts(&object(), "u", 0).await.expect("a page");
     assert_eq!(first.next, Some(1_000));
     let second = client
-        .list_parts(&place(), "u", 1_000)
+        .list_parts(&object(), "u", 1_000)
         .await
         .expect("a page");
     assert_eq!((second.parts[0].number, second.next), (1_001, None));
@@ -131,7 +131,7 @@ async fn anonymous_requests_are_not_signed() {
     let presigned = client
         .presign(
             Method::GET,
-            &place(),
+            &object(),
             &[],
             &HeaderMap::new(),
             Duration::from_secs(60),
@@ -144,7 +144,7 @@ async fn anonymous_requests_are_not_signed() {
 }
 
 #[tokio::test]
-async fn presigned_urls_live_from_a_second_to_a_week() {
+async fn presigned_url_lifetime_is_one_second_to_one_week() {
     let script = Script::start([]).await;
     let client = client(&script);
     let presign = async |seconds| {
@@ -152,7 +152,7 @@ async fn presigned_urls_live_from_a_second_to_a_week() {
         client
             .presign(
                 Method::PUT,
-                &place(),
+                &object(),
                 &[("partNumber", "1")],
                 &HeaderMap::new(),
                 expires,
@@ -201,7 +201,7 @@ fn one_client_serves_several_runtimes() {
     let first = runtime();
     let script = first.block_on(Script::start([stored(), stored()]));
     let client = client(&script);
-    // The script's runtime keeps running on a thread of its own.
+    // The script's runtime runs on a separate thread.
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || first.block_on(stopped));
     for _ in 0..2 {
@@ -213,7 +213,7 @@ fn one_client_serves_several_runtimes() {
     assert_eq!(script.requests(), 2);
 }
 
-/// Counts, and hands on.
+/// Counts requests and forwards them.
 #[derive(Debug)]
 struct Counting {
     pool: Pool,
@@ -225,14 +225,14 @@ impl HttpSend for Counting {
     async fn send(
         &self,
         request: http::Request<PayloadBody>,
-    ) -> Result<http::Response<AnswerBody>, BoxError> {
+    ) -> Result<http::Response<ResponseBody>, BoxError> {
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.pool.send(request).await
     }
 }
 
 #[tokio::test]
-async fn requests_may_go_another_way() {
+async fn custom_transport_is_used() {
     let script = Script::start([Step::Cut, stored()]).await;
     let settings = settings(&script);
     let pool = Pool::new(&settings, false).expect("a pool");
@@ -247,7 +247,7 @@ async fn requests_may_go_another_way() {
 }
 
 #[tokio::test]
-async fn attempts_are_logged_if_asked_for() {
+async fn attempts_are_logged_if_enabled() {
     #[derive(Clone, Default)]
     struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
     impl std::io::Write for Lines {
@@ -293,7 +293,7 @@ async fn attempts_are_logged_if_asked_for() {
 }
 
 #[tokio::test]
-async fn calls_one_after_the_other_share_a_connection() {
+async fn sequential_calls_share_a_connection() {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -312,8 +312,11 @@ async fn calls_one_after_the_other_share_a_connection() {
             } else {
                 ""
             };
-            let answer = format!("HTTP/1.1 200 OK\r\netag: e\r\ncontent-length: 5\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes()).await.expect("written");
+            let response = format!("HTTP/1.1 200 OK\r\netag: e\r\ncontent-length: 5\r\n\r\n{body}");
+            stream
+                .write_all(response.as_bytes())
+                .await
+                .expect("written");
             lines.clear();
         }
     };
@@ -325,8 +328,8 @@ async fn calls_one_after_the_other_share_a_connection() {
     .expect("a client");
     let work = async {
         for _ in 0..5 {
-            client.head_object(&place()).await.expect("there");
-            let object = client.get_object(&place(), None).await.expect("opened");
+            client.head_object(&object()).await.expect("there");
+            let object = client.get_object(&object(), None).await.expect("opened");
             assert_eq!(object.bytes(5).await.expect("all"), "hello");
         }
     };
@@ -339,7 +342,7 @@ async fn calls_one_after_the_other_share_a_connection() {
 }
 
 #[tokio::test]
-async fn a_denied_read_may_stand_for_a_missing_object() {
+async fn denied_read_may_mean_a_missing_object() {
     for (denied_is_missing, wanted) in [
         (false, ErrorKind::AccessDenied),
         (true, ErrorKind::NoSuchKey),
@@ -351,11 +354,14 @@ async fn a_denied_read_may_stand_for_a_missing_object() {
             ..settings(&script)
         })
         .expect("a client");
-        let get = client.get_object(&place(), None).await.expect_err("denied");
+        let get = client
+            .get_object(&object(), None)
+            .await
+            .expect_err("denied");
         assert_eq!(*get.kind(), wanted);
-        let head = client.head_object(&place()).await.expect_err("denied");
+        let head = client.head_object(&object()).await.expect_err("denied");
         assert_eq!(*head.kind(), wanted);
-        // A write that is denied is denied.
+        // A denied write stays a denied write.
         let put = upload(&client).await.expect_err("denied");
         assert_eq!(*put.kind(), ErrorKind::AccessDenied);
     }

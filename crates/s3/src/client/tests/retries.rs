@@ -3,7 +3,7 @@ use landfall_test_services::free_port;
 use super::*;
 
 #[tokio::test]
-async fn what_passes_is_tried_again() {
+async fn transient_errors_are_retried() {
     for step in [
         Step::Cut,
         Step::CutUnread,
@@ -11,8 +11,8 @@ async fn what_passes_is_tried_again() {
         error("500 Internal Server Error", "InternalError"),
         error(BUSY, "SlowDown"),
         error("400 Bad Request", "RequestTimeout"),
-        answer("429 Too Many Requests", &[], ""),
-        answer("502 Bad Gateway", &[], "<html>nginx</html>"),
+        response("429 Too Many Requests", &[], ""),
+        response("502 Bad Gateway", &[], "<html>nginx</html>"),
     ] {
         let script = Script::start([step.clone(), step.clone(), stored()]).await;
         let client = client(&script);
@@ -23,7 +23,7 @@ async fn what_passes_is_tried_again() {
         );
         assert_eq!(script.requests(), 3, "{step:?}");
         assert_eq!(script.request(2).body, b"hello world");
-        let stats = client.stats().of(Operation::UploadPart);
+        let stats = client.stats().operation(Operation::UploadPart);
         assert_eq!(
             (stats.calls(), stats.failures(), stats.retries()),
             (1, 0, 2)
@@ -33,7 +33,7 @@ async fn what_passes_is_tried_again() {
 }
 
 #[tokio::test]
-async fn what_stays_is_not() {
+async fn permanent_errors_are_not_retried() {
     for (status, code, kind) in [
         (MISSING, "NoSuchUpload", ErrorKind::NoSuchUpload),
         (DENIED, "AccessDenied", ErrorKind::AccessDenied),
@@ -47,12 +47,15 @@ async fn what_stays_is_not() {
         let error = upload(&client).await.expect_err("refused");
         assert_eq!(*error.kind(), kind, "{code}");
         assert_eq!(script.requests(), 1, "{code}");
-        assert_eq!(client.stats().of(Operation::UploadPart).failures(), 1);
+        assert_eq!(
+            client.stats().operation(Operation::UploadPart).failures(),
+            1
+        );
     }
 }
 
 #[tokio::test]
-async fn a_lasting_fault_is_told_after_the_last_attempt() {
+async fn persistent_fault_is_reported_after_the_last_attempt() {
     let script = Script::start([error(BUSY, "SlowDown"), Step::Cut, error(BUSY, "SlowDown")]).await;
     let error = upload(&client(&script)).await.expect_err("busy");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
@@ -64,12 +67,12 @@ async fn a_lasting_fault_is_told_after_the_last_attempt() {
 }
 
 #[tokio::test]
-async fn the_service_says_when_to_come_again() {
-    let busy = |seconds| answer(BUSY, &[("retry-after", seconds)], "");
+async fn retry_after_is_honored() {
+    let busy = |seconds| response(BUSY, &[("retry-after", seconds)], "");
     let script = Script::start([busy("1"), stored()]).await;
-    let begun = Instant::now();
+    let started = Instant::now();
     upload(&client(&script)).await.expect("stored");
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(started.elapsed() >= Duration::from_secs(1));
 
     let script = Script::start([busy("60"), stored()]).await;
     let error = upload(&client(&script))
@@ -81,7 +84,7 @@ async fn the_service_says_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn silence_ends_an_attempt() {
+async fn silent_service_times_out() {
     let script = Script::start([Step::Silence, stored()]).await;
     let client = Client::new(ClientSettings {
         connect_timeout: Duration::from_millis(50),
@@ -101,17 +104,17 @@ async fn the_deadline_ends_the_call() {
         ..settings(&script)
     })
     .expect("a client");
-    let begun = Instant::now();
+    let started = Instant::now();
     let error = upload(&client).await.expect_err("nothing comes");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     assert!(
-        begun.elapsed() < Duration::from_secs(2),
+        started.elapsed() < Duration::from_secs(2),
         "{:?}",
-        begun.elapsed()
+        started.elapsed()
     );
 }
 
-/// Gives a new key each time.
+/// Provides a new key each time.
 #[derive(Debug, Default)]
 struct Rotating {
     given: AtomicU32,
@@ -126,7 +129,7 @@ impl ProvideCredentials for Rotating {
 }
 
 #[tokio::test]
-async fn keys_that_have_ended_are_renewed_once() {
+async fn expired_credentials_are_refreshed_once() {
     let ended = || error("400 Bad Request", "ExpiredToken");
     let rotating = |script: &Script| {
         let credentials = CredentialSource::Provider(Arc::new(Rotating::default()));
@@ -154,10 +157,10 @@ async fn keys_that_have_ended_are_renewed_once() {
 }
 
 #[tokio::test]
-async fn the_bucket_is_followed_to_its_region_once() {
+async fn region_redirect_is_followed_once() {
     let body = "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-9</Region></Error>";
-    let elsewhere = || answer("400 Bad Request", &[], body);
-    let script = Script::start([elsewhere(), stored(), stored()]).await;
+    let endpoint_override = || response("400 Bad Request", &[], body);
+    let script = Script::start([endpoint_override(), stored(), stored()]).await;
     let client = self::client(&script);
     upload(&client).await.expect("stored");
     upload(&client).await.expect("stored");
@@ -166,30 +169,34 @@ async fn the_bucket_is_followed_to_its_region_once() {
         let authorization = request.header("authorization").expect("signed");
         assert!(authorization.contains("/eu-x-9/s3/"), "learned, and kept");
     }
-    // Two at a time, of which only one learns it.
-    let script = Script::start([elsewhere(), elsewhere(), stored(), stored()]).await;
+    // Two concurrent calls, of which only one learns the region.
+    let script =
+        Script::start([endpoint_override(), endpoint_override(), stored(), stored()]).await;
     let client = self::client(&script);
     let (first, second) = tokio::join!(upload(&client), upload(&client));
     first.expect("stored");
     second.expect("stored");
 
-    let script = Script::start([elsewhere(), elsewhere()]).await;
+    let script = Script::start([endpoint_override(), endpoint_override()]).await;
     let error = upload(&self::client(&script)).await.expect_err("nowhere");
     assert_eq!(*error.kind(), ErrorKind::WrongRegion);
     assert_eq!(error.message(), Some("the bucket is in region eu-x-9"));
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_bucket_is_found_out() {
-    let script =
-        Script::start([answer(DENIED, &[], ""), error(DENIED, "InvalidAccessKeyId")]).await;
+async fn failed_head_bucket_lists_for_the_reason() {
+    let script = Script::start([
+        response(DENIED, &[], ""),
+        error(DENIED, "InvalidAccessKeyId"),
+    ])
+    .await;
     let error = client(&script)
         .head_bucket("bucket")
         .await
         .expect_err("refused");
     assert_eq!(*error.kind(), ErrorKind::BadCredentials);
     assert!(script.request(1).line.starts_with("GET /bucket?"));
-    let script = Script::start([answer(MISSING, &[], "")]).await;
+    let script = Script::start([response(MISSING, &[], "")]).await;
     let error = client(&script)
         .head_bucket("bucket")
         .await
@@ -215,20 +222,20 @@ async fn a_dropped_call_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_told_as_such() {
+async fn connection_refused_is_reported() {
     let script = Script::start([]).await;
     let client = Client::new(ClientSettings {
         endpoint: Some(format!("http://127.0.0.1:{}", free_port())),
         ..settings(&script)
     });
     let client = client.expect("a client");
-    let error = upload(&client).await.expect_err("nobody there");
+    let error = upload(&client).await.expect_err("connection refused");
     assert_eq!(*error.kind(), ErrorKind::Unavailable { retry_after: None });
     let text = error.to_string();
     assert!(
-        text.starts_with("UploadPart bucket/folder/a key: could not connect: "),
+        text.starts_with("UploadPart bucket/folder/a key: cannot connect: "),
         "{text}"
     );
     assert!(text.contains("refused"), "{text}");
-    assert_eq!(client.stats().of(Operation::UploadPart).retries(), 2);
+    assert_eq!(client.stats().operation(Operation::UploadPart).retries(), 2);
 }

@@ -1,4 +1,4 @@
-//! A server that answers requests one after the other as a script says, and keeps what it got.
+//! A server that answers requests with scripted steps and records the requests.
 
 use std::{
     collections::VecDeque,
@@ -15,23 +15,21 @@ use tokio::{
     time::sleep,
 };
 
-/// What is done with one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// It is answered like this, and the connection closed.
+    /// Sends this response and closes the connection.
     Raw(String),
-    /// The same in pieces, with a pause before each.
+    /// Sends a response in pieces, with a pause before each.
     Slow(Vec<String>, Duration),
-    /// It is read, and the connection closed.
+    /// Reads the request and closes the connection.
     Cut,
-    /// Its head is read, and the connection closed.
+    /// Reads the head of the request and closes the connection.
     CutUnread,
-    /// It is read, and nothing is said until the other side closes.
+    /// Reads the request and sends nothing until the client closes the connection.
     Silence,
 }
 
-/// An answer with a body.
-pub(crate) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Step {
+pub(crate) fn response(status: &str, headers: &[(&str, &str)], body: &str) -> Step {
     let mut raw = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         raw.push_str(&format!("{name}: {value}\r\n"));
@@ -39,7 +37,6 @@ pub(crate) fn answer(status: &str, headers: &[(&str, &str)], body: &str) -> Step
     Step::Raw(format!("{raw}connection: close\r\n\r\n{body}"))
 }
 
-/// A request as it came.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) line: String,
@@ -67,7 +64,7 @@ struct Shared {
     closed: Notify,
 }
 
-/// The server. It ends when it is dropped.
+/// The server, stopped when dropped.
 pub(crate) struct Script {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -102,7 +99,6 @@ impl Script {
         format!("http://{}", self.address)
     }
 
-    /// How many requests came.
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.lock().expect("unbroken").len()
     }
@@ -111,7 +107,7 @@ impl Script {
         self.shared.requests.lock().expect("unbroken")[index].clone()
     }
 
-    /// Waits until a client closed the connection on which a [`Step::Silence`] took place.
+    /// Waits until a client closes the connection of a [`Step::Silence`].
     pub(crate) async fn closed(&self) {
         self.shared.closed.notified().await;
     }

@@ -3,7 +3,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::*;
 
 #[test]
-fn an_error_tells_what_it_has() {
+fn error_fields_are_parsed() {
     let body = br#"<?xml version="1.0" encoding="UTF-8"?>
         <Error><Code>AuthorizationHeaderMalformed</Code>
         <Message>the region 'us-east-1' is wrong; expecting 'eu-west-1' &amp; &lt;no other&gt;</Message>
@@ -23,7 +23,7 @@ fn an_error_tells_what_it_has() {
 }
 
 #[test]
-fn what_is_no_error_is_none() {
+fn other_documents_are_no_errors() {
     for body in [
         &b""[..],
         b"   \n ",
@@ -41,7 +41,7 @@ fn what_is_no_error_is_none() {
         Some(Problem::default())
     );
     let cut = problem(b"<Error><Code>SlowDown</Code><Mess");
-    assert_eq!(cut, Some(Problem::default()), "an error all the same");
+    assert_eq!(cut, Some(Problem::default()), "still an error");
 }
 
 #[test]
@@ -72,10 +72,10 @@ fn a_copied_part() {
         <LastModified>2011-04-11T20:34:56.000Z</LastModified>
         <ETag>&quot;9b2cf535f27731c974343645a3985328&quot;</ETag></CopyPartResult>"#;
     assert_eq!(
-        copied_etag(body).expect("a tag"),
+        result_etag(body).expect("a tag"),
         "\"9b2cf535f27731c974343645a3985328\""
     );
-    assert!(copied_etag(b"<CopyPartResult></CopyPartResult>").is_err());
+    assert!(result_etag(b"<CopyPartResult></CopyPartResult>").is_err());
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_page_of_parts() {
 }
 
 #[test]
-fn the_last_page_of_parts_and_odd_ones() {
+fn last_and_malformed_pages_of_parts() {
     let last = b"<ListPartsResult><IsTruncated>false</IsTruncated>\
         <NextPartNumberMarker>7</NextPartNumberMarker></ListPartsResult>";
     assert_eq!(parts(last, 0).expect("a page"), PartsPage::default());
@@ -127,7 +127,7 @@ fn the_last_page_of_parts_and_odd_ones() {
     let part = "<Part><PartNumber>4</PartNumber><Size>1</Size><ETag>e</ETag></Part>";
     let body = format!("<R><IsTruncated>true</IsTruncated><NextPartNumberMarker/>{part}</R>");
     assert_eq!(parts(body.as_bytes(), 0).expect("a page").next, Some(4));
-    // Otherwise the caller would ask for the same page for ever.
+    // Otherwise the caller would request the same page forever.
     assert!(matches!(parts(body.as_bytes(), 4), Err(XmlError::Stuck)));
     assert!(matches!(
         parts(b"<R><IsTruncated>true</IsTruncated></R>", 0),
@@ -148,7 +148,7 @@ fn the_last_page_of_parts_and_odd_ones() {
 }
 
 #[test]
-fn a_page_of_multiparts() {
+fn a_page_of_multipart_uploads() {
     let body = br#"<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
         <Bucket>b</Bucket><KeyMarker></KeyMarker><UploadIdMarker></UploadIdMarker>
         <NextKeyMarker>my%2Bm+x%20%C3%A9</NextKeyMarker><NextUploadIdMarker>Yx+%20</NextUploadIdMarker>
@@ -165,7 +165,7 @@ fn a_page_of_multiparts() {
     );
     assert_eq!(
         page.uploads,
-        [Multipart {
+        [MultipartUpload {
             key: "a b c+d".to_owned(),
             upload_id: "XMg".to_owned(),
             initiated: Some(UNIX_EPOCH + Duration::from_secs(1_289_422_113)),
@@ -174,7 +174,7 @@ fn a_page_of_multiparts() {
 }
 
 #[test]
-fn keys_stay_as_they_are_where_the_service_doesnt_encode() {
+fn keys_are_not_decoded_without_encoding_type() {
     let body = b"<R><Upload><Key>a%20b+c</Key><UploadId>1</UploadId></Upload></R>";
     let page = multiparts(body).expect("a page");
     assert_eq!(page.uploads[0].key, "a%20b+c");
@@ -217,7 +217,7 @@ fn a_page_of_objects() {
 }
 
 #[test]
-fn cors_rules_survive_the_way_out_and_back() {
+fn cors_rules_round_trip() {
     let rules = vec![
         CorsRule {
             id: Some("a < b & \"c\"".to_owned()),
@@ -251,7 +251,7 @@ fn the_list_of_parts_is_escaped() {
 }
 
 #[test]
-fn the_token_services_errors_are_wrapped() {
+fn errors_of_the_token_service_are_parsed() {
     let body = br#"<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
         <Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error>
         <RequestId>c6104cbe</RequestId></ErrorResponse>"#;

@@ -1,5 +1,6 @@
-//! URLs as AWS has them: the bucket in the host's name, the region in it, too. moto answers for all
-//! of these hosts; only the way to it is ours.
+//! URLs of AWS: bucket and region in the host name.
+//!
+//! moto serves all of these hosts; the transport redirects every request to it.
 
 use std::sync::Arc;
 
@@ -13,12 +14,12 @@ use hyper_util::{
 };
 use landfall::BoxError;
 use landfall_s3::client::{
-    AnswerBody, Client, ClientSettings, Condition, CredentialSource, Credentials, HttpSend,
-    ObjectHeaders, Payload, PayloadBody, Place,
+    Client, ClientSettings, Condition, CredentialSource, Credentials, HttpSend, ObjectHeaders,
+    ObjectRef, Payload, PayloadBody, ResponseBody,
 };
 use landfall_test_services::Moto;
 
-/// Sends everything to one server, whatever host it is for.
+/// Sends all requests to one server, whatever their host.
 #[derive(Debug)]
 struct Detour {
     to: Authority,
@@ -31,7 +32,7 @@ impl HttpSend for Detour {
     async fn send(
         &self,
         mut request: Request<PayloadBody>,
-    ) -> Result<Response<AnswerBody>, BoxError> {
+    ) -> Result<Response<ResponseBody>, BoxError> {
         let host = request.headers()[HOST].to_str()?.to_owned();
         assert_eq!(
             request.uri().authority().map(Authority::as_str),
@@ -62,14 +63,14 @@ async fn hosts(bucket: &str, settings: ClientSettings) -> Vec<String> {
         ..settings
     })
     .unwrap();
-    let place = Place::new(bucket, "folder/a b+ü");
+    let object_ref = ObjectRef::new(bucket, "folder/a b+ü");
     let payload = Payload::from(Bytes::from_static(b"hello"));
     let object = ObjectHeaders::default();
     client
-        .put_object(&place, payload, &object, Condition::None)
+        .put_object(&object_ref, payload, &object, Condition::None)
         .await
         .unwrap();
-    let object = client.get_object(&place, Some(1..3)).await.unwrap();
+    let object = client.get_object(&object_ref, Some(1..3)).await.unwrap();
     assert_eq!(object.bytes(2).await.unwrap(), "el");
     client.head_bucket(bucket).await.unwrap();
     let page = client
@@ -77,7 +78,7 @@ async fn hosts(bucket: &str, settings: ClientSettings) -> Vec<String> {
         .await
         .unwrap();
     assert_eq!(page.objects.len(), 1);
-    assert_eq!(page.objects[0].key, place.key);
+    assert_eq!(page.objects[0].key, object_ref.key);
     let mut hosts = std::mem::take(&mut *detour.hosts.lock().unwrap());
     assert_eq!(hosts.len(), 4);
     hosts.dedup();
@@ -85,14 +86,14 @@ async fn hosts(bucket: &str, settings: ClientSettings) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_bucket_is_in_the_host() {
+async fn virtual_hosted_style_puts_bucket_in_host() {
     let bucket = Moto::shared().bucket("hosted");
     let hosts = hosts(&bucket, ClientSettings::default()).await;
     assert_eq!(hosts, [format!("{bucket}.s3.us-east-1.amazonaws.com")]);
 }
 
 #[tokio::test]
-async fn or_in_the_path() {
+async fn path_style_puts_bucket_in_path() {
     let bucket = Moto::shared().bucket("in-path");
     let settings = ClientSettings {
         path_style: Some(true),
@@ -105,7 +106,7 @@ async fn or_in_the_path() {
 }
 
 #[tokio::test]
-async fn or_at_the_edge() {
+async fn accelerate_uses_the_accelerate_host() {
     let bucket = Moto::shared().bucket("accelerated");
     let settings = ClientSettings {
         accelerate: true,

@@ -8,7 +8,7 @@ use super::{Bucket, on_both};
 on_both!(
     objects_are_listed_page_by_page,
     cors_rules_are_set_and_read,
-    a_bucket_is_there
+    head_bucket_succeeds
 );
 
 async fn objects_are_listed_page_by_page(bucket: Bucket) {
@@ -16,10 +16,10 @@ async fn objects_are_listed_page_by_page(bucket: Bucket) {
     for key in keys.iter().map(String::as_str).chain(["q"]) {
         let payload = Payload::from(Bytes::from_static(b"abc"));
         let object = ObjectHeaders::default();
-        let place = bucket.place(key);
+        let object_ref = bucket.object_ref(key);
         bucket
             .client
-            .put_object(&place, payload, &object, Condition::None)
+            .put_object(&object_ref, payload, &object, Condition::None)
             .await
             .unwrap();
     }
@@ -74,6 +74,6 @@ async fn cors_rules_are_set_and_read(bucket: Bucket) {
     );
 }
 
-async fn a_bucket_is_there(bucket: Bucket) {
+async fn head_bucket_succeeds(bucket: Bucket) {
     bucket.client.head_bucket(&bucket.name).await.unwrap();
 }

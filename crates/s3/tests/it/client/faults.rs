@@ -1,4 +1,4 @@
-//! Every call meets every fault once, and gets through.
+//! Every call succeeds despite every kind of fault.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use landfall_test_services::{
 use super::{Bucket, on_both};
 use crate::support::{MIB, assert_same, client, pattern, pieces};
 
-on_both!(each_call_survives_each_fault, a_fault_that_lasts_is_told);
+on_both!(each_call_survives_each_fault, permanent_fault_is_reported);
 
 const FAULTS: [Fault; 8] = [
     Fault::INTERNAL_ERROR,
@@ -37,38 +37,41 @@ const OPERATIONS: [Operation; 10] = [
     Operation::DeleteObject,
 ];
 
-/// A bit of everything.
+/// Runs all kinds of calls.
 async fn work(bucket: &Bucket, client: &Client, turn: usize) {
     let bytes = pattern(turn as u64, 5 * MIB + 100);
-    let source = bucket.place(&format!("{turn}.source"));
+    let source = bucket.object_ref(&format!("{turn}.source"));
     let object = ObjectHeaders::default();
     let payload = Payload::new(pieces(&bytes.slice(..5 * MIB)), None);
     client
         .put_object(&source, payload, &object, Condition::None)
         .await
         .unwrap();
-    let place = bucket.place(&format!("{turn}.target"));
-    let id = client.create_multipart(&place, &object).await.unwrap();
+    let object_ref = bucket.object_ref(&format!("{turn}.target"));
+    let id = client.create_multipart(&object_ref, &object).await.unwrap();
     let first = client
-        .upload_part_copy(&place, &id, 1, &source, None)
+        .upload_part_copy(&object_ref, &id, 1, &source, None)
         .await
         .unwrap();
     let payload = Payload::new(pieces(&bytes.slice(5 * MIB..)), None);
-    let second = client.upload_part(&place, &id, 2, payload).await.unwrap();
-    let page = client.list_parts(&place, &id, 0).await.unwrap();
+    let second = client
+        .upload_part(&object_ref, &id, 2, payload)
+        .await
+        .unwrap();
+    let page = client.list_parts(&object_ref, &id, 0).await.unwrap();
     assert_eq!(page.parts.len(), 2);
     client
-        .complete_multipart(&place, &id, &[(1, first), (2, second)])
+        .complete_multipart(&object_ref, &id, &[(1, first), (2, second)])
         .await
         .unwrap();
     client.delete_object(&source).await.unwrap();
     assert_eq!(
-        client.head_object(&place).await.unwrap().size,
+        client.head_object(&object_ref).await.unwrap().size,
         bytes.len() as u64
     );
-    let object = client.get_object(&place, None).await.unwrap();
+    let object = client.get_object(&object_ref, None).await.unwrap();
     assert_same(&object.bytes(1 << 30).await.unwrap(), &bytes);
-    let other = bucket.place("other");
+    let other = bucket.object_ref("other");
     let id = client
         .create_multipart(&other, &ObjectHeaders::default())
         .await
@@ -92,7 +95,7 @@ async fn each_call_survives_each_fault(bucket: Bucket) {
         }
     }
     assert!(client.stats().requests() > client.stats().calls());
-    // Not one call of these was for nothing.
+    // No retry may change the result.
     proxy.inject(
         Rule::on(Operation::CompleteMultipartUpload).once(),
         Fault::ERROR_IN_200,
@@ -106,12 +109,12 @@ async fn each_call_survives_each_fault(bucket: Bucket) {
     );
 }
 
-async fn a_fault_that_lasts_is_told(bucket: Bucket) {
+async fn permanent_fault_is_reported(bucket: Bucket) {
     let proxy = Proxy::start(&bucket.access);
     let client = client(&bucket.access.via(&proxy));
     proxy.inject(Rule::any(), Fault::SLOW_DOWN);
-    let place = bucket.place("busy");
-    let error = client.head_object(&place).await.unwrap_err();
+    let object_ref = bucket.object_ref("busy");
+    let error = client.head_object(&object_ref).await.unwrap_err();
     assert!(
         matches!(
             error.kind(),

@@ -1,17 +1,17 @@
-//! The client's operations on the services, and through faults.
+//! The client's operations on real services, and with faults.
 
 mod aws;
 mod buckets;
+mod errors;
 mod faults;
-mod forms;
 mod multipart;
 mod objects;
-mod plain;
+mod post_policy;
 mod presigned;
-mod refusals;
-mod tokens;
+mod raw_http;
+mod sts;
 
-use landfall_s3::client::{Client, CredentialSource, Credentials, Place};
+use landfall_s3::client::{Client, CredentialSource, Credentials, ObjectRef};
 use landfall_test_services::{Access, Garage, Moto, S3s};
 
 use crate::support;
@@ -25,18 +25,18 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     fn garage() -> Self {
-        Self::of(Garage::shared().access(), Garage::shared().bucket("client"))
+        Self::new(Garage::shared().access(), Garage::shared().bucket("client"))
     }
 
     fn moto() -> Self {
-        Self::of(Moto::shared().access(), Moto::shared().bucket("client"))
+        Self::new(Moto::shared().access(), Moto::shared().bucket("client"))
     }
 
     fn s3s() -> Self {
-        Self::of(S3s::shared().access(), S3s::shared().bucket("client"))
+        Self::new(S3s::shared().access(), S3s::shared().bucket("client"))
     }
 
-    fn of(access: Access, name: String) -> Self {
+    fn new(access: Access, name: String) -> Self {
         Self {
             client: support::client(&access),
             access,
@@ -44,12 +44,12 @@ impl Bucket {
         }
     }
 
-    fn place(&self, key: &str) -> Place {
-        Place::new(&self.name, key)
+    fn object_ref(&self, key: &str) -> ObjectRef {
+        ObjectRef::new(&self.name, key)
     }
 }
 
-/// A client whose keys come with a token.
+/// A client with a session token.
 fn with_token(access: &Access, token: &str) -> Client {
     let mut settings = support::settings(access);
     let mut credentials = Credentials::new(&access.access_key, &access.secret_key);
@@ -58,7 +58,7 @@ fn with_token(access: &Access, token: &str) -> Client {
     Client::new(settings).unwrap()
 }
 
-/// Each test once on the service.
+/// Runs each test on the service.
 macro_rules! on {
     ($module:ident, $service:ident: $($test:ident),* $(,)?) => {
         mod $module {
@@ -71,7 +71,7 @@ macro_rules! on {
 }
 use on;
 
-/// Each test once on either service.
+/// Runs each test on both services.
 macro_rules! on_both {
     ($($test:ident),* $(,)?) => {
         crate::client::on!(on_garage, garage: $($test),*);
@@ -80,7 +80,7 @@ macro_rules! on_both {
 }
 use on_both;
 
-/// Each test on the services that look at signatures; moto takes any.
+/// Runs each test on the services that verify signatures; moto does not.
 macro_rules! where_verified {
     ($($test:ident),* $(,)?) => {
         crate::client::on!(garage_verifies, garage: $($test),*);

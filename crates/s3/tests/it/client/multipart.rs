@@ -2,45 +2,51 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use landfall_s3::client::{ErrorKind, ObjectHeaders, Payload, Place};
+use landfall_s3::client::{ErrorKind, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Bucket, on_both};
 use crate::support::{MIB, assert_same, pattern, pieces};
 
 on_both!(
-    parts_become_an_object,
-    completing_twice_is_completing,
-    an_aborted_upload_is_gone,
+    completed_parts_become_an_object,
+    complete_is_idempotent,
+    aborted_upload_no_longer_exists,
     parts_are_copied,
     a_part_is_replaced,
-    multiparts_are_listed_page_by_page,
+    multipart_uploads_are_listed_page_by_page,
     thousands_of_parts,
 );
 
-async fn create(bucket: &Bucket, place: &Place) -> String {
+async fn create(bucket: &Bucket, object_ref: &ObjectRef) -> String {
     bucket
         .client
-        .create_multipart(place, &ObjectHeaders::default())
+        .create_multipart(object_ref, &ObjectHeaders::default())
         .await
         .unwrap()
 }
 
-async fn upload(bucket: &Bucket, place: &Place, id: &str, number: u32, bytes: &Bytes) -> String {
+async fn upload(
+    bucket: &Bucket,
+    object_ref: &ObjectRef,
+    id: &str,
+    number: u32,
+    bytes: &Bytes,
+) -> String {
     let payload = Payload::new(pieces(bytes), None);
     bucket
         .client
-        .upload_part(place, id, number, payload)
+        .upload_part(object_ref, id, number, payload)
         .await
         .unwrap()
 }
 
-async fn read(bucket: &Bucket, place: &Place) -> Bytes {
-    let object = bucket.client.get_object(place, None).await.unwrap();
+async fn read(bucket: &Bucket, object_ref: &ObjectRef) -> Bytes {
+    let object = bucket.client.get_object(object_ref, None).await.unwrap();
     object.bytes(1 << 30).await.unwrap()
 }
 
-async fn parts_become_an_object(bucket: Bucket) {
-    let place = bucket.place("a key/with+all ü");
+async fn completed_parts_become_an_object(bucket: Bucket) {
+    let object_ref = bucket.object_ref("a key/with+all ü");
     let object = ObjectHeaders {
         content_type: Some("text/plain".to_owned()),
         metadata: [("name".to_owned(), "value".to_owned())].into(),
@@ -48,28 +54,28 @@ async fn parts_become_an_object(bucket: Bucket) {
     };
     let id = bucket
         .client
-        .create_multipart(&place, &object)
+        .create_multipart(&object_ref, &object)
         .await
         .unwrap();
     assert_eq!(
         bucket
             .client
-            .list_parts(&place, &id, 0)
+            .list_parts(&object_ref, &id, 0)
             .await
             .unwrap()
             .parts,
         []
     );
     let bytes = pattern(1, 10 * MIB + 12_345);
-    // Out of order and side by side.
+    // Concurrently and out of order.
     let [one, two, three] =
         [0..5 * MIB, 5 * MIB..10 * MIB, 10 * MIB..bytes.len()].map(|range| bytes.slice(range));
     let (third, first, second) = tokio::join!(
-        upload(&bucket, &place, &id, 3, &three),
-        upload(&bucket, &place, &id, 1, &one),
-        upload(&bucket, &place, &id, 2, &two),
+        upload(&bucket, &object_ref, &id, 3, &three),
+        upload(&bucket, &object_ref, &id, 1, &one),
+        upload(&bucket, &object_ref, &id, 2, &two),
     );
-    let page = bucket.client.list_parts(&place, &id, 0).await.unwrap();
+    let page = bucket.client.list_parts(&object_ref, &id, 0).await.unwrap();
     let listed: Vec<_> = page
         .parts
         .iter()
@@ -84,7 +90,7 @@ async fn parts_become_an_object(bucket: Bucket) {
     assert_eq!(listed, wanted);
     assert_eq!(page.next, None);
     assert!(page.parts[0].modified.is_some());
-    let page = bucket.client.list_parts(&place, &id, 2).await.unwrap();
+    let page = bucket.client.list_parts(&object_ref, &id, 2).await.unwrap();
     assert_eq!(
         page.parts
             .iter()
@@ -96,44 +102,52 @@ async fn parts_become_an_object(bucket: Bucket) {
     let parts = [(1, first), (2, second), (3, third)];
     bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap();
-    assert_same(&read(&bucket, &place).await, &bytes);
-    let head = bucket.client.head_object(&place).await.unwrap();
+    assert_same(&read(&bucket, &object_ref).await, &bytes);
+    let head = bucket.client.head_object(&object_ref).await.unwrap();
     assert_eq!(head.metadata, object.metadata);
     assert_eq!(head.content_type.as_deref(), Some("text/plain"));
 }
 
-async fn completing_twice_is_completing(bucket: Bucket) {
-    let place = bucket.place("twice");
-    let id = create(&bucket, &place).await;
-    let etag = upload(&bucket, &place, &id, 1, &pattern(2, 1_000)).await;
+async fn complete_is_idempotent(bucket: Bucket) {
+    let object_ref = bucket.object_ref("twice");
+    let id = create(&bucket, &object_ref).await;
+    let etag = upload(&bucket, &object_ref, &id, 1, &pattern(2, 1_000)).await;
     let parts = [(1, etag)];
     bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap();
     bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap();
 }
 
-async fn an_aborted_upload_is_gone(bucket: Bucket) {
-    let place = bucket.place("aborted");
-    let id = create(&bucket, &place).await;
-    upload(&bucket, &place, &id, 1, &pattern(3, 10)).await;
-    bucket.client.abort_multipart(&place, &id).await.unwrap();
-    bucket.client.abort_multipart(&place, &id).await.unwrap();
-    let error = bucket.client.head_object(&place).await.unwrap_err();
+async fn aborted_upload_no_longer_exists(bucket: Bucket) {
+    let object_ref = bucket.object_ref("aborted");
+    let id = create(&bucket, &object_ref).await;
+    upload(&bucket, &object_ref, &id, 1, &pattern(3, 10)).await;
+    bucket
+        .client
+        .abort_multipart(&object_ref, &id)
+        .await
+        .unwrap();
+    bucket
+        .client
+        .abort_multipart(&object_ref, &id)
+        .await
+        .unwrap();
+    let error = bucket.client.head_object(&object_ref).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
 }
 
 async fn parts_are_copied(bucket: Bucket) {
-    let source = bucket.place("a source+ü/%");
+    let source = bucket.object_ref("a source+ü/%");
     let bytes = pattern(4, 11 * MIB);
     let payload = Payload::from(bytes.clone());
     let object = ObjectHeaders::default();
@@ -143,42 +157,46 @@ async fn parts_are_copied(bucket: Bucket) {
         .put_object(&source, payload, &object, condition)
         .await
         .unwrap();
-    let place = bucket.place("target");
-    let id = create(&bucket, &place).await;
+    let object_ref = bucket.object_ref("target");
+    let id = create(&bucket, &object_ref).await;
     let middle = 5 * MIB as u64..10 * MIB as u64;
     let copy = async |number, range| {
         bucket
             .client
-            .upload_part_copy(&place, &id, number, &source, range)
+            .upload_part_copy(&object_ref, &id, number, &source, range)
             .await
             .unwrap()
     };
     let parts = [(1, copy(1, None).await), (2, copy(2, Some(middle)).await)];
     bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap();
     let wanted = [&bytes[..], &bytes[5 * MIB..10 * MIB]].concat();
-    assert_same(&read(&bucket, &place).await, &wanted);
+    assert_same(&read(&bucket, &object_ref).await, &wanted);
 
-    let id = create(&bucket, &place).await;
-    let missing = bucket.place("missing");
+    let id = create(&bucket, &object_ref).await;
+    let missing = bucket.object_ref("missing");
     let copied = bucket
         .client
-        .upload_part_copy(&place, &id, 1, &missing, None)
+        .upload_part_copy(&object_ref, &id, 1, &missing, None)
         .await;
     let error = copied.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey, "{error:?}");
-    bucket.client.abort_multipart(&place, &id).await.unwrap();
+    bucket
+        .client
+        .abort_multipart(&object_ref, &id)
+        .await
+        .unwrap();
 }
 
 async fn a_part_is_replaced(bucket: Bucket) {
-    let place = bucket.place("replaced");
-    let id = create(&bucket, &place).await;
-    upload(&bucket, &place, &id, 1, &pattern(5, 100)).await;
-    let etag = upload(&bucket, &place, &id, 1, &pattern(6, 200)).await;
-    let page = bucket.client.list_parts(&place, &id, 0).await.unwrap();
+    let object_ref = bucket.object_ref("replaced");
+    let id = create(&bucket, &object_ref).await;
+    upload(&bucket, &object_ref, &id, 1, &pattern(5, 100)).await;
+    let etag = upload(&bucket, &object_ref, &id, 1, &pattern(6, 200)).await;
+    let page = bucket.client.list_parts(&object_ref, &id, 0).await.unwrap();
     let listed: Vec<_> = page
         .parts
         .iter()
@@ -187,17 +205,17 @@ async fn a_part_is_replaced(bucket: Bucket) {
     assert_eq!(listed, [(200, &etag)]);
     bucket
         .client
-        .complete_multipart(&place, &id, &[(1, etag)])
+        .complete_multipart(&object_ref, &id, &[(1, etag)])
         .await
         .unwrap();
-    assert_same(&read(&bucket, &place).await, &pattern(6, 200));
+    assert_same(&read(&bucket, &object_ref).await, &pattern(6, 200));
 }
 
-async fn multiparts_are_listed_page_by_page(bucket: Bucket) {
+async fn multipart_uploads_are_listed_page_by_page(bucket: Bucket) {
     let mut wanted = Vec::new();
     for key in ["p/a b", "p/b+c", "p/c%20", "p/dü", "p/e", "q"] {
-        let place = bucket.place(key);
-        wanted.push((key.to_owned(), create(&bucket, &place).await));
+        let object_ref = bucket.object_ref(key);
+        wanted.push((key.to_owned(), create(&bucket, &object_ref).await));
     }
     assert_eq!(list(&bucket, "", 1_000).await, wanted);
     assert_eq!(list(&bucket, "p/", 2).await, wanted[..5]);
@@ -205,14 +223,14 @@ async fn multiparts_are_listed_page_by_page(bucket: Bucket) {
     for (key, id) in &wanted {
         bucket
             .client
-            .abort_multipart(&bucket.place(key), id)
+            .abort_multipart(&bucket.object_ref(key), id)
             .await
             .unwrap();
     }
     assert_eq!(list(&bucket, "", 1_000).await, []);
 }
 
-/// All pages of at most `most`, in the order of keys, which Garage doesn't keep within a page.
+/// All pages of at most `most` entries, sorted, since Garage does not sort within a page.
 async fn list(bucket: &Bucket, prefix: &str, most: u32) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let mut after = None;
@@ -223,7 +241,7 @@ async fn list(bucket: &Bucket, prefix: &str, most: u32) -> Vec<(String, String)>
             .await
             .unwrap();
         assert!(page.uploads.iter().all(|upload| upload.initiated.is_some()));
-        // moto gives all at once.
+        // moto returns all in one page.
         assert!(page.next.is_none() || page.uploads.len() == most as usize);
         all.extend(
             page.uploads
@@ -240,41 +258,45 @@ async fn list(bucket: &Bucket, prefix: &str, most: u32) -> Vec<(String, String)>
 
 /// moto fails on these with a 500.
 #[tokio::test]
-async fn what_is_gone_is_told() {
+async fn missing_multipart_upload_is_reported() {
     let bucket = Bucket::garage();
-    let place = bucket.place("gone");
-    let id = create(&bucket, &place).await;
-    let etag = upload(&bucket, &place, &id, 1, &pattern(3, 10)).await;
+    let object_ref = bucket.object_ref("gone");
+    let id = create(&bucket, &object_ref).await;
+    let etag = upload(&bucket, &object_ref, &id, 1, &pattern(3, 10)).await;
     let parts = [(1, etag)];
     bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap();
-    bucket.client.delete_object(&place).await.unwrap();
+    bucket.client.delete_object(&object_ref).await.unwrap();
     let gone = ErrorKind::NoSuchUpload;
     let error = bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
-    let error = bucket.client.list_parts(&place, &id, 0).await.unwrap_err();
+    let error = bucket
+        .client
+        .list_parts(&object_ref, &id, 0)
+        .await
+        .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
     let payload = Payload::from(Bytes::from_static(b"x"));
     let error = bucket
         .client
-        .upload_part(&place, &id, 1, payload)
+        .upload_part(&object_ref, &id, 1, payload)
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), gone, "{error}");
 }
 
 #[tokio::test]
-async fn garage_keeps_to_the_size_of_a_page() {
+async fn garage_honors_page_size() {
     let bucket = Bucket::garage();
     for number in 0..5 {
-        create(&bucket, &bucket.place(&format!("k{number}"))).await;
+        create(&bucket, &bucket.object_ref(&format!("k{number}"))).await;
     }
     let page = bucket
         .client
@@ -287,18 +309,18 @@ async fn garage_keeps_to_the_size_of_a_page() {
 }
 
 #[tokio::test]
-async fn a_small_part_in_the_middle_is_told() {
+async fn small_middle_part_is_reported() {
     let bucket = Bucket::moto();
-    let place = bucket.place("small");
-    let id = create(&bucket, &place).await;
+    let object_ref = bucket.object_ref("small");
+    let id = create(&bucket, &object_ref).await;
     let bytes = pattern(8, 10);
     let parts = [
-        (1, upload(&bucket, &place, &id, 1, &bytes).await),
-        (2, upload(&bucket, &place, &id, 2, &bytes).await),
+        (1, upload(&bucket, &object_ref, &id, 1, &bytes).await),
+        (2, upload(&bucket, &object_ref, &id, 2, &bytes).await),
     ];
     let error = bucket
         .client
-        .complete_multipart(&place, &id, &parts)
+        .complete_multipart(&object_ref, &id, &parts)
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::EntityTooSmall);
@@ -307,15 +329,15 @@ async fn a_small_part_in_the_middle_is_told() {
 /// More than one page of them.
 async fn thousands_of_parts(bucket: Bucket) {
     const PARTS: u32 = 1_100;
-    let place = bucket.place("many");
-    let id = create(&bucket, &place).await;
+    let object_ref = bucket.object_ref("many");
+    let id = create(&bucket, &object_ref).await;
     let byte = |number: u32| Bytes::from(vec![number as u8; 1]);
     let uploads = (1..=PARTS).map(|number| {
-        let (bucket, place, id) = (&bucket, &place, &id);
+        let (bucket, object_ref, id) = (&bucket, &object_ref, &id);
         async move {
             (
                 number,
-                upload(bucket, place, id, number, &byte(number)).await,
+                upload(bucket, object_ref, id, number, &byte(number)).await,
             )
         }
     });
@@ -323,7 +345,11 @@ async fn thousands_of_parts(bucket: Bucket) {
     sent.sort_unstable();
     let (mut listed, mut after, mut pages) = (Vec::new(), 0, 0);
     loop {
-        let page = bucket.client.list_parts(&place, &id, after).await.unwrap();
+        let page = bucket
+            .client
+            .list_parts(&object_ref, &id, after)
+            .await
+            .unwrap();
         pages += 1;
         listed.extend(page.parts.into_iter().map(|part| (part.number, part.etag)));
         let Some(next) = page.next else { break };
@@ -331,5 +357,9 @@ async fn thousands_of_parts(bucket: Bucket) {
     }
     assert_eq!(pages, 2);
     assert_eq!(listed, sent);
-    bucket.client.abort_multipart(&place, &id).await.unwrap();
+    bucket
+        .client
+        .abort_multipart(&object_ref, &id)
+        .await
+        .unwrap();
 }

@@ -9,21 +9,21 @@ use super::{Bucket, on_both};
 use crate::support::{MIB, assert_same, pattern, pieces};
 
 on_both!(
-    an_object_and_what_belongs_to_it,
-    what_is_missing,
+    put_and_read_object_with_headers,
+    missing_object_is_reported,
     ranges,
     an_empty_object,
-    every_key,
+    every_key_round_trips,
     odd_header_values,
     a_large_object_in_many_chunks_and_runtimes,
 );
 
-async fn put(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
+async fn put_object(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
     let payload = Payload::from(Bytes::copy_from_slice(bytes));
     bucket
         .client
         .put_object(
-            &bucket.place(key),
+            &bucket.object_ref(key),
             payload,
             &ObjectHeaders::default(),
             Condition::None,
@@ -35,14 +35,14 @@ async fn put(bucket: &Bucket, key: &str, bytes: &[u8]) -> String {
 async fn get(bucket: &Bucket, key: &str) -> Bytes {
     let object = bucket
         .client
-        .get_object(&bucket.place(key), None)
+        .get_object(&bucket.object_ref(key), None)
         .await
         .unwrap();
     object.bytes(1 << 30).await.unwrap()
 }
 
-async fn an_object_and_what_belongs_to_it(bucket: Bucket) {
-    let place = bucket.place("folder/object");
+async fn put_and_read_object_with_headers(bucket: Bucket) {
+    let object_ref = bucket.object_ref("folder/object");
     let object = ObjectHeaders {
         content_type: Some("video/mp4".to_owned()),
         content_disposition: Some("attachment; filename=\"a b.mp4\"".to_owned()),
@@ -57,12 +57,12 @@ async fn an_object_and_what_belongs_to_it(bucket: Bucket) {
     let payload = Payload::new(vec!["he".into(), Bytes::new(), "llo".into()], None);
     let etag = bucket
         .client
-        .put_object(&place, payload, &object, Condition::None)
+        .put_object(&object_ref, payload, &object, Condition::None)
         .await
         .unwrap();
     assert_eq!(etag, "\"5d41402abc4b2a76b9719d911017c592\"");
 
-    let head = bucket.client.head_object(&place).await.unwrap();
+    let head = bucket.client.head_object(&object_ref).await.unwrap();
     assert_eq!((head.size, &head.etag), (5, &etag));
     assert_eq!(head.content_type.as_deref(), Some("video/mp4"));
     assert_eq!(head.metadata, object.metadata);
@@ -71,66 +71,74 @@ async fn an_object_and_what_belongs_to_it(bucket: Bucket) {
         .unwrap_or_default();
     assert!(age < Duration::from_secs(60), "{age:?}");
 
-    let read = bucket.client.get_object(&place, None).await.unwrap();
+    let read = bucket.client.get_object(&object_ref, None).await.unwrap();
     assert_eq!(read.head, head);
     assert_eq!(read.range, 0..5);
     assert_eq!(read.bytes(5).await.unwrap(), "hello");
 
-    put(&bucket, "folder/object", b"other").await;
+    put_object(&bucket, "folder/object", b"other").await;
     assert_eq!(get(&bucket, "folder/object").await, "other");
     assert!(
         bucket
             .client
-            .head_object(&place)
+            .head_object(&object_ref)
             .await
             .unwrap()
             .metadata
             .is_empty()
     );
 
-    bucket.client.delete_object(&place).await.unwrap();
-    let error = bucket.client.head_object(&place).await.unwrap_err();
+    bucket.client.delete_object(&object_ref).await.unwrap();
+    let error = bucket.client.head_object(&object_ref).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
     let stats = bucket.client.stats();
-    assert_eq!(stats.of(Operation::PutObject).bytes_out(), 10);
-    assert_eq!(stats.of(Operation::HeadObject).failures(), 1);
+    assert_eq!(stats.operation(Operation::PutObject).bytes_out(), 10);
+    assert_eq!(stats.operation(Operation::HeadObject).failures(), 1);
     assert_eq!(stats.calls(), stats.requests(), "nothing was tried twice");
 }
 
-async fn what_is_missing(bucket: Bucket) {
-    let place = bucket.place("nothing");
-    let error = bucket.client.get_object(&place, None).await.unwrap_err();
+async fn missing_object_is_reported(bucket: Bucket) {
+    let object_ref = bucket.object_ref("nothing");
+    let error = bucket
+        .client
+        .get_object(&object_ref, None)
+        .await
+        .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
-    let error = bucket.client.head_object(&place).await.unwrap_err();
+    let error = bucket.client.head_object(&object_ref).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
-    bucket.client.delete_object(&place).await.unwrap();
+    bucket.client.delete_object(&object_ref).await.unwrap();
 }
 
 async fn ranges(bucket: Bucket) {
-    put(&bucket, "k", b"0123456789").await;
-    let place = bucket.place("k");
+    put_object(&bucket, "k", b"0123456789").await;
+    let object_ref = bucket.object_ref("k");
     for (range, got) in [(0..1, 0..1), (3..7, 3..7), (9..10, 9..10), (8..999, 8..10)] {
-        let object = bucket.client.get_object(&place, Some(range)).await.unwrap();
+        let object = bucket
+            .client
+            .get_object(&object_ref, Some(range))
+            .await
+            .unwrap();
         assert_eq!((object.head.size, object.range.clone()), (10, got.clone()));
         let bytes = object.bytes(10).await.unwrap();
         assert_eq!(bytes, &b"0123456789"[got.start as usize..got.end as usize]);
     }
     let error = bucket
         .client
-        .get_object(&place, Some(10..11))
+        .get_object(&object_ref, Some(10..11))
         .await
         .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::InvalidRange);
 }
 
 async fn an_empty_object(bucket: Bucket) {
-    let etag = put(&bucket, "empty", b"").await;
+    let etag = put_object(&bucket, "empty", b"").await;
     assert_eq!(etag, "\"d41d8cd98f00b204e9800998ecf8427e\"");
     assert_eq!(get(&bucket, "empty").await, "");
     assert_eq!(
         bucket
             .client
-            .head_object(&bucket.place("empty"))
+            .head_object(&bucket.object_ref("empty"))
             .await
             .unwrap()
             .size,
@@ -138,7 +146,7 @@ async fn an_empty_object(bucket: Bucket) {
     );
 }
 
-async fn every_key(bucket: Bucket) {
+async fn every_key_round_trips(bucket: Bucket) {
     let mut keys = vec![
         "a b",
         "a+b",
@@ -159,7 +167,7 @@ async fn every_key(bucket: Bucket) {
         "a/..b/c",
     ];
     for key in &keys {
-        put(&bucket, key, key.as_bytes()).await;
+        put_object(&bucket, key, key.as_bytes()).await;
     }
     for key in &keys {
         assert_eq!(get(&bucket, key).await, key.as_bytes(), "{key:?}");
@@ -186,7 +194,7 @@ async fn every_key(bucket: Bucket) {
     for key in &keys {
         bucket
             .client
-            .delete_object(&bucket.place(key))
+            .delete_object(&bucket.object_ref(key))
             .await
             .unwrap();
     }
@@ -198,9 +206,9 @@ async fn every_key(bucket: Bucket) {
     assert_eq!(page.objects, []);
 }
 
-/// Signatures are made over values without needless spaces.
+/// Signatures cover values with collapsed spaces.
 async fn odd_header_values(bucket: Bucket) {
-    let place = bucket.place("odd");
+    let object_ref = bucket.object_ref("odd");
     let object = ObjectHeaders {
         content_disposition: Some("attachment;  filename=\"two  spaces.txt\"".to_owned()),
         metadata: [("spaces".to_owned(), "one  two".to_owned())].into(),
@@ -209,28 +217,28 @@ async fn odd_header_values(bucket: Bucket) {
     let payload = Payload::from(Bytes::from_static(b"x"));
     bucket
         .client
-        .put_object(&place, payload, &object, Condition::None)
+        .put_object(&object_ref, payload, &object, Condition::None)
         .await
         .unwrap();
-    let head = bucket.client.head_object(&place).await.unwrap();
+    let head = bucket.client.head_object(&object_ref).await.unwrap();
     assert_eq!(head.metadata, object.metadata);
 }
 
 async fn a_large_object_in_many_chunks_and_runtimes(bucket: Bucket) {
     let bytes = pattern(7, 20 * MIB + 17);
-    let place = bucket.place("large");
+    let object_ref = bucket.object_ref("large");
     let payload = Payload::new(pieces(&bytes), None);
     let client = bucket.client.clone();
-    // Another runtime that comes and goes has connections of its own.
+    // A short-lived second runtime has separate connections.
     let sent = std::thread::spawn({
-        let place = place.clone();
+        let object_ref = object_ref.clone();
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             let object = ObjectHeaders::default();
-            runtime.block_on(client.put_object(&place, payload, &object, Condition::None))
+            runtime.block_on(client.put_object(&object_ref, payload, &object, Condition::None))
         }
     });
     tokio::task::spawn_blocking(|| sent.join().unwrap())
@@ -238,7 +246,7 @@ async fn a_large_object_in_many_chunks_and_runtimes(bucket: Bucket) {
         .unwrap()
         .unwrap();
     assert_same(&get(&bucket, "large").await, &bytes);
-    let whole = bucket.client.stats().of(Operation::GetObject);
+    let whole = bucket.client.stats().operation(Operation::GetObject);
     assert_eq!(whole.bytes_in(), bytes.len() as u64);
 }
 
@@ -250,44 +258,46 @@ async fn a_digest_is_checked_by_the_service() {
     let right = Payload::new(vec![chunk.clone()], Some(Sha256::digest(&chunk).into()));
     let wrong = Payload::new(vec![chunk], Some([7; 32]));
     let object = ObjectHeaders::default();
-    let place = bucket.place("checked");
+    let object_ref = bucket.object_ref("checked");
     bucket
         .client
-        .put_object(&place, right, &object, Condition::None)
+        .put_object(&object_ref, right, &object, Condition::None)
         .await
         .unwrap();
-    bucket.client.delete_object(&place).await.unwrap();
+    bucket.client.delete_object(&object_ref).await.unwrap();
     bucket
         .client
-        .put_object(&place, wrong, &object, Condition::None)
+        .put_object(&object_ref, wrong, &object, Condition::None)
         .await
         .unwrap_err();
-    let error = bucket.client.head_object(&place).await.unwrap_err();
+    let error = bucket.client.head_object(&object_ref).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::NoSuchKey);
 }
 
 #[tokio::test]
 async fn conditions() {
     let bucket = Bucket::moto();
-    let place = bucket.place("one");
-    let put = async |text: &'static str, condition| {
+    let object_ref = bucket.object_ref("one");
+    let put_object = async |text: &'static str, condition| {
         let payload = Payload::from(Bytes::from_static(text.as_bytes()));
         let object = ObjectHeaders::default();
         bucket
             .client
-            .put_object(&place, payload, &object, condition)
+            .put_object(&object_ref, payload, &object, condition)
             .await
     };
-    let first = put("first", Condition::IfAbsent).await.unwrap();
-    let error = put("second", Condition::IfAbsent).await.unwrap_err();
+    let first = put_object("first", Condition::IfAbsent).await.unwrap();
+    let error = put_object("second", Condition::IfAbsent).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
-    let second = put("second", Condition::IfMatch(first.clone()))
+    let second = put_object("second", Condition::IfMatch(first.clone()))
         .await
         .unwrap();
-    let error = put("third", Condition::IfMatch(first)).await.unwrap_err();
+    let error = put_object("third", Condition::IfMatch(first))
+        .await
+        .unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
     assert_eq!(
-        bucket.client.head_object(&place).await.unwrap().etag,
+        bucket.client.head_object(&object_ref).await.unwrap().etag,
         second
     );
 }

@@ -1,34 +1,34 @@
-//! URLs that carry their signature, used by a program that knows nothing of S3.
+//! Presigned URLs, used by a plain HTTP client.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use landfall_s3::client::{Client, ObjectHeaders};
 
-use super::{Bucket, on_both, plain::send, where_verified};
+use super::{Bucket, on_both, raw_http::send, where_verified};
 use crate::support;
 
 on_both!(objects_are_written_and_read, a_part_is_uploaded);
 where_verified!(
-    nothing_but_what_was_signed_is_taken,
-    a_part_is_taken_by_its_own_number_only,
-    what_has_expired_is_refused,
+    only_the_signed_request_is_accepted,
+    presigned_part_accepts_only_its_number,
+    expired_url_is_rejected,
 );
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn objects_are_written_and_read(bucket: Bucket) {
-    let place = bucket.place("folder/a b+ü%");
+    let object_ref = bucket.object_ref("folder/a b+ü%");
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("text/x-test"));
     let url = bucket
         .client
-        .presign(Method::PUT, &place, &[], &headers, HOUR)
+        .presign(Method::PUT, &object_ref, &[], &headers, HOUR)
         .await
         .unwrap();
     let (status, _, body) = send(Method::PUT, &url, &headers, "hello").await;
     assert_eq!(status, 200, "{body:?}");
-    let head = bucket.client.head_object(&place).await.unwrap();
+    let head = bucket.client.head_object(&object_ref).await.unwrap();
     assert_eq!(head.content_type.as_deref(), Some("text/x-test"));
 
     let disposition = "attachment; filename=\"a b&c.txt\"";
@@ -36,7 +36,7 @@ async fn objects_are_written_and_read(bucket: Bucket) {
     let none = HeaderMap::new();
     let url = bucket
         .client
-        .presign(Method::GET, &place, &query, &none, HOUR)
+        .presign(Method::GET, &object_ref, &query, &none, HOUR)
         .await
         .unwrap();
     let (status, answered, body) = send(Method::GET, &url, &none, "").await;
@@ -45,17 +45,17 @@ async fn objects_are_written_and_read(bucket: Bucket) {
 }
 
 async fn a_part_is_uploaded(bucket: Bucket) {
-    let place = bucket.place("by part");
+    let object_ref = bucket.object_ref("by part");
     let id = bucket
         .client
-        .create_multipart(&place, &ObjectHeaders::default())
+        .create_multipart(&object_ref, &ObjectHeaders::default())
         .await
         .unwrap();
     let query = [("uploadId", id.as_str()), ("partNumber", "1")];
     let none = HeaderMap::new();
     let url = bucket
         .client
-        .presign(Method::PUT, &place, &query, &none, HOUR)
+        .presign(Method::PUT, &object_ref, &query, &none, HOUR)
         .await
         .unwrap();
     let (status, answered, body) = send(Method::PUT, &url, &none, "part").await;
@@ -63,23 +63,26 @@ async fn a_part_is_uploaded(bucket: Bucket) {
     let etag = answered["etag"].to_str().unwrap().to_owned();
     bucket
         .client
-        .complete_multipart(&place, &id, &[(1, etag)])
+        .complete_multipart(&object_ref, &id, &[(1, etag)])
         .await
         .unwrap();
-    assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 4);
+    assert_eq!(
+        bucket.client.head_object(&object_ref).await.unwrap().size,
+        4
+    );
 }
 
-async fn nothing_but_what_was_signed_is_taken(bucket: Bucket) {
-    let place = bucket.place("pinned");
+async fn only_the_signed_request_is_accepted(bucket: Bucket) {
+    let object_ref = bucket.object_ref("pinned");
     let mut headers = HeaderMap::new();
     headers.insert("content-type", HeaderValue::from_static("image/png"));
     headers.insert("content-length", HeaderValue::from_static("5"));
     let url = bucket
         .client
-        .presign(Method::PUT, &place, &[], &headers, HOUR)
+        .presign(Method::PUT, &object_ref, &[], &headers, HOUR)
         .await
         .unwrap();
-    // The connection sees to the length.
+    // The connection enforces the length.
     headers.remove("content-length");
     let mut other = headers.clone();
     other.insert("content-type", HeaderValue::from_static("text/html"));
@@ -116,7 +119,7 @@ async fn nothing_but_what_was_signed_is_taken(bucket: Bucket) {
             "hello",
         ),
         (
-            "something asked for",
+            "an extra parameter",
             Method::PUT,
             url.replace("?", "?x-amz-acl=public-read&"),
             &headers,
@@ -124,7 +127,7 @@ async fn nothing_but_what_was_signed_is_taken(bucket: Bucket) {
         ),
     ] {
         let (status, _, answer) = send(method, &url, headers, body).await;
-        // Without a header that was signed, the request is no proper one.
+        // A request without a signed header is invalid.
         let fits = status == 403 || (why == "no type" && status == 400);
         assert!(fits, "{why}: {status} {answer:?}");
     }
@@ -134,12 +137,12 @@ async fn nothing_but_what_was_signed_is_taken(bucket: Bucket) {
     assert_eq!(status, 200, "{body:?}");
 }
 
-async fn a_part_is_taken_by_its_own_number_only(bucket: Bucket) {
-    let place = bucket.place("by part");
+async fn presigned_part_accepts_only_its_number(bucket: Bucket) {
+    let object_ref = bucket.object_ref("by part");
     let begin = async || {
         let headers = ObjectHeaders::default();
-        let begun = bucket.client.create_multipart(&place, &headers).await;
-        begun.unwrap()
+        let started = bucket.client.create_multipart(&object_ref, &headers).await;
+        started.unwrap()
     };
     let (id, other) = (begin().await, begin().await);
     let query = [("uploadId", id.as_str()), ("partNumber", "1")];
@@ -147,7 +150,7 @@ async fn a_part_is_taken_by_its_own_number_only(bucket: Bucket) {
     headers.insert("content-length", HeaderValue::from_static("4"));
     let url = bucket
         .client
-        .presign(Method::PUT, &place, &query, &headers, HOUR)
+        .presign(Method::PUT, &object_ref, &query, &headers, HOUR)
         .await
         .unwrap();
     let none = HeaderMap::new();
@@ -166,22 +169,25 @@ async fn a_part_is_taken_by_its_own_number_only(bucket: Bucket) {
     }
     let (status, answered, body) = send(Method::PUT, &url, &none, "part").await;
     assert_eq!(status, 200, "{body:?}");
-    // There is that part, and no other.
+    // Only this part exists.
     let etag = answered["etag"].to_str().unwrap().to_owned();
     let parts = [(1, etag)];
-    let completed = bucket.client.complete_multipart(&place, &id, &parts);
+    let completed = bucket.client.complete_multipart(&object_ref, &id, &parts);
     completed.await.unwrap();
-    assert_eq!(bucket.client.head_object(&place).await.unwrap().size, 4);
+    assert_eq!(
+        bucket.client.head_object(&object_ref).await.unwrap().size,
+        4
+    );
 }
 
-async fn what_has_expired_is_refused(bucket: Bucket) {
+async fn expired_url_is_rejected(bucket: Bucket) {
     let mut settings = support::settings(&bucket.access);
-    settings.now = || SystemTime::now() - HOUR;
+    settings.clock = || SystemTime::now() - HOUR;
     let early = Client::new(settings).unwrap();
-    let place = bucket.place("late");
+    let object_ref = bucket.object_ref("late");
     let none = HeaderMap::new();
     for (expires, good) in [(HOUR / 2, false), (2 * HOUR, true)] {
-        let url = early.presign(Method::PUT, &place, &[], &none, expires);
+        let url = early.presign(Method::PUT, &object_ref, &[], &none, expires);
         let (status, _, body) = send(Method::PUT, &url.await.unwrap(), &none, "hello").await;
         assert_eq!(status.is_success(), good, "{status}: {body:?}");
         assert!(good || status.is_client_error(), "{status}");
@@ -189,12 +195,12 @@ async fn what_has_expired_is_refused(bucket: Bucket) {
 }
 
 #[tokio::test]
-async fn a_token_is_part_of_the_url() {
+async fn session_token_is_part_of_url() {
     let bucket = Bucket::moto();
     let client = super::with_token(&bucket.access, "a token/+=");
-    let place = bucket.place("by token");
+    let object_ref = bucket.object_ref("by token");
     let none = HeaderMap::new();
-    let url = client.presign(Method::PUT, &place, &[], &none, HOUR);
+    let url = client.presign(Method::PUT, &object_ref, &[], &none, HOUR);
     let url = url.await.unwrap();
     assert!(
         url.contains("&X-Amz-Security-Token=a%20token%2F%2B%3D&"),

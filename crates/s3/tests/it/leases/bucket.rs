@@ -1,5 +1,5 @@
-//! A bucket in memory, behind the client's own interface: as fast as leases are checked, and broken
-//! when a test wants it.
+//! A bucket in memory behind the client's transport: fast enough for lease tests, with faults on
+//! demand.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use landfall::BoxError;
 use landfall_s3::client::{
-    AnswerBody, Client, ClientSettings, CredentialSource, HttpSend, PayloadBody,
+    Client, ClientSettings, CredentialSource, HttpSend, PayloadBody, ResponseBody,
 };
 use md5::{Digest, Md5};
 use tokio::time::sleep;
@@ -34,21 +34,21 @@ pub(crate) struct Bucket {
     calls: Mutex<BTreeMap<String, u64>>,
 }
 
-/// The way of one node to the bucket.
+/// The transport of one node.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Way {
+pub(crate) struct NodeTransport {
     bucket: Arc<Bucket>,
-    cut: Arc<AtomicBool>,
-    mute: Arc<AtomicBool>,
+    disconnected: Arc<AtomicBool>,
+    drops_responses: Arc<AtomicBool>,
 }
 
-impl Way {
-    /// A way to a new bucket.
+impl NodeTransport {
+    /// Creates a new bucket.
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
-    /// Another way to the same bucket.
+    /// Creates another node's transport to the same bucket.
     pub(crate) fn another(&self) -> Self {
         Self {
             bucket: Arc::clone(&self.bucket),
@@ -56,19 +56,19 @@ impl Way {
         }
     }
 
-    /// From now on nothing passes, and nobody is told.
-    pub(crate) fn cut(&self) {
-        self.cut.store(true, Ordering::SeqCst);
+    /// Drops all requests without a response from now on.
+    pub(crate) fn disconnect(&self) {
+        self.disconnected.store(true, Ordering::SeqCst);
     }
 
-    /// From now on requests pass, and answers don't.
-    pub(crate) fn mute(&self) {
-        self.mute.store(true, Ordering::SeqCst);
+    /// Executes requests and drops the responses from now on.
+    pub(crate) fn drop_responses(&self) {
+        self.drops_responses.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn mend(&self) {
-        self.cut.store(false, Ordering::SeqCst);
-        self.mute.store(false, Ordering::SeqCst);
+    pub(crate) fn reconnect(&self) {
+        self.disconnected.store(false, Ordering::SeqCst);
+        self.drops_responses.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -98,25 +98,30 @@ impl Way {
         }
     }
 
-    /// How often each call was made since this was asked before: `put lease`, `get node`, ….
+    /// Returns the number of calls since the last call of this: `put lease`, `get node`, ….
     pub(crate) fn calls(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.bucket.calls.lock().unwrap())
     }
 }
 
 #[async_trait]
-impl HttpSend for Way {
-    async fn send(&self, request: Request<PayloadBody>) -> Result<Response<AnswerBody>, BoxError> {
-        while self.cut.load(Ordering::SeqCst) {
+impl HttpSend for NodeTransport {
+    async fn send(
+        &self,
+        request: Request<PayloadBody>,
+    ) -> Result<Response<ResponseBody>, BoxError> {
+        while self.disconnected.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5)).await;
         }
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes().to_vec();
-        let answer = self.bucket.answer(&head, body);
-        while self.cut.load(Ordering::SeqCst) || self.mute.load(Ordering::SeqCst) {
+        let response = self.bucket.respond(&head, body);
+        while self.disconnected.load(Ordering::SeqCst)
+            || self.drops_responses.load(Ordering::SeqCst)
+        {
             sleep(Duration::from_millis(5)).await;
         }
-        Ok(answer.map(|bytes| {
+        Ok(response.map(|bytes| {
             Full::from(bytes)
                 .map_err(|never| match never {})
                 .boxed_unsync()
@@ -125,7 +130,7 @@ impl HttpSend for Way {
 }
 
 impl Bucket {
-    fn answer(&self, head: &http::request::Parts, body: Vec<u8>) -> Response<Vec<u8>> {
+    fn respond(&self, head: &http::request::Parts, body: Vec<u8>) -> Response<Vec<u8>> {
         let path = head.uri.path().trim_start_matches('/');
         let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
         let mut objects = self.objects.lock().unwrap();
@@ -171,14 +176,14 @@ impl Bucket {
                     etag: format!("\"{digest}\""),
                     modified: SystemTime::now(),
                 };
-                let answer = Response::builder().header(header::ETAG, &object.etag);
+                let response = Response::builder().header(header::ETAG, &object.etag);
                 objects.insert(key, object);
-                answer.body(Vec::new()).unwrap()
+                response.body(Vec::new()).unwrap()
             }
             _ => {
                 objects.remove(&key);
-                let answer = Response::builder().status(StatusCode::NO_CONTENT);
-                answer.body(Vec::new()).unwrap()
+                let response = Response::builder().status(StatusCode::NO_CONTENT);
+                response.body(Vec::new()).unwrap()
             }
         }
     }

@@ -1,5 +1,7 @@
-//! The suites that every locker has to pass: all of them on a bucket in memory, and on moto those
-//! checks that a service which takes milliseconds for a call can pass in the time they have.
+//! The locker conformance suites.
+//!
+//! All checks run on a bucket in memory. On moto, whose calls take milliseconds, only the checks
+//! run that can pass within their time limits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +9,13 @@ use landfall_s3::lease::{BucketLocker, BucketSettings};
 use landfall_test_services::Moto;
 use landfall_testkit::locker::{self, Pair};
 
-use super::{bucket::Way, quick};
+use super::{bucket::NodeTransport, quick};
 use crate::support::client;
 
-/// How long a takeover may take.
+/// Maximum duration of a takeover.
 const TAKEOVER: Duration = Duration::from_secs(1);
 
-/// What takes hundreds of leases one after another, or may take no longer than a few calls.
+/// Checks with hundreds of sequential leases, or with a time limit of a few calls.
 const MANY: &[&str] = &[
     "a_dropped_lease_is_free",
     "a_newcomer_takes_over_at_once",
@@ -21,31 +23,36 @@ const MANY: &[&str] = &[
     "a_thousand_uploads_at_once",
 ];
 
-fn patient() -> BucketSettings {
+fn slow_settings() -> BucketSettings {
     let mut settings = quick();
     settings.ttl = Duration::from_secs(15);
-    settings.patience = Duration::from_secs(30);
+    settings.timeout = Duration::from_secs(30);
     settings
 }
 
-fn patient_on(way: &Way) -> BucketLocker {
-    BucketLocker::new(way.client(), "b", "up/", patient()).unwrap()
+fn locker_with_slow_settings(transport: &NodeTransport) -> BucketLocker {
+    BucketLocker::new(transport.client(), "b", "up/", slow_settings()).unwrap()
 }
 
 fn on_moto(bucket: &str) -> BucketLocker {
     let client = client(&Moto::shared().access());
-    BucketLocker::new(client, bucket, "up/", patient()).unwrap()
+    BucketLocker::new(client, bucket, "up/", slow_settings()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn within_one_node() {
-    locker::conformance(async || patient_on(&Way::new())).await;
+    locker::conformance(async || locker_with_slow_settings(&NodeTransport::new())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn between_two_nodes() {
-    let way = Way::new();
-    let make = async || (patient_on(&way), patient_on(&way.another()));
+    let transport = NodeTransport::new();
+    let make = async || {
+        (
+            locker_with_slow_settings(&transport),
+            locker_with_slow_settings(&transport.another()),
+        )
+    };
     locker::conformance_between(make, TAKEOVER).await;
 }
 

@@ -3,7 +3,7 @@
 mod bucket;
 mod conformance;
 mod faults;
-mod life;
+mod lifecycle;
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use landfall::{
 };
 use landfall_s3::lease::{BucketLocker, BucketSettings};
 
-use self::bucket::Way;
+use self::bucket::NodeTransport;
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// Settings under which tests don't take long.
+/// Short times, for fast tests.
 fn quick() -> BucketSettings {
     let mut settings = BucketSettings::default();
     settings.ttl = Duration::from_secs(2);
     settings.renew = Duration::from_millis(200);
     settings.poll = Duration::from_millis(50);
-    settings.patience = Duration::from_secs(1);
+    settings.timeout = Duration::from_secs(1);
     settings
 }
 
-fn on(way: &Way) -> BucketLocker {
-    BucketLocker::new(way.client(), "b", "up/", quick()).unwrap()
+fn on(transport: &NodeTransport) -> BucketLocker {
+    BucketLocker::new(transport.client(), "b", "up/", quick()).unwrap()
 }
 
 async fn acquire(locker: &BucketLocker, id: &UploadId) -> Lease {

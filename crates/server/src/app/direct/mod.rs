@@ -14,7 +14,7 @@ use landfall_direct::{
     api::{self, ApiSettings},
 };
 use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
-use landfall_s3::{S3Options, lease::detect};
+use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -186,7 +186,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
     }
-    let detected = detect(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
+    let detected =
+        supports_conditional_writes(&bucket.client, &bucket.name, &settings.s3.object_prefix).await;
     detected.unwrap_or_else(|error| {
         tracing::warn!(
             %error,

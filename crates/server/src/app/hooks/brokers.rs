@@ -9,7 +9,7 @@ use landfall_hooks::broker::{Kafka, KafkaSettings};
 use landfall_hooks::broker::{Nats, NatsSettings};
 #[cfg(feature = "redis")]
 use landfall_hooks::broker::{RedisStream, RedisStreamSettings};
-use landfall_hooks::{HookName, HookNames, Transport, broker::SOURCE};
+use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
 
 use super::{Way, ways::way};
 use crate::settings::{Hooks, Settings};
@@ -22,7 +22,11 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
     // Where events come from, as CloudEvents name it.
-    let source = settings.urls.public_url.as_deref().unwrap_or(SOURCE);
+    let source = settings
+        .urls
+        .public_url
+        .as_deref()
+        .unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
         let line = format!(
@@ -57,7 +61,7 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         );
         let mut options = RedisStreamSettings::new(url.reveal());
         options.stream.clone_from(&brokers.redis.stream);
-        options.length = brokers.redis.length;
+        options.max_length = brokers.redis.length;
         source.clone_into(&mut options.source);
         let redis = RedisStream::new(options).context("-hooks-redis")?;
         ways.push(told(redis, hooks, brokers.redis.events, line));
@@ -79,11 +83,11 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
 fn told(transport: impl Transport, hooks: &Hooks, events: Option<HookNames>, line: String) -> Way {
     let told: HookNames = HookName::ALL
         .into_iter()
-        .filter(|name| !name.is_question())
+        .filter(|name| !name.is_blocking())
         .collect();
     let way = way(transport, hooks, events, line);
     Way {
-        names: way.names.and(told),
+        names: way.names.intersection(told),
         ..way
     }
 }

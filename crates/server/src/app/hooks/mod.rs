@@ -14,7 +14,9 @@ mod ways;
 use std::sync::Arc;
 
 use landfall::{Config, Handler};
-use landfall_hooks::{Asker, HookName, HookNames, Transport as _, WhenDown, outbox::OutboxStats};
+use landfall_hooks::{
+    BlockingHooks, FailureMode, HookName, HookNames, Transport as _, outbox::OutboxStats,
+};
 
 use self::told::Told;
 pub(super) use self::{
@@ -40,7 +42,7 @@ pub(super) struct Way {
 pub(super) struct Hooks {
     pub(super) ways: Vec<Way>,
     enabled: Vec<HookName>,
-    when_down: WhenDown,
+    when_down: FailureMode,
     progress_interval: std::time::Duration,
     told: Told,
     reachable: Fresh,
@@ -78,7 +80,9 @@ impl Hooks {
         database: &Opened,
     ) -> anyhow::Result<Option<Self>> {
         let ways = ways(settings)?;
-        let told = ways.iter().any(|way| way.names.has(HookName::PostExpire));
+        let told = ways
+            .iter()
+            .any(|way| way.names.contains(HookName::PostExpire));
         if !told && !settings.direct.enabled {
             return Ok(None);
         }
@@ -89,8 +93,8 @@ impl Hooks {
     pub(super) fn join(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
         for way in &self.ways {
-            if way.names.questions().next().is_some() {
-                let asker = Asker::new(way.transport.clone(), way.names, self.when_down);
+            if way.names.blocking().next().is_some() {
+                let asker = BlockingHooks::new(way.transport.clone(), way.names, self.when_down);
                 config.hooks.push(Arc::new(asker));
             }
         }
@@ -99,13 +103,13 @@ impl Hooks {
 
     /// Those who are to be asked about grants.
     #[cfg(feature = "grants")]
-    pub(super) fn askers_of_grants(&self) -> Vec<Arc<Asker>> {
-        let names = HookNames::of(&[HookName::PreGrant]);
+    pub(super) fn askers_of_grants(&self) -> Vec<Arc<BlockingHooks>> {
+        let names = HookNames::from_names(&[HookName::PreGrant]);
         let asked = self
             .ways
             .iter()
-            .filter(|way| way.names.has(HookName::PreGrant));
-        let asker = |way: &Way| Asker::new(way.transport.clone(), names, self.when_down);
+            .filter(|way| way.names.contains(HookName::PreGrant));
+        let asker = |way: &Way| BlockingHooks::new(way.transport.clone(), names, self.when_down);
         asked.map(|way| Arc::new(asker(way))).collect()
     }
 

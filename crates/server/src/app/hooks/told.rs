@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall_hooks::{
-    HookName, HookNames,
+    HookName, HookNames, ProgressNotifier, Route,
     message::EventHeaders,
     outbox::{Outbox, OutboxSettings},
-    progress::{Progress, Route},
 };
 
 use super::Way;
@@ -19,7 +18,7 @@ use crate::{
 /// Who is told.
 #[derive(Debug)]
 pub(super) struct Told {
-    pub(super) progress: Option<Progress>,
+    pub(super) progress: Option<ProgressNotifier>,
     /// The outbox, and what people call its place.
     pub(super) outbox: Option<(Outbox, String)>,
 }
@@ -35,19 +34,21 @@ impl Told {
         ways: &[Way],
     ) -> anyhow::Result<Self> {
         let routes = |names: HookNames| -> Vec<Route> {
-            let wanting = ways.iter().filter(|way| !way.names.and(names).is_empty());
+            let wanting = ways
+                .iter()
+                .filter(|way| !way.names.intersection(names).is_empty());
             wanting
                 .map(|way| Route {
                     transport: way.transport.clone(),
-                    names: way.names.and(names),
+                    names: way.names.intersection(names),
                 })
                 .collect()
         };
-        let progress = routes(HookNames::of(&[HookName::PostReceive]));
-        let progress =
-            (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
+        let progress = routes(HookNames::from_names(&[HookName::PostReceive]));
+        let progress = (!progress.is_empty())
+            .then(|| ProgressNotifier::new(progress, event_headers(&settings.hooks)));
         let kept = routes(if settings.has_queue() {
-            Hooks::STORED.or(HookNames::OF_QUEUE)
+            Hooks::STORED.union(HookNames::JOB_EVENTS)
         } else {
             Hooks::STORED
         });
@@ -66,20 +67,20 @@ impl Told {
     }
 }
 
-fn outbox_settings(settings: &Settings, progress: Option<Progress>) -> OutboxSettings {
+fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
     let of_events = &settings.hooks.outbox;
     let mut made = OutboxSettings::new(state::opened(&state::database(settings)));
     made.survives_power_loss = state::survives_power_loss(settings);
-    made.limit = usize::try_from(of_events.limit).unwrap_or(usize::MAX);
+    made.max_queued = usize::try_from(of_events.limit).unwrap_or(usize::MAX);
     made.max_bytes = usize::try_from(of_events.max_bytes).unwrap_or(usize::MAX);
     made.strict_order = of_events.strict_order;
-    made.give_up_after = of_events.give_up_after;
-    made.keep_dead = of_events.keep_dead;
+    made.retry.retry_for = of_events.give_up_after;
+    made.dead_letter_retention = of_events.keep_dead;
     made.progress = progress;
     made.headers = event_headers(&settings.hooks);
     // A file that may run longer isn't cut off before.
     let longest = settings.hooks.command.timeout + Duration::from_secs(60);
-    made.longest_delivery = made.longest_delivery.max(longest);
+    made.delivery_timeout = made.delivery_timeout.max(longest);
     made
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_hooks::{Failure, HookName, Message, Reaction, Transport};
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 /// The bounds of the durations that are counted, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
@@ -112,7 +112,7 @@ impl Transport for Watched {
         self.transport.name()
     }
 
-    async fn deliver(&self, message: &Message) -> Result<Reaction, Failure> {
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let (transport, hook) = (self.name(), message.hook.as_str());
         let (id, event) = (message.upload.id.as_str(), message.id.as_str());
         let counts = self.counts(message.hook);
@@ -145,7 +145,7 @@ impl Transport for Watched {
             }
             Err(failure) => {
                 counts.failed.fetch_add(1, Relaxed);
-                let error = failure.in_full();
+                let error = failure.error_chain();
                 tracing::error!(
                     "type" = hook,
                     id,
@@ -160,7 +160,7 @@ impl Transport for Watched {
         result
     }
 
-    async fn check(&self) -> Result<(), Failure> {
+    async fn check(&self) -> Result<(), DeliveryError> {
         self.transport.check().await
     }
 }
@@ -181,11 +181,14 @@ mod tests {
             "flapping"
         }
 
-        async fn deliver(&self, _message: &Message) -> Result<Reaction, Failure> {
+        async fn deliver(&self, _message: &Message) -> Result<HookResponse, DeliveryError> {
             if self.0.fetch_add(1, Relaxed).is_multiple_of(2) {
-                return Err(Failure::because("no", std::io::Error::other("really")));
+                return Err(DeliveryError::with_source(
+                    "no",
+                    std::io::Error::other("really"),
+                ));
             }
-            Ok(Reaction::default())
+            Ok(HookResponse::default())
         }
     }
 

@@ -42,7 +42,7 @@ pub(in crate::app) fn ways(settings: &Settings) -> anyhow::Result<Vec<Way>> {
         let mut way = way(wasm, hooks, hooks.wasm.events, line);
         if !way.own_events {
             // It reaches nobody: events that nothing hangs on would be told to the wall.
-            way.names = way.names.and(HookNames::ANSWERED);
+            way.names = way.names.intersection(HookNames::WITH_RESPONSE);
         }
         ways.push(way);
     }
@@ -75,7 +75,7 @@ fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
     let mut settings = CommandSettings::new(dir);
     settings.format = hooks.command.format;
     settings.timeout = hooks.command.timeout;
-    settings.processes = hooks.command.processes;
+    settings.max_processes = hooks.command.processes;
     settings.stop_code = hooks.stop_code.map(i32::from);
     Ok(Command::new(settings)?)
 }
@@ -105,8 +105,8 @@ fn http(
         .collect::<Result<_, _>>()
         .context("-hooks-http-secret")?;
     settings.follow_redirects = hooks_http.follow_redirects;
-    settings.allow.clone_from(&hooks_http.allow);
-    settings.parallel = hooks_http.parallel;
+    settings.redirect_allow.clone_from(&hooks_http.allow);
+    settings.max_concurrency = hooks_http.parallel;
     settings.stop_code = hooks.stop_code;
     Ok(Http::new(settings)?)
 }

@@ -67,7 +67,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_pending",
             "gauge",
             "Events that wait for their delivery.",
-            |route| route.waiting as f64,
+            |route| route.pending as f64,
         ),
         (
             "landfall_events_oldest_seconds",
@@ -79,7 +79,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_prepared",
             "gauge",
             "Events that may happen, kept before they do.",
-            |route| route.announced as f64,
+            |route| route.prepared as f64,
         ),
         (
             "landfall_dead_letters",
@@ -103,7 +103,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_dead_lettered_total",
             "counter",
             "Events that became dead letters.",
-            |route| route.given_up as f64,
+            |route| route.dead_lettered as f64,
         ),
         (
             "landfall_events_circuit_open",
@@ -129,13 +129,13 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_queued",
             "gauge",
             "Events in the database that may happen or wait, for all ways.",
-            stats.rows as u64,
+            stats.queued as u64,
         ),
         (
             "landfall_events_queue_limit",
             "gauge",
             "Events kept at which new uploads are refused.",
-            stats.limit as u64,
+            stats.max_queued as u64,
         ),
         (
             "landfall_events_bytes",
@@ -153,25 +153,25 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_rejected_total",
             "counter",
             "Writes that the database rejected while it accepted others.",
-            stats.rejected,
+            stats.rejected_commands,
         ),
         (
             "landfall_events_rejected_total",
             "counter",
             "Requests refused because too many events were kept.",
-            stats.refused,
+            stats.rejected_requests,
         ),
         (
             "landfall_events_persist_failures_total",
             "counter",
             "Requests refused because the database kept no event in time.",
-            stats.unkept,
+            stats.persist_failures,
         ),
         (
             "landfall_dead_letters_purged_total",
             "counter",
             "Dead letters removed for their age.",
-            stats.buried,
+            stats.dead_purged,
         ),
         (
             "landfall_events_batches_total",

@@ -12,7 +12,7 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
         Operation::ALL
             .into_iter()
-            .map(|operation| (operation, stats.of(operation)))
+            .map(|operation| (operation, stats.operation(operation)))
             .filter(|(_, of)| of.calls() > 0 || of.retries() > 0)
     };
     let name = "tusd_s3_request_duration_ms";

@@ -208,7 +208,7 @@ async fn preflight(x: &mut Examination<'_>, origin: &str, method: &str, needs: &
     let Ok(of) = Method::from_bytes(method.as_bytes()) else {
         return;
     };
-    let place = landfall_s3::client::Place::new(x.bucket, format!("{}-none", x.stem));
+    let place = landfall_s3::client::ObjectRef::new(x.bucket, format!("{}-none", x.stem));
     let none = HeaderMap::new();
     let url = match x.client.presign(of, &place, &[], &none, MINUTE).await {
         Ok(url) => url,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, Uri, header};
-use landfall_s3::client::{ErrorKind, Place};
+use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{Examination, Finding, Mark, Need, milliseconds, web};
 use crate::s3::Advice;
@@ -28,7 +28,7 @@ pub(super) struct Hopeless;
 /// Looks at the way to the service.
 pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
     // A signed URL shows both who asks and where: it is made without a call to the service.
-    let place = Place::new(x.bucket, format!("{}-none", x.stem));
+    let place = ObjectRef::new(x.bucket, format!("{}-none", x.stem));
     let signed = x
         .client
         .presign(Method::GET, &place, &[], &HeaderMap::new(), LIFETIME)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 use serde::Deserialize;
 
 use super::{Examination, Finding, Mark, web};
@@ -49,7 +49,7 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
 /// Whether the bucket drops multipart uploads by itself, and not too soon.
 pub(super) async fn examine(x: &mut Examination<'_>) {
     // The client has no such call; a signed URL does for reading.
-    let place = Place::new(x.bucket, "");
+    let place = ObjectRef::new(x.bucket, "");
     let none = HeaderMap::new();
     let query = [("lifecycle", "")];
     let minute = Duration::from_secs(60);

@@ -23,7 +23,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use landfall_s3::client::{Client, Error, ErrorKind, Place};
+use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
 
 use super::{Advice, advice};
 use crate::{
@@ -116,8 +116,8 @@ struct Examination<'a> {
     aloud: bool,
     /// What the keys of all probes begin with.
     stem: String,
-    objects: Vec<Place>,
-    multiparts: Vec<(Place, String)>,
+    objects: Vec<ObjectRef>,
+    multiparts: Vec<(ObjectRef, String)>,
 }
 
 /// What it means when a call fails.
@@ -157,8 +157,8 @@ impl<'a> Examination<'a> {
     }
 
     /// The place of a probe, which is removed at the end.
-    fn place(&mut self, name: &str) -> Place {
-        let place = Place::new(self.bucket, format!("{}-{name}", self.stem));
+    fn place(&mut self, name: &str) -> ObjectRef {
+        let place = ObjectRef::new(self.bucket, format!("{}-{name}", self.stem));
         self.objects.push(place.clone());
         place
     }
@@ -218,7 +218,7 @@ impl<'a> Examination<'a> {
     }
 
     /// Begins a multipart upload that is aborted at the end.
-    async fn begin(&mut self, name: &str) -> Result<(Place, String), Error> {
+    async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
         let place = self.place(name);
         let id = self
             .client

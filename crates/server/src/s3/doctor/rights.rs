@@ -1,7 +1,7 @@
 //! Every call that Landfall makes, once, on probes of its own.
 
 use bytes::Bytes;
-use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, Place};
+use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Examination, Finding, Mark, Need};
 use crate::s3::{Advice, object_headers};
@@ -44,7 +44,7 @@ pub(super) async fn examine(x: &mut Examination<'_>) -> bool {
 }
 
 /// HEAD, GET and GET of a range.
-async fn read(x: &mut Examination<'_>, source: &Place) {
+async fn read(x: &mut Examination<'_>, source: &ObjectRef) {
     let client = x.client.clone();
     let head = x.call("head object", Need::Uploads, client.head_object(source));
     if let Some(head) = head.await {
@@ -79,7 +79,7 @@ fn expect_size(x: &mut Examination<'_>, check: &'static str, head: &ObjectHead, 
 
 /// A multipart upload from beginning to end, of a copied and a sent part, with the headers that the
 /// settings ask for.
-async fn multipart(x: &mut Examination<'_>, source: &Place, content: Bytes) {
+async fn multipart(x: &mut Examination<'_>, source: &ObjectRef, content: Bytes) {
     let client = x.client.clone();
     let place = x.place("joined");
     let wanted = object_headers(&x.s3().headers);
@@ -180,7 +180,7 @@ async fn abort(x: &mut Examination<'_>) {
 }
 
 /// How the service speaks of objects that aren't there.
-async fn gone(x: &mut Examination<'_>, place: &Place) {
+async fn gone(x: &mut Examination<'_>, place: &ObjectRef) {
     match x.client.head_object(place).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {

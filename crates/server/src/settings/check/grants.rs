@@ -115,7 +115,7 @@ fn idle_events(settings: &Settings) -> impl Iterator<Item = (&'static str, HookN
     let has_queue = granted || settings.admin.is_on();
     let is_idle = move |event: &HookName| match event {
         HookName::PreGrant => !granted,
-        event => !has_queue && HookNames::OF_QUEUE.has(*event),
+        event => !has_queue && HookNames::JOB_EVENTS.contains(*event),
     };
     [
         ("hooks-enabled-events", Some(hooks.enabled_names())),

@@ -190,7 +190,7 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
         );
     }
     let used = hooks.used_names();
-    if used.questions().next().is_none() && findings.is_given("hooks-failure-mode") {
+    if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
         findings.warning("hooks-failure-mode", "has no effect without a pre-… hook");
     }
     if !settings.has_outbox() {
@@ -208,5 +208,5 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
 
 /// Whether the progress of uploads is reported to anybody.
 fn follows_progress(settings: &Settings) -> bool {
-    settings.has_queue() || settings.hooks.used_names().has(HookName::PostReceive)
+    settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
 }

@@ -7,10 +7,11 @@ use crate::settings::bucket::or_none;
 use crate::settings::table::{Kind, Section, Setting};
 use crate::settings::value;
 use crate::settings::{grants, hooks};
-use landfall_hooks::WhenDown;
+use landfall_hooks::FailureMode;
 
-/// The words for [`WhenDown`].
-const WHEN_DOWN: &[(&str, WhenDown)] = &[("deny", WhenDown::Refuse), ("allow", WhenDown::Allow)];
+/// The words for [`FailureMode`].
+const WHEN_DOWN: &[(&str, FailureMode)] =
+    &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
 /// Who makes use of the ways: who sweeps tells of it.
 const VERBS: &[Verb] = &[Verb::Serve, Verb::Sweep];

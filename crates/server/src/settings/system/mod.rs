@@ -307,7 +307,7 @@ fn check_programs(
     for hook in names.iter() {
         match files::program(&dir.join(hook.as_str())) {
             Ok(true) => {}
-            Ok(false) if hook.is_question() => missing.push(hook.as_str()),
+            Ok(false) if hook.is_blocking() => missing.push(hook.as_str()),
             Ok(false) => {}
             Err(reason) => findings.problem_at_start(name, reason),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_hooks::{HookName, HookNames, WhenDown};
+use landfall_hooks::{FailureMode, HookName, HookNames};
 
 use super::*;
 
@@ -13,9 +13,9 @@ fn hooks(words: &[&str]) -> Hooks {
 #[test]
 fn defaults_are_tusds() {
     let hooks = hooks(&[]);
-    assert_eq!(hooks.enabled_names(), HookNames::USUAL);
+    assert_eq!(hooks.enabled_names(), HookNames::DEFAULT);
     assert_eq!(hooks.progress_interval, Duration::from_secs(1));
-    assert_eq!(hooks.when_down, WhenDown::Refuse);
+    assert_eq!(hooks.when_down, FailureMode::Deny);
     assert_eq!(hooks.http.attempts, 3);
     assert_eq!(hooks.http.backoff, Duration::from_secs(1));
     assert_eq!(hooks.http.timeout, Duration::from_secs(15));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use landfall_hooks::{HookName, HookNames, WhenDown, format::Format};
+use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
 
 use super::Secret;
 
@@ -17,7 +17,7 @@ pub struct Hooks {
     /// The least time between two reports of an upload's progress.
     pub progress_interval: Duration,
     /// What becomes of a question that nobody answers.
-    pub when_down: WhenDown,
+    pub when_down: FailureMode,
     /// In the format of tusd 1, the exit code or status with which a receiver stops an upload.
     pub stop_code: Option<u16>,
     /// Files that are run.
@@ -36,7 +36,7 @@ pub struct Hooks {
 
 impl Hooks {
     /// Events that are stored until they are delivered.
-    pub const STORED: HookNames = HookNames::of(&[
+    pub const STORED: HookNames = HookNames::from_names(&[
         HookName::PostCreate,
         HookName::PostFinish,
         HookName::PostTerminate,
@@ -51,8 +51,8 @@ impl Hooks {
     /// All that transports in use are asked and told.
     pub(crate) fn used_names(&self) -> HookNames {
         self.transports()
-            .map(|(own, possible)| own.unwrap_or(self.enabled_names().and(possible)))
-            .fold(HookNames::of(&[]), HookNames::or)
+            .map(|(own, possible)| own.unwrap_or(self.enabled_names().intersection(possible)))
+            .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
     /// The transports in use: the list of its own, and what it takes of the list for all.
@@ -60,7 +60,7 @@ impl Hooks {
         let all: HookNames = HookName::ALL.into_iter().collect();
         let events: HookNames = HookName::ALL
             .into_iter()
-            .filter(|name| !name.is_question())
+            .filter(|name| !name.is_blocking())
             .collect();
         let brokers = &self.brokers;
         [
@@ -71,7 +71,7 @@ impl Hooks {
             (
                 self.wasm.file.is_some(),
                 self.wasm.events,
-                HookNames::ANSWERED,
+                HookNames::WITH_RESPONSE,
             ),
             (brokers.nats.url.is_some(), brokers.nats.events, events),
             (brokers.amqp.url.is_some(), brokers.amqp.events, events),

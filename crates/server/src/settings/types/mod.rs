@@ -175,10 +175,10 @@ impl Settings {
     /// Whether events are stored until they are delivered.
     pub(crate) fn has_outbox(&self) -> bool {
         let stored = match self.has_queue() {
-            true => Hooks::STORED.or(HookNames::OF_QUEUE),
+            true => Hooks::STORED.union(HookNames::JOB_EVENTS),
             false => Hooks::STORED,
         };
-        !self.hooks.used_names().and(stored).is_empty()
+        !self.hooks.used_names().intersection(stored).is_empty()
     }
 
     /// Whether the server stores something in its database.

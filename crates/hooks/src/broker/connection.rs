@@ -1,0 +1,190 @@
+//! Connections to brokers: opened on demand, and again after they break.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, Semaphore};
+
+use super::MAX_BACKOFF;
+use crate::{DeliveryError, HookResponse, Message};
+
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[async_trait]
+pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
+    type Connection: Clone + Send + Sync;
+
+    const NAME: &'static str;
+
+    async fn connect(&self) -> Result<Self::Connection, DeliveryError>;
+
+    async fn publish(
+        &self,
+        connection: &Self::Connection,
+        message: &Message,
+    ) -> Result<(), PublishError>;
+}
+
+/// The reason for a missing acknowledgment.
+#[derive(Debug)]
+pub(super) enum PublishError {
+    Connection(DeliveryError),
+    /// The broker rejected the message; others may succeed.
+    Rejected(DeliveryError),
+}
+
+pub(super) struct ManagedConnection<B: Broker> {
+    broker: B,
+    timeout: Duration,
+    permits: Semaphore,
+    state: Mutex<State<B::Connection>>,
+}
+
+struct State<C> {
+    /// The connection and its generation, which identifies it after a failure.
+    connection: Option<(C, u64)>,
+    generation: u64,
+    failures: u32,
+    last_error: String,
+    retry_at: Instant,
+}
+
+impl<B: Broker> ManagedConnection<B> {
+    /// Creates a connection for `max_concurrency` deliveries, each within `timeout`.
+    pub(super) fn new(broker: B, max_concurrency: usize, timeout: Duration) -> Self {
+        Self {
+            broker,
+            timeout,
+            permits: Semaphore::new(max_concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            state: Mutex::new(State {
+                connection: None,
+                generation: 0,
+                failures: 0,
+                last_error: String::new(),
+                retry_at: Instant::now(),
+            }),
+        }
+    }
+
+    pub(super) async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        if message.hook.is_blocking() {
+            let text = format!("{} does not support blocking hooks", B::NAME);
+            return Err(DeliveryError::new(format!("{text}: {}", message.hook)));
+        }
+        let late = |what: &str| {
+            let text = format!("{} {what} within {:?}", B::NAME, self.timeout);
+            DeliveryError::new(text)
+        };
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let connected = tokio::time::timeout_at(deadline, async {
+            let permit = self.permits.acquire().await;
+            let permit = permit.map_err(|closed| DeliveryError::with_source("closed", closed))?;
+            Ok::<_, DeliveryError>((permit, self.connection().await?))
+        });
+        let (_permit, (connection, generation)) = connected
+            .await
+            .map_err(|_| late("could not be reached"))??;
+        let published = self.broker.publish(&connection, message);
+        match tokio::time::timeout_at(deadline, published).await {
+            Ok(Ok(())) => {
+                self.state.lock().await.failures = 0;
+                Ok(HookResponse::default())
+            }
+            Ok(Err(PublishError::Rejected(failure))) => {
+                self.state.lock().await.failures = 0;
+                Err(failure)
+            }
+            Ok(Err(PublishError::Connection(failure))) => {
+                Err(self.discard(generation, failure).await)
+            }
+            Err(_) => Err(self.discard(generation, late("did not acknowledge")).await),
+        }
+    }
+
+    /// Checks that a connection is open, or can be opened.
+    pub(super) async fn check(&self) -> Result<(), DeliveryError> {
+        match tokio::time::timeout(CHECK_TIMEOUT.min(self.timeout), self.connection()).await {
+            Ok(connected) => connected.map(|_| ()),
+            Err(_) => Err(DeliveryError::new(format!("{} does not respond", B::NAME))),
+        }
+    }
+
+    async fn connection(&self) -> Result<(B::Connection, u64), DeliveryError> {
+        // Concurrent callers wait for the running attempt.
+        let mut state = self.state.lock().await;
+        if let Some(found) = &state.connection {
+            return Ok(found.clone());
+        }
+        let now = Instant::now();
+        if now < state.retry_at {
+            let wait = state.retry_at - now;
+            let text = format!("{} (next attempt in {wait:.1?})", state.last_error);
+            return Err(DeliveryError::new(text));
+        }
+        // Shorter than the delivery timeout, so that a silent peer is reported as one.
+        let limit = self.timeout.mul_f64(2.0 / 3.0);
+        let connected = tokio::time::timeout(limit, self.broker.connect()).await;
+        let connected = connected.unwrap_or_else(|_| {
+            let text = format!("{} does not respond within {limit:.1?}", B::NAME);
+            Err(DeliveryError::new(text))
+        });
+        match connected {
+            Ok(connection) => {
+                state.generation += 1;
+                let found = (connection, state.generation);
+                state.connection = Some(found.clone());
+                tracing::info!(broker = B::NAME, "connected");
+                Ok(found)
+            }
+            Err(failure) => {
+                state.fail(B::NAME, &failure);
+                Err(failure)
+            }
+        }
+    }
+
+    /// Discards a connection, unless a newer one has replaced it.
+    async fn discard(&self, generation: u64, failure: DeliveryError) -> DeliveryError {
+        let mut state = self.state.lock().await;
+        if state
+            .connection
+            .as_ref()
+            .is_some_and(|(_, current)| *current == generation)
+        {
+            state.connection = None;
+            state.fail(B::NAME, &failure);
+            if state.failures == 1 {
+                // The first failure of a working connection is retried at once.
+                state.retry_at = Instant::now();
+            }
+        }
+        failure
+    }
+}
+
+impl<C> State<C> {
+    fn fail(&mut self, broker: &str, failure: &DeliveryError) {
+        // Log once; the deliveries log each failure.
+        if self.failures == 0 {
+            tracing::warn!(broker, error = %failure, "not connected");
+        }
+        self.last_error = failure.message.clone();
+        let doubled = MIN_BACKOFF.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let wait = doubled.min(MAX_BACKOFF);
+        self.retry_at = Instant::now() + wait.mul_f64(rand::random_range(0.5..=1.0));
+    }
+}
+
+impl<B: Broker> fmt::Debug for ManagedConnection<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManagedConnection")
+            .field("broker", &self.broker)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! Classification of HTTP responses by the rules of each format.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use landfall::hook::ClientResponse;
+
+use super::{body::Body, redirect::redirect_location};
+use crate::{
+    DeliveryError, HookName, HookResponse,
+    format::{Format, ParseError, parse_response},
+};
+
+#[derive(Debug)]
+pub(super) struct RawResponse {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ResponseClassifier {
+    pub(super) format: Format,
+    /// Maximum response size in bytes.
+    pub(super) limit: usize,
+    pub(super) stop_code: Option<u16>,
+}
+
+impl ResponseClassifier {
+    /// Classifies a response to `hook`.
+    pub(super) fn classify(
+        &self,
+        hook: HookName,
+        raw: &RawResponse,
+    ) -> Result<HookResponse, DeliveryError> {
+        let is_stop = self.stop_code == Some(raw.status.as_u16());
+        if is_stop && hook == HookName::PostReceive && self.format != Format::V2 {
+            return Ok(HookResponse {
+                stop_upload: true,
+                ..HookResponse::default()
+            });
+        }
+        let response = match self.format {
+            Format::V2 => self.version_2(raw).map_err(DeliveryError::client_visible),
+            Format::V1 => Self::version_1(hook, raw),
+            Format::Auto => self.auto(hook, raw),
+        };
+        let may_stop = hook.is_blocking() || hook == HookName::PostReceive;
+        match response {
+            // The response to this event has no effect, and after a 2xx a retry would get the same.
+            Err(failure) if raw.status.is_success() && !may_stop => {
+                tracing::warn!(%hook, error = %failure, "ignored an invalid response to an event");
+                Ok(HookResponse::default())
+            }
+            response => response,
+        }
+    }
+
+    fn version_2(&self, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+        if !raw.status.is_success() {
+            return Err(unexpected(raw));
+        }
+        if !raw.body.is_complete {
+            return Err(self.too_large());
+        }
+        if content_type_essence(&raw.headers) != "application/json" {
+            return Err(DeliveryError::new(format!(
+                "the hook endpoint must respond with the Content-Type application/json, it is {:?}",
+                text_of(raw.headers.get(header::CONTENT_TYPE))
+            )));
+        }
+        parse_response(&raw.body.bytes).map_err(|error| unparsable(error, raw))
+    }
+
+    fn version_1(hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+        let status = raw.status;
+        if redirect_location(status, &raw.headers).is_some() {
+            return Err(unexpected(raw));
+        }
+        if status.as_u16() < 400 {
+            return Ok(HookResponse::default());
+        }
+        if !hook.is_blocking() {
+            return progress_or_failure(hook, raw);
+        }
+        let mut body = raw.body.bytes.to_vec();
+        body.push(b'\n');
+        Ok(HookResponse {
+            failed: true,
+            client_response: ClientResponse::text(status.as_u16(), body),
+            ..HookResponse::default()
+        })
+    }
+
+    fn auto(&self, hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+        let (status, body) = (raw.status, &raw.body);
+        if status.is_success() {
+            let is_object = body.bytes.trim_ascii_start().first() == Some(&b'{');
+            if !is_object {
+                return Ok(HookResponse::default());
+            }
+            if !body.is_complete {
+                return Err(self.too_large());
+            }
+            return match parse_response(&body.bytes) {
+                Ok(response) => Ok(response),
+                Err(ParseError::NotJson(_) | ParseError::NotObject) => Ok(HookResponse::default()),
+                Err(error) => Err(unparsable(error, raw)),
+            };
+        }
+        if !status.is_client_error() || !hook.is_blocking() {
+            return progress_or_failure(hook, raw);
+        }
+        if !is_permanent(status) {
+            return Err(unexpected(raw));
+        }
+        Ok(rejection(hook, raw))
+    }
+
+    fn too_large(&self) -> DeliveryError {
+        let limit = self.limit;
+        DeliveryError::new(format!(
+            "hook response exceeded maximum size of {limit} bytes"
+        ))
+    }
+}
+
+/// Ignores a 4xx to progress, which is sent again soon; everything else is a failure.
+fn progress_or_failure(hook: HookName, raw: &RawResponse) -> Result<HookResponse, DeliveryError> {
+    if hook == HookName::PostReceive && raw.status.is_client_error() {
+        tracing::debug!(status = %raw.status, "the hook endpoint rejected {hook}");
+        return Ok(HookResponse::default());
+    }
+    Err(unexpected(raw))
+}
+
+/// Converts a 4xx to a rejection. A version 2 response in the body applies.
+///
+/// Otherwise the client gets the status, the body and, if harmless, its Content-Type.
+fn rejection(hook: HookName, raw: &RawResponse) -> HookResponse {
+    let mut response = explicit_rejection(hook, raw).unwrap_or_else(|| HookResponse {
+        client_response: plain_reply(raw),
+        ..HookResponse::default()
+    });
+    response.client_response.status.get_or_insert(raw.status);
+    match hook {
+        HookName::PreTerminate => response.reject_termination = true,
+        HookName::PreAccess => response.reject_access = true,
+        // A rejected completion removes the upload. These statuses concern the call alone, such as
+        // after a change at the endpoint, so they fail it instead.
+        HookName::PreFinish
+            if !response.reject_upload
+                && matches!(raw.status.as_u16(), 401 | 404 | 405 | 407 | 413..=415 | 431) =>
+        {
+            response.failed = true;
+        }
+        _ => response.reject_upload = true,
+    }
+    response
+}
+
+fn explicit_rejection(hook: HookName, raw: &RawResponse) -> Option<HookResponse> {
+    let response = parse_response(&raw.body.bytes).ok()?;
+    let is_refusal = match hook {
+        HookName::PreTerminate => response.reject_termination,
+        HookName::PreAccess => response.reject_access,
+        _ => response.reject_upload,
+    };
+    // Some receivers send RejectUpload for every hook.
+    (is_refusal || response.reject_upload).then_some(response)
+}
+
+fn plain_reply(raw: &RawResponse) -> ClientResponse {
+    let Body { bytes, is_complete } = &raw.body;
+    let mut reply = ClientResponse::default();
+    if !is_complete {
+        tracing::warn!(status = %raw.status, "the body of a rejection is too large to forward");
+    } else if !bytes.is_empty() {
+        reply.body = Some(Bytes::clone(bytes));
+        let content_type_essence = content_type_essence(&raw.headers);
+        let is_forwarded = content_type_essence.starts_with("text/")
+            || matches!(
+                content_type_essence.as_str(),
+                "application/json" | "application/problem+json"
+            );
+        let header = raw.headers.get(header::CONTENT_TYPE);
+        if let Some(kind) = header.filter(|_| is_forwarded) {
+            reply.headers.insert(header::CONTENT_TYPE, kind.clone());
+        }
+    }
+    reply
+}
+
+pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
+    let status = raw.status.as_u16();
+    let text = if raw.status.is_redirection() {
+        format!(
+            "unexpected response code from hook endpoint ({status}): redirects are not followed, see \
+             --hooks-http-follow-redirects"
+        )
+    } else {
+        format!(
+            "unexpected response code from hook endpoint ({status}): {}",
+            excerpt(&raw.body.bytes)
+        )
+    };
+    DeliveryError::new(text)
+        .retry_after(retry_after(&raw.headers))
+        .permanent(is_permanent(raw.status))
+}
+
+/// Returns whether a status rejects the message itself: every client error but three, which allow a
+/// retry.
+fn is_permanent(status: StatusCode) -> bool {
+    let is_temporary = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !is_temporary
+}
+
+fn unparsable(error: ParseError, raw: &RawResponse) -> DeliveryError {
+    let body = excerpt(&raw.body.bytes);
+    let text = format!("failed to parse hook response: {error}, response was: {body}");
+    DeliveryError::with_source(text, error)
+}
+
+/// Returns the start of a body, for log messages.
+fn excerpt(body: &[u8]) -> String {
+    const MAX_LEN: usize = 500;
+    let cut = &body[..body.len().min(MAX_LEN)];
+    let dots = if cut.len() < body.len() { "…" } else { "" };
+    format!("{}{dots}", String::from_utf8_lossy(cut).trim_end())
+}
+
+fn content_type_essence(headers: &HeaderMap) -> String {
+    let header = text_of(headers.get(header::CONTENT_TYPE));
+    let content_type_essence = header.split(';').next().unwrap_or_default();
+    content_type_essence.trim().to_ascii_lowercase()
+}
+
+fn text_of(value: Option<&HeaderValue>) -> &str {
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+/// `Retry-After`: seconds or a date.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let header = text_of(headers.get(header::RETRY_AFTER)).trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    date.duration_since(SystemTime::now()).ok()
+}
+
+#[cfg(test)]
+#[path = "classify_tests.rs"]
+mod tests;

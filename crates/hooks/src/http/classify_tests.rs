@@ -1,0 +1,382 @@
+use super::*;
+
+fn raw(status: u16, kind: &str, body: &str) -> RawResponse {
+    let mut headers = HeaderMap::new();
+    if !kind.is_empty() {
+        headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+    }
+    RawResponse {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers,
+        body: Body {
+            bytes: Bytes::copy_from_slice(body.as_bytes()),
+            is_complete: true,
+        },
+    }
+}
+
+fn classify(
+    format: Format,
+    hook: HookName,
+    (status, kind, body): (u16, &str, &str),
+) -> Result<HookResponse, DeliveryError> {
+    let classifier = ResponseClassifier {
+        format,
+        limit: 5120,
+        stop_code: Some(418),
+    };
+    classifier.classify(hook, &raw(status, kind, body))
+}
+
+fn rejections(response: &HookResponse) -> [bool; 4] {
+    [
+        response.reject_upload,
+        response.reject_termination,
+        response.reject_access,
+        response.failed,
+    ]
+}
+
+const JSON: &str = "application/json";
+
+#[test]
+fn v2_requires_json() {
+    let classify =
+        |status, kind, body| classify(Format::V2, HookName::PreCreate, (status, kind, body));
+    for kind in [JSON, "application/json; charset=utf-8", "Application/JSON"] {
+        assert_eq!(classify(200, kind, "{}").unwrap(), HookResponse::default());
+    }
+    assert!(
+        classify(201, JSON, r#"{"RejectUpload":true}"#)
+            .unwrap()
+            .reject_upload
+    );
+    for (status, kind, body, why) in [
+        (
+            200,
+            "",
+            "{}",
+            "must respond with the Content-Type application/json",
+        ),
+        (200, "text/plain", "{}", "it is \"text/plain\""),
+        (
+            204,
+            "",
+            "",
+            "must respond with the Content-Type application/json",
+        ),
+        (200, JSON, "", "failed to parse hook response"),
+        (200, JSON, "ok", "response was: ok"),
+        (
+            200,
+            JSON,
+            r#"{"RejectUpload":1}"#,
+            "RejectUpload in the response must be true or false",
+        ),
+        (
+            302,
+            JSON,
+            "{}",
+            "unexpected response code from hook endpoint (302)",
+        ),
+        (
+            400,
+            JSON,
+            r#"{"RejectUpload":true}"#,
+            "(400): {\"RejectUpload\":true}",
+        ),
+        (
+            503,
+            "",
+            "busy\n",
+            "unexpected response code from hook endpoint (503): busy",
+        ),
+    ] {
+        let failure = classify(status, kind, body).unwrap_err();
+        assert!(failure.message.contains(why), "{failure}");
+    }
+}
+
+#[test]
+fn v1_uses_the_status_alone() {
+    let classify = |hook, status, body| classify(Format::V1, hook, (status, "text/html", body));
+    for status in [200, 204, 304, 399] {
+        let response = classify(HookName::PreCreate, status, r#"{"RejectUpload":true}"#).unwrap();
+        assert_eq!(response, HookResponse::default());
+    }
+    for status in [400, 403, 500, 503] {
+        let response = classify(HookName::PreFinish, status, "<b>no</b>").unwrap();
+        assert_eq!(rejections(&response), [false, false, false, true]);
+        assert_eq!(
+            response.client_response,
+            ClientResponse::text(status, "<b>no</b>\n")
+        );
+    }
+    for hook in [HookName::PostFinish, HookName::PostCreate] {
+        assert!(classify(hook, 404, "").is_err());
+    }
+    assert!(classify(HookName::PostReceive, 500, "").is_err());
+    assert_eq!(
+        classify(HookName::PostReceive, 404, "").unwrap(),
+        HookResponse::default()
+    );
+    assert!(!classify(HookName::PreCreate, 418, "").unwrap().stop_upload);
+}
+
+#[test]
+fn stop_code_stops_uploads() {
+    let stops = |format| {
+        let response = classify(format, HookName::PostReceive, (418, "", ""));
+        response.is_ok_and(|response| response.stop_upload)
+    };
+    assert!(stops(Format::V1) && stops(Format::Auto) && !stops(Format::V2));
+    let other = classify(Format::Auto, HookName::PreCreate, (418, "", "")).unwrap();
+    assert!(other.reject_upload && !other.stop_upload);
+}
+
+#[test]
+fn login_page_is_a_failure() {
+    let mut raw = raw(302, "", "");
+    raw.headers
+        .insert(header::LOCATION, "/login".parse().unwrap());
+    for format in [Format::V1, Format::V2, Format::Auto] {
+        let classifier = ResponseClassifier {
+            format,
+            limit: 5120,
+            stop_code: None,
+        };
+        let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
+        assert!(
+            failure.message.contains("--hooks-http-follow-redirects"),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
+fn auto_allows_what_either_version_allows() {
+    let classify = |kind, body| classify(Format::Auto, HookName::PreCreate, (200, kind, body));
+    for (kind, body) in [
+        ("", ""),
+        ("text/plain", "ok"),
+        (JSON, "{}"),
+        (JSON, "null"),
+        (JSON, "[1]"),
+        (JSON, "\"ok\""),
+        ("text/html", "{not json"),
+        (JSON, r#"{"message":"hook received"}"#),
+    ] {
+        assert_eq!(
+            classify(kind, body).unwrap(),
+            HookResponse::default(),
+            "{body}"
+        );
+    }
+    assert!(
+        classify("", " {\"rejectUpload\":true}")
+            .unwrap()
+            .reject_upload
+    );
+    let failure = classify(JSON, r#"{"RejectUpload":"yes"}"#).unwrap_err();
+    assert!(
+        failure
+            .message
+            .contains("RejectUpload in the response must be"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn auto_rejects_with_status_and_body() {
+    use HookName::{PreAccess, PreCreate, PreFinish, PreTerminate};
+    for (hook, flags) in [
+        (PreCreate, [true, false, false, false]),
+        (PreFinish, [true, false, false, false]),
+        (PreTerminate, [false, true, false, false]),
+        (PreAccess, [false, false, true, false]),
+    ] {
+        let sent = (403, JSON, r#"{"detail":"bad token"}"#);
+        let response = classify(Format::Auto, hook, sent).unwrap();
+        assert_eq!(rejections(&response), flags, "{hook}");
+        assert_eq!(response.client_response.status.unwrap(), 403);
+        assert_eq!(response.client_response.body.unwrap(), sent.2);
+        assert_eq!(response.client_response.headers[header::CONTENT_TYPE], JSON);
+    }
+    for (kind, shown) in [
+        ("text/plain; charset=utf-8", true),
+        ("text/html", true),
+        ("application/problem+json", true),
+        ("application/octet-stream", false),
+        ("", false),
+    ] {
+        let reply = classify(Format::Auto, PreCreate, (400, kind, "no"))
+            .unwrap()
+            .client_response;
+        assert_eq!(
+            reply.headers.contains_key(header::CONTENT_TYPE),
+            shown,
+            "{kind}"
+        );
+        assert_eq!(reply.body.unwrap(), "no");
+    }
+    let empty = classify(Format::Auto, PreCreate, (401, "text/plain", "")).unwrap();
+    assert_eq!(rejections(&empty), [true, false, false, false]);
+    assert_eq!(
+        (
+            empty.client_response.body,
+            empty.client_response.headers.len()
+        ),
+        (None, 0)
+    );
+}
+
+#[test]
+fn auto_parses_a_v2_rejection_in_a_4xx() {
+    let sent = r#"{"RejectUpload":true,"HTTPResponse":{"StatusCode":422,"Body":"no","Header":{"X-A":"1"}}}"#;
+    let response = classify(Format::Auto, HookName::PreCreate, (400, JSON, sent)).unwrap();
+    assert!(response.reject_upload);
+    assert_eq!(response.client_response.status.unwrap(), 422);
+    assert_eq!(response.client_response.body.unwrap(), "no");
+    assert_eq!(response.client_response.headers["x-a"], "1");
+    // Without a status in the JSON, the HTTP status applies.
+    let sent = r#"{"RejectTermination":true,"HTTPResponse":{"Body":"no"}}"#;
+    let response = classify(Format::Auto, HookName::PreTerminate, (409, JSON, sent)).unwrap();
+    assert!(response.reject_termination);
+    assert_eq!(response.client_response.status.unwrap(), 409);
+    assert_eq!(response.client_response.body.unwrap(), "no");
+}
+
+#[test]
+fn ambiguous_statuses_do_not_remove_an_upload() {
+    for status in [401, 404, 405, 407, 413, 414, 415, 431] {
+        let sent = (status, "text/plain", "not here");
+        let response = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
+        assert_eq!(
+            rejections(&response),
+            [false, false, false, true],
+            "{status}"
+        );
+        assert_eq!(response.client_response.body.unwrap(), "not here");
+        let response = classify(Format::Auto, HookName::PreCreate, sent).unwrap();
+        assert_eq!(
+            rejections(&response),
+            [true, false, false, false],
+            "{status}"
+        );
+    }
+    let sent = (404, JSON, r#"{"RejectUpload":true}"#);
+    let stated = classify(Format::Auto, HookName::PreFinish, sent).unwrap();
+    assert_eq!(rejections(&stated), [true, false, false, false]);
+}
+
+#[test]
+fn auto_honors_retry_after() {
+    for status in [408, 425, 429, 503] {
+        let mut raw = raw(status, "", "later");
+        raw.headers
+            .insert(header::RETRY_AFTER, "7".parse().unwrap());
+        let classifier = ResponseClassifier {
+            format: Format::Auto,
+            limit: 5120,
+            stop_code: None,
+        };
+        let failure = classifier.classify(HookName::PreCreate, &raw).unwrap_err();
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
+        let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+        let date = httpdate::fmt_http_date(tomorrow).parse().unwrap();
+        raw.headers.insert(header::RETRY_AFTER, date);
+        let failure = classifier.classify(HookName::PostFinish, &raw).unwrap_err();
+        let wait = failure.retry_after.unwrap().as_secs();
+        assert!((86_000..=86_400).contains(&wait), "{wait}");
+    }
+}
+
+#[test]
+fn auto_retries_undelivered_events() {
+    use HookName::{PostCreate, PostExpire, PostFinish, PostReceive, PostTerminate};
+    for hook in [PostCreate, PostFinish, PostTerminate, PostExpire] {
+        assert!(classify(Format::Auto, hook, (204, "", "")).is_ok());
+        for status in [302, 304, 400, 404, 500] {
+            assert!(
+                classify(Format::Auto, hook, (status, "", "")).is_err(),
+                "{hook} {status}"
+            );
+        }
+    }
+    let progress = |status, body| classify(Format::Auto, PostReceive, (status, "", body));
+    assert_eq!(progress(404, "").unwrap(), HookResponse::default());
+    assert!(progress(500, "").is_err());
+    assert!(progress(200, r#"{"StopUpload":true}"#).unwrap().stop_upload);
+}
+
+#[test]
+fn accepted_events_are_not_retried_after_an_invalid_response() {
+    use HookName::{PostFinish, PostReceive, PreFinish};
+    for (format, sent) in [
+        (Format::V2, (204, "", "")),
+        (Format::V2, (200, "text/plain", "ok")),
+        (Format::Auto, (200, JSON, r#"{"StopUpload":"no"}"#)),
+    ] {
+        assert_eq!(
+            classify(format, PostFinish, sent).unwrap(),
+            HookResponse::default()
+        );
+        assert!(classify(format, PostReceive, sent).is_err());
+        assert!(classify(format, PreFinish, sent).is_err());
+    }
+    assert!(classify(Format::V2, PostFinish, (400, JSON, "{}")).is_err());
+}
+
+#[test]
+fn bodies_above_the_limit() {
+    let mut raw = raw(200, JSON, "{}");
+    raw.body.is_complete = false;
+    let classify = |format, raw: &RawResponse| {
+        let classifier = ResponseClassifier {
+            format,
+            limit: 2,
+            stop_code: None,
+        };
+        classifier.classify(HookName::PreCreate, raw)
+    };
+    for format in [Format::V2, Format::Auto] {
+        let failure = classify(format, &raw).unwrap_err();
+        assert_eq!(
+            failure.message,
+            "hook response exceeded maximum size of 2 bytes"
+        );
+    }
+    raw.status = StatusCode::FORBIDDEN;
+    let rejection = classify(Format::Auto, &raw).unwrap();
+    assert!(rejection.reject_upload);
+    assert_eq!(rejection.client_response.body, None);
+    // This is not an object, so a version 1 receiver sent it, and version 1 has no limit.
+    raw.status = StatusCode::OK;
+    raw.body.bytes = Bytes::from_static(b"ok");
+    assert_eq!(
+        classify(Format::Auto, &raw).unwrap(),
+        HookResponse::default()
+    );
+}
+
+#[test]
+fn error_messages_truncate_bodies() {
+    let failure = unexpected(&raw(500, "", &"é".repeat(10_000)));
+    assert!(
+        failure.message.len() < 800 && failure.message.ends_with('…'),
+        "{failure}"
+    );
+}
+
+#[test]
+fn client_errors_but_three_are_permanent() {
+    for format in [Format::V1, Format::V2, Format::Auto] {
+        for status in 300..600 {
+            let judged = classify(format, HookName::PostFinish, (status, "", "no"));
+            let is_rejected = judged.is_err_and(|failure| failure.is_permanent);
+            let is_client_error = (400..500).contains(&status);
+            let is_expected = is_client_error && ![408, 425, 429].contains(&status);
+            assert_eq!(is_rejected, is_expected, "{format:?} {status}");
+        }
+    }
+}

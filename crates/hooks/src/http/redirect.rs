@@ -1,0 +1,231 @@
+//! Requests to the endpoint, and to the targets of its redirects.
+
+use std::{
+    sync::OnceLock,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::Full;
+use url::Url;
+
+use super::{
+    Proxies, Secret,
+    endpoint::{Endpoint, uri_of},
+    sign::sign,
+};
+use crate::{
+    Message,
+    format::{self, Format},
+};
+
+const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
+const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("landfall/", env!("CARGO_PKG_VERSION")));
+
+/// Headers that are not forwarded: those of the connection, of the body and Landfall's own.
+static RESERVED: [HeaderName; 18] = [
+    HOOK_NAME,
+    SEQUENCE,
+    WEBHOOK_ID,
+    WEBHOOK_TIMESTAMP,
+    WEBHOOK_SIGNATURE,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Returns whether a header of the client's request is not forwarded.
+pub(super) fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED.contains(name)
+}
+
+/// The parts that all requests for one message share.
+#[derive(Debug)]
+pub(super) struct HttpCall<'a> {
+    pub(super) message: &'a Message,
+    pub(super) body: Bytes,
+    /// The body for other origins; created when first needed.
+    pub(super) cross_origin_body: OnceLock<Bytes>,
+    pub(super) format: Format,
+    pub(super) forward: &'a [HeaderName],
+    pub(super) secrets: &'a [Secret],
+    pub(super) proxies: &'a Proxies,
+}
+
+impl HttpCall<'_> {
+    /// Returns the body for the endpoint's origin, or for another one, which gets no credentials.
+    fn body(&self, is_same_origin: bool) -> Bytes {
+        if is_same_origin {
+            return self.body.clone();
+        }
+        let cross_origin = self.cross_origin_body.get_or_init(|| {
+            let message = self.message.for_other_origin();
+            format::body(self.format, &message).into()
+        });
+        cross_origin.clone()
+    }
+}
+
+/// The target of the next request of a call.
+#[derive(Debug, Clone)]
+pub(super) struct Hop {
+    pub(super) url: Url,
+    pub(super) uri: Uri,
+    /// Whether the request is a POST with the body; otherwise it is a GET.
+    has_body: bool,
+    /// Whether no earlier hop left the endpoint's origin. Only then are credentials sent.
+    is_same_origin: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("invalid redirect of the hook endpoint: {0}")]
+pub(super) struct InvalidRedirect(&'static str);
+
+impl Hop {
+    pub(super) fn first(endpoint: &Endpoint) -> Self {
+        Self {
+            url: endpoint.url.clone(),
+            uri: endpoint.uri.clone(),
+            has_body: true,
+            is_same_origin: true,
+        }
+    }
+
+    /// Returns the next hop, if the response is a redirect.
+    pub(super) fn next(
+        &self,
+        endpoint: &Endpoint,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Result<Option<Self>, InvalidRedirect> {
+        let Some(location) = redirect_location(status, headers) else {
+            return Ok(None);
+        };
+        let location = location
+            .to_str()
+            .map_err(|_| InvalidRedirect("its Location is not text"))?;
+        let mut url = self
+            .url
+            .join(location)
+            .map_err(|_| InvalidRedirect("its Location is not a URL"))?;
+        match (self.url.scheme(), url.scheme()) {
+            ("https", "http") => return Err(InvalidRedirect("it leads from https to http")),
+            (_, "http" | "https") => {}
+            _ => return Err(InvalidRedirect("it leads to neither http nor https")),
+        }
+        url.set_fragment(None);
+        // Credentials come from the settings only.
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        let uri = cleared.ok().and_then(|()| uri_of(&url));
+        let uri = uri.ok_or(InvalidRedirect("its Location is not a URL"))?;
+        let repeats = matches!(
+            status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
+        Ok(Some(Self {
+            has_body: self.has_body && repeats,
+            is_same_origin: self.is_same_origin && endpoint.url.origin() == url.origin(),
+            url,
+            uri,
+        }))
+    }
+
+    /// Returns whether this is the configured host and port.
+    pub(super) fn is_at(&self, endpoint: &Endpoint) -> bool {
+        let host_and_port = |url: &Url| {
+            (
+                url.host().map(|host| host.to_owned()),
+                url.port_or_known_default(),
+            )
+        };
+        host_and_port(&self.url) == host_and_port(&endpoint.url)
+    }
+
+    pub(super) fn request(&self, endpoint: &Endpoint, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
+        let message = call.message;
+        let (method, body) = if self.has_body {
+            (Method::POST, call.body(self.is_same_origin))
+        } else {
+            (Method::GET, Bytes::new())
+        };
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(header::USER_AGENT, AGENT);
+        if self.is_same_origin {
+            if let Some(authorization) = &endpoint.authorization {
+                headers.insert(header::AUTHORIZATION, authorization.clone());
+            }
+            forward(&mut headers, call);
+        }
+        if self.has_body {
+            let json = HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+        }
+        if call.format != Format::V2 {
+            let name = HeaderValue::from_static(message.hook.as_str());
+            headers.insert(HOOK_NAME, name);
+        }
+        headers.insert(SEQUENCE, message.sequence.into());
+        let timestamp = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
+        if let Ok(id) = HeaderValue::from_str(&message.id) {
+            headers.insert(WEBHOOK_ID, id);
+        }
+        if self.is_same_origin && !call.secrets.is_empty() {
+            let signature = sign(call.secrets, &message.id, timestamp, &body);
+            if let Ok(signature) = HeaderValue::from_str(&signature) {
+                headers.insert(WEBHOOK_SIGNATURE, signature);
+            }
+        }
+        if let Some(authorization) = call.proxies.authorization(&self.uri) {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization);
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// Returns the Location of a redirect, if the response is one.
+pub(super) fn redirect_location(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
+    let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+    let location = headers.get(header::LOCATION).filter(|_| is_redirect)?;
+    (!location.is_empty()).then_some(location)
+}
+
+/// Copies headers of the client's request, with all their values.
+fn forward(headers: &mut HeaderMap, call: &HttpCall<'_>) {
+    for name in call.forward {
+        let values = call.message.request.values(name.as_str());
+        if !values.is_empty() {
+            headers.remove(name);
+        }
+        for value in values {
+            // A value that is not valid in a header did not come from one.
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                headers.append(name, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The default credential chain of the AWS tools.
+
+use std::{collections::HashMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
+use landfall::BoxError;
+use reqsign_aws_core::{
+    AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider,
+    EnvCredentialProvider, IMDSv2CredentialProvider, ProcessCredentialProvider,
+    ProfileCredentialProvider, SSOCredentialProvider,
+};
+use reqsign_core::{
+    CommandExecute, CommandOutput, Context, Env, FileRead, HttpSend as CredentialHttpSend,
+    ProvideCredentialDyn,
+};
+use tokio::process::Command;
+
+use super::{
+    credentials::{Credentials, ProvideCredentials},
+    payload::{Payload, PayloadBody},
+    request::collect,
+    transport::HttpSend,
+};
+
+/// Timeout of a request to a token or metadata service.
+///
+/// The address of a missing metadata service often drops packets silently.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+
+const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Maximum size of a response or file, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+type ChainEntry = (
+    &'static str,
+    Box<dyn ProvideCredentialDyn<Credential = Credential>>,
+);
+
+/// The standard credential sources, in the standard order.
+#[derive(Debug)]
+pub(super) struct CredentialChain {
+    context: Context,
+    entries: Vec<ChainEntry>,
+}
+
+impl CredentialChain {
+    pub(super) fn new(profile: Option<String>, http: Arc<dyn HttpSend>, region: &str) -> Self {
+        let mut shared = ProfileCredentialProvider::new();
+        let mut sso = SSOCredentialProvider::new();
+        let mut process = ProcessCredentialProvider::new();
+        if let Some(profile) = profile {
+            shared = shared.with_profile(&profile);
+            sso = sso.with_profile(&profile);
+            process = process.with_profile(profile);
+        }
+        // The regional endpoint: only the partition's own token service knows its roles.
+        let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
+            .with_role_session_name(session_name())
+            .with_region(std::env::var("AWS_REGION").unwrap_or_else(|_| region.to_owned()))
+            .with_regional_sts_endpoint();
+        Self::with_entries(
+            context(http),
+            vec![
+                ("the environment", Box::new(EnvCredentialProvider::new())),
+                ("the shared files", Box::new(shared)),
+                ("SSO", Box::new(sso)),
+                ("web identity", Box::new(web_identity)),
+                ("a credential process", Box::new(process)),
+                (
+                    "the container's endpoint",
+                    Box::new(ECSCredentialProvider::new()),
+                ),
+                (
+                    "the instance's metadata",
+                    Box::new(IMDSv2CredentialProvider::new()),
+                ),
+            ],
+        )
+    }
+
+    fn with_entries(context: Context, entries: Vec<ChainEntry>) -> Self {
+        Self { context, entries }
+    }
+}
+
+fn session_name() -> String {
+    std::env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "landfall".to_owned())
+}
+
+fn context(http: Arc<dyn HttpSend>) -> Context {
+    Context::new()
+        .with_file_read(FileReader)
+        .with_env(ProcessEnv)
+        .with_http_send(MetadataHttp { http })
+        .with_command_execute(ProcessRunner)
+}
+
+#[async_trait]
+impl ProvideCredentials for CredentialChain {
+    async fn credentials(&self) -> Result<Credentials, BoxError> {
+        let mut problems = String::new();
+        for (name, entry) in &self.entries {
+            match entry.provide_credential_dyn(&self.context).await {
+                Ok(Some(found)) => {
+                    tracing::debug!(source = name, "found S3 credentials");
+                    return Ok(Credentials {
+                        access_key_id: found.access_key_id,
+                        secret_access_key: found.secret_access_key,
+                        session_token: found.session_token.filter(|token| !token.is_empty()),
+                        expires: found.expires_in.map(|expires| expires.as_system_time()),
+                    });
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(source = name, ?error, "failed to get S3 credentials");
+                    problems.push_str(&format!("; {name}: {error}"));
+                }
+            }
+        }
+        let names: Vec<_> = self.entries.iter().map(|(name, _)| *name).collect();
+        Err(format!("no credentials found in {}{problems}", names.join(", ")).into())
+    }
+}
+
+#[derive(Debug)]
+struct FileReader;
+
+impl FileRead for FileReader {
+    async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
+        let path = path.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            use std::io::Read;
+            let mut bytes = Vec::new();
+            std::fs::File::open(path)?
+                .take(MAX_BYTES as u64)
+                .read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        });
+        match read.await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(error)) => Err(failed("cannot read file", error)),
+            Err(error) => Err(failed("cannot read file", error)),
+        }
+    }
+}
+
+/// The environment, without values that are not UTF-8.
+#[derive(Debug)]
+struct ProcessEnv;
+
+impl Env for ProcessEnv {
+    fn var(&self, key: &str) -> Option<String> {
+        std::env::var(key).ok()
+    }
+
+    fn vars(&self) -> HashMap<String, String> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    fn home_dir(&self) -> Option<PathBuf> {
+        std::env::home_dir()
+    }
+}
+
+#[derive(Debug)]
+struct MetadataHttp {
+    http: Arc<dyn HttpSend>,
+}
+
+impl CredentialHttpSend for MetadataHttp {
+    async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
+        let request = request.map(|body| Payload::from(body).body());
+        let fetched = tokio::time::timeout(HTTP_TIMEOUT, fetch(&*self.http, request));
+        match fetched.await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(reqsign_core::Error::unexpected(format!(
+                "no response: {error}"
+            ))),
+            Err(_) => Err(reqsign_core::Error::unexpected("timeout")),
+        }
+    }
+}
+
+async fn fetch(
+    http: &dyn HttpSend,
+    request: Request<PayloadBody>,
+) -> Result<Response<Bytes>, BoxError> {
+    let (head, body) = http.send(request).await?.into_parts();
+    let body = collect(body, HTTP_TIMEOUT, MAX_BYTES).await?;
+    Ok(Response::from_parts(head, body))
+}
+
+#[derive(Debug)]
+struct ProcessRunner;
+
+impl CommandExecute for ProcessRunner {
+    async fn command_execute<'a>(
+        &'a self,
+        command: &'a str,
+        args: &'a [&'a str],
+    ) -> reqsign_core::Result<CommandOutput> {
+        let output = Command::new(command)
+            .args(args)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        match tokio::time::timeout(PROCESS_TIMEOUT, output).await {
+            Ok(Ok(output)) => Ok(CommandOutput {
+                status: output.status.code().unwrap_or(-1),
+                stdout: output.stdout,
+                stderr: output.stderr,
+            }),
+            Ok(Err(error)) => Err(failed("cannot start the credential process", error)),
+            Err(_) => Err(reqsign_core::Error::unexpected(
+                "the credential process timed out",
+            )),
+        }
+    }
+}
+
+fn failed(
+    what: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> reqsign_core::Error {
+    reqsign_core::Error::unexpected(format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{
+        ClientSettings,
+        tests::script::{Script, Step, response},
+        transport::Pool,
+    };
+
+    fn pool() -> Arc<Pool> {
+        Arc::new(Pool::new(&ClientSettings::default(), false).expect("a pool"))
+    }
+
+    fn files(folder: &std::path::Path) -> ProfileCredentialProvider {
+        ProfileCredentialProvider::new()
+            .with_profile("work")
+            .with_config_file(folder.join("config").to_str().expect("text"))
+            .with_credentials_file(folder.join("credentials").to_str().expect("text"))
+    }
+
+    #[tokio::test]
+    async fn first_source_with_credentials_is_used() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(
+            folder.path().join("credentials"),
+            "[default]\naws_access_key_id=other\naws_secret_access_key=x\n\
+             [work]\naws_access_key_id = AKID\naws_secret_access_key = s/e+c=\n",
+        )
+        .expect("written");
+        let chain = CredentialChain::with_entries(
+            context(pool()),
+            vec![
+                (
+                    "a process",
+                    Box::new(ProcessCredentialProvider::new().with_command("false")),
+                ),
+                ("files", Box::new(files(folder.path()))),
+            ],
+        );
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(found, Credentials::new("AKID", "s/e+c="));
+    }
+
+    #[tokio::test]
+    async fn process_returns_expiring_credentials() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let response = folder.path().join("response");
+        std::fs::write(
+            &response,
+            r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"S","SessionToken":"T",
+                "Expiration":"2030-01-02T03:04:05Z"}"#,
+        )
+        .expect("written");
+        let process = ProcessCredentialProvider::new()
+            .with_command(format!("cat {}", response.to_str().expect("text")));
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("a process", Box::new(process))]);
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(found.session_token.as_deref(), Some("T"));
+        let expires = found.expires.expect("an end");
+        let since = expires
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        assert_eq!(since.as_secs(), 1_893_553_445);
+    }
+
+    fn keys(id: &str) -> Step {
+        let body = format!(
+            r#"{{"Code":"Success","AccessKeyId":"{id}","SecretAccessKey":"S","Token":"T",
+                "Expiration":"2030-01-02T03:04:05Z"}}"#
+        );
+        response("200 OK", &[], &body)
+    }
+
+    #[tokio::test]
+    async fn container_requests_its_endpoint() {
+        let script = Script::start([keys("ECS")]).await;
+        let container = ECSCredentialProvider::new()
+            .with_endpoint(format!("{}/role?a=b", script.endpoint()))
+            .with_auth_token("the-token");
+        let chain = CredentialChain::with_entries(
+            context(pool()),
+            vec![("container", Box::new(container))],
+        );
+        let found = chain.credentials().await.expect("found");
+        assert_eq!(
+            (found.access_key_id.as_str(), found.session_token.as_deref()),
+            ("ECS", Some("T"))
+        );
+        let request = script.request(0);
+        assert_eq!(request.line, "GET /role?a=b HTTP/1.1");
+        assert_eq!(request.header("authorization"), Some("the-token"));
+    }
+
+    #[tokio::test]
+    async fn instance_requests_with_a_token() {
+        let text = |body| response("200 OK", &[], body);
+        let script = Script::start([text("session"), text("my-role"), keys("IMDS")]).await;
+        let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
+        assert_eq!(
+            chain.credentials().await.expect("found").access_key_id,
+            "IMDS"
+        );
+        assert_eq!(script.request(0).line, "PUT /latest/api/token HTTP/1.1");
+        assert_eq!(
+            script.request(2).line,
+            "GET /latest/meta-data/iam/security-credentials/my-role HTTP/1.1"
+        );
+        for index in [1, 2] {
+            let request = script.request(index);
+            assert_eq!(request.header("x-aws-ec2-metadata-token"), Some("session"));
+        }
+    }
+
+    #[tokio::test]
+    async fn silent_metadata_service_times_out() {
+        let script = Script::start([Step::Silence]).await;
+        let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
+        let chain =
+            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
+        tokio::time::pause();
+        let error = chain.credentials().await.expect_err("nothing").to_string();
+        assert!(error.contains("; instance: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn error_names_each_source() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let process = ProcessCredentialProvider::new().with_command("false");
+        let chain = CredentialChain::with_entries(
+            context(pool()),
+            vec![
+                ("files", Box::new(files(folder.path()))),
+                ("a process", Box::new(process)),
+            ],
+        );
+        let error = chain.credentials().await.expect_err("nothing").to_string();
+        assert!(
+            error.starts_with("no credentials found in files, a process; a process: "),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}

@@ -1,0 +1,439 @@
+//! Sending of one request: signing, classification of the response, retries.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{CONTENT_LENGTH, HOST, USER_AGENT},
+    response::Parts,
+};
+use http_body_util::BodyExt;
+use landfall::BoxError;
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{
+    Inner, ObjectRef,
+    address::Target,
+    credentials::Credentials,
+    encode::Query,
+    error::{Error, ErrorKind, Result},
+    payload::Payload,
+    response::{ErrorResponse, RetryAction},
+    retry::RetryPolicy,
+    sign::{S3, Signer, UNSIGNED_PAYLOAD, hex},
+    stats::Operation,
+    transport::ResponseBody,
+    xml,
+};
+
+/// Maximum length of a response body in memory. A page of 1,000 keys has at most about 4 MiB.
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+
+/// A request before signing; it is signed anew for each attempt.
+#[derive(Debug)]
+pub(super) struct S3Request<'a> {
+    operation: Operation,
+    method: Method,
+    bucket: &'a str,
+    key: Option<&'a str>,
+    query: Query,
+    pub(super) headers: HeaderMap,
+    payload: Payload,
+    timeout_bytes: Option<u64>,
+    endpoint_override: Option<(&'static str, Target)>,
+}
+
+impl<'a> S3Request<'a> {
+    pub(super) fn new(
+        operation: Operation,
+        method: Method,
+        bucket: &'a str,
+        key: Option<&'a str>,
+    ) -> Self {
+        Self {
+            operation,
+            method,
+            bucket,
+            key,
+            query: Query::new(),
+            headers: HeaderMap::new(),
+            payload: Payload::new(Vec::new(), None),
+            timeout_bytes: None,
+            endpoint_override: None,
+        }
+    }
+
+    pub(super) fn for_object(operation: Operation, method: Method, object: &'a ObjectRef) -> Self {
+        Self::new(operation, method, &object.bucket, Some(&object.key))
+    }
+
+    pub(super) fn query(mut self, name: &str, value: &str) -> Self {
+        self.query = self.query.with(name, value);
+        self
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Result<Self> {
+        let value = self.header_value(name, value)?;
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
+    pub(super) fn header_value(&self, name: &str, value: &str) -> Result<HeaderValue> {
+        HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+            self.error(ErrorKind::Other)
+                .with_message(format!("invalid value of {name}: {value:?}"))
+        })
+    }
+
+    pub(super) fn payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Sets a small body, which the signature covers.
+    pub(super) fn text(self, text: String) -> Self {
+        let sha256 = Sha256::digest(text.as_bytes()).into();
+        self.payload(Payload::new(vec![text.into()], Some(sha256)))
+    }
+
+    /// Extends the timeout as for `bytes` of payload, since the service works before it responds.
+    ///
+    /// The response may then have status 200 and an error in its body.
+    pub(super) fn with_timeout_bytes(mut self, bytes: u64) -> Self {
+        self.timeout_bytes = Some(bytes);
+        self
+    }
+
+    /// Sends the request to another service than S3.
+    pub(super) fn to(mut self, service: &'static str, target: Target) -> Self {
+        self.endpoint_override = Some((service, target));
+        self
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) -> Error {
+        let target = match self.key {
+            Some(key) => format!("{}/{}", self.bucket, key.escape_debug()),
+            None => self.bucket.to_owned(),
+        };
+        Error::new(kind, self.operation.name(), target)
+    }
+
+    pub(super) fn unexpected(&self, source: impl Into<BoxError>) -> Error {
+        self.error(ErrorKind::Other).with_source(source)
+    }
+
+    fn payload_hash(&self) -> String {
+        match self.payload.sha256() {
+            Some(hash) => hex(hash),
+            None if self.payload.is_empty() => hex(&Sha256::digest([])),
+            None => UNSIGNED_PAYLOAD.to_owned(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct S3Response {
+    pub(super) head: Parts,
+    /// The whole body; empty if it is streamed.
+    pub(super) body: Bytes,
+    stream: Option<ResponseBody>,
+}
+
+#[derive(Debug)]
+pub(super) struct SendOutcome {
+    pub(super) result: Result<S3Response>,
+    /// An earlier attempt failed and may have taken effect.
+    pub(super) in_doubt: bool,
+}
+
+#[derive(Debug)]
+struct RequestError {
+    error: Error,
+    retry: RetryAction,
+    credentials: Option<Arc<Credentials>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadMode {
+    Full,
+    HeadOnly,
+}
+
+impl Inner {
+    pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<S3Response> {
+        self.run(request, ReadMode::Full).await.result
+    }
+
+    /// Like [`send`](Self::send), and reports whether an earlier attempt may have taken effect.
+    pub(super) async fn send_with_outcome(&self, request: &S3Request<'_>) -> SendOutcome {
+        self.run(request, ReadMode::Full).await
+    }
+
+    /// Sends a request and returns the body of the response as a stream.
+    pub(super) async fn open(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
+        let S3Response { head, stream, .. } = self.run(request, ReadMode::HeadOnly).await.result?;
+        let stream = stream.ok_or_else(|| request.unexpected("the response has no body"))?;
+        Ok((head, stream))
+    }
+
+    async fn run(&self, request: &S3Request<'_>, mode: ReadMode) -> SendOutcome {
+        let stats = self.stats.operation(request.operation);
+        let started = Instant::now();
+        let policy = RetryPolicy::new(
+            &self.settings,
+            request.payload.len() + request.timeout_bytes.unwrap_or_default(),
+        );
+        let mut attempt = 1;
+        let (mut in_doubt, mut renewed, mut moved) = (false, false, false);
+        let result = loop {
+            stats.sent(request.payload.len());
+            let attempt_started = Instant::now();
+            let result = self.attempt(request, mode, &policy).await;
+            self.log(request, attempt_started.elapsed(), &result);
+            let failed = match result {
+                Ok(response) => break Ok(response),
+                Err(failed) => failed,
+            };
+            let wait = match failed.retry {
+                RetryAction::None => None,
+                RetryAction::Backoff(retry_after) => {
+                    in_doubt = true;
+                    attempt += 1;
+                    policy.next_delay(attempt - 1, retry_after)
+                }
+                RetryAction::RefreshCredentials => {
+                    let again = !renewed
+                        && failed
+                            .credentials
+                            .is_some_and(|credentials| self.credentials.invalidate(&credentials));
+                    renewed = true;
+                    again.then_some(Duration::ZERO)
+                }
+                RetryAction::ChangeRegion(region) => {
+                    if self.regions.learn(request.bucket, &region) {
+                        tracing::warn!(
+                            bucket = request.bucket,
+                            region,
+                            "the bucket is in another region than configured; using that region"
+                        );
+                    }
+                    // Another request may have learned it meanwhile.
+                    let again = !moved && *self.regions.get(request.bucket) == *region;
+                    moved = true;
+                    again.then_some(Duration::ZERO)
+                }
+            };
+            let Some(wait) = wait else {
+                break Err(failed.error);
+            };
+            stats.retried();
+            sleep(wait).await;
+        };
+        stats.ended(started.elapsed(), result.is_err());
+        SendOutcome { result, in_doubt }
+    }
+
+    async fn attempt(
+        &self,
+        request: &S3Request<'_>,
+        mode: ReadMode,
+        policy: &RetryPolicy,
+    ) -> Result<S3Response, RequestError> {
+        let no_credentials = |source: BoxError| RequestError {
+            error: request.error(ErrorKind::BadCredentials).with_source(source),
+            retry: RetryAction::None,
+            credentials: None,
+        };
+        let credentials = match timeout_at(policy.deadline(), self.credentials.get()).await {
+            Ok(credentials) => credentials.map_err(no_credentials)?,
+            Err(_) => return Err(no_credentials("timeout while getting credentials".into())),
+        };
+        let http_request = self
+            .http_request(request, credentials.as_deref())
+            .map_err(|error| RequestError {
+                error: request.unexpected(error),
+                retry: RetryAction::None,
+                credentials: None,
+            })?;
+        // With `with_timeout_bytes`, the response starts when the work is done.
+        let ends = policy.attempt_deadline();
+        let response = match timeout_at(ends, self.http.send(http_request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(transport_error(request, error)),
+            Err(_) => {
+                return Err(transport_error(
+                    request,
+                    "the service did not respond in time",
+                ));
+            }
+        };
+        let (head, body) = response.into_parts();
+        if mode == ReadMode::HeadOnly && head.status.is_success() {
+            return Ok(S3Response {
+                head,
+                body: Bytes::new(),
+                stream: Some(body),
+            });
+        }
+        let reading = collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES);
+        let body = match timeout_at(policy.deadline(), reading).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(error)) => return Err(transport_error(request, error)),
+            Err(_) => return Err(transport_error(request, "the response did not end in time")),
+        };
+        self.stats
+            .operation(request.operation)
+            .received(body.len() as u64);
+        if head.status.is_success()
+            && (request.timeout_bytes.is_none() || xml::problem(&body).is_none())
+        {
+            return Ok(S3Response {
+                head,
+                body,
+                stream: None,
+            });
+        }
+        let error_response = ErrorResponse::new(request.operation, &head, &body);
+        let ErrorResponse {
+            kind,
+            retry,
+            status,
+            code,
+            message,
+            request_id,
+        } = error_response;
+        let reads = matches!(
+            request.operation,
+            Operation::GetObject | Operation::HeadObject
+        );
+        let kind = match kind {
+            ErrorKind::AccessDenied if reads && self.settings.denied_is_missing => {
+                ErrorKind::NoSuchKey
+            }
+            kind => kind,
+        };
+        let error = request
+            .error(kind)
+            .with_response(status, code, message, request_id);
+        Err(RequestError {
+            error,
+            retry,
+            credentials,
+        })
+    }
+
+    fn http_request(
+        &self,
+        request: &S3Request<'_>,
+        credentials: Option<&Credentials>,
+    ) -> Result<Request<super::PayloadBody>, http::Error> {
+        let region = self.regions.get(request.bucket);
+        let (service, target) = match &request.endpoint_override {
+            Some((service, target)) => (*service, target.clone()),
+            None => (
+                S3,
+                self.address.target(&region, request.bucket, request.key),
+            ),
+        };
+        let query = request.query.canonical();
+        let mut headers = request.headers.clone();
+        headers.insert(HOST, target.host_header()?);
+        if let Some(credentials) = credentials {
+            let now = (self.settings.clock)();
+            let signer = Signer::new(credentials, &region, service, now);
+            signer.sign_headers(
+                &request.method,
+                &target.path,
+                &query,
+                &mut headers,
+                &request.payload_hash(),
+            )?;
+        }
+        headers.insert(USER_AGENT, self.user_agent.clone());
+        if request.method == Method::PUT || request.method == Method::POST {
+            headers.insert(CONTENT_LENGTH, request.payload.len().into());
+        }
+        let mut http_request = Request::new(request.payload.body());
+        *http_request.method_mut() = request.method.clone();
+        *http_request.uri_mut() = target.uri(&query)?;
+        *http_request.headers_mut() = headers;
+        Ok(http_request)
+    }
+
+    fn log(
+        &self,
+        request: &S3Request<'_>,
+        took: Duration,
+        result: &Result<S3Response, RequestError>,
+    ) {
+        if !self.settings.log_calls {
+            return;
+        }
+        let operation = request.operation.name();
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match result {
+            Ok(response) => {
+                let status = response.head.status.as_u16();
+                tracing::debug!(operation, duration_ms, status, "S3APICall");
+            }
+            Err(RequestError { error, .. }) => {
+                let status = error.status().map(|status: StatusCode| status.as_u16());
+                tracing::debug!(operation, duration_ms, status, %error, "S3APICall");
+            }
+        }
+    }
+}
+
+/// An attempt without a response, or with part of one.
+fn transport_error(request: &S3Request<'_>, source: impl Into<BoxError>) -> RequestError {
+    let error = request
+        .error(ErrorKind::Unavailable { retry_after: None })
+        .with_source(source);
+    RequestError {
+        error,
+        retry: RetryAction::Backoff(None),
+        credentials: None,
+    }
+}
+
+/// Reads a body of at most `largest` bytes; fails if no data arrives for `idle`.
+pub(super) async fn collect(
+    mut body: ResponseBody,
+    idle: Duration,
+    largest: usize,
+) -> Result<Bytes, BoxError> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = timeout(idle, body.frame()).await.map_err(|_| BodyStalled)? {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if first.len() + rest.len() + data.len() > largest {
+            return Err("the response is too large".into());
+        }
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+        } else {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+            rest.extend_from_slice(&data);
+        }
+    }
+    Ok(if rest.is_empty() {
+        first
+    } else {
+        rest.freeze()
+    })
+}
+
+#[derive(Debug)]
+pub(super) struct BodyStalled;
+
+impl fmt::Display for BodyStalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the response body stalled")
+    }
+}
+
+impl std::error::Error for BodyStalled {}

@@ -1,0 +1,517 @@
+//! Classification of error responses.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, RETRY_AFTER},
+    response::Parts,
+};
+
+use super::{error::ErrorKind, stats::Operation, xml};
+
+#[derive(Debug)]
+pub(super) struct ErrorResponse {
+    pub(super) kind: ErrorKind,
+    pub(super) retry: RetryAction,
+    pub(super) status: StatusCode,
+    pub(super) code: Option<String>,
+    pub(super) message: Option<String>,
+    pub(super) request_id: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum RetryAction {
+    None,
+    /// Retry, after the delay that the service requests.
+    Backoff(Option<Duration>),
+    /// Retry with other credentials.
+    RefreshCredentials,
+    /// Retry in this region.
+    ChangeRegion(String),
+}
+
+impl ErrorResponse {
+    /// Classifies a response. `body` is empty for a HEAD request.
+    pub(super) fn new(operation: Operation, head: &Parts, body: &Bytes) -> Self {
+        let problem = xml::problem(body).unwrap_or_default();
+        let header = |name: &str| text(&head.headers, name);
+        let region = problem.region.or_else(|| header("x-amz-bucket-region"));
+        let code = problem.code;
+        let mut message = problem.message;
+        let kind = classify(
+            operation,
+            head.status,
+            code.as_deref(),
+            message.as_deref(),
+            &region,
+        );
+        let retry = match &kind {
+            ErrorKind::Unavailable { .. } => RetryAction::Backoff(retry_after(&head.headers)),
+            // Another conditional write was in progress; a retry may succeed.
+            ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
+                RetryAction::Backoff(retry_after(&head.headers))
+            }
+            ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
+            ErrorKind::WrongRegion => region
+                .clone()
+                .map_or(RetryAction::None, RetryAction::ChangeRegion),
+            _ => RetryAction::None,
+        };
+        let kind = match (kind, &retry) {
+            (ErrorKind::Unavailable { .. }, RetryAction::Backoff(retry_after)) => {
+                ErrorKind::Unavailable {
+                    retry_after: *retry_after,
+                }
+            }
+            (kind, _) => kind,
+        };
+        match &kind {
+            ErrorKind::WrongRegion => {
+                if let Some(region) = &region {
+                    message = Some(format!("the bucket is in region {region}"));
+                }
+            }
+            ErrorKind::ClockSkew => message = skew(&head.headers).or(message),
+            _ => {}
+        }
+        Self {
+            kind,
+            retry,
+            status: head.status,
+            code: code.map(one_line),
+            message: message.map(one_line),
+            request_id: problem
+                .request_id
+                .or_else(|| header("x-amz-request-id"))
+                .map(one_line),
+        }
+    }
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Shortens a message of the service to one line for the log.
+fn one_line(message: String) -> String {
+    const MAX_LEN: usize = 300;
+    let mut line: String = message
+        .chars()
+        .take(MAX_LEN)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.len() < message.len() {
+        line.push('…');
+    }
+    line
+}
+
+fn classify(
+    operation: Operation,
+    status: StatusCode,
+    code: Option<&str>,
+    message: Option<&str>,
+    region: &Option<String>,
+) -> ErrorKind {
+    let unavailable = ErrorKind::Unavailable { retry_after: None };
+    if let Some(code) = code {
+        match code {
+            "NoSuchKey" => return ErrorKind::NoSuchKey,
+            "NoSuchUpload" => return ErrorKind::NoSuchUpload,
+            "NoSuchBucket" => return ErrorKind::NoSuchBucket,
+            "PreconditionFailed" | "ConditionalRequestConflict" | "OperationAborted" => {
+                return ErrorKind::PreconditionFailed;
+            }
+            // Some services use one code for several errors and differ only in the message.
+            "AccessDenied" if message.is_some_and(is_credential_error) => {
+                return ErrorKind::BadCredentials;
+            }
+            "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
+                return ErrorKind::AccessDenied;
+            }
+            "RequestTimeTooSkewed" => return ErrorKind::ClockSkew,
+            // Garage's message.
+            "InvalidRequest" if message.is_some_and(|text| text.contains("Date is too old")) => {
+                return ErrorKind::ClockSkew;
+            }
+            "AuthorizationHeaderMalformed" if region.is_some() => return ErrorKind::WrongRegion,
+            "PermanentRedirect" | "TemporaryRedirect" | "IllegalLocationConstraintException" => {
+                return ErrorKind::WrongRegion;
+            }
+            "InvalidAccessKeyId"
+            | "SignatureDoesNotMatch"
+            | "InvalidToken"
+            | "ExpiredToken"
+            | "ExpiredTokenException"
+            | "TokenRefreshRequired"
+            | "InvalidSecurity"
+            | "MissingSecurityHeader"
+            | "AuthorizationHeaderMalformed"
+            | "NotSignedUp" => return ErrorKind::BadCredentials,
+            "EntityTooSmall" => return ErrorKind::EntityTooSmall,
+            "InvalidPart" => return ErrorKind::InvalidPart,
+            "InvalidRange" => return ErrorKind::InvalidRange,
+            "NotImplemented" | "MethodNotAllowed" => return ErrorKind::NotImplemented,
+            "RequestTimeout"
+            | "RequestTimeoutException"
+            | "IncompleteBody"
+            | "SlowDown"
+            | "ServiceUnavailable"
+            | "InternalError"
+            | "Throttling"
+            | "ThrottlingException"
+            | "ThrottledException"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "TooManyRequests"
+            | "RequestLimitExceeded"
+            | "BandwidthLimitExceeded"
+            | "PriorRequestNotComplete" => return unavailable,
+            _ => {}
+        }
+    }
+    match status.as_u16() {
+        301 | 307 | 308 => ErrorKind::WrongRegion,
+        // A response to HEAD has no code.
+        400 if code.is_none() && region.is_some() => ErrorKind::WrongRegion,
+        401 => ErrorKind::BadCredentials,
+        403 => ErrorKind::AccessDenied,
+        404 if code.is_none() => match operation {
+            Operation::GetObject
+            | Operation::HeadObject
+            | Operation::DeleteObject
+            | Operation::UploadPartCopy => ErrorKind::NoSuchKey,
+            Operation::UploadPart
+            | Operation::ListParts
+            | Operation::CompleteMultipartUpload
+            | Operation::AbortMultipartUpload => ErrorKind::NoSuchUpload,
+            Operation::HeadBucket
+            | Operation::PutObject
+            | Operation::CreateMultipartUpload
+            | Operation::ListObjects
+            | Operation::ListMultipartUploads => ErrorKind::NoSuchBucket,
+            _ => ErrorKind::Other,
+        },
+        405 | 501 => ErrorKind::NotImplemented,
+        412 => ErrorKind::PreconditionFailed,
+        416 => ErrorKind::InvalidRange,
+        408 | 429 | 500 | 502..=599 => unavailable,
+        _ => ErrorKind::Other,
+    }
+}
+
+/// Garage's messages for an unknown key and a wrong signature.
+fn is_credential_error(message: &str) -> bool {
+    message.contains("No such key:") || message.contains("Invalid signature")
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(SystemTime::now())
+            .ok(),
+    }
+}
+
+/// Describes the difference of the clocks, by the response's `Date`.
+fn skew(headers: &HeaderMap) -> Option<String> {
+    let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let ours = SystemTime::now();
+    let (apart, word) = match ours.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    Some(format!(
+        "this machine's clock is {} s {word} the service's",
+        apart.as_secs()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_response(
+        operation: Operation,
+        status: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> ErrorResponse {
+        let mut builder = http::Response::builder().status(status);
+        for (name, value) in headers {
+            builder = builder.header(*name, *value);
+        }
+        let (head, ()) = builder.body(()).expect("a response").into_parts();
+        ErrorResponse::new(operation, &head, &Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn coded(status: u16, code: &str) -> ErrorResponse {
+        let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        error_response(Operation::UploadPart, status, &[], &body)
+    }
+
+    #[test]
+    fn error_codes_are_classified() {
+        let unavailable = ErrorKind::Unavailable { retry_after: None };
+        for (status, code, kind, retry) in [
+            (404, "NoSuchKey", ErrorKind::NoSuchKey, RetryAction::None),
+            (
+                404,
+                "NoSuchUpload",
+                ErrorKind::NoSuchUpload,
+                RetryAction::None,
+            ),
+            (
+                404,
+                "NoSuchBucket",
+                ErrorKind::NoSuchBucket,
+                RetryAction::None,
+            ),
+            (
+                412,
+                "PreconditionFailed",
+                ErrorKind::PreconditionFailed,
+                RetryAction::None,
+            ),
+            (
+                409,
+                "ConditionalRequestConflict",
+                ErrorKind::PreconditionFailed,
+                RetryAction::Backoff(None),
+            ),
+            (
+                403,
+                "AccessDenied",
+                ErrorKind::AccessDenied,
+                RetryAction::None,
+            ),
+            (
+                403,
+                "InvalidAccessKeyId",
+                ErrorKind::BadCredentials,
+                RetryAction::RefreshCredentials,
+            ),
+            (
+                403,
+                "SignatureDoesNotMatch",
+                ErrorKind::BadCredentials,
+                RetryAction::RefreshCredentials,
+            ),
+            (
+                400,
+                "ExpiredToken",
+                ErrorKind::BadCredentials,
+                RetryAction::RefreshCredentials,
+            ),
+            (
+                403,
+                "RequestTimeTooSkewed",
+                ErrorKind::ClockSkew,
+                RetryAction::None,
+            ),
+            (
+                400,
+                "EntityTooSmall",
+                ErrorKind::EntityTooSmall,
+                RetryAction::None,
+            ),
+            (
+                416,
+                "InvalidRange",
+                ErrorKind::InvalidRange,
+                RetryAction::None,
+            ),
+            (
+                400,
+                "RequestTimeout",
+                unavailable.clone(),
+                RetryAction::Backoff(None),
+            ),
+            (
+                400,
+                "IncompleteBody",
+                unavailable.clone(),
+                RetryAction::Backoff(None),
+            ),
+            (
+                503,
+                "SlowDown",
+                unavailable.clone(),
+                RetryAction::Backoff(None),
+            ),
+            (
+                200,
+                "InternalError",
+                unavailable.clone(),
+                RetryAction::Backoff(None),
+            ),
+            (500, "Whatever", unavailable, RetryAction::Backoff(None)),
+            (
+                501,
+                "NotImplemented",
+                ErrorKind::NotImplemented,
+                RetryAction::None,
+            ),
+            (
+                400,
+                "InvalidPart",
+                ErrorKind::InvalidPart,
+                RetryAction::None,
+            ),
+            (400, "BadDigest", ErrorKind::Other, RetryAction::None),
+        ] {
+            let error_response = coded(status, code);
+            assert_eq!(
+                (&error_response.kind, &error_response.retry),
+                (&kind, &retry),
+                "{status} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn status_without_code_is_classified_by_operation() {
+        let kind = |operation, status| error_response(operation, status, &[], "").kind;
+        assert_eq!(kind(Operation::HeadObject, 404), ErrorKind::NoSuchKey);
+        assert_eq!(kind(Operation::HeadBucket, 404), ErrorKind::NoSuchBucket);
+        assert_eq!(
+            kind(Operation::AbortMultipartUpload, 404),
+            ErrorKind::NoSuchUpload
+        );
+        assert_eq!(kind(Operation::HeadBucket, 403), ErrorKind::AccessDenied);
+        assert_eq!(kind(Operation::GetObject, 416), ErrorKind::InvalidRange);
+        for status in [408, 429, 500, 502, 503, 504, 507, 599] {
+            let kind = kind(Operation::PutObject, status);
+            assert_eq!(
+                kind,
+                ErrorKind::Unavailable { retry_after: None },
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn right_region_is_reported() {
+        let body =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>";
+        let response = error_response(Operation::ListParts, 400, &[], body);
+        assert_eq!(response.kind, ErrorKind::WrongRegion);
+        assert_eq!(
+            response.retry,
+            RetryAction::ChangeRegion("eu-x-1".to_owned())
+        );
+        assert_eq!(
+            response.message.as_deref(),
+            Some("the bucket is in region eu-x-1")
+        );
+        let response = error_response(
+            Operation::HeadBucket,
+            301,
+            &[("x-amz-bucket-region", "r")],
+            "",
+        );
+        assert_eq!(response.retry, RetryAction::ChangeRegion("r".to_owned()));
+        assert_eq!(
+            error_response(Operation::HeadBucket, 301, &[], "").kind,
+            ErrorKind::WrongRegion
+        );
+    }
+
+    #[test]
+    fn retry_after_in_seconds_and_as_a_date() {
+        let after = |value: &str| match error_response(
+            Operation::PutObject,
+            503,
+            &[("retry-after", value)],
+            "",
+        )
+        .retry
+        {
+            RetryAction::Backoff(after) => after,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        let until = after(&date).expect("a time");
+        assert!(
+            until > Duration::from_secs(55) && until <= Duration::from_secs(60),
+            "{until:?}"
+        );
+        assert_eq!(after("soon"), None);
+        assert_eq!(after("Thu, 01 Jan 1970 00:00:00 GMT"), None);
+    }
+
+    #[test]
+    fn clock_skew_is_reported_in_seconds() {
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_200));
+        let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>";
+        let response = error_response(Operation::PutObject, 403, &[("date", &date)], body);
+        let message = response.message.expect("a message");
+        assert!(
+            message.starts_with("this machine's clock is 11"),
+            "{message}"
+        );
+        assert!(message.ends_with("behind the service's"), "{message}");
+    }
+
+    /// The messages are those of Garage 2.5.
+    #[test]
+    fn message_distinguishes_equal_codes() {
+        for (status, code, message, kind) in [
+            (
+                400,
+                "InvalidRequest",
+                "Bad request: Date is too old",
+                ErrorKind::ClockSkew,
+            ),
+            (
+                400,
+                "InvalidRequest",
+                "Bad request: anything else",
+                ErrorKind::Other,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: No such key: GK0",
+                ErrorKind::BadCredentials,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: Invalid signature",
+                ErrorKind::BadCredentials,
+            ),
+            (
+                403,
+                "AccessDenied",
+                "Forbidden: Operation is not allowed",
+                ErrorKind::AccessDenied,
+            ),
+        ] {
+            let body = format!(
+                "<Error><Code>{code}</Code><Message>{message}</Message><Region>garage</Region></Error>"
+            );
+            let response = error_response(Operation::PutObject, status, &[], &body);
+            assert_eq!(response.kind, kind, "{message}");
+        }
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        let body = format!(
+            "<Error><Code>X</Code><Message>a\nb{}</Message></Error>",
+            "c".repeat(999)
+        );
+        let message = error_response(Operation::PutObject, 400, &[], &body)
+            .message
+            .expect("a message");
+        assert!(message.starts_with("a bc"), "{message}");
+        assert_eq!(message.chars().count(), 301);
+    }
+}

@@ -1,0 +1,111 @@
+//! Reusable memory blocks for part buffers.
+//!
+//! Reused blocks of one size keep the process within its memory budget: buffers of many sizes that
+//! are freed on other threads fragment the heap and can double its size.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Size of a reusable block, in bytes. Smaller blocks are freed.
+pub(super) const BLOCK_SIZE: usize = 64 * 1024;
+
+/// Free blocks, bounded by the memory budget. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl BlockPool {
+    /// Returns an empty block with a capacity of `size` bytes, at most [`BLOCK_SIZE`].
+    pub(super) fn take(&self, size: usize) -> Block {
+        let used = (size >= BLOCK_SIZE).then(|| self.free().pop()).flatten();
+        Block {
+            bytes: used.unwrap_or_else(|| Vec::with_capacity(size.min(BLOCK_SIZE))),
+            pool: self.clone(),
+        }
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for BlockPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlockPool({} free)", self.free().len())
+    }
+}
+
+/// A buffer with a fixed capacity. Dropping it returns its memory to the pool.
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    pool: BlockPool,
+}
+
+impl Block {
+    pub(super) fn remaining(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    /// Appends bytes, at most [`remaining`](Self::remaining).
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.remaining(), "a block never grows");
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.bytes.capacity() == BLOCK_SIZE {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            self.pool.free().push(bytes);
+        }
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Block({} of {})",
+            self.bytes.len(),
+            self.bytes.capacity()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_blocks_are_reused() {
+        let pool = BlockPool::default();
+        let mut block = pool.take(BLOCK_SIZE);
+        assert_eq!(block.remaining(), BLOCK_SIZE);
+        block.push(b"abc");
+        let at = block.as_ref().as_ptr();
+        let other = pool.take(BLOCK_SIZE);
+        assert_ne!(other.as_ref().as_ptr(), at);
+        drop(block);
+        assert_eq!(pool.free().len(), 1);
+        let again = pool.take(BLOCK_SIZE);
+        assert_eq!((again.as_ref().as_ptr(), again.as_ref().len()), (at, 0));
+        assert_eq!(pool.free().len(), 0);
+    }
+
+    #[test]
+    fn small_blocks_are_freed() {
+        let pool = BlockPool::default();
+        drop(pool.take(100));
+        assert_eq!(pool.free().len(), 0);
+        assert_eq!(pool.take(BLOCK_SIZE + 1).remaining(), BLOCK_SIZE);
+    }
+}

@@ -1,0 +1,338 @@
+//! Uploading of parts.
+
+use std::{pin::pin, sync::atomic::Ordering};
+
+use landfall::store::{Result, StoreError};
+use tokio::time::timeout;
+
+use super::{
+    Inner,
+    budget::{MemoryPermit, RECLAIM_INTERVAL},
+    error::{damaged, failed},
+    layout::MULTIPART,
+    part_plan::Segment,
+    session::UploadState,
+};
+use crate::client::{ErrorKind, Payload};
+
+/// Number of times an upload waits for memory, while no other one acquires any, before it fails.
+const MAX_WAIT_ROUNDS: u32 = 48;
+/// Maximum number of parts sent between two ownership checks.
+const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
+
+impl Inner {
+    /// Returns the size of the next part; extends the plan if needed, without storing it.
+    pub(super) fn part_size(&self, state: &mut UploadState) -> Result<u64> {
+        if std::mem::take(&mut state.remote.is_in_doubt) {
+            self.restart_parts(state, self.parts_in_doubt());
+            state.plan_dirty = true;
+        }
+        let (next, uncounted, pending) = (
+            state.next_part(),
+            state.uncounted_parts(),
+            state.pending_len(),
+        );
+        let remote = &mut state.remote;
+        let planned = remote.plan.size();
+        let number = if planned.is_none() {
+            next.max(remote.counted.highest + 1)
+        } else {
+            next
+        };
+        // After parts of another program: their size, if they are all alike.
+        let current = planned.or_else(|| (pending > self.part_sizes.preferred).then_some(pending));
+        let length = remote.info.upload.length;
+        let Some(size) = self
+            .part_sizes
+            .next_size(number, state.boundary, length, current)
+        else {
+            let left = u64::from((self.part_sizes.parts + 1).saturating_sub(number));
+            let limit = state.boundary + left * self.part_sizes.largest;
+            return Err(StoreError::TooLarge { limit });
+        };
+        if planned != Some(size) {
+            remote.plan.push(Segment {
+                number,
+                offset: state.boundary,
+                size,
+            });
+            remote.counted.next = number - uncounted;
+            state.plan_dirty = true;
+        }
+        Ok(size)
+    }
+
+    /// Acquires memory for more bytes.
+    ///
+    /// If none is available, idle uploads release theirs; then one upload at a time fills a part
+    /// beyond the budget.
+    pub(super) async fn acquire_memory(
+        &self,
+        state: &mut UploadState,
+        bytes: usize,
+    ) -> Result<MemoryPermit> {
+        if let Some(memory) = self.budget.try_acquire(bytes) {
+            return Ok(memory);
+        }
+        if state.buffer.is_overcommitted() {
+            return Ok(MemoryPermit::default());
+        }
+        // Created once, so that the call keeps its position in both queues.
+        let mut permit = pin!(self.budget.acquire(bytes));
+        let mut turn = pin!(self.overcommit());
+        let mut turns = self.overcommit_turns.load(Ordering::Relaxed);
+        let mut round = 0;
+        while round < MAX_WAIT_ROUNDS {
+            self.reclaim(bytes, &state.remote.info.upload.id).await;
+            let either = async {
+                tokio::select! {
+                    biased;
+                    memory = &mut permit => memory,
+                    memory = &mut turn, if round > 0 => memory,
+                }
+            };
+            if let Ok(memory) = timeout(RECLAIM_INTERVAL, either).await {
+                return Ok(memory);
+            }
+            self.reap_uploads(state)?;
+            // While others make progress, this upload's turn will come.
+            let others = self.overcommit_turns.load(Ordering::Relaxed);
+            round = if others == turns { round + 1 } else { 1 };
+            turns = others;
+        }
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source: "the memory for parts (--s3-memory) is used up".into(),
+        })
+    }
+
+    /// Moves the buffered bytes to `.part` and releases their memory.
+    pub(super) async fn flush_to_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
+        self.commit(state).await?;
+        state.offloaded += state.buffer.len();
+        state.buffer = self.new_buffer();
+        Ok(())
+    }
+
+    /// Reads the bytes that are only in `.part`, so that all pending bytes are in memory.
+    pub(super) async fn fetch_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
+        if state.offloaded == 0 {
+            return Ok(());
+        }
+        let id = state.remote.id().clone();
+        let Some(part) = &state.remote.incomplete_part else {
+            return Err(damaged(&id, "its .part object is missing in S3"));
+        };
+        let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
+        let memory = match self.budget.try_acquire(len) {
+            Some(memory) => memory,
+            // Waiting for its own permit would never end.
+            None if state.buffer.is_overcommitted() => MemoryPermit::default(),
+            None => match timeout(RECLAIM_INTERVAL, self.budget.acquire(len)).await {
+                Ok(memory) => memory,
+                Err(_) => self.overcommit().await,
+            },
+        };
+        let object_ref = self.layout.part(&state.remote.object_id);
+        let action = "reading .part";
+        let object = match self
+            .client
+            .get_object(&object_ref, Some(0..state.offloaded))
+            .await
+        {
+            Ok(object) => object,
+            Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
+                return Err(damaged(&id, "its .part object is missing in S3"));
+            }
+            Err(error) => return Err(failed(&id, action, error)),
+        };
+        if object.head.etag != part.etag {
+            return Err(StoreError::LeaseLost(id));
+        }
+        let mut buffer = self.new_buffer();
+        let read = buffer.push_object(object, len, memory).await;
+        if read.map_err(|error| failed(&id, action, error))? != len {
+            return Err(damaged(&id, "its .part object has the wrong length"));
+        }
+        std::mem::swap(&mut state.buffer, &mut buffer);
+        state.buffer.append(buffer);
+        state.offloaded = 0;
+        Ok(())
+    }
+
+    /// Waits for memory beyond the budget, which one upload at a time may use.
+    pub(super) async fn overcommit(&self) -> MemoryPermit {
+        let permit = self.overcommit.clone().acquire_owned().await.ok();
+        self.overcommit_turns.fetch_add(1, Ordering::Relaxed);
+        MemoryPermit::overcommit(permit)
+    }
+
+    /// Returns the multipart upload id; creates the multipart upload if there is none.
+    async fn ensure_multipart(&self, state: &mut UploadState) -> Result<String> {
+        if let Some(multipart) = &state.remote.multipart {
+            return Ok(multipart.clone());
+        }
+        let remote = &mut state.remote;
+        let multipart = self
+            .create_multipart(&remote.info.upload, &remote.object_ref)
+            .await?;
+        let storage = &mut remote.info.upload.storage;
+        storage.insert(MULTIPART.into(), multipart.clone());
+        remote.multipart = Some(multipart.clone());
+        state.plan_dirty = true;
+        Ok(multipart)
+    }
+
+    /// Returns how many part numbers above the highest stored one are in doubt.
+    ///
+    /// Another writer may have used them, or may use them before its next ownership check.
+    pub(super) fn parts_in_doubt(&self) -> u32 {
+        let in_flight = u32::try_from(self.options.concurrent_parts).unwrap_or(u32::MAX);
+        let unverified = if self.options.shared {
+            MAX_PARTS_BETWEEN_CHECKS
+        } else {
+            0
+        };
+        in_flight.saturating_add(unverified + 1)
+    }
+
+    /// Uploads the buffered bytes as a part in the background, once a slot is free.
+    ///
+    /// The description first records the part's place in the plan, its writer, and unverified
+    /// bytes.
+    pub(super) async fn spawn_part_upload(&self, state: &mut UploadState) -> Result<()> {
+        self.fetch_incomplete_part(state).await?;
+        self.part_size(state)?;
+        if state
+            .remote
+            .incomplete_part
+            .as_ref()
+            .is_some_and(|part| !part.has_start && part.len > 0)
+        {
+            // Otherwise its bytes would count twice as soon as a part contains them.
+            let payload = state.buffer.payload();
+            let part = self.put_incomplete_part(&state.remote, state.boundary, payload, false);
+            state.remote.incomplete_part = Some(part.await?);
+        }
+        let multipart = self.ensure_multipart(state).await?;
+        if !state.writer_recorded {
+            self.set_writer(&mut state.remote.info, state.fence);
+            state.plan_dirty = true;
+        }
+        if let Some(checkpoint) = state.unverified
+            && state.remote.info.unverified_from.is_none()
+        {
+            self.mark_unverified(state, checkpoint).await?;
+        }
+        if state.plan_dirty {
+            self.save_plan(state).await?;
+            state.writer_recorded = true;
+        } else if state.parts_since_check >= MAX_PARTS_BETWEEN_CHECKS {
+            self.check_ownership(state).await?;
+        }
+        state.parts_since_check += 1;
+        let slot = self.part_slots.clone().acquire_owned().await;
+        let (payload, memory) = state.buffer.take();
+        let number = state.next_part();
+        let remote = &mut state.remote;
+        remote.counted.highest = remote.counted.highest.max(number);
+        state.boundary += payload.len();
+        let (client, object_ref) = (self.client.clone(), remote.object_ref.clone());
+        state.in_flight.spawn(async move {
+            let sent = client
+                .upload_part(&object_ref, &multipart, number, payload)
+                .await;
+            drop((slot, memory));
+            (number, sent)
+        });
+        Ok(())
+    }
+
+    /// Collects finished part uploads without waiting.
+    ///
+    /// # Errors
+    /// The error of a part that failed.
+    pub(super) fn reap_uploads(&self, state: &mut UploadState) -> Result<()> {
+        while let Some(result) = state.in_flight.try_join_next() {
+            on_part_uploaded(state, result)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no part is in flight.
+    ///
+    /// # Errors
+    /// The error of a part that failed; the state is then invalid.
+    pub(super) async fn wait_for_parts(&self, state: &mut UploadState) -> Result<()> {
+        while let Some(result) = state.in_flight.join_next().await {
+            on_part_uploaded(state, result)?;
+        }
+        let counted = &mut state.remote.counted;
+        if !state.uploaded.is_empty() {
+            state.uploaded.sort_by_key(|(number, _)| *number);
+            counted.next += u32::try_from(state.uploaded.len()).unwrap_or(u32::MAX);
+            counted.parts.append(&mut state.uploaded);
+            state.remote.modified = std::time::SystemTime::now();
+        }
+        counted.offset = state.boundary;
+        Ok(())
+    }
+
+    /// Uploads the pending bytes as the last part, or as the whole object.
+    pub(super) async fn upload_last_part(&self, state: &mut UploadState) -> Result<()> {
+        self.fetch_incomplete_part(state).await?;
+        let remote = &state.remote;
+        let alone = remote.multipart.is_none() && remote.counted.parts.is_empty();
+        if alone && state.in_flight.is_empty() && state.boundary == 0 {
+            let (payload, memory) = state.buffer.take();
+            state.boundary = payload.len();
+            let put = self.put_single_object(state, payload).await;
+            drop(memory);
+            return put;
+        }
+        if state.buffer.len() > 0 {
+            self.spawn_part_upload(state).await?;
+        }
+        self.wait_for_parts(state).await
+    }
+
+    pub(super) async fn put_single_object(
+        &self,
+        state: &mut UploadState,
+        payload: Payload,
+    ) -> Result<()> {
+        let remote = &mut state.remote;
+        let upload = &remote.info.upload;
+        let headers = self.layout.headers_with_owner(upload);
+        let condition = crate::client::Condition::None;
+        let put = self
+            .client
+            .put_object(&remote.object_ref, payload, &headers, condition);
+        let etag = put
+            .await
+            .map_err(|error| failed(&upload.id, "writing the object", error))?;
+        remote.counted.offset = state.boundary;
+        remote.complete = true;
+        remote.object_etag = Some(etag);
+        remote.modified = std::time::SystemTime::now();
+        Ok(())
+    }
+}
+
+fn on_part_uploaded(
+    state: &mut UploadState,
+    result: Result<super::session::PartUploadResult, tokio::task::JoinError>,
+) -> Result<()> {
+    let id = state.remote.id().clone();
+    let part = match result {
+        Ok((number, Ok(etag))) => Ok((number, etag)),
+        Ok((_, Err(error))) => Err(failed(&id, "uploading a part", error)),
+        Err(error) => Err(StoreError::Other {
+            action: format!("uploading a part of upload {id}"),
+            source: error.into(),
+        }),
+    };
+    state.has_failed |= part.is_err();
+    state.uploaded.push(part?);
+    Ok(())
+}
