@@ -1,8 +1,8 @@
-// An application with users and sessions, as small as can be. It knows nothing of tus: Landfall asks it
-// who somebody is, and tells it what became of their uploads.
+// A minimal application with users and sessions, without tus code: it authenticates users for Landfall (forward auth)
+// and receives events of their uploads.
 //
-//   PORT       where it serves; 9000 if not set
-//   LANDFALL   where browsers reach Landfall; http://localhost:8080 if not set, empty: at the same host
+//   PORT       port to listen on; default 9000
+//   LANDFALL   URL of Landfall for browsers; default http://localhost:8080, empty: the same host
 
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -12,11 +12,11 @@ import { fileURLToPath } from 'node:url'
 
 const SITE = fileURLToPath(new URL('dist', import.meta.url))
 const TYPES = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript', '.css': 'text/css' }
-const LARGEST_BODY = 1024 * 1024
+const MAX_BODY_BYTES = 1024 * 1024
 
-/** Who is signed in, by session. */
+/** Users by session. */
 const sessions = new Map()
-/** What is complete, by user. */
+/** Completed files by user. */
 const files = new Map()
 
 function userOf(request) {
@@ -28,7 +28,7 @@ async function bodyOf(request) {
   let text = ''
   for await (const piece of request.setEncoding('utf8')) {
     text += piece
-    if (text.length > LARGEST_BODY) throw new Error('too large')
+    if (text.length > MAX_BODY_BYTES) throw new Error('too large')
   }
   return text
 }
@@ -39,7 +39,7 @@ function json(response, status, body, headers = {}) {
 }
 
 const routes = {
-  // A real one would ask for a password.
+  // A real application would check a password.
   async 'POST /login'(request, response) {
     const name = new URLSearchParams(await bodyOf(request)).get('name')
     if (!name) return json(response, 422, { message: 'who are you?' })
@@ -53,14 +53,14 @@ const routes = {
   'GET /settings.json': (request, response) =>
     json(response, 200, { landfall: process.env.LANDFALL ?? 'http://localhost:8080' }),
 
-  // Landfall forwards the cookie of whoever asks for an upload. What they may do can be said here, too.
+  // Forward auth: Landfall forwards the cookie. The response may also set limits.
   'GET /authorize'(request, response) {
     const name = userOf(request)
     if (!name) return json(response, 401, { message: 'please sign in' })
     return json(response, 200, { subject: name, admin: name === 'root' })
   },
 
-  // The end of an upload. It may come twice, and then changes nothing.
+  // Events are delivered at least once, so this is idempotent.
   async 'POST /hooks'(request, response) {
     const { Type, Event } = JSON.parse(await bodyOf(request))
     if (Type === 'UploadCompleted') {

@@ -1,4 +1,4 @@
-// The application of examples/grants in Chromium: Uppy asks, uploads, and the page is told.
+// The application of examples/grants in Chromium, with Uppy.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -11,7 +11,7 @@ import { add, startUpload } from '../clients/lib/uppy.js'
 import { App } from './lib/app.js'
 import { Caller, withGrants } from './lib/queue.js'
 
-/** Landfall, the application, and somebody who is signed in on its page. */
+/** Landfall, the application, and a signed-in user. */
 async function setUp(t, args = []) {
   const app = await App.reserve()
   const landfall = await withGrants(t, [...app.args, ...app.crossOrigin, ...app.hooks, ...args])
@@ -38,7 +38,7 @@ async function setUp(t, args = []) {
 /** The row of the page's list for a file. */
 const row = (page, name) => page.locator('#list li', { hasText: name })
 
-test('Uppy asks, uploads, sees progress, and the application hears of it', { timeout: 120_000 }, async (t) => {
+test('Uppy requests a grant, uploads with progress, and the application receives the event', { timeout: 120_000 }, async (t) => {
   const { app, landfall, proxy, page, asked, session, ann } = await setUp(t)
   proxy.bytesPerSecond = 4 * MIB
   const source = await sourceFile(t, 10 * MIB, { name: 'holiday.png' })
@@ -113,7 +113,7 @@ test('a token whose time is over: Uppy says why', { timeout: 120_000 }, async (t
   await page.locator('#list li[data-state=completed]').waitFor({ timeout: 30_000 })
 })
 
-test("another origin's page can't use somebody's session", { timeout: 120_000 }, async (t) => {
+test("a page of another origin cannot use the session", { timeout: 120_000 }, async (t) => {
   const { landfall, page, ann } = await setUp(t)
   const granted = await ann.grant({ id: 'mine', filesize: 1 })
   assert.equal(granted.state, 'received')

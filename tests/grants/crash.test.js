@@ -1,4 +1,4 @@
-// kill -9 around the last byte: what is complete becomes completed, and is told.
+// kill -9 around the last byte: complete uploads become completed and emit an event.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -45,7 +45,7 @@ test('kill -9 right after the last byte loses no completion', { timeout: 120_000
       assert.ok(['started', 'progress'].includes(job.state), job.state)
       assert.equal((await append(url, offset, data.subarray(offset))).status, 204)
     }
-    // By the look at the store that a server takes as it starts, not by a later round of it.
+    // By the reconciliation at startup, not by a later one.
     await until(async () => (await caller.job(id)).state === 'completed', 10_000)
     const job = await caller.job(id)
     assert.deepEqual([job.offset, job.size], [SIZE, SIZE])
@@ -84,7 +84,7 @@ test('kill -9 in the middle of a creation: the token still makes one upload', { 
   }
 })
 
-test('a server that is away keeps nobody from being told', { timeout: 60_000 }, async (t) => {
+test('events are delivered after the server was down', { timeout: 60_000 }, async (t) => {
   const receiver = await Receiver.start(t)
   const landfall = await withGrants(t, [
     '--grants-valid-for', '1s', '-hooks-http', receiver.url,

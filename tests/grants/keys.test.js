@@ -1,4 +1,4 @@
-// landfall keys, beside a running server.
+// landfall keys, with a running server.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -15,7 +15,7 @@ async function lifeOfKeys(t, database) {
   const app = Caller.withKey(landfall.endpoint, await addKey(landfall, 'app', [], database))
   assert.equal((await app.ask('POST', '', { id: 'one', ...FILE })).status, 201)
 
-  // A key of somebody else's, with limits, and one that sees everything.
+  // A key of another subject with limits, and an admin key.
   const small = await addKey(landfall, 'small', ['--subject', 'ann', '--max-size', '10', '--types', 'image/*', '--active', '1'], database)
   const ann = Caller.withKey(landfall.endpoint, small)
   assert.equal((await ann.ask('GET', '/one')).status, 404)
@@ -39,7 +39,7 @@ async function lifeOfKeys(t, database) {
   assert.deepEqual(all.map(({ name }) => name).sort(), ['app', 'boss', 'small'])
   assert.doesNotMatch(listed.stdout, KEY)
 
-  // One that is revoked is known no more, within seconds; a running upload of it goes on.
+  // A revoked key is rejected within seconds; its running upload continues.
   const { id } = all.find(({ name }) => name === 'app')
   assert.equal((await run('revoke', String(id))).code, 0)
   await until(async () => (await app.ask('GET')).status === 401, 7_000)

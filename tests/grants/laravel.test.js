@@ -94,7 +94,7 @@ async function choose(page, source) {
   })
 }
 
-test('the package: asked for, uploaded in small chunks, listed as complete', { timeout: 120_000 }, async (t) => {
+test('the package: granted, uploaded in small chunks, listed as completed', { timeout: 120_000 }, async (t) => {
   const { app, landfall, site, page, requests, cookie } = await setUp(t)
   const source = await sourceFile(t, 23_456, { name: 'holiday <&>\'.mp4' })
   await choose(page, source)
@@ -129,7 +129,7 @@ test('the package: asked for, uploaded in small chunks, listed as complete', { t
   await until(async () => (await app.files(cookie)).length === 1)
 })
 
-test('the package: stop() removes what was uploaded', { timeout: 120_000 }, async (t) => {
+test('the package: stop() removes the upload', { timeout: 120_000 }, async (t) => {
   const { landfall, page, requests } = await setUp(t)
   await choose(page, await sourceFile(t, 2_000_000, { name: 'unwanted.bin' }))
   await page.evaluate(() => window.upload.start())
@@ -156,7 +156,7 @@ test('the package: an empty file without a type', { timeout: 120_000 }, async (t
   assert.equal(row.mimetype, null)
 })
 
-test("the package: what is wrong is said in Laravel's way", { timeout: 120_000 }, async (t) => {
+test("the package: errors have Laravel's format", { timeout: 120_000 }, async (t) => {
   const { app, site, cookie } = await setUp(t)
   const ask = async (method, path, body, headers = {}) => {
     const answer = await fetch(`${site}${path}`, {

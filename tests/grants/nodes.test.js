@@ -98,7 +98,7 @@ test('nodes are killed under a crowd: each job ends as its client saw', { timeou
   assert.equal(new Set(completed.map(({ url }) => nodes[0].idOf(url))).size, completed.length)
   for (const { url, digest, id } of completed) assert.equal(await nodes[0].sha256(url), digest, id)
 
-  // The application heard of each end, and of nothing else.
+  // The application received each end exactly, and nothing else.
   const ends = () => {
     const told = new Map()
     for (const { message } of receiver.deliveries) {
@@ -135,7 +135,7 @@ test('nodes are killed under a crowd: each job ends as its client saw', { timeou
   await until(() => kept(again).length >= kept(listener).length)
   assert.deepEqual(kept(again), kept(listener))
 
-  // What is complete was used of the quota, and nothing is reserved any more.
+  // Completed bytes are used, and no quota is reserved any more.
   const used = completed.reduce((sum, { size }) => sum + size, 0)
   const ask = (id, filesize) => caller.ask('POST', '', { id, filename: 'rest.bin', filesize })
   assert.equal((await ask('too-much', QUOTA - used + 1)).status, 429)
@@ -158,7 +158,7 @@ test('one token at three nodes at once makes one upload', { timeout: 90_000 }, a
   }
 })
 
-test('an event of one node is heard at another', { timeout: 90_000 }, async (t) => {
+test('an event of one node is received at another', { timeout: 90_000 }, async (t) => {
   const { nodes, database } = await fleet(t)
   const key = await addKey(nodes[0], 'app', [], database)
   const [one, other] = nodes.map(({ endpoint }) => Caller.withKey(endpoint, key))

@@ -1,5 +1,5 @@
--- Uploads that were asked for. Times are milliseconds since 1970, lengths are bytes.
--- Texts that are searched sort by their bytes. State: 0 received, 1 started, 2 progress, 3 completed, 4 cancelled, 5 failed, 6 expired.
+-- Jobs. Times are milliseconds since 1970, lengths are bytes. Searchable columns are sorted by
+-- bytes. State: 0 received, 1 started, 2 progress, 3 completed, 4 cancelled, 5 failed, 6 expired.
 CREATE TABLE queue_jobs (
     number BIGINT PRIMARY KEY,
     subject TEXT COLLATE "C",
@@ -41,15 +41,15 @@ CREATE INDEX queue_state ON queue_jobs (state, number);
 
 CREATE INDEX queue_upload ON queue_jobs (upload_id, number) WHERE upload_id IS NOT NULL;
 
--- Running jobs, to be compared with the store when they are stale. By the minute: progress that is
--- written more often changes no index.
+-- Running jobs, for reconciliation. By the minute, so that writing progress rarely changes the
+-- index.
 CREATE INDEX queue_stale ON queue_jobs (updated_minute, number) WHERE state IN (1, 2);
 
 CREATE INDEX queue_expiring ON queue_jobs (expires_at) WHERE state = 0;
 
 CREATE INDEX queue_ended ON queue_jobs (ended_at) WHERE ended_at IS NOT NULL;
 
--- What something begins with, by blocks of numbers: a search reads few blocks and sorts little.
+-- Prefix search, in blocks of numbers: a search reads few blocks and sorts little.
 CREATE INDEX queue_search_name ON queue_jobs ((number / 16384), filename_key);
 
 CREATE INDEX queue_search_subject ON queue_jobs ((number / 16384), subject);
@@ -58,7 +58,7 @@ CREATE INDEX queue_search_request ON queue_jobs ((number / 16384), request_id);
 
 CREATE INDEX queue_search_upload ON queue_jobs ((number / 16384), upload_id);
 
--- Hashes of tokens, five for each job at most.
+-- Hashes of upload tokens, at most five per job.
 CREATE TABLE queue_tokens (
     number BIGSERIAL PRIMARY KEY,
     hash TEXT NOT NULL UNIQUE,
@@ -77,7 +77,7 @@ CREATE TABLE queue_parts (
     PRIMARY KEY (job_number, upload_id)
 );
 
--- Bytes of each subject: reserved for running uploads, and used by completed ones. Each node adds to
+-- Quota usage per subject: reserved for running uploads, used by completed ones. Each node adds to
 -- the rows of its slot, so that nodes do not wait for each other; the sum counts.
 CREATE TABLE queue_usage (
     subject TEXT NOT NULL,
@@ -102,8 +102,7 @@ CREATE TABLE queue_events (
 
 CREATE INDEX queue_event_subject ON queue_events (subject, number);
 
--- Jobs in each state and the bytes of completed ones. Each node adds to the rows of its slot; the sum
--- counts.
+-- Jobs in each state, and the bytes of completed ones, as sums over slots.
 CREATE TABLE queue_state_totals (
     state BIGINT NOT NULL,
     slot BIGINT NOT NULL,

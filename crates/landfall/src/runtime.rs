@@ -1,5 +1,4 @@
-//! Handlers may serve from many runtimes at once (a server with one per thread does): what is bound to
-//! a runtime is kept once for each.
+//! Values per tokio runtime, for handlers that serve from several runtimes.
 
 use std::{
     collections::VecDeque,
@@ -8,25 +7,25 @@ use std::{
 
 use tokio::runtime;
 
-/// How many runtimes may have one at a time.
-const RUNTIMES: usize = 256;
+/// Maximum number of runtimes with a value.
+const MAX_RUNTIMES: usize = 256;
 
-/// One of a kind for each runtime, made when it is first asked for; for 256 runtimes at most, then the
-/// oldest makes room.
+/// One value for each tokio runtime, created on first use. Keeps at most 256 values and drops the
+/// oldest first.
 ///
-/// For pools of connections: a connection is driven by the runtime it was opened on, and dies with it.
-/// Used from another one, each answer would wait for that one's threads, and fall with them.
+/// For connection pools: a connection is driven by the runtime that opened it, and closes with it.
+/// Used from another runtime, each response would wait for the threads of the first one.
 #[derive(Debug)]
-pub struct ByRuntime<T>(Mutex<VecDeque<(runtime::Id, T)>>);
+pub struct PerRuntime<T>(Mutex<VecDeque<(runtime::Id, T)>>);
 
-impl<T> Default for ByRuntime<T> {
+impl<T> Default for PerRuntime<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T: Clone> ByRuntime<T> {
-    /// That of the current runtime.
+impl<T: Clone> PerRuntime<T> {
+    /// Returns the value of the current runtime, creating it if missing.
     ///
     /// # Panics
     /// If there is no runtime.
@@ -36,11 +35,11 @@ impl<T: Clone> ByRuntime<T> {
         if let Some((_, found)) = all.iter().find(|(one, _)| *one == id) {
             return found.clone();
         }
-        let fresh = make();
-        if all.len() >= RUNTIMES {
+        let new = make();
+        if all.len() >= MAX_RUNTIMES {
             all.pop_front();
         }
-        all.push_back((id, fresh.clone()));
-        fresh
+        all.push_back((id, new.clone()));
+        new
     }
 }

@@ -4,10 +4,10 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// A checksum algorithm by its name on the wire. Names are lower case and compared exactly (E-29).
+/// A checksum algorithm. Names are lower case and case-sensitive (E-29).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// SHA-1, which every server with checksums must know (T-SUM-8).
+    /// SHA-1, mandatory for servers with checksums (T-SUM-8).
     Sha1,
     /// MD5.
     Md5,
@@ -21,13 +21,12 @@ pub enum Algorithm {
     Crc32c,
     /// BLAKE3, 32 bytes.
     Blake3,
-    /// XXH3, 64 bits (8 bytes) or 128 bits (16 bytes), most significant first; the digest's length
-    /// says which.
+    /// XXH3, 64 bits (8 bytes) or 128 bits (16 bytes), most significant first.
     Xxh3,
 }
 
 impl Algorithm {
-    /// All of them, in the order in which they are advertised.
+    /// All algorithms, in the order in which they are advertised.
     pub const ALL: [Self; 8] = [
         Self::Sha1,
         Self::Md5,
@@ -39,10 +38,10 @@ impl Algorithm {
         Self::Xxh3,
     ];
 
-    /// The list for `Tus-Checksum-Algorithm`: [`Algorithm::ALL`] by name.
+    /// The value of `Tus-Checksum-Algorithm`: the names of [`Algorithm::ALL`].
     pub const LIST: &'static str = "sha1,md5,sha256,sha512,crc32,crc32c,blake3,xxh3";
 
-    /// The name on the wire.
+    /// Returns the name in `Upload-Checksum`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,7 +56,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name.
+    /// Returns the algorithm with that name.
     #[must_use]
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL
@@ -65,7 +64,7 @@ impl Algorithm {
             .find(|algorithm| algorithm.name() == name)
     }
 
-    /// Whether a digest may have this many bytes.
+    /// Returns whether a digest may have this many bytes.
     #[must_use]
     pub const fn takes_length(self, bytes: usize) -> bool {
         match self {
@@ -85,31 +84,31 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A checksum as a client states it: of the body of one request (T-SUM-12).
+/// A checksum of the body of one request (T-SUM-12).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
-    /// How it is computed.
+    /// The algorithm.
     pub algorithm: Algorithm,
     /// The raw digest.
     pub digest: Vec<u8>,
 }
 
-/// Why an `Upload-Checksum` is refused.
+/// A reason why an `Upload-Checksum` is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidChecksum {
     /// Not a name, one space and Base64.
-    #[error("the value must be an algorithm's name, one space and the Base64 of the digest")]
+    #[error("the value must be an algorithm, one space and the digest in Base64")]
     Syntax,
-    /// A name this server doesn't know.
+    /// An unsupported algorithm.
     #[error("the algorithm {0:?} is not one of {list}", list = Algorithm::LIST)]
     Algorithm(String),
     /// The digest has the wrong number of bytes for its algorithm.
-    #[error("a digest of {bytes} bytes can't be one of {algorithm}")]
+    #[error("a digest of {algorithm} cannot have {bytes} bytes")]
     Length {
-        /// The algorithm named.
+        /// The algorithm.
         algorithm: Algorithm,
-        /// Bytes after decoding.
+        /// The number of decoded bytes.
         bytes: usize,
     },
 }
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_malformed() {
+    fn rejects_malformed_checksums() {
         for bad in [
             "",
             "sha1",

@@ -1,20 +1,20 @@
 //! `Upload-Concat` (tus 1.0.0, Concatenation).
 
-/// What `Upload-Concat` says at creation.
+/// A parsed `Upload-Concat` of a creation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concat {
-    /// A piece of something larger.
+    /// A partial upload.
     Partial,
-    /// To be joined from these uploads.
+    /// A final upload.
     Final {
-        /// Their URLs, absolute or relative, as sent.
+        /// The URLs of its parts, absolute or relative, as received.
         urls: Vec<String>,
-        /// The header as sent, for HEAD (T-CAT-19).
+        /// The header as received, for HEAD (T-CAT-19).
         header: String,
     },
 }
 
-/// Why an `Upload-Concat` is refused.
+/// A reason why an `Upload-Concat` is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidConcat {
@@ -30,10 +30,10 @@ pub enum InvalidConcat {
 }
 
 impl Concat {
-    /// The most parts of one final upload.
+    /// Maximum number of parts of a final upload.
     pub const MAX_PARTS: usize = 10_000;
 
-    /// Parses the header's value.
+    /// Parses the value of the header.
     ///
     /// # Errors
     /// [`InvalidConcat`].
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn rejects_other_values() {
         for bad in ["", "Partial", "final", "partial;", "final:/a"] {
             assert_eq!(Concat::parse(bad), Err(InvalidConcat::Syntax), "{bad:?}");
         }

@@ -1,18 +1,18 @@
-//! Small parsers of field values.
+//! Parsers of field values.
 
 use http::{HeaderMap, HeaderName};
 
-/// Why a field is refused.
+/// A reason why a field is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidField {
     /// The field occurs more than once.
     #[error("the header was sent more than once")]
     Repeated,
-    /// The value holds bytes other than visible ASCII and blanks.
-    #[error("the value holds characters other than ASCII")]
+    /// The value has bytes other than visible ASCII and blanks.
+    #[error("the value has characters other than ASCII")]
     NotText,
-    /// Not a plain number: digits only, no sign, no fraction, no exponent.
+    /// Not a plain number (digits only, no sign, fraction or exponent).
     #[error("the value must be a whole number of bytes in plain digits")]
     NotANumber,
     /// Larger than 2^63-1.
@@ -20,7 +20,7 @@ pub enum InvalidField {
     TooLarge,
 }
 
-/// The value of a field that may occur once at most, without outer blanks.
+/// Returns the trimmed value of a field that may occur only once.
 ///
 /// # Errors
 /// [`InvalidField::Repeated`], [`InvalidField::NotText`].
@@ -38,7 +38,7 @@ pub fn single_value<'a>(
     Ok(Some(text.trim_matches([' ', '\t'])))
 }
 
-/// A number of bytes: digits only, at most 2^63-1 (E-3).
+/// Parses a number of bytes: digits only, at most 2^63-1 (E-3).
 ///
 /// # Errors
 /// [`InvalidField::NotANumber`], [`InvalidField::TooLarge`].
@@ -52,7 +52,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
     }
 }
 
-/// A field that holds a number of bytes and may occur once at most.
+/// Returns the value of a field that is a number of bytes and may occur only once.
 pub(crate) fn size(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, InvalidField> {
     single_value(headers, name)?.map(parse_size).transpose()
 }

@@ -1,11 +1,11 @@
-//! Resumable-upload protocols without IO.
+//! Resumable upload protocols without I/O.
 //!
-//! The heads of requests and responses of tus 1.0.0 as pure functions and plain types: no sockets, no
-//! bodies, no clock, no stores. A server feeds it a method and headers and gets an [`Operation`] or a
-//! [`Problem`]; a client can use the same types.
+//! Parses the heads of tus 1.0.0 requests with pure functions and plain types: no sockets, bodies,
+//! clock or stores. A server passes method and headers, and gets an [`Operation`] or a [`Problem`];
+//! clients can use the same types.
 //!
-//! Requirements of the protocol are cited as `T-…`, decisions where its text is open as `E-…`; both
-//! lists are in `docs/protocol.md`.
+//! `T-…` are requirements of the protocol, `E-…` interpretations where the specification is
+//! ambiguous; both lists are in `docs/protocol.md`.
 
 mod checksum;
 mod concat;
@@ -28,5 +28,5 @@ pub use self::{
     problem::{Problem, ProblemKind},
 };
 
-/// The one version of tus spoken here.
+/// The supported version of tus.
 pub const TUS_VERSION: &str = "1.0.0";

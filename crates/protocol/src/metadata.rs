@@ -13,39 +13,38 @@ use base64::{
     },
 };
 
-/// Padding may be missing, but not wrong; the alphabet is the standard one (T-CRE-14, E-17).
+/// Padding is optional, but must be right if present; only the standard alphabet (T-CRE-14, E-17).
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// What a client or a hook said about a file: unique keys, each with a value of any bytes.
+/// The metadata of an upload: unique keys with binary values.
 ///
-/// It remembers the header it came from, because HEAD must give back what was sent at creation
-/// (T-CRE-18), byte for byte (E-16).
+/// Keeps the original header, because HEAD must return it (T-CRE-18) byte for byte (E-16).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Metadata {
     pairs: Vec<(String, Vec<u8>)>,
     header: String,
 }
 
-/// Why an `Upload-Metadata` header is refused.
+/// A reason why an `Upload-Metadata` header is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidMetadata {
-    /// Two commas with nothing between, or a leading or trailing comma.
+    /// An empty element: two commas in a row, or a leading or trailing comma.
     #[error("there is an empty element between two commas")]
     EmptyElement,
     /// A key with characters other than visible ASCII.
-    #[error("the key {0:?} holds characters other than visible ASCII")]
+    #[error("the key {0:?} has characters other than visible ASCII")]
     Key(String),
-    /// The same key twice.
+    /// A duplicate key.
     #[error("the key {0:?} occurs twice")]
     Duplicate(String),
     /// A value that is not standard Base64.
     #[error("the value of {0:?} is not Base64 (RFC 4648, standard alphabet)")]
     Value(String),
-    /// More than a key and a value in one element.
+    /// An element with more than a key and a value.
     #[error("the element of {0:?} has more than a key and a value")]
     TrailingData(String),
     /// A header longer than [`Metadata::MAX_BYTES`].
@@ -56,25 +55,25 @@ pub enum InvalidMetadata {
     TooManyPairs(usize),
 }
 
-/// How the metadata of clients is parsed.
+/// The strictness of parsing clients' metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MetadataSyntax {
-    /// A malformed pair is an error, so that its sender hears of it.
+    /// Rejects malformed pairs, so that clients notice.
     #[default]
     Strict,
-    /// A malformed pair is dropped, and of a key given twice the last value counts, as in tusd.
+    /// Skips malformed pairs, and uses the last value of a duplicate key, as tusd does.
     Lenient,
 }
 
 impl Metadata {
-    /// The longest header that a client may send, in bytes.
+    /// Maximum length of a client's header, in bytes.
     pub const MAX_BYTES: usize = 16 * 1024;
 
-    /// The most pairs that a client may send.
+    /// Maximum number of pairs in a client's header.
     pub const MAX_PAIRS: usize = 128;
 
-    /// Parses a client's header, within [`Self::MAX_BYTES`] and [`Self::MAX_PAIRS`]: each upload's
-    /// metadata is kept in memory and in events.
+    /// Parses a client's header. Limited to [`Self::MAX_BYTES`] and [`Self::MAX_PAIRS`], because
+    /// metadata is held in memory and in events.
     ///
     /// # Errors
     /// [`InvalidMetadata`].
@@ -92,34 +91,36 @@ impl Metadata {
         }
     }
 
-    /// The pairs of a header that tusd would take; the header is written anew.
+    /// Returns the pairs that tusd would accept, with a header built from them.
     fn from_valid_pairs(header: &str) -> Self {
         Self::from_pairs(header.split(',').filter_map(|element| {
-            let mut words = element.trim_matches([' ', '\t']).split(' ');
-            let (key, value) = (words.next()?, words.next().unwrap_or_default());
-            if words.next().is_some() {
+            let mut fields = element.trim_matches([' ', '\t']).split(' ');
+            let (key, value) = (fields.next()?, fields.next().unwrap_or_default());
+            if fields.next().is_some() {
                 return None;
             }
             Some((key, STANDARD.decode(value).ok()?))
         }))
     }
 
-    /// Parses the header. Accepted beyond the letter of the specification: blanks around commas, a
-    /// key with or without a space when the value is empty (tus-js-client sends one), missing
-    /// padding. An empty header is no metadata (E-15).
+    /// Parses a header.
+    ///
+    /// Accepts more than the specification: blanks around commas, an empty value with or without a
+    /// space after the key (tus-js-client sends one), and missing padding. An empty header is no
+    /// metadata (E-15).
     ///
     /// # Errors
-    /// [`InvalidMetadata`] names the key and what is wrong with it.
+    /// [`InvalidMetadata`], with the key where there is one.
     pub fn from_header(header: &str) -> Result<Self, InvalidMetadata> {
         if header.trim_matches([' ', '\t']).is_empty() {
             return Ok(Self::default());
         }
         let mut pairs: Vec<(String, Vec<u8>)> = Vec::new();
-        // A set, not a search: a long header may hold many thousands of keys.
+        // A set instead of a linear search: a long header may have many thousands of keys.
         let mut keys = HashSet::new();
         for element in header.split(',') {
-            let mut words = element.split([' ', '\t']).filter(|word| !word.is_empty());
-            let key = words.next().ok_or(InvalidMetadata::EmptyElement)?;
+            let mut fields = element.split([' ', '\t']).filter(|word| !word.is_empty());
+            let key = fields.next().ok_or(InvalidMetadata::EmptyElement)?;
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
                 return Err(InvalidMetadata::Key(key.into()));
             }
@@ -127,9 +128,9 @@ impl Metadata {
                 return Err(InvalidMetadata::Duplicate(key.into()));
             }
             let value = LENIENT_BASE64
-                .decode(words.next().unwrap_or_default())
+                .decode(fields.next().unwrap_or_default())
                 .map_err(|_| InvalidMetadata::Value(key.into()))?;
-            if words.next().is_some() {
+            if fields.next().is_some() {
                 return Err(InvalidMetadata::TrailingData(key.into()));
             }
             pairs.push((key.into(), value));
@@ -140,8 +141,8 @@ impl Metadata {
         })
     }
 
-    /// Metadata that came some other way than by a header. Keys that can't stand in a header are
-    /// left out, and of a key given twice the last value counts.
+    /// Creates metadata without a header. Skips keys that are not valid in a header; the last value
+    /// of a duplicate key is used.
     pub fn from_pairs<K, V>(given: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<String>,
@@ -166,8 +167,7 @@ impl Metadata {
         Self { pairs, header }
     }
 
-    /// The pairs together with the header they came from, if that is what the header says; for
-    /// stores which keep both. Otherwise the pairs win.
+    /// Restores the original header, if it has the same pairs; for stores which keep both.
     #[must_use]
     pub fn with_header(self, header: &str) -> Self {
         match Self::from_header(header) {
@@ -176,19 +176,19 @@ impl Metadata {
         }
     }
 
-    /// The header as it was sent, or as it would be sent; empty if there is no metadata.
+    /// Returns the header, as received or built from the pairs; empty without metadata.
     #[must_use]
     pub fn header(&self) -> &str {
         &self.header
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// The value of a key.
+    /// Returns the value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.pairs
@@ -197,13 +197,13 @@ impl Metadata {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// The value of a key as text; bytes that aren't UTF-8 become U+FFFD.
+    /// Returns the value of a key as text; invalid UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn get_text(&self, key: &str) -> Option<Cow<'_, str>> {
         self.get(key).map(String::from_utf8_lossy)
     }
 
-    /// Keys and values in the order given.
+    /// Iterates over keys and values in their order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[u8])> {
         self.pairs
             .iter()
@@ -211,23 +211,23 @@ impl Metadata {
     }
 }
 
-fn same_pairs(parsed: &[(String, Vec<u8>)], kept: &[(String, Vec<u8>)]) -> bool {
-    let kept_by_key: HashMap<_, _> = kept.iter().map(|(key, value)| (key, value)).collect();
-    parsed.len() == kept.len()
+fn same_pairs(parsed: &[(String, Vec<u8>)], stored: &[(String, Vec<u8>)]) -> bool {
+    let kept_by_key: HashMap<_, _> = stored.iter().map(|(key, value)| (key, value)).collect();
+    parsed.len() == stored.len()
         && parsed.iter().all(|(key, value)| {
-            let kept = kept_by_key.get(key);
-            kept.is_some_and(|&kept| value == kept || is_text_of(kept, value))
+            let stored = kept_by_key.get(key);
+            stored.is_some_and(|&stored| value == stored || is_text_of(stored, value))
         })
 }
 
-/// Whether this is how stores keep a value, which they do as text: what isn't UTF-8 has become U+FFFD
-/// there, one for each byte as Go writes them, or one for each broken character.
-fn is_text_of(kept: &[u8], value: &[u8]) -> bool {
+/// Returns whether a stored text corresponds to a value. Stores replace invalid UTF-8 by U+FFFD,
+/// one for each byte as Go does, or one for each broken character.
+fn is_text_of(stored: &[u8], value: &[u8]) -> bool {
     const PREFIX: &[u8] = "\u{fffd}".as_bytes();
-    if String::from_utf8_lossy(value).as_bytes() == kept {
+    if String::from_utf8_lossy(value).as_bytes() == stored {
         return true;
     }
-    let mut rest = Some(kept);
+    let mut rest = Some(stored);
     for chunk in value.utf8_chunks() {
         rest = rest.and_then(|rest| rest.strip_prefix(chunk.valid().as_bytes()));
         for _ in chunk.invalid() {
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_clients_send() {
+    fn parses_headers_of_clients() {
         let m = Metadata::from_header("filename d29ybGQucGRm,empty ,bare, padded YQ").unwrap();
         assert_eq!(m.get("filename"), Some(&b"world.pdf"[..]));
         assert_eq!(m.get("empty"), Some(&b""[..]));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_makes_no_sense() {
+    fn rejects_malformed_headers() {
         use InvalidMetadata::*;
         for (header, error) in [
             ("a YQ==,a YQ==", Duplicate("a".into())),
@@ -284,19 +284,19 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_keys_take_no_longer_than_reading_them() {
+    fn many_keys_are_parsed_in_linear_time() {
         let header: Vec<String> = (0..100_000).map(|n| format!("{n} YQ==")).collect();
         let header = header.join(",");
         let started = std::time::Instant::now();
         let parsed = Metadata::from_header(&header).unwrap();
         let printed = Metadata::from_pairs(parsed.iter());
         assert_eq!(printed.with_header(&header), parsed);
-        // Comparing each key with each other takes minutes in a debug build.
+        // Comparing each key with each other would take minutes in a debug build.
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
     }
 
     #[test]
-    fn clients_are_told_the_bounds() {
+    fn limits_are_in_the_error() {
         let header = |n: usize| {
             let pairs: Vec<_> = (0..n).map(|i| format!("k{i} YQ==")).collect();
             pairs.join(",")
@@ -310,47 +310,51 @@ mod tests {
         assert!(parse(&long(16 * 1024 - 2)).is_ok());
         let error = parse(&long(16 * 1024 + 1)).unwrap_err();
         assert!(error.to_string().contains("at most 16384"), "{error}");
-        // What is stored already is read whatever its size.
+        // The limits do not apply to stored metadata.
         assert!(Metadata::from_header(&header(129)).is_ok());
     }
 
     #[test]
-    fn the_lenient_syntax_keeps_what_tusd_keeps() {
+    fn lenient_syntax_keeps_the_pairs_that_tusd_keeps() {
         let parse = |header: &str| Metadata::from_client(header, MetadataSyntax::Lenient).unwrap();
-        for (sent, kept) in [
+        for (sent, stored) in [
             ("a YQ==,b ?,c YQ", "a YQ=="),
             ("a YQ== YQ==,,b eA==,", "b eA=="),
             ("a YQ==,a eA==", "a eA=="),
             ("a,b ?", "a"),
             ("?", "?"),
             (",", ""),
-            // Nothing is wrong with it, so it stays as it was sent.
+            // A valid header stays as received.
             ("a ,b YQ", "a ,b YQ"),
         ] {
             let parsed = parse(sent);
-            assert_eq!(parsed.header(), kept, "{sent}");
-            if !kept.is_empty() {
-                assert_eq!(Metadata::from_header(kept).unwrap(), parsed);
+            assert_eq!(parsed.header(), stored, "{sent}");
+            if !stored.is_empty() {
+                assert_eq!(Metadata::from_header(stored).unwrap(), parsed);
             }
         }
     }
 
     #[test]
-    fn pairs_become_a_header_and_back() {
+    fn pairs_survive_a_round_trip_through_the_header() {
         let m = Metadata::from_pairs([("b", "x"), ("a", ""), ("b", "y"), ("bad key", "z")]);
         assert_eq!(m.header(), "b eQ==,a");
         assert_eq!(Metadata::from_header(m.header()).unwrap(), m);
     }
 
     #[test]
-    fn a_kept_header_is_used_only_if_it_says_the_same() {
-        let kept = Metadata::from_pairs([("b", "y"), ("a", "")]);
-        assert_eq!(kept.clone().with_header("a ,b eQ==").header(), "a ,b eQ==");
-        assert_eq!(kept.with_header("a ,b eg==").header(), "b eQ==,a");
-        // EB AF 16: a broken character of two bytes, as stores write it that count bytes or characters.
+    fn stored_header_is_used_only_if_equivalent() {
+        let stored = Metadata::from_pairs([("b", "y"), ("a", "")]);
+        assert_eq!(
+            stored.clone().with_header("a ,b eQ==").header(),
+            "a ,b eQ=="
+        );
+        assert_eq!(stored.with_header("a ,b eg==").header(), "b eQ==,a");
+        // EB AF 16: a broken character of two bytes, as stores write it that replace bytes or
+        // characters.
         for text in ["\u{fffd}\u{fffd}\u{16}", "\u{fffd}\u{16}"] {
-            let kept = Metadata::from_pairs([("a", text)]).with_header("a 668W");
-            assert_eq!(kept.get("a"), Some(&b"\xeb\xaf\x16"[..]));
+            let stored = Metadata::from_pairs([("a", text)]).with_header("a 668W");
+            assert_eq!(stored.get("a"), Some(&b"\xeb\xaf\x16"[..]));
         }
         let other = Metadata::from_pairs([("a", "\u{fffd}\u{fffd}\u{fffd}\u{16}")]);
         assert_eq!(other.clone().with_header("a 668W"), other);

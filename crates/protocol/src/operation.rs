@@ -1,4 +1,4 @@
-//! From a request's head to what it asks for.
+//! Parsing of request heads.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use crate::{
     headers,
 };
 
-/// What the request's path points at.
+/// The resource of a request's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The base path: where uploads are created.
+    /// The base path, where uploads are created.
     Collection,
     /// An upload.
     Upload,
 }
 
-/// The extensions a server offers; what isn't offered is refused.
+/// The extensions that a server offers; it rejects all others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names of tus 1.0.0's extensions")]
 pub struct Extensions {
@@ -32,7 +32,7 @@ pub struct Extensions {
 }
 
 impl Extensions {
-    /// The value of `Tus-Extension` (T-CORE-8).
+    /// Returns the value of `Tus-Extension` (T-CORE-8).
     #[must_use]
     pub fn list(self) -> String {
         let mut list = String::from("creation,creation-with-upload");
@@ -54,7 +54,7 @@ impl Extensions {
     }
 }
 
-/// What a request asks for, by method and target alone.
+/// An operation, determined by method and target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Operation {
@@ -67,10 +67,10 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// What `method` on `target` asks for.
+    /// Returns the operation of `method` on `target`.
     ///
     /// # Errors
-    /// 405 if the method isn't offered there.
+    /// 405 if the method is not offered there.
     pub fn parse(method: &Method, target: Target, offered: Extensions) -> Result<Self, Problem> {
         match (target, method.as_str()) {
             (_, "OPTIONS") => Ok(Self::Options),
@@ -83,7 +83,7 @@ impl Operation {
         }
     }
 
-    /// The methods offered on `target`, for `Allow` (RFC 9110, section 15.5.6).
+    /// Returns the methods offered on `target`, for `Allow` (RFC 9110, section 15.5.6).
     #[must_use]
     pub const fn allow(target: Target, offered: Extensions) -> &'static str {
         match (target, offered.download, offered.termination) {
@@ -96,13 +96,13 @@ impl Operation {
     }
 }
 
-/// The method that counts: `X-HTTP-Method-Override` on POST (T-CORE-11), as in tusd.
+/// Returns the effective method: `X-HTTP-Method-Override` on POST (T-CORE-11), as in tusd.
 ///
-/// On other methods the header is ignored (E-39): proxies cache and filter by the method on the
-/// wire, so a GET must not become a DELETE, nor be answered as an OPTIONS.
+/// On other methods the header is ignored (E-39). Proxies cache and filter by the original method,
+/// so a GET must not act as a DELETE or be answered as OPTIONS.
 ///
 /// # Errors
-/// 400 if the header isn't one of the methods that tus knows.
+/// 400 if the header is not a method of tus.
 pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, Problem> {
     if *method != Method::POST || !headers.contains_key(headers::METHOD_OVERRIDE) {
         return Ok(method.clone());
@@ -124,8 +124,8 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
     }
 }
 
-/// Checks `Tus-Resumable` (T-CORE-5, T-CORE-6). GET and HEAD may do without it (E-1); OPTIONS is
-/// never checked (T-CORE-34).
+/// Checks `Tus-Resumable` (T-CORE-5, T-CORE-6). Optional on GET and HEAD (E-1), ignored on OPTIONS
+/// (T-CORE-34).
 ///
 /// # Errors
 /// 412, which the caller sends with `Tus-Version`.
@@ -141,8 +141,8 @@ pub fn require_version(operation: Operation, headers: &HeaderMap) -> Result<(), 
     }
 }
 
-/// Whether the body is upload data, by its `Content-Type`: type and subtype in any case, parameters
-/// ignored (E-5). Two types are none.
+/// Returns whether the `Content-Type` is that of upload data: case-insensitive, without parameters
+/// (E-5). False if the header occurs twice.
 #[must_use]
 pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
     let Ok(Some(value)) = single_value(headers, &header::CONTENT_TYPE) else {
@@ -156,32 +156,32 @@ pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case(headers::OFFSET_OCTET_STREAM)
 }
 
-/// What a creation says about the length.
+/// The upload length that a creation declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeclaredLength {
     /// `Upload-Length`.
     Known(u64),
     /// `Upload-Defer-Length: 1`.
     Deferred,
-    /// Nothing: a final upload, whose length is the sum of its parts.
+    /// None: the length of a final upload is the sum of its parts.
     SumOfParts,
 }
 
-/// How the checksum of the body is stated.
+/// The place of the body's checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChecksumPlacement {
-    /// Not at all, as far as the head tells.
+    /// None in the head.
     None,
     /// In the head.
     Header(Checksum),
-    /// In the trailer section, as `Trailer` says (T-TRL-2).
+    /// In the trailers, announced by `Trailer` (T-TRL-2).
     Trailer,
 }
 
 impl ChecksumPlacement {
-    /// Whether the head says anything about a checksum.
+    /// Returns whether the head declares a checksum.
     #[must_use]
-    pub fn has_length(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         *self != Self::None
     }
 
@@ -200,10 +200,10 @@ impl ChecksumPlacement {
         Ok(if named { Self::Trailer } else { Self::None })
     }
 
-    /// The checksum that the trailer section adds to what the head announced (E-24, E-27).
+    /// Returns the checksum after the trailers have arrived (E-24, E-27).
     ///
     /// # Errors
-    /// 400 if it is malformed, differs from the head's, or was announced and didn't come.
+    /// 400 if it is malformed, differs from the head's, or an announced trailer is missing.
     pub fn with_trailers(self, trailers: Option<&HeaderMap>) -> Result<Option<Checksum>, Problem> {
         let trailer = match trailers {
             Some(trailers) => single_value(trailers, &headers::UPLOAD_CHECKSUM)
@@ -215,11 +215,12 @@ impl ChecksumPlacement {
         match (self, trailer) {
             (Self::Header(head), Some(trailer)) if head != trailer => {
                 Err(ProblemKind::InvalidChecksum
-                    .with_detail("the header and the trailer state different checksums"))
+                    .with_detail("the header and the trailer have different checksums"))
             }
             (Self::Header(head), _) => Ok(Some(head)),
-            (Self::Trailer, None) => Err(ProblemKind::InvalidChecksum
-                .with_detail("the trailer announced by the Trailer header did not come")),
+            (Self::Trailer, None) => {
+                Err(ProblemKind::InvalidChecksum.with_detail("the announced trailer is missing"))
+            }
             (_, trailer) => Ok(trailer),
         }
     }
@@ -235,7 +236,7 @@ fn checksum(value: &str) -> Result<Checksum, Problem> {
 /// The head of a creation (tus 1.0.0, Creation).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create {
-    /// The length, as far as it is known.
+    /// The declared length.
     pub declared: DeclaredLength,
     /// `Upload-Metadata`.
     pub metadata: Metadata,
@@ -249,10 +250,10 @@ pub struct Create {
 }
 
 impl Create {
-    /// Reads a creation's head; `max_size` is the largest upload in bytes.
+    /// Parses the head of a creation; `max_size` is the maximum length of an upload in bytes.
     ///
     /// # Errors
-    /// 4xx by the table in `docs/protocol.md`.
+    /// 4xx according to `docs/protocol.md`.
     pub fn parse(
         headers: &HeaderMap,
         offered: Extensions,
@@ -261,7 +262,7 @@ impl Create {
         Self::parse_with(headers, offered, max_size, MetadataSyntax::Strict)
     }
 
-    /// [`Self::parse`] with a choice of how metadata is parsed.
+    /// Like [`Self::parse`], with a choice of the metadata syntax.
     ///
     /// # Errors
     /// Those of [`Self::parse`].
@@ -333,14 +334,14 @@ impl Create {
 pub struct Append {
     /// `Upload-Offset`.
     pub offset: u64,
-    /// `Upload-Length`, for an upload whose length was deferred.
+    /// `Upload-Length`, for an upload with a deferred length.
     pub length: Option<u64>,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,
 }
 
 impl Append {
-    /// Reads an append's head.
+    /// Parses the head of an append.
     ///
     /// # Errors
     /// 415 for the wrong `Content-Type` (T-CORE-21), 400 for malformed values.
@@ -363,8 +364,8 @@ impl Append {
     }
 }
 
-/// Parses `Upload-Metadata`. Leniently, as in tusd, of several fields the first one counts, and text
-/// that is not ASCII spoils only the pair it stands in.
+/// Parses `Upload-Metadata`. The lenient syntax uses the first of several fields, and skips only
+/// the pairs that are not ASCII, as tusd does.
 fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
     let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
@@ -381,8 +382,7 @@ fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadat
     }
 }
 
-/// Upload data is bytes as they are: an encoded body would be stored encoded, which nobody expects
-/// (E-54).
+/// Rejects encoded upload data, because it would be stored without decoding (E-54).
 fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {

@@ -1,11 +1,11 @@
-//! The one table of errors: what went wrong → status, code and message.
+//! The table of errors: status, code and message of each kind.
 
 use std::{borrow::Cow, fmt};
 
-/// What went wrong, in the protocol's terms. Codes and messages are tusd's where tusd has one.
+/// The kind of a [`Problem`]. Codes and messages are tusd's where tusd has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the table below says it")]
+#[allow(missing_docs, reason = "documented by the table below")]
 pub enum ProblemKind {
     UnsupportedVersion,
     MaxSizeExceeded,
@@ -52,7 +52,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Status code, error code and message.
+    /// Returns status code, error code and message.
     #[must_use]
     pub const fn describe(self) -> (u16, &'static str, &'static str) {
         match self {
@@ -213,7 +213,7 @@ impl ProblemKind {
         }
     }
 
-    /// Seconds for `Retry-After`, where waiting helps.
+    /// Returns the seconds for `Retry-After`, where a retry makes sense.
     #[must_use]
     pub const fn retry_after(self) -> Option<u64> {
         match self {
@@ -224,7 +224,7 @@ impl ProblemKind {
         }
     }
 
-    /// This fault with a sentence that says what exactly is wrong.
+    /// Returns a problem of this kind with a specific explanation.
     #[must_use]
     pub fn with_detail(self, detail: impl fmt::Display) -> Problem {
         Problem {
@@ -234,39 +234,36 @@ impl ProblemKind {
     }
 }
 
-/// A fault and, where the message alone doesn't say what to fix, a detail for the client.
+/// An error of a request, with a detail for the client where the message is not enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What went wrong.
+    /// The kind of error.
     pub kind: ProblemKind,
-    /// What exactly; safe to show to the client.
+    /// The specific cause; safe to show to the client.
     pub detail: Option<Cow<'static, str>>,
 }
 
 impl From<ProblemKind> for Problem {
-    fn from(fault: ProblemKind) -> Self {
-        Self {
-            kind: fault,
-            detail: None,
-        }
+    fn from(kind: ProblemKind) -> Self {
+        Self { kind, detail: None }
     }
 }
 
 impl Problem {
-    /// The status code.
+    /// Returns the status code.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.kind.describe().0
     }
 
-    /// The error code.
+    /// Returns the error code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.kind.describe().1
     }
 }
 
-/// The body of an error answer: `CODE: message`, then the detail if there is one, and a newline.
+/// Writes the body of an error response: `CODE: message`, the detail if there is one, a newline.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (_, code, message) = self.kind.describe();

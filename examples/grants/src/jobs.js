@@ -1,25 +1,25 @@
-// The upload queue of Landfall, as this page uses it.
+// Client of the upload queue.
 
-/** The application says where Landfall is; empty: behind the same host. */
+/** The URL of Landfall, set by the application; empty: the same host. */
 const { landfall } = await (await fetch('settings.json')).json()
 
 export const tusEndpoint = `${landfall}/files/`
 const JOBS = `${landfall}/uploadjobs`
 
-/** A request with the session's cookie; what goes wrong is thrown with Landfall's words. */
-async function ask(path, options = {}) {
+/** Sends a request with the session cookie. Throws errors with Landfall's message. */
+async function request(path, options = {}) {
   const response = await fetch(`${JOBS}${path}`, { credentials: 'include', ...options })
   const body = await response.json()
   if (response.ok) return body
   throw Object.assign(new Error(body.message), { status: response.status, errors: body.errors })
 }
 
-export const listJobs = () => ask('')
+export const listJobs = () => request('')
 
-export const cancelJob = (id) => ask(`/${encodeURIComponent(id)}`, { method: 'DELETE' })
+export const cancelJob = (id) => request(`/${encodeURIComponent(id)}`, { method: 'DELETE' })
 
 function grant(file, id) {
-  return ask('', {
+  return request('', {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify({ id, filename: file.name, filesize: file.size, filetype: file.type }),
@@ -27,8 +27,8 @@ function grant(file, id) {
 }
 
 /**
- * Asks for leave to upload `file`. A file that is chosen again after a reload is asked for under the same
- * id, so that it stays one upload; one that has ended gets a new id.
+ * Requests a grant for `file`. A file that is selected again after a reload uses the same id, so that it resumes the same
+ * upload; after the end of that upload it gets a new id.
  */
 export async function grantFor(file) {
   const key = `grant ${file.id}`
@@ -46,11 +46,11 @@ export async function grantFor(file) {
   return grant(file, id)
 }
 
-/** Calls `told(kind, job)` for each event of the queue, and goes on where it was after a lost connection. */
-export function follow(told) {
+/** Calls `onEvent(kind, job)` for each event. The browser reconnects and resumes the event stream. */
+export function subscribe(onEvent) {
   const source = new EventSource(`${JOBS}/events`, { withCredentials: true })
   for (const kind of ['Started', 'Progress', 'Completed', 'Cancelled', 'Failed', 'Expired']) {
-    source.addEventListener(`Upload${kind}`, ({ data }) => told(kind, JSON.parse(data).upload))
+    source.addEventListener(`Upload${kind}`, ({ data }) => onEvent(kind, JSON.parse(data).upload))
   }
   return source
 }

@@ -4,11 +4,11 @@ import Tus from '@uppy/tus'
 import '@uppy/core/css/style.min.css'
 import '@uppy/dashboard/css/style.min.css'
 import './style.css'
-import { cancelJob, follow, grantFor, listJobs, tusEndpoint } from './jobs.js'
+import { cancelJob, grantFor, listJobs, subscribe, tusEndpoint } from './jobs.js'
 
 const at = (id) => document.getElementById(id)
 
-/** Shows where a job stands, with a button that cancels it while that is possible. */
+/** Shows the state of a job, with a button to cancel it. */
 function show(job) {
   const id = `job ${job.request_id}`
   const row = at(id) ?? Object.assign(document.createElement('li'), { id })
@@ -35,12 +35,12 @@ function createUploader() {
   })
   uppy.use(Tus, {
     endpoint: tusEndpoint,
-    // With these two the upload finds its grant. Landfall takes the token out before it stores them.
+    // The last two identify the grant. Landfall removes the token before it stores the metadata.
     allowedMetaFields: ['name', 'type', 'upload_request_id', 'token'],
     retryDelays: [0, 500, 1000, 3000],
     removeFingerprintOnSuccess: true,
   })
-  // Right before the first byte: a grant is good for an hour, and people take their time.
+  // Request grants right before the upload, since they expire after an hour.
   uppy.addPreProcessor(async (ids) => {
     for (const id of ids) {
       const file = uppy.getFile(id)
@@ -65,9 +65,9 @@ async function begin(name) {
   at('signed-in').hidden = false
   at('who').textContent = name
   const uppy = createUploader()
-  follow((kind, job) => {
+  subscribe((kind, job) => {
     show(job)
-    // Cancelled by somebody else: the transfer has been stopped, and there is nothing to retry.
+    // Cancelled elsewhere: the transfer was stopped and must not be retried.
     if (kind !== 'Cancelled') return
     const file = uppy.getFiles().find(({ meta }) => meta.upload_request_id === job.request_id)
     if (file) uppy.removeFile(file.id)

@@ -1,4 +1,4 @@
-// The application of examples/grants, beside a landfall that asks it who somebody is.
+// The application of examples/grants, with a landfall that uses its forward auth.
 
 import { access } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
@@ -18,7 +18,7 @@ async function build() {
   await promisify(execFile)(process.execPath, [VITE, 'build', '--logLevel', 'warn'], { cwd: EXAMPLE })
 }
 
-/** An application on a port of its own. It starts once it knows where browsers reach landfall. */
+/** An application on a free port. It starts once it has the URL of landfall. */
 export class App {
   constructor(port) {
     this.port = port
@@ -39,7 +39,7 @@ export class App {
     return ['--grants-allowed-origins', this.origin, '-cors-allow-credentials', '-cors-allow-origin', `^${this.origin}$`]
   }
 
-  /** What landfall needs so that the application hears of the end of uploads. */
+  /** Flags of landfall for forward auth and completion events. */
   get hooks() {
     return ['-hooks-http', `${this.origin}/hooks`, '-hooks-enabled-events', 'UploadCompleted']
   }
@@ -51,13 +51,13 @@ export class App {
     this.lines = await serve(t, this.port, process.execPath, [`${EXAMPLE}/app.js`], { env })
   }
 
-  /** Signs somebody in; gives the cookie. */
+  /** Signs a user in; returns the cookie. */
   async signIn(name) {
     const answer = await fetch(`${this.origin}/login`, { method: 'POST', body: new URLSearchParams({ name }) })
     return answer.headers.get('Set-Cookie').split(';')[0]
   }
 
-  /** What the application was told is complete, of the user with this cookie. */
+  /** The completed files of the user with this cookie. */
   async files(cookie) {
     return (await fetch(`${this.origin}/files.json`, { headers: { Cookie: cookie } })).json()
   }

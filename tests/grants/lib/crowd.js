@@ -1,4 +1,4 @@
-// Many clients that go the whole way: ask, upload, and some cancel. Each knows in the end what it saw.
+// Many clients that request grants, upload, and sometimes cancel. Each records what it saw.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes, MIB, sha256 } from '../../clients/lib/source.js'
@@ -6,7 +6,7 @@ import { prepare } from '../../clients/lib/tus.js'
 
 const RETRY_DELAYS = [0, 100, 200, 400, ...Array(60).fill(700)]
 
-/** Asks until somebody answers with anything but "not now"; nodes may be gone in the middle of an answer. */
+/** Retries until a node responds with another status than "unavailable"; nodes may die during a response. */
 export async function patiently(caller, method, path, body) {
   for (;;) {
     const answer = await caller.ask(method, path, body).catch(() => null)

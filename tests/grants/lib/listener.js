@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { until } from '../../clients/lib/tus.js'
 
-/** Events of a queue, live. Reconnects by itself, and then goes on where it was. */
+/** A live event stream that reconnects and resumes. */
 export class Listener {
   /** All events so far: `{ id, event, data }`, `data` parsed. */
   events = []
@@ -83,7 +83,7 @@ export class Listener {
     return this.of(requestId).map(({ event }) => event).filter((event) => event !== 'UploadProgress')
   }
 
-  /** Waits until a job was told `event`. */
+  /** Waits for `event` of a job. */
   async heard(requestId, event) {
     await until(() => this.of(requestId).some((one) => one.event === event))
     return this.of(requestId).find((one) => one.event === event)

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { Landfall } from '../../clients/lib/landfall.js'
 import { run } from '../../hooks/lib/programs.js'
 
-/** Starts landfall with a queue, for uploads that were asked for only. */
+/** Starts landfall with `--require-grant`. */
 export function withGrants(t, args = [], options = {}) {
   return Landfall.start(t, { args: ['--require-grant', ...args], ...options })
 }
 
-/** Runs `landfall keys …` beside a server; gives its code and what it wrote. */
+/** Runs `landfall keys …` for a server; returns its exit code and output. */
 export function keys(landfall, args, database = []) {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
@@ -30,7 +30,7 @@ export async function addKey(landfall, name, args = [], database) {
   return key
 }
 
-/** Somebody who asks for uploads, at the server of `endpoint`. */
+/** A client of the grant API at `endpoint`. */
 export class Caller {
   constructor(endpoint, headers = {}, path = '/uploadjobs') {
     this.url = new URL(path, endpoint).href
@@ -96,5 +96,5 @@ export class Caller {
   }
 }
 
-/** The folder of what a server keeps beside uploads. */
+/** The state directory of a server. */
 export const stateDir = (landfall) => join(landfall.dir, '.landfall')

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{
-    direct::HookDispatcher,
+    external::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
 use landfall_grants::auth::KeySecret;

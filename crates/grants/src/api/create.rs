@@ -78,11 +78,11 @@ pub(super) async fn create(
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let wait = reply.headers().get(header::RETRY_AFTER).cloned();
-    let words = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
+    let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
         .collect()
         .await;
-    let words = words.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
-    let words = String::from_utf8_lossy(&words).trim().to_owned();
+    let message = message.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+    let message = String::from_utf8_lossy(&message).trim().to_owned();
     let may_pass = status.is_server_error()
         || matches!(
             status,
@@ -90,7 +90,7 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         );
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
-        let reason = format!("its upload was rejected: {words}");
+        let reason = format!("its upload was rejected: {message}");
         if let Err(error) = enforce::cancel(&settings.queue, &settings.handler, job, &reason).await
         {
             tracing::error!(job = %job.id, %error, "failed to release quota reservation");
@@ -101,11 +101,11 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         // A hook has responded without an upload and without an error status.
         false => StatusCode::BAD_GATEWAY,
     };
-    let words = match words.is_empty() {
+    let message = match message.is_empty() {
         true => format!("the upload was rejected with {status}"),
-        false => words,
+        false => message,
     };
-    Problem::new(status, words).retry_after_as(wait)
+    Problem::new(status, message).retry_after_as(wait)
 }
 
 /// Returns the tus creation request of a job.

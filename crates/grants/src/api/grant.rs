@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, ApiStyle,
-    cors::read_body,
+    body::read_body,
     create::{self, Created},
     grant_request::{GrantRequest, ResponseMode},
     job_json::rfc3339,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     ApiStyle,
-    cors::{json_object, media_type},
+    body::{json_object, media_type},
     problem::Problem,
 };
 

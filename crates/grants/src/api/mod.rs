@@ -7,6 +7,7 @@
 //! | `DELETE /uploadjobs/{request_id}` | cancels a job and removes its upload |
 //! | `GET /uploadjobs/events` | streams events of jobs (server-sent events) |
 
+mod body;
 mod cancel;
 mod cors;
 mod create;
@@ -35,7 +36,8 @@ use landfall::{
 use tokio::sync::{Semaphore, watch};
 
 pub use self::{
-    cors::{CorsContext, CorsRules, JsonBodyError, json_object, media_type, read_body, request_id},
+    body::{JsonBodyError, json_object, media_type, read_body},
+    cors::{CorsContext, CorsRules, request_id},
     events::StreamLimits,
     stats::ApiStats,
 };

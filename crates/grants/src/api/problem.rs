@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::{ApiStyle, cors::JsonBodyError};
+use super::{ApiStyle, body::JsonBodyError};
 use crate::{auth::AuthError, policy::PolicyDenial, queue::QueueError};
 
 /// Default `Retry-After`.

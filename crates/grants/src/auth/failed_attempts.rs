@@ -207,11 +207,11 @@ mod tests {
         let attempts = FailedAttempts::default();
         let start = Instant::now();
         let own = from("192.0.2.1");
-        let foreign = FailedAttempt {
+        let cross_site = FailedAttempt {
             is_cross_site: true,
             ..own
         };
-        while attempts.record_at(&foreign, start).is_ok() {}
+        while attempts.record_at(&cross_site, start).is_ok() {}
         assert_eq!(attempts.record_at(&own, start), Ok(()));
     }
 

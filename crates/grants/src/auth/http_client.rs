@@ -10,7 +10,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use landfall::runtime::ByRuntime;
+use landfall::runtime::PerRuntime;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::timeout;
 use url::Url;
@@ -27,7 +27,7 @@ type Connections = legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 pub(super) struct HttpClient {
     url: Uri,
     connector: HttpsConnector<HttpConnector>,
-    by_runtime: ByRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 /// An invalid URL.
@@ -67,7 +67,7 @@ impl HttpClient {
         Ok(Self {
             url: uri,
             connector: builder.https_or_http().enable_http1().build(),
-            by_runtime: ByRuntime::default(),
+            by_runtime: PerRuntime::default(),
         })
     }
 

@@ -49,7 +49,7 @@ impl IdempotencyKey for GrantKey {
 
     async fn stored_id(&self) -> Result<Option<UploadId>, IdempotencyError> {
         if self.is_part {
-            // A grant covers several partial uploads, which cannot be told apart.
+            // A grant covers several partial uploads, which cannot be distinguished.
             return Ok(None);
         }
         let bound = self.queue.bound_upload(self.job).await.map_err(failed)?;

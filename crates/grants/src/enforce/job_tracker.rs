@@ -93,8 +93,8 @@ fn end(event: &Event) -> Option<JobEnd> {
                 return None;
             }
             Some(TerminationReason::RolledBack) => JobEnd::Failed("its creation failed".into()),
-            Some(TerminationReason::Hook) => JobEnd::Failed("refused or stopped by a hook".into()),
-            Some(TerminationReason::Client) => JobEnd::Cancelled("by its client".into()),
+            Some(TerminationReason::Hook) => JobEnd::Failed("denied or stopped by a hook".into()),
+            Some(TerminationReason::Client) => JobEnd::Cancelled("by the client".into()),
             _ => JobEnd::Cancelled("by the application".into()),
         },
     })

@@ -23,14 +23,14 @@ const MAX_MESSAGE_LEN: usize = 2000;
 /// A policy that calls `pre-grant` hooks in order; all must allow.
 #[derive(Debug)]
 pub struct HookPolicy {
-    askers: Vec<Arc<BlockingHooks>>,
+    hooks: Vec<Arc<BlockingHooks>>,
 }
 
 impl HookPolicy {
     /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
     #[must_use]
-    pub fn new(askers: Vec<Arc<BlockingHooks>>) -> Self {
-        Self { askers }
+    pub fn new(hooks: Vec<Arc<BlockingHooks>>) -> Self {
+        Self { hooks }
     }
 }
 
@@ -42,25 +42,27 @@ impl Policy for HookPolicy {
         ask: &mut PolicyRequest,
         request: &Parts,
     ) -> Result<(), PolicyDenial> {
-        for asker in &self.askers {
+        for hook_transport in &self.hooks {
             let job = request_data(principal, ask);
             let upload = job.upload(None);
-            let reaction = asker.before_grant(job, upload, seen(request)).await;
-            let reaction = reaction.map_err(|error| {
+            let response = hook_transport
+                .before_grant(job, upload, redacted_request(request))
+                .await;
+            let response = response.map_err(|error| {
                 let hook = HookName::PreGrant;
                 tracing::warn!(%hook, %error, "failed to call hook");
                 PolicyDenial::unavailable("the application is temporarily unavailable")
             })?;
-            if reaction.failed {
-                return Err(refusal(
-                    &reaction.client_response,
+            if response.failed {
+                return Err(denial(
+                    &response.client_response,
                     StatusCode::SERVICE_UNAVAILABLE,
                 ));
             }
-            if reaction.reject_upload {
-                return Err(refusal(&reaction.client_response, StatusCode::FORBIDDEN));
+            if response.reject_upload {
+                return Err(denial(&response.client_response, StatusCode::FORBIDDEN));
             }
-            restrict(ask, reaction.changes);
+            restrict(ask, response.changes);
             // Do not call the next hook if a limit is exceeded.
             ask.check()?;
         }
@@ -81,7 +83,7 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
 
 /// Returns the request without Landfall's secrets. Those of the application are only sent over
 /// transports that forward them.
-fn seen(request: &Parts) -> RequestData {
+fn redacted_request(request: &Parts) -> RequestData {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
         method: request.method.clone(),
@@ -113,19 +115,19 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// Converts the response of a hook to a denial.
-fn refusal(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
+fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();
-    let said = match serde_json::from_slice::<Value>(body) {
+    let message = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(fields)) => match fields.get("message") {
             Some(Value::String(message)) => message.clone(),
             _ => String::new(),
         },
         _ => String::from_utf8_lossy(body).into_owned(),
     };
-    let said: String = said.trim().chars().take(MAX_MESSAGE_LEN).collect();
-    let message = match (said.is_empty(), usual) {
-        (false, _) => said,
+    let message: String = message.trim().chars().take(MAX_MESSAGE_LEN).collect();
+    let message = match (message.is_empty(), usual) {
+        (false, _) => message,
         (true, StatusCode::FORBIDDEN) => "upload denied by the application".to_owned(),
         (true, _) => "the application is temporarily unavailable".to_owned(),
     };

@@ -392,7 +392,7 @@ pub struct Totals {
 
 /// Activity of all nodes in one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the words say it")]
+#[allow(missing_docs, reason = "the names say it")]
 pub struct Throughput {
     pub minute: SystemTime,
     pub bytes: u64,

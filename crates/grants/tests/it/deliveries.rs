@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::queue::harness::{Place, asked, everywhere, granted, started, until};
 
-/// An application that is told.
+/// An application that receives events.
 #[derive(Debug, Default)]
 struct Application {
     heard: Mutex<Vec<Message>>,

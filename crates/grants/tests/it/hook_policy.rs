@@ -1,4 +1,4 @@
-//! The application is asked whether it agrees to a grant.
+//! The `pre-grant` hook.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,11 +11,11 @@ use landfall_grants::{
 use landfall_hooks::{
     BlockingHooks, DeliveryError, FailureMode, HookName, HookNames, HookResponse, Message,
     Transport,
-    format::{Format, answer, body},
+    format::{Format, body, parse_response},
 };
 use serde_json::json;
 
-/// Answers what it was told to, and keeps what it was asked.
+/// Sends a fixed response and stores the messages.
 #[derive(Debug)]
 struct Application {
     answer: Option<HookResponse>,
@@ -38,7 +38,7 @@ impl Transport for Application {
 
 fn application(json: Option<&str>) -> Arc<Application> {
     Arc::new(Application {
-        answer: json.map(|json| answer(json.as_bytes()).unwrap()),
+        answer: json.map(|json| parse_response(json.as_bytes()).unwrap()),
         asked: Mutex::default(),
     })
 }
@@ -111,7 +111,7 @@ async fn it_hears_who_asks_for_what_and_no_secret() {
             !said.contains(&secret[4..]) && !said.contains("s3cret"),
             "{said}"
         );
-        // The application's own cookie is there for a way that forwards it; a key of ours never is.
+        // The application's cookie may be forwarded, Landfall's own keys never.
         assert_eq!(message.request.header("cookie"), Some("session=s3cret"));
         assert_eq!(message.request.header("authorization"), None);
         assert_eq!(message.request.header("x-key"), None);
@@ -193,7 +193,7 @@ async fn who_is_away_refuses_or_allows_as_configured() {
     assert!(!refused.message.contains("away"), "that is for the log");
     let policy = asked(&[&away], GRANT, FailureMode::Allow);
     decided(&policy, &mut ask()).await.unwrap();
-    // Who isn't to be asked isn't.
+    // Without `pre-grant`, the hook is not called.
     let policy = asked(&[&away], &[HookName::PreCreate], FailureMode::Deny);
     decided(&policy, &mut ask()).await.unwrap();
     assert_eq!(away.asked.lock().unwrap().len(), 2);

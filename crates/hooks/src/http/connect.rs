@@ -23,7 +23,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use landfall::{BoxError, runtime::ByRuntime};
+use landfall::{BoxError, runtime::PerRuntime};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tower_service::Service;
@@ -43,7 +43,7 @@ type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
 pub(super) struct Client {
     connector: HttpsConnector<ProxyConnector>,
     idle: usize,
-    by_runtime: ByRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 impl Client {
@@ -75,7 +75,7 @@ impl Client {
         Self {
             connector,
             idle,
-            by_runtime: ByRuntime::default(),
+            by_runtime: PerRuntime::default(),
         }
     }
 

@@ -83,12 +83,12 @@ async fn events_are_in_order() {
 async fn stream_is_trimmed_to_the_configured_length() {
     let server = Server::start();
     let mut client = client(&server).await;
-    let short = transport(&server.url(), |settings| settings.length = 100);
+    let short = transport(&server.url(), |settings| settings.max_length = 100);
     deliver_all(&short, 1, 1_000).await;
     let kept = entries(&mut client).await.len();
     // Redis trims in nodes of a hundred entries.
     assert!((100..400).contains(&kept), "{kept}");
-    let all = transport(&server.url(), |settings| settings.length = 0);
+    let all = transport(&server.url(), |settings| settings.max_length = 0);
     deliver_all(&all, 1, 1_000).await;
     assert_eq!(entries(&mut client).await.len(), kept + 1_000);
 }

@@ -1,12 +1,12 @@
-//! Checksums, computed while bytes pass by.
+//! Incremental checksums.
 //!
-//! Every implementation used here picks the CPU's own instructions at run time (SHA, CRC32,
-//! PCLMULQDQ, AVX2/AVX-512), so there is nothing to configure.
+//! All implementations detect the CPU's instructions at run time (SHA, CRC32, PCLMULQDQ,
+//! AVX2/AVX-512), so there is nothing to configure.
 
 use landfall_protocol::{Algorithm, Checksum, ChecksumPlacement};
 use sha1::Digest;
 
-/// A checksum in the making.
+/// An incremental checksum.
 #[derive(Debug, Clone)]
 pub struct Hasher(State);
 
@@ -28,7 +28,7 @@ impl std::fmt::Debug for State {
 }
 
 impl Hasher {
-    /// An empty checksum.
+    /// Creates the checksum of no bytes.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         use crc_fast::CrcAlgorithm::{Crc32Iscsi, Crc32IsoHdlc};
@@ -59,8 +59,8 @@ impl Hasher {
         }
     }
 
-    /// The digest, most significant byte first; `bytes` chooses between XXH3's two lengths and is
-    /// ignored by the others.
+    /// Returns the digest, most significant byte first. `bytes` selects the length of XXH3; other
+    /// algorithms ignore it.
     #[must_use]
     pub fn digest(self, bytes: usize) -> Vec<u8> {
         match self.0 {
@@ -68,7 +68,7 @@ impl Hasher {
             State::Md5(h) => h.finalize().to_vec(),
             State::Sha256(h) => h.finalize().to_vec(),
             State::Sha512(h) => h.finalize().to_vec(),
-            // The polynomial has 32 bits; the type has room for others.
+            // CRC-32 in a wider type.
             State::Crc(h) => h.finalize().to_be_bytes()[4..].to_vec(),
             State::Blake3(h) => h.finalize().as_bytes().to_vec(),
             State::Xxh3(h) if bytes == 16 => h.digest128().to_be_bytes().to_vec(),
@@ -77,15 +77,15 @@ impl Hasher {
     }
 }
 
-/// The checksums that the body of one request needs, as far as its head tells.
+/// The checksums required for one request body, according to the request head.
 #[derive(Debug)]
 pub(crate) enum Verifier {
-    /// None is announced.
+    /// No checksum.
     Off,
-    /// Stated in the head.
+    /// A checksum in the head.
     One(Box<(Hasher, Checksum)>),
-    /// Announced as a trailer, whose algorithm is known only at the end: all of them are computed,
-    /// because nothing is read twice.
+    /// A checksum in a trailer. Its algorithm is known only at the end, so all of them are
+    /// computed.
     All(Box<[(Algorithm, Hasher)]>),
 }
 
@@ -118,7 +118,7 @@ impl Verifier {
         }
     }
 
-    /// Whether the bytes have this checksum. Must be on.
+    /// Returns whether the bytes have this checksum. Requires `is_on`.
     pub(crate) fn matches(self, stated: &Checksum) -> bool {
         let hasher = match self {
             Self::Off => return false,
@@ -143,7 +143,7 @@ impl Verifier {
 mod tests {
     use super::*;
 
-    /// Digests of "123456789" as the algorithms' own test vectors give them.
+    /// Digests of "123456789", from the test vectors of the algorithms.
     const VECTORS: &[(&str, &str)] = &[
         ("sha1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
         ("md5", "25f9e794323b453885f5181f1b624d0b"),
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn every_algorithm_has_the_length_it_says() {
+    fn every_algorithm_accepts_its_digest_length() {
         for algorithm in Algorithm::ALL {
             assert!(algorithm.takes_length(Hasher::new(algorithm).digest(8).len()));
         }

@@ -1,4 +1,4 @@
-//! Fencing tokens, and where those of lockers within one machine come from.
+//! Fencing tokens, and their source for lockers of one machine.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,25 +7,26 @@ use std::{
 
 /// A fencing token: a number that grows with every lease of one upload.
 ///
-/// A store may persist the newest one and reject older ones ([`StoreError::LeaseLost`]). So a locker must
-/// give greater numbers than before even after a restart and after it lost its state; a counter that
-/// starts from 1 would lock clients out of their uploads. [`Fence::next`] does it right.
+/// A store may persist the newest one and reject older ones ([`StoreError::LeaseLost`]). So a
+/// locker must return greater numbers than before even after a restart and after a loss of its
+/// state; a counter that starts from 1 would lock clients out of their uploads. [`Fence::next`]
+/// does it right.
 ///
-/// A store may take a fence that is exactly one greater than another of the same upload as proof that
-/// nobody had the upload in between. A locker that shares uploads with other processes and cannot
-/// guarantee that must leave numbers out, as [`Fence::next`] does.
+/// A store may conclude from two fences that differ by one that no one had the upload in between. A
+/// locker that shares uploads with other processes and cannot guarantee that must skip numbers, as
+/// [`Fence::next`] does.
 ///
 /// [`StoreError::LeaseLost`]: crate::store::StoreError::LeaseLost
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(pub u64);
 
 impl Fence {
-    /// Returns a fence greater than any that this process got before, whichever locker asked for it.
+    /// Returns a fence greater than all fences this process got before, from any locker.
     ///
-    /// It is the time in nanoseconds, so that fences also grow over a restart and from one process of
-    /// a machine to another. While the clock is behind the newest fence (because it was set back),
-    /// fences go on from that one; only a process that starts meanwhile gives lower fences, until the
-    /// clock has caught up. Two fences are never consecutive.
+    /// It is the time in nanoseconds, so fences also grow over a restart and from one process of a
+    /// machine to another. While the clock is behind the newest fence (because it was set back),
+    /// fences count up from that one. Only a process started meanwhile returns lower fences, until
+    /// the clock has caught up. Two fences are never consecutive.
     #[must_use]
     pub fn next() -> Self {
         static NEWEST: Counter = Counter(AtomicU64::new(0));
@@ -36,11 +37,10 @@ impl Fence {
     }
 }
 
-/// The newest fence that was given.
 struct Counter(AtomicU64);
 
 impl Counter {
-    /// Returns the fence for a moment of the clock.
+    /// Returns the fence for a time of the clock.
     fn after(&self, now: u64) -> Fence {
         let mut newest = self.0.load(Ordering::Relaxed);
         loop {
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(fences.last(), Some(&(NOW + 2 * HOUR)), "ahead of the clock");
     }
 
-    /// Two processes with clocks an hour apart: none may take the fences of the other for its own.
+    /// Two processes with clocks an hour apart must not mistake each other's fences for their own.
     #[test]
     fn no_process_gets_consecutive_fences_while_another_has_the_upload() {
         let (ahead, behind) = (Counter(AtomicU64::new(0)), Counter(AtomicU64::new(0)));

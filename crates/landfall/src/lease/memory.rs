@@ -17,17 +17,15 @@ use tokio::sync::oneshot;
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
 use crate::upload::UploadId;
 
-/// How many locks share the load of all uploads.
 const SHARDS: usize = 64;
 
-/// Leases kept in this process's memory: for a store that no other process writes to.
+/// A locker with leases in memory, for a store that only this process writes to.
 ///
-/// The holder is asked to yield the moment somebody else wants the lease; who waits gets it in the
-/// order of asking, handed over directly by the one who lets go. A waiter that gets the lease while
-/// others wait behind it finds its signal raised already. Nothing is kept for an upload that nobody
-/// holds, and no lock is held while anybody waits.
+/// A new request sets the holder's yield signal at once. Waiters get the lease in the order of
+/// their requests, directly from the previous holder. A waiter that gets the lease while others
+/// wait finds its signal set already. The table has no entries for uploads without a lease.
 ///
-/// Clones share the leases. Waiting needs a tokio runtime with its timer on.
+/// Clones share the leases. Waiting needs a tokio runtime with timers enabled.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -46,82 +44,86 @@ const SHARDS: usize = 64;
 pub struct MemoryLocker(Arc<Table>);
 
 impl MemoryLocker {
-    /// A locker without leases.
+    /// Creates a locker without leases.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many uploads are leased at this moment.
+    /// Returns the number of leases.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// Whether nobody has a lease.
+    /// Returns whether there are no leases.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes the seat of `id` if it is free.
-    pub(super) fn try_sit(&self, id: &UploadId) -> Option<Seat> {
-        self.sit_or(id, |_| ())
+    /// Acquires the lease of `id` within this process if it is free.
+    pub(super) fn try_acquire_local(&self, id: &UploadId) -> Option<LocalLease> {
+        self.acquire_local_or(id, |_| ())
     }
 
-    /// Takes the seat of `id` after at most `wait`, requesting the holder to yield: see
-    /// [`YieldSignal::request`].
-    pub(super) async fn sit(
+    /// Acquires the lease of `id` within this process after at most `wait`, requesting the holder
+    /// to yield: see [`YieldSignal::request`].
+    pub(super) async fn acquire_local(
         &self,
         id: &UploadId,
         offset: Option<u64>,
         wait: Duration,
-    ) -> Option<Seat> {
-        if let Some(seat) = self.try_sit(id) {
-            return Some(seat);
+    ) -> Option<LocalLease> {
+        if let Some(lease) = self.try_acquire_local(id) {
+            return Some(lease);
         }
-        let (give, given) = oneshot::channel();
-        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
-        let free = self.sit_or(id, |taken| {
+        let (granted, grant) = oneshot::channel();
+        let number = self.0.next_waiter.fetch_add(1, Ordering::Relaxed);
+        let acquired = self.acquire_local_or(id, |taken| {
             taken.waiters.push_back(Waiter {
                 number,
                 offset,
                 signal: YieldSignal::new(),
-                give,
+                granted,
             });
             taken.holder.request(offset);
         });
-        if free.is_some() {
-            return free;
+        if acquired.is_some() {
+            return acquired;
         }
-        // Leaves the queue when this future is dropped or out of patience. A seat that was given
-        // in that very moment is dropped with the channel, which gives it to the next.
-        let _place = Place {
+        // Leaves the queue when this future is dropped or times out. A lease granted at that moment
+        // is dropped with the channel, which hands it off to the next waiter.
+        let _guard = WaiterGuard {
             table: &self.0,
             id,
             number,
         };
-        tokio::time::timeout(wait, given).await.ok()?.ok()
+        tokio::time::timeout(wait, grant).await.ok()?.ok()
     }
 
-    /// Takes the seat if it is free, or does something about the one who has it.
-    fn sit_or(&self, id: &UploadId, taken: impl FnOnce(&mut Entry)) -> Option<Seat> {
+    /// Acquires the lease if it is free, or calls `taken`.
+    fn acquire_local_or(
+        &self,
+        id: &UploadId,
+        taken: impl FnOnce(&mut LockEntry),
+    ) -> Option<LocalLease> {
         match self.0.shard(id).entry(id.clone()) {
             hash_map::Entry::Occupied(mut entry) => {
                 taken(entry.get_mut());
                 None
             }
-            hash_map::Entry::Vacant(free) => {
+            hash_map::Entry::Vacant(vacant) => {
                 let signal = YieldSignal::new();
-                free.insert(Entry {
+                vacant.insert(LockEntry {
                     holder: signal.clone(),
                     waiters: VecDeque::new(),
                 });
-                Some(Seat {
+                Some(LocalLease {
                     table: Arc::clone(&self.0),
                     id: id.clone(),
                     signal,
-                    left: false,
+                    handed_off: false,
                 })
             }
         }
@@ -139,8 +141,8 @@ impl fmt::Debug for MemoryLocker {
 #[async_trait]
 impl Locker for MemoryLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let seat = self.sit(id, None, wait).await;
-        seat.map(Seat::into_lease).ok_or(LeaseError::Held)
+        let lease = self.acquire_local(id, None, wait).await;
+        lease.map(LocalLease::into_lease).ok_or(LeaseError::Locked)
     }
 
     async fn acquire_at(
@@ -149,26 +151,25 @@ impl Locker for MemoryLocker {
         offset: u64,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let seat = self.sit(id, Some(offset), wait).await;
-        seat.map(Seat::into_lease).ok_or(LeaseError::Held)
+        let lease = self.acquire_local(id, Some(offset), wait).await;
+        lease.map(LocalLease::into_lease).ok_or(LeaseError::Locked)
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        self.try_sit(id)
-            .map(Seat::into_lease)
-            .ok_or(LeaseError::Held)
+        self.try_acquire_local(id)
+            .map(LocalLease::into_lease)
+            .ok_or(LeaseError::Locked)
     }
 }
 
 struct Table {
-    shards: [Mutex<HashMap<UploadId, Entry>>; SHARDS],
+    shards: [Mutex<HashMap<UploadId, LockEntry>>; SHARDS],
     hasher: RandomState,
-    /// Numbers for waiters, by which each finds itself in its queue.
-    numbers: AtomicU64,
+    /// The number of the next waiter, which identifies it in its queue.
+    next_waiter: AtomicU64,
 }
 
-/// A leased upload. It leaves the table when nobody has or wants the lease.
-struct Entry {
+struct LockEntry {
     holder: YieldSignal,
     waiters: VecDeque<Waiter>,
 }
@@ -177,7 +178,7 @@ struct Waiter {
     number: u64,
     offset: Option<u64>,
     signal: YieldSignal,
-    give: oneshot::Sender<Seat>,
+    granted: oneshot::Sender<LocalLease>,
 }
 
 impl Default for Table {
@@ -185,20 +186,20 @@ impl Default for Table {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            numbers: AtomicU64::new(0),
+            next_waiter: AtomicU64::new(0),
         }
     }
 }
 
 impl Table {
-    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, Entry>> {
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry>> {
         let hash = self.hasher.hash_one(id);
-        // The upper bits: the lower ones choose the place within the map.
+        // The upper bits: the map uses the lower ones.
         lock(&self.shards[(hash >> 32) as usize % SHARDS])
     }
 
-    /// Makes the first waiter the holder, or forgets the upload.
-    fn pass_on(&self, id: &UploadId) -> Option<Waiter> {
+    /// Makes the first waiter the holder, or removes the entry.
+    fn hand_off(&self, id: &UploadId) -> Option<Waiter> {
         let mut shard = self.shard(id);
         let entry = shard.get_mut(id)?;
         let Some(waiter) = entry.waiters.pop_front() else {
@@ -213,20 +214,20 @@ impl Table {
     }
 }
 
-/// A panic under one of these locks leaves the map whole, so poisoning says nothing.
+/// Ignores poisoning: a panic under these locks leaves the map consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The exclusive place at an upload within this process; dropping it gives it to the next.
-pub(super) struct Seat {
+/// A lease within this process; dropping it hands it off to the next waiter.
+pub(super) struct LocalLease {
     table: Arc<Table>,
     id: UploadId,
     signal: YieldSignal,
-    left: bool,
+    handed_off: bool,
 }
 
-impl Seat {
+impl LocalLease {
     pub(super) fn signal(&self) -> &YieldSignal {
         &self.signal
     }
@@ -237,43 +238,47 @@ impl Seat {
     }
 }
 
-impl LeaseGuard for Seat {}
+impl LeaseGuard for LocalLease {}
 
-impl fmt::Debug for Seat {
+impl fmt::Debug for LocalLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Seat").field(&self.id).finish()
+        f.debug_tuple("LocalLease").field(&self.id).finish()
     }
 }
 
-impl Drop for Seat {
+impl Drop for LocalLease {
     fn drop(&mut self) {
-        if self.left {
+        if self.handed_off {
             return;
         }
-        while let Some(Waiter { signal, give, .. }) = self.table.pass_on(&self.id) {
+        while let Some(Waiter {
+            signal, granted, ..
+        }) = self.table.hand_off(&self.id)
+        {
             let table = Arc::clone(&self.table);
-            match give.send(Self {
+            match granted.send(Self {
                 table,
                 id: self.id.clone(),
                 signal,
-                left: false,
+                handed_off: false,
             }) {
                 Ok(()) => return,
-                // That waiter is gone: its seat must not pass itself on, this loop does.
-                Err(mut seat) => seat.left = true,
+                // That waiter is gone. Its lease must not hand off too, since this loop
+                // continues.
+                Err(mut lease) => lease.handed_off = true,
             }
         }
     }
 }
 
-/// A place in a queue, given up when dropped.
-struct Place<'a> {
+/// A place in the queue of waiters, left on drop.
+struct WaiterGuard<'a> {
     table: &'a Table,
     id: &'a UploadId,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.table.shard(self.id).get_mut(self.id) {
             entry.waiters.retain(|waiter| waiter.number != self.number);

@@ -1,11 +1,11 @@
-//! The right to write one upload.
+//! Leases: the exclusive right to write one upload.
 //!
-//! Everything that changes an upload happens under a [`Lease`]. A new request does not wait for an
-//! old one to end: [`Locker::acquire`] asks the holder to yield, the holder keeps what it has
-//! received, and lets go. A lease carries a [`Fence`]: a number that only grows, checked by the store
-//! where the bytes land, so that a holder which lost its lease without noticing can't write.
+//! Every change of an upload happens under a [`Lease`]. A new request does not wait for the end of
+//! an old one: [`Locker::acquire`] requests the holder to yield, and the holder commits the bytes it has
+//! received and releases the lease. A lease carries a [`Fence`], a number that only grows. The
+//! store checks it on every write, so a holder that lost its lease without noticing cannot write.
 //!
-//! `landfall_testkit::locker` proves an implementation.
+//! `landfall_testkit::locker` tests an implementation.
 
 mod fence;
 mod file;
@@ -25,21 +25,21 @@ pub use self::{
 };
 use crate::upload::UploadId;
 
-/// Hands out leases.
+/// A lock service for uploads.
 ///
-/// The [`Fence`] of a lease must be greater than that of every earlier lease of the upload, also after
-/// a restart: the store may remember the newest one for ever.
+/// The [`Fence`] of a lease must be greater than that of every earlier lease of the upload, also
+/// after a restart: the store may remember the newest one permanently.
 #[async_trait]
 pub trait Locker: fmt::Debug + Send + Sync + 'static {
-    /// Takes the lease of `id`, asking whoever has it to yield, and waiting for at most `wait`.
+    /// Acquires the lease of `id`: requests the holder to yield, and waits for at most `wait`.
     ///
-    /// The lease need not belong to an upload that exists: creation takes it first.
+    /// The upload need not exist: creation acquires its lease first.
     ///
     /// # Errors
-    /// [`LeaseError::Held`] if it wasn't free in time.
+    /// [`LeaseError::Locked`] if it was not free in time.
     ///
     /// # Cancel safety
-    /// Dropping the call gives up the place in the queue.
+    /// A cancelled call leaves the queue of waiters.
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError>;
 
     /// Acquires the lease of `id` for a request that appends at `offset`: see
@@ -61,26 +61,26 @@ pub trait Locker: fmt::Debug + Send + Sync + 'static {
         self.acquire(id, wait).await
     }
 
-    /// Takes the lease of `id` only if nobody has it; nobody is asked to yield. For the sweeper.
+    /// Acquires the lease of `id` only if it is free, without a request to yield. For the sweeper.
     ///
     /// # Errors
-    /// [`LeaseError::Held`] if somebody has it.
+    /// [`LeaseError::Locked`] if it is not free.
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError>;
 }
 
-/// Why there is no lease.
+/// An error of acquiring a lease.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseError {
-    /// Somebody has it and did not let go in time.
+    /// Another request holds the lease and did not release it in time.
     #[error("the upload is being written by another request")]
-    Held,
-    /// The place where leases are kept can't be reached.
+    Locked,
+    /// The lease service cannot be reached.
     #[error("leases are unavailable: {0}")]
     Unavailable(#[source] crate::BoxError),
 }
 
-/// What a locker keeps for a lease; dropping it releases the lease.
+/// The locker's part of a lease; dropping it releases the lease.
 pub trait LeaseGuard: fmt::Debug + Send + Sync {}
 
 /// The right to write one upload, until dropped.
@@ -88,27 +88,27 @@ pub trait LeaseGuard: fmt::Debug + Send + Sync {}
 pub struct Lease {
     fence: Fence,
     signal: YieldSignal,
-    _held: Box<dyn LeaseGuard>,
+    _guard: Box<dyn LeaseGuard>,
 }
 
 impl Lease {
-    /// Puts a lease together; for lockers.
+    /// Creates a lease; for lockers.
     #[must_use]
-    pub fn new(fence: Fence, signal: YieldSignal, held: Box<dyn LeaseGuard>) -> Self {
+    pub fn new(fence: Fence, signal: YieldSignal, guard: Box<dyn LeaseGuard>) -> Self {
         Self {
             fence,
             signal,
-            _held: held,
+            _guard: guard,
         }
     }
 
-    /// The number that proves to the store that this is the newest lease.
+    /// Returns the number that proves to the store that this is the newest lease.
     #[must_use]
     pub fn fence(&self) -> Fence {
         self.fence
     }
 
-    /// Tells the holder when to let go.
+    /// Returns the signal that requests the holder to yield.
     #[must_use]
     pub fn signal(&self) -> &YieldSignal {
         &self.signal

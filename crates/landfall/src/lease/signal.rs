@@ -1,4 +1,4 @@
-//! How a lease holder is told to let go.
+//! The signal that requests a lease holder to yield.
 
 use std::{
     fmt,
@@ -10,17 +10,17 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Why a lease holder should let go.
+/// A reason to yield.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum YieldReason {
-    /// Another request wants the upload: keep what was received, acknowledge it, let go at once.
+    /// Another request wants the upload: commit and acknowledge the received bytes, then release.
     Requested,
-    /// The lease is lost or can't be renewed in time: write nothing more, acknowledge nothing.
+    /// The lease is lost or cannot be renewed in time: write and acknowledge nothing more.
     LeaseLost,
 }
 
-/// The states of a signal. Those between not raised and unconditional are requests to append at an
-/// offset, plus one.
+/// The states of a signal. Those between `NOT_RAISED` and `UNCONDITIONAL` are the offset of a
+/// request to append, plus one.
 const NOT_RAISED: u64 = 0;
 const UNCONDITIONAL: u64 = u64::MAX - 1;
 const LOST: u64 = u64::MAX;
@@ -32,28 +32,27 @@ struct Inner {
     notify: Notify,
 }
 
-/// The side of a lease on which the holder hears that it should let go. Clones share it; the locker
-/// keeps one and raises it.
+/// A signal to the holder of a lease that it should yield. Clones share it; the locker keeps one.
 #[derive(Clone, Default)]
 pub struct YieldSignal(Arc<Inner>);
 
 impl YieldSignal {
-    /// A signal that hasn't been raised.
+    /// Creates a signal that is not set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Raises the signal. [`Asked::Lost`] overrides [`Asked::Yield`], never the other way round.
-    pub fn set(&self, asked: YieldReason) {
-        self.raise_to(match asked {
+    /// Sets the signal. [`YieldReason::LeaseLost`] overrides [`YieldReason::Requested`].
+    pub fn set(&self, reason: YieldReason) {
+        self.raise_to(match reason {
             YieldReason::Requested => UNCONDITIONAL,
             YieldReason::LeaseLost => LOST,
         });
     }
 
-    /// Raises [`Asked::Yield`] for a request that appends at an offset; `None`: for one that needs the
-    /// upload in any case.
+    /// Sets [`YieldReason::Requested`] for a request that appends at an offset; `None`: for one
+    /// that needs the upload in any case.
     pub fn request(&self, offset: Option<u64>) {
         let state = offset.map(|offset| offset.saturating_add(1).min(UNCONDITIONAL));
         self.raise_to(state.unwrap_or(UNCONDITIONAL));
@@ -64,22 +63,22 @@ impl YieldSignal {
         self.0.notify.notify_waiters();
     }
 
-    /// Returns what was asked of a holder whose upload has `offset` bytes. A request that appends at a
-    /// smaller offset can only fail, so the holder need not yield to it.
+    /// Returns the reason to yield for a holder whose upload has `offset` bytes. A request that
+    /// appends at a smaller offset can only fail, so the holder need not yield to it.
     #[must_use]
-    pub fn asked_at(&self, offset: u64) -> Option<YieldReason> {
+    pub fn reason_at(&self, offset: u64) -> Option<YieldReason> {
         if self.state() <= offset {
             return None;
         }
         self.reason()
     }
 
-    /// The state: it only grows, with each request that is not covered by those before.
+    /// Returns the state. It only grows, with each request that earlier ones do not cover.
     pub(crate) fn state(&self) -> u64 {
         self.0.state.load(Ordering::Acquire)
     }
 
-    /// What was asked so far, without waiting: one atomic load.
+    /// Returns the reason so far, without waiting: one atomic load.
     #[must_use]
     pub fn reason(&self) -> Option<YieldReason> {
         match self.state() {
@@ -89,18 +88,12 @@ impl YieldSignal {
         }
     }
 
-    /// Waits until the lease is lost.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost by dropping it.
+    /// Waits until the lease is lost. Cancel safe.
     pub async fn lost(&self) {
         self.wait_above(UNCONDITIONAL).await;
     }
 
-    /// Waits until the signal is raised.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost by dropping it.
+    /// Waits until the signal is set. Cancel safe.
     pub async fn wait(&self) -> YieldReason {
         self.wait_above(NOT_RAISED).await
     }
@@ -112,9 +105,9 @@ impl YieldSignal {
             tokio::pin!(raised);
             raised.as_mut().enable();
             if self.state() > state
-                && let Some(asked) = self.reason()
+                && let Some(reason) = self.reason()
             {
-                return asked;
+                return reason;
             }
             raised.await;
         }

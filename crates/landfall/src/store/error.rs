@@ -1,57 +1,57 @@
-//! What can go wrong in a store, by what the caller can do about it.
+//! Errors of stores, grouped by the reaction of the caller.
 
 use std::{io, time::Duration};
 
 use crate::{BoxError, upload::UploadId};
 
-/// What can go wrong in a store.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no such upload.
+    /// The upload does not exist.
     #[error("upload {0} does not exist")]
     NotFound(UploadId),
     /// The id is taken.
     #[error("upload {0} exists already")]
     AlreadyExists(UploadId),
-    /// A hook asked for a place the store can't give, for example outside its directory.
-    #[error("the place asked for can't be used: {0}")]
+    /// A hook requested an invalid path, for example outside of the store's directory.
+    #[error("invalid storage path: {0}")]
     InvalidPath(String),
-    /// The client's metadata leads to a place that the store cannot give.
-    #[error("the metadata leads to a place that cannot be used: {0}")]
+    /// The client's metadata leads to an invalid path.
+    #[error("the metadata leads to an invalid storage path: {0}")]
     InvalidMetadata(String),
-    /// No space left, or a quota reached.
-    #[error("no space is left: {0}")]
+    /// No space is left, or a quota is reached.
+    #[error("no space left: {0}")]
     Full(#[source] BoxError),
-    /// The upload is, or gets, larger than what the store can keep.
-    #[error("an upload can't be larger than {limit} bytes here")]
+    /// The upload exceeds the maximum size of the store.
+    #[error("uploads are limited to {limit} bytes")]
     TooLarge {
-        /// The most bytes it takes.
+        /// The maximum size in bytes.
         limit: u64,
     },
-    /// The lease behind this call has been overtaken by a newer one.
+    /// A newer lease exists for this upload.
     #[error("the lease for upload {0} has passed to another writer")]
     LeaseLost(UploadId),
-    /// What the store holds for this upload makes no sense.
+    /// The stored state of the upload is inconsistent.
     #[error("upload {id} is damaged: {what}")]
     Damaged {
         /// The upload.
         id: UploadId,
-        /// What is wrong with it.
+        /// A description of the damage.
         what: String,
     },
-    /// The store can't be reached for now; the same call may work later.
+    /// The store is temporarily unavailable; a retry may succeed.
     #[error("the store is unavailable: {source}")]
     Unavailable {
-        /// How long to wait, if the store said so.
+        /// The delay that the store requested.
         retry_after: Option<Duration>,
         /// The cause.
         source: BoxError,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("{action}: {source}")]
     Other {
-        /// What was being done, for the log.
+        /// The failed action, for the log.
         action: String,
         /// The cause.
         source: BoxError,
@@ -59,29 +59,30 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Converts an I/O error met while `doing` something.
+    /// Converts the I/O error of an action.
     ///
     /// A full disk or quota becomes [`StoreError::Full`]. Running out of file descriptors or memory
-    /// becomes [`StoreError::Unavailable`], because the same call works once others have finished.
+    /// becomes [`StoreError::Unavailable`], because a retry succeeds once other requests have
+    /// finished.
     #[must_use]
-    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
+    pub fn io(action: impl Into<String>, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(source.into()),
             _ if is_exhausted(&source) => Self::Unavailable {
                 retry_after: None,
-                source: format!("{}: {source}", doing.into()).into(),
+                source: format!("{}: {source}", action.into()).into(),
             },
             _ => Self::Other {
-                action: doing.into(),
+                action: action.into(),
                 source: source.into(),
             },
         }
     }
 }
 
-/// Whether the process or the system has run out of file descriptors or memory.
+/// Returns whether the process or the system has run out of file descriptors or memory.
 fn is_exhausted(error: &io::Error) -> bool {
     #[cfg(unix)]
     if let Some(code) = error.raw_os_error() {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exhausted_descriptors_are_worth_a_retry_and_a_failing_disk_is_not() {
+    fn exhausted_descriptors_are_unavailable_and_a_failing_disk_is_not() {
         let io = |code| StoreError::io("opening", io::Error::from_raw_os_error(code));
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
             let error = io(code);

@@ -1,4 +1,4 @@
-//! Uploads in memory, for tests.
+//! A store in memory, for tests.
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,11 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// Uploads in memory: a store with every capability, for tests and as an example of a whole store.
+/// A store in memory with every capability, for tests and as an example of a complete store.
 ///
-/// Clones share the uploads, and the leases that [`Store::locker`] hands out, so that a second
-/// handler on a clone finds what the first one kept, as after a restart. A wish for a place is kept
-/// in the description and means nothing.
+/// Clones share the uploads and the leases of [`Store::locker`], so a second handler on a clone
+/// finds the uploads of the first, as after a restart. A path requested by a hook is stored in the
+/// description and has no effect.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     uploads: Arc<Mutex<Uploads>>,
@@ -35,29 +35,29 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Uploads {
-    by_id: BTreeMap<UploadId, Slot>,
+    by_id: BTreeMap<UploadId, StoredUpload>,
     capacity: Option<usize>,
     used: usize,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct StoredUpload {
     upload: Arc<Upload>,
     bytes: Vec<u8>,
-    /// Where the bytes on probation begin.
-    held_from: Option<usize>,
+    /// The offset at which unverified bytes start.
+    unverified_from: Option<usize>,
     fence: Fence,
     modified: SystemTime,
 }
 
 impl MemoryStore {
-    /// A store that takes as much as there is memory.
+    /// Creates a store without a limit.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A store that is full when its uploads have `bytes` bytes together.
+    /// Creates a store that is full when its uploads have `bytes` bytes in all.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         let store = Self::new();
@@ -65,50 +65,50 @@ impl MemoryStore {
         store
     }
 
-    /// A panic elsewhere leaves the uploads as they were, so poisoning says nothing.
+    /// Ignores poisoning: a panic leaves the uploads consistent.
     fn lock(&self) -> MutexGuard<'_, Uploads> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Uploads {
-    fn get(&self, id: &UploadId) -> Result<&Slot> {
+    fn get(&self, id: &UploadId) -> Result<&StoredUpload> {
         self.by_id
             .get(id)
             .ok_or_else(|| StoreError::NotFound(id.clone()))
     }
 
-    /// The upload, for a change on behalf of the lease with `fence`.
-    fn change(&mut self, id: &UploadId, fence: Fence) -> Result<&mut Slot> {
-        let slot = self
+    /// Returns an upload for a change under the lease with `fence`.
+    fn change(&mut self, id: &UploadId, fence: Fence) -> Result<&mut StoredUpload> {
+        let stored = self
             .by_id
             .get_mut(id)
             .ok_or_else(|| StoreError::NotFound(id.clone()))?;
-        if fence < slot.fence {
+        if fence < stored.fence {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        slot.fence = fence;
-        slot.modified = SystemTime::now();
-        Ok(slot)
+        stored.fence = fence;
+        stored.modified = SystemTime::now();
+        Ok(stored)
     }
 
-    fn room(&self) -> usize {
+    fn remaining(&self) -> usize {
         self.capacity
             .map_or(usize::MAX, |capacity| capacity.saturating_sub(self.used))
     }
 
     fn truncate(&mut self, id: &UploadId, len: usize) {
-        if let Some(slot) = self.by_id.get_mut(id) {
-            self.used -= slot.bytes.len() - len;
-            slot.bytes.truncate(len);
-            slot.held_from = None;
+        if let Some(stored) = self.by_id.get_mut(id) {
+            self.used -= stored.bytes.len() - len;
+            stored.bytes.truncate(len);
+            stored.unverified_from = None;
         }
     }
 }
 
-impl Slot {
+impl StoredUpload {
     fn offset(&self) -> usize {
-        self.held_from.unwrap_or(self.bytes.len())
+        self.unverified_from.unwrap_or(self.bytes.len())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -121,7 +121,7 @@ impl Slot {
 }
 
 fn full() -> StoreError {
-    StoreError::Full("the memory set apart for uploads is used up".into())
+    StoreError::Full("the capacity of the memory store is used up".into())
 }
 
 #[async_trait]
@@ -133,43 +133,43 @@ impl Store for MemoryStore {
         }
         upload.storage.insert("Type".into(), "memorystore".into());
         let upload = Arc::new(upload);
-        let slot = Slot {
+        let stored = StoredUpload {
             upload: Arc::clone(&upload),
             bytes: Vec::new(),
-            held_from: None,
+            unverified_from: None,
             fence: Fence(0),
             modified: SystemTime::now(),
         };
-        uploads.by_id.insert(upload.id.clone(), slot);
+        uploads.by_id.insert(upload.id.clone(), stored);
         Ok(upload)
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
-        self.lock().get(id).map(Slot::snapshot)
+        self.lock().get(id).map(StoredUpload::snapshot)
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let mut uploads = self.lock();
         let modified = uploads.get(id)?.modified;
-        let slot = uploads.change(id, fence)?;
-        slot.modified = modified;
-        let (snapshot, offset) = (slot.snapshot(), slot.offset());
+        let stored = uploads.change(id, fence)?;
+        stored.modified = modified;
+        let (snapshot, offset) = (stored.snapshot(), stored.offset());
         uploads.truncate(id, offset);
-        let append = Writer {
+        let append = MemoryAppend {
             store: self.clone(),
             id: id.clone(),
             fence,
             offset,
-            sure: offset,
+            verified: offset,
         };
         Ok((snapshot, Box::new(append)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
         let mut uploads = self.lock();
-        let slot = uploads.change(&upload.id, fence)?;
-        let storage = slot.upload.storage.clone();
-        slot.upload = Arc::new(Upload {
+        let stored = uploads.change(&upload.id, fence)?;
+        let storage = stored.upload.storage.clone();
+        stored.upload = Arc::new(Upload {
             storage,
             ..upload.clone()
         });
@@ -200,34 +200,37 @@ impl Store for MemoryStore {
 }
 
 #[derive(Debug)]
-struct Writer {
+struct MemoryAppend {
     store: MemoryStore,
     id: UploadId,
     fence: Fence,
     offset: usize,
-    /// What no [`discard`](Append::discard_unverified) takes away.
-    sure: usize,
+    /// The offset to which [`discard_unverified`](Append::discard_unverified) returns.
+    verified: usize,
 }
 
 #[async_trait]
-impl Append for Writer {
+impl Append for MemoryAppend {
     fn offset(&self) -> u64 {
         self.offset as u64
     }
 
     fn readable(&self) -> Option<u64> {
         let uploads = self.store.lock();
-        uploads.get(&self.id).ok().map(|slot| slot.offset() as u64)
+        uploads
+            .get(&self.id)
+            .ok()
+            .map(|stored| stored.offset() as u64)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
         let mut uploads = self.store.lock();
         for mut chunk in chunks.drain(..) {
-            let (wanted, room) = (chunk.len(), uploads.room());
-            chunk.truncate(room);
-            let slot = uploads.change(&self.id, self.fence)?;
-            slot.bytes.extend_from_slice(&chunk);
-            self.offset = slot.bytes.len();
+            let (wanted, remaining) = (chunk.len(), uploads.remaining());
+            chunk.truncate(remaining);
+            let stored = uploads.change(&self.id, self.fence)?;
+            stored.bytes.extend_from_slice(&chunk);
+            self.offset = stored.bytes.len();
             uploads.used += chunk.len();
             if chunk.len() < wanted {
                 return Err(full());
@@ -242,23 +245,23 @@ impl Append for Writer {
 
     async fn begin_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
-        uploads.change(&self.id, self.fence)?.held_from = Some(self.offset);
-        self.sure = self.offset;
+        uploads.change(&self.id, self.fence)?.unverified_from = Some(self.offset);
+        self.verified = self.offset;
         Ok(())
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
-        uploads.change(&self.id, self.fence)?.held_from = None;
-        self.sure = self.offset;
+        uploads.change(&self.id, self.fence)?.unverified_from = None;
+        self.verified = self.offset;
         Ok(())
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
         let mut uploads = self.store.lock();
         uploads.change(&self.id, self.fence)?;
-        uploads.truncate(&self.id, self.sure);
-        self.offset = self.sure;
+        uploads.truncate(&self.id, self.verified);
+        self.offset = self.verified;
         Ok(())
     }
 }
@@ -269,7 +272,7 @@ impl Terminate for MemoryStore {
         let mut uploads = self.lock();
         match uploads.change(&upload.id, fence) {
             Err(StoreError::NotFound(_)) => return Ok(false),
-            slot => slot?,
+            stored => stored?,
         };
         uploads.truncate(&upload.id, 0);
         Ok(uploads.by_id.remove(&upload.id).is_some())
@@ -287,23 +290,22 @@ impl Finish for MemoryStore {
 impl Read for MemoryStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let uploads = self.lock();
-        let slot = uploads.get(&upload.id)?;
+        let stored = uploads.get(&upload.id)?;
         let bytes = usize::try_from(range.start)
             .ok()
             .zip(usize::try_from(range.end).ok())
-            .and_then(|(start, end)| slot.bytes[..slot.offset()].get(start..end))
+            .and_then(|(start, end)| stored.bytes[..stored.offset()].get(start..end))
             .ok_or_else(|| StoreError::Other {
                 action: format!("reading bytes {range:?} of upload {}", upload.id),
-                source: "the range goes beyond the offset".into(),
+                source: "the range exceeds the offset".into(),
             })?;
-        Ok(Box::pin(Pieces(Bytes::copy_from_slice(bytes))))
+        Ok(Box::pin(ChunkStream(Bytes::copy_from_slice(bytes))))
     }
 }
 
-/// Bytes as a stream of pieces.
-struct Pieces(Bytes);
+struct ChunkStream(Bytes);
 
-impl Stream for Pieces {
+impl Stream for ChunkStream {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -325,10 +327,10 @@ impl Concatenate for MemoryStore {
         uploads.truncate(&target.id, 0);
         let mut bytes = Vec::new();
         for part in parts {
-            let slot = uploads.get(&part.id)?;
-            bytes.extend_from_slice(&slot.bytes[..slot.offset()]);
+            let stored = uploads.get(&part.id)?;
+            bytes.extend_from_slice(&stored.bytes[..stored.offset()]);
         }
-        if bytes.len() > uploads.room() {
+        if bytes.len() > uploads.remaining() {
             return Err(full());
         }
         let sum = bytes.len();
@@ -347,12 +349,12 @@ impl DeferLength for MemoryStore {
         fence: Fence,
     ) -> Result<Arc<Upload>> {
         let mut uploads = self.lock();
-        let slot = uploads.change(&upload.id, fence)?;
-        slot.upload = Arc::new(Upload {
+        let stored = uploads.change(&upload.id, fence)?;
+        stored.upload = Arc::new(Upload {
             length: Some(length),
-            ..(*slot.upload).clone()
+            ..(*stored.upload).clone()
         });
-        Ok(Arc::clone(&slot.upload))
+        Ok(Arc::clone(&stored.upload))
     }
 }
 
@@ -381,6 +383,6 @@ impl Enumerate for MemoryStore {
     }
 
     async fn remove_orphan(&self, _: &Orphan) -> Result<()> {
-        Ok(()) // Bytes and description come and go together here: nothing is ever left over.
+        Ok(()) // There are no orphans: bytes and description are stored together.
     }
 }

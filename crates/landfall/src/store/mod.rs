@@ -1,12 +1,12 @@
-//! Where bytes are kept: the [`Store`] trait and what a store may be able to do beyond it.
+//! Storage of uploads: the [`Store`] trait and its optional capabilities.
 //!
-//! A store implements [`Store`]; each further power is a trait of its own that the store hands out
-//! through an accessor (`fn terminator(&self) -> Option<&dyn Terminate>`), so that what it can't do
-//! can't be called. The engine makes sure that everything that changes an upload happens under a
-//! [lease](crate::lease), and passes the lease's [`Fence`] along; the store refuses a change with an
-//! older fence than one it has seen for that upload ([`StoreError::LeaseLost`]).
+//! A store implements [`Store`]. Each further capability is a trait that the store returns from an
+//! accessor (`fn terminator(&self) -> Option<&dyn Terminate>`), so unsupported operations cannot be
+//! called. The engine changes an upload only under a [lease](crate::lease) and passes the lease's
+//! [`Fence`]. The store rejects a change with an older fence than one it has seen for that upload
+//! ([`StoreError::LeaseLost`]).
 //!
-//! `landfall_testkit::store` proves an implementation.
+//! `landfall_testkit::store` tests an implementation.
 
 mod error;
 pub mod file;
@@ -33,64 +33,68 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// What stores return.
+/// The result of a store's method.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Bytes of a download, in order.
+/// The bytes of a download, in order.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 
-/// The least a place for uploads must do: create, load, append, and save a changed description.
+/// A store of uploads: create, load, append, and save a changed description.
 ///
-/// Every method may be called from any task, at the same time for different uploads. For one upload
-/// the engine calls `resume`, `save` and the capabilities that change it only under its lease;
-/// `load` may come at any time.
+/// Every method may be called from any task, concurrently for different uploads. For one upload the
+/// engine calls `resume`, `save` and the capabilities that change it only under its lease; it may
+/// call `load` at any time.
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
-    /// Makes a new upload without bytes. `upload.storage` may hold wishes of a hook; the description
-    /// returned holds the place that was taken.
+    /// Creates an upload without bytes.
+    ///
+    /// `upload.storage` may contain a path requested by a hook; the returned description contains
+    /// the actual one.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPath`] if the wish
-    /// can't be granted, [`StoreError::Full`] and others as they come. After an error nothing of the
-    /// upload is left.
+    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPath`] if the
+    /// requested path is not possible, [`StoreError::Full`] and others. After an error nothing of
+    /// the upload is left.
     ///
     /// # Cancel safety
-    /// A dropped call may leave an empty upload behind.
+    /// A cancelled call may leave an empty upload behind.
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>>;
 
-    /// Gives a new upload the id under which it will be known, before its lease is taken and it is
-    /// [created](Self::create): for stores that put something of their own into ids.
+    /// Assigns the final id to a new upload, before its lease is acquired and it is
+    /// [created](Self::create). For stores that encode data in ids.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     ///
     /// # Cancel safety
-    /// What was set aside for the upload by a dropped call is a [`Orphan`].
+    /// A resource that a cancelled call reserved for the upload becomes an [`Orphan`].
     async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
         let _ = upload;
         Ok(())
     }
 
-    /// The upload as it stands. Its offset is one that may be acknowledged: these bytes survive
-    /// whatever the store's durability promises.
+    /// Returns the current state of an upload.
+    ///
+    /// Its offset may be acknowledged: the store syncs these bytes before, if its durability
+    /// requires it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such upload.
     async fn load(&self, id: &UploadId) -> Result<Snapshot>;
 
-    /// Opens an upload for appending, on behalf of the lease with `fence`, and returns the state in
-    /// which it was opened.
+    /// Opens an upload for appending under the lease with `fence`; returns the state at that
+    /// moment.
     ///
-    /// This is one act: the snapshot is that of the opened [`Append`], so its offset is where the
-    /// first byte will go, whatever an earlier writer left behind and whenever that ended. It may be
-    /// acknowledged, as that of [`load`](Self::load). An [`Append`] opened earlier with a smaller
-    /// fence must not write any more. Opening alone is no change of the upload: [`Snapshot::modified`] stays.
+    /// This is atomic: the offset of the snapshot is the offset of the first byte written,
+    /// regardless of earlier writers. It may be acknowledged like that of [`load`](Self::load). An
+    /// [`Append`] opened earlier with a smaller fence must not write any more. Opening alone is no
+    /// change: [`Snapshot::modified`] stays.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::LeaseLost`] if a lease with a greater fence was here.
+    /// [`StoreError::NotFound`], [`StoreError::LeaseLost`] if the store has seen a greater fence.
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)>;
 
-    /// Makes a new upload and opens it for appending. Override it where one step saves work.
+    /// Creates an upload and opens it for appending. Override it where one step saves work.
     ///
     /// # Errors
     /// Those of [`create`](Self::create) and [`resume`](Self::resume).
@@ -104,148 +108,151 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         Ok((snapshot.upload, append))
     }
 
-    /// Replaces the description (`length`, `metadata`, `kind`, `expires`, `finished`; the place and
-    /// the bytes stay). The old or the new one is there at any moment, never a mixture. On return it
-    /// is as durable as the store's durability asks of an acknowledged change.
+    /// Replaces the description atomically; `storage` and the bytes stay.
+    ///
+    /// On return it is as durable as the store's durability requires for an acknowledged change.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::LeaseLost`].
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()>;
 
-    /// Removal of uploads.
+    /// Returns the capability to remove uploads.
     fn terminator(&self) -> Option<&dyn Terminate> {
         None
     }
-    /// Work to do once all bytes are there.
+    /// Returns the capability to finish complete uploads.
     fn finisher(&self) -> Option<&dyn Finish> {
         None
     }
-    /// Reading bytes back.
+    /// Returns the capability to read bytes.
     fn reader(&self) -> Option<&dyn Read> {
         None
     }
-    /// Joining uploads.
+    /// Returns the capability to concatenate uploads.
     fn concatenator(&self) -> Option<&dyn Concatenate> {
         None
     }
-    /// Uploads whose length is told later.
+    /// Returns the capability to set a deferred length.
     fn length_deferrer(&self) -> Option<&dyn DeferLength> {
         None
     }
-    /// Listing what is there, for the sweeper.
+    /// Returns the capability to list uploads, for the sweeper.
     fn enumerator(&self) -> Option<&dyn Enumerate> {
         None
     }
-    /// A locker that suits this store, which [`Composer::join`](crate::Composer::join) takes unless
-    /// another is set.
+    /// Returns the locker of this store, which [`Composer::join`](crate::Composer::join) uses
+    /// unless another one is set.
     fn locker(&self) -> Option<Arc<dyn crate::lease::Locker>> {
         None
     }
 }
 
-/// An upload open for appending by one lease holder.
+/// An upload opened for appending by one lease holder.
 ///
-/// Dropping it at any moment keeps what was written; a write under way when it is dropped (in a
-/// thread, on a network) has ended before a later [`Store::resume`] of the same upload returns, also
-/// on behalf of the same lease.
+/// Dropping it at any moment keeps the written bytes. A write that is still running then (on a
+/// thread, on a network) ends before a later [`Store::resume`] of the same upload returns, even
+/// under the same lease.
 #[async_trait]
 pub trait Append: fmt::Debug + Send {
-    /// Where the next byte goes: the bytes before it are kept by the store, though perhaps not yet
-    /// as durably as [`commit`](Self::commit) makes them.
+    /// Returns the offset of the next byte. The store has the bytes before it, though perhaps not
+    /// yet as durably as after [`commit`](Self::commit).
     fn offset(&self) -> u64;
 
-    /// The offset that others may be told while this is open and without a
-    /// [`commit`](Self::commit); `None` if only a commit can tell. Bytes on probation don't count.
+    /// Returns the offset that may be reported without a [`commit`](Self::commit); `None` if only a
+    /// commit can determine it. Unverified bytes do not count.
     fn readable(&self) -> Option<u64> {
         None
     }
 
-    /// How many bytes should be gathered before they are written: more where a write costs a system
-    /// call, less where bytes are gathered here anyway and memory is counted.
+    /// Returns how many bytes the caller should buffer before a write: more where a write costs a
+    /// system call, fewer where the store buffers and counts memory.
     fn write_size(&self) -> usize {
         256 * 1024
     }
 
-    /// Writes the bytes of all `chunks` in order and empties the list (the list itself is the
-    /// caller's, so that its memory is used again). It may hold bytes back to make larger writes.
+    /// Writes the bytes of all `chunks` in order and empties the list, whose memory the caller
+    /// reuses.
+    ///
+    /// The store may buffer bytes to make larger writes.
     ///
     /// # Errors
-    /// [`StoreError::Full`], [`StoreError::LeaseLost`] and others. After an error `offset` tells what
-    /// is kept; the chunks not written are lost to the store.
+    /// [`StoreError::Full`], [`StoreError::LeaseLost`] and others. After an error `offset` returns
+    /// the stored bytes; the chunks not written are dropped.
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()>;
 
-    /// Makes what was written as durable as the store promises for an acknowledged offset, and
-    /// returns that offset: from here on the client may be told.
+    /// Makes the written bytes as durable as an acknowledged offset must be; returns that offset.
     ///
     /// # Errors
-    /// After an error nothing may be acknowledged but what an earlier `commit` or a new
-    /// [`Store::load`] says.
+    /// After an error only the offset of an earlier `commit` or of a new [`Store::load`] may be
+    /// acknowledged.
     async fn commit(&mut self) -> Result<u64>;
 
-    /// From here on, until [`confirm`](Self::confirm), written bytes are on probation: should the
-    /// process die, or should this be dropped, the upload's offset is what it is now.
+    /// Starts a range of unverified bytes, until [`accept_unverified`](Self::accept_unverified). If
+    /// the process dies or this is dropped before, the upload's offset is the current one.
     ///
     /// # Errors
-    /// Those of writing metadata.
+    /// Those of writing the description.
     async fn begin_unverified(&mut self) -> Result<()>;
 
-    /// Ends the probation: the bytes written since [`hold`](Self::hold) count.
+    /// Accepts the bytes written since [`begin_unverified`](Self::begin_unverified).
     ///
     /// # Errors
-    /// Those of writing metadata. The bytes then don't count.
+    /// Those of writing the description. The bytes do not count then.
     async fn accept_unverified(&mut self) -> Result<()>;
 
-    /// Goes back to where [`hold`](Self::hold) was called, or else to where this was opened, and
-    /// forgets the bytes written since.
+    /// Discards the bytes written since [`begin_unverified`](Self::begin_unverified), or else since
+    /// the upload was opened.
     ///
     /// # Errors
-    /// Those of the store; the bytes don't count even then.
+    /// Any [`StoreError`]; the bytes do not count even then.
     async fn discard_unverified(&mut self) -> Result<()>;
 }
 
-/// Removal of uploads (tus 1.0.0, Termination; also used by the sweeper).
+/// The capability to remove uploads (tus 1.0.0, Termination); the sweeper uses it, too.
 #[async_trait]
 pub trait Terminate: Send + Sync {
-    /// Removes the upload and everything that belongs to it, and says whether there was anything.
-    /// What is missing already is no error, so that an interrupted removal can be repeated: also one
-    /// after which [`Store::load`] finds no upload, with a description of nothing but its id.
+    /// Removes an upload with all its data; returns whether there was any.
+    ///
+    /// A missing upload is no error, so an interrupted removal can be repeated. The description may
+    /// have nothing but an id, if [`Store::load`] does not find the upload any more.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`] and others as they come; then part of the upload may be left and the
-    /// call should be repeated.
+    /// [`StoreError::LeaseLost`] and others. Part of the upload may be left then, so repeat the
+    /// call.
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
 }
 
-/// Work to do once, when all bytes are there and before completion is acknowledged.
+/// The capability to finish an upload, before its completion is acknowledged.
 #[async_trait]
 pub trait Finish: Send + Sync {
-    /// Makes the finished upload as durable as the store promises, and returns the entity tag of the
-    /// stored object, if the backend has one. May be called again for an upload that was finished before.
+    /// Makes a complete upload durable; returns the entity tag of the stored object, if any.
+    ///
+    /// May be called again for an upload that was finished before.
     ///
     /// # Errors
-    /// As they come; completion is then not acknowledged.
+    /// Any [`StoreError`]; the completion is not acknowledged then.
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>>;
 }
 
-/// Reading bytes back. Needs no lease: bytes below an acknowledged offset never change.
+/// The capability to read bytes. Needs no lease: acknowledged bytes never change.
 #[async_trait]
 pub trait Read: Send + Sync {
-    /// The bytes of `range`, which must lie within the upload's offset.
+    /// Returns the bytes of `range`, which must not exceed the upload's offset.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; later errors come in the stream.
+    /// [`StoreError::NotFound`]; later errors are items of the stream.
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream>;
 
-    /// Whether the bytes of an upload can be read before all of them are there.
+    /// Returns whether the bytes of an incomplete upload can be read.
     fn reads_unfinished(&self) -> bool {
         true
     }
 
-    /// A URL from which anybody can get the bytes of the finished `upload` for a while, without this
-    /// server, with these two headers: for stores that would rather not pass them through.
+    /// Returns a presigned URL from which a client can download a complete upload, with these two
+    /// response headers. `None` if the store has no such URLs.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     async fn link(
         &self,
         upload: &Upload,
@@ -257,19 +264,21 @@ pub trait Read: Send + Sync {
     }
 }
 
-/// Joining uploads (tus 1.0.0, Concatenation).
+/// The capability to concatenate uploads (tus 1.0.0, Concatenation).
 #[async_trait]
 pub trait Concatenate: Send + Sync {
-    /// Fills the empty upload `target` with the bytes of `parts` in order and returns their sum. The
-    /// parts stay as they are and may be removed afterwards; one may occur several times. On return
-    /// the bytes are as durable as for [`Finish::finish`].
+    /// Fills the empty upload `target` with the bytes of `parts` in order; returns the sum of
+    /// lengths.
+    ///
+    /// The parts stay and may be removed afterwards; a part may occur several times. On return the
+    /// bytes are as durable as after [`Finish::finish`].
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if a part vanished, [`StoreError::Full`]. `target` is then empty
-    /// again, or is removed by the caller.
+    /// [`StoreError::NotFound`] if a part is missing, [`StoreError::Full`]. `target` is empty again
+    /// then, or the caller removes it.
     ///
     /// # Cancel safety
-    /// A dropped call may leave some bytes in `target`; the next call starts from nothing.
+    /// A cancelled call may leave some bytes in `target`; the next call starts over.
     async fn concatenate(
         &self,
         target: &Upload,
@@ -278,13 +287,13 @@ pub trait Concatenate: Send + Sync {
     ) -> Result<u64>;
 }
 
-/// Uploads whose length is told later (tus 1.0.0, Creation Defer Length).
+/// The capability to set a deferred length (tus 1.0.0, Creation Defer Length).
 #[async_trait]
 pub trait DeferLength: Send + Sync {
-    /// Records the length, which from then on never changes, and returns the new description.
+    /// Stores the length, which never changes afterwards; returns the new description.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`] and others; the length is then still unknown.
+    /// [`StoreError::LeaseLost`] and others; the length is still unknown then.
     async fn declare_length(
         &self,
         upload: &Upload,
@@ -293,21 +302,23 @@ pub trait DeferLength: Send + Sync {
     ) -> Result<Arc<Upload>>;
 }
 
-/// Listing what is there, in pages, in an order of the store's choice.
+/// The capability to list uploads in pages, in an order of the store's choice.
 #[async_trait]
 pub trait Enumerate: Send + Sync {
-    /// The page after `cursor` (`None` = the first) with at most `limit` entries. What is created or
-    /// removed meanwhile may or may not be listed; what stays is listed exactly once.
+    /// Returns the page after `cursor` (`None`: the first page) with at most `limit` entries.
+    ///
+    /// An upload that is created or removed during the listing may or may not be listed; all others
+    /// are listed exactly once.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page>;
 
-    /// Like [`page`](Self::page), but may leave out uploads that the filter does not need. Override it
-    /// where examining each upload has a price.
+    /// Like [`page`](Self::page), but may skip uploads that the filter does not need. Override it
+    /// where examining an upload is expensive.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     async fn page_due(
         &self,
         cursor: Option<Cursor>,
@@ -317,25 +328,27 @@ pub trait Enumerate: Send + Sync {
         self.page(cursor, limit).await
     }
 
-    /// Whether this process is to sweep the store. Of the processes that share a store, one claims it
-    /// and keeps it as long as it claims it again within two intervals. Two may have it at a time for
-    /// once: a sweep changes nothing without the lease of the upload.
+    /// Returns whether this process should sweep the store.
+    ///
+    /// Of the processes that share a store, one claims the sweep and keeps it by claiming it again
+    /// within two intervals. Two may have it for a short time: a sweep changes nothing without the
+    /// lease of the upload.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     async fn claim_sweep(&self, _interval: Duration) -> Result<bool> {
         Ok(true)
     }
 
-    /// Removes an orphan that [`page`](Self::page) listed, if it still is one and
-    /// [may be removed](Orphan::removable). The caller has the lease of the upload it belonged to.
+    /// Removes an orphan that [`page`](Self::page) listed, if it still is one and is
+    /// [removable](Orphan::removable). The caller holds the lease of the upload it belonged to.
     ///
     /// # Errors
-    /// As they come.
+    /// Any [`StoreError`].
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()>;
 }
 
-/// A place in a listing, in the store's own words.
+/// A position in a listing, in a format of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(pub String);
 
@@ -344,23 +357,23 @@ pub struct Cursor(pub String);
 pub struct Page {
     /// Uploads that can be loaded.
     pub uploads: Vec<Snapshot>,
-    /// What belongs to no upload any more.
+    /// Objects or files that belong to no upload.
     pub orphans: Vec<Orphan>,
-    /// Uploads that cannot be loaded because what is stored of them makes no sense.
+    /// Uploads that cannot be loaded because their stored state is inconsistent.
     pub damaged: Vec<Damaged>,
-    /// Where the next page starts; `None` after the last.
+    /// The position of the next page; `None` after the last.
     pub next: Option<Cursor>,
-    /// When the first of the uploads is due that [`page_due`](Enumerate::page_due) left out.
+    /// The earliest due time of the uploads that [`page_due`](Enumerate::page_due) skipped.
     pub next_due: Option<SystemTime>,
 }
 
-/// Which uploads [`Enumerate::page_due`] must list. It may leave out all others.
+/// A filter for [`Enumerate::page_due`], which may skip all uploads that do not match.
 #[derive(Clone, Copy)]
 pub struct DueFilter<'a> {
-    /// List finished uploads, too.
+    /// List complete uploads, too.
     pub finished: bool,
-    /// When an upload must be listed again if its description does not change until then; `None`:
-    /// never.
+    /// Returns when an upload must be listed again if its description does not change until then;
+    /// `None`: never.
     pub due: &'a (dyn Fn(&Snapshot) -> Option<SystemTime> + Send + Sync),
 }
 
@@ -373,42 +386,43 @@ impl fmt::Debug for DueFilter<'_> {
     }
 }
 
-/// An upload that [`Store::load`] fails for with [`StoreError::Damaged`]. It can be
+/// An upload for which [`Store::load`] fails with [`StoreError::Damaged`]. It can be
 /// [removed](Terminate::terminate) by its id.
 #[derive(Debug, Clone)]
 pub struct Damaged {
     /// The upload.
     pub id: UploadId,
-    /// How many bytes are stored, as far as that is known.
+    /// The number of stored bytes, as far as known.
     pub size: u64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub modified: SystemTime,
 }
 
-/// Something in the store that belongs to no upload: a temporary file of a process that died, an
-/// empty data file of an interrupted creation, a description without bytes, bytes without a
-/// description.
+/// A file or object that belongs to no upload.
+///
+/// Examples: a temporary file of a dead process, an empty data file of an interrupted creation, a
+/// description without bytes, bytes without a description.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Orphan {
-    /// The upload it belonged to, as far as its name tells.
+    /// The upload it belonged to, according to its name.
     pub id: Option<UploadId>,
-    /// What it is called in the store.
+    /// The name in the store.
     pub name: String,
-    /// Why it is an orphan, for people.
+    /// The reason, for people.
     pub reason: &'static str,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last changed: a young one may still be in the making.
+    /// The time of the last change: a recent one may belong to a creation in progress.
     pub modified: SystemTime,
-    /// Whether it may be removed. False for all that holds bytes of an upload: that its description
-    /// is missing does not prove that nobody needs it, as applications remove descriptions of
-    /// finished uploads. Such an orphan is reported and never removed.
+    /// Whether it may be removed. False for anything with bytes of an upload, because applications
+    /// remove descriptions of completed uploads and keep the bytes. Such an orphan is only
+    /// reported.
     pub removable: bool,
 }
 
 impl Orphan {
-    /// Describes an orphan that is only reported.
+    /// Returns an orphan that is not removable.
     #[must_use]
     pub fn new(name: impl Into<String>, reason: &'static str, size: u64, at: SystemTime) -> Self {
         Self {

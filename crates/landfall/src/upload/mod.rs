@@ -1,4 +1,4 @@
-//! What an upload is: its id, its description, and a snapshot of how far it got.
+//! Uploads: id, description, and snapshot of the state.
 
 mod id;
 
@@ -15,73 +15,72 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hook::ClientResponse;
 
-/// The part an upload plays in a concatenation (tus 1.0.0, Concatenation).
+/// The role of an upload in a concatenation (tus 1.0.0, Concatenation).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UploadKind {
     /// An ordinary upload.
     #[default]
     Regular,
-    /// A piece that will be joined with others.
+    /// A part of a later final upload.
     Partial,
-    /// Joined, or to be joined, out of partial uploads; takes no bytes of its own.
+    /// A concatenation of partial uploads; takes no bytes from clients.
     Final {
-        /// The partial uploads in the order in which they are joined.
+        /// The partial uploads in order.
         parts: Vec<UploadId>,
-        /// `Upload-Concat` as the client sent it; HEAD gives it back unchanged.
+        /// `Upload-Concat` as received; HEAD returns it unchanged.
         header: String,
-        /// Whether the parts have been joined: until then the upload has no offset.
+        /// Whether the parts have been concatenated; before, the upload has no offset.
         concatenated: bool,
     },
 }
 
-/// The description of an upload: what a store keeps beside the bytes and hands back by id.
+/// The description of an upload, stored next to the bytes.
 ///
-/// It changes seldom (a deferred length becomes known, completion is recorded), the offset changes
-/// with every byte; so the two are apart, see [`Snapshot`].
+/// It changes rarely (a deferred length becomes known, completion is recorded), the offset changes
+/// with every write. So the offset is not in it, see [`Snapshot`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Upload {
-    /// Its id.
+    /// The id.
     pub id: UploadId,
-    /// Its length in bytes; `None` while deferred. Once known it never changes.
+    /// The length in bytes; `None` while deferred. Never changes once known.
     pub length: Option<u64>,
-    /// What the client or a hook said about the file.
+    /// The metadata of the client, or of a hook.
     pub metadata: Metadata,
-    /// Its part in a concatenation.
+    /// The role in a concatenation.
     pub kind: UploadKind,
-    /// Where the store keeps it, in the store's own words (for files: `Type`, `Path`, `InfoPath`).
-    /// A hook may ask for a place before creation (`Path`); the store fills in the rest.
+    /// The location in the store, in the store's terms (for files: `Type`, `Path`, `InfoPath`). A
+    /// hook may request a `Path` before creation; the store adds the rest.
     pub storage: BTreeMap<String, String>,
-    /// What hooks noted about it: comes back to them in later questions (except
-    /// [`on_access`](crate::hook::Hook::on_access)) and events. Clients don't see it.
+    /// Key-value pairs of hooks, passed to later hook calls (except
+    /// [`on_access`](crate::hook::Hook::on_access)) and events. Never sent to clients.
     pub labels: BTreeMap<String, String>,
-    /// The most bytes it may have, if a hook decided that; in bytes.
+    /// The maximum length in bytes, if a hook set one.
     pub max_size: Option<u64>,
-    /// When it was created; `None` for one that another program made. Tells it from an earlier or
-    /// later upload with the same id.
+    /// The time of creation, which distinguishes it from other uploads with the same id. `None` if
+    /// another program created it.
     pub created: Option<SystemTime>,
-    /// When it may be removed, if something other than the server's lifetimes decides that.
+    /// The time from which it may be removed, if it differs from the server's lifetimes.
     pub expires: Option<SystemTime>,
-    /// Whether hooks and sinks follow its completion, and whether they have run.
+    /// The state of its completion hooks and events.
     pub completion: Completion,
-    /// The entity tag of the stored object, as its service gave it at completion. `None` for stores
-    /// whose backend has none.
+    /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
-    /// Whether another program (tusd) made it. Its lifetime isn't counted from before this process
-    /// started, so that taking over a directory removes nothing at once.
+    /// Whether another program (tusd) created it. Its lifetime then starts at the start of this
+    /// process at the earliest, so that taking over a directory removes nothing at once.
     pub created_by_tusd: bool,
 }
 
 /// The state of an upload's completion hooks and events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Completion {
-    /// Neither a hook nor a sink follows it.
+    /// No hook or sink tracks the completion.
     #[default]
     NotTracked,
-    /// The hooks have not accepted it, or not all bytes are stored.
+    /// Not all bytes are stored, or the hooks have not accepted the upload.
     Pending,
-    /// All bytes are stored and the hooks accepted the upload. Holds their response to the client,
-    /// which is repeated when the client repeats its last request.
+    /// All bytes are stored and the hooks accepted the upload. Contains their response, which is
+    /// sent again when the client repeats its last request.
     Done(Option<Arc<ClientResponse>>),
 }
 
@@ -92,7 +91,7 @@ impl Completion {
         matches!(self, Self::Done(_))
     }
 
-    /// Returns whether it is followed and not recorded yet.
+    /// Returns whether it is tracked and not recorded yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         *self == Self::Pending
@@ -109,7 +108,7 @@ impl Completion {
 }
 
 impl Upload {
-    /// A description with nothing but an id and a length (`None` = deferred).
+    /// Returns a description with only an id and a length (`None`: deferred).
     #[must_use]
     pub fn new(id: UploadId, length: Option<u64>) -> Self {
         Self {
@@ -128,8 +127,8 @@ impl Upload {
         }
     }
 
-    /// Names a fact about this very upload (not another one with its id), in 32 hexadecimal digits:
-    /// the same whenever and wherever it is asked for.
+    /// Returns the deterministic id of an event of this upload: 32 hexadecimal digits, different
+    /// from those of other uploads with the same id.
     #[must_use]
     pub fn event_id(&self, fact: &str) -> String {
         let created = self.created.unwrap_or(UNIX_EPOCH);
@@ -137,7 +136,7 @@ impl Upload {
         let mut hash = Sha256::new();
         hash.update(created.as_nanos().to_be_bytes());
         hash.update(self.id.as_str());
-        // No id holds it.
+        // A separator that no id contains.
         hash.update([0]);
         hash.update(fact);
         let digest = hash.finalize();
@@ -147,10 +146,10 @@ impl Upload {
         })
     }
 
-    /// Estimates the memory it takes, in bytes: for caches, whose entries clients can make large.
+    /// Returns the approximate memory size in bytes, for caches, because clients control it.
     #[must_use]
     pub fn memory_size(&self) -> usize {
-        /// What a text in a list or map costs beside its bytes.
+        /// Overhead of a string in a list or map.
         const ENTRY: usize = 56;
         let pair = |key: &str, value: &[u8]| key.len() + value.len() + 2 * ENTRY;
         let map = |map: &BTreeMap<String, String>| -> usize {
@@ -182,26 +181,26 @@ impl Upload {
             + self.etag.as_ref().map_or(0, String::len)
     }
 
-    /// Whether `offset` bytes are all of this upload.
+    /// Returns whether the upload is complete with `offset` bytes.
     #[must_use]
     pub fn is_complete_at(&self, offset: u64) -> bool {
         self.length == Some(offset) && self.is_concatenated()
     }
 
-    /// Whether this is a partial upload: a piece of a file, which clients send without the file's
-    /// metadata. Its completion completes no file.
+    /// Returns whether this is a partial upload. Clients send them without the metadata of the
+    /// file, and their completion completes no file.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.kind == UploadKind::Partial
     }
 
-    /// Whether this is a final upload (joined or not): it takes no bytes from clients.
+    /// Returns whether this is a final upload, which takes no bytes from clients.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self.kind, UploadKind::Final { .. })
     }
 
-    /// False only for a final upload whose parts have not been joined yet.
+    /// Returns false only for a final upload whose parts have not been concatenated.
     #[must_use]
     pub fn is_concatenated(&self) -> bool {
         !matches!(
@@ -214,19 +213,19 @@ impl Upload {
     }
 }
 
-/// An upload as it stood at one moment.
+/// The state of an upload at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The description.
     pub upload: Arc<Upload>,
-    /// How many bytes the store has and will give back, from the first on without a gap.
+    /// The number of contiguous bytes in the store, from the first on.
     pub offset: u64,
-    /// When bytes or the description last changed.
+    /// The time of the last change of bytes or description.
     pub modified: SystemTime,
 }
 
 impl Snapshot {
-    /// Whether all bytes are there.
+    /// Returns whether all bytes are stored.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.upload.is_complete_at(self.offset)

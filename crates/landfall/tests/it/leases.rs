@@ -1,4 +1,4 @@
-//! Leases between real processes: each test runs itself again as the other process.
+//! Leases between processes: each test runs itself again as the other process.
 
 use std::{
     env,
@@ -25,14 +25,14 @@ fn upload() -> UploadId {
     UploadId::new("the/upload").unwrap()
 }
 
-/// The other process: it takes the lease and does what it is told to do, in lines.
+/// The other process: acquires the lease and follows commands, one per line.
 struct Other {
     child: Child,
     said: BufReader<ChildStdout>,
 }
 
 impl Other {
-    /// Runs the test named `test` again, which must call [`be_the_other`] first.
+    /// Runs the test named `test` again, which must call [`run_as_other_process`] first.
     fn start(test: &str, dir: &Path) -> Self {
         let mut child = Command::new(env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -45,7 +45,7 @@ impl Other {
         Self { child, said }
     }
 
-    /// Waits until it says `word` at the end of a line (the test harness begins lines, too).
+    /// Waits for `word` at the end of a line (the test harness also writes lines).
     fn expect(&mut self, word: &str) {
         let mut line = String::new();
         loop {
@@ -61,7 +61,7 @@ impl Other {
         }
     }
 
-    fn tell(&mut self, word: &str) {
+    fn command(&mut self, word: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
     }
 
@@ -77,8 +77,8 @@ impl Drop for Other {
     }
 }
 
-/// In the other process: holds the lease until asked, or until told to drop it. Never returns.
-async fn be_the_other() {
+/// In the other process: holds the lease until it must yield or is instructed to drop it. Never returns.
+async fn run_as_other_process() {
     let Some(dir) = env::var_os(DIR) else { return };
     let locker = FileLocker::new(PathBuf::from(dir));
     let (tell, mut told) = tokio::sync::mpsc::channel(1);
@@ -88,7 +88,7 @@ async fn be_the_other() {
                 break;
             }
         }
-        // The test is gone.
+        // The test has ended.
         std::process::exit(0);
     });
     while let Some(word) = told.recv().await {
@@ -107,7 +107,7 @@ async fn be_the_other() {
                 println!("\nasked: {}", lease.signal().reason().is_some());
                 drop(lease);
             }
-            other => panic!("can't {other}"),
+            other => panic!("unknown command {other}"),
         }
     }
     std::process::exit(0);
@@ -122,57 +122,58 @@ async fn timed_acquire(
 }
 
 #[tokio::test]
-async fn a_takeover_between_processes_takes_less_than_a_second() {
-    be_the_other().await;
+async fn takeover_between_processes_takes_less_than_a_second() {
+    run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
     let mut other = Other::start(
-        "leases::a_takeover_between_processes_takes_less_than_a_second",
+        "leases::takeover_between_processes_takes_less_than_a_second",
         dir.path(),
     );
     let locker = FileLocker::new(dir.path());
     for _ in 0..3 {
-        other.tell("hold until asked");
+        other.command("hold until asked");
         other.expect("holding");
         assert!(matches!(
             locker.try_acquire(&upload()).await,
-            Err(LeaseError::Held)
+            Err(LeaseError::Locked)
         ));
         let (lease, took) = timed_acquire(&locker, LONG).await;
         assert!(took < Duration::from_secs(1), "a takeover took {took:?}");
         assert_eq!(lease.unwrap().signal().reason(), None);
         other.expect("yielded");
     }
-    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
+    assert_eq!(
+        request_count(dir.path()),
+        0,
+        "a request file was left behind"
+    );
 }
 
 #[tokio::test]
-async fn a_process_yields_to_another() {
-    be_the_other().await;
+async fn process_yields_to_another() {
+    run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
-    let mut other = Other::start("leases::a_process_yields_to_another", dir.path());
+    let mut other = Other::start("leases::process_yields_to_another", dir.path());
     let locker = FileLocker::new(dir.path());
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
-    other.tell("hold");
+    other.command("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)
     );
     drop(lease);
     other.expect("holding");
-    other.tell("drop it");
+    other.command("drop it");
     other.expect("asked: false");
 }
 
 #[tokio::test]
-async fn a_killed_holder_loses_its_lease_at_once() {
-    be_the_other().await;
+async fn killed_holder_loses_its_lease_at_once() {
+    run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
-    let mut other = Other::start(
-        "leases::a_killed_holder_loses_its_lease_at_once",
-        dir.path(),
-    );
-    other.tell("hold");
+    let mut other = Other::start("leases::killed_holder_loses_its_lease_at_once", dir.path());
+    other.command("hold");
     other.expect("holding");
     let waiter = tokio::spawn({
         let locker = locker.clone();
@@ -194,74 +195,86 @@ async fn a_killed_holder_loses_its_lease_at_once() {
 }
 
 #[tokio::test]
-async fn a_stopped_holder_keeps_its_lease() {
-    be_the_other().await;
+async fn suspended_holder_keeps_its_lease() {
+    run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
-    let mut other = Other::start("leases::a_stopped_holder_keeps_its_lease", dir.path());
-    other.tell("hold until asked");
+    let mut other = Other::start("leases::suspended_holder_keeps_its_lease", dir.path());
+    other.command("hold until asked");
     other.expect("holding");
     other.send(Signal::SIGSTOP);
     let (lease, took) = timed_acquire(&locker, Duration::from_millis(400)).await;
-    assert!(matches!(lease, Err(LeaseError::Held)), "{lease:?}");
+    assert!(matches!(lease, Err(LeaseError::Locked)), "{lease:?}");
     assert!(took >= Duration::from_millis(400), "gave up after {took:?}");
-    assert_eq!(asks(dir.path()), 0, "an ask was left behind");
-    // Once it goes on, it hears the next one who asks.
+    assert_eq!(
+        request_count(dir.path()),
+        0,
+        "a request file was left behind"
+    );
+    // After it continues, it sees the next request.
     other.send(Signal::SIGCONT);
     timed_acquire(&locker, LONG).await.0.unwrap();
     other.expect("yielded");
 }
 
 #[tokio::test]
-async fn the_ask_of_a_killed_process_disturbs_nobody() {
-    be_the_other().await;
+async fn request_of_a_killed_process_interrupts_no_holder() {
+    run_as_other_process().await;
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
     let mut other = Other::start(
-        "leases::the_ask_of_a_killed_process_disturbs_nobody",
+        "leases::request_of_a_killed_process_interrupts_no_holder",
         dir.path(),
     );
-    other.tell("hold");
+    other.command("hold");
     assert_eq!(
         tokio::time::timeout(LONG, lease.signal().wait()).await,
         Ok(YieldReason::Requested)
     );
     other.send(Signal::SIGKILL);
     other.child.wait().unwrap();
-    assert_eq!(asks(dir.path()), 1, "the ask of the killed process");
+    assert_eq!(
+        request_count(dir.path()),
+        1,
+        "the request of the killed process"
+    );
     drop(lease);
     let lease = locker.acquire(&upload(), LONG).await.unwrap();
     sleep(Duration::from_millis(500)).await;
-    assert_eq!(lease.signal().reason(), None, "a dead process was heard");
-    // It goes when it is old.
-    for ask in ask_files(dir.path()) {
+    assert_eq!(
+        lease.signal().reason(),
+        None,
+        "the request of a dead process was honored"
+    );
+    // It is removed when it is old.
+    for ask in request_files(dir.path()) {
         let file = std::fs::File::open(ask).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(120))
             .unwrap();
     }
     for _ in 0..100 {
         sleep(Duration::from_millis(50)).await;
-        if asks(dir.path()) == 0 {
+        if request_count(dir.path()) == 0 {
             return;
         }
     }
-    panic!("an old ask was not removed");
+    panic!("an old request was not removed");
 }
 
-fn ask_files(dir: &Path) -> Vec<PathBuf> {
-    match std::fs::read_dir(dir.join(".landfall/asks")) {
+fn request_files(dir: &Path) -> Vec<PathBuf> {
+    match std::fs::read_dir(dir.join(".landfall/requests")) {
         Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
         Err(_) => Vec::new(),
     }
 }
 
-fn asks(dir: &Path) -> usize {
-    ask_files(dir).len()
+fn request_count(dir: &Path) -> usize {
+    request_files(dir).len()
 }
 
 #[tokio::test]
-async fn no_file_is_left_per_upload() {
+async fn no_file_per_upload_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let locker = FileLocker::new(dir.path());
     for _ in 0..2000 {
@@ -281,7 +294,7 @@ async fn no_file_is_left_per_upload() {
 }
 
 #[tokio::test]
-async fn nothing_is_kept_in_memory_for_free_leases() {
+async fn released_leases_use_no_memory() {
     let locker = MemoryLocker::new();
     for _ in 0..2000 {
         drop(locker.acquire(&UploadId::random(), LONG).await.unwrap());
@@ -295,7 +308,7 @@ async fn nothing_is_kept_in_memory_for_free_leases() {
 }
 
 #[tokio::test]
-async fn the_lock_directory_may_be_removed_while_nobody_writes() {
+async fn lock_directory_may_be_removed_without_leases() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     drop(one.acquire(&upload(), LONG).await.unwrap());
@@ -305,23 +318,23 @@ async fn the_lock_directory_may_be_removed_while_nobody_writes() {
     let lease = one.acquire(&upload(), LONG).await.unwrap();
     assert!(matches!(
         other.try_acquire(&upload()).await,
-        Err(LeaseError::Held)
+        Err(LeaseError::Locked)
     ));
     drop(lease);
     drop(other.acquire(&upload(), LONG).await.unwrap());
 }
 
 #[tokio::test]
-async fn a_lease_moves_along_when_the_lock_directory_is_removed() {
+async fn lease_survives_removal_of_the_lock_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     let lease = one.acquire(&upload(), LONG).await.unwrap();
     std::fs::remove_dir_all(dir.path().join(".landfall")).unwrap();
-    // Within about two seconds the holder has seen it and taken the lock in the new file.
+    // Within about two seconds the holder notices and locks the new file.
     sleep(Duration::from_millis(2500)).await;
     assert!(matches!(
         other.try_acquire(&upload()).await,
-        Err(LeaseError::Held)
+        Err(LeaseError::Locked)
     ));
     assert_eq!(lease.signal().reason(), None);
     drop(lease);
@@ -329,7 +342,7 @@ async fn a_lease_moves_along_when_the_lock_directory_is_removed() {
 }
 
 #[tokio::test]
-async fn a_lease_taken_by_another_after_the_lock_directory_was_removed_is_lost() {
+async fn lease_acquired_by_another_after_removal_of_the_lock_directory_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     let lease = one.acquire(&upload(), LONG).await.unwrap();
@@ -342,7 +355,7 @@ async fn a_lease_taken_by_another_after_the_lock_directory_was_removed_is_lost()
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_used_gives_unavailable() {
+async fn unusable_directory_returns_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let missing = FileLocker::new(dir.path().join("missing"));
     let error = missing.acquire(&upload(), LONG).await.unwrap_err();
@@ -360,17 +373,17 @@ async fn a_directory_that_cannot_be_used_gives_unavailable() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(".landfall/leases-"), "{error}");
-    // It works as soon as the cause is gone, and the failures left no lease behind.
+    // It works as soon as the cause is removed, and the failures left no lease behind.
     std::fs::remove_file(dir.path().join(".landfall")).unwrap();
     blocked.acquire(&upload(), LONG).await.unwrap();
 }
 
 #[test]
-fn a_locker_outlives_a_runtime() {
+fn locker_outlives_a_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (FileLocker::new(dir.path()), FileLocker::new(dir.path()));
     for _ in 0..2 {
-        // The task that listens for asks ends with its runtime, and starts again in the next.
+        // The task that polls for requests ends with its runtime, and starts again in the next.
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -6,9 +6,9 @@ use landfall::{Composer, Config, store::MemoryStore};
 use landfall_testkit::fault::{Call, Fault, FaultStore, Faults};
 use tokio::time::{Instant, sleep};
 
-use crate::site::{Open, Site};
+use crate::harness::{Open, Site};
 
-/// A disk that hangs for this long keeps all memory meanwhile.
+/// A disk that hangs for this long keeps all memory.
 const HANG: Duration = Duration::from_secs(30);
 
 async fn until(what: impl Fn() -> bool) {
@@ -25,11 +25,11 @@ async fn begin(site: &Site, path: &str) -> Open {
 }
 
 #[tokio::test]
-async fn a_transfer_that_waits_for_memory_makes_way() {
+async fn transfer_waiting_for_memory_yields() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let mut config = Config::new(Composer::join(store));
-    // Room for the bytes of one write.
+    // Memory for the bytes of one write.
     config.limits.max_buffered_bytes = 256 << 10;
     let site = Site::start(config, None).await;
     let (hanging, waiting) = (site.create(10).await, site.create(10).await);
@@ -40,7 +40,7 @@ async fn a_transfer_that_waits_for_memory_makes_way() {
     until(|| faults.happened() == 1).await;
     let mut first = begin(&site, &waiting).await;
     until(|| site.handler.stats().live_uploads == 2).await;
-    // Time for its bytes to arrive.
+    // Wait until its bytes have arrived.
     sleep(Duration::from_millis(100)).await;
 
     // Another request continues the upload.
@@ -48,7 +48,7 @@ async fn a_transfer_that_waits_for_memory_makes_way() {
     first.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
     until(|| site.handler.stats().live_uploads == 2).await;
     sleep(Duration::from_millis(100)).await;
-    // Another one has it removed.
+    // Another one removes it.
     site.delete(&waiting).await.expect(204);
     second.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
     assert!(begun.elapsed() < HANG, "they waited for the disk");

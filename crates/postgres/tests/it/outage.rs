@@ -23,7 +23,7 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 }
 
 fn assert_held(result: Result<Lease, LeaseError>) {
-    assert!(matches!(result, Err(LeaseError::Held)), "{result:?}");
+    assert!(matches!(result, Err(LeaseError::Locked)), "{result:?}");
 }
 
 async fn lost(lease: &Lease) {

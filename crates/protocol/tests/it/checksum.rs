@@ -5,12 +5,12 @@ use landfall_protocol::{
     Algorithm, Append, Checksum, ChecksumPlacement, InvalidChecksum, Problem, ProblemKind,
 };
 
-use crate::{fault, headers};
+use crate::{headers, kind};
 
 const SHA1: &str = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
 const OTHER: &str = "sha1 2jmj7l5rSw0yVb/vlWAYkK/YBwk=";
 
-fn announced<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacement, Problem> {
+fn placement<const N: usize>(sent: [(&str, &str); N]) -> Result<ChecksumPlacement, Problem> {
     let mut head: HeaderMap = headers([
         ("content-type", "application/offset+octet-stream"),
         ("upload-offset", "0"),
@@ -38,7 +38,7 @@ fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
 }
 
 #[test]
-fn t_sum_11_a_checksum_is_a_name_a_space_and_base64() {
+fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
     let parsed = Checksum::parse(SHA1).unwrap();
     assert_eq!(parsed.algorithm, Algorithm::Sha1);
     assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
@@ -46,14 +46,14 @@ fn t_sum_11_a_checksum_is_a_name_a_space_and_base64() {
 }
 
 #[test]
-fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
+fn t_sum_4_e_29_unknown_algorithms_are_rejected_and_names_are_case_sensitive() {
     for bad in [
         "SHA1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=",
         "Sha1 AAAA",
         "md4 AAAA",
         "sha-1 AAAA",
     ] {
-        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        let problem = placement([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::UnsupportedChecksum),
@@ -64,7 +64,7 @@ fn t_sum_4_e_29_unknown_algorithms_are_refused_and_case_counts() {
 }
 
 #[test]
-fn e_25_malformed_checksums_are_refused() {
+fn e_25_malformed_checksums_are_rejected() {
     for bad in [
         "",
         "sha1",
@@ -78,19 +78,19 @@ fn e_25_malformed_checksums_are_refused() {
         "sha1 AAAA",
         "crc32 AAAAAAAA",
     ] {
-        let problem = announced([("upload-checksum", bad)]).unwrap_err();
+        let problem = placement([("upload-checksum", bad)]).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::InvalidChecksum),
             "{bad:?}"
         );
     }
-    let twice = announced([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
-    assert_eq!(fault(twice), ProblemKind::InvalidChecksum);
+    let twice = placement([("upload-checksum", SHA1), ("upload-checksum", SHA1)]);
+    assert_eq!(kind(twice), ProblemKind::InvalidChecksum);
 }
 
 #[test]
-fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
+fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
     for algorithm in Algorithm::ALL {
         for bytes in 0..80 {
             let digest = vec![7; bytes];
@@ -128,8 +128,8 @@ fn e_25_each_algorithm_takes_digests_of_its_length_alone() {
 }
 
 #[test]
-fn t_sum_2_no_checksum_is_fine() {
-    assert_eq!(announced([]), Ok(ChecksumPlacement::None));
+fn t_sum_2_checksum_is_optional() {
+    assert_eq!(placement([]), Ok(ChecksumPlacement::None));
     assert_eq!(ChecksumPlacement::None.with_trailers(None), Ok(None));
     assert_eq!(
         ChecksumPlacement::None.with_trailers(Some(&headers([("x", "y")]))),
@@ -138,24 +138,24 @@ fn t_sum_2_no_checksum_is_fine() {
 }
 
 #[test]
-fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
+fn t_trl_2_trailer_name_is_case_insensitive_and_may_be_in_a_list() {
     for line in [
         "Upload-Checksum",
         "upload-checksum",
         "X-Other, UPLOAD-CHECKSUM ,Y",
     ] {
         assert_eq!(
-            announced([("trailer", line)]),
+            placement([("trailer", line)]),
             Ok(ChecksumPlacement::Trailer),
             "{line}"
         );
     }
     assert_eq!(
-        announced([("trailer", "X"), ("trailer", "Upload-Checksum")]),
+        placement([("trailer", "X"), ("trailer", "Upload-Checksum")]),
         Ok(ChecksumPlacement::Trailer)
     );
     assert_eq!(
-        announced([("trailer", "X-Upload-Checksum, Y")]),
+        placement([("trailer", "X-Upload-Checksum, Y")]),
         Ok(ChecksumPlacement::None)
     );
     let expected = Checksum::parse(SHA1).unwrap();
@@ -169,7 +169,7 @@ fn t_trl_2_a_trailer_is_announced_by_name_in_any_case_and_company() {
 }
 
 #[test]
-fn t_trl_3_malformed_trailers_are_refused_like_headers() {
+fn t_trl_3_malformed_trailers_are_rejected_like_headers() {
     for (bad, refused) in [
         ("sha1", ProblemKind::InvalidChecksum),
         ("md4 AAAA", ProblemKind::UnsupportedChecksum),
@@ -178,7 +178,7 @@ fn t_trl_3_malformed_trailers_are_refused_like_headers() {
         for announced in [ChecksumPlacement::Trailer, ChecksumPlacement::None] {
             let trailers = headers([("upload-checksum", bad)]);
             assert_eq!(
-                fault(announced.with_trailers(Some(&trailers))),
+                kind(announced.with_trailers(Some(&trailers))),
                 refused,
                 "{bad}"
             );
@@ -187,8 +187,8 @@ fn t_trl_3_malformed_trailers_are_refused_like_headers() {
 }
 
 #[test]
-fn e_24_a_header_and_a_trailer_must_agree() {
-    let head = announced([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
+fn e_24_header_and_trailer_must_agree() {
+    let head = placement([("upload-checksum", SHA1), ("trailer", "Upload-Checksum")]).unwrap();
     assert!(matches!(head, ChecksumPlacement::Header(_)));
     let same = head
         .clone()
@@ -197,7 +197,7 @@ fn e_24_a_header_and_a_trailer_must_agree() {
     let differ = head
         .clone()
         .with_trailers(Some(&headers([("upload-checksum", OTHER)])));
-    assert_eq!(fault(differ), ProblemKind::InvalidChecksum);
+    assert_eq!(kind(differ), ProblemKind::InvalidChecksum);
     assert_eq!(
         head.with_trailers(None),
         Ok(Some(Checksum::parse(SHA1).unwrap()))
@@ -205,7 +205,7 @@ fn e_24_a_header_and_a_trailer_must_agree() {
 }
 
 #[test]
-fn e_27_an_announced_trailer_must_come() {
+fn e_27_announced_trailer_is_required() {
     for trailers in [None, Some(headers([])), Some(headers([("x", "y")]))] {
         let problem = ChecksumPlacement::Trailer
             .with_trailers(trailers.as_ref())
@@ -214,6 +214,6 @@ fn e_27_an_announced_trailer_must_come() {
             (problem.status(), problem.kind),
             (400, ProblemKind::InvalidChecksum)
         );
-        assert!(problem.to_string().contains("did not come"), "{problem}");
+        assert!(problem.to_string().contains("is missing"), "{problem}");
     }
 }

@@ -2,7 +2,7 @@
 
 use landfall_protocol::{Concat, Create, DeclaredLength, Extensions, InvalidConcat, ProblemKind};
 
-use crate::{ALL, fault, headers};
+use crate::{ALL, headers, kind};
 
 fn urls(sent: &str) -> Vec<String> {
     match Concat::parse(sent) {
@@ -12,18 +12,18 @@ fn urls(sent: &str) -> Vec<String> {
 }
 
 #[test]
-fn t_cat_5_t_cat_7_t_cat_20_a_final_lists_its_parts_in_order() {
+fn t_cat_5_t_cat_7_t_cat_20_final_upload_lists_its_parts_in_order() {
     assert_eq!(urls("final;/files/a /files/b"), ["/files/a", "/files/b"]);
     assert_eq!(urls("final;http://h/files/b a"), ["http://h/files/b", "a"]);
 }
 
 #[test]
-fn t_cat_13_a_part_may_come_twice() {
+fn t_cat_13_part_may_occur_twice() {
     assert_eq!(urls("final;/a /a"), ["/a", "/a"]);
 }
 
 #[test]
-fn e_45_blanks_in_the_list_do_not_count() {
+fn e_45_blanks_in_the_list_are_ignored() {
     assert_eq!(urls("final; /a  \t/b "), ["/a", "/b"]);
     for empty in ["final;", "final; ", "final;\t \t"] {
         assert_eq!(
@@ -47,7 +47,7 @@ fn e_45_blanks_in_the_list_do_not_count() {
 }
 
 #[test]
-fn t_cat_19_e_46_the_header_is_kept_to_the_byte() {
+fn t_cat_19_e_46_header_is_stored_exactly() {
     let sent = "final; /a  http://h/files/b";
     let Ok(Concat::Final { header, .. }) = Concat::parse(sent) else {
         panic!()
@@ -56,7 +56,7 @@ fn t_cat_19_e_46_the_header_is_kept_to_the_byte() {
 }
 
 #[test]
-fn t_cat_20_e_48_other_values_are_refused() {
+fn t_cat_20_e_48_other_values_are_rejected() {
     for bad in [
         "",
         "Partial",
@@ -78,13 +78,13 @@ fn t_cat_20_e_48_other_values_are_refused() {
     }
     let twice = headers([("upload-concat", "partial"), ("upload-concat", "partial")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidConcat
     );
 }
 
 #[test]
-fn t_cat_6_e_43_a_final_states_no_length_or_one_to_be_compared() {
+fn t_cat_6_e_43_final_upload_length_is_optional() {
     let list = ("upload-concat", "final;/a");
     let declared = |sent| Create::parse(&sent, ALL, None).map(|create| create.declared);
     assert_eq!(declared(headers([list])), Ok(DeclaredLength::SumOfParts));
@@ -100,20 +100,20 @@ fn t_cat_6_e_43_a_final_states_no_length_or_one_to_be_compared() {
 }
 
 #[test]
-fn t_cat_1_concatenation_is_refused_where_it_is_not_offered() {
+fn t_cat_1_concatenation_is_rejected_where_not_offered() {
     let offered = Extensions {
         concatenation: false,
         ..ALL
     };
     for value in ["partial", "final;/a", "nonsense"] {
         let sent = headers([("upload-concat", value), ("upload-length", "5")]);
-        let refused = fault(Create::parse(&sent, offered, None));
+        let refused = kind(Create::parse(&sent, offered, None));
         assert_eq!(refused, ProblemKind::ConcatenationUnsupported);
     }
 }
 
 #[test]
-fn t_cat_10_t_cat_11_metadata_are_those_of_the_final() {
+fn t_cat_10_t_cat_11_metadata_is_that_of_the_final_upload() {
     let sent = headers([("upload-concat", "final;/a"), ("upload-metadata", "k dg==")]);
     let create = Create::parse(&sent, ALL, None).unwrap();
     assert_eq!(create.metadata.get("k"), Some(&b"v"[..]));

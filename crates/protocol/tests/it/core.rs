@@ -6,7 +6,7 @@ use landfall_protocol::{
     effective_method, require_version,
 };
 
-use crate::{ALL, NONE, fault, headers};
+use crate::{ALL, NONE, headers, kind};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
@@ -28,7 +28,7 @@ fn t_core_2_e_3_offsets_are_plain_digits() {
     for bad in [
         "", " ", "-1", "+5", "5.0", "1e3", "0x1", "1_000", "5 5", "5,5", "five", "\u{663}",
     ] {
-        assert_eq!(fault(append(bad)), ProblemKind::InvalidOffset, "{bad:?}");
+        assert_eq!(kind(append(bad)), ProblemKind::InvalidOffset, "{bad:?}");
     }
     for large in [
         "9223372036854775808",
@@ -42,11 +42,11 @@ fn t_core_2_e_3_offsets_are_plain_digits() {
         );
     }
     assert_eq!(
-        fault(Append::parse(&headers([CONTENT_TYPE]))),
+        kind(Append::parse(&headers([CONTENT_TYPE]))),
         ProblemKind::InvalidOffset
     );
     let twice = headers([CONTENT_TYPE, ("upload-offset", "5"), ("upload-offset", "5")]);
-    assert_eq!(fault(Append::parse(&twice)), ProblemKind::InvalidOffset);
+    assert_eq!(kind(Append::parse(&twice)), ProblemKind::InvalidOffset);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
     assert_eq!(append("5").unwrap().length, None);
     for bad in ["", "-1", "+5", "5.0", "ten", "9223372036854775808"] {
         assert_eq!(
-            fault(length(bad)),
+            kind(length(bad)),
             ProblemKind::InvalidUploadLength,
             "{bad:?}"
         );
@@ -70,7 +70,7 @@ fn t_core_3_e_12_lengths_on_patch_are_plain_digits() {
 }
 
 #[test]
-fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
+fn t_core_5_t_core_6_only_the_supported_version_is_accepted() {
     let all = [Operation::Create, Operation::Append, Operation::Terminate];
     for operation in all
         .into_iter()
@@ -98,20 +98,20 @@ fn t_core_5_t_core_6_only_the_version_spoken_is_accepted() {
         }
         let twice = headers([("tus-resumable", "1.0.0"), ("tus-resumable", "1.0.0")]);
         assert_eq!(
-            fault(require_version(operation, &twice)),
+            kind(require_version(operation, &twice)),
             ProblemKind::UnsupportedVersion
         );
     }
 }
 
 #[test]
-fn e_1_only_head_and_get_may_do_without_a_version() {
+fn e_1_version_is_optional_only_on_head_and_get() {
     for operation in [Operation::Inspect, Operation::Download] {
         assert_eq!(require_version(operation, &headers([])), Ok(()));
     }
     for operation in [Operation::Create, Operation::Append, Operation::Terminate] {
         assert_eq!(
-            fault(require_version(operation, &headers([]))),
+            kind(require_version(operation, &headers([]))),
             ProblemKind::UnsupportedVersion
         );
     }
@@ -128,7 +128,7 @@ fn t_core_34_e_2_options_ignores_the_version() {
 }
 
 #[test]
-fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
+fn t_core_8_extensions_are_a_comma_separated_list() {
     assert_eq!(
         ALL.list(),
         "creation,creation-with-upload,termination,concatenation,concatenation-unfinished,\
@@ -183,7 +183,7 @@ fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
         let optional = !NONE.list().split(',').any(|t| t == token);
         assert_eq!(optional, offered != NONE, "{token}");
     }
-    // No tus extension: it must not show.
+    // Not a tus extension, so it must not be listed.
     assert_eq!(
         Extensions {
             download: true,
@@ -195,7 +195,7 @@ fn t_core_8_extensions_are_a_comma_list_of_what_is_offered() {
 }
 
 #[test]
-fn t_core_11_e_39_the_override_counts_on_post() {
+fn t_core_11_e_39_method_override_applies_to_post() {
     for named in ["POST", "PATCH", "DELETE", "HEAD", "GET"] {
         let sent = headers([("x-http-method-override", named)]);
         let effective = effective_method(&Method::POST, &sent).unwrap();
@@ -231,7 +231,7 @@ fn e_39_override_names_are_upper_case_and_known() {
     ] {
         let sent = headers([("x-http-method-override", bad)]);
         assert_eq!(
-            fault(effective_method(&Method::POST, &sent)),
+            kind(effective_method(&Method::POST, &sent)),
             ProblemKind::InvalidMethod,
             "{bad:?}"
         );
@@ -241,7 +241,7 @@ fn e_39_override_names_are_upper_case_and_known() {
         ("x-http-method-override", "HEAD"),
     ]);
     assert_eq!(
-        fault(effective_method(&Method::POST, &twice)),
+        kind(effective_method(&Method::POST, &twice)),
         ProblemKind::InvalidMethod
     );
 }
@@ -281,7 +281,7 @@ fn e_50_other_methods_are_not_allowed() {
         ("GET", Upload, NONE),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let refused = fault(Operation::parse(&method, target, offered));
+        let refused = kind(Operation::parse(&method, target, offered));
         assert_eq!(
             refused,
             ProblemKind::MethodNotAllowed,
@@ -310,7 +310,7 @@ fn allow_lists_the_methods_that_are_offered() {
 }
 
 #[test]
-fn t_core_20_t_core_21_patch_needs_its_content_type() {
+fn t_core_20_t_core_21_patch_requires_its_content_type() {
     for bad in [
         "",
         "text/plain",
@@ -328,19 +328,19 @@ fn t_core_20_t_core_21_patch_needs_its_content_type() {
         );
     }
     let none = headers([("upload-offset", "0")]);
-    assert_eq!(fault(Append::parse(&none)), ProblemKind::InvalidContentType);
+    assert_eq!(kind(Append::parse(&none)), ProblemKind::InvalidContentType);
     let two = headers([
         CONTENT_TYPE,
         ("content-type", "text/plain"),
         ("upload-offset", "0"),
     ]);
-    assert_eq!(fault(Append::parse(&two)), ProblemKind::InvalidContentType);
+    assert_eq!(kind(Append::parse(&two)), ProblemKind::InvalidContentType);
 }
 
 #[test]
-fn e_4_the_content_type_is_looked_at_before_the_offset() {
+fn e_4_content_type_is_checked_before_the_offset() {
     let sent = headers([("content-type", "text/plain"), ("upload-offset", "x")]);
-    assert_eq!(fault(Append::parse(&sent)), ProblemKind::InvalidContentType);
+    assert_eq!(kind(Append::parse(&sent)), ProblemKind::InvalidContentType);
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn e_5_content_types_are_compared_without_case_and_parameters() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_refused() {
+fn e_54_encoded_bodies_are_rejected() {
     let sent = |encoding| {
         headers([
             CONTENT_TYPE,
@@ -387,5 +387,5 @@ fn e_54_encoded_bodies_are_refused() {
         ("content-encoding", "identity"),
         ("content-encoding", "gzip"),
     ]);
-    assert_eq!(fault(Append::parse(&two)), ProblemKind::ContentEncoding);
+    assert_eq!(kind(Append::parse(&two)), ProblemKind::ContentEncoding);
 }

@@ -5,12 +5,12 @@ use landfall_protocol::{
     ProblemKind,
 };
 
-use crate::{ALL, fault, headers};
+use crate::{ALL, headers, kind};
 
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
 #[test]
-fn t_cre_4_e_10_exactly_one_statement_of_the_length() {
+fn t_cre_4_e_10_length_is_declared_exactly_once() {
     let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
     let problem = Create::parse(&both, ALL, None).unwrap_err();
     assert_eq!(
@@ -48,24 +48,24 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         "5;",
         "0x5",
     ] {
-        let refused = fault(Create::parse(&headers([("upload-length", bad)]), ALL, None));
+        let refused = kind(Create::parse(&headers([("upload-length", bad)]), ALL, None));
         assert_eq!(refused, ProblemKind::InvalidUploadLength, "{bad:?}");
     }
     let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidUploadLength
     );
 }
 
 #[test]
-fn t_cre_5_e_18_nothing_is_a_length_too() {
+fn t_cre_5_e_18_length_0_is_valid() {
     let create = Create::parse(&headers([("upload-length", "0")]), ALL, Some(10)).unwrap();
     assert_eq!(create.declared, DeclaredLength::Known(0));
 }
 
 #[test]
-fn t_cre_6_lengths_over_the_maximum_are_refused() {
+fn t_cre_6_lengths_over_the_max_size_are_rejected() {
     let create = |length| Create::parse(&headers([("upload-length", length)]), ALL, Some(1000));
     assert_eq!(
         create("1000").unwrap().declared,
@@ -78,7 +78,7 @@ fn t_cre_6_lengths_over_the_maximum_are_refused() {
     );
     let bound = headers([("upload-length", "1")]);
     assert_eq!(
-        fault(Create::parse(&bound, ALL, Some(0))),
+        kind(Create::parse(&bound, ALL, Some(0))),
         ProblemKind::MaxSizeExceeded
     );
 }
@@ -97,19 +97,19 @@ fn t_def_2_t_def_3_only_1_defers() {
     }
     let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidDeferLength
     );
-    // A wrong value is wrong beside a length too.
-    let beside = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
+    // An invalid value is an error even with a length.
+    let both = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
-        fault(Create::parse(&beside, ALL, None)),
+        kind(Create::parse(&both, ALL, None)),
         ProblemKind::InvalidDeferLength
     );
 }
 
 #[test]
-fn t_def_1_deferring_is_refused_where_it_is_not_offered() {
+fn t_def_1_deferred_length_is_rejected_where_not_offered() {
     let offered = Extensions {
         defer_length: false,
         ..ALL
@@ -123,7 +123,7 @@ fn t_def_1_deferring_is_refused_where_it_is_not_offered() {
 }
 
 #[test]
-fn t_cwu_3_t_cwu_4_e_19_the_content_type_says_whether_the_body_counts() {
+fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
     let create = |content_type| {
         Create::parse(
             &headers([("upload-length", "5"), ("content-type", content_type)]),
@@ -151,7 +151,7 @@ fn t_cwu_3_t_cwu_4_e_19_the_content_type_says_whether_the_body_counts() {
 }
 
 #[test]
-fn e_23_a_checksum_counts_for_a_body_that_counts() {
+fn e_23_checksum_on_post_is_verified_for_upload_data() {
     const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
     let create = Create::parse(&with, ALL, None).unwrap();
@@ -162,7 +162,7 @@ fn e_23_a_checksum_counts_for_a_body_that_counts() {
         ("upload-checksum", "sha1 x"),
     ]);
     assert_eq!(
-        fault(Create::parse(&bad, ALL, None)),
+        kind(Create::parse(&bad, ALL, None)),
         ProblemKind::InvalidChecksum
     );
     let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
@@ -173,11 +173,11 @@ fn e_23_a_checksum_counts_for_a_body_that_counts() {
 }
 
 #[test]
-fn e_54_encoded_bodies_are_refused_only_where_they_count() {
+fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
     let encoding = ("content-encoding", "gzip");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
-        fault(Create::parse(&with, ALL, None)),
+        kind(Create::parse(&with, ALL, None)),
         ProblemKind::ContentEncoding
     );
     let without = headers([
@@ -189,7 +189,7 @@ fn e_54_encoded_bodies_are_refused_only_where_they_count() {
 }
 
 #[test]
-fn t_cre_10_t_cre_11_metadata_are_pairs() {
+fn t_cre_10_t_cre_11_metadata_is_a_list_of_pairs() {
     let sent = "filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential";
     let create = Create::parse(
         &headers([("upload-length", "5"), ("upload-metadata", sent)]),
@@ -208,7 +208,7 @@ fn t_cre_10_t_cre_11_metadata_are_pairs() {
 }
 
 #[test]
-fn e_15_what_real_clients_send_is_accepted() {
+fn e_15_metadata_of_real_clients_is_accepted() {
     for (sent, pairs) in [
         ("", &[][..]),
         (" ", &[]),
@@ -228,7 +228,7 @@ fn e_15_what_real_clients_send_is_accepted() {
 }
 
 #[test]
-fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
+fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
     use InvalidMetadata::{Duplicate, EmptyElement, Key, TrailingData, Value};
     let a = || String::from("a");
     for (sent, error) in [
@@ -265,13 +265,13 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_are_refused() {
         ("upload-metadata", "b"),
     ]);
     assert_eq!(
-        fault(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None)),
         ProblemKind::InvalidMetadata
     );
 }
 
 #[test]
-fn t_cre_14_e_17_padding_may_be_missing_but_the_alphabet_is_the_standard_one() {
+fn t_cre_14_e_17_padding_is_optional_and_the_alphabet_is_standard() {
     for (sent, value) in [
         ("a YQ==", &b"a"[..]),
         ("a YQ", b"a"),
@@ -292,14 +292,14 @@ fn t_cre_14_e_17_padding_may_be_missing_but_the_alphabet_is_the_standard_one() {
 }
 
 #[test]
-fn t_cre_18_e_16_the_header_is_kept_to_the_byte() {
+fn t_cre_18_e_16_header_is_stored_exactly() {
     for sent in ["b Yg,a YQ==", "a YQ== ,\tb", "empty ,bare"] {
         assert_eq!(Metadata::from_header(sent).unwrap().header(), sent);
     }
 }
 
 #[test]
-fn t_cre_16_values_may_hold_anything_so_text_is_made_safe_by_who_uses_it() {
+fn t_cre_16_values_may_be_any_bytes() {
     let parsed = Metadata::from_header("name YQ0KU2V0LUNvb2tpZTogeA==").unwrap();
     assert_eq!(parsed.get("name"), Some(&b"a\r\nSet-Cookie: x"[..]));
     assert!(!parsed.header().contains(char::is_control));
@@ -308,7 +308,7 @@ fn t_cre_16_values_may_hold_anything_so_text_is_made_safe_by_who_uses_it() {
 }
 
 #[test]
-fn t_cat_2_a_partial_upload_needs_a_length_like_any_other() {
+fn t_cat_2_partial_upload_needs_a_length() {
     let partial = ("upload-concat", "partial");
     let create = Create::parse(&headers([partial, ("upload-length", "5")]), ALL, None).unwrap();
     assert_eq!(
@@ -321,7 +321,7 @@ fn t_cat_2_a_partial_upload_needs_a_length_like_any_other() {
         DeclaredLength::Deferred
     );
     assert_eq!(
-        fault(Create::parse(&headers([partial]), ALL, None)),
+        kind(Create::parse(&headers([partial]), ALL, None)),
         ProblemKind::InvalidUploadLength
     );
 }

@@ -1,5 +1,5 @@
-//! The requirements of tus 1.0.0 (`T-…`) and the decisions where its text is open (`E-…`) as far as
-//! heads alone decide them. Both lists are in `docs/protocol.md`.
+//! Tests of the requirements of tus 1.0.0 (`T-…`) and the interpretations (`E-…`) that concern only
+//! heads. Both lists are in `docs/protocol.md`.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -13,7 +13,7 @@ mod problems;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use landfall_protocol::{Extensions, Problem, ProblemKind};
 
-/// Everything offered.
+/// All extensions.
 const ALL: Extensions = Extensions {
     termination: true,
     concatenation: true,
@@ -22,7 +22,7 @@ const ALL: Extensions = Extensions {
     download: true,
 };
 
-/// Nothing offered beyond creation and checksums.
+/// Only creation and checksums.
 const NONE: Extensions = Extensions {
     termination: false,
     concatenation: false,
@@ -31,7 +31,7 @@ const NONE: Extensions = Extensions {
     download: false,
 };
 
-/// Headers from pairs; a name may occur more than once.
+/// Creates headers from pairs; a name may occur more than once.
 fn headers<const N: usize>(pairs: [(&str, &str); N]) -> HeaderMap {
     let mut map = HeaderMap::new();
     for (name, value) in pairs {
@@ -43,7 +43,7 @@ fn headers<const N: usize>(pairs: [(&str, &str); N]) -> HeaderMap {
     map
 }
 
-/// The fault of a refusal.
-fn fault<T: std::fmt::Debug>(result: Result<T, Problem>) -> ProblemKind {
+/// Returns the kind of a rejection.
+fn kind<T: std::fmt::Debug>(result: Result<T, Problem>) -> ProblemKind {
     result.expect_err("accepted").kind
 }

@@ -1,4 +1,4 @@
-//! Parsing what was printed gives what was printed from.
+//! Property tests: parsing is the inverse of formatting.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{
@@ -33,7 +33,7 @@ fn checksum() -> impl Strategy<Value = Checksum> {
     })
 }
 
-fn announced() -> impl Strategy<Value = ChecksumPlacement> {
+fn placement() -> impl Strategy<Value = ChecksumPlacement> {
     prop_oneof![
         Just(ChecksumPlacement::None),
         Just(ChecksumPlacement::Trailer),
@@ -88,8 +88,8 @@ proptest! {
         prop_assert_eq!(parsed.as_ref(), Ok(&given));
     }
 
-    /// However a client pads, orders and spaces it, the header comes back as it was sent and the
-    /// values are those meant (T-CRE-18, E-15, E-16).
+    /// The header is returned as received, with any padding, order and spacing, and the values are
+    /// correct (T-CRE-18, E-15, E-16).
     #[test]
     fn metadata_as_sent(
         given in metadata(),
@@ -115,7 +115,7 @@ proptest! {
         }
     }
 
-    /// A store keeps values as text, in no order; put together with the header they are whole again.
+    /// A store keeps values as text and without order; the header restores both.
     #[test]
     fn metadata_kept_as_text(given in metadata()) {
         let mut texts: Vec<_> = given
@@ -128,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn appends(offset in size(), length in proptest::option::of(size()), checksum in announced()) {
+    fn appends(offset in size(), length in proptest::option::of(size()), checksum in placement()) {
         let mut headers = HeaderMap::new();
         set(&mut headers, header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM);
         set(&mut headers, names::UPLOAD_OFFSET, &offset.to_string());
@@ -145,7 +145,7 @@ proptest! {
         metadata in metadata(),
         concat in proptest::option::of(concat()),
         with_upload in any::<bool>(),
-        announced in announced(),
+        announced in placement(),
     ) {
         let mut headers = HeaderMap::new();
         let is_final = matches!(concat, Some(Concat::Final { .. }));
@@ -177,7 +177,8 @@ proptest! {
         prop_assert_eq!(Create::parse(&headers, ALL, None), Ok(expected));
     }
 
-    /// Whatever text comes, a refusal is a 4xx (501 for what isn't offered) with one clean line.
+    /// For any text, a rejection is a 4xx (501 for an extension that is not offered) with one clean
+    /// line.
     #[test]
     fn refusals(names in vec(0..6_usize, 0..5), values in vec("[ -~\t]{0,30}", 5)) {
         const NAMES: [&str; 6] = [

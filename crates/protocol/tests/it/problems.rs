@@ -2,7 +2,7 @@
 
 use landfall_protocol::{Problem, ProblemKind};
 
-/// Each fault with its status, and its code where it is one that tusd's users look for.
+/// Each kind with its status, and with its code if tusd has it.
 const TABLE: [(ProblemKind, u16, &str); 42] = {
     use ProblemKind::*;
     [
@@ -60,10 +60,10 @@ const TABLE: [(ProblemKind, u16, &str); 42] = {
 };
 
 #[test]
-fn each_fault_has_its_status_and_a_code_of_its_own() {
+fn each_kind_has_its_status_and_a_unique_code() {
     let mut codes = std::collections::HashSet::new();
-    for (fault, status, code) in TABLE {
-        let problem = Problem::from(fault);
+    for (kind, status, code) in TABLE {
+        let problem = Problem::from(kind);
         assert_eq!((problem.status(), problem.code()), (status, code));
         assert!(codes.insert(code), "{code} twice");
     }
@@ -84,9 +84,9 @@ fn e_57_bodies_are_code_message_and_detail() {
 }
 
 #[test]
-fn e_37_e_58_whoever_may_come_again_is_told_when() {
-    for (fault, status, _) in TABLE {
+fn e_37_e_58_retryable_errors_have_retry_after() {
+    for (kind, status, _) in TABLE {
         let worth_waiting = matches!(status, 423 | 503 | 507);
-        assert_eq!(fault.retry_after().is_some(), worth_waiting, "{fault:?}");
+        assert_eq!(kind.retry_after().is_some(), worth_waiting, "{kind:?}");
     }
 }

@@ -26,7 +26,7 @@ fn assert_unavailable(result: Result<Lease, LeaseError>) {
 }
 
 fn assert_held(result: Result<Lease, LeaseError>) {
-    assert!(matches!(result, Err(LeaseError::Held)), "{result:?}");
+    assert!(matches!(result, Err(LeaseError::Locked)), "{result:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

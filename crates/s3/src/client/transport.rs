@@ -11,7 +11,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use landfall::{BoxError, runtime::ByRuntime};
+use landfall::{BoxError, runtime::PerRuntime};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
@@ -46,7 +46,7 @@ type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,
-    by_runtime: ByRuntime<Connections>,
+    by_runtime: PerRuntime<Connections>,
 }
 
 impl Pool {
@@ -68,7 +68,7 @@ impl Pool {
         Ok(Self {
             connector,
             idle_connections: settings.idle_connections,
-            by_runtime: ByRuntime::default(),
+            by_runtime: PerRuntime::default(),
         })
     }
 

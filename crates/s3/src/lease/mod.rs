@@ -324,7 +324,7 @@ impl BucketLocker {
                 Err(AcquireError::Busy(local_lease)) => local_lease,
             };
             if left.is_zero() {
-                return Err(LeaseError::Held);
+                return Err(LeaseError::Locked);
             }
             if std::mem::take(&mut first) {
                 self.0.node.waited.fetch_add(1, Ordering::Relaxed);
@@ -359,7 +359,7 @@ impl Locker for BucketLocker {
         match self.attempt(local_lease, id, None).await {
             Ok(lease) => Ok(lease),
             Err(AcquireError::Failed(error)) => Err(error),
-            Err(AcquireError::Busy(_)) => Err(LeaseError::Held),
+            Err(AcquireError::Busy(_)) => Err(LeaseError::Locked),
         }
     }
 }

@@ -116,7 +116,7 @@ impl BucketLocker {
         // Hold the lease, so that no node acquires it while its record is deleted.
         let lease = match self.try_acquire(&id).await {
             Ok(lease) => lease,
-            Err(LeaseError::Held) => return Ok(false),
+            Err(LeaseError::Locked) => return Ok(false),
             Err(error) => return Err(error),
         };
         let removed = records.client.delete_object(&object_ref).await;

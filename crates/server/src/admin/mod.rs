@@ -98,7 +98,8 @@ impl Admin {
     #[must_use]
     pub fn new(parts: AdminParts) -> Self {
         let seen_by = parts.handler.clone();
-        let cross_site = CsrfPolicy::new().external_origin(move |request| seen_by.seen_at(request));
+        let cross_site =
+            CsrfPolicy::new().external_origin(move |request| seen_by.external_origin(request));
         Self(Arc::new(Inner {
             key: TokenHash::from_secret(&parts.key),
             sessions: Sessions::new(&parts.key),

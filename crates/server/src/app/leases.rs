@@ -130,11 +130,11 @@ impl SharedLeases {
     pub(super) fn join(&self, composer: Composer) -> Composer {
         match self.locker.clone() {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => composer.locker(locker),
+            Locker::Redis(locker) => composer.with_locker(locker),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => composer.locker(locker),
+            Locker::Postgres(locker) => composer.with_locker(locker),
             #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => composer.locker(locker),
+            Locker::Bucket(locker) => composer.with_locker(locker),
         }
     }
 

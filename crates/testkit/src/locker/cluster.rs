@@ -46,7 +46,7 @@ pub struct FaultyNode {
     pub locker: Arc<dyn Locker>,
     /// The name of the fault.
     pub fault: String,
-    /// The fault only delays what is sent.
+    /// Whether the fault only delays data.
     pub is_delay: bool,
     /// Starts and ends the fault.
     pub set: Box<dyn Fn(bool) + Send + Sync>,
@@ -199,17 +199,17 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
     // With a renewal in between, which repeats the request.
     for offset in [1, 5] {
         let at = other.acquire_at(&id, offset, wait).await;
-        assert!(matches!(at, Err(LeaseError::Held)), "{at:?}");
+        assert!(matches!(at, Err(LeaseError::Locked)), "{at:?}");
         let asked = timeout(LONG, lease.signal().wait()).await;
         assert_eq!(asked.expect("a request"), YieldReason::Requested);
         sleep(cluster.ttl() / 2).await;
-        assert_eq!(lease.signal().asked_at(6), None);
+        assert_eq!(lease.signal().reason_at(6), None);
     }
-    assert_eq!(lease.signal().asked_at(5), Some(YieldReason::Requested));
+    assert_eq!(lease.signal().reason_at(5), Some(YieldReason::Requested));
     let any = other.acquire(&id, wait).await;
-    assert!(matches!(any, Err(LeaseError::Held)), "{any:?}");
+    assert!(matches!(any, Err(LeaseError::Locked)), "{any:?}");
     let started = Instant::now();
-    while lease.signal().asked_at(1 << 40).is_none() {
+    while lease.signal().reason_at(1 << 40).is_none() {
         assert!(started.elapsed() < LONG, "no request");
         sleep(Duration::from_millis(5)).await;
     }
@@ -217,7 +217,7 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
 
 async fn many_uploads_on_two_nodes_have_one_holder_each(cluster: &Subject) {
     let nodes = [cluster.node().await, cluster.node().await];
-    let work = Work::start(&nodes, Duration::from_secs(5), false);
+    let work = LockerLoad::start(&nodes, Duration::from_secs(5), false);
     let (granted, lost) = work.finish().await;
     println!("{granted} leases");
     assert!(granted > 200, "there was no contention");
@@ -293,7 +293,7 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     }
     println!("{fault}: works again after {:?}", restored.elapsed());
     let held = locker.try_acquire(&id).await;
-    assert!(matches!(held, Err(LeaseError::Held)), "{fault}: {held:?}");
+    assert!(matches!(held, Err(LeaseError::Locked)), "{fault}: {held:?}");
     assert_ne!(
         newer.signal().reason(),
         Some(YieldReason::LeaseLost),
@@ -363,12 +363,12 @@ impl Checker {
 /// Requests that acquire leases on several nodes, and release them: on request, when lost, or after a
 /// while. At most one may hold an upload, and each fence must be greater than the last.
 #[derive(Debug)]
-pub struct Work {
+pub struct LockerLoad {
     checker: Arc<Checker>,
     tasks: JoinSet<()>,
 }
 
-impl Work {
+impl LockerLoad {
     /// Starts 40 requests for 20 uploads. Some of the stubborn release late, even when the lease is
     /// lost.
     #[must_use]
@@ -427,7 +427,7 @@ async fn work(
                 sleep(Duration::from_millis(slow)).await;
                 checker.dropped(id, lease.fence());
             }
-            Err(LeaseError::Held) => {}
+            Err(LeaseError::Locked) => {}
             Err(LeaseError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("{error}"),
         }

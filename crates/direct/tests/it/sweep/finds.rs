@@ -190,7 +190,9 @@ async fn uploads_do_not_end_while_s3_is_unavailable() {
     let world = World::new(Service::Garage, TestDatabase::sqlite());
     let proxy = Proxy::start(&world.access);
     let (node, straight) = (
-        world.node_by(&world.access.via(&proxy), |_| {}).await,
+        world
+            .node_by(&world.access.through_proxy(&proxy), |_| {})
+            .await,
         world.node().await,
     );
     let mut records = Vec::new();

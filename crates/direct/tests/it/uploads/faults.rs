@@ -25,7 +25,7 @@ async fn behind(proxy: &Proxy, service: Service) -> Harness {
 }
 
 async fn behind_with(proxy: &Proxy, service: Service, hook: Script) -> Harness {
-    let mut proxied = settings(&service.access().via(proxy));
+    let mut proxied = settings(&service.access().through_proxy(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
     Harness::by(service, hook, |settings| settings.client = client).await
@@ -58,7 +58,7 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
             done.size,
             5 * MIB as u64 + 3,
             "{fault:?}: {}",
-            proxy.story()
+            proxy.transcript()
         );
         assert_eq!(harness.head(&record).await.unwrap().size, done.size);
         assert_eq!(

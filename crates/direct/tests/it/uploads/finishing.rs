@@ -68,8 +68,8 @@ async fn a_hook_can_deny_the_completion(service: Service) {
     harness.assert_nothing_of(&record).await;
     let job = harness.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
-    assert_eq!(job.reason.as_deref(), Some("refused or stopped by a hook"));
-    assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
+    assert_eq!(job.reason.as_deref(), Some("denied or stopped by a hook"));
+    assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
     assert!(is_gone(
         &harness.complete(&record, &parts).await.unwrap_err()
     ));
@@ -104,7 +104,7 @@ async fn an_upload_stays_open_if_a_hook_fails(service: Service) {
     assert_eq!(again.response, thanks);
     let ids: Vec<_> = harness
         .sink
-        .announced()
+        .prepared()
         .iter()
         .map(landfall::event::Event::id)
         .collect();

@@ -62,7 +62,7 @@ pub struct JwtSettings {
     /// How often keys are refreshed; default 10 minutes.
     pub refresh: Duration,
     /// Minimum time between refreshes because of an unknown key or a failure; default 30 seconds.
-    pub min_interval: Duration,
+    pub min_refresh_interval: Duration,
 }
 
 impl JwtSettings {
@@ -87,7 +87,7 @@ impl JwtSettings {
             subject: "sub".into(),
             limits: "landfall".into(),
             refresh: Duration::from_secs(600),
-            min_interval: Duration::from_secs(30),
+            min_refresh_interval: Duration::from_secs(30),
         }
     }
 }
@@ -139,7 +139,7 @@ impl Jwt {
         }
         let policy = RefreshPolicy {
             refresh: settings.refresh,
-            min_interval: settings.min_interval,
+            min_interval: settings.min_refresh_interval,
         };
         let cache = match &settings.keys {
             JwtKeys::Url(url) => {

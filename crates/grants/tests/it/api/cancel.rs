@@ -39,7 +39,7 @@ async fn before_it_begins() {
             (&json!("cancelled"), &json!("cancelled by its owner"))
         );
         assert_eq!(row["ended_at"], row["updated_at"]);
-        // Once more, it is what it was.
+        // A repeated cancellation returns the same job.
         assert_eq!(site.delete("ann", "1").await.expect(200).json, row);
         assert_eq!(site.row("ann", "1").await, row);
         let ask = site.ask("POST", "/files/").with("upload-token", &token);
@@ -101,7 +101,7 @@ async fn while_its_bytes_come_in() {
         assert_eq!(row["state"], "cancelled");
         // It ends although its client sends nothing more.
         let status = tokio::time::timeout(Duration::from_secs(30), patch).await;
-        let status = status.expect("the transfer goes on").unwrap();
+        let status = status.expect("the transfer continues").unwrap();
         assert!(status.is_client_error(), "{status}");
         drop(bytes);
         is_gone(site, &path).await;

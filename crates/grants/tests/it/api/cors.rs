@@ -123,7 +123,7 @@ async fn pages_of_other_origins() {
             for name in ["Link", "Retry-After"] {
                 assert!(exposed.contains(name), "{exposed}");
             }
-            // A page that may ask hears of errors, too.
+            // Allowed origins can read errors.
             let ask = site
                 .ask("GET", "/uploadjobs")
                 .with("origin", "https://app.example");

@@ -27,7 +27,7 @@ impl Heard {
     }
 }
 
-/// Somebody who listens.
+/// An open event stream.
 struct Ear {
     body: Incoming,
     text: String,
@@ -64,7 +64,7 @@ impl Ear {
         ear
     }
 
-    /// What stands between two empty lines; `None` at the end.
+    /// Returns the next event; `None` at the end.
     async fn block(&mut self) -> Option<String> {
         loop {
             if let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -124,7 +124,7 @@ async fn job(site: &Site, who: &str, id: &str) {
         .await;
 }
 
-/// One event of its own for each.
+/// One event for each.
 async fn jobs_that_end(site: &Site, who: &str, ids: impl IntoIterator<Item = String>) {
     for id in ids {
         job(site, who, &id).await;
@@ -219,7 +219,7 @@ async fn without_a_number_only_what_comes() {
         let mut ear = Ear::open(site, "ann", None).await;
         jobs_that_end(site, "ann", ["after".into()]).await;
         assert_eq!(ear.next().await.unwrap().request_id(), "after");
-        // Cut off before anything came, it can go on where it was.
+        // A client that is disconnected before the first event can resume.
         let ear = Ear::open(site, "ann", None).await;
         let last = ear.last_id;
         drop(ear);
@@ -251,7 +251,7 @@ async fn without_a_number_only_what_comes() {
 async fn an_id_that_does_not_exist_resets_the_client() {
     with_defaults(async |site| {
         jobs_that_end(site, "ann", ["ended".into()]).await;
-        jobs_that_end(site, "bob", ["foreign".into()]).await;
+        jobs_that_end(site, "bob", ["cross_site".into()]).await;
         job(site, "ann", "granted").await;
         let mut ear = Ear::open(site, "ann", None).await;
         let newest = ear.last_id;
@@ -296,7 +296,7 @@ async fn what_happens_on_other_nodes() {
             };
             assert!(other.finish(job.id, JobEnd::Expired).await.unwrap());
         };
-        // Nobody looked for these yet; they are over all the same.
+        // Expired, although maintenance has not run yet.
         end_there("before").await;
         let mut ear = Ear::open(site, "ann", None).await;
         end_there("after").await;
@@ -418,7 +418,7 @@ async fn who_may_not_any_more_is_sent_away() {
         async |site| {
             let mut ann = Ear::open(site, "ann", None).await;
             let mut bob = Ear::open(site, "bob", None).await;
-            // A check that can't be made now sends nobody away.
+            // If authentication is unavailable, the stream stays open.
             let away = landfall_grants::auth::AuthError::Unavailable;
             *site.people.denied.lock().unwrap() = Some(away);
             tokio::time::sleep(Duration::from_millis(400)).await;
@@ -458,7 +458,7 @@ async fn seats_are_taken() {
                 .problem(503, "too many");
             assert!(reply.wait() > 0);
             drop(first);
-            // Its end is noticed with the next byte that can't be sent.
+            // The disconnect is noticed at the next failed write.
             jobs_that_end(site, "ann", ["1".into(), "2".into()]).await;
             loop {
                 let response = site
@@ -479,7 +479,7 @@ async fn seats_are_taken() {
 #[tokio::test]
 async fn nothing_is_read_for_nobody() {
     with_defaults(async |site| {
-        // Events of a time in which nobody listened are there for those who ask for them.
+        // Events without listeners are stored.
         jobs_that_end(site, "ann", (0..450).map(|id| format!("id-{id}"))).await;
         let mut ear = Ear::open(site, "ann", Some(0)).await;
         let heard = ear.take(450).await;

@@ -142,7 +142,7 @@ async fn what_has_ended_is_gone() {
             *now.lock().unwrap() += Duration::from_secs(3600);
             site.queue.purge().await.unwrap();
             site.post("ann", file("late")).await.problem(410, "expired");
-            // Other words are no less of a conflict.
+            // Different fields are a conflict, too.
             let mut other = file("late");
             other["filename"] = json!("x");
             site.post("ann", other)
@@ -365,7 +365,7 @@ async fn so_many_and_so_much() {
                 .await
                 .problem(429, "maximum of 2 active uploads");
             assert!(reply.wait() > 0);
-            // Asked again isn't asked for more.
+            // A repeated request does not count.
             site.post("ann", ask("2", 40)).await.expect(200);
             site.delete("ann", "1").await.expect(200);
             site.grant("ann", ask("3", 60)).await;
@@ -456,7 +456,7 @@ async fn the_application_decides() {
                 .problem(422, "maximum of 4");
             let mut small = json!({"id": "one", "filename": "a", "filesize": 4, "x": "y"});
             site.grant("ann", small.clone()).await;
-            // What it adds is no word of the caller's.
+            // Metadata added by the policy is not part of the request.
             site.post("ann", small.clone()).await.expect(200);
             let metadata = json!({"x": "y", "ticket": 1});
             assert_eq!(site.row("ann", "one").await["metadata"], metadata);

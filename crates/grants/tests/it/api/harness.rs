@@ -1,4 +1,4 @@
-//! A server with the grant API and uploads, and a client that asks it.
+//! A server with the grant API and uploads, and a client.
 
 use std::{
     collections::HashSet,
@@ -35,14 +35,14 @@ use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// Nothing in these tests takes longer, unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Knows callers by the header `X-Who` (`root` is an admin, with limits from `X-Most`) or by a cookie.
 #[derive(Debug, Default)]
 pub(crate) struct People {
-    /// Who isn't known any more.
+    /// Principals that are no longer known.
     pub(crate) gone: Mutex<HashSet<String>>,
-    /// What to say to everybody.
+    /// The error for all requests.
     pub(crate) denied: Mutex<Option<AuthError>>,
 }
 
@@ -76,7 +76,7 @@ impl AuthMethod for People {
     }
 }
 
-/// What a test may change before the server starts.
+/// Settings that a test may change before the server starts.
 pub(crate) struct Plan {
     pub(crate) queue: QueueSettings,
     pub(crate) config: Config,
@@ -124,7 +124,7 @@ async fn run(name: &str, site: impl Future<Output = Site>, test: &impl AsyncFn(&
     // Shown when the test fails.
     println!("database: {name}");
     let site = site.await;
-    tokio::time::timeout(PATIENCE, test(&site))
+    tokio::time::timeout(TIMEOUT, test(&site))
         .await
         .expect("the test hangs");
     site.queue.close().await;
@@ -150,7 +150,7 @@ impl Site {
         change(&mut plan);
         let queue = Queue::open(plan.queue).await.unwrap();
         let gate = GrantHookSettings::default();
-        // In front of what a test brings, as in the server.
+        // Before the policies of a test, as in the server.
         let mut config = plan.config;
         let gate = Arc::new(GrantHook::new(queue.clone(), gate));
         config.hooks.insert(0, gate);
@@ -185,9 +185,9 @@ impl Site {
         }
     }
 
-    /// A request of nobody yet.
-    pub(crate) fn ask(&self, method: &str, path: &str) -> PolicyRequest<'_> {
-        PolicyRequest {
+    /// A request without credentials.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> RequestBuilder<'_> {
+        RequestBuilder {
             site: self,
             method: method.into(),
             path: path.into(),
@@ -196,16 +196,16 @@ impl Site {
         }
     }
 
-    pub(crate) async fn get(&self, who: &str, path: &str) -> Reply {
+    pub(crate) async fn get(&self, who: &str, path: &str) -> HttpReply {
         self.ask("GET", path).by(who).send().await
     }
 
-    pub(crate) async fn delete(&self, who: &str, id: &str) -> Reply {
+    pub(crate) async fn delete(&self, who: &str, id: &str) -> HttpReply {
         let path = format!("/uploadjobs/{id}");
         self.ask("DELETE", &path).by(who).send().await
     }
 
-    pub(crate) async fn post(&self, who: &str, body: Value) -> Reply {
+    pub(crate) async fn post(&self, who: &str, body: Value) -> HttpReply {
         self.ask("POST", "/uploadjobs")
             .by(who)
             .json(body)
@@ -227,7 +227,7 @@ impl Site {
             .json
     }
 
-    /// Waits until a row says so.
+    /// Waits for a state of a job.
     pub(crate) async fn until(&self, who: &str, id: &str, field: &str, value: Value) -> Value {
         loop {
             let row = self.row(who, id).await;
@@ -247,7 +247,7 @@ impl Site {
     }
 
     /// Sends bytes to an upload.
-    pub(crate) async fn append(&self, path: &str, offset: u64, data: &str) -> Reply {
+    pub(crate) async fn append(&self, path: &str, offset: u64, data: &str) -> HttpReply {
         self.ask("PATCH", path)
             .with("upload-offset", &offset.to_string())
             .with("content-type", "application/offset+octet-stream")
@@ -285,7 +285,7 @@ fn together(api: Router, handler: Handler) -> Router {
         ))
 }
 
-/// A clock that stands still until it is moved.
+/// A manual clock.
 pub(crate) fn clock() -> (Clock, Arc<Mutex<SystemTime>>) {
     let now = Arc::new(Mutex::new(SystemTime::now()));
     let shown = now.clone();
@@ -293,7 +293,7 @@ pub(crate) fn clock() -> (Clock, Arc<Mutex<SystemTime>>) {
 }
 
 /// A request to be sent.
-pub(crate) struct PolicyRequest<'a> {
+pub(crate) struct RequestBuilder<'a> {
     site: &'a Site,
     method: String,
     path: String,
@@ -301,7 +301,7 @@ pub(crate) struct PolicyRequest<'a> {
     body: Bytes,
 }
 
-impl PolicyRequest<'_> {
+impl RequestBuilder<'_> {
     pub(crate) fn by(self, who: &str) -> Self {
         self.with("x-who", who)
     }
@@ -337,11 +337,11 @@ impl PolicyRequest<'_> {
         self.site.client.request(request).await.unwrap()
     }
 
-    pub(crate) async fn send(self) -> Reply {
+    pub(crate) async fn send(self) -> HttpReply {
         let (parts, body) = self.open().await.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.into()).unwrap();
-        Reply {
+        HttpReply {
             status: parts.status.as_u16(),
             headers: parts.headers,
             json: serde_json::from_str(&text).unwrap_or_default(),
@@ -352,7 +352,7 @@ impl PolicyRequest<'_> {
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub(crate) struct HttpReply {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) text: String,
@@ -360,7 +360,7 @@ pub(crate) struct Reply {
     pub(crate) json: Value,
 }
 
-impl Reply {
+impl HttpReply {
     /// Fails unless the status is this one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
@@ -368,7 +368,7 @@ impl Reply {
         self
     }
 
-    /// Fails unless these are problem details with this status and words.
+    /// Asserts that these are problem details with this status and message.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, words: &str) -> Self {
         let reply = self.expect(status);

@@ -9,7 +9,7 @@ use landfall_grants::{
 };
 use serde_json::{Value, json};
 
-use super::harness::{Plan, PolicyRequest, Reply, Site, everywhere};
+use super::harness::{HttpReply, Plan, RequestBuilder, Site, everywhere};
 
 fn package(plan: &mut Plan) {
     plan.api(|api| {
@@ -22,7 +22,7 @@ fn package(plan: &mut Plan) {
 }
 
 /// As axios sends it from a page of the application.
-fn axios<'a>(site: &'a Site, method: &str, path: &str) -> PolicyRequest<'a> {
+fn axios<'a>(site: &'a Site, method: &str, path: &str) -> RequestBuilder<'a> {
     site.ask(method, path)
         .with("cookie", "who=ann")
         .with("accept", "application/json, text/plain, */*")
@@ -38,7 +38,7 @@ fn keys(row: &Value) -> Vec<&str> {
         .collect()
 }
 
-async fn ask_for(site: &Site, body: Value) -> Reply {
+async fn ask_for(site: &Site, body: Value) -> HttpReply {
     let ask = axios(site, "POST", "/uploadjobs/").body(body.to_string());
     ask.with("content-type", "application/json;charset=UTF-8")
         .send()
@@ -213,14 +213,14 @@ async fn refused_in_laravels_words() {
 
         let stranger = site.ask("GET", "/uploadjobs").send().await.expect(401);
         assert_eq!(stranger.json, json!({"message": "Unauthenticated."}));
-        let foreign = site.ask("POST", "/uploadjobs").with("cookie", "who=ann");
-        let foreign = foreign.with("sec-fetch-site", "cross-site");
-        let foreign = foreign
+        let cross_site = site.ask("POST", "/uploadjobs").with("cookie", "who=ann");
+        let cross_site = cross_site.with("sec-fetch-site", "cross-site");
+        let cross_site = cross_site
             .json(json!({"id": "1", "filename": "a"}))
             .send()
             .await
             .expect(419);
-        assert_eq!(foreign.json, json!({"message": "CSRF token mismatch."}));
+        assert_eq!(cross_site.json, json!({"message": "CSRF token mismatch."}));
         site.people.gone.lock().unwrap().insert("ann".into());
         let reply = ask_for(site, json!({"id": "1", "filename": "a"}))
             .await

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::harness::{Reply, with_defaults};
+use super::harness::{HttpReply, with_defaults};
 
 fn file(id: &str) -> Value {
     json!({"id": id, "filename": "a.txt", "filesize": 5, "filetype": "text/plain", "x": 1})
 }
 
-fn ids(reply: &Reply) -> Vec<&str> {
+fn ids(reply: &HttpReply) -> Vec<&str> {
     let rows = reply.json.as_array().unwrap();
     rows.iter()
         .map(|row| row["request_id"].as_str().unwrap())
@@ -16,7 +16,7 @@ fn ids(reply: &Reply) -> Vec<&str> {
 }
 
 /// The path of the next page.
-fn next(reply: &Reply) -> Option<String> {
+fn next(reply: &HttpReply) -> Option<String> {
     let link = reply.header("link")?;
     let url = link
         .strip_prefix('<')
@@ -111,7 +111,7 @@ async fn page_after_page() {
             seen,
             (0..7).map(|id| format!("id-{id}")).collect::<Vec<_>>()
         );
-        // The last page says so even if it is full.
+        // A full last page has no next page.
         let all = site.get("ann", "/uploadjobs?limit=7").await.expect(200);
         assert_eq!((ids(&all).len(), next(&all)), (7, None));
         for (query, field) in [
@@ -171,17 +171,17 @@ async fn what_is_anothers_is_as_if_it_were_not() {
                     .by("bob")
                     .send()
             };
-            let foreign = ask("mine").await.problem(404, "upload not found");
+            let cross_site = ask("mine").await.problem(404, "upload not found");
             let unknown = ask("none").await.problem(404, "upload not found");
-            assert_eq!(foreign.text, unknown.text);
-            let names = |reply: &Reply| reply.headers.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(&foreign), names(&unknown));
+            assert_eq!(cross_site.text, unknown.text);
+            let names = |reply: &HttpReply| reply.headers.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&cross_site), names(&unknown));
         }
         assert_eq!(
             site.get("bob", "/uploadjobs").await.expect(200).json,
             json!([])
         );
-        // Nobody may ask for another's by name, either.
+        // Other subjects are denied by name, too.
         for path in ["/uploadjobs?subject=ann", "/uploadjobs/mine?subject=ann"] {
             site.get("bob", path).await.problem(403, "only admins");
             site.get("ann", path).await.expect(200);

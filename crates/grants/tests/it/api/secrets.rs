@@ -1,4 +1,4 @@
-//! Nobody finds a secret anywhere.
+//! Secrets are not revealed.
 
 use std::{
     io,

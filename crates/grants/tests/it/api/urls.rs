@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Plan, Site, everywhere, path_of};
 
-/// Looks at what it is asked, and refuses as the file's name says.
+/// Denies creations by file name.
 #[derive(Debug)]
 struct Looking;
 
@@ -39,11 +39,11 @@ impl Hook for Looking {
         assert_eq!(upload.labels["subject"], "ann");
         let name = upload.metadata.get_text("filename").unwrap().into_owned();
         match &*name {
-            "refused" => Ok(CreateDecision::refuse(ClientResponse::text(
+            "refused" => Ok(CreateDecision::deny(ClientResponse::text(
                 403,
                 "we don't want it\n",
             ))),
-            "odd" => Ok(CreateDecision::refuse(ClientResponse::text(
+            "odd" => Ok(CreateDecision::deny(ClientResponse::text(
                 200,
                 "fine, but no",
             ))),
@@ -94,7 +94,7 @@ async fn the_url_is_all_one_needs() {
         );
         site.append(&path, 0, "hello").await.expect(204);
         site.until("ann", "1", "state", json!("completed")).await;
-        // Nothing is asked for twice.
+        // The upload is created once.
         let again = site.post("ann", file("1", "a.txt")).await.expect(200);
         assert_eq!(again.json["state"], "completed");
     })
@@ -150,13 +150,13 @@ async fn what_is_refused_isnt_kept() {
         site.post("ann", file("1", "refused"))
             .await
             .problem(410, "cancelled");
-        // An answer that makes no sense isn't passed off as an upload.
+        // An unexpected hook response is an error.
         let status = site.post("ann", file("2", "odd")).await.status;
         assert!(
             StatusCode::from_u16(status).unwrap().is_server_error(),
             "{status}"
         );
-        // What is away comes back: the same can be asked for again.
+        // After a temporary failure, the request can be repeated.
         let status = site.post("ann", file("3", "down")).await.status;
         assert!(status >= 500, "{status}");
         assert_eq!(site.row("ann", "3").await["state"], "received");

@@ -1,4 +1,4 @@
-//! All ways together: their order, foreign pages, guesses.
+//! All methods together: their order, CSRF, failed attempts.
 
 use std::{io::Write as _, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
     unknown,
 };
 
-/// JWTs of this signer, then whoever has a cookie or another authorization.
+/// JWTs of this signer, then forward auth.
 async fn authenticator(
     signer: &Signer,
     failed_attempts: FailedAttempts,
@@ -43,7 +43,7 @@ async fn the_first_way_that_has_something_to_go_by_decides() {
     assert_eq!((challenge.as_str(), is_guess), ("Bearer", false));
     let token = format!("Bearer {}", signer.sign(&claims()));
     let both = [("authorization", &*token), ("cookie", "session=1")];
-    // With a token that no foreign page has it doesn't matter whose page asks.
+    // With a bearer token, the origin does not matter.
     let principal = who(request("POST", &both)).await.unwrap();
     assert_eq!(
         (principal.subject.as_str(), principal.by_cookie),
@@ -103,7 +103,7 @@ async fn failed_attempts_are_limited_and_valid_tokens_always_pass() {
     let good = bearing(&signer.sign(&claims()));
     let late = json!({"sub": "ann", "iss": ISSUER, "exp": seconds(-100)});
     let late = bearing(&signer.sign(&late));
-    // Neither success nor what was good once counts.
+    // Successes and expired credentials do not count.
     for _ in 0..30 {
         assert!(
             authenticator
@@ -154,7 +154,7 @@ async fn failed_attempts_are_limited_and_valid_tokens_always_pass() {
     };
     assert!(attempts.record(&attempt("192.0.2.7")).is_err());
     assert!(attempts.record(&attempt("192.0.2.8")).is_ok());
-    // Where the address is not known, attempts do not count.
+    // Attempts without an address do not count.
     for _ in 0..20 {
         assert!(unknown(authenticator.authenticate(&bad, None).await.unwrap_err()).1);
     }

@@ -1,4 +1,4 @@
-//! A server of somebody else: an identity provider, or the application.
+//! A fake server: an identity provider or the application.
 
 use std::sync::{
     Arc, Mutex,
@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 type Script = dyn Fn(&HeaderMap) -> Response + Send + Sync;
 
-/// Answers as it is told until it is dropped.
+/// A server with configured responses.
 pub struct FakeServer {
     pub url: String,
     script: Arc<Mutex<Box<Script>>>,
@@ -77,7 +77,7 @@ impl FakeServer {
         self.seen.lock().unwrap().clone()
     }
 
-    /// How many requests there were at the same time, at most.
+    /// Returns the maximum number of concurrent requests.
     pub fn most_at_once(&self) -> usize {
         self.at_once.most.load(Ordering::Relaxed)
     }
@@ -107,7 +107,7 @@ impl AtOnce {
     }
 }
 
-/// Somebody who is there.
+/// An authenticated response.
 struct Counted(Arc<AtOnce>);
 
 impl Drop for Counted {

@@ -28,7 +28,7 @@ fn application(there: &FakeServer) -> ForwardAuth {
     ForwardAuth::new(ForwardAuthSettings::new(&there.url)).unwrap()
 }
 
-/// Knows the session `good`, and nobody else.
+/// Accepts only the session `good`.
 fn sessions(headers: &HeaderMap) -> axum::response::Response {
     match headers.get("cookie").map(|cookie| cookie.to_str().unwrap()) {
         Some("session=good") => answer(200, JSON, json!({"subject": "ann"}).to_string()),
@@ -60,7 +60,7 @@ async fn with_cookie(application: &ForwardAuth, cookie: &str) -> Result<Principa
 async fn what_it_is_asked_and_what_it_answers() {
     let there = FakeServer::start(sessions).await;
     let mut settings = ForwardAuthSettings::new(&there.url);
-    settings.seen_at = ExternalOrigin::new(|_| (true, Some("out.example".into())));
+    settings.external_origin = ExternalOrigin::new(|_| (true, Some("out.example".into())));
     let application = ForwardAuth::new(settings).unwrap();
     let headers = [
         ("cookie", "session=good"),
@@ -84,7 +84,7 @@ async fn what_it_is_asked_and_what_it_answers() {
     assert_eq!(said("x-original-method"), Some("POST"));
     assert_eq!(said("x-original-uri"), Some("/uploadjobs?x=1"));
     assert_eq!(said("accept"), Some("application/json"));
-    // What the client itself says of these isn't passed on.
+    // The client's own values of these headers are not forwarded.
     assert_eq!((said("x-landfall-subject"), said("x-secret")), (None, None));
     assert!(said("host").unwrap().starts_with("127.0.0.1:"));
 
@@ -211,7 +211,7 @@ async fn subjects_and_limits() {
         require_size: true,
     };
     assert_eq!(principal.limits, expected);
-    // Settings that are wrong over there are nobody's fault here.
+    // Invalid limits of the application are an error.
     for (headers, body) in [
         (&[][..], String::new()),
         (&[], "{}".into()),
@@ -282,7 +282,7 @@ async fn answers_are_remembered_for_a_while() {
     assert!(asks(&long, "POST", &cookie).await.is_ok());
     assert!(asks(&long, "POST", &cookie).await.is_ok());
     assert_eq!(there.asked(), 2);
-    // Somebody who logged out is unknown when the time is over, and not before.
+    // A logout takes effect when the cached response expires.
     assert!(with_cookie(&short, "session=good").await.is_ok());
     there.now(|_| answer(401, &[], ""));
     assert!(with_cookie(&long, "session=good").await.is_ok());
@@ -291,7 +291,7 @@ async fn answers_are_remembered_for_a_while() {
 
 #[tokio::test]
 async fn cached_answers_are_bound_to_all_that_is_sent() {
-    // Every tenant has its own users behind one session cookie, and paths of their own.
+    // Tenants share a session cookie, but have different hosts and paths.
     let there = FakeServer::start(|headers| {
         let sent = |name: &str| {
             headers
@@ -311,7 +311,7 @@ async fn cached_answers_are_bound_to_all_that_is_sent() {
     .await;
     let mut settings = ForwardAuthSettings::new(&there.url);
     settings.cache = Duration::from_secs(600);
-    settings.seen_at = ExternalOrigin::new(|request| {
+    settings.external_origin = ExternalOrigin::new(|request| {
         let host = request.headers["host"].to_str().unwrap();
         (request.headers.contains_key("x-tls"), Some(host.to_owned()))
     });
@@ -394,14 +394,14 @@ async fn made_up_cookies_do_not_keep_the_application_busy_for_others() {
         let sent = seen.iter().filter(|seen| seen.headers["cookie"] == cookie);
         sent.count()
     };
-    // One address occupies a few turns of those whom the application does not know …
+    // One address occupies a few calls with unknown credentials …
     for number in 0..200 {
         send(format!("n={number}"), [192, 0, 2, 7]);
     }
     send("session=new".into(), [198, 51, 100, 1]);
     until(async || at_application("session=new") == 1).await;
     assert!(there.most_at_once() <= 5, "{}", there.most_at_once());
-    // … and all addresses together none of those whom it knows.
+    // … and all addresses together none with known credentials.
     for number in 0..100 {
         send(format!("m={number}"), [203, 0, 113, number]);
     }

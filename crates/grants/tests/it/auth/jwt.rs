@@ -1,4 +1,4 @@
-//! JWTs: what they say, and those that lie.
+//! JWTs: valid, invalid and forged ones.
 
 use std::{io::Write as _, time::Duration};
 
@@ -37,7 +37,7 @@ async fn jwt_with(content: &str, change: impl FnOnce(&mut JwtSettings)) -> Jwt {
     Jwt::open(settings).await.unwrap()
 }
 
-/// Why a file can't be used.
+/// Returns why a key file is rejected.
 async fn refused(content: &str) -> String {
     let file = file(content);
     Jwt::open(settings(&file)).await.unwrap_err().to_string()
@@ -129,7 +129,7 @@ async fn claims_of_time_issuer_and_audience() {
         with(json!({"exp": seconds(-50)})),
         with(json!({"nbf": seconds(50)})),
         with(json!({"exp": (seconds(60)) as f64 + 0.5})),
-        // Not looked at.
+        // Ignored.
         with(json!({"aud": "anything"})),
         with(ours.clone()),
     ] {
@@ -170,7 +170,7 @@ async fn claims_of_time_issuer_and_audience() {
         (json!({"sub": "x".repeat(256)}), "missing subject claim"),
     ] {
         let token = signer.sign(&ours(wrong.clone()));
-        // Whoever has a token with a good signature doesn't guess.
+        // A token with a valid signature is no guess.
         assert_eq!(
             why(&strict, &token).await,
             (reason.to_owned(), false),
@@ -251,7 +251,7 @@ async fn confused_algorithms_are_refused() {
         ec.named("ec", json!({})),
         ed.named("ed", json!({})),
     ]);
-    // Even if somebody allows what must not be.
+    // Even if the settings allow it.
     let jwt = jwt_with(&set, |settings| {
         settings
             .algorithms
@@ -298,7 +298,7 @@ async fn confused_algorithms_are_refused() {
         {
             tokens.push(signer.sign_as(Some(other), &claims()));
         }
-        // A signature that is cut, empty, or somebody else's.
+        // A truncated, empty or foreign signature.
         let (start, signature) = token.rsplit_once('.').unwrap();
         tokens.push(format!("{start}."));
         tokens.push(format!("{start}.{}", &signature[..signature.len() - 4]));
@@ -338,11 +338,11 @@ async fn a_token_doesnt_say_with_what_to_check_it() {
         let token = encode(&header, &claims(), &evil.key).unwrap();
         assert!(why(&jwt, &token).await.1, "{kid:?}");
     }
-    // The same with our signature is good: what it says of keys doesn't matter.
+    // With a valid signature, key headers are ignored.
     header.kid = Some("1".into());
     let token = encode(&header, &claims(), &ours.key).unwrap();
     assert!(known(&jwt, &token).await.is_ok());
-    // But what is critical must be understood.
+    // Critical extensions must be understood.
     header.crit = Some(vec!["b64".into()]);
     let token = encode(&header, &claims(), &ours.key).unwrap();
     assert_eq!(
@@ -361,7 +361,7 @@ async fn only_the_configured_algorithms_count() {
     .await;
     let token = rsa.sign_as(Some("1"), &claims());
     assert_eq!(why(&jwt, &token).await.0, "algorithm not accepted");
-    // What a key says that it is for holds as well.
+    // The `use` and `key_ops` of a key are honored.
     for (fields, is_good) in [
         (json!({"alg": "RS256", "use": "sig"}), true),
         (json!({"key_ops": ["verify"]}), true),
@@ -491,7 +491,7 @@ async fn files_without_a_good_key_are_refused_at_the_start() {
     let gone = settings_of(JwtKeys::File("/nowhere/keys.json".into()));
     let gone = Jwt::open(gone).await.unwrap_err().to_string();
     assert!(gone.contains("/nowhere/keys.json"), "{gone}");
-    // What can't be used doesn't spoil what can.
+    // Unusable keys are skipped.
     let token = ed.sign(&claims());
     let set = jwks(&[json!({"kty": "new"}), weak.jwk.clone(), ed.jwk.clone()]);
     assert!(known(&jwt(&set).await, &token).await.is_ok());

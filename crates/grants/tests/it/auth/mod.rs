@@ -1,4 +1,4 @@
-//! Who asks: tokens made here, servers on free ports.
+//! Authentication, with generated tokens and local servers.
 
 mod authenticator;
 mod fake_server;
@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use http::{Request, request::Parts};
 use landfall_grants::auth::{AuthError, AuthMethod, Principal};
 
-/// Where requests come from.
+/// The client's address.
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// A request to the grant API.
@@ -33,13 +33,13 @@ fn bearing(token: &str) -> Parts {
     request("POST", &[("authorization", &format!("Bearer {token}"))])
 }
 
-/// Whom a way knows by a bearer token that it must feel responsible for.
+/// Authenticates a bearer token, which must be of the method's kind.
 async fn known(way: &dyn AuthMethod, token: &str) -> Result<Principal, AuthError> {
     let found = way.authenticate(&bearing(token), Some(CLIENT)).await;
     found.map(|principal| principal.expect("it is a token of this kind"))
 }
 
-/// Why somebody is unknown, and whether it counts as a guess.
+/// Returns the challenge, and whether the request counts as a guess.
 fn unknown(denied: AuthError) -> (String, bool) {
     match denied {
         AuthError::Unauthenticated {

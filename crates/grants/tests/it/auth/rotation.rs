@@ -116,7 +116,7 @@ async fn old_keys_do_while_the_url_is_away() {
             .iter()
             .all(|seen| seen.uri.path() == "/there")
     );
-    // No answer at all keeps nobody waiting.
+    // A refresh without response does not block requests.
     provider.be_silent();
     let asked = provider.asked();
     until(async || {

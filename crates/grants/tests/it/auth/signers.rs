@@ -117,7 +117,7 @@ pub fn settings_of(keys: JwtKeys) -> JwtSettings {
     settings
 }
 
-/// Now and so many seconds.
+/// A time relative to now, in seconds.
 pub fn seconds(more: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(now.as_secs()).unwrap() + more

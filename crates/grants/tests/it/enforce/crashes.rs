@@ -1,8 +1,8 @@
-//! What a process that dies leaves to be found out.
+//! Crash recovery.
 
 use std::time::Duration;
 
-use landfall::{Outcome, event::EventKind};
+use landfall::{Resolution, event::EventKind};
 use landfall_grants::{JobState, Queue, enforce::reconcile, queue::JobEnd};
 
 use super::harness::{Site, all_silent, create, id};
@@ -65,13 +65,13 @@ async fn a_removal_whose_process_died_ends_as_it_was_meant() {
     let path = site.create(&token, 5).await.expect(201).path();
     site.patch(&path, 0, "hell").await.expect(204);
     site.until(job.id, JobState::Progress).await;
-    let why = JobEnd::Cancelled("by its client".into());
+    let why = JobEnd::Cancelled("by the client".into());
     site.queue.prepare_end(job.id, why).await.unwrap();
     remove_quietly(&site, &path).await;
     assert_eq!(look(&site, &site.queue).await, 1);
     let ended = site.job(job.id).await;
     assert_eq!(ended.state, JobState::Cancelled);
-    assert_eq!(ended.reason.as_deref(), Some("by its client"));
+    assert_eq!(ended.reason.as_deref(), Some("by the client"));
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_removal_that_did_not_happen_leaves_no_trace() {
     let site = Site::start().await;
     let (job, token) = site.grant(Some(5)).await;
     let path = site.create(&token, 5).await.expect(201).path();
-    let why = JobEnd::Cancelled("by its client".into());
+    let why = JobEnd::Cancelled("by the client".into());
     site.queue.prepare_end(job.id, why).await.unwrap();
     site.patch(&path, 0, "hel").await.expect(204);
     site.until(job.id, JobState::Progress).await;
@@ -183,9 +183,9 @@ async fn a_creation_that_came_to_nothing_may_come_again_in_its_time() {
 /// Removes an upload behind everybody's back.
 async fn remove_quietly(site: &Site, path: &str) {
     let id = id(path);
-    let lease = site.parts.get_locker().try_acquire(&id).await.unwrap();
-    let found = site.parts.get_store().load(&id).await.unwrap();
-    let terminator = site.parts.get_terminator().unwrap();
+    let lease = site.parts.locker().try_acquire(&id).await.unwrap();
+    let found = site.parts.store().load(&id).await.unwrap();
+    let terminator = site.parts.terminator().unwrap();
     terminator
         .terminate(&found.upload, lease.fence())
         .await

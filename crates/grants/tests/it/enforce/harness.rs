@@ -27,7 +27,7 @@ use landfall_grants::{
 };
 use tempfile::TempDir;
 
-/// What time it is in a test.
+/// The time in a test.
 #[derive(Debug, Clone)]
 pub(super) struct Time(Arc<Mutex<SystemTime>>);
 
@@ -57,7 +57,7 @@ pub(super) struct Site {
     _folder: TempDir,
 }
 
-/// Refuses completions of uploads whose metadata say so.
+/// Denies completions by metadata.
 #[derive(Debug)]
 struct Picky;
 
@@ -88,7 +88,7 @@ impl Site {
         let database = Database::Sqlite(folder.path().join("queue.db"));
         let time = Time::new();
         let queue = open(&database, &time, "one").await;
-        let parts = Composer::join(MemoryStore::new()).locker(MemoryLocker::new());
+        let parts = Composer::join(MemoryStore::new()).with_locker(MemoryLocker::new());
         let handler = handler(&parts, &queue, &change, true);
         Self {
             queue,
@@ -138,7 +138,7 @@ impl Site {
         panic!("{:?} never became {state}", self.job(id).await);
     }
 
-    /// What was told of a job.
+    /// The events of a job.
     pub(super) async fn told(&self, id: JobId) -> Vec<&'static str> {
         let events = self.queue.events(&Scope::All, 0, 1000).await.unwrap();
         let its = events.iter().filter(|event: &&JobEvent| event.job.id == id);

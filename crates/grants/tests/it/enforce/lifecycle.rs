@@ -19,7 +19,7 @@ async fn from_grant_to_completion() {
     let under_way = site.until(job.id, JobState::Progress).await;
     assert_eq!(under_way.offset, 5);
     site.patch(&path, 5, " world").await.expect(204);
-    // Whoever has the answer can read it in the queue.
+    // The queue has the completion before the response is sent.
     let completed = site.job(job.id).await;
     assert_eq!(completed.state, JobState::Completed);
     assert_eq!((completed.offset, completed.size), (11, Some(11)));
@@ -203,7 +203,7 @@ async fn ends_have_their_reasons() {
         .expect(204);
     let by_client = site.job(job.id).await;
     assert_eq!(by_client.state, JobState::Cancelled);
-    assert_eq!(by_client.reason.as_deref(), Some("by its client"));
+    assert_eq!(by_client.reason.as_deref(), Some("by the client"));
 
     let (job, token) = site.grant(Some(5)).await;
     let virus = Metadata::from_pairs([("virus", "yes")]);

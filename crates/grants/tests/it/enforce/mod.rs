@@ -1,4 +1,4 @@
-//! The gate: tokens at creation, and what the queue hears of uploads.
+//! Enforcement: upload tokens, and uploads in the queue.
 
 mod crashes;
 mod harness;

@@ -1,4 +1,4 @@
-//! What a token doesn't allow.
+//! Rejected creations.
 
 use std::time::Duration;
 
@@ -144,7 +144,7 @@ async fn a_token_is_good_for_an_hour_less_a_moment() {
     assert_eq!(site.state(late_job.id).await, JobState::Expired);
     site.create(&late, 5).await.expect(410);
 
-    // What has begun goes on.
+    // A started upload continues.
     site.patch(&path, 0, "hello").await.expect(204);
     site.create(&early, 5).await.expect(201);
 }

@@ -1,4 +1,4 @@
-//! What callers may ask for.
+//! Policies.
 
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +32,7 @@ fn limits(max_size: Option<u64>, types: &[&str]) -> GrantLimits {
     }
 }
 
-/// Does what it is told, and notes what it saw.
+/// A policy that stores its requests.
 #[derive(Debug)]
 struct Told {
     seen: Mutex<Vec<PolicyRequest>>,
@@ -109,7 +109,7 @@ async fn nobody_gives_more_than_the_others() {
         .unwrap();
     assert_eq!(granted.limits, limits(Some(50), &["image/*"]));
     assert_eq!(granted.metadata["seen"], true);
-    // What it narrows counts at once.
+    // Restricted limits apply at once.
     let strict = Told::new(Some(limits(Some(10), &[])), Ok(()));
     let no = decide(&[strict], &principal, &mut ask(Some(11), None), &request()).await;
     assert_eq!(no.unwrap_err().field, Some("filesize"));
@@ -153,7 +153,7 @@ async fn what_is_against_the_limits_bothers_no_one_else() {
         assert_eq!(no.status, StatusCode::UNPROCESSABLE_ENTITY);
         assert!(no.message.contains(said), "{no}");
     }
-    // The caller's own limits are looked at first.
+    // The principal's own limits are checked first.
     let mut small = Principal::new("bob");
     small.limits = limits(Some(5), &[]);
     let mut asked = ask(Some(6), Some("image/png"));

@@ -1,4 +1,4 @@
-//! What a job goes through.
+//! The states of a job.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_job_from_its_grant_to_its_end() {
         );
         assert_eq!(queue.by_request("bob", "r1").await.unwrap(), None);
         assert_eq!(queue.get(id).await.unwrap().as_ref(), Some(&job));
-        assert_eq!(*newest.borrow(), 0, "nothing is told of a grant");
+        assert_eq!(*newest.borrow(), 0, "a grant emits no event");
 
         place.hands.go(Duration::from_secs(5));
         let start = StartRequest::new(upload("up1"), Some(10), "digest");

@@ -54,7 +54,7 @@ fn be_a_child() {
 }
 
 /// The type of jobs that are granted and started at once.
-const AT_ONCE: &str = "at/once";
+const DIRECT_ID: &str = "at/once";
 
 fn say(word: &str, job: JobId) {
     let mut out = std::io::stdout().lock();
@@ -73,7 +73,7 @@ async fn work(queue: Queue, one: u32) {
         new.limits.quota = Some(u64::MAX / 4);
         let start = |job: &Job| StartRequest::new(upload(&format!("u{}", job.id)), Some(10), "d");
         let job = if round % 3 == 0 {
-            new.filetype = Some(AT_ONCE.into());
+            new.filetype = Some(DIRECT_ID.into());
             match queue.grant_and_start(new, start).await.unwrap() {
                 GrantStartOutcome::Created(job, StartOutcome::Bound) => job,
                 other => panic!("{other:?}"),
@@ -105,7 +105,7 @@ async fn work(queue: Queue, one: u32) {
     }
 }
 
-/// What children said, by word.
+/// Output of the child processes.
 type Said = Arc<Mutex<BTreeMap<String, Vec<i64>>>>;
 
 /// A child; killed when dropped.
@@ -161,7 +161,7 @@ fn kill(test: &str, place: &Place, nodes: usize) {
         .map(|_| Node::start(test, &place.database, &said))
         .collect();
     for _ in 0..landfall_test_services::kills(LIVES) {
-        // Any moment will do, but something has to happen on the way.
+        // Any moment will do, as long as there is progress.
         let (began, then) = (Instant::now(), count() + rand::random_range(1..80));
         while count() < then && began.elapsed() < Duration::from_secs(20) {
             thread::sleep(Duration::from_micros(rand::random_range(0..1000)));
@@ -235,7 +235,7 @@ async fn judge(place: &Place, said: &BTreeMap<String, Vec<i64>>) {
             "SELECT COUNT(*) FROM queue_jobs WHERE state > 2 AND reserved_bytes <> 0",
         ),
         (
-            "what goes on isn't",
+            "running jobs have no reservation",
             "SELECT COUNT(*) FROM queue_jobs WHERE state < 3 AND reserved_bytes <> 10",
         ),
         (

@@ -1,4 +1,4 @@
-//! What is told, to whom, and in which order.
+//! Events and their order.
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +74,7 @@ async fn other_processes_are_heard_of_soon() {
         newest.changed().await.unwrap();
         assert_eq!(*newest.borrow_and_update(), before + 1);
         println!("heard after {:?}", began.elapsed());
-        // Nobody watches any more; and then somebody does.
+        // Without watchers, and then with one.
         drop(newest);
         tokio::time::sleep(Duration::from_millis(300)).await;
         started(&one, asked("ann", "r2", 1)).await;
@@ -105,7 +105,7 @@ async fn offsets_never_fall_and_the_last_is_written() {
         assert_eq!(offset().await, 40);
         assert_eq!(place.number(sql).await, 10, "written every ten seconds");
         queue.report(report(id, 60));
-        // What is reported is written at the end, at the latest.
+        // Reports are written at the end at the latest.
         queue.close().await;
         let queue = place.queue().await;
         assert_eq!(queue.get(id).await.unwrap().unwrap().offset, 60);
@@ -168,7 +168,7 @@ async fn what_is_silent_is_found() {
                 StartOutcome::Bound
             );
         }
-        let ending = JobEnd::Cancelled("by its client".into());
+        let ending = JobEnd::Cancelled("by the client".into());
         queue.prepare_end(parted, ending.clone()).await.unwrap();
         granted(&queue, asked("ann", "received", 5)).await;
         let done = started(&queue, asked("ann", "done", 5)).await;
@@ -196,7 +196,7 @@ async fn what_is_silent_is_found() {
         let after = Some(&found[0].job);
         let page = queue.stale_jobs(filter, after, 1).await.unwrap();
         assert_eq!(page[0].job.id, parted);
-        // What is no news doesn't break the silence.
+        // An unchanged offset does not update the job.
         queue.report(report(old, 0));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(find(UNIX_EPOCH, began + 11 * second).await.len(), 2);

@@ -17,9 +17,9 @@ use landfall_grants::{
 use tempfile::TempDir;
 
 /// Nothing in these tests takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(180);
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// A clock that goes only when it is told to.
+/// A manual clock.
 #[derive(Debug, Clone)]
 pub(crate) struct Hands(Arc<AtomicU64>);
 
@@ -102,7 +102,7 @@ pub(crate) async fn everywhere(test: impl AsyncFn(Place)) {
 async fn run(name: &str, place: Place, test: &impl AsyncFn(Place)) {
     // Shown when the test fails.
     println!("database: {name}");
-    tokio::time::timeout(PATIENCE, test(place))
+    tokio::time::timeout(TIMEOUT, test(place))
         .await
         .expect("the test hangs");
 }

@@ -1,4 +1,4 @@
-//! What a subject may ask for, also when it asks for much at once.
+//! Limits of a subject under concurrent requests.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn ask(queues: &[Queue], asks: impl Iterator<Item = NewJob>) -> (usize, Ve
     (new, refused)
 }
 
-/// What the subject `ann` has reserved and used.
+/// The quota usage of the subject `ann`.
 async fn usage(place: &Place) -> (i64, i64) {
     let sql = "SELECT CAST(SUM(reserved_bytes) AS BIGINT), CAST(SUM(used_bytes) AS BIGINT) FROM queue_usage \
                WHERE subject = 'ann' GROUP BY quota_period ORDER BY quota_period DESC";
@@ -149,7 +149,7 @@ async fn what_ends_makes_room() {
         granted(&queue, new("r2")).await;
         let refused = GrantOutcome::LimitExceeded(LimitExceeded::Active(2));
         assert_eq!(queue.grant(new("r3")).await.unwrap(), refused);
-        // What was granted is granted again, however many there are.
+        // A repeated request succeeds despite the limit.
         let again = queue.grant(new("r2")).await.unwrap();
         assert!(
             matches!(again, GrantOutcome::Existing(_, Some(_))),
@@ -163,7 +163,7 @@ async fn what_ends_makes_room() {
         );
         granted(&queue, new("r3")).await;
         assert_eq!(queue.grant(new("r4")).await.unwrap(), refused);
-        // What can't begin any more isn't under way, also before somebody tidies up.
+        // Expired grants are not active, even before a purge.
         place.hands.go(Duration::from_secs(3600));
         granted(&queue, new("r4")).await;
         granted(&queue, new("r5")).await;
@@ -223,7 +223,7 @@ async fn a_quota_is_reserved_and_settled() {
         until(async || usage(&place).await == (50, 0)).await;
         let job = queue.get(unknown.id).await.unwrap().unwrap();
         assert_eq!(job.size, Some(20));
-        // The same words are the same, though its size is known now.
+        // The request is equal, although its size is known now.
         let again = queue.grant(new("unknown", None)).await.unwrap();
         assert!(matches!(again, GrantOutcome::Existing(..)), "{again:?}");
 
@@ -246,7 +246,7 @@ async fn a_quota_is_reserved_and_settled() {
         queue.purge().await.unwrap();
         assert_eq!(usage(&place).await, (0, 20));
 
-        // Where nothing else bounds an upload of unknown size, what is left of the quota does.
+        // The rest of the quota limits an upload of unknown size.
         let mut all = asked("ann", "all", None);
         all.limits.quota = Some(100);
         let (all, _) = granted(&queue, all).await;

@@ -10,7 +10,7 @@ use landfall_grants::{
 
 use super::harness::{Place, everywhere, upload};
 
-/// So many jobs of a thousand subjects: nine in ten are complete, a few are under way.
+/// Number of jobs, of a thousand subjects: most are completed, a few are running.
 const JOBS: i64 = 50_000;
 
 /// Makes them by SQL, which is quicker than asking for each.
@@ -51,7 +51,7 @@ async fn fill(place: &Place) {
          SELECT subject, 0, 0, 0, COUNT(*) * 1000 FROM queue_jobs GROUP BY subject"
             .to_owned(),
     ];
-    // PostgreSQL does this by itself after a while.
+    // PostgreSQL would run this later.
     let finish = [
         "ANALYZE queue_jobs".to_owned(),
         format!("SELECT setval('queue_job_number', {JOBS})"),
@@ -64,7 +64,7 @@ async fn fill(place: &Place) {
     connections.close().await;
 }
 
-/// Says how long it took.
+/// Prints the duration.
 async fn timed<T>(what: &str, work: impl AsyncFnOnce() -> T) -> T {
     let began = Instant::now();
     let result = work().await;
@@ -150,12 +150,7 @@ async fn many_jobs_are_found() {
             let expected: Vec<_> = matching(text).take(100).collect();
             assert_eq!(found, expected, "{text}");
         }
-        list(
-            &queue,
-            "search of one's own",
-            &searching("holi", own.clone()),
-        )
-        .await;
+        list(&queue, "own search", &searching("holi", own.clone())).await;
         let mut query = searching("report", Scope::All);
         for states in [
             vec![JobState::Failed],
@@ -165,7 +160,7 @@ async fn many_jobs_are_found() {
             query.states.clone_from(&states);
             list(&queue, &format!("search in {states:?}"), &query).await;
         }
-        // The oldest of what begins so, from the other end.
+        // The oldest matches, in ascending order.
         let mut query = searching("report 1.", Scope::All);
         assert_eq!(
             list(&queue, "search for the oldest", &query)

@@ -1,4 +1,4 @@
-//! Lists, keys, and what is thrown away.
+//! Lists, API keys and purging.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ async fn what_is_old_goes() {
         assert_eq!(queue.purge().await.unwrap(), (0, 1));
         assert_eq!(queue.totals().await.unwrap().completed_bytes, 0);
         assert!(queue.get(going).await.unwrap().is_some());
-        // Numbers aren't given out twice, and what is gone can be asked for again.
+        // Numbers are not reused, and purged request ids can be used again.
         let (new, _) = granted(&queue, asked("ann", "r1", 1)).await;
         assert!(new.id > completed);
         assert_eq!(place.number("SELECT COUNT(*) FROM queue_tokens").await, 2);

@@ -1,4 +1,4 @@
-//! The queue beside a model of it that fits on a page.
+//! Model-based tests of the queue.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A job as it ought to be. Progress is told from a start by the offset alone.
+/// The expected job. The offset distinguishes started from progress.
 #[derive(Debug, Clone)]
 struct Model {
     id: u8,
@@ -229,7 +229,7 @@ async fn play(place: &Place, steps: Vec<Step>) {
             }
         }
     }
-    // Writes what was reported.
+    // Writes pending reports.
     queue.close().await;
     let queue = place.queue().await;
     for (job, model) in jobs.iter().zip(&models) {

@@ -186,7 +186,7 @@ async fn an_hour_to_start_and_not_a_moment_more() {
         assert_eq!(job.state, JobState::Expired);
         let again = queue.start(late.id, start(late.id)).await.unwrap();
         assert_eq!(again, StartOutcome::Ended(JobState::Expired));
-        // What has begun isn't cut by it.
+        // Started uploads are not affected.
         place.hands.go(24 * HOUR);
         assert_eq!(queue.purge().await.unwrap(), (0, 0));
         assert_eq!(

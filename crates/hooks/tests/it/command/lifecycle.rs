@@ -19,7 +19,7 @@ async fn timeout_terminates_command_and_children() {
     let start = Instant::now();
     let failure = command.deliver(&message(HookName::PreCreate)).await;
     assert_eq!(
-        failure.unwrap_err().text,
+        failure.unwrap_err().message,
         "the hook pre-create timed out after 2s and was terminated"
     );
     assert!(start.elapsed() >= Duration::from_secs(2));
@@ -95,7 +95,7 @@ async fn concurrent_processes_are_limited() {
 rm running/$$; echo $$ >>pids"#,
     );
     let mut settings = hooks.settings();
-    settings.processes = 4;
+    settings.max_processes = 4;
     let command = Arc::new(Command::new(settings).unwrap());
     let calls: Vec<_> = (0..100)
         .map(|_| {
@@ -129,7 +129,7 @@ async fn events_leave_capacity_for_blocking_hooks() {
         )
         .with(HookName::PreCreate, r#"echo '{"RejectUpload":true}'"#);
     let mut settings = hooks.settings();
-    settings.processes = 4;
+    settings.max_processes = 4;
     let command = Arc::new(Command::new(settings).unwrap());
     let events: Vec<_> = (0..8)
         .map(|_| {

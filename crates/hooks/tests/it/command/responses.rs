@@ -9,7 +9,7 @@ fn default(answer: Result<HookResponse, DeliveryError>) {
 }
 
 fn sentence(answer: Result<HookResponse, DeliveryError>) -> String {
-    answer.unwrap_err().text
+    answer.unwrap_err().message
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn invalid_settings_are_rejected() {
         assert!(text.starts_with(&start), "{text}");
     }
     let mut settings = hooks.settings();
-    settings.processes = 0;
+    settings.max_processes = 0;
     let text = Command::new(settings).unwrap_err().to_string();
     assert_eq!(
         text,

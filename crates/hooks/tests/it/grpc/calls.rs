@@ -6,7 +6,7 @@ use landfall_hooks::{HookName, HookResponse, Transport, UploadChanges, grpc::Grp
 use tonic::{Code, Status};
 
 use super::{
-    generated::{FileInfoChanges, HookResponse, HttpResponse},
+    generated::{self as proto, FileInfoChanges, HttpResponse},
     message,
     server::Server,
     settings, texts,
@@ -14,7 +14,7 @@ use super::{
 
 #[tokio::test]
 async fn every_field_arrives() {
-    let server = Server::answering(HookResponse::default()).await;
+    let server = Server::answering(proto::HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     assert_eq!(
         grpc.deliver(&message()).await.unwrap(),
@@ -60,7 +60,7 @@ async fn every_field_arrives() {
 
 #[tokio::test]
 async fn job_events_contain_job_and_upload() {
-    let server = Server::answering(HookResponse::default()).await;
+    let server = Server::answering(proto::HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let samples = landfall_hooks::format::samples();
     for sample in &samples {
@@ -98,7 +98,7 @@ async fn job_events_contain_job_and_upload() {
 
 #[tokio::test]
 async fn unknown_values_are_omitted() {
-    let server = Server::answering(HookResponse::default()).await;
+    let server = Server::answering(proto::HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
     let mut message = message();
     message.hook = HookName::PreCreate;
@@ -115,7 +115,7 @@ async fn unknown_values_are_omitted() {
 
 #[tokio::test]
 async fn every_response_field_is_parsed() {
-    let server = Server::answering(HookResponse {
+    let server = Server::answering(proto::HookResponse {
         http_response: Some(HttpResponse {
             status_code: 422,
             header: texts(&[("Content-Type", "application/json"), ("x-why", "because")]),
@@ -163,10 +163,10 @@ async fn every_response_field_is_parsed() {
 
 #[tokio::test]
 async fn empty_response_fields_change_nothing() {
-    let server = Server::answering(HookResponse {
+    let server = Server::answering(proto::HookResponse {
         http_response: Some(HttpResponse::default()),
         change_file_info: Some(FileInfoChanges::default()),
-        ..HookResponse::default()
+        ..proto::HookResponse::default()
     })
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
@@ -177,20 +177,20 @@ async fn empty_response_fields_change_nothing() {
 
 #[tokio::test]
 async fn invalid_response_is_a_failure() {
-    let reply = |status_code, header: &[(&str, &str)]| HookResponse {
+    let reply = |status_code, header: &[(&str, &str)]| proto::HookResponse {
         http_response: Some(HttpResponse {
             status_code,
             header: texts(header),
             body: String::new(),
         }),
-        ..HookResponse::default()
+        ..proto::HookResponse::default()
     };
-    let expires = HookResponse {
+    let expires = proto::HookResponse {
         change_file_info: Some(FileInfoChanges {
             expires_unix_seconds: -1,
             ..FileInfoChanges::default()
         }),
-        ..HookResponse::default()
+        ..proto::HookResponse::default()
     };
     for (response, words) in [
         (reply(99, &[]), "statusCode"),
@@ -210,7 +210,7 @@ async fn invalid_response_is_a_failure() {
 
 #[tokio::test]
 async fn headers_are_forwarded_as_metadata() {
-    let server = Server::answering(HookResponse::default()).await;
+    let server = Server::answering(proto::HookResponse::default()).await;
     let mut settings = settings(server.target());
     settings.forward_headers = vec!["Authorization".into(), "X-REQUEST-ID".into(), "Host".into()];
     let grpc = Grpc::new(settings).unwrap();
@@ -230,9 +230,9 @@ async fn retryable_codes_are_retried_with_attempt_metadata() {
     for code in [Code::Unavailable, Code::ResourceExhausted] {
         let server = Server::start(move |before| match before {
             0 | 1 => Err(Status::new(code, "later")),
-            _ => Ok(HookResponse {
+            _ => Ok(proto::HookResponse {
                 reject_upload: true,
-                ..HookResponse::default()
+                ..proto::HookResponse::default()
             }),
         })
         .await;
@@ -317,7 +317,7 @@ async fn any_timeout_is_accepted() {
         (Some(Duration::MAX), Some("99999999H")),
         (Some(Duration::from_secs(90)), Some("90000000u")),
     ] {
-        let server = Server::answering(HookResponse::default()).await;
+        let server = Server::answering(proto::HookResponse::default()).await;
         let mut settings = settings(server.target());
         settings.timeout = timeout;
         let grpc = Grpc::new(settings).unwrap();
@@ -330,12 +330,12 @@ async fn any_timeout_is_accepted() {
 
 #[tokio::test]
 async fn response_above_the_limit_is_rejected() {
-    let server = Server::answering(HookResponse {
+    let server = Server::answering(proto::HookResponse {
         http_response: Some(HttpResponse {
             body: "x".repeat((4 << 20) + 1),
             ..HttpResponse::default()
         }),
-        ..HookResponse::default()
+        ..proto::HookResponse::default()
     })
     .await;
     let grpc = Grpc::new(settings(server.target())).unwrap();

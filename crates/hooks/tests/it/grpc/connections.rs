@@ -113,7 +113,7 @@ async fn concurrent_calls_are_limited() {
     })
     .await;
     let mut settings = settings(server.target());
-    settings.parallel = 3;
+    settings.max_concurrency = 3;
     let grpc = Arc::new(Grpc::new(settings).unwrap());
     let mut calls = JoinSet::new();
     for _ in 0..7 {
@@ -136,7 +136,7 @@ async fn concurrent_calls_are_limited() {
 async fn waiting_for_a_permit_times_out() {
     let server = Server::start(|_| Err(Status::unavailable("later"))).await;
     let mut settings = settings(server.target());
-    settings.parallel = 1;
+    settings.max_concurrency = 1;
     settings.backoff = Duration::from_secs(600);
     settings.timeout = Some(Duration::from_secs(2));
     let grpc = Arc::new(Grpc::new(settings).unwrap());

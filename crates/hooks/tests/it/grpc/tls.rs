@@ -231,7 +231,7 @@ fn invalid_settings_are_rejected() {
     half.client_key = Some(ca.path("client.key"));
     assert!(matches!(
         Grpc::new(half),
-        Err(GrpcSettingsError::HalfIdentity)
+        Err(GrpcSettingsError::IncompleteIdentity)
     ));
 
     for (certificate, key, wrong) in [

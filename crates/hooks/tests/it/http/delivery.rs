@@ -115,7 +115,7 @@ async fn refused_connection_is_a_failure() {
             .unwrap_err();
         assert!(
             failure
-                .text
+                .message
                 .starts_with("could not connect to the hook endpoint: "),
             "{failure}"
         );
@@ -149,7 +149,7 @@ async fn timeout_covers_all_attempts_and_delays() {
         .deliver(&sample(HookName::PreCreate))
         .await;
     let took = begun.elapsed();
-    let text = failure.unwrap_err().text;
+    let text = failure.unwrap_err().message;
     assert!(
         text.starts_with("the hook endpoint did not respond within 400ms; previous error: "),
         "{text}"
@@ -172,7 +172,7 @@ async fn attempt_that_would_be_too_late_is_skipped() {
         .unwrap()
         .deliver(&sample(HookName::PreCreate))
         .await;
-    assert!(failure.unwrap_err().text.ends_with("(500): broken"));
+    assert!(failure.unwrap_err().message.ends_with("(500): broken"));
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -353,7 +353,7 @@ async fn concurrent_calls_are_limited() {
         }
     });
     let mut settings = settings(url);
-    settings.parallel = 3;
+    settings.max_concurrency = 3;
     let http = Arc::new(Http::new(settings).unwrap());
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..30 {

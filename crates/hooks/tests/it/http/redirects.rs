@@ -37,7 +37,7 @@ async fn are_not_followed_by_default() {
         let failure = deliver(settings).await.unwrap_err();
         assert!(
             failure
-                .text
+                .message
                 .ends_with("redirects aren't followed, see --hooks-http-follow-redirects"),
             "{failure}"
         );
@@ -119,7 +119,7 @@ async fn to_invalid_targets_are_failures() {
         let failure = deliver(following(receiver.url("/"))).await.unwrap_err();
         assert!(
             failure
-                .text
+                .message
                 .starts_with("invalid redirect of the hook endpoint: ")
         );
         assert_eq!(receiver.seen().len(), 1);
@@ -158,7 +158,7 @@ async fn to_allowed_networks_carry_no_secrets() {
         let location = format!("http://a:b@{host}:{}/inside", inside.address.port());
         let receiver = Receiver::start(move |_, _| to(307, &location)).await;
         let mut settings = following(receiver.url("/").replace("//", "//me:secret@"));
-        settings.allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        settings.redirect_allow = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         settings.secrets = vec!["secret".parse().unwrap()];
         settings.forward_headers = vec!["Tus-Resumable".into()];
         assert!(deliver(settings).await.unwrap().reject_upload, "{host}");
@@ -186,7 +186,7 @@ async fn to_another_origin_carry_no_credentials_in_the_body() {
         let receiver = Receiver::start(move |_, _| to(status, &location)).await;
         for format in [Format::Auto, Format::V1, Format::V2] {
             let mut settings = following(receiver.url("/"));
-            settings.allow = vec!["127.0.0.1/32".parse().unwrap()];
+            settings.redirect_allow = vec!["127.0.0.1/32".parse().unwrap()];
             settings.format = format;
             let mut message = sample(HookName::PreCreate);
             for name in [
@@ -231,7 +231,7 @@ async fn back_to_the_origin_carry_no_secrets() {
     .await;
     home.set(receiver.url("/back")).unwrap();
     let mut settings = following(receiver.url("/"));
-    settings.allow = vec!["127.0.0.1/32".parse().unwrap()];
+    settings.redirect_allow = vec!["127.0.0.1/32".parse().unwrap()];
     settings.secrets = vec!["secret".parse().unwrap()];
     deliver(settings).await.unwrap();
     let seen = receiver.seen();

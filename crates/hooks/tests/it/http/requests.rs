@@ -194,7 +194,7 @@ async fn invalid_settings_are_rejected() {
     assert!(!error.to_string().contains("secret"), "{error}");
     let error = refused(|settings| settings.forward_headers = vec!["a b".into()]);
     assert!(matches!(error, HttpSettingsError::Header(_)));
-    let error = refused(|settings| settings.parallel = 0);
+    let error = refused(|settings| settings.max_concurrency = 0);
     assert!(matches!(error, HttpSettingsError::Zero(_)));
     let error = refused(|settings| settings.timeout = std::time::Duration::ZERO);
     assert!(matches!(error, HttpSettingsError::Zero(_)));

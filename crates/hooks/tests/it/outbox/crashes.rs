@@ -131,7 +131,7 @@ fn run_as_child() {
 }
 
 async fn run_node(folder: PathBuf, parent: SocketAddr) {
-    let place = match env::var(DATABASE) {
+    let database = match env::var(DATABASE) {
         #[cfg(feature = "postgres")]
         Ok(url) => Database::Postgres(url),
         _ => Database::Sqlite(folder.join("events.db")),
@@ -178,7 +178,7 @@ async fn upload_forever(handler: Handler, line: Arc<Line>, mut one: u32) {
         let created = send(Method::POST, "/files/", &[("Upload-Length", "6")], "").await;
         assert_eq!(created.status(), 201);
         let path = created.headers()["location"].to_str().unwrap().to_owned();
-        let say = |word: &str| line.say(&format!("{word} {path}")).unwrap();
+        let say = |word: &str| line.report(&format!("{word} {path}")).unwrap();
         say("created");
         let first = [data, ("Upload-Offset", "0")];
         assert_eq!(

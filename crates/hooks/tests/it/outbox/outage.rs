@@ -71,7 +71,7 @@ fn message(job: u64, step: u64) -> Message {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_day_outage_loses_no_event() {
-    let place = TestDatabase::sqlite();
+    let database = TestDatabase::sqlite();
     let connections = database
         .database
         .open(Durability::ProcessCrash)

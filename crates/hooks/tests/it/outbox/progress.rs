@@ -128,7 +128,7 @@ async fn concurrent_calls_are_limited() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_do_not_overtake_progress() {
-    let place = TestDatabase::sqlite();
+    let database = TestDatabase::sqlite();
     let (gate, sink) = gate();
     let mut settings = database.settings();
     settings.progress = Some(sink.clone());

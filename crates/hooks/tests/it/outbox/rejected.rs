@@ -101,7 +101,7 @@ async fn event_rejected_by_the_database_is_not_retried() {
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_connection_rejects_no_event() {
-    let place = TestDatabase::postgres();
+    let database = TestDatabase::postgres();
     let connections = database.database.open(Durability::PowerLoss).await.unwrap();
     let outbox = Outbox::open(database.settings(), vec![route(&Arc::default())]);
     let outbox = outbox.await.unwrap();

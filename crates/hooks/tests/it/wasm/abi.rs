@@ -84,7 +84,7 @@ proptest! {
         match (runtime.block_on(plugin.deliver(&question)), wanted) {
             (Ok(found), Ok(wanted)) => prop_assert_eq!(found, wanted),
             (Err(found), Err(start)) => {
-                prop_assert!(found.text.starts_with(start), "{} / {start}", found.text);
+                prop_assert!(found.message.starts_with(start), "{} / {start}", found.message);
             }
             (found, wanted) => prop_assert!(false, "{found:?} instead of {wanted:?}"),
         }

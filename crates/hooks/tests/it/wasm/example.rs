@@ -136,7 +136,7 @@ async fn large_messages_are_limited_by_memory() {
     let mut settings = example().clone();
     settings.memory = 2 << 20;
     let plugin = Wasm::new(settings).unwrap();
-    let text = plugin.deliver(&message).await.unwrap_err().text;
+    let text = plugin.deliver(&message).await.unwrap_err().message;
     assert!(
         text.contains("it needs more than 2097152 bytes of memory"),
         "{text}"

@@ -33,8 +33,8 @@ fn missing_file_or_invalid_module_is_rejected() {
     );
     // The text format is not accepted.
     for module in ["", "(module)", "\0asm\x01\0\0\0 and more"] {
-        let error = Wasm::of_module(&settings(), module.as_bytes()).unwrap_err();
-        assert!(matches!(error, WasmError::Unfit { .. }), "{error}");
+        let error = Wasm::from_bytes(&settings(), module.as_bytes()).unwrap_err();
+        assert!(matches!(error, WasmError::InvalidModule { .. }), "{error}");
     }
 }
 
@@ -113,8 +113,8 @@ fn failing_instantiation_is_rejected() {
 #[test]
 fn invalid_settings_are_rejected() {
     let mut settings = settings();
-    settings.parallel = 0;
-    let error = Wasm::of_module(&settings, b"").unwrap_err();
+    settings.max_concurrency = 0;
+    let error = Wasm::from_bytes(&settings, b"").unwrap_err();
     assert_eq!(
         error.to_string(),
         "the maximum concurrency of plugin calls must be at least 1"

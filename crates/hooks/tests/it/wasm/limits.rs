@@ -161,8 +161,8 @@ async fn concurrent_calls_are_limited() {
     let mut settings = settings();
     settings.path = "/plugins/parallel.wasm".into();
     settings.fuel = 100_000_000;
-    settings.parallel = 1;
-    let plugin = Wasm::of_module(&settings, &module).unwrap();
+    settings.max_concurrency = 1;
+    let plugin = Wasm::from_bytes(&settings, &module).unwrap();
     let (mut long, mut short) = (message(HookName::PreCreate), message(HookName::PreCreate));
     if body(Format::V2, &long).len().is_multiple_of(2) {
         short.request.uri.push('x');
@@ -183,11 +183,11 @@ async fn concurrent_calls_are_limited() {
 #[tokio::test]
 async fn abandoned_call_keeps_its_permit_until_it_ends() {
     let mut settings = settings();
-    settings.parallel = 1;
+    settings.max_concurrency = 1;
     settings.fuel = 20_000_000;
     let hook = hooked("(loop br 0) unreachable");
     let module = wat::parse_str(format!("(module {DEFAULT} {hook})")).unwrap();
-    let plugin = Wasm::of_module(&settings, &module).unwrap();
+    let plugin = Wasm::from_bytes(&settings, &module).unwrap();
     let question = message(HookName::PreCreate);
     let mut call = Box::pin(plugin.deliver(&question));
     // The first poll starts it.

@@ -68,7 +68,7 @@ fn logging(name: &str, hook: &str) -> Wasm {
     .unwrap();
     let mut settings = settings();
     settings.path = name.into();
-    Wasm::of_module(&settings, &module).unwrap()
+    Wasm::from_bytes(&settings, &module).unwrap()
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn settings() -> WasmSettings {
 /// Builds a plugin of these definitions.
 fn module(definitions: &str) -> Result<Wasm, WasmError> {
     let module = wat::parse_str(format!("(module {definitions})")).unwrap();
-    Wasm::of_module(&settings(), &module)
+    Wasm::from_bytes(&settings(), &module)
 }
 
 /// Builds a plugin with this hook.
@@ -66,5 +66,5 @@ async fn ask(plugin: &Wasm) -> Result<HookResponse, DeliveryError> {
 
 /// Returns the error of a call.
 async fn failure(plugin: &Wasm) -> String {
-    ask(plugin).await.unwrap_err().text
+    ask(plugin).await.unwrap_err().message
 }

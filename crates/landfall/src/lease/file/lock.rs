@@ -18,26 +18,26 @@ use nix::{
 
 use crate::lease::{YieldReason, YieldSignal};
 
-/// How long a lock file is trusted to be the one its path leads to.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// How long a lock file is assumed to be still at its path.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One lock file and what this process holds in it.
+/// A lock file, and the locks of this process in it.
 ///
-/// Each upload is a byte of the file, which has none: locks need no bytes. The lock belongs to the
-/// open file, so it goes when the process dies, however it dies.
+/// Each upload is a byte of the file, which is empty: locks need no bytes. The lock belongs to the
+/// open file, so it ends with the process.
 #[derive(Debug)]
 pub(super) struct LockFile {
     path: PathBuf,
-    /// Locked during system calls, which take long on a network file system. Locked before `held`.
+    /// Locked during system calls, which are slow on network file systems. Lock it before `held`.
     open: Mutex<Option<OpenFile>>,
-    /// Locked for moments only.
+    /// Never locked during I/O.
     held: Mutex<HashMap<u64, HeldByte>>,
 }
 
 #[derive(Debug)]
 struct HeldByte {
     signal: YieldSignal,
-    /// Nobody has the lease any more, but the byte is still locked.
+    /// The lease was released, but the byte is still locked.
     released: bool,
 }
 
@@ -61,33 +61,33 @@ impl LockFile {
         &self.path
     }
 
-    /// Locks a byte for the lease with `signal`, unless somebody has it.
-    pub(super) fn take(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
+    /// Locks a byte for the lease with `signal`; false if another lease has it.
+    pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
         let mut open = self.open();
         let file = self.current(&mut open)?;
-        // The kernel wouldn't refuse a second lock through the same open file.
+        // The kernel would allow a second lock through the same open file.
         let still_locked = match self.held().get(&byte) {
             Some(held) if !held.released => return Ok(false),
             held => held.is_some(),
         };
-        let taken = still_locked || lock(file, byte)?;
-        if taken {
+        let acquired = still_locked || lock(file, byte)?;
+        if acquired {
             let signal = signal.clone();
             let released = false;
             self.held().insert(byte, HeldByte { signal, released });
         }
-        Ok(taken)
+        Ok(acquired)
     }
 
-    /// Gives up a byte, without a system call: [`LockFile::unlock_released`] has to follow, unless the
-    /// byte is taken again before.
+    /// Releases a byte without a system call. [`LockFile::unlock_released`] must follow, unless the
+    /// byte is acquired again before.
     pub(super) fn release(&self, byte: u64) {
         if let Some(held) = self.held().get_mut(&byte) {
             held.released = true;
         }
     }
 
-    /// Unlocks a byte if it has been given up.
+    /// Unlocks a byte if it was released.
     pub(super) fn unlock_released(&self, byte: u64) {
         let open = self.open();
         {
@@ -104,19 +104,18 @@ impl LockFile {
         }
     }
 
-    /// Whether this process holds a byte.
     pub(super) fn holds(&self, byte: u64) -> bool {
         self.held().get(&byte).is_some_and(|held| !held.released)
     }
 
-    /// Raises the signal of the lease at a byte, if this process holds it.
-    pub(super) fn raise(&self, byte: u64, asked: YieldReason) {
+    /// Sets the signal of the lease at a byte, if this process holds it.
+    pub(super) fn raise(&self, byte: u64, reason: YieldReason) {
         if let Some(held) = self.held().get(&byte) {
-            held.signal.set(asked);
+            held.signal.set(reason);
         }
     }
 
-    /// Checks that what is held is held where others look for it.
+    /// Checks that the locks held are in the file at the path.
     pub(super) fn check(&self) -> io::Result<()> {
         if self.held().is_empty() {
             return Ok(());
@@ -124,28 +123,28 @@ impl LockFile {
         self.current(&mut self.open()).map(drop)
     }
 
-    /// The lock file, opened if it isn't, and opened anew if somebody has removed it meanwhile: a
-    /// lock in a file that nobody else can open keeps nobody out.
-    fn current<'a>(&self, slot: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
-        let open = match slot.take() {
+    /// Returns the lock file, opened if necessary, and reopened if it was removed: a lock in a
+    /// removed file excludes no other process.
+    fn current<'a>(&self, current: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
+        let open = match current.take() {
             None => OpenFile::new(&self.path)?,
             Some(mut open) => match self.replacement(&mut open) {
                 Ok(None) => open,
                 Ok(Some(new)) => new,
                 Err(error) => {
-                    // Closing the file would let go of all that is held.
-                    *slot = Some(open);
+                    // Closing the file would release all its locks.
+                    *current = Some(open);
                     return Err(error);
                 }
             },
         };
-        Ok(&slot.insert(open).file)
+        Ok(&current.insert(open).file)
     }
 
-    /// A new file for one that is no longer at its path, with everything held in there too. What
-    /// another process has taken there already is lost.
+    /// Returns a new file if the old one is no longer at its path, with all locks in it. A byte
+    /// that another process has locked meanwhile is lost.
     fn replacement(&self, open: &mut OpenFile) -> io::Result<Option<OpenFile>> {
-        if open.checked.elapsed() < TRUSTED_FOR {
+        if open.checked.elapsed() < CHECK_INTERVAL {
             return Ok(None);
         }
         if is_at(open.device_and_inode, &self.path)? {
@@ -158,7 +157,7 @@ impl LockFile {
         for byte in held {
             if !lock(&new.file, byte)? {
                 self.raise(byte, YieldReason::LeaseLost);
-                // Of one that was given up nothing is left.
+                // A released one needs no entry any more.
                 self.held()
                     .retain(|&other, held| other != byte || !held.released);
             }
@@ -166,13 +165,13 @@ impl LockFile {
         Ok(Some(new))
     }
 
-    /// For tests that need a system call to take long.
+    /// Simulates a slow system call.
     #[cfg(test)]
     pub(super) fn stall(&self) -> impl Drop + '_ {
         self.open()
     }
 
-    /// A panic under these locks leaves what they protect whole, so poisoning says nothing.
+    /// Ignores poisoning: a panic under these locks leaves the data consistent.
     fn open(&self) -> MutexGuard<'_, Option<OpenFile>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,7 +201,7 @@ fn is_at(device_and_inode: (u64, u64), path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens a file for locking, making it and its directory (not the directory above) where missing.
+/// Opens a file for locking, creating it and its directory (not the parents) if missing.
 pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     let open = || {
         File::options()
@@ -222,7 +221,7 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a directory that only this user may change, unless it is there.
+/// Creates a directory that only this user may change, unless it exists.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -230,7 +229,6 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Locks one byte unless somebody has it.
 pub(super) fn lock(file: &File, byte: u64) -> io::Result<bool> {
     match set(file, &range(byte, libc::F_WRLCK)) {
         Ok(()) => Ok(true),
@@ -243,7 +241,7 @@ fn unlock(file: &File, byte: u64) -> io::Result<()> {
     Ok(set(file, &range(byte, libc::F_UNLCK))?)
 }
 
-/// Whether somebody else has locked the byte.
+/// Returns whether another process has locked the byte.
 #[allow(
     clippy::unnecessary_cast,
     reason = "these types differ between systems"
@@ -259,8 +257,8 @@ pub(super) fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
 
 fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
     loop {
-        // Where locks can't belong to an open file they belong to the process. That does as well, as
-        // long as there is one locker for a directory in a process.
+        // Elsewhere locks belong to the process. That is equivalent while a process has only one
+        // locker for a directory.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let result = fcntl(file, FcntlArg::F_OFD_SETLK(range));
         #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -1,7 +1,7 @@
 //! Leases between processes that share a directory.
 
 mod lock;
-mod request;
+mod requests;
 #[cfg(test)]
 mod tests;
 mod watcher;
@@ -22,32 +22,31 @@ use tokio::time::{Instant, sleep};
 
 use self::{
     lock::LockFile,
-    request::{RequestDir, RequestFile},
+    requests::{RequestDir, RequestFile},
     watcher::RequestWatcher,
 };
 use super::{
-    Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::Seat,
+    Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::LocalLease,
 };
 use crate::{
-    store::{StoreError, file::steps::Steps},
+    store::{StoreError, file::io_pool::IoPool},
     upload::UploadId,
 };
 
-/// How many lock files share the load: the kernel searches all the locks of a file.
+/// Number of lock files: the kernel searches all locks of a file.
 const LOCK_FILES: usize = 64;
 
-/// How often processes look at what the others want. Together they bound how long a takeover between
-/// two processes takes.
+/// Polling intervals. Together they bound the duration of a takeover between two processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intervals {
-    /// Between two looks of a holder whether another process asks for one of its leases.
+    /// How often a holder checks for requests of other processes.
     pub holder: Duration,
-    /// Between two looks of a waiter whether the lease is free.
+    /// How often a waiter tries to acquire the lease.
     pub waiter: Duration,
 }
 
 impl Default for Intervals {
-    /// 100 ms and 10 ms.
+    /// Returns 100 ms and 10 ms.
     fn default() -> Self {
         Self {
             holder: Duration::from_millis(100),
@@ -56,36 +55,37 @@ impl Default for Intervals {
     }
 }
 
-/// Leases for processes of one machine that share a directory.
+/// A locker for processes of one machine that share a directory.
 ///
-/// Within the process it is a [`MemoryLocker`]. Towards other processes each lease is a lock on one
-/// byte of a file in `DIR/.landfall/` (an open file description lock, where the system has them), so
-/// that leases end with their process, however it ends, and leave nothing behind. A process that
-/// finds a lease taken by another leaves a request in `DIR/.landfall/asks/`; who holds leases checks
-/// there every 100 ms, unless [`Intervals`] say otherwise, so a takeover between processes takes
-/// about that long. A lease that nobody else wants costs two system calls.
+/// Within the process it is a [`MemoryLocker`]. Between processes each lease is a lock on one byte
+/// of a file in `DIR/.landfall/` (an open file description lock, where the system has them). So
+/// leases end with their process and leave nothing behind. A process that finds a lease taken by
+/// another one creates a request file in `DIR/.landfall/requests/`. Holders check that directory
+/// every 100 ms ([`Intervals::holder`]), so a takeover between processes takes about that long. An
+/// uncontended lease costs two system calls.
 ///
-/// System calls run in the calling task as long as they prove fast, otherwise on tokio's blocking
-/// pool; the locker of a [`FileStore`](crate::store::file::FileStore) follows
-/// [`always_on_threads`](crate::store::file::FileOptions::always_on_threads) and shares what the store
-/// has measured. A lease that is dropped is free for this process at once.
+/// System calls run in the calling task while they are fast, otherwise on tokio's blocking pool.
+/// The locker of a [`FileStore`](crate::store::file::FileStore) follows
+/// [`always_on_threads`](crate::store::file::FileOptions::always_on_threads) and shares the store's
+/// latency tracker. A dropped lease is free for this process at once.
 ///
-/// `DIR` must exist; `.landfall` is made when it is needed, and made again if it is removed (then a
-/// lease that another process has taken meanwhile is [lost](Asked::Lost), within a second).
+/// `DIR` must exist. `.landfall` is created when it is needed, and again if it is removed: a lease
+/// that another process has acquired meanwhile is [lost](YieldReason::LeaseLost) within a second.
 ///
-/// Clones share the leases. It must be used within a tokio runtime with its timer on.
+/// Clones share the leases. Needs a tokio runtime with timers enabled.
 ///
 /// # Network file systems
-/// NFS version 4 carries these locks to the server, so two machines do keep each other out, as long
-/// as neither mounts with `nolock` or `local_lock`. But each lease then costs round trips, a machine that vanishes keeps its leases until the server's lease time is over (90
-/// seconds, commonly), and one cut off for longer loses its locks without being told. Several
-/// machines are better served by a locker made for them. A file system without such locks gives
-/// [`LeaseError::Unavailable`] with a message that says so.
+/// NFS version 4 forwards these locks to the server, so two machines exclude each other unless one
+/// mounts with `nolock` or `local_lock`. But each lease then costs round trips. A machine that
+/// vanishes keeps its leases until the server's lease time is over (usually 90 seconds), and one
+/// that is disconnected for longer loses its locks without notice. Use another locker for several
+/// machines. A file system without such locks returns [`LeaseError::Unavailable`] with an
+/// explanation.
 ///
 /// # Fences
-/// They come from [`Fence::next`]: they grow within a process whatever the clock does, and between
-/// processes as long as their clocks agree. A [`FileStore`](crate::store::file::FileStore) checks them
-/// within each process only, so a clock that is set back does no harm there.
+/// Fences come from [`Fence::next`]. They grow within a process even if the clock is set back, and
+/// between processes as long as their clocks agree. A [`FileStore`](crate::store::file::FileStore)
+/// checks them only within a process, so a clock that is set back does no harm there.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -106,79 +106,82 @@ impl Default for Intervals {
 pub struct FileLocker(Arc<Inner>);
 
 struct Inner {
-    seats: MemoryLocker,
+    local: MemoryLocker,
     intervals: Intervals,
     files: [LockFile; LOCK_FILES],
     requests: RequestDir,
-    steps: Steps,
-    /// How many locks are held.
+    io: IoPool,
     leases: AtomicUsize,
-    /// Whether the watcher runs.
     monitored: Arc<AtomicBool>,
 }
 
 impl FileLocker {
-    /// A locker for everybody who writes uploads in `dir`. Nothing is opened before the first lease.
+    /// Creates a locker for all processes that write uploads in `dir`. Opens no file before the
+    /// first lease.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self::with_intervals(dir, Intervals::default())
     }
 
-    /// A locker that polls as often as it is told; an interval below a millisecond counts as one.
+    /// Creates a locker with other polling intervals, of at least a millisecond.
     #[must_use]
     pub fn with_intervals(dir: impl Into<PathBuf>, intervals: Intervals) -> Self {
-        Self::with_steps(dir, intervals, Steps::new(false))
+        Self::with_io_pool(dir, intervals, IoPool::new(false))
     }
 
-    /// A locker whose system calls run where those of a store run.
-    pub(crate) fn with_steps(dir: impl Into<PathBuf>, intervals: Intervals, steps: Steps) -> Self {
-        let least = Duration::from_millis(1);
-        let own = dir.into().join(".landfall");
+    /// Creates a locker that shares the I/O pool of a store.
+    pub(crate) fn with_io_pool(dir: impl Into<PathBuf>, intervals: Intervals, io: IoPool) -> Self {
+        let min_interval = Duration::from_millis(1);
+        let dir = dir.into().join(".landfall");
         Self(Arc::new(Inner {
-            seats: MemoryLocker::new(),
+            local: MemoryLocker::new(),
             intervals: Intervals {
-                holder: intervals.holder.max(least),
-                waiter: intervals.waiter.max(least),
+                holder: intervals.holder.max(min_interval),
+                waiter: intervals.waiter.max(min_interval),
             },
-            files: std::array::from_fn(|n| LockFile::new(own.join(format!("leases-{n:02}")))),
-            requests: RequestDir::new(own.join("asks"), rand::random()),
-            steps,
+            files: std::array::from_fn(|n| LockFile::new(dir.join(format!("leases-{n:02}")))),
+            requests: RequestDir::new(dir.join("requests"), rand::random()),
+            io,
             leases: AtomicUsize::new(0),
             monitored: Arc::default(),
         }))
     }
 
-    /// Completes a seat with the lock, or gives the seat back if another process has it.
+    /// Completes a local lease with the file lock, or returns it if another process has the lock.
     ///
     /// # Cancel safety
-    /// A lock that is taken after the call was dropped is given up again.
-    async fn lock(&self, byte: u64, seat: Seat) -> Result<Result<Lease, Seat>, LeaseError> {
+    /// A lock that is acquired after the cancellation is released again.
+    async fn lock(
+        &self,
+        byte: u64,
+        local: LocalLease,
+    ) -> Result<Result<Lease, LocalLease>, LeaseError> {
         let locker = Arc::clone(&self.0);
-        let step = move || Ok(locker.lock(byte, seat));
-        let locked = self.0.steps.quick(0, step).await.map_err(not_run)?;
+        let step = move || Ok(locker.lock(byte, local));
+        let locked = self.0.io.run_inline(0, step).await.map_err(not_run)?;
         match locked {
             Ok(Ok(held)) => {
                 if !self.0.monitored.load(Ordering::SeqCst) {
                     RequestWatcher::start(&self.0);
                 }
-                let signal = held.seat.signal().clone();
+                let signal = held.local.signal().clone();
                 Ok(Ok(Lease::new(Fence::next(), signal, Box::new(held))))
             }
-            Ok(Err(seat)) => Ok(Err(seat)),
+            Ok(Err(local)) => Ok(Err(local)),
             Err(error) => Err(unavailable("locking", self.0.file(byte).path(), error)),
         }
     }
 
-    /// Requests the lease of a byte from the process that has it.
+    /// Requests the lease of a byte from the process that holds it.
     async fn request(&self, byte: u64) -> Result<PendingRequest, LeaseError> {
         let locker = Arc::clone(&self.0);
         let step = move || {
             Ok(locker.requests.request(byte).map(|file| PendingRequest {
-                steps: locker.steps.clone(),
+                io: locker.io.clone(),
                 file: Some(file),
             }))
         };
-        let requested = self.0.steps.quick(0, step).await.map_err(not_run)?;
+        let requested = self.0.io.run_inline(0, step).await.map_err(not_run)?;
         requested
             .map_err(|error| unavailable("requesting a lease in", self.0.requests.dir(), error))
     }
@@ -197,45 +200,49 @@ impl fmt::Debug for FileLocker {
 impl Locker for FileLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
         let started = Instant::now();
-        let seat = self
+        let local = self
             .0
-            .seats
-            .sit(id, None, wait)
+            .local
+            .acquire_local(id, None, wait)
             .await
-            .ok_or(LeaseError::Held)?;
+            .ok_or(LeaseError::Locked)?;
         let byte = lock_byte(id);
-        let mut seat = match self.lock(byte, seat).await? {
+        let mut local = match self.lock(byte, local).await? {
             Ok(lease) => return Ok(lease),
-            Err(seat) => seat,
+            Err(local) => local,
         };
         let _request = self.request(byte).await?;
         loop {
             let left = wait.saturating_sub(started.elapsed());
             if left.is_zero() {
-                return Err(LeaseError::Held);
+                return Err(LeaseError::Locked);
             }
             sleep(self.0.intervals.waiter.min(left)).await;
-            seat = match self.lock(byte, seat).await? {
+            local = match self.lock(byte, local).await? {
                 Ok(lease) => return Ok(lease),
-                Err(seat) => seat,
+                Err(local) => local,
             };
         }
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let seat = self.0.seats.try_sit(id).ok_or(LeaseError::Held)?;
-        self.lock(lock_byte(id), seat)
+        let local = self
+            .0
+            .local
+            .try_acquire_local(id)
+            .ok_or(LeaseError::Locked)?;
+        self.lock(lock_byte(id), local)
             .await?
-            .map_err(|_| LeaseError::Held)
+            .map_err(|_| LeaseError::Locked)
     }
 }
 
-/// The byte whose lock is the lease of `id`, in any process and any version of this program.
+/// Returns the byte whose lock is the lease of `id`. All processes and versions must agree on it.
 fn lock_byte(id: &UploadId) -> u64 {
-    // A cryptographic hash, so that nobody can make ids that share a byte.
+    // A cryptographic hash, so that clients cannot construct ids that share a byte.
     let hash = blake3::hash(id.as_str().as_bytes());
     let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-    // 62 bits: the end of a lock must still be a valid file offset.
+    // 62 bits, so that the end of a lock is a valid file offset.
     u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 2
 }
 
@@ -244,21 +251,25 @@ impl Inner {
         &self.files[(byte % LOCK_FILES as u64) as usize]
     }
 
-    /// Locks the byte for a seat, or gives the seat back if another process has locked it.
-    fn lock(self: Arc<Self>, byte: u64, seat: Seat) -> io::Result<Result<HeldFileLease, Seat>> {
-        if !self.file(byte).take(byte, seat.signal())? {
-            return Ok(Err(seat));
+    /// Locks the byte for a local lease, or returns that if another process has the lock.
+    fn lock(
+        self: Arc<Self>,
+        byte: u64,
+        local: LocalLease,
+    ) -> io::Result<Result<HeldFileLease, LocalLease>> {
+        if !self.file(byte).acquire(byte, local.signal())? {
+            return Ok(Err(local));
         }
         self.leases.fetch_add(1, Ordering::SeqCst);
         Ok(Ok(HeldFileLease {
             locker: self,
             byte,
-            seat,
+            local,
         }))
     }
 
-    /// Tells leases that others request them. Errors are logged only: the worst is that somebody
-    /// waits in vain.
+    /// Sets the signals of leases that other processes request. Errors are only logged: at worst a
+    /// waiter times out.
     fn poll_requests(&self) {
         let polled = self.requests.poll_requests(
             |byte| self.file(byte).holds(byte),
@@ -271,7 +282,7 @@ impl Inner {
         }
     }
 
-    /// Makes sure that the locks held are where other processes look for them.
+    /// Checks that the locks held are in the files that other processes use.
     fn check(&self) {
         for file in &self.files {
             if let Err(error) = file.check() {
@@ -281,11 +292,12 @@ impl Inner {
     }
 }
 
-/// A lease's lock and seat. The seat goes last, so that who gets it finds the byte given up.
+/// A file lock and its local lease. The local lease is dropped last, so the next holder finds the
+/// byte released.
 struct HeldFileLease {
     locker: Arc<Inner>,
     byte: u64,
-    seat: Seat,
+    local: LocalLease,
 }
 
 impl LeaseGuard for HeldFileLease {}
@@ -306,11 +318,11 @@ impl Drop for HeldFileLease {
             locker: Arc::clone(&self.locker),
             byte: self.byte,
         };
-        self.locker.steps.detached(move || drop(unlock));
+        self.locker.io.spawn_detached(move || drop(unlock));
     }
 }
 
-/// Unlocks a byte that was given up when dropped: also when the runtime ends before it comes to that.
+/// Unlocks a released byte on drop, even if the runtime ends before.
 struct Unlock {
     locker: Arc<Inner>,
     byte: u64,
@@ -322,20 +334,20 @@ impl Drop for Unlock {
     }
 }
 
-/// A request that is withdrawn when dropped.
+/// A request, withdrawn on drop.
 struct PendingRequest {
-    steps: Steps,
+    io: IoPool,
     file: Option<RequestFile>,
 }
 
 impl Drop for PendingRequest {
     fn drop(&mut self) {
         let file = self.file.take();
-        self.steps.detached(move || drop(file));
+        self.io.spawn_detached(move || drop(file));
     }
 }
 
-/// What keeps a lease from being acquired, for the log.
+/// An error of acquiring a lease, for the log.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
     #[error("{action} {path}: {source}")]
@@ -346,7 +358,7 @@ enum FileError {
     },
     #[error(
         "the file system of {path} has no file locks ({source}): mount it with locks, keep the \
-         uploads elsewhere, or use a locker that doesn't need them"
+         uploads elsewhere, or use a locker that does not need them"
     )]
     NoLocks { path: PathBuf, source: io::Error },
 }
@@ -365,7 +377,7 @@ fn unavailable(action: &'static str, path: &Path, source: io::Error) -> LeaseErr
     }))
 }
 
-/// The runtime ended before a step was run.
+/// Converts the error of a step that did not run because the runtime ended.
 fn not_run(error: StoreError) -> LeaseError {
     LeaseError::Unavailable(error.into())
 }

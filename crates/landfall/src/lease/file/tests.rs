@@ -1,4 +1,4 @@
-//! A file system on which a system call takes long.
+//! Tests on a file system with slow system calls.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -10,9 +10,9 @@ use super::*;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Runs `work` while system calls on all lock files take `stall`, and returns how often another task
-/// of the same thread could run meanwhile.
-async fn turns_of_others<T>(
+/// Runs `work` while system calls on all lock files take `stall`; returns how often another task of
+/// the same thread ran meanwhile.
+async fn count_other_tasks<T>(
     locker: &FileLocker,
     stall: Duration,
     work: impl Future<Output = T>,
@@ -41,7 +41,7 @@ async fn turns_of_others<T>(
     });
     is_stalled.recv().unwrap();
     let done = work.await;
-    // Lets the other task go on until the end of the stall.
+    // Waits, so that the other task runs until the end of the stall.
     let counted = tokio::task::spawn_blocking(move || stalling.join().unwrap())
         .await
         .unwrap();
@@ -50,22 +50,22 @@ async fn turns_of_others<T>(
 }
 
 fn on_threads(dir: &Path) -> FileLocker {
-    FileLocker::with_steps(dir, Intervals::default(), Steps::new(true))
+    FileLocker::with_io_pool(dir, Intervals::default(), IoPool::new(true))
 }
 
 #[tokio::test]
-async fn taking_a_lease_on_a_slow_disk_holds_up_nobody_else() {
+async fn acquire_on_a_slow_disk_does_not_block_other_tasks() {
     let dir = tempfile::tempdir().unwrap();
     let locker = on_threads(dir.path());
     let id = UploadId::random();
     let stall = Duration::from_millis(300);
-    let (lease, turns) = turns_of_others(&locker, stall, locker.acquire(&id, LONG)).await;
+    let (lease, turns) = count_other_tasks(&locker, stall, locker.acquire(&id, LONG)).await;
     lease.unwrap();
-    assert!(turns > 0, "the thread stood still");
+    assert!(turns > 0, "the thread was blocked");
 }
 
 #[tokio::test]
-async fn dropping_a_lease_on_a_slow_disk_holds_up_nobody_and_frees_it_at_once() {
+async fn drop_on_a_slow_disk_does_not_block_and_frees_the_lease_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let locker = on_threads(dir.path());
     let other = FileLocker::new(dir.path());
@@ -73,16 +73,19 @@ async fn dropping_a_lease_on_a_slow_disk_holds_up_nobody_and_frees_it_at_once() 
     let lease = locker.acquire(&id, LONG).await.unwrap();
     let dropped = async {
         drop(lease);
-        assert!(locker.0.seats.try_sit(&id).is_some(), "still taken");
+        assert!(
+            locker.0.local.try_acquire_local(&id).is_some(),
+            "still held"
+        );
     };
     let stall = Duration::from_millis(300);
-    let ((), turns) = turns_of_others(&locker, stall, dropped).await;
-    assert!(turns > 0, "the thread stood still");
+    let ((), turns) = count_other_tasks(&locker, stall, dropped).await;
+    assert!(turns > 0, "the thread was blocked");
     other.acquire(&id, LONG).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lease_that_is_taken_again_before_it_is_unlocked_stays_locked() {
+async fn lease_acquired_again_before_unlock_stays_locked() {
     let dir = tempfile::tempdir().unwrap();
     let locker = on_threads(dir.path());
     let other = FileLocker::new(dir.path());
@@ -90,11 +93,11 @@ async fn a_lease_that_is_taken_again_before_it_is_unlocked_stays_locked() {
     for _ in 0..50 {
         drop(locker.acquire(&id, LONG).await.unwrap());
         let again = locker.try_acquire(&id).await.unwrap();
-        // Time for whatever was left to be done.
+        // Lets background steps run.
         tokio::task::yield_now().await;
         assert!(matches!(
             other.try_acquire(&id).await,
-            Err(LeaseError::Held)
+            Err(LeaseError::Locked)
         ));
         drop(again);
     }
@@ -102,7 +105,7 @@ async fn a_lease_that_is_taken_again_before_it_is_unlocked_stays_locked() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_while_it_waits_for_the_disk_leaves_no_lease() {
+async fn cancelled_acquire_leaves_no_lease() {
     let dir = tempfile::tempdir().unwrap();
     let locker = on_threads(dir.path());
     let other = FileLocker::new(dir.path());
@@ -112,12 +115,12 @@ async fn a_call_that_is_dropped_while_it_waits_for_the_disk_leaves_no_lease() {
         let acquire = tokio::time::timeout(wait, locker.acquire(&id, LONG));
         assert!(acquire.await.is_err(), "it did not wait for the disk");
     };
-    turns_of_others(&locker, Duration::from_millis(300), dropped).await;
+    count_other_tasks(&locker, Duration::from_millis(300), dropped).await;
     other.acquire(&id, LONG).await.unwrap();
 }
 
 #[test]
-fn a_lease_that_is_dropped_as_its_runtime_ends_is_free() {
+fn lease_dropped_at_the_end_of_its_runtime_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let locker = on_threads(dir.path());
     let other = FileLocker::new(dir.path());
@@ -130,7 +133,7 @@ fn a_lease_that_is_dropped_as_its_runtime_ends_is_free() {
     };
     let ending = runtime();
     let lease = ending.block_on(locker.acquire(&id, LONG)).unwrap();
-    // The task that unlocks is made and never polled.
+    // The task that unlocks is spawned and never polled.
     ending.block_on(async move { drop(lease) });
     drop(ending);
     let another = runtime();
@@ -138,12 +141,12 @@ fn a_lease_that_is_dropped_as_its_runtime_ends_is_free() {
 }
 
 #[tokio::test]
-async fn the_locker_of_a_store_follows_its_setting() {
+async fn locker_of_a_store_follows_always_on_threads() {
     let dir = tempfile::tempdir().unwrap();
     let options = crate::store::file::FileOptions {
         always_on_threads: true,
         ..Default::default()
     };
     let store = crate::store::file::FileStore::open(dir.path(), options).unwrap();
-    assert!(!store.file_locker().0.steps.in_task());
+    assert!(!store.file_locker().0.io.runs_inline());
 }

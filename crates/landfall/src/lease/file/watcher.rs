@@ -1,4 +1,4 @@
-//! The task that hears what other processes request.
+//! The task that polls for requests of other processes.
 
 use std::{
     sync::{
@@ -12,19 +12,18 @@ use tokio::time::sleep;
 
 use super::Inner;
 
-/// At every how many polls the lock files are checked.
+/// The lock files are checked at every nth poll.
 const CHECK_EVERY: u32 = 10;
-/// How many polls the watcher stays when there is no lease any more.
+/// Polls without a lease before the watcher stops.
 const IDLE_POLLS: u32 = 50;
 
-/// The one task of a locker: it polls for requests while there are leases. It ends some seconds after
+/// The task of a locker that polls for requests while there are leases. It stops some seconds after
 /// the last lease, or with the locker; the next lease starts it again.
 pub(super) struct RequestWatcher {
     monitored: Arc<AtomicBool>,
 }
 
 impl RequestWatcher {
-    /// Starts it, if no other thread did.
     pub(super) fn start(locker: &Arc<Inner>) {
         if !locker.monitored.swap(true, Ordering::SeqCst) {
             let watcher = Self {
@@ -48,7 +47,7 @@ impl RequestWatcher {
             }
             idle = 0;
             polls = polls.wrapping_add(1);
-            // A slow file system must not hold up other tasks. An error means the end of the runtime.
+            // On the blocking pool, for slow file systems. Fails only if the runtime ends.
             let polled = tokio::task::spawn_blocking(move || {
                 locker.poll_requests();
                 if polls.is_multiple_of(CHECK_EVERY) {
@@ -60,7 +59,7 @@ impl RequestWatcher {
             }
         }
         drop(self);
-        // A lease taken between the last poll and the end has found the watcher still there.
+        // A lease acquired between the last poll and the end has not started another watcher.
         if let Some(locker) = locker.upgrade()
             && locker.leases.load(Ordering::SeqCst) > 0
         {
@@ -70,7 +69,7 @@ impl RequestWatcher {
 }
 
 impl Drop for RequestWatcher {
-    /// Also when the runtime ends under the watcher: a lease in another runtime then starts anew.
+    /// Runs also if the runtime ends: a lease in another runtime then starts a new watcher.
     fn drop(&mut self) {
         self.monitored.store(false, Ordering::SeqCst);
     }

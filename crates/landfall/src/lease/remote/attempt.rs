@@ -26,7 +26,7 @@ pub struct Attempt<O: Owner> {
 }
 
 impl<O: Owner> Attempt<O> {
-    /// Makes an attempt, which keeps `locker` alive.
+    /// Creates an attempt, which keeps `locker` alive.
     pub fn new(
         table: &Arc<LeaseTable<O>>,
         locker: Arc<dyn Any + Send + Sync>,
@@ -74,16 +74,16 @@ impl<O: Owner> Attempt<O> {
         Ok(Lease::new(fence, signal, Box::new(self)))
     }
 
-    /// Ends an attempt at a lease that another node has for `remaining` at most.
+    /// Ends an attempt because another node has the lease, for at most `remaining`.
     #[must_use]
     pub fn held(mut self, poll: Duration, remaining: Duration) -> Rejection {
         self.is_acquired = false;
-        // Not all waiters of all nodes at once.
+        // Random, so that the waiters of all nodes do not retry at the same time.
         let poll = poll.mul_f64(rand::random_range(0.7..1.0));
         let retry = poll.min(remaining + Duration::from_millis(1));
         match self.local.take() {
             Some(local) => Rejection::Held { local, retry },
-            None => Rejection::Failed(LeaseError::Held),
+            None => Rejection::Failed(LeaseError::Locked),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! For lockers that store leases in a service which several nodes use: the leases of one node.
+//! The leases of one node, for lockers with a lease service that several nodes use.
 //!
-//! A [`LeaseTable`] has the part that does not depend on the service. Requests of the node wait for
-//! an upload in its memory, and only the first of them makes [`Attempt`]s in the service. The locker
-//! calls the service: it acquires, and it renews what is [due](LeaseTable::due) and sends the
-//! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
+//! A [`LeaseTable`] has the part that does not depend on the service. Requests of a node wait for
+//! an upload in its memory; only the first of them makes [`Attempt`]s in the service. The locker
+//! calls the service: it acquires leases, renews those that are [due](LeaseTable::due), and sends
+//! the [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in
+//! time.
 
 mod attempt;
 
@@ -23,10 +24,10 @@ pub use self::attempt::Attempt;
 use super::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal};
 use crate::{BoxError, upload::UploadId};
 
-/// The most releases that wait to be sent. Further leases expire instead.
+/// Maximum number of queued releases. Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;
 
-/// What identifies one acquisition of a lease in the service.
+/// The identity of one acquisition in the service.
 pub trait Owner: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {}
 
 impl<O: Clone + PartialEq + fmt::Debug + Send + Sync + 'static> Owner for O {}
@@ -113,9 +114,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Acquiring and releasing.
 impl<O: Owner> LeaseTable<O> {
-    /// Makes a table of leases with a lifetime, in which all nodes agree.
+    /// Creates a table of leases with a time to live, which must be the same on all nodes.
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
@@ -134,15 +134,17 @@ impl<O: Owner> LeaseTable<O> {
         }
     }
 
-    /// Acquires a lease for a request that appends at `offset`, if it does: within this node first, then
-    /// by `attempt`, which is repeated when the table is [notified](Self::wake) of a release and at the
+    /// Acquires a lease, within this node first, then by `attempt`. `offset` is that of a request
+    /// that appends.
+    ///
+    /// The attempt is repeated when the table is [notified](Self::wake) of a release, and at the
     /// interval that it returns.
     ///
     /// # Errors
-    /// [`LeaseError::Held`] after `wait`, or the error of an attempt.
+    /// [`LeaseError::Locked`] after `wait`, or the error of an attempt.
     ///
     /// # Cancel safety
-    /// Dropping the call gives up the place in the queue.
+    /// A cancelled call leaves the queue of waiters.
     pub async fn acquire<F>(
         &self,
         id: &UploadId,
@@ -170,7 +172,7 @@ impl<O: Owner> LeaseTable<O> {
                 Err(Rejection::Held { local, retry }) => (local, retry),
             };
             if left.is_zero() {
-                return Err(LeaseError::Held);
+                return Err(LeaseError::Locked);
             }
             if std::mem::take(&mut is_first) {
                 self.waited.fetch_add(1, Ordering::Relaxed);
@@ -185,7 +187,7 @@ impl<O: Owner> LeaseTable<O> {
     /// Acquires a lease by one attempt, if no request of this node has it.
     ///
     /// # Errors
-    /// [`LeaseError::Held`], or the error of the attempt.
+    /// [`LeaseError::Locked`], or the error of the attempt.
     pub async fn try_acquire<F>(
         &self,
         id: &UploadId,
@@ -197,7 +199,7 @@ impl<O: Owner> LeaseTable<O> {
         let local = self.local.try_acquire(id).await?;
         attempt(local).await.map_err(|rejection| match rejection {
             Rejection::Failed(error) => error,
-            Rejection::Held { .. } => LeaseError::Held,
+            Rejection::Held { .. } => LeaseError::Locked,
         })
     }
 
@@ -328,10 +330,9 @@ impl<O: Owner> LeaseTable<O> {
     }
 }
 
-/// Renewing.
 impl<O: Owner> LeaseTable<O> {
-    /// How long a holder may write after its last renewal: a fifth of the lifetime remains for the
-    /// write that is being sent, and for clocks that run at different speeds.
+    /// Returns how long a holder may write after its last renewal. A fifth of the lifetime remains
+    /// for a write in flight, and for clocks that run at different speeds.
     fn usable_for(&self) -> Duration {
         self.ttl * 4 / 5
     }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use super::{
     Durability, Inner,
+    cache::{CachedUpload, WriterEpoch, WriterState},
     files::failed,
-    slots::{Gate, Slot, Turn},
     sys,
 };
 use crate::{
@@ -21,128 +21,134 @@ use crate::{
     upload::Upload,
 };
 
-/// Shorter uploads aren't worth a call to reserve space.
-const RESERVE_FROM: u64 = 8 * 1024 * 1024;
+/// Space is not reserved for shorter uploads: the system call costs more than it gains.
+const MIN_RESERVED_LENGTH: u64 = 8 * 1024 * 1024;
 
-/// Whether space is reserved for uploads of this length.
 pub(super) fn is_reserved_for(length: u64) -> bool {
-    length >= RESERVE_FROM
+    length >= MIN_RESERVED_LENGTH
 }
 
 /// An upload's data file open for appending.
 #[derive(Debug)]
 pub(super) struct FileAppend {
     inner: Arc<Inner>,
-    slot: Arc<Slot>,
+    entry: Arc<CachedUpload>,
     upload: Arc<Upload>,
-    place: String,
+    data_path: String,
     data: Arc<OwnedFd>,
-    /// The data file's inode.
     ino: u64,
-    /// The offset at which it was opened.
-    opened: u64,
+    opened_at: u64,
     offset: u64,
     fence: Fence,
-    turn: Turn,
-    /// Bytes on probation, if there may be any.
-    hold: Option<Hold>,
-    /// A step went to the pool and its outcome isn't known: this was dropped while waiting for it.
-    adrift: bool,
+    epoch: WriterEpoch,
+    /// Set between `begin_unverified` and its end.
+    unverified: Option<UnverifiedRange>,
+    /// Set while a step runs: still set afterwards if the call was cancelled, so that the outcome of
+    /// the step is unknown.
+    needs_recovery: bool,
     reserved: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Hold {
+struct UnverifiedRange {
     from: u64,
-    /// Whether the `.info` says so. It is only changed when bytes come.
-    noted: bool,
+    /// Whether the mark is stored in the `.info`. It is stored before the first byte is written.
+    stored: bool,
 }
 
-/// What opening found.
-pub(super) struct Opened {
-    pub(super) place: String,
+pub(super) struct OpenedFile {
+    pub(super) data_path: String,
     pub(super) data: OwnedFd,
     pub(super) ino: u64,
     pub(super) offset: u64,
-    pub(super) turn: Turn,
+    pub(super) epoch: WriterEpoch,
 }
 
 impl FileAppend {
     pub(super) fn new(
         inner: Arc<Inner>,
-        slot: Arc<Slot>,
+        entry: Arc<CachedUpload>,
         upload: Arc<Upload>,
         fence: Fence,
-        opened: Opened,
+        opened: OpenedFile,
     ) -> Self {
         let reserve =
             inner.reserves && opened.offset == 0 && upload.length.is_some_and(is_reserved_for);
         Self {
             inner,
-            slot,
+            entry,
             upload,
-            place: opened.place,
+            data_path: opened.data_path,
             data: Arc::new(opened.data),
             ino: opened.ino,
-            opened: opened.offset,
+            opened_at: opened.offset,
             offset: opened.offset,
             fence,
-            turn: opened.turn,
-            hold: None,
-            adrift: false,
+            epoch: opened.epoch,
+            unverified: None,
+            needs_recovery: false,
             reserved: !reserve,
         }
     }
 
-    /// Runs a step that changes the upload, unless a newer writer has begun.
-    async fn step<T, F>(&mut self, syncs: bool, bytes: usize, step: F) -> Result<T>
+    fn verified_offset(&self) -> u64 {
+        self.unverified.map_or(self.offset, |range| range.from)
+    }
+
+    /// Runs a step that changes the upload, unless a newer writer has started.
+    async fn run_step<T, F>(&mut self, syncs: bool, bytes: usize, step: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&Inner, &Slot) -> Result<T> + Send + 'static,
+        F: FnOnce(&Inner, &CachedUpload) -> Result<T> + Send + 'static,
     {
-        self.find_way().await?;
-        let (inner, slot) = (Arc::clone(&self.inner), Arc::clone(&self.slot));
-        let (id, fence, turn) = (self.upload.id.clone(), self.fence, self.turn);
-        let step = move |gate: &mut Gate| {
-            gate.go_on(&id, fence, turn)?;
-            step(&inner, &slot)
+        self.recover_after_cancel().await?;
+        let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
+        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.epoch);
+        let step = move |state: &mut WriterState| {
+            state.check_epoch(&id, fence, epoch)?;
+            step(&inner, &entry)
         };
-        self.adrift = true;
+        self.needs_recovery = true;
         let done = if syncs {
-            self.inner.steps.gated_sync(&self.slot, step).await
+            self.inner.io.run_locked_sync(&self.entry, step).await
         } else {
-            self.inner.steps.gated(&self.slot, bytes, step).await
+            self.inner.io.run_locked(&self.entry, bytes, step).await
         };
-        self.adrift = false;
+        self.needs_recovery = false;
         done
     }
 
-    /// After a call that was dropped: what it left in the pool either has run or never will, and
-    /// the size of the file tells how far it came.
-    async fn find_way(&mut self) -> Result<()> {
-        if !self.adrift {
+    /// Recovers after a cancelled call: starts a new generation, so that a pending step of the call
+    /// cannot run any more, and reads the offset from the size of the file.
+    async fn recover_after_cancel(&mut self) -> Result<()> {
+        if !self.needs_recovery {
             return Ok(());
         }
-        self.turn = self.turn.next();
-        let (id, fence, turn) = (self.upload.id.clone(), self.fence, self.turn);
+        self.epoch = self.epoch.next();
+        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.epoch);
         let data = Arc::clone(&self.data);
-        let step = move |gate: &mut Gate| {
-            gate.resume(&id, fence, turn)?;
-            let stamp = sys::stat_open(data.as_fd())
-                .map_err(|error| failed(&id, "looking at the data", error))?;
-            Ok(stamp.size)
+        let step = move |state: &mut WriterState| {
+            state.restore_epoch(&id, fence, epoch)?;
+            let version = sys::stat_open(data.as_fd())
+                .map_err(|error| failed(&id, "reading the size of the data", error))?;
+            Ok(version.size)
         };
-        self.offset = self.inner.steps.gated(&self.slot, 0, step).await?;
-        self.adrift = false;
+        self.offset = self.inner.io.run_locked(&self.entry, 0, step).await?;
+        self.needs_recovery = false;
         Ok(())
     }
 
-    /// Notes in the `.info` from where on bytes don't count, or that all do.
-    async fn note(&mut self, unverified_from: Option<u64>, cut: Option<u64>) -> Result<()> {
+    /// Stores in the `.info` where the unverified bytes start, or removes that mark. Truncates the
+    /// data to `truncate_to` before.
+    async fn store_unverified_mark(
+        &mut self,
+        unverified_from: Option<u64>,
+        truncate_to: Option<u64>,
+    ) -> Result<()> {
         let syncs = self.inner.options.durability != Durability::None;
         let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
-        let note = move |inner: &Inner, slot: &Slot| {
-            if let Some(from) = cut {
+        let store = move |inner: &Inner, entry: &CachedUpload| {
+            if let Some(from) = truncate_to {
                 sys::truncate(data.as_fd(), from)
                     .and_then(|()| {
                         if syncs {
@@ -151,35 +157,33 @@ impl FileAppend {
                             Ok(())
                         }
                     })
-                    .map_err(|error| failed(&id, "taking back bytes", error))?;
+                    .map_err(|error| failed(&id, "truncating the data", error))?;
             }
-            inner.change(&id, slot, |record| {
+            inner.change(&id, entry, |record| {
                 record.unverified_from = unverified_from;
                 Ok(())
             })
         };
-        let record = self.step(syncs, 0, note).await?;
+        let record = self.run_step(syncs, 0, store).await?;
         self.inner
-            .keep_change(&self.upload.id, &self.slot, &record)
+            .sync_info_if_required(&self.upload.id, &self.entry, &record)
             .await
     }
 
-    /// Takes back the bytes from an offset on.
-    async fn cut(&mut self, from: u64) -> Result<()> {
+    async fn truncate(&mut self, from: u64) -> Result<()> {
         if self.offset <= from {
             return Ok(());
         }
         let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
-        self.step(false, 0, move |_, _| {
+        self.run_step(false, 0, move |_, _| {
             sys::truncate(data.as_fd(), from)
-                .map_err(|error| failed(&id, "taking back bytes", error))
+                .map_err(|error| failed(&id, "truncating the data", error))
         })
         .await
     }
 
-    /// Reserves space for the whole upload.
     async fn reserve(&mut self) -> Result<()> {
-        self.find_way().await?;
+        self.recover_after_cancel().await?;
         let (id, data, length) = (
             self.upload.id.clone(),
             Arc::clone(&self.data),
@@ -189,17 +193,20 @@ impl FileAppend {
             sys::reserve(data.as_fd(), length)
                 .map_err(|error| failed(&id, "reserving space for the data", error))
         };
-        self.inner.steps.long(step).await?;
+        self.inner.io.run_long(step).await?;
         self.reserved = true;
         Ok(())
     }
 
-    /// Puts the bytes on the disk. If that fails nobody knows which of them are still there, so all
-    /// that weren't there before are given up.
+    /// Syncs the data. If that fails, the kernel may have dropped any of the unsynced bytes and the
+    /// next sync would succeed, so the data is truncated to the last synced offset.
     async fn sync(&mut self) -> Result<()> {
-        let known = self.slot.known().synced;
+        let known = self.entry.info().synced;
         if known.info.is_none() {
-            return self.inner.settle(&self.upload.id, &self.place).await;
+            return self
+                .inner
+                .sync_upload(&self.upload.id, &self.data_path)
+                .await;
         }
         let (ino, safe, offset) = (self.ino, known.bytes_of(self.ino), self.offset);
         if safe >= offset {
@@ -208,19 +215,24 @@ impl FileAppend {
         let data = Arc::clone(&self.data);
         match self
             .inner
-            .steps
-            .sync(move || Ok(sys::sync_data(data.as_fd())))
+            .io
+            .run_sync(move || Ok(sys::sync_data(data.as_fd())))
             .await?
         {
             Ok(()) => {
-                self.slot.known().synced.add(ino, offset);
+                self.entry.info().synced.add(ino, offset);
                 Ok(())
             }
             Err(error) => {
                 let data = Arc::clone(&self.data);
-                let cut = move |_: &Inner, _: &Slot| Ok(sys::truncate(data.as_fd(), safe));
-                if let Err(error) = self.step(true, 0, cut).await?.map(|()| self.offset = safe) {
-                    tracing::error!(upload = %self.upload.id, %error, "can't take back lost bytes");
+                let truncate =
+                    move |_: &Inner, _: &CachedUpload| Ok(sys::truncate(data.as_fd(), safe));
+                if let Err(error) = self
+                    .run_step(true, 0, truncate)
+                    .await?
+                    .map(|()| self.offset = safe)
+                {
+                    tracing::error!(upload = %self.upload.id, %error, "failed to truncate lost bytes");
                 }
                 Err(StoreError::io(
                     format!("syncing upload {}", self.upload.id),
@@ -238,13 +250,13 @@ impl Append for FileAppend {
     }
 
     fn readable(&self) -> Option<u64> {
-        let offset = self.hold.map_or(self.offset, |hold| hold.from);
+        let offset = self.verified_offset();
         let only_by_commit = match self.inner.options.durability {
             Durability::None => false,
             Durability::Complete => self.upload.is_complete_at(offset),
             Durability::Every => true,
         };
-        (!only_by_commit && !self.adrift).then_some(offset)
+        (!only_by_commit && !self.needs_recovery).then_some(offset)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -252,19 +264,20 @@ impl Append for FileAppend {
             chunks.clear();
             return Ok(());
         }
-        self.find_way().await?;
+        self.recover_after_cancel().await?;
         if !self.reserved {
             self.reserve().await?;
         }
-        if let Some(Hold { from, noted: false }) = self.hold {
-            self.note(Some(from), None).await?;
-            self.hold = Some(Hold { from, noted: true });
+        if let Some(range) = self.unverified.filter(|range| !range.stored) {
+            self.store_unverified_mark(Some(range.from), None).await?;
+            let stored = true;
+            self.unverified = Some(UnverifiedRange { stored, ..range });
         }
         let bytes = chunks.iter().map(Bytes::len).sum();
         let mut taken = std::mem::take(chunks);
         let (data, offset) = (Arc::clone(&self.data), self.offset);
         let (emptied, written, outcome): (_, u64, io::Result<()>) = self
-            .step(false, bytes, move |_, _| {
+            .run_step(false, bytes, move |_, _| {
                 let (written, outcome) = sys::write_at(data.as_fd(), &taken, offset);
                 taken.clear();
                 Ok((taken, written, outcome))
@@ -276,42 +289,44 @@ impl Append for FileAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        self.step(false, 0, |_, _| Ok(())).await?;
+        self.run_step(false, 0, |_, _| Ok(())).await?;
         if self.inner.options.durability == Durability::Every {
             self.sync().await?;
         }
-        Ok(self.hold.map_or(self.offset, |hold| hold.from))
+        Ok(self.verified_offset())
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        self.find_way().await?;
-        if self.hold.is_none() {
-            self.hold = Some(Hold {
+        self.recover_after_cancel().await?;
+        if self.unverified.is_none() {
+            self.unverified = Some(UnverifiedRange {
                 from: self.offset,
-                noted: false,
+                stored: false,
             });
         }
         Ok(())
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        self.find_way().await?;
-        if let Some(Hold { noted: true, .. }) = self.hold {
-            self.note(None, None).await?;
+        self.recover_after_cancel().await?;
+        if self.unverified.is_some_and(|range| range.stored) {
+            self.store_unverified_mark(None, None).await?;
         }
-        self.hold = None;
+        self.unverified = None;
         Ok(())
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        self.find_way().await?;
-        match self.hold {
-            Some(Hold { from, noted: true }) => self.note(None, Some(from)).await?,
-            Some(Hold { noted: false, .. }) => {}
-            None => self.cut(self.opened).await?,
+        self.recover_after_cancel().await?;
+        match self.unverified {
+            Some(UnverifiedRange { from, stored: true }) => {
+                self.store_unverified_mark(None, Some(from)).await?;
+            }
+            Some(UnverifiedRange { stored: false, .. }) => {}
+            None => self.truncate(self.opened_at).await?,
         }
-        self.offset = self.hold.map_or(self.opened, |hold| hold.from);
-        self.hold = None;
+        self.offset = self.unverified.map_or(self.opened_at, |range| range.from);
+        self.unverified = None;
         Ok(())
     }
 }
@@ -327,7 +342,7 @@ mod tests {
     };
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_snapshot_is_that_of_the_opened_append() {
+    async fn resume_returns_the_snapshot_of_the_opened_append() {
         let dir = tempfile::tempdir().unwrap();
         let store = FileStore::new(dir.path()).unwrap();
         let upload = Upload::new(UploadId::random(), Some(9));
@@ -335,15 +350,15 @@ mod tests {
         append.write(&mut vec!["hel".into()]).await.unwrap();
         drop(append);
 
-        // The write of a dropped request takes its time, and has the gate meanwhile.
-        let (slot, data) = (
-            store.0.slots.get(&upload.id),
+        // The write of a cancelled request is slow and holds the lock.
+        let (entry, data) = (
+            store.0.cache.get_or_insert(&upload.id),
             dir.path().join(upload.id.as_str()),
         );
         let (started, has_started) = mpsc::channel();
         let (finish, may_finish) = mpsc::channel();
         let writer = std::thread::spawn(move || {
-            let _gate = slot.gate();
+            let _state = entry.lock();
             started.send(()).unwrap();
             may_finish.recv().unwrap();
             let mut file = std::fs::File::options().append(true).open(data).unwrap();
@@ -355,7 +370,7 @@ mod tests {
             async move { store.resume(&id, Fence(2)).await.unwrap() }
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(!resuming.is_finished(), "it waits for the write");
+        assert!(!resuming.is_finished(), "resume must wait for the write");
         finish.send(()).unwrap();
         let (snapshot, append) = resuming.await.unwrap();
         assert_eq!((snapshot.offset, append.offset()), (5, 5));

@@ -1,9 +1,9 @@
-//! Joining uploads.
+//! Concatenation of uploads.
 //!
-//! Without a second copy where the file system can: the first part by sharing all its blocks
-//! (`FICLONE`), the others by `copy_file_range`, which shares blocks as far as they are aligned and
-//! copies within the kernel otherwise; elsewhere by reading and writing. It runs on threads, in steps
-//! of bounded size, a few at a time, so that other uploads go on meanwhile.
+//! Avoids a second copy where the file system can. The first part shares all its blocks with the
+//! target (`FICLONE`). The others use `copy_file_range`, which shares aligned blocks and copies the
+//! rest within the kernel. Elsewhere the bytes are read and written. All of it runs on the blocking
+//! pool, in steps of bounded size and with bounded concurrency.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -14,8 +14,8 @@ use async_trait::async_trait;
 
 use super::{
     Durability, FileStore, Inner,
+    cache::{WriterEpoch, WriterState},
     files::failed,
-    slots::{Gate, Turn},
     sys,
 };
 use crate::{
@@ -24,17 +24,17 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// The most bytes copied in one step.
-const STEP: u64 = 64 * 1024 * 1024;
-/// The buffer of a copy by reading and writing.
-const BUFFER: usize = 1024 * 1024;
-/// How many parts are kept open from the beginning on; the rest is only looked at, and opened again
-/// when its turn comes.
-const OPEN: usize = 128;
+/// Maximum bytes copied in one step.
+const STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// Buffer size of a copy by reading and writing.
+const BUFFER_BYTES: usize = 1024 * 1024;
+/// Maximum number of parts kept open from the start. Later parts are checked, closed, and opened
+/// again for their copy.
+const MAX_OPEN_PARTS: usize = 128;
 
 struct Part {
     id: UploadId,
-    place: String,
+    data_path: String,
     size: u64,
     file: Option<OwnedFd>,
 }
@@ -49,26 +49,26 @@ impl Concatenate for FileStore {
     ) -> Result<u64> {
         let inner = &self.0;
         let id = &target.id;
-        let slot = inner.slots.get(id);
+        let entry = inner.cache.get_or_insert(id);
         let step = {
             let (inner, id) = (Arc::clone(inner), id.clone());
             let parts: Vec<_> = parts.iter().map(|part| part.id.clone()).collect();
-            move |gate: &mut Gate| {
-                let turn = gate.begin(&id, fence)?;
-                let place = inner.place(&id)?;
-                let (data, _) = inner.open_data(&id, &place)?;
+            move |state: &mut WriterState| {
+                let epoch = state.start_epoch(&id, fence)?;
+                let data_path = inner.data_path(&id)?;
+                let (data, _) = inner.open_data(&id, &data_path)?;
                 let parts = inner.open_parts(parts)?;
                 sys::truncate(data.as_fd(), 0)
-                    .map_err(|error| failed(&id, "emptying the data", error))?;
-                Ok((turn, place, Arc::new(data), parts))
+                    .map_err(|error| failed(&id, "truncating the data", error))?;
+                Ok((epoch, data_path, Arc::new(data), parts))
             }
         };
-        let (turn, place, data, parts) = inner.steps.gated_long(&slot, step).await?;
+        let (epoch, data_path, data, parts) = inner.io.run_locked_long(&entry, step).await?;
         let copy = Copy {
             id: id.clone(),
             data: Arc::clone(&data),
             fence,
-            turn,
+            epoch,
         };
         let mut sum = 0;
         for part in parts {
@@ -76,13 +76,15 @@ impl Concatenate for FileStore {
             let mut done = 0;
             while done < part.size {
                 let (inner, part, copy) = (Arc::clone(inner), Arc::clone(&part), copy.clone());
-                let step = move |gate: &mut Gate| copy.step(gate, &inner, &part, done, sum + done);
-                match self.0.steps.gated_long(&slot, step).await {
+                let step = move |state: &mut WriterState| {
+                    copy.step(state, &inner, &part, done, sum + done)
+                };
+                match self.0.io.run_locked_long(&entry, step).await {
                     Ok(count) => done += count,
                     Err(error) => {
-                        let empty = move |_: &mut Gate| Ok(sys::truncate(data.as_fd(), 0));
+                        let empty = move |_: &mut WriterState| Ok(sys::truncate(data.as_fd(), 0));
                         if !matches!(error, StoreError::LeaseLost(_)) {
-                            let _ = self.0.steps.gated_long(&slot, empty).await?;
+                            let _ = self.0.io.run_locked_long(&entry, empty).await?;
                         }
                         return Err(error);
                     }
@@ -91,7 +93,7 @@ impl Concatenate for FileStore {
             sum += part.size;
         }
         if inner.options.durability != Durability::None {
-            inner.settle(id, &place).await?;
+            inner.sync_upload(id, &data_path).await?;
         }
         Ok(sum)
     }
@@ -101,29 +103,29 @@ impl Inner {
     fn open_parts(&self, ids: Vec<UploadId>) -> Result<Vec<Part>> {
         let mut parts = Vec::with_capacity(ids.len());
         for (n, id) in ids.into_iter().enumerate() {
-            let look = self.look(&id)?;
-            let place = look.record.place.clone();
-            let file = self.open_part(&id, &place, look.offset)?;
+            let state = self.inspect(&id)?;
+            let data_path = state.record.data_path.clone();
+            let file = self.open_part(&id, &data_path, state.offset)?;
             parts.push(Part {
                 id,
-                place,
-                size: look.offset,
-                file: (n < OPEN).then_some(file),
+                data_path,
+                size: state.offset,
+                file: (n < MAX_OPEN_PARTS).then_some(file),
             });
         }
         Ok(parts)
     }
 
-    fn open_part(&self, id: &UploadId, place: &str, size: u64) -> Result<OwnedFd> {
+    fn open_part(&self, id: &UploadId, data_path: &str, size: u64) -> Result<OwnedFd> {
         let open = || {
-            let (dir, name) = self.root.parent(place)?;
+            let (dir, name) = self.root.parent(data_path)?;
             let file = sys::open_read(dir.as_fd(), name)?;
-            let stamp = sys::stat_open(file.as_fd())?;
-            Ok((file, stamp))
+            let version = sys::stat_open(file.as_fd())?;
+            Ok((file, version))
         };
-        let (file, stamp) = open().map_err(|error| failed(id, "opening a part", error))?;
-        if !stamp.is_file() || stamp.size != size {
-            let what = format!("it should have {size} bytes and has {}", stamp.size);
+        let (file, version) = open().map_err(|error| failed(id, "opening a part", error))?;
+        if !version.is_file() || version.size != size {
+            let what = format!("it has {} bytes instead of {size}", version.size);
             return Err(StoreError::Damaged {
                 id: id.clone(),
                 what,
@@ -138,18 +140,25 @@ struct Copy {
     id: UploadId,
     data: Arc<OwnedFd>,
     fence: Fence,
-    turn: Turn,
+    epoch: WriterEpoch,
 }
 
 impl Copy {
-    /// Copies some bytes of a part from `from` on to `to`, and returns how many.
-    fn step(&self, gate: &mut Gate, inner: &Inner, part: &Part, from: u64, to: u64) -> Result<u64> {
-        gate.go_on(&self.id, self.fence, self.turn)?;
+    /// Copies bytes of a part from offset `from` to offset `to`; returns how many.
+    fn step(
+        &self,
+        state: &mut WriterState,
+        inner: &Inner,
+        part: &Part,
+        from: u64,
+        to: u64,
+    ) -> Result<u64> {
+        state.check_epoch(&self.id, self.fence, self.epoch)?;
         let opened;
         let source = match &part.file {
             Some(file) => file.as_fd(),
             None => {
-                opened = inner.open_part(&part.id, &part.place, part.size)?;
+                opened = inner.open_part(&part.id, &part.data_path, part.size)?;
                 opened.as_fd()
             }
         };
@@ -157,20 +166,22 @@ impl Copy {
         if from == 0 && to == 0 && sys::share(target, source) {
             return Ok(part.size);
         }
-        let len = (part.size - from).min(STEP);
-        let fail = |error| failed(&self.id, "joining the parts", error);
+        let len = (part.size - from).min(STEP_BYTES);
+        let fail = |error| failed(&self.id, "concatenating the parts", error);
         let short = || StoreError::Damaged {
             id: part.id.clone(),
-            what: "its data became shorter while it was copied".into(),
+            what: "its data was truncated while it was copied".into(),
         };
-        let count = usize::try_from(len).unwrap_or(BUFFER);
+        let count = usize::try_from(len).unwrap_or(BUFFER_BYTES);
         if let Some(copied) = sys::copy_range(source, from, target, to, count).map_err(fail)? {
             return Ok(copied as u64);
         }
-        let mut buffer = vec![0; BUFFER.min(count)];
+        let mut buffer = vec![0; BUFFER_BYTES.min(count)];
         let mut done = 0;
         while done < len {
-            let want = usize::try_from(len - done).unwrap_or(BUFFER).min(BUFFER);
+            let want = usize::try_from(len - done)
+                .unwrap_or(BUFFER_BYTES)
+                .min(BUFFER_BYTES);
             let read = sys::read_at(source, &mut buffer[..want], from + done).map_err(fail)?;
             if read == 0 {
                 return Err(short());

@@ -1,9 +1,9 @@
-//! Listing a directory tree in pages.
+//! Paginated listing of a directory tree.
 //!
-//! Pages come in the order of the paths, and a [`Cursor`] is the path of the last thing looked at, so
-//! that a listing goes on rightly whatever is removed meanwhile, and in another process too. A page
-//! needs memory for a bounded number of names, however large the directory: what comes next is picked
-//! out of one pass over it, and kept for the pages that follow.
+//! Entries are sorted by path, and a [`Cursor`] is the path of the last entry examined. So a
+//! listing stays correct while files are removed, and can continue in another process. A page needs
+//! bounded memory, however large the directory: one pass over it selects the next names, and they
+//! are cached for the following pages.
 
 use std::{
     collections::{BinaryHeap, HashSet},
@@ -18,38 +18,37 @@ use rustix::fs::{Dir, FileType};
 
 use super::{
     FileStore, Inner,
-    files::{info_place, is_missing, temporary_of},
-    root::INFO,
-    sys::{self, Stamp},
+    files::{info_path, is_missing, temporary_of},
+    paths::INFO,
+    sys::{self, FileVersion},
 };
 use crate::{
     store::{Cursor, Damaged, Enumerate, Orphan, Page, Result, StoreError},
     upload::UploadId,
 };
 
-/// For how long it is remembered where hooks have put data.
-const REMEMBER: Duration = Duration::from_secs(600);
-/// How many names are kept of one pass over a directory.
-const NAMES: usize = 16 * 1024;
-/// How many things are looked at for one page at most, so that a page of few uploads among many
-/// other files takes bounded time too.
-const LOOKS: usize = 4 * NAMES;
+/// Time to live of the cached data paths chosen by hooks.
+const CACHE_TTL: Duration = Duration::from_secs(600);
+/// Maximum number of names cached from one pass over a directory.
+const NAME_CACHE_CAPACITY: usize = 16 * 1024;
+/// Maximum number of files examined for one page, so that a page takes bounded time even if few of
+/// many files are uploads.
+const MAX_STATS: usize = 4 * NAME_CACHE_CAPACITY;
 
-/// What one listing leaves for the next page.
+/// Cached results of earlier pages.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     names: Mutex<Option<Names>>,
-    places: Mutex<Option<Places>>,
+    referenced: Mutex<Option<ReferencedPaths>>,
 }
 
-/// Some names of a directory in their order.
+/// A sorted range of the names in a directory.
 #[derive(Debug)]
 struct Names {
     dir: String,
-    /// They are all that come after this one …
     after: Option<String>,
     sorted: Vec<Name>,
-    /// … up to the last of them; or up to the end of the directory.
+    /// Whether the range extends to the end of the directory.
     all: bool,
 }
 
@@ -59,15 +58,15 @@ struct Name {
     is_dir: bool,
 }
 
-/// The places of data files that aren't where the id says, as hashes: a file found there without an
-/// `.info` beside it is no orphan.
+/// Hashes of the data paths that are not at the id's default path. A file there is no orphan,
+/// although no `.info` is next to it.
 #[derive(Debug)]
-struct Places {
-    begun: SystemTime,
+struct ReferencedPaths {
+    started: SystemTime,
     hasher: std::collections::hash_map::RandomState,
     hashes: HashSet<u64>,
-    /// Some description couldn't be read, and may tell of any place.
-    unsure: bool,
+    /// A description could not be read, so its data path is unknown.
+    incomplete: bool,
 }
 
 #[async_trait]
@@ -75,27 +74,25 @@ impl Enumerate for FileStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         let inner = Arc::clone(&self.0);
         self.0
-            .steps
-            .long(move || inner.page(cursor, limit.max(1)))
+            .io
+            .run_long(move || inner.page(cursor, limit.max(1)))
             .await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
         let (inner, orphan) = (Arc::clone(&self.0), orphan.clone());
         self.0
-            .steps
-            .long(move || inner.remove_orphan(&orphan))
+            .io
+            .run_long(move || inner.remove_orphan(&orphan))
             .await
     }
 }
 
-/// Collects a page while walking.
 struct Walk<'a> {
     inner: &'a Inner,
     page: Page,
     limit: usize,
-    looks: usize,
-    /// The last path looked at.
+    stats_left: usize,
     last: Option<String>,
 }
 
@@ -105,7 +102,7 @@ impl Inner {
             inner: self,
             page: Page::default(),
             limit,
-            looks: LOOKS,
+            stats_left: MAX_STATS,
             last: None,
         };
         let ended = walk.directory("", cursor.as_ref().map(|cursor| cursor.0.as_str()))?;
@@ -114,81 +111,82 @@ impl Inner {
         Ok(page)
     }
 
-    /// Describes a file that belongs to no upload. What holds bytes of an upload is never removable.
-    fn orphan(&self, place: &str) -> Option<Orphan> {
-        let (above, name) = match place.rsplit_once('/') {
+    /// Returns the orphan at a path, if it is one. Files with bytes of an upload are never
+    /// removable.
+    fn orphan(&self, path: &str) -> Option<Orphan> {
+        let (above, name) = match path.rsplit_once('/') {
             Some((above, name)) => (Some(above), name),
-            None => (None, place),
+            None => (None, path),
         };
-        let stamp = self.stat(place).ok().filter(Stamp::is_file)?;
-        if !self.is_old(stamp) {
+        let version = self.stat(path).ok().filter(FileVersion::is_file)?;
+        if !self.is_old(version) {
             return None;
         }
         let (base, reason, removable) = if let Some(info) = temporary_of(name) {
             let base = info.strip_suffix(INFO)?;
             let base = above.map_or_else(|| base.to_owned(), |above| join(above, base));
             (base, "a temporary file of a process that died", true)
-        } else if let Some(base) = place.strip_suffix(INFO) {
+        } else if let Some(base) = path.strip_suffix(INFO) {
             let id = UploadId::new(base).ok()?;
-            let found = self.look(&id);
+            let state = self.inspect(&id);
             if !matches!(
-                found,
+                state,
                 Err(StoreError::NotFound(_) | StoreError::Damaged { .. })
             ) {
                 return None;
             }
             // An interrupted creation may leave both files, empty.
-            let is_bare = stamp.size == 0
+            let is_bare = version.size == 0
                 && self
                     .stat(base)
                     .map_or_else(|error| is_missing(&error), |data| data.size == 0);
-            let is_own =
-                matches!(found, Err(StoreError::NotFound(_))) && self.is_own_description(&id);
-            if is_bare || is_own {
+            let is_ours =
+                matches!(state, Err(StoreError::NotFound(_))) && self.is_own_description(&id);
+            if is_bare || is_ours {
                 (base.to_owned(), "a description without bytes", true)
             } else {
                 (base.to_owned(), "a description that cannot be read", false)
             }
-        } else if let Some(base) = place.strip_suffix(".lock").or(place.strip_suffix(".stop")) {
-            if !self.is_stale_lock(place, base, stamp) {
+        } else if let Some(base) = path.strip_suffix(".lock").or(path.strip_suffix(".stop")) {
+            if !self.is_stale_lock(path, base, version) {
                 return None;
             }
-            (base.to_owned(), "a lock that tusd left behind", true)
+            (base.to_owned(), "a stale lock of tusd", true)
         } else {
-            if !self.is_unreferenced(&UploadId::new(place).ok()?, stamp) {
+            if !self.is_orphaned_data(&UploadId::new(path).ok()?, version) {
                 return None;
             }
-            let (reason, removable) = match stamp.size {
+            let (reason, removable) = match version.size {
                 0 => ("an empty file without a description", true),
                 _ => ("bytes without a description", false),
             };
-            (place.to_owned(), reason, removable)
+            (path.to_owned(), reason, removable)
         };
-        let mut orphan = Orphan::new(place, reason, stamp.size, stamp.modified());
+        let mut orphan = Orphan::new(path, reason, version.size, version.modified());
         orphan.id = UploadId::new(&base).ok();
         orphan.removable = removable;
         Some(orphan)
     }
 
-    /// Whether a description is one of Landfall's or tusd's: its name is a random id, or its text
-    /// begins as theirs do. Any other `.info` may be somebody's own file.
+    /// Returns whether a description was written by Landfall or tusd: its name is a random id, or
+    /// its text starts like theirs. Any other `.info` may be a file of the application.
     fn is_own_description(&self, id: &UploadId) -> bool {
         const START: &[u8] = b"{\"ID\":";
         let read = || {
-            let place = info_place(id);
-            let (dir, name) = self.root.parent(&place)?;
+            let path = info_path(id);
+            let (dir, name) = self.root.parent(&path)?;
             let file = sys::open_read(dir.as_fd(), name)?;
             let mut text = [0; START.len()];
             let len = sys::read_at(file.as_fd(), &mut text, 0)?;
             std::io::Result::Ok(text[..len] == *START)
         };
-        looks_random(id.as_str()) || read().unwrap_or(false)
+        has_random_id_shape(id.as_str()) || read().unwrap_or(false)
     }
 
-    /// A damaged upload by what its files say.
+    /// Returns a damaged upload according to its files.
     fn damaged_upload(&self, id: UploadId) -> Option<Damaged> {
-        let info = self.stat(&info_place(&id)).ok()?;
-        let data = self.stat(id.as_str()).ok().filter(Stamp::is_file);
+        let info = self.stat(&info_path(&id)).ok()?;
+        let data = self.stat(id.as_str()).ok().filter(FileVersion::is_file);
         let changed = data.map(|data| data.modified());
         Some(Damaged {
             id,
@@ -197,27 +195,28 @@ impl Inner {
         })
     }
 
-    fn is_old(&self, stamp: Stamp) -> bool {
+    fn is_old(&self, version: FileVersion) -> bool {
         let old = |time| {
             SystemTime::now()
                 .duration_since(time)
                 .is_ok_and(|age| age >= self.options.orphan_age)
         };
-        old(stamp.modified()) && old(stamp.changed())
+        old(version.modified()) && old(version.changed())
     }
 
-    /// A lock of tusd is stale if there is no such upload and the process is gone.
-    fn is_stale_lock(&self, place: &str, base: &str, stamp: Stamp) -> bool {
-        if place.ends_with(".stop") {
-            return stamp.size == 0 && self.stat(&format!("{base}.lock")).is_err();
+    /// Returns whether a lock of tusd is stale: there is no such upload, and the process has ended.
+    fn is_stale_lock(&self, path: &str, base: &str, version: FileVersion) -> bool {
+        if path.ends_with(".stop") {
+            return version.size == 0 && self.stat(&format!("{base}.lock")).is_err();
         }
         if self.stat(base).is_ok() {
-            // tusd finds out by itself that its owner is gone.
+            // tusd itself checks whether the owner of the lock is running.
             return false;
         }
-        // tusd's lock holds a process id and a line feed; anything else may be somebody's own file.
+        // tusd's lock contains a process id and a line feed; any other file may be the
+        // application's.
         let read = || {
-            let (dir, name) = self.root.parent(place).ok()?;
+            let (dir, name) = self.root.parent(path).ok()?;
             let file = sys::open_read(dir.as_fd(), name).ok()?;
             let mut text = [0; 24];
             let len = sys::read_at(file.as_fd(), &mut text, 0).ok()?;
@@ -227,86 +226,90 @@ impl Inner {
                 .parse::<u32>()
                 .ok()
         };
-        match (stamp.size, read()) {
+        match (version.size, read()) {
             (0, _) => true,
             (_, process) => process.is_some_and(|process| !is_running(process)),
         }
     }
 
-    /// Whether no description tells of a data file. Creation makes the data file first and writes
-    /// into it only once the description is there: an empty file is all that an interrupted creation
-    /// leaves. Bytes may be those of a finished upload whose description the application removed;
-    /// they are only looked at if the name is a random id, as any other may be somebody's own file.
-    fn is_unreferenced(&self, id: &UploadId, stamp: Stamp) -> bool {
-        if stamp.size > 0 && !looks_random(id.as_str()) {
+    /// Returns whether a data file has no description.
+    ///
+    /// Creation makes the data file first and writes into it only after the description exists, so
+    /// an interrupted creation leaves an empty file. A file with bytes may be a completed upload
+    /// whose description the application removed. It is only examined if its name is a random id;
+    /// any other file may be the application's.
+    fn is_orphaned_data(&self, id: &UploadId, version: FileVersion) -> bool {
+        if version.size > 0 && !has_random_id_shape(id.as_str()) {
             return false;
         }
         let no_info = self
-            .stat(&info_place(id))
+            .stat(&info_path(id))
             .is_err_and(|error| is_missing(&error));
-        no_info && self.is_nobodys(id.as_str(), stamp)
+        no_info && self.is_unreferenced(id.as_str(), version)
     }
 
-    /// Whether no description says that its bytes are at this place. All descriptions are read for
-    /// that, but seldom: for as long as what is asked for is older than the last time.
-    fn is_nobodys(&self, place: &str, stamp: Stamp) -> bool {
-        let mut places = self
+    /// Returns whether no description refers to a data path. Reads all descriptions, but reuses the
+    /// result for files older than the last pass.
+    fn is_unreferenced(&self, path: &str, version: FileVersion) -> bool {
+        let mut referenced = self
             .listing
-            .places
+            .referenced
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let fresh = places.as_ref().filter(|places| {
+        let cached = referenced.as_ref().filter(|referenced| {
             SystemTime::now()
-                .duration_since(places.begun)
-                .is_ok_and(|age| age < REMEMBER)
-                && places
-                    .begun
-                    .duration_since(stamp.changed())
+                .duration_since(referenced.started)
+                .is_ok_and(|age| age < CACHE_TTL)
+                && referenced
+                    .started
+                    .duration_since(version.changed())
                     .is_ok_and(|age| age >= self.options.orphan_age)
         });
-        if fresh.is_none() {
-            match self.read_places() {
-                Ok(read) => *places = Some(read),
+        if cached.is_none() {
+            match self.read_referenced_paths() {
+                Ok(read) => *referenced = Some(read),
                 Err(error) => {
-                    tracing::warn!(%error, "can't tell whose files there are");
+                    tracing::warn!(%error, "failed to read descriptions, orphan scan skipped");
                     return false;
                 }
             }
         }
-        places.as_ref().is_some_and(|places| {
-            // An empty file is no loss, even if it belongs to what couldn't be read.
-            !places.contains(place) && (stamp.size == 0 || !places.unsure)
+        referenced.as_ref().is_some_and(|referenced| {
+            // Removing an empty file loses nothing, even if an unreadable description refers to it.
+            !referenced.contains(path) && (version.size == 0 || !referenced.incomplete)
         })
     }
 
-    fn read_places(&self) -> Result<Places> {
-        let mut places = Places {
-            begun: SystemTime::now(),
+    fn read_referenced_paths(&self) -> Result<ReferencedPaths> {
+        let mut referenced = ReferencedPaths {
+            started: SystemTime::now(),
             hasher: std::collections::hash_map::RandomState::new(),
             hashes: HashSet::new(),
-            unsure: false,
+            incomplete: false,
         };
         let mut dirs = vec![String::new()];
         while let Some(dir) = dirs.pop() {
-            self.each_name(&dir, |name| {
-                let place = join(&dir, &name.name);
+            self.for_each_name(&dir, |name| {
+                let path = join(&dir, &name.name);
                 if name.is_dir {
-                    dirs.push(place);
-                } else if let Some(id) = place
+                    dirs.push(path);
+                } else if let Some(id) = path
                     .strip_suffix(INFO)
                     .and_then(|id| UploadId::new(id).ok())
                 {
                     match self.record(&id, None) {
-                        Ok((record, _)) if record.place != id.as_str() => places.add(&record.place),
+                        Ok((record, _)) if record.data_path != id.as_str() => {
+                            referenced.add(&record.data_path)
+                        }
                         Ok(_) | Err(StoreError::NotFound(_)) => {}
-                        Err(StoreError::Damaged { .. }) => places.unsure = true,
+                        Err(StoreError::Damaged { .. }) => referenced.incomplete = true,
                         Err(error) => return Err(error),
                     }
                 }
                 Ok(())
             })?;
         }
-        Ok(places)
+        Ok(referenced)
     }
 
     fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
@@ -320,9 +323,9 @@ impl Inner {
         Ok(())
     }
 
-    /// Calls `each` for every name in a directory that a store may have made: plain files and
-    /// directories, no links, and of the hidden ones only temporary files.
-    fn each_name(&self, dir: &str, mut each: impl FnMut(Name) -> Result<()>) -> Result<()> {
+    /// Calls `each` for every name in a directory that a store may have created: regular files and
+    /// directories, no links, and no hidden files except temporary ones.
+    fn for_each_name(&self, dir: &str, mut each: impl FnMut(Name) -> Result<()>) -> Result<()> {
         let fail = |error| StoreError::io(format!("listing the directory {dir:?}"), error);
         let handle = match dir {
             "" => sys::open_dir(self.root.handle(), "."),
@@ -338,7 +341,7 @@ impl Inner {
                 continue;
             };
             let kind = match entry.file_type() {
-                // Some file systems don't say it here.
+                // Some file systems do not report the type here.
                 FileType::Unknown => match self.stat_kind(&join(dir, name)) {
                     Some(kind) => kind,
                     None => continue,
@@ -358,39 +361,39 @@ impl Inner {
         Ok(())
     }
 
-    fn stat_kind(&self, place: &str) -> Option<FileType> {
-        let stamp = self.stat(place).ok()?;
-        let is_dir = || self.root.directory(place).is_ok();
-        if stamp.is_file() {
+    fn stat_kind(&self, path: &str) -> Option<FileType> {
+        let version = self.stat(path).ok()?;
+        let is_dir = || self.root.directory(path).is_ok();
+        if version.is_file() {
             Some(FileType::RegularFile)
         } else {
             is_dir().then_some(FileType::Directory)
         }
     }
 
-    /// The names of a directory that come after one, and whether these are all there are.
+    /// Returns the names of a directory after `after`, and whether they are all.
     fn names(&self, dir: &str, after: Option<&str>) -> Result<(Vec<Name>, bool)> {
-        if let Some(kept) = &*self
+        if let Some(cached) = &*self
             .listing
             .names
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            && kept.dir == dir
-            && kept.after.as_deref() <= after
+            && cached.dir == dir
+            && cached.after.as_deref() <= after
         {
-            let begin = kept
+            let begin = cached
                 .sorted
                 .partition_point(|name| Some(name.name.as_str()) <= after);
-            if after.is_some() && (kept.all || begin < kept.sorted.len()) {
-                return Ok((kept.sorted[begin..].to_vec(), kept.all));
+            if after.is_some() && (cached.all || begin < cached.sorted.len()) {
+                return Ok((cached.sorted[begin..].to_vec(), cached.all));
             }
         }
         let mut first = BinaryHeap::new();
         let mut all = true;
-        self.each_name(dir, |name| {
+        self.for_each_name(dir, |name| {
             if after.is_none_or(|after| name.name.as_str() > after) {
                 first.push(name);
-                if first.len() > NAMES {
+                if first.len() > NAME_CACHE_CAPACITY {
                     first.pop();
                     all = false;
                 }
@@ -413,10 +416,10 @@ impl Inner {
 }
 
 impl Walk<'_> {
-    /// Walks a directory from after the path `after` on (relative to it); true if it came to the end.
+    /// Walks a directory, starting after the relative path `after`; true if it reached the end.
     fn directory(&mut self, dir: &str, after: Option<&str>) -> Result<bool> {
         let (mut after, inside) = match after.and_then(|after| after.split_once('/')) {
-            // Go on inside this directory, then after it.
+            // Continue inside this directory first.
             Some((name, inside)) => (Some(name.to_owned()), Some(inside)),
             None => (after.map(str::to_owned), None),
         };
@@ -429,12 +432,12 @@ impl Walk<'_> {
             let (names, all) = self.inner.names(dir, after.as_deref())?;
             let last = names.last().map(|name| name.name.clone());
             for name in names {
-                let place = join(dir, &name.name);
+                let path = join(dir, &name.name);
                 if name.is_dir {
-                    if !self.directory(&place, None)? {
+                    if !self.directory(&path, None)? {
                         return Ok(false);
                     }
-                } else if !self.file(place) {
+                } else if !self.file(path) {
                     return Ok(false);
                 }
             }
@@ -445,52 +448,52 @@ impl Walk<'_> {
         }
     }
 
-    /// Looks at a file; false if the page is full, and the file is for the next one.
-    fn file(&mut self, place: String) -> bool {
+    /// Examines a file; false if the page is full and the file belongs to the next one.
+    fn file(&mut self, path: String) -> bool {
         let page = &self.page;
         let listed = page.uploads.len() + page.orphans.len() + page.damaged.len();
-        if listed >= self.limit || self.looks == 0 {
+        if listed >= self.limit || self.stats_left == 0 {
             return false;
         }
-        self.looks -= 1;
-        let upload = place
+        self.stats_left -= 1;
+        let upload = path
             .strip_suffix(INFO)
-            .filter(|_| !place.starts_with('.') && !place.contains("/."))
+            .filter(|_| !path.starts_with('.') && !path.contains("/."))
             .and_then(|id| UploadId::new(id).ok());
         if let Some(id) = upload {
-            match self.inner.look(&id) {
-                Ok(look) => self.page.uploads.push(look.snapshot()),
+            match self.inner.inspect(&id) {
+                Ok(state) => self.page.uploads.push(state.snapshot()),
                 Err(StoreError::NotFound(_)) => {
-                    self.page.orphans.extend(self.inner.orphan(&place));
+                    self.page.orphans.extend(self.inner.orphan(&path));
                 }
                 Err(StoreError::Damaged { .. }) if self.inner.is_own_description(&id) => {
                     self.page.damaged.extend(self.inner.damaged_upload(id));
                 }
                 Err(StoreError::Damaged { .. }) => {
-                    self.page.orphans.extend(self.inner.orphan(&place));
+                    self.page.orphans.extend(self.inner.orphan(&path));
                 }
-                Err(error) => tracing::warn!(upload = %id, %error, "an upload can't be listed"),
+                Err(error) => tracing::warn!(upload = %id, %error, "failed to list an upload"),
             }
         } else {
-            self.page.orphans.extend(self.inner.orphan(&place));
+            self.page.orphans.extend(self.inner.orphan(&path));
         }
-        self.last = Some(place);
+        self.last = Some(path);
         true
     }
 }
 
-impl Places {
-    fn hash(&self, place: &str) -> u64 {
+impl ReferencedPaths {
+    fn hash(&self, path: &str) -> u64 {
         use std::hash::BuildHasher;
-        self.hasher.hash_one(place)
+        self.hasher.hash_one(path)
     }
 
-    fn add(&mut self, place: &str) {
-        self.hashes.insert(self.hash(place));
+    fn add(&mut self, path: &str) {
+        self.hashes.insert(self.hash(path));
     }
 
-    fn contains(&self, place: &str) -> bool {
-        self.hashes.contains(&self.hash(place))
+    fn contains(&self, path: &str) -> bool {
+        self.hashes.contains(&self.hash(path))
     }
 }
 
@@ -502,8 +505,8 @@ fn join(dir: &str, name: &str) -> String {
     }
 }
 
-/// Whether the last part of an id is one that Landfall and tusd make.
-fn looks_random(id: &str) -> bool {
+/// Returns whether the last segment of an id has the shape of a random id of Landfall or tusd.
+fn has_random_id_shape(id: &str) -> bool {
     let name = id.rsplit('/').next().unwrap_or(id);
     name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -513,7 +516,7 @@ fn is_running(process: u32) -> bool {
     Path::new("/proc").join(process.to_string()).exists() || !Path::new("/proc/self").exists()
 }
 
-/// Without a way to ask, a lock is taken for alive.
+/// Process ids cannot be checked here, so locks count as held.
 #[cfg(not(target_os = "linux"))]
 fn is_running(_: u32) -> bool {
     true

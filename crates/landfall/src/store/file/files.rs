@@ -1,5 +1,5 @@
-//! What is done to the two files of an upload, step by step and without waiting for anything but the
-//! disk; [`Steps`](super::steps::Steps) decides where it runs.
+//! Operations on the two files of an upload, without async waits;
+//! [`IoPool`](super::io_pool::IoPool) decides where they run.
 
 use std::{
     io,
@@ -12,10 +12,10 @@ use rustix::io::Errno;
 
 use super::{
     Durability, Inner,
+    cache::CachedUpload,
+    paths::INFO,
     record::Record,
-    root::INFO,
-    slots::Slot,
-    sys::{self, Stamp},
+    sys::{self, FileVersion},
 };
 use crate::{
     store::{
@@ -25,28 +25,28 @@ use crate::{
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
-/// An `.info` changed less than this before it was read may change again without looking different,
-/// where the file system's clock is coarse: it isn't kept parsed.
-const COARSE: Duration = Duration::from_millis(50);
-/// The longest segment (between slashes) of an id: what file systems take, less room for `.info`
-/// and the suffix of a temporary file.
+/// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
+/// timestamp, so it is not cached.
+const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
+/// Maximum length of an id's segment: the limit of file systems, less `.info` and the suffix of a
+/// temporary file.
 const MAX_SEGMENT_LEN: usize = 230;
-/// Data changed less than this ago may be changing right now.
-const RECENT: Duration = Duration::from_secs(2);
-/// File systems round up what a file takes to something below this.
-const SLACK: u64 = 1024 * 1024;
+/// Data modified within this time may be changing now.
+const RECENT_CHANGE: Duration = Duration::from_secs(2);
+/// File systems round the allocated size up by less than this.
+const ALLOCATION_SLACK: u64 = 1024 * 1024;
 
-/// The files of an upload as they stood at one moment.
+/// The consistent state of an upload's files at one moment.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct FileState {
     pub(super) record: Arc<Record>,
-    pub(super) info: Stamp,
-    pub(super) data: Stamp,
-    /// How many bytes count.
+    pub(super) info: FileVersion,
+    pub(super) data: FileVersion,
+    /// The number of verified bytes.
     pub(super) offset: u64,
 }
 
-impl Look {
+impl FileState {
     pub(super) fn snapshot(&self) -> Snapshot {
         Snapshot {
             upload: Arc::clone(&self.record.upload),
@@ -56,29 +56,28 @@ impl Look {
     }
 }
 
-/// A new upload.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
-    pub(super) place: String,
+    pub(super) data_path: String,
     pub(super) data: OwnedFd,
-    /// The inode of the data file, for those who sync; else 0.
+    /// The inode of the data file if it was synced; else 0.
     pub(super) ino: u64,
-    /// Set if it has been synced (but for the names of the files).
-    pub(super) synced: Option<(u64, Stamp)>,
+    /// Inode and `.info` version if both files (not their names) were synced.
+    pub(super) synced: Option<(u64, FileVersion)>,
 }
 
-/// The name of a description, relative to the directory.
-pub(super) fn info_place(id: &UploadId) -> String {
+/// Returns the path of a description, relative to the directory.
+pub(super) fn info_path(id: &UploadId) -> String {
     [id.as_str(), INFO].concat()
 }
 
-/// The name of a temporary file beside `name`; see [`temporary_of`].
+/// Returns a name for a temporary file next to `name`; see [`temporary_of`].
 fn temporary(name: &str) -> String {
     format!(".{name}.{:08x}.tmp", rand::random::<u32>())
 }
 
-/// The name beside which a temporary file was made, if it has the name of one.
+/// Returns the name that a temporary file belongs to, or `None` if it is not a temporary file.
 pub(super) fn temporary_of(name: &str) -> Option<&str> {
     let (name, random) = name
         .strip_prefix('.')?
@@ -88,8 +87,7 @@ pub(super) fn temporary_of(name: &str) -> Option<&str> {
     (hex && name.ends_with(INFO)).then_some(name)
 }
 
-/// Whether there is nothing to be found under a name: nothing at all, or something that would lead
-/// elsewhere (a link, also in place of a directory).
+/// Returns whether a path leads to no file: nothing exists, or it passes through a link.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| {
         [
@@ -103,16 +101,15 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     })
 }
 
-/// The error for something that failed with an upload's file.
-pub(super) fn failed(id: &UploadId, doing: &str, error: io::Error) -> StoreError {
+/// Returns the error of a failed operation on an upload's file.
+pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreError {
     if is_missing(&error) {
         StoreError::NotFound(id.clone())
     } else {
-        StoreError::io(format!("{doing} of upload {id}"), error)
+        StoreError::io(format!("{action} of upload {id}"), error)
     }
 }
 
-/// Whether files can be called like this.
 fn is_file_name(id: &UploadId) -> bool {
     let segments = id.as_str().split('/');
     segments.map(str::len).all(|len| len <= MAX_SEGMENT_LEN)
@@ -126,65 +123,70 @@ fn damaged(id: &UploadId, what: impl Into<String>) -> StoreError {
 }
 
 impl Inner {
-    /// Makes the files of a new upload. The data file comes first, so that bytes without a
-    /// description are always an empty file and a creation that was cut off; but where a hook chose
-    /// the place, the description comes first, because nothing else tells whose the bytes are.
-    pub(super) fn make(&self, mut upload: Upload) -> Result<Made> {
+    /// Creates the files of a new upload.
+    ///
+    /// The data file is created first, so an interrupted creation leaves an empty file without a
+    /// description. At a path chosen by a hook the description is created first, because only it
+    /// links the bytes to the upload.
+    pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
         let id = upload.id.clone();
         if !is_file_name(&id) {
             return Err(StoreError::InvalidPath(format!(
-                "the id {id} is too long for the name of a file"
+                "the id {id} is too long for a file name"
             )));
         }
-        let wish = upload.storage.get("Path").filter(|path| !path.is_empty());
-        let place = match wish {
-            Some(wish) => self.root.wish(wish).map_err(StoreError::InvalidPath)?,
+        let requested = upload.storage.get("Path").filter(|path| !path.is_empty());
+        let data_path = match requested {
+            Some(path) => self
+                .root
+                .resolve_requested(path)
+                .map_err(StoreError::InvalidPath)?,
             None => id.as_str().to_owned(),
         };
-        let info = info_place(&id);
-        upload.storage = self.storage(&place, &info);
+        let info = info_path(&id);
+        upload.storage = self.storage(&data_path, &info);
         let described = UploadInfo::new(upload);
         let json = described.encode();
         let upload = described.upload;
 
-        let own = place == id.as_str();
-        let done = if own {
-            self.make_file(&place, None).and_then(|data| {
-                self.make_file(&info, Some(&json))
+        let is_default = data_path == id.as_str();
+        let files = if is_default {
+            self.create_file(&data_path, None).and_then(|data| {
+                self.create_file(&info, Some(&json))
                     .map(|info| (data, info))
-                    .inspect_err(|_| self.undo(&place))
+                    .inspect_err(|_| self.remove_created(&data_path))
             })
         } else {
-            self.make_file(&info, Some(&json)).and_then(|file| {
-                self.make_file(&place, None)
+            self.create_file(&info, Some(&json)).and_then(|file| {
+                self.create_file(&data_path, None)
                     .map(|data| (data, file))
-                    .inspect_err(|_| self.undo(&info))
+                    .inspect_err(|_| self.remove_created(&info))
             })
         };
-        let (data, file) = done.map_err(|error| match error.kind() {
+        let (data, file) = files.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => StoreError::AlreadyExists(id.clone()),
             _ if is_missing(&error) => StoreError::InvalidPath(format!(
-                "{place:?} leads through something that is not a directory, or is too long"
+                "{data_path:?} contains a name that is not a directory or is too long"
             )),
             _ => StoreError::io(format!("creating upload {id}"), error),
         })?;
-        let synced = self.sync_made(&data, &file).map_err(|error| {
-            self.undo(&place);
-            self.undo(&info);
+        let synced = self.sync_created(&data, &file).map_err(|error| {
+            self.remove_created(&data_path);
+            self.remove_created(&info);
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
         let ino = synced.map_or(0, |(ino, _)| ino);
-        Ok(Made {
+        Ok(CreatedFiles {
             upload: Arc::new(upload),
-            place,
+            data_path,
             data,
             ino,
             synced,
         })
     }
 
-    fn make_file(&self, place: &str, content: Option<&[u8]>) -> io::Result<OwnedFd> {
-        let (dir, name) = self.root.make_parent(place, self.options.dir_mode)?;
+    fn create_file(&self, path: &str, content: Option<&[u8]>) -> io::Result<OwnedFd> {
+        let (dir, name) = self.root.make_parent(path, self.options.dir_mode)?;
         let file = sys::create_new(dir.as_fd(), name, self.options.file_mode)?;
         if let Some(content) = content
             && let Err(error) = sys::write_whole(file.as_fd(), content)
@@ -195,7 +197,11 @@ impl Inner {
         Ok(file)
     }
 
-    fn sync_made(&self, data: &OwnedFd, info: &OwnedFd) -> io::Result<Option<(u64, Stamp)>> {
+    fn sync_created(
+        &self,
+        data: &OwnedFd,
+        info: &OwnedFd,
+    ) -> io::Result<Option<(u64, FileVersion)>> {
         if self.options.durability != Durability::Every {
             return Ok(None);
         }
@@ -206,59 +212,60 @@ impl Inner {
         )))
     }
 
-    /// Removes a file of an upload whose creation failed; there is nothing more to do if that fails
-    /// too, the sweeper finds it.
-    fn undo(&self, place: &str) {
-        if let Ok((dir, name)) = self.root.parent(place) {
+    /// Removes a file of an upload whose creation failed. If that fails too, the sweeper removes
+    /// it.
+    fn remove_created(&self, path: &str) {
+        if let Ok((dir, name)) = self.root.parent(path) {
             let _ = sys::unlink(dir.as_fd(), name);
         }
     }
 
-    /// `Storage` as tusd writes it.
-    fn storage(&self, place: &str, info: &str) -> std::collections::BTreeMap<String, String> {
+    /// Returns `Storage` as tusd writes it.
+    fn storage(&self, data_path: &str, info: &str) -> std::collections::BTreeMap<String, String> {
         [
             ("Type".into(), "filestore".into()),
-            ("Path".into(), self.root.absolute(place)),
+            ("Path".into(), self.root.absolute(data_path)),
             ("InfoPath".into(), self.root.absolute(info)),
         ]
         .into()
     }
 
-    /// The upload as it stands: for one that was seen before and hasn't changed, two calls of stat.
-    pub(super) fn look(&self, id: &UploadId) -> Result<Look> {
-        let slot = self.slots.find(id);
+    /// Returns the state of an upload. Costs two stat calls if the description is cached and
+    /// unchanged.
+    pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
+        let entry = self.cache.get(id);
         for _ in 0..16 {
-            let (record, info) = self.record(id, slot.as_deref())?;
+            let (record, info) = self.record(id, entry.as_deref())?;
             let data = self
-                .stat(&record.place)
-                .map_err(|error| failed(id, "looking at the data", error))?;
-            // Bytes on probation must not count: had they and the note of them come between the two
-            // looks, then just now, and the description would be another.
+                .stat(&record.data_path)
+                .map_err(|error| failed(id, "reading the size of the data", error))?;
+            // Unverified bytes must not count: if they were written between the two stats, the
+            // description changed just now.
             let now = SystemTime::now();
             let recent = now
                 .duration_since(data.modified())
-                .is_ok_and(|age| age < RECENT)
+                .is_ok_and(|age| age < RECENT_CHANGE)
                 || data.modified() > now;
-            if recent && self.stat(&info_place(id)).ok() != Some(info) {
+            if recent && self.stat(&info_path(id)).ok() != Some(info) {
                 continue;
             }
-            return self.judge(id, record, info, data);
+            return self.check_state(id, record, info, data);
         }
         Err(StoreError::Unavailable {
             retry_after: None,
-            source: "the upload's description changes all the time".into(),
+            source: "the description of the upload keeps changing".into(),
         })
     }
 
-    pub(super) fn judge(
+    pub(super) fn check_state(
         &self,
         id: &UploadId,
         mut record: Arc<Record>,
-        info: Stamp,
-        data: Stamp,
-    ) -> Result<Look> {
+        info: FileVersion,
+        data: FileVersion,
+    ) -> Result<FileState> {
         if !data.is_file() {
-            return Err(damaged(id, "its data is not a plain file"));
+            return Err(damaged(id, "its data is not a regular file"));
         }
         if let Some(what) = &record.damaged {
             return Err(damaged(id, what));
@@ -266,21 +273,19 @@ impl Inner {
         let offset = record
             .unverified_from
             .map_or(data.size, |from| data.size.min(from));
-        if record.joined_unsaid && record.upload.length == Some(data.size) {
+        if record.concatenated_unknown && record.upload.length == Some(data.size) {
             let record = Arc::make_mut(&mut record);
-            record.joined_unsaid = false;
-            if let UploadKind::Final {
-                concatenated: joined,
-                ..
-            } = &mut Arc::make_mut(&mut record.upload).kind
+            record.concatenated_unknown = false;
+            if let UploadKind::Final { concatenated, .. } =
+                &mut Arc::make_mut(&mut record.upload).kind
             {
-                *joined = true;
+                *concatenated = true;
             }
         }
         if record.upload.length.is_some_and(|length| offset > length) {
             return Err(damaged(id, "it has more bytes than its length"));
         }
-        Ok(Look {
+        Ok(FileState {
             record,
             info,
             data,
@@ -288,128 +293,127 @@ impl Inner {
         })
     }
 
-    pub(super) fn stat(&self, place: &str) -> io::Result<Stamp> {
-        let (dir, name) = self.root.parent(place)?;
+    pub(super) fn stat(&self, path: &str) -> io::Result<FileVersion> {
+        let (dir, name) = self.root.parent(path)?;
         sys::stat(dir.as_fd(), name)
     }
 
-    /// What the `.info` says, from memory if the file is still the one that was read.
+    /// Returns the parsed `.info`, from the cache if the file is unchanged.
     pub(super) fn record(
         &self,
         id: &UploadId,
-        slot: Option<&Slot>,
-    ) -> Result<(Arc<Record>, Stamp)> {
-        let place = info_place(id);
+        entry: Option<&CachedUpload>,
+    ) -> Result<(Arc<Record>, FileVersion)> {
+        let path = info_path(id);
         let fail = |error| failed(id, "reading the description", error);
-        let (dir, name) = self.root.parent(&place).map_err(fail)?;
-        if let Some(slot) = slot {
-            let stamp = sys::stat(dir.as_fd(), name).map_err(fail)?;
-            if let Some((known, record)) = &slot.known().record
-                && *known == stamp
+        let (dir, name) = self.root.parent(&path).map_err(fail)?;
+        if let Some(entry) = entry {
+            let version = sys::stat(dir.as_fd(), name).map_err(fail)?;
+            if let Some((known, record)) = &entry.info().record
+                && *known == version
             {
-                return Ok((Arc::clone(record), stamp));
+                return Ok((Arc::clone(record), version));
             }
         }
         let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
-        let stamp = sys::stat_open(file.as_fd()).map_err(fail)?;
-        if !stamp.is_file() || stamp.size > info::MAX_LEN {
+        let version = sys::stat_open(file.as_fd()).map_err(fail)?;
+        if !version.is_file() || version.size > info::MAX_LEN {
             return Err(damaged(
                 id,
-                "its description is not a plain file of a sensible size",
+                "its description is not a regular file, or too large",
             ));
         }
-        let mut json = vec![0; usize::try_from(stamp.size).unwrap_or_default()];
+        let mut json = vec![0; usize::try_from(version.size).unwrap_or_default()];
         let len = sys::read_at(file.as_fd(), &mut json, 0).map_err(fail)?;
         json.truncate(len);
-        let record = Arc::new(self.interpret(id, &place, &json)?);
-        let settled = SystemTime::now()
-            .duration_since(stamp.changed())
-            .is_ok_and(|age| age > COARSE);
-        if settled {
-            self.slots.remember(id, stamp, &record);
+        let record = Arc::new(self.interpret(id, &path, &json)?);
+        let is_cacheable = SystemTime::now()
+            .duration_since(version.changed())
+            .is_ok_and(|age| age > CLOCK_GRANULARITY);
+        if is_cacheable {
+            self.cache.insert_info(id, version, &record);
         }
-        Ok((record, stamp))
+        Ok((record, version))
     }
 
     fn interpret(&self, id: &UploadId, info: &str, json: &[u8]) -> Result<Record> {
         let decoded = match UploadInfo::decode(id, json) {
             Ok(decoded) => decoded,
-            // Bytes come after the description: without any, nothing was ever acknowledged.
+            // Bytes are written after the description, so without bytes nothing was acknowledged.
             Err(InvalidInfo::Truncated)
                 if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) =>
             {
-                return Err(damaged(id, "its description is cut short"));
+                return Err(damaged(id, "its description is truncated"));
             }
             Err(InvalidInfo::Truncated) => return Err(StoreError::NotFound(id.clone())),
             Err(InvalidInfo::Malformed(what)) => {
-                return Err(damaged(
-                    id,
-                    format!("its description makes no sense: {what}"),
-                ));
+                return Err(damaged(id, format!("its description is malformed: {what}")));
             }
         };
         let mut upload = decoded.upload;
-        let said = |key| upload.storage.get(key).map(String::as_str);
-        let place = self
+        let stored = |key| upload.storage.get(key).map(String::as_str);
+        let data_path = self
             .root
-            .place_of(id, said("Path"), said("InfoPath"))
-            .filter(|place| place == id.as_str() || self.stat(place).is_ok())
+            .data_path_of(id, stored("Path"), stored("InfoPath"))
+            .filter(|data_path| data_path == id.as_str() || self.stat(data_path).is_ok())
             .unwrap_or_else(|| id.as_str().to_owned());
-        upload.storage = self.storage(&place, info);
+        upload.storage = self.storage(&data_path, info);
         Ok(Record {
             upload: Arc::new(upload),
             unverified_from: decoded.unverified_from,
             damaged: decoded.damaged,
-            joined_unsaid: decoded.concatenated_unknown,
-            place,
+            concatenated_unknown: decoded.concatenated_unknown,
+            data_path,
         })
     }
 
-    /// Opens the data file for writing.
-    pub(super) fn open_data(&self, id: &UploadId, place: &str) -> Result<(OwnedFd, Stamp)> {
+    pub(super) fn open_data(
+        &self,
+        id: &UploadId,
+        data_path: &str,
+    ) -> Result<(OwnedFd, FileVersion)> {
         let open = || {
-            let (dir, name) = self.root.parent(place)?;
+            let (dir, name) = self.root.parent(data_path)?;
             let data = sys::open_write(dir.as_fd(), name)?;
-            let stamp = sys::stat_open(data.as_fd())?;
-            Ok((data, stamp))
+            let version = sys::stat_open(data.as_fd())?;
+            Ok((data, version))
         };
-        let (data, stamp) = open().map_err(|error| failed(id, "opening the data", error))?;
-        if !stamp.is_file() {
-            return Err(damaged(id, "its data is not a plain file"));
+        let (data, version) = open().map_err(|error| failed(id, "opening the data", error))?;
+        if !version.is_file() {
+            return Err(damaged(id, "its data is not a regular file"));
         }
-        Ok((data, stamp))
+        Ok((data, version))
     }
 
-    /// Changes the description: the old or the new one is there at any moment. The caller has the
-    /// upload's gate.
+    /// Replaces the description atomically. The caller holds the upload's lock.
     pub(super) fn change(
         &self,
         id: &UploadId,
-        slot: &Slot,
+        entry: &CachedUpload,
         change: impl FnOnce(&mut Record) -> Result<()>,
     ) -> Result<Arc<Record>> {
-        let (mut record, _) = self.record(id, Some(slot))?;
+        let (mut record, _) = self.record(id, Some(entry))?;
         change(Arc::make_mut(&mut record))?;
         let json = record.encode();
         let replaced = self
-            .replace(&info_place(id), &json)
+            .replace(&info_path(id), &json)
             .map_err(|error| failed(id, "replacing the description", error));
-        slot.known().record = None;
+        entry.info().record = None;
         if self.options.durability != Durability::None {
-            slot.known().synced.info = None;
+            entry.info().synced.info = None;
         }
         replaced.map(|()| record)
     }
 
-    fn replace(&self, place: &str, content: &[u8]) -> io::Result<()> {
-        let (dir, name) = self.root.parent(place)?;
+    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        let (dir, name) = self.root.parent(path)?;
         let dir = dir.as_fd();
         let temporary = temporary(name);
         let file = sys::create_new(dir, &temporary, self.options.file_mode)?;
         let write = || {
             sys::write_whole(file.as_fd(), content)?;
             if self.options.durability != Durability::None {
-                // Else a power cut could leave the new name with nothing behind it.
+                // Otherwise a power loss could leave the new name with an empty file.
                 sys::sync_data(file.as_fd())?;
             }
             sys::rename(dir, &temporary, name)
@@ -419,35 +423,34 @@ impl Inner {
         })
     }
 
-    /// Gives back space that was reserved for more bytes than came.
+    /// Releases preallocated space that the upload did not need.
     pub(super) fn release(&self, id: &UploadId) -> Result<()> {
-        let slot = self.slots.get(id);
-        let (record, _) = self.record(id, Some(&slot))?;
-        let (data, stamp) = self.open_data(id, &record.place)?;
-        if stamp.allocated > stamp.size.next_multiple_of(SLACK) {
-            sys::truncate(data.as_fd(), stamp.size)
-                .map_err(|error| failed(id, "giving back reserved space", error))?;
+        let entry = self.cache.get_or_insert(id);
+        let (record, _) = self.record(id, Some(&entry))?;
+        let (data, version) = self.open_data(id, &record.data_path)?;
+        if version.allocated > version.size.next_multiple_of(ALLOCATION_SLACK) {
+            sys::truncate(data.as_fd(), version.size)
+                .map_err(|error| failed(id, "releasing reserved space", error))?;
         }
         Ok(())
     }
 
-    /// Removes the files of an upload and says whether there was one; what is missing already is no
-    /// error.
-    pub(super) fn remove(&self, id: &UploadId, place: &str) -> Result<bool> {
-        let mut any = false;
-        for place in [place, &info_place(id)] {
-            let gone = self
+    /// Removes the files of an upload; returns whether any existed.
+    pub(super) fn remove(&self, id: &UploadId, data_path: &str) -> Result<bool> {
+        let mut removed = false;
+        for path in [data_path, &info_path(id)] {
+            let unlinked = self
                 .root
-                .parent(place)
+                .parent(path)
                 .and_then(|(dir, name)| sys::unlink(dir.as_fd(), name));
-            match gone {
+            match unlinked {
                 Err(error) if !is_missing(&error) => {
                     return Err(failed(id, "removing a file", error));
                 }
-                gone => any |= gone.unwrap_or(false),
+                unlinked => removed |= unlinked.unwrap_or(false),
             }
         }
-        Ok(any)
+        Ok(removed)
     }
 }
 
@@ -456,7 +459,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn temporary_names_are_recognised() {
+    fn temporary_names_are_recognized() {
         let name = temporary("a.b.info");
         assert_eq!(temporary_of(&name), Some("a.b.info"));
         for other in [

@@ -1,14 +1,14 @@
-//! Uploads as local files, laid out exactly as tusd lays them out.
+//! A store of uploads as local files, in the layout of tusd.
 //!
-//! For an upload with the id `ID` in the directory `DIR`:
+//! Files of the upload `ID` in the directory `DIR`:
 //!
 //! | file | content |
 //! |---|---|
-//! | `DIR/ID` (or the place a hook asked for) | the bytes; its size is the offset |
-//! | `DIR/ID.info` | the description: one line of JSON with tusd's keys, and what tusd has no place for in one more object, `Landfall` |
+//! | `DIR/ID`, or the path that a hook requested | the bytes; the size is the offset |
+//! | `DIR/ID.info` | the description: one line of JSON with tusd's keys, and an object `Landfall` for all other fields |
 //!
-//! An id may have slashes; the directories are made on demand. tusd can go on with what Landfall
-//! began and the other way round. `docs/storage.md` has the details.
+//! An id may have slashes; directories are created on demand. tusd can continue uploads of
+//! Landfall, and Landfall those of tusd. See `docs/storage.md`.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,37 +35,37 @@
 //! ```
 
 mod append;
+mod cache;
 mod concat;
-mod durable;
 mod enumerate;
 mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod pace;
+pub(crate) mod io_pool;
+mod latency;
+mod paths;
 mod read;
 mod record;
-mod root;
-mod slots;
-pub(crate) mod steps;
+mod sync;
 mod sys;
 mod take;
 
 #[cfg(test)]
-mod proof;
+mod crash_tests;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
 use self::{
-    append::{FileAppend, Opened},
-    durable::DirSyncs,
+    append::{FileAppend, OpenedFile},
+    cache::{CachedUpload, UploadCache, WriterState},
     enumerate::Listing,
-    files::{Look, failed},
-    root::Root,
-    slots::{Gate, Slot, Slots},
-    steps::Steps,
+    files::{FileState, failed},
+    io_pool::IoPool,
+    paths::Root,
+    sync::DirectorySyncs,
 };
 use super::{
     Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError, Terminate,
@@ -75,47 +75,50 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// Uploads of this length and longer are removed on a thread.
-const LARGE: u64 = 16 * 1024 * 1024;
+/// Minimum length of uploads that are removed on the blocking pool.
+const LARGE_UPLOAD: u64 = 16 * 1024 * 1024;
 
-/// What survives a power cut, and so what an acknowledgement means. A process that is killed loses
-/// nothing that was acknowledged with any of them.
+/// The acknowledged state that survives a power loss.
+///
+/// A process crash loses nothing acknowledged with any of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Nothing is ever synced; the system writes in its own time. What tusd does.
+    /// Never calls fsync, as tusd: the system writes whenever it wants.
     None,
-    /// An upload is synced (bytes, description, directories) before its completion is acknowledged.
+    /// Syncs bytes, description and directories before a completion is acknowledged.
     #[default]
     Complete,
-    /// Every acknowledged offset and every acknowledged change is synced first.
+    /// Syncs before every acknowledged offset and every acknowledged change.
     Every,
 }
 
-/// How a [`FileStore`] keeps files.
+/// Options of a [`FileStore`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct FileOptions {
-    /// What survives a power cut. Default: [`Durability::Complete`].
+    /// The durability of acknowledged state. Default: [`Durability::Complete`].
     pub durability: Durability,
-    /// Permissions of directories that are made, less the process's umask. Default: `0o775`.
+    /// Permissions of created directories, before the umask. Default: `0o775`.
     pub dir_mode: u32,
-    /// Permissions of files that are made, less the process's umask. Default: `0o664`.
+    /// Permissions of created files, before the umask. Default: `0o664`.
     pub file_mode: u32,
-    /// Whether to reserve the whole length on the disk when the first bytes of a large upload come
-    /// (8 MiB and more, where the file system can). A disk that is too small then says so at once,
-    /// and files are in fewer pieces. Default: off, because anyone who may create uploads could then
-    /// fill the disk with empty promises.
+    /// Whether to preallocate the whole length when the first bytes of a large upload arrive.
+    ///
+    /// Applies from 8 MiB, where the file system can. A disk that is too small then fails the upload
+    /// at once, and files are less fragmented. Default: off, because a client could reserve the whole
+    /// disk by creating large uploads without sending them.
     pub preallocate: bool,
-    /// Whether every step of I/O, those of the [locker](Store::locker) included, runs on a thread of
-    /// tokio's blocking pool. Otherwise steps run in the
-    /// calling task for as long as they prove fast. Worth setting where a disk may hang for long, as
-    /// network disks do. Default: off.
+    /// Whether all I/O runs on tokio's blocking pool, that of the [locker](Store::locker) included.
+    ///
+    /// Otherwise I/O runs in the calling task while it is fast. Set it where a disk may hang for
+    /// long, as network disks do. Default: off.
     pub always_on_threads: bool,
-    /// How long something that belongs to no upload must have been left alone before it is
-    /// [listed](Enumerate::page) as an orphan: it may be in the making until then. Default: a minute.
+    /// Minimum age of an orphan before it is [listed](Enumerate::page). Default: one minute.
+    ///
+    /// A younger file may belong to an upload that is being created.
     pub orphan_age: Duration,
-    /// How often the [locker](Store::locker) looks at what other processes want.
+    /// Polling intervals of the [locker](Store::locker) for requests of other processes.
     pub lease_intervals: Intervals,
 }
 
@@ -133,14 +136,13 @@ impl Default for FileOptions {
     }
 }
 
-/// Uploads as local files. Clones share everything.
+/// A store of uploads as local files. Clones share everything.
 ///
-/// It needs a tokio runtime. Steps that run at page-cache speed run in the calling task as long as
-/// they prove fast; syncs, copies and all steps on a disk that proves slow run on tokio's blocking
-/// pool, a bounded number at a time.
+/// It needs a tokio runtime. I/O at page-cache speed runs in the calling task; syncs, copies and
+/// all I/O on a slow disk run on tokio's blocking pool, a bounded number at a time.
 ///
-/// Several processes may use one directory at the same time, with the [locker](Store::locker) that
-/// belongs to it.
+/// Several processes may use one directory at the same time if they use its
+/// [locker](Store::locker).
 #[derive(Debug, Clone)]
 pub struct FileStore(Arc<Inner>);
 
@@ -148,28 +150,29 @@ pub struct FileStore(Arc<Inner>);
 struct Inner {
     root: Root,
     options: FileOptions,
-    /// Whether space is reserved: asked for, and of use on this file system.
+    /// Whether space is preallocated: enabled, and useful on this file system.
     reserves: bool,
-    slots: Slots,
-    steps: Steps,
-    dirs: DirSyncs,
+    cache: UploadCache,
+    io: IoPool,
+    dirs: DirectorySyncs,
     listing: Listing,
     locker: Arc<FileLocker>,
 }
 
 impl FileStore {
-    /// Opens a directory with the default options, making it if need be.
+    /// Opens a directory with the default options, creating it if missing.
     ///
     /// # Errors
-    /// [`StoreError::Other`] if the directory can't be made or opened.
+    /// [`StoreError::Other`] if the directory cannot be created or opened.
     pub fn new(dir: impl AsRef<Path>) -> Result<Self> {
         Self::open(dir, FileOptions::default())
     }
 
-    /// Opens a directory, making it and its parents if need be.
+    /// Opens a directory, creating it and its parents if missing.
     ///
     /// # Errors
-    /// [`StoreError::Other`] if the directory can't be made or opened, or if its path isn't UTF-8.
+    /// [`StoreError::Other`] if the directory cannot be created or opened, or if its path is not
+    /// UTF-8.
     pub fn open(dir: impl AsRef<Path>, options: FileOptions) -> Result<Self> {
         let dir = dir.as_ref();
         let fail = |error| {
@@ -180,25 +183,25 @@ impl FileStore {
         };
         let root = Root::open(dir, options.dir_mode).map_err(fail)?;
         let reserves = options.preallocate && !sys::in_memory(root.handle());
-        let steps = Steps::new(options.always_on_threads);
-        let locker = Arc::new(FileLocker::with_steps(
+        let io = IoPool::new(options.always_on_threads);
+        let locker = Arc::new(FileLocker::with_io_pool(
             root.path(),
             options.lease_intervals,
-            steps.clone(),
+            io.clone(),
         ));
         Ok(Self(Arc::new(Inner {
             root,
             options,
             reserves,
-            slots: Slots::new(),
-            steps,
-            dirs: DirSyncs::default(),
+            cache: UploadCache::new(),
+            io,
+            dirs: DirectorySyncs::default(),
             listing: Listing::default(),
             locker,
         })))
     }
 
-    /// The directory, as an absolute path.
+    /// Returns the absolute path of the directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.0.root.path()
@@ -209,120 +212,123 @@ impl FileStore {
         &self.0.locker
     }
 
-    /// Makes an upload and, if there is a fence, opens it for appending.
-    async fn make(
+    /// Creates an upload and, with a fence, opens it for appending.
+    async fn create_upload(
         &self,
         upload: Upload,
         fence: Option<Fence>,
     ) -> Result<(Arc<Upload>, Option<FileAppend>)> {
         let inner = Arc::clone(&self.0);
         let id = upload.id.clone();
-        let slot = inner.slots.get(&id);
+        let entry = inner.cache.get_or_insert(&id);
         let step = {
-            let (inner, slot) = (Arc::clone(&inner), Arc::clone(&slot));
-            move |gate: &mut Gate| {
-                let turn = fence
-                    .map(|fence| gate.begin(&upload.id, fence))
+            let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
+            move |state: &mut WriterState| {
+                let epoch = fence
+                    .map(|fence| state.start_epoch(&upload.id, fence))
                     .transpose()?;
-                let made = inner.make(upload)?;
-                *slot.known() = slots::Known::default();
-                Ok((made, turn))
+                let created = inner.create_files(upload)?;
+                *entry.info() = cache::CachedInfo::default();
+                Ok((created, epoch))
             }
         };
-        let (made, turn) = if inner.options.durability == Durability::Every {
-            inner.steps.gated_sync(&slot, step).await?
+        let (created, epoch) = if inner.options.durability == Durability::Every {
+            inner.io.run_locked_sync(&entry, step).await?
         } else {
-            inner.steps.gated(&slot, 0, step).await?
+            inner.io.run_locked(&entry, 0, step).await?
         };
-        let place = made.place;
-        if let Some((ino, info)) = made.synced {
-            if let Err(error) = inner.sync_names(&id, &place).await {
+        let data_path = created.data_path;
+        if let Some((ino, info)) = created.synced {
+            if let Err(error) = inner.sync_names(&id, &data_path).await {
                 let (this, id) = (Arc::clone(&inner), id.clone());
-                // Nobody is told of it, so nobody comes back for it.
-                inner.steps.sync(move || this.remove(&id, &place)).await?;
+                // The creation is not acknowledged, so no client can resume it.
+                inner
+                    .io
+                    .run_sync(move || this.remove(&id, &data_path))
+                    .await?;
                 return Err(error);
             }
-            let synced = &mut slot.known().synced;
+            let synced = &mut entry.info().synced;
             synced.add(ino, 0);
             synced.info = Some(info);
         }
-        let append = fence.zip(turn).map(|(fence, turn)| {
-            let opened = Opened {
-                place,
-                data: made.data,
-                ino: made.ino,
+        let append = fence.zip(epoch).map(|(fence, epoch)| {
+            let opened = OpenedFile {
+                data_path,
+                data: created.data,
+                ino: created.ino,
                 offset: 0,
-                turn,
+                epoch,
             };
-            FileAppend::new(inner, slot, Arc::clone(&made.upload), fence, opened)
+            FileAppend::new(inner, entry, Arc::clone(&created.upload), fence, opened)
         });
-        Ok((made.upload, append))
+        Ok((created.upload, append))
     }
 
-    /// Changes the description of an upload on behalf of a lease.
+    /// Changes the description of an upload under a lease.
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
     where
         F: FnOnce(&mut record::Record) -> Result<()> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let slot = inner.slots.get(id);
+        let entry = inner.cache.get_or_insert(id);
         let step = {
-            let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
-            move |gate: &mut Gate| {
-                gate.pass(&id, fence)?;
-                inner.change(&id, &slot, change)
+            let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
+            move |state: &mut WriterState| {
+                state.check_fence(&id, fence)?;
+                inner.change(&id, &entry, change)
             }
         };
         let record = if inner.options.durability == Durability::None {
-            inner.steps.gated(&slot, 0, step).await?
+            inner.io.run_locked(&entry, 0, step).await?
         } else {
-            inner.steps.gated_sync(&slot, step).await?
+            inner.io.run_locked_sync(&entry, step).await?
         };
-        inner.keep_change(id, &slot, &record).await?;
+        inner.sync_info_if_required(id, &entry, &record).await?;
         Ok(Arc::clone(&record.upload))
     }
 }
 
 impl Inner {
-    /// Where the bytes of an upload are.
-    fn place(&self, id: &UploadId) -> Result<String> {
-        let slot = self.slots.find(id);
-        Ok(self.record(id, slot.as_deref())?.0.place.clone())
+    /// Returns the path of the data file, relative to the directory.
+    fn data_path(&self, id: &UploadId) -> Result<String> {
+        let entry = self.cache.get(id);
+        Ok(self.record(id, entry.as_deref())?.0.data_path.clone())
     }
 
-    /// Opens an upload for appending. Bytes that nobody has verified are still to be taken back.
-    fn begin(
+    /// Opens an upload for appending. The caller then removes unverified bytes.
+    fn open_for_append(
         &self,
         id: &UploadId,
-        slot: &Slot,
-        gate: &mut Gate,
+        entry: &CachedUpload,
+        state: &mut WriterState,
         fence: Fence,
-    ) -> Result<(Look, Opened)> {
-        gate.pass(id, fence)?;
-        let (record, info) = self.record(id, Some(slot))?;
-        let (data, stamp) = self.open_data(id, &record.place)?;
-        let look = self.judge(id, record, info, stamp)?;
-        let opened = Opened {
-            place: look.record.place.clone(),
+    ) -> Result<(FileState, OpenedFile)> {
+        state.check_fence(id, fence)?;
+        let (record, info) = self.record(id, Some(entry))?;
+        let (data, version) = self.open_data(id, &record.data_path)?;
+        let file_state = self.check_state(id, record, info, version)?;
+        let opened = OpenedFile {
+            data_path: file_state.record.data_path.clone(),
             data,
-            ino: stamp.ino,
-            offset: look.offset,
-            // Also before taking back: no step of an earlier writer may run after that.
-            turn: gate.begin(id, fence)?,
+            ino: version.ino,
+            offset: file_state.offset,
+            // Before the truncation of unverified bytes: no earlier writer may write after it.
+            epoch: state.start_epoch(id, fence)?,
         };
-        Ok((look, opened))
+        Ok((file_state, opened))
     }
 
-    /// Takes back bytes that nobody has verified.
-    fn take_back(
+    /// Truncates the data to `from` and removes the mark of unverified bytes.
+    fn truncate_unverified(
         &self,
         id: &UploadId,
-        slot: &Slot,
+        entry: &CachedUpload,
         data: &std::os::fd::OwnedFd,
         from: u64,
     ) -> Result<()> {
         use std::os::fd::AsFd;
-        let cut = || {
+        let truncate = || {
             if sys::stat_open(data.as_fd())?.size > from {
                 sys::truncate(data.as_fd(), from)?;
                 if self.options.durability != Durability::None {
@@ -331,8 +337,8 @@ impl Inner {
             }
             Ok(())
         };
-        cut().map_err(|error| failed(id, "taking back bytes", error))?;
-        self.change(id, slot, |record| {
+        truncate().map_err(|error| failed(id, "truncating the data", error))?;
+        self.change(id, entry, |record| {
             record.unverified_from = None;
             Ok(())
         })?;
@@ -343,41 +349,45 @@ impl Inner {
 #[async_trait]
 impl Store for FileStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
-        Ok(self.make(upload, None).await?.0)
+        Ok(self.create_upload(upload, None).await?.0)
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
         let (inner, name) = (Arc::clone(&self.0), id.clone());
-        let look = self.0.steps.quick(0, move || inner.look(&name)).await?;
-        self.0.keep_promise(id, &look).await?;
-        Ok(look.snapshot())
+        let file_state = self
+            .0
+            .io
+            .run_inline(0, move || inner.inspect(&name))
+            .await?;
+        self.0.sync_if_required(id, &file_state).await?;
+        Ok(file_state.snapshot())
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
         let inner = Arc::clone(&self.0);
-        let slot = inner.slots.get(id);
-        let (look, opened) = loop {
+        let entry = inner.cache.get_or_insert(id);
+        let (file_state, opened) = loop {
             let step = {
-                let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
-                move |gate: &mut Gate| inner.begin(&id, &slot, gate, fence)
+                let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
+                move |state: &mut WriterState| inner.open_for_append(&id, &entry, state, fence)
             };
-            let (look, opened) = inner.steps.gated(&slot, 0, step).await?;
-            let Some(from) = look.record.unverified_from else {
-                break (look, opened);
+            let (file_state, opened) = inner.io.run_locked(&entry, 0, step).await?;
+            let Some(from) = file_state.record.unverified_from else {
+                break (file_state, opened);
             };
             let step = {
-                let (inner, slot, id) = (Arc::clone(&inner), Arc::clone(&slot), id.clone());
-                move |gate: &mut Gate| {
-                    gate.pass(&id, fence)?;
-                    inner.take_back(&id, &slot, &opened.data, from)
+                let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
+                move |state: &mut WriterState| {
+                    state.check_fence(&id, fence)?;
+                    inner.truncate_unverified(&id, &entry, &opened.data, from)
                 }
             };
-            inner.steps.gated_sync(&slot, step).await?;
+            inner.io.run_locked_sync(&entry, step).await?;
         };
-        inner.keep_promise(id, &look).await?;
-        let snapshot = look.snapshot();
+        inner.sync_if_required(id, &file_state).await?;
+        let snapshot = file_state.snapshot();
         let upload = Arc::clone(&snapshot.upload);
-        let append = FileAppend::new(inner, slot, upload, fence, opened);
+        let append = FileAppend::new(inner, entry, upload, fence, opened);
         Ok((snapshot, Box::new(append)))
     }
 
@@ -386,7 +396,7 @@ impl Store for FileStore {
         upload: Upload,
         fence: Fence,
     ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
-        match self.make(upload, Some(fence)).await? {
+        match self.create_upload(upload, Some(fence)).await? {
             (upload, Some(append)) => Ok((upload, Box::new(append))),
             (upload, None) => {
                 let (snapshot, append) = self.resume(&upload.id, fence).await?;
@@ -400,7 +410,7 @@ impl Store for FileStore {
         self.change(&upload.id, fence, move |record| {
             let storage = record.upload.storage.clone();
             record.upload = Arc::new(Upload { storage, ..new });
-            record.joined_unsaid = false;
+            record.concatenated_unknown = false;
             Ok(())
         })
         .await?;
@@ -435,35 +445,35 @@ impl Terminate for FileStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let inner = Arc::clone(&self.0);
         let id = upload.id.clone();
-        let slot = inner.slots.get(&id);
-        let said = |key| upload.storage.get(key).map(String::as_str);
-        let told = inner
+        let entry = inner.cache.get_or_insert(&id);
+        let stored = |key| upload.storage.get(key).map(String::as_str);
+        let fallback = inner
             .root
-            .place_of(&id, said("Path"), said("InfoPath"))
+            .data_path_of(&id, stored("Path"), stored("InfoPath"))
             .unwrap_or_else(|| id.as_str().to_owned());
         let step = {
-            let (inner, slot) = (Arc::clone(&inner), Arc::clone(&slot));
-            move |gate: &mut Gate| {
-                // Whoever still has it open must not go on.
-                gate.begin(&id, fence)?;
-                // The description knows better than the caller, unless it is gone or broken.
-                let place = inner.place(&id).unwrap_or(told);
-                let any = inner.remove(&id, &place)?;
-                *slot.known() = slots::Known::default();
-                Ok((place, any))
+            let (inner, entry) = (Arc::clone(&inner), Arc::clone(&entry));
+            move |state: &mut WriterState| {
+                // Earlier writers must not write any more.
+                state.start_epoch(&id, fence)?;
+                // The stored description may be newer than the caller's.
+                let data_path = inner.data_path(&id).unwrap_or(fallback);
+                let removed = inner.remove(&id, &data_path)?;
+                *entry.info() = cache::CachedInfo::default();
+                Ok((data_path, removed))
             }
         };
-        let large = upload.length.is_none_or(|length| length >= LARGE);
-        let (place, any) = if large {
-            inner.steps.gated_long(&slot, step).await?
+        let large = upload.length.is_none_or(|length| length >= LARGE_UPLOAD);
+        let (data_path, removed) = if large {
+            inner.io.run_locked_long(&entry, step).await?
         } else {
-            inner.steps.gated(&slot, 0, step).await?
+            inner.io.run_locked(&entry, 0, step).await?
         };
         match inner.options.durability {
-            Durability::Every if any => inner.sync_names(&upload.id, &place).await?,
+            Durability::Every if removed => inner.sync_names(&upload.id, &data_path).await?,
             _ => {}
         }
-        Ok(any)
+        Ok(removed)
     }
 }
 
@@ -472,22 +482,22 @@ impl Finish for FileStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let inner = &self.0;
         let id = &upload.id;
-        let slot = inner.slots.get(id);
+        let entry = inner.cache.get_or_insert(id);
         let reserved = inner.reserves && upload.length.is_some_and(append::is_reserved_for);
         let step = {
             let (inner, id) = (Arc::clone(inner), id.clone());
-            move |gate: &mut Gate| {
-                gate.pass(&id, fence)?;
+            move |state: &mut WriterState| {
+                state.check_fence(&id, fence)?;
                 if reserved { inner.release(&id) } else { Ok(()) }
             }
         };
-        inner.steps.gated(&slot, 0, step).await?;
+        inner.io.run_locked(&entry, 0, step).await?;
         if inner.options.durability == Durability::None {
             return Ok(None);
         }
         let (this, name) = (Arc::clone(inner), id.clone());
-        let look = inner.steps.quick(0, move || this.look(&name)).await?;
-        inner.keep_promise(id, &look).await?;
+        let file_state = inner.io.run_inline(0, move || this.inspect(&name)).await?;
+        inner.sync_if_required(id, &file_state).await?;
         Ok(None)
     }
 }

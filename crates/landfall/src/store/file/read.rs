@@ -1,4 +1,4 @@
-//! Reading bytes back.
+//! Reading the bytes of an upload.
 
 use std::{
     future::Future,
@@ -16,38 +16,37 @@ use futures_core::Stream;
 use super::{
     FileStore,
     files::failed,
-    steps::Steps,
-    sys::{self, Cached},
+    io_pool::IoPool,
+    sys::{self, CachedRead},
 };
 use crate::{
     store::{ByteStream, Read, Result, StoreError},
     upload::{Upload, UploadId},
 };
 
-/// The most bytes read at once.
-const PIECE: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 #[async_trait]
 impl Read for FileStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let (inner, id) = (Arc::clone(&self.0), upload.id.clone());
         let step = move || {
-            let place = inner.place(&id)?;
+            let data_path = inner.data_path(&id)?;
             let fail = |error| failed(&id, "opening the data", error);
-            let (dir, name) = inner.root.parent(&place).map_err(fail)?;
+            let (dir, name) = inner.root.parent(&data_path).map_err(fail)?;
             let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
-            let stamp = sys::stat_open(file.as_fd()).map_err(fail)?;
-            Ok((file, stamp))
+            let version = sys::stat_open(file.as_fd()).map_err(fail)?;
+            Ok((file, version))
         };
-        let (file, stamp) = self.0.steps.quick(0, step).await?;
-        if !stamp.is_file() || range.start > range.end || range.end > stamp.size {
+        let (file, version) = self.0.io.run_inline(0, step).await?;
+        if !version.is_file() || range.start > range.end || range.end > version.size {
             return Err(StoreError::Other {
                 action: format!("reading bytes {range:?} of upload {}", upload.id),
-                source: "the range goes beyond the offset".into(),
+                source: "the range exceeds the offset".into(),
             });
         }
-        Ok(Box::pin(Pieces {
-            steps: self.0.steps.clone(),
+        Ok(Box::pin(ChunkStream {
+            io: self.0.io.clone(),
             id: upload.id.clone(),
             file: Arc::new(file),
             range,
@@ -57,13 +56,12 @@ impl Read for FileStore {
     }
 }
 
-/// The bytes of a file, piece by piece: taken from memory in the task if they are there, else read
-/// on a thread. The buffer is used again once its last piece has been sent.
-struct Pieces {
-    steps: Steps,
+/// A stream of a file's bytes: from the page cache in the task, otherwise on the blocking pool. The
+/// buffer is reused once its last chunk was sent.
+struct ChunkStream {
+    io: IoPool,
     id: UploadId,
     file: Arc<OwnedFd>,
-    /// What is still to come.
     range: Range<u64>,
     buffer: BytesMut,
     pending: Option<Pending>,
@@ -71,36 +69,38 @@ struct Pieces {
 
 type Pending = Pin<Box<dyn Future<Output = Result<BytesMut>> + Send>>;
 
-impl Pieces {
-    fn give(&mut self) -> Bytes {
+impl ChunkStream {
+    fn take_chunk(&mut self) -> Bytes {
         self.range.start += self.buffer.len() as u64;
         self.buffer.split().freeze()
     }
 
-    fn end<T>(&mut self, error: StoreError) -> Poll<Option<Result<T>>> {
+    fn fail<T>(&mut self, error: StoreError) -> Poll<Option<Result<T>>> {
         self.range.start = self.range.end;
         Poll::Ready(Some(Err(error)))
     }
 }
 
-impl Stream for Pieces {
+impl Stream for ChunkStream {
     type Item = Result<Bytes>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         if this.pending.is_none() {
-            let rest = this.range.end - this.range.start;
-            if rest == 0 {
+            let remaining = this.range.end - this.range.start;
+            if remaining == 0 {
                 return Poll::Ready(None);
             }
-            let len = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
+            let len = usize::try_from(remaining)
+                .unwrap_or(CHUNK_BYTES)
+                .min(CHUNK_BYTES);
             let offset = this.range.start;
             this.buffer.reserve(len);
             let cached = sys::read_cached(this.file.as_fd(), &mut this.buffer, len, offset);
-            if cached == Cached::Read {
-                return Poll::Ready(Some(Ok(this.give())));
+            if cached == CachedRead::Done {
+                return Poll::Ready(Some(Ok(this.take_chunk())));
             }
-            let (steps, file, id) = (this.steps.clone(), Arc::clone(&this.file), this.id.clone());
+            let (io, file, id) = (this.io.clone(), Arc::clone(&this.file), this.id.clone());
             let mut buffer = std::mem::take(&mut this.buffer);
             this.pending = Some(Box::pin(async move {
                 let read = move || {
@@ -108,10 +108,10 @@ impl Stream for Pieces {
                         .map_err(|error| failed(&id, "reading the data", error))?;
                     Ok(buffer)
                 };
-                if cached == Cached::No {
-                    steps.slow(read).await
+                if cached == CachedRead::NotCached {
+                    io.run_blocking(read).await
                 } else {
-                    steps.quick(len, read).await
+                    io.run_inline(len, read).await
                 }
             }));
         }
@@ -122,15 +122,15 @@ impl Stream for Pieces {
         this.pending = None;
         match read {
             Ok(buffer) if buffer.is_empty() => {
-                let what = "its data became shorter while it was read".into();
+                let what = "its data was truncated while it was read".into();
                 let id = this.id.clone();
-                this.end(StoreError::Damaged { id, what })
+                this.fail(StoreError::Damaged { id, what })
             }
             Ok(buffer) => {
                 this.buffer = buffer;
-                Poll::Ready(Some(Ok(this.give())))
+                Poll::Ready(Some(Ok(this.take_chunk())))
             }
-            Err(error) => this.end(error),
+            Err(error) => this.fail(error),
         }
     }
 }

@@ -1,25 +1,24 @@
-//! What is known of an upload from its `.info`.
+//! The parsed description of an upload.
 
 use std::sync::Arc;
 
 use crate::{store::info::UploadInfo, upload::Upload};
 
-/// What an `.info` says, and where the bytes are.
+/// The content of an `.info`, and the path of the data file.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) upload: Arc<Upload>,
-    /// See [`Info::unverified_from`].
+    /// See [`UploadInfo::unverified_from`].
     pub(super) unverified_from: Option<u64>,
-    /// Why the bytes can't be trusted any more: they could not be put on the disk.
+    /// A reason why the bytes are not reliable: a sync failed.
     pub(super) damaged: Option<String>,
-    /// See [`Info::joined_unsaid`].
-    pub(super) joined_unsaid: bool,
-    /// Where the data file is, relative to the directory.
-    pub(super) place: String,
+    /// See [`UploadInfo::concatenated_unknown`].
+    pub(super) concatenated_unknown: bool,
+    /// The path of the data file, relative to the directory.
+    pub(super) data_path: String,
 }
 
 impl Record {
-    /// The `.info` that says this.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut info = UploadInfo::new(Upload::clone(&self.upload));
         info.unverified_from = self.unverified_from;

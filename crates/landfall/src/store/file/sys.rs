@@ -1,9 +1,9 @@
-//! The system calls of the file store, one thin function each.
+//! Thin wrappers around the system calls of the file store.
 //!
-//! Names are always single names below an open directory and the last component is never a followed
-//! link, so that nothing here can reach outside the store. Interrupted calls are repeated. In test
-//! builds every change is also told to `proof::journal`, from which the durability tests
-//! rebuild what a power cut may leave and at which the crash tests kill the process.
+//! Names are always single names in an open directory, and a link in the last component is never
+//! followed, so no call can reach outside the store. Interrupted calls are repeated. In test builds
+//! every change is recorded in `crash_tests::journal`: the power-loss tests replay it, and the
+//! crash tests kill the process at an entry.
 
 use std::{
     io::{self, IoSlice},
@@ -18,8 +18,8 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-/// How often the calling thread has waited for something, such as a disk, since it began; a thread that
-/// lost its processor has not waited. `None` where that is not known.
+/// Returns how often the calling thread has waited, for example for a disk. Preemption does not
+/// count. `None` where unknown.
 pub(super) fn thread_waits() -> Option<std::ffi::c_long> {
     #[cfg(target_os = "linux")]
     {
@@ -33,11 +33,11 @@ pub(super) fn thread_waits() -> Option<std::ffi::c_long> {
 
 #[cfg(test)]
 use {
-    super::proof::journal::{self, Op},
+    super::crash_tests::journal::{self, Op},
     std::os::fd::AsFd,
 };
 
-/// Told to the journal of the tests; nothing in other builds.
+/// Records an operation in the journal of the tests; does nothing in other builds.
 macro_rules! trace {
     ($op:expr) => {
         #[cfg(test)]
@@ -45,25 +45,24 @@ macro_rules! trace {
     };
 }
 
-/// What `IOV_MAX` is on every system in use.
+/// `IOV_MAX` on all supported systems.
 const MAX_SLICES: usize = 1024;
 
 /// Identity, size and times of a file: equal if the file was neither changed nor replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Default))]
-pub(super) struct Stamp {
+pub(super) struct FileVersion {
     dev: u64,
     pub(super) ino: u64,
     pub(super) size: u64,
     modified: (i64, u32),
     changed: (i64, u32),
     regular: bool,
-    /// Space taken on the disk, in bytes.
     pub(super) allocated: u64,
 }
 
-impl Stamp {
-    // The types of these fields differ from one system to the next; the casts are for all of them.
+impl FileVersion {
+    // The types of these fields differ between systems, so some casts are redundant.
     #[allow(clippy::unnecessary_cast)]
     fn new(stat: &Stat) -> Self {
         Self {
@@ -77,17 +76,17 @@ impl Stamp {
         }
     }
 
-    /// Whether it is a plain file (no directory, link, pipe or device).
+    /// Returns whether it is a regular file (no directory, link, pipe or device).
     pub(super) fn is_file(&self) -> bool {
         self.regular
     }
 
-    /// When the content last changed.
+    /// Returns the time of the last change of the content.
     pub(super) fn modified(&self) -> SystemTime {
         time(self.modified)
     }
 
-    /// When anything about it last changed.
+    /// Returns the time of the last change of the content or the metadata.
     pub(super) fn changed(&self) -> SystemTime {
         time(self.changed)
     }
@@ -104,7 +103,7 @@ fn time((seconds, nanos): (i64, u32)) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Opens a directory that is a direct child of `dir`, or `dir` itself for `"."`; links aren't followed.
+/// Opens a direct subdirectory of `dir`, or `dir` itself for `"."`, without following links.
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(retry_on_intr(|| {
@@ -112,35 +111,33 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     })?)
 }
 
-/// Opens a directory several levels below `dir` in one call that can't leave `dir` and follows no
-/// link. `None` where the system has no such call.
+/// Opens a directory several levels below `dir` in one call, without leaving `dir` or following
+/// links. `None` where the system has no such call.
 #[cfg(target_os = "linux")]
 pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Result<OwnedFd>> {
     use rustix::fs::ResolveFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     match retry_on_intr(|| fs::openat2(dir, path, flags, Mode::empty(), resolve)) {
-        // An old kernel, a sandbox that doesn't know the call, or a rename elsewhere in the tree at
-        // the same moment: the caller walks instead.
+        // An old kernel, a sandbox without the call, or a concurrent rename in the tree: the caller
+        // walks instead.
         Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => None,
         done => Some(done.map_err(Into::into)),
     }
 }
 
-/// Opens a directory several levels below `dir` in one call. `None`: there is no such call here.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn open_dir_beneath(_: BorrowedFd<'_>, _: &str) -> Option<io::Result<OwnedFd>> {
     None
 }
 
-/// Makes a directory.
 pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
     fs::mkdirat(dir, name, Mode::from_raw_mode(mode as _))?;
     trace!(Op::make_dir(dir, name));
     Ok(())
 }
 
-/// Makes a new file for writing; fails if the name is taken, by a link too.
+/// Creates a file for writing; fails if the name exists, also as a link.
 pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode as _);
@@ -149,37 +146,34 @@ pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Resu
     Ok(file)
 }
 
-/// Opens an existing file for writing at positions.
 pub(super) fn open_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::WRONLY)
 }
 
-/// Opens an existing file for reading.
 pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open(dir, name, OFlags::RDONLY)
 }
 
 fn open(dir: BorrowedFd<'_>, name: &str, access: OFlags) -> io::Result<OwnedFd> {
-    // NONBLOCK: a pipe put in the file's place must not hold us up; a plain file doesn't care.
+    // NONBLOCK: opening a pipe in the file's place must not block. Regular files ignore it.
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(retry_on_intr(|| {
         fs::openat(dir, name, flags, Mode::empty())
     })?)
 }
 
-/// What a name stands for; a link stands for itself.
-pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stamp> {
+/// Returns the version of a file, without following links.
+pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {
     let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
-    Ok(Stamp::new(&stat))
+    Ok(FileVersion::new(&stat))
 }
 
-/// What an open file is.
-pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<Stamp> {
-    Ok(Stamp::new(&fs::fstat(file)?))
+pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
+    Ok(FileVersion::new(&fs::fstat(file)?))
 }
 
-/// Writes all chunks one after the other from `offset` on. Returns how many bytes were written and
-/// the error that stopped it, if one did.
+/// Writes all chunks at `offset`. Returns how many bytes were written, and the error that stopped
+/// it.
 pub(super) fn write_at(
     file: BorrowedFd<'_>,
     chunks: &[Bytes],
@@ -201,7 +195,7 @@ pub(super) fn write_at(
         let result = if others.is_empty() {
             retry_on_intr(|| rustix::io::pwrite(file, &first[skip..], offset + written))
         } else {
-            // On the stack, because the usual gathering is of a few chunks.
+            // On the stack, because most batches have few chunks.
             let mut few = [IoSlice::new(&[]); 16];
             let mut many = Vec::new();
             let count = rest.len().min(MAX_SLICES);
@@ -229,12 +223,11 @@ pub(super) fn write_at(
     }
 }
 
-/// Writes a small file that was just made, in one call unless the system cuts it short.
+/// Writes a new small file, in one call unless the system writes less.
 pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
     write_from(file, content, 0)
 }
 
-/// Writes all bytes from `offset` on.
 pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < content.len() {
@@ -250,7 +243,7 @@ pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> i
     Ok(())
 }
 
-/// Reads up to `buffer.len()` bytes from `offset`; fewer only at the end of the file.
+/// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
 pub(super) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
@@ -277,25 +270,24 @@ pub(super) fn read_into(
     count.map(drop)
 }
 
-/// What came of reading without waiting.
+/// The result of a read that does not wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cached {
-    /// The bytes, or some of them.
-    Read,
-    /// They must be fetched from the disk.
-    No,
-    /// It can't be told; here, or for this file.
+pub(super) enum CachedRead {
+    Done,
+    /// The bytes are not in the page cache.
+    NotCached,
+    /// Not supported on this system or for this file.
     Unknown,
 }
 
-/// [`read_into`] if the bytes can be had without waiting.
+/// Like [`read_into`], but reads only from the page cache.
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached(
     file: BorrowedFd<'_>,
     buffer: &mut BytesMut,
     len: usize,
     offset: u64,
-) -> Cached {
+) -> CachedRead {
     use rustix::io::ReadWriteFlags;
     let start = buffer.len();
     buffer.resize(start + len, 0);
@@ -304,27 +296,25 @@ pub(super) fn read_cached(
         retry_on_intr(|| rustix::io::preadv2(file, &mut slices, offset, ReadWriteFlags::NOWAIT));
     buffer.truncate(start + read.unwrap_or(0));
     match read {
-        Ok(1..) => Cached::Read,
-        Err(Errno::AGAIN) => Cached::No,
-        // The end of the file, or an error: it comes again when waited for.
-        _ => Cached::Unknown,
+        Ok(1..) => CachedRead::Done,
+        Err(Errno::AGAIN) => CachedRead::NotCached,
+        // The end of the file or an error; a blocking read reports it again.
+        _ => CachedRead::Unknown,
     }
 }
 
-/// Whether bytes can be had without waiting is not known here.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> Cached {
-    Cached::Unknown
+pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64) -> CachedRead {
+    CachedRead::Unknown
 }
 
-/// Cuts a file (never makes it longer here) and gives back space reserved past its end.
+/// Truncates a file, and releases space reserved beyond its end. Never extends a file here.
 pub(super) fn truncate(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     retry_on_intr(|| fs::ftruncate(file, len))?;
     trace!(Op::truncate(file, len));
     Ok(())
 }
 
-/// Puts a file's bytes and size on the disk.
 pub(super) fn sync_data(file: BorrowedFd<'_>) -> io::Result<()> {
     #[cfg(not(target_vendor = "apple"))]
     retry_on_intr(|| fs::fdatasync(file))?;
@@ -334,7 +324,7 @@ pub(super) fn sync_data(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the names in a directory on the disk. File systems that know no such thing say EINVAL.
+/// Syncs the names in a directory. File systems without this operation return EINVAL.
 pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
     match retry_on_intr(|| fs::fsync(dir)) {
         Ok(()) | Err(Errno::INVAL | Errno::BADF) => {
@@ -345,14 +335,14 @@ pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Gives a file another name in the same directory, in place of what had that name.
+/// Renames a file within a directory, replacing an existing one.
 pub(super) fn rename(dir: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
     fs::renameat(dir, from, dir, to)?;
     trace!(Op::rename(dir, from, to));
     Ok(())
 }
 
-/// Removes a file's name; false if there was none.
+/// Removes a file; false if there was none.
 pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     match fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => {
@@ -364,21 +354,21 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     }
 }
 
-/// Gives a file a second name, anywhere on the same file system; fails if that is taken.
+/// Creates a hard link anywhere on the same file system; fails if `to` exists.
 pub(super) fn link_out(dir: BorrowedFd<'_>, name: &str, to: &Path) -> io::Result<()> {
     Ok(retry_on_intr(|| {
         fs::linkat(dir, name, fs::CWD, to, AtFlags::empty())
     })?)
 }
 
-/// Whether a name and a path stand for one file.
+/// Returns whether a name and a path refer to the same file.
 pub(super) fn is_same_file(dir: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<bool> {
     let one = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let other = fs::statat(fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Reserves space for `len` bytes without changing the file's size. False where that isn't possible.
+/// Reserves space for `len` bytes without changing the size; false where not supported.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
     use rustix::fs::FallocateFlags;
@@ -391,13 +381,12 @@ pub(super) fn reserve(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
     }
 }
 
-/// Reserving space without changing the size isn't possible here.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn reserve(_: BorrowedFd<'_>, _: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Whether the file system keeps its files in memory.
+/// Returns whether the file system is in memory.
 #[cfg(target_os = "linux")]
 pub(super) fn in_memory(dir: BorrowedFd<'_>) -> bool {
     const TMPFS: u64 = 0x0102_1994;
@@ -406,13 +395,12 @@ pub(super) fn in_memory(dir: BorrowedFd<'_>) -> bool {
     fs::fstatfs(dir).is_ok_and(|about| [TMPFS, RAMFS].contains(&(about.f_type as u64)))
 }
 
-/// Whether the file system keeps its files in memory isn't known here.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Makes the empty file `target` share all the blocks of `source`. False where that isn't possible.
+/// Makes the empty file `target` share all blocks of `source`; false where not supported.
 #[cfg(target_os = "linux")]
 pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
     let shared = fs::ioctl_ficlone(target, source).is_ok();
@@ -423,14 +411,13 @@ pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
     shared
 }
 
-/// Sharing blocks isn't known here.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Copies up to `len` bytes within the kernel (which may share blocks instead); returns how many.
-/// `None`: not possible between these files.
+/// Copies up to `len` bytes within the kernel, which may share blocks; returns how many. `None` if
+/// not possible between these files.
 #[cfg(target_os = "linux")]
 pub(super) fn copy_range(
     source: BorrowedFd<'_>,
@@ -442,7 +429,8 @@ pub(super) fn copy_range(
     let copied =
         retry_on_intr(|| fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), len));
     match copied {
-        // Some file systems answer 0 for what they can't do; the plain copy finds out.
+        // Some file systems return 0 where they do not support it; the caller then copies the bytes
+        // itself.
         Ok(0)
         | Err(
             Errno::XDEV
@@ -462,7 +450,6 @@ pub(super) fn copy_range(
     }
 }
 
-/// Copying within the kernel isn't known here.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn copy_range(
     _: BorrowedFd<'_>,

@@ -1,4 +1,4 @@
-//! Handing a finished file over to the application.
+//! Moving a completed file out of the store.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Durability, FileStore, Inner,
-    slots::{self, Gate, Slot},
+    cache::{self, CachedUpload, WriterState},
     sys,
 };
 use crate::{
@@ -18,33 +18,33 @@ use crate::{
 };
 
 impl FileStore {
-    /// Moves the file of a finished upload to `to` and removes the upload: no description is left.
+    /// Moves the file of a completed upload to `to` and removes the upload, description included.
     ///
-    /// The file gets its new name before it loses the old one, so that a crash loses neither; call
-    /// it again then. `to` must not exist, its directory must, and both must be on the file system
+    /// The file gets the new name before the old one is removed, so a crash loses neither; repeat
+    /// the call then. `to` must not exist, its directory must, and both must be on the file system
     /// of the store. With [`Durability::Complete`] or [`Durability::Every`] the new name is synced
-    /// before the old one goes.
+    /// before the old one is removed.
     ///
-    /// Call it when completion has been told, for example on an
+    /// Call it after completion, for example on an
     /// [`EventKind::Completed`](crate::event::EventKind::Completed). A client that repeats its last
-    /// request afterwards is told that the upload does not exist.
+    /// request afterwards gets 404.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if there is no such upload; [`StoreError::Other`] if it is unfinished,
-    /// if `to` exists, or if `to` is on another file system (copy the file then, and remove the
-    /// upload). The upload is still there after an error.
+    /// [`StoreError::NotFound`] if there is no such upload; [`StoreError::Other`] if it is
+    /// incomplete, if `to` exists, or if `to` is on another file system (copy the file then, and
+    /// remove the upload). The upload is unchanged after an error.
     ///
     /// # Cancel safety
-    /// What has been started on a thread is finished although the call is dropped.
+    /// A step that reached the blocking pool runs to its end.
     pub async fn take(&self, id: &UploadId, to: impl AsRef<Path>) -> Result<Snapshot> {
         let inner = Arc::clone(&self.0);
-        let slot = inner.slots.get(id);
+        let entry = inner.cache.get_or_insert(id);
         let (this, name, to) = (Arc::clone(&inner), id.clone(), to.as_ref().to_owned());
-        let held = Arc::clone(&slot);
-        let step = move |gate: &mut Gate| this.take(&name, &held, gate, &to);
-        let (snapshot, place) = inner.steps.gated_long(&slot, step).await?;
+        let shared = Arc::clone(&entry);
+        let step = move |state: &mut WriterState| this.take(&name, &shared, state, &to);
+        let (snapshot, data_path) = inner.io.run_locked_long(&entry, step).await?;
         if inner.options.durability == Durability::Every {
-            inner.sync_names(id, &place).await?;
+            inner.sync_names(id, &data_path).await?;
         }
         Ok(snapshot)
     }
@@ -54,35 +54,35 @@ impl Inner {
     fn take(
         &self,
         id: &UploadId,
-        slot: &Slot,
-        gate: &mut Gate,
+        entry: &CachedUpload,
+        state: &mut WriterState,
         to: &Path,
     ) -> Result<(Snapshot, String)> {
-        let look = self.look(id)?;
-        let snapshot = look.snapshot();
+        let file_state = self.inspect(id)?;
+        let snapshot = file_state.snapshot();
         if !snapshot.is_complete() {
-            return Err(self.not_taken(id, to, "it is unfinished".into()));
+            return Err(self.take_error(id, to, "it is incomplete".into()));
         }
-        let place = look.record.place.clone();
-        let named = self.name_anew(&place, to);
-        named.map_err(|error| match error.kind() {
-            io::ErrorKind::CrossesDevices => self.not_taken(
+        let data_path = file_state.record.data_path.clone();
+        let linked = self.link_outside(&data_path, to);
+        linked.map_err(|error| match error.kind() {
+            io::ErrorKind::CrossesDevices => self.take_error(
                 id,
                 to,
-                "that is on another file system; copy the file, then remove the upload".into(),
+                "it is on another file system; copy the file, then remove the upload".into(),
             ),
-            _ => self.not_taken(id, to, error.to_string()),
+            _ => self.take_error(id, to, error.to_string()),
         })?;
-        // Whoever still has it open must not write into a file that is the application's.
-        gate.shut();
-        self.remove(id, &place)?;
-        *slot.known() = slots::Known::default();
-        Ok((snapshot, place))
+        // A current writer must not write into the application's file.
+        state.revoke_writers();
+        self.remove(id, &data_path)?;
+        *entry.info() = cache::CachedInfo::default();
+        Ok((snapshot, data_path))
     }
 
-    /// Gives a data file a second name outside of the store.
-    fn name_anew(&self, place: &str, to: &Path) -> io::Result<()> {
-        let (dir, name) = self.root.parent(place)?;
+    /// Creates a hard link to a data file outside of the store.
+    fn link_outside(&self, data_path: &str, to: &Path) -> io::Result<()> {
+        let (dir, name) = self.root.parent(data_path)?;
         match sys::link_out(dir.as_fd(), name, to) {
             // An earlier call was interrupted after this step.
             Err(error)
@@ -94,17 +94,17 @@ impl Inner {
             return Ok(());
         }
         sys::sync_data(sys::open_read(dir.as_fd(), name)?.as_fd())?;
-        let above = match to.parent() {
+        let dir_path = match to.parent() {
             Some(above) if !above.as_os_str().is_empty() => above.to_owned(),
             _ => PathBuf::from("."),
         };
-        sys::sync_dir(std::fs::File::open(above)?.as_fd())
+        sys::sync_dir(std::fs::File::open(dir_path)?.as_fd())
     }
 
-    fn not_taken(&self, id: &UploadId, to: &Path, why: String) -> StoreError {
+    fn take_error(&self, id: &UploadId, to: &Path, reason: String) -> StoreError {
         StoreError::Other {
             action: format!("moving upload {id} to {}", to.display()),
-            source: why.into(),
+            source: reason.into(),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `.info`, the description of an upload beside its bytes: JSON as tusd writes it, in one line, plus one
-//! object of ours that tusd ignores. For stores that keep uploads the way tusd does.
+//! `.info`, the description of an upload, for stores with the layout of tusd: one line of JSON as
+//! tusd writes it, plus an object `Landfall` that tusd ignores.
 
-mod parting;
+mod response;
 
 use std::{
     collections::BTreeMap,
@@ -11,39 +11,39 @@ use std::{
 
 use serde::Deserialize;
 
-use self::parting::StoredResponse;
+use self::response::StoredResponse;
 use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
 
-/// No `.info` is longer than this, in bytes: headers are limited far below.
+/// Maximum length of an `.info`, in bytes; far above the limits of headers.
 pub const MAX_LEN: u64 = 4 * 1024 * 1024;
 
-/// What an `.info` says.
+/// The content of an `.info`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UploadInfo {
-    /// The upload. Its id is the one that was asked for, whatever the text says.
+    /// The upload. Its id is the requested one, even if the JSON has another.
     pub upload: Upload,
-    /// The id in the text.
+    /// The id in the JSON.
     pub stated_id: String,
-    /// The bytes from here on have not been verified and don't count.
+    /// Bytes from this offset on are not verified and do not count.
     pub unverified_from: Option<u64>,
-    /// Why the bytes can't be trusted any more.
+    /// A reason why the bytes are not reliable.
     pub damaged: Option<String>,
-    /// Nothing says whether the parts of this final upload have been joined: tusd doesn't keep that.
-    /// They have if the bytes are all there.
+    /// Whether it is unknown if the parts of this final upload were concatenated, because tusd does
+    /// not record it. They were if all bytes are stored.
     pub concatenated_unknown: bool,
-    /// What the store notes for itself.
+    /// Extensions of the store.
     pub extensions: BTreeMap<String, String>,
 }
 
-/// Why an `.info` can't be used.
+/// An error in an `.info`.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidInfo {
-    /// It ends in the middle, or holds nothing.
-    #[error("the description is cut short")]
+    /// It is empty or ends too early.
+    #[error("the description is truncated")]
     Truncated,
-    /// It makes no sense.
-    #[error("the description makes no sense: {0}")]
+    /// It is not valid.
+    #[error("the description is malformed: {0}")]
     Malformed(String),
 }
 
@@ -66,23 +66,22 @@ struct InfoJson {
     partial_uploads: Option<Vec<String>>,
     #[serde(default)]
     storage: Option<BTreeMap<String, String>>,
-    /// Its absence tells that another program made the upload.
+    /// Absent if tusd created the upload.
     #[serde(default)]
     landfall: Option<LandfallInfo>,
 }
 
-/// What tusd has no place for.
+/// The fields that tusd does not have.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct LandfallInfo {
-    /// `Upload-Metadata` as it was sent.
+    /// `Upload-Metadata` as received.
     metadata: Option<String>,
-    /// `Upload-Concat` as it was sent.
+    /// `Upload-Concat` as received.
     concat: Option<String>,
     concatenated: Option<bool>,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970, as `expires`.
     created: Option<u64>,
-    /// Nanoseconds since 1970.
     expires: Option<u64>,
     max_size: Option<u64>,
     labels: BTreeMap<String, String>,
@@ -104,7 +103,7 @@ enum CompletionState {
 }
 
 impl UploadInfo {
-    /// What is to be said of an upload about which nothing else is noted.
+    /// Returns the description of an upload without extensions.
     #[must_use]
     pub fn new(upload: Upload) -> Self {
         Self {
@@ -117,16 +116,16 @@ impl UploadInfo {
         }
     }
 
-    /// Reads an `.info` of the upload `id`.
+    /// Decodes the `.info` of the upload `id`.
     ///
     /// # Errors
-    /// [`Broken`] says what is wrong with it.
+    /// [`InvalidInfo`].
     pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, InvalidInfo> {
         decode(id, json)
     }
 
-    /// Writes an `.info`, byte for byte as tusd would, with our object at the end, which also tells
-    /// that we made it.
+    /// Encodes an `.info`: byte for byte as tusd would, with the object `Landfall` at the end,
+    /// which also marks it as created here.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         encode(self)
@@ -141,32 +140,32 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
             InvalidInfo::Malformed(error.to_string())
         }
     })?;
-    let nonsense = |what: String| Err(InvalidInfo::Malformed(what));
+    let malformed = |what: String| Err(InvalidInfo::Malformed(what));
     let length = if info.size_is_deferred {
         None
     } else {
         let size = info.size.unwrap_or_default();
         let Ok(size) = u64::try_from(size) else {
-            return nonsense(format!("its Size is {size}"));
+            return malformed(format!("its Size is {size}"));
         };
         Some(size)
     };
-    let foreign = info.landfall.is_none();
-    let extra = info.landfall.unwrap_or_default();
-    let mut joined_unsaid = false;
+    let created_by_tusd = info.landfall.is_none();
+    let landfall = info.landfall.unwrap_or_default();
+    let mut concatenated_unknown = false;
     let kind = if info.is_final {
         let mut parts = Vec::new();
         for part in info.partial_uploads.unwrap_or_default() {
             match UploadId::new(&part) {
                 Ok(part) => parts.push(part),
-                Err(error) => return nonsense(format!("its part {part:?}: {error}")),
+                Err(error) => return malformed(format!("its part {part:?}: {error}")),
             }
         }
-        joined_unsaid = extra.concatenated.is_none();
+        concatenated_unknown = landfall.concatenated.is_none();
         UploadKind::Final {
             parts,
-            header: extra.concat.unwrap_or_default(),
-            concatenated: extra.concatenated.unwrap_or(false),
+            header: landfall.concat.unwrap_or_default(),
+            concatenated: landfall.concatenated.unwrap_or(false),
         }
     } else if info.is_partial {
         UploadKind::Partial
@@ -174,7 +173,7 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
         UploadKind::Regular
     };
     let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
-    if let Some(header) = &extra.metadata {
+    if let Some(header) = &landfall.metadata {
         metadata = metadata.with_header(header);
     }
     let mut upload = Upload::new(id.clone(), length);
@@ -182,27 +181,27 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
     upload.kind = kind;
     upload.storage = info.storage.unwrap_or_default();
     let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
-    upload.created = extra.created.and_then(time);
-    upload.expires = extra.expires.and_then(time);
-    upload.max_size = extra.max_size;
-    upload.labels = extra.labels;
-    upload.completion = match extra.completion {
+    upload.created = landfall.created.and_then(time);
+    upload.expires = landfall.expires.and_then(time);
+    upload.max_size = landfall.max_size;
+    upload.labels = landfall.labels;
+    upload.completion = match landfall.completion {
         None => Completion::NotTracked,
         Some(CompletionState::Pending) => Completion::Pending,
         Some(CompletionState::Done) => {
-            let response = extra.response.map(StoredResponse::into_reply);
+            let response = landfall.response.map(StoredResponse::into_response);
             Completion::Done(response.map(Arc::new))
         }
     };
-    upload.etag = extra.etag;
-    upload.created_by_tusd = foreign;
+    upload.etag = landfall.etag;
+    upload.created_by_tusd = created_by_tusd;
     Ok(UploadInfo {
         upload,
         stated_id: info.id,
-        unverified_from: extra.unverified_from,
-        damaged: extra.damaged,
-        concatenated_unknown: joined_unsaid,
-        extensions: extra.extensions,
+        unverified_from: landfall.unverified_from,
+        damaged: landfall.damaged,
+        concatenated_unknown,
+        extensions: landfall.extensions,
     })
 }
 
@@ -241,12 +240,12 @@ fn encode(info: &UploadInfo) -> Vec<u8> {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_bytes())),
     );
-    extra(&mut out, info, &pairs);
+    encode_landfall(&mut out, info, &pairs);
     out.raw("}");
     out.0
 }
 
-fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
+fn encode_landfall(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
     let upload = &info.upload;
     let mut lead = "";
     out.raw(",\"Landfall\":{");
@@ -262,7 +261,7 @@ fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
     }
     if let UploadKind::Final {
         header,
-        concatenated: joined,
+        concatenated,
         ..
     } = &upload.kind
     {
@@ -271,7 +270,7 @@ fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
             out.text(header.as_bytes());
         }
         member(out, "Concatenated");
-        out.flag(*joined);
+        out.flag(*concatenated);
     }
     for (name, time) in [("Created", upload.created), ("Expires", upload.expires)] {
         if let Some(time) = time {
@@ -320,13 +319,12 @@ fn extra(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
     out.raw("}");
 }
 
-/// Nanoseconds since 1970.
 fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Whether the header is what would be made of the pairs when they are read back.
+/// Returns whether the pairs alone reproduce the header.
 fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
     pairs
         .values()
@@ -361,12 +359,12 @@ impl Json {
         self.raw("}");
     }
 
-    /// A string; what isn't UTF-8 becomes U+FFFD.
+    /// Writes a string; invalid UTF-8 becomes U+FFFD.
     fn text(&mut self, text: &[u8]) {
         self.raw("\"");
         for chunk in text.utf8_chunks() {
             self.valid(chunk.valid());
-            // Go writes one mark for each byte.
+            // Go writes one U+FFFD for each byte.
             for _ in chunk.invalid() {
                 self.raw("\\ufffd");
             }
@@ -424,7 +422,7 @@ mod tests {
         upload
     }
 
-    /// As tusd 2 wrote it.
+    /// Written by tusd 2.
     const TUSD: &str = concat!(
         r#"{"ID":"14b1c4c77771671a8479bc0444bbc5ce","Size":46205,"SizeIsDeferred":false,"Offset":0,"#,
         r#""MetaData":{"filename":"a.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null,"#,
@@ -433,7 +431,7 @@ mod tests {
     );
 
     #[test]
-    fn what_tusd_wrote_is_written_again_byte_for_byte_and_marked_as_ours() {
+    fn tusds_description_is_encoded_byte_for_byte_plus_the_landfall_object() {
         let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
         let mut expected = sample();
         expected.created_by_tusd = true;
@@ -450,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tusd_has_no_place_for_stands_at_the_end() {
+    fn landfall_object_is_encoded_last() {
         let mut upload = sample();
         upload.metadata = Metadata::from_header("filename YS5wbmc=,empty ").unwrap();
         upload.kind = UploadKind::Final {
@@ -505,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn tusd_1_and_odd_ones() {
+    fn decodes_tusd_1_and_minimal_descriptions() {
         let v1 = r#"{"ID":"x","Size":5,"SizeIsDeferred":false,"Offset":0,"MetaData":null,
             "IsPartial":true,"IsFinal":false,"PartialUploads":null,
             "Storage":{"Path":"./data/x","Type":"filestore"}}"#;
@@ -519,16 +517,16 @@ mod tests {
             None
         );
 
-        let joined = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
+        let concatenated = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
         assert!(
-            decode(&id("x"), joined.as_bytes())
+            decode(&id("x"), concatenated.as_bytes())
                 .unwrap()
                 .concatenated_unknown
         );
     }
 
     #[test]
-    fn cut_short_or_nonsense() {
+    fn truncated_and_malformed_descriptions_are_rejected() {
         for end in 0..TUSD.len() {
             assert_eq!(
                 decode(&id("x"), &TUSD.as_bytes()[..end]),
@@ -558,7 +556,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_is_the_inverse_of_writing(
+        fn decoding_is_the_inverse_of_encoding(
             pairs in proptest::collection::vec(("[!-+\\--~]{1,20}", any::<String>()), 0..5),
             length in proptest::option::of(0..=i64::MAX as u64),
             expires in proptest::option::of(any::<u64>()),
@@ -569,11 +567,11 @@ mod tests {
             unverified_from in proptest::option::of(any::<u64>()),
             kind in 0..3,
             header: String,
-            notes in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
+            extensions in proptest::collection::btree_map(any::<String>(), any::<String>(), 0..3),
         ) {
             let mut upload = Upload::new(id("a/b"), length);
             upload.metadata = Metadata::from_pairs(pairs);
-            // A header in another order than the sorted one must come back too.
+            // A header whose keys are not sorted must survive, too.
             let again = Metadata::from_header(upload.metadata.header()).unwrap();
             prop_assert_eq!(&again, &upload.metadata);
             upload.storage = [("Path".to_owned(), header.clone())].into();
@@ -593,13 +591,13 @@ mod tests {
             upload.labels = labels;
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
-            info.extensions = notes;
+            info.extensions = extensions;
             let decoded = decode(&info.upload.id, &info.encode()).unwrap();
             prop_assert_eq!(decoded, info);
         }
 
         #[test]
-        fn no_input_makes_it_panic(json in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_never_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode(&id("x"), &json);
         }
     }

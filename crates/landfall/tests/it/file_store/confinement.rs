@@ -1,4 +1,4 @@
-//! Nothing outside the directory is read, written or removed, whatever is put into it.
+//! Confinement: nothing outside the directory is read, written or removed.
 
 use std::{
     fs,
@@ -15,14 +15,14 @@ use landfall::{
 
 use super::{id, make, open};
 
-/// A directory for uploads, and one beside it with a secret.
-struct Place {
+/// A directory for uploads, and one next to it with a secret.
+struct TestDirs {
     _base: tempfile::TempDir,
     inside: PathBuf,
     outside: PathBuf,
 }
 
-impl Place {
+impl TestDirs {
     fn new() -> Self {
         let base = tempfile::tempdir().unwrap();
         let (inside, outside) = (base.path().join("data"), base.path().join("outside"));
@@ -43,12 +43,12 @@ impl Place {
 }
 
 #[tokio::test]
-async fn wishes_that_lead_outside_are_refused() {
-    let place = Place::new();
-    let store = open(&place.inside);
-    symlink(&place.outside, place.inside.join("link")).unwrap();
-    let outside = place.outside.join("x");
-    for wish in [
+async fn requested_paths_outside_are_rejected() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
+    symlink(&dirs.outside, dirs.inside.join("link")).unwrap();
+    let outside = dirs.outside.join("x");
+    for requested in [
         "../outside/x",
         "a/../../outside/x",
         outside.to_str().unwrap(),
@@ -60,22 +60,22 @@ async fn wishes_that_lead_outside_are_refused() {
         "a\0b",
     ] {
         let mut upload = Upload::new(id("x"), Some(1));
-        upload.storage.insert("Path".into(), wish.into());
+        upload.storage.insert("Path".into(), requested.into());
         let error = store.create(upload).await.unwrap_err();
         assert!(
             matches!(error, StoreError::InvalidPath(_)),
-            "{wish:?}: {error}"
+            "{requested:?}: {error}"
         );
-        assert!(!place.inside.join("x.info").exists(), "{wish:?}");
+        assert!(!dirs.inside.join("x.info").exists(), "{requested:?}");
     }
-    place.assert_untouched();
+    dirs.assert_untouched();
 }
 
 #[tokio::test]
 async fn ids_do_not_lead_through_links() {
-    let place = Place::new();
-    let store = open(&place.inside);
-    symlink(&place.outside, place.inside.join("link")).unwrap();
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
+    symlink(&dirs.outside, dirs.inside.join("link")).unwrap();
     let error = store
         .create(Upload::new(id("link/x"), Some(1)))
         .await
@@ -85,26 +85,26 @@ async fn ids_do_not_lead_through_links() {
         store.load(&id("link/secret")).await,
         Err(StoreError::NotFound(_))
     ));
-    place.assert_untouched();
+    dirs.assert_untouched();
 }
 
-/// What can be put in a file's place, with what can be reached through it.
+/// Replaces a file by a link.
 fn replace_by_link(path: &Path, target: &Path) {
     fs::remove_file(path).unwrap();
     symlink(target, path).unwrap();
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_the_data_is_not_followed() {
-    let place = Place::new();
-    let store = open(&place.inside);
+async fn link_in_place_of_the_data_is_not_followed() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
     let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
         .await
         .upload;
     let part = make(&store, "part", 5, &Bytes::from_static(b"hello"))
         .await
         .upload;
-    replace_by_link(&place.inside.join("x"), &place.outside.join("secret"));
+    replace_by_link(&dirs.inside.join("x"), &dirs.outside.join("secret"));
     store.load(&id("x")).await.unwrap_err();
     store.resume(&upload.id, Fence(2)).await.unwrap_err();
     assert!(store.read(&upload, 0..5).await.is_err());
@@ -114,37 +114,37 @@ async fn a_link_in_place_of_the_data_is_not_followed() {
         .await
         .unwrap_err();
     store.terminate(&upload, Fence(2)).await.unwrap();
-    place.assert_untouched();
+    dirs.assert_untouched();
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_the_description_is_not_followed() {
-    let place = Place::new();
-    let store = open(&place.inside);
+async fn link_in_place_of_the_description_is_not_followed() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
     let upload = make(&store, "x", 100, &Bytes::from_static(b"hello"))
         .await
         .upload;
-    fs::rename(place.inside.join("x.info"), place.outside.join("x.info")).unwrap();
-    symlink(place.outside.join("x.info"), place.inside.join("x.info")).unwrap();
-    let before = fs::read(place.outside.join("x.info")).unwrap();
+    fs::rename(dirs.inside.join("x.info"), dirs.outside.join("x.info")).unwrap();
+    symlink(dirs.outside.join("x.info"), dirs.inside.join("x.info")).unwrap();
+    let before = fs::read(dirs.outside.join("x.info")).unwrap();
     store.load(&id("x")).await.unwrap_err();
     store.resume(&upload.id, Fence(2)).await.unwrap_err();
     store.save(&upload, Fence(2)).await.unwrap_err();
     store.terminate(&upload, Fence(2)).await.unwrap();
-    assert_eq!(fs::read(place.outside.join("x.info")).unwrap(), before);
-    assert!(!place.inside.join("x.info").is_symlink());
+    assert_eq!(fs::read(dirs.outside.join("x.info")).unwrap(), before);
+    assert!(!dirs.inside.join("x.info").is_symlink());
 }
 
 #[tokio::test]
-async fn a_link_in_place_of_a_directory_is_not_followed() {
-    let place = Place::new();
-    let store = open(&place.inside);
+async fn link_in_place_of_a_directory_is_not_followed() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
     let upload = make(&store, "a/b/x", 100, &Bytes::from_static(b"hello"))
         .await
         .upload;
-    // All that the upload is made of is there too, but outside.
-    fs::rename(place.inside.join("a"), place.outside.join("a")).unwrap();
-    symlink(place.outside.join("a"), place.inside.join("a")).unwrap();
+    // All files of the upload exist there, but outside.
+    fs::rename(dirs.inside.join("a"), dirs.outside.join("a")).unwrap();
+    symlink(dirs.outside.join("a"), dirs.inside.join("a")).unwrap();
     assert!(matches!(
         store.load(&id("a/b/x")).await,
         Err(StoreError::NotFound(_))
@@ -153,16 +153,16 @@ async fn a_link_in_place_of_a_directory_is_not_followed() {
     store.save(&upload, Fence(2)).await.unwrap_err();
     assert!(store.read(&upload, 0..5).await.is_err());
     store.terminate(&upload, Fence(2)).await.unwrap();
-    assert_eq!(fs::read(place.outside.join("a/b/x")).unwrap(), b"hello");
-    assert!(place.outside.join("a/b/x.info").exists());
+    assert_eq!(fs::read(dirs.outside.join("a/b/x")).unwrap(), b"hello");
+    assert!(dirs.outside.join("a/b/x.info").exists());
 }
 
 #[tokio::test]
-async fn a_path_in_a_description_does_not_lead_outside() {
-    let place = Place::new();
-    let store = open(&place.inside);
-    let secret = place.outside.join("secret");
-    let outside = place.outside.display();
+async fn path_in_a_description_does_not_lead_outside() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
+    let secret = dirs.outside.join("secret");
+    let outside = dirs.outside.display();
     for (name, path, info) in [
         (
             "a",
@@ -180,30 +180,30 @@ async fn a_path_in_a_description_does_not_lead_outside() {
         let description = format!(
             r#"{{"ID":"{name}","Size":6,"Storage":{{"Path":"{path}","InfoPath":"{info}"}}}}"#
         );
-        fs::write(place.inside.join(format!("{name}.info")), description).unwrap();
+        fs::write(dirs.inside.join(format!("{name}.info")), description).unwrap();
         let found = store.load(&id(name)).await;
         assert!(
             matches!(found, Err(StoreError::NotFound(_))),
             "{name}: {found:?}"
         );
-        fs::write(place.inside.join(name), b"ours").unwrap();
+        fs::write(dirs.inside.join(name), b"ours").unwrap();
         let snapshot = store.load(&id(name)).await.unwrap();
         assert_eq!(snapshot.offset, 4, "{name}");
         store.terminate(&snapshot.upload, Fence(1)).await.unwrap();
     }
-    place.assert_untouched();
+    dirs.assert_untouched();
 }
 
 /// Opening a pipe waits for the other side; a store must not.
 #[tokio::test]
-async fn pipes_and_directories_in_place_of_files_are_refused_at_once() {
-    let place = Place::new();
-    let store = open(&place.inside);
+async fn pipes_and_directories_in_place_of_files_are_rejected_at_once() {
+    let dirs = TestDirs::new();
+    let store = open(&dirs.inside);
     for (id, name) in [("x", "x.info"), ("y", "y")] {
         let upload = make(&store, id, 100, &Bytes::from_static(b"hello"))
             .await
             .upload;
-        let path = place.inside.join(name);
+        let path = dirs.inside.join(name);
         for pipe in [true, false] {
             if fs::remove_file(&path).is_err() {
                 fs::remove_dir(&path).unwrap();
@@ -228,18 +228,14 @@ async fn pipes_and_directories_in_place_of_files_are_refused_at_once() {
 
 #[tokio::test]
 async fn listing_does_not_follow_links() {
-    let place = Place::new();
-    let elsewhere = open(&place.outside);
+    let dirs = TestDirs::new();
+    let elsewhere = open(&dirs.outside);
     make(&elsewhere, "theirs", 10, &Bytes::from_static(b"hello")).await;
-    symlink(&place.outside, place.inside.join("link")).unwrap();
-    symlink(place.outside.join("theirs"), place.inside.join("x")).unwrap();
-    symlink(
-        place.outside.join("theirs.info"),
-        place.inside.join("x.info"),
-    )
-    .unwrap();
-    symlink(".", place.inside.join("loop")).unwrap();
-    let store = open(&place.inside);
+    symlink(&dirs.outside, dirs.inside.join("link")).unwrap();
+    symlink(dirs.outside.join("theirs"), dirs.inside.join("x")).unwrap();
+    symlink(dirs.outside.join("theirs.info"), dirs.inside.join("x.info")).unwrap();
+    symlink(".", dirs.inside.join("loop")).unwrap();
+    let store = open(&dirs.inside);
     make(&store, "ours", 10, &Bytes::from_static(b"hello")).await;
     let page = store.page(None, 100).await.unwrap();
     let ids: Vec<_> = page
@@ -254,12 +250,12 @@ async fn listing_does_not_follow_links() {
 
 /// The directory itself may be a link.
 #[tokio::test]
-async fn the_directory_may_be_reached_through_a_link() {
-    let place = Place::new();
-    let link = place.inside.parent().unwrap().join("link");
-    symlink(&place.inside, &link).unwrap();
+async fn store_directory_may_be_a_link() {
+    let dirs = TestDirs::new();
+    let link = dirs.inside.parent().unwrap().join("link");
+    symlink(&dirs.inside, &link).unwrap();
     make(&open(&link), "a/x", 10, &Bytes::from_static(b"hello")).await;
-    let snapshot = super::append(&open(&place.inside), "a/x", &Bytes::from_static(b"world")).await;
+    let snapshot = super::append(&open(&dirs.inside), "a/x", &Bytes::from_static(b"world")).await;
     assert!(snapshot.is_complete());
     assert!(open(&link).load(&id("a/x")).await.unwrap().is_complete());
 }

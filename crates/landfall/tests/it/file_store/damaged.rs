@@ -11,7 +11,7 @@ use landfall::{
     store::file::{FileOptions, FileStore},
 };
 
-use crate::site::Site;
+use crate::harness::Site;
 
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -27,7 +27,7 @@ async fn site() -> (Site, std::path::PathBuf) {
     (Site::start(config, Some(dir)).await, path)
 }
 
-/// One upload for each kind of damage: their paths.
+/// Creates one upload for each kind of damage; returns their paths.
 async fn damage(site: &Site, dir: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     for kind in 0..4 {
@@ -47,7 +47,7 @@ async fn damage(site: &Site, dir: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_damaged_upload_can_be_removed_by_its_client_and_by_the_application() {
+async fn damaged_upload_can_be_removed() {
     let (site, dir) = site().await;
     for path in damage(&site, &dir).await {
         site.head(&path).await.expect(500);
@@ -56,7 +56,7 @@ async fn a_damaged_upload_can_be_removed_by_its_client_and_by_the_application() 
         site.delete(&path).await.expect(404);
     }
     for path in damage(&site, &dir).await {
-        let id = crate::site::id(&path);
+        let id = crate::harness::id(&path);
         assert!(site.handler.remove(&id).await.unwrap());
         assert!(!site.handler.remove(&id).await.unwrap());
     }
@@ -64,7 +64,7 @@ async fn a_damaged_upload_can_be_removed_by_its_client_and_by_the_application() 
 }
 
 #[tokio::test]
-async fn a_damaged_upload_expires_like_an_unfinished_one() {
+async fn damaged_upload_expires_like_an_unfinished_one() {
     let (site, dir) = site().await;
     let healthy = site.create(5).await;
     let paths = damage(&site, &dir).await;

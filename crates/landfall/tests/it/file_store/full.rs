@@ -1,4 +1,4 @@
-//! A disk that is full.
+//! Full disks.
 
 use std::{
     env, fs,
@@ -11,16 +11,16 @@ use landfall::{
     store::{Append, Concatenate, Store, StoreError},
     upload::{Snapshot, Upload},
 };
-use landfall_testkit::pattern;
+use landfall_testkit::test_data;
 
 use super::{append, id, make, open, read};
 
-/// Tells the test that it runs as the child of another: the directory.
+/// Environment variable of a child process: the directory.
 const DIR: &str = "LANDFALL_TEST_FULL_DIR";
 const LENGTH: usize = 1024 * 1024;
 
-/// Runs a test of this file again, as a child of a shell that takes away room first. Files longer
-/// than a limit can't be written, or the directory is on a small file system of its own.
+/// Runs a test of this file again, as a child of a shell that limits space first: by the maximum
+/// file size, or by a small file system for the directory.
 fn run(test: &str, shell: &str, dir: &Path) -> ExitStatus {
     let test = format!("file_store::full::{test}");
     Command::new("sh")
@@ -32,9 +32,9 @@ fn run(test: &str, shell: &str, dir: &Path) -> ExitStatus {
         .unwrap()
 }
 
-/// Writes until nothing more fits, and checks that what fitted counts.
+/// Writes until nothing more fits, and checks the offset.
 async fn fill(store: &impl Store, append: &mut dyn Append) -> Snapshot {
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let begin = usize::try_from(append.offset()).unwrap();
     for chunk in bytes[begin..].chunks(3 * 7000) {
         let mut chunks: Vec<_> = chunk
@@ -55,7 +55,7 @@ async fn fill(store: &impl Store, append: &mut dyn Append) -> Snapshot {
             Err(error) => panic!("{error}"),
         }
     }
-    panic!("it never was full")
+    panic!("the disk never became full")
 }
 
 #[tokio::test]
@@ -65,43 +65,42 @@ async fn bytes_that_fit_are_kept() {
         let upload = Upload::new(id("x"), Some(LENGTH as u64));
         let (_, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
         let snapshot = fill(&store, &mut *append).await;
-        let bytes = pattern::bytes(1, LENGTH);
+        let bytes = test_data::bytes(1, LENGTH);
         let expected = &bytes[..usize::try_from(snapshot.offset).unwrap()];
         assert_eq!(read(&store, &snapshot).await, expected);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // In blocks of 512 or 1024 bytes, and not a multiple of what is written at once.
+    // In blocks of 512 or 1024 bytes, and not a multiple of the write size.
     let status = run(
         "bytes_that_fit_are_kept",
         "trap '' XFSZ; ulimit -f 301",
         dir.path(),
     );
     assert!(status.success(), "{status}");
-    // There is room again.
+    // Space is available again.
     let store = open(dir.path());
     let snapshot = store.load(&id("x")).await.unwrap();
     assert!(
         snapshot.offset > 100_000 && snapshot.offset < 400_000,
         "{snapshot:?}"
     );
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let rest = bytes.slice(usize::try_from(snapshot.offset).unwrap()..);
     let snapshot = append(&store, "x", &rest).await;
     assert!(snapshot.is_complete());
     assert_eq!(read(&store, &snapshot).await, bytes);
 }
 
-/// The same on a file system without room, together with all else that may need room: needs the
-/// right to mount within a namespace of one's own; where that is denied, the limit on file sizes
-/// stands in for it.
+/// The same on a full file system, with all other operations that may need space. Requires the
+/// permission to mount in a user namespace; otherwise the limit on file sizes is used instead.
 #[tokio::test]
-async fn nothing_is_left_of_what_does_not_fit() {
+async fn creation_and_concatenation_that_do_not_fit_leave_nothing() {
     if let Ok(dir) = env::var(DIR) {
         return in_a_full_directory(Path::new(&dir)).await;
     }
     let dir = tempfile::tempdir().unwrap();
-    let test = "nothing_is_left_of_what_does_not_fit";
+    let test = "creation_and_concatenation_that_do_not_fit_leave_nothing";
     let may_mount = Command::new("unshare").args(["-rm", "true"]).status();
     let status = if may_mount.is_ok_and(|status| status.success()) {
         let mount = format!(
@@ -128,7 +127,7 @@ async fn nothing_is_left_of_what_does_not_fit() {
 
 async fn in_a_full_directory(dir: &Path) {
     let store = open(dir);
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let part = make(&store, "part", 150_000, &bytes.slice(..150_000))
         .await
         .upload;
@@ -136,7 +135,7 @@ async fn in_a_full_directory(dir: &Path) {
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
     let snapshot = fill(&store, &mut *append).await;
 
-    // Joining more than fits: the target is empty again.
+    // After a concatenation that does not fit, the target is empty.
     let target = match store.create(Upload::new(id("final"), None)).await {
         Ok(target) => target,
         // Not even a description fits: nothing of it is left.
@@ -167,7 +166,7 @@ async fn in_a_full_directory(dir: &Path) {
     assert!(matches!(error, StoreError::Full(_)), "{error}");
     assert_eq!(fs::metadata(dir.join("final")).unwrap().len(), 0);
 
-    // Noting that bytes are on probation may need room too; what counted before still counts.
+    // The mark of unverified bytes may need space, too; bytes stored before still count.
     let mut append = store.resume(&upload.id, Fence(2)).await.unwrap().1;
     append.begin_unverified().await.unwrap();
     let written = append.write(&mut vec![bytes.slice(..200_000)]).await;

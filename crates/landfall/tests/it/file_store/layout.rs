@@ -1,4 +1,4 @@
-//! Files as tusd lays them out, in both directions.
+//! The file layout of tusd, in both directions.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ fn info(dir: &Path, name: &str) -> serde_json::Value {
     serde_json::from_slice(&fs::read(dir.join(format!("{name}.info"))).unwrap()).unwrap()
 }
 
-/// The description as tusd 2 writes it.
+/// A description of tusd 2.
 fn tusd2(dir: &Path, name: &str, rest: &str) -> String {
     let dir = dir.display();
     format!(
@@ -26,7 +26,7 @@ fn tusd2(dir: &Path, name: &str, rest: &str) -> String {
 const WHOLE: &str = r#""Size":11,"SizeIsDeferred":false,"Offset":0,"MetaData":{"filename":"a.png"},"IsPartial":false,"IsFinal":false,"PartialUploads":null"#;
 
 #[tokio::test]
-async fn tusd_could_go_on_with_ours() {
+async fn tusd_can_continue_uploads_of_landfall() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let mut upload = Upload::new(id("2026/11/x"), Some(11));
@@ -43,7 +43,8 @@ async fn tusd_could_go_on_with_ours() {
     );
     assert!(!written.contains('\n'));
 
-    // tusd opens with O_APPEND and writes; when it rewrites the description, ours is lost.
+    // tusd opens with O_APPEND and writes. When it rewrites the description, the `Landfall` object
+    // is lost.
     fs::write(dir.path().join("2026/11/x"), b"hello world").unwrap();
     fs::write(dir.path().join("2026/11/x.info"), theirs).unwrap();
     let snapshot = store.load(&id("2026/11/x")).await.unwrap();
@@ -55,7 +56,7 @@ async fn tusd_could_go_on_with_ours() {
 }
 
 #[tokio::test]
-async fn uploads_of_tusd_2_go_on() {
+async fn uploads_of_tusd_2_continue() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x"), b"hello ").unwrap();
     fs::write(dir.path().join("x.info"), tusd2(dir.path(), "x", WHOLE)).unwrap();
@@ -69,7 +70,7 @@ async fn uploads_of_tusd_2_go_on() {
 }
 
 #[tokio::test]
-async fn uploads_of_tusd_1_go_on() {
+async fn uploads_of_tusd_1_continue() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x"), b"hello ").unwrap();
     let info = format!(
@@ -77,7 +78,7 @@ async fn uploads_of_tusd_1_go_on() {
         dir.path().display()
     );
     fs::write(dir.path().join("x.info"), info).unwrap();
-    // tusd's own locks say nothing about an upload.
+    // tusd's locks are not uploads.
     fs::write(dir.path().join("x.lock"), "1\n").unwrap();
     fs::write(dir.path().join("x.stop"), "").unwrap();
     let store = open(dir.path());
@@ -86,7 +87,7 @@ async fn uploads_of_tusd_1_go_on() {
 }
 
 #[tokio::test]
-async fn a_length_told_late_is_recorded_as_tusd_does() {
+async fn deferred_length_is_stored_as_tusd_does() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let upload = store.create(Upload::new(id("x"), None)).await.unwrap();
@@ -104,7 +105,7 @@ async fn a_length_told_late_is_recorded_as_tusd_does() {
 }
 
 #[tokio::test]
-async fn a_final_upload_of_tusd_is_joined_if_its_bytes_are_there() {
+async fn final_upload_of_tusd_is_concatenated_if_its_bytes_are_stored() {
     let dir = tempfile::tempdir().unwrap();
     let rest = r#""Size":6,"SizeIsDeferred":false,"Offset":0,"MetaData":{},"IsPartial":false,"IsFinal":true,"PartialUploads":["a","b"]"#;
     fs::write(dir.path().join("x.info"), tusd2(dir.path(), "x", rest)).unwrap();
@@ -122,7 +123,7 @@ async fn a_final_upload_of_tusd_is_joined_if_its_bytes_are_there() {
 }
 
 #[tokio::test]
-async fn a_moved_directory_still_works() {
+async fn moved_directory_still_works() {
     let base = tempfile::tempdir().unwrap();
     let (old, new) = (base.path().join("old"), base.path().join("new"));
     let store = open(&old);
@@ -149,7 +150,7 @@ async fn a_moved_directory_still_works() {
 }
 
 #[tokio::test]
-async fn a_hook_may_choose_the_place() {
+async fn hook_may_choose_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let absolute = dir.path().join("deep/down/b.bin");
@@ -173,7 +174,7 @@ async fn a_hook_may_choose_the_place() {
     );
     assert_eq!(fs::read(absolute).unwrap(), b"hello");
 
-    // Somebody else's bytes are never taken over, and nothing is left of the attempt.
+    // Existing files of others are never used, and nothing is left of the attempt.
     let mut upload = Upload::new(id("c"), Some(5));
     upload
         .storage
@@ -195,7 +196,7 @@ async fn a_hook_may_choose_the_place() {
 }
 
 #[tokio::test]
-async fn nothing_that_exists_is_overwritten() {
+async fn existing_files_are_never_overwritten() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     fs::write(dir.path().join("data-only"), b"precious").unwrap();
@@ -216,7 +217,7 @@ async fn nothing_that_exists_is_overwritten() {
 }
 
 #[tokio::test]
-async fn an_id_below_a_file_is_refused() {
+async fn id_below_a_file_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     make(&store, "a", 5, &Bytes::from_static(b"hello")).await;
@@ -232,7 +233,7 @@ async fn an_id_below_a_file_is_refused() {
 }
 
 #[tokio::test]
-async fn torn_and_broken_descriptions() {
+async fn truncated_and_malformed_descriptions_are_detected() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let whole = tusd2(dir.path(), "x", WHOLE);
@@ -261,13 +262,13 @@ async fn torn_and_broken_descriptions() {
     }
 }
 
-/// The parsed description is kept in memory; a change by another process must be seen all the same.
+/// The parsed description is cached; a change by another process must be seen nevertheless.
 #[tokio::test]
 async fn changes_by_another_process_are_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (open(dir.path()), open(dir.path()));
     let mut upload = (*make(&one, "x", 5, &Bytes::from_static(b"hel")).await.upload).clone();
-    // Long enough for the description to be kept.
+    // Long enough for the description to be cached.
     tokio::time::sleep(Duration::from_millis(200)).await;
     for round in 0..20 {
         assert!(
@@ -301,7 +302,7 @@ async fn changes_by_another_process_are_seen() {
 }
 
 #[tokio::test]
-async fn permissions_are_those_asked_for() {
+async fn files_have_the_configured_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let mut options = landfall::store::file::FileOptions::default();

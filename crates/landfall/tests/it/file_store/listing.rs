@@ -16,7 +16,7 @@ use super::{append, id, make, open};
 
 const RANDOM: &str = "0123456789abcdef0123456789abcdef";
 
-/// Everything in a store, taken in pages; nothing may come twice.
+/// Lists a whole store in pages; no entry may occur twice.
 async fn list(store: &FileStore, limit: usize) -> (BTreeSet<String>, Vec<Orphan>) {
     let (mut uploads, mut orphans) = (BTreeSet::new(), Vec::new());
     let mut cursor = None;
@@ -72,7 +72,7 @@ async fn directories_are_walked_whatever_the_page_size() {
 }
 
 #[tokio::test]
-async fn orphans_are_found_and_removed_and_nothing_else() {
+async fn only_orphans_are_listed_and_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     make(&store, "upload", 5, &Bytes::from_static(b"hello")).await;
@@ -82,12 +82,12 @@ async fn orphans_are_found_and_removed_and_nothing_else() {
         .storage
         .insert("Path".into(), format!("by/hook/{RANDOM}"));
     store.create(placed).await.unwrap();
-    let mut placed = Upload::new(id("begun"), Some(5));
+    let mut placed = Upload::new(id("started"), Some(5));
     placed
         .storage
         .insert("Path".into(), "by/hook/begun.bin".into());
     store.create(placed).await.unwrap();
-    append(&store, "begun", &Bytes::from_static(b"hel")).await;
+    append(&store, "started", &Bytes::from_static(b"hel")).await;
 
     let this = std::process::id();
     let gone = 4_194_305; // above the largest process id there is
@@ -98,13 +98,13 @@ async fn orphans_are_found_and_removed_and_nothing_else() {
         ("torn.info", r#"{"ID":"torn","Si"#), // creation: nothing acknowledged
         (".upload.info.0123abcd.tmp", "half written"),
         ("sub/.x.info.00000000.tmp", ""),
-        ("nobody.lock", &format!("{gone}\n")),
+        ("unused.lock", &format!("{gone}\n")),
         ("free.stop", ""),
     ];
     let kept = [
         ("locked.lock", format!("{this}\n")), // tusd is at work there
         ("locked.stop", String::new()),
-        ("upload.lock", format!("{gone}\n")), // tusd takes it over by itself
+        ("upload.lock", format!("{gone}\n")), // tusd removes it
         ("daemon.lock", format!("{this}\n")),
         ("train.stop", "not a request of tusd's".into()),
         ("my-notes.txt", "not ours".into()),
@@ -120,7 +120,7 @@ async fn orphans_are_found_and_removed_and_nothing_else() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
-    // The data of a torn creation goes once the description has gone.
+    // The data of an interrupted creation is removed after its description.
     fs::write(dir.path().join("torn"), "").unwrap();
     let expected: BTreeSet<_> = orphan.iter().map(|(name, _)| *name).collect();
     for limit in [1, 3, 100] {
@@ -159,12 +159,12 @@ async fn orphans_are_found_and_removed_and_nothing_else() {
         );
     }
     assert!(store.load(&id("placed")).await.is_ok());
-    assert_eq!(store.load(&id("begun")).await.unwrap().offset, 3);
+    assert_eq!(store.load(&id("started")).await.unwrap().offset, 3);
 }
 
-/// A description that can't be read may tell of any file as its own.
+/// A description that cannot be read may refer to any file.
 #[tokio::test]
-async fn bytes_are_kept_while_a_description_is_damaged() {
+async fn bytes_are_not_removed_while_a_description_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     fs::write(dir.path().join("damaged.info"), "nonsense").unwrap();
@@ -178,7 +178,7 @@ async fn bytes_are_kept_while_a_description_is_damaged() {
 
 /// An application may have `.info` files of its own.
 #[tokio::test]
-async fn a_description_that_is_not_ours_is_reported_and_never_removed() {
+async fn other_programs_info_files_are_never_removed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for (name, text) in [
@@ -187,7 +187,7 @@ async fn a_description_that_is_not_ours_is_reported_and_never_removed() {
         ("news", "of the application"),
         ("news.info", ""),
         ("half.info", "{\"name\":"),
-        // Nobody loses anything by the loss of an empty file.
+        // The loss of an empty file is harmless.
         ("empty.info", ""),
     ] {
         fs::write(dir.path().join(name), text).unwrap();
@@ -203,7 +203,7 @@ async fn a_description_that_is_not_ours_is_reported_and_never_removed() {
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
 
-    // Those of ours whose bytes are at the id are damaged, and never taken for one without bytes.
+    // Descriptions of uploads whose bytes are at the default path are damaged, not orphans.
     fs::write(dir.path().join(RANDOM), "bytes").unwrap();
     fs::write(dir.path().join(format!("{RANDOM}.info")), "").unwrap();
     let page = store.page(None, 100).await.unwrap();
@@ -213,14 +213,14 @@ async fn a_description_that_is_not_ours_is_reported_and_never_removed() {
 }
 
 #[tokio::test]
-async fn what_is_young_is_no_orphan() {
+async fn recent_files_are_no_orphans() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.orphan_age = Duration::from_millis(700);
     let store = FileStore::open(dir.path(), options).unwrap();
     let path = dir.path().join("interrupted");
     fs::write(&path, "").unwrap();
-    // An old time of change may come from a copy that is still being made.
+    // An old modification time may come from a copy in progress.
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::SystemTime::UNIX_EPOCH)
         .unwrap();
@@ -232,9 +232,9 @@ async fn what_is_young_is_no_orphan() {
     );
 }
 
-/// More names than are kept of one pass, and removals in between.
+/// More names than one pass caches, and removals in between.
 #[tokio::test]
-async fn a_large_directory_is_listed_once_while_it_shrinks() {
+async fn large_directory_is_listed_once_during_removals() {
     const COUNT: usize = 20_000;
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -267,7 +267,7 @@ fn remove(dir: &Path, name: &str) {
 }
 
 #[tokio::test]
-async fn a_lease_is_of_this_directory() {
+async fn lease_belongs_to_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (open(dir.path()), open(dir.path()));
     let lease = one.locker().unwrap().try_acquire(&id("x")).await.unwrap();

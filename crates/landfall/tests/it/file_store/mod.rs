@@ -1,9 +1,9 @@
 //! The file store, in real directories.
 
+mod concatenation;
 mod confinement;
 mod damaged;
 mod full;
-mod joining;
 mod layout;
 mod listing;
 mod taking;
@@ -35,27 +35,27 @@ async fn conforms(options: impl Fn(&mut FileOptions)) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_conforms_without_syncing() {
+async fn conforms_with_durability_none() {
     conforms(|options| options.durability = Durability::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_conforms_with_complete_uploads_synced() {
+async fn conforms_with_durability_complete() {
     conforms(|options| options.durability = Durability::Complete).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_conforms_with_every_offset_synced() {
+async fn conforms_with_durability_every() {
     conforms(|options| options.durability = Durability::Every).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_conforms_with_space_reserved() {
+async fn conforms_with_preallocation() {
     conforms(|options| options.preallocate = true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_conforms_with_all_io_on_threads() {
+async fn conforms_with_all_io_on_the_pool() {
     conforms(|options| options.always_on_threads = true).await;
 }
 
@@ -63,7 +63,7 @@ fn id(id: &str) -> UploadId {
     UploadId::new(id).unwrap()
 }
 
-/// A store that never syncs: most of these tests are about something else.
+/// Opens a store that never syncs, which most of these tests do not need.
 fn open(dir: &Path) -> FileStore {
     let mut options = FileOptions::default();
     options.durability = Durability::None;
@@ -71,7 +71,7 @@ fn open(dir: &Path) -> FileStore {
     FileStore::open(dir, options).unwrap()
 }
 
-/// Makes an upload of known length and gives it its first bytes.
+/// Creates an upload of known length with its first bytes.
 async fn make(store: &FileStore, name: &str, length: usize, bytes: &Bytes) -> Snapshot {
     let upload = Upload::new(id(name), Some(length as u64));
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
@@ -80,7 +80,7 @@ async fn make(store: &FileStore, name: &str, length: usize, bytes: &Bytes) -> Sn
     store.load(&upload.id).await.unwrap()
 }
 
-/// Goes on with an upload, on behalf of the newest lease there could be.
+/// Appends to an upload under the newest possible lease.
 async fn append(store: &FileStore, name: &str, bytes: &Bytes) -> Snapshot {
     let upload = store.load(&id(name)).await.unwrap().upload;
     let mut append = store.resume(&upload.id, Fence(u64::MAX)).await.unwrap().1;

@@ -1,4 +1,4 @@
-//! Handing finished files over, and removing what only half of is left.
+//! Moving completed files out of the store, and interrupted removals.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -16,7 +16,7 @@ use landfall::{
 use super::{id, make, open};
 
 #[tokio::test]
-async fn a_finished_file_is_handed_over_and_nothing_stays() {
+async fn take_moves_the_file_and_removes_the_upload() {
     for durability in [Durability::None, Durability::Complete, Durability::Every] {
         let dir = tempfile::tempdir().unwrap();
         let mut options = FileOptions::default();
@@ -38,16 +38,16 @@ async fn a_finished_file_is_handed_over_and_nothing_stays() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_handed_over_stays() {
+async fn failed_take_leaves_the_upload() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("uploads"));
     make(&store, "half", 9, &Bytes::from_static(b"hello")).await;
     make(&store, "whole", 5, &Bytes::from_static(b"hello")).await;
     let taken = dir.path().join("taken");
-    fs::write(&taken, "somebody's").unwrap();
+    fs::write(&taken, "another file").unwrap();
     let device = fs::metadata(dir.path()).unwrap().dev();
     let mut cases = vec![
-        ("half", dir.path().join("free"), "it is unfinished"),
+        ("half", dir.path().join("free"), "it is incomplete"),
         ("whole", taken.clone(), "exists"),
         (
             "whole",
@@ -66,11 +66,11 @@ async fn what_cannot_be_handed_over_stays() {
         assert!(text.contains(why) && text.contains(name), "{text}");
         assert_eq!(store.load(&id(name)).await.unwrap().offset, 5);
     }
-    assert_eq!(fs::read(&taken).unwrap(), b"somebody's");
+    assert_eq!(fs::read(&taken).unwrap(), b"another file");
 }
 
 #[tokio::test]
-async fn an_interrupted_hand_over_can_be_repeated() {
+async fn interrupted_take_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("uploads"));
     make(&store, "whole", 5, &Bytes::from_static(b"hello")).await;
@@ -82,7 +82,7 @@ async fn an_interrupted_hand_over_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_writer_cannot_change_what_was_handed_over() {
+async fn writer_cannot_change_a_taken_file() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("uploads"));
     make(&store, "whole", 5, &Bytes::from_static(b"hello")).await;
@@ -98,12 +98,12 @@ async fn a_writer_cannot_change_what_was_handed_over() {
 }
 
 #[tokio::test]
-async fn half_a_removal_is_completed() {
+async fn interrupted_removal_is_completed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let handler = Handler::new(Config::new(Composer::join(store.clone()))).unwrap();
     make(&store, "moved", 5, &Bytes::from_static(b"hello")).await;
-    // What an application does that doesn't know of `take`.
+    // An application may move files without `take`.
     fs::rename(dir.path().join("moved"), dir.path().join("elsewhere")).unwrap();
     assert!(handler.remove(&id("moved")).await.unwrap());
     assert!(!dir.path().join("moved.info").exists());

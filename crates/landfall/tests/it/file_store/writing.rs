@@ -1,4 +1,4 @@
-//! Writing, beyond what every store must do.
+//! Writing, beyond the conformance tests.
 
 use std::{
     fs,
@@ -17,12 +17,12 @@ use landfall::{
     },
     upload::Upload,
 };
-use landfall_testkit::pattern;
+use landfall_testkit::test_data;
 
 use super::{id, make, open, read};
 
 /// Polls a future once and drops it.
-async fn begin_and_drop<T>(future: impl Future<Output = T>) -> Option<T> {
+async fn poll_once_and_drop<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
@@ -38,15 +38,15 @@ fn on_threads(dir: &std::path::Path, durability: Durability) -> FileStore {
     FileStore::open(dir, options).unwrap()
 }
 
-/// Calls are dropped while their I/O waits for a thread or runs there. Whatever became of it, the
-/// next call, of the same writer or another, must find a true offset.
+/// Calls are cancelled while their I/O waits for the pool or runs there. Whatever its outcome, the
+/// next call, of the same writer or another one, must find a correct offset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropped_calls_leave_a_true_offset() {
+async fn cancelled_calls_leave_a_correct_offset() {
     let dir = tempfile::tempdir().unwrap();
     for durability in [Durability::None, Durability::Every] {
         let store = on_threads(dir.path(), durability);
         let name = format!("{durability:?}");
-        let bytes = pattern::bytes(3, 4 * 1024 * 1024);
+        let bytes = test_data::bytes(3, 4 * 1024 * 1024);
         let upload = Upload::new(id(&name), Some(bytes.len() as u64));
         let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
         let mut dropped = 0;
@@ -62,9 +62,13 @@ async fn dropped_calls_leave_a_true_offset() {
             }
             let end = bytes.len().min(offset + 40_000);
             let mut chunks = vec![bytes.slice(offset..end)];
-            dropped += usize::from(begin_and_drop(append.write(&mut chunks)).await.is_none());
+            dropped += usize::from(
+                poll_once_and_drop(append.write(&mut chunks))
+                    .await
+                    .is_none(),
+            );
             match round % 4 {
-                0 => drop(begin_and_drop(append.commit()).await),
+                0 => drop(poll_once_and_drop(append.commit()).await),
                 1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,
                 2 => tokio::task::yield_now().await,
                 _ => {}
@@ -77,10 +81,10 @@ async fn dropped_calls_leave_a_true_offset() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dropped_calls_during_probation_leave_a_true_offset() {
+async fn cancelled_calls_with_unverified_bytes_leave_a_correct_offset() {
     let dir = tempfile::tempdir().unwrap();
     let store = on_threads(dir.path(), Durability::None);
-    let bytes = pattern::bytes(3, 400_000);
+    let bytes = test_data::bytes(3, 400_000);
     let upload = Upload::new(id("x"), Some(bytes.len() as u64));
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
     for round in 0_u64.. {
@@ -91,9 +95,9 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
         let end = bytes.len().min(offset + 9_000);
         append.begin_unverified().await.unwrap();
         let mut wrong = vec![Bytes::from(vec![0; 5_000])];
-        let _ = begin_and_drop(append.write(&mut wrong)).await;
+        let _ = poll_once_and_drop(append.write(&mut wrong)).await;
         match round % 4 {
-            0 => drop(begin_and_drop(append.discard_unverified()).await),
+            0 => drop(poll_once_and_drop(append.discard_unverified()).await),
             1 => append = store.resume(&upload.id, Fence(1)).await.unwrap().1,
             2 => assert_eq!(store.load(&upload.id).await.unwrap().offset, offset as u64),
             _ => {}
@@ -105,9 +109,10 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
             .write(&mut vec![bytes.slice(offset..end)])
             .await
             .unwrap();
-        let _ = begin_and_drop(append.accept_unverified()).await;
+        let _ = poll_once_and_drop(append.accept_unverified()).await;
         append.accept_unverified().await.unwrap();
-        // A discard without probation, such as the second of two, takes back all since the opening.
+        // A discard without unverified bytes, such as the second of two, discards all since the
+        // opening.
         append = store.resume(&upload.id, Fence(1)).await.unwrap().1;
     }
     let snapshot = store.load(&upload.id).await.unwrap();
@@ -118,10 +123,10 @@ async fn dropped_calls_during_probation_leave_a_true_offset() {
 async fn many_small_chunks_are_written_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let bytes = pattern::bytes(5, 50_000);
+    let bytes = test_data::bytes(5, 50_000);
     let upload = Upload::new(id("x"), Some(bytes.len() as u64));
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
-    // More than the system takes at once.
+    // More than one system call accepts.
     let mut chunks: Vec<_> = (0..bytes.len()).map(|n| bytes.slice(n..=n)).collect();
     chunks.insert(7, Bytes::new());
     let capacity = chunks.capacity();
@@ -135,9 +140,9 @@ async fn many_small_chunks_are_written_in_order() {
     assert_eq!(read(&store, &snapshot).await, bytes);
 }
 
-/// Verified before it was written: nothing of the probation reaches the disk.
+/// Bytes verified before they are written need no mark on the disk.
 #[tokio::test]
-async fn probation_without_bytes_writes_nothing() {
+async fn verified_bytes_need_no_mark() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let upload = make(&store, "x", 10, &Bytes::from_static(b"hello"))
@@ -162,7 +167,7 @@ async fn probation_without_bytes_writes_nothing() {
 }
 
 #[tokio::test]
-async fn reading_offsets_does_not_need_a_commit_unless_it_is_promised() {
+async fn offset_is_readable_without_commit_unless_durability_requires_it() {
     let dir = tempfile::tempdir().unwrap();
     for (durability, midway, at_the_end) in [
         (Durability::None, Some(5), Some(10)),
@@ -190,7 +195,7 @@ async fn reading_offsets_does_not_need_a_commit_unless_it_is_promised() {
     }
 }
 
-/// Space is taken at the first bytes, the size stays the offset, and what is too much is given back.
+/// Space is reserved at the first bytes, the size stays the offset, and the excess is released.
 #[tokio::test]
 async fn space_is_reserved_where_the_file_system_can() {
     const LENGTH: u64 = 16 * 1024 * 1024;
@@ -221,7 +226,7 @@ async fn space_is_reserved_where_the_file_system_can() {
 }
 
 #[tokio::test]
-async fn a_reservation_that_does_not_fit_says_so_at_once() {
+async fn reservation_that_does_not_fit_fails_at_once() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut options = FileOptions::default();
     options.preallocate = true;

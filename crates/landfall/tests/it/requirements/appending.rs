@@ -17,11 +17,11 @@ async fn t_core_1_t_core_19_t_core_25_t_core_26_appends_add_up() {
 }
 
 #[tokio::test]
-async fn t_core_21_e_5_upload_data_has_its_own_type() {
+async fn t_core_21_e_5_upload_data_has_a_specific_content_type() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let patch = |content_type| {
-            let ask = site.ask("PATCH", &path).with("Upload-Offset", "0");
+            let ask = site.request("PATCH", &path).with("Upload-Offset", "0");
             ask.with("Content-Type", content_type).body("hello").send()
         };
         for bad in [
@@ -32,7 +32,7 @@ async fn t_core_21_e_5_upload_data_has_its_own_type() {
             patch(bad).await.refused(415, "ERR_INVALID_CONTENT_TYPE");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Upload-Offset", "0")
             .body("hello");
         none.send().await.refused(415, "ERR_INVALID_CONTENT_TYPE");
@@ -45,7 +45,7 @@ async fn t_core_21_e_5_upload_data_has_its_own_type() {
 }
 
 #[tokio::test]
-async fn e_54_encoded_bodies_are_refused() {
+async fn e_54_encoded_bodies_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let encoded = site
@@ -62,7 +62,7 @@ async fn e_54_encoded_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn t_core_2_e_3_a_malformed_offset_is_refused() {
+async fn t_core_2_e_3_malformed_offset_is_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for bad in [
@@ -75,12 +75,12 @@ async fn t_core_2_e_3_a_malformed_offset_is_refused() {
             "9223372036854775808",
             "0, 0",
         ] {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             let reply = ask.with("Upload-Offset", bad).body("hello").send().await;
             reply.refused(400, "ERR_INVALID_OFFSET");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Content-Type", DATA)
             .body("hello");
         none.send().await.refused(400, "ERR_INVALID_OFFSET");
@@ -95,7 +95,7 @@ async fn t_core_2_e_3_a_malformed_offset_is_refused() {
 }
 
 #[tokio::test]
-async fn t_core_23_e_59_another_offset_is_a_conflict_and_changes_nothing() {
+async fn t_core_23_e_59_wrong_offset_is_a_conflict_and_changes_nothing() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -112,7 +112,7 @@ async fn t_core_23_e_59_another_offset_is_a_conflict_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn t_core_27_there_is_no_appending_to_what_is_unknown() {
+async fn t_core_27_append_to_an_unknown_upload_is_404() {
     with_defaults(async |site| {
         let before = site.files();
         site.patch("/files/none", 0, "x")
@@ -128,13 +128,15 @@ async fn t_core_27_there_is_no_appending_to_what_is_unknown() {
 }
 
 #[tokio::test]
-async fn e_4_checks_come_in_one_order() {
+async fn e_4_checks_have_a_fixed_order() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let list = format!("final;{}", site.partial("ab").await);
         let joined = site.create_with(&[("Upload-Concat", &list)]).await;
         let bad_all = |path: &str| {
-            let ask = site.ask("PATCH", path).with("Content-Type", "text/plain");
+            let ask = site
+                .request("PATCH", path)
+                .with("Content-Type", "text/plain");
             ask.with("Upload-Offset", "x").with("Upload-Length", "y")
         };
         // Version, existence, final upload, type, offset's form, offset, length, size.
@@ -147,7 +149,7 @@ async fn e_4_checks_come_in_one_order() {
         bad_all(&joined).send().await.expect(403);
         bad_all(&path).send().await.expect(415);
         let typed = |offset, length| {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             ask.with("Upload-Offset", offset)
                 .with("Upload-Length", length)
                 .body("too long")
@@ -168,7 +170,7 @@ async fn e_4_checks_come_in_one_order() {
 }
 
 #[tokio::test]
-async fn e_6_e_7_nothing_may_be_appended_even_to_a_complete_upload() {
+async fn e_6_e_7_empty_append_is_accepted_even_on_a_complete_upload() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         assert_eq!(
@@ -200,23 +202,23 @@ async fn e_6_e_7_nothing_may_be_appended_even_to_a_complete_upload() {
             .expect(413);
         site.patch(&path, 4, "").await.expect(409);
         assert_eq!(site.bytes(&path).await, "hello");
-        // It was completed once.
+        // It was completed before.
         assert_eq!(site.handler.stats().finished, 1);
     })
     .await;
 }
 
 #[tokio::test]
-async fn e_8_e_9_what_does_not_fit_is_refused() {
+async fn e_8_e_9_too_long_body_is_rejected() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
-        // Known from the head: nothing is stored.
+        // Detected in the head: nothing is stored.
         site.patch(&path, 5, "world!")
             .await
             .refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
         assert_eq!(site.offset(&path).await, 5);
-        // Known only on the way: nothing beyond the length is stored, and the refused request
+        // Detected in the body: nothing beyond the length is stored, and the rejected request
         // completes nothing.
         let reply = site
             .patching(&path, 5)
@@ -235,7 +237,7 @@ async fn e_8_e_9_what_does_not_fit_is_refused() {
 }
 
 #[tokio::test]
-async fn e_53_bodies_may_come_in_chunks_without_a_length() {
+async fn e_53_chunked_bodies_are_accepted() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let ask = site.patching(&path, 0).chunked(&["h", "ello", "wor"], &[]);

@@ -10,16 +10,16 @@ use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
 use super::{DATA, Site, with_defaults};
-use crate::site::Reply;
+use crate::harness::TestResponse;
 
-/// `Upload-Checksum` of these bytes.
+/// Returns an `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {
     let mut hasher = Hasher::new(Algorithm::by_name(algorithm).unwrap());
     hasher.update(data.as_bytes());
     format!("{algorithm} {}", STANDARD.encode(hasher.digest(16)))
 }
 
-async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> Reply {
+async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> TestResponse {
     site.patching(path, offset)
         .with("Upload-Checksum", sum)
         .body(data)
@@ -28,7 +28,7 @@ async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> R
 }
 
 #[tokio::test]
-async fn t_sum_3_t_sum_5_t_sum_6_t_sum_7_every_algorithm_decides() {
+async fn t_sum_3_t_sum_5_t_sum_6_t_sum_7_every_algorithm_is_verified() {
     with_defaults(async |site| {
         for algorithm in Algorithm::LIST.split(',') {
             let path = site.create(5).await;
@@ -45,7 +45,7 @@ async fn t_sum_3_t_sum_5_t_sum_6_t_sum_7_every_algorithm_decides() {
 }
 
 #[tokio::test]
-async fn t_sum_3_the_digest_is_the_standards_own() {
+async fn t_sum_3_digest_matches_the_standard() {
     with_defaults(async |site| {
         let path = site.create(11).await;
         // From the text of tus 1.0.0.
@@ -58,7 +58,7 @@ async fn t_sum_3_the_digest_is_the_standards_own() {
 }
 
 #[tokio::test]
-async fn t_sum_4_e_25_e_29_what_cannot_be_verified_is_refused() {
+async fn t_sum_4_e_25_e_29_unverifiable_checksum_is_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for (bad, code) in [
@@ -80,9 +80,9 @@ async fn t_sum_4_e_25_e_29_what_cannot_be_verified_is_refused() {
 }
 
 #[tokio::test]
-async fn t_sum_7_a_large_mismatch_leaves_nothing_behind() {
+async fn t_sum_7_large_mismatch_leaves_nothing() {
     with_defaults(async |site| {
-        // Many times what is held in memory before it is written.
+        // Much more than is buffered before a write.
         let (good, bad) = ("a".repeat(1 << 20), "b".repeat(1 << 20));
         let path = site.create(5 + (1 << 20)).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -99,7 +99,7 @@ async fn t_sum_7_a_large_mismatch_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn t_sum_12_a_checksum_is_of_one_body() {
+async fn t_sum_12_checksum_is_of_one_body() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         patch(site, &path, 0, &sum("md5", "hello"), "hello")
@@ -115,7 +115,7 @@ async fn t_sum_12_a_checksum_is_of_one_body() {
 }
 
 #[tokio::test]
-async fn e_26_a_cut_body_with_a_checksum_leaves_nothing() {
+async fn e_26_interrupted_body_with_a_checksum_is_discarded() {
     with_defaults(async |site| {
         let path = site.create(1 << 21).await;
         for length in [10, 1 << 20] {
@@ -126,7 +126,7 @@ async fn e_26_a_cut_body_with_a_checksum_leaves_nothing() {
             let mut open = ask.with("Content-Length", &length.to_string()).open().await;
             open.write(&half).await;
             drop(open);
-            // Once this one has the upload, the cut one has let go.
+            // Once this one has the upload, the interrupted one has released it.
             site.patch(&path, 0, "").await.expect(204);
             assert_eq!(site.offset(&path).await, 0);
         }
@@ -135,7 +135,7 @@ async fn e_26_a_cut_body_with_a_checksum_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn e_30_nothing_has_a_checksum_too() {
+async fn e_30_checksum_of_an_empty_body_is_verified() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         patch(site, &path, 0, &sum("sha1", ""), "")
@@ -156,7 +156,7 @@ async fn e_30_nothing_has_a_checksum_too() {
 }
 
 #[tokio::test]
-async fn t_trl_2_t_trl_3_a_checksum_may_come_as_a_trailer() {
+async fn t_trl_2_t_trl_3_checksum_may_be_a_trailer() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let patch = |offset, trailers: &[(&str, &str)], announced| {
@@ -190,7 +190,7 @@ async fn t_trl_2_t_trl_3_a_checksum_may_come_as_a_trailer() {
 }
 
 #[tokio::test]
-async fn t_trl_2_http_2_has_trailers_as_well() {
+async fn t_trl_2_trailers_work_over_http_2() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let stream = TcpStream::connect(site.address).await.unwrap();
@@ -223,7 +223,7 @@ async fn t_trl_2_http_2_has_trailers_as_well() {
 }
 
 #[tokio::test]
-async fn e_24_a_header_and_a_trailer_must_agree() {
+async fn e_24_header_and_trailer_must_agree() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let right = sum("sha1", "hello");
@@ -243,7 +243,7 @@ async fn e_24_a_header_and_a_trailer_must_agree() {
 }
 
 #[tokio::test]
-async fn e_27_an_announced_trailer_must_come() {
+async fn e_27_announced_trailer_is_required() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for trailers in [&[][..], &[("X-Other", "y")]] {

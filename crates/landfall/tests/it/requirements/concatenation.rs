@@ -3,7 +3,7 @@
 use landfall::event::{EventKind, EventKinds, channel};
 
 use super::{DATA, Site, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 async fn join(site: &Site, parts: &[&str]) -> String {
     let list = format!("final;{}", parts.join(" "));
@@ -17,7 +17,7 @@ async fn open_part(site: &Site, length: u64) -> String {
 }
 
 #[tokio::test]
-async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_joined_in_order() {
+async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_concatenated_in_order() {
     with_defaults(async |site| {
         let (b, a) = (site.partial("world").await, site.partial("hello ").await);
         let joined = join(site, &[&a, &b]).await;
@@ -32,14 +32,14 @@ async fn t_cat_4_t_cat_7_t_cat_16_t_cat_18_parts_are_joined_in_order() {
 }
 
 #[tokio::test]
-async fn t_cat_13_t_cat_12_a_part_may_be_used_again_but_not_twice_in_one_list() {
+async fn t_cat_13_t_cat_12_part_may_be_reused_but_not_within_one_list() {
     with_defaults(async |site| {
         let (a, b) = (site.partial("ab").await, site.partial("c").await);
         let first = join(site, &[&a, &b]).await;
         assert_eq!(site.bytes(&first).await, "abc");
         let again = join(site, &[&b, &a]).await;
         assert_eq!(site.bytes(&again).await, "cab");
-        // Else a short header would fill the disk.
+        // Otherwise a short header could fill the disk.
         let count = site.uploads().await;
         let relative = a.strip_prefix("/files/").unwrap();
         for list in [
@@ -51,14 +51,14 @@ async fn t_cat_13_t_cat_12_a_part_may_be_used_again_but_not_twice_in_one_list() 
             assert!(reply.body.contains("twice"), "{}", reply.body);
         }
         assert_eq!(site.uploads().await, count);
-        // They stay as they are.
+        // The parts stay as they are.
         assert_eq!(site.offset(&a).await, 2);
     })
     .await;
 }
 
 #[tokio::test]
-async fn t_cat_10_metadata_of_parts_stay_theirs() {
+async fn t_cat_10_metadata_of_parts_is_not_copied() {
     with_defaults(async |site| {
         let part = site
             .create_with(&[
@@ -85,7 +85,7 @@ async fn a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let joined = join(site, &[&part]).await;
-        let _lease = site.parts.get_locker().try_acquire(&id(&joined)).await;
+        let _lease = site.parts.locker().try_acquire(&id(&joined)).await;
         for offset in [0, 5, 9] {
             let reply = site.patch(&joined, offset, "x").await;
             reply.refused(403, "ERR_MODIFY_FINAL");
@@ -95,7 +95,7 @@ async fn a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
 }
 
 #[tokio::test]
-async fn t_cat_14_a_final_upload_takes_no_bytes() {
+async fn t_cat_14_patch_on_a_final_upload_is_rejected() {
     with_defaults(async |site| {
         let done = site.partial("hello").await;
         let open = open_part(site, 5).await;
@@ -113,7 +113,7 @@ async fn t_cat_14_a_final_upload_takes_no_bytes() {
 }
 
 #[tokio::test]
-async fn t_cat_17_t_cat_19_e_46_head_gives_the_header_back_to_the_byte() {
+async fn t_cat_17_t_cat_19_e_46_head_returns_the_exact_header() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let reply = site.head(&part).await.expect(200);
@@ -142,7 +142,7 @@ async fn t_cat_17_t_cat_19_e_46_head_gives_the_header_back_to_the_byte() {
 }
 
 #[tokio::test]
-async fn t_cat_9_t_cat_15_e_40_e_47_a_final_upload_waits_for_its_parts() {
+async fn t_cat_9_t_cat_15_e_40_e_47_final_upload_waits_for_its_parts() {
     with_defaults(async |site| {
         let (a, b) = (open_part(site, 5).await, open_part(site, 6).await);
         let joined = join(site, &[&a, &b]).await;
@@ -157,7 +157,7 @@ async fn t_cat_9_t_cat_15_e_40_e_47_a_final_upload_waits_for_its_parts() {
         site.patch(&a, 0, "hel").await.expect(204);
         is_waiting().await;
         site.patch(&a, 3, "lo").await.expect(204);
-        // Joined in the background: HEAD waits for it, or tells that it isn't there yet.
+        // Concatenated in the background: HEAD waits, or reports that it is not complete.
         while site.head(&joined).await.header("upload-offset").is_none() {
             tokio::task::yield_now().await;
         }
@@ -168,7 +168,7 @@ async fn t_cat_9_t_cat_15_e_40_e_47_a_final_upload_waits_for_its_parts() {
 }
 
 #[tokio::test]
-async fn t_cat_18_e_41_a_part_may_not_know_its_length_yet() {
+async fn t_cat_18_e_41_part_may_have_a_deferred_length() {
     with_defaults(async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Defer-Length", "1")])
@@ -195,18 +195,18 @@ async fn t_cat_18_e_41_a_part_may_not_know_its_length_yet() {
 }
 
 #[tokio::test]
-async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
+async fn e_47_final_upload_is_gone_after_removal_of_a_part() {
     with_defaults(async |site| {
         let (a, b) = (site.partial("hello").await, open_part(site, 5).await);
         let joined = join(site, &[&a, &b]).await;
         let head = site.head(&joined).await.expect(200);
         assert_eq!(head.header("upload-offset"), None);
-        // Though it was counted as complete already, and another one is awaited.
+        // Although it counted as complete, and another part is missing.
         site.delete(&a).await.expect(204);
         site.head(&joined).await.expect(410);
         site.patch(&b, 0, "world").await.expect(204);
         for method in ["HEAD", "GET"] {
-            let reply = site.ask(method, &joined).send().await.expect(410);
+            let reply = site.request(method, &joined).send().await.expect(410);
             assert_eq!(reply.header("upload-offset"), None);
         }
         site.patch(&joined, 0, "x").await.expect(403);
@@ -215,7 +215,7 @@ async fn e_47_a_final_upload_whose_part_went_is_gone_too() {
 }
 
 #[tokio::test]
-async fn e_42_only_parts_of_this_server_can_be_joined() {
+async fn e_42_only_parts_of_this_server_can_be_concatenated() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let whole = site.create(0).await;
@@ -241,7 +241,7 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
         assert_eq!(site.uploads().await, count);
         let own = format!("//{}{part}", site.address);
         assert_eq!(site.bytes(&join(site, &[&own]).await).await, "hello");
-        // A proxy in front may have changed the host.
+        // A reverse proxy may have changed the host.
         let list = format!("final;https://up.example{part}");
         for proxy in [
             ("Via", "1.1 p"),
@@ -256,7 +256,7 @@ async fn e_42_only_parts_of_this_server_can_be_joined() {
 }
 
 #[tokio::test]
-async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
+async fn t_cat_20_e_45_e_48_malformed_lists_are_rejected() {
     with_defaults(async |site| {
         for bad in [
             "",
@@ -273,7 +273,7 @@ async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
             reply.refused(400, "ERR_INVALID_CONCAT");
         }
         assert_eq!(site.uploads().await, 0);
-        // Percent-encoding counts once.
+        // Percent-encoding is decoded once.
         let part = site.partial("hello").await;
         let last = part.chars().last().unwrap();
         let escaped = format!("{}%{:02x}", &part[..part.len() - 1], u32::from(last));
@@ -284,7 +284,7 @@ async fn t_cat_20_e_45_e_48_malformed_lists_are_refused() {
 }
 
 #[tokio::test]
-async fn t_cat_6_e_43_a_stated_length_must_be_the_sum() {
+async fn t_cat_6_e_43_declared_length_must_be_the_sum() {
     with_defaults(async |site| {
         let (part, other) = (site.partial("hello").await, site.partial("world").await);
         let list = format!("final;{part} {other}");
@@ -302,7 +302,7 @@ async fn t_cat_6_e_43_a_stated_length_must_be_the_sum() {
 }
 
 #[tokio::test]
-async fn e_44_a_sum_over_the_maximum_is_refused() {
+async fn e_44_sum_over_the_max_size_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(9),
         async |site| {
@@ -317,7 +317,7 @@ async fn e_44_a_sum_over_the_maximum_is_refused() {
 }
 
 #[tokio::test]
-async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
+async fn e_44_sum_known_late_is_checked_before_concatenation() {
     everywhere(
         |config| config.limits.max_size = Some(9),
         async |site| {
@@ -327,9 +327,9 @@ async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
             let ask = site.patching(&part, 0).with("Upload-Length", "5");
             ask.body("hello").send().await.expect(204);
             for _ in 0..2 {
-                let reply = site.ask("GET", &joined).send().await;
+                let reply = site.request("GET", &joined).send().await;
                 reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
-                let stored = site.parts.get_store().load(&id(&joined)).await.unwrap();
+                let stored = site.parts.store().load(&id(&joined)).await.unwrap();
                 assert_eq!(stored.offset, 0);
             }
             site.delete(&joined).await.expect(204);
@@ -339,10 +339,10 @@ async fn e_44_a_sum_known_late_is_refused_before_anything_is_joined() {
 }
 
 #[tokio::test]
-async fn e_20_a_final_upload_brings_no_bytes() {
+async fn e_20_final_upload_with_bytes_is_rejected() {
     with_defaults(async |site| {
         let list = format!("final;{}", site.partial("hello").await);
-        let ask = site.ask("POST", "/files/").with("Upload-Concat", &list);
+        let ask = site.request("POST", "/files/").with("Upload-Concat", &list);
         let ask = ask.with("Content-Type", DATA);
         ask.clone()
             .body("x")
@@ -362,7 +362,7 @@ async fn e_20_a_final_upload_brings_no_bytes() {
 }
 
 #[tokio::test]
-async fn t_cat_3_whoever_hears_of_a_part_hears_that_it_is_one() {
+async fn t_cat_3_hooks_and_events_mark_partial_uploads() {
     let (sink, mut events) = channel(
         EventKinds {
             completed: true,

@@ -1,4 +1,4 @@
-//! What goes wrong on the way.
+//! Network errors.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -18,7 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use super::{DATA, Site, everywhere, with_defaults};
 
 #[tokio::test]
-async fn t_core_30_a_cut_connection_keeps_what_came() {
+async fn t_core_30_interrupted_connection_keeps_received_bytes() {
     with_defaults(async |site| {
         let path = site.create(15).await;
         for (offset, chunked) in [(0, false), (5, true)] {
@@ -40,7 +40,7 @@ async fn t_core_30_a_cut_connection_keeps_what_came() {
     .await;
 }
 
-/// Sends a body that breaks off with `fault`, as a server's own time limits make it.
+/// Sends a body that fails with `fault`, as with a server's timeouts.
 async fn break_off(site: &Site, path: &str, fault: RequestBodyError) -> http::Response<()> {
     let pieces: [Result<Frame<Bytes>, BoxError>; 2] =
         [Ok(Frame::data("hello".into())), Err(fault.into())];
@@ -72,7 +72,7 @@ fn frames<T: Unpin, const N: usize>(items: [T; N]) -> impl futures_core::Stream<
 }
 
 #[tokio::test]
-async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
+async fn t_core_28_t_core_29_t_core_30_timeout_keeps_received_bytes_and_closes() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::Timeout).await;
@@ -84,7 +84,7 @@ async fn t_core_28_t_core_29_t_core_30_a_time_out_keeps_what_came_and_closes() {
 }
 
 #[tokio::test]
-async fn e_58_a_shutdown_keeps_what_came_and_tells_to_come_again() {
+async fn e_58_shutdown_keeps_received_bytes_and_sends_retry_after() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let reply = break_off(site, &path, RequestBodyError::ShuttingDown).await;
@@ -96,7 +96,7 @@ async fn e_58_a_shutdown_keeps_what_came_and_tells_to_come_again() {
 }
 
 #[tokio::test]
-async fn e_55_a_refusal_comes_instead_of_100_continue() {
+async fn e_55_error_replaces_100_continue() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let expecting = |offset| {
@@ -120,16 +120,16 @@ async fn e_55_a_refusal_comes_instead_of_100_continue() {
 }
 
 #[tokio::test]
-async fn e_56_an_early_refusal_arrives_though_the_body_is_still_coming() {
+async fn e_56_early_error_response_arrives_while_the_body_is_sent() {
     with_defaults(async |site| {
         let path = site.create(5).await;
-        // Large: the rest isn't taken, the connection ends.
+        // Large: the rest is not read, the connection is closed.
         let large = site.patching(&path, 3).with("Content-Length", "50000000");
         let mut open = large.open().await;
         open.write(&"x".repeat(100_000)).await;
         let reply = open.reply().await.expect(409);
         assert_eq!(reply.header("connection"), Some("close"));
-        // Small: it is swallowed, the connection goes on.
+        // Small: the rest is read and discarded, the connection stays open.
         let small = site.patching(&path, 3).with("Content-Length", "5");
         let mut open = small.open().await;
         open.write("hello").await;
@@ -161,7 +161,7 @@ impl Hook for Never {
 }
 
 #[tokio::test]
-async fn e_62_an_upload_refused_at_its_end_is_gone() {
+async fn e_62_upload_denied_at_completion_is_removed() {
     everywhere(
         |config| *config = config.clone().hook(Never),
         async |site| {
@@ -170,7 +170,7 @@ async fn e_62_an_upload_refused_at_its_end_is_gone() {
             assert_eq!(reply.body, "not this one");
             let status = site.head(&path).await.status;
             assert!(status == 404 || status == 410, "{status}");
-            let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let whole = site.request("POST", "/files/").with("Upload-Length", "5");
             whole
                 .with("Content-Type", DATA)
                 .body("hello")
@@ -183,9 +183,9 @@ async fn e_62_an_upload_refused_at_its_end_is_gone() {
     .await;
 }
 
-// A body's error type may be anything that converts, the one that can't happen included.
+// A body's error type may be any convertible type, `Infallible` included.
 #[tokio::test]
-async fn t_cre_1_a_creation_needs_no_socket() {
+async fn t_cre_1_creation_head_is_parsed_without_a_socket() {
     with_defaults(async |site| {
         let request = Request::post("/files/")
             .header("Tus-Resumable", "1.0.0")

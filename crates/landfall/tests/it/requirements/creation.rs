@@ -3,10 +3,10 @@
 use landfall::{Composer, Config, LocationStyle, service::Forwarded, store::MemoryStore};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 #[tokio::test]
-async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_a_new_upload_has_a_url_and_nothing_in_it() {
+async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_new_upload_has_a_url_and_offset_0() {
     with_defaults(async |site| {
         let reply = site.post(&[("Upload-Length", "5")]).await.expect(201);
         let location = reply.header("location").unwrap();
@@ -22,7 +22,7 @@ async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_a_new_upload_has_a_url_and_nothing_in_i
 }
 
 #[tokio::test]
-async fn t_cre_5_e_18_an_upload_of_nothing_is_complete_at_once() {
+async fn t_cre_5_e_18_upload_of_0_bytes_is_complete_at_once() {
     with_defaults(async |site| {
         let path = site.create(0).await;
         let reply = site.head(&path).await.expect(200);
@@ -37,7 +37,7 @@ async fn t_cre_5_e_18_an_upload_of_nothing_is_complete_at_once() {
 }
 
 #[tokio::test]
-async fn t_cre_6_what_is_too_large_is_refused() {
+async fn t_cre_6_too_large_upload_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(10),
         async |site| {
@@ -52,7 +52,7 @@ async fn t_cre_6_what_is_too_large_is_refused() {
 }
 
 #[tokio::test]
-async fn e_10_e_3_a_creation_needs_one_good_length() {
+async fn e_10_e_3_creation_needs_one_valid_length() {
     with_defaults(async |site| {
         let both = [("Upload-Length", "5"), ("Upload-Defer-Length", "1")];
         site.post(&both)
@@ -71,7 +71,7 @@ async fn e_10_e_3_a_creation_needs_one_good_length() {
 }
 
 #[tokio::test]
-async fn t_cre_10_t_cre_17_t_cre_18_e_16_head_gives_metadata_back_to_the_byte() {
+async fn t_cre_10_t_cre_17_t_cre_18_e_16_head_returns_metadata_exactly() {
     with_defaults(async |site| {
         for sent in [
             "filename d29ybGQucGRm,is_confidential",
@@ -99,7 +99,7 @@ async fn t_cre_10_t_cre_17_t_cre_18_e_16_head_gives_metadata_back_to_the_byte() 
 }
 
 #[tokio::test]
-async fn e_15_e_17_malformed_metadata_are_refused() {
+async fn e_15_e_17_malformed_metadata_is_rejected() {
     with_defaults(async |site| {
         for bad in [
             "a YQ==,a YQ==",
@@ -120,7 +120,7 @@ async fn e_15_e_17_malformed_metadata_are_refused() {
 }
 
 #[tokio::test]
-async fn t_cre_16_names_in_headers_are_harmless() {
+async fn t_cre_16_filenames_in_headers_are_escaped() {
     with_defaults(async |site| {
         // filename: a"\r\nX-Evil: 1   filetype: text/html\r\nX-Evil: 1
         let metadata = "filename YSINClgtRXZpbDogMQ==,filetype dGV4dC9odG1sDQpYLUV2aWw6IDE=";
@@ -129,7 +129,7 @@ async fn t_cre_16_names_in_headers_are_harmless() {
             .await;
         site.patch(&path, 0, "ab").await.expect(204);
         for method in ["GET", "HEAD"] {
-            let reply = site.ask(method, &path).send().await.expect(200);
+            let reply = site.request(method, &path).send().await.expect(200);
             assert_eq!(reply.header("x-evil"), None);
             let disposition = reply.header("content-disposition").unwrap();
             assert!(disposition.starts_with("attachment;filename=\"a\\\"__X-Evil: 1\""));
@@ -139,10 +139,10 @@ async fn t_cre_16_names_in_headers_are_harmless() {
 }
 
 #[tokio::test]
-async fn t_cwu_1_t_cwu_5_t_cwu_6_a_creation_may_bring_bytes() {
+async fn t_cwu_1_t_cwu_5_t_cwu_6_creation_may_have_bytes() {
     with_defaults(async |site| {
         for (body, complete) in [("hello", true), ("hel", false), ("", false)] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", DATA)
                 .body(body)
@@ -163,10 +163,10 @@ async fn t_cwu_1_t_cwu_5_t_cwu_6_a_creation_may_bring_bytes() {
 }
 
 #[tokio::test]
-async fn t_cwu_7_e_23_e_22_rules_of_patch_hold_and_a_refusal_leaves_nothing() {
+async fn t_cwu_7_e_23_e_22_rules_of_patch_apply_and_a_rejection_leaves_nothing() {
     with_defaults(async |site| {
         let post = || {
-            site.ask("POST", "/files/")
+            site.request("POST", "/files/")
                 .with("Upload-Length", "5")
                 .with("Content-Type", DATA)
         };
@@ -204,17 +204,17 @@ async fn t_cwu_7_e_23_e_22_rules_of_patch_hold_and_a_refusal_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
+async fn e_22_creation_without_space_leaves_nothing() {
     let full = |config: &mut Config| {
-        config.parts = Composer::join(MemoryStore::with_capacity(3));
+        config.store = Composer::join(MemoryStore::with_capacity(3));
     };
     everywhere(full, async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "5");
         let reply = ask.with("Content-Type", DATA).body("hello").send().await;
         let reply = reply.refused(507, "ERR_STORAGE_FULL");
         assert!(reply.number("retry-after") > 0);
         assert_eq!(site.uploads().await, 0);
-        // An upload whose URL is known keeps what fitted.
+        // An upload with a known URL keeps the bytes that fit.
         let path = site.create(5).await;
         site.patch(&path, 0, "hello")
             .await
@@ -227,10 +227,10 @@ async fn e_22_a_creation_that_finds_no_space_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn e_19_a_body_of_another_type_is_not_taken() {
+async fn e_19_body_of_another_type_is_ignored() {
     with_defaults(async |site| {
         for content_type in ["text/plain", "application/octet-stream"] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", content_type)
                 .body("hello")
@@ -245,9 +245,9 @@ async fn e_19_a_body_of_another_type_is_not_taken() {
 }
 
 #[tokio::test]
-async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
+async fn e_21_interrupted_creation_keeps_received_bytes() {
     with_defaults(async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "10");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "10");
         let mut open = ask
             .with("Content-Type", DATA)
             .with("Content-Length", "10")
@@ -257,12 +257,12 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
         while site.uploads().await == 0 {
             tokio::task::yield_now().await;
         }
-        let enumerator = site.parts.get_enumerator().unwrap();
+        let enumerator = site.parts.enumerator().unwrap();
         let page = enumerator.page(None, 10).await.unwrap();
         let path = format!("/files/{}", page.uploads[0].upload.id);
         site.until_offset(&path, 5).await;
         drop(open);
-        // The old request lets go; nobody else may write before.
+        // The old request releases the lease; no other request may write before.
         site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(site.bytes(&path).await, "helloworld");
     })
@@ -270,7 +270,7 @@ async fn e_21_a_creation_cut_in_its_body_keeps_what_came() {
 }
 
 #[tokio::test]
-async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
+async fn t_cre_8_e_51_location_is_correct_behind_proxies() {
     everywhere(
         |config| config.location = LocationStyle::Relative,
         async |site| {
@@ -295,7 +295,7 @@ async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
         },
     )
     .await;
-    // Anybody can send these headers: untrusted, they count for nothing.
+    // Any client can send these headers, so they are ignored unless trusted.
     with_defaults(async |site| {
         let reply = site.post(&proxy).await.expect(201);
         let expected = format!("http://{}{}", site.address, reply.location());
@@ -305,7 +305,7 @@ async fn t_cre_8_e_51_the_location_suits_what_is_in_front() {
 }
 
 #[tokio::test]
-async fn e_51_a_location_behind_any_prefix_leads_back() {
+async fn e_51_location_behind_any_prefix_is_resolved() {
     everywhere(
         |config| config.forwarded = Forwarded::Trust,
         async |site| {
@@ -313,7 +313,7 @@ async fn e_51_a_location_behind_any_prefix_leads_back() {
                 ("/files", true),
                 ("/x/files/y/", true),
                 ("/a%20b", true),
-                // Would change what the rest of the URL means.
+                // These would change the meaning of the rest of the URL.
                 ("/a?b", false),
                 ("/a#b", false),
                 ("//evil.example", false),

@@ -5,7 +5,7 @@ use super::{DATA, everywhere, with_defaults};
 const DEFER: (&str, &str) = ("Upload-Defer-Length", "1");
 
 #[tokio::test]
-async fn t_def_6_t_def_7_head_tells_that_the_length_is_unknown_until_it_is_known() {
+async fn t_def_6_t_def_7_head_reports_a_deferred_length_until_it_is_known() {
     with_defaults(async |site| {
         let path = site.create_with(&[DEFER]).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -40,7 +40,7 @@ async fn t_def_2_t_def_3_only_1_defers() {
 }
 
 #[tokio::test]
-async fn t_def_5_e_11_a_length_never_changes_but_may_be_repeated() {
+async fn t_def_5_e_11_length_never_changes_but_may_be_repeated() {
     with_defaults(async |site| {
         for path in [site.create(10).await, site.create_with(&[DEFER]).await] {
             let patch = |offset, length: &str, body: &str| {
@@ -56,7 +56,7 @@ async fn t_def_5_e_11_a_length_never_changes_but_may_be_repeated() {
                     .refused(400, "ERR_INVALID_UPLOAD_LENGTH");
             }
             assert_eq!(site.offset(&path).await, 5);
-            // tus-js-client says it again if the request that said it first was cut.
+            // tus-js-client repeats it if the first request was interrupted.
             patch(5, "10", "world").await.expect(204);
             assert_eq!(site.head(&path).await.number("upload-length"), 10);
         }
@@ -65,7 +65,7 @@ async fn t_def_5_e_11_a_length_never_changes_but_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn e_12_a_length_below_what_is_there_is_refused() {
+async fn e_12_length_below_the_offset_is_rejected() {
     everywhere(
         |config| config.limits.max_size = Some(100),
         async |site| {
@@ -87,7 +87,7 @@ async fn e_12_a_length_below_what_is_there_is_refused() {
 }
 
 #[tokio::test]
-async fn e_13_the_length_stays_known_when_its_request_is_cut() {
+async fn e_13_length_is_kept_when_its_request_is_interrupted() {
     with_defaults(async |site| {
         let path = site.create_with(&[DEFER]).await;
         let ask = site
@@ -109,7 +109,7 @@ async fn e_13_the_length_stays_known_when_its_request_is_cut() {
 }
 
 #[tokio::test]
-async fn e_6_a_length_may_come_without_bytes_and_complete_the_upload() {
+async fn e_6_length_without_bytes_may_complete_the_upload() {
     with_defaults(async |site| {
         let path = site.create_with(&[DEFER]).await;
         site.patch(&path, 0, "hello").await.expect(204);
@@ -122,7 +122,7 @@ async fn e_6_a_length_may_come_without_bytes_and_complete_the_upload() {
 }
 
 #[tokio::test]
-async fn e_14_a_deferred_upload_does_not_grow_over_the_maximum() {
+async fn e_14_deferred_length_upload_cannot_exceed_the_max_size() {
     everywhere(
         |config| config.limits.max_size = Some(10),
         async |site| {
@@ -139,7 +139,7 @@ async fn e_14_a_deferred_upload_does_not_grow_over_the_maximum() {
             unknown.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert!(site.offset(&path).await <= 10);
             let post = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&[DEFER, ("Content-Type", DATA)]);
             post.body("hello world")
                 .send()

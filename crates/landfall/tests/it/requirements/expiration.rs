@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 use landfall::{Config, Lifetimes};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::Reply;
+use crate::harness::TestResponse;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Times are rounded up to whole ones.
+/// Times are rounded up to whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
 fn unfinished(life: Duration) -> impl Fn(&mut Config) {
@@ -20,19 +20,19 @@ fn unfinished(life: Duration) -> impl Fn(&mut Config) {
     }
 }
 
-/// When an answer says that the upload expires.
-fn expires(reply: &Reply) -> Option<SystemTime> {
+/// Returns the expiration time in a response.
+fn expires(reply: &TestResponse) -> Option<SystemTime> {
     let date = reply.header("upload-expires")?;
     let at = httpdate::parse_http_date(date).unwrap();
-    // In the one form that is still to be sent.
+    // In the preferred format of HTTP dates.
     assert_eq!(httpdate::fmt_http_date(at), date);
     Some(at)
 }
 
 #[tokio::test]
-async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_go() {
+async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_expire() {
     everywhere(unfinished(HOUR), async |site| {
-        let reply = site.ask("OPTIONS", "/files/").send().await;
+        let reply = site.request("OPTIONS", "/files/").send().await;
         assert!(
             reply
                 .header("tus-extension")
@@ -45,9 +45,9 @@ async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_go() {
 }
 
 #[tokio::test]
-async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_goes() {
+async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expiration() {
     everywhere(unfinished(HOUR), async |site| {
-        let near = |reply: &Reply| {
+        let near = |reply: &TestResponse| {
             let left = expires(reply)
                 .unwrap()
                 .duration_since(SystemTime::now())
@@ -62,7 +62,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
         let path = reply.location();
         near(&site.head(&path).await);
         near(&site.patch(&path, 0, "hello").await.expect(204));
-        let with_data = site.ask("POST", "/files/").with("Upload-Length", "10");
+        let with_data = site.request("POST", "/files/").with("Upload-Length", "10");
         near(
             &with_data
                 .with("Content-Type", DATA)
@@ -71,7 +71,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
                 .await
                 .expect(201),
         );
-        // Complete uploads stay here, so they don't say anything.
+        // Complete uploads do not expire here, so they have no header.
         let reply = site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(reply.header("upload-expires"), None);
         assert_eq!(site.head(&path).await.header("upload-expires"), None);
@@ -91,16 +91,16 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_an_unfinished_upload_says_when_it_
 }
 
 #[tokio::test]
-async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept() {
+async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "hello").await.expect(204);
         tokio::time::sleep(3 * SECOND).await;
         for ask in [
-            site.ask("HEAD", &path),
-            site.ask("GET", &path),
+            site.request("HEAD", &path),
+            site.request("GET", &path),
             site.patching(&path, 5).body("world"),
-            site.ask("DELETE", &path),
+            site.request("DELETE", &path),
         ] {
             let reply = ask.send().await.expect(410);
             assert_eq!(reply.header("upload-offset"), None);
@@ -115,7 +115,7 @@ async fn t_exp_6_e_32_e_33_what_has_expired_is_gone_before_and_after_it_is_swept
 }
 
 #[tokio::test]
-async fn e_32_a_running_append_may_finish() {
+async fn e_32_running_append_may_finish_after_expiration() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -136,7 +136,7 @@ async fn e_32_a_running_append_may_finish() {
 }
 
 #[tokio::test]
-async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
+async fn t_exp_2_finished_uploads_have_a_separate_lifetime() {
     let change = |config: &mut Config| {
         config.lifetimes = Lifetimes {
             unfinished: Some(2 * HOUR),
@@ -156,17 +156,17 @@ async fn t_exp_2_finished_uploads_have_a_lifetime_of_their_own() {
 }
 
 #[tokio::test]
-async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
+async fn t_exp_2_failed_append_reports_the_expiration() {
     everywhere(unfinished(HOUR), async |site| {
         let path = site.create(10).await;
         site.patch(&path, 0, "he").await.expect(204);
         let wrong = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for (status, ask) in [
-            (400, site.ask("PATCH", &path).with("Content-Type", DATA)),
+            (400, site.request("PATCH", &path).with("Content-Type", DATA)),
             (400, site.patching(&path, 2).with("Upload-Length", "11")),
             (409, site.patching(&path, 3).body("l")),
             (413, site.patching(&path, 2).body("012345678")),
-            (415, site.ask("PATCH", &path).with("Upload-Offset", "2")),
+            (415, site.request("PATCH", &path).with("Upload-Offset", "2")),
             (
                 460,
                 site.patching(&path, 2)
@@ -180,7 +180,7 @@ async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
         }
         let missing = site.patching("/files/none", 0).send().await.expect(404);
         assert_eq!(expires(&missing), None);
-        // A finished upload doesn't expire here, whatever else is wrong.
+        // A finished upload does not expire here, whatever else is wrong.
         site.patch(&path, 2, "llo wo!!").await.expect(204);
         let reply = site.patching(&path, 3).send().await.expect(409);
         assert_eq!(expires(&reply), None);
@@ -189,24 +189,27 @@ async fn t_exp_2_an_append_that_fails_says_when_the_upload_goes() {
 }
 
 #[tokio::test]
-async fn t_exp_5_e_32_an_upload_expires_when_the_header_says() {
+async fn t_exp_5_e_32_upload_expires_at_the_reported_time() {
     everywhere(unfinished(Duration::from_secs(1)), async |site| {
         let reply = site.post(&[("Upload-Length", "10")]).await.expect(201);
         let path = reply.location();
-        let mut told = expires(&reply).unwrap();
+        let mut reported = expires(&reply).unwrap();
         loop {
             let before = SystemTime::now();
             let reply = site.head(&path).await;
             if reply.status == 200 {
-                assert!(before < told, "it should be gone");
-                // Now by the time of its file, which may be of another second.
+                assert!(before < reported, "it should be gone");
+                // Now by the time of its file, which may be another second.
                 let again = expires(&reply).unwrap();
-                let difference = again.max(told).duration_since(again.min(told)).unwrap();
+                let difference = again
+                    .max(reported)
+                    .duration_since(again.min(reported))
+                    .unwrap();
                 assert!(difference <= Duration::from_secs(1), "{difference:?}");
-                told = again;
+                reported = again;
             } else {
                 reply.expect(410);
-                assert!(SystemTime::now() >= told, "it should be there");
+                assert!(SystemTime::now() >= reported, "it should be there");
                 break;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -216,17 +219,17 @@ async fn t_exp_5_e_32_an_upload_expires_when_the_header_says() {
 }
 
 #[tokio::test]
-async fn t_exp_2_a_complete_partial_upload_expires_like_an_unfinished_one() {
+async fn t_exp_2_complete_partial_upload_expires_like_an_unfinished_one() {
     everywhere(unfinished(Duration::from_secs(2)), async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
             .await;
         let reply = site.patch(&part, 0, "hello").await.expect(204);
-        let told = expires(&reply).expect("it expires");
+        let reported = expires(&reply).expect("it expires");
         let list = format!("final;{part}");
         let joined = site.create_with(&[("Upload-Concat", &list)]).await;
         assert_eq!(site.head(&joined).await.header("upload-expires"), None);
-        while SystemTime::now() < told {
+        while SystemTime::now() < reported {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         site.head(&part).await.expect(410);

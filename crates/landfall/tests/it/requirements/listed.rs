@@ -1,4 +1,4 @@
-//! `docs/protocol.md` and the tests agree.
+//! Checks that `docs/protocol.md` and the tests agree.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -14,7 +14,7 @@ fn sources(folder: &Path, into: &mut String) {
 }
 
 #[test]
-fn every_test_the_document_names_exists() {
+fn documented_and_existing_tests_are_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let document = fs::read_to_string(root.join("docs/protocol.md")).unwrap();
     let mut code = String::new();
@@ -30,7 +30,10 @@ fn every_test_the_document_names_exists() {
         .collect();
     assert!(named.len() > 100, "{} tests are named", named.len());
     for name in &named {
-        assert!(code.contains(&format!("fn {name}()")), "{name} is no test");
+        assert!(
+            code.contains(&format!("fn {name}()")),
+            "{name} is not a test"
+        );
     }
     for name in code.split("fn ").filter_map(|rest| rest.split("()").next()) {
         if name.starts_with("t_") || name.starts_with("e_") {
@@ -40,7 +43,7 @@ fn every_test_the_document_names_exists() {
 }
 
 #[test]
-fn every_edge_has_its_line() {
+fn every_interpretation_and_requirement_is_listed() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md");
     let document = fs::read_to_string(document).unwrap();
     for n in 1..=62 {

@@ -1,5 +1,5 @@
-//! Each requirement of tus 1.0.0 that binds servers (`T-…`), and each decision where its text is open
-//! (`E-…`): over real sockets, on every store. `docs/protocol.md` lists them.
+//! The requirements of tus 1.0.0 that bind servers (`T-…`), and the interpretations (`E-…`), over
+//! real sockets, on every store. `docs/protocol.md` lists them.
 
 mod appending;
 mod checksum;
@@ -15,4 +15,4 @@ mod listed;
 mod takeover;
 mod termination;
 
-use crate::site::{DATA, Site, everywhere, with_defaults};
+use crate::harness::{DATA, Site, everywhere, with_defaults};

@@ -1,4 +1,4 @@
-//! Two requests for one upload.
+//! Two concurrent requests for one upload.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use landfall::{
 };
 
 use super::{everywhere, with_defaults};
-use crate::site::{Site, id};
+use crate::harness::{Site, id};
 
 #[tokio::test]
-async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
+async fn e_37_newer_append_wins_and_no_received_byte_is_lost() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -25,7 +25,7 @@ async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
         let reply = site.patch(&path, 5, "world").await.expect(204);
         assert_eq!(reply.number("upload-offset"), 10);
         let waited = asked.elapsed();
-        // Without a takeover it would be refused, and only after 20 s.
+        // Without a takeover it would be rejected, and only after 20 s.
         assert!(waited < Duration::from_secs(5), "{waited:?}");
         old.reply().await.refused(423, "ERR_UPLOAD_INTERRUPTED");
         assert_eq!(site.bytes(&path).await, "helloworld");
@@ -34,7 +34,7 @@ async fn e_37_the_newer_append_wins_and_nothing_received_is_lost() {
 }
 
 #[tokio::test]
-async fn e_37_an_offset_that_moved_is_a_conflict() {
+async fn e_37_outdated_offset_is_a_conflict() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut old = site
@@ -55,25 +55,20 @@ async fn e_37_an_offset_that_moved_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
+async fn e_37_wait_for_an_unresponsive_holder_is_bounded() {
     everywhere(
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
             let path = site.create(5).await;
-            let held = site
-                .parts
-                .get_locker()
-                .try_acquire(&id(&path))
-                .await
-                .unwrap();
+            let held = site.parts.locker().try_acquire(&id(&path)).await.unwrap();
             for ask in [
                 site.patching(&path, 0).body("hello"),
-                site.ask("DELETE", &path),
+                site.request("DELETE", &path),
             ] {
                 let reply = ask.send().await.refused(423, "ERR_UPLOAD_LOCKED");
                 assert!(reply.number("retry-after") >= 1);
             }
-            // Asking how far it got needs nobody's leave.
+            // HEAD interrupts no request.
             assert_eq!(site.offset(&path).await, 0);
             drop(held);
             site.patch(&path, 0, "hello").await.expect(204);
@@ -83,7 +78,7 @@ async fn e_37_a_holder_that_does_not_let_go_is_waited_for_not_long() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
+async fn e_38_head_reports_the_offset_and_interrupts_no_request() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -94,7 +89,7 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
         for (piece, offset) in [("he", 2), ("llo", 5), ("worl", 9)] {
             open.write(piece).await;
             site.until_offset(&path, offset).await;
-            // What is told can be read.
+            // Reported bytes can be read.
             let stored = site.bytes(&path).await;
             assert_eq!(stored, "helloworld"[..usize::try_from(offset).unwrap()]);
         }
@@ -105,7 +100,7 @@ async fn e_38_head_tells_a_true_offset_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
+async fn e_37_request_that_cannot_succeed_interrupts_no_other() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let mut open = site
@@ -133,7 +128,7 @@ async fn e_37_a_request_that_cannot_succeed_interrupts_nobody() {
                 400,
             ),
             (
-                site.ask("PATCH", &path)
+                site.request("PATCH", &path)
                     .with("Content-Type", "text/plain")
                     .with("Upload-Offset", "5")
                     .body("world"),
@@ -165,7 +160,8 @@ async fn e_38_head_waits_for_bytes_in_flight() {
                 ghost.write("g").await;
             }
         });
-        // The client has gone. What was told while it sent is at most a little too old, and what is told
+        // The client is gone. An offset reported while it sent may be slightly outdated; the one
+        // reported now is exact.
         // now holds.
         assert!((1..=11).contains(&offset), "{offset}");
         site.until_offset(&path, 11).await;
@@ -179,7 +175,7 @@ async fn e_38_head_waits_for_bytes_in_flight() {
 }
 
 #[tokio::test]
-async fn e_38_head_tells_what_a_commit_makes_true() {
+async fn e_38_head_reports_the_committed_offset() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = FileOptions::default();
     options.durability = Durability::Every;
@@ -199,13 +195,13 @@ async fn e_38_head_tells_what_a_commit_makes_true() {
 }
 
 #[tokio::test]
-async fn e_37_a_body_without_a_length_is_taken_over_in_two_steps() {
+async fn e_37_body_without_a_length_is_taken_over_in_two_steps() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let ask = site.patching(&path, 0).with("Transfer-Encoding", "chunked");
         let mut ghost = ask.open().await;
         ghost.write("5\r\nhello\r\n").await;
-        // A checksum may still come as a trailer, so the bytes aren't told of.
+        // A checksum may still arrive in a trailer, so the bytes are not reported.
         let offset = site.offset(&path).await;
         let offset = match site.patch(&path, offset, "world").await {
             reply if reply.status == 409 => reply.number("upload-offset"),

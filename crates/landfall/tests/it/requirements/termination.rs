@@ -12,10 +12,10 @@ async fn t_trm_2_t_trm_3_t_trm_4_e_33_delete_removes_at_any_stage() {
             assert_eq!(reply.body, "");
             assert_eq!(site.uploads().await, 0);
             for ask in [
-                site.ask("HEAD", &path),
-                site.ask("GET", &path),
+                site.request("HEAD", &path),
+                site.request("GET", &path),
                 site.patching(&path, 0).body("x"),
-                site.ask("DELETE", &path),
+                site.request("DELETE", &path),
             ] {
                 let reply = ask.send().await;
                 assert!(reply.status == 404 || reply.status == 410, "{reply:?}");
@@ -47,7 +47,7 @@ async fn e_34_delete_stops_a_running_append() {
 }
 
 #[tokio::test]
-async fn e_35_parts_may_go_once_they_are_joined() {
+async fn e_35_parts_may_be_removed_after_concatenation() {
     with_defaults(async |site| {
         let (first, second) = (site.partial("hello").await, site.partial("world").await);
         let list = format!("final;{first} {second}");
@@ -61,7 +61,7 @@ async fn e_35_parts_may_go_once_they_are_joined() {
 }
 
 #[tokio::test]
-async fn e_36_a_final_upload_that_waits_may_be_asked_for_and_removed() {
+async fn e_36_waiting_final_upload_answers_head_and_delete() {
     with_defaults(async |site| {
         let part = site
             .create_with(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
@@ -71,7 +71,7 @@ async fn e_36_a_final_upload_that_waits_may_be_asked_for_and_removed() {
         site.head(&waiting).await.expect(200);
         site.delete(&waiting).await.expect(204);
         site.head(&waiting).await.expect(404);
-        // Its part lives on, and completing it brings nothing back.
+        // Its part still exists, and completing it does not restore the final upload.
         site.patch(&part, 0, "hello").await.expect(204);
         site.head(&waiting).await.expect(404);
     })

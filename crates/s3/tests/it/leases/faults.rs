@@ -60,7 +60,7 @@ async fn dead_node_loses_all_leases_at_once() {
     sleep(quick().ttl).await;
     for (id, lease) in ids.iter().zip(&newer) {
         let held = dead.try_acquire(id).await;
-        assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
+        assert!(matches!(held, Err(LeaseError::Locked)), "{held:?}");
         assert_eq!(lease.signal().reason(), None);
     }
     drop(newer);
@@ -100,7 +100,7 @@ async fn short_disconnection_loses_no_lease() {
     sleep(quick().ttl).await;
     assert_eq!(lease.signal().reason(), None);
     let held = on(&transport.another()).try_acquire(&id).await;
-    assert!(matches!(held, Err(LeaseError::Held)), "{held:?}");
+    assert!(matches!(held, Err(LeaseError::Locked)), "{held:?}");
 }
 
 /// The lease was acquired, and the response was lost.
@@ -220,7 +220,7 @@ async fn work(
                 .await;
                 checker.dropped(id, lease.fence());
             }
-            Err(LeaseError::Held) => {}
+            Err(LeaseError::Locked) => {}
             Err(LeaseError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
             Err(error) => panic!("{error}"),
         }

@@ -1,0 +1,424 @@
+//! A cache of the state of recently used uploads.
+//!
+//! An entry holds the lock for all changes of its upload (fences are checked under it), the parsed
+//! `.info`, and the synced state. The number of entries is bounded, and so is the memory of their
+//! descriptions, because clients choose how large those are. Entries that are not in use are evicted
+//! in approximate LRU order.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use super::{record::Record, sys::FileVersion};
+use crate::{
+    lease::Fence,
+    store::{Result, StoreError},
+    upload::UploadId,
+};
+
+/// Number of shards with a lock each; a power of two.
+const SHARDS: usize = 16;
+/// Maximum number of entries of a shard, not counting those in use.
+const SHARD_CAPACITY: usize = 1024;
+/// Maximum memory of the parsed descriptions of a shard, in bytes; 64 MiB in all.
+const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
+
+#[derive(Debug)]
+pub(super) struct UploadCache {
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<UploadId, Arc<CachedUpload>>,
+    /// Upper bound of the memory of the descriptions.
+    bytes: usize,
+}
+
+/// The cache entry of one upload.
+#[derive(Debug, Default)]
+pub(super) struct CachedUpload {
+    state: Mutex<WriterState>,
+    info: Mutex<CachedInfo>,
+    /// Memory of the description; changed only under the lock of the shard.
+    bytes: AtomicUsize,
+    touched: AtomicBool,
+}
+
+/// The state that decides who may write; locked during every change of the upload.
+#[derive(Debug, Default)]
+pub(super) struct WriterState {
+    /// The greatest fence seen.
+    highest_fence: u64,
+    /// Incremented when the upload is opened for appending; older writers are rejected.
+    epoch: u64,
+    /// Set by a writer that recovers from a cancelled call: pending steps of that call must not run.
+    generation: u64,
+}
+
+/// Cached values, each with the file version or inode that validates it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct CachedInfo {
+    /// The parsed `.info`, and the version of the file.
+    pub(super) record: Option<(FileVersion, Arc<Record>)>,
+    pub(super) synced: Synced,
+}
+
+/// The part of an upload that survives a power loss.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Synced {
+    /// The inode of the data file.
+    pub(super) data: u64,
+    pub(super) bytes: u64,
+    /// The synced `.info`; set once the names of both files are synced, too.
+    pub(super) info: Option<FileVersion>,
+}
+
+impl Synced {
+    pub(super) fn bytes_of(&self, data: u64) -> u64 {
+        if self.data == data { self.bytes } else { 0 }
+    }
+
+    pub(super) fn add(&mut self, data: u64, bytes: u64) {
+        self.bytes = bytes.max(self.bytes_of(data));
+        self.data = data;
+    }
+}
+
+impl UploadCache {
+    pub(super) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
+        let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
+        self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the entry of an upload, if there is one.
+    pub(super) fn get(&self, id: &UploadId) -> Option<Arc<CachedUpload>> {
+        let entry = Arc::clone(self.shard(id).entries.get(id)?);
+        entry.touched.store(true, Ordering::Relaxed);
+        Some(entry)
+    }
+
+    /// Returns the entry of an upload, inserting an empty one if there is none.
+    pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<CachedUpload> {
+        self.shard(id).get_or_insert(id)
+    }
+
+    /// Caches a parsed description, unless entries in use leave no memory for it.
+    pub(super) fn insert_info(&self, id: &UploadId, version: FileVersion, record: &Arc<Record>) {
+        let mut shard = self.shard(id);
+        let entry = shard.get_or_insert(id);
+        let bytes = record.upload.memory_size();
+        if !shard.fits(&entry, bytes) {
+            shard.evict(bytes);
+        }
+        let fits = shard.fits(&entry, bytes);
+        let bytes = if fits { bytes } else { 0 };
+        shard.bytes = shard.bytes - entry.bytes.swap(bytes, Ordering::Relaxed) + bytes;
+        entry.info().record = fits.then(|| (version, Arc::clone(record)));
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let shards = self.shards.iter();
+        shards
+            .map(|shard| shard.lock().unwrap().entries.len())
+            .sum()
+    }
+}
+
+impl Shard {
+    fn get_or_insert(&mut self, id: &UploadId) -> Arc<CachedUpload> {
+        if let Some(entry) = self.entries.get(id) {
+            entry.touched.store(true, Ordering::Relaxed);
+            return Arc::clone(entry);
+        }
+        let len = self.entries.len();
+        if len >= SHARD_CAPACITY && len.is_multiple_of(SHARD_CAPACITY / 8) {
+            self.evict(0);
+        }
+        let entry = Arc::new(CachedUpload::default());
+        self.entries.insert(id.clone(), Arc::clone(&entry));
+        entry
+    }
+
+    /// Returns whether the shard has memory for a description of `bytes` bytes in an entry.
+    fn fits(&self, entry: &CachedUpload, bytes: usize) -> bool {
+        self.bytes - entry.bytes.load(Ordering::Relaxed) + bytes <= SHARD_CAPACITY_BYTES
+    }
+
+    /// Evicts at least an eighth and enough for `wanted` bytes: first the entries not used since the
+    /// last eviction, and never those in use.
+    fn evict(&mut self, wanted: usize) {
+        const MAX_LEN: usize = SHARD_CAPACITY - SHARD_CAPACITY / 8;
+        let max_bytes = SHARD_CAPACITY_BYTES.saturating_sub(wanted.max(SHARD_CAPACITY_BYTES / 8));
+        let bytes = &mut self.bytes;
+        self.entries.retain(|_, entry| {
+            let touched = entry.touched.swap(false, Ordering::Relaxed);
+            let drop = !touched && Arc::strong_count(entry) == 1;
+            if drop {
+                *bytes -= entry.bytes.load(Ordering::Relaxed);
+            }
+            !drop
+        });
+        let mut too_many = self.bytes > max_bytes || self.entries.len() > MAX_LEN;
+        let (bytes, mut len) = (&mut self.bytes, self.entries.len());
+        self.entries.retain(|_, entry| {
+            let drop = too_many && Arc::strong_count(entry) == 1;
+            if drop {
+                *bytes -= entry.bytes.load(Ordering::Relaxed);
+                len -= 1;
+                too_many = *bytes > max_bytes || len > MAX_LEN;
+            }
+            !drop
+        });
+    }
+}
+
+impl CachedUpload {
+    /// Locks the upload for a change; blocks while another change runs.
+    pub(super) fn lock(&self) -> MutexGuard<'_, WriterState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the upload for a change, unless another change runs.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriterState>> {
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(std::sync::TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Locks the cached values. Never held during I/O.
+    pub(super) fn info(&self) -> MutexGuard<'_, CachedInfo> {
+        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl WriterState {
+    /// Rejects a fence that is older than one seen before.
+    pub(super) fn check_fence(&mut self, id: &UploadId, fence: Fence) -> Result<()> {
+        if fence.0 < self.highest_fence {
+            return Err(StoreError::LeaseLost(id.clone()));
+        }
+        self.highest_fence = fence.0;
+        Ok(())
+    }
+
+    /// Starts the epoch of a new writer; earlier writers are rejected from now on.
+    pub(super) fn start_epoch(&mut self, id: &UploadId, fence: Fence) -> Result<WriterEpoch> {
+        self.check_fence(id, fence)?;
+        self.epoch += 1;
+        Ok(WriterEpoch {
+            epoch: self.epoch,
+            generation: self.generation,
+        })
+    }
+
+    /// Rejects all current writers from now on.
+    pub(super) fn revoke_writers(&mut self) {
+        self.epoch += 1;
+    }
+
+    /// Rejects a writer whose epoch is not the current one.
+    pub(super) fn check_epoch(
+        &mut self,
+        id: &UploadId,
+        fence: Fence,
+        epoch: WriterEpoch,
+    ) -> Result<()> {
+        if (epoch.epoch, epoch.generation) != (self.epoch, self.generation) {
+            return Err(StoreError::LeaseLost(id.clone()));
+        }
+        self.check_fence(id, fence)
+    }
+
+    /// Moves a writer whose call was cancelled to the [`next`](WriterEpoch::next) generation. Fails if
+    /// another writer has started since, or if the writer is in a later generation already.
+    pub(super) fn restore_epoch(
+        &mut self,
+        id: &UploadId,
+        fence: Fence,
+        epoch: WriterEpoch,
+    ) -> Result<()> {
+        if epoch.epoch != self.epoch || epoch.generation <= self.generation {
+            return Err(StoreError::LeaseLost(id.clone()));
+        }
+        self.check_fence(id, fence)?;
+        self.generation = epoch.generation;
+        Ok(())
+    }
+}
+
+/// The epoch of one writer: proof that no other writer has started since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WriterEpoch {
+    epoch: u64,
+    generation: u64,
+}
+
+impl WriterEpoch {
+    /// Returns the epoch after recovery from a cancelled call.
+    pub(super) fn next(self) -> Self {
+        Self {
+            generation: self.generation + 1,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> UploadId {
+        UploadId::new(&format!("upload-{n}")).unwrap()
+    }
+
+    #[test]
+    fn older_fences_and_older_writers_are_rejected() {
+        let mut state = WriterState::default();
+        let id = id(1);
+        let first = state.start_epoch(&id, Fence(5)).unwrap();
+        state.check_epoch(&id, Fence(5), first).unwrap();
+        assert!(matches!(
+            state.start_epoch(&id, Fence(4)),
+            Err(StoreError::LeaseLost(_))
+        ));
+        let second = state.start_epoch(&id, Fence(5)).unwrap();
+        assert!(matches!(
+            state.check_epoch(&id, Fence(5), first),
+            Err(StoreError::LeaseLost(_))
+        ));
+        state.check_epoch(&id, Fence(5), second).unwrap();
+        assert!(
+            state.restore_epoch(&id, Fence(5), first.next()).is_err(),
+            "another writer has started"
+        );
+        let (third, fourth) = (second.next(), second.next().next());
+        state.restore_epoch(&id, Fence(5), fourth).unwrap();
+        assert!(
+            state.check_epoch(&id, Fence(5), second).is_err(),
+            "a step of a cancelled call"
+        );
+        assert!(
+            state.restore_epoch(&id, Fence(5), third).is_err(),
+            "a cancelled call that restores its epoch late"
+        );
+        state.check_epoch(&id, Fence(5), fourth).unwrap();
+        state.check_fence(&id, Fence(6)).unwrap();
+        assert!(matches!(
+            state.check_epoch(&id, Fence(5), second),
+            Err(StoreError::LeaseLost(_))
+        ));
+    }
+
+    #[test]
+    fn entry_count_is_bounded() {
+        let cache = UploadCache::new();
+        let used: Vec<_> = (0..100).map(|n| cache.get_or_insert(&id(n))).collect();
+        for n in 100..200_000 {
+            cache.get_or_insert(&id(n));
+        }
+        assert!(
+            cache.len() <= SHARDS * SHARD_CAPACITY + used.len(),
+            "{}",
+            cache.len()
+        );
+        for (n, entry) in used.iter().enumerate() {
+            assert!(
+                Arc::ptr_eq(entry, &cache.get(&id(n)).unwrap()),
+                "entry {n} was in use"
+            );
+        }
+    }
+
+    /// Returns a description with the largest metadata that fits into a header.
+    fn large_record(n: usize) -> Arc<Record> {
+        let pairs: Vec<_> = (0..9300).map(|key| (format!("{key:x}"), "")).collect();
+        let pairs = pairs.iter().map(|(key, value)| (key.as_str(), *value));
+        let mut upload = crate::upload::Upload::new(id(n), Some(1));
+        upload.metadata = crate::upload::Metadata::from_pairs(pairs);
+        Arc::new(Record {
+            upload: Arc::new(upload),
+            unverified_from: None,
+            damaged: None,
+            concatenated_unknown: false,
+            data_path: format!("upload-{n}"),
+        })
+    }
+
+    #[test]
+    fn memory_of_large_descriptions_is_bounded() {
+        let (cache, record) = (UploadCache::new(), large_record(0));
+        let size = record.upload.memory_size();
+        assert!(size > 900_000, "as measured, not {size}");
+        for n in 0..2000 {
+            cache.insert_info(&id(n), FileVersion::default(), &record);
+            let newest = cache.get(&id(n)).unwrap();
+            assert!(newest.info().record.is_some(), "the newest is cached");
+        }
+        let kept = (0..2000)
+            .filter_map(|n| cache.get(&id(n)))
+            .filter(|entry| entry.info().record.is_some())
+            .count();
+        assert!(
+            kept > 0 && kept * size <= 64 << 20,
+            "{kept} of {size} bytes"
+        );
+        // Entries in use are not evicted, but they stay within the memory limit.
+        let used: Vec<_> = (0..2000).map(|n| cache.get_or_insert(&id(n))).collect();
+        for n in 0..2000 {
+            cache.insert_info(&id(n), FileVersion::default(), &record);
+        }
+        let with_record = |entry: &&Arc<CachedUpload>| entry.info().record.is_some();
+        let kept = used.iter().filter(with_record).count();
+        assert!(
+            kept > 0 && kept * size <= 64 << 20,
+            "{kept} of {size} bytes"
+        );
+    }
+
+    #[test]
+    fn recently_used_entries_are_kept() {
+        let cache = UploadCache::new();
+        let kept = id(0);
+        drop(cache.get_or_insert(&kept));
+        for n in 1..100_000 {
+            drop(cache.get_or_insert(&id(n)));
+            assert!(cache.get(&kept).is_some(), "after {n}");
+        }
+    }
+
+    #[test]
+    fn get_does_not_insert() {
+        let cache = UploadCache::new();
+        assert!(cache.get(&id(1)).is_none());
+        assert_eq!(cache.len(), 0);
+    }
+
+    #[test]
+    fn synced_bytes_belong_to_one_inode() {
+        let mut synced = Synced::default();
+        synced.add(7, 100);
+        synced.add(7, 50);
+        assert_eq!((synced.bytes_of(7), synced.bytes_of(8)), (100, 0));
+        synced.add(8, 10);
+        assert_eq!((synced.bytes_of(7), synced.bytes_of(8)), (0, 10));
+    }
+}

@@ -1,0 +1,197 @@
+//! Scheduling of I/O steps: in the calling task or on the blocking pool, with bounded concurrency.
+
+use std::{
+    sync::{Arc, MutexGuard},
+    time::Instant,
+};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    cache::{CachedUpload, WriterState},
+    latency::LatencyTracker,
+    sys,
+};
+use crate::store::{Result, StoreError};
+
+/// Maximum number of short steps on the pool.
+const MAX_CONCURRENT_STEPS: usize = 64;
+/// Maximum number of syncs: high, because a journal commits waiting syncs together.
+const MAX_CONCURRENT_SYNCS: usize = 64;
+/// Maximum number of copies and other long steps: low, to leave disk bandwidth for the rest.
+const MAX_CONCURRENT_LONG: usize = 4;
+
+/// Runs the I/O steps of one store. Clones share the limits.
+#[derive(Debug, Clone)]
+pub(crate) struct IoPool {
+    latency: Arc<LatencyTracker>,
+    always_on_threads: bool,
+    short: Arc<Semaphore>,
+    syncs: Arc<Semaphore>,
+    long: Arc<Semaphore>,
+}
+
+impl IoPool {
+    pub(crate) fn new(always_on_threads: bool) -> Self {
+        Self {
+            always_on_threads,
+            latency: Arc::new(LatencyTracker::new(Instant::now())),
+            short: Arc::new(Semaphore::new(MAX_CONCURRENT_STEPS)),
+            syncs: Arc::new(Semaphore::new(MAX_CONCURRENT_SYNCS)),
+            long: Arc::new(Semaphore::new(MAX_CONCURRENT_LONG)),
+        }
+    }
+
+    /// Runs a short step, in the calling task while the disk is fast.
+    ///
+    /// # Cancel safety
+    /// A step that reached the pool runs to its end.
+    pub(crate) async fn run_inline<T, F>(&self, bytes: usize, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        if self.runs_inline() {
+            return self.measure(bytes, step);
+        }
+        let this = self.clone();
+        on_pool(&self.short, move || this.measure(bytes, step)).await
+    }
+
+    /// Runs a short step that is known to wait for the disk.
+    pub(super) async fn run_blocking<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        on_pool(&self.short, step).await
+    }
+
+    /// Runs a short step that changes an upload, under the lock of that upload.
+    pub(super) async fn run_locked<T, F>(
+        &self,
+        entry: &Arc<CachedUpload>,
+        bytes: usize,
+        step: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    {
+        // The lock may be held during I/O of another task, so never wait for it in the task.
+        if self.runs_inline()
+            && let Some(mut state) = entry.try_lock()
+        {
+            return self.measure(bytes, || step(&mut state));
+        }
+        let (this, entry) = (self.clone(), Arc::clone(entry));
+        on_pool(&self.short, move || {
+            let mut state: MutexGuard<'_, WriterState> = entry.lock();
+            this.measure(bytes, || step(&mut state))
+        })
+        .await
+    }
+
+    pub(super) async fn run_sync<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        on_pool(&self.syncs, step).await
+    }
+
+    pub(super) async fn run_locked_sync<T, F>(
+        &self,
+        entry: &Arc<CachedUpload>,
+        step: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    {
+        let entry = Arc::clone(entry);
+        on_pool(&self.syncs, move || step(&mut entry.lock())).await
+    }
+
+    /// Runs a long step: copying, preallocation, removal of a large file, listing.
+    pub(super) async fn run_long<T, F>(&self, step: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        on_pool(&self.long, step).await
+    }
+
+    pub(super) async fn run_locked_long<T, F>(
+        &self,
+        entry: &Arc<CachedUpload>,
+        step: F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    {
+        let entry = Arc::clone(entry);
+        on_pool(&self.long, move || step(&mut entry.lock())).await
+    }
+
+    /// Runs a short step in the background, such as cleanup in `drop`. The values it owns are
+    /// dropped even if the runtime ends before the step runs.
+    pub(crate) fn spawn_detached(&self, step: impl FnOnce() + Send + 'static) {
+        let runtime = tokio::runtime::Handle::try_current();
+        let Some(runtime) = runtime.ok().filter(|_| !self.runs_inline()) else {
+            return self.measure(0, step);
+        };
+        let this = self.clone();
+        runtime.spawn(async move {
+            // Fails only if the runtime ends.
+            let step = move || {
+                step();
+                Ok(())
+            };
+            let _ = this.run_inline(0, step).await;
+        });
+    }
+
+    pub(crate) fn runs_inline(&self) -> bool {
+        !self.always_on_threads && self.latency.runs_inline()
+    }
+
+    fn measure<T>(&self, bytes: usize, step: impl FnOnce() -> T) -> T {
+        let before = self.latency.should_check_waits().then(sys::thread_waits);
+        let started = Instant::now();
+        let done = step();
+        let ended = Instant::now();
+        let has_waited = before.map(|before| before.is_none_or(|n| sys::thread_waits() != Some(n)));
+        self.latency.record(started, ended, bytes, has_waited);
+        done
+    }
+}
+
+async fn on_pool<T, F>(limit: &Arc<Semaphore>, step: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let permit = Arc::clone(limit)
+        .acquire_owned()
+        .await
+        .map_err(|closed| StoreError::Other {
+            action: "waiting for the blocking pool".into(),
+            source: closed.into(),
+        })?;
+    let step = move || {
+        let _permit = permit;
+        step()
+    };
+    match tokio::task::spawn_blocking(step).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(StoreError::Other {
+                action: "running a step on the blocking pool".into(),
+                source: error.into(),
+            }),
+        },
+    }
+}

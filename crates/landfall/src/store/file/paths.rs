@@ -1,0 +1,279 @@
+//! The directory of a store; confines all paths to it.
+//!
+//! Files are opened relative to a handle of their directory, and no link below the store's
+//! directory is followed. So neither an id, nor a path requested by a hook, nor a planted link can
+//! lead outside. The store's directory itself may be a link.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use super::sys;
+use crate::upload::UploadId;
+
+/// Suffixes of names that are not data files: descriptions, and tusd's locks.
+pub(super) const INFO: &str = ".info";
+const RESERVED_SUFFIXES: [&str; 3] = [INFO, ".lock", ".stop"];
+/// Maximum length of a name that a hook may request, in bytes; leaves space for `.info` and
+/// temporary suffixes.
+const MAX_NAME_LEN: usize = 230;
+
+#[derive(Debug)]
+pub(super) struct Root {
+    handle: OwnedFd,
+    /// The absolute path as given, in UTF-8.
+    path: String,
+    real: PathBuf,
+}
+
+#[derive(Debug)]
+pub(super) enum Parent<'a> {
+    Root(BorrowedFd<'a>),
+    Below(OwnedFd),
+}
+
+impl AsFd for Parent<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Root(handle) => *handle,
+            Self::Below(handle) => handle.as_fd(),
+        }
+    }
+}
+
+impl Root {
+    /// Opens the directory, creating it and its parents if missing.
+    pub(super) fn open(path: &Path, mode: u32) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = std::path::absolute(path)?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&path)?;
+        let real = path.canonicalize()?;
+        let handle = OwnedFd::from(std::fs::File::open(&path)?);
+        let path = path.into_os_string().into_string().map_err(|path| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("the path {} is not UTF-8", path.display()),
+            )
+        })?;
+        let path = if path.len() > 1 {
+            path.trim_end_matches('/').into()
+        } else {
+            path
+        };
+        Ok(Self { handle, path, real })
+    }
+
+    pub(super) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+
+    /// Returns the absolute path of a file in the directory.
+    pub(super) fn absolute(&self, relative: &str) -> String {
+        let slash = if self.path.ends_with('/') { "" } else { "/" };
+        format!("{}{slash}{relative}", self.path)
+    }
+
+    /// Opens the directory that contains a file; returns it and the file name.
+    pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
+        match relative.rsplit_once('/') {
+            None => Ok((Parent::Root(self.handle()), relative)),
+            Some((above, name)) => Ok((Parent::Below(self.directory(above)?), name)),
+        }
+    }
+
+    /// Like [`Root::parent`], but creates missing directories.
+    pub(super) fn make_parent<'a, 'p>(
+        &'a self,
+        relative: &'p str,
+        mode: u32,
+    ) -> io::Result<(Parent<'a>, &'p str)> {
+        match self.parent(relative) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        let mut parent = Parent::Root(self.handle());
+        let mut rest = relative;
+        while let Some((segment, below)) = rest.split_once('/') {
+            let next = match sys::open_dir(parent.as_fd(), segment) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    match sys::make_dir(parent.as_fd(), segment, mode) {
+                        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                            return Err(error);
+                        }
+                        _ => sys::open_dir(parent.as_fd(), segment)?,
+                    }
+                }
+                opened => opened?,
+            };
+            parent = Parent::Below(next);
+            rest = below;
+        }
+        Ok((parent, rest))
+    }
+
+    pub(super) fn directory(&self, relative: &str) -> io::Result<OwnedFd> {
+        sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
+    }
+
+    /// Opens a directory below the root, one segment at a time.
+    fn walk(&self, relative: &str) -> io::Result<OwnedFd> {
+        let mut segments = relative.split('/');
+        let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(relative))?;
+        for segment in segments {
+            handle = sys::open_dir(handle.as_fd(), segment)?;
+        }
+        Ok(handle)
+    }
+
+    /// Returns the relative path for one that a hook requested, absolute or relative.
+    pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
+        let relative = self
+            .strip_root(path)
+            .or_else(|| (!path.starts_with('/')).then_some(path))
+            .ok_or_else(|| format!("{path:?} is outside the upload directory"))?;
+        if is_valid_path(relative) {
+            Ok(relative.into())
+        } else {
+            Err(format!(
+                "{path:?} must consist of plain names that do not start with a dot and do not \
+                 end with .info, .lock or .stop"
+            ))
+        }
+    }
+
+    /// Returns the relative path of the data file according to the paths in the `.info`; `None` if
+    /// they are invalid here.
+    pub(super) fn data_path_of(
+        &self,
+        id: &UploadId,
+        path: Option<&str>,
+        info: Option<&str>,
+    ) -> Option<String> {
+        let path = path?;
+        let relative = self.strip_root(path).or_else(|| {
+            // The directory was moved: the `.info` has the old location.
+            let old = info?.strip_suffix(INFO)?.strip_suffix(id.as_str())?;
+            path.strip_prefix(old)
+        });
+        let relative = relative.or_else(|| (!path.starts_with('/')).then_some(path))?;
+        is_valid_path(relative).then(|| relative.into())
+    }
+
+    /// Returns the part of a path below the directory.
+    fn strip_root<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let after = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
+        if self.path == "/" {
+            return path.strip_prefix('/');
+        }
+        after(&self.path).or_else(|| after(self.real.to_str()?))
+    }
+}
+
+/// Returns whether a relative path has only valid names, none of them reserved.
+pub(super) fn is_valid_path(relative: &str) -> bool {
+    relative.len() <= 4096
+        && relative.split('/').all(|name| {
+            !name.is_empty()
+                && !name.starts_with('.')
+                && name.len() <= MAX_NAME_LEN
+                && !name.contains('\0')
+                // A directory with such a name would conflict with a file of another upload.
+                && !RESERVED_SUFFIXES.iter().any(|end| name.ends_with(end))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(&dir.path().join("data"), 0o775).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn requested_paths_stay_inside() {
+        let (dir, root) = root();
+        let inside = dir.path().join("data");
+        let inside = inside.to_str().unwrap();
+        assert_eq!(root.resolve_requested("a/b.pdf").unwrap(), "a/b.pdf");
+        assert_eq!(
+            root.resolve_requested(&format!("{inside}/a/b c.pdf"))
+                .unwrap(),
+            "a/b c.pdf"
+        );
+        for bad in [
+            "",
+            "/",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "a/",
+            "./a",
+            ".hidden",
+            "a/.landfall/x",
+            "x.info",
+            "x.lock",
+            "x.stop",
+            "a\0b",
+            inside,
+            &format!("{inside}/"),
+            &format!("{inside}x/y"),
+            &format!("{inside}/../x"),
+            &"n".repeat(231),
+        ] {
+            assert!(root.resolve_requested(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn data_path_survives_a_moved_directory() {
+        let (_dir, root) = root();
+        let id = UploadId::new("abc").unwrap();
+        let relative = |path, info| root.data_path_of(&id, path, info);
+        assert_eq!(
+            relative(Some("/old/abc"), Some("/old/abc.info")).as_deref(),
+            Some("abc")
+        );
+        assert_eq!(
+            relative(Some("/old/s/f.bin"), Some("/old/abc.info")).as_deref(),
+            Some("s/f.bin")
+        );
+        assert_eq!(relative(Some("s/f.bin"), None).as_deref(), Some("s/f.bin"));
+        assert_eq!(relative(Some("/old/abc"), None), None);
+        assert_eq!(relative(Some("/etc/passwd"), Some("/old/abc.info")), None);
+        assert_eq!(relative(Some("/old/../x"), Some("/old/abc.info")), None);
+        assert_eq!(relative(None, None), None);
+    }
+
+    #[test]
+    fn links_are_never_followed() {
+        let (dir, root) = root();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir_all(outside.join("deep")).unwrap();
+        let inside = dir.path().join("data");
+        std::fs::create_dir_all(inside.join("real/deep")).unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("link")).unwrap();
+        std::os::unix::fs::symlink(&outside, inside.join("real/link")).unwrap();
+        for open in [Root::directory, Root::walk] {
+            open(&root, "real").unwrap();
+            open(&root, "real/deep").unwrap();
+            for bad in ["link", "link/deep", "real/link", "real/link/deep"] {
+                assert!(open(&root, bad).is_err(), "{bad}");
+            }
+        }
+        assert!(root.make_parent("link/new/file", 0o775).is_err());
+        assert!(!outside.join("new").exists());
+    }
+}

@@ -1,0 +1,337 @@
+//! Syncing files and directories before a change is acknowledged.
+//!
+//! An upload is durable when its bytes, its `.info` and the names of both are synced. The names
+//! include all directories from the files up to the store's root, because any of them may be new.
+//! Syncs of a directory are grouped: callers that arrive during a sync share the next one.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    Durability, Inner,
+    cache::CachedUpload,
+    files::{FileState, failed, info_path},
+    io_pool::IoPool,
+    record::Record,
+    sys,
+};
+use crate::{
+    store::{Result, StoreError},
+    upload::UploadId,
+};
+
+/// Files unchanged for this long are assumed to be synced, because systems write dirty pages after
+/// about half a minute. Saves syncing old uploads after a restart.
+const ASSUMED_SYNCED_AGE: Duration = Duration::from_secs(3600);
+/// Stored in the `.info` of an upload whose bytes may be lost.
+const SYNC_FAILED: &str = "a sync of its bytes failed";
+
+/// The running and requested syncs of all directories.
+#[derive(Debug, Default)]
+pub(super) struct DirectorySyncs(Mutex<HashMap<String, Arc<SyncGroup>>>);
+
+/// The syncs of one directory, numbered from 1.
+#[derive(Debug, Default)]
+struct SyncGroup {
+    started: AtomicU64,
+    /// The outcomes so far; locked while a sync runs.
+    outcome: tokio::sync::Mutex<SyncOutcome>,
+}
+
+#[derive(Debug, Default)]
+struct SyncOutcome {
+    done: u64,
+    /// The newest sync that failed, and its error. The kernel reports a failure only once, so all
+    /// callers that shared the sync must get it.
+    failed: Option<(u64, SyncFailure)>,
+}
+
+/// An I/O error that can be reported more than once.
+#[derive(Debug, Clone, Copy)]
+enum SyncFailure {
+    Os(i32),
+    Kind(io::ErrorKind),
+}
+
+impl From<&io::Error> for SyncFailure {
+    fn from(error: &io::Error) -> Self {
+        error
+            .raw_os_error()
+            .map_or_else(|| Self::Kind(error.kind()), Self::Os)
+    }
+}
+
+impl From<SyncFailure> for io::Error {
+    fn from(failure: SyncFailure) -> Self {
+        match failure {
+            SyncFailure::Os(code) => Self::from_raw_os_error(code),
+            SyncFailure::Kind(kind) => kind.into(),
+        }
+    }
+}
+
+impl SyncGroup {
+    /// Waits for a sync that started after this call, starting it if necessary.
+    async fn sync<F>(&self, io: &IoPool, sync: F) -> Result<()>
+    where
+        F: FnOnce() -> io::Result<()> + Send + 'static,
+    {
+        let wanted = self.started.load(Ordering::Acquire) + 1;
+        let mut outcome = self.outcome.lock().await;
+        if let Some((failed, failure)) = outcome.failed
+            && failed >= wanted
+        {
+            return Err(StoreError::io("syncing a directory", failure.into()));
+        }
+        if outcome.done >= wanted {
+            return Ok(());
+        }
+        let this = self.started.fetch_add(1, Ordering::AcqRel) + 1;
+        // The step returns the error as a value, so that it is recorded before it is reported.
+        match io.run_sync(move || Ok(sync())).await? {
+            Ok(()) => {
+                outcome.done = this;
+                Ok(())
+            }
+            Err(error) => {
+                outcome.failed = Some((this, SyncFailure::from(&error)));
+                Err(StoreError::io("syncing a directory", error))
+            }
+        }
+    }
+}
+
+impl DirectorySyncs {
+    async fn sync(&self, inner: &Arc<Inner>, path: &str) -> Result<()> {
+        let group = {
+            let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(groups.entry(path.to_owned()).or_default())
+        };
+        let (this, dir) = (Arc::clone(inner), path.to_owned());
+        let done = group
+            .sync(&inner.io, move || {
+                if dir.is_empty() {
+                    sys::sync_dir(this.root.handle())
+                } else {
+                    sys::sync_dir(this.root.directory(&dir)?.as_fd())
+                }
+            })
+            .await;
+        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two references, one of the map and one of this call: no one waits for this directory. The
+        // root's group stays.
+        if !path.is_empty() && Arc::strong_count(&group) == 2 {
+            groups.remove(path);
+        }
+        done
+    }
+}
+
+/// Returns the directories that contain a file, from its own up to the root (`""`).
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    path.rmatch_indices('/')
+        .map(|(at, _)| &path[..at])
+        .chain([""])
+}
+
+impl Inner {
+    /// Syncs the directories that contain both files of an upload.
+    pub(super) async fn sync_names(self: &Arc<Self>, id: &UploadId, data_path: &str) -> Result<()> {
+        let mut dirs: Vec<&str> = ancestors(id.as_str()).chain(ancestors(data_path)).collect();
+        // Longest first, so that a name is synced before those of its parents. Correctness does not
+        // depend on it: nothing is acknowledged in between.
+        dirs.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then(a.cmp(b)));
+        dirs.dedup();
+        for dir in dirs {
+            self.dirs.sync(self, dir).await?;
+        }
+        Ok(())
+    }
+
+    /// Syncs an upload: bytes, description and names.
+    pub(super) async fn sync_upload(
+        self: &Arc<Self>,
+        id: &UploadId,
+        data_path: &str,
+    ) -> Result<()> {
+        let entry = self.cache.get_or_insert(id);
+        let (this, name, path) = (Arc::clone(self), id.clone(), data_path.to_owned());
+        let (data, info) = self
+            .io
+            .run_sync(move || {
+                let fail = |error| failed(&name, "syncing", error);
+                let (file, data) = this.open_data(&name, &path)?;
+                sys::sync_data(file.as_fd()).map_err(|error| {
+                    this.mark_damaged(&name);
+                    fail(error)
+                })?;
+                let path = info_path(&name);
+                let (dir, base) = this.root.parent(&path).map_err(fail)?;
+                let file = sys::open_read(dir.as_fd(), base).map_err(fail)?;
+                let info = sys::stat_open(file.as_fd()).map_err(fail)?;
+                sys::sync_data(file.as_fd()).map_err(fail)?;
+                Ok((data, info))
+            })
+            .await?;
+        self.sync_names(id, data_path).await?;
+        let synced = &mut entry.info().synced;
+        synced.add(data.ino, data.size);
+        synced.info = Some(info);
+        Ok(())
+    }
+
+    /// Marks an upload as damaged after a failed sync: any written byte may be lost, and the next
+    /// sync would succeed.
+    fn mark_damaged(&self, id: &UploadId) {
+        let entry = self.cache.get_or_insert(id);
+        let _state = entry.lock();
+        let marked = self.change(id, &entry, |record| {
+            record.damaged = Some(SYNC_FAILED.into());
+            Ok(())
+        });
+        if let Err(error) = marked {
+            tracing::error!(upload = %id, %error, "failed to mark an upload as damaged");
+        }
+    }
+
+    /// Syncs an upload before its state is reported, if the durability requires it.
+    pub(super) async fn sync_if_required(
+        self: &Arc<Self>,
+        id: &UploadId,
+        state: &FileState,
+    ) -> Result<()> {
+        let upload = &state.record.upload;
+        let now = SystemTime::now();
+        let is_old = |version: &sys::FileVersion| {
+            now.duration_since(version.changed())
+                .is_ok_and(|age| age > ASSUMED_SYNCED_AGE)
+        };
+        let needed = match self.options.durability {
+            Durability::None => false,
+            Durability::Complete => {
+                upload.is_complete_at(state.offset) && !upload.completion.is_done() && {
+                    let synced = self.synced_state(id);
+                    synced.bytes_of(state.data.ino) < state.offset || synced.info.is_none()
+                }
+            }
+            Durability::Every => {
+                let synced = self.synced_state(id);
+                synced.bytes_of(state.data.ino) < state.offset || synced.info != Some(state.info)
+            }
+        };
+        if needed && !(is_old(&state.data) && is_old(&state.info)) {
+            self.sync_upload(id, &state.record.data_path).await?;
+        }
+        Ok(())
+    }
+
+    fn synced_state(&self, id: &UploadId) -> super::cache::Synced {
+        self.cache
+            .get(id)
+            .map(|entry| entry.info().synced)
+            .unwrap_or_default()
+    }
+
+    /// Syncs the name of a changed description, if the durability requires it.
+    pub(super) async fn sync_info_if_required(
+        self: &Arc<Self>,
+        id: &UploadId,
+        entry: &CachedUpload,
+        record: &Record,
+    ) -> Result<()> {
+        let needed = match self.options.durability {
+            Durability::None => false,
+            // Concatenation completes a final upload.
+            Durability::Complete => record.upload.is_final() && record.upload.is_concatenated(),
+            Durability::Every => true,
+        };
+        if needed {
+            let version = self.stat(&info_path(id)).ok();
+            self.sync_names(id, &record.data_path).await?;
+            entry.info().synced.info = version;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn ancestors_end_at_the_root() {
+        let dirs = |path| ancestors(path).collect::<Vec<_>>();
+        assert_eq!(dirs("x"), [""]);
+        assert_eq!(dirs("a/x"), ["a", ""]);
+        assert_eq!(dirs("a/b/c/x"), ["a/b/c", "a/b", "a", ""]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn callers_during_a_sync_share_the_next() {
+        let (io, group) = (IoPool::new(false), Arc::new(SyncGroup::default()));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (io, group, runs) = (io.clone(), Arc::clone(&group), Arc::clone(&runs));
+            callers.spawn(async move {
+                let sync = move || {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(Duration::from_millis(50));
+                    Ok(())
+                };
+                group.sync(&io, sync).await.unwrap();
+            });
+        }
+        callers.join_all().await;
+        let runs = runs.load(Ordering::Relaxed);
+        assert!((1..=3).contains(&runs), "{runs} syncs for 50 callers");
+    }
+
+    #[tokio::test]
+    async fn a_sync_started_earlier_is_not_reused() {
+        let (io, group) = (IoPool::new(false), SyncGroup::default());
+        for expected in 1..4 {
+            group.sync(&io, || Ok(())).await.unwrap();
+            assert_eq!(group.started.load(Ordering::Relaxed), expected);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn all_callers_of_a_failed_sync_get_the_error() {
+        let (io, group) = (IoPool::new(false), Arc::new(SyncGroup::default()));
+        let failures = Arc::new(AtomicUsize::new(0));
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let (io, group) = (io.clone(), Arc::clone(&group));
+            let failures = Arc::clone(&failures);
+            callers.spawn(async move {
+                // The kernel reports the failure only once.
+                let sync = move || {
+                    std::thread::sleep(Duration::from_millis(100));
+                    match failures.fetch_add(1, Ordering::Relaxed) {
+                        1 => Err(io::ErrorKind::Other.into()),
+                        _ => Ok(()),
+                    }
+                };
+                group.sync(&io, sync).await.is_err()
+            });
+        }
+        let failed = callers
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|failed| *failed)
+            .count();
+        assert!(failed > 1, "only {failed} got the error");
+    }
+}
