@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Returns the kinds of an upload's emitted events, without progress.
-    pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
+    pub(crate) fn emitted(&self, record: &Record) -> Vec<EventKind> {
         self.sink.kinds(record.id())
     }
 }

@@ -166,7 +166,7 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
     let done = harness.check(&record).await.unwrap();
     assert_eq!(done.size, 6 * MIB as u64);
     assert_eq!(
-        harness.told(&record),
+        harness.emitted(&record),
         [EventKind::Created, EventKind::Completed]
     );
 }

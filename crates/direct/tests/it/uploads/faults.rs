@@ -49,7 +49,7 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
         if let Err(error) = &broken {
             assert!(matches!(error, DirectError::S3(_)), "{fault:?}: {error}");
             assert_eq!(harness.now(&record).await.status, Status::Completing);
-            assert_eq!(harness.told(&record), [EventKind::Created]);
+            assert_eq!(harness.emitted(&record), [EventKind::Created]);
         }
         proxy.revive();
         // The next request completes it as requested, once.
@@ -62,7 +62,7 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
         );
         assert_eq!(harness.head(&record).await.unwrap().size, done.size);
         assert_eq!(
-            harness.told(&record),
+            harness.emitted(&record),
             [EventKind::Created, EventKind::Completed]
         );
         assert_eq!(harness.job(&record).await.state, JobState::Completed);
@@ -107,7 +107,7 @@ async fn an_interrupted_creation_is_cleaned_up(service: Service) {
                 JobState::Failed
             }
         );
-        assert_eq!(harness.told(&record), []);
+        assert_eq!(harness.emitted(&record), []);
         proxy.revive();
         // The multipart upload that was created nevertheless is removed by the next check.
         let object = &record.object;
@@ -143,7 +143,7 @@ async fn an_interrupted_removal_is_repeated(service: Service) {
         assert!(now.next_check_at.is_some());
         assert_eq!(harness.job(&record).await.state, JobState::Cancelled);
         assert_eq!(
-            harness.told(&record),
+            harness.emitted(&record),
             [EventKind::Created, EventKind::Terminated]
         );
         proxy.revive();
