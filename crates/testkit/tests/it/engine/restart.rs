@@ -16,7 +16,7 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
-use landfall_testkit::{locker, pattern};
+use landfall_testkit::{locker, test_data};
 
 use super::client::{self, Sent};
 
