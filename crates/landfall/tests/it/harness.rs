@@ -68,7 +68,7 @@ pub(crate) async fn with_defaults(test: impl AsyncFn(&Site)) {
 impl Site {
     /// A second server on the same parts, as after a restart.
     pub(crate) async fn sharing_store(other: &Self, change: impl Fn(&mut Config)) -> Self {
-        let mut config = Config::new(other.store.clone());
+        let mut config = Config::new(other.parts.clone());
         change(&mut config);
         Self::start(config, None).await
     }

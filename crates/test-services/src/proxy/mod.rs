@@ -76,7 +76,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub struct Proxy {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
-    life: watch::Sender<Life>,
+    life: watch::Sender<NodeState>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -258,10 +258,10 @@ impl Drop for Proxy {
 struct Shared {
     service: Arc<str>,
     script: Arc<Mutex<Script>>,
-    life: watch::Sender<Life>,
+    life: watch::Sender<NodeState>,
 }
 
-async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch::Receiver<Life>) {
+async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch::Receiver<NodeState>) {
     let listener = TcpListener::from_std(listener).unwrap();
     let accept = async {
         loop {

@@ -58,7 +58,7 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
     let concatenator = concatenator.expect("a concatenator");
     let mut parts = Vec::new();
     for (seed, partial) in partials.iter().enumerate() {
-        let lease = config.parts.locker().acquire(partial, client::LIMIT).await;
+        let lease = config.store.locker().acquire(partial, client::LIMIT).await;
         let lease = lease.expect("a lease");
         let (snapshot, mut append) = store.resume(partial, lease.fence()).await.expect("resume");
         let bytes: Bytes = test_data::bytes(seed as u64, LENGTH as usize);
