@@ -1,9 +1,8 @@
 use landfall_s3::client::{ErrorKind, fuzzing};
 
-/// An S3 service's answers: the first byte says to which question, the rest is the body.
+/// Responses of an S3 service: the first byte selects the request, the rest is the body.
 ///
-/// What is read holds what its users rely on: names are never empty, a listing always goes on
-/// further than it was, rules that are written come back, and an error is one line.
+/// Names are not empty, a listing advances, CORS rules survive a round trip, and an error is one line.
 pub fn s3_answer(data: &[u8]) {
     let Some((&question, body)) = data.split_first() else {
         return;
@@ -47,7 +46,7 @@ pub fn s3_answer(data: &[u8]) {
         5 => {
             if let Some(rules) = fuzzing::cors(body) {
                 let written = fuzzing::cors_configuration(&rules);
-                let again = fuzzing::cors(written.as_bytes()).expect("what was written is read");
+                let again = fuzzing::cors(written.as_bytes()).expect("written rules can be parsed");
                 assert_eq!(again.len(), rules.len());
             }
         }

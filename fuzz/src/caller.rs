@@ -1,4 +1,4 @@
-//! What says who asks: the application, keys of an identity provider, tokens.
+//! Authentication: responses to forward auth, key sets and tokens.
 
 use std::{fs, sync::LazyLock};
 
@@ -10,7 +10,7 @@ use landfall_grants::auth::{
     is_subject,
 };
 
-/// The secret of the tokens among the seeds.
+/// The key of the tokens in the seeds.
 const KEYS: &str = r#"{"keys":[{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}]}"#;
 
 static JWT: LazyLock<Jwt> = LazyLock::new(|| {
@@ -32,15 +32,15 @@ fn run<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-/// The first byte says from whom: an application's answer, a set of keys, or a token.
+/// The first byte selects the input: a forward-auth response, a key set, or a token.
 ///
-/// Who is known has a name that fits wherever names go; who is refused hears one clean sentence; an
-/// answer that is none is never a yes.
+/// A principal has a valid name, an error is one clean sentence, and an invalid response never
+/// authenticates.
 pub fn caller_answer(data: &[u8]) {
-    let [whom, rest @ ..] = data else {
+    let [kind, rest @ ..] = data else {
         return;
     };
-    match whom % 4 {
+    match kind % 4 {
         0 => application(rest),
         1 => keys(rest, true),
         2 => keys(rest, false),
@@ -71,7 +71,7 @@ fn application(data: &[u8]) {
     };
     match fuzzing::application(&response) {
         Ok(Verdict::Known(caller)) => {
-            assert!(status.is_success(), "{status} knows somebody");
+            assert!(status.is_success(), "{status} authenticates");
             named(&caller);
         }
         Ok(Verdict::Forbidden(reason)) => {

@@ -1,14 +1,14 @@
-//! What comes over a connection, before it is HTTP.
+//! Bytes of a connection before they are parsed as HTTP.
 
 use landfall_server::net::{Guard, Refusal};
 
 const MAX_HEAD: usize = 512;
 
-/// The guard's outcome does not depend on how the input is cut into reads; a head that it lets pass
-/// is one that httparse (hyper's parser) sees end at the same byte and be framed in the same way;
-/// trailers end at the same byte too; a refusal is a 4xx or 5xx with one sentence.
+/// The result of the validator does not depend on the sizes of reads. For an accepted head, httparse
+/// (hyper's parser) finds the same end and framing; trailers end at the same byte, too. A rejection is a
+/// 4xx or 5xx with one sentence.
 pub fn connection(data: &[u8]) {
-    // The first byte says how long the reads are.
+    // The first byte is the size of the reads.
     let Some((length, input)) = data.split_first() else {
         return;
     };
@@ -34,16 +34,16 @@ pub fn connection(data: &[u8]) {
     }
 }
 
-struct Followed {
+struct ScanResult {
     heads: u32,
     refusal: Option<Refusal>,
-    /// The heads that were kept until they were whole: all of them, if read byte by byte.
+    /// The heads that were buffered until complete: all heads, if read byte by byte.
     whole: Vec<Vec<u8>>,
-    /// The same for trailers, which are no longer than the limit and a byte if they are too large.
+    /// The buffered trailers, at most one byte longer than the limit.
     trailers: Vec<Vec<u8>>,
 }
 
-fn follow(input: &[u8], length: usize) -> Followed {
+fn follow(input: &[u8], length: usize) -> ScanResult {
     let mut guard = Guard::new(MAX_HEAD);
     let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
     let mut passed_on = 0;
@@ -69,7 +69,7 @@ fn follow(input: &[u8], length: usize) -> Followed {
         }
     }
     assert!(passed_on <= input.len());
-    Followed {
+    ScanResult {
         heads: guard.heads(),
         refusal,
         whole,
@@ -99,7 +99,7 @@ fn end_alike(trailers: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     match httparse::parse_headers(trailers, &mut headers) {
         Ok(httparse::Status::Complete((end, _))) => assert_eq!(end, trailers.len()),
-        // Too large: handed on as far as it has come, for hyper to see that.
+        // Too large: passed to hyper as far as received, which rejects it.
         Ok(httparse::Status::Partial) => assert!(trailers.len() > MAX_HEAD),
         Err(_) => {}
     }

@@ -1,10 +1,10 @@
-//! What clients of direct uploads and buckets send.
+//! Requests of direct-upload clients, and bucket notifications.
 
 use http::Method;
 use landfall_direct::api::fuzzing;
 
-/// The path and query of a request: what is logged of the path and told of the query holds no token,
-/// metadata is bounded, and a name that is there twice means nothing.
+/// The path and query of a request. Logs and errors contain no token, metadata is limited, and repeated
+/// names are ignored.
 pub fn direct_request(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -41,7 +41,7 @@ pub fn direct_request(data: &[u8]) {
     }
 }
 
-/// A notification of a bucket: names are there, there are not too many, and an error is one line.
+/// A bucket notification: it has names, but not too many, and an error is one line.
 pub fn s3_event(data: &[u8]) {
     match fuzzing::notification(data) {
         Ok(objects) => {

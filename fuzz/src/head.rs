@@ -1,4 +1,4 @@
-//! Whole heads of requests.
+//! Request heads.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use landfall_protocol::{
@@ -6,13 +6,12 @@ use landfall_protocol::{
     content_is_upload_data, effective_method, headers as names, require_version,
 };
 
-/// The fuzzer's bytes as text; `None` if they aren't.
+/// Returns the input as text, if it is UTF-8.
 pub(crate) fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
 
-/// Lines of `name: value` as a server would hand them on: lines that HTTP itself refuses are left
-/// out.
+/// Parses lines of `name: value`, without those that are invalid in HTTP.
 pub(crate) fn headers(data: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for line in data.split(|&b| b == b'\n').take(64) {
@@ -30,7 +29,7 @@ pub(crate) fn headers(data: &[u8]) -> HeaderMap {
     headers
 }
 
-/// A refusal is a 4xx (or 501) with one line that says what to fix.
+/// A rejection is a 4xx (or 501) with one line.
 fn refused(problem: &Problem, statuses: &[u16]) {
     assert!(statuses.contains(&problem.status()), "{problem:?}");
     let body = problem.to_string();
@@ -59,8 +58,8 @@ fn extensions(bits: u8) -> Extensions {
     }
 }
 
-/// The head of a creation. The first byte says what the server offers, and its top bit whether there
-/// is a maximum size of 1,000 bytes.
+/// The head of a creation. The first byte selects the server's features; its top bit sets a maximum size
+/// of 1,000 bytes.
 pub fn create(data: &[u8]) {
     let Some((&bits, rest)) = data.split_first() else {
         return;
@@ -101,7 +100,7 @@ pub fn create(data: &[u8]) {
         assert_eq!(create.checksum, Announced::Nothing);
     }
 
-    // Printed and parsed again it is the same.
+    // It survives a round trip.
     let mut printed = HeaderMap::new();
     let mut put = |name: HeaderName, value: String| {
         printed.insert(name, HeaderValue::from_str(&value).expect("printable"));

@@ -1,12 +1,12 @@
-//! What applications answer to hooks.
+//! Hook responses.
 
 use std::time::Duration;
 
 use landfall_hooks::{HookResponse, format::parse_response};
 use serde_json::{Map, Value, json};
 
-/// An answer in JSON: what is read can be written and then says the same; what is zero or empty says
-/// nothing; an error is one line.
+/// A response in JSON: it survives a round trip, zero and empty fields have no effect, and an error is
+/// one line.
 pub fn hook_answer(data: &[u8]) {
     let reaction = match parse_response(data) {
         Ok(reaction) => reaction,
@@ -27,7 +27,7 @@ pub fn hook_answer(data: &[u8]) {
     assert!(reaction.cache_for.is_none_or(|span| !span.is_zero()));
     assert!(!reaction.failed);
     let written = written(&reaction).to_string();
-    let again = parse_response(written.as_bytes()).expect("what is written is read");
+    let again = parse_response(written.as_bytes()).expect("a written response can be parsed");
     assert_eq!(again, reaction, "{written}");
 }
 
@@ -64,7 +64,7 @@ fn written(reaction: &HookResponse) -> Value {
     })
 }
 
-/// Numbers are whole seconds here; the rest needs units.
+/// Durations: numbers are seconds, other values need units.
 fn span(span: Duration) -> Value {
     match span.subsec_nanos() {
         0 => span.as_secs().into(),

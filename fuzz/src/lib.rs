@@ -1,10 +1,10 @@
-//! What must hold for every parser, whatever bytes it is given.
+//! Properties of all parsers, for arbitrary input.
 //!
-//! Each public function is one fuzz target: it takes the fuzzer's bytes, feeds a parser, and panics
-//! if a property is broken. "Does not panic" is only the least of them: what is accepted must print
-//! back to what was sent, what is refused must be refused with a 4xx and one clean sentence.
+//! Each public function is a fuzz target: it passes the input to a parser, and panics if a property is
+//! violated. Besides not panicking, parsers must round-trip accepted input, and reject other input with a
+//! 4xx and one clean sentence.
 //!
-//! `tests/seeds.rs` feeds the seeds through the same functions on any compiler.
+//! `tests/seeds.rs` runs the functions on the seeds, with any compiler.
 
 mod answer;
 mod caller;

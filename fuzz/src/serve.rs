@@ -1,4 +1,4 @@
-//! Whole connections to a whole server, over HTTP/1.1 with pipelining, and over HTTP/2.
+//! Connections to a complete server, over HTTP/1.1 with pipelining and over HTTP/2.
 
 use std::{
     convert::Infallible,
@@ -28,12 +28,12 @@ use landfall::{
 };
 use landfall_server::net::{Body, Limits, Listener, NetStats, Shutdown, serve};
 
-/// Nothing that is asked for with a few kilobytes takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Nor is more answered.
-const MOST_ANSWERED: usize = 4 << 20;
+/// The maximum time of an input, which has a few kilobytes.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// The maximum size of all responses to an input.
+const MAX_RESPONSE_BYTES: usize = 4 << 20;
 
-/// A server whose handler is a new one for each input.
+/// A server with a new handler for each input.
 struct Server {
     socket: PathBuf,
     handler: Arc<Mutex<Handler>>,
@@ -54,7 +54,7 @@ impl Server {
                 .build();
             runtime.expect("a runtime").block_on(async move {
                 let listener = Listener::unix(path).expect("a socket");
-                listening.send(()).expect("somebody waits");
+                listening.send(()).expect("the receiver exists");
                 let mut limits = Limits::default();
                 limits.http2 = true;
                 limits.max_head = 4096;
@@ -68,29 +68,29 @@ impl Server {
         Self { socket, handler }
     }
 
-    /// Sends bytes in pieces of this length, and gives what comes back until the connection ends.
+    /// Sends bytes in chunks of this length, and returns everything received until the connection closes.
     fn send(&self, bytes: &[u8], piece: usize) -> Vec<u8> {
         let mut stream = UnixStream::connect(&self.socket).expect("a connection");
         stream
-            .set_read_timeout(Some(PATIENCE))
+            .set_read_timeout(Some(TIMEOUT))
             .expect("a time limit");
         stream
-            .set_write_timeout(Some(PATIENCE))
+            .set_write_timeout(Some(TIMEOUT))
             .expect("a time limit");
         for piece in bytes.chunks(piece.max(1)) {
-            // It may have heard enough.
+            // The server may have closed the connection.
             if stream.write_all(piece).is_err() {
                 break;
             }
         }
         drop(stream.shutdown(Half::Write));
         let mut answered = Vec::new();
-        match stream.take(MOST_ANSWERED as u64).read_to_end(&mut answered) {
+        match stream.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut answered) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server hangs"),
             _ => {}
         }
         assert!(
-            answered.len() < MOST_ANSWERED,
+            answered.len() < MAX_RESPONSE_BYTES,
             "{} bytes were answered with more",
             bytes.len()
         );
@@ -98,7 +98,7 @@ impl Server {
     }
 }
 
-/// The handler of the moment.
+/// The current handler.
 #[derive(Clone)]
 struct Current(Arc<Mutex<Handler>>);
 
@@ -117,7 +117,7 @@ impl tower_service::Service<Request<Body>> for Current {
     }
 }
 
-/// Calls uploads `0`, `1` and so on, so that inputs can name them.
+/// Generates the upload ids `0`, `1` and so on, which inputs can contain.
 #[derive(Debug, Default)]
 struct Numbers(AtomicU64);
 
@@ -143,11 +143,11 @@ fn handler(store: MemoryStore) -> Handler {
     Handler::new(config).unwrap()
 }
 
-/// The first byte says how long the writes are; the rest are requests, one after the other, of which the
-/// last may be cut.
+/// The first byte is the size of the writes; the rest are pipelined requests, of which the last may be
+/// truncated.
 ///
-/// The connection ends when the client does; what is said is HTTP; what is stored adds up; and the next
-/// client is served.
+/// The connection closes when the client closes it, responses are valid HTTP, stored offsets are
+/// consistent, and the next client is served.
 pub fn pipeline(data: &[u8]) {
     let [piece, requests @ ..] = data else {
         return;
@@ -160,11 +160,10 @@ pub fn pipeline(data: &[u8]) {
     );
 }
 
-/// The first byte says how long the writes are; then come frames: kind, flags, stream, length and payload
-/// of each.
+/// The first byte is the size of the writes; then follow frames: kind, flags, stream, length and payload.
 ///
-/// Frames are answered by frames no longer than was agreed, and by no more of them than make sense; then
-/// the same as for [`pipeline`].
+/// The server sends frames of at most the negotiated size, and a bounded number of them; otherwise as
+/// [`pipeline`].
 pub fn http2(data: &[u8]) {
     let [piece, rest @ ..] = data else {
         return;
@@ -188,16 +187,16 @@ pub fn http2(data: &[u8]) {
             "it begins with a frame of kind {kind}"
         );
         first = false;
-        // The last one may be cut.
+        // The last one may be truncated.
         rest = after.get(5 + length..).unwrap_or_default();
     }
 }
 
-/// What is answered to these bytes; fails if they harm the server.
+/// Returns the response to some bytes, and checks that the server still works.
 fn after(sent: &[u8], piece: usize) -> Vec<u8> {
     let store = MemoryStore::new();
     *SERVER.handler.lock().expect("no panic") = handler(store.clone());
-    // Few pieces, however long the input is.
+    // Limits the number of chunks.
     let answered = SERVER.send(sent, piece.max(sent.len() / 64));
     let options = b"OPTIONS /files/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let next = SERVER.send(options, options.len());

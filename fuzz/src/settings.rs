@@ -1,4 +1,4 @@
-//! What the server is started with.
+//! Command lines and configuration files.
 
 use std::{ffi::OsString, fs, path::PathBuf, process, sync::OnceLock};
 
@@ -6,7 +6,7 @@ use landfall_server::settings::{Failure, Invocation, Loaded, read};
 
 use crate::head::text;
 
-/// A file of this process alone, in memory where there is such a place.
+/// Returns a file of this process, in memory if possible.
 fn scratch() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
@@ -26,7 +26,7 @@ fn read_file(toml: &[u8]) -> Result<Invocation, Failure> {
     read([OsString::from("--config"), file.into()], [])
 }
 
-/// What was read can be printed as a configuration file that means the same, but for secrets.
+/// Valid settings can be printed as an equivalent configuration file, without secrets.
 fn accepted(loaded: &Loaded) {
     let printed = loaded.to_toml();
     let mut settings = loaded.settings.clone();
@@ -38,8 +38,8 @@ fn accepted(loaded: &Loaded) {
     }
 }
 
-/// A refusal says something, one line for each problem.
-fn refused(failure: &Failure) {
+/// Every problem is one line.
+fn rejected(failure: &Failure) {
     assert!(!failure.problems.is_empty());
     for problem in &failure.problems {
         let line = problem.to_string();
@@ -48,11 +48,11 @@ fn refused(failure: &Failure) {
     }
 }
 
-/// A command line: one word in each line. Flags that name files to be read are left out.
+/// A command line: one argument per line. Flags that name files are omitted.
 pub fn arguments(data: &[u8]) {
     let Some(sent) = text(data) else { return };
-    let words = sent.split('\n').filter(|word| !word.contains("config"));
-    match read(words.map(OsString::from), []) {
+    let args = sent.split('\n').filter(|arg| !arg.contains("config"));
+    match read(args.map(OsString::from), []) {
         Ok(Invocation::Serve(loaded)) => accepted(&loaded),
         Ok(
             Invocation::Sweep { loaded, .. }
@@ -65,7 +65,7 @@ pub fn arguments(data: &[u8]) {
             | Invocation::ConfigCheck(loaded),
         ) => accepted(&loaded),
         Ok(Invocation::Print(shown)) => assert!(shown.ends_with('\n')),
-        Err(failure) => refused(&failure),
+        Err(failure) => rejected(&failure),
     }
 }
 
@@ -74,6 +74,6 @@ pub fn config_file(data: &[u8]) {
     match read_file(data) {
         Ok(Invocation::Serve(loaded)) => accepted(&loaded),
         Ok(other) => panic!("{other:?}"),
-        Err(failure) => refused(&failure),
+        Err(failure) => rejected(&failure),
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of the outbox and the queue, as this version or another one wrote them.
+//! Rows of the outbox and the queue, written by this version or another one.
 
 use landfall_grants::Job;
 use landfall_hooks::{
@@ -8,10 +8,10 @@ use landfall_hooks::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-/// The first byte says of which table: the rest is a column of it.
+/// The first byte selects the table; the rest is a column.
 ///
-/// What is read can be written, and then says the same; a field that a later version has added
-/// changes nothing; a message that was kept can be put in words for every receiver.
+/// A parsed value survives a round trip, unknown fields of a later version are ignored, and a stored
+/// message can be serialized for every receiver.
 pub fn stored_rows(data: &[u8]) {
     let [table, json @ ..] = data else {
         return;
@@ -35,15 +35,15 @@ where
     T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug,
 {
     let read: T = serde_json::from_slice(json).ok()?;
-    let written = serde_json::to_string(&read).expect("what was read can be written");
-    let again: T = serde_json::from_str(&written).expect("what was written can be read");
+    let written = serde_json::to_string(&read).expect("a parsed value can be written");
+    let again: T = serde_json::from_str(&written).expect("a written value can be parsed");
     assert_eq!(again, read, "{written}");
-    // By a version to come.
+    // A field of a later version.
     let Ok(Value::Object(mut fields)) = serde_json::from_str(&written) else {
         panic!("{written} is not an object");
     };
     fields.insert("a field to come".into(), Value::from(7));
-    let later: T = serde_json::from_value(fields.into()).expect("a new field harms nobody");
+    let later: T = serde_json::from_value(fields.into()).expect("unknown fields are ignored");
     assert_eq!(later, read);
     Some(read)
 }

@@ -1,13 +1,13 @@
-//! What applications answer, by every way that hooks travel.
+//! Hook responses over all transports.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_hooks::{HookName, HookResponse, command, format::Format, grpc, http as over_http};
 
-/// The first bytes say by which way, to which hook and with which status; the rest is the answer.
+/// The first bytes select the transport, the hook and the status; the rest is the response.
 ///
-/// Whatever a question is answered with, an error is never an allowance; an event that was taken is
-/// taken, whatever comes with it; and what is read is within what HTTP can carry.
+/// For a blocking hook, an error never allows the request. A delivered event stays delivered, whatever the
+/// response. Parsed values are valid in HTTP.
 pub fn hook_transport(data: &[u8]) {
     let [way, hook, status, kind, body @ ..] = data else {
         return;
@@ -51,7 +51,7 @@ fn over_the_web(format: Format, hook: HookName, (status, kind): (u8, u8), body: 
     match reaction {
         Ok(reaction) => {
             sensible(&reaction);
-            // tusd 1 takes whatever is below 400 for a yes.
+            // tusd 1 allows the request for every status below 400.
             let is_refusal = match format {
                 Format::V1 => status.as_u16() >= 400,
                 _ => !status.is_success(),
@@ -106,7 +106,7 @@ fn sensible(reaction: &HookResponse) {
     assert!(reaction.cache_for.is_none_or(|span| !span.is_zero()));
 }
 
-/// An error quotes no more of an answer than a log can bear.
+/// An error quotes a limited part of a response.
 fn brief(text: &str, length: usize) {
     assert!(!text.is_empty());
     let most = 3000;

@@ -1,4 +1,4 @@
-//! What stands for an upload.
+//! Upload ids, URLs and descriptions.
 
 use std::path::{Component, Path};
 
@@ -7,8 +7,8 @@ use landfall::{service, store::file, upload::UploadId};
 
 use crate::head::{headers, text};
 
-/// An id never points outside a directory, never at a file beside another upload's data, and stands
-/// for itself in a URL.
+/// An id never refers to a path outside the directory or to another upload's files, and needs no
+/// escaping in URLs.
 pub fn upload_id(data: &[u8]) {
     let Some(sent) = text(data) else { return };
     let Ok(id) = UploadId::new(sent) else { return };
@@ -25,7 +25,7 @@ pub fn upload_id(data: &[u8]) {
     );
     assert_eq!(below.components().count(), sent.split('/').count());
     assert_eq!(below.to_str(), Some(sent));
-    // What follows a plus is the name of a multipart upload, and no part of a file's name.
+    // The text after a plus is a multipart upload id, and not part of the file name.
     let named = match sent.rsplit_once('+') {
         Some((object, multipart)) if !multipart.contains('/') => object,
         _ => sent,
@@ -44,14 +44,14 @@ pub fn upload_id(data: &[u8]) {
     assert_eq!(parsed.query(), None);
 }
 
-/// The description of an upload beside its bytes, in tusd's form: what is read can be written again.
+/// The description of an upload in tusd's format: it survives a round trip.
 pub fn info(data: &[u8]) {
     let id = UploadId::new("24e533e02ec3bc40c387f1a0e460e216").expect("an id");
     file::fuzzing::info(&id, data);
 }
 
-/// The URL told for an upload leads back to it, whatever proxies say. The first byte chooses
-/// settings, the first line is the id, headers follow.
+/// The URL of an upload resolves to it, for all forwarded headers. The first byte selects settings, the
+/// first line is the id, headers follow.
 pub fn location(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else {
         return;
@@ -63,14 +63,13 @@ pub fn location(data: &[u8]) {
     service::fuzzing::location(choice, &headers(&rest[line..]), &id);
 }
 
-/// A URL in a list of parts. The first byte chooses settings, the first line is the URL, headers
-/// follow.
+/// A URL in `Upload-Concat`. The first byte selects settings, the first line is the URL, headers follow.
 pub fn part_url(data: &[u8]) {
     let Some((&choice, rest)) = data.split_first() else {
         return;
     };
     let line = rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len());
-    // Header values are visible ASCII by the time a URL is taken out of one.
+    // Header values have been checked to be visible ASCII.
     let Some(url) = text(&rest[..line]).filter(|url| url.bytes().all(|b| b.is_ascii_graphic()))
     else {
         return;

@@ -1,4 +1,4 @@
-//! Values of single header fields.
+//! Values of header fields.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use landfall_protocol::{
 
 use crate::head::{headers, text};
 
-/// `Upload-Metadata`: kept to the byte, unique plain keys, and the pairs survive printing.
+/// `Upload-Metadata`: preserved byte by byte, with unique valid keys, and pairs survive a round trip.
 pub fn metadata(data: &[u8]) {
     let Some(sent) = text(data) else { return };
     let parsed = match Metadata::from_header(sent) {
@@ -22,7 +22,7 @@ pub fn metadata(data: &[u8]) {
         assert_eq!(parsed.header(), "");
         return;
     }
-    assert_eq!(parsed.header(), sent, "HEAD must give back what was sent");
+    assert_eq!(parsed.header(), sent, "HEAD must return the header as sent");
 
     let mut keys = HashSet::new();
     for (key, value) in parsed.iter() {
@@ -31,8 +31,8 @@ pub fn metadata(data: &[u8]) {
         assert_eq!(parsed.get(key), Some(value));
     }
 
-    // What is printed from the pairs alone says the same, can stand in a header, and lets go of
-    // nothing when the sent header is put back beside it.
+    // The header printed from the pairs is valid and equivalent, and loses nothing compared to the header as
+    // sent.
     let printed = Metadata::from_pairs(parsed.iter());
     assert!(HeaderValue::from_str(printed.header()).is_ok());
     assert_eq!(
@@ -61,7 +61,7 @@ fn metadata_refused(sent: &str, error: &InvalidMetadata) {
     }
 }
 
-/// `Upload-Concat`: the list holds what was sent, in order, and nothing else.
+/// `Upload-Concat`: the list has exactly the URLs sent, in order.
 pub fn concat(data: &[u8]) {
     let Some(sent) = text(data) else { return };
     let blank = [' ', '\t'];
@@ -69,7 +69,7 @@ pub fn concat(data: &[u8]) {
     match Concat::parse(sent) {
         Ok(Concat::Partial) => assert_eq!(sent, "partial"),
         Ok(Concat::Final { urls, header }) => {
-            assert_eq!(header, sent, "HEAD must give back what was sent");
+            assert_eq!(header, sent, "HEAD must return the header as sent");
             assert!(!urls.is_empty() && urls.len() <= Concat::MAX_PARTS);
             assert!(
                 urls.iter()
@@ -95,7 +95,7 @@ pub fn concat(data: &[u8]) {
     }
 }
 
-/// `Upload-Checksum`: one spelling for one digest.
+/// `Upload-Checksum`: each digest has one encoding.
 pub fn checksum(data: &[u8]) {
     let Some(sent) = text(data) else { return };
     match Checksum::parse(sent) {
@@ -121,7 +121,7 @@ pub fn checksum(data: &[u8]) {
 pub fn fields(data: &[u8]) {
     if let Some(sent) = text(data) {
         let digits = !sent.is_empty() && sent.bytes().all(|b| b.is_ascii_digit());
-        // Leading zeros aside, what has more than 19 digits is larger than 2^63-1.
+        // Without leading zeros, more than 19 digits exceed 2^63-1.
         let significant = sent.trim_start_matches('0');
         let small = significant.len() <= 19
             && (significant.is_empty() || significant.parse::<u128>().is_ok_and(|n| n < 1 << 63));

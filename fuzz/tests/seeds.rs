@@ -1,4 +1,4 @@
-//! Every seed goes through its target's properties, without a fuzzer.
+//! Runs every target on its seeds, without a fuzzer.
 
 use std::{fs, path::Path};
 

@@ -11,8 +11,8 @@ use landfall_server::{
     settings::{self, Failure, Invocation},
 };
 
-// glibc's allocator returns nothing below the highest object in use: after a burst of many connections,
-// the process would keep their memory for good.
+// glibc's allocator keeps all memory below the highest object in use: after a burst of connections, the
+// process would never return it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -38,20 +38,20 @@ fn main() -> ExitCode {
             origins,
             dry_run,
         }) => run(landfall_server::s3::cors::set(loaded, origins, dry_run)),
-        Ok(Invocation::Events { loaded, errand }) => run(app::events(loaded, errand)),
+        Ok(Invocation::Events { loaded, command }) => run(app::events(loaded, command)),
         #[cfg(feature = "grants")]
         Ok(Invocation::Keys {
             loaded,
-            errand,
+            command,
             json,
-        }) => run(app::keys(loaded, errand, json)),
+        }) => run(app::keys(loaded, command, json)),
         Ok(Invocation::Migrate(loaded)) => run(app::migrate(loaded)),
         Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
         Err(failure) => fail(&failure),
     }
 }
 
-/// Runs a command to its end; what goes wrong is told in one line, the cause included.
+/// Runs a command, and prints an error with its causes in one line.
 fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,7 +59,7 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("landfall: the runtime can't be started: {error}");
+            eprintln!("landfall: failed to start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -75,13 +75,13 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     }
 }
 
-/// Tells why the settings can't be used.
+/// Prints the problems with settings.
 fn fail(failure: &Failure) -> ExitCode {
     eprintln!("{failure}");
     ExitCode::from(failure.exit_code())
 }
 
-/// Prints a text. A reader that has seen enough, such as `head`, is no failure.
+/// Prints a text. A closed pipe, such as that of `head`, is not an error.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,

@@ -121,7 +121,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
         settings::UploadIds::Tusd => UploadIds::Tusd,
         settings::UploadIds::Plain => UploadIds::Plain,
     };
-    options.orphan_age = options.orphan_age.min(settings.expiry.leftover_age());
+    options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     #[cfg(feature = "direct")]
     {
         options.excluded_prefixes = super::direct::beginnings(settings);

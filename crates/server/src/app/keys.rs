@@ -14,20 +14,21 @@ use super::{
     grants, state,
     terminal::{columns, plain, print, rough},
 };
-use crate::settings::{self, KeyErrand, Loaded};
+use crate::settings::{self, KeysCommand, Loaded};
 
 /// `landfall keys`, beside a server that runs or without one.
 ///
 /// # Errors
 /// What keeps it from being done, in words for the person who wants it.
-pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Result<ExitCode> {
+pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
     let wanted = state::database(&loaded.settings);
     let database = state::opened(&wanted);
     let place = state::place(&database);
-    if let (settings::Database::File(file), false) = (&wanted, matches!(errand, KeyErrand::Add(_)))
+    if let (settings::Database::File(file), false) =
+        (&wanted, matches!(command, KeysCommand::Add(_)))
     {
         anyhow::ensure!(
             file.is_file(),
@@ -45,10 +46,10 @@ pub async fn keys(loaded: Loaded, errand: KeyErrand, json: bool) -> anyhow::Resu
     let queue = open
         .await
         .with_context(|| format!("{place} can't be used"))?;
-    let done = match errand {
-        KeyErrand::Add(key) => add(&queue, key).await,
-        KeyErrand::List => list(&queue, json).await,
-        KeyErrand::Revoke(which) => revoke(&queue, &which).await,
+    let done = match command {
+        KeysCommand::Add(key) => add(&queue, key).await,
+        KeysCommand::List => list(&queue, json).await,
+        KeysCommand::Revoke(which) => revoke(&queue, &which).await,
     };
     queue.close().await;
     done
@@ -64,13 +65,13 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
         .any(|key| key.name == wanted.name);
     anyhow::ensure!(
         !taken,
-        "there is a key called {:?}: revoke it first, or choose another name and write -subject {:?}",
+        "there is a key called {:?}: revoke it first, or choose another name and write --subject {:?}",
         wanted.name,
         wanted.subject.as_ref().unwrap_or(&wanted.name),
     );
     let expires_at = match wanted.expires {
         None => None,
-        Some(span) => Some(now.checked_add(span).context("-expires: is too long")?),
+        Some(span) => Some(now.checked_add(span).context("--expires: is too long")?),
     };
     let secret = KeySecret::random();
     let key = queue

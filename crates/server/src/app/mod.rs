@@ -200,7 +200,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         if let Some(leases) = storage.leases.clone() {
             tokio::spawn(leases.sweep_forever());
         }
-        let sweeper = handler.sweeper().orphan_age(settings.expiry.leftover_age());
+        let sweeper = handler.sweeper().orphan_age(settings.expiry.orphan_age());
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
     hooks.run(&handler);
@@ -305,7 +305,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let mut sweeper = handler
         .sweeper()
         .age_tusd_uploads_by_last_change()
-        .orphan_age(settings.expiry.leftover_age());
+        .orphan_age(settings.expiry.orphan_age());
     if dry_run {
         sweeper = sweeper.dry_run();
     }

@@ -54,11 +54,11 @@ impl Prepared {
 #[cfg(feature = "direct")]
 fn events_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
-    match &direct.events_secret_file {
+    match &direct.notifications_secret_file {
         Some(file) => grants::secret_of_file(file)
             .with_context(|| format!("-direct-notifications-secret-file {}", file.display()))
             .map(Some),
-        None => Ok(direct.events_secret.clone()),
+        None => Ok(direct.notifications_secret.clone()),
     }
 }
 
@@ -72,6 +72,6 @@ pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         eprintln!("landfall: warning: {warning}");
     }
     prepared?;
-    terminal::print(&(loaded.to_toml() + &loaded.folders()))?;
+    terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -106,9 +106,9 @@ impl Opened {
     ) -> anyhow::Result<Connections> {
         let database = opened(&database(settings));
         let kept = if survives_power_loss(settings) {
-            Kept::Power
+            Kept::PowerLoss
         } else {
-            Kept::Process
+            Kept::ProcessCrash
         };
         let open = async || {
             if settings.state.database.is_none() {

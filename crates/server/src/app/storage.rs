@@ -219,7 +219,7 @@ impl Directory {
         options.dir_mode = storage.dir_perms;
         options.file_mode = storage.file_perms;
         options.preallocate = storage.preallocate;
-        options.orphan_age = options.orphan_age.min(settings.expiry.leftover_age());
+        options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
         options.lease_intervals = Intervals {
             holder: storage.lease_holder_poll,
             waiter: storage.lease_acquirer_poll,
@@ -232,7 +232,7 @@ impl Directory {
         })?;
         let path = store.dir().to_owned();
         check_writable(&path)?;
-        settings::refuse_link(&settings.own_folder()).map_err(anyhow::Error::msg)?;
+        settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
         let directory = Self {
             identity: identity(&path),
             path,

@@ -9,13 +9,13 @@ use super::{
     state,
     terminal::{columns, plain, print, rough},
 };
-use crate::settings::{self, Deed, Errand, Loaded};
+use crate::settings::{self, EventsAction, EventsCommand, Loaded};
 
 /// `landfall events`: lists, retries or drops events, beside a server that runs or without one.
 ///
 /// # Errors
 /// What keeps it from being done, in words for the person who wants it.
-pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> {
+pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
@@ -33,33 +33,33 @@ pub async fn events(loaded: Loaded, errand: Errand) -> anyhow::Result<ExitCode> 
     let events = Events::open(&database)
         .await
         .with_context(|| format!("{place} can't be used"))?;
-    match errand.deed {
-        Deed::List => list(&events, &errand).await,
-        Deed::Retry => {
-            let count = events.retry(&choice(&errand)).await?;
-            changed(count, &errand, "delivered again within seconds")
+    match command.action {
+        EventsAction::List => list(&events, &command).await,
+        EventsAction::Retry => {
+            let count = events.retry(&choice(&command)).await?;
+            changed(count, &command, "delivered again within seconds")
         }
-        Deed::Drop => {
-            let count = events.delete(&choice(&errand)).await?;
-            changed(count, &errand, "dropped")
+        EventsAction::Delete => {
+            let count = events.delete(&choice(&command)).await?;
+            changed(count, &command, "dropped")
         }
     }
 }
 
 /// Which events are meant.
-fn choice(errand: &Errand) -> EventSelection {
-    match &errand.transport {
-        _ if !errand.all => EventSelection::Ids(errand.ids.clone()),
+fn choice(command: &EventsCommand) -> EventSelection {
+    match &command.transport {
+        _ if !command.all => EventSelection::Ids(command.ids.clone()),
         Some(name) => EventSelection::DeadOfRoute(name.clone()),
         None => EventSelection::AllDead,
     }
 }
 
 /// Says what became of it; an id that nothing has is a failure.
-fn changed(count: u64, errand: &Errand, what: &str) -> anyhow::Result<ExitCode> {
+fn changed(count: u64, command: &EventsCommand, what: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {what}\n"))?;
-    let found_none = count == 0 && !errand.all;
+    let found_none = count == 0 && !command.all;
     Ok(if found_none {
         ExitCode::FAILURE
     } else {
@@ -67,34 +67,34 @@ fn changed(count: u64, errand: &Errand, what: &str) -> anyhow::Result<ExitCode> 
     })
 }
 
-async fn list(events: &Events, errand: &Errand) -> anyhow::Result<ExitCode> {
-    let states = match (errand.all, errand.waiting) {
+async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
+    let states = match (command.all, command.pending) {
         (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
         (false, true) => vec![EventState::Pending],
         (false, false) => vec![EventState::Dead],
     };
     let query = Query {
         states,
-        route: errand.transport.clone(),
-        upload: errand.upload.clone(),
-        limit: errand.limit,
+        route: command.transport.clone(),
+        upload: command.upload.clone(),
+        limit: command.limit,
         ..Query::default()
     };
     let found = events.list(&query).await?;
-    if errand.json {
+    if command.json {
         for event in &found {
             print(&format!("{}\n", serde_json::to_string(event)?))?;
         }
     } else {
         print(&table(&found, SystemTime::now()))?;
-        if found.len() == errand.limit {
+        if found.len() == command.limit {
             print(&format!(
-                "… the newest {}; -limit shows more\n",
+                "… the newest {}; --limit shows more\n",
                 found.len()
             ))?;
         }
         if found.is_empty() {
-            let which = match (errand.all, errand.waiting) {
+            let which = match (command.all, command.pending) {
                 (true, _) => "there is no event",
                 (false, true) => "no event waits",
                 (false, false) => "no event was put aside",

@@ -1,12 +1,11 @@
-//! Reads the texts of settings that are about the network: hosts, URLs, proxies, and names that
-//! go into HTTP headers. Errors are as in [`value`](super::value).
+//! Parsers of hosts, URLs, networks, methods and header names. Errors are as in [`value`](super::value).
 
 use ipnet::IpNet;
 
 use super::types::redacted_url;
 use super::value::{Parsed, list};
 
-/// A host name or an address to bind; brackets of an IPv6 address are taken off.
+/// Parses a host name or an address to listen on, and removes the brackets of an IPv6 address.
 pub(super) fn host(text: &str) -> Parsed<String> {
     let bare = text
         .strip_prefix('[')
@@ -18,14 +17,14 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         };
     }
     if text.is_empty() || text.parse::<std::net::Ipv6Addr>().is_ok() {
-        // Go binds every address for an empty host.
+        // Go listens on all addresses for an empty host.
         return Ok(if text.is_empty() { "0.0.0.0" } else { text }.to_owned());
     }
     if let Some((host, port)) = text.rsplit_once(':')
         && port.bytes().all(|byte| byte.is_ascii_digit())
     {
         return Err(format!(
-            "{text:?} has a port in it; write --host {host} --port {port}"
+            "{text:?} contains a port; write --host {host} --port {port}"
         ));
     }
     if text.contains(['/', '[', ']', '@', '?', '#', ' ']) {
@@ -36,12 +35,12 @@ pub(super) fn host(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// The path part of a URL, without a need for decoding.
+/// Checks a URL path without percent-encoding.
 fn url_path(text: &str, example: &str) -> Parsed<()> {
     if text.contains("://") {
         return Err(format!(
-            "{:?} is a whole URL; write its path, such as {example} (for URLs that clients see \
-             there is --public-url)",
+            "{:?} is a URL; write its path, such as {example} (for a prefix of upload URLs, see \
+             --public-url)",
             redacted_url(text)
         ));
     }
@@ -50,35 +49,34 @@ fn url_path(text: &str, example: &str) -> Parsed<()> {
         return Err(if path.is_empty() {
             format!("is empty; write a path, such as {example}")
         } else {
-            format!("{text:?} doesn't begin with a slash; write /{path}")
+            format!("{text:?} does not begin with a slash; write /{path}")
         });
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
-    if let Some(strange) = text.chars().find(|c| !c.is_ascii() || !plain(*c as u8)) {
+    if let Some(invalid) = text.chars().find(|c| !c.is_ascii() || !plain(*c as u8)) {
         return Err(format!(
-            "{text:?} has {strange:?} in it; paths of URLs can't hold that here"
+            "{text:?} contains {invalid:?}, which is not allowed in URL paths"
         ));
     }
     if text.contains("//") || text.split('/').any(|part| part == "." || part == "..") {
-        return Err(format!("{text:?} has an empty, . or .. part in it"));
+        return Err(format!("{text:?} contains an empty, . or .. segment"));
     }
     Ok(())
 }
 
-/// The path below which uploads live; a slash is added at the end if there is none.
+/// Parses the path of uploads, and adds a trailing slash.
 pub(super) fn base_path(text: &str) -> Parsed<String> {
     url_path(text, "/files/")?;
     Ok(format!("{}/", text.trim_end_matches('/')))
 }
 
-/// The path of a single page.
+/// Parses the path of a page.
 pub(super) fn page_path(text: &str) -> Parsed<String> {
     url_path(text, "/metrics")?;
     Ok(text.to_owned())
 }
 
-/// An absolute URL that an id can be appended to, where empty stands for none; a slash is added
-/// at the end if there is none.
+/// Parses the prefix of upload URLs, where empty means none, and adds a trailing slash.
 pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     const EXAMPLE: &str = "https://uploads.example.com/files/";
     if text.is_empty() {
@@ -91,10 +89,12 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
         ));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("{shown:?} is neither http:// nor https://"));
+        return Err(format!(
+            "{shown:?} has neither the scheme http:// nor https://"
+        ));
     }
     if rest.contains(['?', '#']) {
-        return Err(format!("{shown:?} has a query or a fragment; leave it out"));
+        return Err(format!("{shown:?} has a query or a fragment; remove it"));
     }
     let authority = rest.split('/').next().unwrap_or_default();
     let valid = text
@@ -102,16 +102,16 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
         .is_ok_and(|uri| uri.host().is_some_and(|h| !h.is_empty()));
     if !valid || authority.contains('@') {
         return Err(format!(
-            "{shown:?} is not a URL to put before ids; write one such as {EXAMPLE}"
+            "{shown:?} is not a valid URL prefix; write one such as {EXAMPLE}"
         ));
     }
     Ok(Some(format!("{}/", text.trim_end_matches('/'))))
 }
 
-/// The addresses that `loopback` stands for: this machine.
+/// The networks of the name `loopback`.
 const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
-/// The addresses that `private` stands for beside those: private networks, and the link.
+/// The networks of the name `private`, in addition to `LOOPBACK`: private and link-local ones.
 const PRIVATE: &[&str] = &[
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -121,31 +121,30 @@ const PRIVATE: &[&str] = &[
     "fe80::/10",
 ];
 
-/// Networks of a table above.
-fn named(table: &[&str]) -> impl Iterator<Item = IpNet> {
+fn parse_all(table: &[&str]) -> impl Iterator<Item = IpNet> {
     table.iter().filter_map(|net| net.parse().ok())
 }
 
-/// Whether an address is on a private network or the link; this machine's own are not.
+/// Returns whether an address is private or link-local; loopback addresses are not.
 pub(crate) fn is_private(address: std::net::IpAddr) -> bool {
-    named(PRIVATE).any(|net| net.contains(&address))
+    parse_all(PRIVATE).any(|net| net.contains(&address))
 }
 
-/// A list of IP addresses, of networks (`10.0.0.0/8`), and of the words `loopback` and `private`.
+/// Parses a list of IP addresses, networks (`10.0.0.0/8`), and the names `loopback` and `private`.
 pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     let mut networks = Vec::new();
     for item in list(text) {
         if item == "loopback" {
-            networks.extend(named(LOOPBACK));
+            networks.extend(parse_all(LOOPBACK));
         } else if item == "private" {
-            networks.extend(named(LOOPBACK).chain(named(PRIVATE)));
+            networks.extend(parse_all(LOOPBACK).chain(parse_all(PRIVATE)));
         } else if let Ok(address) = item.parse::<std::net::IpAddr>() {
             networks.push(IpNet::from(address));
         } else {
             let network = item.parse::<IpNet>().map_err(|_| {
                 format!(
-                    "{item:?} is neither an IP address, nor a network such as 10.0.0.0/8, nor the \
-                     word loopback or private"
+                    "{item:?} is not a network; write an IP address, a network such as 10.0.0.0/8, \
+                     loopback or private"
                 )
             })?;
             networks.push(network);
@@ -154,22 +153,22 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     Ok(networks)
 }
 
-/// A list of method names.
+/// Parses a list of methods.
 pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
     list(text)
         .map(|item| match http::Method::from_bytes(item.as_bytes()) {
             Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} can't be the name of a method")),
+            Err(_) => Err(format!("{item:?} is not a valid method name")),
         })
         .collect()
 }
 
-/// A list of header names, kept as they are written.
+/// Parses a list of header names, and keeps their case.
 pub(super) fn header_names(text: &str) -> Parsed<Vec<String>> {
     list(text)
         .map(|item| match http::HeaderName::from_bytes(item.as_bytes()) {
             Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} can't be the name of a header")),
+            Err(_) => Err(format!("{item:?} is not a valid header name")),
         })
         .collect()
 }

@@ -1,5 +1,4 @@
-//! Reads the texts of settings about S3 storage and leases. Errors are as in
-//! [`value`](super::value).
+//! Parsers of settings of S3 storage and leases. Errors are as in [`value`](super::value).
 
 use std::time::Duration;
 
@@ -7,20 +6,20 @@ use super::hooks;
 use super::types::{Database, LeaseKind, Secret, redacted_url};
 use super::value::{Parsed, duration_or_none, list, size_within, some_duration};
 
-/// Where a text may be empty: `None` then.
-pub(super) fn or_none<T>(text: &str, read: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
+/// Parses a text that may be empty, which means `None`.
+pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
     }
-    read(text).map(Some)
+    parse(text).map(Some)
 }
 
-/// A bucket's name: wider than Amazon's rules, which other services don't share.
+/// Parses a bucket name, with laxer rules than Amazon's, which other services do not share.
 pub(super) fn bucket(text: &str) -> Parsed<String> {
     if let Some(rest) = text.strip_prefix("s3://") {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         return Err(match prefix {
-            "" => format!("{text:?} is a URL; write its name alone, {name}"),
+            "" => format!("{text:?} is a URL; write the bucket name only, {name}"),
             prefix => {
                 format!("{text:?} is a URL; write --s3-bucket {name} --s3-object-prefix {prefix}")
             }
@@ -29,18 +28,17 @@ pub(super) fn bucket(text: &str) -> Parsed<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if !text.bytes().all(plain) || text.len() > 255 || text.starts_with('.') {
         return Err(format!(
-            "{text:?} can't be the name of a bucket: those are of letters, digits, dots and dashes"
+            "{text:?} is not a bucket name; write letters, digits, dots and dashes"
         ));
     }
     Ok(text.to_owned())
 }
 
-/// What keys begin with; a slash is added at the end if there is none.
+/// Parses a key prefix, and adds a trailing slash.
 pub(super) fn object_prefix(text: &str) -> Parsed<String> {
     if text.len() > 512 || text.contains(char::is_control) {
         return Err(
-            "can't be what keys begin with: at most 512 bytes without control characters"
-                .to_owned(),
+            "is not a key prefix; write at most 512 bytes without control characters".to_owned(),
         );
     }
     Ok(match text {
@@ -50,26 +48,26 @@ pub(super) fn object_prefix(text: &str) -> Parsed<String> {
     })
 }
 
-/// The template of keys, which the store reads.
+/// Parses a key template.
 pub(super) fn key(text: &str) -> Parsed<String> {
     if text.len() > 512 || text.contains(char::is_control) {
         return Err(
-            "can't be a template of keys: at most 512 bytes without control characters".to_owned(),
+            "is not a key template; write at most 512 bytes without control characters".to_owned(),
         );
     }
     #[cfg(feature = "s3")]
     check_template(text)?;
     if !text.is_empty() && !text.contains('{') {
         return Err(format!(
-            "{text:?} is the same for all uploads, so that each replaces the one before; write {{id}} \
-             into it, such as {}/{{id}}",
+            "{text:?} is the same for all uploads, which would replace each other; add {{id}}, such as \
+             {}/{{id}}",
             text.trim_end_matches('/')
         ));
     }
     Ok(text.to_owned())
 }
 
-/// Tries a template of keys.
+/// Expands a key template for a sample upload.
 #[cfg(feature = "s3")]
 fn check_template(template: &str) -> Parsed<()> {
     use landfall::upload::{Upload, UploadId};
@@ -84,17 +82,19 @@ fn check_template(template: &str) -> Parsed<()> {
         .map_err(|error| error.to_string())
 }
 
-/// The URL of a service. What is wrong with it is told without its password.
+/// Parses the URL of a service. Errors do not contain its password.
 pub(super) fn endpoint(text: &str) -> Parsed<String> {
     const EXAMPLE: &str = "https://s3.example.com";
     let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!(
-            "{shown:?} has no scheme; write https://{shown}, or http://{shown} if it has no TLS"
+            "{shown:?} has no scheme; write https://{shown}, or http://{shown} without TLS"
         ));
     };
     if !matches!(scheme, "http" | "https") {
-        return Err(format!("{shown:?} is neither http:// nor https://"));
+        return Err(format!(
+            "{shown:?} has neither the scheme http:// nor https://"
+        ));
     }
     let authority = rest.split('/').next().unwrap_or_default();
     let valid = text
@@ -102,13 +102,13 @@ pub(super) fn endpoint(text: &str) -> Parsed<String> {
         .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     if !valid || rest.contains(['?', '#']) || authority.contains('@') {
         return Err(format!(
-            "{shown:?} is not the URL of a service; write one such as {EXAMPLE}"
+            "{shown:?} is not a service URL; write one such as {EXAMPLE}"
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// The origin of a web page.
+/// Parses the origin of a web page.
 pub(super) fn origin(text: &str) -> Parsed<String> {
     match endpoint(text) {
         Ok(origin) if origin.matches('/').count() == 2 => Ok(origin),
@@ -119,34 +119,34 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
     }
 }
 
-/// A region, or something else of one word.
+/// Parses a simple name, such as a region.
 pub(super) fn word(text: &str) -> Parsed<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
         return Err(format!(
-            "{text:?} is not a name of letters, digits and dashes, such as eu-central-1"
+            "{text:?} is not a valid name; write letters, digits and dashes, such as eu-central-1"
         ));
     }
     Ok(text.to_owned())
 }
 
-/// A value that goes into a header as it is.
+/// Parses a header value.
 pub(super) fn header_value(text: &str) -> Parsed<String> {
     match http::HeaderValue::from_str(text) {
         Ok(value) if value.to_str().is_ok() => Ok(text.to_owned()),
         _ => Err(format!(
-            "{text:?} can't go into a header; write it without line breaks, in ASCII"
+            "{text:?} is not a valid header value; write ASCII without line breaks"
         )),
     }
 }
 
-/// Whether a text is a token of HTTP.
+/// Returns whether a text is an HTTP token.
 fn is_token(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(plain)
 }
 
-/// The type of objects.
+/// Parses a `Content-Type`.
 pub(super) fn content_type(text: &str) -> Parsed<String> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     match essence.split_once('/') {
@@ -154,12 +154,12 @@ pub(super) fn content_type(text: &str) -> Parsed<String> {
             header_value(text)
         }
         _ => Err(format!(
-            "{text:?} is not a type; write one such as application/octet-stream"
+            "{text:?} is not a media type; write one such as application/octet-stream"
         )),
     }
 }
 
-/// Whether objects are shown or saved.
+/// Parses a `Content-Disposition`.
 pub(super) fn content_disposition(text: &str) -> Parsed<String> {
     let kind = text.split(';').next().unwrap_or_default().trim();
     if !is_token(kind) {
@@ -171,52 +171,52 @@ pub(super) fn content_disposition(text: &str) -> Parsed<String> {
     header_value(text)
 }
 
-/// How long objects may be cached.
+/// Parses a `Cache-Control`.
 pub(super) fn cache_control(text: &str) -> Parsed<String> {
     let is_directive = |item: &str| {
         let (name, value) = item.split_once('=').unwrap_or((item, "0"));
         is_token(name) && (is_token(value) || value.starts_with('"'))
     };
     match list(text).find(|item| !is_directive(item)) {
-        // What stands in quotes may have commas in it.
+        // A quoted string may contain commas.
         Some(item) if !text.contains('"') => Err(format!(
-            "{item:?} is not a directive of Cache-Control; write such as private, max-age=3600"
+            "{item:?} is not a Cache-Control directive; write for example private, max-age=3600"
         )),
         _ => header_value(text),
     }
 }
 
-/// The id, the alias or the ARN of a key.
+/// Parses the id, alias or ARN of a KMS key.
 pub(super) fn kms_key(text: &str) -> Parsed<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-.".contains(&byte);
     if text.len() > 2048 || !text.bytes().all(plain) {
         return Err(format!(
-            "{text:?} is not a key; write its id, its ARN, or alias/NAME"
+            "{text:?} is not a KMS key; write its id, its ARN, or alias/NAME"
         ));
     }
     Ok(text.to_owned())
 }
 
-/// Amazon's largest part.
-const LARGEST_PART: u64 = 5 << 30;
+/// Amazon's maximum part size.
+const MAX_PART_SIZE: u64 = 5 << 30;
 
-/// The size of a part.
+/// Parses a part size.
 pub(super) fn part_size(text: &str) -> Parsed<u64> {
-    size_within(text, 1, LARGEST_PART)
+    size_within(text, 1, MAX_PART_SIZE)
 }
 
-/// How long a presigned URL works: Amazon's longest are seven days.
-pub(super) fn redirect_lifetime(text: &str) -> Parsed<Duration> {
+/// Parses the lifetime of a presigned URL, at most the seven days that Amazon allows.
+pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
     let span = some_duration(text)?;
     if span < Duration::from_secs(1) || span > Duration::from_secs(7 * 86_400) {
         return Err(format!(
-            "{text} can't be the lifetime of a URL; write one from 1s to 7d"
+            "{text} is out of range; write a lifetime from 1s to 7d"
         ));
     }
     Ok(span)
 }
 
-/// Tags of objects: `KEY=VALUE` with commas between them.
+/// Parses object tags: a comma-separated list of `KEY=VALUE`.
 pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for item in list(text) {
@@ -226,24 +226,21 @@ pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
             .ok_or_else(|| format!("{item:?} is not a tag; write KEY=VALUE"))?;
         if key.chars().count() > 128 || value.chars().count() > 256 {
             return Err(format!(
-                "the tag {key:?} is too long: keys end at 128 characters, values at 256"
+                "the tag {key:?} is too long; the maximum is 128 characters for keys, 256 for values"
             ));
         }
         if tags.iter().any(|(known, _)| known == key) {
-            return Err(format!("the tag {key:?} is there twice"));
+            return Err(format!("duplicate tag {key:?}"));
         }
         tags.push((key.to_owned(), value.to_owned()));
     }
     if tags.len() > 10 {
-        return Err(format!(
-            "there are {} tags; an object has 10 at most",
-            tags.len()
-        ));
+        return Err(format!("{} tags exceed the maximum of 10", tags.len()));
     }
     Ok(tags)
 }
 
-/// Where leases are kept. A URL isn't cited: it may hold a password.
+/// Parses a lease backend. Errors do not contain a URL, which may have a password.
 pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
     match text {
         "auto" => Ok(LeaseKind::Auto),
@@ -252,8 +249,8 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
         _ => {
             let Some((scheme, _)) = text.split_once("://") else {
                 return Err(format!(
-                    "{:?} is not known; write auto, memory, store, or the URL of a Redis or \
-                     PostgreSQL such as redis://localhost:6379 or \
+                    "unknown value {:?}; write auto, memory, store, or the URL of a Redis or \
+                     PostgreSQL server such as redis://localhost:6379 or \
                      postgres://landfall@localhost/landfall",
                     redacted_url(text)
                 ));
@@ -264,14 +261,14 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
             if matches!(scheme, "postgres" | "postgresql") {
                 return match hooks::database(text) {
                     Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(url)),
-                    _ => Err("names no server; write a URL such as \
+                    _ => Err("has no server; write a URL such as \
                               postgres://landfall@localhost/landfall"
                         .to_owned()),
                 };
             }
             if !matches!(scheme, "redis" | "rediss") {
                 return Err(format!(
-                    "{scheme}:// is not known; write redis://, rediss:// for Redis over TLS, \
+                    "unknown scheme {scheme}://; write redis://, rediss:// for Redis over TLS, \
                      redis+unix:// or postgres://"
                 ));
             }
@@ -280,7 +277,7 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
                 .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
             if !valid {
                 return Err(
-                    "is not the URL of a Redis; write one such as redis://user:password@host:6379/0"
+                    "is not a Redis URL; write one such as redis://user:password@host:6379/0"
                         .to_owned(),
                 );
             }
@@ -289,14 +286,14 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
     }
 }
 
-/// How long leases outlive their holder; 0 leaves it open.
+/// Parses the TTL of leases, where 0 means the backend's default.
 pub(super) fn lease_ttl(text: &str) -> Parsed<Option<Duration>> {
     let Some(span) = duration_or_none(text)? else {
         return Ok(None);
     };
     if span < Duration::from_secs(1) || span > Duration::from_secs(600) {
         return Err(format!(
-            "{text} is no good lifetime; write one from 1s to 10m"
+            "{text} is out of range; write a TTL from 1s to 10m"
         ));
     }
     Ok(Some(span))
@@ -307,15 +304,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_names_not_urls() {
+    fn bucket_names_reject_urls() {
         for name in ["a", "my-bucket.2", "Old_Bucket"] {
             assert_eq!(bucket(name).as_deref(), Ok(name));
         }
-        assert!(bucket("s3://b").unwrap_err().ends_with("alone, b"));
-        let told = bucket("s3://b/x/y").unwrap_err();
+        assert!(bucket("s3://b").unwrap_err().ends_with("only, b"));
+        let error = bucket("s3://b/x/y").unwrap_err();
         assert!(
-            told.ends_with("-s3-bucket b --s3-object-prefix x/y"),
-            "{told}"
+            error.ends_with("--s3-bucket b --s3-object-prefix x/y"),
+            "{error}"
         );
         for name in ["a/b", "..", "a b", "ä", "https://x"] {
             bucket(name).unwrap_err();
@@ -369,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_are_words_or_urls() {
+    fn leases_are_names_or_urls() {
         assert_eq!(lease("store"), Ok(LeaseKind::Store));
         let url = "rediss://:secret@redis.example:6380/2";
         assert_eq!(lease(url), Ok(LeaseKind::Redis(Secret::new(url))));
@@ -387,12 +384,12 @@ mod tests {
         ] {
             lease(text).unwrap_err();
         }
-        let told = lease("redis://:secret@ho st/").unwrap_err();
-        assert!(!told.contains("secret"), "{told}");
+        let error = lease("redis://:secret@ho st/").unwrap_err();
+        assert!(!error.contains("secret"), "{error}");
     }
 
     #[test]
-    fn headers_of_objects_are_what_http_has() {
+    fn object_headers_are_valid_http() {
         for text in [
             "image/png",
             "text/html; charset=utf-8",
@@ -428,8 +425,8 @@ mod tests {
         for text in ["{id}", "{date}/x", "in/{filename}"] {
             key(text).unwrap();
         }
-        let told = key("uploads/").unwrap_err();
-        assert!(told.contains("uploads/"), "{told}");
+        let error = key("uploads/").unwrap_err();
+        assert!(error.contains("uploads/"), "{error}");
         assert!(key("video").unwrap_err().ends_with("such as video/{id}"));
     }
 
@@ -438,8 +435,8 @@ mod tests {
         header_value("inline; filename=\"a.png\"").unwrap();
         header_value("a\r\nb").unwrap_err();
         header_value("ä").unwrap_err();
-        redirect_lifetime("8d").unwrap_err();
-        redirect_lifetime("500ms").unwrap_err();
+        url_lifetime("8d").unwrap_err();
+        url_lifetime("500ms").unwrap_err();
         lease_ttl("500ms").unwrap_err();
         part_size("6GiB").unwrap_err();
     }

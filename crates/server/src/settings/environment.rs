@@ -1,39 +1,38 @@
-//! The environment.
+//! Environment variables.
 
 use std::ffi::OsString;
 
-use super::later;
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
 use super::table::{settings, variable};
+use super::unsupported;
 
-/// What all our variables begin with.
 const PREFIX: &str = "LANDFALL_";
 
 /// Reads the variables that begin with `LANDFALL_`, and returns the configuration file that one
-/// of them names. An empty variable is set: where a value is needed, it is an error like an empty flag.
+/// of them names. An empty variable is an error like an empty flag.
 ///
-/// One that is nearly the name of a setting is a problem, and one that is far from any is worth
-/// a warning only: it may be meant for somebody else.
+/// An unknown variable is a problem if its name is similar to that of a setting. Others cause a warning
+/// only, because another program may use them.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     layers: &mut Layers,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<String>,
 ) -> Option<String> {
-    let mut ours: Vec<(String, OsString)> = variables
+    let mut relevant: Vec<(String, OsString)> = variables
         .into_iter()
         .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
-    ours.sort();
+    relevant.sort();
     let mut config = None;
-    for (name, text) in ours {
+    for (name, text) in relevant {
         let Ok(text) = text.into_string() else {
             problems.push(Problem::new(name, "is not valid UTF-8"));
             continue;
         };
-        if of_build(&name) || of_kubernetes(&name, &text) {
+        if name.starts_with("LANDFALL_BUILD_") || is_from_kubernetes(&name, &text) {
             continue;
         }
         if name == variable("config") {
@@ -43,36 +42,28 @@ pub(super) fn read(
                 config = Some(text);
             }
         } else if let Some(setting) = settings().find(|setting| setting.variable() == name) {
-            layers.give(setting, text, Source::Variable(name));
-        } else if let Some(later) = later::all().find(|later| variable(later.name) == name) {
-            if !later.asks_for_nothing(&text) {
-                problems.push(Problem::new(name, later.reason));
+            layers.add(setting, text, Source::Variable(name));
+        } else if let Some(flag) = unsupported::all().find(|flag| variable(flag.name) == name) {
+            if !flag.is_default(&text) {
+                problems.push(Problem::new(name, flag.reason));
             }
         } else {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
             match nearest(&key) {
                 Some(nearest) => problems.push(Problem::new(
                     name,
-                    format!(
-                        "there is no such setting; did you mean {}?",
-                        variable(nearest)
-                    ),
+                    format!("unknown variable; did you mean {}?", variable(nearest)),
                 )),
-                None => warnings.push(format!("{name}: there is no such setting; it is not used")),
+                None => warnings.push(format!("{name}: unknown variable, ignored")),
             }
         }
     }
     config
 }
 
-/// Whether a variable is read when the program is built, not when it runs.
-fn of_build(name: &str) -> bool {
-    name.starts_with("LANDFALL_BUILD_")
-}
-
-/// Whether Kubernetes made a variable: for a service called `landfall` it gives every pod
-/// `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and more of the kind.
-fn of_kubernetes(name: &str, text: &str) -> bool {
+/// Returns whether Kubernetes set a variable: for a service called `landfall` it sets
+/// `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and similar ones in every pod.
+fn is_from_kubernetes(name: &str, text: &str) -> bool {
     let address = text.starts_with("tcp://") || text.starts_with("udp://");
     let of_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {
         let (port, rest) = rest.split_once('_').unwrap_or((rest, ""));

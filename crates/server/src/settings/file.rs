@@ -1,16 +1,16 @@
-//! The configuration file: TOML, with the flags' names as its keys and no tables.
+//! The configuration file: TOML, whose keys are the names of flags, without tables.
 
 use std::io::Read as _;
 
 use toml::de::{DeTable, DeValue};
 
-use super::later::later;
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
-use super::table::{Kind, Setting, setting, setting_once};
+use super::table::{Kind, Setting, setting, setting_by_alias};
+use super::unsupported::unsupported;
 
-/// No sensible file is larger.
-const MOST_BYTES: u64 = 1 << 20;
+/// The maximum size of a configuration file.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Reads a configuration file.
 pub(super) fn read(file: &str, layers: &mut Layers, problems: &mut Vec<Problem>) {
@@ -20,19 +20,17 @@ pub(super) fn read(file: &str, layers: &mut Layers, problems: &mut Vec<Problem>)
     }
 }
 
-/// The text of a file, or why it can't be had.
 fn load(file: &str) -> Result<String, String> {
     let mut text = String::new();
     let length = std::fs::File::open(file)
-        .and_then(|open| open.take(MOST_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| format!("can't read the configuration file: {error}"))?;
-    if length as u64 > MOST_BYTES {
-        return Err("is too large for a configuration file; the most is 1 MiB".to_owned());
+        .and_then(|open| open.take(MAX_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| format!("failed to read the configuration file: {error}"))?;
+    if length as u64 > MAX_BYTES {
+        return Err("is larger than 1 MiB, the maximum for a configuration file".to_owned());
     }
     Ok(text)
 }
 
-/// Reads the text of a configuration file.
 fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem>) {
     let line_at = |byte: usize| {
         1 + text.as_bytes()[..byte]
@@ -48,73 +46,66 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
             let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
             let message = error.message().replace('\n', "; ");
             let place = format!("{file}:{}:{column}", line_at(before.len()));
-            problems.push(Problem::new(place, format!("is no TOML: {message}")));
+            problems.push(Problem::new(place, format!("invalid TOML: {message}")));
             return;
         }
     };
-    for (key, given) in table.get_ref() {
+    for (key, value) in table.get_ref() {
         let source = Source::File {
             file: file.to_owned(),
             line: line_at(key.span().start),
             key: key.get_ref().to_string(),
         };
-        let taken = match known(key.get_ref(), given.get_ref()) {
-            Ok(Known::Setting(setting)) => text_of(setting.kind, given.get_ref())
-                .map(|text| layers.give(setting, text, source.clone())),
-            Ok(Known::NothingAsked) => Ok(()),
+        let result = match resolve_key(key.get_ref(), value.get_ref()) {
+            Ok(TomlKey::Setting(setting)) => text_of(setting.kind, value.get_ref())
+                .map(|text| layers.add(setting, text, source.clone())),
+            Ok(TomlKey::UnsupportedDefault) => Ok(()),
             Err(reason) => Err(reason),
         };
-        if let Err(reason) = taken {
+        if let Err(reason) = result {
             problems.push(Problem::new(source, reason));
         }
     }
 }
 
-/// What a key stands for.
-enum Known {
+enum TomlKey {
     Setting(&'static Setting),
-    /// A setting that isn't here, at the value that holds anyway.
-    NothingAsked,
+    /// An unsupported flag of tusd with its default value.
+    UnsupportedDefault,
 }
 
-/// Finds out what a key stands for.
-fn known(key: &str, given: &DeValue<'_>) -> Result<Known, String> {
+fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<TomlKey, String> {
     if let Some(setting) = setting(key) {
-        return Ok(Known::Setting(setting));
+        return Ok(TomlKey::Setting(setting));
     }
-    if let Some(later) = later(key) {
-        let kind = if later.switch {
-            Kind::Switch
-        } else {
-            Kind::List("")
-        };
-        return match text_of(kind, given) {
-            Ok(text) if later.asks_for_nothing(&text) => Ok(Known::NothingAsked),
-            _ => Err(later.reason.to_owned()),
+    if let Some(flag) = unsupported(key) {
+        return match text_of(flag.kind(), value) {
+            Ok(text) if flag.is_default(&text) => Ok(TomlKey::UnsupportedDefault),
+            _ => Err(flag.reason.to_owned()),
         };
     }
     if key == "config" {
-        return Err("a configuration file can't name another one".to_owned());
+        return Err("a configuration file cannot name another one".to_owned());
     }
-    if let Some((setting, _)) = setting_once(key) {
-        return Err(format!("is called {} now", setting.name));
+    if let Some(setting) = setting_by_alias(key) {
+        return Err(format!("renamed; write {}", setting.name));
     }
-    if given.is_table() {
-        return Err("the file has no tables: write all keys at the top, without [ ]".to_owned());
+    if value.is_table() {
+        return Err("tables are not supported; write all keys at the top level".to_owned());
     }
     Err(match nearest(&key.replace('_', "-")) {
-        Some(nearest) => format!("there is no such setting; did you mean {nearest}?"),
-        None => "there is no such setting".to_owned(),
+        Some(nearest) => format!("unknown setting; did you mean {nearest}?"),
+        None => "unknown setting".to_owned(),
     })
 }
 
-/// The text that a value of the file stands for, as a flag would have it.
-fn text_of(kind: Kind, given: &DeValue<'_>) -> Result<String, String> {
-    match (kind, given) {
+/// Returns a value as the text of a flag.
+fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
+    match (kind, value) {
         (_, DeValue::String(text)) => Ok(text.to_string()),
         (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
         (Kind::Mode, DeValue::Integer(number)) => {
-            // 775 and 0o775 are different numbers in TOML: a string can't be misread.
+            // 775 and 0o775 are different numbers in TOML; a string is not ambiguous.
             Err(format!(
                 "write the octal digits as a string: \"{}\"",
                 number.as_str()
@@ -139,14 +130,17 @@ fn text_of(kind: Kind, given: &DeValue<'_>) -> Result<String, String> {
                 match item.get_ref() {
                     DeValue::String(text) => texts.push(text.to_string()),
                     other => {
-                        return Err(format!("has {} in its list; write strings", article(other)));
+                        return Err(format!(
+                            "has {} in its list; write strings",
+                            describe(other)
+                        ));
                     }
                 }
             }
             Ok(texts.join(","))
         }
         (kind, other) => {
-            let wanted = match kind {
+            let expected = match kind {
                 Kind::Switch => "true or false",
                 Kind::Number(_) => "a number",
                 Kind::Size => "a number of bytes or a string such as \"64MiB\"",
@@ -155,13 +149,13 @@ fn text_of(kind: Kind, given: &DeValue<'_>) -> Result<String, String> {
                 Kind::Text(_) => "a string",
                 Kind::List(_) => "a list of strings",
             };
-            Err(format!("is {}; write {wanted}", article(other)))
+            Err(format!("is {}; write {expected}", describe(other)))
         }
     }
 }
 
-/// What to call a value of the wrong type.
-fn article(value: &DeValue<'_>) -> &'static str {
+/// Names the type of a value.
+fn describe(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

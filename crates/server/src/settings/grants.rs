@@ -1,4 +1,4 @@
-//! Reads the texts of settings that are about grants. Errors are as in [`value`](super::value).
+//! Parsers of settings of grants. Errors are as in [`value`](super::value).
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use super::hooks::endpoint;
 use super::types::{JwtKeys, Secret};
 use super::value::{Parsed, count, integer, list, one_of, path, some_duration};
 
-/// The least characters of a key to the dashboard.
-pub(crate) const KEY_LENGTH: usize = 16;
+/// The minimum length of a dashboard key, in characters.
+pub(crate) const MIN_KEY_LEN: usize = 16;
 
-/// The algorithms of JSON web tokens that can be checked.
+/// The supported signature algorithms of JSON web tokens.
 const ALGORITHMS: &[&str] = &[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
     "HS384", "HS512",
 ];
 
-/// The path of a page with pages below it; a slash at the end is taken off.
-pub(super) fn area(text: &str) -> Parsed<String> {
+/// Parses the path of a page with subpages, and removes a trailing slash.
+pub(super) fn base_path(text: &str) -> Parsed<String> {
     let path = super::address::page_path(text)?;
     match path.trim_end_matches('/') {
-        "" => Err("can't be /, where all other pages are; write a path such as /uploadjobs".into()),
+        "" => Err("must not be /; write a path such as /uploadjobs".into()),
         path => Ok(path.to_owned()),
     }
 }
 
-/// Types as `image/png`, `image/*` or `*/*`, in small letters.
+/// Parses media types: `image/png`, `image/*` or `*/*`.
 pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
     let token = |part: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
@@ -38,40 +38,40 @@ pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
                 Ok(item.to_ascii_lowercase())
             }
             _ => Err(format!(
-                "{item:?} is not a type; write one such as image/png, or image/* for all of a kind"
+                "{item:?} is not a media type; write one such as image/png or image/*"
             )),
         })
         .collect()
 }
 
-/// How many at a time, where 0 stands for no limit.
+/// Parses a number, where 0 means no limit.
 pub(super) fn count_or_none(text: &str) -> Parsed<Option<u32>> {
-    let many = u32::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))?;
-    Ok((many != 0).then_some(many))
+    let count = u32::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))?;
+    Ok((count != 0).then_some(count))
 }
 
-/// So many in a time, as `100/1h`; nothing and 0 stand for no limit.
+/// Parses a rate limit such as `100/1h`; empty and 0 mean no limit.
 pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     if matches!(text, "" | "0") {
         return Ok(None);
     }
-    let wrong = |reason: String| format!("{reason}; write how many in which time, such as 100/1h");
-    let (many, per) = text
+    let invalid = |reason: String| format!("{reason}; write COUNT/TIME, such as 100/1h");
+    let (limit, per) = text
         .split_once('/')
-        .ok_or_else(|| wrong(format!("{text:?} has no slash in it")))?;
-    let many = u32::try_from(count(many).map_err(wrong)?)
-        .map_err(|_| wrong(format!("{many} is too large")))?;
-    // 10/s is ten in one second.
+        .ok_or_else(|| invalid(format!("{text:?} has no slash")))?;
+    let limit = u32::try_from(count(limit).map_err(invalid)?)
+        .map_err(|_| invalid(format!("{limit} is too large")))?;
+    // 10/s is ten per second.
     let per = if per.starts_with(|c: char| c.is_ascii_alphabetic()) {
         format!("1{per}")
     } else {
         per.to_owned()
     };
-    let per = some_duration(&per).map_err(wrong)?;
-    Ok(Some((many, per)))
+    let per = some_duration(&per).map_err(invalid)?;
+    Ok(Some((limit, per)))
 }
 
-/// Where the keys of JSON web tokens are, if anywhere.
+/// Parses the location of the keys of JSON web tokens.
 pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
     match text {
         "" => Ok(None),
@@ -80,14 +80,14 @@ pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
     }
 }
 
-/// Algorithms of JSON web tokens.
+/// Parses a list of signature algorithms.
 pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
     let named: Vec<String> = list(text)
         .map(
             |item| match ALGORITHMS.iter().find(|known| **known == item) {
                 Some(_) => Ok(item.to_owned()),
                 None => Err(format!(
-                    "{item:?} is not an algorithm that tokens are taken with; write {}",
+                    "unsupported algorithm {item:?}; write {}",
                     one_of(ALGORITHMS)
                 )),
             },
@@ -99,27 +99,27 @@ pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
     Ok(named)
 }
 
-/// The name or the value of a claim.
+/// Parses the name or the value of a claim.
 pub(super) fn claim(text: &str) -> Parsed<String> {
     if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
-        return Err("can't be in a claim: write 1 to 255 bytes without control characters".into());
+        return Err("is not a valid claim; write 1 to 255 bytes without control characters".into());
     }
     Ok(text.to_owned())
 }
 
-/// Values of a claim.
+/// Parses a list of claim values.
 pub(super) fn claims(text: &str) -> Parsed<Vec<String>> {
     list(text).map(claim).collect()
 }
 
-/// Origins of pages.
+/// Parses a list of origins.
 pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
     list(text)
         .map(|item| bucket::origin(item).map(|origin| origin.to_ascii_lowercase()))
         .collect()
 }
 
-/// The key to the dashboard, if any. The text isn't cited.
+/// Parses the dashboard key. Errors do not contain it.
 pub(super) fn admin_key(text: &str) -> Parsed<Option<Secret>> {
     if text.is_empty() {
         return Ok(None);
@@ -128,28 +128,29 @@ pub(super) fn admin_key(text: &str) -> Parsed<Option<Secret>> {
     Ok(Some(Secret::new(text)))
 }
 
-/// What is wrong with a key to the dashboard, if anything.
+/// Checks the length and the characters of a key. Errors do not contain it.
 pub(crate) fn check_key(text: &str) -> Parsed<()> {
-    if text.chars().count() < KEY_LENGTH {
+    if text.chars().count() < MIN_KEY_LEN {
         return Err(format!(
-            "is too short; write at least {KEY_LENGTH} characters, such as what \
-             `openssl rand -hex 32` prints"
+            "is too short; write at least {MIN_KEY_LEN} characters, such as the output of \
+             `openssl rand -hex 32`"
         ));
     }
     if text.len() > 1024 || !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
         return Err(
-            "can't be a key: those are of at most 1024 letters, digits and signs of ASCII, without \
-             blanks"
+            "is not a valid key; write at most 1024 printable ASCII characters without spaces"
                 .to_owned(),
         );
     }
     Ok(())
 }
 
-/// What a server is called, if it is said.
+/// Parses the name of a node.
 pub(super) fn node(text: &str) -> Parsed<Option<String>> {
     if text.len() > 255 || text.contains(char::is_control) {
-        return Err("can't be a name: at most 255 bytes without control characters".to_owned());
+        return Err(
+            "is not a valid name; write at most 255 bytes without control characters".to_owned(),
+        );
     }
     Ok(Some(text.to_owned()).filter(|name| !name.is_empty()))
 }
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_are_so_many_in_a_time() {
+    fn rate_limits_are_counts_per_time() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         assert_eq!(rate("100/1h"), Ok(Some((100, minutes(60)))));
         assert_eq!(rate("3/90m"), Ok(Some((3, minutes(90)))));
@@ -176,8 +177,8 @@ mod tests {
             "5000000000/1h",
             "1/1h/1h",
         ] {
-            let told = rate(text).unwrap_err();
-            assert!(told.contains("100/1h"), "{text}: {told}");
+            let error = rate(text).unwrap_err();
+            assert!(error.contains("100/1h"), "{text}: {error}");
         }
     }
 
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn no_token_is_taken_unsigned() {
+    fn algorithms_reject_unsigned_tokens() {
         assert_eq!(algorithms("ES256,EdDSA").unwrap(), ["ES256", "EdDSA"]);
         for text in ["none", "", "rs256", "ES256,none"] {
             algorithms(text).unwrap_err();
@@ -203,21 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_long_and_never_cited() {
+    fn keys_are_long_and_absent_from_errors() {
         assert_eq!(admin_key(""), Ok(None));
         admin_key("0123456789abcdef").unwrap().unwrap();
         for text in ["0123456789abcde", "0123456789 abcdef", "0123456789abcdeé"] {
-            let told = admin_key(text).unwrap_err();
-            assert!(!told.contains("0123"), "{told}");
+            let error = admin_key(text).unwrap_err();
+            assert!(!error.contains("0123"), "{error}");
         }
     }
 
     #[test]
-    fn areas_have_no_slash_at_the_end() {
-        assert_eq!(area("/uploadjobs/").unwrap(), "/uploadjobs");
-        assert_eq!(area("/api/jobs").unwrap(), "/api/jobs");
+    fn base_paths_have_no_trailing_slash() {
+        assert_eq!(base_path("/uploadjobs/").unwrap(), "/uploadjobs");
+        assert_eq!(base_path("/api/jobs").unwrap(), "/api/jobs");
         for text in ["", "/", "//", "jobs", "/a/../b", "http://x/jobs"] {
-            area(text).unwrap_err();
+            base_path(text).unwrap_err();
         }
     }
 }

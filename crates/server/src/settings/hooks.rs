@@ -1,4 +1,4 @@
-//! Reads the texts of settings that are about hooks. Errors are as in [`value`](super::value).
+//! Parsers of settings of hooks. Errors are as in [`value`](super::value).
 
 use landfall_hooks::{HookName, HookNames, format::Format};
 
@@ -7,11 +7,10 @@ use super::system::host_of_target;
 use super::types::{Database, Secret, redacted_url};
 use super::value::{Parsed, choice, count, duration, integer, list, one_of, path, size_within};
 
-/// The words for [`Format`] where tusd's two are known.
 const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
 
-/// tusd's seven events, in its order: what it takes an empty list for.
-const OF_TUSD: [HookName; 7] = [
+/// tusd's seven hooks in its order, which an empty list means.
+const TUSD_HOOKS: [HookName; 7] = [
     HookName::PreCreate,
     HookName::PostCreate,
     HookName::PostReceive,
@@ -21,16 +20,13 @@ const OF_TUSD: [HookName; 7] = [
     HookName::PreFinish,
 ];
 
-/// Names of questions and events, in their order, each once.
+/// Parses a list of hook names, without duplicates.
 fn names(text: &str) -> Parsed<Vec<HookName>> {
     let mut names = Vec::new();
-    for word in list(text) {
-        let name = word.parse().map_err(|_| {
+    for item in list(text) {
+        let name = item.parse().map_err(|_| {
             let known = HookName::ALL.map(HookName::as_str);
-            format!(
-                "{word:?} is not the name of a hook event; write {}",
-                one_of(&known)
-            )
+            format!("unknown hook {item:?}; write {}", one_of(&known))
         })?;
         if !names.contains(&name) {
             names.push(name);
@@ -39,45 +35,45 @@ fn names(text: &str) -> Parsed<Vec<HookName>> {
     Ok(names)
 }
 
-/// What is enabled for all; as in tusd, nothing stands for all of its events.
+/// Parses the hooks that are enabled for all transports.
 pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
     let names = names(text)?;
     Ok(if names.is_empty() {
-        OF_TUSD.to_vec()
+        TUSD_HOOKS.to_vec()
     } else {
         names
     })
 }
 
-/// What one way takes; nothing stands for what is enabled for all.
+/// Parses the hooks of a transport, where empty means those enabled for all.
 pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
     let names: HookNames = names(text)?.into_iter().collect();
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
 
-/// What one broker takes.
-pub(super) fn told_events(text: &str) -> Parsed<Option<HookNames>> {
+/// Parses the events of a message broker.
+pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
     let names = events(text)?;
     match names.and_then(|names| names.blocking().next()) {
-        Some(question) => Err(format!(
-            "{question} is a question, and a broker can't answer; write post-… and Upload… events"
+        Some(hook) => Err(format!(
+            "{hook} is a blocking hook, which brokers do not support; write post-… and Upload… events"
         )),
         None => Ok(names),
     }
 }
 
-/// One of tusd's two formats.
+/// Parses a format of command hooks.
 pub(super) fn format(text: &str) -> Parsed<Format> {
     choice(text, FORMATS)
 }
 
-/// A format for HTTP.
+/// Parses a format of HTTP hooks.
 pub(super) fn http_format(text: &str) -> Parsed<Format> {
     let known = [&[("auto", Format::Auto)], FORMATS].concat();
     choice(text, &known)
 }
 
-/// A URL with one of these schemes, or none. What is wrong with it is told without its password.
+/// Parses a URL with one of the given schemes. Errors do not contain its password.
 fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
         let shown = redacted_url(text);
@@ -88,7 +84,7 @@ fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
         };
         if !schemes.contains(&scheme) {
             return Err(format!(
-                "{shown:?} begins with {scheme}://; write {}",
+                "{shown:?} has the scheme {scheme}://; write {}",
                 one_of(
                     &schemes
                         .iter()
@@ -111,36 +107,36 @@ fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     })
 }
 
-/// The URL of an HTTP endpoint.
+/// Parses the URL of an HTTP endpoint.
 pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     const EXAMPLE: &str = "http://127.0.0.1:3000/hooks";
-    let read = url(text, &["http", "https"], EXAMPLE)?;
-    match &read {
+    let parsed = url(text, &["http", "https"], EXAMPLE)?;
+    match &parsed {
         Some(url) if url.reveal().parse::<http::Uri>().is_err() => Err(format!(
             "{:?} is not a URL such as {EXAMPLE}",
             url.redacted_url()
         )),
-        _ => Ok(read),
+        _ => Ok(parsed),
     }
 }
 
-/// The URL of a NATS server.
+/// Parses the URL of a NATS server.
 pub(super) fn nats(text: &str) -> Parsed<Option<Secret>> {
     url(text, &["nats", "tls", "ws", "wss"], "nats://127.0.0.1:4222")
 }
 
-/// The URL of an AMQP broker.
+/// Parses the URL of an AMQP broker.
 pub(super) fn amqp(text: &str) -> Parsed<Option<Secret>> {
     url(text, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f")
 }
 
-/// The URL of a Redis or Valkey server.
+/// Parses the URL of a Redis or Valkey server.
 pub(super) fn redis(text: &str) -> Parsed<Option<Secret>> {
     let schemes = ["redis", "rediss"];
     url(text, &schemes, "redis://127.0.0.1:6379/0")
 }
 
-/// Brokers of Kafka: `host:port`, with commas between them.
+/// Parses Kafka brokers: a comma-separated list of `host:port`.
 pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
     list(text)
         .map(|item| {
@@ -161,7 +157,7 @@ pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// A name that a broker knows; `{event}` may be in it.
+/// Parses a name, which may contain `{event}`.
 pub(super) fn name(text: &str) -> Parsed<String> {
     if text.is_empty() {
         return Err("is empty; write a name".to_owned());
@@ -173,32 +169,34 @@ pub(super) fn name(text: &str) -> Parsed<String> {
 pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     if text.len() > 255 || text.contains(|c: char| c.is_control() || c == ' ') {
         return Err(format!(
-            "{text:?} can't be a name: at most 255 bytes, without blanks"
+            "{text:?} is not a valid name; write at most 255 bytes without spaces"
         ));
     }
     let plain = text.replace("{event}", "");
     if plain.contains(['{', '}']) {
-        return Err(format!("{text:?}: only {{event}} can stand in braces"));
+        return Err(format!(
+            "{text:?} has braces; only {{event}} is a placeholder"
+        ));
     }
     Ok(text.to_owned())
 }
 
-/// A subject of NATS.
+/// Parses a NATS subject.
 pub(super) fn nats_subject(text: &str) -> Parsed<String> {
     let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
     if text
         .split('.')
-        .any(|word| word.is_empty() || word.contains(odd))
+        .any(|token| token.is_empty() || token.contains(odd))
     {
         return Err(format!(
-            "{text:?} is not a subject; write words with dots between them, without * and >, such as \
+            "{text:?} is not a subject; write tokens separated by dots, without * and >, such as \
              landfall.{{event}}"
         ));
     }
     name(text)
 }
 
-/// A topic of Kafka.
+/// Parses a Kafka topic.
 pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if text.len() > 249 || matches!(text, "" | "." | "..") || !text.bytes().all(plain) {
@@ -209,39 +207,39 @@ pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// The name of a gRPC server, with its port.
+/// Parses the target of a gRPC server.
 pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     let text = name(text)?;
     let is_socket = text.starts_with("unix:");
     if !is_socket && !host_of_target(&text).is_some_and(|host| is_host(&host)) {
         return Err(format!(
-            "{text:?} is not a server; write HOST:PORT, such as 127.0.0.1:50051, or unix:///PATH"
+            "{text:?} is not a server address; write HOST:PORT, such as 127.0.0.1:50051, or unix:///PATH"
         ));
     }
     Ok(text)
 }
 
-/// Whether a text can be the name or the address of a host.
+/// Returns whether a text can be a host name or an address.
 fn is_host(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:%".contains(&byte);
     !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
 }
 
-/// Secrets with commas between them.
+/// Parses a list of secrets.
 pub(super) fn secrets(text: &str) -> Parsed<Vec<Secret>> {
     Ok(list(text).map(Secret::new).collect())
 }
 
-/// An exit code or an HTTP status, or none.
+/// Parses an exit code or an HTTP status, where 0 means none.
 pub(super) fn stop_code(text: &str) -> Parsed<Option<u16>> {
     let code = u16::try_from(integer(text)?)
         .ok()
         .filter(|code| *code <= 599)
-        .ok_or_else(|| format!("{text} is neither an exit code nor an HTTP status"))?;
+        .ok_or_else(|| format!("{text} is not an exit code or HTTP status"))?;
     Ok((code != 0).then_some(code))
 }
 
-/// A time span; a bare number counts as seconds, as in tusd 1.
+/// Parses a duration; a number without a unit means seconds, as in tusd 1.
 pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
     match integer(text) {
         Ok(seconds) => Ok(std::time::Duration::from_secs(seconds)),
@@ -249,34 +247,34 @@ pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
     }
 }
 
-/// Whether a text is what [`backoff`] takes for seconds.
+/// Returns whether [`backoff`] reads a text as seconds.
 pub(super) fn is_bare_number(text: &str) -> bool {
     integer(text).is_ok_and(|seconds| seconds != 0)
 }
 
-/// The size of an answer.
-pub(super) fn answer_size(text: &str) -> Parsed<usize> {
+/// Parses the maximum size of a response.
+pub(super) fn response_size(text: &str) -> Parsed<usize> {
     let bytes = size_within(text, 1, 64 << 20)?;
     usize::try_from(bytes).map_err(|_| format!("{text} is too large"))
 }
 
-/// How many at one time.
-pub(super) fn parallel(text: &str) -> Parsed<usize> {
+/// Parses a maximum concurrency.
+pub(super) fn concurrency(text: &str) -> Parsed<usize> {
     match count(text)? {
-        many if many > 65_535 => Err(format!("{text} is too large; the most is 65535")),
-        some => Ok(some),
+        count if count > 65_535 => Err(format!("{text} is too large; the maximum is 65535")),
+        count => Ok(count),
     }
 }
 
-/// A number that isn't zero.
+/// Parses a number that must not be zero.
 pub(super) fn some_number(text: &str) -> Parsed<u64> {
     match integer(text)? {
-        0 => Err("0 would let nothing through; write a number from 1 up".to_owned()),
+        0 => Err("must be at least 1".to_owned()),
         number => Ok(number),
     }
 }
 
-/// A database: the URL of a PostgreSQL server, or the file of SQLite; or none.
+/// Parses a database: the URL of a PostgreSQL server, or a SQLite file.
 pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
     or_none(text, |text| match text.split_once("://") {
         None => Ok(Database::File(path(text)?)),
@@ -285,7 +283,7 @@ pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
         }
         Some(("sqlite", file)) if !file.is_empty() => Ok(Database::File(path(file)?)),
         Some(_) => Err(format!(
-            "{:?} is neither a file nor a URL such as postgres://landfall@db.example.com/landfall",
+            "{:?} is not a database; write a file, or a URL such as postgres://landfall@db.example.com/landfall",
             redacted_url(text)
         )),
     })

@@ -1,32 +1,27 @@
-//! Command line, environment and configuration file.
+//! Command line, environment variables and configuration file.
 //!
-//! Reading goes in two steps. First everything that was said is gathered as text, with where it
-//! was said: flags go before variables, variables before the file, and what nobody said has its
-//! default. Then each text is read into [`Settings`], and what has to hold between settings is
-//! checked. All problems are told at once, each with the flag, variable or line it came from and
-//! with what to write instead.
+//! All sources are first collected as texts with their source: flags override variables, and variables
+//! override the file. Then each text is parsed into [`Settings`], and rules between settings are
+//! checked. All problems are reported together, each with its flag, variable or line.
 //!
 //! ```
 //! use landfall_server::settings::{Invocation, read};
 //!
-//! let words = ["-port", "8070", "--max-size=2GiB"].map(Into::into);
-//! let Ok(Invocation::Serve(loaded)) = read(words, []) else { panic!() };
+//! let args = ["-port", "8070", "--max-size=2GiB"].map(Into::into);
+//! let Ok(Invocation::Serve(loaded)) = read(args, []) else { panic!() };
 //! assert_eq!(loaded.settings.listen.port, 8070);
 //! assert_eq!(loaded.settings.protocol.max_size, Some(2 << 30));
 //! ```
 
 mod address;
-mod arguments;
 mod bucket;
 mod check;
+mod cli;
 pub(crate) mod direct;
 mod environment;
 mod file;
 pub(crate) mod grants;
-mod help;
 mod hooks;
-mod instructions;
-mod later;
 mod layers;
 mod problem;
 mod reference;
@@ -37,6 +32,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unsupported;
 mod value;
 
 use std::ffi::OsString;
@@ -47,124 +43,124 @@ pub use reference::reference;
 pub(crate) use system::{check_private, refuse_link};
 pub use types::*;
 
-use arguments::Verb;
+use cli::{Cli, Subcommand};
 use layers::Layers;
 
-/// What the program is asked to do.
+/// The command to run, with its settings.
 #[derive(Clone, Debug)]
 pub enum Invocation {
-    /// Print this text, which ends with a line break, and end with code 0.
+    /// Print this text, which ends with a line break.
     Print(String),
     /// Run the server.
     Serve(Loaded),
-    /// Delete what has outlived its time, once.
+    /// Delete expired uploads once.
     Sweep {
         /// The settings.
         loaded: Loaded,
         /// Only list what would be deleted, and why.
         dry_run: bool,
     },
-    /// List what is damaged in the upload directory.
+    /// List damaged uploads in the upload directory.
     DoctorFiles(Loaded),
-    /// Examine the bucket and what keeps its leases.
+    /// Check the bucket and the lease backend.
     #[cfg(feature = "s3")]
     DoctorS3 {
         /// The settings; they have a bucket.
         loaded: Loaded,
         /// Print the findings as JSON.
         json: bool,
-        /// The origins whose pages are to upload, such as `https://example.com`.
+        /// Origins that must be allowed by the bucket's CORS rules.
         origins: Vec<String>,
     },
-    /// Let web pages talk to the bucket.
+    /// Set the CORS rules of the bucket.
     #[cfg(feature = "s3")]
     SetCors {
         /// The settings; they have a bucket.
         loaded: Loaded,
-        /// The origins of the pages; at least one.
+        /// The allowed origins; at least one.
         origins: Vec<String>,
-        /// Only show the rules.
+        /// Only print the rules.
         dry_run: bool,
     },
-    /// Show or change what waits for delivery.
+    /// List, retry or delete undelivered events.
     Events {
         /// The settings.
         loaded: Loaded,
-        /// What to do.
-        errand: Errand,
+        /// The command.
+        command: EventsCommand,
     },
-    /// Bring the tables of the database to the version of this program.
+    /// Migrate the database.
     Migrate(Loaded),
-    /// Make, show or revoke keys of callers.
+    /// Add, list or revoke API keys.
     #[cfg(feature = "grants")]
     Keys {
         /// The settings.
         loaded: Loaded,
-        /// What to do.
-        errand: KeyErrand,
-        /// Print JSON, an object a line.
+        /// The command.
+        command: KeysCommand,
+        /// Print a JSON object per line.
         json: bool,
     },
-    /// Print [`Loaded::to_toml`], and end with code 0.
+    /// Print [`Loaded::to_toml`].
     ConfigCheck(Loaded),
 }
 
-/// What to do with the keys of callers.
+/// A subcommand of `landfall keys`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum KeyErrand {
-    /// Show them.
+pub enum KeysCommand {
+    /// List all keys.
     #[default]
     List,
-    /// Make one.
+    /// Add a key.
     Add(NewKey),
-    /// Revoke those with this number or name.
+    /// Revoke the keys with this number or name.
     Revoke(String),
 }
 
-/// A key of a caller that is to be made.
+/// An API key to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewKey {
-    /// What people call it.
+    /// Name of the key.
     pub name: String,
-    /// Who asks with it, if not its name.
+    /// Subject of its principal; `None` is the name.
     pub subject: Option<String>,
-    /// Whether it may see and cancel everybody's uploads.
+    /// Whether it may see and cancel all uploads.
     pub is_admin: bool,
-    /// What it may ask for.
+    /// Limits of its principal.
     pub limits: GrantLimits,
-    /// How long it is one; `None` is until it is revoked.
+    /// Lifetime; `None` is until it is revoked.
     pub expires: Option<std::time::Duration>,
 }
 
-/// What to do with the events that wait for delivery.
+/// A subcommand of `landfall events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Errand {
-    /// List, retry or drop.
-    pub deed: Deed,
-    /// Which ones, as they were written.
+pub struct EventsCommand {
+    /// The action.
+    pub action: EventsAction,
+    /// Ids of dead letters, as given.
     pub ids: Vec<String>,
-    /// All: those that wait beside those that were put aside, or all of the latter.
+    /// List pending events and dead letters; retry or delete all dead letters.
     pub all: bool,
-    /// Those that wait instead of those that were put aside.
-    pub waiting: bool,
-    /// Only those for the way of this name.
+    /// List pending events instead of dead letters.
+    pub pending: bool,
+    /// Only events for the transport of this name.
     pub transport: Option<String>,
-    /// Only those of the upload with this id.
+    /// Only events of the upload with this id.
     pub upload: Option<String>,
-    /// The most to list.
+    /// Maximum number to list.
     pub limit: usize,
-    /// Print JSON, an object a line.
+    /// Print a JSON object per line.
     pub json: bool,
 }
 
-impl Default for Errand {
-    /// A list of the first thousand that were put aside.
+impl Default for EventsCommand {
+    /// Lists the first thousand dead letters.
     fn default() -> Self {
         Self {
-            deed: Deed::List,
+            action: EventsAction::List,
             ids: Vec::new(),
             all: false,
-            waiting: false,
+            pending: false,
             transport: None,
             upload: None,
             limit: 1000,
@@ -173,30 +169,30 @@ impl Default for Errand {
     }
 }
 
-/// What can be done with events.
+/// An action of `landfall events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// Show them.
+pub enum EventsAction {
+    /// List events.
     List,
-    /// Deliver again what was put aside.
+    /// Deliver dead letters again.
     Retry,
-    /// Forget what was put aside.
-    Drop,
+    /// Delete dead letters.
+    Delete,
 }
 
-/// Settings that can be used.
+/// Valid settings.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// What is allowed but may not be meant: a line each, for people.
+    /// Settings that are allowed but may be mistakes: a line each.
     pub warnings: Vec<String>,
     layers: Layers,
-    verb: Verb,
+    subcommand: Subcommand,
 }
 
 impl Loaded {
-    /// All settings as a configuration file that means the same, with where each came from.
+    /// Returns all settings as an equivalent configuration file, with their sources.
     pub fn to_toml(&self) -> String {
         report::report(&self.layers)
     }
@@ -207,60 +203,36 @@ impl Loaded {
 ///
 /// # Errors
 ///
-/// Tells everything that is wrong with them. The program then ends with
-/// [`Failure::exit_code`]. Asking for help or for the version always succeeds.
+/// Returns all problems found. The program then exits with [`Failure::exit_code`]. Requests for help or
+/// the version succeed even if settings are wrong.
 pub fn read(
-    words: impl IntoIterator<Item = OsString>,
+    args: impl IntoIterator<Item = OsString>,
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, Failure> {
     let mut layers = Layers::default();
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
 
-    let said = arguments::read(words, &mut layers, &mut problems);
-    match said.verb {
-        Verb::Version => return Ok(Invocation::Print(version())),
-        Verb::Help => return Ok(Invocation::Print(help::help(Verb::Serve))),
-        verb if said.help => return Ok(Invocation::Print(help::help(verb))),
-        _ => {}
-    }
+    let (subcommand, options) = match cli::parse(args, &mut layers, &mut problems) {
+        Ok(Cli::Print(text)) => return Ok(Invocation::Print(text)),
+        Ok(Cli::Run(subcommand, options)) => (subcommand, options),
+        Err(problem) => {
+            return Err(Failure {
+                problems: vec![problem],
+            });
+        }
+    };
     let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
-    if let Some(config) = said.config.or(config) {
+    if let Some(config) = options.config.or(config) {
         file::read(&config, &mut layers, &mut problems);
     }
-    let mut settings = layers.read(&mut problems);
-    #[cfg(not(feature = "grants"))]
-    if said.verb == Verb::Keys {
-        problems.push(Problem::whole(check::not_compiled_in(
-            "support for keys",
-            "grants",
-        )));
-    }
-    // What a setting goes with can be told only once each is right by itself.
-    let needy = match said.verb {
-        Verb::DoctorS3 => Some("doctor s3"),
-        Verb::SetCors => Some("s3 set-cors"),
-        _ => None,
-    };
-    if let Some(verb) = needy
-        && problems.is_empty()
-    {
-        let mut needs =
-            |what| problems.push(Problem::whole(format!("{verb} needs to know {what}")));
-        if settings.s3.bucket.is_none() {
-            needs("the bucket: write --s3-bucket NAME");
-        }
-        if said.verb == Verb::SetCors && said.origins.is_empty() {
-            needs("whose pages: write -origin https://example.com");
-        }
-    }
-    if said.verb == Verb::DoctorFiles && settings.s3.bucket.is_some() {
-        problems.push(Problem::whole(
-            "doctor files examines an upload directory, and --s3-bucket is set; write landfall doctor s3",
-        ));
+    let mut settings = layers.parse(&mut problems);
+    // Rules between settings are checked only if each setting is valid by itself.
+    if problems.is_empty() {
+        problems.extend(check::check_subcommand(subcommand, &settings));
     }
     if problems.is_empty() {
-        let mut findings = check::Findings::new(&layers, said.verb, &mut problems, &mut warnings);
+        let mut findings = check::Findings::new(&layers, subcommand, &mut problems, &mut warnings);
         check::check(&mut settings, &mut findings);
     }
     if !problems.is_empty() {
@@ -270,47 +242,44 @@ pub fn read(
         settings,
         warnings,
         layers,
-        verb: said.verb,
+        subcommand,
     };
-    Ok(match said.verb {
-        Verb::Sweep => Invocation::Sweep {
+    Ok(match subcommand {
+        Subcommand::Sweep => Invocation::Sweep {
             loaded,
-            dry_run: said.dry_run,
+            dry_run: options.dry_run,
         },
-        Verb::DoctorFiles => Invocation::DoctorFiles(loaded),
+        Subcommand::DoctorFiles => Invocation::DoctorFiles(loaded),
         #[cfg(feature = "s3")]
-        Verb::DoctorS3 => Invocation::DoctorS3 {
+        Subcommand::DoctorS3 => Invocation::DoctorS3 {
             loaded,
-            json: said.json,
-            origins: said.origins,
+            json: options.json,
+            origins: options.origins,
         },
         #[cfg(feature = "s3")]
-        Verb::SetCors => Invocation::SetCors {
+        Subcommand::SetCors => Invocation::SetCors {
             loaded,
-            origins: said.origins,
-            dry_run: said.dry_run,
+            origins: options.origins,
+            dry_run: options.dry_run,
         },
-        Verb::Events => Invocation::Events {
+        Subcommand::Events => Invocation::Events {
             loaded,
-            errand: Errand {
-                json: said.json,
-                ..said.errand
-            },
+            command: options.events,
         },
         #[cfg(feature = "grants")]
-        Verb::Keys => Invocation::Keys {
+        Subcommand::Keys => Invocation::Keys {
             loaded,
-            errand: said.key_errand,
-            json: said.json,
+            command: options.keys,
+            json: options.json,
         },
-        Verb::Migrate => Invocation::Migrate(loaded),
-        Verb::ConfigCheck => Invocation::ConfigCheck(loaded),
+        Subcommand::Migrate => Invocation::Migrate(loaded),
+        Subcommand::ConfigCheck => Invocation::ConfigCheck(loaded),
         _ => Invocation::Serve(loaded),
     })
 }
 
-/// What `landfall version` prints: three lines, as tusd's scripts expect them. Commit and date
-/// are known when the build was given `LANDFALL_BUILD_COMMIT` and `LANDFALL_BUILD_DATE`.
+/// Returns the output of `landfall version`: three lines, as tusd's scripts expect them. Commit and
+/// date come from `LANDFALL_BUILD_COMMIT` and `LANDFALL_BUILD_DATE` at build time.
 pub fn version() -> String {
     format!(
         "Version: {}\nCommit: {}\nDate: {}\n",
@@ -321,7 +290,7 @@ pub fn version() -> String {
 }
 
 impl Default for Settings {
-    /// Every setting at the default that the table of settings has for it.
+    /// Returns the defaults of the table of settings.
     fn default() -> Self {
         let mut settings = Self {
             listen: Listen::default(),
@@ -344,7 +313,7 @@ impl Default for Settings {
         };
         for setting in table::settings() {
             if let Err(reason) = (setting.set)(&mut settings, setting.default) {
-                // No input reaches this, and a test reads every default.
+                // Does not depend on input; a test parses every default.
                 unreachable!("the default of {}: {reason}", setting.name);
             }
         }

@@ -1,10 +1,10 @@
-//! What is wrong with what was said.
+//! Problems with settings.
 
 use std::fmt;
 
-use super::{instructions, later, table};
+use super::{table, unsupported};
 
-/// One thing that is wrong, and where.
+/// A problem with a setting, in one sentence that names its flag, variable or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     sentence: String,
@@ -12,36 +12,29 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with a flag, variable or line of a file.
+    /// Creates a problem with a flag, variable or line of a file.
     pub(super) fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self::whole(format!("{place}: {reason}"))
     }
 
-    /// A problem whose sentence names its place itself.
-    ///
-    /// It stays one line that does nothing to a terminal, whatever was typed and is cited in it.
+    /// Creates a problem from a whole sentence. Control characters are escaped, so that a value that is
+    /// quoted in it cannot add lines or control a terminal.
     pub(super) fn whole(sentence: impl Into<String>) -> Self {
-        let sentence = sentence.into();
-        if !sentence.contains(char::is_control) {
-            return Self {
-                sentence,
-                at_start: false,
-            };
-        }
-        let escaped = sentence.chars().map(|c| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.to_string()
+        let sentence: String = sentence.into();
+        let mut escaped = String::with_capacity(sentence.len());
+        for c in sentence.chars() {
+            match c.is_control() {
+                true => escaped.extend(c.escape_default()),
+                false => escaped.push(c),
             }
-        });
+        }
         Self {
-            sentence: escaped.collect(),
+            sentence: escaped,
             at_start: false,
         }
     }
 
-    /// The same as one that can be seen only when the program starts.
+    /// Marks a problem that is found only when the program starts: its exit code is 1.
     pub(super) fn at_start(self) -> Self {
         Self {
             at_start: true,
@@ -56,17 +49,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The settings can't be used. Shown, it is a text of a line for each problem and, unless all of them
-/// are with this machine, a closing line that tells where to read on.
+/// Invalid settings. Displayed as a line per problem and, unless all problems are with this machine, a
+/// line that refers to the help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What is wrong: at least one.
+    /// The problems: at least one.
     pub problems: Vec<Problem>,
 }
 
 impl Failure {
-    /// The code that the program ends with: 2, or 1 if all that is wrong is what can be seen only when
-    /// it starts.
+    /// Returns the exit code: 1 if all problems are found only at start, otherwise 2.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.problems.iter().all(|problem| problem.at_start) {
@@ -85,27 +77,23 @@ impl fmt::Display for Failure {
         }
         match self.exit_code() {
             1 => Ok(()),
-            _ => write!(f, "\nRun `landfall -h` for all settings."),
+            _ => write!(f, "\nRun `landfall --help` for all flags."),
         }
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// The known name nearest to one that isn't, if it is near enough to have been meant.
+/// Returns the setting whose name is most similar to an unknown one, if it is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let known = table::settings()
+    let names = table::settings()
         .map(|setting| setting.name)
-        .chain(
-            instructions::INSTRUCTIONS
-                .iter()
-                .map(|known| known.names[0]),
-        )
-        .chain(later::all().map(|later| later.name));
-    let (distance, nearest) = known
+        .chain(["config"])
+        .chain(unsupported::all().map(|flag| flag.name));
+    let (distance, nearest) = names
         .map(|known| (strsim::osa_distance(name, known), known))
         .min_by_key(|(distance, _)| *distance)?;
-    // About one slip in four letters, so that short names don't match everything.
+    // One edit per six letters, so that short names do not match everything.
     (distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len()))
         .then_some(nearest)
 }

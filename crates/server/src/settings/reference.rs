@@ -1,78 +1,94 @@
-//! The tables of docs/configuration.md, made from the table of settings.
+//! The tables of docs/configuration.md, generated from the table of settings.
 
-use super::instructions::INSTRUCTIONS;
-use super::later;
+use clap::Command;
+
 use super::sections::SECTIONS;
 use super::table::Setting;
+use super::{cli, unsupported};
 
-/// What the document holds between its two marks.
+/// Returns the generated part of docs/configuration.md.
 pub fn reference() -> String {
     let mut text = String::new();
     for section in SECTIONS {
         text.push_str(&format!("### {}\n\n", section.title));
-        text.push_str("| flag, key | variable | default | what it does |\n");
+        text.push_str("| flag, key | variable | default | description |\n");
         text.push_str("| --- | --- | --- | --- |\n");
         for setting in section.settings {
-            text.push_str(&row(setting));
+            text.push_str(&setting_row(setting));
         }
         text.push('\n');
     }
-    text.push_str("### On the command line only\n\n");
-    text.push_str("| flag | what it does |\n| --- | --- |\n");
-    for instruction in INSTRUCTIONS {
-        let names: Vec<String> = instruction
-            .names
-            .iter()
-            .map(|name| flag(name, instruction.placeholder))
-            .collect();
-        text.push_str(&format!(
-            "| {} | {} |\n",
-            names.join(", "),
-            instruction.help
-        ));
+    text.push_str("### Command-line options\n\n");
+    text.push_str("| command | option | description |\n| --- | --- | --- |\n");
+    text.push_str("| all | `--config FILE` | Read settings from this TOML file, or that of `LANDFALL_CONFIG` |\n");
+    text.push_str("| all | `-h`, `--help` | Print the common flags, or all flags |\n");
+    text.push_str("| all | `--version` | Print the version |\n");
+    for command in cli::command(false).get_subcommands() {
+        command_rows(command, "landfall", &mut text);
     }
-    text.push_str("\n### Flags of tusd that this build refuses\n\n");
-    text.push_str("Given a value that asks for nothing (tusd's default), each is let through.\n\n");
+    text.push_str("\n### Unsupported tusd flags\n\n");
+    text.push_str("tusd's default value of each flag is accepted; other values are errors.\n\n");
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
-    for later in later::all() {
-        let name = format!("`--{}`", later.name);
+    for flag in unsupported::all() {
+        let name = format!("`--{}`", flag.name);
         match reasons
             .last_mut()
-            .filter(|(reason, _)| *reason == later.reason)
+            .filter(|(reason, _)| *reason == flag.reason)
         {
             Some((_, names)) => names.push(name),
-            None => reasons.push((later.reason, vec![name])),
+            None => reasons.push((flag.reason, vec![name])),
         }
     }
-    text.push_str("| flags | what they are told |\n| --- | --- |\n");
+    text.push_str("| flags | error message |\n| --- | --- |\n");
     for (reason, names) in reasons {
         text.push_str(&format!("| {} | {reason} |\n", names.join(" ")));
     }
     text
 }
 
-/// A setting's row.
-fn row(setting: &Setting) -> String {
+/// Writes the options of a command and of its subcommands. Settings are not among them, because clap adds
+/// these only when it runs a command.
+fn command_rows(command: &Command, parent: &str, text: &mut String) {
+    let path = format!("{parent} {}", command.get_name());
+    for arg in command.get_arguments() {
+        let placeholder = arg
+            .get_value_names()
+            .and_then(|names| names.first())
+            .filter(|_| !arg.is_require_equals_set() && arg.get_action().takes_values());
+        let option = match (arg.get_long(), placeholder) {
+            (Some(long), Some(placeholder)) => format!("--{long} {placeholder}"),
+            (Some(long), None) => format!("--{long}"),
+            (None, _) => placeholder.map_or_else(String::new, ToString::to_string),
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        text.push_str(&format!("| `{path}` | `{option}` | {} |\n", escape(&help)));
+    }
+    for command in command.get_subcommands() {
+        command_rows(command, &path, text);
+    }
+}
+
+fn setting_row(setting: &Setting) -> String {
     let default = match setting.default {
         "" => "–".to_owned(),
         default => format!("`{}`", default.replace('|', "\\|")),
     };
-    let mut what = setting.help.to_owned();
-    for old in setting.old {
-        what.push_str(&format!(" Old name of the flag: `--{}`.", old.name));
+    let mut help = setting.help.to_owned();
+    for alias in setting.aliases {
+        help.push_str(&format!(" Older name of the flag: `--{}`.", alias.name));
     }
+    let flag = match setting.kind.placeholder() {
+        Some(placeholder) => format!("--{} {}", setting.name, placeholder.replace('|', "\\|")),
+        None => format!("--{}", setting.name),
+    };
     format!(
-        "| {} | `{}` | {default} | {} |\n",
-        flag(setting.name, setting.kind.placeholder()),
+        "| `{flag}` | `{}` | {default} | {} |\n",
         setting.variable(),
-        what.replace('|', "\\|").replace('*', "\\*")
+        escape(&help)
     )
 }
 
-/// A flag and what its value is called.
-fn flag(name: &str, placeholder: Option<&str>) -> String {
-    match placeholder {
-        Some(placeholder) => format!("`--{name} {}`", placeholder.replace('|', "\\|")),
-        None => format!("`--{name}`"),
-    }
+/// Escapes characters with a meaning in Markdown tables.
+fn escape(text: &str) -> String {
+    text.replace('|', "\\|").replace('*', "\\*")
 }

@@ -1,4 +1,4 @@
-//! The settings in force as a TOML file: what `landfall config check` prints.
+//! The settings in force as a TOML file: the output of `landfall config check`.
 
 use std::fmt::Write as _;
 
@@ -8,25 +8,25 @@ use super::table::{Kind, Sensitivity, Setting};
 use super::types::redacted_url;
 use super::value;
 
-/// Writes every setting with where it came from.
+/// Writes every setting with its source.
 ///
-/// What it returns can be used as a configuration file and means the same, except for secrets. They are
-/// left out: their lines are comments, as are those of settings without a value.
+/// The result is an equivalent configuration file, except for secrets, which are omitted: their lines are
+/// comments, like those of settings without a value.
 pub(super) fn report(layers: &Layers) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
         lines.push((format!("\n# {}", section.title), None));
         for setting in section.settings {
             let (line, source) = match layers.get(setting.name) {
-                Some(given) => match shown(setting, &given.text) {
-                    Shown::All => (line(setting, &given.text), given.source.to_string()),
-                    Shown::Part(text) => (
+                Some(given) => match printable(setting, &given.text) {
+                    Printable::All => (line(setting, &given.text), given.source.to_string()),
+                    Printable::Part(text) => (
                         format!("# {}", line(setting, &text)),
-                        format!("{}, its secrets not shown here", given.source),
+                        format!("{}, secrets omitted", given.source),
                     ),
-                    Shown::Nothing => (
+                    Printable::Nothing => (
                         format!("# {} = ***", setting.name),
-                        format!("{}, not shown here", given.source),
+                        format!("{}, omitted", given.source),
                     ),
                 },
                 None => {
@@ -48,7 +48,7 @@ pub(super) fn report(layers: &Layers) -> String {
         .unwrap_or_default();
     let mut report = String::new();
     for (line, source) in lines {
-        // Writing to a String can't fail.
+        // Writing to a String does not fail.
         let _ = match source {
             Some(source) => writeln!(report, "{line:width$}  # {}", comment(&source)),
             None => writeln!(report, "{line}"),
@@ -57,36 +57,33 @@ pub(super) fn report(layers: &Layers) -> String {
     report.trim_start().to_owned()
 }
 
-/// How much of a text may be seen.
-enum Shown {
+/// The printable part of a text.
+enum Printable {
     All,
-    /// This instead of it.
     Part(String),
     Nothing,
 }
 
-/// Decides how much of a setting's text may be seen.
-fn shown(setting: &Setting, text: &str) -> Shown {
+fn printable(setting: &Setting, text: &str) -> Printable {
     match setting.sensitivity {
-        Sensitivity::Public => Shown::All,
-        Sensitivity::Secret => Shown::Nothing,
+        Sensitivity::Public => Printable::All,
+        Sensitivity::Secret => Printable::Nothing,
         Sensitivity::Url => {
             let redacted = redacted_url(text);
             if redacted == text {
-                Shown::All
+                Printable::All
             } else {
-                Shown::Part(redacted)
+                Printable::Part(redacted)
             }
         }
     }
 }
 
-/// A line of the file.
 fn line(setting: &Setting, text: &str) -> String {
     format!("{} = {}", setting.name, toml(setting, text))
 }
 
-/// A setting's text as a value of TOML.
+/// Formats a setting's text as a TOML value.
 fn toml(setting: &Setting, text: &str) -> String {
     match setting.kind {
         Kind::Switch => match value::boolean(text) {
@@ -94,7 +91,7 @@ fn toml(setting: &Setting, text: &str) -> String {
             Err(_) => string(text),
         },
         Kind::Number(_) | Kind::Size => match value::integer(text) {
-            // TOML's numbers end at 2^63 - 1.
+            // The maximum of a TOML integer is 2^63 - 1.
             Ok(number) if i64::try_from(number).is_ok() => number.to_string(),
             _ => string(text),
         },
@@ -106,7 +103,7 @@ fn toml(setting: &Setting, text: &str) -> String {
     }
 }
 
-/// A basic string of TOML.
+/// Formats a basic string of TOML.
 fn string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -122,7 +119,7 @@ fn string(text: &str) -> String {
     quoted
 }
 
-/// Text that fits into a comment: without the characters that would end it.
+/// Removes characters that would end a comment.
 fn comment(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

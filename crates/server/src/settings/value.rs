@@ -1,15 +1,15 @@
-//! Reads one setting's text. Every error is the end of a sentence that begins with the name of
-//! the setting, and says what to write instead.
+//! Parsers of setting texts. Every error is the rest of a sentence that begins with the name of the
+//! setting, and says what to write instead.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::types::redacted_url;
 
-/// What went wrong with a text, or the value it stands for.
+/// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// A truth value, in the words that Go's flags know.
+/// Parses a boolean as Go's flags do.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -18,10 +18,10 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-/// A whole number as Go's flags read it: decimal, `0x`, `0o` or a leading `0` for octal, `0b`,
+/// Parses an integer as Go's flags do: decimal, `0x`, `0o` or a leading `0` for octal, `0b`,
 /// with `_` between digits.
 pub(super) fn integer(text: &str) -> Parsed<u64> {
-    let wrong = || format!("{text:?} is not a whole number");
+    let invalid = || format!("{text:?} is not a whole number");
     let (radix, digits) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (16, &text[2..]),
         [b'0', b'o' | b'O', ..] => (8, &text[2..]),
@@ -29,13 +29,13 @@ pub(super) fn integer(text: &str) -> Parsed<u64> {
         [b'0', _, ..] => (8, &text[1..]),
         _ => (10, text),
     };
-    // After a prefix one underscore may come first: 0x_ff.
+    // One underscore may follow the prefix: 0x_ff.
     let digits = match digits.strip_prefix('_') {
         Some(rest) if radix != 10 => rest,
         _ => digits,
     };
     if digits.split('_').any(str::is_empty) || digits.starts_with('+') {
-        return Err(wrong());
+        return Err(invalid());
     }
     let plain = digits.replace('_', "");
     u64::from_str_radix(&plain, radix).map_err(|_| {
@@ -45,32 +45,31 @@ pub(super) fn integer(text: &str) -> Parsed<u64> {
         } else if plain.bytes().all(|byte| byte.is_ascii_digit()) && radix == 10 {
             format!("{text} is too large")
         } else {
-            wrong()
+            invalid()
         }
     })
 }
 
-/// A TCP port.
+/// Parses a TCP port.
 pub(super) fn port(text: &str) -> Parsed<u16> {
-    u16::try_from(integer(text)?).map_err(|_| format!("{text} is not a port; ports end at 65535"))
+    u16::try_from(integer(text)?).map_err(|_| format!("{text} is not a port; the maximum is 65535"))
 }
 
-/// A count that must not be zero.
+/// Parses a number that must not be zero.
 pub(super) fn count(text: &str) -> Parsed<usize> {
     match usize::try_from(integer(text)?) {
-        Ok(0) => Err("0 would let nothing in; write a number from 1 up".to_owned()),
+        Ok(0) => Err("must be at least 1".to_owned()),
         Ok(count) => Ok(count),
         Err(_) => Err(format!("{text} is too large")),
     }
 }
 
-/// A number that may be zero.
+/// Parses a number that may be zero.
 pub(super) fn number(text: &str) -> Parsed<usize> {
     usize::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))
 }
 
-/// The units of sizes; those of one letter are left out because `M` means different things to
-/// different people.
+/// Units of sizes. Units of one letter are omitted: `M` is ambiguous.
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
     ("KB", 1_000),
@@ -83,8 +82,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("TIB", 1 << 40),
 ];
 
-/// A number of bytes: a whole number as [`integer`] reads it, or a number with a unit
-/// (`1.5 GiB`).
+/// Parses a number of bytes: an [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
     let end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
@@ -103,8 +101,8 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
             .times(scale)
             .ok_or_else(|| format!("{text} is too large")),
         (Some(_), None) if matches!(upper.as_str(), "K" | "M" | "G" | "T") => Err(format!(
-            "{text:?} could be read in two ways; write {number}{upper}iB (steps of 1024) or \
-             {number}{upper}B (steps of 1000)"
+            "{text:?} is ambiguous; write {number}{upper}iB (powers of 1024) or {number}{upper}B (powers \
+             of 1000)"
         )),
         _ => Err(format!(
             "{text:?} is not a size; write bytes, or a number with KiB, MiB, GiB, TiB, KB, MB, GB \
@@ -113,40 +111,39 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     }
 }
 
-/// A size that must lie in a range, both ends allowed.
-pub(super) fn size_within(text: &str, least: u64, most: u64) -> Parsed<u64> {
+/// Parses a size from `min` to `max`, inclusive.
+pub(super) fn size_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
     let bytes = size(text)?;
-    if bytes < least {
-        return Err(format!("{text} is too small; the least is {least} bytes"));
+    if bytes < min {
+        return Err(format!("{text} is too small; the minimum is {min} bytes"));
     }
-    if bytes > most {
-        return Err(format!("{text} is too large; the most is {most} bytes"));
+    if bytes > max {
+        return Err(format!("{text} is too large; the maximum is {max} bytes"));
     }
     Ok(bytes)
 }
 
-/// A size where 0 stands for no limit.
+/// Parses a size, where 0 means no limit.
 pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
     size(text).map(|bytes| (bytes != 0).then_some(bytes))
 }
 
-/// A number with digits after the point, exact.
+/// An exact decimal number.
 struct Decimal {
-    /// All digits, without the point.
     digits: u128,
-    /// Ten to the power of how many of them stand after the point.
+    /// Ten to the power of the number of decimal places.
     divisor: u128,
 }
 
 impl Decimal {
-    /// This times a whole number, cut to a whole number; `None` if it doesn't fit.
+    /// Multiplies by an integer and rounds down; `None` on overflow.
     fn times(&self, factor: u64) -> Option<u64> {
         let product = self.digits.checked_mul(u128::from(factor))?;
         u64::try_from(product / self.divisor).ok()
     }
 }
 
-/// Reads `12`, `1.5`, `.5` or `5.`, up to 18 digits on each side.
+/// Parses `12`, `1.5`, `.5` or `5.`, with up to 18 digits on each side.
 fn decimal(text: &str) -> Option<Decimal> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let all_digits = |part: &str| part.len() <= 18 && part.bytes().all(|b| b.is_ascii_digit());
@@ -159,7 +156,7 @@ fn decimal(text: &str) -> Option<Decimal> {
     })
 }
 
-/// The units of durations in nanoseconds: Go's, and days.
+/// Units of durations in nanoseconds: Go's, and days.
 const DURATION_UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),
@@ -172,29 +169,29 @@ const DURATION_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000_000_000),
 ];
 
-/// A time span as Go writes it (`300ms`, `1.5h`, `2h45m`, `0`), with `d` for days.
+/// Parses a duration in Go's syntax (`300ms`, `1.5h`, `2h45m`, `0`), or with `d` for days.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let wrong = || {
-        format!("{text:?} is not a time span; write a number and ms, s, m, h or d, such as 1h30m")
+    let invalid = || {
+        format!("{text:?} is not a duration; write a number and ms, s, m, h or d, such as 1h30m")
     };
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);
     }
     if rest.starts_with('-') {
-        return Err(format!("{text:?} is negative; the least is 0"));
+        return Err(format!("{text:?} is negative; the minimum is 0"));
     }
     if decimal(rest).is_some() {
         return Err(format!("{text:?} has no unit; write {rest}s for seconds"));
     }
     if rest.is_empty() {
-        return Err(wrong());
+        return Err(invalid());
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let digits = rest
             .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
         let letters = rest[digits..]
             .find(|c: char| c.is_ascii_digit() || c == '.')
             .map_or(rest.len(), |letters| digits + letters);
@@ -202,8 +199,8 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         let scale = DURATION_UNITS
             .iter()
             .find_map(|(name, scale)| (*name == unit).then_some(*scale))
-            .ok_or_else(wrong)?;
-        let number = decimal(&rest[..digits]).ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
+        let number = decimal(&rest[..digits]).ok_or_else(invalid)?;
         total = number
             .times(scale)
             .and_then(|part| total.checked_add(part))
@@ -213,19 +210,19 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// The shortest time span that timers can keep.
+/// The resolution of timers.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 
-/// A time span that must not be zero.
+/// Parses a duration that must not be zero.
 pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
-        Duration::ZERO => Err("must be longer than 0".to_owned()),
-        span if span < MIN_DURATION => Err(format!("{text} is too short; the least is 1ms")),
+        Duration::ZERO => Err("must be greater than 0".to_owned()),
+        span if span < MIN_DURATION => Err(format!("{text} is too short; the minimum is 1ms")),
         span => Ok(span),
     }
 }
 
-/// A time span where 0 stands for never, or for no limit.
+/// Parses a duration, where 0 means never or no limit.
 pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     match duration(text)? {
         Duration::ZERO => Ok(None),
@@ -233,7 +230,7 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
-/// A number of seconds, or a time span of whole seconds.
+/// Parses a number of seconds, or a duration of whole seconds.
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     if let Ok(seconds) = integer(text) {
         return Ok(Duration::from_secs(seconds));
@@ -245,8 +242,8 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     Ok(span)
 }
 
-/// Permission bits in octal, of which the server itself needs `needed`.
-pub(super) fn permissions(text: &str, needed: u32) -> Parsed<u32> {
+/// Parses permission bits in octal, which must include `required`.
+pub(super) fn permissions(text: &str, required: u32) -> Parsed<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let valid = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
     let mode = u32::from_str_radix(digits, 8)
@@ -255,27 +252,25 @@ pub(super) fn permissions(text: &str, needed: u32) -> Parsed<u32> {
         .ok_or_else(|| {
             format!("{text:?} is not a mode; write permission bits in octal, such as 775")
         })?;
-    if mode & needed != needed {
+    if mode & required != required {
         return Err(format!(
-            "{text} would shut the server out of what it makes; at least {needed:o} is needed"
+            "{text} would deny the server access to its own files; at least {required:o} is required"
         ));
     }
     Ok(mode)
 }
 
-/// A path of the file system.
+/// Parses a file system path.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    // A line break or a carriage return is left over from a file that was read into a variable.
+    // Usually a line break of a file that was read into a variable.
     if text.contains(char::is_control) {
-        return Err(format!(
-            "{text:?} has a control character in it; write the path without it"
-        ));
+        return Err(format!("{text:?} contains a control character; remove it"));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
         return Err(match scheme {
             "file" | "unix" => {
                 format!(
-                    "{text:?} is a URL; write its path alone, /{}",
+                    "{text:?} is a URL; write its path only, /{}",
                     rest.trim_start_matches('/')
                 )
             }
@@ -285,7 +280,7 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
-/// A path of the file system that must not be empty.
+/// Parses a path that must not be empty.
 pub(super) fn some_path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() {
         return Err("is empty; write a path".to_owned());
@@ -293,30 +288,30 @@ pub(super) fn some_path(text: &str) -> Parsed<PathBuf> {
     path(text)
 }
 
-/// A path of the file system where empty stands for none.
+/// Parses a path, where empty means none.
 pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
     path(text).map(|path| (!text.is_empty()).then_some(path))
 }
 
-/// A list of words with commas between them; spaces around them and empty ones are dropped.
+/// Splits a comma-separated list, without spaces around items and without empty items.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
         .filter(|item| !item.is_empty())
 }
 
-/// One word of a few.
-pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Parsed<T> {
-    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+/// Parses one of the given names.
+pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);
     }
-    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    Err(format!("{text:?} is not known; write {}", one_of(&known)))
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    Err(format!("unknown value {text:?}; write {}", one_of(&names)))
 }
 
-/// Joins words to `a, b or c`.
-pub(super) fn one_of(words: &[impl std::borrow::Borrow<str>]) -> String {
-    match words {
+/// Joins names to `a, b or c`.
+pub(super) fn one_of(names: &[impl std::borrow::Borrow<str>]) -> String {
+    match names {
         [] => String::new(),
         [only] => only.borrow().to_owned(),
         [head @ .., last] => {
@@ -460,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_no_timer_keeps_are_refused() {
+    fn durations_below_timer_resolution_are_rejected() {
         assert_eq!(some_duration("1ms"), Ok(Duration::from_millis(1)));
         assert_eq!(duration_or_none("0"), Ok(None));
         for text in ["1ns", "999us"] {
@@ -471,19 +466,19 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_no_urls_and_have_no_line_breaks() {
+    fn paths_reject_urls_and_control_characters() {
         for text in ["data", "/srv/up loads", "./http:", "C:/x"] {
             assert_eq!(path(text), Ok(PathBuf::from(text)));
         }
         for text in ["a\0b", "/srv/uploads\r", "a\n", "s3://bucket/prefix"] {
             path(text).unwrap_err();
         }
-        let told = path("unix:///run/x.sock").unwrap_err();
-        assert!(told.ends_with("alone, /run/x.sock"), "{told}");
+        let error = path("unix:///run/x.sock").unwrap_err();
+        assert!(error.ends_with("only, /run/x.sock"), "{error}");
     }
 
     #[test]
-    fn permissions_are_octal_and_leave_the_server_in() {
+    fn permissions_are_octal_and_include_the_owner() {
         assert_eq!(permissions("775", 0o300), Ok(0o775));
         assert_eq!(permissions("0664", 0o600), Ok(0o664));
         assert_eq!(permissions("0o2775", 0o300), Ok(0o2775));

@@ -1,6 +1,6 @@
-//! The command line of the real program, and the texts made from the table of settings.
+//! The command line of the program, and the files generated from the table of settings.
 //!
-//! With `UPDATE_GOLDEN=1` in the environment the golden texts are written anew.
+//! `UPDATE_GOLDEN=1` updates the golden files.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,33 +9,31 @@ use std::process::Output;
 
 use crate::serve_kit::program;
 
-/// Runs the program with nothing of ours in its environment.
-fn landfall(words: &[&str]) -> Output {
-    program().args(words).output().unwrap()
+fn landfall(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
 }
 
-/// A stream of the program as text.
 fn text(stream: &[u8]) -> String {
     String::from_utf8(stream.to_vec()).unwrap()
 }
 
-/// Checks a text against the file it is kept in, or writes the file anew.
+/// Compares a text with its golden file, or updates the file.
 fn golden(path: &Path, now: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(path, now).unwrap();
     }
-    let kept = std::fs::read_to_string(path).unwrap_or_default();
+    let expected = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
-        kept == now,
+        expected == now,
         "{} is not up to date; run the test with UPDATE_GOLDEN=1. Now it would be:\n{now}",
         path.display()
     );
 }
 
 #[test]
-fn help_is_as_kept() {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    for (words, file) in [
+fn help_matches_the_golden_files() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    for (args, file) in [
         (&["-h"][..], "help.txt"),
         (&["sweep", "-h"], "help-sweep.txt"),
         (&["doctor", "files", "-h"], "help-doctor-files.txt"),
@@ -45,18 +43,18 @@ fn help_is_as_kept() {
         (&["keys", "-h"], "help-keys.txt"),
         (&["migrate", "-h"], "help-migrate.txt"),
     ] {
-        let output = landfall(words);
+        let output = landfall(args);
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(text(&output.stderr), "");
         let help = text(&output.stdout);
         let widest = help.lines().map(|line| line.chars().count()).max();
-        assert!(widest <= Some(80), "{widest:?}");
-        golden(&kept.join(file), &help);
+        assert!(widest <= Some(100), "{widest:?}");
+        golden(&dir.join(file), &help);
     }
 }
 
 #[test]
-fn the_document_has_the_table_of_settings() {
+fn documentation_matches_the_table_of_settings() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     let document = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = document.split_once("<!-- settings: begin -->\n").unwrap();
@@ -69,9 +67,9 @@ fn the_document_has_the_table_of_settings() {
 }
 
 #[test]
-fn the_version_has_three_lines() {
-    for words in [&["-version"][..], &["version"]] {
-        let output = landfall(words);
+fn version_has_three_lines() {
+    for args in [&["-version"][..], &["version"]] {
+        let output = landfall(args);
         assert_eq!(output.status.code(), Some(0));
         let version = text(&output.stdout);
         let lines: Vec<&str> = version.lines().collect();
@@ -82,59 +80,58 @@ fn the_version_has_three_lines() {
 }
 
 #[test]
-fn a_bad_command_line_ends_with_code_2_and_reasons() {
-    for words in [
+fn invalid_arguments_exit_with_code_2() {
+    for args in [
         &["-prot", "8070"][..],
         &["-port", "x"],
         &["config", "check", "-port", "x"],
         &["-gcs-bucket", "b"],
         &["doctor", "s3"],
         &["-config", "/nonexistent/landfall.toml"],
-        &["leftover"],
+        &["unknown"],
     ] {
-        let output = landfall(words);
-        assert_eq!(output.status.code(), Some(2), "{words:?}");
-        assert_eq!(text(&output.stdout), "", "{words:?}");
-        let told = text(&output.stderr);
-        assert!(told.starts_with("landfall: "), "{told}");
+        let output = landfall(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
+        let error = text(&output.stderr);
+        assert!(error.starts_with("landfall: "), "{error}");
         assert!(
-            told.ends_with("Run `landfall -h` for all settings.\n"),
-            "{told}"
+            error.ends_with("Run `landfall --help` for all flags.\n"),
+            "{error}"
         );
     }
 }
 
-/// What is told of words, by the server and by `config check`, which both refuse to go on; with the
-/// code they end with.
-fn refusal(words: &[&str]) -> (i32, String) {
+/// Returns the exit code and the error of both the server and `config check`, which must agree.
+fn failure_of(args: &[&str]) -> (i32, String) {
     let dir = tempfile::tempdir().unwrap();
     let run = |command: &[&str]| {
         let mut program = program();
-        program.current_dir(dir.path()).args(command).args(words);
+        program.current_dir(dir.path()).args(command).args(args);
         let output = program.output().unwrap();
-        assert_eq!(text(&output.stdout), "", "{words:?}");
+        assert_eq!(text(&output.stdout), "", "{args:?}");
         (output.status.code().unwrap(), text(&output.stderr))
     };
     let (served, checked) = (
         run(&["-port=0", "-host=127.0.0.1"]),
         run(&["config", "check"]),
     );
-    assert_eq!(served, checked, "{words:?}");
+    assert_eq!(served, checked, "{args:?}");
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
         0,
-        "{words:?}"
+        "{args:?}"
     );
     served
 }
 
 #[test]
-fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
-    for (words, code, told) in [
+fn unusable_settings_fail_at_start_and_in_config_check() {
+    for (args, code, error) in [
         (
             &["--hooks-dir", "/nope"][..],
             1,
-            "landfall: --hooks-dir: /nope does not exist; make it, or leave the setting out for no hooks\n",
+            "landfall: --hooks-dir: /nope does not exist; create it, or leave the setting out for no hooks\n",
         ),
         (
             &["--s3-bucket", ""],
@@ -144,17 +141,17 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
         (
             &["-upload-dir", "/dev/null"],
             1,
-            "landfall: -upload-dir: /dev/null is a file, not a directory\n",
+            "landfall: --upload-dir: /dev/null is a file, not a directory\n",
         ),
         (
             &["-upload-dir", "/dev/null/x"],
             1,
-            "landfall: -upload-dir: /dev/null/x does not exist and cannot be made: /dev/null is a file, not a directory\n",
+            "landfall: --upload-dir: /dev/null/x does not exist and cannot be created: /dev/null is a file, not a directory\n",
         ),
         (
             &["-admin-key-file", "/nope"],
             1,
-            "landfall: -admin-key-file: /nope does not exist\n",
+            "landfall: --admin-key-file: /nope does not exist\n",
         ),
         (
             &["--upload-dir", "s3://bucket/uploads"],
@@ -164,7 +161,7 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
         (
             &["--s3-endpoint", "http://localhost:9000"],
             2,
-            "landfall: --s3-endpoint: has no effect without s3-bucket: ",
+            "landfall: --s3-endpoint: has no effect without --s3-bucket: ",
         ),
         (
             &["--host", "192.0.2.1"],
@@ -174,14 +171,14 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
         (
             &["-cors-allow-credentials"],
             2,
-            "landfall: -cors-allow-credentials: would let pages of any origin use the cookies",
+            "landfall: --cors-allow-credentials: would let pages of any origin use the cookies",
         ),
     ] {
-        let refused = refusal(words);
+        let refused = failure_of(args);
         assert_eq!(refused.0, code, "{refused:?}");
-        assert!(refused.1.starts_with(told), "{refused:?}");
+        assert!(refused.1.starts_with(error), "{refused:?}");
     }
-    // What is in a file is found out as well.
+    // The contents of files are checked, too.
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "no good").unwrap();
     let name = file.path().to_str().unwrap();
@@ -208,27 +205,27 @@ fn what_cannot_work_is_refused_at_the_start_and_by_config_check_alike() {
             format!("-hooks-grpc-server-tls-certificate={name}"),
         ],
     ] {
-        let words: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let (code, told) = refusal(&words);
-        assert_eq!(code, 1, "{words:?}: {told}");
+        let args: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let (code, error) = failure_of(&args);
+        assert_eq!(code, 1, "{args:?}: {error}");
         let flag = flags.last().unwrap().split('=').next().unwrap();
         let group = flag.split("-server").next().unwrap();
-        assert!(told.contains(group), "{words:?}: {told}");
+        assert!(error.contains(group), "{args:?}: {error}");
     }
 }
 
 #[test]
-fn several_things_that_cannot_work_are_told_at_once() {
-    let (code, told) = refusal(&["-hooks-dir=/nope", "-state-dir=/dev/null"]);
-    assert_eq!((code, told.lines().count()), (1, 2), "{told}");
+fn problems_are_reported_together() {
+    let (code, error) = failure_of(&["-hooks-dir=/nope", "-state-dir=/dev/null"]);
+    assert_eq!((code, error.lines().count()), (1, 2), "{error}");
 }
 
-/// What `config check` prints and warns of with a folder for uploads, and the code it ends with.
-fn checked(uploads: &Path, words: &[&str]) -> (i32, String, String) {
+/// Runs `config check`; returns its exit code, output and warnings.
+fn checked(uploads: &Path, args: &[&str]) -> (i32, String, String) {
     let output = landfall(
         &[
             &["config", "check", "--upload-dir", uploads.to_str().unwrap()],
-            words,
+            args,
         ]
         .concat(),
     );
@@ -245,43 +242,44 @@ fn config_check_shows_owners_and_modes() {
     let dir = tempfile::tempdir().unwrap();
     let (uploads, own) = (dir.path(), dir.path().join(".landfall"));
     set_mode(uploads, 0o750);
-    let (code, shown, told) = checked(uploads, &[]);
-    assert_eq!((code, told.as_str()), (0, ""));
+    let (code, shown, error) = checked(uploads, &[]);
+    assert_eq!((code, error.as_str()), (0, ""));
     let line = |start: &str| shown.lines().find(|line| line.starts_with(start)).unwrap();
     let uid = std::fs::metadata(uploads).unwrap().uid();
     let of_uploads = line("# upload directory");
     assert!(of_uploads.ends_with(", mode 0750"), "{of_uploads}");
     assert!(of_uploads.contains(&uid.to_string()), "{of_uploads}");
     assert!(line("# leases").ends_with(": does not exist yet"));
-    assert!(line("# state folder").contains("nothing is stored"));
+    assert!(line("# state directory").contains("nothing is stored"));
 
     set_mode(uploads, 0o777);
-    let (code, _, told) = checked(uploads, &[]);
+    let (code, _, error) = checked(uploads, &[]);
     assert_eq!(code, 0);
     assert!(
-        told.starts_with("landfall: warning: --upload-dir: ") && told.contains("(mode 0777)"),
-        "{told}"
+        error.starts_with("landfall: warning: --upload-dir: ") && error.contains("(mode 0777)"),
+        "{error}"
     );
     set_mode(uploads, 0o755);
 
-    // What others can write to holds no keys.
+    // A directory that others can write to must not contain keys.
     std::fs::create_dir(&own).unwrap();
     set_mode(&own, 0o777);
-    let (code, _, told) = checked(uploads, &["--hooks-dir", uploads.to_str().unwrap()]);
-    assert_eq!(code, 1, "{told}");
+    let (code, _, error) = checked(uploads, &["--hooks-dir", uploads.to_str().unwrap()]);
+    assert_eq!(code, 1, "{error}");
     assert!(
-        told.contains("landfall: state-dir: the state folder ") && told.contains("chmod go-w"),
-        "{told}"
+        error.contains("landfall: --state-dir: the state directory ")
+            && error.contains("chmod go-w"),
+        "{error}"
     );
     std::fs::remove_dir(&own).unwrap();
     std::os::unix::fs::symlink("/tmp", &own).unwrap();
-    let (code, _, told) = checked(uploads, &[]);
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("is a symbolic link"), "{told}");
+    let (code, _, error) = checked(uploads, &[]);
+    assert_eq!(code, 1, "{error}");
+    assert!(error.contains("is a symbolic link"), "{error}");
 }
 
 #[test]
-fn a_folder_that_the_user_may_not_write_to_is_refused() {
+fn unwritable_upload_directory_is_rejected() {
     use std::os::unix::{fs::PermissionsExt as _, process::CommandExt as _};
     let dir = tempfile::tempdir().unwrap();
     let mut command = program();
@@ -293,13 +291,13 @@ fn a_folder_that_the_user_may_not_write_to_is_refused() {
         command.uid(12_345).gid(12_345);
     }
     let output = command.output().unwrap();
-    let told = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(
-        told.starts_with("landfall: --upload-dir: ")
-            && told.contains(", mode 555): user ")
-            && told.contains("may not write it"),
-        "{told}"
+        error.starts_with("landfall: --upload-dir: ")
+            && error.contains(", mode 555): user ")
+            && error.contains("may not write it"),
+        "{error}"
     );
 }
 
@@ -334,7 +332,7 @@ fn config_check_shows_no_secret() {
 }
 
 #[test]
-fn config_check_shows_what_is_in_force() {
+fn config_check_prints_the_settings_in_force() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("landfall.toml");
     let uploads = dir.path().join("uploads");
@@ -350,10 +348,10 @@ fn config_check_shows_what_is_in_force() {
         "-trusted-proxies=::1",
     ]);
     assert_eq!(output.status.code(), Some(0));
-    let told = text(&output.stderr);
+    let error = text(&output.stderr);
     assert!(
-        told == "landfall: warning: -trusted-proxies: has no effect without behind-proxy\n",
-        "{told}"
+        error == "landfall: warning: --trusted-proxies: has no effect without --behind-proxy\n",
+        "{error}"
     );
     let report = text(&output.stdout);
     assert!(

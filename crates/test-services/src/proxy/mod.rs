@@ -261,7 +261,11 @@ struct Shared {
     life: watch::Sender<NodeState>,
 }
 
-async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch::Receiver<NodeState>) {
+async fn accept(
+    listener: std::net::TcpListener,
+    shared: Shared,
+    mut life: watch::Receiver<NodeState>,
+) {
     let listener = TcpListener::from_std(listener).unwrap();
     let accept = async {
         loop {

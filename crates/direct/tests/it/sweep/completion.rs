@@ -10,7 +10,7 @@ use landfall_grants::{
     JobState, Principal,
     queue::{GrantOutcome, NewJob, StartOutcome, StartRequest},
 };
-use landfall_s3::client::{ObjectHeaders, Place as Object};
+use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World};
 use crate::{

@@ -212,7 +212,7 @@ pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
         return Vec::new();
     }
     let prefix = &settings.s3.object_prefix;
-    [settings.direct.beginning(), CLIENT_KEY_PREFIX]
+    [settings.direct.key_prefix(), CLIENT_KEY_PREFIX]
         .map(|beginning| format!("{prefix}{beginning}"))
         .to_vec()
 }
@@ -221,7 +221,7 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     let direct = &settings.direct;
     let mut wanted = DirectSettings::new(bucket.client.clone(), &bucket.name);
     if let Some(endpoint) = &direct.endpoint {
-        wanted.signer = s3::signer(&settings.s3, endpoint).context("-direct-endpoint")?;
+        wanted.signer = s3::signer(&settings.s3, endpoint).context("--direct-endpoint")?;
     }
     let mut objects = S3Options::new(&bucket.name);
     objects.object_prefix.clone_from(&settings.s3.object_prefix);
@@ -230,31 +230,31 @@ fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small_files = match direct.small {
+    wanted.small_files = match direct.small_files {
         settings::SmallFiles::Post => SmallFiles::Post,
         settings::SmallFiles::Put => SmallFiles::Put,
     };
     wanted.put_lifetime = direct.put_lifetime;
-    wanted.url_lifetime = direct.lifetime;
+    wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();
-    wanted.check_interval = direct.poll;
+    wanted.check_interval = direct.poll_interval;
     wanted.sts = direct.sts.enabled.then(|| StsSettings {
         endpoint: direct.sts.endpoint.clone(),
         role: direct.sts.role.clone(),
         lifetime: direct.sts.lifetime,
     });
-    wanted.sign_requests = direct.signer;
+    wanted.sign_requests = direct.sign_requests;
     Ok(wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Invocation, direct::AREAS, read};
+    use crate::settings::{Invocation, direct::API_PATHS, read};
 
     #[test]
     fn other_pages_are_kept_from_these_paths() {
-        assert_eq!(api::PATH_PREFIXES, AREAS);
+        assert_eq!(api::PATH_PREFIXES, API_PATHS);
     }
 
     #[test]

@@ -31,9 +31,9 @@ pub(super) fn callers(
     if let Some(jwt) = jwt {
         ways.push(Arc::new(jwt));
     }
-    if let Some(url) = &grants.authorize.url {
+    if let Some(url) = &grants.forward_auth.url {
         let mut asked = ForwardAuthSettings::new(url.reveal());
-        asked.cache = grants.authorize.cache;
+        asked.cache = grants.forward_auth.cache;
         let handler = handler.clone();
         asked.external_origin =
             ExternalOrigin::new(move |request| handler.external_origin(request));
@@ -43,7 +43,7 @@ pub(super) fn callers(
     let handler = handler.clone();
     let cross_site = CsrfPolicy::new()
         .external_origin(move |request| handler.external_origin(request))
-        .allow_origins(&grants.origins)
+        .allow_origins(&grants.allowed_origins)
         .context("-grants-allowed-origins")?;
     Ok(Authenticator::new(ways, failed_attempts, cross_site))
 }
@@ -87,7 +87,7 @@ pub(super) fn known_by(settings: &Settings) -> Vec<String> {
         }
         settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
     }));
-    let asked = grants.authorize.url.as_ref();
+    let asked = grants.forward_auth.url.as_ref();
     ways.extend(asked.map(|url| format!("the application ('{}')", url.redacted_url())));
     ways
 }

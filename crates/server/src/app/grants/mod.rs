@@ -88,9 +88,9 @@ impl Grants {
         wanted.connections = Some(database.lend(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
-        wanted.retention = grants.keep;
+        wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;
-        wanted.started_at_grant = grants.style == settings::GrantStyle::Package;
+        wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node(settings);
         wanted.outbox = outbox;
         let queue = Queue::open(wanted)
@@ -115,7 +115,7 @@ impl Grants {
     pub(super) fn join(&self, settings: &Settings, config: &mut Config) {
         let mut gate = GrantHookSettings::default();
         gate.require_token = self.required;
-        gate.enforce_type = settings.grants.check_type;
+        gate.enforce_type = settings.grants.enforce_type;
         gate.track_all = settings.admin.is_on();
         gate.failed_attempts = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
@@ -185,7 +185,8 @@ impl Grants {
 
     /// Warns if nobody can ask for uploads.
     pub(super) async fn warn(&self, settings: &Settings) {
-        let others = settings.grants.jwt.keys.is_some() || settings.grants.authorize.url.is_some();
+        let others =
+            settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();
         if !self.enabled || others {
             return;
         }
@@ -231,10 +232,12 @@ pub(super) struct GrantStats {
 pub(super) fn limits(given: &settings::GrantLimits) -> GrantLimits {
     GrantLimits {
         max_size: given.max_size,
-        allowed_types: given.types.clone(),
-        max_active: given.active,
-        rate_limit: given.rate.map(|(count, per)| RateLimit { count, per }),
+        allowed_types: given.allowed_types.clone(),
+        max_active: given.max_active,
+        rate_limit: given
+            .rate_limit
+            .map(|(count, per)| RateLimit { count, per }),
         quota: given.quota,
-        require_size: given.size_required,
+        require_size: given.require_size,
     }
 }

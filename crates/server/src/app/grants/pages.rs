@@ -24,7 +24,7 @@ use crate::{
     admin::{Admin, AdminParts},
     app::{hooks::Hooks, machine::Shown, state, storage::Storage},
     net::{self, Shutdown},
-    settings::{GrantStyle, Settings},
+    settings::{GrantsApi, Settings},
 };
 
 /// What is served beside uploads. Cheap to clone.
@@ -132,7 +132,9 @@ impl Grants {
             let failed_attempts = self.failed_attempts.clone();
             let callers =
                 callers::callers(settings, &self.queue, parts.jwt, failed_attempts, handler)?;
-            let cors = parts.cors.map(|cors| cors_for(cors, &grants.origins));
+            let cors = parts
+                .cors
+                .map(|cors| cors_for(cors, &grants.allowed_origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
                 let router =
@@ -142,9 +144,9 @@ impl Grants {
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
-            api.style = match grants.style {
-                GrantStyle::Landfall => ApiStyle::Landfall,
-                GrantStyle::Package => ApiStyle::Laravel,
+            api.style = match grants.api {
+                GrantsApi::Landfall => ApiStyle::Landfall,
+                GrantsApi::Laravel => ApiStyle::Laravel,
             };
             api.cors = cors;
             api.client = Some(self.client.clone());

@@ -61,7 +61,7 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         );
         let mut options = RedisStreamSettings::new(url.reveal());
         options.stream.clone_from(&brokers.redis.stream);
-        options.max_length = brokers.redis.length;
+        options.max_length = brokers.redis.max_length;
         source.clone_into(&mut options.source);
         let redis = RedisStream::new(options).context("-hooks-redis")?;
         ways.push(told(redis, hooks, brokers.redis.events, line));

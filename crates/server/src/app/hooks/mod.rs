@@ -65,7 +65,7 @@ impl Hooks {
             told,
             reachable: Fresh::default(),
             enabled: hooks.enabled.clone(),
-            when_down: hooks.when_down,
+            when_down: hooks.failure_mode,
             progress_interval: hooks.progress_interval,
         })
     }

@@ -71,11 +71,11 @@ fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> O
     let of_events = &settings.hooks.outbox;
     let mut made = OutboxSettings::new(state::opened(&state::database(settings)));
     made.survives_power_loss = state::survives_power_loss(settings);
-    made.max_queued = usize::try_from(of_events.limit).unwrap_or(usize::MAX);
+    made.max_queued = usize::try_from(of_events.max_queued).unwrap_or(usize::MAX);
     made.max_bytes = usize::try_from(of_events.max_bytes).unwrap_or(usize::MAX);
     made.strict_order = of_events.strict_order;
-    made.retry.retry_for = of_events.give_up_after;
-    made.dead_letter_retention = of_events.keep_dead;
+    made.retry.retry_for = of_events.retry_for;
+    made.dead_letter_retention = of_events.dead_letter_retention;
     made.progress = progress;
     made.headers = event_headers(&settings.hooks);
     // A file that may run longer isn't cut off before.

@@ -75,7 +75,7 @@ fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
     let mut settings = CommandSettings::new(dir);
     settings.format = hooks.command.format;
     settings.timeout = hooks.command.timeout;
-    settings.max_processes = hooks.command.processes;
+    settings.max_processes = hooks.command.max_processes;
     settings.stop_code = hooks.stop_code.map(i32::from);
     Ok(Command::new(settings)?)
 }
@@ -105,8 +105,10 @@ fn http(
         .collect::<Result<_, _>>()
         .context("-hooks-http-secret")?;
     settings.follow_redirects = hooks_http.follow_redirects;
-    settings.redirect_allow.clone_from(&hooks_http.allow);
-    settings.max_concurrency = hooks_http.parallel;
+    settings
+        .redirect_allow
+        .clone_from(&hooks_http.redirect_allow);
+    settings.max_concurrency = hooks_http.max_concurrency;
     settings.stop_code = hooks.stop_code;
     Ok(Http::new(settings)?)
 }

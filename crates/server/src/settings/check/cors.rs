@@ -1,16 +1,16 @@
-//! What has to hold between the settings about pages of other sites.
+//! Rules between the settings of CORS.
 
 use super::{Findings, Settings};
 
-/// Origins that nobody means: a rule that matches one of them matches those of strangers.
-const STRANGERS: [&str; 3] = [
+/// Origins that no configuration intends: an expression that matches one of them matches any.
+const FOREIGN_ORIGINS: [&str; 3] = [
     "https://landfall-probe.invalid",
     "http://landfall-probe.invalid",
-    // That of a sandboxed frame, which every page can make.
+    // The origin of a sandboxed frame, which every page can create.
     "null",
 ];
 
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let cors = &settings.cors;
     if cors.disable {
@@ -22,19 +22,19 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "cors-expose-headers",
             "cors-max-age",
         ] {
-            findings.without_effect(name, "with disable-cors");
+            findings.without_effect(name, "with --disable-cors");
         }
         return;
     }
-    let stranger = STRANGERS
+    let matched = FOREIGN_ORIGINS
         .into_iter()
         .find(|origin| cors.allow_origin.matches(origin));
-    if let Some(stranger) = stranger.filter(|_| cors.allow_credentials) {
+    if let Some(origin) = matched.filter(|_| cors.allow_credentials) {
         findings.problem(
             "cors-allow-credentials",
             format!(
                 "would let pages of any origin use the cookies of their visitors: \
-                 cors-allow-origin {:?} matches {stranger}; write one that matches your own \
+                 --cors-allow-origin {:?} matches {origin}; write an expression that matches your \
                  origins only, such as ^https://app\\.example\\.com$",
                 cors.allow_origin.pattern()
             ),

@@ -1,27 +1,23 @@
-//! What has to hold between the settings of direct uploads and others.
+//! Rules between the settings of direct uploads and others.
 
 use std::time::Duration;
 
 use super::{Findings, Settings, not_compiled_in};
 
-/// The longest time for which AWS lets a role be assumed.
-const LONGEST_ROLE: Duration = Duration::from_secs(12 * 3600);
+/// The maximum duration of an assumed role in AWS.
+const MAX_ROLE_DURATION: Duration = Duration::from_secs(12 * 3600);
 
-/// The feature that this build needs for a setting and hasn't got.
+/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     (!cfg!(feature = "direct") && name == "direct").then_some("direct")
 }
 
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (direct, s3) = (&settings.direct, &settings.s3);
     if !direct.enabled {
-        for name in findings
-            .given()
-            .into_iter()
-            .filter(|name| name.starts_with("direct-"))
-        {
-            findings.without_effect(name, "without direct");
+        for name in findings.given("direct-") {
+            findings.without_effect(name, "without --direct");
         }
         return;
     }
@@ -31,13 +27,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "direct-sts-role",
             "direct-sts-lifetime",
         ] {
-            findings.without_effect(name, "without direct-sts");
+            findings.without_effect(name, "without --direct-sts");
         }
     }
-    if direct.sts.role.is_some() && direct.sts.lifetime > LONGEST_ROLE {
+    if direct.sts.role.is_some() && direct.sts.lifetime > MAX_ROLE_DURATION {
         findings.problem(
             "direct-sts-lifetime",
-            "exceeds the 12h for which AWS lets a role be assumed; write at most 12h",
+            "exceeds 12h, the maximum duration of an assumed role; write at most 12h",
         );
     }
 
@@ -45,27 +41,24 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         return findings.problem("direct", not_compiled_in("direct upload support", feature));
     }
     if s3.bucket.is_none() {
-        findings.problem(
-            "direct",
-            "needs a bucket that clients send their files to: write --s3-bucket NAME",
-        );
+        findings.problem("direct", "requires a bucket; write --s3-bucket NAME");
     }
-    if direct.events_secret.is_some() && direct.events_secret_file.is_some() {
+    if direct.notifications_secret.is_some() && direct.notifications_secret_file.is_some() {
         findings.problem(
             "direct-notifications-secret-file",
-            "can't go with direct-notifications-secret: there is one secret",
+            "conflicts with --direct-notifications-secret",
         );
     }
 
-    let of_others = s3.key.as_deref().and_then(|key| key.split('{').next());
-    if let Some(beginning) = of_others
-        && beginning.starts_with(direct.beginning())
+    let tus_prefix = s3.key.as_deref().and_then(|key| key.split('{').next());
+    if let Some(tus_prefix) = tus_prefix
+        && tus_prefix.starts_with(direct.key_prefix())
     {
         findings.warning(
             "s3-key",
             format!(
-                "begins as --direct-key does, with {}; what tus uploads leave behind there isn't removed",
-                direct.beginning()
+                "starts with the prefix of --direct-key, {}; orphans of tus uploads there are not removed",
+                direct.key_prefix()
             ),
         );
     }
@@ -77,14 +70,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         };
         findings.warning(
             name,
-            format!("{acl} shows everybody what is uploaded directly, as soon as it is there"),
+            format!("{acl} makes direct uploads public as soon as they are complete"),
         );
     }
     if settings.largest_grant().is_none() {
         findings.warning(
             "direct",
-            "whoever may upload may send as much as S3 takes; write --grants-max-size or --max-size"
-                .to_owned(),
+            "the size of uploads is not limited; write --grants-max-size or --max-size".to_owned(),
         );
     }
 }

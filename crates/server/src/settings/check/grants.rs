@@ -1,20 +1,20 @@
-//! What has to hold between the settings of grants and of the dashboard.
+//! Rules between the settings of grants and of the dashboard.
 
 use landfall_hooks::{HookName, HookNames};
 
 use super::{Findings, Settings, not_compiled_in};
-use crate::settings::direct::AREAS;
+use crate::settings::direct::API_PATHS;
 use crate::settings::types::JwtKeys;
 
-/// The settings that turn something on here.
-const ON: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
+/// The settings that need the feature.
+const ENABLING: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
 
-/// The feature that this build needs for a setting and hasn't got.
+/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    (!cfg!(feature = "grants") && ON.contains(&name)).then_some("grants")
+    (!cfg!(feature = "grants") && ENABLING.contains(&name)).then_some("grants")
 }
 
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
     for (name, is_on) in [
@@ -24,44 +24,33 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         ("admin-key-file", admin.key_file.is_some()),
     ] {
         if let Some(feature) = missing_feature(name).filter(|_| is_on) {
-            findings.problem(name, not_compiled_in("support for grants", feature));
+            findings.problem(name, not_compiled_in("grants support", feature));
         }
     }
     if admin.key.is_some() && admin.key_file.is_some() {
-        findings.problem(
-            "admin-key-file",
-            "can't go with admin-key: there is one key",
-        );
+        findings.problem("admin-key-file", "conflicts with --admin-key");
     }
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
         findings.warning(
             "grants-max-size",
-            format!("is more than --max-size {most}, which holds for what is granted, too"),
+            format!("exceeds --max-size {most}, which also applies to granted uploads"),
         );
     }
 
     if !grants.enabled {
-        for name in findings
-            .given()
-            .into_iter()
-            .filter(|name| name.starts_with("grants-"))
-        {
-            // The dashboard's list has an end, too.
+        for name in findings.given("grants-") {
+            // The dashboard uses it as well.
             if name != "grants-retention" || !admin.is_on() {
-                findings.without_effect(name, "without grants");
+                findings.without_effect(name, "without --grants");
             }
         }
     } else {
         if grants.jwt.keys.is_none() {
-            for name in findings
-                .given()
-                .into_iter()
-                .filter(|name| is_of(name, "grants-jwt"))
-            {
+            for name in findings.given("grants-jwt-") {
                 if name != "grants-jwt-keys" {
-                    findings.without_effect(name, "without grants-jwt-keys");
+                    findings.without_effect(name, "without --grants-jwt-keys");
                 }
             }
         }
@@ -69,8 +58,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         if jwt.keys.is_some() && jwt.issuers.is_empty() && jwt.audiences.is_empty() {
             findings.problem(
                 "grants-jwt-keys",
-                "any token that these keys have signed would be accepted, also one for another \
-                 application; set grants-jwt-audience or grants-jwt-issuer",
+                "any token signed with these keys would be accepted, also one for another \
+                 application; set --grants-jwt-audience or --grants-jwt-issuer",
             );
         }
         let is_shared = |name: &String| name.starts_with("HS");
@@ -79,36 +68,36 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         {
             findings.problem(
                 "grants-jwt-algorithms",
-                "needs the shared key in a file, and grants-jwt-keys is a URL; no token could be taken",
+                "requires the shared key in a file, but --grants-jwt-keys is a URL; no token would be accepted",
             );
         }
         if settings.cors.disable {
-            findings.without_effect("grants-allowed-origins", "with disable-cors");
+            findings.without_effect("grants-allowed-origins", "with --disable-cors");
         }
-        if grants.authorize.url.is_none() {
+        if grants.forward_auth.url.is_none() {
             findings.without_effect(
                 "grants-forward-auth-cache",
-                "without grants-forward-auth-url",
+                "without --grants-forward-auth-url",
             );
         }
     }
     if !admin.is_on() {
-        findings.without_effect("admin-path", "without admin-key");
+        findings.without_effect("admin-path", "without --admin-key");
     }
     for (name, event) in idle_events(settings) {
         if !findings.is_given(name) {
             continue;
         }
-        let reason = format!("without grants there is no {event}");
+        let reason = format!("{event} requires --grants");
         match event {
-            // Whoever wants to be asked for leave relies on it.
+            // A user relies on a hook that authorizes uploads.
             HookName::PreGrant => findings.problem(name, reason),
             _ => findings.warning(name, reason),
         }
     }
 }
 
-/// Questions and events about jobs that somebody wants though there are no jobs, one for each setting.
+/// Returns the hooks about jobs that are enabled although there are no jobs, one for each setting.
 fn idle_events(settings: &Settings) -> impl Iterator<Item = (&'static str, HookName)> {
     let (hooks, brokers) = (&settings.hooks, &settings.hooks.brokers);
     let granted = settings.grants.enabled;
@@ -132,16 +121,10 @@ fn idle_events(settings: &Settings) -> impl Iterator<Item = (&'static str, HookN
     .filter_map(move |(name, events)| Some((name, events?.iter().find(is_idle)?)))
 }
 
-/// Whether a setting's name begins with another one's.
-fn is_of(name: &str, way: &str) -> bool {
-    name.strip_prefix(way)
-        .is_some_and(|rest| rest.starts_with('-'))
-}
-
-/// Pages that are on: the setting of their path, the path, and what people call them.
+/// Enabled pages: the setting of their path, the path, and a description.
 type Pages = (&'static str, String, &'static str);
 
-/// Pages with pages below them.
+/// Returns the enabled pages that have subpaths.
 fn areas(settings: &Settings) -> Vec<Pages> {
     let mut areas = Vec::new();
     if settings.grants.enabled {
@@ -152,7 +135,7 @@ fn areas(settings: &Settings) -> Vec<Pages> {
         areas.push(("admin-path", path, "the dashboard"));
     }
     if settings.direct.enabled {
-        areas.extend(AREAS.map(|area| {
+        areas.extend(API_PATHS.map(|area| {
             let path = format!("{}{area}", settings.direct.path);
             ("direct-path", path, "direct uploads")
         }));
@@ -160,10 +143,10 @@ fn areas(settings: &Settings) -> Vec<Pages> {
     areas
 }
 
-/// Looks for pages at or below which other pages are.
+/// Reports pages whose paths overlap.
 pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
     let areas = areas(settings);
-    let health = "the page for health checks";
+    let health = "health checks";
     let mut others: Vec<Pages> = vec![
         ("", "/healthz".to_owned(), health),
         ("", "/readyz".to_owned(), health),
@@ -182,20 +165,22 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
                 .find(|(_, taken, _)| is_within(taken, path) || is_within(path, taken))
         });
         if let Some((other, taken, whose)) = found {
-            // The one that somebody gave can be given otherwise.
+            // Prefer the setting that was given.
             let name = match !findings.is_given(name) && findings.is_given(other) {
                 true => other,
                 false => name,
             };
             findings.problem(
                 name,
-                format!("{what} can't be at {path} beside {whose} at {taken}; choose another path"),
+                format!(
+                    "the path {path} of {what} overlaps {taken} of {whose}; choose another path"
+                ),
             );
         }
     }
 }
 
-/// Whether a path is another one or below it.
+/// Returns whether a path is equal to another one or below it.
 fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,12 +1,12 @@
-//! What has to hold between the settings of hooks.
+//! Rules between the settings of hooks.
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::hooks::is_bare_number;
 use crate::settings::types::{Database, Secret};
 use landfall_hooks::{HookName, format::Format};
 
-/// The ways of hooks by the settings that turn them on, with the features that they need.
-const FEATURES: [(&str, bool, &str); 8] = [
+/// The transports by the settings that enable them, with the features that they need.
+const TRANSPORTS: [(&str, bool, &str); 8] = [
     ("hooks-dir", true, ""),
     ("hooks-http", cfg!(feature = "hooks-http"), "hooks-http"),
     ("hooks-grpc", cfg!(feature = "hooks-grpc"), "hooks-grpc"),
@@ -17,23 +17,22 @@ const FEATURES: [(&str, bool, &str); 8] = [
     ("hooks-kafka", cfg!(feature = "kafka"), "kafka"),
 ];
 
-/// Why settings of the database have no effect.
 const NOTHING_STORED: &str =
-    "without grants, admin-key or hooks that are told events, for which alone a database is used";
+    "without --grants, --admin-key or hooks with events: only these use a database";
 
-/// The feature that this build needs for a setting and hasn't got.
+/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    let found = FEATURES.iter().find(|(known, ..)| *known == name)?;
+    let found = TRANSPORTS.iter().find(|(known, ..)| *known == name)?;
     (!found.1).then_some(found.2)
 }
 
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
 
-    // In the order of the features.
-    let on = [
+    // In the order of `TRANSPORTS`.
+    let enabled = [
         hooks.command.dir.is_some(),
         hooks.http.url.is_some(),
         hooks.grpc.target.is_some(),
@@ -43,10 +42,10 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         brokers.redis.url.is_some(),
         !brokers.kafka.brokers.is_empty(),
     ];
-    let ways = || FEATURES.iter().map(|(name, ..)| *name).zip(on);
-    for (name, _) in ways().filter(|(_, is_on)| *is_on) {
+    let transports = || TRANSPORTS.iter().map(|(name, ..)| *name).zip(enabled);
+    for (name, _) in transports().filter(|(_, is_on)| *is_on) {
         if let Some(feature) = missing_feature(name) {
-            let what = format!("support for {name}");
+            let what = format!("--{name}");
             findings.problem(name, not_compiled_in(&what, feature));
         }
     }
@@ -63,8 +62,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         if grpc.secure && grpc.server_certificate.is_none() {
             findings.problem(
                 "hooks-grpc-secure",
-                "needs hooks-grpc-server-tls-certificate, the certificate to know the server by"
-                    .to_owned(),
+                "requires --hooks-grpc-server-tls-certificate".to_owned(),
             );
         }
         let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
@@ -80,22 +78,16 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
                     "hooks-grpc-client-tls-certificate",
                 )
             };
-            findings.problem(given, format!("needs {missing} beside it"));
+            findings.problem(given, format!("requires --{missing}"));
         }
     }
 
-    // Settings of a way that is off; their names begin with that of the way.
-    for (way, _) in ways().filter(|(_, is_on)| !is_on) {
-        for name in findings.given() {
-            let is_its_own = name
-                .strip_prefix(way)
-                .is_some_and(|rest| rest.starts_with('-'));
-            if is_its_own {
-                findings.without_effect(name, &format!("without {way}"));
-            }
+    for (transport, _) in transports().filter(|(_, is_on)| !is_on) {
+        for name in findings.given(&format!("{transport}-")) {
+            findings.without_effect(name, &format!("without --{transport}"));
         }
     }
-    if !on.contains(&true) {
+    if !enabled.contains(&true) {
         for name in [
             "hooks-enabled-events",
             "hooks-failure-mode",
@@ -108,7 +100,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             findings.without_effect(name, "without hooks");
         }
     }
-    if on.contains(&true) {
+    if enabled.contains(&true) {
         check_names(settings, findings);
     }
     for (name, attempts, is_on) in [
@@ -131,7 +123,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if hooks.http.url.as_ref().is_some_and(is_plain) {
         findings.without_effect(
             "hooks-http-skip-verify",
-            "with hooks-http at http://, which has no certificate",
+            "with --hooks-http at http://, without TLS",
         );
     }
     if hooks.grpc.target.is_some() && !hooks.grpc.secure {
@@ -140,23 +132,23 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             "hooks-grpc-client-tls-certificate",
             "hooks-grpc-client-tls-key",
         ] {
-            findings.without_effect(name, "without hooks-grpc-secure");
+            findings.without_effect(name, "without --hooks-grpc-secure");
         }
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
         findings.without_effect(
             "hooks-http-redirect-allow",
-            "without hooks-http-follow-redirects",
+            "without --hooks-http-follow-redirects",
         );
     }
     if !follows_progress(settings) {
         findings.without_effect(
             "progress-hooks-interval",
-            "without hooks that are told post-receive",
+            "without hooks that receive post-receive",
         );
     }
     if database.is_some() {
-        findings.without_effect("state-dir", "with database");
+        findings.without_effect("state-dir", "with --database");
     } else if !settings.stores_state() && findings.is_for_server() {
         findings.without_effect("state-dir", NOTHING_STORED);
     }
@@ -164,34 +156,37 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.without_effect("database", NOTHING_STORED);
         findings.without_effect("node-name", NOTHING_STORED);
     }
-    let heeds_it = hooks.command.dir.is_some() && hooks.command.format == Format::V1
+    let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1
         || hooks.http.url.is_some() && hooks.http.format != Format::V2;
-    if hooks.stop_code.is_some() && !heeds_it {
+    if hooks.stop_code.is_some() && !is_v1 {
         findings.without_effect(
             "hooks-stop-code",
-            "except with hooks-dir-format v1 or hooks-http-format v1 or auto; a hook stops an \
-             upload by StopUpload in its answer",
+            "without --hooks-dir-format v1, or --hooks-http-format v1 or auto; a hook stops an \
+             upload with StopUpload in its response",
         );
     }
     for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
         if let Some(text) = findings.text(name).filter(|text| is_bare_number(text)) {
-            findings.warning(name, format!("{text} is taken for seconds; write {text}s"));
+            findings.warning(name, format!("{text} is read as seconds; write {text}s"));
         }
     }
 }
 
-/// Looks for settings about hooks that no transport in use is called for.
+/// Reports settings of hooks that no transport in use is called for.
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     if hooks.own_lists().iter().all(Option::is_some) {
         findings.without_effect(
             "hooks-enabled-events",
-            "where all hooks have a list of their own, such as hooks-http-events",
+            "if every transport has its own list, such as --hooks-http-events",
         );
     }
     let used = hooks.used_names();
     if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
-        findings.warning("hooks-failure-mode", "has no effect without a pre-… hook");
+        findings.warning(
+            "hooks-failure-mode",
+            "has no effect without a blocking hook (pre-…)",
+        );
     }
     if !settings.has_outbox() {
         for name in [
@@ -201,12 +196,15 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
             "events-retry-for",
             "events-dead-letter-retention",
         ] {
-            findings.without_effect(name, "without hooks that are told more than post-receive");
+            findings.without_effect(
+                name,
+                "without hooks that receive events other than post-receive",
+            );
         }
     }
 }
 
-/// Whether the progress of uploads is reported to anybody.
+/// Returns whether the progress of uploads is used.
 fn follows_progress(settings: &Settings) -> bool {
     settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
 }

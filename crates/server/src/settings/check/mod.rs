@@ -1,4 +1,4 @@
-//! What has to hold between settings, once each of them is read.
+//! Rules between settings, checked after each has been parsed.
 
 mod cors;
 mod direct;
@@ -6,16 +6,16 @@ mod grants;
 mod hooks;
 mod s3;
 
-use super::arguments::Verb;
+use super::cli::Subcommand;
 use super::layers::Layers;
 use super::problem::Problem;
 use super::table::setting;
 use super::types::Settings;
 
-/// The pages that are always there.
-const OWN_PAGES: &[&str] = &["/healthz", "/readyz"];
+/// Pages that are always served.
+const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];
 
-/// The feature that this build needs for a setting and hasn't got.
+/// Returns the feature that a setting needs and this build lacks.
 #[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     hooks::missing_feature(name)
@@ -23,15 +23,15 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
         .or_else(|| direct::missing_feature(name))
 }
 
-/// Says that a setting needs a feature that this build hasn't got.
+/// Returns the message about a feature that this build lacks.
 pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
     format!("{what} is not compiled in; rebuild with `--features {feature}`")
 }
 
-/// What is found to be wrong, or worth a warning, each at its setting.
+/// The problems and warnings found, each at its setting.
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
-    verb: Verb,
+    subcommand: Subcommand,
     problems: &'a mut Vec<Problem>,
     warnings: &'a mut Vec<String>,
 }
@@ -39,70 +39,71 @@ pub(super) struct Findings<'a> {
 impl<'a> Findings<'a> {
     pub(super) fn new(
         layers: &'a Layers,
-        verb: Verb,
+        subcommand: Subcommand,
         problems: &'a mut Vec<Problem>,
         warnings: &'a mut Vec<String>,
     ) -> Self {
         Self {
             layers,
-            verb,
+            subcommand,
             problems,
             warnings,
         }
     }
 
-    /// Where a setting was given, or its name.
+    /// Returns the source of a setting, or its name.
     fn place(&self, name: &str) -> String {
         match self.layers.get(name) {
             Some(given) => given.source.to_string(),
-            None => name.to_owned(),
+            None => format!("--{name}"),
         }
     }
 
-    /// The settings that somebody gave.
-    fn given(&self) -> Vec<&'static str> {
-        self.layers.names().collect()
+    /// Returns the settings that were given and whose name starts with a prefix.
+    fn given(&self, prefix: &str) -> Vec<&'static str> {
+        let names = self.layers.names();
+        names.filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// What was written for a setting, if anything.
+    /// Returns the text of a setting, if one was given.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.layers.get(name).map(|given| given.text.as_str())
     }
 
-    /// Whether a server is to run with the settings. Other commands use some of them without what
-    /// makes a server use them.
+    /// Returns whether the settings are those of a server. Other commands use settings, such as
+    /// `--database`, that a server uses only with others.
     pub(super) fn is_for_server(&self) -> bool {
-        matches!(self.verb, Verb::Serve | Verb::ConfigCheck)
+        matches!(self.subcommand, Subcommand::Serve | Subcommand::ConfigCheck)
     }
 
-    /// Whether the settings are only checked, maybe by another user than the server's.
+    /// Returns whether the settings are only checked, maybe by another user than the server's.
     pub(super) fn is_only_check(&self) -> bool {
-        self.verb == Verb::ConfigCheck
+        self.subcommand == Subcommand::ConfigCheck
     }
 
     fn is_given(&self, name: &str) -> bool {
         self.layers.get(name).is_some()
     }
 
-    /// A setting that cannot work.
+    /// Reports a setting that cannot work.
     pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.problems.push(Problem::new(self.place(name), reason));
     }
 
-    /// A setting that cannot work on this machine as it is now: the program then ends with 1.
+    /// Reports a setting that cannot work on this machine as it is now: the exit code is then 1.
     pub(super) fn problem_at_start(&mut self, name: &str, reason: impl std::fmt::Display) {
         let problem = Problem::new(self.place(name), reason).at_start();
         self.problems.push(problem);
     }
 
-    /// A setting that is allowed but may not be meant.
+    /// Reports a setting that is allowed but may be a mistake.
     pub(super) fn warning(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.warnings
             .push(format!("{}: {reason}", self.place(name)));
     }
 
-    /// A setting that does nothing. Whoever set one that limits or protects relies on it, so it is an
-    /// error; any other is worth a warning, and one that says what holds anyway isn't.
+    /// Reports a setting that has no effect: an error if it limits or protects, because a user relies on
+    /// it, and otherwise a warning. A default is not reported.
     pub(super) fn without_effect(&mut self, name: &str, reason: &str) {
         let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
             return;
@@ -118,7 +119,27 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Checks the requirements of a command.
+pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> Option<Problem> {
+    let has_bucket = settings.s3.bucket.is_some();
+    let sentence = match subcommand {
+        Subcommand::DoctorS3 if !has_bucket => {
+            "doctor s3 requires a bucket; write --s3-bucket NAME".to_owned()
+        }
+        Subcommand::SetCors if !has_bucket => {
+            "s3 set-cors requires a bucket; write --s3-bucket NAME".to_owned()
+        }
+        Subcommand::DoctorFiles if has_bucket => {
+            "doctor files checks an upload directory, but --s3-bucket is set; run landfall doctor s3"
+                .to_owned()
+        }
+        Subcommand::Keys if !cfg!(feature = "grants") => not_compiled_in("grants support", "grants"),
+        _ => return None,
+    };
+    Some(Problem::whole(sentence))
+}
+
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     s3::check(settings, findings);
     hooks::check(settings, findings);
@@ -129,48 +150,45 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
 
     if settings.listen.unix_sock.is_some() {
         for name in ["host", "port"] {
-            findings.without_effect(name, "beside unix-sock");
+            findings.without_effect(name, "with --unix-sock");
         }
     }
     let urls = &settings.urls;
     if !urls.behind_proxy {
-        findings.without_effect("trusted-proxies", "without behind-proxy");
+        findings.without_effect("trusted-proxies", "without --behind-proxy");
     } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
         findings.without_effect(
             "behind-proxy",
-            "with trusted-proxies empty, which trusts nobody",
+            "with an empty --trusted-proxies: no proxy is trusted",
         );
     }
     if settings.listen.unix_sock.is_some() {
         findings.without_effect(
             "max-connections-per-address",
-            "beside unix-sock, whose connections have no address",
+            "with --unix-sock: its connections have no address",
         );
         if !urls.behind_proxy {
             for name in ["max-requests-per-address", "max-uploads-per-address"] {
-                findings.without_effect(name, "beside unix-sock without behind-proxy");
+                findings.without_effect(name, "with --unix-sock and without --behind-proxy");
             }
         }
     }
     if settings.protocol.disable_download {
-        findings.without_effect("disable-unfinished-download", "with disable-download");
+        findings.without_effect("disable-unfinished-download", "with --disable-download");
     }
     if !settings.monitoring.expose_metrics {
-        findings.without_effect("metrics-path", "with expose-metrics false");
+        findings.without_effect("metrics-path", "with --expose-metrics=false");
     }
     if settings.timeouts.network.is_none() {
         findings.without_effect(
             "min-rate",
-            "with network-timeout 0, over which it is averaged",
+            "with --network-timeout 0, over which it is averaged",
         );
         settings.limits.min_rate = None;
     }
 
     if settings.urls.relative_location && settings.urls.public_url.is_some() {
-        findings.problem(
-            "public-url",
-            "can't go with relative-location: upload URLs begin with the one or have no beginning",
-        );
+        findings.problem("public-url", "conflicts with --relative-location");
     }
     let base = &settings.urls.base_path;
     if let Some(url) = &settings.urls.public_url
@@ -180,22 +198,23 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         findings.warning(
             "public-url",
             format!(
-                "uploads will be announced at {url}ID; if the proxy passes paths on as they are, \
-                 write {}{base}",
+                "upload URLs will be {url}ID; if the proxy keeps paths unchanged, write {}{base}",
                 url.trim_end_matches('/'),
             ),
         );
     }
     let base_page = base.trim_end_matches('/');
-    if OWN_PAGES.contains(&base_page) {
+    if BUILT_IN_PAGES.contains(&base_page) {
         findings.problem(
             "base-path",
-            format!("{base_page} is the page for health checks; choose another path"),
+            format!("{base_page} is the path of health checks; choose another path"),
         );
     }
     let metrics = settings.monitoring.metrics_path.as_str();
     if settings.monitoring.expose_metrics
-        && (metrics == "/" || OWN_PAGES.contains(&metrics) || [base_page, base].contains(&metrics))
+        && (metrics == "/"
+            || BUILT_IN_PAGES.contains(&metrics)
+            || [base_page, base].contains(&metrics))
     {
         let name = match findings.is_given("metrics-path") {
             true => "metrics-path",
@@ -203,7 +222,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         };
         findings.problem(
             name,
-            format!("metrics can't be at {metrics}, where another page is; choose another path"),
+            format!("the metrics path {metrics} is used by another page; choose another path"),
         );
     }
 }

@@ -1,10 +1,10 @@
-//! What has to hold between the settings of S3 storage and of leases.
+//! Rules between the settings of S3 storage and of leases.
 
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::types::LeaseKind;
 
-/// What counts for a directory only.
-const OF_DIRECTORIES: &[&str] = &[
+/// Settings of file storage.
+const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
     "dir-perms",
     "file-perms",
@@ -14,48 +14,45 @@ const OF_DIRECTORIES: &[&str] = &[
     "filelock-acquirer-poll-interval",
 ];
 
-/// The names that begin with `s3-` or count like one of those.
-fn is_of_buckets(name: &str) -> bool {
-    name.starts_with("s3-") && !matches!(name, "s3-bucket" | "s3-endpoint")
-}
-
-/// Looks for settings that don't go together, and for those that have no effect.
+/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if settings.s3.bucket.is_none() && findings.is_given("s3-endpoint") {
-        // Without it, uploads go to a disk that may be lost with its container.
+        // Uploads would go to a disk that may be lost with its container.
         findings.problem(
             "s3-endpoint",
             format!(
-                "has no effect without s3-bucket: uploads would be in the directory {}; write \
-                 --s3-bucket NAME, or leave s3-endpoint out",
+                "has no effect without --s3-bucket: uploads would be stored in the directory {}; write \
+                 --s3-bucket NAME, or leave --s3-endpoint out",
                 settings.storage.upload_dir.display()
             ),
         );
     }
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
-        for name in OF_DIRECTORIES {
-            findings.without_effect(name, "with s3-bucket");
+        for name in FILE_SETTINGS {
+            findings.without_effect(name, "with --s3-bucket");
         }
         findings.without_effect(
             "s3-max-buffered-parts",
-            "here: parts wait in memory only, and s3-memory bounds it",
+            "in Landfall: parts are buffered in memory only, limited by --s3-memory",
         );
         if s3.endpoint.is_some() {
-            findings.without_effect("s3-disable-ssl", "with s3-endpoint, whose URL says it");
+            findings.without_effect(
+                "s3-disable-ssl",
+                "with --s3-endpoint: its URL has the scheme",
+            );
         }
         if !s3.download.redirect {
-            findings.without_effect("s3-redirect-lifetime", "without s3-download redirect");
+            findings.without_effect("s3-redirect-lifetime", "without --s3-download redirect");
         } else if settings.protocol.disable_download {
-            findings.without_effect("s3-download", "with disable-download");
+            findings.without_effect("s3-download", "with --disable-download");
         }
     } else {
-        for name in findings
-            .given()
-            .into_iter()
-            .filter(|name| is_of_buckets(name))
-        {
-            findings.without_effect(name, "without s3-bucket");
+        for name in findings.given("s3-") {
+            // Reported above.
+            if name != "s3-endpoint" {
+                findings.without_effect(name, "without --s3-bucket");
+            }
         }
     }
     if s3.bucket.is_none()
@@ -70,7 +67,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         ] {
             findings.without_effect(
                 name,
-                "with lease memory, in Redis or in PostgreSQL, which have no lock files",
+                "with leases in memory, Redis or PostgreSQL, which use no lock files",
             );
         }
     }
@@ -79,7 +76,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         LeaseKind::Redis(_) | LeaseKind::Postgres(_) => {}
         LeaseKind::Auto | LeaseKind::Memory | LeaseKind::Store => findings.without_effect(
             "lease-ttl",
-            "without leases in a bucket, Redis or PostgreSQL, which alone have a lifetime",
+            "without leases in a bucket, Redis or PostgreSQL: others have no TTL",
         ),
     }
 
@@ -97,7 +94,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             findings.problem(
                 "s3-part-size",
                 format!(
-                    "is less than s3-min-part-size, which is {} bytes",
+                    "is less than --s3-min-part-size, {} bytes",
                     s3.min_part_size
                 ),
             );
@@ -113,8 +110,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
                 "s3-part-size"
             },
             format!(
-                "s3-memory is {} bytes and must hold two parts of {} bytes: one fills while the \
-                 other is sent",
+                "--s3-memory is {} bytes, less than two parts of {} bytes: one fills while the other \
+                 is sent",
                 s3.memory, s3.part_size
             ),
         );
@@ -127,7 +124,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         findings.warning(
             "max-size",
             format!(
-                "with s3-memory {} bytes the largest upload is {longest} bytes; raise s3-memory",
+                "--s3-memory {} limits uploads to {longest} bytes, less than --max-size; raise --s3-memory",
                 s3.memory
             ),
         );
@@ -136,18 +133,18 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         if s3.endpoint.is_some() {
             findings.problem(
                 "s3-transfer-acceleration",
-                "can't go with s3-endpoint: only Amazon's own endpoints have it".to_owned(),
+                "conflicts with --s3-endpoint: only Amazon's endpoints support it".to_owned(),
             );
         } else if s3.path_style == Some(true) {
             findings.problem(
                 "s3-transfer-acceleration",
-                "can't go with s3-path-style true: the bucket stands before the host there"
+                "conflicts with --s3-path-style true: it requires the bucket in the host name"
                     .to_owned(),
             );
         } else if s3.bucket.as_ref().is_some_and(|name| name.contains('.')) {
             findings.problem(
                 "s3-transfer-acceleration",
-                "can't go with a bucket that has a dot in its name".to_owned(),
+                "does not support bucket names with a dot".to_owned(),
             );
         }
     }
@@ -157,8 +154,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     {
         findings.warning(
             "s3-key",
-            "without {id} in it, two uploads may have the same key, and the later one replaces the \
-             other",
+            "has no {id}: two uploads may have the same key, and the later one replaces the other",
         );
     }
     if s3.headers.sse_kms_key_id.is_some() {
@@ -166,8 +162,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             None => s3.headers.sse = Some("aws:kms".to_owned()),
             Some("AES256") => findings.problem(
                 "s3-sse-kms-key-id",
-                "can't go with s3-sse AES256, which has no keys of its own; write aws:kms"
-                    .to_owned(),
+                "conflicts with --s3-sse AES256, which has no KMS keys; write aws:kms".to_owned(),
             ),
             Some(_) => {}
         }

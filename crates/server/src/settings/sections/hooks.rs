@@ -1,191 +1,187 @@
-//! The sections about hooks, and about what the server keeps beside uploads.
+//! The sections about hooks, the outbox and the server's own state.
 
-use super::put;
+use super::assign;
 use crate::settings::address;
-use crate::settings::arguments::Verb;
 use crate::settings::bucket::or_none;
+use crate::settings::cli::Subcommand;
 use crate::settings::table::{Kind, Section, Setting};
 use crate::settings::value;
 use crate::settings::{grants, hooks};
 use landfall_hooks::FailureMode;
 
-/// The words for [`FailureMode`].
-const WHEN_DOWN: &[(&str, FailureMode)] =
+const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
-/// Who makes use of the ways: who sweeps tells of it.
-const VERBS: &[Verb] = &[Verb::Serve, Verb::Sweep];
+/// A sweep emits events.
+const SUBCOMMANDS: &[Subcommand] = &[Subcommand::Serve, Subcommand::Sweep];
 
-/// What holds for all ways.
 pub(super) const HOOKS: Section = Section {
     title: "Hooks",
-    verbs: VERBS,
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-enabled-events",
             Kind::List("EVENTS"),
             "pre-create,post-create,post-receive,post-terminate,post-finish",
-            "What hooks are asked (pre-create, pre-finish, pre-terminate, pre-access, with --grants \
-             pre-grant) and told (post-create, post-receive, post-finish, post-terminate, \
-             post-expire, with --grants UploadStarted, UploadProgress, UploadCompleted, \
-             UploadCancelled, UploadFailed, UploadExpired), with commas between them, unless a \
-             kind of hooks has a list of its own. Nothing stands for tusd's seven.",
-            |s, v| put(&mut s.hooks.enabled, hooks::enabled(v)),
+            "Enabled hooks, comma-separated, for transports without an own list. Blocking hooks: \
+             pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
+             post-create, post-receive, post-finish, post-terminate, post-expire, with --grants \
+             UploadStarted, UploadProgress, UploadCompleted, UploadCancelled, UploadFailed, \
+             UploadExpired. Empty: tusd's seven.",
+            |s, v| assign(&mut s.hooks.enabled, hooks::enabled(v)),
         )
         .may_be_empty()
-        .refused_at_start(),
+        .fails_at_start(),
         Setting::new(
             "progress-hooks-interval",
             Kind::Time,
             "1s",
-            "How often post-receive is told while an upload's bytes come in.",
-            |s, v| put(&mut s.hooks.progress_interval, value::some_duration(v)),
+            "Interval of post-receive events while data of an upload arrives.",
+            |s, v| assign(&mut s.hooks.progress_interval, value::some_duration(v)),
         ),
         Setting::new(
             "hooks-failure-mode",
             Kind::Text("deny|allow"),
             "deny",
-            "What becomes of a request when a hook can't be asked about it: it fails with 500 \
-             (refuse), or goes on (allow).",
-            |s, v| put(&mut s.hooks.when_down, value::choice(v, WHEN_DOWN)),
+            "When a blocking hook is unreachable: deny the request with 500, or allow it.",
+            |s, v| assign(&mut s.hooks.failure_mode, value::choice(v, FAILURE_MODES)),
         )
         .protects(),
         Setting::new(
             "hooks-stop-code",
             Kind::Number("CODE"),
             "0",
-            "As in tusd 1: the exit code or status with which post-receive stops an upload. Goes \
-             with --hooks-dir-format v1 and --hooks-http-format v1 or auto. 0: none.",
-            |s, v| put(&mut s.hooks.stop_code, hooks::stop_code(v)),
+            "Exit code or status with which post-receive stops an upload, as in tusd 1; 0 is \
+             none. Requires --hooks-dir-format v1, or --hooks-http-format v1 or auto.",
+            |s, v| assign(&mut s.hooks.stop_code, hooks::stop_code(v)),
         ),
     ],
 };
 
-/// Files that are run.
 pub(super) const COMMAND: Section = Section {
-    title: "Hooks: files that are run",
-    verbs: VERBS,
+    title: "Command hooks",
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-dir",
             Kind::Text("DIR"),
             "",
-            "Run the file in this directory that has the event's name.",
-            |s, v| put(&mut s.hooks.command.dir, value::path_or_none(v)),
-        ),
+            "Run the program with the hook's name in this directory.",
+            |s, v| assign(&mut s.hooks.command.dir, value::path_or_none(v)),
+        )
+        .common(),
         Setting::new(
             "hooks-dir-events",
             Kind::List("EVENTS"),
             "",
-            "What they are asked and told. Not set: --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.command.events, hooks::events(v)),
+            "Blocking hooks and events for these programs. Not set: --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.command.events, hooks::events(v)),
         )
         .protects(),
         Setting::new(
             "hooks-dir-timeout",
             Kind::Time,
             "10m",
-            "How long one may run; then it is killed, with all processes it started.",
-            |s, v| put(&mut s.hooks.command.timeout, value::some_duration(v)),
+            "Maximum run time; then the program and all processes it started are killed.",
+            |s, v| assign(&mut s.hooks.command.timeout, value::some_duration(v)),
         ),
         Setting::new(
             "hooks-dir-max-processes",
             Kind::Number("COUNT"),
             "32",
-            "How many may run at one time; more have to wait.",
-            |s, v| put(&mut s.hooks.command.processes, hooks::parallel(v)),
+            "Maximum running programs; more wait.",
+            |s, v| assign(&mut s.hooks.command.max_processes, hooks::concurrency(v)),
         ),
         Setting::new(
             "hooks-dir-format",
             Kind::Text("v2|v1"),
             "v2",
-            "What they read and what their exit code means: as with tusd 2, or as with tusd 1.",
-            |s, v| put(&mut s.hooks.command.format, hooks::format(v)),
+            "Format of standard input and exit codes: that of tusd 2 or tusd 1.",
+            |s, v| assign(&mut s.hooks.command.format, hooks::format(v)),
         ),
     ],
 };
 
-/// An HTTP endpoint.
 pub(super) const HTTP: Section = Section {
-    title: "Hooks: an HTTP endpoint",
-    verbs: VERBS,
+    title: "HTTP hooks",
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-http",
             Kind::Text("URL"),
             "",
-            "POST each question and event to this URL.",
-            |s, v| put(&mut s.hooks.http.url, hooks::endpoint(v)),
+            "POST each blocking hook and event to this URL (webhook).",
+            |s, v| assign(&mut s.hooks.http.url, hooks::endpoint(v)),
         )
+        .common()
         .secret_in_url(),
         Setting::new(
             "hooks-http-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.http.events, hooks::events(v)),
+            "Blocking hooks and events for this URL. Not set: --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.http.events, hooks::events(v)),
         )
         .protects(),
         Setting::new(
             "hooks-http-format",
             Kind::Text("auto|v2|v1"),
             "auto",
-            "What it is sent and how it answers: exactly as with tusd 2 (v2) or tusd 1 (v1), or \
-             so that code written for either works (auto).",
-            |s, v| put(&mut s.hooks.http.format, hooks::http_format(v)),
+            "Format of requests and responses: exactly that of tusd 2 (v2) or tusd 1 (v1), or \
+             one that works with code for either (auto).",
+            |s, v| assign(&mut s.hooks.http.format, hooks::http_format(v)),
         ),
         Setting::new(
             "hooks-http-forward-headers",
             Kind::List("HEADERS"),
             "",
-            "Headers of the client's request to send on, with commas between them.",
-            |s, v| put(&mut s.hooks.http.forward_headers, address::header_names(v)),
+            "Headers of the client's request to forward, comma-separated.",
+            |s, v| assign(&mut s.hooks.http.forward_headers, address::header_names(v)),
         )
         .may_be_empty(),
         Setting::new(
             "hooks-http-retry",
             Kind::Number("COUNT"),
             "3",
-            "How often a question is put in all if there is no answer, or one of 500 and above; \
-             at least once.",
-            |s, v| put(&mut s.hooks.http.attempts, value::number(v)),
+            "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.",
+            |s, v| assign(&mut s.hooks.http.attempts, value::number(v)),
         ),
         Setting::new(
             "hooks-http-backoff",
             Kind::Time,
             "1s",
-            "Wait between two of them.",
-            |s, v| put(&mut s.hooks.http.backoff, hooks::backoff(v)),
+            "Delay between two attempts.",
+            |s, v| assign(&mut s.hooks.http.backoff, hooks::backoff(v)),
         ),
         Setting::new(
             "hooks-http-timeout",
             Kind::Time,
             "15s",
-            "Longest time for all of them together.",
-            |s, v| put(&mut s.hooks.http.timeout, value::some_duration(v)),
+            "Maximum time of all attempts together.",
+            |s, v| assign(&mut s.hooks.http.timeout, value::some_duration(v)),
         ),
         Setting::new(
             "hooks-http-size-limit",
             Kind::Size,
             "5120",
-            "Size of an answer.",
-            |s, v| put(&mut s.hooks.http.size_limit, hooks::answer_size(v)),
+            "Maximum size of a response.",
+            |s, v| assign(&mut s.hooks.http.size_limit, hooks::response_size(v)),
         ),
         Setting::new(
             "hooks-http-skip-verify",
             Kind::Switch,
             "false",
-            "Take any certificate of the endpoint's.",
-            |s, v| put(&mut s.hooks.http.skip_verify, value::boolean(v)),
+            "Accept any TLS certificate of the endpoint.",
+            |s, v| assign(&mut s.hooks.http.skip_verify, value::boolean(v)),
         ),
         Setting::new(
             "hooks-http-secret",
             Kind::List("SECRETS"),
             "",
-            "Sign each request with this secret as Standard Webhooks says: whsec_ and base64, or \
-             a plain text. Several with commas between them all sign, for changing from one to \
-             the next. Better given as the variable, which other users of the machine don't see.",
-            |s, v| put(&mut s.hooks.http.secrets, hooks::secrets(v)),
+            "Sign requests with this secret (Standard Webhooks): whsec_ and base64, or plain \
+             text. With several, comma-separated, each signs, so that secrets can be rotated. \
+             Prefer the variable: command lines are visible to other users.",
+            |s, v| assign(&mut s.hooks.http.secrets, hooks::secrets(v)),
         )
         .secret()
         .protects(),
@@ -193,147 +189,145 @@ pub(super) const HTTP: Section = Section {
             "hooks-http-follow-redirects",
             Kind::Switch,
             "false",
-            "Go where the endpoint's redirects lead, if that is public, the endpoint's own host, \
-             or in --hooks-http-redirect-allow.",
-            |s, v| put(&mut s.hooks.http.follow_redirects, value::boolean(v)),
+            "Follow redirects to public hosts, the endpoint's own host, and \
+             --hooks-http-redirect-allow.",
+            |s, v| assign(&mut s.hooks.http.follow_redirects, value::boolean(v)),
         ),
         Setting::new(
             "hooks-http-redirect-allow",
             Kind::List("NETWORKS"),
             "",
-            "Where redirects may lead beside that: IP addresses and networks such as 10.0.0.0/8, \
-             with commas between them, or the word private.",
-            |s, v| put(&mut s.hooks.http.allow, address::networks(v)),
+            "Networks that redirects may lead to in addition, comma-separated: IP addresses, \
+             networks such as 10.0.0.0/8, or private.",
+            |s, v| assign(&mut s.hooks.http.redirect_allow, address::networks(v)),
         )
         .may_be_empty(),
         Setting::new(
             "hooks-http-max-concurrency",
             Kind::Number("COUNT"),
             "64",
-            "Calls at one time; more have to wait.",
-            |s, v| put(&mut s.hooks.http.parallel, hooks::parallel(v)),
+            "Maximum concurrent calls; more wait.",
+            |s, v| assign(&mut s.hooks.http.max_concurrency, hooks::concurrency(v)),
         ),
     ],
 };
 
-/// A gRPC server.
 pub(super) const GRPC: Section = Section {
-    title: "Hooks: a gRPC server",
-    verbs: VERBS,
+    title: "gRPC hooks",
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-grpc",
             Kind::Text("HOST:PORT"),
             "",
-            "Call the service proto.HookHandler of tusd there.",
-            |s, v| put(&mut s.hooks.grpc.target, or_none(v, hooks::grpc_target)),
+            "Call the gRPC service proto.HookHandler of tusd at this address.",
+            |s, v| assign(&mut s.hooks.grpc.target, or_none(v, hooks::grpc_target)),
         ),
         Setting::new(
             "hooks-grpc-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.grpc.events, hooks::events(v)),
+            "Blocking hooks and events for this server. Not set: --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.grpc.events, hooks::events(v)),
         )
         .protects(),
         Setting::new(
             "hooks-grpc-retry",
             Kind::Number("COUNT"),
             "3",
-            "How often a call is made in all if the server is busy or away.",
-            |s, v| put(&mut s.hooks.grpc.attempts, value::number(v)),
+            "Total attempts of a call if the server is busy or unreachable; at least 1.",
+            |s, v| assign(&mut s.hooks.grpc.attempts, value::number(v)),
         ),
         Setting::new(
             "hooks-grpc-backoff",
             Kind::Time,
             "1s",
-            "Wait between two of them.",
-            |s, v| put(&mut s.hooks.grpc.backoff, hooks::backoff(v)),
+            "Delay between two attempts.",
+            |s, v| assign(&mut s.hooks.grpc.backoff, hooks::backoff(v)),
         ),
         Setting::new(
             "hooks-grpc-timeout",
             Kind::Time,
             "60s",
-            "Longest time for a call; 0 waits for ever, as tusd does.",
-            |s, v| put(&mut s.hooks.grpc.timeout, value::duration_or_none(v)),
+            "Maximum time of a call; 0 is unlimited, as in tusd.",
+            |s, v| assign(&mut s.hooks.grpc.timeout, value::duration_or_none(v)),
         ),
         Setting::new(
             "hooks-grpc-secure",
             Kind::Switch,
             "false",
-            "Speak TLS; needs --hooks-grpc-server-tls-certificate.",
-            |s, v| put(&mut s.hooks.grpc.secure, value::boolean(v)),
+            "Use TLS; requires --hooks-grpc-server-tls-certificate.",
+            |s, v| assign(&mut s.hooks.grpc.secure, value::boolean(v)),
         ),
         Setting::new(
             "hooks-grpc-server-tls-certificate",
             Kind::Text("FILE"),
             "",
-            "PEM file with the certificate that the server's comes from, or with its own.",
-            |s, v| put(&mut s.hooks.grpc.server_certificate, value::path_or_none(v)),
+            "PEM file with the CA certificate, or with the server's own.",
+            |s, v| assign(&mut s.hooks.grpc.server_certificate, value::path_or_none(v)),
         )
         .protects(),
         Setting::new(
             "hooks-grpc-client-tls-certificate",
             Kind::Text("FILE"),
             "",
-            "PEM file with the certificate to show to the server.",
-            |s, v| put(&mut s.hooks.grpc.client_certificate, value::path_or_none(v)),
+            "PEM file with the client certificate.",
+            |s, v| assign(&mut s.hooks.grpc.client_certificate, value::path_or_none(v)),
         )
         .protects(),
         Setting::new(
             "hooks-grpc-client-tls-key",
             Kind::Text("FILE"),
             "",
-            "PEM file with its key.",
-            |s, v| put(&mut s.hooks.grpc.client_key, value::path_or_none(v)),
+            "PEM file with the key of the client certificate.",
+            |s, v| assign(&mut s.hooks.grpc.client_key, value::path_or_none(v)),
         )
         .protects(),
         Setting::new(
             "hooks-grpc-forward-headers",
             Kind::List("HEADERS"),
             "",
-            "Headers of the client's request to send on as metadata, with commas between them.",
-            |s, v| put(&mut s.hooks.grpc.forward_headers, address::header_names(v)),
+            "Headers of the client's request to forward as metadata, comma-separated.",
+            |s, v| assign(&mut s.hooks.grpc.forward_headers, address::header_names(v)),
         )
         .may_be_empty(),
     ],
 };
 
-/// A plugin.
 pub(super) const WASM: Section = Section {
-    title: "Hooks: a WebAssembly plugin",
-    verbs: VERBS,
+    title: "WebAssembly hooks",
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-wasm",
             Kind::Text("FILE"),
             "",
-            "Call this plugin: WebAssembly in a sandbox, without files, network or clock.",
-            |s, v| put(&mut s.hooks.wasm.file, value::path_or_none(v)),
+            "Call this WebAssembly plugin, in a sandbox without files, network or clock.",
+            |s, v| assign(&mut s.hooks.wasm.file, value::path_or_none(v)),
         ),
         Setting::new(
             "hooks-wasm-events",
             Kind::List("EVENTS"),
             "",
-            "What it is asked and told. Not set: those of --hooks-enabled-events whose answers have an \
-             effect.",
-            |s, v| put(&mut s.hooks.wasm.events, hooks::events(v)),
+            "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
+             whose responses have an effect.",
+            |s, v| assign(&mut s.hooks.wasm.events, hooks::events(v)),
         )
         .protects(),
         Setting::new(
             "hooks-wasm-fuel",
             Kind::Number("STEPS"),
             "100000000",
-            "Steps that a call may take, about one for each instruction.",
-            |s, v| put(&mut s.hooks.wasm.fuel, hooks::some_number(v)),
+            "Maximum steps of a call, about one per instruction.",
+            |s, v| assign(&mut s.hooks.wasm.fuel, hooks::some_number(v)),
         ),
         Setting::new(
             "hooks-wasm-memory",
             Kind::Size,
             "16MiB",
-            "Memory that a call may take.",
+            "Maximum memory of a call.",
             |s, v| {
-                put(
+                assign(
                     &mut s.hooks.wasm.memory,
                     value::size_within(v, 64 << 10, 4 << 30),
                 )
@@ -342,40 +336,39 @@ pub(super) const WASM: Section = Section {
     ],
 };
 
-/// Brokers.
 pub(super) const BROKERS: Section = Section {
-    title: "Events to message brokers",
-    verbs: VERBS,
+    title: "Message brokers",
+    subcommands: SUBCOMMANDS,
     settings: &[
         Setting::new(
             "hooks-nats",
             Kind::Text("URL"),
             "",
             "Publish events to NATS, such as nats://127.0.0.1:4222.",
-            |s, v| put(&mut s.hooks.brokers.nats.url, hooks::nats(v)),
+            |s, v| assign(&mut s.hooks.brokers.nats.url, hooks::nats(v)),
         )
         .secret_in_url(),
         Setting::new(
             "hooks-nats-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Not set: all but the questions among --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.brokers.nats.events, hooks::told_events(v)),
+            "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.brokers.nats.events, hooks::broker_events(v)),
         ),
         Setting::new(
             "hooks-nats-subject",
             Kind::Text("SUBJECT"),
             "landfall.{event}",
-            "Subject to publish to; {event} is the event's name.",
-            |s, v| put(&mut s.hooks.brokers.nats.subject, hooks::nats_subject(v)),
+            "Subject; {event} is replaced by the event's name.",
+            |s, v| assign(&mut s.hooks.brokers.nats.subject, hooks::nats_subject(v)),
         ),
         Setting::new(
             "hooks-nats-jetstream",
             Kind::Switch,
             "false",
-            "Publish to JetStream, and count an event as delivered when a stream has it. Without, \
-             NATS may lose events.",
-            |s, v| put(&mut s.hooks.brokers.nats.jetstream, value::boolean(v)),
+            "Publish to JetStream; an event is delivered when a stream has stored it. Without \
+             it, NATS may lose events.",
+            |s, v| assign(&mut s.hooks.brokers.nats.jetstream, value::boolean(v)),
         ),
         Setting::new(
             "hooks-amqp",
@@ -383,146 +376,141 @@ pub(super) const BROKERS: Section = Section {
             "",
             "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
              amqp://127.0.0.1:5672/%2f.",
-            |s, v| put(&mut s.hooks.brokers.amqp.url, hooks::amqp(v)),
+            |s, v| assign(&mut s.hooks.brokers.amqp.url, hooks::amqp(v)),
         )
         .secret_in_url(),
         Setting::new(
             "hooks-amqp-events",
             Kind::List("EVENTS"),
             "",
-            "What is published. Not set: all but the questions among --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.brokers.amqp.events, hooks::told_events(v)),
+            "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.brokers.amqp.events, hooks::broker_events(v)),
         ),
         Setting::new(
             "hooks-amqp-exchange",
             Kind::Text("NAME"),
             "",
-            "Exchange to publish to. Empty: the default one, where the routing key names a queue.",
-            |s, v| put(&mut s.hooks.brokers.amqp.exchange, hooks::name_or_empty(v)),
+            "Exchange. Empty: the default exchange, where the routing key names a queue.",
+            |s, v| assign(&mut s.hooks.brokers.amqp.exchange, hooks::name_or_empty(v)),
         )
         .may_be_empty(),
         Setting::new(
             "hooks-amqp-routing-key",
             Kind::Text("KEY"),
             "landfall.{event}",
-            "Routing key; {event} is the event's name.",
-            |s, v| put(&mut s.hooks.brokers.amqp.routing_key, hooks::name(v)),
+            "Routing key; {event} is replaced by the event's name.",
+            |s, v| assign(&mut s.hooks.brokers.amqp.routing_key, hooks::name(v)),
         ),
         Setting::new(
             "hooks-redis",
             Kind::Text("URL"),
             "",
             "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.",
-            |s, v| put(&mut s.hooks.brokers.redis.url, hooks::redis(v)),
+            |s, v| assign(&mut s.hooks.brokers.redis.url, hooks::redis(v)),
         )
         .secret_in_url(),
         Setting::new(
             "hooks-redis-events",
             Kind::List("EVENTS"),
             "",
-            "What is added. Not set: all but the questions among --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.brokers.redis.events, hooks::told_events(v)),
+            "Events to add. Not set: all non-blocking events of --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.brokers.redis.events, hooks::broker_events(v)),
         ),
         Setting::new(
             "hooks-redis-stream",
             Kind::Text("KEY"),
             "landfall:events",
             "Key of the stream.",
-            |s, v| put(&mut s.hooks.brokers.redis.stream, hooks::name(v)),
+            |s, v| assign(&mut s.hooks.brokers.redis.stream, hooks::name(v)),
         ),
         Setting::new(
             "hooks-redis-max-length",
             Kind::Number("COUNT"),
             "100000",
-            "About how many entries it keeps; older ones go.",
-            |s, v| put(&mut s.hooks.brokers.redis.length, hooks::some_number(v)),
+            "Approximate maximum length of the stream; older entries are removed.",
+            |s, v| assign(&mut s.hooks.brokers.redis.max_length, hooks::some_number(v)),
         ),
         Setting::new(
             "hooks-kafka",
             Kind::List("HOST:PORT,..."),
             "",
-            "Produce events to Kafka; some of its brokers.",
-            |s, v| put(&mut s.hooks.brokers.kafka.brokers, hooks::kafka(v)),
+            "Produce events to Kafka; bootstrap brokers, comma-separated.",
+            |s, v| assign(&mut s.hooks.brokers.kafka.brokers, hooks::kafka(v)),
         ),
         Setting::new(
             "hooks-kafka-events",
             Kind::List("EVENTS"),
             "",
-            "What is produced. Not set: all but the questions among --hooks-enabled-events.",
-            |s, v| put(&mut s.hooks.brokers.kafka.events, hooks::told_events(v)),
+            "Events to produce. Not set: all non-blocking events of --hooks-enabled-events.",
+            |s, v| assign(&mut s.hooks.brokers.kafka.events, hooks::broker_events(v)),
         ),
         Setting::new(
             "hooks-kafka-topic",
             Kind::Text("TOPIC"),
             "landfall-events",
-            "Topic to produce to.",
-            |s, v| put(&mut s.hooks.brokers.kafka.topic, hooks::kafka_topic(v)),
+            "Topic.",
+            |s, v| assign(&mut s.hooks.brokers.kafka.topic, hooks::kafka_topic(v)),
         ),
     ],
 };
 
-/// Where the server keeps what isn't uploads.
 pub(super) const STATE: Section = Section {
     title: "State",
-    verbs: &[
-        Verb::Serve,
-        Verb::Sweep,
-        Verb::Events,
-        Verb::Keys,
-        Verb::Migrate,
+    subcommands: &[
+        Subcommand::Serve,
+        Subcommand::Sweep,
+        Subcommand::Events,
+        Subcommand::Keys,
+        Subcommand::Migrate,
     ],
     settings: &[
         Setting::new(
             "state-dir",
             Kind::Text("DIR"),
             "",
-            "Folder for what the server keeps beside uploads; made if missing, and only if \
-             something is kept. Not set: what systemd gives (STATE_DIRECTORY), else .landfall in \
-             the upload directory, or ~/.local/state/landfall with a bucket.",
-            |s, v| put(&mut s.state.dir, value::path_or_none(v)),
+            "Directory of the server's own files; created when needed. Not set: STATE_DIRECTORY \
+             of systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall \
+             with a bucket.",
+            |s, v| assign(&mut s.state.dir, value::path_or_none(v)),
         ),
         Setting::new(
             "database",
             Kind::Text("URL|FILE"),
             "",
-            "Database for events that wait and for grants: a PostgreSQL server, which several nodes \
-             can share, such as postgres://landfall@db.example.com/landfall, or a file of SQLite. \
-             Not set: landfall.db in the state folder.",
-            |s, v| put(&mut s.state.database, hooks::database(v)),
+            "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
+             nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
+             file. Not set: landfall.db in the state directory.",
+            |s, v| assign(&mut s.state.database, hooks::database(v)),
         )
         .secret_in_url(),
         Setting::new(
             "node-name",
             Kind::Text("NAME"),
             "",
-            "What this server is called where several share a database. Not set: the name of the \
-             machine.",
-            |s, v| put(&mut s.state.node, grants::node(v)),
+            "Name of this node in a shared database. Not set: the host name.",
+            |s, v| assign(&mut s.state.node, grants::node(v)),
         ),
     ],
 };
 
-/// Events that wait.
 pub(super) const OUTBOX: Section = Section {
-    title: "Events that wait for delivery",
-    verbs: &[Verb::Serve, Verb::Sweep, Verb::Events],
+    title: "Outbox: retries and dead letters",
+    subcommands: &[Subcommand::Serve, Subcommand::Sweep, Subcommand::Events],
     settings: &[
         Setting::new(
             "events-max-queued",
             Kind::Number("COUNT"),
             "1000000",
-            "The most events that may wait. When there are as many, new uploads are refused with \
-             503.",
-            |s, v| put(&mut s.hooks.outbox.limit, hooks::some_number(v)),
+            "Maximum number of stored events. At the limit, new uploads get a 503 response.",
+            |s, v| assign(&mut s.hooks.outbox.max_queued, hooks::some_number(v)),
         ),
         Setting::new(
             "events-max-bytes",
             Kind::Size,
             "1GiB",
-            "The most bytes of events that may wait. When there are as many, new uploads are \
-             refused with 503.",
+            "Maximum bytes of stored events. At the limit, new uploads get a 503 response.",
             |s, v| {
-                put(
+                assign(
                     &mut s.hooks.outbox.max_bytes,
                     value::size_within(v, 1, u64::MAX),
                 )
@@ -532,24 +520,29 @@ pub(super) const OUTBOX: Section = Section {
             "events-strict-order",
             Kind::Switch,
             "false",
-            "Let an event that fails hold later events of its upload until it has arrived or is \
-             a dead letter, and not only for a minute.",
-            |s, v| put(&mut s.hooks.outbox.strict_order, value::boolean(v)),
+            "Keep strict ordering: a failed event blocks later events of its upload until it is \
+             delivered or becomes a dead letter, instead of for one minute.",
+            |s, v| assign(&mut s.hooks.outbox.strict_order, value::boolean(v)),
         ),
         Setting::new(
             "events-retry-for",
             Kind::Time,
             "168h",
-            "How long an event is retried after its first failed delivery, with at least 20 \
-             attempts if as many fit. Then it is a dead letter, until landfall events retry.",
-            |s, v| put(&mut s.hooks.outbox.give_up_after, value::some_duration(v)),
+            "Retry a failed delivery for this long, with at least 20 attempts if they fit, then \
+             move it to the dead letters (see landfall events).",
+            |s, v| assign(&mut s.hooks.outbox.retry_for, value::some_duration(v)),
         ),
         Setting::new(
             "events-dead-letter-retention",
             Kind::Time,
             "30d",
-            "How long dead letters are kept.",
-            |s, v| put(&mut s.hooks.outbox.keep_dead, value::some_duration(v)),
+            "Time for which dead letters are stored.",
+            |s, v| {
+                assign(
+                    &mut s.hooks.outbox.dead_letter_retention,
+                    value::some_duration(v),
+                )
+            },
         ),
     ],
 };

@@ -1,5 +1,5 @@
-//! Files and directories: whether they are there, what they are, and whether this process may use them.
-//! Every error is the end of a sentence that begins with the name of a setting.
+//! Checks that files and directories exist and that this process may use them.
+//! Every error is the rest of a sentence that begins with the name of a setting.
 
 use std::fs::Metadata;
 use std::io::{self, Read as _};
@@ -9,10 +9,10 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-/// The most bytes of a socket's path, without the NUL at its end.
-const MAX_SOCKET_PATH: usize = 107;
+/// The maximum bytes of a socket path, without the final NUL.
+const MAX_SOCKET_PATH_LEN: usize = 107;
 
-/// Checks that a file can be read. It isn't opened: it may be a pipe, which can be read once.
+/// Checks that a file can be read, without opening it: it may be a pipe, which can be read once.
 pub(super) fn readable(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| format!("{shown} does not exist"))?;
@@ -22,7 +22,7 @@ pub(super) fn readable(path: &Path) -> Result<(), String> {
     allowed(path, &found, Access::READ_OK, "read")
 }
 
-/// Checks that a directory can be written or, if it is missing, made.
+/// Checks that a directory can be written or created.
 pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if let Some(found) = inspect(path)? {
@@ -31,38 +31,39 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
         }
         return allowed(path, &found, Access::WRITE_OK | Access::EXEC_OK, "write");
     }
-    let made = |reason: String| format!("{shown} does not exist and cannot be made: {reason}");
+    let cannot_create =
+        |reason: String| format!("{shown} does not exist and cannot be created: {reason}");
     for above in path.ancestors().skip(1) {
         let above = match above.as_os_str().is_empty() {
             true => Path::new("."),
             false => above,
         };
-        let Some(found) = inspect(above).map_err(made)? else {
+        let Some(found) = inspect(above).map_err(cannot_create)? else {
             continue;
         };
         if !found.is_dir() {
             let above = above.display();
-            return Err(made(format!("{above} is a file, not a directory")));
+            return Err(cannot_create(format!("{above} is a file, not a directory")));
         }
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        return allowed(above, &found, access, "write").map_err(made);
+        return allowed(above, &found, access, "write").map_err(cannot_create);
     }
     Ok(())
 }
 
-/// Checks a directory of the server's own that is made when it is needed.
-pub(super) fn own_folder(path: &Path) -> Result<(), String> {
+/// Checks a directory that the server creates when needed.
+pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     match inspect(path)? {
         Some(_) => writable_dir(path),
         None => Ok(()),
     }
 }
 
-/// Checks a directory whose programs are run.
+/// Checks a directory with programs.
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| {
-        format!("{shown} does not exist; make it, or leave the setting out for no hooks")
+        format!("{shown} does not exist; create it, or leave the setting out for no hooks")
     })?;
     if !found.is_dir() {
         return Err(format!("{shown} is a file, not a directory"));
@@ -70,7 +71,7 @@ pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     allowed(path, &found, Access::EXEC_OK, "enter")
 }
 
-/// Checks a program; returns whether it is there at all.
+/// Checks a program, and returns whether it exists.
 pub(super) fn program(path: &Path) -> Result<bool, String> {
     let shown = path.display();
     let Some(found) = inspect(path)? else {
@@ -85,18 +86,18 @@ pub(super) fn program(path: &Path) -> Result<bool, String> {
     }
 }
 
-/// Checks a place for a UNIX socket.
+/// Checks the path of a UNIX socket.
 pub(super) fn socket(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let length = path.as_os_str().as_bytes().len();
-    if length > MAX_SOCKET_PATH {
+    if length > MAX_SOCKET_PATH_LEN {
         return Err(format!(
-            "{shown} has {length} bytes; the path of a socket has {MAX_SOCKET_PATH} at most"
+            "{shown} has {length} bytes; the maximum for a socket is {MAX_SOCKET_PATH_LEN}"
         ));
     }
     match inspect(path)? {
         Some(found) if !found.file_type().is_socket() => {
-            return Err(format!("{shown} is there and is not a socket"));
+            return Err(format!("{shown} exists and is not a socket"));
         }
         _ => {}
     }
@@ -109,7 +110,7 @@ pub(super) fn socket(path: &Path) -> Result<(), String> {
     allowed(dir, &found, Access::WRITE_OK | Access::EXEC_OK, "write")
 }
 
-/// Checks a place for a file of SQLite, which has files beside it.
+/// Checks the path of a SQLite file, which has further files in its directory.
 pub(super) fn database(path: &Path) -> Result<(), String> {
     if let Some(found) = inspect(path)? {
         let shown = path.display();
@@ -122,14 +123,14 @@ pub(super) fn database(path: &Path) -> Result<(), String> {
         allowed(path, &found, Access::READ_OK | Access::WRITE_OK, "write")?;
         if !is_sqlite(path).map_err(|error| format!("failed to read {shown}: {error}"))? {
             return Err(format!(
-                "{shown} is not a database of SQLite; name another file, or remove it"
+                "{shown} is not a SQLite database; name another file, or remove it"
             ));
         }
     }
     writable_dir(parent(path))
 }
 
-/// Whether a file is empty, or begins as files of SQLite do.
+/// Returns whether a file is empty or starts with SQLite's magic number.
 fn is_sqlite(path: &Path) -> io::Result<bool> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     let mut start = Vec::new();
@@ -139,7 +140,6 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
     Ok(start.is_empty() || start == MAGIC)
 }
 
-/// The directory that a path is in.
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -147,22 +147,17 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// What is at a path, if anything is.
 fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // A part of the path is a file: looking further up finds out which.
+        // A component of the path is a file; the caller finds it in the ancestors.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
-        Err(error) => Err(format!(
-            "{} cannot be looked at: {}",
-            path.display(),
-            error.kind()
-        )),
+        Err(error) => Err(format!("cannot read {}: {}", path.display(), error.kind())),
     }
 }
 
-/// Checks that this process may do something with what is at a path.
+/// Checks the access of this process to a path.
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
         format!(

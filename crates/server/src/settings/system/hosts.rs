@@ -1,4 +1,4 @@
-//! Hosts: whether their names have addresses.
+//! Resolution of host names, and checks of addresses and ports.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -7,16 +7,17 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::error::Elapsed;
 
-/// How long a name server may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Resolves a host, beside others. If the server is to listen there, its address has to be one of this
-/// machine.
-pub(super) fn spawn_lookup(host: String, is_own: bool) -> impl Future<Output = Result<(), String>> {
+/// Starts to resolve a host. If `is_local`, its address must belong to this machine.
+pub(super) fn spawn_lookup(
+    host: String,
+    is_local: bool,
+) -> impl Future<Output = Result<(), String>> {
     let address = host.parse::<IpAddr>().ok();
     let lookup: Option<JoinHandle<_>> = address.is_none().then(|| {
         let host = host.clone();
-        tokio::spawn(tokio::time::timeout(TIMEOUT, async move {
+        tokio::spawn(tokio::time::timeout(LOOKUP_TIMEOUT, async move {
             let found = tokio::net::lookup_host((host, 0)).await?;
             Ok::<_, io::Error>(found.map(|found| found.ip()).collect::<Vec<_>>())
         }))
@@ -26,16 +27,15 @@ pub(super) fn spawn_lookup(host: String, is_own: bool) -> impl Future<Output = R
             None => address.into_iter().collect(),
             Some(lookup) => resolved(&host, lookup.await)?,
         };
-        // The first address of IPv4, if there is one, as the server does it.
+        // The server prefers IPv4, too.
         let chosen = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
-        match chosen.filter(|_| is_own) {
-            Some(ip) => check_own(*ip),
+        match chosen.filter(|_| is_local) {
+            Some(ip) => check_local(*ip),
             None => Ok(()),
         }
     }
 }
 
-/// The addresses of a host, or why there are none.
 fn resolved(
     host: &str,
     found: Result<Result<io::Result<Vec<IpAddr>>, Elapsed>, JoinError>,
@@ -45,15 +45,15 @@ fn resolved(
         Ok(Ok(Ok(found))) => Ok(found),
         Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
         Ok(Err(_)) => Err(format!(
-            "the host {host:?} cannot be resolved: no answer from the name server in {}s",
-            TIMEOUT.as_secs()
+            "the host {host:?} cannot be resolved: no response from the name server in {}s",
+            LOOKUP_TIMEOUT.as_secs()
         )),
         Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
     }
 }
 
-/// Checks that this machine has an address. Binding a socket of UDP tells, and is in nobody's way.
-fn check_own(ip: IpAddr) -> Result<(), String> {
+/// Checks that an address belongs to this machine, by binding a UDP socket.
+fn check_local(ip: IpAddr) -> Result<(), String> {
     match UdpSocket::bind((ip, 0)) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(format!(
             "this machine does not have the address {ip}; write one that it has, or 0.0.0.0 for all"
@@ -62,23 +62,23 @@ fn check_own(ip: IpAddr) -> Result<(), String> {
     }
 }
 
-/// Checks that this user may listen on a port; whether another program has it shows at the start.
+/// Checks that this user is allowed to listen on a port. Whether it is in use is found at start.
 pub(super) fn check_port(port: u16) -> Result<(), String> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let first_free = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .trim()
         .parse()
         .unwrap_or(0);
-    if port == 0 || port >= first_free || can_bind_all(&read("/proc/self/status")) {
+    if port == 0 || port >= first_unprivileged || can_bind_all(&read("/proc/self/status")) {
         return Ok(());
     }
     Err(format!(
-        "{port} needs CAP_NET_BIND_SERVICE, as all ports below {first_free} do; choose a higher one, or \
-         give the server that right"
+        "{port} needs CAP_NET_BIND_SERVICE, as all ports below {first_unprivileged} do; choose a higher \
+         port, or grant that capability"
     ))
 }
 
-/// Whether a process may listen on all ports, by its status file.
+/// Returns whether a process may listen on all ports, from its status file.
 fn can_bind_all(status: &str) -> bool {
     const CAP_NET_BIND_SERVICE: u32 = 10;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -88,7 +88,7 @@ fn can_bind_all(status: &str) -> bool {
     })
 }
 
-/// The host of a URL; nothing for a URL without one, as that of a UNIX socket.
+/// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
 pub(super) fn host_of_url(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     if scheme.contains("unix") {
@@ -97,7 +97,7 @@ pub(super) fn host_of_url(url: &str) -> Option<String> {
     host_of_authority(rest.split(['/', '?', '#']).next()?)
 }
 
-/// The host of `host:port` and of the names that gRPC has for servers.
+/// Returns the host of `host:port` or of a gRPC target.
 pub(in crate::settings) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
@@ -121,7 +121,7 @@ fn host_of_authority(authority: &str) -> Option<String> {
     Some(host.to_owned()).filter(|host| !host.is_empty())
 }
 
-/// Whether calls over HTTP go through a proxy, which resolves names itself.
+/// Returns whether HTTP requests use a proxy, which resolves names.
 pub(super) fn has_http_proxy() -> bool {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
         .iter()
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_are_read_from_the_status() {
+    fn capabilities_are_read_from_the_status() {
         assert!(can_bind_all("Name:\tx\nCapEff:\t0000000000000400\n"));
         assert!(!can_bind_all(
             "CapInh:\t0000000000000400\nCapEff:\t0000000000000000\n"
@@ -142,22 +142,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_addresses_of_this_machine_can_be_listened_on() {
-        for (host, is_own) in [
+    async fn local_hosts_have_addresses_of_this_machine() {
+        for (host, is_local) in [
             ("127.0.0.1", true),
             ("0.0.0.0", true),
             ("localhost", true),
-            // For documentation: no machine has it.
+            // Reserved for documentation.
             ("192.0.2.1", false),
         ] {
             let checked = spawn_lookup(host.to_owned(), true).await;
-            assert_eq!(checked.is_ok(), is_own, "{host}: {checked:?}");
+            assert_eq!(checked.is_ok(), is_local, "{host}: {checked:?}");
             spawn_lookup(host.to_owned(), false).await.unwrap();
         }
     }
 
     #[test]
-    fn hosts_are_found_in_urls_and_targets() {
+    fn hosts_of_urls_and_targets() {
         for (url, host) in [
             ("http://h/x", Some("h")),
             ("http://u:p@h:1?x", Some("h")),

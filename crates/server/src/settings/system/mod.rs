@@ -1,16 +1,15 @@
-//! What has to hold outside of the settings: that files and directories are there and can be used, and
-//! that names of hosts can be resolved.
+//! Checks of the system: files and directories exist and can be used, and host names resolve.
 //!
-//! Nothing is made, opened for writing, or connected to, so that `landfall config check` can do all of
-//! it beside a running server.
+//! The checks create nothing, open nothing for writing, and connect to nothing, so that
+//! `landfall config check` can run while the server does.
 
+mod directories;
 mod files;
-mod folders;
 mod hosts;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use folders::{check_private, refuse_link};
+pub(crate) use directories::{check_private, refuse_link};
 pub(super) use hosts::host_of_target;
 
 use std::path::{Path, PathBuf};
@@ -20,100 +19,110 @@ use landfall_hooks::HookNames;
 use super::check::Findings;
 use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
-use super::{Failure, Loaded, Verb};
+use super::{Failure, Loaded, Subcommand};
 
-/// What a setting needs to work.
-enum Need<'a> {
-    /// A file that can be read.
+/// A condition that a setting requires.
+enum Requirement<'a> {
+    /// A readable file.
     File(&'a Path),
-    /// A directory that can be written, or made.
+    /// A directory that can be written or created.
     WritableDir(&'a Path),
-    /// A directory of the server's own, in one that is checked by itself.
-    OwnFolder(PathBuf),
-    /// A directory with the server's own state.
-    StateFolder(PathBuf),
+    /// The server's own directory inside one that is checked separately.
+    OwnDir(PathBuf),
+    /// The state directory.
+    StateDir(PathBuf),
     /// A directory with programs.
     Programs(&'a Path, HookNames),
-    /// A place for a socket.
+    /// A path for a UNIX socket.
     Socket(&'a Path),
-    /// A place for a file of SQLite.
+    /// A path for a SQLite file.
     Database(PathBuf),
-    /// A host whose address this machine must have.
-    OwnHost(&'a str),
-    /// A port that this user may listen on.
+    /// A host whose address belongs to this machine.
+    LocalHost(&'a str),
+    /// A port that this user is allowed to listen on.
     Port(u16),
-    /// A host that must have an address.
+    /// A host that resolves.
     Host(String),
-    /// A host that should have one: what is behind it may start later.
-    LaterHost(String),
+    /// A host that should resolve, but may start later.
+    OptionalHost(String),
 }
 
 impl Loaded {
-    /// The folders of the server with their owners and modes, as comments of TOML.
-    pub fn folders(&self) -> String {
-        folders::describe(&self.settings)
+    /// Returns the server's directories with owners and modes, as TOML comments.
+    pub fn directories(&self) -> String {
+        directories::describe(&self.settings)
     }
 
-    /// Checks what the settings name outside of themselves: files, directories, hosts. What is found to
-    /// be worth a warning is added to [`warnings`](Self::warnings).
+    /// Checks the files, directories and hosts of the settings, and adds warnings to
+    /// [`warnings`](Self::warnings).
     ///
     /// Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// Everything that cannot work on this machine, at once.
+    ///
+    /// Returns everything that cannot work on this machine.
     pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();
-        let mut findings =
-            Findings::new(&self.layers, self.verb, &mut problems, &mut self.warnings);
-        // Whoever checks the settings means those of the server.
-        let verb = match self.verb {
-            Verb::ConfigCheck => Verb::Serve,
-            verb => verb,
+        let mut findings = Findings::new(
+            &self.layers,
+            self.subcommand,
+            &mut problems,
+            &mut self.warnings,
+        );
+        let subcommand = match self.subcommand {
+            Subcommand::ConfigCheck => Subcommand::Serve,
+            other => other,
         };
         let mut lookups = Vec::new();
-        let mut refused = Vec::new();
-        let is_given_sockets = std::env::var_os("LISTEN_FDS").is_some();
-        if is_given_sockets && findings.is_for_server() {
+        let mut failed = Vec::new();
+        let has_systemd_sockets = std::env::var_os("LISTEN_FDS").is_some();
+        if has_systemd_sockets && findings.is_for_server() {
             for name in ["host", "port", "unix-sock"] {
-                findings.without_effect(name, "beside the sockets that systemd hands over");
+                findings.without_effect(name, "with sockets passed by systemd");
             }
         }
-        for (name, need) in needs(&self.settings, is_given_sockets, findings.is_for_server()) {
-            // What follows from the first problem of a setting is not worth telling.
-            if !is_used_by(name, verb) || refused.contains(&name) {
+        for (name, requirement) in requirements(
+            &self.settings,
+            has_systemd_sockets,
+            findings.is_for_server(),
+        ) {
+            // Only the first problem of a setting is reported: others often follow from it.
+            if !is_used_by(name, subcommand) || failed.contains(&name) {
                 continue;
             }
-            let checked = match need {
-                Need::File(path) => files::readable(path),
-                Need::WritableDir(path) => {
-                    files::writable_dir(path).map(|()| warn_of_writers(name, path, &mut findings))
+            let checked = match requirement {
+                Requirement::File(path) => files::readable(path),
+                Requirement::WritableDir(path) => {
+                    files::writable_dir(path).map(|()| warn_if_shared(name, path, &mut findings))
                 }
-                Need::OwnFolder(path) => folders::refuse_link(&path)
-                    .and_then(|()| files::own_folder(&path))
-                    .map(|()| warn_of_writers(name, &path, &mut findings)),
-                Need::StateFolder(path) => check_state_folder(name, &path, &mut findings),
-                Need::Programs(path, names) => check_programs(name, path, names, &mut findings),
-                Need::Socket(path) => files::socket(path),
-                Need::Database(path) => {
-                    files::database(&path).map(|()| warn_of_writers(name, &path, &mut findings))
+                Requirement::OwnDir(path) => directories::refuse_link(&path)
+                    .and_then(|()| files::own_dir(&path))
+                    .map(|()| warn_if_shared(name, &path, &mut findings)),
+                Requirement::StateDir(path) => check_state_dir(name, &path, &mut findings),
+                Requirement::Programs(path, names) => {
+                    check_programs(name, path, names, &mut findings)
                 }
-                Need::OwnHost(host) => {
+                Requirement::Socket(path) => files::socket(path),
+                Requirement::Database(path) => {
+                    files::database(&path).map(|()| warn_if_shared(name, &path, &mut findings))
+                }
+                Requirement::LocalHost(host) => {
                     lookups.push((name, true, hosts::spawn_lookup(host.to_owned(), true)));
                     Ok(())
                 }
-                Need::Port(port) => hosts::check_port(port),
-                Need::Host(host) => {
+                Requirement::Port(port) => hosts::check_port(port),
+                Requirement::Host(host) => {
                     lookups.push((name, true, hosts::spawn_lookup(host, false)));
                     Ok(())
                 }
-                Need::LaterHost(host) => {
+                Requirement::OptionalHost(host) => {
                     lookups.push((name, false, hosts::spawn_lookup(host, false)));
                     Ok(())
                 }
             };
             if let Err(reason) = checked {
                 findings.problem_at_start(name, reason);
-                refused.push(name);
+                failed.push(name);
             }
         }
         for (name, required, lookup) in lookups {
@@ -131,72 +140,77 @@ impl Loaded {
     }
 }
 
-/// Whether a command makes use of a setting.
-fn is_used_by(name: &str, verb: Verb) -> bool {
+/// Returns whether a command uses a setting.
+fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
     SECTIONS.iter().any(|section| {
-        section.verbs.contains(&verb) && section.settings.iter().any(|known| known.name == name)
+        section.subcommands.contains(&subcommand)
+            && section.settings.iter().any(|known| known.name == name)
     })
 }
 
-/// What the settings need.
-fn needs(
+/// Returns the requirements of the settings.
+fn requirements(
     settings: &Settings,
-    is_given_sockets: bool,
+    has_systemd_sockets: bool,
     is_for_server: bool,
-) -> Vec<(&'static str, Need<'_>)> {
-    let mut needs = Vec::new();
+) -> Vec<(&'static str, Requirement<'_>)> {
+    let mut requirements = Vec::new();
     let (listen, hooks) = (&settings.listen, &settings.hooks);
-    if !is_given_sockets {
+    if !has_systemd_sockets {
         match &listen.unix_sock {
-            Some(path) => needs.push(("unix-sock", Need::Socket(path))),
-            None => needs.extend([
-                ("host", Need::OwnHost(&listen.host)),
-                ("port", Need::Port(listen.port)),
+            Some(path) => requirements.push(("unix-sock", Requirement::Socket(path))),
+            None => requirements.extend([
+                ("host", Requirement::LocalHost(&listen.host)),
+                ("port", Requirement::Port(listen.port)),
             ]),
         }
     }
     match &settings.s3.bucket {
         None => {
             let dir = &settings.storage.upload_dir;
-            needs.push(("upload-dir", Need::WritableDir(dir)));
-            needs.push(("upload-dir", Need::OwnFolder(settings.own_folder())));
+            requirements.push(("upload-dir", Requirement::WritableDir(dir)));
+            requirements.push(("upload-dir", Requirement::OwnDir(settings.own_dir())));
         }
         Some(bucket) => {
             let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
-            needs.extend(endpoint.map(|host| {
+            requirements.extend(endpoint.map(|host| {
                 let host = match settings.s3.path_style {
                     Some(false) => format!("{bucket}.{host}"),
                     _ => host,
                 };
-                ("s3-endpoint", Need::Host(host))
+                ("s3-endpoint", Requirement::Host(host))
             }));
         }
     }
     if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
-        needs.extend(hosts::host_of_url(url.reveal()).map(|host| ("lease", Need::Host(host))));
+        requirements.extend(
+            hosts::host_of_url(url.reveal()).map(|host| ("lease", Requirement::Host(host))),
+        );
     }
     if let Some(dir) = &hooks.command.dir {
         let names = hooks
             .command
             .events
             .unwrap_or_else(|| hooks.enabled_names());
-        needs.push(("hooks-dir", Need::Programs(dir, names)));
+        requirements.push(("hooks-dir", Requirement::Programs(dir, names)));
     }
     if let Some(dir) = &settings.state.dir {
-        needs.push(("state-dir", Need::WritableDir(dir)));
+        requirements.push(("state-dir", Requirement::WritableDir(dir)));
     }
     match &settings.state.database {
-        Some(Database::File(path)) => needs.push(("database", Need::Database(path.clone()))),
+        Some(Database::File(path)) => {
+            requirements.push(("database", Requirement::Database(path.clone())))
+        }
         Some(Database::Postgres(url)) => {
-            needs.extend(
-                hosts::host_of_url(url.reveal()).map(|host| ("database", Need::Host(host))),
+            requirements.extend(
+                hosts::host_of_url(url.reveal()).map(|host| ("database", Requirement::Host(host))),
             );
         }
-        // Other commands check the folder when they open the database, if they do.
+        // Other commands check the directory when they open the database.
         None if is_for_server && settings.stores_state() => {
-            needs.push(("state-dir", Need::StateFolder(settings.state_dir())));
+            requirements.push(("state-dir", Requirement::StateDir(settings.state_dir())));
             if let Database::File(path) = settings.database() {
-                needs.push(("state-dir", Need::Database(path)));
+                requirements.push(("state-dir", Requirement::Database(path)));
             }
         }
         None => {}
@@ -220,25 +234,25 @@ fn needs(
         ("admin-key-file", settings.admin.key_file.as_ref()),
         (
             "direct-notifications-secret-file",
-            settings.direct.events_secret_file.as_ref(),
+            settings.direct.notifications_secret_file.as_ref(),
         ),
     ];
-    needs.extend(
+    requirements.extend(
         files
             .into_iter()
-            .filter_map(|(name, path)| Some((name, Need::File(path?)))),
+            .filter_map(|(name, path)| Some((name, Requirement::File(path?)))),
     );
-    needs.extend(
-        later_hosts(settings)
+    requirements.extend(
+        optional_hosts(settings)
             .into_iter()
-            .map(|(name, host)| (name, Need::LaterHost(host))),
+            .map(|(name, host)| (name, Requirement::OptionalHost(host))),
     );
-    needs
+    requirements
 }
 
-/// The hosts of what Landfall talks to once it runs: an application or a broker that is started after
-/// it has no address yet where containers get theirs at their start.
-fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
+/// Returns the hosts of applications and brokers. With containers, one that starts later does not resolve
+/// yet.
+fn optional_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
     let (hooks, grants) = (&settings.hooks, &settings.grants);
     let brokers = &hooks.brokers;
     let jwt_url = match &grants.jwt.keys {
@@ -253,7 +267,7 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
         ("hooks-redis", &brokers.redis.url, true),
         (
             "grants-forward-auth-url",
-            &grants.authorize.url,
+            &grants.forward_auth.url,
             !behind_proxy,
         ),
     ]
@@ -272,30 +286,26 @@ fn later_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Checks the folder with the server's state.
-fn check_state_folder(
-    name: &str,
-    folder: &Path,
-    findings: &mut Findings<'_>,
-) -> Result<(), String> {
-    match folders::belongs_to_service(folder) {
+/// Checks the state directory.
+fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
+    match directories::belongs_to_service(dir) {
         Some(reason) if findings.is_only_check() => {
             findings.warning(name, reason);
             Ok(())
         }
-        _ => folders::check_private(folder),
+        _ => directories::check_private(dir),
     }
 }
 
-/// Warns of what other users can write to.
-fn warn_of_writers(name: &str, path: &Path, findings: &mut Findings<'_>) {
-    if let Some(reason) = folders::written_by_others(path) {
+/// Warns if other users can write to a path.
+fn warn_if_shared(name: &str, path: &Path, findings: &mut Findings<'_>) {
+    if let Some(reason) = directories::written_by_others(path) {
         findings.warning(name, reason);
     }
 }
 
-/// Checks a directory with programs. A program that is missing is skipped, as in tusd, so that what it
-/// would decide is allowed: that is worth a warning.
+/// Checks a directory with programs. A missing program is skipped, as in tusd, which allows all requests
+/// it would decide about: that causes a warning.
 fn check_programs(
     name: &str,
     dir: &Path,
@@ -316,8 +326,8 @@ fn check_programs(
         findings.warning(
             name,
             format!(
-                "there is no {} in {}; what is missing is skipped, and allows everything",
-                missing.join(", no "),
+                "no {} in {}; missing blocking hooks are skipped, and allow all requests",
+                missing.join(" and no "),
                 dir.display()
             ),
         );

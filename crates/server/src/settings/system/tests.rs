@@ -1,28 +1,28 @@
-//! Tests of what is checked outside of the settings.
+//! Tests of the checks of files, directories and hosts.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::super::{Invocation, Loaded, read};
 
-fn loaded(words: &[&str]) -> Loaded {
-    match read(words.iter().map(Into::into), []) {
+fn loaded(args: &[&str]) -> Loaded {
+    match read(args.iter().map(Into::into), []) {
         Ok(
             Invocation::Serve(loaded)
             | Invocation::ConfigCheck(loaded)
             | Invocation::Sweep { loaded, .. },
         ) => loaded,
-        other => panic!("{words:?}: {other:?}"),
+        other => panic!("{args:?}: {other:?}"),
     }
 }
 
 /// The problems and the warnings.
-async fn found(words: &[&str]) -> (Vec<String>, Vec<String>) {
-    let mut loaded = loaded(words);
+async fn found(args: &[&str]) -> (Vec<String>, Vec<String>) {
+    let mut loaded = loaded(args);
     let problems = match loaded.check_system().await {
         Ok(()) => Vec::new(),
         Err(failure) => {
-            assert_eq!(failure.exit_code(), 1, "{words:?}");
+            assert_eq!(failure.exit_code(), 1, "{args:?}");
             failure.problems.iter().map(ToString::to_string).collect()
         }
     };
@@ -30,12 +30,12 @@ async fn found(words: &[&str]) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_be_used() {
+async fn unusable_files_and_directories_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
     fs::write(format!("{dir}/file"), "").unwrap();
     let uploads = format!("-upload-dir={dir}");
-    // Each with what it needs beside it, and whether it is a file that has to be there.
+    // The setting, the arguments it requires, and whether it is a file that must exist.
     let table: &[(&str, &[&str], bool)] = &[
         ("upload-dir", &[], false),
         ("state-dir", &[], false),
@@ -78,8 +78,8 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
         #[cfg(feature = "grants")]
         ("admin-key-file", &[], true),
     ];
-    for (name, beside, is_file) in table {
-        let mut bad = vec![(format!("{dir}/file/below"), "cannot be made: ")];
+    for (name, required, is_file) in table {
+        let mut bad = vec![(format!("{dir}/file/below"), "cannot be created: ")];
         if *is_file {
             bad = vec![
                 (format!("{dir}/none"), "does not exist"),
@@ -89,19 +89,19 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
         } else {
             bad.push((format!("{dir}/file"), "is a file, not a directory"));
         }
-        for (path, told) in bad {
+        for (path, error) in bad {
             let flag = format!("-{name}={path}");
-            let mut words = vec!["config", "check", &uploads];
-            words.extend(*beside);
-            words.push(&flag);
-            let (problems, _) = found(&words).await;
-            assert_eq!(problems.len(), 1, "{words:?}: {problems:?}");
-            let start = format!("-{name}: {path} ");
+            let mut args = vec!["config", "check", &uploads];
+            args.extend(*required);
+            args.push(&flag);
+            let (problems, _) = found(&args).await;
+            assert_eq!(problems.len(), 1, "{args:?}: {problems:?}");
+            let start = format!("--{name}: {path} ");
             assert!(problems[0].starts_with(&start), "{problems:?}");
-            assert!(problems[0].contains(told), "{problems:?}");
+            assert!(problems[0].contains(error), "{problems:?}");
         }
     }
-    // Nothing was made.
+    // Nothing was created.
     let names: Vec<_> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -110,14 +110,14 @@ async fn every_setting_that_names_a_file_or_a_directory_refuses_one_that_cannot_
 }
 
 #[tokio::test]
-async fn the_own_folder_in_an_upload_directory_is_one() {
+async fn own_directory_must_be_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = format!("-upload-dir={}", dir.path().display());
     let own = dir.path().join(".landfall");
     assert_eq!(found(&[&uploads]).await.0, [""; 0]);
     fs::write(&own, "").unwrap();
     let problems = found(&[&uploads]).await.0;
-    let expected = format!("-upload-dir: {} is a file, not a directory", own.display());
+    let expected = format!("--upload-dir: {} is a file, not a directory", own.display());
     assert_eq!(problems, [expected]);
     fs::remove_file(&own).unwrap();
     fs::create_dir(&own).unwrap();
@@ -125,26 +125,26 @@ async fn the_own_folder_in_an_upload_directory_is_one() {
 }
 
 #[tokio::test]
-async fn a_directory_that_is_missing_may_be_made() {
+async fn missing_directories_are_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
-    for word in [
+    for arg in [
         format!("-upload-dir={path}/a/b"),
         format!("-state-dir={path}/a"),
         format!("-database={path}/a/b/c.db"),
     ] {
-        let (problems, _) = found(&["-port=0", &format!("-upload-dir={path}"), &word]).await;
+        let (problems, _) = found(&["-port=0", &format!("-upload-dir={path}"), &arg]).await;
         assert!(problems.is_empty(), "{problems:?}");
     }
     assert_eq!(fs::read_dir(path).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn a_directory_of_hooks_has_to_be_there_and_what_is_in_it_to_run() {
+async fn hooks_directory_must_exist_and_its_programs_be_executable() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     let uploads = format!("-upload-dir={path}");
-    for (hooks, told) in [
+    for (hooks, error) in [
         ("/nope".to_owned(), "/nope does not exist"),
         (format!("{path}/file"), "is a file, not a directory"),
     ] {
@@ -152,75 +152,72 @@ async fn a_directory_of_hooks_has_to_be_there_and_what_is_in_it_to_run() {
         let flag = format!("-hooks-dir={hooks}");
         let (problems, _) = found(&[&uploads, &flag]).await;
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with("-hooks-dir: ") && problems[0].contains(told));
+        assert!(problems[0].starts_with("--hooks-dir: ") && problems[0].contains(error));
     }
     let flag = format!("-hooks-dir={path}");
-    let words = [
+    let args = [
         &uploads,
         &flag,
         "-hooks-enabled-events=pre-create,post-finish,pre-finish",
     ];
-    let (problems, warnings) = found(&words).await;
+    let (problems, warnings) = found(&args).await;
     assert!(problems.is_empty(), "{problems:?}");
-    // What only hears of uploads may be missing.
-    let told = format!("-hooks-dir: there is no pre-create, no pre-finish in {path}; ");
+    // Programs for events may be missing.
+    let error = format!("--hooks-dir: no pre-create and no pre-finish in {path}; ");
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].starts_with(&told), "{warnings:?}");
+    assert!(warnings[0].starts_with(&error), "{warnings:?}");
 
     let program = format!("{path}/pre-create");
     fs::write(&program, "#!/bin/sh\n").unwrap();
     fs::create_dir(format!("{path}/pre-finish")).unwrap();
-    let (problems, _) = found(&words).await;
+    let (problems, _) = found(&args).await;
     assert_eq!(
         problems,
         [
-            format!("-hooks-dir: {program} is not executable; run chmod +x {program}"),
-            format!("-hooks-dir: {path}/pre-finish is not a file"),
+            format!("--hooks-dir: {program} is not executable; run chmod +x {program}"),
+            format!("--hooks-dir: {path}/pre-finish is not a file"),
         ]
     );
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     fs::remove_dir(format!("{path}/pre-finish")).unwrap();
-    let (problems, warnings) = found(&words).await;
+    let (problems, warnings) = found(&args).await;
     assert!(problems.is_empty(), "{problems:?}");
-    assert!(
-        warnings[0].contains("there is no pre-finish in"),
-        "{warnings:?}"
-    );
+    assert!(warnings[0].contains("no pre-finish in"), "{warnings:?}");
 }
 
 #[tokio::test]
-async fn a_socket_needs_a_place() {
+async fn sockets_need_a_writable_directory() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_str().unwrap();
     fs::write(format!("{path}/file"), "").unwrap();
     let long = "x".repeat(120);
-    for (socket, told) in [
+    for (socket, error) in [
         (format!("{path}/file"), "is not a socket"),
         (format!("{path}/none/s"), "none does not exist"),
         (format!("{path}/file/s"), "file is a file, not a directory"),
-        (format!("{path}/{long}"), "107 at most"),
+        (format!("{path}/{long}"), "the maximum for a socket is 107"),
     ] {
-        let words = [
+        let args = [
             &format!("-upload-dir={path}"),
             &format!("-unix-sock={socket}"),
         ];
-        let (problems, _) = found(&words.map(String::as_str)).await;
+        let (problems, _) = found(&args.map(String::as_str)).await;
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with("-unix-sock: "), "{problems:?}");
-        assert!(problems[0].contains(told), "{problems:?}");
+        assert!(problems[0].starts_with("--unix-sock: "), "{problems:?}");
+        assert!(problems[0].contains(error), "{problems:?}");
     }
     let _listener = std::os::unix::net::UnixListener::bind(format!("{path}/s")).unwrap();
-    let words = [
+    let args = [
         &format!("-upload-dir={path}"),
         &format!("-unix-sock={path}/s"),
     ];
-    let (problems, _) = found(&words.map(String::as_str)).await;
+    let (problems, _) = found(&args.map(String::as_str)).await;
     assert!(problems.is_empty(), "{problems:?}");
 }
 
 #[tokio::test]
-async fn hosts_need_addresses_now_or_later() {
-    // Too long a label: it is no name, which takes no name server to find out.
+async fn hosts_must_resolve_now_or_later() {
+    // The label is too long, which is known without a name server.
     let nosuch = &format!("{}.invalid", "x".repeat(64));
     let dir = tempfile::tempdir().unwrap();
     let uploads = format!("-upload-dir={}", dir.path().display());
@@ -241,17 +238,17 @@ async fn hosts_need_addresses_now_or_later() {
             "-s3-endpoint=http://invalid",
         ],
     ];
-    for words in now {
-        let words = words.iter().map(|word| {
-            word.replace("{nosuch}", nosuch)
+    for args in now {
+        let args = args.iter().map(|arg| {
+            arg.replace("{nosuch}", nosuch)
                 .replace("{label}", &nosuch[..64])
         });
-        let words: Vec<String> = words.chain([uploads.clone()]).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (problems, _) = found(&words).await;
-        assert_eq!(problems.len(), 1, "{words:?}: {problems:?}");
-        let told = format!("the host \"{nosuch}\" cannot be resolved: ");
-        assert!(problems[0].contains(&told), "{problems:?}");
+        let args: Vec<String> = args.chain([uploads.clone()]).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (problems, _) = found(&args).await;
+        assert_eq!(problems.len(), 1, "{args:?}: {problems:?}");
+        let error = format!("the host \"{nosuch}\" cannot be resolved: ");
+        assert!(problems[0].contains(&error), "{problems:?}");
     }
     let later: &[&[&str]] = &[
         #[cfg(feature = "hooks-http")]
@@ -275,16 +272,16 @@ async fn hosts_need_addresses_now_or_later() {
             "-grants-jwt-keys=http://{nosuch}",
         ],
     ];
-    for words in later {
-        let words = words.iter().map(|word| {
-            word.replace("{nosuch}", nosuch)
+    for args in later {
+        let args = args.iter().map(|arg| {
+            arg.replace("{nosuch}", nosuch)
                 .replace("{label}", &nosuch[..64])
         });
-        let words: Vec<String> = words.chain([uploads.clone()]).collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let (problems, warnings) = found(&words).await;
+        let args: Vec<String> = args.chain([uploads.clone()]).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (problems, warnings) = found(&args).await;
         assert!(problems.is_empty(), "{problems:?}");
-        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
+        assert_eq!(warnings.len(), 1, "{args:?}: {warnings:?}");
         assert!(
             warnings[0].ends_with("; it may start later"),
             "{warnings:?}"
@@ -295,7 +292,7 @@ async fn hosts_need_addresses_now_or_later() {
 }
 
 #[tokio::test]
-async fn a_command_checks_only_what_it_uses() {
+async fn commands_check_only_their_settings() {
     let dir = tempfile::tempdir().unwrap();
     let uploads = format!("-upload-dir={}", dir.path().display());
     let (problems, _) = found(&["sweep", &uploads, "-unix-sock=/none/s"]).await;

@@ -1,94 +1,101 @@
-//! An empty text, which most often comes from a variable that a script or a compose file didn't fill in.
+//! Empty texts, which usually come from an unset variable in a script or a compose file.
 
-use super::super::instructions::INSTRUCTIONS;
 use super::super::table::{Kind, settings};
 use super::*;
 
-/// The settings for which nothing is a value, and what it means.
+/// The settings for which an empty text is a value, with its meaning.
 const MAY_BE_EMPTY: &[&str] = &[
-    // Nobody is trusted.
+    // No proxy is trusted.
     "trusted-proxies",
     // Nothing is added to the built-in lists.
     "cors-allow-methods",
     "cors-allow-headers",
     "cors-expose-headers",
-    // tusd's seven events, as in tusd.
+    // tusd's seven hooks, as in tusd.
     "hooks-enabled-events",
-    // No header is sent on.
+    // No header is forwarded.
     "hooks-http-forward-headers",
     "hooks-grpc-forward-headers",
     // No redirect may lead to a private network.
     "hooks-http-redirect-allow",
     // AMQP's default exchange has no name.
     "hooks-amqp-exchange",
-    // No other origin may ask with cookies.
+    // No other origin may send cookies.
     "grants-allowed-origins",
-    // Nothing stands before the paths.
+    // The paths have no prefix.
     "direct-path",
 ];
 
 #[test]
-fn every_setting_that_needs_a_value_refuses_an_empty_one_wherever_it_comes_from() {
+fn empty_texts_are_rejected_from_every_source() {
     for setting in settings() {
         let name = setting.name;
-        let mut nothing = vec![String::new()];
+        let mut empty = vec![String::new()];
         if matches!(setting.kind, Kind::List(_)) {
-            nothing.extend([" ".to_owned(), " , ".to_owned()]);
+            empty.extend([" ".to_owned(), " , ".to_owned()]);
         }
-        for text in nothing {
+        for text in empty {
             let flag = format!("-{name}={text}");
             let variable = (setting.variable(), text.clone());
             let (_file, file) = file(&format!("{name} = {text:?}"));
-            let came = [
+            let results = [
                 run(&[&flag], &[]),
                 run(&[], &[(&variable.0, &variable.1)]),
                 run(&["-config", &file], &[]),
             ];
-            for came in came {
+            for result in results {
                 if MAY_BE_EMPTY.contains(&name) {
-                    came.unwrap();
+                    result.unwrap();
                     continue;
                 }
-                let told = came.unwrap_err().to_string();
+                let error = result.unwrap_err().to_string();
                 let places = [
-                    &format!("-{name}"),
+                    &format!("--{name}"),
                     &variable.0,
                     &format!("{file}:1: {name}"),
                 ];
-                let begins = places
-                    .iter()
-                    .any(|place| told.starts_with(&format!("landfall: {place}: is empty; write ")));
-                assert!(begins, "{name}: {told}");
+                let begins = places.iter().any(|place| {
+                    error.starts_with(&format!("landfall: {place}: is empty; write "))
+                });
+                assert!(begins, "{name}: {error}");
             }
         }
     }
 }
 
 #[test]
-fn an_empty_flag_beside_a_command_does_not_mean_everything() {
-    for instruction in INSTRUCTIONS {
-        if instruction.placeholder.is_none() {
-            continue;
-        }
-        let flag = format!("-{}=", instruction.names[0]);
-        let told = problems(&["events", "list", &flag], &[]).join("\n");
+fn empty_options_of_commands_are_rejected() {
+    let events = ["config", "transport", "upload", "limit"];
+    let keys = [
+        "subject",
+        "max-size",
+        "allowed-types",
+        "max-active",
+        "rate-limit",
+        "quota",
+        "expires",
+    ];
+    let events = events.map(|name| (vec!["events", "list"], name));
+    let keys = keys.map(|name| (vec!["keys", "add", "a"], name));
+    for (mut args, name) in events.into_iter().chain(keys) {
+        let flag = format!("-{name}=");
+        args.push(&flag);
+        let error = problem(&args);
         assert!(
-            told.contains(&format!("-{}: is empty", instruction.names[0])),
-            "{told}"
+            error.starts_with(&format!("invalid value '' for '--{name} ")),
+            "{error}"
         );
     }
-    let told = problem(&["events", "delete", "-all", "-transport="]);
-    assert!(told.starts_with("-transport: is empty"), "{told}");
-    let told = problem(&["keys", "add", "a", "-max-size="]);
-    assert!(told.starts_with("-max-size: is empty"), "{told}");
-    let told = problems(&[], &[("LANDFALL_CONFIG", "")]).join("\n");
-    assert!(told.starts_with("LANDFALL_CONFIG: is empty"), "{told}");
+    let error = problem(&["events", "delete", "-all", "-transport="]);
+    assert!(error.contains("is empty"), "{error}");
+    let error = problems(&[], &[("LANDFALL_CONFIG", "")]).join("\n");
+    assert!(error.starts_with("LANDFALL_CONFIG: is empty"), "{error}");
 }
 
 #[test]
-fn an_empty_flag_of_tusd_that_is_missing_here_is_refused() {
-    // A server that was to speak TLS doesn't go without because a variable is missing.
-    let told = problem(&["-tls-certificate="]);
-    assert!(told.contains("no TLS yet"), "{told}");
+fn empty_unsupported_flags_are_rejected() {
+    // A server meant to use TLS must not start without it because a variable is unset.
+    let error = problem(&["-tls-certificate="]);
+    assert!(error.contains("TLS is not supported yet"), "{error}");
     loaded(&["-tls-mode=tls12", "-expose-pprof=false"], &[]);
 }

@@ -1,16 +1,16 @@
-//! Settings of grants and of the dashboard, and errands about keys.
+//! Settings of grants and of the dashboard, and `landfall keys`.
 
 use std::time::Duration;
 
 use super::*;
 
 #[test]
-fn nothing_of_it_is_on_by_itself() {
-    let said = loaded(&[], &[]).settings;
-    assert!(!said.grants.enabled && !said.grants.required && !said.admin.is_on());
-    assert_eq!(said.grants.path, "/uploadjobs");
-    assert_eq!(said.grants.valid_for, Duration::from_secs(3600));
-    assert_eq!(said.grants.limits, GrantLimits::default());
+fn grants_and_dashboard_are_off_by_default() {
+    let given = loaded(&[], &[]).settings;
+    assert!(!given.grants.enabled && !given.grants.required && !given.admin.is_on());
+    assert_eq!(given.grants.path, "/uploadjobs");
+    assert_eq!(given.grants.valid_for, Duration::from_secs(3600));
+    assert_eq!(given.grants.limits, GrantLimits::default());
     let required = loaded(&["-require-grant"], &[]).settings.grants;
     assert!(required.enabled && required.required);
     let required = loaded(&["-require-grant", "-grants=false"], &[])
@@ -20,30 +20,30 @@ fn nothing_of_it_is_on_by_itself() {
 }
 
 #[test]
-fn pages_have_places_of_their_own() {
-    for (words, told) in [
+fn overlapping_paths_are_problems() {
+    for (args, error) in [
         (
             &["-grants", "-grants-path=/files"][..],
-            "-grants-path: grants can't be at /files beside uploads at /files/",
+            "--grants-path: the path /files of grants overlaps /files/ of uploads",
         ),
         (
             &["-grants", "-base-path=/uploadjobs/files"],
-            "-base-path: grants can't be at /uploadjobs beside uploads at /uploadjobs/files/",
+            "--base-path: the path /uploadjobs of grants overlaps /uploadjobs/files/ of uploads",
         ),
         (
             &["-grants", "-grants-path=/healthz"],
-            "-grants-path: grants can't be at /healthz",
+            "--grants-path: the path /healthz of grants overlaps",
         ),
         (
             &["-grants", "-grants-path=/metrics/"],
-            "-grants-path: grants can't be at /metrics",
+            "--grants-path: the path /metrics of grants overlaps",
         ),
         (
             &[
                 "-admin-key=0123456789abcdef",
                 "-metrics-path=/admin/metrics",
             ],
-            "-metrics-path: the dashboard can't be at /admin",
+            "--metrics-path: the path /admin of the dashboard overlaps",
         ),
         (
             &[
@@ -51,7 +51,7 @@ fn pages_have_places_of_their_own() {
                 "-admin-key=0123456789abcdef",
                 "-admin-path=/uploadjobs/all",
             ],
-            "-admin-path: grants can't be at /uploadjobs",
+            "--admin-path: the path /uploadjobs of grants overlaps",
         ),
         (
             &[
@@ -59,86 +59,86 @@ fn pages_have_places_of_their_own() {
                 "-admin-key=0123456789abcdef",
                 "-grants-path=/admin/jobs",
             ],
-            "-grants-path: grants can't be at /admin/jobs",
+            "--grants-path: the path /admin/jobs of grants overlaps",
         ),
     ] {
-        let found = problem(words);
-        assert!(found.starts_with(told), "{words:?}: {found}");
+        let found = problem(args);
+        assert!(found.starts_with(error), "{args:?}: {found}");
     }
-    for words in [
+    for args in [
         &["-grants", "-base-path=/"][..],
         &["-grants", "-base-path=/api", "-grants-path=/api/jobs"],
         &["-grants-path=/files"],
         &["-grants", "-grants-path=/filesystem"],
         &["-grants", "-grants-path=/metrics", "-expose-metrics=false"],
     ] {
-        loaded(words, &[]);
+        loaded(args, &[]);
     }
 }
 
 #[test]
-fn the_key_to_the_dashboard_is_shown_nowhere() {
+fn dashboard_key_is_never_printed() {
     const KEY: &str = "hunter2hunter2hunter2";
-    let said = loaded(&[], &[("LANDFALL_ADMIN_KEY", KEY)]);
-    assert_eq!(said.settings.admin.key.as_ref().unwrap().reveal(), KEY);
-    assert!(!format!("{said:?}").contains("hunter2"));
-    let report = said.to_toml();
+    let given = loaded(&[], &[("LANDFALL_ADMIN_KEY", KEY)]);
+    assert_eq!(given.settings.admin.key.as_ref().unwrap().reveal(), KEY);
+    assert!(!format!("{given:?}").contains("hunter2"));
+    let report = given.to_toml();
     assert!(!report.contains("hunter2"), "{report}");
-    assert!(report.contains("# LANDFALL_ADMIN_KEY, not shown here"));
-    for words in [
+    assert!(report.contains("# LANDFALL_ADMIN_KEY, omitted"));
+    for args in [
         &["-admin-key=hunter2"][..],
         &["-admin-key", "hunter2 hunter2 hunter2"],
         &["-admin-key=hunter2hunter2hunter2", "-admin-key-file=/x"],
     ] {
-        let told = problem(words);
-        assert!(!told.contains("hunter2"), "{told}");
+        let error = problem(args);
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }
 
 #[test]
-fn settings_without_effect_are_told() {
-    for (words, told) in [
+fn settings_without_effect_are_reported() {
+    for (args, error) in [
         (
             &["-grants-valid-for=5m"][..],
-            "-grants-valid-for: has no effect without grants",
+            "--grants-valid-for: has no effect without --grants",
         ),
         (
             &["-grants", "-grants-jwt-subject=x"],
-            "-grants-jwt-subject: has no effect without grants-jwt-keys",
+            "--grants-jwt-subject: has no effect without --grants-jwt-keys",
         ),
         (
             &[
                 "-hooks-dir=/x",
                 "-hooks-dir-events=pre-create,UploadCompleted",
             ],
-            "-hooks-dir-events: without grants there is no UploadCompleted",
+            "--hooks-dir-events: UploadCompleted requires --grants",
         ),
         (
             &["-admin-path=/x"],
-            "-admin-path: has no effect without admin-key",
+            "--admin-path: has no effect without --admin-key",
         ),
         (
             &["-grants", "-grants-max-size=2GiB", "-max-size=1GiB"],
-            "-grants-max-size: is more than --max-size",
+            "--grants-max-size: exceeds --max-size",
         ),
     ] {
-        let warnings = loaded(words, &[]).warnings;
-        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
-        assert!(warnings[0].starts_with(told), "{words:?}: {warnings:?}");
+        let warnings = loaded(args, &[]).warnings;
+        assert_eq!(warnings.len(), 1, "{args:?}: {warnings:?}");
+        assert!(warnings[0].starts_with(error), "{args:?}: {warnings:?}");
     }
-    // Whoever sets a limit or asks for leave relies on it.
-    for (words, told) in [
+    // Users rely on limits and on hooks that authorize.
+    for (args, error) in [
         (
             &["-grants-max-active=5"][..],
-            "-grants-max-active: has no effect without grants",
+            "--grants-max-active: has no effect without --grants",
         ),
         (
             &["-grants", "-grants-jwt-issuer=x"],
-            "-grants-jwt-issuer: has no effect without grants-jwt-keys",
+            "--grants-jwt-issuer: has no effect without --grants-jwt-keys",
         ),
         (
             &["-grants", "-grants-jwt-keys=https://h/jwks"],
-            "-grants-jwt-keys: any token that these keys have signed would be accepted, also one for another application; set grants-jwt-audience or grants-jwt-issuer",
+            "--grants-jwt-keys: any token signed with these keys would be accepted, also one for another application; set --grants-jwt-audience or --grants-jwt-issuer",
         ),
         (
             &[
@@ -146,16 +146,16 @@ fn settings_without_effect_are_told() {
                 "-hooks-enabled-events=pre-grant",
                 "-admin-key=0123456789abcdef",
             ],
-            "-hooks-enabled-events: without grants there is no pre-grant",
+            "--hooks-enabled-events: pre-grant requires --grants",
         ),
     ] {
-        let found = problem(words);
-        assert!(found.starts_with(told), "{words:?}: {found}");
+        let found = problem(args);
+        assert!(found.starts_with(error), "{args:?}: {found}");
     }
     let quiet: [&[&str]; 5] = [
         &["-admin-key=0123456789abcdef", "-grants-retention=1h"],
         &["-grants", "-grants-max-active=5"],
-        // It says what holds anyway, as what config check prints does.
+        // Defaults, as config check prints them.
         &["-grants-max-active=0", "-grants-valid-for=1h"],
         &[
             "-grants",
@@ -168,32 +168,28 @@ fn settings_without_effect_are_told() {
             "-grants-allowed-origins=https://x",
         ],
     ];
-    for words in quiet {
-        assert_eq!(
-            loaded(words, &[]).warnings,
-            Vec::<String>::new(),
-            "{words:?}"
-        );
+    for args in quiet {
+        assert_eq!(loaded(args, &[]).warnings, Vec::<String>::new(), "{args:?}");
     }
 }
 
 #[test]
-fn passwords_of_urls_are_hidden() {
-    let words = [
+fn debug_omits_passwords_of_urls() {
+    let args = [
         "-grants",
         "-grants-jwt-keys=https://u:hunter2@h/jwks",
         "-grants-jwt-issuer=x",
         "-grants-forward-auth-url=http://u:hunter2@h/authorize",
     ];
-    let said = loaded(&words, &[]).settings;
-    assert!(!format!("{said:?}").contains("hunter2"));
-    assert!(matches!(said.grants.jwt.keys, Some(JwtKeys::Url(_))));
-    let words = [
+    let given = loaded(&args, &[]).settings;
+    assert!(!format!("{given:?}").contains("hunter2"));
+    assert!(matches!(given.grants.jwt.keys, Some(JwtKeys::Url(_))));
+    let args = [
         "-grants",
         "-grants-jwt-keys=/etc/jwks.json",
         "-grants-jwt-issuer=x",
     ];
-    let file = loaded(&words, &[]).settings;
+    let file = loaded(&args, &[]).settings;
     assert_eq!(
         file.grants.jwt.keys,
         Some(JwtKeys::File("/etc/jwks.json".into()))
@@ -201,16 +197,16 @@ fn passwords_of_urls_are_hidden() {
 }
 
 #[test]
-fn errands_about_keys_are_one_thing() {
-    let errand = |words: &[&str]| match run(words, &[]) {
+fn keys_commands_accept_only_their_options() {
+    let keys = |args: &[&str]| match run(args, &[]) {
         Ok(Invocation::Keys {
-            errand,
+            command,
             json,
             loaded,
-        }) => (errand, json, loaded.settings),
-        other => panic!("{words:?}: {other:?}"),
+        }) => (command, json, loaded.settings),
+        other => panic!("{args:?}: {other:?}"),
     };
-    let (made, _, settings) = errand(&[
+    let (added, _, settings) = keys(&[
         "keys",
         "add",
         "website",
@@ -218,9 +214,9 @@ fn errands_about_keys_are_one_thing() {
         "--subject",
         "alice",
         "-admin",
-        "-types=image/*",
-        "-active=3",
-        "-rate=10/1m",
+        "-allowed-types=image/*",
+        "-max-active=3",
+        "-rate-limit=10/1m",
         "-quota=1TB",
         "-expires=90d",
         "-state-dir=/s",
@@ -231,35 +227,35 @@ fn errands_about_keys_are_one_thing() {
         is_admin: true,
         limits: GrantLimits {
             max_size: Some(2 << 30),
-            types: vec!["image/*".into()],
-            active: Some(3),
-            rate: Some((10, Duration::from_secs(60))),
+            allowed_types: vec!["image/*".into()],
+            max_active: Some(3),
+            rate_limit: Some((10, Duration::from_secs(60))),
             quota: Some(1_000_000_000_000),
-            size_required: false,
+            require_size: false,
         },
         expires: Some(Duration::from_secs(90 * 24 * 3600)),
     };
-    assert_eq!(made, KeyErrand::Add(key));
-    // It was the key's, not the server's.
+    assert_eq!(added, KeysCommand::Add(key));
+    // It limits the key, not the server.
     assert_eq!(settings.protocol.max_size, None);
     assert_eq!(settings.state.dir, Some("/s".into()));
 
     let of_server = [("LANDFALL_MAX_SIZE", "1KiB")];
     match run(&["keys", "add", "a"], &of_server).unwrap() {
         Invocation::Keys {
-            errand: KeyErrand::Add(key),
+            command: KeysCommand::Add(key),
             ..
         } => {
             assert_eq!(key.limits.max_size, None);
         }
         other => panic!("{other:?}"),
     }
-    let (listed, json, _) = errand(&["keys", "list", "-json"]);
-    assert!(json && listed == KeyErrand::List);
-    let (gone, ..) = errand(&["keys", "revoke", "7"]);
-    assert_eq!(gone, KeyErrand::Revoke("7".into()));
+    let (listed, json, _) = keys(&["keys", "list", "-json"]);
+    assert!(json && listed == KeysCommand::List);
+    let (revoked, ..) = keys(&["keys", "revoke", "7"]);
+    assert_eq!(revoked, KeysCommand::Revoke("7".into()));
 
-    for words in [
+    for args in [
         &["keys"][..],
         &["keys", "show"],
         &["keys", "add"],
@@ -273,16 +269,16 @@ fn errands_about_keys_are_one_thing() {
         &["keys", "list", "-admin"],
         &["-quota=5"],
     ] {
-        problem(words);
+        problem(args);
     }
-    for words in [
-        &["help", "keys"][..],
-        &["keys", "-h"],
-        &["keys", "add", "-h"],
+    for args in [
+        &["help", "keys", "add"][..],
+        &["keys", "add", "--help"],
+        &["-help", "keys", "list"],
     ] {
-        match run(words, &[]) {
-            Ok(Invocation::Print(text)) => assert!(text.contains("-state-dir DIR"), "{words:?}"),
-            other => panic!("{words:?}: {other:?}"),
+        match run(args, &[]) {
+            Ok(Invocation::Print(text)) => assert!(text.contains("--state-dir <DIR>"), "{args:?}"),
+            other => panic!("{args:?}: {other:?}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of hooks.
+//! Settings of hooks, and `landfall events`.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use landfall_hooks::{FailureMode, HookName, HookNames};
 
 use super::*;
 
-fn hooks(words: &[&str]) -> Hooks {
-    loaded(words, &[]).settings.hooks
+fn hooks(args: &[&str]) -> Hooks {
+    loaded(args, &[]).settings.hooks
 }
 
 #[test]
-fn defaults_are_tusds() {
+fn defaults_are_those_of_tusd() {
     let hooks = hooks(&[]);
     assert_eq!(hooks.enabled_names(), HookNames::DEFAULT);
     assert_eq!(hooks.progress_interval, Duration::from_secs(1));
-    assert_eq!(hooks.when_down, FailureMode::Deny);
+    assert_eq!(hooks.failure_mode, FailureMode::Deny);
     assert_eq!(hooks.http.attempts, 3);
     assert_eq!(hooks.http.backoff, Duration::from_secs(1));
     assert_eq!(hooks.http.timeout, Duration::from_secs(15));
     assert_eq!(hooks.http.size_limit, 5120);
     assert_eq!(hooks.grpc.attempts, 3);
-    assert_eq!(hooks.outbox.limit, 1_000_000);
+    assert_eq!(hooks.outbox.max_queued, 1_000_000);
 }
 
 #[test]
-fn names_are_read_as_tusd_does_and_kinder() {
+fn lists_allow_spaces_and_duplicates() {
     let names = |text: &str| {
-        let words = ["-hooks-dir=/x", &format!("-hooks-enabled-events={text}")];
-        let enabled = hooks(&words).enabled;
+        let args = ["-hooks-dir=/x", &format!("-hooks-enabled-events={text}")];
+        let enabled = hooks(&args).enabled;
         enabled.iter().map(|name| name.as_str()).collect::<Vec<_>>()
     };
     let two = ["post-finish", "pre-create"];
@@ -38,118 +38,118 @@ fn names_are_read_as_tusd_does_and_kinder() {
         names("pre-access,post-expire"),
         ["pre-access", "post-expire"]
     );
-    // As in tusd, nothing is everything that it has.
-    for nothing in ["", " ", ","] {
-        let all = names(nothing);
+    // As in tusd, empty means all of its hooks.
+    for empty in ["", " ", ","] {
+        let all = names(empty);
         assert_eq!(all.len(), 7);
         assert!(all.contains(&"pre-terminate") && !all.contains(&"pre-access"));
     }
 }
 
 #[test]
-fn an_unknown_name_is_fatal_with_tusds_code() {
-    for words in [
+fn unknown_hooks_have_the_exit_code_of_tusd() {
+    for args in [
         &["-hooks-enabled-events", "pre-create,Post-Finish"][..],
         &["-hooks-enabled-events=nonsense"],
     ] {
-        let failure = run(words, &[]).unwrap_err();
+        let failure = run(args, &[]).unwrap_err();
         assert_eq!(failure.exit_code(), 1);
-        let told = failure.to_string();
+        let error = failure.to_string();
         for name in HookName::ALL {
-            assert!(told.contains(name.as_str()), "{told}");
+            assert!(error.contains(name.as_str()), "{error}");
         }
     }
-    let words = ["-hooks-enabled-events=nonsense", "-port=x"];
-    assert_eq!(run(&words, &[]).unwrap_err().exit_code(), 2);
-    // What tusd doesn't have ends as everything else.
+    let args = ["-hooks-enabled-events=nonsense", "-port=x"];
+    assert_eq!(run(&args, &[]).unwrap_err().exit_code(), 2);
+    // tusd has no such flag.
     let failure = run(&["-hooks-dir-events=nonsense"], &[]).unwrap_err();
     assert_eq!(failure.exit_code(), 2);
 }
 
 #[test]
-fn brokers_are_told_and_not_asked() {
+fn brokers_reject_blocking_hooks() {
     for broker in ["nats", "amqp", "redis", "kafka"] {
         let flag = format!("-hooks-{broker}-events=post-finish,pre-create");
-        let told = problem(&[&flag]);
-        assert!(told.contains("pre-create is a question"), "{told}");
+        let error = problem(&[&flag]);
+        assert!(error.contains("pre-create is a blocking hook"), "{error}");
     }
 }
 
 #[test]
-fn a_bare_number_is_seconds_as_in_tusd_1() {
-    let said = loaded(&["-hooks-dir=/x", "-hooks-http-backoff", "2"], &[]);
-    assert_eq!(said.settings.hooks.http.backoff, Duration::from_secs(2));
-    let told = said.warnings.join("\n");
+fn backoff_without_unit_is_in_seconds_as_in_tusd_1() {
+    let given = loaded(&["-hooks-dir=/x", "-hooks-http-backoff", "2"], &[]);
+    assert_eq!(given.settings.hooks.http.backoff, Duration::from_secs(2));
+    let error = given.warnings.join("\n");
     assert!(
-        told.contains("-hooks-http-backoff: 2 is taken for seconds; write 2s"),
-        "{told}"
+        error.contains("--hooks-http-backoff: 2 is read as seconds; write 2s"),
+        "{error}"
     );
-    let said = loaded(&["-hooks-dir=/x", "-hooks-grpc-backoff=0"], &[]);
-    assert!(!said.warnings.join("\n").contains("seconds"));
+    let given = loaded(&["-hooks-dir=/x", "-hooks-grpc-backoff=0"], &[]);
+    assert!(!given.warnings.join("\n").contains("seconds"));
 }
 
 #[test]
-fn the_stop_code_goes_with_the_format_of_tusd_1() {
+fn stop_code_requires_the_format_of_tusd_1() {
     let old = [
         "-hooks-dir=/x",
         "-hooks-dir-format=v1",
         "-hooks-stop-code=2",
     ];
-    let said = loaded(&old, &[]);
-    assert_eq!(said.settings.hooks.stop_code, Some(2));
-    assert_eq!(said.warnings, Vec::<String>::new());
+    let given = loaded(&old, &[]);
+    assert_eq!(given.settings.hooks.stop_code, Some(2));
+    assert_eq!(given.warnings, Vec::<String>::new());
     let warnings = loaded(&["-hooks-dir=/x", "-hooks-stop-code=2"], &[]).warnings;
     assert!(warnings[0].contains("StopUpload"), "{warnings:?}");
 }
 
 #[test]
-fn tusds_plugins_are_refused_with_a_way_out() {
-    let told = problem(&["-hooks-plugin", "/srv/plugin"]);
+fn go_plugins_are_rejected_with_alternatives() {
+    let error = problem(&["-hooks-plugin", "/srv/plugin"]);
     assert!(
-        told.contains("hooks-grpc") && told.contains("hooks-wasm"),
-        "{told}"
+        error.contains("hooks-grpc") && error.contains("hooks-wasm"),
+        "{error}"
     );
 }
 
 #[test]
-fn settings_without_effect_are_told() {
-    for (words, told) in [
+fn settings_without_effect_are_reported() {
+    for (args, error) in [
         (&["-hooks-enabled-events=pre-create"][..], "without hooks"),
         (
             &["-hooks-dir=/x", "-hooks-http-retry=2"],
-            "without hooks-http",
+            "without --hooks-http",
         ),
         (
             &["-hooks-dir=/x", "-hooks-nats-jetstream"],
-            "without hooks-nats",
+            "without --hooks-nats",
         ),
-        (&["-hooks-dir-format=v1"], "without hooks-dir"),
+        (&["-hooks-dir-format=v1"], "without --hooks-dir"),
         (
             &["-hooks-dir=/x", "-database=x.db", "-state-dir=/x"],
-            "with database",
+            "with --database",
         ),
     ] {
-        let warnings = loaded(words, &[]).warnings;
-        assert_eq!(warnings.len(), 1, "{words:?}: {warnings:?}");
-        assert!(warnings[0].ends_with(told), "{warnings:?}");
+        let warnings = loaded(args, &[]).warnings;
+        assert_eq!(warnings.len(), 1, "{args:?}: {warnings:?}");
+        assert!(warnings[0].ends_with(error), "{warnings:?}");
     }
 }
 
 #[test]
-fn passwords_are_not_cited() {
-    for words in [
+fn errors_omit_passwords() {
+    for args in [
         &["-hooks-http", "htp://u:hunter2@h/"][..],
         &["-hooks-amqp", "u:hunter2@h"],
         &["-hooks-redis", "redis://:hunter2 @h"],
         &["-database", "mysql://u:hunter2@h/x"],
     ] {
-        let told = problem(words);
-        assert!(!told.contains("hunter2"), "{told}");
+        let error = problem(args);
+        assert!(!error.contains("hunter2"), "{error}");
     }
     #[cfg(feature = "hooks-http")]
     {
-        let said = loaded(&["-hooks-http=http://u:hunter2@h/"], &[]);
-        assert!(!format!("{:?}", said.settings).contains("hunter2"));
+        let given = loaded(&["-hooks-http=http://u:hunter2@h/"], &[]);
+        assert!(!format!("{:?}", given.settings).contains("hunter2"));
     }
 }
 
@@ -174,13 +174,13 @@ fn databases_are_files_or_postgresql() {
 }
 
 #[test]
-fn errands_about_events_are_one_thing() {
-    let errand = |words: &[&str]| match run(words, &[]) {
-        Ok(Invocation::Events { errand, .. }) => errand,
-        other => panic!("{words:?}: {other:?}"),
+fn events_commands_accept_only_their_options() {
+    let events = |args: &[&str]| match run(args, &[]) {
+        Ok(Invocation::Events { command, .. }) => command,
+        other => panic!("{args:?}: {other:?}"),
     };
-    assert_eq!(errand(&["events", "list"]), Errand::default());
-    let listed = errand(&[
+    assert_eq!(events(&["events", "list"]), EventsCommand::default());
+    let listed = events(&[
         "events",
         "list",
         "-pending",
@@ -189,16 +189,16 @@ fn errands_about_events_are_one_thing() {
         "5",
         "-json",
     ]);
-    assert!(listed.waiting && listed.json && listed.limit == 5);
+    assert!(listed.pending && listed.json && listed.limit == 5);
     assert_eq!(listed.upload.as_deref(), Some("a"));
-    let again = errand(&["events", "retry", "7", "-state-dir", "/s", "8"]);
+    let retried = events(&["events", "retry", "7", "-state-dir", "/s", "8"]);
     assert_eq!(
-        (again.deed, again.ids),
-        (Deed::Retry, vec!["7".into(), "8".into()])
+        (retried.action, retried.ids),
+        (EventsAction::Retry, vec!["7".into(), "8".into()])
     );
-    let gone = errand(&["events", "delete", "-all", "-transport=http"]);
-    assert!(gone.all && gone.deed == Deed::Drop);
-    for words in [
+    let deleted = events(&["events", "delete", "-all", "-transport=http"]);
+    assert!(deleted.all && deleted.action == EventsAction::Delete);
+    for args in [
         &["events"][..],
         &["events", "show"],
         &["events", "retry"],
@@ -212,16 +212,16 @@ fn errands_about_events_are_one_thing() {
         &["sweep", "-limit", "3"],
         &["-json"],
     ] {
-        problem(words);
+        problem(args);
     }
-    for words in [
-        &["help", "events"][..],
-        &["events", "-h"],
-        &["events", "list", "-h"],
+    for args in [
+        &["help", "events", "list"][..],
+        &["events", "list", "--help"],
+        &["-help", "events", "retry"],
     ] {
-        match run(words, &[]) {
-            Ok(Invocation::Print(text)) => assert!(text.contains("-state-dir DIR"), "{words:?}"),
-            other => panic!("{words:?}: {other:?}"),
+        match run(args, &[]) {
+            Ok(Invocation::Print(text)) => assert!(text.contains("--state-dir <DIR>"), "{args:?}"),
+            other => panic!("{args:?}: {other:?}"),
         }
     }
 }

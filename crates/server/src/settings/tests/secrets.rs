@@ -1,11 +1,11 @@
-//! Secrets are shown nowhere: not by `config check`, not in errors, not by `Debug`.
+//! Secrets are absent from `config check`, errors and `Debug`.
 
 use super::super::table::{Sensitivity, setting, settings};
 use super::*;
 
 const SECRET: &str = "hunter2hunter2hunter2";
 
-/// Every setting that may hold a secret, with texts that hold one, and what a report may show of it.
+/// Every setting that may contain a secret, with texts that do, and the part that reports contain.
 const TEXTS: &[(&str, &[&str], &str)] = &[
     ("admin-key", &["hunter2hunter2hunter2"], "***"),
     (
@@ -84,7 +84,7 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
 ];
 
 #[test]
-fn every_secret_is_left_out_of_reports_and_debug() {
+fn reports_and_debug_omit_secrets() {
     let marked: Vec<&str> = settings()
         .filter(|setting| setting.sensitivity != Sensitivity::Public)
         .map(|setting| setting.name)
@@ -96,13 +96,13 @@ fn every_secret_is_left_out_of_reports_and_debug() {
         assert!(marked.contains(name), "{name}");
         for text in *texts {
             let mut layers = Layers::default();
-            layers.give(
+            layers.add(
                 setting(name).unwrap(),
                 (*text).to_owned(),
-                layers::Source::Flag(format!("-{name}")),
+                layers::Source::Flag(name),
             );
             let mut problems = Vec::new();
-            let settings = layers.read(&mut problems);
+            let settings = layers.parse(&mut problems);
             assert_eq!(problems, [], "{name}");
             let report = report::report(&layers);
             assert!(!report.contains(SECRET), "{name}: {report}");
@@ -117,7 +117,7 @@ fn every_secret_is_left_out_of_reports_and_debug() {
 }
 
 #[test]
-fn no_setting_cites_a_password_in_what_is_wrong_with_it() {
+fn errors_omit_passwords() {
     for setting in settings() {
         for text in [
             "htp://u:hunter2hunter2hunter2@h/",
@@ -131,14 +131,14 @@ fn no_setting_cites_a_password_in_what_is_wrong_with_it() {
                 || setting
                     .kind
                     .placeholder()
-                    .is_some_and(|word| word.contains("URL"));
+                    .is_some_and(|arg| arg.contains("URL"));
             if !is_url {
                 continue;
             }
             let name = setting.name;
             if let Err(failure) = run(&[&format!("-{name}={text}")], &[]) {
-                let told = failure.to_string();
-                assert!(!told.contains("hunter2"), "{name}: {told}");
+                let error = failure.to_string();
+                assert!(!error.contains("hunter2"), "{name}: {error}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! However a setting is given, it means the same.
+//! A setting means the same as a flag, a variable and a key of the file.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::super::table::{Kind, Setting, settings};
 use super::super::*;
 use super::{file, from_file, loaded, run};
 
-/// For each setting a text that isn't its default.
+/// For each setting, a text that is not its default.
 pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("host", "127.0.0.1"),
     ("port", "8070"),
@@ -204,8 +204,8 @@ pub(super) const SAMPLES: &[(&str, &str)] = &[
     ("max-buffered-bytes", "67108864"),
 ];
 
-/// What a setting can't do without.
-fn beside(setting: &Setting) -> &'static [&'static str] {
+/// Returns the arguments that a setting requires.
+fn required_args(setting: &Setting) -> &'static [&'static str] {
     match setting.name {
         "direct" | "s3-endpoint" => &["-s3-bucket=uploads"],
         "cors-allow-credentials" => &["-cors-allow-origin=^https://app\\.example$"],
@@ -243,88 +243,83 @@ fn beside(setting: &Setting) -> &'static [&'static str] {
     }
 }
 
-/// All spellings of one setting with one text, each with the settings it comes to, or with what
-/// is told when it is wrong.
+/// Returns the settings or the error of each spelling of a setting.
 fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Settings, String>)> {
     let name = setting.name;
-    type Asked = (Vec<String>, Vec<(String, String)>);
-    let mut asked: Vec<Asked> = vec![
+    type Input = (Vec<String>, Vec<(String, String)>);
+    let mut inputs: Vec<Input> = vec![
         (vec![format!("-{name}={text}")], vec![]),
         (vec![format!("--{name}={text}")], vec![]),
         (vec![], vec![(setting.variable(), text.to_owned())]),
     ];
     if setting.kind != Kind::Switch || value::boolean(text).is_ok() {
-        asked.push((vec![format!("-{name}"), text.to_owned()], vec![]));
-        asked.push((vec![format!("--{name}"), text.to_owned()], vec![]));
+        inputs.push((vec![format!("-{name}"), text.to_owned()], vec![]));
+        inputs.push((vec![format!("--{name}"), text.to_owned()], vec![]));
     }
     let quoted = format!("{name} = {text:?}");
     let mut files = vec![quoted];
     let as_toml = report::report(&{
         let mut layers = Layers::default();
-        layers.give(
-            setting,
-            text.to_owned(),
-            layers::Source::Flag(String::new()),
-        );
+        layers.add(setting, text.to_owned(), layers::Source::Flag(""));
         layers
     });
     files.extend(
         as_toml
             .lines()
-            // What is secret isn't in it.
+            // Secrets are omitted.
             .filter(|line| line.starts_with(&format!("{name} = ")))
             .map(str::to_owned),
     );
     let files: Vec<_> = files.iter().map(|text| file(text)).collect();
-    asked.extend(
+    inputs.extend(
         files
             .iter()
             .map(|(_, name)| (vec!["-config".to_owned(), name.clone()], vec![])),
     );
-    asked
+    inputs
         .into_iter()
-        .map(|(mut words, variables)| {
-            words.extend(beside(setting).iter().map(|&word| word.to_owned()));
-            let shown = format!("{words:?} {variables:?}");
-            let came = match read(
-                words.into_iter().map(Into::into),
+        .map(|(mut args, variables)| {
+            args.extend(required_args(setting).iter().map(|&arg| arg.to_owned()));
+            let shown = format!("{args:?} {variables:?}");
+            let result = match read(
+                args.into_iter().map(Into::into),
                 variables.into_iter().map(|(n, v)| (n.into(), v.into())),
             ) {
                 Ok(Invocation::Serve(loaded)) => Ok(loaded.settings),
                 Ok(other) => panic!("{shown}: {other:?}"),
                 Err(failure) => Err(failure.to_string()),
             };
-            (shown, came)
+            (shown, result)
         })
         .collect()
 }
 
 #[test]
-fn every_setting_is_wired_and_every_spelling_gives_the_same() {
+fn every_setting_has_the_same_effect_in_every_spelling() {
     let sampled: BTreeSet<&str> = SAMPLES.iter().map(|(name, _)| *name).collect();
     let known: BTreeSet<&str> = settings().map(|setting| setting.name).collect();
     assert_eq!(sampled, known);
     let mut seen = Vec::new();
     for (name, text) in SAMPLES {
-        let came = spellings(table::setting(name).unwrap(), text);
-        assert!(came.len() >= 6, "{name}");
+        let result = spellings(table::setting(name).unwrap(), text);
+        assert!(result.len() >= 6, "{name}");
         if let Some(feature) = missing_feature(name) {
-            for (shown, told) in came {
-                let told = told.unwrap_err();
+            for (shown, error) in result {
+                let error = error.unwrap_err();
                 assert!(
-                    told.contains(&format!("--features {feature}")),
-                    "{shown}: {told}"
+                    error.contains(&format!("--features {feature}")),
+                    "{shown}: {error}"
                 );
             }
             continue;
         }
-        let first = came[0].1.clone().unwrap();
-        for (shown, other) in came {
+        let first = result[0].1.clone().unwrap();
+        for (shown, other) in result {
             assert_eq!(other, Ok(first.clone()), "{shown}");
         }
-        let beside = beside(table::setting(name).unwrap());
-        // Some of them cannot do without the setting, either.
-        if let Ok(Invocation::Serve(without)) = run(beside, &[]) {
+        let required = required_args(table::setting(name).unwrap());
+        // Some of them require the setting, too.
+        if let Ok(Invocation::Serve(without)) = run(required, &[]) {
             assert_ne!(first, without.settings, "{name} changes nothing");
         }
         assert!(!seen.contains(&first), "{name} does what another one does");
@@ -334,7 +329,7 @@ fn every_setting_is_wired_and_every_spelling_gives_the_same() {
 
 proptest! {
     #[test]
-    fn any_text_comes_to_the_same_in_every_spelling(
+    fn any_text_has_the_same_effect_in_every_spelling(
         index in 0..SAMPLES.len(),
         text in prop_oneof![
             "[0-9]{1,6}",
@@ -345,43 +340,43 @@ proptest! {
         ],
     ) {
         let setting = settings().nth(index).unwrap();
-        // A flag's own name after a space isn't taken for a value, with a sentence that says so.
+        // The name of a flag is not read as a value.
         prop_assume!(!text.starts_with('-'));
-        let came = spellings(setting, &text);
-        for (shown, other) in &came {
-            // What is told names the place, and numbers as they were written there.
-            prop_assert_eq!(other.as_ref().ok(), came[0].1.as_ref().ok(), "{}", shown);
+        let result = spellings(setting, &text);
+        for (shown, other) in &result {
+            // Errors differ in the place.
+            prop_assert_eq!(other.as_ref().ok(), result[0].1.as_ref().ok(), "{}", shown);
         }
     }
 
     #[test]
-    fn every_word_is_used_or_complained_about(
-        words in prop::collection::vec(
+    fn no_argument_is_ignored(
+        args in prop::collection::vec(
             prop::sample::select(vec![
-                "-dir", "--host", "-verbose", "--dry-run=0", "-dir=x", "false", "word",
+                "-dir", "--host", "-verbose", "--version=0", "-dir=x", "false", "word",
             ]),
             0..7,
         ),
     ) {
-        let mut rest = words.iter().copied().peekable();
+        let mut rest = args.iter().copied().peekable();
         let mut all_used = true;
-        while let Some(word) = rest.next() {
-            all_used &= match word {
+        while let Some(arg) = rest.next() {
+            all_used &= match arg {
                 "-dir" | "--host" => rest.next_if(|next| !next.starts_with('-')).is_some(),
                 "-verbose" => {
                     rest.next_if_eq(&"false");
                     true
                 }
-                word => word.contains('='),
+                arg => arg.contains('='),
             };
         }
-        prop_assert_eq!(run(&words, &[]).is_ok(), all_used, "{:?}", words);
+        prop_assert_eq!(run(&args, &[]).is_ok(), all_used, "{:?}", args);
     }
 }
 
 #[test]
-fn the_report_is_a_file_that_means_the_same() {
-    // Of each pair that can't go together, one.
+fn report_is_an_equivalent_file() {
+    // One of each conflicting pair.
     for skipped in [
         ["public-url", "s3-transfer-acceleration"],
         ["relative-location", "s3-transfer-acceleration"],
@@ -396,16 +391,16 @@ fn the_report_is_a_file_that_means_the_same() {
                 .iter()
                 .fold(text.to_owned(), |text, secret| text.replace(secret, ""))
         };
-        let words: Vec<String> = SAMPLES
+        let args: Vec<String> = SAMPLES
             .iter()
             .filter(|(name, _)| {
                 is_shown(name) && !skipped.contains(name) && missing_feature(name).is_none()
             })
             .map(|(name, text)| format!("-{name}={}", without_secrets(text)))
             .collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let said = loaded(&words, &[]);
-        assert_eq!(from_file(&said.to_toml()), said.settings);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let given = loaded(&args, &[]);
+        assert_eq!(from_file(&given.to_toml()), given.settings);
     }
     assert_eq!(from_file(&loaded(&[], &[]).to_toml()), Settings::default());
 }

@@ -1,78 +1,76 @@
-//! What the settings of direct uploads mean.
+//! Settings of direct uploads.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
 
-/// Uploads that clients send straight to the bucket.
+/// Settings of direct uploads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Direct {
-    /// Whether there are any; they need a bucket, and [grants](super::Grants).
+    /// Serve the API of direct uploads; needs a bucket and [grants](super::Grants).
     pub enabled: bool,
-    /// What the paths of their API begin with: nothing, or `/` and more without one at the end.
+    /// Prefix of the API's paths: empty, or begins with `/` and does not end with it.
     pub path: String,
-    /// The service's URL for browsers, without a `/` at its end; `None` is the one that the server uses.
+    /// S3 endpoint for browsers, without a `/` at its end; `None` is that of the server.
     pub endpoint: Option<String>,
-    /// Where objects go below the prefix of all keys.
+    /// Key template below the object prefix.
     pub key: String,
-    /// One of the ACLs that have a name; `None` is that of all objects.
+    /// Canned ACL; `None` is that of all objects.
     pub acl: Option<String>,
-    /// What public addresses of objects begin with, without a `/` at its end; `None` makes them from the
-    /// service's URL and the bucket.
+    /// Prefix of public object URLs, without a `/` at its end; `None` is the URL of the bucket.
     pub public_url: Option<String>,
-    /// How small files are sent when the client leaves that to the server.
-    pub small: SmallFiles,
-    /// Let a signed PUT replace the object of its upload.
+    /// Transfer mode of small files when the client does not choose.
+    pub small_files: SmallFiles,
+    /// Allow a presigned PUT to replace its object.
     pub overwrite: bool,
-    /// For how long a PUT of a whole file may be begun.
+    /// Lifetime of a presigned PUT of a whole file.
     pub put_lifetime: Duration,
-    /// For how long everything else that is signed may be begun.
-    pub lifetime: Duration,
-    /// After how long without news an unfinished one is given up; `None` as [`Settings`] says.
+    /// Lifetime of all other presigned requests.
+    pub url_lifetime: Duration,
+    /// Time without activity after which an upload expires; see [`Settings::direct_idle_timeout`].
     ///
-    /// [`Settings`]: super::Settings::direct_idle_timeout
-    pub patience: Option<Duration>,
-    /// How often one that is under way is looked at.
-    pub poll: Duration,
+    /// [`Settings::direct_idle_timeout`]: super::Settings::direct_idle_timeout
+    pub idle_timeout: Option<Duration>,
+    /// Interval of checks of a running upload.
+    pub poll_interval: Duration,
     /// Temporary credentials for clients.
     pub sts: Sts,
-    /// Sign what clients ask for on their callers' own keys.
-    pub signer: bool,
-    /// What the bucket's notifications are known by.
-    pub events_secret: Option<Secret>,
-    /// A file with that.
-    pub events_secret_file: Option<PathBuf>,
+    /// Sign single requests for keys below the principal's prefix.
+    pub sign_requests: bool,
+    /// Secret of bucket notifications.
+    pub notifications_secret: Option<Secret>,
+    /// File with that secret.
+    pub notifications_secret_file: Option<PathBuf>,
 }
 
 impl Direct {
-    /// What keys begin with before anything of the upload is in them, below the prefix of all keys: by
-    /// that they are told from keys of tus uploads.
+    /// Returns the literal start of all keys, which distinguishes them from keys of tus uploads.
     #[must_use]
-    pub fn beginning(&self) -> &str {
+    pub fn key_prefix(&self) -> &str {
         self.key.split('{').next().unwrap_or_default()
     }
 }
 
-/// How small files are sent.
+/// The transfer mode of small files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SmallFiles {
-    /// By a form with a signed policy.
+    /// A form with a POST policy.
     #[default]
     Post,
-    /// By a presigned PUT.
+    /// A presigned PUT.
     Put,
 }
 
-/// Temporary credentials for clients that sign for themselves.
+/// Settings of temporary credentials for clients.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sts {
-    /// Whether there are any.
+    /// Issue them.
     pub enabled: bool,
-    /// The token service's URL; `None` is Amazon's.
+    /// URL of the token service; `None` is Amazon's.
     pub endpoint: Option<String>,
-    /// The ARN of the role to assume; `None` requests federation tokens.
+    /// ARN of the role to assume; `None` requests federation tokens.
     pub role: Option<String>,
-    /// How long they are good for.
+    /// Lifetime of the credentials.
     pub lifetime: Duration,
 }

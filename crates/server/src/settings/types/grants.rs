@@ -1,114 +1,114 @@
-//! What the settings of grants and of the dashboard mean.
+//! Settings of grants and of the dashboard.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Secret;
 
-/// Uploads that are asked for before they are made.
+/// Settings of grants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grants {
-    /// Whether they can be asked for at all; [`required`](Self::required) implies it.
+    /// Serve the grants API; [`required`](Self::required) implies it.
     pub enabled: bool,
-    /// Whether no upload is created without.
+    /// Reject uploads without an upload token.
     pub required: bool,
-    /// The path to ask at: begins with `/`, doesn't end with it.
+    /// Path of the API: begins with `/`, does not end with it.
     pub path: String,
-    /// What the answers look like.
-    pub style: GrantStyle,
-    /// How long a grant may wait for its upload to be created.
+    /// Format of the API.
+    pub api: GrantsApi,
+    /// Time within which the upload of a grant must be created.
     pub valid_for: Duration,
-    /// How long jobs that have ended are listed.
-    pub keep: Duration,
-    /// What holds for every caller.
+    /// Time for which finished jobs are listed.
+    pub retention: Duration,
+    /// Limits of every subject.
     pub limits: GrantLimits,
-    /// Counts quotas anew in each such time; `None` is never.
+    /// Time after which quotas restart; `None` is never.
     pub quota_period: Option<Duration>,
-    /// Whether an upload must have the type that was granted.
-    pub check_type: bool,
-    /// Callers with a JSON web token.
+    /// Reject uploads of another type than was granted.
+    pub enforce_type: bool,
+    /// Authentication by JSON web tokens.
     pub jwt: Jwt,
-    /// Callers whom the application knows.
-    pub authorize: Authorize,
-    /// The origins, such as `https://example.com`, whose pages may ask with a cookie.
-    pub origins: Vec<String>,
+    /// Authentication by the application.
+    pub forward_auth: ForwardAuth,
+    /// Origins such as `https://example.com` whose pages may send requests with cookies.
+    pub allowed_origins: Vec<String>,
 }
 
-/// What the answers to those who ask look like.
+/// The format of requests and responses of the grants API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GrantStyle {
+pub enum GrantsApi {
     /// Landfall's own.
     #[default]
     Landfall,
-    /// Shapes and status codes of the Laravel package, for its front end.
-    Package,
+    /// That of the Laravel package, for its front end.
+    Laravel,
 }
 
-/// What may be asked for; `None` and empty lists set no limit.
+/// Limits of a subject; `None` and empty lists set no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GrantLimits {
-    /// The most bytes of one upload.
+    /// Maximum bytes of an upload.
     pub max_size: Option<u64>,
-    /// The types that are welcome, as `image/png`, `image/*` or `*/*`.
-    pub types: Vec<String>,
-    /// The most uploads of one caller that are asked for or under way.
-    pub active: Option<u32>,
-    /// How many one caller may ask for in which time.
-    pub rate: Option<(u32, Duration)>,
-    /// The most bytes of one caller.
+    /// Allowed media types: `image/png`, `image/*` or `*/*`.
+    pub allowed_types: Vec<String>,
+    /// Maximum granted and running uploads.
+    pub max_active: Option<u32>,
+    /// Maximum grants within a time.
+    pub rate_limit: Option<(u32, Duration)>,
+    /// Maximum bytes of all uploads.
     pub quota: Option<u64>,
-    /// Whether the size must be known beforehand.
-    pub size_required: bool,
+    /// Reject grants for uploads of unknown size.
+    pub require_size: bool,
 }
 
-/// Callers with a JSON web token.
+/// Settings of JSON web tokens.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jwt {
-    /// The URL or the file of the keys that sign them; `None` takes none.
+    /// Keys that sign the tokens; `None` accepts no token.
     pub keys: Option<JwtKeys>,
-    /// The issuers of whom they must name one; nobody looks if there is none.
+    /// Accepted `iss` values; empty: not checked.
     pub issuers: Vec<String>,
-    /// The audiences of which they must name one; nobody looks if there is none.
+    /// Accepted `aud` values; empty: not checked.
     pub audiences: Vec<String>,
-    /// The claim that says who the caller is.
+    /// Claim with the subject.
     pub subject: String,
-    /// The algorithms that are welcome.
+    /// Accepted signature algorithms.
     pub algorithms: Vec<String>,
-    /// The claim with the caller's own limits.
+    /// Claim with limits of the subject.
     pub limits: String,
 }
 
-/// Where keys for JSON web tokens are.
+/// The location of the keys of JSON web tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
     /// A key set (JWKS) at an `http` or `https` URL.
     Url(Secret),
-    /// A file with a key set or with a public key in PEM.
+    /// A file with a key set, or with a public key in PEM.
     File(PathBuf),
 }
 
-/// Callers whom the application knows.
+/// Settings of forward auth.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Authorize {
-    /// The application's URL that is asked; `None` asks none.
+pub struct ForwardAuth {
+    /// URL of the application; `None` disables forward auth.
     pub url: Option<Secret>,
-    /// How long an answer counts.
+    /// Time for which a response is cached.
     pub cache: Duration,
 }
 
-/// The dashboard.
+/// Settings of the dashboard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Admin {
-    /// The key to it.
+    /// Key to log in with.
     pub key: Option<Secret>,
-    /// A file with the key.
+    /// File with the key.
     pub key_file: Option<PathBuf>,
-    /// The path it is at: begins with `/`, doesn't end with it.
+    /// Path of the dashboard: begins with `/`, does not end with it.
     pub path: String,
 }
 
 impl Admin {
-    /// Whether there is a dashboard.
+    /// Returns whether the dashboard is enabled.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.key.is_some() || self.key_file.is_some()

@@ -1,4 +1,4 @@
-//! What the settings of hooks mean.
+//! Settings of hooks and of the outbox.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,29 +8,28 @@ use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
 
 use super::Secret;
 
-/// Who is asked and told, of what, and by which ways.
+/// Settings of hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hooks {
-    /// The questions and events that a way takes unless it has a list of its own, in the order in
-    /// which they were named.
+    /// Blocking hooks and events for transports that have no own list, in the order given.
     pub enabled: Vec<HookName>,
-    /// The least time between two reports of an upload's progress.
+    /// Minimum time between two `post-receive` events of an upload.
     pub progress_interval: Duration,
-    /// What becomes of a question that nobody answers.
-    pub when_down: FailureMode,
-    /// In the format of tusd 1, the exit code or status with which a receiver stops an upload.
+    /// Result of a blocking hook that cannot be reached.
+    pub failure_mode: FailureMode,
+    /// Exit code or status with which `post-receive` stops an upload, in the format of tusd 1.
     pub stop_code: Option<u16>,
-    /// Files that are run.
+    /// Command hooks.
     pub command: CommandHooks,
-    /// An HTTP endpoint.
+    /// HTTP hooks.
     pub http: HttpHooks,
-    /// A gRPC server.
+    /// gRPC hooks.
     pub grpc: GrpcHooks,
-    /// A sandboxed plugin.
+    /// WebAssembly hooks.
     pub wasm: WasmHooks,
     /// Message brokers.
     pub brokers: Brokers,
-    /// Events that wait until they are delivered.
+    /// The outbox.
     pub outbox: Outbox,
 }
 
@@ -43,19 +42,19 @@ impl Hooks {
         HookName::PostExpire,
     ]);
 
-    /// The lists of their own that the transports in use have; `None` for one without.
+    /// Returns the events of each transport in use; `None` for one without an own list.
     pub(crate) fn own_lists(&self) -> Vec<Option<HookNames>> {
         self.transports().map(|(own, _)| own).collect()
     }
 
-    /// All that transports in use are asked and told.
+    /// Returns all blocking hooks and events of the transports in use.
     pub(crate) fn used_names(&self) -> HookNames {
         self.transports()
             .map(|(own, possible)| own.unwrap_or(self.enabled_names().intersection(possible)))
             .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
-    /// The transports in use: the list of its own, and what it takes of the list for all.
+    /// Returns the own list of each transport in use, and the names that it supports.
     fn transports(&self) -> impl Iterator<Item = (Option<HookNames>, HookNames)> {
         let all: HookNames = HookName::ALL.into_iter().collect();
         let events: HookNames = HookName::ALL
@@ -67,7 +66,7 @@ impl Hooks {
             (self.command.dir.is_some(), self.command.events, all),
             (self.http.url.is_some(), self.http.events, all),
             (self.grpc.target.is_some(), self.grpc.events, all),
-            // It reaches nobody, so it is told only what its response can change.
+            // A plugin has no side effects: other events are useless to it.
             (
                 self.wasm.file.is_some(),
                 self.wasm.events,
@@ -86,171 +85,171 @@ impl Hooks {
         .filter_map(|(is_used, own, possible)| is_used.then_some((own, possible)))
     }
 
-    /// [`Self::enabled`] as a set.
+    /// Returns [`Self::enabled`] as a set.
     #[must_use]
     pub fn enabled_names(&self) -> HookNames {
         self.enabled.iter().copied().collect()
     }
 }
 
-/// Hooks that are files in a directory.
+/// Settings of command hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommandHooks {
-    /// The directory; `None` runs none.
+    /// Directory of the programs.
     pub dir: Option<PathBuf>,
-    /// What they take, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// How long one may run.
+    /// Maximum run time of a program.
     pub timeout: Duration,
-    /// How many may run at one time.
-    pub processes: usize,
-    /// What they read on standard input: [`Format::V2`] or [`Format::V1`].
+    /// Maximum running processes.
+    pub max_processes: usize,
+    /// Format of standard input: [`Format::V2`] or [`Format::V1`].
     pub format: Format,
 }
 
-/// Hooks behind an HTTP endpoint.
+/// Settings of HTTP hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpHooks {
-    /// The endpoint; `None` calls none.
+    /// URL of the endpoint.
     pub url: Option<Secret>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// What it is sent.
+    /// Format of the request body.
     pub format: Format,
-    /// Headers of the client's request that are sent on, spelled as they are to be sent.
+    /// Headers of the client's request to forward, spelled as they are sent.
     pub forward_headers: Vec<String>,
-    /// How often a question is put in all; at least once.
+    /// Total attempts of a call; 0 counts as 1.
     pub attempts: usize,
-    /// The wait between two attempts.
+    /// Delay between two attempts.
     pub backoff: Duration,
-    /// The longest time for all attempts together.
+    /// Maximum time of all attempts together.
     pub timeout: Duration,
-    /// The most bytes that an answer may have.
+    /// Maximum bytes of a response.
     pub size_limit: usize,
-    /// Don't look at the endpoint's certificate.
+    /// Accept any certificate.
     pub skip_verify: bool,
-    /// Secrets to sign with; each signs, so that receivers can change from one to the next.
+    /// Signing secrets; requests are signed with all of them, for rotation.
     pub secrets: Vec<Secret>,
-    /// Go where a redirect leads.
+    /// Follow redirects.
     pub follow_redirects: bool,
-    /// The networks that a redirect may lead to beside public ones.
-    pub allow: Vec<IpNet>,
-    /// Calls at one time.
-    pub parallel: usize,
+    /// Networks that redirects may lead to, in addition to public ones.
+    pub redirect_allow: Vec<IpNet>,
+    /// Maximum concurrent calls.
+    pub max_concurrency: usize,
 }
 
-/// Hooks behind a gRPC server.
+/// Settings of gRPC hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GrpcHooks {
-    /// The server as gRPC names it, `host:port`; `None` calls none.
+    /// Target of the server, `host:port`.
     pub target: Option<String>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// How often a call is made in all; zero counts as one.
+    /// Total attempts of a call; 0 counts as 1.
     pub attempts: usize,
-    /// The wait between two attempts.
+    /// Delay between two attempts.
     pub backoff: Duration,
-    /// The longest time for a call; `None` waits for ever.
+    /// Maximum time of a call; `None` is unlimited.
     pub timeout: Option<Duration>,
-    /// Speak TLS.
+    /// Use TLS.
     pub secure: bool,
-    /// The certificate, in a PEM file, that the server's must come from.
+    /// PEM file with the CA certificate, or the server's own.
     pub server_certificate: Option<PathBuf>,
-    /// Our own certificate, in a PEM file.
+    /// PEM file with the client certificate.
     pub client_certificate: Option<PathBuf>,
-    /// Its key, in a PEM file.
+    /// PEM file with the key of the client certificate.
     pub client_key: Option<PathBuf>,
-    /// Headers of the client's request that are sent on as metadata.
+    /// Headers of the client's request to forward as metadata.
     pub forward_headers: Vec<String>,
 }
 
-/// Hooks in a sandboxed plugin.
+/// Settings of WebAssembly hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WasmHooks {
-    /// The plugin; `None` runs none.
+    /// File of the plugin.
     pub file: Option<PathBuf>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// The steps that a call may take.
+    /// Maximum steps of a call.
     pub fuel: u64,
-    /// The memory that a call may take, in bytes.
+    /// Maximum memory of a call, in bytes.
     pub memory: u64,
 }
 
-/// Message brokers, which are told events.
+/// Settings of message brokers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Brokers {
     /// NATS.
     pub nats: Nats,
     /// An AMQP 0-9-1 broker.
     pub amqp: Amqp,
-    /// A stream in Redis or Valkey.
+    /// Redis or Valkey.
     pub redis: RedisStream,
     /// Kafka.
     pub kafka: Kafka,
 }
 
-/// Events on subjects of NATS.
+/// Settings of NATS.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nats {
-    /// The server; `None` uses none.
+    /// URL of the server.
     pub url: Option<Secret>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// The subject; `{event}` stands for the event's name.
+    /// Subject; `{event}` is replaced by the event's name.
     pub subject: String,
-    /// Publish to a stream of JetStream, and wait until it has the event.
+    /// Publish to JetStream, and wait for its acknowledgement.
     pub jetstream: bool,
 }
 
-/// Events in an exchange of an AMQP 0-9-1 broker.
+/// Settings of an AMQP 0-9-1 broker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Amqp {
-    /// The broker; `None` uses none.
+    /// URL of the broker.
     pub url: Option<Secret>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// The exchange; empty is the default one, where the routing key names a queue.
+    /// Exchange; empty is the default one, where the routing key names a queue.
     pub exchange: String,
-    /// The routing key; `{event}` stands for the event's name.
+    /// Routing key; `{event}` is replaced by the event's name.
     pub routing_key: String,
 }
 
-/// Events in a stream of Redis or Valkey.
+/// Settings of a stream in Redis or Valkey.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RedisStream {
-    /// The server; `None` uses none.
+    /// URL of the server.
     pub url: Option<Secret>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// The stream's key.
+    /// Key of the stream.
     pub stream: String,
-    /// About how many entries it keeps.
-    pub length: u64,
+    /// Approximate maximum number of entries.
+    pub max_length: u64,
 }
 
-/// Events in a topic of Kafka.
+/// Settings of Kafka.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Kafka {
-    /// Brokers to begin with, `host:port`; none uses none.
+    /// Bootstrap brokers, `host:port`; empty disables Kafka.
     pub brokers: Vec<String>,
-    /// What it takes, if not what is enabled for all.
+    /// Blocking hooks and events; `None` is [`Hooks::enabled`].
     pub events: Option<HookNames>,
-    /// The topic.
+    /// Topic.
     pub topic: String,
 }
 
-/// Events that wait until they are delivered.
+/// Settings of the outbox.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outbox {
-    /// The most events that may wait.
-    pub limit: u64,
-    /// The most bytes of events that may wait.
+    /// Maximum number of stored events.
+    pub max_queued: u64,
+    /// Maximum bytes of stored events.
     pub max_bytes: u64,
-    /// Whether an event that fails holds later ones of its upload for as long as it is retried.
+    /// Hold later events of an upload for as long as an earlier one is retried.
     pub strict_order: bool,
-    /// How long an event is retried before it is a dead letter.
-    pub give_up_after: Duration,
-    /// How long dead letters are kept.
-    pub keep_dead: Duration,
+    /// Time for which a delivery is retried before it becomes a dead letter.
+    pub retry_for: Duration,
+    /// Time for which dead letters are stored.
+    pub dead_letter_retention: Duration,
 }

@@ -1,4 +1,4 @@
-//! What the settings mean: plain values with their units in the type or the name.
+//! The settings: plain values with their units in the type or the name.
 
 mod direct;
 mod grants;
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use landfall_hooks::HookNames;
 
 pub use direct::{Direct, SmallFiles, Sts};
-pub use grants::{Admin, Authorize, GrantLimits, GrantStyle, Grants, Jwt, JwtKeys};
+pub use grants::{Admin, ForwardAuth, GrantLimits, Grants, GrantsApi, Jwt, JwtKeys};
 pub use hooks::{
     Amqp, Brokers, CommandHooks, GrpcHooks, Hooks, HttpHooks, Kafka, Nats, Outbox, RedisStream,
     WasmHooks,
@@ -25,63 +25,62 @@ pub use s3::{LeaseKind, Leases, S3, S3Download, S3Headers, UploadIds};
 pub use secret::{Secret, redacted_url};
 pub use state::{Database, State};
 
-/// Everything that can be set, checked and ready to be used.
+/// All settings, parsed and checked.
 ///
-/// [`Settings::default`] is what `landfall` alone, without any flag, variable or file, uses.
-/// The parts' own `Default` is all zeros and of no use by itself.
+/// [`Settings::default`] is what `landfall` uses without any flag, variable or file. The `Default` of
+/// its parts is all zeros, and useless alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Where connections come in.
+    /// Addresses to listen on.
     pub listen: Listen,
-    /// How upload URLs are read and written.
+    /// Upload URLs and proxies.
     pub urls: Urls,
-    /// What clients may do.
+    /// Protocol features.
     pub protocol: Protocol,
-    /// Which web pages may do it.
+    /// CORS.
     pub cors: Cors,
-    /// Where uploads are kept, and how safely.
+    /// File storage.
     pub storage: Storage,
-    /// The bucket they are kept in instead, if there is one.
+    /// S3 storage.
     pub s3: S3,
-    /// How servers agree on who writes an upload.
+    /// The lease backend.
     pub leases: Leases,
-    /// Who is asked and told.
+    /// Hooks and events.
     pub hooks: Hooks,
-    /// What the server keeps beside uploads.
+    /// The server's own files and database.
     pub state: State,
-    /// Uploads that are asked for first.
+    /// Grants.
     pub grants: Grants,
-    /// Uploads that go straight to the bucket.
+    /// Direct uploads to S3.
     pub direct: Direct,
     /// The dashboard.
     pub admin: Admin,
-    /// How long they are kept.
+    /// Lifetime of uploads.
     pub expiry: Expiry,
-    /// What the server shows of itself over HTTP.
+    /// Metrics and the start page.
     pub monitoring: Monitoring,
-    /// What it writes about itself.
+    /// Logging.
     pub log: Log,
-    /// How long it waits for others.
+    /// Timeouts.
     pub timeouts: Timeouts,
-    /// How much it takes on.
+    /// Limits.
     pub limits: Limits,
 }
 
-/// After how long without news an unfinished direct upload is given up, where neither it nor other
-/// uploads are given up sooner.
+/// The maximum of the default idle timeout of direct uploads.
 const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
-    /// After how long without news an unfinished direct upload is given up.
+    /// Returns the time without activity after which a direct upload expires.
     #[must_use]
     pub fn direct_idle_timeout(&self) -> Duration {
         let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
         self.direct
-            .patience
+            .idle_timeout
             .unwrap_or(of_others.min(DIRECT_IDLE_TIMEOUT))
     }
 
-    /// What a direct upload may have at most, in bytes, if that is limited for all of them.
+    /// Returns the size limit of direct uploads in bytes, if there is one for all subjects.
     #[must_use]
     pub fn largest_grant(&self) -> Option<u64> {
         match (self.grants.limits.max_size, self.protocol.max_size) {
@@ -91,9 +90,7 @@ impl Settings {
     }
 }
 
-/// Where connections come in.
-///
-/// Sockets handed over by systemd (`LISTEN_FDS`) come before all of this.
+/// Addresses to listen on. Sockets passed by systemd (`LISTEN_FDS`) take precedence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listen {
     /// Host name or IP address to bind, IPv6 without brackets.
@@ -102,31 +99,31 @@ pub struct Listen {
     pub port: u16,
     /// Listen on this UNIX socket instead of TCP.
     pub unix_sock: Option<PathBuf>,
-    /// Speak HTTP/2 without TLS to clients that begin with it, beside HTTP/1.1.
+    /// Accept HTTP/2 without TLS from clients with prior knowledge.
     pub h2c: bool,
 }
 
-/// How upload URLs are read and written.
+/// Settings of upload URLs and of proxies.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Urls {
-    /// URL path below which uploads live: begins and ends with `/`.
+    /// URL path of uploads: begins and ends with `/`.
     pub base_path: String,
-    /// Believe `Forwarded` and `X-Forwarded-…` of the [trusted](Self::trusts) proxies.
+    /// Use `Forwarded` and `X-Forwarded-…` from [trusted](Self::trusts) proxies.
     pub behind_proxy: bool,
-    /// Whom `behind_proxy` trusts.
+    /// Networks of trusted proxies.
     pub trusted_proxies: Vec<IpNet>,
-    /// What stands before an upload's id in its URL, instead of what the request shows:
-    /// an absolute `http` or `https` URL that ends with `/`.
+    /// Prefix of upload URLs, instead of that of the request: an absolute `http` or `https` URL that
+    /// ends with `/`.
     pub public_url: Option<String>,
-    /// Answer creations with a `Location` that has a path only, no scheme and host.
+    /// Return a `Location` without scheme and host.
     pub relative_location: bool,
 }
 
 impl Urls {
-    /// Whether forwarded headers of a request that came from `peer` are to be believed.
+    /// Returns whether forwarded headers of a request from `peer` are trusted.
     ///
-    /// `None` is a peer without an IP address, that is one on a UNIX socket: it is on this
-    /// machine, so it is believed whenever a proxy is expected at all.
+    /// `None` is a peer on a UNIX socket: it is on this machine, so it is trusted whenever a proxy is
+    /// expected.
     pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         self.behind_proxy
             && peer.is_none_or(|peer| {
@@ -139,40 +136,40 @@ impl Urls {
     }
 }
 
-/// What clients may do.
+/// Settings of the protocol.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Protocol {
-    /// Largest upload in bytes; `None` is without limit.
+    /// Maximum upload size in bytes; `None` is unlimited.
     pub max_size: Option<u64>,
-    /// Refuse GET on uploads.
+    /// Reject GET on uploads.
     pub disable_download: bool,
-    /// Refuse GET on unfinished uploads.
+    /// Reject GET on unfinished uploads.
     pub disable_unfinished_download: bool,
-    /// Refuse DELETE on uploads, and don't advertise it.
+    /// Reject DELETE on uploads, and do not advertise it.
     pub disable_termination: bool,
-    /// Refuse `Upload-Concat`, and don't advertise it.
+    /// Reject `Upload-Concat`, and do not advertise it.
     pub disable_concatenation: bool,
-    /// How malformed requests are treated.
+    /// Treatment of malformed requests.
     pub compat: Compat,
 }
 
-/// How malformed requests are treated.
+/// The treatment of malformed requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compat {
-    /// They are refused.
+    /// Reject them.
     #[default]
     Strict,
-    /// As in tusd: malformed metadata is dropped.
+    /// Ignore malformed metadata, as tusd does.
     Tusd,
 }
 
 impl Settings {
-    /// Whether there is a queue of uploads, which grants and the dashboard need.
+    /// Returns whether the upload queue is used: grants and the dashboard need it.
     pub(crate) fn has_queue(&self) -> bool {
         self.grants.enabled || self.admin.is_on()
     }
 
-    /// Whether events are stored until they are delivered.
+    /// Returns whether events are stored until they are delivered.
     pub(crate) fn has_outbox(&self) -> bool {
         let stored = match self.has_queue() {
             true => Hooks::STORED.union(HookNames::JOB_EVENTS),
@@ -181,38 +178,41 @@ impl Settings {
         !self.hooks.used_names().intersection(stored).is_empty()
     }
 
-    /// Whether the server stores something in its database.
+    /// Returns whether the server uses its database.
     pub(crate) fn stores_state(&self) -> bool {
         self.has_queue() || self.has_outbox()
     }
 }
 
-/// Which web pages may use the server from a browser.
+/// Settings of CORS.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cors {
-    /// Never look at `Origin`, never send a CORS header; the rest of this struct is unused then.
+    /// Ignore `Origin` and send no CORS header; then the other fields are unused.
     pub disable: bool,
-    /// The origins that may.
+    /// Allowed origins.
     pub allow_origin: AllowOrigin,
     /// Send `Access-Control-Allow-Credentials: true`.
     pub allow_credentials: bool,
-    /// Methods to add to the built-in `Access-Control-Allow-Methods`.
+    /// Methods in addition to the built-in ones.
     pub allow_methods: Vec<String>,
-    /// Header names to add to the built-in `Access-Control-Allow-Headers`.
+    /// Request headers in addition to the built-in ones.
     pub allow_headers: Vec<String>,
-    /// Header names to add to the built-in `Access-Control-Expose-Headers`.
+    /// Response headers to expose in addition to the built-in ones.
     pub expose_headers: Vec<String>,
-    /// How long a browser may keep the answer to a preflight; sent in seconds.
+    /// `Access-Control-Max-Age`.
     pub max_age: Duration,
 }
 
-/// The origins whose pages may use the server: a regular expression, matched anywhere in the
-/// `Origin` header as tusd does (write `^` and `$` to match all of it).
+/// A regular expression of allowed origins, matched anywhere in the `Origin` header as in tusd.
 #[derive(Clone)]
 pub struct AllowOrigin(Option<regex_lite::Regex>);
 
 impl AllowOrigin {
-    /// Reads a regular expression; the error says what is wrong with it.
+    /// Compiles a regular expression.
+    ///
+    /// # Errors
+    ///
+    /// If it is malformed, or can match no origin.
     pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern == ".*" || pattern.is_empty() {
             return Ok(Self(None));
@@ -220,25 +220,25 @@ impl AllowOrigin {
         match regex_lite::Regex::new(pattern) {
             Ok(_) if !can_match_origin(pattern) => Err(format!(
                 "{pattern:?} matches no origin: an origin is scheme, host and port, without a slash at \
-                 its end, and several stand in a pattern as ^(https://a\\.example|https://b\\.example)$"
+                 its end; write several as ^(https://a\\.example|https://b\\.example)$"
             )),
             Ok(regex) => Ok(Self(Some(regex))),
             Err(error) => Err(format!("not a regular expression: {error}")),
         }
     }
 
-    /// Whether a page of this origin may use the server.
+    /// Returns whether an origin is allowed.
     pub fn matches(&self, origin: &str) -> bool {
         self.0.as_ref().is_none_or(|regex| regex.is_match(origin))
     }
 
-    /// The expression, `.*` when every origin may.
+    /// Returns the expression; `.*` if all origins are allowed.
     pub fn pattern(&self) -> &str {
         self.0.as_ref().map_or(".*", |regex| regex.as_str())
     }
 }
 
-/// Whether a pattern matches some origin, as far as a pattern without operators tells.
+/// Returns whether a pattern can match an origin; always true for patterns with operators.
 fn can_match_origin(pattern: &str) -> bool {
     if pattern.contains(['[', ']', '(', ')', '{', '}', '|', '?', '*', '+']) {
         return true;
@@ -253,7 +253,7 @@ fn can_match_origin(pattern: &str) -> bool {
 }
 
 impl Default for AllowOrigin {
-    /// Every origin.
+    /// Allows every origin.
     fn default() -> Self {
         Self(None)
     }
@@ -271,109 +271,108 @@ impl fmt::Debug for AllowOrigin {
     }
 }
 
-/// Where uploads are kept on this machine, and how safely.
+/// Settings of file storage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Storage {
-    /// The directory; relative to the working directory unless absolute.
+    /// Directory of uploads.
     pub upload_dir: PathBuf,
-    /// Mode of directories that the server makes (umask applies).
+    /// Mode of new directories, before umask.
     pub dir_perms: u32,
-    /// Mode of files that the server makes (umask applies).
+    /// Mode of new files, before umask.
     pub file_perms: u32,
-    /// What is synced to the disk, and when.
+    /// Data that is synced before a response.
     pub durability: Durability,
-    /// Reserve an upload's space on the disk when its length becomes known.
+    /// Reserve the disk space of an upload when its length becomes known.
     pub preallocate: bool,
-    /// How often a process that writes an upload looks whether another process wants it.
+    /// Interval at which a lease holder polls for requests of other processes.
     pub lease_holder_poll: Duration,
-    /// How often a process that wants an upload tries again to get it from another process.
+    /// Interval at which a waiter retries to acquire a lease of another process.
     pub lease_acquirer_poll: Duration,
 }
 
-/// What is synced to the disk, and when.
+/// The data that is synced (fsync) before a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Nothing: the system writes when it likes.
+    /// Nothing.
     None,
-    /// All of an upload before its completion is acknowledged.
+    /// A complete upload, before its completion is acknowledged.
     #[default]
     Complete,
-    /// Whatever an acknowledged offset covers, before it is acknowledged.
+    /// All bytes, before their offset is acknowledged.
     Every,
 }
 
-/// How long uploads are kept.
+/// Lifetime of uploads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expiry {
-    /// Lifetime of an unfinished upload, counted from its last change; `None` is for ever.
+    /// Lifetime of an unfinished upload after its last change; `None` is unlimited.
     pub unfinished: Option<Duration>,
-    /// Lifetime of a finished upload, counted from its end; `None` is for ever.
+    /// Lifetime of a finished upload after its completion; `None` is unlimited.
     pub finished: Option<Duration>,
-    /// How old something that belongs to no upload has to be to go; `None` is never.
-    pub leftovers: Option<Duration>,
-    /// How often the server deletes what has outlived its time; `None` is never.
+    /// Minimum age of orphans to delete; `None` keeps them.
+    pub orphans: Option<Duration>,
+    /// Interval of the sweeper; `None` disables it.
     pub sweep_interval: Option<Duration>,
 }
 
 impl Expiry {
-    /// How old something that belongs to no upload has to be; an age that nothing reaches stands
-    /// for never.
+    /// Returns the minimum age of orphans to delete; [`Duration::MAX`] keeps them.
     #[must_use]
-    pub fn leftover_age(&self) -> Duration {
-        self.leftovers.unwrap_or(Duration::MAX)
+    pub fn orphan_age(&self) -> Duration {
+        self.orphans.unwrap_or(Duration::MAX)
     }
 }
 
-/// What the server shows of itself over HTTP.
+/// Settings of metrics, the start page and the start-up log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Monitoring {
     /// Serve Prometheus metrics.
     pub expose_metrics: bool,
-    /// The path they are served at: begins with `/`.
+    /// Path of the metrics: begins with `/`.
     pub metrics_path: String,
-    /// Serve the page at `/`.
+    /// Serve the upload page at `/`.
     pub show_greeting: bool,
     /// Print the start-up lines.
     pub show_startup_logs: bool,
 }
 
-/// What the server writes about itself.
+/// Settings of logging.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
-    /// How it is written.
+    /// Format of log lines.
     pub format: LogFormat,
-    /// How much is written; `--verbose` has been taken into account.
+    /// Level, at least debug with `--verbose`.
     pub level: LogLevel,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line of `key=value` pairs for each event.
+    /// `key=value` pairs.
     #[default]
     Text,
-    /// A JSON object on one line for each event.
+    /// A JSON object per line.
     Json,
 }
 
-/// How much is logged; each level has all of those before it.
+/// The log level; each level includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
-    /// What went wrong on our side.
+    /// Errors of the server.
     Error,
-    /// What somebody should look at.
+    /// Conditions that need attention.
     Warn,
-    /// Start and stop, and a line for each created, finished and terminated upload.
+    /// Start and stop, and a line per created, finished and terminated upload.
     #[default]
     Info,
-    /// A line for each request as well.
+    /// A line per request.
     Debug,
     /// Everything.
     Trace,
 }
 
 impl LogLevel {
-    /// The name used in settings, which is also what `tracing`'s filters understand.
+    /// Returns the name in settings, which is also that of `tracing`'s filters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -385,40 +384,39 @@ impl LogLevel {
     }
 }
 
-/// How long the server waits for others.
+/// Timeouts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timeouts {
-    /// Longest silence of a connection while a body is read, an answer written, or between two
-    /// requests; `None` waits for ever.
+    /// Maximum time without progress of a connection, also between two requests; `None` is unlimited.
     pub network: Option<Duration>,
-    /// How long clients may go on after the server was asked to stop; zero cuts them at once.
+    /// Time for running requests to finish during shutdown; zero aborts them at once.
     pub shutdown: Duration,
-    /// How long a request waits until it may write an upload that another one is writing.
+    /// Maximum time that a request waits for the lease of an upload.
     pub acquire_lock: Duration,
-    /// How long the work of a request may go on after its connection is gone.
+    /// Time for the work of a request to finish after its connection is closed.
     pub request_completion: Duration,
 }
 
-/// How much the server takes on. Zero is refused except where it says otherwise.
+/// Limits of connections, requests and memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Connections open at one time.
+    /// Maximum open connections.
     pub max_connections: usize,
-    /// Connections open at one time from one address; 0 is without limit, here and below.
+    /// Maximum open connections per client address; 0 is unlimited.
     pub max_connections_per_address: u32,
-    /// Requests per second from one address.
+    /// Maximum requests per second and client address; 0 is unlimited.
     pub max_requests_per_address: u32,
-    /// Requests with a body at one time from one address.
+    /// Maximum concurrent requests with a body per client address; 0 is unlimited.
     pub max_uploads_per_address: u32,
-    /// Longest time for a request's headers to arrive, from their first byte.
+    /// Maximum time from the first to the last byte of a request's head.
     pub header_timeout: Duration,
-    /// Bytes of a request's line and headers together; at least 8192.
+    /// Maximum bytes of a request's head; at least 8192.
     pub max_header_size: usize,
-    /// Bytes a second that a sending client must reach, averaged over the network timeout;
-    /// `None` lets a client be as slow as it likes.
+    /// Minimum bytes per second of a request body, averaged over the network timeout; `None` is no
+    /// minimum.
     pub min_rate: Option<u64>,
-    /// Requests that write uploads at one time.
+    /// Maximum concurrent requests that write uploads.
     pub max_uploads_in_flight: usize,
-    /// Bytes of bodies that wait in memory to be stored, all uploads together.
+    /// Maximum bytes in memory that wait to be stored, for all uploads together.
     pub max_buffered_bytes: u64,
 }

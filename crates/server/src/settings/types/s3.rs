@@ -1,71 +1,70 @@
-//! What the settings of S3 storage and of leases mean.
+//! Settings of S3 storage and of leases.
 
 use std::time::Duration;
 
 use super::Secret;
 
-/// Uploads in a bucket of S3 or of a service that speaks its protocol.
+/// Settings of S3 storage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct S3 {
-    /// The bucket; `None` keeps uploads in a directory, and the rest of this struct is unused.
+    /// Bucket; `None` selects file storage, and the other fields are unused.
     pub bucket: Option<String>,
-    /// What all keys begin with: empty, or ends with `/`.
+    /// Prefix of all object keys: empty, or ends with `/`.
     pub object_prefix: String,
-    /// Where objects go below the prefix, instead of their id; checked by the store.
+    /// Key template below the prefix; `None` is the upload id.
     pub key: Option<String>,
-    /// The service's URL, without a `/` at its end; `None` is Amazon's for the region.
+    /// Endpoint URL, without a `/` at its end; `None` is Amazon's for the region.
     pub endpoint: Option<String>,
-    /// The region; `None` takes it from the environment and the AWS configuration files.
+    /// Region; `None` takes it from the environment and the AWS configuration files.
     pub region: Option<String>,
-    /// Whether the bucket stands in the URL's path rather than before its host; `None` lets the
-    /// endpoint decide.
+    /// Whether URLs are path-style; `None` depends on the endpoint.
     pub path_style: Option<bool>,
-    /// Speak HTTP without TLS to Amazon's endpoints; an endpoint of one's own says so itself.
+    /// Use Amazon's endpoints without TLS.
     pub disable_ssl: bool,
-    /// Use Amazon's accelerated endpoints.
+    /// Use transfer acceleration.
     pub accelerate: bool,
-    /// The size a part has if the upload's length allows it, in bytes.
+    /// Preferred part size in bytes.
     pub part_size: u64,
-    /// The least a part but the last may have, in bytes.
+    /// Minimum size in bytes of a part that is not the last.
     pub min_part_size: u64,
-    /// Parts on their way to the service at one time, all uploads together.
+    /// Maximum concurrent part uploads, for all uploads together.
     pub concurrent_parts: usize,
-    /// Parts of one request that may wait in memory for their turn.
+    /// Ignored; accepted for compatibility with tusd.
     pub max_buffered_parts: usize,
-    /// Memory for parts, all uploads together, in bytes.
+    /// Memory for parts in bytes, for all uploads together.
     pub memory: u64,
-    /// Don't sign the content of parts.
+    /// Do not sign the content of parts.
     pub disable_content_hashes: bool,
-    /// Log each call to the service.
+    /// Log each S3 request.
     pub log_api_calls: bool,
-    /// How uploads are read back.
+    /// Downloads.
     pub download: S3Download,
-    /// What the ids of new uploads look like.
+    /// Format of new upload ids.
     pub upload_ids: UploadIds,
     /// Headers of finished objects.
     pub headers: S3Headers,
 }
 
-/// How uploads in a bucket are read back.
+/// Settings of downloads from a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct S3Download {
-    /// Send readers to the service itself, instead of passing the bytes on.
+    /// Redirect to a presigned URL instead of proxying the bytes.
     pub redirect: bool,
-    /// How long such a URL works.
+    /// Lifetime of the presigned URL.
     pub lifetime: Duration,
 }
 
-/// What the ids of new uploads in a bucket look like.
+/// The format of upload ids in a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UploadIds {
-    /// The object's name, `+`, and the id of the multipart upload, as tusd has them.
+    /// The object name, `+` and the id of the multipart upload, as in tusd.
     #[default]
     Tusd,
-    /// The object's name alone.
+    /// The object name only.
     Plain,
 }
 
-/// Headers of finished objects, unless a hook says otherwise; `None` sends none.
+/// Headers of finished objects, which a hook may override; `None` sends none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct S3Headers {
     /// `Content-Type`; `None` takes it from the upload.
@@ -78,36 +77,35 @@ pub struct S3Headers {
     pub storage_class: Option<String>,
     /// Tags, by name.
     pub tags: Vec<(String, String)>,
-    /// Encryption by the service: `AES256`, `aws:kms` or `aws:kms:dsse`.
+    /// Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`.
     pub sse: Option<String>,
-    /// The key for `aws:kms`.
+    /// KMS key.
     pub sse_kms_key_id: Option<String>,
-    /// One of the ACLs that have a name.
+    /// Canned ACL.
     pub acl: Option<String>,
 }
 
-/// Who sees to it that an upload has one writer.
+/// Settings of leases.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Leases {
-    /// Where leases are kept.
+    /// Lease backend.
     pub kind: LeaseKind,
-    /// How long a lease outlives a process that died with it, where leases have a lifetime; `None`
-    /// is as long as suits the place.
+    /// TTL of leases in a bucket, Redis or PostgreSQL; `None` is the backend's default.
     pub ttl: Option<Duration>,
 }
 
-/// Where leases are kept.
+/// The lease backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum LeaseKind {
-    /// The directory's locks, or this process's memory for a bucket.
+    /// Lock files for a directory, memory for a bucket.
     #[default]
     Auto,
-    /// This process's memory: it must be the only one.
+    /// Memory, for a single node.
     Memory,
-    /// Where the uploads are: the directory's locks, or objects in the bucket.
+    /// Lock files in the directory, or objects in the bucket.
     Store,
-    /// A Redis or Valkey server, by its URL.
+    /// URL of a Redis or Valkey server.
     Redis(Secret),
-    /// A PostgreSQL server, by its URL.
+    /// URL of a PostgreSQL server.
     Postgres(Secret),
 }

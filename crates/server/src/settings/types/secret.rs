@@ -1,13 +1,13 @@
-//! Texts that are not shown.
+//! Secrets, and URLs without their secrets.
 
 use std::fmt;
 
-/// A text that may hold a password; it doesn't show itself.
+/// A text that may contain a password; its `Debug` omits it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides a text.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -18,7 +18,7 @@ impl Secret {
         &self.0
     }
 
-    /// Returns the text as a URL for people, see [`redacted_url`].
+    /// Returns the text as a URL without secrets, see [`redacted_url`].
     #[must_use]
     pub fn redacted_url(&self) -> String {
         redacted_url(&self.0)
@@ -33,13 +33,12 @@ impl fmt::Debug for Secret {
 
 /// Returns a URL with stars for its password, its query and its fragment.
 ///
-/// The one place that decides what of a URL may be printed. What isn't a URL, such as a path, is
-/// returned as it is; of a URL that is no good only the scheme is, since the password may be anywhere
-/// in it.
+/// A text that is not a URL, such as a path, is returned unchanged. Of a malformed URL only the scheme
+/// is returned, because the password may be anywhere in it.
 #[must_use]
 pub fn redacted_url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
-        // Without a scheme it can be `user:password@host`.
+        // Without a scheme it may be `user:password@host`.
         return match text.rsplit_once('@') {
             Some((_, host)) => format!("***@{}", without_query(host)),
             None => without_query(text),
@@ -51,7 +50,7 @@ pub fn redacted_url(text: &str) -> String {
         Some((user, host)) => (Some(user), host),
         None => (None, authority),
     };
-    // A password with a slash in it: what looks like the host is its beginning.
+    // With a slash in the password, the start of the password looks like the host.
     if !host.is_empty() && !is_host(host) || host.is_empty() && rest.contains('@') {
         return format!("{scheme}://***");
     }
@@ -61,7 +60,7 @@ pub fn redacted_url(text: &str) -> String {
         Some(user) => {
             let user = match user.split_once(':') {
                 Some((name, _)) => format!("{name}:***"),
-                // It is a name for PostgreSQL, and elsewhere may be a token.
+                // A user name for PostgreSQL; elsewhere it may be a token.
                 None if scheme.starts_with("postgres") => user.to_owned(),
                 None => "***".to_owned(),
             };
@@ -70,7 +69,7 @@ pub fn redacted_url(text: &str) -> String {
     }
 }
 
-/// Whether a text is `host` or `host:port`, or several with commas between them.
+/// Returns whether a text is `host` or `host:port`, or a comma-separated list of them.
 fn is_host(text: &str) -> bool {
     text.split(',').all(|one| {
         let after_brackets = one.rfind(']').map_or(0, |end| end + 1);
@@ -82,7 +81,7 @@ fn is_host(text: &str) -> bool {
     })
 }
 
-/// Returns a text with stars instead of what follows a `?` or `#`.
+/// Replaces the text after `?` or `#` with stars.
 fn without_query(text: &str) -> String {
     match text.find(['?', '#']) {
         Some(at) => format!("{}***", &text[..=at]),
@@ -95,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_shown_without_passwords_and_queries() {
+    fn redacted_url_omits_passwords_and_queries() {
         for (url, shown) in [
             ("http://h:1/a@b:c", "http://h:1/a@b:c"),
             ("http://u:p@h/x", "http://u:***@h/x"),
@@ -115,7 +114,7 @@ mod tests {
             ),
             ("h:50051", "h:50051"),
             ("u:p@h", "***@h"),
-            // Not URLs that work, but a password is in them all the same.
+            // Malformed, but with a password.
             ("redis://:pa/ss@h", "redis://***"),
             ("redis://u:pa?ss@h", "redis://***"),
             ("redis://u:pa#ss@h", "redis://***"),
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
+    fn debug_of_a_secret_omits_it() {
         let debug = format!("{:?}", Secret::new("http://u:p@h"));
         assert_eq!(debug, "Secret(…)");
     }

@@ -1,4 +1,4 @@
-//! What the settings of the server's own memory mean.
+//! Settings of the state directory and of the database.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,44 +6,44 @@ use std::path::PathBuf;
 
 use super::{Secret, Settings};
 
-/// The folder in an upload directory for leases and, unless another is named, for the server's state.
-const OWN_FOLDER: &str = ".landfall";
+/// The directory inside the upload directory for leases and, by default, for state.
+const OWN_DIR: &str = ".landfall";
 
-/// The file of SQLite in the state folder.
+/// The SQLite file in the state directory.
 const FILE: &str = "landfall.db";
 
-/// What the server keeps beside uploads, and where.
+/// Settings of the state directory and of the database.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    /// The folder; `None` is the usual one.
+    /// State directory; `None` is the default one.
     pub dir: Option<PathBuf>,
-    /// The database, if it isn't a file in that folder.
+    /// Database; `None` is a file in the state directory.
     pub database: Option<Database>,
-    /// What this server is called among several; `None` is the name of the machine.
+    /// Name of this node; `None` is the host name.
     pub node: Option<String>,
 }
 
 /// A database.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Database {
-    /// A file of SQLite.
+    /// A SQLite file.
     File(PathBuf),
-    /// A PostgreSQL server, by its URL.
+    /// The URL of a PostgreSQL server.
     Postgres(Secret),
 }
 
 impl Settings {
-    /// The state folder: the one that is named, that of systemd, or the usual one.
+    /// Returns the state directory: the configured one, systemd's, or the default.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.state_dir_by(|name| env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// The same with these environment variables.
+    /// Returns the state directory for the given environment.
     pub(crate) fn state_dir_by(&self, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
         if let Some(dir) = &self.state.dir {
             return dir.clone();
         }
-        // systemd: several are parted by colons.
+        // systemd separates several by colons.
         let of_unit = variable("STATE_DIRECTORY")
             .and_then(|dirs| env::split_paths(&dirs).next())
             .filter(|dir| dir.is_absolute());
@@ -51,8 +51,7 @@ impl Settings {
             return dir;
         }
         if self.s3.bucket.is_none() {
-            // Beside the leases, where nothing is taken for an upload.
-            return self.own_folder();
+            return self.own_dir();
         }
         let absolute = |name: &str| {
             variable(name)
@@ -65,13 +64,12 @@ impl Settings {
             .join("landfall")
     }
 
-    /// The folder in the upload directory that is the server's own: its leases, and unless another place
-    /// is named, its state.
-    pub(crate) fn own_folder(&self) -> PathBuf {
-        self.storage.upload_dir.join(OWN_FOLDER)
+    /// Returns the server's own directory inside the upload directory, for leases and, by default, state.
+    pub(crate) fn own_dir(&self) -> PathBuf {
+        self.storage.upload_dir.join(OWN_DIR)
     }
 
-    /// The database: the one that is named, or a file in the state folder.
+    /// Returns the database: the configured one, or a file in the state directory.
     pub(crate) fn database(&self) -> Database {
         match &self.state.database {
             Some(database) => database.clone(),

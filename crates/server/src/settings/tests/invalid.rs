@@ -1,10 +1,10 @@
-//! Wrong values of every setting, and settings that do nothing.
+//! Invalid values of every setting, and settings without effect.
 
 use super::super::table::{setting, settings};
 use super::spellings::SAMPLES;
 use super::*;
 
-/// Each setting: what it has an effect with, and values that cannot work.
+/// A setting, the arguments it requires, and invalid values.
 type Row = (
     &'static str,
     &'static [&'static str],
@@ -42,7 +42,7 @@ const SWITCH: &[&str] = &["", "maybe", "2"];
 const NUMBER: &[&str] = &["", "x", "-1", "1.5", "18446744073709551616"];
 const COUNT: &[&str] = &["", "x", "-1", "1.5", "18446744073709551616", "0"];
 const SIZE: &[&str] = &["", "x", "-1", "5M", "1.5", "16777216TiB"];
-/// A span in which 0 means something that is exact.
+/// A duration where 0 is not special.
 const SPAN: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h"];
 const SPAN_OR_NONE: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h", "1ns"];
 const SOME_SPAN: &[&str] = &["", "x", "5", "-1s", "999999999999h", "1ns", "0"];
@@ -446,7 +446,7 @@ const TABLE: &[Row] = &[
     ("max-buffered-bytes", ALONE, &["", "x", "-1", "1KiB", "5M"]),
 ];
 
-/// A folder with a file that is nothing in particular, for the places in the table.
+/// A directory for the placeholders in the table.
 struct Places(tempfile::TempDir);
 
 impl Places {
@@ -474,26 +474,26 @@ fn every_setting_has_a_row() {
     for name in &known {
         assert!(rows.contains(name), "{name} has no row in the table");
     }
-    assert_eq!(rows.len(), known.len(), "a row too many");
+    assert_eq!(rows.len(), known.len(), "duplicate row");
     for (name, _, wrong) in TABLE {
-        assert!(!wrong.is_empty(), "{name} has no wrong value");
+        assert!(!wrong.is_empty(), "{name} has no invalid value");
     }
 }
 
-/// What keeps a server with these settings from starting, or `config check` from ending well.
-async fn refusal(words: &[String], variables: &[(String, String)]) -> Option<(u8, String)> {
+/// Returns the exit code and the error of a server or of `config check`.
+async fn failure_of(args: &[String], variables: &[(String, String)]) -> Option<(u8, String)> {
     let read = read(
-        words.iter().map(OsString::from),
+        args.iter().map(OsString::from),
         variables
             .iter()
             .map(|(name, text)| (name.into(), text.into())),
     );
     let loaded = match read {
         Ok(Invocation::Serve(loaded) | Invocation::ConfigCheck(loaded)) => loaded,
-        Ok(other) => panic!("{words:?}: {other:?}"),
+        Ok(other) => panic!("{args:?}: {other:?}"),
         Err(failure) => return Some((failure.exit_code(), failure.to_string())),
     };
-    // Serving begins with the same.
+    // A server runs the same checks at start.
     let error = crate::app::config_check(loaded).await.err()?;
     let code = error
         .downcast_ref::<Failure>()
@@ -502,17 +502,17 @@ async fn refusal(words: &[String], variables: &[(String, String)]) -> Option<(u8
 }
 
 #[tokio::test]
-async fn every_wrong_value_is_refused_at_the_start_and_by_config_check_alike() {
+async fn invalid_values_fail_at_start_and_in_config_check() {
     let places = Places::new();
-    let mut wrong_way = Vec::new();
+    let mut unexpected = Vec::new();
     for (name, needs, wrong) in TABLE {
         let variable = setting(name).unwrap().variable();
         let places_of = |name: &str| [format!("-{name}"), format!(":1: {name}"), variable.clone()];
-        let is_other = |word: &&&str| !word.starts_with(&format!("-{name}="));
+        let is_other = |arg: &&&str| !arg.starts_with(&format!("-{name}="));
         let needs: Vec<String> = needs
             .iter()
             .filter(is_other)
-            .map(|word| places.fill(word))
+            .map(|arg| places.fill(arg))
             .collect();
         for text in *wrong {
             let text = places.fill(text);
@@ -522,55 +522,55 @@ async fn every_wrong_value_is_refused_at_the_start_and_by_config_check_alike() {
                 (vec![], vec![(variable.clone(), text.clone())]),
                 (vec!["--config".to_owned(), config.clone()], vec![]),
             ];
-            for (mut words, variables) in given {
-                words.extend(needs.iter().cloned());
-                let started = refusal(&words, &variables).await;
-                words.extend(["config", "check"].map(str::to_owned));
-                let checked = refusal(&words, &variables).await;
-                let is_refused = matches!(
+            for (mut args, variables) in given {
+                args.extend(needs.iter().cloned());
+                let started = failure_of(&args, &variables).await;
+                args.extend(["config", "check"].map(str::to_owned));
+                let checked = failure_of(&args, &variables).await;
+                let is_rejected = matches!(
                     &started,
-                    Some((1 | 2, told)) if places_of(name).iter().any(|at| told.contains(at))
+                    Some((1 | 2, error)) if places_of(name).iter().any(|at| error.contains(at))
                 );
-                if !is_refused || started != checked {
-                    wrong_way.push(format!("{words:?} {variables:?}: {started:?}, {checked:?}"));
+                if !is_rejected || started != checked {
+                    unexpected.push(format!("{args:?} {variables:?}: {started:?}, {checked:?}"));
                 }
             }
         }
     }
-    assert!(wrong_way.is_empty(), "{}", wrong_way.join("\n"));
+    assert!(unexpected.is_empty(), "{}", unexpected.join("\n"));
 }
 
-/// What is said about a setting that does nothing: a problem, or a warning.
-fn complaint(name: &str, words: &[String]) -> Option<String> {
-    let of_setting = |told: &String| told.starts_with(&format!("-{name}: "));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match run(&words, &[]) {
+/// Returns the problem or warning about a setting without effect.
+fn complaint(name: &str, args: &[String]) -> Option<String> {
+    let of_setting = |error: &String| error.starts_with(&format!("--{name}: "));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match run(&args, &[]) {
         Ok(Invocation::Serve(loaded)) => loaded
             .warnings
             .into_iter()
-            .find(|told| of_setting(told) && told.contains("has no effect")),
-        Ok(other) => panic!("{words:?}: {other:?}"),
+            .find(|error| of_setting(error) && error.contains("has no effect")),
+        Ok(other) => panic!("{args:?}: {other:?}"),
         Err(failure) => failure
             .problems
             .iter()
             .map(ToString::to_string)
             .find(of_setting)
-            .or_else(|| panic!("{words:?}: {failure}")),
+            .or_else(|| panic!("{args:?}: {failure}")),
     }
 }
 
 #[test]
-fn a_setting_that_needs_another_one_says_so() {
+fn settings_that_require_another_one_are_reported() {
     let places = Places::new();
     for (name, needs, _) in TABLE {
         let (_, sample) = SAMPLES.iter().find(|(known, _)| known == name).unwrap();
         let alone = vec![format!("-{name}={sample}")];
-        let is_other = |word: &&&str| !word.starts_with(&format!("-{name}="));
-        let others = needs.iter().filter(is_other).map(|word| places.fill(word));
+        let is_other = |arg: &&&str| !arg.starts_with(&format!("-{name}="));
+        let others = needs.iter().filter(is_other).map(|arg| places.fill(arg));
         let together: Vec<String> = alone.iter().cloned().chain(others).collect();
-        let told = complaint(name, &alone);
-        assert_eq!(told.is_none(), needs.is_empty(), "{name} alone: {told:?}");
-        // It is taken for tusd's sake.
+        let error = complaint(name, &alone);
+        assert_eq!(error.is_none(), needs.is_empty(), "{name} alone: {error:?}");
+        // It is accepted for compatibility with tusd only.
         if *name != "s3-max-buffered-parts" {
             assert_eq!(complaint(name, &together), None, "{together:?}");
         }
@@ -578,8 +578,8 @@ fn a_setting_that_needs_another_one_says_so() {
 }
 
 #[test]
-fn a_setting_that_another_one_turns_off_says_so() {
-    for (name, words) in [
+fn settings_disabled_by_another_one_are_reported() {
+    for (name, args) in [
         ("host", "-unix-sock=/s --host=localhost"),
         ("port", "-unix-sock=/s --port=81"),
         (
@@ -676,7 +676,7 @@ fn a_setting_that_another_one_turns_off_says_so() {
             "-admin-key=0123456789abcdef --admin-key-file=/x",
         ),
     ] {
-        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        assert!(complaint(name, &words).is_some(), "{words:?}");
+        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
+        assert!(complaint(name, &args).is_some(), "{args:?}");
     }
 }

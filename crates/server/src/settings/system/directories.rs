@@ -1,4 +1,4 @@
-//! Folders of the server: whose they are, and who can write to them.
+//! Owners and modes of the server's directories.
 
 use std::fmt::Write as _;
 use std::fs::Metadata;
@@ -8,78 +8,79 @@ use std::path::Path;
 
 use crate::settings::types::{Database, Settings};
 
-/// The bits of a mode with which the group and others can write.
+/// The mode bits that let the group and others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Checks that nobody else controls a folder with the server's state: who can write to it can replace
-/// the database with its keys.
+/// Checks that no other user can write to the state directory, and so replace the database with its keys.
 ///
 /// # Errors
-/// The end of a sentence that begins with the name of a setting, or a sentence.
-pub(crate) fn check_private(folder: &Path) -> Result<(), String> {
-    // One that is missing is created for this user alone.
-    let Some(found) = inspect(folder)? else {
+///
+/// Returns the rest of a sentence that begins with the name of a setting.
+pub(crate) fn check_private(dir: &Path) -> Result<(), String> {
+    // A missing one is created for this user alone.
+    let Some(found) = inspect(dir)? else {
         return Ok(());
     };
     let own = rustix::process::geteuid().as_raw();
     if found.uid() != own {
         return Err(format!(
-            "{}: chown it, or name a folder that does not exist yet with --state-dir",
-            foreign(folder, &found, own)
+            "{}: chown it, or name a directory that does not exist yet with --state-dir",
+            wrong_owner(dir, &found, own)
         ));
     }
     match writers(&found) {
         None => Ok(()),
         Some(mode) => Err(format!(
-            "the state folder {} can be written by other users (mode {mode:04o}): run chmod go-w on it, \
-             or name a folder that does not exist yet with --state-dir",
-            folder.display()
+            "the state directory {} can be written by other users (mode {mode:04o}): run chmod go-w on \
+             it, or name a directory that does not exist yet with --state-dir",
+            dir.display()
         )),
     }
 }
 
-/// Says of a folder of another user what is worth a warning where root checks settings for that user.
-pub(super) fn belongs_to_service(folder: &Path) -> Option<String> {
+/// Returns a warning if root checks the settings of a server of another user.
+pub(super) fn belongs_to_service(dir: &Path) -> Option<String> {
     let own = rustix::process::geteuid();
-    let found = inspect(folder).ok().flatten()?;
+    let found = inspect(dir).ok().flatten()?;
     (own.is_root() && found.uid() != 0 && writers(&found).is_none()).then(|| {
         format!(
             "{}: run the server, and this check, as that user",
-            foreign(folder, &found, own.as_raw())
+            wrong_owner(dir, &found, own.as_raw())
         )
     })
 }
 
-fn foreign(folder: &Path, found: &Metadata, own: u32) -> String {
+fn wrong_owner(dir: &Path, found: &Metadata, own: u32) -> String {
     format!(
-        "the state folder {} belongs to user {}, but this runs as user {own}",
-        folder.display(),
+        "the state directory {} belongs to user {}, but this runs as user {own}",
+        dir.display(),
         found.uid()
     )
 }
 
-/// Checks that the server's own folder is not a symbolic link: who may write to the upload directory
-/// would choose where leases and keys are stored.
+/// Checks that the server's own directory is not a symbolic link: otherwise, users who can write to the
+/// upload directory choose where leases and keys are stored.
 ///
 /// # Errors
-/// The end of a sentence that begins with the name of a setting, or a sentence.
-pub(crate) fn refuse_link(folder: &Path) -> Result<(), String> {
-    let is_link = std::fs::symlink_metadata(folder).is_ok_and(|found| found.is_symlink());
+///
+/// Returns the rest of a sentence that begins with the name of a setting.
+pub(crate) fn refuse_link(dir: &Path) -> Result<(), String> {
+    let is_link = std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink());
     if !is_link {
         return Ok(());
     }
     Err(format!(
-        "{} is a symbolic link, and may not be one: remove it, and name its target with --state-dir if \
-         the server's state should be there",
-        folder.display()
+        "{} is a symbolic link, which is not allowed: remove it, and name its target with --state-dir if \
+         the server's state is there",
+        dir.display()
     ))
 }
 
-/// Says that other users can write to a folder or a file, if they can.
+/// Returns a warning if other users can write to a path.
 pub(super) fn written_by_others(path: &Path) -> Option<String> {
     let found = inspect(path).ok().flatten()?;
     let mode = writers(&found)?;
-    // A group with the number of a user is that user's alone.
+    // A group with the id of a user contains only that user.
     let users = [found.uid(), rustix::process::geteuid().as_raw()];
     if mode & 0o002 == 0 && users.contains(&found.gid()) {
         return None;
@@ -97,13 +98,12 @@ pub(super) fn written_by_others(path: &Path) -> Option<String> {
     })
 }
 
-/// The mode of a file or a folder that its group or others can write to.
+/// Returns the mode if the group or others can write.
 fn writers(found: &Metadata) -> Option<u32> {
     let mode = found.mode() & 0o7777;
     (mode & WRITABLE_BY_OTHERS != 0).then_some(mode)
 }
 
-/// What is at a path, if anything is.
 fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -112,27 +112,27 @@ fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     }
 }
 
-/// Describes the folders of the server in comments of TOML.
+/// Describes the server's directories in TOML comments.
 pub(super) fn describe(settings: &Settings) -> String {
-    let mut lines = String::from("\n# Folders\n");
+    let mut lines = String::from("\n# Directories\n");
     let mut line = |what: &str, path: &Path| {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         // Writing to a String cannot fail.
         let _ = writeln!(lines, "# {what} {:?}: {}", path, owner_and_mode(&path));
     };
-    let own = settings.own_folder();
+    let own = settings.own_dir();
     if settings.s3.bucket.is_none() {
         line("upload directory", &settings.storage.upload_dir);
         line("leases", &own);
     }
     match settings.database() {
         _ if !settings.stores_state() => {
-            lines.push_str("# state folder: none, because nothing is stored with these settings\n");
+            lines.push_str("# state directory: none, because these settings store no state\n");
         }
-        Database::Postgres(_) => lines.push_str("# state folder: none, with PostgreSQL\n"),
+        Database::Postgres(_) => lines.push_str("# state directory: none, with PostgreSQL\n"),
         Database::File(file) => {
             if settings.state.database.is_none() {
-                line("state folder", &settings.state_dir());
+                line("state directory", &settings.state_dir());
             }
             line("database", &file);
         }
@@ -140,7 +140,7 @@ pub(super) fn describe(settings: &Settings) -> String {
     lines
 }
 
-/// The owner and the mode of what is at a path.
+/// Describes the owner and the mode of a path.
 fn owner_and_mode(path: &Path) -> String {
     match inspect(path) {
         Ok(Some(found)) => format!(
@@ -154,7 +154,7 @@ fn owner_and_mode(path: &Path) -> String {
     }
 }
 
-/// A number of a user or a group, with its name if the file of names has it.
+/// Formats a user or group id, with its name if the file has it.
 fn named(id: u32, file: &str) -> String {
     let names = std::fs::read_to_string(file).unwrap_or_default();
     let number = id.to_string();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_others_can_write_is_refused() {
+    fn directories_writable_by_others_are_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("state");
         check_private(&folder).unwrap();
@@ -202,22 +202,22 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_another_user_is_refused() {
-        // Of root, unless this is root, who can give it away.
+    fn directories_of_other_users_are_rejected() {
+        // Root's directory, unless this is root, which can chown one.
         let dir = tempfile::tempdir().unwrap();
-        let foreign = if rustix::process::geteuid().is_root() {
+        let of_other = if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(dir.path(), Some(12_345), None).unwrap();
             dir.path()
         } else {
             Path::new("/")
         };
-        let error = check_private(foreign).unwrap_err();
+        let error = check_private(of_other).unwrap_err();
         assert!(error.contains("belongs to user"), "{error}");
         assert!(error.contains("--state-dir"), "{error}");
     }
 
     #[test]
-    fn an_own_folder_that_is_a_link_is_refused() {
+    fn symbolic_links_are_rejected() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = dir.path().join(".landfall");
         refuse_link(&folder).unwrap();
@@ -230,24 +230,31 @@ mod tests {
     }
 
     #[test]
-    fn writers_are_told_apart() {
+    fn warning_names_who_can_write() {
         let dir = tempfile::tempdir().unwrap();
-        for (mode, told) in [
+        for (mode, expected) in [
             (0o755, None),
             (0o777, Some("all users of this machine")),
             (0o1777, Some("all users of this machine (mode 1777)")),
         ] {
             set_mode(dir.path(), mode);
             let found = written_by_others(dir.path());
-            assert_eq!(found.is_some(), told.is_some(), "{mode:o}: {found:?}");
-            assert!(found.unwrap_or_default().contains(told.unwrap_or_default()));
+            assert_eq!(found.is_some(), expected.is_some(), "{mode:o}: {found:?}");
+            assert!(
+                found
+                    .unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
         }
         assert_eq!(written_by_others(&dir.path().join("none")), None);
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(dir.path(), None, Some(12_345)).unwrap();
             set_mode(dir.path(), 0o775);
-            let told = written_by_others(dir.path()).unwrap();
-            assert!(told.contains("all users of its group 12345"), "{told}");
+            let warning = written_by_others(dir.path()).unwrap();
+            assert!(
+                warning.contains("all users of its group 12345"),
+                "{warning}"
+            );
         }
     }
 

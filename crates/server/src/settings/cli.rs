@@ -1,0 +1,705 @@
+//! The command line, parsed by clap.
+//!
+//! clap's commands are built from the table of settings. Before clap parses them, the arguments are
+//! translated from the syntax of Go's `flag` package, which tusd's users write, to that of clap.
+
+use std::ffi::OsString;
+
+use clap::builder::{NonEmptyStringValueParser, ValueParser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
+
+use super::layers::{Layers, Source};
+use super::problem::Problem;
+use super::sections::SECTIONS;
+use super::table::{Kind, Setting, setting, settings};
+use super::value::Parsed;
+use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey};
+use super::{bucket, grants, unsupported, value, version};
+
+/// A command that reads settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Subcommand {
+    /// Run the server.
+    #[default]
+    Serve,
+    /// Delete expired uploads.
+    Sweep,
+    /// List damaged uploads in the upload directory.
+    DoctorFiles,
+    /// Check the bucket and the lease backend.
+    DoctorS3,
+    /// Set the bucket's CORS rules.
+    SetCors,
+    /// List, retry and delete undelivered events.
+    Events,
+    /// Add, list and revoke API keys.
+    Keys,
+    /// Migrate the database.
+    Migrate,
+    /// Print the settings in force.
+    ConfigCheck,
+}
+
+/// A parsed command line.
+#[derive(Debug)]
+pub(super) enum Cli {
+    /// Print a text, such as the help.
+    Print(String),
+    /// Run a command with settings.
+    Run(Subcommand, Options),
+}
+
+/// The values of the options that are not settings.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    pub(super) config: Option<String>,
+    pub(super) dry_run: bool,
+    pub(super) json: bool,
+    pub(super) origins: Vec<String>,
+    pub(super) events: EventsCommand,
+    pub(super) keys: KeysCommand,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  landfall                              Serve ./data at http://localhost:8080/files/
+  landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
+  landfall --s3-bucket uploads --s3-region eu-central-1
+  landfall --config /etc/landfall.toml  Read settings from a file.
+  LANDFALL_PORT=8070 landfall           Read settings from variables.";
+
+const SYNTAX: &str = "\
+Flags may begin with one dash or two; the value follows after a space or an = sign. Every setting can \
+also be given as a variable (--max-size is LANDFALL_MAX_SIZE) or in a TOML file (max-size = \"2GiB\"). \
+Flags override variables, and variables override the file.
+SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
+TIME has a unit: 300ms, 10s, 1h30m, 7d.";
+
+const SEE_LONG_HELP: &str = "Run the command with --help for all flags.";
+
+/// Parses the arguments after the program's name, and stores the settings among them in `layers`.
+pub(super) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    layers: &mut Layers,
+    problems: &mut Vec<Problem>,
+) -> Result<Cli, Problem> {
+    let args = args
+        .into_iter()
+        .map(|arg| {
+            arg.into_string()
+                .map_err(|arg| Problem::new(arg.to_string_lossy(), "is not valid UTF-8"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut command = command(args.iter().any(|arg| arg == "-h"));
+    let args = normalize(&command, args);
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Cli::Print(error.render().to_string()));
+        }
+        Err(error) => return Err(usage_problem(&error)),
+    };
+
+    let (path, matches) = selected(&matches);
+    let subcommand = match path.as_slice() {
+        ["version"] => return Ok(Cli::Print(version())),
+        ["man"] => return Ok(Cli::Print(man_page())),
+        ["completions"] => {
+            let shell = matches.get_one("shell").copied().unwrap_or(Shell::Bash);
+            return Ok(Cli::Print(completions(shell)));
+        }
+        ["sweep"] => Subcommand::Sweep,
+        ["doctor", "files"] => Subcommand::DoctorFiles,
+        ["doctor", "s3"] => Subcommand::DoctorS3,
+        ["s3", ..] => Subcommand::SetCors,
+        ["events", ..] => Subcommand::Events,
+        ["keys", ..] => Subcommand::Keys,
+        ["migrate"] => Subcommand::Migrate,
+        ["config", ..] => Subcommand::ConfigCheck,
+        _ => Subcommand::Serve,
+    };
+    if get(matches, "version").unwrap_or(false) {
+        return Ok(Cli::Print(version()));
+    }
+    store_settings(matches, layers, problems);
+
+    let action = path.last().copied().unwrap_or_default();
+    let mut origins: Vec<String> = Vec::new();
+    for origin in all(matches, "origin") {
+        if !origins.contains(&origin) {
+            origins.push(origin);
+        }
+    }
+    Ok(Cli::Run(
+        subcommand,
+        Options {
+            config: get(matches, "config"),
+            dry_run: get(matches, "dry-run").unwrap_or(false),
+            json: get(matches, "json").unwrap_or(false),
+            origins,
+            events: events_command(action, matches),
+            keys: keys_command(action, matches),
+        },
+    ))
+}
+
+/// Returns the innermost command's names and matches.
+fn selected(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let (mut path, mut inner) = (Vec::new(), matches);
+    while let Some((name, matches)) = inner.subcommand() {
+        path.push(name);
+        inner = matches;
+    }
+    (path, inner)
+}
+
+/// Stores the settings that were given as flags.
+fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<Problem>) {
+    let given = |name: &str| {
+        get::<String>(matches, name)
+            .filter(|_| matches.value_source(name) == Some(ValueSource::CommandLine))
+    };
+    for setting in settings() {
+        for alias in setting.aliases {
+            match given(alias.name).map(|text| (alias.translate)(&text)) {
+                Some(Ok(text)) => layers.add(setting, text, Source::Flag(alias.name)),
+                Some(Err(reason)) => {
+                    problems.push(Problem::new(format!("--{}", alias.name), reason));
+                }
+                None => {}
+            }
+        }
+        if let Some(text) = given(setting.name) {
+            layers.add(setting, text, Source::Flag(setting.name));
+        }
+    }
+    for flag in unsupported::all() {
+        if given(flag.name).is_some_and(|text| !flag.is_default(&text)) {
+            problems.push(Problem::new(format!("--{}", flag.name), flag.reason));
+        }
+    }
+}
+
+/// Returns the value of an option that the command may not have.
+fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
+    matches.try_get_one(name).ok().flatten().cloned()
+}
+
+/// Returns the values of an option or argument that the command may not have.
+fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
+    let values = matches.try_get_many(name).ok().flatten();
+    values.into_iter().flatten().cloned().collect()
+}
+
+fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
+    let default = EventsCommand::default();
+    EventsCommand {
+        action: match action {
+            "retry" => EventsAction::Retry,
+            "delete" => EventsAction::Delete,
+            _ => EventsAction::List,
+        },
+        ids: all(matches, "id"),
+        all: get(matches, "all").unwrap_or(false),
+        pending: get(matches, "pending").unwrap_or(false),
+        transport: get(matches, "transport"),
+        upload: get(matches, "upload"),
+        limit: get(matches, "limit").unwrap_or(default.limit),
+        json: get(matches, "json").unwrap_or(false),
+    }
+}
+
+fn keys_command(action: &str, matches: &ArgMatches) -> KeysCommand {
+    let name = get(matches, "name").unwrap_or_default();
+    match action {
+        "add" => KeysCommand::Add(NewKey {
+            name,
+            subject: get(matches, "subject"),
+            is_admin: get(matches, "admin").unwrap_or(false),
+            limits: GrantLimits {
+                max_size: get(matches, "max-size").flatten(),
+                allowed_types: get(matches, "allowed-types").unwrap_or_default(),
+                max_active: get(matches, "max-active").flatten(),
+                rate_limit: get(matches, "rate-limit").flatten(),
+                quota: get(matches, "quota").flatten(),
+                require_size: false,
+            },
+            expires: get(matches, "expires").flatten(),
+        }),
+        "revoke" => KeysCommand::Revoke(name),
+        _ => KeysCommand::List,
+    }
+}
+
+/// Translates Go's flag syntax to clap's, and moves arguments that are not flags to the front.
+///
+/// tusd's users write flags with one dash and before or after a command. In addition, a switch may have
+/// its value as the next argument. `--help` and an unknown flag come first, so that clap reports them
+/// and not what follows from them.
+fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
+    let (mut positional, mut first, mut flags) = (Vec::new(), Vec::new(), Vec::new());
+    let mut args = args.into_iter().peekable();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            flags.push(arg);
+            flags.extend(args);
+            break;
+        }
+        let Some((name, value)) = split_flag(&arg) else {
+            positional.push(arg);
+            continue;
+        };
+        let long = match name.len() {
+            1 => format!("-{name}"),
+            _ => format!("--{name}"),
+        };
+        let value = value.map(str::to_owned);
+        let next_value = match find_flag(command, name) {
+            Some(FlagKind::Help) => {
+                first.insert(0, long);
+                continue;
+            }
+            None => {
+                // The next argument is most likely its value.
+                if value.is_none() {
+                    args.next_if(|next| {
+                        !next.starts_with('-') && command.find_subcommand(next).is_none()
+                    });
+                }
+                first.push(long);
+                continue;
+            }
+            Some(_) if value.is_some() => value,
+            Some(FlagKind::Switch) => args.next_if(|next| value::boolean(next).is_ok()),
+            Some(FlagKind::Value) => args.next_if(|next| {
+                let is_flag =
+                    split_flag(next).is_some_and(|(name, _)| find_flag(command, name).is_some());
+                next != "--" && !is_flag
+            }),
+        };
+        flags.push(match next_value {
+            Some(value) => format!("{long}={value}"),
+            None => long,
+        });
+    }
+    positional.extend(first);
+    positional.extend(flags);
+    positional
+}
+
+/// Splits a flag into its name without dashes and the value after `=`.
+fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
+    let bare = arg.strip_prefix('-').filter(|bare| !bare.is_empty())?;
+    let bare = bare.strip_prefix('-').unwrap_or(bare);
+    Some(match bare.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (bare, None),
+    })
+}
+
+enum FlagKind {
+    Help,
+    /// Its value may be left out.
+    Switch,
+    Value,
+}
+
+/// Finds a flag of the command or of one of its subcommands.
+fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
+    if matches!(name, "h" | "help") {
+        return Some(FlagKind::Help);
+    }
+    let own = command
+        .get_arguments()
+        .find(|arg| arg.get_long() == Some(name));
+    match own {
+        Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
+        Some(_) => Some(FlagKind::Value),
+        None => command
+            .get_subcommands()
+            .find_map(|command| find_flag(command, name)),
+    }
+}
+
+/// Turns a usage error of clap into one sentence.
+fn usage_problem(error: &clap::Error) -> Problem {
+    use clap::error::{ContextKind, ContextValue};
+
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let mut sentence = String::new();
+    for line in text.split("\nUsage:").next().unwrap_or_default().lines() {
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        if !sentence.is_empty() {
+            sentence.push_str(if sentence.ends_with(':') { " " } else { "; " });
+        }
+        sentence.push_str(line);
+    }
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && setting(word).is_some()
+    {
+        sentence.push_str(&format!("; tip: write --{word} for the flag"));
+    }
+    Problem::whole(sentence)
+}
+
+/// Returns a man page of section 1.
+fn man_page() -> String {
+    let mut page = Vec::new();
+    // Writing to a vector does not fail.
+    let _ = clap_mangen::Man::new(command(false)).render(&mut page);
+    String::from_utf8_lossy(&page).into_owned()
+}
+
+/// Returns a completion script.
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(false), "landfall", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Builds the whole command line; `short` lists the common flags under one heading, for `-h`.
+pub(super) fn command(short: bool) -> Command {
+    let root = Command::new("landfall")
+        .about("Landfall is a resumable file upload server (tus 1.0.0).")
+        .no_binary_name(true)
+        .args_override_self(true)
+        .max_term_width(100)
+        .after_help(format!(
+            "{EXAMPLES}\n\nRun landfall --help for all flags, and landfall help COMMAND for a command."
+        ))
+        .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}"))
+        .subcommands([
+            Command::new("serve")
+                .about("Serve uploads (the default command)")
+                .defer(|command| with_settings(command, Subcommand::Serve, false)),
+            Command::new("sweep")
+                .about("Delete expired uploads, once")
+                .long_about(
+                    "Deletes expired uploads once, and exits. A server may run at the same time.",
+                )
+                .arg(switch("dry-run", "List what would be deleted and why, and delete nothing"))
+                .defer(|command| with_settings(command, Subcommand::Sweep, false)),
+            doctor(),
+            Command::new("s3")
+                .about("Configure a bucket")
+                .subcommand_required(true)
+                .disable_help_subcommand(true)
+                .subcommand(set_cors()),
+            events(),
+            keys(),
+            Command::new("migrate")
+                .about("Migrate the database to this version")
+                .long_about(
+                    "Brings the tables of the database to the version of this program, as the server \
+                     does when it starts. Other commands change no tables. Servers of the previous \
+                     version may keep running, unless the release notes say otherwise. Use the \
+                     server's settings, so that the command finds the same database.",
+                )
+                .defer(|command| with_settings(command, Subcommand::Migrate, false)),
+            Command::new("config")
+                .about("Check the configuration")
+                .subcommand_required(true)
+                .disable_help_subcommand(true)
+                .subcommand(
+                    Command::new("check")
+                        .about("Check all settings, and print them with their sources")
+                        .defer(|command| with_settings(command, Subcommand::ConfigCheck, false)),
+                ),
+            Command::new("version").about("Print the version"),
+            Command::new("completions")
+                .about("Print a shell completion script")
+                .arg(
+                    Arg::new("shell")
+                        .value_name("SHELL")
+                        .required(true)
+                        .value_parser(value_parser!(Shell)),
+                ),
+            Command::new("man").about("Print the man page").hide(true),
+        ]);
+    with_settings(root, Subcommand::Serve, short)
+}
+
+fn doctor() -> Command {
+    Command::new("doctor")
+        .about("Diagnose the storage")
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .subcommands([
+            Command::new("files")
+                .about("List damaged uploads in a directory")
+                .long_about(
+                    "Lists damaged uploads in the upload directory, and files that are never removed \
+                     because their owner is unknown. Changes nothing. A server may run at the same \
+                     time.",
+                )
+                .defer(|command| with_settings(command, Subcommand::DoctorFiles, false)),
+            Command::new("s3")
+                .about("Check a bucket and the uploads in it")
+                .long_about(
+                    "Checks that the bucket can be reached, that the credentials have the permissions \
+                     Landfall needs, and how the service differs from Amazon S3. Writes a few small \
+                     objects below the prefix and removes them. Lists damaged uploads. Exits with code 1 \
+                     if a requirement is missing.",
+                )
+                .args([
+                    switch("json", "Print the findings as JSON"),
+                    origin("Check that pages of this origin may access the bucket, such as https://example.com"),
+                ])
+                .after_long_help(
+                    "Example:\n  landfall doctor s3 --s3-bucket uploads --s3-endpoint http://localhost:3900",
+                )
+                .defer(|command| with_settings(command, Subcommand::DoctorS3, false)),
+        ])
+}
+
+fn set_cors() -> Command {
+    Command::new("set-cors")
+        .about("Let web pages upload to the bucket (CORS)")
+        .long_about(
+            "Sets the CORS rule of the bucket that lets pages of these origins upload to it directly. \
+             The rule has the id landfall-direct and replaces an earlier one; other rules are kept. \
+             Prints the rules before and after.",
+        )
+        .args([
+            origin("Origin of the pages, such as https://example.com; repeatable").required(true),
+            switch("dry-run", "Print the rules that would be set, and set none"),
+        ])
+        .after_long_help(
+            "Example:\n  landfall s3 set-cors --s3-bucket uploads --origin https://example.com",
+        )
+        .defer(|command| with_settings(command, Subcommand::SetCors, false))
+}
+
+fn events() -> Command {
+    let change = |name, about| {
+        Command::new(name)
+            .about(about)
+            .args([
+                Arg::new("id")
+                    .value_name("ID")
+                    .num_args(0..)
+                    .help("Ids of dead letters, as printed by landfall events list")
+                    .value_parser(NonEmptyStringValueParser::new()),
+                Arg::new("all")
+                    .long("all")
+                    .action(ArgAction::SetTrue)
+                    .help("All dead letters"),
+                text(
+                    "transport",
+                    "NAME",
+                    "With --all: only those for this transport, such as http",
+                )
+                .requires("all"),
+            ])
+            .group(
+                ArgGroup::new("selection")
+                    .args(["id", "all"])
+                    .required(true),
+            )
+            .defer(|command| with_settings(command, Subcommand::Events, false))
+    };
+    Command::new("events")
+        .about("List, retry or delete undelivered events (dead letters)")
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .after_long_help(
+            "A server may run at the same time. Use the server's settings, so that the command finds the \
+             same database.\n\nExamples:\n  landfall events list --config /etc/landfall.toml\n  landfall \
+             events retry --all --state-dir /var/lib/landfall",
+        )
+        .subcommands([
+            Command::new("list")
+                .about("List dead letters or pending events")
+                .args([
+                    switch("all", "List pending events and dead letters").conflicts_with("pending"),
+                    switch("pending", "List pending events instead of dead letters"),
+                    text("transport", "NAME", "Only events for this transport, such as http"),
+                    text("upload", "ID", "Only events of this upload"),
+                    parsed("limit", "COUNT", "List at most this many [default: 1000]", value::count),
+                    switch("json", "Print a JSON object per line"),
+                ])
+                .defer(|command| with_settings(command, Subcommand::Events, false)),
+            change("retry", "Deliver dead letters again"),
+            change("delete", "Delete dead letters"),
+        ])
+}
+
+fn keys() -> Command {
+    let name = |help: &'static str| {
+        Arg::new("name")
+            .value_name("NAME")
+            .required(true)
+            .help(help)
+            .value_parser(key_name)
+    };
+    Command::new("keys")
+        .about("Add, list or revoke API keys")
+        .long_about(
+            "Adds, lists and revokes the API keys with which applications request grants (--grants). A \
+             key is printed once, when it is added: only its hash is stored. A running server applies \
+             changes within seconds. Use the server's settings, so that the command finds the same \
+             database.",
+        )
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .after_long_help(
+            "Examples:\n  landfall keys add website --config /etc/landfall.toml\n  landfall keys add alice \
+             --max-size 2GiB --rate-limit 100/1h --expires 90d",
+        )
+        .subcommands([
+            Command::new("add")
+                .about("Create an API key and print it")
+                .long_about(
+                    "Creates an API key and prints it, once. Its limits apply within those of \
+                     --grants-max-size, --grants-allowed-types and so on.",
+                )
+                .args([
+                    name("Name of the key"),
+                    Arg::new("subject")
+                        .long("subject")
+                        .value_name("NAME")
+                        .help("Subject that uses the key and sees its uploads [default: the key's name]")
+                        .value_parser(key_name),
+                    switch("admin", "Let the key see and cancel all uploads"),
+                    parsed("max-size", "SIZE", "Maximum size of an upload", value::size_or_none),
+                    parsed("allowed-types", "TYPES", "Allowed media types, such as image/*", grants::types),
+                    parsed("max-active", "COUNT", "Maximum granted and running uploads", grants::count_or_none),
+                    parsed("rate-limit", "COUNT/TIME", "Maximum grants per time, such as 100/1h", grants::rate),
+                    parsed("quota", "SIZE", "Maximum bytes in all", value::size_or_none),
+                    parsed("expires", "TIME", "Key lifetime, such as 90d [default: never expires]", value::duration_or_none),
+                ])
+                .defer(|command| with_settings(command, Subcommand::Keys, false)),
+            Command::new("list")
+                .about("List API keys")
+                .arg(switch("json", "Print a JSON object per line"))
+                .defer(|command| with_settings(command, Subcommand::Keys, false)),
+            Command::new("revoke")
+                .about("Revoke API keys by name or number")
+                .arg(name("Name or number of the key"))
+                .defer(|command| with_settings(command, Subcommand::Keys, false)),
+        ])
+}
+
+/// Adds the options that all commands have, and one for each setting. Those of sections that the command
+/// does not use are accepted, so that it can be given the server's flags, but hidden.
+fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> Command {
+    let is_root = command.get_name() == "landfall";
+    if command.get_after_help().is_none() {
+        command = command.after_help(SEE_LONG_HELP);
+    }
+    command = command.args([
+        text(
+            "config",
+            "FILE",
+            "Read settings from this TOML file, or that of LANDFALL_CONFIG",
+        ),
+        switch("version", "Print the version").hide(!is_root),
+    ]);
+    let shown = match subcommand {
+        Subcommand::ConfigCheck => Subcommand::Serve,
+        other => other,
+    };
+    for section in SECTIONS {
+        let is_used = section.subcommands.contains(&shown);
+        for setting in section.settings {
+            for alias in setting.aliases {
+                command = command.arg(value_arg(alias.name, setting.kind).hide(true));
+            }
+            // The --max-size of keys add limits the key, not the server.
+            if command
+                .get_arguments()
+                .any(|arg| arg.get_id() == setting.name)
+            {
+                continue;
+            }
+            let heading = if short { "Common flags" } else { section.title };
+            command = command.arg(
+                setting_arg(setting)
+                    .help_heading(heading)
+                    .hide(!is_used)
+                    .hide_short_help(!setting.is_common),
+            );
+        }
+    }
+    command.args(unsupported::all().map(|flag| value_arg(flag.name, flag.kind()).hide(true)))
+}
+
+fn setting_arg(setting: &Setting) -> Arg {
+    let mut help = setting.help.to_owned();
+    for alias in setting.aliases {
+        help.push_str(&format!(" Older name: --{}.", alias.name));
+    }
+    let summary = setting
+        .help
+        .split_once(". ")
+        .map_or(setting.help, |(first, _)| first);
+    let arg = value_arg(setting.name, setting.kind)
+        .help(summary.trim_end_matches('.'))
+        .long_help(help);
+    match setting.default {
+        "" | "false" => arg,
+        default => arg.default_value(default),
+    }
+}
+
+/// Builds an option whose text is parsed later, together with that of variables and the file.
+fn value_arg(name: &'static str, kind: Kind) -> Arg {
+    match kind.placeholder() {
+        Some(placeholder) => Arg::new(name).long(name).value_name(placeholder),
+        None => optional_bool(name),
+    }
+}
+
+fn optional_bool(name: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .value_name("BOOL")
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    optional_bool(name).help(help).value_parser(value::boolean)
+}
+
+fn text(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
+    parsed(name, placeholder, help, |text| Ok(text.to_owned()))
+}
+
+fn origin(help: &'static str) -> Arg {
+    parsed("origin", "ORIGIN", help, bucket::origin).action(ArgAction::Append)
+}
+
+/// Builds an option that is parsed at once. An empty value is an error: most come from a variable of a
+/// script that is not set, and must not mean "all" or "no limit".
+fn parsed<T: Clone + Send + Sync + 'static>(
+    name: &'static str,
+    placeholder: &'static str,
+    help: &'static str,
+    parse: fn(&str) -> Parsed<T>,
+) -> Arg {
+    let parser = move |text: &str| match text.trim() {
+        "" => Err("is empty; write a value, or leave the flag out".to_owned()),
+        _ => parse(text),
+    };
+    Arg::new(name)
+        .long(name)
+        .value_name(placeholder)
+        .help(help)
+        .value_parser(ValueParser::new(parser))
+}
+
+fn key_name(text: &str) -> Parsed<String> {
+    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
+        return Err("a name has 1 to 255 bytes, without control characters".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,133 @@
+//! tusd's flags for features that Landfall does not have.
+//!
+//! They fail with a reason. tusd's default is accepted, because it requests no feature.
+
+use super::table::Kind;
+use super::value;
+
+/// Flags that are unsupported for the same reason.
+struct UnsupportedGroup {
+    /// The rest of a sentence that begins with the flag's name.
+    reason: &'static str,
+    /// Each flag with tusd's default; `false` marks switches.
+    flags: &'static [(&'static str, &'static str)],
+}
+
+/// A flag of tusd that is unsupported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnsupportedFlag {
+    pub(super) name: &'static str,
+    default: &'static str,
+    /// The rest of a sentence that begins with the flag's name.
+    pub(super) reason: &'static str,
+}
+
+impl UnsupportedFlag {
+    pub(super) fn kind(&self) -> Kind {
+        match self.default {
+            "false" => Kind::Switch,
+            _ => Kind::List("VALUE"),
+        }
+    }
+
+    /// Returns whether a text is tusd's default. An empty text is not: somebody forgot the value.
+    pub(super) fn is_default(&self, text: &str) -> bool {
+        match self.kind() {
+            Kind::Switch => value::boolean(text) == Ok(false),
+            _ => !self.default.is_empty() && text.trim() == self.default,
+        }
+    }
+}
+
+/// Returns the unsupported flag with this name.
+pub(super) fn unsupported(name: &str) -> Option<UnsupportedFlag> {
+    all().find(|flag| flag.name == name)
+}
+
+/// Returns all unsupported flags.
+pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
+    GROUPS.iter().flat_map(|group| {
+        group.flags.iter().map(|(name, default)| UnsupportedFlag {
+            name,
+            default,
+            reason: group.reason,
+        })
+    })
+}
+
+static GROUPS: &[UnsupportedGroup] = &[
+    UnsupportedGroup {
+        reason: "Go plugins are not supported; move the code behind --hooks-grpc or --hooks-http, or \
+                 into a WebAssembly plugin for --hooks-wasm",
+        flags: &[("hooks-plugin", "")],
+    },
+    UnsupportedGroup {
+        reason: "Google Cloud Storage is not supported yet",
+        flags: &[
+            ("gcs-bucket", ""),
+            ("gcs-object-prefix", ""),
+            ("gcs-endpoint", ""),
+        ],
+    },
+    UnsupportedGroup {
+        reason: "Azure storage is not supported yet",
+        flags: &[
+            ("azure-storage", ""),
+            ("azure-container-access-type", ""),
+            ("azure-blob-access-tier", ""),
+            ("azure-object-prefix", ""),
+            ("azure-endpoint", ""),
+        ],
+    },
+    UnsupportedGroup {
+        reason: "TLS is not supported yet; terminate TLS in a reverse proxy, and see --behind-proxy",
+        flags: &[
+            ("tls-certificate", ""),
+            ("tls-key", ""),
+            ("tls-mode", "tls12"),
+        ],
+    },
+    UnsupportedGroup {
+        reason: "the IETF drafts are not supported yet, only tus 1.0.0",
+        flags: &[("enable-experimental-protocol", "false")],
+    },
+    UnsupportedGroup {
+        reason: "Go's profiler is not available; see the metrics at /metrics",
+        flags: &[
+            ("expose-pprof", "false"),
+            ("pprof-path", "/debug/pprof/"),
+            ("pprof-block-profile-rate", "0"),
+            ("pprof-mutex-profile-rate", "0"),
+            ("cpuprofile", ""),
+        ],
+    },
+    UnsupportedGroup {
+        reason: "removed, as in tusd 1.0: there is no limit for all uploads together; use a disk \
+                 quota, and --max-size for each upload",
+        flags: &[("store-size", "0")],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_default_of_tusd_is_accepted() {
+        let plugin = unsupported("hooks-plugin").unwrap();
+        assert!(!plugin.is_default(""));
+        assert!(!plugin.is_default("/srv/hooks/plugin"));
+        let pprof = unsupported("expose-pprof").unwrap();
+        assert!(pprof.kind() == Kind::Switch && pprof.is_default("F"));
+        assert!(!pprof.is_default("true") && !pprof.is_default("maybe"));
+        assert!(unsupported("tls-mode").unwrap().is_default("tls12"));
+    }
+
+    #[test]
+    fn no_flag_is_both_supported_and_unsupported() {
+        for flag in all() {
+            let setting = super::super::table::setting(flag.name);
+            assert!(setting.is_none(), "{}", flag.name);
+        }
+    }
+}
