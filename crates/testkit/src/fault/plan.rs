@@ -32,6 +32,7 @@ pub enum Call {
     Page,
 }
 
+/// The error of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
