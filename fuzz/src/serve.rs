@@ -85,7 +85,10 @@ impl Server {
         }
         drop(stream.shutdown(Half::Write));
         let mut answered = Vec::new();
-        match stream.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut answered) {
+        match stream
+            .take(MAX_RESPONSE_BYTES as u64)
+            .read_to_end(&mut answered)
+        {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server hangs"),
             _ => {}
         }

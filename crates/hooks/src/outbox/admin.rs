@@ -98,10 +98,12 @@ pub struct StoredEvent {
     /// The event id.
     pub id: String,
     /// The route.
+    #[serde(rename = "transport")]
     pub route: String,
     /// The event name.
     pub event: String,
     /// The upload id, or `job:` and the job number for job events.
+    #[serde(rename = "upload_id")]
     pub upload: String,
     /// The state.
     pub state: EventState,

@@ -1,12 +1,9 @@
 //! `landfall events`: lists and changes undelivered events.
 
-use std::{
-    process::ExitCode,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{EventSelection, Events, StoredEvent, EventState, Query};
+use landfall_hooks::outbox::{EventSelection, EventState, Events, Query, StoredEvent};
 
 use super::{
     state,
@@ -86,7 +83,7 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
     let found = events.list(&query).await?;
     if command.json {
         for event in &found {
-            print(&format!("{}\n", to_json(event)))?;
+            print(&format!("{}\n", serde_json::to_string(event)?))?;
         }
     } else {
         print(&table(&found, SystemTime::now()))?;
@@ -106,30 +103,6 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Formats an event as JSON.
-fn to_json(event: &StoredEvent) -> serde_json::Value {
-    let time = |when: SystemTime| humantime::format_rfc3339_seconds(when).to_string();
-    let changed_at = match event.state {
-        EventState::Dead => "dead_at",
-        EventState::Pending | EventState::Prepared => "created_at",
-    };
-    let due = event
-        .due
-        .map(|due| time(UNIX_EPOCH + Duration::from_secs(due)));
-    serde_json::json!({
-        "id": event.id,
-        "transport": event.route,
-        "event": event.event,
-        "upload_id": event.upload,
-        "state": state_name(event.state),
-        "attempts": event.attempts,
-        "error": event.error,
-        changed_at: time(event.since()),
-        "due_at": due,
-        "message": event.message,
-    })
 }
 
 const fn state_name(state: EventState) -> &'static str {

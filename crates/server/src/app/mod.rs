@@ -329,7 +329,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         let swept = direct.sweep().await?;
         println!(
             "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
-            swept.seen, swept.completed, swept.expired, swept.failed, swept.unknown
+            swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
         );
     }
     #[cfg(feature = "grants")]

@@ -104,11 +104,11 @@ impl SharedDatabase {
         settings: &Settings,
         purpose: &str,
     ) -> anyhow::Result<Connections> {
-        let database = opened(&database(settings));
-        let kept = if survives_power_loss(settings) {
-            Kept::PowerLoss
+        let database = database_of(&database(settings));
+        let durability = if survives_power_loss(settings) {
+            DatabaseDurability::PowerLoss
         } else {
-            Kept::ProcessCrash
+            DatabaseDurability::ProcessCrash
         };
         let open = async || {
             if settings.state.database.is_none() {

@@ -56,13 +56,13 @@ impl Direct {
             bail!("--direct needs a bucket: set --s3-bucket NAME");
         };
         let mut wanted = direct_settings(settings, bucket)?;
-        wanted.is_notified = secret.is_some();
+        wanted.has_notifications = secret.is_some();
         wanted.policies = policies;
         wanted.objects.conditional_writes =
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
-        let repository = Books::open(connections)
+        let repository = Repository::open(connections)
             .await
             .context("cannot use the tables of direct uploads")?;
         Ok(Some(Self {
@@ -76,12 +76,12 @@ impl Direct {
 
     /// Registers direct uploads with a handler's configuration.
     pub(super) fn configure(&self, config: &mut Config) {
-        config.direct = Some(Arc::new(self.uploads.clone()));
+        config.external_uploads = Some(Arc::new(self.uploads.clone()));
     }
 
     /// Connects them to the handler's hooks and event sinks.
     pub(super) fn attach(&self, handler: &Handler) {
-        self.uploads.join(handler);
+        self.uploads.set_handler(handler);
     }
 
     /// Starts the sweeper on this runtime.
@@ -96,7 +96,7 @@ impl Direct {
     ///
     /// # Errors
     /// The database failed.
-    pub(super) async fn sweep(&self) -> anyhow::Result<Swept> {
+    pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
         let swept = self.uploads.sweep().await;
         swept.context("cannot check direct uploads")
     }
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn reserved_paths_are_those_of_the_api() {
-        assert_eq!(api::AREAS, AREAS);
+        assert_eq!(api::PATH_PREFIXES, API_PATHS);
     }
 
     #[test]

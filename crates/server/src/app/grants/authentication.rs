@@ -7,8 +7,8 @@ use landfall::Handler;
 use landfall_grants::{
     Queue,
     auth::{
-        ApiKeys, ForwardAuth, ForwardAuthSettings, Authenticator, CsrfPolicy, FailedAttempts, AuthMethod,
-        Jwt, JwtKeys, JwtSettings, ExternalOrigin,
+        ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, FailedAttempts,
+        ForwardAuth, ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
     },
 };
 
@@ -34,7 +34,8 @@ pub(super) fn authenticator(
         let mut forward_auth = ForwardAuthSettings::new(url.reveal());
         forward_auth.cache = grants.forward_auth.cache;
         let handler = handler.clone();
-        forward_auth.external_origin = ExternalOrigin::new(move |request| handler.external_origin(request));
+        forward_auth.external_origin =
+            ExternalOrigin::new(move |request| handler.external_origin(request));
         let application = ForwardAuth::new(forward_auth).context("--grants-forward-auth-url")?;
         methods.push(Arc::new(application));
     }

@@ -233,13 +233,15 @@ pub(super) struct GrantStats {
 }
 
 /// Converts the limits of the settings.
-pub(super) fn limits(limits: &settings::GrantLimits) -> Limits {
-    Limits {
+pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
+    GrantLimits {
         max_size: limits.max_size,
-        content_types: limits.types.clone(),
-        active: limits.max_active,
-        rate: limits.rate_limit.map(|(count, per)| Rate { count, per }),
+        allowed_types: limits.allowed_types.clone(),
+        max_active: limits.max_active,
+        rate_limit: limits
+            .rate_limit
+            .map(|(count, per)| RateLimit { count, per }),
         quota: limits.quota,
-        size_required: limits.size_required,
+        require_size: limits.require_size,
     }
 }

@@ -146,7 +146,9 @@ impl Grants {
                 failed_attempts,
                 handler,
             )?;
-            let cors = parts.cors.map(|cors| api_cors(cors, &grants.allowed_origins));
+            let cors = parts
+                .cors
+                .map(|cors| api_cors(cors, &grants.allowed_origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
                 let router =

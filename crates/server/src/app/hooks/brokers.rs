@@ -22,7 +22,11 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
     // The `source` attribute of CloudEvents.
-    let source = settings.urls.public_url.as_deref().unwrap_or(DEFAULT_SOURCE);
+    let source = settings
+        .urls
+        .public_url
+        .as_deref()
+        .unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
         let line = format!(

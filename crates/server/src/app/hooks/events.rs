@@ -4,10 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall_hooks::{
-    HookName, HookNames,
+    HookName, HookNames, ProgressNotifier, Route,
     message::EventHeaders,
     outbox::{Outbox, OutboxSettings},
-    progress::{Progress, Route},
 };
 
 use super::HookRoute;
@@ -19,7 +18,7 @@ use crate::{
 /// The event sinks.
 #[derive(Debug)]
 pub(super) struct EventPipeline {
-    pub(super) progress: Option<Progress>,
+    pub(super) progress: Option<ProgressNotifier>,
     /// The outbox and the name of its database.
     pub(super) outbox: Option<(Outbox, String)>,
 }
@@ -46,8 +45,8 @@ impl EventPipeline {
                 .collect()
         };
         let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
-        let progress =
-            (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
+        let progress = (!progress.is_empty())
+            .then(|| ProgressNotifier::new(progress, event_headers(&settings.hooks)));
         let stored = routes_for(if settings.has_queue() {
             Hooks::STORED.union(HookNames::JOB_EVENTS)
         } else {
@@ -68,20 +67,20 @@ impl EventPipeline {
     }
 }
 
-fn outbox_settings(settings: &Settings, progress: Option<Progress>) -> OutboxSettings {
+fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(state::database_of(&state::database(settings)));
     outbox.survives_power_loss = state::survives_power_loss(settings);
-    outbox.limit = usize::try_from(from.limit).unwrap_or(usize::MAX);
+    outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
     outbox.strict_order = from.strict_order;
-    outbox.give_up_after = from.give_up_after;
-    outbox.keep_dead = from.keep_dead;
+    outbox.retry.retry_for = from.retry_for;
+    outbox.dead_letter_retention = from.dead_letter_retention;
     outbox.progress = progress;
     outbox.headers = event_headers(&settings.hooks);
     // Commands may run longer than other deliveries.
     let longest = settings.hooks.command.timeout + Duration::from_secs(60);
-    outbox.longest_delivery = outbox.longest_delivery.max(longest);
+    outbox.delivery_timeout = outbox.delivery_timeout.max(longest);
     outbox
 }
 

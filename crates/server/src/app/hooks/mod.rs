@@ -95,7 +95,8 @@ impl Hooks {
         config.progress_interval = self.progress_interval;
         for route in &self.routes {
             if route.names.blocking().next().is_some() {
-                let asker = BlockingHooks::new(route.transport.clone(), route.names, self.failure_mode);
+                let asker =
+                    BlockingHooks::new(route.transport.clone(), route.names, self.failure_mode);
                 config.hooks.push(Arc::new(asker));
             }
         }
@@ -110,7 +111,9 @@ impl Hooks {
             .routes
             .iter()
             .filter(|route| route.names.contains(HookName::PreGrant));
-        let asker = |route: &HookRoute| BlockingHooks::new(route.transport.clone(), names, self.failure_mode);
+        let asker = |route: &HookRoute| {
+            BlockingHooks::new(route.transport.clone(), names, self.failure_mode)
+        };
         asked.map(|route| Arc::new(asker(route))).collect()
     }
 

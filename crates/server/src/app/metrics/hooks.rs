@@ -140,7 +140,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
             "landfall_events_queue_limit",
             "gauge",
             "Number of events at which new uploads are rejected.",
-            stats.limit as u64,
+            stats.max_queued as u64,
         ),
         (
             "landfall_events_bytes",

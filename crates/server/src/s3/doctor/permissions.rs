@@ -1,7 +1,7 @@
 //! Makes every call that Landfall makes, on test objects.
 
 use bytes::Bytes;
-use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, ObjectRef};
+use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Doctor, Finding, Requirement, Severity};
 use crate::s3::{Diagnosis, object_headers};
