@@ -1,6 +1,6 @@
 //! Bytes of a connection before they are parsed as HTTP.
 
-use landfall_server::net::{Guard, Refusal};
+use landfall_server::net::{HttpRejection, RequestHeadValidator};
 
 const MAX_HEAD: usize = 512;
 
@@ -12,25 +12,25 @@ pub fn connection(data: &[u8]) {
     let Some((length, input)) = data.split_first() else {
         return;
     };
-    let in_reads = follow(input, usize::from(*length).max(1));
-    let in_bytes = follow(input, 1);
-    let at_once = follow(input, usize::MAX);
+    let in_reads = scan(input, usize::from(*length).max(1));
+    let in_bytes = scan(input, 1);
+    let at_once = scan(input, usize::MAX);
     for other in [&in_reads, &at_once] {
         assert_eq!(other.heads, in_bytes.heads);
         assert_eq!(
-            other.refusal.map(|refusal| refusal.status),
-            in_bytes.refusal.map(|refusal| refusal.status)
+            other.rejection.map(|rejection| rejection.status),
+            in_bytes.rejection.map(|rejection| rejection.status)
         );
     }
-    for head in &in_bytes.whole {
-        understood(head);
+    for head in &in_bytes.complete {
+        check_head(head);
     }
     for trailers in &in_bytes.trailers {
-        end_alike(trailers);
+        check_trailers(trailers);
     }
-    if let Some(refusal) = in_bytes.refusal {
-        assert!(refusal.status.is_client_error() || refusal.status.is_server_error());
-        assert!(!refusal.reason.is_empty() && !refusal.reason.contains(char::is_control));
+    if let Some(rejection) = in_bytes.rejection {
+        assert!(rejection.status.is_client_error() || rejection.status.is_server_error());
+        assert!(!rejection.reason.is_empty() && !rejection.reason.contains(char::is_control));
     }
 }
 
@@ -48,22 +48,22 @@ fn follow(input: &[u8], length: usize) -> ScanResult {
     let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
     let mut passed_on = 0;
     for read in input.chunks(length.min(input.len()).max(1)) {
-        let heads = guard.heads();
-        match guard.scan(read) {
-            Ok(passed) => {
-                assert!(passed.whole <= read.len());
-                passed_on += passed.held.len() + passed.whole;
-                if !passed.held.is_empty() {
-                    let held = [&passed.held, &read[..passed.whole]].concat();
-                    if guard.heads() == heads {
-                        trailers.push(held);
+        let heads = validator.heads();
+        match validator.scan(read) {
+            Ok(scanned) => {
+                assert!(scanned.forward_len <= read.len());
+                forwarded += scanned.buffered.len() + scanned.forward_len;
+                if !scanned.buffered.is_empty() {
+                    let buffered = [&scanned.buffered, &read[..scanned.forward_len]].concat();
+                    if validator.heads() == heads {
+                        trailers.push(buffered);
                     } else {
-                        whole.push(held);
+                        complete.push(buffered);
                     }
                 }
             }
-            Err(refused) => {
-                refusal = Some(refused);
+            Err(rejected) => {
+                rejection = Some(rejected);
                 break;
             }
         }
@@ -77,12 +77,12 @@ fn follow(input: &[u8], length: usize) -> ScanResult {
     }
 }
 
-fn understood(head: &[u8]) {
+fn check_head(head: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(end)) => assert_eq!(end, head.len()),
-        Ok(httparse::Status::Partial) => panic!("a whole head that is not whole"),
+        Ok(httparse::Status::Partial) => panic!("an accepted head is incomplete"),
         // hyper may be stricter.
         Err(_) => return,
     }
@@ -95,7 +95,7 @@ fn understood(head: &[u8]) {
     assert!(count("host") == 1 || request.version == Some(0));
 }
 
-fn end_alike(trailers: &[u8]) {
+fn check_trailers(trailers: &[u8]) {
     let mut headers = [httparse::EMPTY_HEADER; 100];
     match httparse::parse_headers(trailers, &mut headers) {
         Ok(httparse::Status::Complete((end, _))) => assert_eq!(end, trailers.len()),

@@ -21,7 +21,7 @@ const PAGE = `<!doctype html>
   </body>
 </html>`
 
-// Runs in the page. Everything a test needs to see hangs on window.state.
+// Runs in the page. The test reads window.state.
 const SCRIPT = `
 window.state = { sent: 0, requests: [], url: null, error: null, done: false, previous: 0 }
 window.begin = async (options) => {
@@ -90,7 +90,7 @@ test('Chromium: an upload to another origin, with an Authorization header', { ti
   })
   assert.equal(requests.filter(({ method }) => method === 'PATCH').length, 5)
 
-  // The browser asked first, and for this header.
+  // The browser sent a preflight for this header.
   const asked = preflights.map(({ headers }) => headers['Access-Control-Request-Method'])
   assert.ok(asked.includes('POST') && asked.includes('PATCH'), `preflights: ${asked}`)
   assert.match(preflights[0].headers['Access-Control-Request-Headers'], /authorization/)
@@ -112,7 +112,7 @@ test('Chromium: a reload in the middle, resumed from localStorage', { timeout: 9
 
   assert.equal(previous, 1)
   assert.equal(requests[0].method, 'HEAD')
-  // Bytes of the old page that are still on their way may make the first PATCH come too late.
+  // Bytes of the old page may still arrive and delay the first PATCH.
   const last = requests.at(-1)
   assert.deepEqual([last.method, last.status], ['PATCH', 204])
   assert.ok(!requests.some(({ method }) => method === 'POST'))

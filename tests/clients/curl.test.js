@@ -1,4 +1,4 @@
-// curl against the real binary: what a person or a shell script does.
+// curl against the real binary, as used manually or in shell scripts.
 
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -12,7 +12,7 @@ import { until } from './lib/tus.js'
 
 const TUS = ['-H', 'Tus-Resumable: 1.0.0']
 const BYTES = ['-H', 'Content-Type: application/offset+octet-stream']
-// curl adds this to large bodies by itself; without it a test is sure of what is sent.
+// curl adds this header to large bodies; without it, requests are deterministic.
 const NO_EXPECT = ['-H', 'Expect:']
 
 /** Starts curl; `answer` resolves when it ended. */
@@ -31,14 +31,14 @@ function start(args, input) {
   return { child, answer }
 }
 
-/** Runs curl and fails unless it got an answer. */
+/** Runs curl and fails without a response. */
 async function curl(args, input = '') {
   const answer = await start(args, input).answer
   assert.equal(answer.code, 0, answer.trace)
   return answer
 }
 
-/** The last answer in curl's output (1xx answers come before it), with its body. */
+/** The last response in curl's output (after 1xx responses), with its body. */
 function parse(output) {
   let rest = output
   let status = 0
@@ -212,7 +212,7 @@ test('curl: a pipe of unknown length, chunked, with Expect', { timeout: 30_000 }
   assert.equal(answer.status, 204, answer.trace)
   assert.equal(await offsetOf(url), data.length)
 
-  // The length is told once all is there, by a PATCH without bytes.
+  // The length is declared at the end, by a PATCH without bytes.
   const end = await curl([
     '-X',
     'PATCH',
@@ -335,13 +335,13 @@ test('curl: a finished upload is downloaded, whole, in part and resumed', { time
   assert.equal(beyond.status, 416)
   assert.equal(beyond.headers.get('Content-Range'), `bytes */${source.size}`)
 
-  // `curl -C -` goes on with a download that was cut.
+  // `curl -C -` resumes an interrupted download.
   const partial = join(await tempDir(t), 'download')
   await writeFile(partial, source.data.subarray(0, 700_001))
   const resumed = await start(['-C', '-', '-o', partial, url], '').answer
   assert.equal(resumed.code, 0, resumed.trace)
   const written = await readFile(partial)
-  // --include writes the head of the answer into the file as well, after the old bytes.
+  // --include writes the head of the response into the file as well, after the old bytes.
   const headEnd = written.indexOf('\r\n\r\n', 700_001) + 4
   assert.ok(written.subarray(0, 700_001).equals(source.data.subarray(0, 700_001)))
   assert.ok(written.subarray(headEnd).equals(source.data.subarray(700_001)))

@@ -27,7 +27,7 @@ for (const durability of ['none', 'complete', 'every']) {
       // The client meets a closed port, as it does while a machine starts.
       await sleep(300)
       await landfall.restart()
-      // Going on is the client's own doing; this only waits for it.
+      // The client resumes without help; this only waits for it.
       await until(() => count(requests, 'HEAD') > kill)
     }
     const url = await finished
@@ -151,7 +151,7 @@ test('the network falls silent, and the client starts again', { timeout: 60_000 
   await sleep(500)
   assert.equal(count(requests, 'PATCH'), 0, 'nothing got through')
 
-  // tus-js-client has no timer of its own, so the program is the one that gives up.
+  // tus-js-client has no timeout, so the program aborts.
   await pause(upload)
   upload.start()
   const url = await finished
@@ -187,7 +187,7 @@ test('the connection breaks at random bytes, again and again', { timeout: 120_00
   })
 
   assert.equal(proxy.faults, 25)
-  // Acknowledged offsets only grow, whatever happens to the connection.
+  // Acknowledged offsets only grow.
   const offsets = requests
     .filter(({ offset }) => offset !== undefined)
     .map(({ offset }) => Number(offset))

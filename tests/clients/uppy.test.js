@@ -90,7 +90,7 @@ test('Uppy: pause and resume', { timeout: 120_000 }, async (t) => {
   await proxy.whenPassed(5 * MIB)
   await page.getByRole('button', { name: 'Pause', exact: true }).click()
 
-  // What was on its way may still arrive; then there is rest.
+  // Bytes in flight may still arrive; then the offset is stable.
   let before
   await until(async () => {
     before = proxy.passed

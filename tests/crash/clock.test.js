@@ -1,4 +1,4 @@
-// A clock that is set an hour back, and an hour forward, while uploads are under way.
+// A clock that is set an hour back and forward during uploads.
 
 import assert from 'node:assert/strict'
 import { existsSync } from 'node:fs'
@@ -34,14 +34,14 @@ class Clock {
       LD_PRELOAD: library(),
       FAKETIME_TIMESTAMP_FILE: clock.file,
       FAKETIME_NO_CACHE: '1',
-      // Time limits run by the other clock, which nobody can set.
+      // Timeouts use the monotonic clock, which cannot be set.
       FAKETIME_DONT_FAKE_MONOTONIC: '1',
       NO_FAKE_STAT: '1',
     }
     return clock
   }
 
-  /** Sets it so many seconds before or after the right time. */
+  /** Sets it to this many seconds before or after the real time. */
   set(seconds) {
     return writeFile(this.file, `${seconds < 0 ? '-' : '+'}${Math.abs(seconds)}\n`)
   }
@@ -70,7 +70,7 @@ test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, asy
   }
   for (const [n, seconds] of jumps.entries()) {
     await clock.set(seconds)
-    // Every other time the server is killed, too, and what it wrote then is from the future.
+    // Every other time the server is killed too, and its files have times in the future.
     if (n % 2 === 1) {
       await landfall.kill()
       await landfall.restart()
@@ -80,7 +80,7 @@ test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, asy
       const told = await ask('HEAD', url)
       assert.equal(told.status, 200, `HEAD after a jump to ${seconds} s`)
       assert.equal(Number(told.headers['upload-offset']), start)
-      // A server that runs keeps the date in its answers until it is later.
+      // A running server keeps the date of its responses until the clock has passed it.
       const skew = n % 2 === 0 ? 0 : Math.abs(new Date(told.headers.date) - Date.now() - 1000 * seconds)
       assert.ok(skew < HOUR_MS / 10, `the clock is ${skew} ms from where it was set`)
       const body = source.subarray(start, start + STEP)
@@ -98,7 +98,7 @@ test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, asy
   }
   assertDistinct(receiver.deliveries)
 
-  // An upload is not too old because it was made by a clock that was ahead, or looks older than it is.
+  // An upload created by a clock that was ahead must neither expire early nor look older than it is.
   const { headers } = await ask('POST', landfall.endpoint, { headers: { 'Upload-Length': 9 } })
   await landfall.stop()
   const swept = await sweep(landfall.dir, 60_000)

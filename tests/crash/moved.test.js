@@ -1,4 +1,4 @@
-// A directory that is taken to another machine while uploads are under way.
+// A directory that is copied to another machine during uploads.
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
@@ -18,7 +18,7 @@ const run = promisify(execFile)
 const SIZE = 400_000
 const SENT = 150_000
 
-/** A PATCH that has sent `end - start` bytes, and hangs: its server has the lease. */
+/** A PATCH that has sent `end - start` bytes and stalls while it holds the lease. */
 function hang(url, source, start, end) {
   const headers = { 'Tus-Resumable': '1.0.0', 'Upload-Offset': start, 'Content-Length': SIZE - start, ...BYTES }
   const sent = request(url, { method: 'PATCH', headers, agent: false })
@@ -53,7 +53,7 @@ test('uploads go on in a copy of the directory on another machine', { timeout: 6
   const dir = `${old.dir}-moved`
   t.after(() => rm(dir, { recursive: true, force: true }))
   await run('cp', ['-a', old.dir, dir])
-  // The old machine comes back, and works on its own copy: neither is in the other's way.
+  // The old machine returns and works on its own copy, independently.
   await old.restart()
   const hanging = uploads.slice(0, 3).map(({ source, url }) => hang(url, source, 2 * SENT, 2 * SENT + 1))
   const fresh = await Landfall.start(t, { args: [...hooks, '-node-name', 'new'], shared: dir })

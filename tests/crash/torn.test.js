@@ -1,4 +1,4 @@
-// Descriptions that another program, or a disk, has torn while the server was away.
+// Descriptions damaged by another program or a disk while the server was stopped.
 
 import assert from 'node:assert/strict'
 import { appendFile, readFile, truncate, writeFile } from 'node:fs/promises'
@@ -64,7 +64,7 @@ test('a torn description harms no other upload, and no byte is lost', { timeout:
   await end(other.url, other.source)
   assert.ok((await readFile(landfall.pathOf(other.url))).equals(other.source))
 
-  // Whoever has a backup of the description goes on, also without a restart.
+  // After restoring a description from a backup the upload resumes, also without a restart.
   for (const { way, url, source, description } of torn) {
     await writeFile(`${landfall.pathOf(url)}.info`, description)
     const { status, headers } = await ask('HEAD', url)

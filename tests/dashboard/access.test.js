@@ -1,4 +1,4 @@
-// The dashboard for everybody: by keyboard, by screen reader, on a phone, in the dark.
+// Accessibility of the dashboard: keyboard, screen readers, phones, dark mode.
 
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { after, before } from 'node:test';
 
 import { Application, KEY, MiB, Operator, Upload, api, launch, start, test, until, violations } from './harness.js';
 
-/** Where pictures of the page go, for those who want to look at it. */
+/** Directory for screenshots. */
 const PICTURES = process.env.PICTURES;
 
 const LONG = `minutes-of-the-annual-general-meeting-${'and-all-that-belongs-to-it-'.repeat(4)}.pdf`;
@@ -33,7 +33,7 @@ before(async () => {
     const upload = await Upload.create(landfall, name, 2000 * MiB);
     stops.push(upload.flow(rate), () => upload.request.destroy());
   }
-  await until(async () => (await api(landfall, 'dead')).body.events.length === 4, 'events to be given up on');
+  await until(async () => (await api(landfall, 'dead-letters')).body.events.length === 4, 'four dead letters');
 });
 after(async () => {
   for (const stop of stops) stop();
@@ -42,11 +42,11 @@ after(async () => {
   await application?.stop();
 });
 
-/** Waits until everything has been shown once. */
+/** Waits until every section is loaded. */
 async function settled(operator) {
-  await operator.says(operator.live('backup.tar.zst'), /Receiving.*left/s);
+  await operator.says(operator.live('backup.tar.zst'), /Uploading.*left/s);
   await operator.says(operator.tab.locator('#dead'), /post-finish/);
-  await operator.says(operator.tab.locator('#throughput-words'), /in all/);
+  await operator.says(operator.tab.locator('#throughput-summary'), /in total/);
   await operator.says(operator.tab.locator('#keys'), /landfall keys add/);
 }
 
@@ -58,33 +58,33 @@ async function picture(tab, name) {
 
 const DESKTOP = { viewport: { width: 1200, height: 800 } };
 const PHONE = { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
-for (const [look, options] of Object.entries({
+for (const [theme, options] of Object.entries({
   light: { ...DESKTOP, colorScheme: 'light' },
   dark: { ...DESKTOP, colorScheme: 'dark' },
   'phone-light': { ...PHONE, colorScheme: 'light' },
   'phone-dark': { ...PHONE, colorScheme: 'dark' },
 })) {
-  test(`axe finds nothing to complain of (${look})`, async () => {
+  test(`axe finds no violations (${theme})`, async () => {
     const operator = await Operator.arrive(browser, landfall, options);
     const { tab } = operator;
     await operator.logIn('wrong');
-    await operator.says(tab.getByRole('alert'), /not the admin key/);
+    await operator.says(tab.getByRole('alert'), /Invalid admin key/);
     assert.deepEqual(await violations(operator.visitor), []);
-    await picture(tab, `login-${look}`);
+    await picture(tab, `login-${theme}`);
     await operator.logIn(KEY);
     await settled(operator);
     assert.deepEqual(await violations(operator.visitor), []);
-    await picture(tab, look);
+    await picture(tab, theme);
     await tab.getByText('Show as a table').click();
     await operator.live('backup.tar.zst').getByRole('button').click();
     await tab.getByRole('dialog').waitFor();
     assert.deepEqual(await violations(operator.visitor), []);
-    if (PICTURES) await tab.screenshot({ path: path.join(PICTURES, `dialog-${look}.png`) });
+    if (PICTURES) await tab.screenshot({ path: path.join(PICTURES, `dialog-${theme}.png`) });
     await operator.leave();
   });
 }
 
-test('nothing sticks out sideways, and everything is large enough to touch', async () => {
+test('no horizontal overflow, and targets are at least 44 px high', async () => {
   for (const width of [320, 360, 768, 1920]) {
     const operator = await Operator.open(browser, landfall, {
       viewport: { width, height: 700 }, isMobile: width < 800, hasTouch: true,
@@ -103,7 +103,7 @@ test('nothing sticks out sideways, and everything is large enough to touch', asy
   }
 });
 
-test('everything can be done with the keyboard alone', async () => {
+test('all actions work with the keyboard', async () => {
   const upload = await Upload.create(landfall, 'by-keyboard.bin', MiB);
   const operator = await Operator.arrive(browser, landfall, DESKTOP);
   const { tab } = operator;
@@ -112,7 +112,7 @@ test('everything can be done with the keyboard alone', async () => {
     const { activeElement: element } = document;
     return element.labels?.[0]?.textContent.trim() || element.textContent.trim() || element.id;
   });
-  /** Presses Tab until the focus is there, and says where it was on the way. */
+  /** Presses Tab until the element has the focus; returns the elements focused before. */
   const reach = async (wanted, key = 'Tab') => {
     const way = [];
     for (let steps = 0; steps < 120; steps += 1) {
@@ -122,24 +122,24 @@ test('everything can be done with the keyboard alone', async () => {
     }
     return assert.fail(`${wanted} can't be reached: ${way.join(' | ')}`);
   };
-  // A browser gives the field the focus when it first paints the page, which it may have shown already.
+  // The browser focuses the field at the first paint, which may be after the load event.
   await until(async () => (await here()) === 'Admin key', 'the focus to be in the field');
   await keyboard.type(KEY);
   await keyboard.press('Enter');
-  await tab.getByRole('heading', { name: 'Under way' }).waitFor();
+  await tab.getByRole('heading', { name: 'Active uploads' }).waitFor();
   await settled(operator);
-  await operator.says(operator.live('by-keyboard.bin'), /Begun/);
+  await operator.says(operator.live('by-keyboard.bin'), /Started/);
 
   const way = await reach('Log out');
-  assert.match(way[0], /^Skip to the uploads/);
+  assert.match(way[0], /^Skip to the active uploads/);
   assert.deepEqual(await reach('Storage and health'), [
-    'Under way', 'All uploads', (await tab.locator('header nav li:nth-child(3)').textContent()).trim(), 'Storage and health',
+    'Active uploads', 'All uploads', (await tab.locator('header nav li:nth-child(3)').textContent()).trim(), 'Storage and health',
   ]);
   const seen = await tab.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
   assert.equal(seen, 'solid', 'the focus is seen');
   await reach('Cancel by-keyboard.bin');
   await keyboard.press('Enter');
-  assert.equal(await here(), 'Let it run', 'the harmless answer comes first');
+  assert.equal(await here(), 'Keep uploading', 'the safe answer has the focus');
   await reach('Cancel the upload');
   await keyboard.press('Space');
   await operator.says(operator.live('by-keyboard.bin'), /Cancelled/);
@@ -147,12 +147,12 @@ test('everything can be done with the keyboard alone', async () => {
   assert.notEqual(await tab.evaluate(() => document.activeElement.tagName), 'BODY', 'the focus isn’t lost');
   assert.ok([404, 410].includes(await upload.status()));
 
-  await reach('Name, who or id');
+  await reach('Name, principal or id');
   await keyboard.type('by-key');
-  await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the one that was looked for');
+  await until(async () => (await tab.locator('#rows tbody tr').count()) === 1, 'the search result');
   await reach('State');
   await keyboard.press('ArrowDown');
-  await operator.says(tab.locator('#rows-none'), /No upload is like that/);
+  await operator.says(tab.locator('#rows-none'), /No matching uploads/);
   await reach('Retry all');
   await reach('Log out', 'Shift+Tab');
   await keyboard.press('Enter');
@@ -160,19 +160,19 @@ test('everything can be done with the keyboard alone', async () => {
   await operator.leave();
 });
 
-test('it says the same to those who listen', async () => {
+test('screen readers get the same content', async () => {
   const operator = await Operator.open(browser, landfall, DESKTOP);
   const { tab } = operator;
   await settled(operator);
   const headings = await tab.locator('h1, h2').allTextContents();
   assert.deepEqual(headings.slice(0, 7), [
-    'Landfall', 'Totals', 'Throughput of the last hour', 'Under way', 'All uploads', 'Undelivered events', 'Storage and health',
+    'Landfall', 'Totals', 'Throughput of the last hour', 'Active uploads', 'All uploads', 'Undelivered events', 'Storage and health',
   ]);
   for (const role of ['banner', 'main', 'contentinfo', 'search']) {
     assert.equal(await tab.getByRole(role).count(), 1, role);
   }
-  assert.match(await tab.getByRole('img').last().textContent(), /Bytes received per second in each of the last 60 minutes\. .* in all/);
-  // Progress is shown, and not talked about.
+  assert.match(await tab.getByRole('img').last().textContent(), /Bytes received per second in each of the last 60 minutes\. .* in total/);
+  // Progress is not announced.
   const said = await tab.evaluate(() => new Promise((resolve) => {
     let changes = 0;
     const watcher = new MutationObserver(() => { changes += 1; });
@@ -185,7 +185,7 @@ test('it says the same to those who listen', async () => {
   await operator.leave();
 });
 
-test('on a phone, the table of uploads is still one to those who listen', async () => {
+test('on a phone, the table of uploads keeps its semantics', async () => {
   const operator = await Operator.open(browser, landfall, PHONE);
   const { tab } = operator;
   await settled(operator);
@@ -195,7 +195,7 @@ test('on a phone, the table of uploads is still one to those who listen', async 
   await operator.leave();
 });
 
-test('nothing moves for those who want it so', async () => {
+test('animations are off with prefers-reduced-motion', async () => {
   const operator = await Operator.open(browser, landfall, { ...DESKTOP, reducedMotion: 'reduce' });
   await settled(operator);
   const moving = await operator.tab.evaluate(() => [...document.querySelectorAll('*')]
@@ -205,7 +205,7 @@ test('nothing moves for those who want it so', async () => {
   await operator.leave();
 });
 
-test('nothing is asked of anybody else', async () => {
+test('the page loads nothing from other origins', async () => {
   const context = await browser.newContext();
   const asked = new Set();
   context.on('request', (request) => asked.add(new URL(request.url()).origin));

@@ -1,4 +1,4 @@
-// The API is as docs/admin-api.yaml says.
+// The API conforms to docs/admin-api.yaml.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -31,29 +31,29 @@ after(async () => {
   await application?.stop();
 });
 
-/** Whether a value is as a schema says, field by field. */
+/** Validates a value against a schema. */
 function check(value, schema) {
   const isValid = ajv.validate({ $ref: `api#/components/schemas/${schema}` }, value);
   assert.ok(isValid, `${schema}: ${ajv.errorsText()}\n${JSON.stringify(value, null, 1)}`);
   return value;
 }
 
-/** Asks, and checks the answer against the description of this operation and status. */
-async function ask(method, path, wanted, options = {}) {
+/** Sends a request and validates the response against the schema of its operation and status. */
+async function request(method, path, wanted, options = {}) {
   const answer = await api(landfall, path, { method, ...options });
   assert.equal(answer.status, wanted, `${method} ${path}: ${JSON.stringify(answer.body)}`);
   const [bare] = path.split('?');
   const template = bare.startsWith('uploads/') ? '/uploads/{id}' : `/${bare}`;
   const operation = described.paths[template][method.toLowerCase()];
   let response = operation.responses[wanted];
-  assert.ok(response, `${method} ${template} isn't said to answer ${wanted}`);
+  assert.ok(response, `${method} ${template} does not document ${wanted}`);
   if (response.$ref) response = described.components.responses[response.$ref.split('/').at(-1)];
   const [[kind, { schema }]] = Object.entries(response.content);
   assert.equal(answer.headers.get('content-type').split(';')[0], kind);
   return check(answer.body, schema.$ref.split('/').at(-1));
 }
 
-test('every route is described, and nothing else is', async () => {
+test('the description contains exactly the existing routes', async () => {
   const source = await readFile(new URL('crates/server/src/admin/mod.rs', ROOT), 'utf8');
   const [, inside] = /let api = Router::new\(\)([\s\S]*?)\.fallback/.exec(source);
   const routes = [...inside.matchAll(/\.route\(\s*"([^"]+)",\s*([^\n]*)/g)].flatMap(([, path, handlers]) => (
@@ -64,12 +64,12 @@ test('every route is described, and nothing else is', async () => {
   assert.ok(said.length >= 10, said.join());
 });
 
-test('answers hold what is described, no more and no less', async () => {
+test('responses match the schemas exactly', async () => {
   const running = await Upload.create(landfall, 'running.bin', 20 * MiB);
   const stop = running.flow(2 * MiB);
   const done = await Upload.whole(landfall, 'done.bin', MiB);
   const { uploads } = await until(async () => {
-    const list = await ask('GET', 'uploads?state=progress,completed', 200);
+    const list = await request('GET', 'uploads?state=progress,completed', 200);
     return list.uploads.length === 2 && list;
   }, 'both uploads');
   stop();
@@ -77,62 +77,62 @@ test('answers hold what is described, no more and no less', async () => {
   assert.equal(by['done.bin'].offset, MiB);
   assert.equal(by['done.bin'].upload_id, new URL(done.url).pathname.split('/').at(-1));
   assert.equal(by['running.bin'].node, 'harbour');
-  assert.equal(by['running.bin'].way, 'tus');
-  check(await ask('GET', `uploads/${by['running.bin'].id}`, 200), 'Upload');
-  const first = await ask('GET', 'uploads?limit=1', 200);
+  assert.equal(by['running.bin'].transfer, 'tus');
+  check(await request('GET', `uploads/${by['running.bin'].id}`, 200), 'Upload');
+  const first = await request('GET', 'uploads?limit=1', 200);
   assert.equal(first.next, first.uploads[0].id);
-  const second = await ask('GET', `uploads?limit=1&after=${first.next}`, 200);
+  const second = await request('GET', `uploads?limit=1&after=${first.next}`, 200);
   assert.ok(second.uploads[0].id < first.next);
   assert.equal(second.next, null);
 
-  const overview = await ask('GET', 'overview', 200);
+  const overview = await request('GET', 'overview', 200);
   assert.equal(overview.node, 'harbour');
   assert.equal(overview.jobs.completed, 1);
   assert.equal(overview.completed_bytes, MiB);
-  assert.equal(overview.live_here, 1);
+  assert.equal(overview.active_uploads, 1);
   assert.ok(overview.storage.free > 0 && overview.storage.free <= overview.storage.capacity);
-  assert.deepEqual(overview.health.map(({ part }) => part), ['store', 'leases', 'database', 'hooks']);
+  assert.deepEqual(overview.health.map(({ component }) => component), ['store', 'leases', 'database', 'hooks']);
   const { minutes } = await until(async () => {
-    const found = await ask('GET', 'throughput', 200);
+    const found = await request('GET', 'throughput', 200);
     return found.minutes.reduce((sum, { bytes }) => sum + bytes, 0) > MiB && found;
   }, 'the bytes of both to be counted');
   assert.equal(minutes.length, 60);
-  assert.equal((await ask('GET', 'throughput?minutes=3', 200)).minutes.length, 3);
-  check(await ask('GET', 'keys', 200), 'Keys');
+  assert.equal((await request('GET', 'throughput?minutes=3', 200)).minutes.length, 3);
+  check(await request('GET', 'keys', 200), 'Keys');
 
-  const cancelled = await ask('DELETE', `uploads/${by['running.bin'].id}`, 200);
+  const cancelled = await request('DELETE', `uploads/${by['running.bin'].id}`, 200);
   assert.equal(cancelled.state, 'cancelled');
-  assert.equal((await ask('DELETE', `uploads/${by['running.bin'].id}`, 200)).ended_at, cancelled.ended_at);
-  await ask('DELETE', `uploads/${by['done.bin'].id}`, 409);
+  assert.equal((await request('DELETE', `uploads/${by['running.bin'].id}`, 200)).ended_at, cancelled.ended_at);
+  await request('DELETE', `uploads/${by['done.bin'].id}`, 409);
   running.request.destroy();
 });
 
-test('dead events are as described', async () => {
+test('dead letters match their schema', async () => {
   const { events: [event] } = await until(async () => {
-    const dead = await ask('GET', 'dead', 200);
-    return dead.events.length === 1 && dead;
+    const list = await request('GET', 'dead-letters', 200);
+    return list.events.length === 1 && list;
   }, 'an event to be given up on');
   assert.deepEqual([event.transport, event.hook, event.filename], ['http', 'post-finish', 'done.bin']);
   assert.match(event.error, /500/);
-  await ask('POST', 'dead/retry', 422, { body: {} });
-  await ask('POST', 'dead/retry', 422, { body: { ids: [event.id], all: true } });
-  await ask('POST', 'dead/retry', 422, { body: { all: true, more: 1 } });
-  await ask('POST', 'dead/retry', 415, { headers: { 'Content-Type': 'text/plain' } });
-  assert.deepEqual(await ask('POST', 'dead/retry', 200, { body: { ids: ['unknown'] } }), { changed: 0 });
-  assert.deepEqual(await ask('POST', 'dead/retry', 200, { body: { ids: [event.id] } }), { changed: 1 });
-  await until(async () => (await ask('GET', 'dead', 200)).events.length === 1, 'it to fail again');
-  assert.deepEqual(await ask('POST', 'dead/drop', 200, { body: { all: true } }), { changed: 1 });
-  assert.deepEqual((await ask('GET', 'dead', 200)).events, []);
+  await request('POST', 'dead-letters/retry', 422, { body: {} });
+  await request('POST', 'dead-letters/retry', 422, { body: { ids: [event.id], all: true } });
+  await request('POST', 'dead-letters/retry', 422, { body: { all: true, more: 1 } });
+  await request('POST', 'dead-letters/retry', 415, { headers: { 'Content-Type': 'text/plain' } });
+  assert.deepEqual(await request('POST', 'dead-letters/retry', 200, { body: { ids: ['unknown'] } }), { changed: 0 });
+  assert.deepEqual(await request('POST', 'dead-letters/retry', 200, { body: { ids: [event.id] } }), { changed: 1 });
+  await until(async () => (await request('GET', 'dead-letters', 200)).events.length === 1, 'the next failure');
+  assert.deepEqual(await request('POST', 'dead-letters/delete', 200, { body: { all: true } }), { changed: 1 });
+  assert.deepEqual((await request('GET', 'dead-letters', 200)).events, []);
 });
 
 test('what makes no sense is refused as described', async () => {
-  for (const path of ['uploads?state=sleeping', 'uploads?limit=many', 'uploads?colour=red', 'throughput?minutes=x', 'dead?limit=-1']) {
-    await ask('GET', path, 422);
+  for (const path of ['uploads?state=sleeping', 'uploads?limit=many', 'uploads?colour=red', 'throughput?minutes=x', 'dead-letters?limit=-1']) {
+    await request('GET', path, 422);
   }
-  await ask('GET', 'uploads/999999', 404);
-  await ask('GET', 'uploads/x', 404);
-  await ask('DELETE', 'uploads/999999', 404);
-  await ask('GET', 'overview', 401, { headers: { Authorization: 'Bearer wrong' } });
+  await request('GET', 'uploads/999999', 404);
+  await request('GET', 'uploads/x', 404);
+  await request('DELETE', 'uploads/999999', 404);
+  await request('GET', 'overview', 401, { headers: { Authorization: 'Bearer wrong' } });
   check((await api(landfall, 'uploads', { method: 'PUT' })).body, 'Problem');
 });
 

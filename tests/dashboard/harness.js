@@ -1,5 +1,5 @@
-// What the tests of the dashboard share: a server that has one, uploads at a chosen pace, an
-// application that can be out of order.
+// Shared by the dashboard tests: a server with a dashboard, uploads with a chosen rate, an
+// application that can fail.
 
 import assert from 'node:assert/strict';
 import http from 'node:http';
@@ -33,7 +33,7 @@ export async function api(landfall, path, { method = 'GET', body, headers = {} }
   return { status: answer.status, headers: answer.headers, body: text === '' ? null : JSON.parse(text) };
 }
 
-/** An upload by hand: made at once, its bytes sent when the test wants it. */
+/** An upload whose bytes are sent on demand. */
 export class Upload {
   static async create(landfall, name, size) {
     const self = new Upload();
@@ -49,7 +49,7 @@ export class Upload {
     return self;
   }
 
-  /** All of it at once. */
+  /** Creates and completes an upload. */
   static async whole(landfall, name, size) {
     const self = await Upload.create(landfall, name, size);
     self.send(size);
@@ -57,7 +57,7 @@ export class Upload {
     return self;
   }
 
-  /** Sends so many more bytes of one request. */
+  /** Sends further bytes in the same request. */
   send(count) {
     if (this.request === undefined) {
       this.request = http.request(this.url, {
@@ -102,19 +102,19 @@ export class Upload {
   }
 }
 
-/** An application that is told of uploads, and answers 500 as long as it is `ill`. */
+/** An application that receives hooks, and responds with 500 while `isFailing`. */
 export class Application {
   static async start() {
     const self = new Application();
-    self.ill = true;
-    self.told = [];
+    self.isFailing = true;
+    self.events = [];
     self.server = http.createServer((request, response) => {
       const parts = [];
       request.on('data', (part) => parts.push(part));
       request.on('end', () => {
-        if (!self.ill) self.told.push(JSON.parse(Buffer.concat(parts).toString()));
-        response.writeHead(self.ill ? 500 : 200, { 'Content-Type': 'application/json' });
-        response.end(self.ill ? 'the database is locked' : '{}');
+        if (!self.isFailing) self.events.push(JSON.parse(Buffer.concat(parts).toString()));
+        response.writeHead(self.isFailing ? 500 : 200, { 'Content-Type': 'application/json' });
+        response.end(self.isFailing ? 'the database is locked' : '{}');
       });
     });
     await new Promise((resolve) => { self.server.listen(0, '127.0.0.1', resolve); });
@@ -128,17 +128,17 @@ export class Application {
   }
 }
 
-/** Somebody before the dashboard. */
+/** A browser with the dashboard. */
 export class Operator {
-  /** Opens the form, and logs in. */
+  /** Opens the login form and logs in. */
   static async open(browser, landfall, options) {
     const self = await Operator.arrive(browser, landfall, options);
     await self.logIn(KEY);
-    await self.tab.getByRole('heading', { name: 'Under way' }).waitFor();
+    await self.tab.getByRole('heading', { name: 'Active uploads' }).waitFor();
     return self;
   }
 
-  /** Opens the form. */
+  /** Opens the login form. */
   static async arrive(browser, landfall, options = {}) {
     const self = new Operator();
     self.visitor = await Visitor.open(browser, `${landfall.origin}/admin`, options);
@@ -153,19 +153,19 @@ export class Operator {
     await this.tab.getByRole('button', { name: 'Log in' }).click();
   }
 
-  /** The entry of an upload that is under way. */
+  /** The list item of an active upload. */
   live(name) {
     return this.tab.locator('#live > li').filter({
       has: this.tab.getByRole('heading', { name, exact: true }),
     });
   }
 
-  /** The row of an upload among all of them. */
+  /** The table row of an upload. */
   row(name) {
     return this.tab.locator('#rows tbody tr').filter({ has: this.tab.getByRole('rowheader', { name }) });
   }
 
-  /** Waits until an element says this. */
+  /** Waits until the text of an element matches. */
   async says(locator, wanted) {
     let last = '';
     await until(async () => {

@@ -1,4 +1,4 @@
-// Uploads on the dashboard, while they come in and afterwards.
+// Active and past uploads on the dashboard.
 
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
@@ -9,7 +9,7 @@ let browser;
 before(async () => { browser = await launch(); });
 after(async () => { await browser?.close(); });
 
-/** Runs a test with a server of its own. */
+/** Runs a test with a separate server. */
 async function withServer(run, ...flags) {
   const landfall = await start(...flags);
   try {
@@ -19,36 +19,36 @@ async function withServer(run, ...flags) {
   }
 }
 
-test('where nothing was uploaded yet, it says how to begin', () => withServer(async (landfall) => {
+test('without uploads, the page explains how to start', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
-  await operator.says(tab.locator('#live-none'), /No upload is under way.*tus-js-client/s);
-  await operator.says(tab.locator('#rows-none'), /There are no uploads yet\./);
-  await operator.says(tab.locator('#dead-none'), /tells nobody/);
-  await operator.says(tab.locator('#throughput-words'), /Nothing came in/);
-  await operator.says(tab.locator('#well'), /All is well/);
+  await operator.says(tab.locator('#live-none'), /No active uploads.*tus-js-client/s);
+  await operator.says(tab.locator('#rows-none'), /No uploads yet\./);
+  await operator.says(tab.locator('#dead-none'), /No hooks configured/);
+  await operator.says(tab.locator('#throughput-summary'), /No data received/);
+  await operator.says(tab.locator('#health-status'), /^Healthy/);
   await operator.says(tab.locator('.brand'), /harbour/);
   await operator.says(tab.locator('#sum-live'), /^0$/);
   await operator.leave();
 }));
 
-test('an upload is seen from its first byte to its last', () => withServer(async (landfall) => {
+test('an upload is shown from creation to completion', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
   const upload = await Upload.create(landfall, 'voyage.mp4', 40 * MiB);
   const entry = operator.live('voyage.mp4');
-  await operator.says(entry, /Begun/);
+  await operator.says(entry, /Started/);
   const stop = upload.flow(4 * MiB);
   const figures = entry.locator('.figures');
   await operator.says(figures, /^\d+ % · [\d.]+ MiB of 40 MiB · [\d.]+ MiB\/s · \d+ s left$/);
-  await operator.says(entry, /Receiving.*no grant · on harbour/s);
+  await operator.says(entry, /Uploading.*no grant · on harbour/s);
   const bar = entry.getByRole('progressbar', { name: 'voyage.mp4' });
   const early = Number(await bar.getAttribute('value'));
   await until(async () => Number(await bar.getAttribute('value')) > early + 0.1, 'the bar to move');
   await operator.says(tab.locator('#sum-live'), /^1$/);
   await operator.says(tab.locator('#sum-rate'), /[1-9].* [KM]iB\/s/);
-  await operator.says(operator.row('voyage.mp4'), /Receiving/);
+  await operator.says(operator.row('voyage.mp4'), /Uploading/);
   stop();
   upload.send(40 * MiB - upload.sent);
   await upload.end();
@@ -58,9 +58,9 @@ test('an upload is seen from its first byte to its last', () => withServer(async
   await operator.says(tab.locator('#sum-completed'), /^1$/);
   await operator.says(tab.locator('#sum-bytes'), /^40 MiB$/);
   await entry.waitFor({ state: 'detached' });
-  await operator.says(tab.locator('#live-none'), /No upload is under way\./);
-  // The plot comes anew now and then.
-  await operator.says(tab.locator('#throughput-words'), /^40 MiB in all, at most .* at \d/);
+  await operator.says(tab.locator('#live-none'), /No active uploads\./);
+  // The chart is refreshed periodically.
+  await operator.says(tab.locator('#throughput-summary'), /^40 MiB in total, peak .* at \d/);
   await tab.getByText('Show as a table').click();
   await operator.says(tab.locator('#minutes tr').first(), /:/);
   assert.equal(await tab.locator('#minutes tr').count(), 60);
@@ -68,21 +68,21 @@ test('an upload is seen from its first byte to its last', () => withServer(async
   await operator.leave();
 }));
 
-test('an upload that is cancelled stops at once and is gone', () => withServer(async (landfall) => {
+test('a cancelled upload stops at once and is removed', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   const upload = await Upload.create(landfall, 'mistake.iso', 400 * MiB);
   const stop = upload.flow(4 * MiB);
   const entry = operator.live('mistake.iso');
-  await operator.says(entry, /Receiving/);
+  await operator.says(entry, /Uploading/);
   const cancel = entry.getByRole('button', { name: 'Cancel mistake.iso' });
   await cancel.click();
   const dialog = tab.getByRole('dialog', { name: 'Cancel this upload?' });
-  await operator.says(dialog, /mistake\.iso: the transfer stops, and the .* are deleted/);
+  await operator.says(dialog, /mistake\.iso: the transfer is stopped, and the .* are deleted/);
   await tab.keyboard.press('Escape');
   await dialog.waitFor({ state: 'hidden' });
   await cancel.click();
-  await dialog.getByRole('button', { name: 'Let it run' }).click();
+  await dialog.getByRole('button', { name: 'Keep uploading' }).click();
   await dialog.waitFor({ state: 'hidden' });
   assert.equal(await upload.status(), 200);
   await cancel.click();
@@ -90,7 +90,7 @@ test('an upload that is cancelled stops at once and is gone', () => withServer(a
   await operator.says(entry, /Cancelled/);
   const end = await upload.answer;
   stop();
-  assert.notEqual(end, 204, 'the client hears of it');
+  assert.notEqual(end, 204, 'the client gets an error');
   await until(async () => [404, 410].includes(await upload.status()), 'the upload to be gone');
   assert.equal(await landfall.count(), 0, 'nothing of it is left');
   await operator.says(operator.row('mistake.iso'), /Cancelled/);
@@ -99,7 +99,7 @@ test('an upload that is cancelled stops at once and is gone', () => withServer(a
   await operator.leave();
 }));
 
-test('uploads are found by the beginning of their name, by state, and page by page', () => withServer(async (landfall) => {
+test('uploads are found by name prefix and state, and paginated', () => withServer(async (landfall) => {
   for (let number = 1; number <= 45; number += 1) {
     await Upload.whole(landfall, `scan-${String(number).padStart(2, '0')}.png`, 10);
   }
@@ -120,29 +120,29 @@ test('uploads are found by the beginning of their name, by state, and page by pa
   await tab.getByRole('button', { name: 'Newer' }).click();
   await operator.says(tab.locator('#page'), /^Page 2$/);
 
-  const search = tab.getByRole('searchbox', { name: 'Name, who or id begins with' });
+  const search = tab.getByRole('searchbox', { name: 'Name, principal or id starts with' });
   await search.fill('scan-0');
   await until(async () => (await rows.count()) === 9, 'nine that begin so');
   assert.equal(await tab.locator('#pages').isHidden(), true);
   await tab.getByLabel('State').selectOption('Cancelled');
-  await operator.says(tab.locator('#rows-none'), /No upload is like that\./);
+  await operator.says(tab.locator('#rows-none'), /No matching uploads\./);
   await search.fill('');
-  await tab.getByLabel('State').selectOption('Under way');
+  await tab.getByLabel('State').selectOption('Active');
   await until(async () => (await rows.count()) === 1, 'the one that isn’t complete');
   assert.deepEqual(await names(), ['<b>&"letter"']);
   await search.fill('no such name');
-  await operator.says(tab.locator('#rows-none'), /No upload is like that\./);
+  await operator.says(tab.locator('#rows-none'), /No matching uploads\./);
   await operator.leave();
 }));
 
-test('where events don’t come through, the page asks', () => withServer(async (landfall) => {
+test('without the event stream, the page polls', () => withServer(async (landfall) => {
   const operator = await Operator.arrive(browser, landfall);
   const { tab } = operator;
   await tab.route('**/api/events*', (route) => route.abort());
   await operator.logIn(KEY);
-  await operator.says(tab.locator('#link'), /asking every few seconds/);
+  await operator.says(tab.locator('#link'), /polling every few seconds/);
   const upload = await Upload.create(landfall, 'by-asking.bin', 10 * MiB);
-  await operator.says(operator.live('by-asking.bin'), /Begun/);
+  await operator.says(operator.live('by-asking.bin'), /Started/);
   const stop = upload.flow(MiB / 2);
   await operator.says(operator.live('by-asking.bin').locator('.figures'), /^\d+ % · [\d.]+ [KM]iB of 10 MiB · /);
   stop();
@@ -153,7 +153,7 @@ test('where events don’t come through, the page asks', () => withServer(async 
   await operator.leave();
 }));
 
-test('a server that goes away is missed, and found again', () => withServer(async (landfall) => {
+test('the page reports an unreachable server and recovers', () => withServer(async (landfall) => {
   const operator = await Operator.open(browser, landfall);
   const { tab } = operator;
   await operator.says(tab.locator('#link'), /live/);
@@ -164,7 +164,7 @@ test('a server that goes away is missed, and found again', () => withServer(asyn
   await tab.locator('#notice').waitFor({ state: 'hidden' });
   await operator.says(tab.locator('#link'), /live/);
   const upload = await Upload.create(landfall, 'afterwards.bin', 10);
-  await operator.says(operator.live('afterwards.bin'), /Begun/);
+  await operator.says(operator.live('afterwards.bin'), /Started/);
   upload.send(10);
   await upload.end();
   await operator.says(operator.row('afterwards.bin'), /Completed/);

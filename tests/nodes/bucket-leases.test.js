@@ -1,4 +1,4 @@
-// Two nodes that share nothing but a bucket, whose conditional writes keep the leases.
+// Two nodes that share only a bucket, with leases based on conditional writes.
 
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'

@@ -1,4 +1,4 @@
-// What belongs to running nodes: new versions come, and Redis goes.
+// Rolling upgrades of the nodes, and failures of Redis.
 
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -27,7 +27,7 @@ test('Redis is lost and comes back empty', { timeout: 90_000 }, async (t) => {
   const fleet = await Fleet.start(t, place, 3, ['-lease', redis.url, '-lease-ttl', '3s'])
   fleet.balancer.bytesPerSecond = 16 * MIB
   await during(fleet, variety(20), async () => {
-    // Once for less than a lease lives, once for longer.
+    // Once for less than the lifetime of a lease, once for longer.
     for (const gone of [500, 4_500]) {
       await sleep(1_500)
       await redis.kill()

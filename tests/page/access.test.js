@@ -24,7 +24,7 @@ async function fill(visitor) {
   await visitor.choose(await landfall.file(long, 1000));
   await visitor.row(long).is('done');
   await visitor.choose(await landfall.file('huge.bin', 50 * MiB + 1));
-  await visitor.row('huge.bin').is('refused');
+  await visitor.row('huge.bin').is('rejected');
   await visitor.tab.route(landfall.endpoint, async (route) => route.fulfill({ status: 403, body: 'not today', contentType: 'text/plain' }));
   await visitor.choose(await landfall.file('failed.bin', 1000));
   await visitor.row('failed.bin').is('failed');
@@ -39,7 +39,7 @@ async function fill(visitor) {
   await visitor.tab.route(`${landfall.endpoint}*`, (route) => (
     route.request().method() === 'HEAD' ? route.abort() : route.fallback()
   ));
-  await visitor.row('waiting.bin').press('Cut');
+  await visitor.row('waiting.bin').press('Disconnect');
   await visitor.row('waiting.bin').is('waiting');
   assert.equal(await visitor.row('queued.bin').state(), 'queued');
   await visitor.tab.getByText('Upload from the command line').click();
@@ -111,10 +111,10 @@ test('everything can be done with the keyboard alone', async () => {
   assert.ok(await seen(), 'the focus can’t be seen');
   await keyboard.press('Space');
   await row.midway(0.1);
-  await tabTo('Cut keys.bin');
+  await tabTo('Disconnect keys.bin');
   await keyboard.press('Enter');
   await row.is('waiting');
-  assert.equal(await focused(), 'Try now keys.bin', 'the focus got lost');
+  assert.equal(await focused(), 'Retry now keys.bin', 'the focus was lost');
   await visitor.slow();
   await keyboard.press('Enter');
   await row.is('done');
@@ -160,13 +160,13 @@ test('a screen reader hears the events, not the figures', async () => {
   await row.midway(0.3);
   assert.equal(await visitor.tab.getByRole('progressbar', { name: 'heard.bin' }).count(), 1);
   assert.deepEqual(await heard(), []);
-  await row.press('Cut');
+  await row.press('Disconnect');
   await until(async () => (await heard()).length === 1, 'the cut to be told');
   await visitor.slow();
   await row.is('done');
   await until(async () => (await heard()).length === 2, 'the end to be told');
   assert.deepEqual(await heard(), [
-    'heard.bin: Connection cut. It goes on by itself.',
+    'heard.bin: Disconnected. It will resume automatically.',
     'heard.bin uploaded.',
   ]);
   const many = await Promise.all(Array.from({ length: 8 }, (_, at) => landfall.file(`many${at}.bin`, 10)));
@@ -176,7 +176,7 @@ test('a screen reader hears the events, not the figures', async () => {
   await visitor.leave();
 });
 
-test('nothing moves for those who asked for rest', async () => {
+test('animations are off with prefers-reduced-motion', async () => {
   const visitor = await Visitor.open(browser, landfall.page, { reducedMotion: 'reduce' });
   await visitor.choose(await landfall.file('calm.bin', 100));
   await visitor.row('calm.bin').is('done');
@@ -217,7 +217,7 @@ test('the policy lets in the page’s own files and nothing else', async () => {
   await visitor.leave();
 });
 
-test('the page asks for nothing outside', async () => {
+test('the page loads nothing from other origins', async () => {
   const context = await browser.newContext();
   const tab = await context.newPage();
   const outside = [];

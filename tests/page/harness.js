@@ -306,7 +306,7 @@ class RowOf {
       const at = Number(await this.element.getByRole('progressbar').getAttribute('value'));
       assert.ok(at < 0.95, `${this.name} was too quick`);
       return at > share;
-    }, `${this.name} to be under way`);
+    }, `${this.name} to be running`);
   }
 
   url() {

@@ -23,7 +23,7 @@ after(async () => {
   await landfall?.stop();
 });
 
-/** Starts an upload slowly and brings it under way. */
+/** Starts an upload slowly and waits until it is running. */
 async function begin(visitor, file, rate) {
   await visitor.slow(rate);
   await visitor.choose(file);
@@ -41,7 +41,7 @@ async function assertResumed(visitor, row, file) {
   assert.equal(await landfall.stored(await row.url()), await hashOf(file));
 }
 
-test('after a reload a small file goes on without asking', async () => {
+test('a small file resumes automatically after a reload', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('small.bin', 12 * MiB);
   const row = await begin(visitor, file, 1.5 * MiB);
@@ -51,7 +51,7 @@ test('after a reload a small file goes on without asking', async () => {
   await visitor.tab.reload();
   await row.is('uploading', 'checking', 'done');
   await assertResumed(visitor, row, file);
-  // What was kept for going on is not needed any more.
+  // The stored copy is no longer needed.
   const kept = () => visitor.tab.evaluate(() => new Promise((resolve, reject) => {
     const opening = indexedDB.open('landfall', 1);
     opening.onerror = () => reject(opening.error);
@@ -64,7 +64,7 @@ test('after a reload a small file goes on without asking', async () => {
   await visitor.leave();
 });
 
-test('after a reload a large file is asked for, and only the same one goes on', async () => {
+test('a large file resumes after a reload when the same file is chosen', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('large.bin', LARGE);
   let row = await begin(visitor, file, 8 * MiB);
@@ -82,7 +82,7 @@ test('after a reload a large file is asked for, and only the same one goes on', 
   await visitor.leave();
 });
 
-test('choosing the same file at the top goes on as well', async () => {
+test('choosing the same file again with the main button resumes it', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('again.bin', LARGE);
   await begin(visitor, file, 8 * MiB);
@@ -94,7 +94,7 @@ test('choosing the same file at the top goes on as well', async () => {
   await visitor.leave();
 });
 
-test('a large file goes on without asking where the browser gives a handle', async () => {
+test('a large file with a handle resumes automatically after a reload', async () => {
   const visitor = await Visitor.open(browser, landfall.page, { picker: true });
   // The picker's dialog can't be driven; a handle into the browser's own file system is a real one.
   await visitor.context.addInitScript(() => {
@@ -130,7 +130,7 @@ test('a large file goes on without asking where the browser gives a handle', asy
   await visitor.leave();
 });
 
-test('where leave to read is gone, one press goes on', async () => {
+test('without read permission, one click resumes', async () => {
   const visitor = await Visitor.open(browser, landfall.page, { picker: true });
   await visitor.context.addInitScript(() => {
     window.showOpenFilePicker = async () => {
@@ -151,7 +151,7 @@ test('where leave to read is gone, one press goes on', async () => {
   const row = visitor.row('leave.bin');
   await row.midway(0.1);
   await visitor.tab.reload();
-  await row.is('needs-leave');
+  await row.is('needs-permission');
   await visitor.slow();
   await row.press('Resume');
   await row.is('done');
@@ -167,14 +167,14 @@ test('files dropped from the desktop go on after a reload, with at most one pres
   const row = visitor.row('desktop.bin');
   await row.midway(0.1);
   await visitor.tab.reload();
-  await row.is('uploading', 'checking', 'needs-leave', 'needs-file');
+  await row.is('uploading', 'checking', 'needs-permission', 'needs-file');
   // Whether leave to read lasts over a reload is the browser's choice.
   if ((await row.state()).startsWith('needs-')) await visitor.drop(file);
   await assertResumed(visitor, row, file);
   await visitor.leave();
 });
 
-test('paused stays paused, waiting goes on, finished stays in the list until cleared', async () => {
+test('after a reload paused uploads stay paused, waiting ones resume, finished ones stay listed', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const names = ['p1.bin', 'p2.bin', 'p3.bin', 'p4.bin'];
   const files = await Promise.all(names.map((name) => landfall.file(name, 6 * MiB)));
@@ -216,7 +216,7 @@ test('paused stays paused, waiting goes on, finished stays in the list until cle
   await visitor.leave();
 });
 
-test('two tabs never work on one upload; when one is closed the other goes on', async () => {
+test('only one tab works on an upload; the other resumes it when the first is closed', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('tabs.bin', 24 * MiB);
   await begin(visitor, file, MiB);
@@ -224,7 +224,7 @@ test('two tabs never work on one upload; when one is closed the other goes on', 
     Object.values(localStorage).some((text) => JSON.parse(text).copied)
   )), 'the copy');
   const second = await Visitor.join(visitor.context, landfall.page);
-  const row = await second.row('tabs.bin').is('elsewhere');
+  const row = await second.row('tabs.bin').is('in-other-tab');
   assert.match(await row.status(), /^Another tab is uploading this\./);
   assert.equal(second.sent('PATCH').length, 0);
   await visitor.tab.close();
@@ -242,7 +242,7 @@ test('an upload finished in one tab is finished in the other', async () => {
   const file = await landfall.file('both.bin', 8 * MiB);
   await begin(visitor, file, MiB);
   await second.choose(file);
-  const row = await second.row('both.bin').is('elsewhere');
+  const row = await second.row('both.bin').is('in-other-tab');
   await visitor.slow();
   await visitor.row('both.bin').is('done');
   await row.is('done');
@@ -269,9 +269,9 @@ test('a file that changes while it is sent is never mixed', async () => {
   const file = await landfall.file('changed.bin', LARGE);
   const row = await begin(visitor, file, 8 * MiB);
   await appendFile(file, 'more');
-  await row.press('Cut');
+  await row.press('Disconnect');
   await row.is('needs-file');
-  assert.match(await row.status(), /^The file can’t be read any more\. It was changed, moved or deleted\. /);
+  assert.match(await row.status(), /^The file can no longer be read\. It was changed, moved or deleted\. /);
   await rename(file, `${file}.old`);
   await row.press('Cancel');
   await row.is('gone');
@@ -307,7 +307,7 @@ test('without locks between tabs a person presses Resume', async () => {
     Object.values(localStorage).some((text) => JSON.parse(text).copied)
   )), 'the copy');
   await visitor.tab.reload();
-  await row.is('needs-leave');
+  await row.is('needs-permission');
   await row.press('Resume');
   await assertResumed(visitor, row, file);
   await visitor.leave();

@@ -23,7 +23,7 @@ after(async () => {
   await landfall?.stop();
 });
 
-test('chosen files arrive, three at a time, and come back the same', async () => {
+test('chosen files are uploaded, three at a time, with identical content', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   let running = 0;
   let most = 0;
@@ -70,7 +70,7 @@ test('an empty file is uploaded without sending a byte', async () => {
   await visitor.leave();
 });
 
-test('dropped files and folders arrive', async () => {
+test('dropped files and folders are uploaded', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const single = await landfall.file('single.bin', 70_000);
   const folder = path.join(landfall.dir, 'holiday');
@@ -85,7 +85,7 @@ test('dropped files and folders arrive', async () => {
   await visitor.leave();
 });
 
-test('pasted files arrive', async () => {
+test('pasted files are uploaded', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await visitor.tab.evaluate(() => {
     const clipboardData = new DataTransfer();
@@ -107,7 +107,7 @@ test('progress, speed and time left are shown while it runs', async () => {
   const speed = /· ([\d.]+) ([KM])B\/s/.exec(await row.status());
   const rate = Number(speed[1]) * (speed[2] === 'M' ? 1e6 : 1e3);
   assert.ok(rate > 0.5e6 && rate < 2.2e6, `${speed[0]} at a line of 1 MiB/s`);
-  await until(async () => /^0 of 1 file uploaded · 1 under way · .*\/s · .* left$/.test(
+  await until(async () => /^0 of 1 file uploaded · 1 running · .*\/s · .* left$/.test(
     await visitor.tab.locator('#overall').textContent(),
   ), 'the sum');
   assert.match(await visitor.tab.title(), /^\d+ % – Landfall$/);
@@ -117,7 +117,7 @@ test('progress, speed and time left are shown while it runs', async () => {
   await visitor.leave();
 });
 
-test('pause stops the flow, continue goes on from what the server has', async () => {
+test('pause stops sending, continue resumes at the stored offset', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('paused.bin', 12 * MiB);
   await visitor.slow(2 * MiB);
@@ -142,21 +142,21 @@ test('pause stops the flow, continue goes on from what the server has', async ()
   await visitor.leave();
 });
 
-test('cut drops the connection, and the upload goes on by itself', async () => {
+test('the upload resumes automatically after a disconnect', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('cut.bin', 12 * MiB);
   await visitor.slow(2 * MiB);
   await visitor.choose(file);
   const row = visitor.row('cut.bin');
   await row.midway();
-  await row.press('Cut');
+  await row.press('Disconnect');
   await row.is('waiting');
-  assert.match(await row.status(), /^Connection cut\. Trying again /);
+  assert.match(await row.status(), /^Disconnected\. Retrying /);
   await until(() => visitor.sent('PATCH').length === 2, 'the second PATCH');
   await row.midway(0.5);
-  await row.press('Cut');
+  await row.press('Disconnect');
   await row.is('waiting');
-  await row.press('Try now');
+  await row.press('Retry now');
   await visitor.slow();
   await row.is('done');
   const offsets = visitor.sent('PATCH').map(({ headers }) => Number(headers['upload-offset']));
@@ -277,15 +277,15 @@ test('the commands for curl do what they say', async () => {
   await visitor.leave();
 });
 
-test('a limit is told, and a file above it refused without a request', async () => {
+test('the size limit is shown and enforced without a request', async () => {
   const strict = await Landfall.start('-max-size', '1000000');
   try {
     const visitor = await Visitor.open(browser, strict.page);
     await visitor.tab.getByText('Up to 1.0 MB for each file.').waitFor();
     await visitor.choose([await strict.file('exact.bin', 1_000_000), await strict.file('over.bin', 1_000_001)]);
     await visitor.row('exact.bin').is('done');
-    const over = await visitor.row('over.bin').is('refused');
-    assert.match(await over.status(), /^Too large: 1,000,001 bytes, but this server takes up to 1,000,000 bytes /);
+    const over = await visitor.row('over.bin').is('rejected');
+    assert.match(await over.status(), /^Too large: 1,000,001 bytes, but this server accepts at most 1,000,000 bytes /);
     assert.equal(visitor.sent('POST').length, 1);
     await over.press('Clear');
     await over.is('gone');
@@ -301,7 +301,7 @@ test('without downloads there are no links', async () => {
     const visitor = await Visitor.open(browser, mute.page);
     await visitor.choose(await mute.file('kept.bin', 2000));
     const row = await visitor.row('kept.bin').is('done');
-    assert.equal(await row.status(), 'Uploaded and safe on the server · 2.0 KB');
+    assert.equal(await row.status(), 'Uploaded and stored on the server · 2.0 KB');
     assert.equal(await row.element.getByRole('link').count(), 0);
     assert.equal(await row.button('Copy link').count(), 0);
     await visitor.leave();

@@ -1,6 +1,6 @@
 //! The error type.
 
-use landfall::direct::HookError;
+use landfall::external::HookError;
 use landfall_database::DatabaseError;
 use landfall_grants::{
     policy::PolicyDenial,

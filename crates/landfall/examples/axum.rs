@@ -1,4 +1,4 @@
-//! Uploads below `/files` of an axum program.
+//! Mounts uploads at `/files` in an axum application.
 //!
 //! ```sh
 //! cargo run -p landfall --example axum
@@ -17,8 +17,8 @@ use axum::{
 };
 use landfall::{Composer, Config, Handler, service::Peer, store::file::FileStore};
 
-/// Tells the handler where a request comes from; only hooks and trusted proxies need it.
-async fn name_peer(
+/// Passes the client's address to the handler; only hooks and trusted proxies need it.
+async fn set_peer(
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     mut request: Request,
     next: Next,
@@ -34,14 +34,14 @@ async fn name_peer(
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (port, dir) = arguments();
     let mut config = Config::new(Composer::join(FileStore::new(dir)?));
-    // axum cuts "/files" off before the handler sees the path.
+    // axum strips "/files" from the path.
     config.nested = true;
     let uploads = Handler::new(config)?;
 
     let app = Router::new()
         .route("/", get(|| async { "uploads are below /files/\n" }))
         .nest_service("/files", uploads)
-        .layer(from_fn(name_peer))
+        .layer(from_fn(set_peer))
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/files/", listener.local_addr()?);
@@ -49,12 +49,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Port and upload directory, `8080` and `./data` unless given.
+/// Returns the port and upload directory, by default `8080` and `./data`.
 fn arguments() -> (u16, String) {
-    let mut words = std::env::args().skip(1);
-    let port = words
+    let mut args = std::env::args().skip(1);
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    (port, words.next().unwrap_or_else(|| "./data".into()))
+    (port, args.next().unwrap_or_else(|| "./data".into()))
 }

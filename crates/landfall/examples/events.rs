@@ -1,5 +1,4 @@
-//! The stream of events: what happens is printed, and an upload whose name ends in `.exe` is stopped
-//! while its bytes are coming in.
+//! Prints all events, and stops uploads whose name ends in `.exe` while they are being received.
 
 use std::time::Duration;
 
@@ -13,12 +12,12 @@ use landfall::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let port = words
+    let mut args = std::env::args().skip(1);
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
 
     let (sink, mut events) = event::channel(EventKinds::ALL, 1024);
     let mut config = Config::new(Composer::join(FileStore::new(dir)?)).sink(sink);
@@ -37,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 event.kind, event.upload.id, event.offset
             );
             if event.kind == EventKind::Progress && name.ends_with(".exe") {
-                event.stop(ClientResponse::text(415, "no programs, please\n"));
+                event.stop(ClientResponse::text(415, "programs are not allowed\n"));
             }
         }
     });

@@ -1,6 +1,7 @@
-//! Unfinished uploads go a day after their last byte, or after the seconds given as the third argument.
-//! Uploads are below `/files` of an axum program; layers in front of the handler name the peer and the
-//! user, and a hook sees both.
+//! Removes unfinished uploads a day after their last byte (third argument: the lifetime in seconds).
+//!
+//! The handler is mounted at `/files` in an axum application. Layers in front of it set the peer and the
+//! user, which a hook reads.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -22,8 +23,8 @@ use landfall::{
 #[derive(Debug, Clone)]
 struct User(String);
 
-/// Takes the user's name from a header. A real program would check a session here; answer OPTIONS
-/// without one, because browsers send no credentials with it.
+/// Reads the user's name from a header. A real application would check a session here, except for
+/// OPTIONS, because browsers send no credentials with it.
 async fn identify(
     ConnectInfo(address): ConnectInfo<SocketAddr>,
     mut request: Request,
@@ -41,7 +42,7 @@ async fn identify(
     next.run(request).await
 }
 
-/// Uploads are for users, who become labels of their uploads.
+/// Allows uploads only for users, and stores the user's name as a label.
 #[derive(Debug)]
 struct UsersOnly;
 
@@ -60,7 +61,7 @@ impl Hook for UsersOnly {
         _: &Upload,
     ) -> Result<CreateDecision, BoxError> {
         Ok(match request.extensions.get::<User>() {
-            None => CreateDecision::refuse(ClientResponse::text(401, "who are you?\n")),
+            None => CreateDecision::deny(ClientResponse::text(401, "authentication required\n")),
             Some(User(name)) => {
                 println!("{name} creates at {} from {}", request.uri, request.remote);
                 CreateDecision::allow().label("user", name)
@@ -71,17 +72,17 @@ impl Hook for UsersOnly {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let port: u16 = words.next().map_or(Ok(8080), |port| port.parse())?;
-    let dir = words.next().unwrap_or_else(|| "./data".into());
-    let lifetime = words.next().map_or(Ok(24 * 3600), |time| time.parse())?;
+    let mut args = std::env::args().skip(1);
+    let port: u16 = args.next().map_or(Ok(8080), |port| port.parse())?;
+    let dir = args.next().unwrap_or_else(|| "./data".into());
+    let lifetime = args.next().map_or(Ok(24 * 3600), |time| time.parse())?;
     let lifetime = Duration::from_secs(lifetime);
 
     let mut config = Config::new(Composer::join(FileStore::new(dir)?)).hook(UsersOnly);
     config.nested = true;
     config.lifetimes.unfinished = Some(lifetime);
     let uploads = Handler::new(config)?;
-    // Without it, expired uploads answer 410 but their bytes stay.
+    // Without a sweeper, expired uploads return 410 but keep their bytes.
     let sweeper = uploads.sweeper();
     let interval = lifetime.min(Duration::from_secs(60));
     tokio::spawn(async move { sweeper.run_forever(interval).await });

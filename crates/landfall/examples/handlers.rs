@@ -1,5 +1,5 @@
-//! Single handlers for those who route by themselves: here uploads are created by POST on `/videos`,
-//! and everything else is done at `/videos/by-id/ID`.
+//! Custom routes with the single handlers: uploads are created with POST at `/videos`; all other
+//! operations use `/videos/by-id/ID`.
 
 use axum::{
     Router,
@@ -52,7 +52,7 @@ async fn options(State(uploads): State<Handler>, request: Request) -> Response<R
 }
 
 fn upload_routes() -> MethodRouter<Handler> {
-    // HEAD first: axum's GET would answer it, too.
+    // HEAD first, because axum's GET also handles it.
     on(MethodFilter::HEAD, inspect)
         .on(MethodFilter::GET, download)
         .on(MethodFilter::PATCH, append)
@@ -62,12 +62,12 @@ fn upload_routes() -> MethodRouter<Handler> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let port = words
+    let mut args = std::env::args().skip(1);
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
 
     let mut config = Config::new(Composer::join(FileStore::new(dir)?));
     config.base_path = "/videos/by-id/".into();
@@ -79,7 +79,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         )
         .route("/videos/by-id/{*id}", upload_routes())
         .fallback(any(|| async {
-            (http::StatusCode::NOT_FOUND, "nothing here\n")
+            (http::StatusCode::NOT_FOUND, "not found\n")
         }))
         .with_state(Handler::new(config)?);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;

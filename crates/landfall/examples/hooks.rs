@@ -1,4 +1,4 @@
-//! Hooks inside the program: who may upload, where a file goes, and what is accepted.
+//! Hooks in the same process: authorization, storage paths, and validation.
 
 use async_trait::async_trait;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -11,7 +11,7 @@ use landfall::{
     upload::{Metadata, Snapshot, Upload, UploadId},
 };
 
-/// Everybody who knows the password may do anything; all others may only look.
+/// Requires a password for all operations that change something.
 #[derive(Debug)]
 struct Password(&'static str);
 
@@ -33,23 +33,22 @@ impl Hook for Password {
             .headers
             .get("authorization")
             .map(|value| value.as_bytes());
-        let may = matches!(access.intent, Intent::Inspect | Intent::Read)
+        let is_allowed = matches!(access.intent, Intent::Inspect | Intent::Read)
             || given == Some(format!("Bearer {}", self.0).as_bytes());
-        Ok(if may {
+        Ok(if is_allowed {
             Decision::allow()
         } else {
-            Decision::Deny(ClientResponse::text(401, "the password, please\n"))
+            Decision::Deny(ClientResponse::text(401, "password required\n"))
         })
     }
 }
 
-/// Files get a folder by their type and keep their name's ending; nothing over 1 MiB; and a file must
-/// not be deleted once it is complete.
+/// Sorts files into folders by type, limits them to 1 MiB, and keeps complete files from being deleted.
 #[derive(Debug)]
-struct HouseRules;
+struct UploadRules;
 
 #[async_trait]
-impl Hook for HouseRules {
+impl Hook for UploadRules {
     fn points(&self) -> HookPoints {
         HookPoints {
             before_create: true,
@@ -65,9 +64,9 @@ impl Hook for HouseRules {
         upload: &Upload,
     ) -> Result<CreateDecision, BoxError> {
         if upload.length.is_none_or(|length| length > 1 << 20) {
-            return Ok(CreateDecision::refuse(ClientResponse::text(
+            return Ok(CreateDecision::deny(ClientResponse::text(
                 413,
-                "at most 1 MiB, and say how long it is\n",
+                "maximum size is 1 MiB, and the length is required\n",
             )));
         }
         let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
@@ -102,7 +101,10 @@ impl Hook for HouseRules {
         upload: &Snapshot,
     ) -> Result<Decision, BoxError> {
         Ok(if upload.is_complete() {
-            Decision::Deny(ClientResponse::text(409, "what is complete stays\n"))
+            Decision::Deny(ClientResponse::text(
+                409,
+                "complete files cannot be deleted\n",
+            ))
         } else {
             Decision::allow()
         })
@@ -111,15 +113,15 @@ impl Hook for HouseRules {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let port = words
+    let mut args = std::env::args().skip(1);
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
     let config = Config::new(Composer::join(FileStore::new(dir)?))
         .hook(Password("sesame"))
-        .hook(HouseRules);
+        .hook(UploadRules);
     let uploads = Handler::new(config)?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;

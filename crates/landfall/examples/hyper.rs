@@ -1,17 +1,16 @@
-//! Uploads in a bare hyper server: the handler is a tower service, hyper's adapter makes it one of its
-//! own.
+//! Serves uploads with hyper: an adapter turns the handler, a tower service, into a hyper service.
 
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{Composer, Config, Handler, store::file::FileStore};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut words = std::env::args().skip(1);
-    let port = words
+    let mut args = std::env::args().skip(1);
+    let port = args
         .next()
         .and_then(|port| port.parse().ok())
         .unwrap_or(8080);
-    let dir = words.next().unwrap_or_else(|| "./data".into());
+    let dir = args.next().unwrap_or_else(|| "./data".into());
     let uploads = Handler::new(Config::new(Composer::join(FileStore::new(dir)?)))?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;

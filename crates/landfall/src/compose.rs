@@ -1,92 +1,93 @@
-//! Putting parts together.
+//! Composing a store with a locker and optional capabilities.
 
 use std::sync::Arc;
 
 use crate::{
-    lease::Locker,
+    lease::{Locker, MemoryLocker},
     store::{Concatenate, DeferLength, Enumerate, Finish, Read, Store, Terminate},
 };
 
-/// A capability: the store's own, another part's, or none.
-enum Slot<T: ?Sized> {
+/// The source of a capability.
+enum Capability<T: ?Sized> {
     Store,
-    Part(Arc<T>),
-    Off,
+    Other(Arc<T>),
+    Disabled,
 }
 
 macro_rules! capabilities {
-    ($($(#[$doc:meta])* $set:ident, $off:ident, $get:ident, $slot:ident: $trait:ident;)*) => {
-        /// The parts a handler works with: a store, a locker, and each optional capability.
+    ($($(#[$doc:meta])* $name:ident, $with:ident, $without:ident: $trait:ident;)*) => {
+        /// A store, a locker, and the optional capabilities of a handler.
         ///
         /// [`Composer::join`] takes everything a store can do in one call. Each capability can then be
-        /// replaced by another part's, or left out; what is advertised to clients follows from what
-        /// is there.
+        /// replaced or disabled. The extensions that are advertised to clients follow from the
+        /// capabilities.
         ///
         /// ```
         /// use landfall::{Composer, lease::MemoryLocker, store::MemoryStore};
         ///
-        /// let parts = Composer::join(MemoryStore::new())
-        ///     .locker(MemoryLocker::new())
+        /// let composer = Composer::join(MemoryStore::new())
+        ///     .with_locker(MemoryLocker::new())
         ///     .without_terminator();
-        /// assert!(parts.get_terminator().is_none());
-        /// assert!(parts.get_reader().is_some());
+        /// assert!(composer.terminator().is_none());
+        /// assert!(composer.reader().is_some());
         /// ```
         #[derive(Clone)]
         pub struct Composer {
             store: Arc<dyn Store>,
             locker: Arc<dyn Locker>,
-            $($slot: Arc<Slot<dyn $trait>>,)*
+            $($name: Arc<Capability<dyn $trait>>,)*
         }
 
         impl Composer {
-            /// Takes the store with all it can do, its own locker included if it has one; otherwise
-            /// leases are kept in this process's memory.
+            /// Takes a store with all its capabilities and its locker.
+            ///
+            /// Without a locker of the store, leases are held in the memory of this process.
             #[must_use]
             pub fn join(store: impl Store) -> Self {
                 Self::join_shared(Arc::new(store))
             }
 
-            /// [`Composer::join`] for a store that is shared already.
+            /// Takes a shared store, like [`Composer::join`].
             #[must_use]
             pub fn join_shared(store: Arc<dyn Store>) -> Self {
-                let locker =
-                    store.locker().unwrap_or_else(|| Arc::new(crate::lease::MemoryLocker::new()));
-                Self { store, locker, $($slot: Arc::new(Slot::Store),)* }
+                let locker = store.locker().unwrap_or_else(|| Arc::new(MemoryLocker::new()));
+                Self { store, locker, $($name: Arc::new(Capability::Store),)* }
             }
 
-            /// Takes only the core of the store (create, load, append, save); capabilities are then
-            /// added one by one.
+            /// Takes only the core of a store (create, load, append, save).
+            ///
+            /// Capabilities are then added one by one.
             #[must_use]
             pub fn core_only(store: Arc<dyn Store>) -> Self {
                 Self {
                     store,
-                    locker: Arc::new(crate::lease::MemoryLocker::new()),
-                    $($slot: Arc::new(Slot::Off),)*
+                    locker: Arc::new(MemoryLocker::new()),
+                    $($name: Arc::new(Capability::Disabled),)*
                 }
             }
 
             $(
                 $(#[$doc])*
                 #[must_use]
-                pub fn $set(mut self, part: Arc<dyn $trait>) -> Self {
-                    self.$slot = Arc::new(Slot::Part(part));
+                pub fn $with(mut self, $name: Arc<dyn $trait>) -> Self {
+                    self.$name = Arc::new(Capability::Other($name));
                     self
                 }
 
-                /// Leaves this capability out.
+                /// Disables this capability.
                 #[must_use]
-                pub fn $off(mut self) -> Self {
-                    self.$slot = Arc::new(Slot::Off);
+                pub fn $without(mut self) -> Self {
+                    self.$name = Arc::new(Capability::Disabled);
                     self
                 }
 
-                /// The part that does this, if any.
+                /// Returns the implementation of this capability, if any.
                 #[must_use]
-                pub fn $get(&self) -> Option<&dyn $trait> {
-                    match &*self.$slot {
-                        Slot::Store => self.store.$slot(),
-                        Slot::Part(part) => Some(&**part),
-                        Slot::Off => None,
+                pub fn $name(&self) -> Option<&dyn $trait> {
+                    match &*self.$name {
+                        Capability::Store => self.store.$name(),
+                        Capability::Other(other) => Some(&**other),
+                        Capability::Disabled => None,
                     }
                 }
             )*
@@ -95,37 +96,37 @@ macro_rules! capabilities {
 }
 
 capabilities! {
-    /// Lets another part remove uploads.
-    terminator, without_terminator, get_terminator, terminator: Terminate;
-    /// Lets another part finish uploads.
-    finisher, without_finisher, get_finisher, finisher: Finish;
-    /// Lets another part read uploads.
-    reader, without_reader, get_reader, reader: Read;
-    /// Lets another part join uploads.
-    concatenator, without_concatenator, get_concatenator, concatenator: Concatenate;
-    /// Lets another part record lengths that come late.
-    length_deferrer, without_length_deferrer, get_length_deferrer, length_deferrer: DeferLength;
-    /// Lets another part list uploads.
-    enumerator, without_enumerator, get_enumerator, enumerator: Enumerate;
+    /// Sets the implementation that removes uploads.
+    terminator, with_terminator, without_terminator: Terminate;
+    /// Sets the implementation that finishes uploads.
+    finisher, with_finisher, without_finisher: Finish;
+    /// Sets the implementation that reads uploads.
+    reader, with_reader, without_reader: Read;
+    /// Sets the implementation that concatenates uploads.
+    concatenator, with_concatenator, without_concatenator: Concatenate;
+    /// Sets the implementation that stores deferred lengths.
+    length_deferrer, with_length_deferrer, without_length_deferrer: DeferLength;
+    /// Sets the implementation that lists uploads.
+    enumerator, with_enumerator, without_enumerator: Enumerate;
 }
 
 impl Composer {
-    /// Lets another part hand out leases.
+    /// Sets the locker.
     #[must_use]
-    pub fn locker(mut self, locker: impl Locker) -> Self {
+    pub fn with_locker(mut self, locker: impl Locker) -> Self {
         self.locker = Arc::new(locker);
         self
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
-    pub fn get_store(&self) -> &dyn Store {
+    pub fn store(&self) -> &dyn Store {
         &*self.store
     }
 
-    /// The locker.
+    /// Returns the locker.
     #[must_use]
-    pub fn get_locker(&self) -> &dyn Locker {
+    pub fn locker(&self) -> &dyn Locker {
         &*self.locker
     }
 }

@@ -1,11 +1,11 @@
-//! How a handler behaves.
+//! The configuration of a handler.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     Composer, Lifetimes, Limits,
-    direct::ExternalUploads,
     event::EventSink,
+    external::ExternalUploads,
     hook::Hook,
     service::{Cors, Forwarded},
 };
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The base path cannot stand in a URL, so that no request would ever be below it.
+    /// The base path is not valid in a URL, so no request could match it.
     #[error(
         "the base path {path:?} {reason}; write it as clients send it, for example /files/ or \
          https://uploads.example.org/files/"
@@ -22,26 +22,26 @@ pub enum ConfigError {
     BasePath {
         /// The base path.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
-    /// [`LocationStyle::Prefix`] cannot be the start of a URL.
+    /// [`LocationStyle::Prefix`] is not the start of a URL.
     #[error(
         "the location prefix {0:?} cannot be the start of a URL; write one such as \
          https://uploads.example.org/files/"
     )]
     LocationPrefix(String),
-    /// CORS allows credentials for every origin, so that any page could act as its visitors.
+    /// CORS allows credentials for every origin, so any page could act as its visitors.
     #[error(
         "CORS allows credentials for every origin; name the origins, or do not allow credentials"
     )]
     CredentialsForAnyOrigin,
 }
 
-/// How the `Location` of a new upload is written.
+/// The format of the `Location` of a new upload.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LocationStyle {
-    /// `scheme://host/base/id` by what the request says, or by what trusted proxies say of it.
+    /// `scheme://host/base/id` as the client sees them, by the request or by trusted proxies.
     #[default]
     Absolute,
     /// `/base/id`.
@@ -66,62 +66,69 @@ pub enum LocationStyle {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The store, the locker, and what else there is.
-    pub parts: Composer,
-    /// The path below which uploads live, `/files/`; slashes at its ends are added. It is compared with
-    /// request targets as they arrive, so write it percent-encoded. It may also be an absolute URL
-    /// (`https://h/files/`), which is then the prefix of every `Location`.
+    /// The store, the locker, and the optional capabilities.
+    pub store: Composer,
+    /// The path below which uploads live, such as `/files/`; missing slashes at its ends are added.
+    ///
+    /// It is compared with request targets as received, so it must be percent-encoded. It may also be an
+    /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
-    /// Whether whoever mounts the handler has cut the base path off already, as
-    /// `axum::Router::nest_service` does. The base path, which must be the path it is mounted at, is
-    /// then used in `Location` and in what hooks are told. Where nothing is cut off, this must be false.
+    /// Whether the router has already stripped the base path, as `axum::Router::nest_service` does.
+    ///
+    /// The base path, which must be the mount path, is then used in `Location` and in the requests that
+    /// hooks receive. Must be false if the base path is not stripped.
     pub nested: bool,
-    /// How `Location` is written.
+    /// The format of `Location`.
     pub location: LocationStyle,
-    /// Whose `X-Forwarded-*` and `Forwarded` headers are believed.
+    /// Which `X-Forwarded-*` and `Forwarded` headers are trusted.
     pub forwarded: Forwarded,
-    /// Cross-origin requests; `None` = no CORS headers at all, origins are not looked at.
+    /// Cross-origin requests; `None` sends no CORS headers and ignores origins.
     pub cors: Option<Cors>,
-    /// Limits.
+    /// Resource limits.
     pub limits: Limits,
-    /// How long uploads are kept; a [`Sweeper`](crate::Sweeper) removes them.
+    /// How long uploads are retained; a [`Sweeper`](crate::Sweeper) removes them.
     pub lifetimes: Lifetimes,
-    /// Answers GET with 405. (To leave a power out altogether, leave the part out: see [`Composer`].)
+    /// Rejects GET with 405. To disable a capability altogether, see [`Composer`].
     pub disable_download: bool,
-    /// Answers GET of unfinished uploads with 400. Wherever a hook has
-    /// [`before_finish`](crate::hook::Hook::before_finish) this is so anyway: nothing is served that
-    /// the hook has not seen.
+    /// Rejects GET of unfinished uploads with 400.
+    ///
+    /// This always applies if a hook uses [`before_finish`](crate::hook::Hook::before_finish): files that
+    /// the hook has not accepted are not served.
     pub disable_unfinished_download: bool,
-    /// Drops malformed pairs of `Upload-Metadata`, as tusd does, instead of answering 400.
+    /// Drops malformed pairs of `Upload-Metadata`, like tusd, instead of rejecting them with 400.
     pub lenient_metadata: bool,
-    /// Answers DELETE with 405 and doesn't advertise `termination`. Uploads still go when they
-    /// expire, or when a hook stops or refuses them.
+    /// Rejects DELETE with 405 and does not advertise `termination`.
+    ///
+    /// Uploads are still removed when they expire, or when a hook stops or denies them.
     pub disable_termination: bool,
-    /// Answers `Upload-Concat` with 400 and doesn't advertise `concatenation`.
+    /// Rejects `Upload-Concat` with 400 and does not advertise `concatenation`.
     pub disable_concatenation: bool,
-    /// Asked before the effect, in this order.
+    /// Hooks, called in this order before an effect.
     pub hooks: Vec<Arc<dyn Hook>>,
-    /// Told after the effect.
+    /// Sinks, which receive events after an effect.
     pub sinks: Vec<Arc<dyn EventSink>>,
-    /// Who keeps books of uploads whose bytes don't pass through the handler, if there are any.
-    pub direct: Option<Arc<dyn ExternalUploads>>,
-    /// The least time between two progress events of one upload.
+    /// A registry of uploads whose bytes bypass the handler.
+    pub external_uploads: Option<Arc<dyn ExternalUploads>>,
+    /// Minimum time between two progress events of one upload.
     pub progress_interval: Duration,
     /// How long a request waits for an upload that another request is writing.
     pub lease_wait: Duration,
-    /// How long a request's body may stay without a byte while the handler waits for one. It then gets
-    /// 500 with `ERR_READ_TIMEOUT`, and what came before is kept. `None` leaves it to the server.
+    /// Maximum time without received bytes in a request's body; `None` leaves timeouts to the server.
+    ///
+    /// On a timeout the client gets 500 with `ERR_READ_TIMEOUT`, and the bytes received before are kept.
     pub body_timeout: Option<Duration>,
 }
 
 impl Config {
-    /// Defaults: base path `/files/`, absolute locations, no trust in forwarded headers, any origin,
-    /// no largest size, nothing expires, no hooks; bodies may be silent for a minute, progress is emitted
-    /// once a second, and a request waits 20 s for an upload that another one is writing.
+    /// Creates a configuration with defaults.
+    ///
+    /// Base path `/files/`, absolute locations, no trusted proxies, any origin, unlimited size, no expiry,
+    /// no hooks. Bodies may be silent for a minute, progress is emitted once a second, and a request waits
+    /// 20 s for an upload that another one is writing.
     #[must_use]
-    pub fn new(parts: Composer) -> Self {
+    pub fn new(store: Composer) -> Self {
         Self {
-            parts,
+            store,
             base_path: "/files/".into(),
             nested: false,
             location: LocationStyle::default(),
@@ -136,21 +143,21 @@ impl Config {
             disable_concatenation: false,
             hooks: Vec::new(),
             sinks: Vec::new(),
-            direct: None,
+            external_uploads: None,
             progress_interval: Duration::from_secs(1),
             lease_wait: Duration::from_secs(20),
             body_timeout: Some(Duration::from_secs(60)),
         }
     }
 
-    /// Adds a hook; it is asked after those added before.
+    /// Adds a hook, which is called after those added before.
     #[must_use]
     pub fn hook(mut self, hook: impl Hook) -> Self {
         self.hooks.push(Arc::new(hook));
         self
     }
 
-    /// Adds a sink for events.
+    /// Adds an event sink.
     #[must_use]
     pub fn sink(mut self, sink: impl EventSink) -> Self {
         self.sinks.push(Arc::new(sink));

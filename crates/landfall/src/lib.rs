@@ -1,9 +1,9 @@
-//! Landfall: an upload server to embed. Files that always arrive.
+//! Landfall: an embeddable resumable upload server.
 //!
-//! A [`Handler`] is a [`tower_service::Service`] that speaks tus 1.0.0 with every extension. It is put
-//! together from parts: a [store](store::Store) for the bytes, a [locker](lease::Locker) that makes
-//! sure that one request writes an upload at a time, [hooks](hook::Hook) that are asked before
-//! something happens, and [sinks](event::EventSink) that are told afterwards.
+//! A [`Handler`] is a [`tower_service::Service`] that implements tus 1.0.0 with every extension. It
+//! consists of a [store](store::Store) for the bytes, a [locker](lease::Locker) that allows one writer
+//! per upload, [hooks](hook::Hook) that are called before an operation and can deny it, and
+//! [sinks](event::EventSink) that receive events afterwards.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,16 +11,16 @@
 //!
 //! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)))?;
 //! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
-//! # Ok(()) }
+//! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod checksum;
 mod compose;
 mod config;
-pub mod direct;
 mod engine;
 pub mod event;
+pub mod external;
 pub mod hook;
 pub mod lease;
 pub mod runtime;
@@ -28,7 +28,7 @@ pub mod service;
 pub mod store;
 pub mod upload;
 
-/// Any error, as a source of another.
+/// A boxed error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 pub use self::{

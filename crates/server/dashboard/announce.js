@@ -1,31 +1,31 @@
-// What is said to those who listen instead of looking: ends of uploads, gathered, never progress.
+// Announcements for screen readers: the ends of uploads, in batches, without progress.
 
-import { some } from './format.js';
+import { count } from './format.js';
 
-/** Between two sentences, in milliseconds. */
-const PAUSE = 4000;
+/** Minimum time between two announcements, in milliseconds. */
+const MIN_INTERVAL = 4000;
 
-const place = document.getElementById('announcer');
-const waiting = [];
+const region = document.getElementById('announcer');
+const queue = [];
 let timer = null;
 
-/** Sentences that are said in one go. */
-const MOST = 3;
+/** Maximum number of sentences per announcement. */
+const BATCH_SIZE = 3;
 
-/** Says a sentence soon; of many that come at once, the first few are said, and how many more there are. */
+/** Queues a sentence; of a large batch, only the first few are announced, and the number of the others. */
 export function announce(sentence) {
-  waiting.push(sentence);
+  queue.push(sentence);
   timer ??= setTimeout(speak, 300);
 }
 
 function speak() {
-  const sentences = waiting.splice(0);
+  const sentences = queue.splice(0);
   if (sentences.length === 0) {
     timer = null;
     return;
   }
-  const more = sentences.splice(MOST).length;
-  if (more > 0) sentences.push(`And ${some(more, 'more change')}.`);
-  place.textContent = sentences.join(' ');
-  timer = setTimeout(speak, PAUSE);
+  const more = sentences.splice(BATCH_SIZE).length;
+  if (more > 0) sentences.push(`And ${count(more, 'more change')}.`);
+  region.textContent = sentences.join(' ');
+  timer = setTimeout(speak, MIN_INTERVAL);
 }

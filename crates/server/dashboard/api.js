@@ -1,43 +1,43 @@
-// The JSON API behind the page: docs/admin-api.yaml describes it.
+// Client of the JSON API, which docs/admin-api.yaml describes.
 
-/** The API refused. */
-export class Refused extends Error {
+/** An error response of the API. */
+export class ApiError extends Error {
   constructor(status, message) {
     super(message);
-    this.name = 'Refused';
+    this.name = 'ApiError';
     this.status = status;
   }
 }
 
-/** How long an answer may take, in milliseconds. */
-const PATIENCE = 15_000;
+/** Maximum duration of a request, in milliseconds. */
+const TIMEOUT = 15_000;
 
-async function ask(method, path, body) {
+async function request(method, path, body) {
   const headers = { Accept: 'application/json' };
   if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const answer = await fetch(`./api/${path}`, {
+  const response = await fetch(`./api/${path}`, {
     method,
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),
-    signal: AbortSignal.timeout(PATIENCE),
+    signal: AbortSignal.timeout(TIMEOUT),
   });
-  if (answer.status === 401) {
-    // The session is over: the page is the form for the key then.
+  if (response.status === 401) {
+    // The session has ended: reloading shows the login form.
     location.reload();
     return new Promise(() => {});
   }
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, said.message ?? `The server answered ${answer.status}.`);
-  return said;
+  const json = await response.json().catch(() => ({}));
+  if (!response.ok) throw new ApiError(response.status, json.message ?? `The server responded with ${response.status}.`);
+  return json;
 }
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value !== '' && value != null));
 
-export const overview = () => ask('GET', 'overview');
-export const throughput = (minutes) => ask('GET', `throughput?${query({ minutes })}`);
-export const uploads = (asked) => ask('GET', `uploads?${query(asked)}`);
-export const cancel = (id) => ask('DELETE', `uploads/${id}`);
-export const dead = () => ask('GET', 'dead');
-export const retry = (which) => ask('POST', 'dead/retry', which);
-export const drop = (which) => ask('POST', 'dead/drop', which);
-export const keys = () => ask('GET', 'keys');
+export const overview = () => request('GET', 'overview');
+export const throughput = (minutes) => request('GET', `throughput?${query({ minutes })}`);
+export const uploads = (filter) => request('GET', `uploads?${query(filter)}`);
+export const cancelUpload = (id) => request('DELETE', `uploads/${id}`);
+export const deadLetters = () => request('GET', 'dead-letters');
+export const retryDeadLetters = (selection) => request('POST', 'dead-letters/retry', selection);
+export const deleteDeadLetters = (selection) => request('POST', 'dead-letters/delete', selection);
+export const keys = () => request('GET', 'keys');

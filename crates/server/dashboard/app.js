@@ -1,89 +1,88 @@
-// Puts the parts of the page together and keeps them fresh.
+// Starts the parts of the page and refreshes them.
 
+import * as active from './active.js';
 import * as api from './api.js';
 import * as chart from './chart.js';
+import { subscribe } from './event-stream.js';
 import * as events from './events.js';
 import * as history from './history.js';
-import { listen } from './news.js';
-import { say } from './row.js';
+import { setText } from './row.js';
 import * as system from './system.js';
-import * as underWay from './under-way.js';
 
-/** Between two looks at the figures, in milliseconds. */
-const FIGURES = 5000;
+/** Refresh interval of the totals and the health, in milliseconds. */
+const OVERVIEW_INTERVAL = 5000;
 
-/** Between two looks at the uploads: often if nothing tells of them, seldom otherwise. */
-const UPLOADS = { told: 10_000, untold: 3000 };
+/** Refresh interval of the uploads, with and without the event stream. */
+const UPLOADS_INTERVAL = { streaming: 10_000, polling: 3000 };
 
-/** Between two looks at what changes slowly. */
-const SLOW = 30_000;
+/** Refresh interval of the chart and the keys. */
+const SLOW_INTERVAL = 30_000;
 
-/** After an event that changes the totals, so that many events are one look. */
-const SOON = 800;
+/** Delay of a refresh after an event, so that many events cause one refresh. */
+const DEBOUNCE = 800;
 
 const notice = document.getElementById('notice');
 
-let isTold = false;
-let soon = null;
+let isStreaming = false;
+let pendingRefresh = null;
 
-/** Does something, and says on the page what keeps it from being done. */
-async function attempt(does) {
+/** Runs a refresh, and shows its error on the page. */
+async function attempt(refresh) {
   try {
-    await does();
+    await refresh();
     notice.hidden = true;
   } catch (error) {
-    const words = error instanceof api.Refused
+    setText(notice, error instanceof api.ApiError
       ? error.message
-      : 'The server can’t be reached. What is shown is old; the page goes on trying.';
-    say(notice, words);
+      : 'The server can’t be reached. This page may be outdated; it keeps retrying.');
     notice.hidden = false;
   }
 }
 
-/** Repeats something while somebody looks. */
-function repeat(does, pause) {
+/** Repeats a refresh while the page is visible. */
+function repeat(refresh, interval) {
   const once = async () => {
-    if (!document.hidden) await attempt(does);
-    setTimeout(once, pause());
+    if (!document.hidden) await attempt(refresh);
+    setTimeout(once, interval());
   };
   once();
 }
 
-async function figures() {
+async function refreshOverview() {
   const overview = await api.overview();
   system.show(overview);
   await events.refresh(overview.outbox);
 }
 
-async function uploads() {
-  await Promise.all([underWay.refresh(), history.refresh()]);
+async function refreshUploads() {
+  await Promise.all([active.refresh(), history.refresh()]);
 }
 
-/** Looks at the figures and the list soon, since something began or ended. */
-function look() {
-  soon ??= setTimeout(() => {
-    soon = null;
-    attempt(() => Promise.all([figures(), history.refresh()]));
-  }, SOON);
+/** Schedules a refresh, since an upload has started or ended. */
+function refreshSoon() {
+  pendingRefresh ??= setTimeout(() => {
+    pendingRefresh = null;
+    attempt(() => Promise.all([refreshOverview(), history.refresh()]));
+  }, DEBOUNCE);
 }
 
 chart.start();
 events.start();
 history.start();
-repeat(figures, () => FIGURES);
-repeat(uploads, () => (isTold ? UPLOADS.told : UPLOADS.untold));
-repeat(() => Promise.all([chart.refresh(), system.keys()]), () => SLOW);
-listen((event) => {
+repeat(refreshOverview, () => OVERVIEW_INTERVAL);
+repeat(refreshUploads, () => (isStreaming ? UPLOADS_INTERVAL.streaming : UPLOADS_INTERVAL.polling));
+repeat(() => Promise.all([chart.refresh(), system.refreshKeys()]), () => SLOW_INTERVAL);
+subscribe((event) => {
   if (event.type === 'reset') {
-    attempt(uploads);
+    attempt(refreshUploads);
     return;
   }
-  underWay.follow(event);
-  if (event.type !== 'UploadProgress') look();
-}, (isThere) => {
-  isTold = isThere;
-  say(document.getElementById('link'), isThere ? 'live' : 'asking every few seconds');
+  active.apply(event);
+  if (event.type !== 'UploadProgress') refreshSoon();
+}, (isConnected) => {
+  isStreaming = isConnected;
+  setText(document.getElementById('link'), isConnected ? 'live' : 'polling every few seconds');
 });
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) attempt(() => Promise.all([figures(), uploads(), chart.refresh()]));
+  if (!document.hidden) attempt(() => Promise.all([refreshOverview(), refreshUploads(), chart.refresh()]));
 });

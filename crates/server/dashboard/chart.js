@@ -1,19 +1,19 @@
-// What came in during the last hour, drawn as bars, with a table that says the same.
+// The throughput of the last hour, as a bar chart and a table.
 
 import * as api from './api.js';
-import { bytes, clock, number, rate } from './format.js';
-import { say } from './row.js';
+import { bytes, number, rate, timeOfDay } from './format.js';
+import { setText } from './row.js';
 
 const SVG = 'http://www.w3.org/2000/svg';
 const MINUTES = 60;
 const HEIGHT = 190;
 const MARGIN = { top: 12, right: 4, bottom: 26, left: 78 };
-/** Minutes between two labels below, and if there is little room. */
-const LABELS = 15;
-const FEW_LABELS = 30;
-const LITTLE = 480;
+/** Minutes between two labels of the axis, also in a narrow chart. */
+const LABEL_MINUTES = 15;
+const NARROW_LABEL_MINUTES = 30;
+const NARROW_WIDTH = 480;
 
-const place = document.getElementById('chart');
+const container = document.getElementById('chart');
 const table = document.getElementById('chart-table');
 const body = document.getElementById('minutes');
 
@@ -26,7 +26,7 @@ export function start() {
     if (wide === width) return;
     width = wide;
     draw();
-  }).observe(place);
+  }).observe(container);
   table.addEventListener('toggle', fill);
 }
 
@@ -34,17 +34,17 @@ export async function refresh() {
   ({ minutes } = await api.throughput(MINUTES));
   draw();
   fill();
-  say(document.getElementById('throughput-words'), inWords());
+  setText(document.getElementById('throughput-summary'), summary());
 }
 
-function inWords() {
+function summary() {
   const sum = minutes.reduce((all, one) => all + one.bytes, 0);
-  if (sum === 0) return 'Nothing came in';
-  const most = minutes.reduce((best, one) => (one.bytes > best.bytes ? one : best));
-  return `${bytes(sum)} in all, at most ${rate(most.bytes / 60)} at ${clock(most.minute)}`;
+  if (sum === 0) return 'No data received';
+  const peak = minutes.reduce((best, one) => (one.bytes > best.bytes ? one : best));
+  return `${bytes(sum)} in total, peak ${rate(peak.bytes / 60)} at ${timeOfDay(peak.minute)}`;
 }
 
-/** The bars. Each shows bytes per second on average over its minute. */
+/** Draws the bars: the average bytes per second of each minute. */
 function draw() {
   if (width === 0 || minutes.length === 0) return;
   const rates = minutes.map((one) => one.bytes / 60);
@@ -56,7 +56,7 @@ function draw() {
 
   const drawing = make('svg', { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: 'img' });
   const title = make('title');
-  title.textContent = `Bytes received per second in each of the last ${MINUTES} minutes. ${inWords()}.`;
+  title.textContent = `Bytes received per second in each of the last ${MINUTES} minutes. ${summary()}.`;
   drawing.append(title);
   for (const value of scale.values) {
     drawing.append(
@@ -70,26 +70,26 @@ function draw() {
     const bar = make('rect', {
       class: 'bar', x: x(at) + step * 0.12, width: Math.max(1, step * 0.76), y: MARGIN.top + inner.height - high, height: high, rx: Math.min(2, step / 4),
     });
-    const words = make('title');
-    words.textContent = `${clock(minutes[at].minute)}: ${rate(value)}, ${bytes(minutes[at].bytes)}`;
-    bar.append(words);
+    const tooltip = make('title');
+    tooltip.textContent = `${timeOfDay(minutes[at].minute)}: ${rate(value)}, ${bytes(minutes[at].bytes)}`;
+    bar.append(tooltip);
     drawing.append(bar);
   });
-  const apart = width < LITTLE ? FEW_LABELS : LABELS;
-  // By the clock, where there is room for the whole of it.
+  const interval = width < NARROW_WIDTH ? NARROW_LABEL_MINUTES : LABEL_MINUTES;
+  // Labels at round times that fit the width.
   minutes.forEach((one, at) => {
-    const isRound = new Date(one.minute).getMinutes() % apart === 0;
+    const isRound = new Date(one.minute).getMinutes() % interval === 0;
     const middle = x(at) + step / 2;
     if (!isRound || middle > width - 28) return;
     drawing.append(
       make('line', { class: 'axis', x1: middle, x2: middle, y1: y(0), y2: y(0) + 4 }),
-      label(middle, HEIGHT - 7, 'middle', clock(one.minute)),
+      label(middle, HEIGHT - 7, 'middle', timeOfDay(one.minute)),
     );
   });
-  place.replaceChildren(drawing);
+  container.replaceChildren(drawing);
 }
 
-/** The table is long: it is there only for those who want it. */
+/** Fills the long table only while it is open. */
 function fill() {
   if (!table.open) {
     body.replaceChildren();
@@ -99,7 +99,7 @@ function fill() {
     const line = document.createElement('tr');
     const minute = document.createElement('th');
     minute.scope = 'row';
-    minute.textContent = clock(one.minute);
+    minute.textContent = timeOfDay(one.minute);
     line.append(minute);
     for (const text of [bytes(one.bytes), number(one.started), number(one.completed), number(one.failed)]) {
       const cell = document.createElement('td');
@@ -111,14 +111,14 @@ function fill() {
   }));
 }
 
-/** Round values up to one that is not below `most`: three or four of them, 1, 2 or 5 of a unit apart. */
-export function ticks(most) {
-  if (most <= 0) return { top: 1, values: [0] };
-  const unit = 1024 ** Math.floor(Math.log2(Math.max(most, 1)) / 10);
-  const raw = most / unit / 3;
+/** Returns three or four round axis values, 1, 2 or 5 units apart, up to at least `max`. */
+export function ticks(max) {
+  if (max <= 0) return { top: 1, values: [0] };
+  const unit = 1024 ** Math.floor(Math.log2(Math.max(max, 1)) / 10);
+  const raw = max / unit / 3;
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((wide) => wide >= raw) * unit;
-  const count = Math.ceil(most / step);
+  const count = Math.ceil(max / step);
   return { top: step * count, values: Array.from({ length: count + 1 }, (_, at) => at * step) };
 }
 

@@ -1,18 +1,18 @@
-// Asks before something is done that can't be undone.
+// The confirmation dialog for irreversible actions.
 
 const dialog = document.getElementById('confirm');
 const part = (name) => document.getElementById(`confirm-${name}`);
 
 /**
- * Asks, and says whether it was confirmed. The answer that changes nothing has the focus.
- * @param {{title: string, words: string, yes: string, no: string}} question
+ * Opens the dialog; resolves to whether the user confirmed. The safe answer has the focus.
+ * @param {{title: string, message: string, yes: string, no: string}} question
  */
-export function confirm({ title, words, yes, no }) {
+export function confirm({ title, message, yes, no }) {
   part('title').textContent = title;
-  part('words').textContent = words;
+  part('message').textContent = message;
   part('yes').textContent = yes;
   part('no').textContent = no;
-  // Escape leaves it as it was.
+  // The result of Escape.
   dialog.returnValue = 'no';
   dialog.showModal();
   part('no').focus();

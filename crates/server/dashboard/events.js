@@ -1,76 +1,76 @@
-// Events that could not be delivered.
+// Dead letters: events that could not be delivered.
 
 import * as api from './api.js';
 import { announce } from './announce.js';
 import { confirm } from './confirm.js';
-import { number, some, timeOf } from './format.js';
+import { count, number, timeElement } from './format.js';
 
 const part = (id) => document.getElementById(id);
 const list = part('dead');
 const template = part('dead-row');
 
-let has = null;
+let currentOutbox = null;
 
 export function start() {
-  part('retry-all').addEventListener('click', () => change(api.retry, { all: true }, 'tried again'));
-  part('drop-all').addEventListener('click', () => dropped({ all: true }, 'All of them'));
+  part('retry-all').addEventListener('click', () => change(api.retryDeadLetters, { all: true }, 'scheduled'));
+  part('delete-all').addEventListener('click', () => confirmDelete({ all: true }, 'All of them'));
 }
 
-/** Shows what there is; `outbox` is that of the overview. */
+/** Loads and shows the dead letters; `outbox` is that of the overview. */
 export async function refresh(outbox) {
-  has = outbox;
-  const { events, has_more: hasMore } = await api.dead();
-  const known = [...list.children].map(({ dataset }) => dataset.key);
+  currentOutbox = outbox;
+  const { events, has_more: hasMore } = await api.deadLetters();
+  const shownKeys = [...list.children].map(({ dataset }) => dataset.key);
   const keys = events.map((event) => `${event.id} ${event.transport} ${event.attempts}`);
-  if (known.join('\n') !== keys.join('\n')) {
+  if (shownKeys.join('\n') !== keys.join('\n')) {
     const hadFocus = list.contains(document.activeElement);
-    list.replaceChildren(...events.map((event, at) => line(event, keys[at])));
+    list.replaceChildren(...events.map((event, index) => row(event, keys[index])));
     if (hadFocus) part('undelivered').focus();
   }
   part('dead-tools').hidden = events.length === 0;
   part('dead-more').hidden = !hasMore;
   part('dead-none').hidden = events.length > 0;
   part('dead-none').textContent = outbox == null
-    ? 'This server tells nobody of uploads. Hooks do that: see the settings that begin with hooks-.'
-    : 'Every event has arrived, or will be tried again by itself.';
-  const count = outbox?.transports.reduce((sum, { dead }) => sum + dead, 0) ?? 0;
-  const all = Math.max(count, events.length);
-  part('dead-count').hidden = all === 0;
-  part('dead-count').textContent = number(all);
+    ? 'No hooks configured. See --hooks-http.'
+    : 'All events were delivered or will be retried.';
+  const total = outbox?.transports.reduce((sum, transport) => sum + transport.dead_letters, 0) ?? 0;
+  const shown = Math.max(total, events.length);
+  part('dead-count').hidden = shown === 0;
+  part('dead-count').textContent = number(shown);
 }
 
-function line(event, key) {
+function row(event, key) {
   const element = template.content.firstElementChild.cloneNode(true);
   element.dataset.key = key;
-  const of = `${event.hook} of ${event.filename ?? event.upload_id}`;
-  element.querySelector('.name').textContent = of;
-  element.querySelector('.why').textContent = event.error ?? 'Nothing is known about why.';
+  const name = `${event.event} of ${event.filename ?? event.upload_id}`;
+  element.querySelector('.name').textContent = name;
+  element.querySelector('.error').textContent = event.error ?? 'Unknown error.';
   element.querySelector('.about').append(
-    `${event.transport} · ${some(event.attempts, 'attempt')} · given up `,
-    timeOf(event.since),
+    `${event.transport} · ${count(event.attempts, 'attempt')} · dead since `,
+    timeElement(event.dead_at),
   );
-  for (const name of element.querySelectorAll('.of')) name.textContent = ` ${of}`;
-  const which = { ids: [event.id] };
-  element.querySelector('.retry').addEventListener('click', () => change(api.retry, which, 'tried again'));
-  element.querySelector('.drop').addEventListener('click', () => dropped(which, of));
+  for (const target of element.querySelectorAll('.of')) target.textContent = ` ${name}`;
+  const selection = { ids: [event.id] };
+  element.querySelector('.retry').addEventListener('click', () => change(api.retryDeadLetters, selection, 'scheduled'));
+  element.querySelector('.delete').addEventListener('click', () => confirmDelete(selection, name));
   return element;
 }
 
-async function dropped(which, what) {
-  const sure = await confirm({
-    title: 'Drop for good?',
-    words: `${what}: your application will never be told.`,
-    yes: 'Drop',
+async function confirmDelete(selection, name) {
+  const isConfirmed = await confirm({
+    title: 'Delete permanently?',
+    message: `${name}: your application will not receive this.`,
+    yes: 'Delete',
     no: 'Keep',
   });
-  if (sure) await change(api.drop, which, 'dropped');
+  if (isConfirmed) await change(api.deleteDeadLetters, selection, 'deleted');
 }
 
-async function change(does, which, done) {
+async function change(action, selection, participle) {
   try {
-    const { changed } = await does(which);
-    announce(`${some(changed, 'event')} ${done}.`);
-    await refresh(has);
+    const { changed } = await action(selection);
+    announce(`${count(changed, 'event')} ${participle}.`);
+    await refresh(currentOutbox);
   } catch (error) {
     announce(error.message);
     part('dead-none').hidden = false;

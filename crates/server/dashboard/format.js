@@ -1,4 +1,4 @@
-// Figures in words.
+// Formats numbers, sizes and times.
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
 
@@ -19,18 +19,18 @@ const COUNT = new Intl.NumberFormat('en');
 export const number = (count) => COUNT.format(count);
 
 /** `1 upload`, `2 uploads`. */
-export const some = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 
 /** `75` → `1 min 15 s`. */
-export function span(seconds) {
+export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return join(whole, 60, 'min', 1, 's');
-  if (whole < 86_400) return join(whole, 3600, 'h', 60, 'min');
-  return join(whole, 86_400, 'd', 3600, 'h');
+  if (whole < 3600) return joinUnits(whole, 60, 'min', 1, 's');
+  if (whole < 86_400) return joinUnits(whole, 3600, 'h', 60, 'min');
+  return joinUnits(whole, 86_400, 'd', 3600, 'h');
 }
 
-function join(seconds, large, largeName, small, smallName) {
+function joinUnits(seconds, large, largeName, small, smallName) {
   const first = Math.floor(seconds / large);
   const rest = Math.floor((seconds % large) / small);
   return rest === 0 || first >= 10 ? `${first} ${largeName}` : `${first} ${largeName} ${rest} ${smallName}`;
@@ -43,16 +43,16 @@ const MOMENT = new Intl.DateTimeFormat(undefined, {
 const FULL = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'long' });
 
 /** The time of day. */
-export const clock = (time) => CLOCK.format(new Date(time));
+export const timeOfDay = (time) => CLOCK.format(new Date(time));
 
-/** A time: of today without the date. */
+/** A time, without the date if it is today. */
 export function moment(time) {
   const when = new Date(time);
   return when.toDateString() === new Date().toDateString() ? CLOCK.format(when) : MOMENT.format(when);
 }
 
-/** A `<time>` that says it in short, and in full to those who point at it. */
-export function timeOf(time) {
+/** A `<time>` element with the full time as its tooltip. */
+export function timeElement(time) {
   const element = document.createElement('time');
   element.dateTime = time;
   element.textContent = moment(time);
@@ -60,19 +60,19 @@ export function timeOf(time) {
   return element;
 }
 
-/** What a state is called. */
+/** Labels of the states. */
 export const STATES = {
   received: 'Granted',
-  started: 'Begun',
-  progress: 'Receiving',
+  started: 'Started',
+  progress: 'Uploading',
   completed: 'Completed',
   cancelled: 'Cancelled',
   failed: 'Failed',
   expired: 'Expired',
 };
 
-/** What an upload is called. */
+/** The name of an upload. */
 export const nameOf = (upload) => upload.filename || upload.upload_id || upload.request_id;
 
-/** Who uploads it. */
-export const whoOf = (upload) => upload.subject ?? 'no grant';
+/** The principal of an upload. */
+export const principalOf = (upload) => upload.subject ?? 'no grant';

@@ -2,111 +2,111 @@
 
 import * as api from './api.js';
 import { announce } from './announce.js';
-import { STATES, bytes, nameOf, some, timeOf, whoOf } from './format.js';
+import { STATES, bytes, count, nameOf, principalOf, timeElement } from './format.js';
 
-/** Uploads on a page. */
-const PAGE = 20;
+/** Uploads per page. */
+const PAGE_SIZE = 20;
 
-/** How long typing must pause before it is looked for, in milliseconds. */
-const PAUSE = 250;
+/** Pause of typing that starts a search, in milliseconds. */
+const DEBOUNCE = 250;
 
 const part = (id) => document.getElementById(id);
 const body = part('rows').tBodies[0];
 const none = part('rows-none');
 
-/** Where each page that was seen begins; the last one is shown. */
-let begins = [null];
+/** Cursors of the visited pages; the last one is shown. */
+let cursors = [null];
 let next = null;
-let asked = 0;
-let pause;
-/** What is shown, so that what stays the same is left alone. */
+let lastRequest = 0;
+let debounceTimer;
+/** The displayed content, to update only when it changes. */
 let shown = '';
 
 export function start() {
   part('search').addEventListener('submit', (event) => {
     event.preventDefault();
-    again();
+    restart();
   });
-  part('words').addEventListener('input', () => {
-    clearTimeout(pause);
-    pause = setTimeout(again, PAUSE);
+  part('query').addEventListener('input', () => {
+    clearTimeout(debounceTimer);
+    debounceTimer = setTimeout(restart, DEBOUNCE);
   });
-  part('state').addEventListener('change', again);
-  part('older').addEventListener('click', () => turn(() => begins.push(next)));
-  part('newer').addEventListener('click', () => turn(() => begins.pop()));
+  part('state').addEventListener('change', restart);
+  part('older').addEventListener('click', () => changePage(() => cursors.push(next)));
+  part('newer').addEventListener('click', () => changePage(() => cursors.pop()));
 }
 
-/** From the first page on. */
-function again() {
-  clearTimeout(pause);
-  begins = [null];
-  refresh(true).then(tell, failed);
+/** Starts again from the first page. */
+function restart() {
+  clearTimeout(debounceTimer);
+  cursors = [null];
+  refresh(true).then(announceResult, showError);
 }
 
-/** What was found, for those who don't see it. */
-function tell() {
-  const count = body.rows.length;
-  announce(count === 0 ? none.textContent : `${some(count, 'upload')}${next == null ? '' : ' on the first page'}.`);
+/** Announces the result to screen readers. */
+function announceResult() {
+  const rows = body.rows.length;
+  announce(rows === 0 ? none.textContent : `${count(rows, 'upload')}${next == null ? '' : ' on the first page'}.`);
 }
 
-async function turn(step) {
+async function changePage(step) {
   const pressed = document.activeElement;
   step();
-  await refresh(true).catch(failed);
-  // A button that can't be pressed any more would drop the focus.
+  await refresh(true).catch(showError);
+  // A disabled button would lose the focus.
   if (pressed.disabled) part(pressed.id === 'older' ? 'newer' : 'older').focus();
 }
 
-function failed(error) {
+function showError(error) {
   shown = '';
   none.hidden = false;
   none.textContent = error.message;
 }
 
-/** Asks for the page that is shown; one that isn't the first changes only if somebody wants it. */
-export async function refresh(isWanted = false) {
-  if (!isWanted && begins.length > 1) return;
-  asked += 1;
-  const mine = asked;
-  const search = part('words').value.trim();
+/** Reloads the current page; other pages than the first only on request. */
+export async function refresh(isRequested = false) {
+  if (!isRequested && cursors.length > 1) return;
+  lastRequest += 1;
+  const request = lastRequest;
+  const search = part('query').value.trim();
   const state = part('state').value;
-  const answer = await api.uploads({ search, state, after: begins.at(-1), limit: PAGE });
-  // The answer to an older question.
-  if (mine !== asked) return;
-  next = answer.next;
-  const text = JSON.stringify([answer, begins.length, search, state]);
+  const result = await api.uploads({ search, state, after: cursors.at(-1), limit: PAGE_SIZE });
+  // A newer request was sent meanwhile.
+  if (request !== lastRequest) return;
+  next = result.next;
+  const text = JSON.stringify([result, cursors.length, search, state]);
   if (text === shown) return;
   shown = text;
-  body.replaceChildren(...answer.uploads.map(line));
-  part('rows').hidden = answer.uploads.length === 0;
-  none.hidden = answer.uploads.length > 0;
-  none.textContent = search || state ? 'No upload is like that.' : 'There are no uploads yet.';
-  part('newer').disabled = begins.length === 1;
+  body.replaceChildren(...result.uploads.map(row));
+  part('rows').hidden = result.uploads.length === 0;
+  none.hidden = result.uploads.length > 0;
+  none.textContent = search || state ? 'No matching uploads.' : 'No uploads yet.';
+  part('newer').disabled = cursors.length === 1;
   part('older').disabled = next == null;
-  part('pages').hidden = begins.length === 1 && next == null;
-  const page = `Page ${begins.length}`;
+  part('pages').hidden = cursors.length === 1 && next == null;
+  const page = `Page ${cursors.length}`;
   if (part('page').textContent !== page) part('page').textContent = page;
 }
 
-function line(upload) {
+function row(upload) {
   const element = document.createElement('tr');
   const name = document.createElement('th');
   name.scope = 'row';
-  name.append(words(nameOf(upload), 'name'));
+  name.append(span(nameOf(upload), 'name'));
   name.firstChild.dir = 'auto';
-  if (upload.reason) name.append(words(upload.reason, 'reason'));
+  if (upload.reason) name.append(span(upload.reason, 'reason'));
   const state = document.createElement('td');
-  state.append(words(STATES[upload.state], 'badge'));
+  state.append(span(STATES[upload.state], 'badge'));
   state.dataset.label = 'State';
   element.dataset.state = upload.state;
   element.append(
     name,
-    cell('Who', whoOf(upload)),
+    cell('Principal', principalOf(upload)),
     state,
     cell('Size', size(upload), 'number'),
     cell('Node', upload.node ?? '–'),
-    cell('Asked for', timeOf(upload.created_at)),
-    cell('Ended', upload.ended_at ? timeOf(upload.ended_at) : '–'),
+    cell('Created', timeElement(upload.created_at)),
+    cell('Ended', upload.ended_at ? timeElement(upload.ended_at) : '–'),
   );
   return element;
 }
@@ -116,7 +116,7 @@ function size({ size: whole, offset, state }) {
   return state === 'completed' || offset === 0 ? bytes(whole) : `${bytes(offset)} of ${bytes(whole)}`;
 }
 
-function words(text, kind) {
+function span(text, kind) {
   const element = document.createElement('span');
   element.className = kind;
   element.textContent = text;

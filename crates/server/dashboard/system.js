@@ -2,102 +2,102 @@
 
 import * as api from './api.js';
 import { announce } from './announce.js';
-import { bytes, clock, number, rate, some, span, timeOf } from './format.js';
-import { say } from './row.js';
+import { bytes, count, duration, number, rate, timeElement, timeOfDay } from './format.js';
+import { setText } from './row.js';
 
 const part = (id) => document.getElementById(id);
 
-const PARTS = { store: 'Store', leases: 'Leases', database: 'Database', hooks: 'Hooks' };
+const COMPONENTS = { store: 'Store', leases: 'Leases', database: 'Database', hooks: 'Hooks' };
 
-let wasWell = null;
+let wasHealthy = null;
 
-/** Shows the figures of an overview. */
+/** Shows an overview. */
 export function show(overview) {
   totals(overview);
   health(overview);
   storage(overview);
   outbox(overview.outbox);
-  say(part('uptime'), `running for ${span(overview.uptime_seconds)}`);
+  setText(part('uptime'), `running for ${duration(overview.uptime_seconds)}`);
   const all = Object.values(overview.jobs).reduce((sum, count) => sum + count, 0);
-  part('how').hidden = all > 0;
+  part('getting-started').hidden = all > 0;
 }
 
-function totals({ jobs, rate: coming, completed_bytes: stored }) {
-  const of = (...states) => states.reduce((sum, state) => sum + (jobs[state] ?? 0), 0);
-  say(part('sum-live'), number(of('started', 'progress')));
-  say(part('sum-received'), `${number(of('received'))} granted, not begun`);
-  say(part('sum-rate'), rate(coming));
-  say(part('sum-completed'), number(of('completed')));
-  say(part('sum-bytes'), bytes(stored));
-  say(part('sum-lost'), number(of('failed', 'cancelled', 'expired')));
-  say(part('sum-why'), `${number(of('failed'))} failed, ${number(of('cancelled'))} cancelled, ${number(of('expired'))} expired`);
+function totals({ jobs, rate: received, completed_bytes: stored }) {
+  const sum = (...states) => states.reduce((total, state) => total + (jobs[state] ?? 0), 0);
+  setText(part('sum-live'), number(sum('started', 'progress')));
+  setText(part('sum-received'), `${number(sum('received'))} granted`);
+  setText(part('sum-rate'), rate(received));
+  setText(part('sum-completed'), number(sum('completed')));
+  setText(part('sum-bytes'), bytes(stored));
+  setText(part('sum-lost'), number(sum('failed', 'cancelled', 'expired')));
+  setText(part('sum-why'), `${number(sum('failed'))} failed, ${number(sum('cancelled'))} cancelled, ${number(sum('expired'))} expired`);
 }
 
 function health({ health: checks, now }) {
-  const ill = checks.filter(({ well }) => !well);
-  const chip = part('well');
-  const isWell = ill.length === 0;
-  const words = isWell ? 'All is well' : `Trouble: ${ill.map((check) => PARTS[check.part].toLowerCase()).join(', ')}`;
-  say(chip, words);
-  chip.dataset.well = isWell;
-  if (wasWell !== null && wasWell !== isWell) announce(`${words}.`);
-  wasWell = isWell;
-  say(part('checked'), `Looked at ${clock(now)}`);
-  keep(part('health'), checks, () => checks.map((check) => {
+  const unhealthy = checks.filter(({ healthy }) => !healthy);
+  const statusBadge = part('health-status');
+  const isHealthy = unhealthy.length === 0;
+  const message = isHealthy ? 'Healthy' : `Unhealthy: ${unhealthy.map((check) => COMPONENTS[check.component].toLowerCase()).join(', ')}`;
+  setText(statusBadge, message);
+  statusBadge.dataset.healthy = isHealthy;
+  if (wasHealthy !== null && wasHealthy !== isHealthy) announce(`${message}.`);
+  wasHealthy = isHealthy;
+  setText(part('checked'), `Checked at ${timeOfDay(now)}`);
+  render(part('health'), checks, () => checks.map((check) => {
     const item = document.createElement('li');
-    item.dataset.well = check.well;
-    const words = document.createElement('div');
+    item.dataset.healthy = check.healthy;
+    const text = document.createElement('div');
     const name = document.createElement('strong');
-    name.textContent = `${PARTS[check.part]}: ${check.name}`;
-    const how = document.createElement('p');
-    how.textContent = check.words;
-    words.append(name, how);
+    name.textContent = `${COMPONENTS[check.component]}: ${check.name}`;
+    const description = document.createElement('p');
+    description.textContent = check.message;
+    text.append(name, description);
     const state = document.createElement('span');
     state.className = 'badge';
-    state.textContent = check.well ? 'Well' : 'Trouble';
-    item.append(words, state);
+    state.textContent = check.healthy ? 'Healthy' : 'Unhealthy';
+    item.append(text, state);
     return item;
   }));
 }
 
-function storage({ storage: room, completed_bytes: stored }) {
-  keep(part('storage'), [room, stored], () => {
-    const pairs = [['Place', room.place], ['Completed uploads', bytes(stored)]];
-    const made = [];
-    if (room.capacity != null && room.free != null) {
-      const used = room.capacity - room.free;
-      const share = room.capacity === 0 ? 0 : used / room.capacity;
+function storage({ storage: capacity, completed_bytes: stored }) {
+  render(part('storage'), [capacity, stored], () => {
+    const pairs = [['Location', capacity.location], ['Completed uploads', bytes(stored)]];
+    const elements = [];
+    if (capacity.capacity != null && capacity.free != null) {
+      const used = capacity.capacity - capacity.free;
+      const share = capacity.capacity === 0 ? 0 : used / capacity.capacity;
       const meter = document.createElement('progress');
       meter.max = 1;
       meter.value = share;
-      meter.setAttribute('aria-label', 'Share of the disk that is used');
+      meter.setAttribute('aria-label', 'Disk usage');
       meter.className = share > 0.9 ? 'tight' : '';
-      made.push(meter);
-      pairs.push(['Free', `${bytes(room.free)} of ${bytes(room.capacity)} (${Math.floor((1 - share) * 100)} %)`]);
+      elements.push(meter);
+      pairs.push(['Free', `${bytes(capacity.free)} of ${bytes(capacity.capacity)} (${Math.floor((1 - share) * 100)} %)`]);
     }
-    made.push(definitions(pairs));
-    return made;
+    elements.push(definitions(pairs));
+    return elements;
   });
 }
 
-function outbox(box) {
-  keep(part('outbox'), box, () => {
-    if (box == null) return [paragraph('Nobody is told of uploads.')];
-    const pairs = box.transports.map((way) => [way.name, [
-      way.waiting === 0 ? 'nothing waits' : `${some(way.waiting, 'event')} for ${span(way.oldest_seconds)}`,
-      `${number(way.delivered)} delivered`,
-      ...(way.failed > 0 ? [`${some(way.failed, 'attempt')} failed`] : []),
+function outbox(stats) {
+  render(part('outbox'), stats, () => {
+    if (stats == null) return [paragraph('No hooks configured.')];
+    const pairs = stats.transports.map((transport) => [transport.name, [
+      transport.pending === 0 ? 'none pending' : `${count(transport.pending, 'event')} pending for ${duration(transport.oldest_seconds)}`,
+      `${number(transport.delivered)} delivered`,
+      ...(transport.failed > 0 ? [`${count(transport.failed, 'attempt')} failed`] : []),
     ].join(', ')]);
-    pairs.push(['Room', `${number(box.rows)} of ${some(box.limit, 'row')} used`]);
+    pairs.push(['Queued', `${number(stats.queued)} of ${count(stats.limit, 'event')}`]);
     return [definitions(pairs)];
   });
 }
 
-/** Asks for the keys and shows their names. */
-export async function keys() {
+/** Loads and shows the API keys. */
+export async function refreshKeys() {
   const { keys: found } = await api.keys();
-  keep(part('keys'), found, () => {
-    if (found.length === 0) return [paragraph('None. “landfall keys add” makes one.')];
+  render(part('keys'), found, () => {
+    if (found.length === 0) return [paragraph('None. Create one with “landfall keys add”.')];
     const list = document.createElement('ul');
     list.className = 'plain';
     for (const key of found) {
@@ -105,23 +105,23 @@ export async function keys() {
       const name = document.createElement('strong');
       name.textContent = key.name;
       item.append(name, ` for ${key.subject}${key.admin ? ', admin' : ''} · `);
-      if (key.used_at) item.append('used ', timeOf(key.used_at));
+      if (key.used_at) item.append('used ', timeElement(key.used_at));
       else item.append('never used');
-      if (key.expires_at) item.append(' · until ', timeOf(key.expires_at));
+      if (key.expires_at) item.append(' · expires ', timeElement(key.expires_at));
       list.append(item);
     }
     return [list];
   });
 }
 
-const kept = new WeakMap();
+const rendered = new WeakMap();
 
-/** Makes the content of a place anew only if what it shows is something else. */
-function keep(place, shown, make) {
-  const text = JSON.stringify(shown);
-  if (kept.get(place) === text) return;
-  kept.set(place, text);
-  place.replaceChildren(...make());
+/** Renders the content of an element if its data has changed. */
+function render(element, data, create) {
+  const text = JSON.stringify(data);
+  if (rendered.get(element) === text) return;
+  rendered.set(element, text);
+  element.replaceChildren(...create());
 }
 
 function definitions(pairs) {
@@ -130,10 +130,10 @@ function definitions(pairs) {
   for (const [name, value] of pairs) {
     const pair = document.createElement('div');
     const term = document.createElement('dt');
-    const words = document.createElement('dd');
+    const description = document.createElement('dd');
     term.textContent = name;
-    words.textContent = value;
-    pair.append(term, words);
+    description.textContent = value;
+    pair.append(term, description);
     list.append(pair);
   }
   return list;

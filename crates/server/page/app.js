@@ -1,18 +1,18 @@
-// The greeting page: joins the files a person gives, the uploads and what is shown.
+// The upload page: connects the chosen files, the uploads and the view.
 
-import { keepAwake } from './awake.js';
+import { keepAwake } from './wake-lock.js';
 import { MAX_FILES, chooseFiles, fromDrop, fromList } from './files.js';
-import { apart, plural } from './format.js';
+import { distinctBytes, plural } from './format.js';
 import { Item } from './item.js';
 import { Queue } from './queue.js';
-import { Store, isSameFile, recordOf } from './store.js';
+import { Store, createRecord, isSameFile } from './store.js';
 import { Row, announce, copyText, showNote, showOverall, showSettings } from './view.js';
 
-/** Uploads that run at a time. */
+/** Maximum number of concurrent uploads. */
 const CONCURRENCY = 3;
 
-/** How often figures are brought up to date, in milliseconds. */
-const TICK = 500;
+/** Update interval of progress and speed, in milliseconds. */
+const UPDATE_INTERVAL = 500;
 
 const byId = (id) => document.getElementById(id);
 const setting = (name) => document.querySelector(`meta[name="landfall-${name}"]`).content;
@@ -22,7 +22,7 @@ const maxSize = setting('max-size') === '' ? null : Number(setting('max-size'));
 const downloadable = setting('download') === 'true';
 
 const store = new Store(endpoint);
-const context = { endpoint, store, queue: new Queue(CONCURRENCY), input: byId('input'), onChange: changed };
+const context = { endpoint, store, queue: new Queue(CONCURRENCY), input: byId('input'), onChange: onItemChange };
 
 /** @type {Map<Item, Row>} */
 const rows = new Map();
@@ -36,38 +36,38 @@ function add(record) {
   return item;
 }
 
-function take(sources) {
+function addFiles(sources) {
   showNote('');
   const notes = [];
-  if (sources.length > MAX_FILES) notes.push(`Only the first ${MAX_FILES} files were taken.`);
+  if (sources.length > MAX_FILES) notes.push(`Only the first ${MAX_FILES} files were added.`);
   for (const source of sources.slice(0, MAX_FILES)) {
-    const note = takeOne(source);
+    const note = addFile(source);
     if (note) notes.push(note);
   }
   if (notes.length > 0) showNote([...new Set(notes)].join(' '));
   refresh();
 }
 
-function takeOne(source) {
+function addFile(source) {
   const { file } = source;
   if (maxSize !== null && file.size > maxSize) {
-    const item = add(recordOf(file));
-    const [size, limit] = apart(file.size, maxSize);
-    item.refuse(`Too large: ${size}, but this server takes up to ${limit} for each file.`);
+    const item = add(createRecord(file));
+    const [size, limit] = distinctBytes(file.size, maxSize);
+    item.reject(`Too large: ${size}, but this server accepts at most ${limit} per file.`);
     announce(`${file.name} is too large.`);
     return '';
   }
   const item = [...rows.keys()].find(({ record, state }) => (
-    isSameFile(record, file) && !['done', 'refused', 'removed'].includes(state)
+    isSameFile(record, file) && !['done', 'rejected', 'removed'].includes(state)
   ));
-  if (item && ['needs-file', 'needs-leave', 'failed'].includes(item.state)) item.give(source);
-  else if (item) return `${file.name} is in the list already.`;
-  else add(elsewhere(file) ?? recordOf(file)).give(source);
+  if (item && ['needs-file', 'needs-permission', 'failed'].includes(item.state)) item.addFile(source);
+  else if (item) return `${file.name} is already in the list.`;
+  else add(inOtherTab(file) ?? createRecord(file)).addFile(source);
   return '';
 }
 
-/** The record another tab has made of the same file since this one was opened. */
-function elsewhere(file) {
+/** Returns the record of the same file that another tab has created meanwhile. */
+function inOtherTab(file) {
   return store.all().find((record) => record.state !== 'finished' && isSameFile(record, file));
 }
 
@@ -76,7 +76,7 @@ async function act(item, action) {
   const { name } = item.record;
   switch (action) {
     case 'pause': item.pause(); break;
-    case 'cut': item.cut(); break;
+    case 'disconnect': item.disconnect(); break;
     case 'retry-now': item.retryNow(); break;
     case 'start': item.start(); break;
     case 'resume': await item.resume(); break;
@@ -84,7 +84,7 @@ async function act(item, action) {
     case 'clear': item.clear(); break;
     case 'choose-again':
       if (!(await item.chooseAgain())) {
-        showNote(`That is not the same “${name}”: its name, size or date differ. To upload it anew, cancel the old one first.`);
+        showNote(`That is not the same “${name}”: its name, size or date differ. To upload it again, cancel the old upload first.`);
       }
       break;
     case 'copy':
@@ -95,27 +95,27 @@ async function act(item, action) {
   }
 }
 
-function changed(item, before) {
+function onItemChange(item, before) {
   const row = rows.get(item);
   if (!row) return;
   const { state, name, message } = item.snapshot();
   if (state === 'removed') {
-    drop(item, row);
+    removeRow(item, row);
     if (before === 'removing') announce(`${name} cancelled.`);
   } else {
     row.update(item.snapshot());
   }
   if (state !== before) {
-    // Of retries only the first is worth a word; `checking` lies between one and the next.
-    if (state === 'waiting' && before === 'uploading') announce(`${name}: ${message} It goes on by itself.`);
-    else if (state === 'done' && before !== 'finding') announce(`${name} uploaded.`);
+    // Announce only the first retry; `checking` precedes the next ones.
+    if (state === 'waiting' && before === 'uploading') announce(`${name}: ${message} It will resume automatically.`);
+    else if (state === 'done' && before !== 'restoring') announce(`${name} uploaded.`);
     else if (state === 'failed') announce(`${name} failed. ${message}`);
-    else if (state === 'paused' && before !== 'finding') announce(`${name} paused.`);
+    else if (state === 'paused' && before !== 'restoring') announce(`${name} paused.`);
     refresh();
   }
 }
 
-function drop(item, row) {
+function removeRow(item, row) {
   const focused = row.element.contains(document.activeElement);
   const next = row.element.nextElementSibling ?? row.element.previousElementSibling;
   rows.delete(item);
@@ -141,8 +141,8 @@ function tick() {
   refresh();
 }
 
-function listen() {
-  byId('choose').addEventListener('click', async () => take(await chooseFiles(context.input, true)));
+function addListeners() {
+  byId('choose').addEventListener('click', async () => addFiles(await chooseFiles(context.input, true)));
   byId('clear').addEventListener('click', () => {
     for (const item of [...rows.keys()].filter(({ state }) => state === 'done')) item.clear();
     byId('choose').focus();
@@ -153,15 +153,15 @@ function listen() {
     });
   }
 
-  // The whole page takes drops, so that one beside the mark doesn't open the file instead.
-  let inside = 0;
-  const mark = (change) => {
-    inside = Math.max(0, change);
-    byId('drop').classList.toggle('over', inside > 0);
+  // The whole page accepts drops, so that a missed target does not open the file.
+  let depth = 0;
+  const setDepth = (value) => {
+    depth = Math.max(0, value);
+    byId('drop').classList.toggle('over', depth > 0);
   };
   const hasFiles = (event) => event.dataTransfer?.types.includes('Files');
-  document.addEventListener('dragenter', (event) => { if (hasFiles(event)) mark(inside + 1); });
-  document.addEventListener('dragleave', (event) => { if (hasFiles(event)) mark(inside - 1); });
+  document.addEventListener('dragenter', (event) => { if (hasFiles(event)) setDepth(depth + 1); });
+  document.addEventListener('dragleave', (event) => { if (hasFiles(event)) setDepth(depth - 1); });
   document.addEventListener('dragover', (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
@@ -170,30 +170,30 @@ function listen() {
   document.addEventListener('drop', async (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
-    mark(0);
+    setDepth(0);
     try {
-      take(await fromDrop(event.dataTransfer));
+      addFiles(await fromDrop(event.dataTransfer));
     } catch {
-      showNote('Some of what was dropped could not be read.');
+      showNote('Some of the dropped files could not be read.');
     }
   });
   document.addEventListener('paste', (event) => {
-    if (event.clipboardData?.files.length > 0) take(fromList(event.clipboardData.files));
+    if (event.clipboardData?.files.length > 0) addFiles(fromList(event.clipboardData.files));
   });
 }
 
 function restore() {
   const items = store.all().map((record) => add(record));
   const unfinished = items.filter(({ record }) => record.state !== 'finished').length;
-  if (unfinished > 0) announce(`${plural(unfinished, 'unfinished upload')} from before.`);
+  if (unfinished > 0) announce(`${plural(unfinished, 'unfinished upload')} restored.`);
   for (const item of items) {
-    item.restore().catch(() => item.refuse('What was left of this upload could not be read.'));
+    item.restore().catch(() => item.reject('This upload could not be restored.'));
   }
   store.prune();
 }
 
 showSettings({ endpoint, maxSize });
-listen();
+addListeners();
 restore();
 refresh();
-setInterval(tick, TICK);
+setInterval(tick, UPDATE_INTERVAL);

@@ -1,6 +1,6 @@
-// Getting hold of files: chosen, dropped or pasted, with a handle where the browser gives one.
+// Reads chosen, dropped and pasted files, with a handle if the browser supports it.
 
-/** Most files taken at a time; a folder may hold any number. */
+/** Maximum number of files added at once. */
 export const MAX_FILES = 1000;
 
 /**
@@ -8,14 +8,14 @@ export const MAX_FILES = 1000;
  */
 
 /**
- * Lets the person choose files.
+ * Opens the file picker.
  *
- * @param {HTMLInputElement} input the fallback
+ * @param {HTMLInputElement} input fallback without the File System Access API
  * @param {boolean} multiple
- * @returns {Promise<Source[]>} empty when they changed their mind
+ * @returns {Promise<Source[]>} empty when cancelled
  */
 export async function chooseFiles(input, multiple) {
-  // On phones the plain input offers the camera and the gallery; the picker does not.
+  // On phones, only the plain input offers the camera and the gallery.
   if ('showOpenFilePicker' in window && matchMedia('(pointer: fine)').matches) {
     try {
       const handles = await window.showOpenFilePicker({ multiple });
@@ -39,13 +39,13 @@ export function fromList(files) {
 }
 
 /**
- * Files of a drop; folders are walked through.
+ * Returns the files of a drop, including those in folders.
  *
  * @param {DataTransfer} transfer
- * @returns {Promise<Source[]>} up to one more than `MAX_FILES`, so that the caller sees the excess
+ * @returns {Promise<Source[]>} at most one more than `MAX_FILES`, to detect the excess
  */
 export async function fromDrop(transfer) {
-  // The transfer is empty as soon as this turn of the event loop ends: ask for all at once.
+  // The transfer is cleared after this turn of the event loop: read all items now.
   const items = Array.from(transfer.items)
     .filter((item) => item.kind === 'file')
     .map((item) => ({
@@ -69,7 +69,7 @@ export async function fromHandle(handle) {
 async function walk(directory, found) {
   const reader = directory.createReader();
   while (found.length <= MAX_FILES) {
-    // Gives a part of the entries at a time, and none at the end.
+    // Returns the entries in batches, and none at the end.
     const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
     if (entries.length === 0) return;
     for (const entry of entries) {

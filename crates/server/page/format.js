@@ -1,8 +1,8 @@
-// Numbers in words for people.
+// Formats numbers, sizes and durations.
 
 const UNITS = ['bytes', 'KB', 'MB', 'GB', 'TB', 'PB'];
 
-/** `1234567` → `1.2 MB` (decimal units, as file managers and network speeds have them). */
+/** `1234567` → `1.2 MB` (decimal units, as in file managers and network speeds). */
 export function bytes(count) {
   let unit = 0;
   let value = count;
@@ -14,19 +14,19 @@ export function bytes(count) {
   return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
 }
 
-/** Two different counts, in full where rounding would make them look the same. */
-export function apart(one, other) {
-  const words = [one, other].map(bytes);
-  return words[0] === words[1] ? [one, other].map((count) => `${count.toLocaleString('en')} bytes`) : words;
+/** Formats two different counts, unrounded if rounding would make them equal. */
+export function distinctBytes(one, other) {
+  const rounded = [one, other].map(bytes);
+  return rounded[0] === rounded[1] ? [one, other].map((count) => `${count.toLocaleString('en')} bytes`) : rounded;
 }
 
-/** A share in whole per cent; 100 only when nothing is missing. */
+/** A percentage, below 100 until complete. */
 export function percent(part, whole) {
   if (whole === 0 || part >= whole) return 100;
   return Math.floor((part / whole) * 100);
 }
 
-/** Seconds → `about 2 minutes`, rounded so that it doesn't flicker. */
+/** Seconds → `about 2 minutes`, rounded to avoid flicker. */
 export function timeLeft(seconds) {
   if (seconds < 5) return 'a few seconds';
   if (seconds < 55) return `${Math.ceil(seconds / 5) * 5} seconds`;
@@ -42,17 +42,17 @@ export function plural(count, noun) {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** Smoothed speed of something that counts up, in bytes per second. */
+/** Measures a smoothed speed in bytes per second. */
 export class SpeedMeter {
   #last = null;
   #rate = 0;
   #weight = 0;
 
-  /** Time after which an old measurement counts half, in seconds. */
+  /** Half-life of measurements, in seconds. */
   static HALF_LIFE = 2.5;
 
   /**
-   * @param {number} count bytes so far; falling (after a cut) restarts the measurement
+   * @param {number} count bytes so far; a decrease restarts the measurement
    * @param {number} now milliseconds, monotonic
    */
   sample(count, now) {
@@ -61,18 +61,18 @@ export class SpeedMeter {
     if (!last || count < last.count) return;
     const seconds = (now - last.now) / 1000;
     if (seconds <= 0) return;
-    const keep = 0.5 ** (seconds / SpeedMeter.HALF_LIFE);
-    this.#rate = this.#rate * keep + ((count - last.count) / seconds) * (1 - keep);
-    this.#weight = this.#weight * keep + (1 - keep);
+    const weight = 0.5 ** (seconds / SpeedMeter.HALF_LIFE);
+    this.#rate = this.#rate * weight + ((count - last.count) / seconds) * (1 - weight);
+    this.#weight = this.#weight * weight + (1 - weight);
   }
 
-  /** Forgets everything, for instance over a pause. */
+  /** Resets the measurement, for example during a pause. */
   reset() {
     this.#last = null;
     this.#rate = this.#weight = 0;
   }
 
-  /** Bytes per second, or null before anything was measured. */
+  /** Bytes per second, or null before the first measurement. */
   get rate() {
     return this.#weight > 0 ? this.#rate / this.#weight : null;
   }

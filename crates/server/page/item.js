@@ -1,33 +1,33 @@
-// One line of the list: an upload from the moment its file is chosen, over reloads, to its end.
+// One upload in the list, from the choice of its file until it is removed, also across reloads.
 
 import { chooseFiles, fromHandle } from './files.js';
 import { SpeedMeter } from './format.js';
-import { Disconnected, Refused } from './request.js';
+import { ConnectionError, RejectedError } from './request.js';
 import { isSameFile } from './store.js';
 import { TusUpload, inspectUpload, isGone, removeUpload } from './tus.js';
 
-/** Nothing happens in these by itself, so another tab may take over. */
-const RESTING = new Set(['paused', 'failed', 'needs-file', 'needs-leave', 'done', 'removed']);
+/** States without activity, in which another tab may take over. */
+const IDLE_STATES = new Set(['paused', 'failed', 'needs-file', 'needs-permission', 'done', 'removed']);
 
 /**
- * States, beyond those of `TusUpload`: `finding` (what a reload left), `queued`, `elsewhere` (another
- * tab is at it), `needs-file` (the person must show us the file again), `needs-leave` (the person
- * must press a button once), `refused` (never begun).
+ * States, besides those of `TusUpload`: `restoring` (after a reload), `queued`, `in-other-tab` (another
+ * tab is uploading it), `needs-file` (the user must choose the file again), `needs-permission` (the user
+ * must press a button once), `rejected` (never started).
  */
 export class Item {
   #context;
   #handle;
   #upload = null;
-  #state = 'finding';
+  #state = 'restoring';
   #message = '';
   #meter = new SpeedMeter();
   #release = null;
-  #leaveQueue = () => false;
-  #known = 0;
+  #removeFromQueue = () => false;
+  #storedOffset = 0;
 
   /**
    * @param {import('./store.js').Record} record
-   * @param {object} context what all items share
+   * @param {object} context shared by all items
    * @param {string} context.endpoint
    * @param {import('./store.js').Store} context.store
    * @param {import('./queue.js').Queue} context.queue
@@ -43,59 +43,59 @@ export class Item {
     return this.#state;
   }
 
-  /** What the view shows. */
+  /** Returns the state for the view. */
   snapshot() {
-    const live = this.#upload;
+    const upload = this.#upload;
     return {
       state: this.#state,
       name: this.record.name,
       size: this.record.size,
-      sent: this.#state === 'done' ? this.record.size : (live?.sent ?? this.#known),
+      sent: this.#state === 'done' ? this.record.size : (upload?.sent ?? this.#storedOffset),
       rate: this.#state === 'uploading' ? this.#meter.rate : null,
       message: this.#message,
-      retryAt: live?.retryAt ?? 0,
+      retryAt: upload?.retryAt ?? 0,
       url: this.record.url,
     };
   }
 
-  /** Measures the speed; called a few times a second. */
+  /** Measures the speed; called several times a second. */
   tick(now) {
     if (this.#state === 'uploading') this.#meter.sample(this.#upload.sent, now);
     else this.#meter.reset();
   }
 
-  /** A file that can't be uploaded at all. */
-  refuse(message) {
-    this.#set('refused', message);
+  /** Rejects a file that cannot be uploaded. */
+  reject(message) {
+    this.#set('rejected', message);
   }
 
-  /** Takes a file, new or shown again, and goes on. */
-  give({ file, handle }) {
+  /** Sets the file, also when it is chosen again, and starts or resumes. */
+  addFile({ file, handle }) {
     this.#handle = handle;
-    this.#adopt(file);
+    this.#createUpload(file);
     this.#save();
-    this.#keep({ file, handle });
+    this.#storeSource({ file, handle });
     return this.start();
   }
 
-  /** Picks up what an earlier visit left, once no other tab is at it. */
+  /** Restores an upload of an earlier visit, once no other tab works on it. */
   async restore() {
-    if (this.record.state !== 'finished') await this.#takeLease();
+    if (this.record.state !== 'finished') await this.#acquireLock();
     const latest = this.#context.store.get(this.record.id);
     if (latest) {
       this.record = latest;
-      this.#set('finding');
-      await this.#restoreAlone();
+      this.#set('restoring');
+      await this.#restoreLocked();
     } else {
       this.#set('removed');
     }
-    if (RESTING.has(this.#state)) this.#dropLease();
+    if (IDLE_STATES.has(this.#state)) this.#releaseLock();
   }
 
-  async #restoreAlone() {
+  async #restoreLocked() {
     const { store } = this.#context;
-    if (this.record.url !== null && !(await this.#stillThere())) {
-      store.forget(this.record);
+    if (this.record.url !== null && !(await this.#existsOnServer())) {
+      store.remove(this.record);
       this.#set('removed');
       return;
     }
@@ -105,28 +105,28 @@ export class Item {
     }
     const source = await store.source(this.record);
     this.#handle = source?.handle;
-    const leave = (await source?.handle?.queryPermission?.({ mode: 'read' })) ?? 'granted';
-    const file = leave === 'granted' ? await readSource(source) : null;
-    if (file && isSameFile(this.record, file)) this.#adopt(file);
-    if (this.#upload === null) this.#set(this.#handle && leave !== 'granted' ? 'needs-leave' : 'needs-file');
+    const permission = (await source?.handle?.queryPermission?.({ mode: 'read' })) ?? 'granted';
+    const file = permission === 'granted' ? await readSource(source) : null;
+    if (file && isSameFile(this.record, file)) this.#createUpload(file);
+    if (this.#upload === null) this.#set(this.#handle && permission !== 'granted' ? 'needs-permission' : 'needs-file');
     else if (this.record.state === 'paused') this.#set('paused');
-    // Without locks between tabs another one may be at it, so only a person may decide.
-    else if (!navigator.locks) this.#set('needs-leave');
+    // Without locks, another tab may be uploading it, so the user must decide.
+    else if (!navigator.locks) this.#set('needs-permission');
     else await this.start();
   }
 
-  /** Goes on as soon as no other tab works on the upload and the queue has room. */
+  /** Starts or resumes when no other tab works on the upload and the queue has capacity. */
   async start() {
     this.#set('queued');
-    await this.#takeLease();
-    if (this.#state !== 'queued' && this.#state !== 'elsewhere') {
-      this.#dropLease();
+    await this.#acquireLock();
+    if (this.#state !== 'queued' && this.#state !== 'in-other-tab') {
+      this.#releaseLock();
       return;
     }
     const latest = this.#context.store.get(this.record.id);
     if (!latest || latest.state === 'finished') {
       this.record = latest ?? this.record;
-      this.#dropLease();
+      this.#releaseLock();
       this.#set(latest ? 'done' : 'removed');
       return;
     }
@@ -134,40 +134,40 @@ export class Item {
     this.#upload.url = this.record.url;
     this.#set('queued');
     this.#save();
-    this.#leaveQueue = this.#context.queue.add(async () => {
+    this.#removeFromQueue = this.#context.queue.add(async () => {
       await this.#upload.run();
-      if (RESTING.has(this.#state)) this.#dropLease();
+      if (IDLE_STATES.has(this.#state)) this.#releaseLock();
     });
   }
 
   pause() {
     this.record.state = 'paused';
     this.#save();
-    if (this.#leaveQueue()) {
-      this.#dropLease();
+    if (this.#removeFromQueue()) {
+      this.#releaseLock();
       this.#set('paused');
     } else {
       this.#upload.pause();
     }
   }
 
-  cut() {
-    this.#upload.cut();
+  disconnect() {
+    this.#upload.disconnect();
   }
 
   retryNow() {
     this.#upload.retryNow();
   }
 
-  /** Needs a click: browsers give leave to read a file only then. Resolves to whether it went on. */
+  /** Must be called from a click, so that the browser grants access to the file. Resolves to its success. */
   async resume() {
     if (this.#upload === null) {
       try {
-        const leave = await this.#handle.requestPermission({ mode: 'read' });
-        if (leave !== 'granted') return false;
+        const permission = await this.#handle.requestPermission({ mode: 'read' });
+        if (permission !== 'granted') return false;
         const { file } = await fromHandle(this.#handle);
-        if (!isSameFile(this.record, file)) throw new Error('another file');
-        this.#adopt(file);
+        if (!isSameFile(this.record, file)) throw new Error('different file');
+        this.#createUpload(file);
       } catch {
         this.#set('needs-file');
         return false;
@@ -177,18 +177,18 @@ export class Item {
     return true;
   }
 
-  /** Asks for the file again. Resolves to false when it was another one. */
+  /** Lets the user choose the file again. Resolves to false for a different file. */
   async chooseAgain() {
     const [source] = await chooseFiles(this.#context.input, false);
     if (!source) return true;
     if (!isSameFile(this.record, source.file)) return false;
-    await this.give(source);
+    await this.addFile(source);
     return true;
   }
 
-  /** Has the server remove what it holds, and forgets the upload. */
+  /** Terminates the upload on the server and removes it from the list. */
   async remove() {
-    this.#leaveQueue();
+    this.#removeFromQueue();
     if (this.#upload) {
       if (!(await this.#upload.remove())) return;
     } else if (this.record.url !== null) {
@@ -204,21 +204,21 @@ export class Item {
     this.clear();
   }
 
-  /** Forgets the upload here and leaves the server alone. */
+  /** Removes the upload from the list, not from the server. */
   clear() {
-    this.#context.store.forget(this.record);
-    this.#dropLease();
+    this.#context.store.remove(this.record);
+    this.#releaseLock();
     this.#set('removed');
   }
 
-  async #keep(source) {
-    const copied = await this.#context.store.keepSource(this.record, source);
+  async #storeSource(source) {
+    const copied = await this.#context.store.saveSource(this.record, source);
     if (!copied || this.record.state === 'finished' || this.#state === 'removed') return;
     this.record.copied = true;
     this.#save();
   }
 
-  #adopt(file) {
+  #createUpload(file) {
     const metadata = { filename: file.name };
     if (file.type) metadata.filetype = file.type;
     this.#upload = new TusUpload({
@@ -226,12 +226,12 @@ export class Item {
       file,
       metadata,
       url: this.record.url,
-      onChange: (upload) => this.#follow(upload),
+      onChange: (upload) => this.#onUploadChange(upload),
     });
-    this.#upload.offset = this.#upload.sent = this.#known;
+    this.#upload.offset = this.#upload.sent = this.#storedOffset;
   }
 
-  #follow(upload) {
+  #onUploadChange(upload) {
     if (upload.url !== this.record.url) {
       this.record.url = upload.url;
       this.#save();
@@ -240,41 +240,41 @@ export class Item {
       this.record.state = 'finished';
       this.record.copied = false;
       this.#save();
-      this.#context.store.forgetSource(this.record);
-      this.#dropLease();
+      this.#context.store.removeSource(this.record);
+      this.#releaseLock();
     }
     if (upload.state === 'failed' && upload.fileLost) this.#set('needs-file', upload.message);
     else this.#set(upload.state, upload.message);
   }
 
-  /** Also learns how much the server has. Whatever is unclear counts as there. */
-  async #stillThere() {
+  /** Reads the stored offset. Resolves to false only if the upload certainly no longer exists. */
+  async #existsOnServer() {
     try {
       const { offset } = await inspectUpload(this.record.url);
-      this.#known = offset;
+      this.#storedOffset = offset;
       return true;
     } catch (error) {
-      if (!(error instanceof Refused || error instanceof Disconnected)) throw error;
+      if (!(error instanceof RejectedError || error instanceof ConnectionError)) throw error;
       return !isGone(error);
     }
   }
 
-  /** One tab at a time; waits for as long as another is at it. */
-  async #takeLease() {
+  /** Acquires the lock of this upload among tabs; waits while another tab holds it. */
+  async #acquireLock() {
     if (!navigator.locks || this.#release) return;
     const name = `landfall ${this.record.id}`;
-    const held = (lock) => lock && new Promise((release) => { this.#release = release; });
+    const hold = (lock) => lock && new Promise((release) => { this.#release = release; });
     await new Promise((done) => {
-      navigator.locks.request(name, { ifAvailable: true }, (lock) => { const wait = held(lock); done(); return wait; });
+      navigator.locks.request(name, { ifAvailable: true }, (lock) => { const wait = hold(lock); done(); return wait; });
     });
     if (this.#release) return;
-    this.#set('elsewhere');
+    this.#set('in-other-tab');
     await new Promise((done) => {
-      navigator.locks.request(name, (lock) => { const wait = held(lock); done(); return wait; });
+      navigator.locks.request(name, (lock) => { const wait = hold(lock); done(); return wait; });
     });
   }
 
-  #dropLease() {
+  #releaseLock() {
     this.#release?.();
     this.#release = null;
   }
@@ -294,7 +294,7 @@ export class Item {
 async function readSource(source) {
   try {
     const file = source?.file ?? (await source?.handle?.getFile()) ?? null;
-    // A kept copy may have been thrown out by the browser; better to know it now.
+    // The browser may have evicted the stored copy.
     if (file && file.size > 0) await file.slice(0, 1).arrayBuffer();
     return file;
   } catch {

@@ -1,26 +1,26 @@
-// Runs jobs in the order they came, only so many at a time.
+// Runs jobs in order with limited concurrency.
 
 export class Queue {
   #limit;
   #waiting = [];
   #running = 0;
 
-  /** @param {number} limit most jobs at a time */
+  /** @param {number} limit maximum number of concurrent jobs */
   constructor(limit) {
     this.#limit = limit;
   }
 
   /**
    * @param {() => Promise<void>} job
-   * @returns {() => boolean} takes the job out again; false if it has begun already
+   * @returns {() => boolean} removes the job from the queue; false if it has started
    */
   add(job) {
     this.#waiting.push(job);
     this.#next();
     return () => {
-      const at = this.#waiting.indexOf(job);
-      if (at >= 0) this.#waiting.splice(at, 1);
-      return at >= 0;
+      const index = this.#waiting.indexOf(job);
+      if (index >= 0) this.#waiting.splice(index, 1);
+      return index >= 0;
     };
   }
 

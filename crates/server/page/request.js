@@ -1,31 +1,31 @@
-// One HTTP request over XMLHttpRequest, which, unlike fetch, tells how much of a body has left.
+// An HTTP request over XMLHttpRequest, which, unlike fetch, reports upload progress.
 
-/** How long a request may stand still before it counts as lost, in milliseconds. */
-const QUIET = { answer: 60_000, body: 60_000, bodyAnswer: 120_000 };
+/** Timeouts without progress, in milliseconds. */
+const TIMEOUT = { response: 60_000, body: 60_000, bodyResponse: 120_000 };
 
-/** Most characters of an error's text that are shown to a person. */
-const MAX_SENTENCE = 300;
+/** Maximum length of a displayed error text. */
+const MAX_MESSAGE_LEN = 300;
 
-/** The request got no answer: the network failed, stood still too long, or we let go of it. */
-export class Disconnected extends Error {
+/** The request got no response: the network failed, timed out, or the request was aborted. */
+export class ConnectionError extends Error {
   /** @param {"network" | "timeout" | "aborted"} cause */
   constructor(cause) {
     super(cause);
-    this.name = 'Disconnected';
+    this.name = 'ConnectionError';
     this.reason = cause;
   }
 }
 
-/** The server answered, but not with success. */
-export class Refused extends Error {
+/** The server responded with an error. */
+export class RejectedError extends Error {
   /**
    * @param {number} status
-   * @param {string} sentence what the server said, already shortened; may be empty
-   * @param {number | null} retryAfter milliseconds the server asks us to wait, if it does
+   * @param {string} sentence the text of the response, truncated; may be empty
+   * @param {number | null} retryAfter `Retry-After` in milliseconds, if present
    */
   constructor(status, sentence, retryAfter) {
     super(sentence || `HTTP ${status}`);
-    this.name = 'Refused';
+    this.name = 'RejectedError';
     this.status = status;
     this.sentence = sentence;
     this.retryAfter = retryAfter;
@@ -33,35 +33,35 @@ export class Refused extends Error {
 }
 
 /**
- * Sends a request and resolves with the answer when its status is 2xx.
+ * Sends a request; resolves with the response if its status is 2xx.
  *
  * @param {string} method
  * @param {string} url
  * @param {object} [options]
  * @param {Record<string, string>} [options.headers]
  * @param {Blob | null} [options.body]
- * @param {AbortSignal} [options.signal] aborting closes the connection at once
+ * @param {AbortSignal} [options.signal] closes the connection when aborted
  * @param {(sent: number) => void} [options.onSent] bytes of the body handed to the network so far
  * @returns {Promise<XMLHttpRequest>}
- * @throws {Disconnected | Refused}
+ * @throws {ConnectionError | RejectedError}
  */
 export function request(method, url, { headers = {}, body = null, signal, onSent } = {}) {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) {
-      reject(new Disconnected('aborted'));
+      reject(new ConnectionError('aborted'));
       return;
     }
     const xhr = new XMLHttpRequest();
     let cause = 'network';
     let timer = 0;
-    const quiet = (limit) => {
+    const restartTimer = (limit) => {
       clearTimeout(timer);
       timer = setTimeout(() => { cause = 'timeout'; xhr.abort(); }, limit);
     };
-    const letGo = () => { cause = 'aborted'; xhr.abort(); };
+    const abort = () => { cause = 'aborted'; xhr.abort(); };
     const settle = (finish, value) => {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', letGo);
+      signal?.removeEventListener('abort', abort);
       finish(value);
     };
 
@@ -69,25 +69,25 @@ export function request(method, url, { headers = {}, body = null, signal, onSent
     for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
     xhr.onload = () => {
       if (xhr.status >= 200 && xhr.status < 300) settle(resolve, xhr);
-      else settle(reject, refusal(xhr));
+      else settle(reject, rejection(xhr));
     };
-    xhr.onerror = xhr.onabort = () => settle(reject, new Disconnected(cause));
+    xhr.onerror = xhr.onabort = () => settle(reject, new ConnectionError(cause));
     if (body) {
-      xhr.upload.onprogress = (event) => { quiet(QUIET.body); onSent?.(event.loaded); };
-      xhr.upload.onload = () => quiet(QUIET.bodyAnswer);
+      xhr.upload.onprogress = (event) => { restartTimer(TIMEOUT.body); onSent?.(event.loaded); };
+      xhr.upload.onload = () => restartTimer(TIMEOUT.bodyResponse);
     }
-    signal?.addEventListener('abort', letGo);
-    quiet(body ? QUIET.body : QUIET.answer);
+    signal?.addEventListener('abort', abort);
+    quiet(body ? TIMEOUT.body : TIMEOUT.response);
     xhr.send(body);
   });
 }
 
-function refusal(xhr) {
+function rejection(xhr) {
   const type = xhr.getResponseHeader('Content-Type') ?? '';
-  // An HTML error comes from some proxy on the way; its markup tells a person nothing.
+  // Do not show the HTML error page of a proxy.
   const text = type.startsWith('text/plain') ? xhr.responseText.trim() : '';
-  const sentence = text.length > MAX_SENTENCE ? `${text.slice(0, MAX_SENTENCE)}…` : text;
-  return new Refused(xhr.status, sentence, retryAfter(xhr.getResponseHeader('Retry-After')));
+  const sentence = text.length > MAX_MESSAGE_LEN ? `${text.slice(0, MAX_MESSAGE_LEN)}…` : text;
+  return new RejectedError(xhr.status, sentence, retryAfter(xhr.getResponseHeader('Retry-After')));
 }
 
 function retryAfter(value) {

@@ -1,14 +1,13 @@
-// What the page remembers over a reload: a small record of each upload in localStorage, and in
-// IndexedDB the way back to the file's bytes. All of it is a convenience: where the browser
-// refuses storage, everything still works until the page is closed.
+// Persists uploads across reloads: a record of each upload in localStorage, and its file or file
+// handle in IndexedDB. Without browser storage, everything works until the page is closed.
 
-/** A file up to this size is kept as a copy, in bytes; a larger one by its handle or not at all. */
+/** Maximum size of a file that is stored as a copy, in bytes; larger ones need a handle. */
 const MAX_COPY = 64 * 2 ** 20;
 
-/** Most bytes of copies kept at a time. */
+/** Maximum total size of the copies, in bytes. */
 const MAX_COPIES = 512 * 2 ** 20;
 
-/** Finished uploads that stay in the list. */
+/** Maximum number of finished uploads in the list. */
 const MAX_FINISHED = 20;
 
 const DATABASE = 'landfall';
@@ -18,28 +17,28 @@ const SOURCES = 'sources';
  * @typedef {object} Record
  * @property {string} id
  * @property {string} name
- * @property {string} type media type as the browser tells it; may be empty
+ * @property {string} type media type from the browser; may be empty
  * @property {number} size bytes
  * @property {number} modified last change of the file, milliseconds since 1970
- * @property {string | null} url where the upload lives on the server, once it was created
+ * @property {string | null} url URL of the upload, once created
  * @property {'unfinished' | 'paused' | 'finished'} state
  * @property {number} added milliseconds since 1970
- * @property {boolean} copied whether a copy of the bytes is kept
+ * @property {boolean} copied whether a copy of the file is stored
  */
 
 /**
- * @typedef {object} Source the way to a file's bytes
+ * @typedef {object} Source a file or its handle
  * @property {File} [file]
  * @property {FileSystemFileHandle} [handle]
  */
 
-/** Whether a file is, as far as one can tell without reading it, the one a record speaks of. */
+/** Returns whether a file is that of a record, by name, size and date. */
 export function isSameFile(record, file) {
   return record.name === file.name && record.size === file.size && record.modified === file.lastModified;
 }
 
-/** A new record of a file that is to be uploaded. */
-export function recordOf(file) {
+/** Creates the record of a file. */
+export function createRecord(file) {
   return {
     id: Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join(''),
     name: file.name,
@@ -58,12 +57,12 @@ export class Store {
   #unsaved = new Map();
   #database = null;
 
-  /** @param {string} endpoint uploads to other endpoints are not ours */
+  /** @param {string} endpoint other endpoints have separate records */
   constructor(endpoint) {
     this.#prefix = `landfall ${new URL(endpoint).pathname} `;
   }
 
-  /** All records, oldest first; finished ones beyond the limit are dropped. */
+  /** Returns all records, oldest first; removes finished ones beyond the limit. */
   all() {
     const records = [...this.#unsaved.values()];
     for (const key of storedKeys()) {
@@ -73,11 +72,11 @@ export class Store {
     records.sort((a, b) => a.added - b.added);
     const finished = records.filter((record) => record.state === 'finished');
     const excess = new Set(finished.slice(0, Math.max(0, finished.length - MAX_FINISHED)));
-    for (const record of excess) this.forget(record);
+    for (const record of excess) this.remove(record);
     return records.filter((record) => !excess.has(record));
   }
 
-  /** The record as last saved, by this or another tab. */
+  /** Returns the record as last saved by any tab. */
   get(id) {
     if (this.#unsaved.has(id)) return this.#unsaved.get(id);
     try {
@@ -97,33 +96,33 @@ export class Store {
     }
   }
 
-  /** Drops a record and what was kept of its file. */
-  forget(record) {
+  /** Removes a record and its file. */
+  remove(record) {
     this.#unsaved.delete(record.id);
     try {
       localStorage.removeItem(this.#prefix + record.id);
-    } catch { /* nothing was kept there */ }
-    return this.forgetSource(record);
+    } catch { /* storage is unavailable */ }
+    return this.removeSource(record);
   }
 
   /**
-   * Keeps the way to a file's bytes: its handle, or a copy of a file that is small enough.
+   * Stores the handle of a file, or a copy of a small file.
    *
    * @param {Record} record already saved
    * @param {Source} source
-   * @returns {Promise<boolean>} whether a copy is kept now
+   * @returns {Promise<boolean>} whether a copy is stored
    */
-  async keepSource(record, { file, handle }) {
-    const room = MAX_COPIES - this.all().reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
-    const copied = !handle && file.size <= Math.min(MAX_COPY, room);
+  async saveSource(record, { file, handle }) {
+    const remaining = MAX_COPIES - this.all().reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
+    const copied = !handle && file.size <= Math.min(MAX_COPY, remaining);
     if (!handle && !copied) return false;
-    const kept = await this.#sources('readwrite', (sources) => (
+    const stored = await this.#sources('readwrite', (sources) => (
       sources.put(handle ? { handle } : { file }, this.#prefix + record.id)
     ));
-    // Meanwhile the upload may have been finished or removed.
+    // The upload may have been finished or removed meanwhile.
     const state = this.get(record.id)?.state ?? 'finished';
-    if (state === 'finished') await this.forgetSource(record);
-    return copied && kept !== undefined && state !== 'finished';
+    if (state === 'finished') await this.removeSource(record);
+    return copied && stored !== undefined && state !== 'finished';
   }
 
   /** @returns {Promise<Source | null>} */
@@ -131,11 +130,11 @@ export class Store {
     return (await this.#sources('readonly', (sources) => sources.get(this.#prefix + record.id))) ?? null;
   }
 
-  async forgetSource(record) {
+  async removeSource(record) {
     await this.#sources('readwrite', (sources) => sources.delete(this.#prefix + record.id));
   }
 
-  /** Drops sources whose record is gone, as a crash of the browser may leave them. */
+  /** Removes sources without a record, which a browser crash can leave. */
   async prune() {
     const keys = (await this.#sources('readonly', (sources) => sources.getAllKeys())) ?? [];
     const known = new Set([...storedKeys(), ...[...this.#unsaved.keys()].map((id) => this.#prefix + id)]);
@@ -144,14 +143,14 @@ export class Store {
     }
   }
 
-  /** One transaction; resolves with its result, or undefined when the browser refuses. */
-  async #sources(mode, ask) {
+  /** Runs a transaction; resolves with its result, or undefined on failure. */
+  async #sources(mode, run) {
     try {
       this.#database ??= open();
       const transaction = (await this.#database).transaction(SOURCES, mode);
-      const asked = ask(transaction.objectStore(SOURCES));
+      const result = run(transaction.objectStore(SOURCES));
       return await new Promise((resolve, reject) => {
-        transaction.oncomplete = () => resolve(asked.result);
+        transaction.oncomplete = () => resolve(result.result);
         transaction.onerror = transaction.onabort = () => reject(transaction.error);
       });
     } catch {

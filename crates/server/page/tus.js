@@ -1,60 +1,60 @@
 // A small client of the tus 1.0.0 resumable upload protocol (https://tus.io/protocols).
 //
-// The rule that everything follows from: what the server says it has is the truth. After any
-// trouble the client asks (HEAD) and goes on from that offset.
+// The server's offset is authoritative: after any error the client sends HEAD and resumes at that
+// offset.
 
-import { Disconnected, Refused, request } from './request.js';
+import { ConnectionError, RejectedError, request } from './request.js';
 
 const TUS = { 'Tus-Resumable': '1.0.0' };
 
-/** Waits between tries, in milliseconds; the last one repeats. Each is spread by ±30 %. */
+/** Delays between attempts (exponential backoff), in milliseconds; the last one repeats. Jitter is ±30 %. */
 const BACKOFF = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000];
 
-/** No wait is longer than this, whatever the server asks for. */
-const MAX_WAIT = 5 * 60_000;
+/** Maximum delay, also for `Retry-After`. */
+const MAX_BACKOFF = 5 * 60_000;
 
-/** How often in a row, without progress between, we take a puzzling answer for an accident. */
-const MAX_DOUBTFUL = 3;
+/** Maximum number of consecutive unexpected responses without progress. */
+const MAX_UNEXPECTED = 3;
 
 /**
- * Largest body of one PATCH, in bytes. The first is right for Landfall; a proxy in front that
- * refuses large bodies (413) makes us go down the list. The last is below nginx's default of 1 MiB.
+ * Maximum size of a PATCH body (chunk size), in bytes. Landfall needs no limit; each 413 of a proxy
+ * selects the next smaller one. The last is below nginx's default of 1 MiB.
  */
 const BODY_SIZES = [Infinity, 64 * 2 ** 20, 8 * 2 ** 20, 900_000];
 
-/** Tries to tell the server that an upload is to be removed. */
-const REMOVE_TRIES = 4;
+/** Attempts to terminate an upload. */
+const MAX_REMOVE_ATTEMPTS = 4;
 
-/** The upload can't go on without a person doing something; `message` says what. */
-export class Failed extends Error {
+/** The upload cannot continue without the user; `message` is the reason. */
+export class UploadError extends Error {
   constructor(message) {
     super(message);
-    this.name = 'Failed';
+    this.name = 'UploadError';
   }
 }
 
 /**
- * One file on its way to the server.
+ * The upload of one file.
  *
  * States: `idle` → `creating` | `checking` → `uploading` → `done`; in between `waiting` (for the
- * next try), and `paused`, `failed`, `removing`, `removed`.
+ * next attempt), and `paused`, `failed`, `removing`, `removed`.
  */
 export class TusUpload {
   #stop = null; // null | 'pause' | 'remove'
   #abort = new AbortController();
-  #cutting = false;
+  #isDisconnecting = false;
   #wake = () => {};
   #running = null;
-  #tries = 0;
-  #doubtful = 0;
+  #attempts = 0;
+  #unexpected = 0;
   #bodySize = 0;
 
   /**
    * @param {object} options
-   * @param {string} options.endpoint absolute URL where uploads are created
+   * @param {string} options.endpoint the absolute creation URL
    * @param {File} options.file
    * @param {Record<string, string>} options.metadata
-   * @param {string | null} options.url the upload to go on with, if there is one
+   * @param {string | null} options.url the upload to resume, if any
    * @param {(upload: TusUpload) => void} options.onChange called on every change of state, url or offset
    */
   constructor({ endpoint, file, metadata, url = null, onChange }) {
@@ -64,19 +64,19 @@ export class TusUpload {
     this.url = url;
     this.onChange = onChange;
     this.state = 'idle';
-    /** Bytes the server has confirmed. */
+    /** Bytes confirmed by the server. */
     this.offset = 0;
     /** Bytes handed to the network; ahead of `offset` while a request runs. */
     this.sent = 0;
-    /** Why the upload waits or failed, in words for a person. */
+    /** Why the upload waits or failed, for the user. */
     this.message = '';
-    /** Whether it failed because the browser can't read the file any more. */
+    /** Whether it failed because the browser can no longer read the file. */
     this.fileLost = false;
-    /** When the next try starts (as `Date.now()`), while waiting. */
+    /** Time of the next attempt (as `Date.now()`), while waiting. */
     this.retryAt = 0;
   }
 
-  /** Works until the upload is done, failed, paused or removed; never throws. */
+  /** Runs until the upload is done, failed, paused or removed; never throws. */
   run() {
     if (this.#stop === 'remove') return Promise.resolve();
     this.#stop = null;
@@ -85,33 +85,33 @@ export class TusUpload {
     return this.#running;
   }
 
-  /** Stops; what the server has received stays there, and `run` goes on from it. */
+  /** Pauses; `run` resumes at the stored offset. */
   pause() {
     this.#halt('pause');
     if (this.state !== 'done') this.#set('paused');
   }
 
-  /** Drops the connection in the middle of sending, as a bad network would. */
-  cut() {
-    this.#cutting = true;
+  /** Aborts the connection while sending, as a network failure would. */
+  disconnect() {
+    this.#isDisconnecting = true;
     this.#abort.abort();
   }
 
-  /** Ends the wait for the next try. */
+  /** Starts the next attempt now. */
   retryNow() {
     this.#wake();
   }
 
-  /** Stops and has the server forget the upload. Resolves to whether it did. */
+  /** Stops and terminates the upload on the server. Resolves to its success. */
   async remove() {
     this.#halt('remove');
     this.#set('removing');
     await this.#running;
     try {
-      // A creation that was under way may have made `url` known only now.
+      // A creation in progress may have set `url` only now.
       if (this.url !== null) await removeUpload(this.url);
     } catch (error) {
-      // So that one may also think better of it, and go on.
+      // The user may also resume it.
       this.#stop = null;
       this.#set('failed', error.message);
       return false;
@@ -121,14 +121,14 @@ export class TusUpload {
   }
 
   async #work() {
-    const hurry = () => this.#wake();
-    window.addEventListener('online', hurry);
-    document.addEventListener('visibilitychange', hurry);
-    this.#tries = this.#doubtful = 0;
+    const retry = () => this.#wake();
+    window.addEventListener('online', retry);
+    document.addEventListener('visibilitychange', retry);
+    this.#attempts = this.#unexpected = 0;
     try {
       while (!this.#stop) {
         if (this.#abort.signal.aborted) this.#abort = new AbortController();
-        this.#cutting = false;
+        this.#isDisconnecting = false;
         try {
           await this.#attempt();
           return;
@@ -137,10 +137,10 @@ export class TusUpload {
         }
       }
     } catch (error) {
-      this.#set('failed', error instanceof Failed ? error.message : `Unexpected trouble: ${error.message}`);
+      this.#set('failed', error instanceof UploadError ? error.message : `Unexpected error: ${error.message}`);
     } finally {
-      window.removeEventListener('online', hurry);
-      document.removeEventListener('visibilitychange', hurry);
+      window.removeEventListener('online', retry);
+      document.removeEventListener('visibilitychange', retry);
     }
   }
 
@@ -151,18 +151,18 @@ export class TusUpload {
     if (!this.#stop) this.#set('done');
   }
 
-  /** Never aborted: an answer that we didn't wait for would leave an upload nobody knows of. */
+  /** Never aborted: without its response, the created upload would be orphaned. */
   async #create() {
     this.#set('creating');
-    const answer = await request('POST', this.endpoint, {
+    const response = await request('POST', this.endpoint, {
       headers: {
         ...TUS,
         'Upload-Length': String(this.file.size),
         'Upload-Metadata': encodeMetadata(this.metadata),
       },
     });
-    const location = answer.getResponseHeader('Location');
-    if (!location) throw new Failed('The server created the upload but did not say where.');
+    const location = response.getResponseHeader('Location');
+    if (!location) throw new UploadError('The server created the upload without a Location.');
     this.url = adoptLocation(location, this.endpoint);
     this.offset = this.sent = 0;
     this.onChange(this);
@@ -172,13 +172,13 @@ export class TusUpload {
     this.#set('checking');
     const { offset, length } = await inspectUpload(this.url, this.#abort.signal);
     if (length === this.file.size && offset <= length) this.#confirm(offset);
-    else this.#startAnew();
+    else this.#restart();
   }
 
   async #append() {
     this.#set('uploading');
     const end = Math.min(this.file.size, this.offset + BODY_SIZES[this.#bodySize]);
-    const answer = await request('PATCH', this.url, {
+    const response = await request('PATCH', this.url, {
       headers: {
         ...TUS,
         'Upload-Offset': String(this.offset),
@@ -188,77 +188,77 @@ export class TusUpload {
       signal: this.#abort.signal,
       onSent: (bytes) => { this.sent = this.offset + bytes; },
     });
-    const offset = readNumber(answer, 'Upload-Offset');
-    if (offset === null || offset <= this.offset || offset > end) throw new Refused(answer.status, '', null);
+    const offset = readNumber(response, 'Upload-Offset');
+    if (offset === null || offset <= this.offset || offset > end) throw new RejectedError(response.status, '', null);
     this.#confirm(offset);
   }
 
   #confirm(offset) {
-    if (offset > this.offset) this.#tries = this.#doubtful = 0;
+    if (offset > this.offset) this.#attempts = this.#unexpected = 0;
     this.offset = this.sent = offset;
     this.onChange(this);
   }
 
-  /** Decides what an error means: returns when the next try is due, or throws `Failed`. */
+  /** Handles an error: resolves when the next attempt is due, or throws `UploadError`. */
   async #recover(error) {
-    if (error instanceof Disconnected) {
-      if (!this.#cutting) await this.#checkReadable();
-      await this.#wait(this.#cutting ? 'Connection cut.' : 'Connection lost.');
-    } else if (error instanceof Refused) {
-      await this.#recoverFrom(error);
+    if (error instanceof ConnectionError) {
+      if (!this.#isDisconnecting) await this.#checkReadable();
+      await this.#wait(this.#isDisconnecting ? 'Disconnected.' : 'Connection lost.');
+    } else if (error instanceof RejectedError) {
+      await this.#recoverFromRejection(error);
     } else {
       throw error;
     }
   }
 
-  async #recoverFrom(refused) {
-    const { status, sentence, retryAfter } = refused;
+  async #recoverFromRejection(rejected) {
+    const { status, sentence, retryAfter } = rejected;
     const sending = this.state === 'uploading';
     if ((status === 404 || status === 410) && this.url !== null) {
-      this.#doubt(refused);
-      this.#startAnew();
+      this.#countUnexpected(rejected);
+      this.#restart();
     } else if (status === 409) {
-      this.#doubt(refused);
+      this.#countUnexpected(rejected);
     } else if (status === 423) {
-      await this.#wait('The server is still busy with this file.', retryAfter);
+      await this.#wait('The upload is locked by another request.', retryAfter);
     } else if (status === 413 && sending && this.#bodySize < BODY_SIZES.length - 1) {
       this.#bodySize += 1;
     } else if (status === 413) {
-      throw new Failed(sentence || 'The file is larger than the server accepts.');
+      throw new UploadError(sentence || 'The file is larger than the server accepts.');
     } else if (status === 400 && sending) {
-      // Some servers answer so when another request took the upload over.
-      this.#doubt(refused);
+      // The response of some servers when another request takes over the upload.
+      this.#countUnexpected(rejected);
       await this.#wait('The server stopped the transfer.', retryAfter);
     } else if (status < 400) {
-      this.#doubt(refused);
-      await this.#wait('The server’s answer made no sense.');
+      this.#countUnexpected(rejected);
+      await this.#wait('The server sent an unexpected response.');
     } else if (status === 507) {
-      await this.#wait('The server has no room left.', retryAfter ?? BACKOFF.at(-1));
+      await this.#wait('The server is out of storage.', retryAfter ?? BACKOFF.at(-1));
     } else if (status === 429) {
       await this.#wait('The server is busy.', retryAfter);
     } else if (status === 408 || status >= 500) {
-      await this.#wait(`The server has trouble (${status}).`, retryAfter);
+      await this.#wait(`Server error (${status}).`, retryAfter);
     } else if (status === 401 || status === 403) {
-      throw new Failed(`The server does not allow this${sentence ? `: ${sentence}` : '.'}`);
+      throw new UploadError(`The server does not allow this${sentence ? `: ${sentence}` : '.'}`);
     } else {
-      throw new Failed(`The server refused (${status})${sentence ? `: ${sentence}` : '.'}`);
+      throw new UploadError(`The server rejected the upload (${status})${sentence ? `: ${sentence}` : '.'}`);
     }
   }
 
-  #doubt(refused) {
-    this.#doubtful += 1;
-    if (this.#doubtful > MAX_DOUBTFUL) {
-      throw new Failed(`The server refused several times (${refused.status}). ${refused.sentence}`.trim());
+  #countUnexpected(rejected) {
+    this.#unexpected += 1;
+    if (this.#unexpected > MAX_UNEXPECTED) {
+      throw new UploadError(`The server rejected several attempts (${rejected.status}). ${rejected.sentence}`.trim());
     }
   }
 
-  #startAnew() {
+  #restart() {
     this.url = null;
     this.offset = this.sent = 0;
     this.onChange(this);
   }
 
-  /** A file that changed or went away looks like a lost connection to the browser. */
+  /** Detects a changed or deleted file, which the browser reports as a lost connection. */
   async #checkReadable() {
     if (this.file.size === 0) return;
     const at = Math.min(this.offset, this.file.size - 1);
@@ -266,14 +266,14 @@ export class TusUpload {
       await this.file.slice(at, at + 1).arrayBuffer();
     } catch {
       this.fileLost = true;
-      throw new Failed('The file can’t be read any more. It was changed, moved or deleted.');
+      throw new UploadError('The file can no longer be read. It was changed, moved or deleted.');
     }
   }
 
-  #wait(message, asked = null) {
-    const step = BACKOFF[Math.min(this.#tries, BACKOFF.length - 1)];
-    this.#tries += 1;
-    const wait = Math.min(MAX_WAIT, Math.max(asked ?? 0, step * (0.7 + Math.random() * 0.6)));
+  #wait(message, retryAfter = null) {
+    const delay = BACKOFF[Math.min(this.#attempts, BACKOFF.length - 1)];
+    this.#attempts += 1;
+    const wait = Math.min(MAX_BACKOFF, Math.max(retryAfter ?? 0, delay * (0.7 + Math.random() * 0.6)));
     this.retryAt = Date.now() + wait;
     this.#set('waiting', message);
     return new Promise((resolve) => {
@@ -282,14 +282,14 @@ export class TusUpload {
     });
   }
 
-  #halt(why) {
-    this.#stop = why;
+  #halt(reason) {
+    this.#stop = reason;
     this.#abort.abort();
     this.#wake();
   }
 
   #set(state, message = '') {
-    // The state a person asked for stays, whatever the last request still reports.
+    // Keep the state that the user requested; ignore late reports of the last request.
     if (this.#stop === 'pause' && state !== 'paused') return;
     if (this.#stop === 'remove' && !['removing', 'removed', 'failed'].includes(state)) return;
     this.state = state;
@@ -299,52 +299,51 @@ export class TusUpload {
 }
 
 /**
- * Asks how much of an upload the server has.
+ * Reads the offset and length of an upload (HEAD).
  *
  * @param {string} url
  * @param {AbortSignal} [signal]
- * @returns {Promise<{ offset: number, length: number | null }>} in bytes; no length if it isn't known yet
- * @throws {Disconnected | Refused}
+ * @returns {Promise<{ offset: number, length: number | null }>} in bytes; length is null while deferred
+ * @throws {ConnectionError | RejectedError}
  */
 export async function inspectUpload(url, signal) {
-  const answer = await request('HEAD', url, { headers: TUS, signal });
-  const offset = readNumber(answer, 'Upload-Offset');
-  if (offset === null) throw new Refused(answer.status, '', null);
-  return { offset, length: readNumber(answer, 'Upload-Length') };
+  const response = await request('HEAD', url, { headers: TUS, signal });
+  const offset = readNumber(response, 'Upload-Offset');
+  if (offset === null) throw new RejectedError(response.status, '', null);
+  return { offset, length: readNumber(response, 'Upload-Length') };
 }
 
 /**
- * Has the server remove an upload; one that is gone already counts as removed.
+ * Terminates an upload (DELETE); a missing one counts as removed.
  *
  * @param {string} url
- * @throws {Failed} when the server refuses or can't be reached
+ * @throws {UploadError} when the server rejects it or is unreachable
  */
 export async function removeUpload(url) {
-  for (let tries = 1; ; tries += 1) {
+  for (let attempt = 1; ; attempt += 1) {
     try {
       await request('DELETE', url, { headers: TUS });
       return;
     } catch (error) {
       if (isGone(error)) return;
-      const passing = error instanceof Disconnected || [408, 409, 423, 429].includes(error.status) || error.status >= 500;
-      if (!passing) throw new Failed(`The server did not remove the upload (${error.message}).`);
-      if (tries === REMOVE_TRIES) throw new Failed('The server could not be told to remove the upload.');
-      await new Promise((resolve) => { setTimeout(resolve, BACKOFF[tries - 1]); });
+      const isTransient = error instanceof ConnectionError || [408, 409, 423, 429].includes(error.status) || error.status >= 500;
+      if (!isTransient) throw new UploadError(`The server did not remove the upload (${error.message}).`);
+      if (attempt === MAX_REMOVE_ATTEMPTS) throw new UploadError('The server could not be reached to remove the upload.');
+      await new Promise((resolve) => { setTimeout(resolve, BACKOFF[attempt - 1]); });
     }
   }
 }
 
-/** Whether an error says that the upload does not exist (any more). */
+/** Returns whether an error means that the upload does not exist. */
 export function isGone(error) {
-  return error instanceof Refused && (error.status === 404 || error.status === 410);
+  return error instanceof RejectedError && (error.status === 404 || error.status === 410);
 }
 
 /**
- * The URL under which this page reaches a new upload.
+ * Returns the URL of a new upload as this page can reach it.
  *
- * Behind a proxy the server may know itself by another name, scheme or path than the page does.
- * The endpoint has just been reached, so whatever follows it in the server's answer is looked for
- * there: the endpoint `https://a/x/files/` and the location `http://b/files/1` give
+ * Behind a proxy the server may have another host, scheme or path than the page. Since the endpoint
+ * is known to work, the rest of the location is appended to it: the endpoint `https://a/x/files/` and the location `http://b/files/1` give
  * `https://a/x/files/1`.
  *
  * @param {string} location value of the Location header
@@ -362,7 +361,7 @@ export function adoptLocation(location, endpoint) {
       return new URL(`${root}/${rest}${found.search}`, base).href;
     }
     const next = suffix.indexOf('/', 1);
-    // A lone slash begins every path, so it tells nothing.
+    // Every path starts with a slash, so a lone one is no match.
     if (next < 0 || next === suffix.length - 1) return found.href;
     suffix = suffix.slice(next);
   }
@@ -378,7 +377,7 @@ export function encodeMetadata(metadata) {
     .join(',');
 }
 
-function readNumber(answer, header) {
-  const value = answer.getResponseHeader(header);
+function readNumber(response, header) {
+  const value = response.getResponseHeader(header);
   return value !== null && /^\d{1,16}$/.test(value) ? Number(value) : null;
 }

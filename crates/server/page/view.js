@@ -1,28 +1,28 @@
-// All that touches the document. It shows what it is told and reports what was pressed.
+// The view: updates the document and reports pressed buttons.
 
 import { bytes, percent, plural, timeLeft } from './format.js';
 
-/** For how long announcements gather before they are read out, in milliseconds. */
-const GATHER = 900;
+/** Delay in which announcements are batched, in milliseconds. */
+const DEBOUNCE = 900;
 
-/** Most sentences read out at a time. */
+/** Maximum number of sentences per announcement. */
 const MAX_SENTENCES = 3;
 
-/** What the buttons of a row do in each state; `end` is the one at the far side. */
+/** Labels and actions of a row's buttons in each state; `end` is right-aligned. */
 const BUTTONS = {
-  finding: {},
+  restoring: {},
   queued: { main: ['Pause', 'pause'], end: ['Cancel', 'remove'] },
-  elsewhere: {},
+  'in-other-tab': {},
   'needs-file': { main: ['Choose file', 'choose-again'], end: ['Cancel', 'remove'] },
-  'needs-leave': { main: ['Resume', 'resume'], end: ['Cancel', 'remove'] },
-  refused: { end: ['Clear', 'clear'] },
+  'needs-permission': { main: ['Resume', 'resume'], end: ['Cancel', 'remove'] },
+  rejected: { end: ['Clear', 'clear'] },
   idle: {},
-  creating: { main: ['Pause', 'pause'], second: ['Cut', 'cut'], end: ['Cancel', 'remove'] },
-  checking: { main: ['Pause', 'pause'], second: ['Cut', 'cut'], end: ['Cancel', 'remove'] },
-  uploading: { main: ['Pause', 'pause'], second: ['Cut', 'cut'], end: ['Cancel', 'remove'] },
-  waiting: { main: ['Pause', 'pause'], second: ['Try now', 'retry-now'], end: ['Cancel', 'remove'] },
+  creating: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
+  checking: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
+  uploading: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
+  waiting: { main: ['Pause', 'pause'], second: ['Retry now', 'retry-now'], end: ['Cancel', 'remove'] },
   paused: { main: ['Continue', 'start'], end: ['Cancel', 'remove'] },
-  failed: { main: ['Try again', 'start'], end: ['Cancel', 'remove'] },
+  failed: { main: ['Retry', 'start'], end: ['Cancel', 'remove'] },
   removing: {},
   done: { end: ['Clear', 'clear'] },
 };
@@ -45,7 +45,7 @@ export class Row {
     this.#parts.progress = this.element.querySelector('progress');
     this.#parts.name.textContent = name;
     this.#parts.progress.setAttribute('aria-label', name);
-    for (const of of this.element.querySelectorAll('.of')) of.textContent = ` ${name}`;
+    for (const target of this.element.querySelectorAll('.of')) target.textContent = ` ${name}`;
     for (const action of this.element.querySelectorAll('[data-action]')) {
       this.#actions[action.dataset.action] = action;
       if (action.matches('button')) action.addEventListener('click', () => onAction(action.value));
@@ -59,13 +59,12 @@ export class Row {
     const { state, sent, size, url } = snapshot;
     const focused = this.element.contains(document.activeElement);
     this.element.dataset.state = state;
-    this.#show(this.#parts.figure, state === 'refused' ? '' : `${percent(sent, size)} %`);
+    this.#show(this.#parts.figure, state === 'rejected' ? '' : `${percent(sent, size)} %`);
     this.#parts.progress.value = size === 0 ? Number(state === 'done') : sent / size;
-    this.#parts.progress.hidden = state === 'refused';
+    this.#parts.progress.hidden = state === 'rejected';
     this.#show(this.#parts.status, statusOf(snapshot, this.downloadable));
-    for (const place of ['main', 'second', 'end']) this.#label(this.#actions[place], BUTTONS[state][place]);
-    if (state === 'waiting') this.#actions.second.removeAttribute('aria-describedby');
-    else this.#actions.second.setAttribute('aria-describedby', 'cut-hint');
+    for (const slot of ['main', 'second', 'end']) this.#label(this.#actions[slot], BUTTONS[state][slot]);
+    this.#actions.second.title = state === 'waiting' ? '' : 'Drop the connection to test resuming';
     const linked = state === 'done' && this.downloadable;
     this.#actions.download.hidden = this.#actions.copy.hidden = !linked;
     if (linked) {
@@ -75,7 +74,7 @@ export class Row {
     if (focused && document.activeElement?.closest('.upload') !== this.element) this.focus();
   }
 
-  /** Puts the focus on the first thing that can be pressed, else on the name. */
+  /** Focuses the first visible action, else the name. */
   focus() {
     const first = Object.values(this.#actions).find((action) => !action.hidden);
     (first ?? this.#parts.name).focus();
@@ -88,7 +87,7 @@ export class Row {
     this.#show(button.querySelector('.label'), label);
   }
 
-  /** Writing what is there already would make some screen readers lose their place. */
+  /** Updates only changed texts, since rewriting them moves the cursor of some screen readers. */
   #show(element, text) {
     if (element.textContent !== text) element.textContent = text;
   }
@@ -96,25 +95,25 @@ export class Row {
 
 function statusOf({ state, sent, size, rate, message, retryAt, name }, downloadable) {
   const amount = `${bytes(sent)} of ${bytes(size)}`;
-  const said = message && `${message} `;
+  const prefix = message && `${message} `;
   switch (state) {
-    case 'finding': return 'Looking for what was left here…';
+    case 'restoring': return 'Restoring…';
     case 'queued': return `Waiting for its turn · ${bytes(size)}`;
-    case 'elsewhere': return 'Another tab is uploading this. It goes on here if that tab is closed.';
-    case 'needs-file': return `${said}${amount} are on the server. Choose or drop “${name}” again to send the rest.`;
-    case 'needs-leave': return `${said}${amount} are on the server. Press Resume to send the rest.`;
+    case 'in-other-tab': return 'Another tab is uploading this. It resumes here if that tab is closed.';
+    case 'needs-file': return `${prefix}${amount} are on the server. Choose or drop “${name}” again to send the rest.`;
+    case 'needs-permission': return `${prefix}${amount} are on the server. Press Resume to send the rest.`;
     case 'creating': return `Starting… · ${bytes(size)}`;
-    case 'checking': return 'Asking the server how much it has…';
+    case 'checking': return 'Checking the offset…';
     case 'uploading': return [amount, ...pace(size - sent, rate)].join(' · ');
     case 'waiting': {
       const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
       const when = seconds > 0 ? `in ${plural(seconds, 'second')}` : 'now';
-      return `${message} Trying again ${when}. ${amount} so far.`;
+      return `${message} Retrying ${when}. ${amount} so far.`;
     }
     case 'paused': return `Paused · ${amount}`;
-    case 'failed': case 'refused': return message;
+    case 'failed': case 'rejected': return message;
     case 'removing': return 'Cancelling…';
-    case 'done': return `${downloadable ? 'Uploaded' : 'Uploaded and safe on the server'} · ${bytes(size)}`;
+    case 'done': return `${downloadable ? 'Uploaded' : 'Uploaded and stored on the server'} · ${bytes(size)}`;
     default: return '';
   }
 }
@@ -126,65 +125,65 @@ function pace(left, rate) {
   return rate < 1 ? [speed] : [speed, `${timeLeft(left / rate)} left`];
 }
 
-/** The line above the list, and the title of the tab. */
+/** Updates the summary above the list and the title of the tab. */
 export function showOverall(snapshots) {
-  const real = snapshots.filter(({ state }) => state !== 'refused');
+  const real = snapshots.filter(({ state }) => state !== 'rejected');
   const count = (...states) => real.filter(({ state }) => states.includes(state)).length;
   const done = count('done');
-  const moving = real.filter(({ state }) => ['queued', 'creating', 'checking', 'uploading', 'waiting'].includes(state));
-  const rates = moving.map(({ rate }) => rate).filter((rate) => rate !== null);
+  const running = real.filter(({ state }) => ['queued', 'creating', 'checking', 'uploading', 'waiting'].includes(state));
+  const rates = running.map(({ rate }) => rate).filter((rate) => rate !== null);
   const rate = rates.length > 0 ? rates.reduce((sum, each) => sum + each, 0) : null;
-  const left = moving.reduce((sum, { size, sent }) => sum + size - sent, 0);
+  const left = running.reduce((sum, { size, sent }) => sum + size - sent, 0);
   const paused = count('paused');
-  const asking = count('needs-file', 'needs-leave');
+  const blocked = count('needs-file', 'needs-permission');
   const failed = count('failed');
-  const words = [
+  const parts = [
     real.length === 0 ? '' : `${done} of ${plural(real.length, 'file')} uploaded`,
-    moving.length > 0 ? `${moving.length} under way` : '',
+    running.length > 0 ? `${running.length} running` : '',
     paused > 0 ? `${paused} paused` : '',
-    asking > 0 ? `${asking} waiting for you` : '',
+    blocked > 0 ? `${blocked} waiting for you` : '',
     failed > 0 ? `${failed} failed` : '',
-    ...(moving.length > 0 ? pace(left, rate) : []),
+    ...(running.length > 0 ? pace(left, rate) : []),
   ].filter(Boolean);
   const line = byId('overall');
-  if (line.textContent !== words.join(' · ')) line.textContent = words.join(' · ');
+  if (line.textContent !== parts.join(' · ')) line.textContent = parts.join(' · ');
 
-  const total = moving.reduce((sum, { size }) => sum + size, 0);
-  document.title = moving.length > 0 ? `${percent(total - left, total)} % – Landfall` : 'Landfall';
+  const total = running.reduce((sum, { size }) => sum + size, 0);
+  document.title = running.length > 0 ? `${percent(total - left, total)} % – Landfall` : 'Landfall';
   byId('list-section').hidden = snapshots.length === 0;
   byId('clear').hidden = done === 0;
 }
 
-let gathered = [];
-let gathering = 0;
+let pending = [];
+let timer = 0;
 
-/** Has screen readers say something soon, together with what else happens meanwhile. */
+/** Announces a sentence to screen readers, batched with others. */
 export function announce(sentence) {
-  gathered.push(sentence);
-  clearTimeout(gathering);
-  gathering = setTimeout(() => {
-    const more = gathered.length - MAX_SENTENCES;
-    const said = gathered.slice(0, MAX_SENTENCES).join(' ');
-    byId('announcer').textContent = more > 0 ? `${said} And ${more} more.` : said;
-    gathered = [];
-  }, GATHER);
+  pending.push(sentence);
+  clearTimeout(timer);
+  timer = setTimeout(() => {
+    const more = pending.length - MAX_SENTENCES;
+    const text = pending.slice(0, MAX_SENTENCES).join(' ');
+    byId('announcer').textContent = more > 0 ? `${text} And ${more} more.` : text;
+    pending = [];
+  }, DEBOUNCE);
 }
 
-/** Says something to everybody; an empty text takes it away. */
+/** Shows and announces a note; an empty text hides it. */
 export function showNote(text) {
   byId('note').textContent = text;
   byId('note').hidden = text === '';
   if (text) announce(text);
 }
 
-/** Puts the real endpoint and limit into the page. */
+/** Shows the endpoint and the size limit. */
 export function showSettings({ endpoint, maxSize }) {
-  for (const place of document.querySelectorAll('.endpoint')) place.textContent = endpoint;
+  for (const element of document.querySelectorAll('.endpoint')) element.textContent = endpoint;
   byId('limit').hidden = maxSize === null;
-  if (maxSize !== null) byId('limit').textContent = ` Up to ${bytes(maxSize)} for each file.`;
+  if (maxSize !== null) byId('limit').textContent = ` Up to ${bytes(maxSize)} per file.`;
 }
 
-/** Copies, also where the page isn't secure and the clipboard's own interface is missing. */
+/** Copies a text, also in an insecure context, which has no clipboard API. */
 export async function copyText(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -193,7 +192,7 @@ export async function copyText(text) {
     const focused = document.activeElement;
     const area = document.createElement('textarea');
     area.value = text;
-    area.className = 'unseen';
+    area.className = 'visually-hidden';
     document.body.append(area);
     area.select();
     const copied = document.execCommand('copy');

@@ -1,26 +1,26 @@
-//! Files of the program's pages, built into it.
+//! Static files compiled into the program.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// `Content-Type` of a script.
+/// Content type of a script.
 pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-/// `Content-Type` of a style sheet.
+/// Content type of a style sheet.
 pub(crate) const CSS: &str = "text/css; charset=utf-8";
-/// `Content-Type` of a drawing.
+/// Content type of an SVG image.
 pub(crate) const SVG: &str = "image/svg+xml";
 
-/// A file of a page.
+/// A static file.
 #[derive(Debug, Clone, Copy)]
 pub struct Asset {
-    /// Value for `Content-Type`.
+    /// Its `Content-Type`.
     pub content_type: &'static str,
-    /// The whole file.
+    /// Its content.
     pub bytes: &'static [u8],
     etag: [u8; ETAG_LEN],
 }
 
 impl Asset {
-    /// A file whose tag was [computed](etag_of) by the compiler.
+    /// Creates a file whose tag was [computed](etag_of) at compile time.
     pub(crate) const fn new(
         content_type: &'static str,
         bytes: &'static [u8],
@@ -33,15 +33,19 @@ impl Asset {
         }
     }
 
-    /// Value for `ETag`, quotes included: changes whenever the bytes do.
+    /// Returns the `ETag` of the content, including quotes.
     pub fn etag(&self) -> &str {
         std::str::from_utf8(&self.etag).unwrap_or_default()
     }
 
-    /// What to answer to somebody who asks with these headers: the file, or that he has it. Names never
-    /// change with their content, so clients are to ask again each time.
-    pub(crate) fn answer(&self, asked: &HeaderMap) -> (StatusCode, HeaderMap, &'static [u8]) {
-        let is_known = asked
+    /// Responds to a request with these headers: 200 with the file, or 304.
+    ///
+    /// Names do not change with the content, so clients must revalidate.
+    pub(crate) fn respond(
+        &self,
+        request_headers: &HeaderMap,
+    ) -> (StatusCode, HeaderMap, &'static [u8]) {
+        let is_current = request_headers
             .get(header::IF_NONE_MATCH)
             .is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
         let mut headers = HeaderMap::new();
@@ -57,20 +61,20 @@ impl Asset {
         if let Ok(etag) = HeaderValue::from_str(self.etag()) {
             headers.insert(header::ETAG, etag);
         }
-        match is_known {
+        match is_current {
             true => (StatusCode::NOT_MODIFIED, headers, b""),
             false => (StatusCode::OK, headers, self.bytes),
         }
     }
 }
 
-/// `assets! { "FOLDER": "NAME": CONTENT_TYPE, … }`: files of a folder of this crate, by name.
+/// Embeds files of a directory of this crate: `assets! { "DIR": "NAME": CONTENT_TYPE, … }`.
 macro_rules! assets {
     ($folder:literal: $($name:literal: $content_type:expr),* $(,)?) => {
         &[$(($name, {
             const BYTES: &[u8] =
                 include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder, "/", $name));
-            // Named, so that the hash is computed by the compiler.
+            // A constant, so that the compiler computes the hash.
             const ETAG: [u8; $crate::asset::ETAG_LEN] = $crate::asset::etag_of(BYTES);
             $crate::asset::Asset::new($content_type, BYTES, ETAG)
         })),*]
@@ -78,10 +82,10 @@ macro_rules! assets {
 }
 pub(crate) use assets;
 
-/// Two quotes around sixteen hexadecimal digits.
+/// Length of an ETag: sixteen hexadecimal digits in quotes.
 pub(crate) const ETAG_LEN: usize = 18;
 
-/// FNV-1a: enough to tell two versions of one file apart, and simple enough for a `const fn`.
+/// Computes FNV-1a, which suffices to tell versions of a file apart and works in a `const fn`.
 pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;
@@ -98,7 +102,7 @@ pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
     etag
 }
 
-/// Replaces each `{{name}}` of a page by its escaped value, in one pass: values are never looked into.
+/// Replaces each `{{name}}` with its escaped value, in one pass: values are not expanded again.
 pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut html = String::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -122,7 +126,7 @@ pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) 
     html
 }
 
-/// Escapes for text and for attributes in quotes of either kind.
+/// Escapes text for HTML content and quoted attributes.
 fn escape(value: &str, html: &mut String) {
     for character in value.chars() {
         match character {
@@ -154,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_file_is_told_so() {
+    fn a_matching_etag_is_answered_with_304() {
         let asset = Asset::new(CSS, b"a", etag_of(b"a"));
-        let mut asked = HeaderMap::new();
-        let (status, headers, bytes) = asset.answer(&asked);
+        let mut request_headers = HeaderMap::new();
+        let (status, headers, bytes) = asset.respond(&request_headers);
         assert_eq!((status, bytes), (StatusCode::OK, &b"a"[..]));
-        asked.insert(header::IF_NONE_MATCH, headers[header::ETAG].clone());
-        let (status, headers, bytes) = asset.answer(&asked);
+        request_headers.insert(header::IF_NONE_MATCH, headers[header::ETAG].clone());
+        let (status, headers, bytes) = asset.respond(&request_headers);
         assert_eq!((status, bytes), (StatusCode::NOT_MODIFIED, &b""[..]));
         assert_eq!(headers[header::ETAG], asset.etag());
     }

@@ -1,22 +1,22 @@
-//! What was found, as a line and as JSON.
+//! A finding of `landfall doctor`, as text and JSON.
 
 use std::fmt;
 
-/// How good or bad a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// As it should be.
+pub(crate) enum Severity {
+    /// No problem.
     Ok,
-    /// Worth knowing; nothing to do.
+    /// Information; no action needed.
     Note,
-    /// Uploads work; something else doesn't, or won't for long.
+    /// Uploads work; another feature does not, or will fail soon.
     Warn,
-    /// Uploads don't work.
+    /// Uploads do not work.
     Fail,
 }
 
-impl Mark {
-    /// The word for it.
+impl Severity {
+    /// Returns its label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -27,44 +27,44 @@ impl Mark {
     }
 }
 
-/// One thing that was looked at. Shown, it is one line.
+/// The result of one check, displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// What was looked at, in two or three words.
+    /// The short name of the check.
     pub check: &'static str,
-    /// How it is.
-    pub mark: Mark,
-    /// What was found.
+    /// Its severity.
+    pub severity: Severity,
+    /// The result.
     pub text: String,
-    /// What to do about it.
+    /// The fix.
     pub remedy: Option<String>,
-    /// The CORS rules to set, as AWS's tools take them.
+    /// CORS rules to set, in the JSON of AWS tools.
     pub rules: Option<serde_json::Value>,
 }
 
 impl Finding {
-    /// A finding that asks for nothing.
-    pub(crate) fn new(check: &'static str, mark: Mark, text: impl Into<String>) -> Self {
+    /// Creates a finding without a fix.
+    pub(crate) fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
         Self {
             check,
-            mark,
+            severity,
             text: text.into(),
             remedy: None,
             rules: None,
         }
     }
 
-    /// Adds what to do.
+    /// Adds a fix.
     pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// The same for programs.
+    /// Converts it to JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "check": self.check,
-            "mark": self.mark.as_str().to_ascii_lowercase(),
+            "severity": self.severity.as_str().to_ascii_lowercase(),
             "text": self.text,
             "remedy": self.remedy,
             "rules": self.rules,
@@ -74,8 +74,8 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:4}  {:22} ", self.mark.as_str(), self.check)?;
-        // What a service says must not reach the terminal's controls.
+        write!(f, "{:4}  {:22} ", self.severity.as_str(), self.check)?;
+        // Text from a service must not control the terminal.
         for c in self.text.chars() {
             write!(f, "{}", if c.is_control() { ' ' } else { c })?;
         }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_one_line() {
-        let finding = Finding::new("put object", Mark::Fail, "no\n\u{1b}[2J").advise("ask");
+        let finding = Finding::new("put object", Severity::Fail, "no\n\u{1b}[2J").advise("ask");
         assert_eq!(
             finding.to_string(),
             "FAIL  put object             no  [2J; ask"

@@ -1,7 +1,7 @@
 //! The parts of the `landfall` program.
 //!
-//! A library only so that the program's own tests can reach them: nothing here is stable. Those
-//! who embed uploads in their own server use the crate `landfall`.
+//! A library only for the program's own tests; nothing here is stable. To embed uploads in another
+//! server, use the crate `landfall`.
 
 #[cfg(feature = "grants")]
 pub mod admin;

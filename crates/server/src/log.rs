@@ -1,8 +1,8 @@
-//! The log on standard output, in tusd's two shapes.
+//! The log on standard output, in tusd's text and JSON formats.
 //!
-//! Text: `2026/11/20 08:46:14.161706 level=INFO event=UploadCreated id=… size=…`. JSON: one object a
-//! line with `time`, `level`, `msg` and the fields. Start-up lines, which people and tools read, are
-//! plain sentences after the time in text, and `msg` in JSON.
+//! Text: `2026/11/20 08:46:14.161706 level=INFO event=UploadCreated id=… size=…`. JSON: one object per
+//! line with `time`, `level`, `msg` and the fields. Start-up lines, which tools parse, are plain
+//! sentences after the time in text, and `msg` in JSON.
 
 use std::{
     fmt::{self, Write as _},
@@ -21,8 +21,9 @@ use crate::settings::{Log, LogFormat};
 
 static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 
-/// Starts logging, of each call to S3 too if `s3_calls` says so, whatever the level. Later calls
-/// change nothing.
+/// Initializes logging; with `s3_calls`, every S3 call is logged at any level.
+///
+/// Later calls have no effect.
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let filter = EnvFilter::new(format!(
@@ -37,15 +38,15 @@ pub fn init(settings: &Log, s3_calls: bool) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stdout)
-        .event_format(Lines {
+        .event_format(LogFormatter {
             json: settings.format == LogFormat::Json,
         })
         .try_init();
 }
 
-/// Says something to the person who started the server, whatever the level of logging.
+/// Prints a start-up or shutdown line at any log level.
 pub fn say(text: impl fmt::Display) {
-    let now = Stamp(SystemTime::now());
+    let now = LogTime(SystemTime::now());
     let line = match FORMAT.get() {
         Some(LogFormat::Json) => {
             let text = serde_json::Value::String(text.to_string());
@@ -58,11 +59,11 @@ pub fn say(text: impl fmt::Display) {
 }
 
 /// Formats events.
-struct Lines {
+struct LogFormatter {
     json: bool,
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LogFormatter
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -73,7 +74,7 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let now = Stamp(SystemTime::now());
+        let now = LogTime(SystemTime::now());
         let level = event.metadata().level();
         let mut fields = Fields {
             json: self.json,
@@ -92,13 +93,13 @@ where
             writeln!(
                 writer,
                 "{now} level={level} event={}{rest}",
-                Quoted(&message)
+                LogfmtValue(&message)
             )
         }
     }
 }
 
-/// Collects an event's fields.
+/// Collects the fields of an event.
 struct Fields {
     json: bool,
     message: String,
@@ -117,7 +118,7 @@ impl Fields {
                 write!(self.rest, ",\"{name}\":{value}")
             }
             (true, false) => write!(self.rest, ",\"{name}\":{value}"),
-            (false, _) => write!(self.rest, " {name}={}", Quoted(value)),
+            (false, _) => write!(self.rest, " {name}={}", LogfmtValue(value)),
         };
     }
 }
@@ -144,15 +145,15 @@ impl Visit for Fields {
     }
 }
 
-/// A value as logfmt has it: in quotes if it is empty or holds anything that needs them.
-struct Quoted<'a>(&'a str);
+/// A logfmt value, quoted if it is empty or contains special characters.
+struct LogfmtValue<'a>(&'a str);
 
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for LogfmtValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_plain = !self.0.is_empty()
             && self.0.chars().all(|c| match c.is_ascii() {
                 true => c.is_ascii_graphic() && c != '"' && c != '=',
-                // Neither C1 controls, which terminals obey, nor what turns the direction of text.
+                // Quote C1 controls, which terminals interpret, and changes of text direction.
                 false => c.escape_debug().len() == 1,
             });
         if is_plain {
@@ -163,10 +164,10 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// A time in UTC: `2026/11/20 08:46:14.161706`, or by `{:#}` RFC 3339.
-struct Stamp(SystemTime);
+/// A UTC time: `2026/11/20 08:46:14.161706`, or RFC 3339 with `{:#}`.
+struct LogTime(SystemTime);
 
-impl fmt::Display for Stamp {
+impl fmt::Display for LogTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rfc3339 = humantime::format_rfc3339_micros(self.0);
         if f.alternate() {
@@ -189,8 +190,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamps() {
-        let at = |seconds: u64| Stamp(UNIX_EPOCH + Duration::from_micros(seconds * 1_000_000 + 7));
+    fn times_are_formatted() {
+        let at =
+            |seconds: u64| LogTime(UNIX_EPOCH + Duration::from_micros(seconds * 1_000_000 + 7));
         assert_eq!(at(0).to_string(), "1970/01/01 00:00:00.000007");
         assert_eq!(at(951_782_400).to_string(), "2000/02/29 00:00:00.000007");
         assert_eq!(
@@ -201,15 +203,15 @@ mod tests {
 
     #[test]
     fn values_are_quoted_where_needed() {
-        assert_eq!(Quoted("").to_string(), "\"\"");
-        assert_eq!(Quoted("a/b-1").to_string(), "a/b-1");
-        assert_eq!(Quoted("a b\n").to_string(), "\"a b\\n\"");
-        assert_eq!(Quoted("Grüße/日本").to_string(), "Grüße/日本");
+        assert_eq!(LogfmtValue("").to_string(), "\"\"");
+        assert_eq!(LogfmtValue("a/b-1").to_string(), "a/b-1");
+        assert_eq!(LogfmtValue("a b\n").to_string(), "\"a b\\n\"");
+        assert_eq!(LogfmtValue("Grüße/日本").to_string(), "Grüße/日本");
         // Control Sequence Introducer, and right-to-left override.
-        assert_eq!(Quoted("a\u{9b}31m").to_string(), "\"a\\u{9b}31m\"");
-        assert_eq!(Quoted("\u{202e}gpj").to_string(), "\"\\u{202e}gpj\"");
+        assert_eq!(LogfmtValue("a\u{9b}31m").to_string(), "\"a\\u{9b}31m\"");
+        assert_eq!(LogfmtValue("\u{202e}gpj").to_string(), "\"\\u{202e}gpj\"");
         for c in ('\0'..' ').chain('\u{7f}'..'\u{a0}') {
-            let quoted = Quoted(&format!("a{c}b")).to_string();
+            let quoted = LogfmtValue(&format!("a{c}b")).to_string();
             assert!(!quoted.contains(c), "{quoted:?}");
         }
     }

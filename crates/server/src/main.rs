@@ -11,8 +11,8 @@ use landfall_server::{
     settings::{self, Failure, Invocation},
 };
 
-// glibc's allocator keeps all memory below the highest object in use: after a burst of connections, the
-// process would never return it.
+// glibc's allocator releases no memory below the highest object in use, so the process would keep the
+// memory of a burst of connections.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command, and prints an error with its causes in one line.
+/// Runs a command; an error is printed on one line with its causes.
 fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,7 +59,7 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("landfall: failed to start the runtime: {error}");
+            eprintln!("landfall: cannot start the runtime: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -75,13 +75,13 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     }
 }
 
-/// Prints the problems with settings.
+/// Prints the errors of the settings.
 fn fail(failure: &Failure) -> ExitCode {
     eprintln!("{failure}");
     ExitCode::from(failure.exit_code())
 }
 
-/// Prints a text. A closed pipe, such as that of `head`, is not an error.
+/// Prints a text; a closed pipe, such as that of `head`, is no error.
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,

@@ -1,40 +1,37 @@
-//! The greeting page served at `/`: its files, built into the program, and the filling-in of its
-//! settings.
+//! The upload page at `/`: its static files, compiled into the program, and its settings.
 //!
-//! The page lives in `crates/server/page/` as plain HTML, CSS and ES modules; there is no build
-//! step. It asks for its files relative to itself, as `./_landfall/NAME`, so it works below a
-//! prefix that a proxy strips.
+//! The page is plain HTML, CSS and ES modules in `crates/server/page/`; there is no build step. It
+//! refers to its files by relative URLs (`./_landfall/NAME`), so it works below a prefix that a proxy
+//! strips.
 
 use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
 
-/// Path below which the files of [`asset`] are served.
+/// Path prefix of the files of [`asset`].
 pub const ASSET_PREFIX: &str = "/_landfall/";
 
-/// `Content-Security-Policy` that the page needs, and nothing beyond it.
+/// The `Content-Security-Policy` of the page.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// What the page has to know about the server.
+/// The settings of the page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageSettings<'a> {
-    /// Where uploads are created: the base path (`/files/`) or an absolute URL.
+    /// The creation URL: the base path (`/files/`) or an absolute URL.
     ///
-    /// A path is made relative to the page, which is served at `/`, so that a prefix added by a
-    /// proxy stays in front of it.
+    /// A path is made relative to the page, to keep a prefix that a proxy stripped.
     pub endpoint: &'a str,
-    /// Largest upload that is accepted, in bytes; `None` is no limit.
+    /// Maximum upload size in bytes; `None` is unlimited.
     pub max_size: Option<u64>,
-    /// Version of the program.
+    /// The version of the program.
     pub version: &'a str,
-    /// Whether finished uploads can be downloaded.
+    /// Whether completed uploads can be downloaded.
     pub download: bool,
-    /// Where uploads have to be asked for first, if they have to: the page, which can't do that, says
-    /// so.
-    pub ask_at: Option<&'a str>,
+    /// The path for grants, if uploads require a token. The page cannot request one and shows a notice.
+    pub token_endpoint: Option<&'a str>,
 }
 
-/// The page as HTML (`text/html; charset=utf-8`) with the settings filled in.
+/// Renders the page as HTML (`text/html; charset=utf-8`).
 pub fn index(settings: &PageSettings<'_>) -> String {
     let endpoint = relative(settings.endpoint);
     let max_size = settings.max_size.map(|size| size.to_string());
@@ -42,16 +39,16 @@ pub fn index(settings: &PageSettings<'_>) -> String {
         "endpoint" => Some(&endpoint),
         "max_size" => Some(max_size.as_deref().unwrap_or_default()),
         "version" => Some(settings.version),
-        "ask_at" => Some(settings.ask_at.unwrap_or_default()),
+        "token_endpoint" => Some(settings.token_endpoint.unwrap_or_default()),
         "download" => Some(if settings.download { "true" } else { "false" }),
         _ => None,
     })
 }
 
-/// The file of the page called `name`, which is the request's path without [`ASSET_PREFIX`].
+/// Returns a file of the page; `name` is the request path without [`ASSET_PREFIX`].
 ///
-/// Names never change with their content, so clients should ask again each time
-/// (`Cache-Control: no-cache`) and be answered 304 when the `ETag` is still right.
+/// Names do not change with the content, so clients must revalidate (`Cache-Control: no-cache`) and get
+/// a 304 response if their `ETag` is current.
 pub fn asset(name: &str) -> Option<Asset> {
     ASSETS
         .iter()
@@ -63,7 +60,7 @@ const INDEX: &str = include_str!("../page/index.html");
 
 const ASSETS: &[(&str, Asset)] = assets! { "page":
     "app.js": JAVASCRIPT,
-    "awake.js": JAVASCRIPT,
+    "wake-lock.js": JAVASCRIPT,
     "files.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
     "icon.svg": SVG,
@@ -76,7 +73,7 @@ const ASSETS: &[(&str, Asset)] = assets! { "page":
     "view.js": JAVASCRIPT,
 };
 
-/// `/files/` → `./files/`; an absolute URL stays as it is.
+/// Makes a path relative (`/files/` → `./files/`); an absolute URL stays as it is.
 fn relative(endpoint: &str) -> String {
     match endpoint.strip_prefix('/') {
         // `//host/…` names another host.
@@ -96,7 +93,7 @@ mod tests {
         max_size: None,
         version: "1.2.3",
         download: true,
-        ask_at: None,
+        token_endpoint: None,
     };
 
     fn meta(html: &str, name: &str) -> String {
@@ -108,22 +105,25 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_when_uploads_must_be_asked_for() {
-        let asked = PageSettings {
-            ask_at: Some("/uploadjobs"),
+    fn the_page_names_the_path_for_grants() {
+        let settings = PageSettings {
+            token_endpoint: Some("/uploadjobs"),
             ..SETTINGS
         };
-        let html = index(&asked);
-        assert!(html.contains("data-ask-at=\"/uploadjobs\"") && html.contains("POST /uploadjobs"));
+        let html = index(&settings);
+        assert!(
+            html.contains("data-token-endpoint=\"/uploadjobs\"")
+                && html.contains("POST /uploadjobs")
+        );
         // Hidden by the style sheet.
-        assert!(index(&SETTINGS).contains("data-ask-at=\"\""));
+        assert!(index(&SETTINGS).contains("data-token-endpoint=\"\""));
         let style = asset("style.css").unwrap();
         let style = std::str::from_utf8(style.bytes).unwrap();
-        assert!(style.contains(".notice[data-ask-at=\"\"] { display: none; }"));
+        assert!(style.contains(".notice[data-token-endpoint=\"\"] { display: none; }"));
     }
 
     #[test]
-    fn index_tells_the_page_the_settings() {
+    fn the_page_contains_the_settings() {
         let html = index(&PageSettings {
             max_size: Some(5_000_000_000),
             ..SETTINGS
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_served() {
+    fn all_files_are_served() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
         let there: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_the_page_asks_for_is_served() {
+    fn all_referenced_files_are_served() {
         let mut wanted: Vec<&str> = INDEX
             .split("\"./_landfall/")
             .skip(1)
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_inline_so_that_the_policy_can_be_strict() {
+    fn the_page_has_no_inline_scripts_or_styles() {
         assert!(!INDEX.contains("<style") && !INDEX.contains(" style="));
         assert!(!INDEX.contains(" onclick=") && !INDEX.contains(" onload="));
         for script in INDEX.split("<script").skip(1) {
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_files_have_one_etag() {
+    fn etags_are_unique() {
         let all: BTreeSet<&str> = ASSETS.iter().map(|(_, asset)| asset.etag()).collect();
         assert_eq!(all.len(), ASSETS.len());
     }

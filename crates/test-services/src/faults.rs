@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What the proxy does with the bytes of its connections.
+/// A fault of the proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It forwards them.
@@ -24,7 +24,7 @@ pub enum Fault {
     BlackHole,
     /// It closes connections at once, existing ones as well.
     Cut,
-    /// It forwards requests and closes the way back.
+    /// Forwards requests and closes the response direction.
     HalfClose,
 }
 
@@ -37,16 +37,16 @@ impl Fault {
         Self::HalfClose,
     ];
 
-    /// Whether requests still succeed, only later.
+    /// Returns whether requests still succeed, only later.
     #[must_use]
     pub const fn is_delay(self) -> bool {
         matches!(self, Self::Delay(_))
     }
 }
 
-/// How long after a fault requests may still fail.
+/// Maximum time after a fault in which requests may fail.
 const MAX_RECOVERY: Duration = Duration::from_secs(5);
-/// What a busy machine may add to a time.
+/// Allowance for a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
 type Action = Box<dyn FnOnce() + Send>;
@@ -96,7 +96,7 @@ impl FaultProxy {
         Self { address, shared }
     }
 
-    /// Starts a proxy to the server of a URL, and returns the URL by which it is reached there.
+    /// Starts a proxy to the server of a URL, and returns the URL that points to the proxy.
     ///
     /// # Panics
     /// If the URL has no authority, or no port is free.
@@ -147,7 +147,7 @@ impl FaultProxy {
         }
     }
 
-    /// Where the proxy listens, as `host:port`.
+    /// Returns the address of the proxy, as `host:port`.
     #[must_use]
     pub fn authority(&self) -> String {
         self.address.to_string()
@@ -163,15 +163,16 @@ impl FaultProxy {
         url.replace(authority, &self.authority())
     }
 
-    /// Does something in place of forwarding the `nth` message of clients from now on, counted from 0,
-    /// such as killing the client. A message is what a client sends at once: for a database, a
-    /// statement or a commit.
+    /// Runs an action, such as killing the client, instead of forwarding the `nth` message from now on.
+    ///
+    /// Messages of clients are counted from 0. A message is everything a client sends at once: for a
+    /// database, a statement or a commit.
     pub fn at_message(&self, nth: usize, action: impl FnOnce() + Send + 'static) {
         let mut messages = lock(&self.shared.messages);
         messages.1 = Some((messages.0 + nth, Box::new(action)));
     }
 
-    /// Whether the action of [`at_message`](Self::at_message) is still to come.
+    /// Returns whether the action of [`at_message`](Self::at_message) has not run yet.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         lock(&self.shared.messages).1.is_some()
@@ -236,7 +237,7 @@ impl Shared {
         thread::spawn(move || back.carry(server_reader, client, &is_dead, true));
     }
 
-    /// Counts a message of a client; does what is to be done at it.
+    /// Counts a client's message and runs the action that is due.
     fn is_last(&self) -> bool {
         let mut messages = lock(&self.messages);
         let nth = messages.0;

@@ -9,14 +9,14 @@ use std::{
 
 use crate::fresh_name;
 
-/// What is still running in the folder ends at the same time, and may write until then.
+/// Processes that still run in the folder end at the same time, and may write until then.
 const REMOVE: &str = r#"trap '' HUP INT TERM
 read -r _
 tries=150
 until rm -rf "$1" 2>/dev/null || [ $((tries -= 1)) -eq 0 ]; do sleep 0.1; done"#;
 
-/// What a service keeps over its restarts. Gone after the drop, or when this process ends; drop it
-/// after the service.
+/// The data of a service, which survives its restarts. Removed on drop or when this process ends; drop
+/// it after the service.
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Access, fresh_name, plain_http,
-    process::{Ending, Process, find, user_folder},
+    process::{Process, StopSignal, find, user_folder},
 };
 
 const ACCESS_KEY: &str = "GK1a2b3c4d5e6f708192a3b4c5";
@@ -15,7 +15,7 @@ const SECRET: &str = "1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6f
 const TOKEN: &str = "Bearer 1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6feae1ec";
 const REGION: &str = "garage";
 
-/// A node of Garage that is a cluster of its own. Ends when it is dropped, or with this process.
+/// A single-node Garage cluster. Stops when it is dropped, or with this process.
 #[derive(Debug)]
 pub struct Garage {
     process: Process,
@@ -31,7 +31,7 @@ impl Garage {
         SHARED.get_or_init(Self::start)
     }
 
-    /// Starts one of its own, which takes a fifth of a second.
+    /// Starts a separate server, which takes a fifth of a second.
     ///
     /// # Panics
     ///
@@ -41,7 +41,7 @@ impl Garage {
         let cargo = user_folder("CARGO_HOME", ".cargo").join("bin");
         let program = find("garage", &cargo);
         let (mut process, [s3, admin, _]) =
-            Process::start("Garage", Ending::Kill, |dir, [s3, admin, rpc]| {
+            Process::start("Garage", StopSignal::Kill, |dir, [s3, admin, rpc]| {
                 let config = dir.join("garage.toml");
                 let text = format!(
                     "metadata_dir = {meta:?}\n\

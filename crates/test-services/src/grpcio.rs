@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, path::Path, process::Command};
 
-use crate::process::{Ending, Process, find, user_folder};
+use crate::process::{Process, StopSignal, find, user_folder};
 
 /// A Python program that serves gRPC. Ends when it is dropped, or with this process.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Grpcio {
         let python = find("python-grpc-tools-protoc", &folder).with_file_name("python");
         let (process, [port]) = Process::start(
             "the grpcio server",
-            Ending::Kill,
+            StopSignal::Kill,
             |folder, [port]: [u16; 1]| {
                 let mut command = Command::new(&python);
                 command

@@ -114,9 +114,9 @@ commands = {
 
 class Command(socketserver.StreamRequestHandler):
     def handle(self):
-        words = self.rfile.readline().decode().split()
-        if words:
-            answer = commands[words[0]](*words[1:])
+        args = self.rfile.readline().decode().split()
+        if args:
+            answer = commands[args[0]](*args[1:])
             self.wfile.write(json.dumps(answer).encode())
 
 

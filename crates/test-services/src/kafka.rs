@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::process::{Ending, Process, find, user_folder};
+use crate::process::{Process, StopSignal, find, user_folder};
 
 const SCRIPT: &str = include_str!("kafka.py");
 
@@ -49,7 +49,7 @@ impl Kafka {
         let folder = user_folder("XDG_CACHE_HOME", ".cache").join("landfall-tests");
         // A Python in $PATH would not have the client.
         let python = find("kafka/bin/python", &folder);
-        let (process, [port]) = Process::start("Kafka", Ending::Kill, |dir, [port]| {
+        let (process, [port]) = Process::start("Kafka", StopSignal::Kill, |dir, [port]| {
             let script = dir.join("kafka.py");
             fs::write(&script, SCRIPT).unwrap();
             let mut command = Command::new(&python);
@@ -65,39 +65,39 @@ impl Kafka {
     /// `127.0.0.1:PORT` of each, separated by commas.
     #[must_use]
     pub fn brokers(&self) -> String {
-        self.ask("brokers").as_str().unwrap().to_owned()
+        self.call("brokers").as_str().unwrap().to_owned()
     }
 
     /// Makes a topic.
     pub fn topic(&self, name: &str, partitions: u32) {
-        self.ask(&format!("topic {name} {partitions}"));
+        self.call(&format!("topic {name} {partitions}"));
     }
 
-    /// Closes all brokers: connections break, and nobody listens.
+    /// Closes all brokers: connections break and are refused.
     pub fn stop(&mut self) {
-        self.ask("down");
+        self.call("down");
     }
 
     /// Opens them again on the same ports.
     pub fn restart(&mut self) {
-        self.ask("up");
+        self.call("up");
     }
 
     /// Makes a broker (1, 2 or 3) the leader of a partition.
     pub fn lead(&self, topic: &str, partition: u32, broker: u32) {
-        self.ask(&format!("lead {topic} {partition} {broker}"));
+        self.call(&format!("lead {topic} {partition} {broker}"));
     }
 
     /// Answers the next `count` requests to store something with the error of this code, and those
     /// after them as ever.
-    pub fn refuse(&self, code: i16, count: u32) {
-        self.ask(&format!("refuse {code} {count}"));
+    pub fn deny(&self, code: i16, count: u32) {
+        self.call(&format!("refuse {code} {count}"));
     }
 
-    /// What is in a topic: in order within each partition.
+    /// Returns the records of a topic: in order within each partition.
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Record> {
-        let Value::Array(records) = self.ask(&format!("records {topic}")) else {
+        let Value::Array(records) = self.call(&format!("records {topic}")) else {
             panic!("no list of records")
         };
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -117,7 +117,7 @@ impl Kafka {
     }
 
     #[track_caller]
-    fn ask(&self, command: &str) -> Value {
+    fn call(&self, command: &str) -> Value {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))

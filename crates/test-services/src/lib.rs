@@ -1,16 +1,17 @@
-//! Real services for the tests: [`Garage`], [`Moto`] and [`S3s`] speak S3; [`Nats`], [`PgBouncer`], [`Postgres`], [`RabbitMq`]
-//! and [`Redis`] are themselves; [`Kafka`] is librdkafka's mock of it; a [`Proxy`] between a store
-//! and a service breaks calls on purpose, and a [`FaultProxy`] breaks connections.
+//! Real services for tests.
 //!
-//! It is a crate of its own, and never published, because the tests of several crates need it.
+//! [`Garage`], [`Moto`] and [`S3s`] are S3 servers; [`Nats`], [`PgBouncer`], [`Postgres`],
+//! [`RabbitMq`] and [`Redis`] are the real servers; [`Kafka`] is the mock of librdkafka. A [`Proxy`] between a
+//! store and a service fails calls, and a [`FaultProxy`] breaks connections.
 //!
-//! Each service listens on a free port of loopback, keeps its data in a temporary folder, and
-//! ends with the process that started it, however that ends. `shared()` gives one service to all
-//! tests of a process, each of which takes a bucket of its own; `start()` gives one that a test
-//! may stop.
+//! This is a separate, unpublished crate, because the tests of several crates need it.
 //!
-//! A service that is not installed fails the test and says how to install it: a test that was
-//! left out would look like one that passed.
+//! Each service listens on a free loopback port, keeps its data in a temporary folder, and ends with the
+//! process that started it. `shared()` returns one service for all tests of a process, each with its own
+//! bucket or database; `start()` returns one that a test may stop.
+//!
+//! A service that is not installed fails the test with instructions: a skipped test would look like one
+//! that passed.
 
 #![allow(
     clippy::unwrap_used,
@@ -49,7 +50,7 @@ pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use s3s::S3s;
 
-/// Where an S3 service is and how to be let in.
+/// The address and credentials of an S3 service.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// Scheme, host and port, without a slash at the end; buckets are in the path.
@@ -65,7 +66,7 @@ pub struct Access {
 impl Access {
     /// The same service by way of `proxy`.
     #[must_use]
-    pub fn via(&self, proxy: &Proxy) -> Self {
+    pub fn through_proxy(&self, proxy: &Proxy) -> Self {
         Self {
             endpoint: proxy.endpoint(),
             ..self.clone()
@@ -98,7 +99,7 @@ pub fn count_kills(kills: usize) {
         .expect("the file of KILLS_FILE");
 }
 
-/// How many times a test kills: `kills`, or ten times as many if `LANDFALL_LONG=1`.
+/// Returns the number of kills in a test: `kills`, or ten times as many if `LANDFALL_LONG=1`.
 #[must_use]
 pub fn kills(kills: usize) -> usize {
     let is_long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");

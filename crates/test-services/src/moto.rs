@@ -1,12 +1,11 @@
-//! moto: a second S3 service, by others again and in another language, which is strict where
-//! Garage forgives: the smallest part, conditional writes, what is kept beside a multipart upload.
-//! It does not check signatures.
+//! moto: an S3 server that is strict where Garage is lenient: minimum part size, conditional writes,
+//! metadata of multipart uploads. It does not check signatures.
 
 use std::{process::Command, sync::OnceLock};
 
 use crate::{
     Access, fresh_name, plain_http,
-    process::{Ending, Process, find, user_folder},
+    process::{Process, StopSignal, find, user_folder},
 };
 
 /// A moto server. Ends when it is dropped, or with this process.
@@ -24,7 +23,7 @@ impl Moto {
         SHARED.get_or_init(Self::start)
     }
 
-    /// Starts one of its own, which takes about two seconds.
+    /// Starts a separate server, which takes about two seconds.
     ///
     /// # Panics
     ///
@@ -33,7 +32,7 @@ impl Moto {
     pub fn start() -> Self {
         let folder = user_folder("XDG_CACHE_HOME", ".cache").join("landfall-tests/moto/bin");
         let program = find("moto_server", &folder);
-        let (process, [port]) = Process::start("moto", Ending::Kill, |_, [port]| {
+        let (process, [port]) = Process::start("moto", StopSignal::Kill, |_, [port]| {
             let mut command = Command::new(&program);
             command
                 .args(["-H", "127.0.0.1", "-p", &port.to_string()])

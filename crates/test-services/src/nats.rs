@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     folder::Folder,
-    process::{Ending, Process, find},
+    process::{Process, StopSignal, find},
 };
 
 /// A NATS server of one test. Ends when it is dropped, or with this process.
@@ -34,7 +34,7 @@ impl Nats {
     #[must_use]
     pub fn start() -> Self {
         let folder = Folder::new();
-        let (process, [port]) = Process::start("NATS", Ending::Kill, |_, [port]| {
+        let (process, [port]) = Process::start("NATS", StopSignal::Kill, |_, [port]| {
             server(&config(folder.path(), port))
         });
         Self {
@@ -69,7 +69,7 @@ impl Nats {
     pub fn restart(&mut self) {
         self.stop();
         let config = config(self.folder.path(), self.port);
-        let process = Process::start_on("NATS", Ending::Kill, self.port, |_| server(&config));
+        let process = Process::start_on("NATS", StopSignal::Kill, self.port, |_| server(&config));
         assert!(
             process.is_some(),
             "NATS did not start again on {}",

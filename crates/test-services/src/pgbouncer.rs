@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::process::{Ending, Process, find};
+use crate::process::{Process, StopSignal, find};
 
 /// A `PgBouncer` in transaction mode. Ends when it is dropped, or with this process.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl PgBouncer {
             .unwrap();
         let (authority, _) = rest.split_once('/').unwrap();
         let (host, server) = authority.split_once(':').unwrap();
-        let (process, [port]) = Process::start("PgBouncer", Ending::Kill, |folder, [port]| {
+        let (process, [port]) = Process::start("PgBouncer", StopSignal::Kill, |folder, [port]| {
             command(folder, port, (user, host, server))
         });
         Self {
@@ -39,10 +39,10 @@ impl PgBouncer {
         }
     }
 
-    /// The URL by which a database of the server is reached.
+    /// Returns the pooled URL of a database of the server.
     ///
     /// # Panics
-    /// When it is no URL of a database.
+    /// If it is not the URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         let (user, rest) = database.split_once('@').unwrap();

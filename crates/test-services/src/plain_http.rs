@@ -39,7 +39,7 @@ pub(crate) fn call(
     Ok((status, body))
 }
 
-/// Like [`call`]; anything but success is a panic that says what the service said.
+/// Like [`call`]; panics with the response if the status is not a success.
 #[track_caller]
 pub(crate) fn must(
     authority: &str,

@@ -10,16 +10,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Below the ports that the system hands out by itself (Linux: from 32768), to a listener that
-/// asks for any or to an outgoing connection: one of those could be handed out again while a
-/// service is still on its way to listening on it.
+/// Below the system's ephemeral ports (Linux: from 32768), which could be assigned to another socket
+/// before the service listens.
 const RANGE: std::ops::Range<u16> = 10_000..32_000;
 
-/// Where the next look begins. A process never gives a port twice before it has been around the
-/// whole range, and two processes begin far from one another.
+/// The next port to try. A process does not reuse a port before it has tried the whole range, and two
+/// processes start far from one another.
 static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(begin()));
 
-/// A port of loopback that nobody listens on, and that this process gives to nobody else.
+/// Returns a free loopback port, which this process assigns only once.
 ///
 /// # Panics
 ///

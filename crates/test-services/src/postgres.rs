@@ -1,4 +1,4 @@
-//! PostgreSQL, which keeps what it has over a restart.
+//! A PostgreSQL server, which keeps its data over a restart.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use std::{
 use crate::{
     folder::Folder,
     fresh_name,
-    process::{Ending, Process, find},
+    process::{Process, StopSignal, find},
 };
 
 const USER: &str = "landfall";
@@ -30,15 +30,16 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The one that all tests of this process share; each takes a database of its own.
+    /// Returns the server that all tests of this process share; each uses its own database.
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(|| Self::start(false))
     }
 
-    /// Starts one of its own, which takes about two seconds. Without `fsync` it is fast and survives
-    /// [`Self::stop`] all the same, but not a loss of power.
+    /// Starts a separate server, which takes about two seconds.
+    ///
+    /// Without `fsync` it is fast; its data survives [`Self::stop`], but not a power loss.
     ///
     /// # Panics
     ///
@@ -56,7 +57,7 @@ impl Postgres {
                 .args(["--username", USER, "--pgdata"])
                 .arg(folder.path().join("data")),
         );
-        let (process, [port]) = Process::start("PostgreSQL", Ending::Quit, |_, [port]| {
+        let (process, [port]) = Process::start("PostgreSQL", StopSignal::Quit, |_, [port]| {
             server(folder.path(), port, fsync)
         });
         let postgres = Self {
@@ -87,7 +88,7 @@ impl Postgres {
         self.url_of(&name)
     }
 
-    /// What psql prints for statements in the database at `url`: a line per row, `|` between columns.
+    /// Runs statements in the database at `url` with psql: one line per row, `|` between columns.
     ///
     /// # Panics
     ///
@@ -106,15 +107,15 @@ impl Postgres {
         self.process = None;
     }
 
-    /// Starts it again on the same port, with what was committed. One that runs is stopped before.
+    /// Restarts it on the same port, with its committed data; stops it first if it is running.
     ///
     /// # Panics
     ///
-    /// When it does not come up.
+    /// When it does not start.
     pub fn restart(&mut self) {
         self.stop();
         let (dir, port, fsync) = (self.folder.path(), self.port, self.fsync);
-        let process = Process::start_on("PostgreSQL", Ending::Quit, port, |_| {
+        let process = Process::start_on("PostgreSQL", StopSignal::Quit, port, |_| {
             server(dir, port, fsync)
         });
         assert!(
@@ -173,7 +174,7 @@ fn as_owner(dir: &Path, program: &Path) -> Command {
     command
 }
 
-/// Whom root runs it as: the user that Debian makes for it, or else nobody.
+/// Returns the user for root to run it as: Debian's `postgres`, else `nobody`.
 fn unprivileged() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").unwrap();
     let find = |name: &str| {
@@ -198,7 +199,7 @@ fn program(name: &str) -> PathBuf {
     find(name, &newest.unwrap_or_default().join("bin"))
 }
 
-/// What a command prints; a panic if it fails.
+/// Returns the output of a command; panics if it fails.
 #[track_caller]
 fn must(command: &mut Command) -> String {
     let output = command.output().unwrap();

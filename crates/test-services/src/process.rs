@@ -20,12 +20,12 @@ const ATTEMPTS: u32 = 5;
 /// Nothing a test process does, or fails to do, leaves a service or its folder behind.
 const WATCHDOG: &str = include_str!("watchdog.sh");
 
-/// How a service is ended.
+/// The signal that stops a service.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Ending {
-    /// SIGKILL, for what is one process.
+pub(crate) enum StopSignal {
+    /// SIGKILL, for a single process.
     Kill,
-    /// SIGQUIT, for what has processes of its own to take along and is as abrupt about it.
+    /// SIGQUIT, for a service with child processes; as abrupt.
     Quit,
 }
 
@@ -45,7 +45,7 @@ impl Process {
     #[track_caller]
     pub(crate) fn start<const N: usize>(
         what: &str,
-        ending: Ending,
+        ending: StopSignal,
         mut command: impl FnMut(&Path, [u16; N]) -> Command,
     ) -> (Self, [u16; N]) {
         for _ in 0..ATTEMPTS {
@@ -55,7 +55,7 @@ impl Process {
                 return (process, ports);
             }
         }
-        panic!("{what} ended {ATTEMPTS} times while it started; its words are above")
+        panic!("{what} ended {ATTEMPTS} times while it started; its output is above")
     }
 
     /// Like [`Self::start`], on a port that is known. `None` when the program ended while it
@@ -63,7 +63,7 @@ impl Process {
     #[track_caller]
     pub(crate) fn start_on(
         what: &str,
-        ending: Ending,
+        ending: StopSignal,
         port: u16,
         command: impl FnOnce(&Path) -> Command,
     ) -> Option<Self> {
@@ -74,14 +74,14 @@ impl Process {
             .args(["-c", WATCHDOG, "watchdog"])
             .arg(&dir)
             .arg(match ending {
-                Ending::Kill => "KILL",
-                Ending::Quit => "QUIT",
+                StopSignal::Kill => "KILL",
+                StopSignal::Quit => "QUIT",
             })
             .arg(service.get_program())
             .args(service.get_args())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // Ctrl-C is for the test; this one hears of it by the pipe.
+            // Ctrl-C is for the test; this process is stopped by the pipe.
             .process_group(0);
         for (name, value) in service.get_envs() {
             match value {
@@ -95,7 +95,7 @@ impl Process {
         let started = Instant::now();
         loop {
             if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                // Unless that was somebody else who took the port.
+                // Unless another process has taken the port.
                 return process.is_running().then_some(process);
             }
             if !process.is_running() {

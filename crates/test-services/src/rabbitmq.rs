@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     folder::Folder,
-    process::{Ending, Process, find},
+    process::{Process, StopSignal, find},
 };
 
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -50,13 +50,13 @@ impl RabbitMq {
     #[must_use]
     pub fn start() -> Self {
         let folder = Folder::new();
-        let (epmd, [mapper]) = Process::start("epmd", Ending::Kill, |_, [port]| {
+        let (epmd, [mapper]) = Process::start("epmd", StopSignal::Kill, |_, [port]| {
             let mut command = Command::new(find("epmd", Path::new("/usr/bin")));
             command.args(["-address", "127.0.0.1", "-port", &port.to_string()]);
             command
         });
         let mut ports = None;
-        let (process, _) = Process::start("RabbitMQ", Ending::Kill, |_, [amqp, nodes]| {
+        let (process, _) = Process::start("RabbitMQ", StopSignal::Kill, |_, [amqp, nodes]| {
             let tried = Ports {
                 epmd: mapper,
                 amqp,
@@ -79,7 +79,7 @@ impl RabbitMq {
         format!("amqp://guest:guest@127.0.0.1:{}", self.ports.amqp)
     }
 
-    /// Kills it: connections break; durable queues and what they had confirmed stay.
+    /// Kills the server: connections break; durable queues and confirmed messages are kept.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -96,7 +96,7 @@ impl RabbitMq {
         // The port mapper may still hold the name of the one before.
         while started.elapsed() < READY_TIMEOUT {
             let start = |_: &Path| server(dir, ports);
-            self.process = Process::start_on("RabbitMQ", Ending::Kill, ports.amqp, start);
+            self.process = Process::start_on("RabbitMQ", StopSignal::Kill, ports.amqp, start);
             if self.process.is_some() {
                 return;
             }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::process::{Ending, Process, find};
+use crate::process::{Process, StopSignal, find};
 
 /// A Redis server of one test. Ends when it is dropped, or with this process.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Redis {
     #[must_use]
     pub fn start() -> Self {
         let (process, [port]) =
-            Process::start("Redis", Ending::Kill, |dir, [port]| server(dir, port));
+            Process::start("Redis", StopSignal::Kill, |dir, [port]| server(dir, port));
         Self {
             process: Some(process),
             port,
@@ -39,7 +39,7 @@ impl Redis {
         self.port
     }
 
-    /// Kills it: connections break, and what it knew is lost.
+    /// Kills the server: connections break, and its data is lost.
     pub fn stop(&mut self) {
         self.process = None;
     }
@@ -52,7 +52,7 @@ impl Redis {
     pub fn restart(&mut self) {
         self.stop();
         let port = self.port;
-        let process = Process::start_on("Redis", Ending::Kill, port, |dir| server(dir, port));
+        let process = Process::start_on("Redis", StopSignal::Kill, port, |dir| server(dir, port));
         assert!(process.is_some(), "Redis did not start again on {port}");
         self.process = process;
     }

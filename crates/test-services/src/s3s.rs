@@ -1,5 +1,4 @@
-//! s3s: a third S3 service, which keeps objects in files. It looks at every signature and at the
-//! policies of forms, as Garage does and moto doesn't, by code of its own.
+//! s3s: an S3 server that stores objects in files. It checks signatures and POST policies independently.
 
 use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
@@ -7,7 +6,7 @@ use crate::{
     Access,
     folder::Folder,
     fresh_name,
-    process::{Ending, Process, find, user_folder},
+    process::{Process, StopSignal, find, user_folder},
 };
 
 /// A server of s3s. Ends when it is dropped, or with this process.
@@ -27,7 +26,7 @@ impl S3s {
         SHARED.get_or_init(Self::start)
     }
 
-    /// Starts one of its own, which takes a tenth of a second.
+    /// Starts a separate server, which takes a tenth of a second.
     ///
     /// # Panics
     ///
@@ -41,7 +40,7 @@ impl S3s {
         let folder = Folder::new();
         let root = folder.path().join("buckets");
         fs::create_dir_all(&root).unwrap();
-        let (process, [port]) = Process::start("s3s", Ending::Kill, |_, [port]| {
+        let (process, [port]) = Process::start("s3s", StopSignal::Kill, |_, [port]| {
             let mut command = Command::new(&program);
             command
                 .args(["--host", "127.0.0.1", "--port", &port.to_string()])
@@ -69,11 +68,11 @@ impl S3s {
         self.access.clone()
     }
 
-    /// Makes a new bucket and gives its name, which begins with `stem`.
+    /// Creates a bucket and returns its name, which starts with `stem`.
     ///
     /// # Panics
     ///
-    /// When the folder can't be made.
+    /// When the folder cannot be created.
     #[must_use]
     pub fn bucket(&self, stem: &str) -> String {
         let name = fresh_name(stem);

@@ -20,7 +20,7 @@ trap '' HUP INT TERM
 guard=$!
 wait "$service" 2>/dev/null
 if [ ! -e "$dir/over" ]; then
-  echo "$1 has ended by itself; its last words:" >&2
+  echo "$1 exited unexpectedly; its last output:" >&2
   tail -n 20 "$dir/log" >&2
 fi
 kill -KILL "$guard" 2>/dev/null

@@ -9,26 +9,26 @@ use std::{
     time::Duration,
 };
 
-/// How long a check may take: one that hangs has failed.
+/// Maximum time of a check; one that hangs fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
-type Run<T> = for<'a> fn(&'a T) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+type CheckFn<T> = for<'a> fn(&'a T) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// One named check of a `T`; it panics with a message if the `T` doesn't do what it should.
+/// A named check of a `T`; it panics with a message on failure.
 pub struct Check<T> {
     pub(crate) name: &'static str,
     pub(crate) applies: fn(&T) -> bool,
-    pub(crate) run: Run<T>,
+    pub(crate) run: CheckFn<T>,
 }
 
 impl<T> Check<T> {
-    /// What is checked, as a short sentence with underscores.
+    /// Returns the checked property, a short sentence with underscores.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it is about something that `subject` can do.
+    /// Returns whether `subject` has the checked capability.
     pub fn applies(&self, subject: &T) -> bool {
         (self.applies)(subject)
     }
@@ -76,12 +76,12 @@ fn message(panic: &(dyn Any + Send)) -> String {
         .downcast_ref::<String>()
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without words".into())
+        .unwrap_or_else(|| "a panic without a message".into())
 }
 
-/// What a suite did.
+/// The result of a suite.
 #[derive(Debug, Clone, Default)]
-#[must_use = "look at `not_applicable`, so that a capability doesn't go unproven unnoticed"]
+#[must_use = "check `not_applicable` for untested capabilities"]
 pub struct Report {
     /// The checks that passed.
     pub passed: Vec<&'static str>,

@@ -13,7 +13,7 @@
 //! report.assert_complete();
 //! landfall_testkit::locker::conformance(async || MemoryLocker::new()).await;
 //! let make = async || {
-//!     Config::new(Composer::join(MemoryStore::new()).locker(MemoryLocker::new()))
+//!     Config::new(Composer::join(MemoryStore::new()).with_locker(MemoryLocker::new()))
 //! };
 //! landfall_testkit::engine::conformance(make).await.assert_complete();
 //! # });
@@ -50,7 +50,7 @@
 //! | [`sink`] | the suite for [`EventSink`](landfall::event::EventSink) |
 //! | [`fault`] | a store around another that fails, stalls, or loses what wasn't committed |
 //! | [`model`] | what an upload server must do, in a few lines, to compare with |
-//! | [`pattern`] | bytes that tell where they belong |
+//! | [`test_data`] | bytes that tell where they belong |
 //! | [`record`] | a sink for events that remembers them |
 
 // Assertions are what these suites are made of.
@@ -61,9 +61,9 @@ pub mod engine;
 pub mod fault;
 pub mod locker;
 pub mod model;
-pub mod pattern;
 pub mod record;
 pub mod sink;
 pub mod store;
+pub mod test_data;
 
 pub use self::check::{Check, Report};

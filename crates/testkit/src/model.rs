@@ -1,20 +1,17 @@
-//! What an upload server must do, in a few lines: the reference that engines are compared with.
-//!
-//! Uploads are vectors here, named by numbers in the order of their creation; nothing fails, waits or
-//! happens at the same time. The rules are those of tus 1.0.0.
+//! A reference model of an upload server, to compare implementations with.
 
 use std::collections::BTreeMap;
 
 /// A server without network, disk or failures.
 #[derive(Debug, Clone, Default)]
 pub struct Model {
-    uploads: BTreeMap<u32, Modelled>,
+    uploads: BTreeMap<u32, ModelUpload>,
     made: u32,
 }
 
 /// An upload as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Modelled {
+pub struct ModelUpload {
     /// Its length; `None` while deferred.
     pub length: Option<u64>,
     /// Its bytes so far.
@@ -34,7 +31,7 @@ pub enum Role {
     Final {
         /// The partial uploads in order.
         parts: Vec<u32>,
-        /// Whether it has been done.
+        /// Whether it is concatenated.
         joined: bool,
     },
 }
@@ -42,15 +39,15 @@ pub enum Role {
 /// A request's body.
 #[derive(Debug, Clone, Copy)]
 pub struct Body<'a> {
-    /// What arrives of it.
+    /// The bytes that arrive.
     pub bytes: &'a [u8],
     /// Its `Content-Length`, if stated.
     pub stated: Option<u64>,
     /// Whether the connection breaks after these bytes.
     pub cut: bool,
-    /// Whether a checksum comes with it, and is right.
+    /// Whether the body has a checksum, and whether that is correct.
     pub checksum: Option<bool>,
-    /// Whether nobody announced it: it comes as a surprise after the last byte.
+    /// Whether the checksum is in a trailer that was not declared.
     pub late: bool,
 }
 
@@ -73,14 +70,14 @@ pub enum Refusal {
     Size,
     /// The checksum is not that of the bytes.
     Checksum,
-    /// A checksum that nobody announced came after bytes that others may have been told of.
+    /// The checksum of an undeclared trailer, after bytes whose offset may have been published.
     LateChecksum,
     /// The connection broke.
     Cut,
 }
 
-impl Modelled {
-    /// Whether all bytes are there.
+impl ModelUpload {
+    /// Returns whether all bytes are stored.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let joined = !matches!(self.role, Role::Final { joined: false, .. });
@@ -97,8 +94,8 @@ impl Modelled {
         let fits = room.min(body.bytes.len() as u64) as usize;
         let overrun = fits < body.bytes.len();
         let is_whole = !overrun && !body.cut;
-        // Bytes that come with a checksum count only if it is right; what a cut leaves of those of which
-        // nobody knew that they would counts.
+        // Bytes with a declared checksum count only if it is correct. Without a declaration, the bytes before
+        // a broken connection count.
         let is_told = body.late && body.stated.is_some();
         let is_known = body.checksum.is_some() && !is_told && (is_whole || !body.late);
         if !is_known || is_whole && body.checksum == Some(true) {
@@ -116,13 +113,13 @@ impl Modelled {
 
 impl Model {
     /// The uploads there are.
-    pub fn uploads(&self) -> impl Iterator<Item = (u32, &Modelled)> {
+    pub fn uploads(&self) -> impl Iterator<Item = (u32, &ModelUpload)> {
         self.uploads.iter().map(|(name, upload)| (*name, upload))
     }
 
     /// An upload that was created and not removed.
     #[must_use]
-    pub fn get(&self, name: u32) -> Option<&Modelled> {
+    pub fn get(&self, name: u32) -> Option<&ModelUpload> {
         self.uploads.get(&name)
     }
 
@@ -137,7 +134,7 @@ impl Model {
         role: Role,
         body: Option<Body<'_>>,
     ) -> Result<(u32, Result<u64, Refusal>), Refusal> {
-        let mut upload = Modelled {
+        let mut upload = ModelUpload {
             length,
             bytes: Vec::new(),
             role,
@@ -166,7 +163,7 @@ impl Model {
             parts,
             joined: false,
         };
-        let name = self.keep(Modelled {
+        let name = self.keep(ModelUpload {
             length,
             bytes: Vec::new(),
             role,
@@ -174,7 +171,7 @@ impl Model {
         self.inspect(name).map(|_| name)
     }
 
-    fn keep(&mut self, upload: Modelled) -> u32 {
+    fn keep(&mut self, upload: ModelUpload) -> u32 {
         self.made += 1;
         self.uploads.insert(self.made, upload);
         self.made
@@ -244,7 +241,7 @@ impl Model {
         };
         self.uploads.insert(
             name,
-            Modelled {
+            ModelUpload {
                 length: Some(length),
                 bytes,
                 role,
@@ -262,7 +259,7 @@ impl Model {
     }
 
     /// Takes over how far an upload really got, where a failure leaves that open.
-    pub fn settle(&mut self, name: u32, bytes: Vec<u8>, length: Option<u64>) {
+    pub fn adopt_actual(&mut self, name: u32, bytes: Vec<u8>, length: Option<u64>) {
         if let Some(upload) = self.uploads.get_mut(&name) {
             (upload.bytes, upload.length) = (bytes, length);
         }
@@ -303,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cut_leaves_counts_unless_it_was_to_be_verified() {
+    fn interrupted_bytes_count_unless_a_checksum_was_declared() {
         let mut model = Model::default();
         let cut = |checksum| Body {
             stated: Some(9),

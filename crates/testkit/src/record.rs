@@ -1,4 +1,4 @@
-//! A sink that remembers what it was told.
+//! A sink that records events.
 
 use std::{
     collections::BTreeSet,
@@ -12,40 +12,39 @@ use landfall::{
     upload::UploadId,
 };
 
-/// Remembers every event. Clones share the memory.
+/// Records every event. Clones share the records.
 #[derive(Debug, Clone, Default)]
 pub struct RecordingSink(Arc<Mutex<Memory>>);
 
 #[derive(Debug, Default)]
 struct Memory {
-    told: Vec<Event>,
-    announced: Vec<Event>,
+    emitted: Vec<Event>,
+    prepared: Vec<Event>,
     ids: BTreeSet<String>,
-    /// What was told without having been announced.
-    unannounced: Vec<Event>,
+    /// Events that were emitted without having been prepared.
+    unprepared: Vec<Event>,
 }
 
 impl RecordingSink {
-    /// All events in the order in which they were told.
+    /// Returns all emitted events in order.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.lock().told.clone()
+        self.lock().emitted.clone()
     }
 
-    /// Everything that was announced, in order.
+    /// Returns all prepared events in order.
     #[must_use]
-    pub fn announced(&self) -> Vec<Event> {
-        self.lock().announced.clone()
+    pub fn prepared(&self) -> Vec<Event> {
+        self.lock().prepared.clone()
     }
 
-    /// Events that were told though nobody had announced them before: there must be none, progress
-    /// excepted.
+    /// Returns events that were emitted without being prepared; must be empty, except for progress.
     #[must_use]
-    pub fn unannounced(&self) -> Vec<Event> {
-        self.lock().unannounced.clone()
+    pub fn unprepared(&self) -> Vec<Event> {
+        self.lock().unprepared.clone()
     }
 
-    /// The kinds of the events of one upload, progress excepted, in the order of their numbers.
+    /// Returns the kinds of an upload's events by sequence number, without progress.
     #[must_use]
     pub fn kinds(&self, id: &UploadId) -> Vec<EventKind> {
         let mut events: Vec<_> = self.events();
@@ -54,12 +53,12 @@ impl RecordingSink {
         events.into_iter().map(|event| event.kind).collect()
     }
 
-    /// The upload that was created last.
+    /// Returns the upload that was created last.
     #[must_use]
     pub fn last_created(&self) -> Option<UploadId> {
         let memory = self.lock();
         let created = memory
-            .told
+            .emitted
             .iter()
             .rfind(|event| event.kind == EventKind::Created);
         created.map(|event| event.upload.id.clone())
@@ -80,7 +79,7 @@ impl EventSink for RecordingSink {
         let mut memory = self.lock();
         for event in events {
             memory.ids.insert(event.id());
-            memory.announced.push(event.clone());
+            memory.prepared.push(event.clone());
         }
         Ok(())
     }
@@ -88,12 +87,12 @@ impl EventSink for RecordingSink {
     async fn emit(&self, event: Event) {
         let mut memory = self.lock();
         if !memory.ids.contains(&event.id()) {
-            memory.unannounced.push(event.clone());
+            memory.unprepared.push(event.clone());
         }
-        memory.told.push(event);
+        memory.emitted.push(event);
     }
 
     fn emit_progress(&self, event: Event) {
-        self.lock().told.push(event);
+        self.lock().emitted.push(event);
     }
 }

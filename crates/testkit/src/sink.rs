@@ -1,4 +1,4 @@
-//! The conformance suite of [`EventSink`]: what is told reaches its listener, in order.
+//! The conformance suite of [`EventSink`]: emitted events reach the listener in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,15 +26,15 @@ use crate::{
     store::drop_midway,
 };
 
-/// What has reached the listener so far: ids of events ([`Event::id`]), first to last.
+/// The ids ([`Event::id`]) of events that have reached the listener, in order.
 pub type Listener =
     Box<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<String>> + Send>> + Send + Sync>;
 
-/// A sink and who listens behind it; progress excepted, which may be left out and isn't looked at.
+/// A sink and its listener. Progress events are ignored, because they may be dropped.
 pub struct Subject {
     /// The sink, which wants at least creations, completions and removals.
     pub sink: Arc<dyn EventSink>,
-    /// What has reached the listener.
+    /// The events that have reached the listener.
     pub listener: Listener,
 }
 
@@ -58,20 +58,20 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) {
 #[must_use]
 pub fn all() -> Vec<Check<Subject>> {
     checks![|_| true;
-        what_happens_is_told_in_order,
-        what_is_announced_and_does_not_happen_is_not_told,
-        announcing_again_changes_nothing,
-        what_was_not_announced_is_told_too,
-        a_dropped_announcement_does_no_harm,
-        events_of_one_upload_told_at_once_all_arrive,
+        events_arrive_in_order,
+        a_prepared_event_that_does_not_happen_is_not_emitted,
+        preparing_again_changes_nothing,
+        an_unprepared_event_is_emitted_too,
+        a_dropped_prepare_has_no_effect,
+        concurrent_events_of_one_upload_all_arrive,
         dropped_requests_lose_no_event,
     ]
     .into()
 }
 
 /// No listener is silent for longer, unless something is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nothing must come of what hasn't happened.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which an event without effect must not arrive.
 const SILENCE: Duration = Duration::from_millis(300);
 
 impl Subject {
@@ -79,16 +79,16 @@ impl Subject {
     async fn until(&self, ids: &BTreeSet<String>) -> Vec<String> {
         let (mut began, mut last) = (Instant::now(), 0);
         loop {
-            let heard = (self.listener)().await;
-            if heard.len() > last {
-                (began, last) = (Instant::now(), heard.len());
+            let received = (self.listener)().await;
+            if received.len() > last {
+                (began, last) = (Instant::now(), received.len());
             }
-            let missing = ids.iter().filter(|id| !heard.contains(id)).count();
+            let missing = ids.iter().filter(|id| !received.contains(id)).count();
             if missing == 0 {
-                return heard;
+                return received;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < TIMEOUT,
                 "{missing} of {} events didn't arrive",
                 ids.len()
             );
@@ -96,13 +96,13 @@ impl Subject {
         }
     }
 
-    async fn hears_only(&self, events: &[&Event]) {
+    async fn receives_only(&self, events: &[&Event]) {
         let ids = events.iter().map(|event| event.id()).collect();
         self.until(&ids).await;
         tokio::time::sleep(SILENCE).await;
-        let heard = (self.listener)().await;
-        let told: Vec<_> = events.iter().map(|event| event.id()).collect();
-        assert_eq!(heard, told, "each once, and nothing else");
+        let received = (self.listener)().await;
+        let emitted: Vec<_> = events.iter().map(|event| event.id()).collect();
+        assert_eq!(received, emitted, "each once, and nothing else");
     }
 }
 
@@ -125,7 +125,7 @@ fn request(method: Method, path: &str) -> http::request::Builder {
         .header("Tus-Resumable", "1.0.0")
 }
 
-async fn what_happens_is_told_in_order(subject: &Subject) {
+async fn events_arrive_in_order(subject: &Subject) {
     const UPLOADS: usize = 40;
     let record = crate::record::RecordingSink::default();
     let mut config = Config::new(Composer::join(MemoryStore::new())).sink(record.clone());
@@ -151,15 +151,15 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
     }
     running.join_all().await;
     let wants = subject.sink.event_kinds();
-    let told = record.events();
-    let told = told
+    let emitted = record.events();
+    let emitted = emitted
         .iter()
         .filter(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
-    let uploads: BTreeMap<_, _> = told.map(|event| (event.id(), event.clone())).collect();
+    let uploads: BTreeMap<_, _> = emitted.map(|event| (event.id(), event.clone())).collect();
     assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
-    let heard = subject.until(&uploads.keys().cloned().collect()).await;
+    let received = subject.until(&uploads.keys().cloned().collect()).await;
     let mut last: BTreeMap<UploadId, u64> = BTreeMap::new();
-    for id in &heard {
+    for id in &received {
         let Some(event) = uploads.get(id) else {
             panic!("{id} never happened");
         };
@@ -170,67 +170,71 @@ async fn what_happens_is_told_in_order(subject: &Subject) {
             event.kind
         );
     }
-    assert_eq!(heard.len(), uploads.len(), "nothing came twice");
+    assert_eq!(received.len(), uploads.len(), "nothing came twice");
 }
 
-async fn what_is_announced_and_does_not_happen_is_not_told(subject: &Subject) {
+async fn a_prepared_event_that_does_not_happen_is_not_emitted(subject: &Subject) {
     let (one, other) = (upload(), upload());
     let never = [
         event(EventKind::Created, &one),
         event(EventKind::Completed, &one),
     ];
     subject.sink.prepare(&never).await.unwrap();
-    let told = event(EventKind::Created, &other);
+    let emitted = event(EventKind::Created, &other);
     let also = event(EventKind::Completed, &other);
-    subject.sink.prepare(&[told.clone(), also]).await.unwrap();
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    subject
+        .sink
+        .prepare(&[emitted.clone(), also])
+        .await
+        .unwrap();
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
-async fn announcing_again_changes_nothing(subject: &Subject) {
+async fn preparing_again_changes_nothing(subject: &Subject) {
     let upload = upload();
     for _ in 0..3 {
         let again = event(EventKind::Completed, &upload);
         subject.sink.prepare(&[again]).await.unwrap();
     }
-    let told = event(EventKind::Completed, &upload);
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    let emitted = event(EventKind::Completed, &upload);
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
-async fn what_was_not_announced_is_told_too(subject: &Subject) {
+async fn an_unprepared_event_is_emitted_too(subject: &Subject) {
     let upload = upload();
-    let told = [
+    let emitted = [
         event(EventKind::Created, &upload),
         event(EventKind::Completed, &upload),
     ];
-    for event in &told {
+    for event in &emitted {
         subject.sink.emit(event.clone()).await;
     }
-    subject.hears_only(&told.each_ref()).await;
+    subject.receives_only(&emitted.each_ref()).await;
 }
 
-async fn a_dropped_announcement_does_no_harm(subject: &Subject) {
+async fn a_dropped_prepare_has_no_effect(subject: &Subject) {
     let upload = upload();
-    let told = event(EventKind::Created, &upload);
+    let emitted = event(EventKind::Created, &upload);
     for _ in 0..3 {
-        let mut announcing = pin!(subject.sink.prepare(std::slice::from_ref(&told)));
+        let mut preparing = pin!(subject.sink.prepare(std::slice::from_ref(&emitted)));
         poll_fn(|cx| {
-            let _ = announcing.as_mut().poll(cx);
+            let _ = preparing.as_mut().poll(cx);
             Poll::Ready(())
         })
         .await;
     }
     subject
         .sink
-        .prepare(std::slice::from_ref(&told))
+        .prepare(std::slice::from_ref(&emitted))
         .await
         .unwrap();
-    subject.sink.emit(told.clone()).await;
-    subject.hears_only(&[&told]).await;
+    subject.sink.emit(emitted.clone()).await;
+    subject.receives_only(&[&emitted]).await;
 }
 
-async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
+async fn concurrent_events_of_one_upload_all_arrive(subject: &Subject) {
     let upload = upload();
     let kinds = [
         EventKind::Created,
@@ -246,8 +250,8 @@ async fn events_of_one_upload_told_at_once_all_arrive(subject: &Subject) {
     }
     telling.join_all().await;
     let ids = events.iter().map(Event::id).collect();
-    let heard = subject.until(&ids).await;
-    assert_eq!(heard.len(), 3);
+    let received = subject.until(&ids).await;
+    assert_eq!(received.len(), 3);
 }
 
 /// Effects outlive their requests, and so do their events, also while the listener is slow.
@@ -276,22 +280,21 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
     running.join_all().await;
     let wants = subject.sink.event_kinds();
     let mut ids = BTreeSet::new();
-    for announced in record.announced() {
+    for prepared in record.prepared() {
         // The client comes back, which finishes what only lacked its completion.
-        let head = request(Method::HEAD, &format!("/files/{}", announced.upload.id));
+        let head = request(Method::HEAD, &format!("/files/{}", prepared.upload.id));
         send(&handler, head.body(Full::default()).unwrap()).await;
         let began = Instant::now();
-        // What was announced happens soon, or never.
-        while store.load(&announced.upload.id).await.is_err() && began.elapsed() < SILENCE {
+        // A prepared event happens soon, or never.
+        while store.load(&prepared.upload.id).await.is_err() && began.elapsed() < SILENCE {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let Ok(found) = store.load(&announced.upload.id).await else {
+        let Ok(found) = store.load(&prepared.upload.id).await else {
             continue;
         };
-        let has_happened =
-            announced.kind == EventKind::Created || found.upload.completion.is_done();
-        if has_happened && wants.contains(announced.kind) {
-            ids.insert(announced.id());
+        let has_happened = prepared.kind == EventKind::Created || found.upload.completion.is_done();
+        if has_happened && wants.contains(prepared.kind) {
+            ids.insert(prepared.id());
         }
     }
     assert!(!ids.is_empty(), "no request had an effect");

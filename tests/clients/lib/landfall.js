@@ -24,20 +24,20 @@ function binary() {
   return path
 }
 
-/** Our environment without settings of landfall, so that a test decides on each of them. */
+/** The environment without settings of landfall. */
 function environment() {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
   )
 }
 
-// Whatever happens to a test, its server must not outlive this process.
+// The server of a test must not outlive this process.
 const running = new Set()
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
 
-/** One server with a directory of its own. */
+/** A server with a separate directory. */
 export class Landfall {
   #child
   #args
@@ -65,7 +65,7 @@ export class Landfall {
         if (!shared) await rm(dir, { recursive: true, force: true })
       }
     })
-    // One that can be had again after a restart: nobody else is given it meanwhile.
+    // A port that stays reserved for a restart.
     const [port] = await freePorts(1)
     await server.#spawn(port)
     return server
@@ -105,16 +105,16 @@ export class Landfall {
       clearTimeout(timer)
     }
     this.port = Number(url.port)
-    /** Where clients create uploads. */
+    /** The creation URL. */
     this.endpoint = url.href
   }
 
-  /** What the server has written so far. */
+  /** The output of the server. */
   get log() {
     return this.#log.join('\n')
   }
 
-  /** Ends the server as a power cut would, and waits until it is gone. */
+  /** Kills the server, as a power loss would, and waits for its exit. */
   async kill() {
     const child = this.#child
     const gone = once(child, 'exit')
@@ -127,7 +127,7 @@ export class Landfall {
     await this.#spawn(this.port)
   }
 
-  /** Ends the server by SIGTERM; anything but exit code 0 in good time is an error. */
+  /** Stops the server with SIGTERM; fails unless it exits with 0 in time. */
   async stop() {
     const child = this.#child
     if (!child || child.exitCode !== null || child.signalCode !== null) return
@@ -183,7 +183,7 @@ export class Landfall {
         throw error
       }
     }))
-    // A creation that was killed may have left an empty one, until the sweeper finds it.
+    // A killed creation may have left an empty file until the next sweep.
     return texts.filter((text) => text !== '').map((text) => JSON.parse(text))
   }
 

@@ -1,4 +1,4 @@
-// A TCP proxy that slows and breaks connections the way networks do.
+// A TCP proxy that slows and breaks connections as networks do.
 
 import { once } from 'node:events'
 import { createServer, connect } from 'node:net'
@@ -137,7 +137,7 @@ export class FaultProxy {
     const { port } = proxy.#server.address()
     const url = new URL(landfall.endpoint)
     url.port = String(port)
-    /** Where clients create uploads through this proxy. */
+    /** The creation URL through this proxy. */
     proxy.endpoint = url.href
     t.after(() => proxy.close())
     return proxy
@@ -152,7 +152,7 @@ export class FaultProxy {
     await once(this.#server, 'close')
   }
 
-  /** Lets `kind` happen to the connection that carries the byte `bytes` from now. */
+  /** Causes `kind` on the connection that carries the byte `bytes` from now. */
   failAfter(bytes, kind) {
     if (!FAULTS.has(kind)) throw new Error(`unknown fault ${kind}`)
     this.#planned = { left: bytes, kind }
@@ -172,7 +172,7 @@ export class FaultProxy {
     if (fault) this.failAfter(fault.bytes, fault.kind)
   }
 
-  /** Lets `kind` happen at once to every open connection. */
+  /** Causes `kind` at once on every open connection. */
   failNow(kind) {
     if (!FAULTS.has(kind)) throw new Error(`unknown fault ${kind}`)
     for (const link of this.links) link.fail(kind)
@@ -216,7 +216,7 @@ export class FaultProxy {
     }
   }
 
-  /** For a link: whether the answer that is arriving is one to lose. */
+  /** For a link: returns whether the arriving response must be lost. */
   takeLostAnswer() {
     if (this.#lostAnswers.length === 0 || this.passed < this.#lostAnswers[0]) return false
     this.#lostAnswers.shift()

@@ -1,11 +1,11 @@
-// tus-js-client with promises, and a record of what it asked the server.
+// tus-js-client with promises, and a record of its requests.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import tus from 'tus-js-client'
 
 export const CHUNK = 2_000_000
 
-/** Quick enough for tests, patient enough for a server that has to start again. */
+/** Short enough for tests, long enough for a restart of the server. */
 export const RETRY_DELAYS = [0, 50, 100, 200, 400, 800, 1600, 3200, 6400]
 
 /**
@@ -36,7 +36,7 @@ export function prepare(source, options) {
   return { upload, requests, finished }
 }
 
-/** Uploads `source` and gives the URL and the requests it took. */
+/** Uploads `source`; returns the URL and the requests. */
 export async function uploadAll(source, options) {
   const { upload, requests, finished } = prepare(source, options)
   upload.start()
@@ -54,7 +54,7 @@ export async function pause(upload) {
   await sleep(100)
 }
 
-/** How many of `requests` used `method`. */
+/** Returns the number of `requests` with `method`. */
 export function count(requests, method) {
   return requests.filter((request) => request.method === method).length
 }

@@ -1,4 +1,4 @@
-// examples/uppy-vue, built as its README says, and what a person does on its page.
+// examples/uppy-vue, built as its README says, and actions on its page.
 
 import { execFile } from 'node:child_process'
 import { access } from 'node:fs/promises'
@@ -10,7 +10,7 @@ import { tempDir } from './source.js'
 const EXAMPLE = fileURLToPath(new URL('../../../examples/uppy-vue', import.meta.url))
 const VITE = join(EXAMPLE, 'node_modules/vite/bin/vite.js')
 
-/** Builds the page for `endpoint` and somebody with this token into a folder of test `t`. */
+/** Builds the page for `endpoint` and this token into a directory of test `t`. */
 export async function buildPage(t, endpoint, token) {
   await access(VITE).catch(() => {
     throw new Error(`run "npm ci" in ${EXAMPLE} first`)
@@ -37,7 +37,7 @@ export function startUpload(page) {
   return page.locator('.uppy-StatusBar-actionBtn--upload').click()
 }
 
-/** Waits until the page lists `sources` as arrived; gives their URLs by name. */
+/** Waits until the page lists `sources` as uploaded; returns their URLs by name. */
 export async function arrived(page, sources) {
   const list = page.getByRole('region', { name: 'Arrived' })
   const urls = new Map()

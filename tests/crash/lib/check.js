@@ -1,4 +1,4 @@
-// What must hold after each start, and at the end.
+// Invariants after each start and at the end.
 
 import assert from 'node:assert/strict'
 import { readFile, readdir, stat } from 'node:fs/promises'
@@ -6,12 +6,12 @@ import { join } from 'node:path'
 
 import { ask } from './request.js'
 
-/** What was acknowledged is there, with the right bytes; what was removed is not. */
+/** Acknowledged data exists with the right bytes; terminated uploads do not exist. */
 export async function checkUploads(landfall, uploads) {
   for (const upload of uploads) {
     const { state, acknowledged } = upload
     const { status, headers } = await ask('HEAD', upload.url)
-    // What a client is just removing, or being told of, says nothing.
+    // An upload that is being terminated or created is in either state.
     if (upload.state === 'ending' || status === 423) continue
     if (state === 'gone') {
       assert.equal(status, 404, `${upload.url} was removed, and is back`)
@@ -19,7 +19,7 @@ export async function checkUploads(landfall, uploads) {
     }
     if (upload.state === 'gone') continue
     if (state === 'abandoned' && upload.isOver(status)) continue
-    // Its client need not have heard of it yet.
+    // Its client may not have been notified yet.
     if (upload.isRejected(status)) continue
     assert.equal(status, 200, `HEAD of ${upload.url}`)
     const offset = Number(headers['upload-offset'] ?? 0)

@@ -1,4 +1,4 @@
-// Clients that go on whatever happens to the server, and know what they were promised.
+// Clients that resume after every failure and record acknowledged data.
 
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,27 +6,27 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes } from '../../clients/lib/source.js'
 import { BYTES, Unanswered, ask, checksum } from './request.js'
 
-/** One upload as its client knows it. */
+/** An upload as its client knows it. */
 export class Upload {
   constructor(seed, length) {
     this.source = bytes(length, seed)
     this.length = length
     this.url = null
-    /** What the server has promised to keep. */
+    /** The acknowledged offset. */
     this.acknowledged = 0
-    /** How far it can be at most, by what was sent with nothing to verify. */
+    /** The maximum offset, from bytes sent without a checksum. */
     this.furthest = 0
-    /** `growing`, `complete`, `ending` (a DELETE is under way), `gone`, `abandoned` (it expires). */
+    /** `growing`, `complete`, `ending` (a DELETE is running), `gone`, `abandoned` (it expires). */
     this.state = 'growing'
-    /** What the application does with it: `refused` at its creation, `rejected` at its end, `abandoned`. */
+    /** The decision of the application: `refused` at creation, `rejected` at completion, `abandoned`. */
     this.fate = null
     /** When it expires, in milliseconds since 1970. */
     this.expires = null
-    /** The uploads that this one is made of. */
+    /** The partial uploads of a final upload. */
     this.parts = null
   }
 
-  /** Takes an offset that the server told: it holds from now on. Without a length, it isn't complete. */
+  /** Records an acknowledged offset. Without a length, the upload is not complete. */
   tell(offset, { isDeferred = false } = {}) {
     assert.ok(offset >= this.acknowledged, `${this.url} went from ${this.acknowledged} to ${offset}`)
     assert.ok(offset <= this.furthest, `${this.url} is at ${offset}, and only ${this.furthest} were sent`)
@@ -35,25 +35,25 @@ export class Upload {
     if (offset === this.length && !isDeferred) this.state = 'complete'
   }
 
-  /** Whether a status says that the application rejected it: a request hears so, later ones find nothing. */
+  /** Returns whether a status means that the application rejected it; later requests find nothing. */
   isRejected(status) {
     return this.fate === 'rejected' && this.furthest === this.length && (status === 422 || status === 404)
   }
 
-  /** Whether a status says that it has expired, and that is so. */
+  /** Returns whether a status means that it has expired, rightly. */
   isOver(status) {
     return (status === 404 || status === 410) && Date.now() >= this.expires
   }
 }
 
-/** A client with scenarios of its own; `random` decides, `endpoint()` tells where the server is. */
+/** A client with random scenarios; `random` decides, `endpoint()` returns the server's address. */
 export class Client {
   constructor(endpoint, random, uploads, hasFailed) {
     this.endpoint = endpoint
     /** Whether the test is over because something else failed. */
     this.hasFailed = hasFailed
     this.random = random
-    /** All uploads whose creation was answered. */
+    /** All uploads with an acknowledged creation. */
     this.uploads = uploads
     this.seeds = 0
   }
@@ -62,7 +62,7 @@ export class Client {
     return Math.floor(this.random() * most)
   }
 
-  /** One scenario from its beginning to its end. */
+  /** Runs one scenario. */
   async play(name) {
     const make = () => new Upload(`${name} ${(this.seeds += 1)}`, 1 + this.#below(this.#below(4) ? 60_000 : 1_500_000))
     const kind = this.#below(13)
@@ -73,7 +73,7 @@ export class Client {
     if (!(await this.#create(upload, { isDeferred }))) return undefined
     if (upload.fate === 'abandoned') return this.#abandon(upload)
     if (kind === 3) {
-      // Removed in the middle.
+      // Terminated in the middle.
       await this.#fill(upload, { end: this.#below(upload.length) })
       return this.remove(upload)
     }
@@ -82,12 +82,12 @@ export class Client {
     return undefined
   }
 
-  /** POST; an upload whose creation isn't answered is nobody's, and `false`. */
+  /** POST; without a response, the upload is an orphan and the result `false`. */
   async #create(upload, { isDeferred = false, concat } = {}) {
     const headers = isDeferred ? { 'Upload-Defer-Length': '1' } : { 'Upload-Length': upload.length }
     if (concat) headers['Upload-Concat'] = concat
     if (upload.fate) headers['Upload-Metadata'] = `fate ${Buffer.from(upload.fate).toString('base64')}`
-    // One with a fate is never complete at once.
+    // An upload with a decision is never complete at once.
     const most = upload.fate ? upload.length : upload.length + 1
     const body = !isDeferred && this.random() < 0.3 ? upload.source.subarray(0, this.#below(most)) : undefined
     if (body) Object.assign(headers, BYTES)
@@ -113,7 +113,7 @@ export class Client {
     return true
   }
 
-  /** Sends bytes until there are `end`, in requests of all kinds, whatever it takes. */
+  /** Sends bytes up to `end`, in requests of all kinds, with retries. */
   async #fill(upload, { end = upload.length, isDeferred = false } = {}) {
     while (upload.state === 'growing' && (upload.acknowledged < end || end === upload.length)) {
       const start = upload.acknowledged
@@ -129,7 +129,7 @@ export class Client {
       if (way < 0.2) headers['Upload-Checksum'] = checksum(body, isRight)
       else if (way < 0.4) options.trailers = { 'Upload-Checksum': checksum(body, isRight) }
       const isWrong = way < 0.4 && !isRight
-      // What is wrong never counts, however the request ends.
+      // A wrong checksum never counts, however the request ends.
       if (!isWrong) upload.furthest = Math.max(upload.furthest, start + size)
       try {
         const { status, headers: told } = await ask('PATCH', upload.url, options)
@@ -151,7 +151,7 @@ export class Client {
     }
   }
 
-  /** Asks where the upload is until there is an answer. */
+  /** Requests the offset until there is a response. */
   async #inspect(upload) {
     for (;;) {
       try {
@@ -160,10 +160,10 @@ export class Client {
           upload.state = 'gone'
           return
         }
-        // Locked: the request of before the cut is still being ended.
+        // Locked: the previous request is still being ended.
         if (status !== 423) {
           assert.equal(status, 200, `HEAD of ${upload.url}`)
-          // A length that came with the last bytes is declared after them: it may have to be sent again.
+          // A length sent with the last bytes is stored after them, so it may have to be sent again.
           upload.tell(Number(headers['upload-offset']), { isDeferred: 'upload-defer-length' in headers })
           return
         }
@@ -174,7 +174,7 @@ export class Client {
     }
   }
 
-  /** Sends once more, whatever becomes of it, and never comes back. */
+  /** Sends once more, ignores the result, and never returns. */
   async #abandon(upload) {
     const start = upload.acknowledged
     const body = upload.source.subarray(start, start + this.#below(upload.length - start))
@@ -217,13 +217,13 @@ export class Client {
     }
   }
 
-  /** DELETE until it is answered. */
+  /** Sends DELETE until there is a response. */
   async remove(upload) {
     upload.state = 'ending'
     for (let tries = 0; ; tries += 1) {
       try {
         const { status } = await ask('DELETE', upload.url)
-        // Gone: an earlier try was answered too late.
+        // Gone: the response of an earlier attempt was lost.
         assert.ok(status === 204 || (status === 404 && tries > 0), `DELETE of ${upload.url}: ${status}`)
         upload.state = 'gone'
         return
@@ -233,7 +233,7 @@ export class Client {
     }
   }
 
-  /** Waits a moment if the server is away; any other error is one. */
+  /** Waits if the server is unreachable; any other error is thrown. */
   async #endure(error) {
     if (!(error instanceof Unanswered) || this.hasFailed()) throw error
     await sleep(10 + 30 * this.random())

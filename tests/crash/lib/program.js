@@ -1,23 +1,23 @@
-// The program beside a server, and waiting.
+// Runs commands of the program besides a server.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { run } from '../../hooks/lib/programs.js'
 
-/** Our environment without settings of landfall. */
+/** The environment without settings of landfall. */
 function environment() {
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('LANDFALL_')),
   )
 }
 
-/** `landfall sweep` of a directory, of everything that is older than `ms`. */
+/** `landfall sweep` of a directory, for everything older than `ms`. */
 export function sweep(dir, ms) {
   const args = ['-upload-dir', dir, '-expire-unfinished', `${ms}ms`, '-expire-orphans', `${ms}ms`]
   return run(process.env.LANDFALL_BIN, ['sweep', ...args], { env: environment() })
 }
 
-/** `landfall events list` of a directory: all that isn't delivered. */
+/** `landfall events list` of a directory: all undelivered events. */
 export function events(dir) {
   const args = ['events', 'list', '-all', '-json', '-upload-dir', dir]
   return run(process.env.LANDFALL_BIN, args, { env: environment() })

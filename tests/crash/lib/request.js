@@ -1,11 +1,11 @@
-// One HTTP request, as plain as it can be: what was sent of it before the connection broke is known.
+// A plain HTTP request that reports how much was sent before the connection broke.
 
 import { createHash } from 'node:crypto'
 import { request as send } from 'node:http'
 
 const TIMEOUT_MS = 20_000
 
-/** A request that was never answered: its connection broke, or could not be made. */
+/** A request without a response: its connection broke or was not established. */
 export class Unanswered extends Error {}
 
 /**
@@ -34,7 +34,7 @@ export function ask(method, url, { headers = {}, body, trailers } = {}) {
   })
 }
 
-/** `Upload-Checksum` of a body, or that of another one. */
+/** `Upload-Checksum` of a body, or a wrong one. */
 export function checksum(body, isRight = true) {
   const hash = createHash('sha1').update(body)
   if (!isRight) hash.update('!')

@@ -1,4 +1,4 @@
-// A load balancer that knows nothing: each connection goes to the next node that accepts it.
+// A load balancer without health checks: each connection goes to the next node that accepts it.
 
 import { once } from 'node:events'
 import { connect, createServer } from 'node:net'
@@ -11,7 +11,7 @@ export class Balancer {
   bytesPerSecond = Infinity
   /** Bytes that passed from clients to nodes. */
   passed = 0
-  /** Connections that a node broke off. */
+  /** Connections closed by a node. */
   broken = 0
   #next = 0
   #allowance = 0
@@ -37,7 +37,7 @@ export class Balancer {
       server.close()
       await once(server, 'close')
     })
-    /** Where clients create uploads. */
+    /** The creation URL. */
     balancer.endpoint = `http://127.0.0.1:${server.address().port}/files/`
     return balancer
   }
@@ -73,7 +73,7 @@ export class Balancer {
       node.destroy()
     })
     node.pipe(client)
-    // A dead node must look dead, not like an answer that ends here.
+    // A dead node must look dead, not like a complete response.
     node.on('close', (failed) => (failed ? client.resetAndDestroy() : client.end()))
     client.resume()
   }
@@ -91,7 +91,7 @@ export class Balancer {
     for (const client of waiting) client.resume()
   }
 
-  /** A connection to the next node in turn that accepts one. */
+  /** Connects to the next node that accepts a connection. */
   async #reach() {
     for (let tries = 0; tries < this.ports.length; tries += 1) {
       const port = this.ports[this.#next % this.ports.length]
@@ -101,7 +101,7 @@ export class Balancer {
         await once(socket, 'connect')
         return socket
       } catch {
-        // The next one, then.
+        // Try the next node.
       }
     }
     return null

@@ -1,4 +1,4 @@
-// What is in a bucket, seen without landfall.
+// Reads a bucket without landfall.
 
 import { createHash, createHmac } from 'node:crypto'
 

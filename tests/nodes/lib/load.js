@@ -1,4 +1,4 @@
-// Uploads of every kind by tus-js-client, and the proof that they arrived.
+// Uploads of every kind by tus-js-client, and checks of their content.
 
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -14,13 +14,13 @@ const { DefaultHttpStack } = createRequire(
   new URL('../../clients/package.json', import.meta.url),
 )('tus-js-client')
 
-/** Longer than any load takes here, and shorter than the time a test has. */
+/** Longer than any load here, and shorter than the timeout of a test. */
 const LIMIT_MS = 80_000
 
-/** Tries again for a minute of nothing but failures. */
+/** Retries for a minute without progress. */
 const RETRY_DELAYS = [0, 100, 200, 400, ...Array(60).fill(1000)]
 
-/** What a client may meet on its way that isn't its fault and that it comes back from. */
+/** Errors that a client may meet and recover from. */
 const PASSING = new Set([409, 423, 503])
 
 /**
@@ -54,18 +54,18 @@ export function variety(count, largest = 40 * MIB) {
       size,
       chunkSize,
       parallelUploads,
-      // A length that comes at the end takes a stream, which may not be empty here, and chunks.
+      // A deferred length needs a stream, which may not be empty here, and chunks.
       deferred: n % 6 === 4 && size > 0 && chunkSize !== Infinity && parallelUploads === 1,
-      // Half of the clients open a connection for each request: always another node.
+      // Half of the clients open a connection per request, so that they use all nodes.
       keepAlive: n % 2 === 0,
     }
   })
 }
 
-/** Uploads one of `variety` and gives its URL, its digest and what was answered. */
+/** Uploads one of `variety`; returns its URL, its digest and the responses. */
 async function uploadOne(endpoint, kind, active) {
   const data = bytes(kind.size, kind.seed)
-  // Bytes rather than objects: of those, tus-js-client takes more than it has asked for.
+  // Buffers rather than objects: of those, tus-js-client reads more than it requested.
   const source = kind.deferred ? Readable.from([data], { objectMode: false }) : data
   const agent = new Agent({ keepAlive: kind.keepAlive })
   const { upload, requests, finished } = prepareAgain(source, {
@@ -110,7 +110,7 @@ function prepareAgain(source, options) {
   return { upload, requests, finished }
 }
 
-/** Uploads `kinds`, at most `atOnce` of them at a time. */
+/** Uploads `kinds`, at most `atOnce` of them concurrently. */
 export async function uploadMany(endpoint, kinds, atOnce) {
   const left = [...kinds]
   const done = []
@@ -128,7 +128,7 @@ export async function uploadMany(endpoint, kinds, atOnce) {
       throw new Error(`not done within ${LIMIT_MS} ms:\n${stories.join('\n')}`)
     }
   } finally {
-    // After a failure the others would go on trying.
+    // After a failure the others would continue to retry.
     for (const upload of active.keys()) upload.abort()
   }
   return done
@@ -173,7 +173,7 @@ async function refusal(response) {
   return response.ok ? 'ok' : `${response.status} ${await response.text()}`
 }
 
-/** Runs `happen` while uploads are on their way, and checks them afterwards. */
+/** Runs `happen` during uploads and checks them afterwards. */
 export async function during(fleet, uploads, happen) {
   const { balancer, nodes } = fleet
   let over = false

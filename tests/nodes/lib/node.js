@@ -1,4 +1,4 @@
-// One landfall process ($LANDFALL_BIN) on a bucket that it shares with others.
+// A landfall process ($LANDFALL_BIN) on a shared bucket.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,7 +14,7 @@ const START_TIMEOUT_MS = 120_000
 const STOP_TIMEOUT_MS = 20_000
 const LOG_LINES = 2_000
 
-// Whatever happens to a test, its nodes must not outlive this process.
+// The nodes of a test must not outlive this process.
 const running = new Set()
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
@@ -83,7 +83,7 @@ export class Node {
     }
   }
 
-  /** What it has written last. */
+  /** Returns its last output. */
   get log() {
     return this.#log.join('\n')
   }
@@ -92,7 +92,7 @@ export class Node {
     return this.#child?.exitCode === null && this.#child.signalCode === null
   }
 
-  /** Ends it as a power cut would. */
+  /** Kills it, as a power loss would. */
   async kill() {
     if (!this.isRunning) return
     const gone = once(this.#child, 'exit')
@@ -100,7 +100,7 @@ export class Node {
     await gone
   }
 
-  /** Ends it by SIGTERM; anything but exit code 0 in good time is an error. */
+  /** Stops it with SIGTERM; fails unless it exits with 0 in time. */
   async stop() {
     if (!this.isRunning) return
     const gone = once(this.#child, 'exit')
@@ -116,14 +116,14 @@ export class Node {
     }
   }
 
-  /** Where this node alone serves what `url` names. */
+  /** Returns the URL of an upload on this node. */
   own(url) {
     const { pathname } = new URL(url)
     return `http://127.0.0.1:${this.port}${pathname}`
   }
 }
 
-/** Several nodes with the same settings, and a balancer before them. */
+/** Several nodes with the same settings behind a balancer. */
 export class Fleet {
   #place
   #args
@@ -133,7 +133,7 @@ export class Fleet {
     const fleet = new Fleet()
     fleet.#place = place
     fleet.#args = args
-    // Where a node would write if it wrote anything.
+    // The directory for files that a node should not write.
     fleet.#cwd = await mkdtemp(join(tmpdir(), 'landfall-node-'))
     const ports = await freePorts(count)
     fleet.nodes = ports.map((port) => new Node(place, fleet.#cwd, port, args))
@@ -149,7 +149,7 @@ export class Fleet {
     return fleet
   }
 
-  /** Runs `landfall sweep` with further settings and gives what it wrote. */
+  /** Runs `landfall sweep` with further settings; returns its output. */
   async sweep(args = []) {
     const lines = []
     const child = landfall(this.#place, this.#cwd, ['sweep', ...this.#args, ...args], (line) =>

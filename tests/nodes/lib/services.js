@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const START_TIMEOUT_MS = 120_000
 
-// It ends the service when this process is gone, however it went.
+// Ends the service when this process is gone, for any reason.
 const watchdog = readFileSync(
   new URL('../../../crates/test-services/src/watchdog.sh', import.meta.url),
   'utf8',
@@ -25,13 +25,12 @@ export function find(name, folder) {
   return found
 }
 
-// Below the ports that the system hands out by itself (Linux: from 32768), which somebody else may
-// be given while a service is still on its way to listening. No port is given twice, and two
-// processes begin far from one another.
+// Below the ephemeral ports (Linux: from 32768), which another program may get while a service is still
+// starting. No port is used twice, and concurrent processes start at distant ports.
 const [firstPort, lastPort] = [10_000, 31_999]
 let nextPort = firstPort + Math.floor(Math.random() * (lastPort - firstPort))
 
-/** `count` ports of loopback that nobody listens on. */
+/** Returns `count` unused loopback ports. */
 export async function freePorts(count) {
   const ports = []
   while (ports.length < count) {
@@ -53,7 +52,7 @@ async function isFree(port) {
   return true
 }
 
-/** Whether somebody listens on a port. */
+/** Returns whether a process listens on a port. */
 export function answers(port) {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
@@ -62,12 +61,12 @@ export function answers(port) {
   })
 }
 
-/** A service with a folder of its own, both of which are gone after `stop`. */
+/** A service with a separate directory; both are removed by `stop`. */
 export class Service {
   #watchdog
   #gone
 
-  /** Runs what `command(dir)` says until it listens on `port`; `signal` is what ends it. */
+  /** Runs `command(dir)` until it listens on `port`; `signal` ends it. */
   static async start(port, command, { signal = 'KILL' } = {}) {
     const dir = await mkdtemp(join(tmpdir(), 'landfall-test-'))
     const { program, args, env = {} } = await command(dir)
@@ -95,7 +94,7 @@ export class Service {
 
 const ADMIN_TOKEN = '1799bccfd7411eddcf9ebd316bc1f5287ad12a68094e1c6ac6abde7e6feae1ec'
 
-/** Starts Garage with one bucket until test `t` ends; gives where it is and the key. */
+/** Starts Garage with one bucket until test `t` ends; returns its address and key. */
 export async function startGarage(t) {
   const [port, admin, rpc] = await freePorts(3)
   const place = {
@@ -162,7 +161,7 @@ export async function startMoto(t) {
   return place
 }
 
-/** A Redis that forgets everything when it is killed; it is gone when test `t` ends. */
+/** A Redis without persistence; stopped when test `t` ends. */
 export class Redis {
   #service
 

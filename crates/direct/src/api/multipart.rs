@@ -209,11 +209,11 @@ fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Pro
 
 /// Returns the response for a completed upload, with the message and headers of hooks.
 pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Response {
-    let words = done.response.body.as_deref().map(String::from_utf8_lossy);
-    if let Some(words) = words.as_deref().map(str::trim)
-        && !words.is_empty()
+    let message = done.response.body.as_deref().map(String::from_utf8_lossy);
+    if let Some(message) = message.as_deref().map(str::trim)
+        && !message.is_empty()
     {
-        body["message"] = words.into();
+        body["message"] = message.into();
     }
     let mut response = json(&body);
     let said = done.response.headers.iter();

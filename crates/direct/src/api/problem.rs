@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use landfall::{direct::HookError, upload::UploadId};
+use landfall::{external::HookError, upload::UploadId};
 use landfall_grants::{
     api::JsonBodyError,
     auth::AuthError,

@@ -8,7 +8,7 @@ use std::{
 use landfall::{store::info::UploadInfo, upload::UploadId};
 use landfall_database::{DatabaseError, Insert, Row, Statement};
 use landfall_grants::JobId;
-use landfall_s3::client::Place;
+use landfall_s3::client::ObjectRef;
 
 use super::runtime::now;
 use crate::{Record, Status, TransferMode};
@@ -211,7 +211,7 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
         subject: row.text("subject")?,
         mode: from_number(&MODES, mode)
             .ok_or_else(|| invalid(format!("unknown transfer mode {mode}")))?,
-        object: Place::new(row.text("bucket")?, row.text("object_key")?),
+        object: ObjectRef::new(row.text("bucket")?, row.text("object_key")?),
         multipart: row.opt_text("multipart_upload_id")?,
         status: from_number(&STATUSES, status)
             .ok_or_else(|| invalid(format!("unknown status {status}")))?,

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall::{
-    direct::HookDispatcher,
     event::{EventKind, TerminationReason},
+    external::HookDispatcher,
     hook::{ClientResponse, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall::{direct::HookDispatcher, event::EventKind, hook::RequestInfo};
+use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
 use landfall_grants::{
     Job,
     queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},

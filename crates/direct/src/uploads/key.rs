@@ -171,7 +171,7 @@ pub(super) fn object_ref(
     let pairs = pairs.map(|(key, value)| (key, String::from_utf8_lossy(value).into_owned()));
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, sanitize(mode, &text))));
-    let object = layout.place(&named, now);
+    let object = layout.object_ref(&named, now);
     object
         .map_err(|error| error.to_string())
         .and_then(check_storable)

@@ -29,7 +29,7 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, direct::HookDispatcher, hook::ClientResponse};
+use landfall::{Handler, external::HookDispatcher, hook::ClientResponse};
 use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 

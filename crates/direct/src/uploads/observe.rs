@@ -19,7 +19,7 @@ pub(super) enum Observed {
     Parts(Vec<Part>),
     /// The client's object exists.
     Object(ObjectHead),
-    /// No object, or only an older one, or one that someone else has written.
+    /// No object, or only an older one, or one that another client has written.
     Nothing,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use landfall::{
-    direct::HookDispatcher,
+    external::HookDispatcher,
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };

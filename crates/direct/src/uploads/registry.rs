@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use landfall::{
     BoxError, Resolution,
-    direct::ExternalUploads,
     event::{EventKind, TerminationReason},
+    external::ExternalUploads,
     upload::{Snapshot, UploadId},
 };
 

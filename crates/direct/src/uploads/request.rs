@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{
-    direct::HookDispatcher,
+    external::HookDispatcher,
     hook::{RequestInfo, UploadToken},
 };
 use landfall_grants::auth::KeySecret;
@@ -78,10 +78,14 @@ mod tests {
             .header("cookie", "session=1")
             .header("x-mine", "1");
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let told = info(&handler.hook_dispatcher(), &mut parts);
-        assert_eq!(told.uri, "/s3/params");
-        assert_eq!(told.token, None);
-        let mut names: Vec<_> = told.headers.keys().map(|name| name.as_str()).collect();
+        let info_for_hooks = info(&handler.hook_dispatcher(), &mut parts);
+        assert_eq!(info_for_hooks.uri, "/s3/params");
+        assert_eq!(info_for_hooks.token, None);
+        let mut names: Vec<_> = info_for_hooks
+            .headers
+            .keys()
+            .map(|name| name.as_str())
+            .collect();
         names.sort_unstable();
         assert_eq!(names, ["cookie", "x-mine"]);
         let request = Request::get("/t/lft_x/s3/params?filename=a").body(());

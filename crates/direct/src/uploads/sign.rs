@@ -94,7 +94,7 @@ impl Direct {
         };
         let (signer, lifetime) = (&self.settings().signer, self.settings().url_lifetime);
         let fields = object_headers::post_fields(&object);
-        let form = signer.sign_form(&record.object, &fields, Some(size), lifetime);
+        let form = signer.sign_post_policy(&record.object, &fields, Some(size), lifetime);
         let form = form.await?;
         Ok(SignedPost {
             url: form.url,

@@ -81,7 +81,7 @@ impl CsrfPolicy {
 
     /// Returns whether a request is safe by its method, or not a cross-site request.
     #[must_use]
-    pub fn admits(&self, request: &Parts) -> bool {
+    pub fn allows(&self, request: &Parts) -> bool {
         let changes_nothing = [Method::GET, Method::HEAD, Method::OPTIONS];
         changes_nothing.contains(&request.method) || self.allows_write(request)
     }
@@ -265,11 +265,11 @@ mod tests {
         for (headers, admitted) in cases {
             for method in ["POST", "DELETE", "PATCH", "PUT"] {
                 let request = request(method, headers);
-                assert_eq!(guard.admits(&request), *admitted, "{method} {headers:?}");
+                assert_eq!(guard.allows(&request), *admitted, "{method} {headers:?}");
             }
             for method in ["GET", "HEAD", "OPTIONS"] {
                 let request = request(method, headers);
-                assert!(guard.admits(&request), "{method} {headers:?}");
+                assert!(guard.allows(&request), "{method} {headers:?}");
                 assert_eq!(
                     guard.allows_write(&request),
                     *admitted,
@@ -282,16 +282,16 @@ mod tests {
     #[test]
     fn external_origin_may_be_set() {
         let guard = CsrfPolicy::new().external_origin(|_| (true, Some("Out.example:443".into())));
-        assert!(guard.admits(&request("POST", &[("origin", "https://out.example")])));
-        assert!(!guard.admits(&request("POST", &[("origin", "http://up.example:8080")])));
+        assert!(guard.allows(&request("POST", &[("origin", "https://out.example")])));
+        assert!(!guard.allows(&request("POST", &[("origin", "http://up.example:8080")])));
         let nowhere = CsrfPolicy::new().external_origin(|_| (false, None));
-        assert!(!nowhere.admits(&request("POST", &[("origin", "null")])));
+        assert!(!nowhere.allows(&request("POST", &[("origin", "null")])));
         let mut secure = request("POST", &[("origin", "https://up.example:8080")]);
         secure.extensions.insert(Peer {
             address: None,
             tls: true,
         });
-        assert!(CsrfPolicy::new().admits(&secure));
+        assert!(CsrfPolicy::new().allows(&secure));
     }
 
     #[test]

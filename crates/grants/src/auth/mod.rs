@@ -184,7 +184,7 @@ impl Authenticator {
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
-        let guard = |request: &Parts| self.0.csrf.admits(request);
+        let guard = |request: &Parts| self.0.csrf.allows(request);
         self.authenticate_with(request, client, guard).await
     }
 

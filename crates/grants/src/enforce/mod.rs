@@ -206,6 +206,6 @@ impl Hook for GrantHook {
 
 impl From<TokenRejection> for CreateDecision {
     fn from(refused: TokenRejection) -> Self {
-        Self::refuse(ClientResponse::from(refused))
+        Self::deny(ClientResponse::from(refused))
     }
 }

@@ -11,7 +11,7 @@ use landfall_grants::{
 use landfall_hooks::{
     BlockingHooks, DeliveryError, FailureMode, HookName, HookNames, HookResponse, Message,
     Transport,
-    format::{Format, answer, body},
+    format::{Format, body, parse_response},
 };
 use serde_json::json;
 
@@ -38,7 +38,7 @@ impl Transport for Application {
 
 fn application(json: Option<&str>) -> Arc<Application> {
     Arc::new(Application {
-        answer: json.map(|json| answer(json.as_bytes()).unwrap()),
+        answer: json.map(|json| parse_response(json.as_bytes()).unwrap()),
         asked: Mutex::default(),
     })
 }

@@ -160,7 +160,7 @@ async fn rejected_record_is_a_failure_until_kafka_accepts_it() {
         (NOT_ENOUGH_REPLICAS, "NotEnoughReplicas"),
         (TOPIC_AUTHORIZATION_FAILED, "TopicAuthorizationFailed"),
     ] {
-        tokio::task::block_in_place(|| cluster.refuse(code, 1));
+        tokio::task::block_in_place(|| cluster.deny(code, 1));
         let text = failure(&*kafka, &told("a", 2)).await.to_string();
         assert!(text.contains(word), "{text}");
         // The connection is still usable.

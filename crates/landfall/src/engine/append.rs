@@ -1,4 +1,4 @@
-//! More bytes for an upload.
+//! Appending bytes to an upload (PATCH).
 
 use std::{
     pin::pin,
@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use super::{
     Engine, Error, RequestContext,
-    create::may_complete,
+    create::can_complete,
     peek::PeekedBody,
-    receive::{Incoming, Interruption},
+    receive::{BodyStream, Interruption},
 };
 use crate::{
     BoxError,
@@ -25,12 +25,12 @@ use crate::{
     upload::{Completion, Upload, UploadId},
 };
 
-/// How often a request that waits for the lease of another process reads the stored offset, at first.
+/// The first interval at which a request polls the stored offset while it waits for a lease.
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// And at last: each time costs the store some calls.
+/// The longest such interval; each poll costs calls to the store.
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-/// An append as the protocol read it.
+/// A parsed append request.
 #[derive(Debug)]
 pub(crate) struct AppendRequest {
     pub(crate) head: Head,
@@ -38,60 +38,60 @@ pub(crate) struct AppendRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-/// An append that is done.
+/// The result of an append.
 #[derive(Debug)]
-pub(crate) struct Appended {
+pub(crate) struct AppendOutcome {
     pub(crate) offset: u64,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) reply: ClientResponse,
 }
 
-/// An append that failed.
+/// A failed append.
 #[derive(Debug)]
 pub(crate) struct AppendError {
     pub(crate) error: Error,
-    /// When the upload expires, if it is known and still there.
+    /// When the upload expires, if that is known and the upload still exists.
     pub(crate) expires: Option<SystemTime>,
 }
 
-/// What an upload takes of an append.
-struct Fit {
+/// What an upload accepts of an append.
+struct AppendBounds {
     /// The length that the request declares.
-    declares: Option<u64>,
-    /// The upload's length, as far as it is known then.
+    declared_length: Option<u64>,
+    /// The upload's length, if known by now.
     length: Option<u64>,
-    /// How many bytes the upload still takes.
+    /// How many more bytes the upload accepts.
     remaining: u64,
 }
 
 impl Engine {
-    /// Appends a body; a failure, too, says when the upload expires (T-EXP-2).
+    /// Appends a body. A failure reports when the upload expires, too (T-EXP-2).
     pub(crate) async fn append<B>(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
-    ) -> Result<Appended, AppendError>
+    ) -> Result<AppendOutcome, AppendError>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
         let mut expires = None;
         let appended = self
-            .append_body(caller, id, request, body, &mut expires)
+            .append_body(context, id, request, body, &mut expires)
             .await;
         match appended {
-            Ok((offset, reply)) => Ok(Appended {
+            Ok((offset, reply)) => Ok(AppendOutcome {
                 offset,
                 expires,
                 reply,
             }),
             Err(error) => {
                 match error.problem().kind {
-                    // Removed by the hook that refused or stopped it.
+                    // The hook that denied or stopped the upload has removed it.
                     ProblemKind::Rejected | ProblemKind::Stopped => expires = None,
-                    // The writer that has the lease knows the upload, so this costs nothing.
+                    // The live writer knows the upload, so this needs no call to the store.
                     _ if expires.is_none() => {
                         expires = self.live.get(id).and_then(|live| {
                             self.expiry(&live.upload, live.offset(), SystemTime::now())
@@ -104,12 +104,14 @@ impl Engine {
         }
     }
 
-    /// Appends a body (tus 1.0.0, PATCH). The checks come in the order of E-4, and all of them before
-    /// anything is written. A writer whose client has gone gives way, so that a client whose old
-    /// connection hangs gets through at once; a request that can't succeed interrupts nobody.
+    /// Appends a body (tus 1.0.0, PATCH).
+    ///
+    /// All checks run before anything is written, in the order of E-4. A writer whose client has
+    /// disconnected yields, so that a client whose old connection hangs gets through at once. A request
+    /// that cannot succeed interrupts no writer.
     async fn append_body<B>(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
@@ -123,7 +125,7 @@ impl Engine {
         let permit = self.transfer_permit().await?;
         let body = &mut PeekedBody::new(body);
         let lease = self.lease_for_append(id, &request, body).await?;
-        let store = self.parts.get_store();
+        let store = self.composer.store();
         let (snapshot, append) = Self::while_held(&lease, store.resume(id, lease.fence())).await?;
         if self.has_expired(&snapshot) {
             return Err(ProblemKind::Gone.into());
@@ -131,38 +133,45 @@ impl Engine {
         *expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
         let was_complete = snapshot.is_complete();
         let (mut upload, mut offset) = (snapshot.upload, snapshot.offset);
-        // The bytes must land where the checks expect them.
+        // The bytes must be written at the offset that was checked.
         if append.offset() != offset {
             return Err(ProblemKind::Locked.into());
         }
-        let fit = self.check_append(&upload, offset, &request)?;
+        let bounds = self.check_append(&upload, offset, &request)?;
         let AppendRequest {
             head,
             content_length,
         } = request;
         let is_verified = head.checksum.is_present();
-        // A length that comes with bytes that turn out to be wrong isn't declared.
+        // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
-        if let Some(length) = fit.declares.filter(|_| !declares_late) {
+        if let Some(length) = bounds.declared_length.filter(|_| !declares_late) {
             upload = self.declare_length(&upload, length, &lease).await?;
         }
         if !was_complete && upload.completion == Completion::NotTracked && self.tracks_completion()
         {
             upload = self.track_completion(upload, &lease).await?;
         }
-        if !was_complete && let Some(end) = may_complete(fit.length, offset, content_length) {
+        if !was_complete && let Some(end) = can_complete(bounds.length, offset, content_length) {
             let completed = [(EventKind::Completed, end)];
-            self.prepare_kinds(&completed, &upload, caller).await?;
+            self.prepare_kinds(&completed, &upload, context).await?;
         }
         let mut interruption = None;
-        if fit.remaining > 0 || content_length != Some(0) || is_verified {
-            let incoming = Incoming {
+        if bounds.remaining > 0 || content_length != Some(0) || is_verified {
+            let body_stream = BodyStream {
                 body,
                 content_length,
                 checksum: head.checksum,
             };
             let received = self
-                .receive(caller, &upload, append, &lease, fit.remaining, incoming)
+                .receive(
+                    context,
+                    &upload,
+                    append,
+                    &lease,
+                    bounds.remaining,
+                    body_stream,
+                )
                 .await?;
             offset = received.offset;
             *expires = self.expiry(&upload, offset, SystemTime::now());
@@ -170,28 +179,33 @@ impl Engine {
         }
         let is_wrong = matches!(interruption, Some(Interruption::Checksum(_)))
             || (is_verified && interruption.is_some());
-        if let Some(length) = fit.declares.filter(|_| declares_late && !is_wrong) {
+        if let Some(length) = bounds
+            .declared_length
+            .filter(|_| declares_late && !is_wrong)
+        {
             upload = self.declare_length(&upload, length, &lease).await?;
         }
         if let Some(interruption) = interruption {
             return Err(self
-                .interrupted(caller, &upload, offset, lease, interruption)
+                .interrupted(context, &upload, offset, lease, interruption)
                 .await);
         }
-        // Hooks may take long to think about it; other transfers needn't wait for that.
+        // Hooks may take long; other transfers can use the permit meanwhile.
         drop(permit);
         let mut reply = ClientResponse::default();
         if upload.is_complete_at(offset) {
             reply = self
-                .finish(caller, upload.clone(), lease, !was_complete)
+                .finish(context, upload.clone(), lease, !was_complete)
                 .await?;
         }
         *expires = self.expiry(&upload, offset, SystemTime::now());
         Ok((offset, reply))
     }
 
-    /// Acquires the lease for an append. Its holder is interrupted only if the append fits what is known
-    /// of the upload and its client sends: a late request of a client that is gone interrupts nothing.
+    /// Acquires the lease for an append.
+    ///
+    /// The holder is interrupted only if the append fits the upload's known state and its client sends
+    /// data: a late request of a disconnected client interrupts nothing.
     async fn lease_for_append<B>(
         &self,
         id: &UploadId,
@@ -215,7 +229,7 @@ impl Engine {
                 self.check_append(&live.upload, at, request)?;
             }
             None => {
-                // Another process has it, or a request that doesn't write yet or any more.
+                // Another process has the lease, or a request that is not writing at the moment.
                 let snapshot = self.load(id).await?;
                 self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
             }
@@ -230,10 +244,10 @@ impl Engine {
         self.lease_at(id, at).await
     }
 
-    /// Acquires the lease for an append at an offset. A holder in another process that has more bytes
-    /// keeps it and stores them, which the request finds out here.
+    /// Acquires the lease for an append at `at`. Fails if a holder in another process, which keeps the
+    /// lease, stores bytes past that offset.
     async fn lease_at(&self, id: &UploadId, at: u64) -> Result<Lease, Error> {
-        let locker = self.parts.get_locker();
+        let locker = self.composer.locker();
         let mut acquired = pin!(locker.acquire_at(id, at, self.lease_wait));
         let mut interval = OFFSET_POLL_INTERVAL;
         loop {
@@ -248,59 +262,61 @@ impl Engine {
         }
     }
 
-    /// Whether an upload with so many bytes takes what a request brings, as far as its head tells.
+    /// Checks the request's head against an upload at `offset`.
     fn check_append(
         &self,
         upload: &Upload,
         offset: u64,
         request: &AppendRequest,
-    ) -> Result<Fit, Error> {
+    ) -> Result<AppendBounds, Error> {
         if upload.is_final() {
             return Err(ProblemKind::ModifyFinal.into());
         }
         if request.head.offset != offset {
             return Err(Error::Offset(offset));
         }
-        let comes = request.content_length.unwrap_or_default();
-        let declares = match request.head.length {
-            Some(length) => self.check_length(upload, length, offset.saturating_add(comes))?,
+        let body_length = request.content_length.unwrap_or_default();
+        let declared_length = match request.head.length {
+            Some(length) => {
+                self.check_length(upload, length, offset.saturating_add(body_length))?
+            }
             None => None,
         };
-        let length = declares.or(upload.length);
+        let length = declared_length.or(upload.length);
         let end = length
             .or(self.max_size(upload))
             .unwrap_or(i64::MAX.unsigned_abs());
         let remaining = end.saturating_sub(offset);
-        if comes > remaining {
+        if body_length > remaining {
             return Err(ProblemKind::SizeExceeded.into());
         }
-        Ok(Fit {
-            declares,
+        Ok(AppendBounds {
+            declared_length,
             length,
             remaining,
         })
     }
 
-    /// Records that hooks or sinks follow the upload's completion, which none did when it was created
-    /// or when tusd had it. An upload that is complete without this record was complete before.
+    /// Records that hooks or sinks now track the completion of an upload that was created without them
+    /// or by tusd. A complete upload without this record was complete before.
     async fn track_completion(
         &self,
         mut upload: Arc<Upload>,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
         Arc::make_mut(&mut upload).completion = Completion::Pending;
-        let store = self.parts.get_store();
+        let store = self.composer.store();
         Self::while_held(lease, store.save(&upload, lease.fence())).await?;
         Ok(upload)
     }
 
-    /// The most bytes that the upload may have.
+    /// Returns the maximum size of the upload, in bytes.
     pub(super) fn max_size(&self, upload: &Upload) -> Option<u64> {
         smaller(upload.max_size, self.limits.max_size)
     }
 
-    /// How many bytes the upload still takes.
-    pub(super) fn room(&self, upload: &Upload, offset: u64) -> u64 {
+    /// Returns how many more bytes the upload accepts.
+    pub(super) fn remaining(&self, upload: &Upload, offset: u64) -> u64 {
         let end = upload
             .length
             .or(self.max_size(upload))
@@ -308,20 +324,20 @@ impl Engine {
         end.saturating_sub(offset)
     }
 
-    /// Checks a length that a client tells late (tus 1.0.0, Creation Defer Length); `end` is where the
-    /// body that comes with it will end at least. Telling the same length again is fine, and nothing
-    /// new: the request that told it first may have been cut (E-11).
+    /// Checks a length declared after the creation (tus 1.0.0, Creation Defer Length). `end` is the
+    /// smallest offset that the request's body can end at. Returns `None` if the length is already
+    /// declared: the request that declared it may have been interrupted (E-11).
     fn check_length(&self, upload: &Upload, length: u64, end: u64) -> Result<Option<u64>, Error> {
         match upload.length {
             Some(known) if known == length => return Ok(None),
             Some(known) => {
                 return Err(ProblemKind::InvalidUploadLength
-                    .with_detail(format_args!("the length is {known} and can't change"))
+                    .with_detail(format_args!("the length is {known} and cannot change"))
                     .into());
             }
             None => {}
         }
-        if self.parts.get_length_deferrer().is_none() {
+        if self.composer.length_deferrer().is_none() {
             return Err(ProblemKind::NotImplemented.into());
         }
         if self.max_size(upload).is_some_and(|max| length > max) {
@@ -341,7 +357,7 @@ impl Engine {
         length: u64,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
-        let Some(deferrer) = self.parts.get_length_deferrer() else {
+        let Some(deferrer) = self.composer.length_deferrer() else {
             return Err(ProblemKind::NotImplemented.into());
         };
         let declared = deferrer.declare_length(upload, length, lease.fence());
@@ -349,7 +365,7 @@ impl Engine {
     }
 }
 
-/// The smaller of two limits, `None` being no limit.
+/// Returns the smaller of two limits; `None` is no limit.
 pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }

@@ -1,21 +1,20 @@
-//! What happened so far, in numbers.
+//! Counters of the engine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers since the handler was built; they only grow, except for what the last sweep found. Read them with [`Counters::get`]'s
-/// snapshots for metrics.
+/// Counters since the handler was created. All but `reported_orphans` are monotonic.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) created: AtomicU64,
     pub(crate) finished: AtomicU64,
     pub(crate) terminated: AtomicU64,
     pub(crate) expired: AtomicU64,
-    /// What the last sweep found to belong to no upload and left where it is.
+    /// Orphans that the last sweep reported and kept.
     pub(crate) reported_orphans: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) takeovers: AtomicU64,
-    /// Transfers of silent clients that ended so that others could start.
+    /// Transfers of silent or slow clients that were evicted.
     pub(crate) evictions: AtomicU64,
     pub(crate) checksum_mismatches: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! A new upload, perhaps with its first bytes.
+//! Creating an upload, with or without its first bytes.
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
@@ -8,8 +8,8 @@ use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
     Engine, Error, RequestContext, add,
-    claim::KeyState,
-    receive::{Incoming, Interruption},
+    idempotency::KeyState,
+    receive::{BodyStream, Interruption},
 };
 use crate::{
     BoxError,
@@ -19,25 +19,25 @@ use crate::{
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
-/// A creation as the protocol read it.
+/// A parsed creation request.
 #[derive(Debug)]
 pub(crate) struct CreateRequest {
     pub(crate) head: Head,
-    /// The partial uploads that a final upload names.
+    /// The partial uploads of a final upload.
     pub(crate) parts: Vec<UploadId>,
     /// `Content-Length`, if the body has one.
     pub(crate) content_length: Option<u64>,
 }
 
-/// A creation that is done.
+/// The result of a creation.
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) upload: Arc<Upload>,
-    /// How many bytes are stored; `None` if none could come with this request.
+    /// How many bytes are stored; `None` if the request could not carry any.
     pub(crate) offset: Option<u64>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) reply: ClientResponse,
-    /// Whether it was there before, so that the body of this request is nobody's.
+    /// Whether an earlier request created it; this request's body is then left unread.
     pub(crate) existed: bool,
 }
 
@@ -45,7 +45,7 @@ impl Engine {
     /// Creates an upload (tus 1.0.0, Creation, Creation With Upload, Concatenation).
     pub(crate) async fn create<B>(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         request: CreateRequest,
         body: &mut B,
     ) -> Result<Created, Error>
@@ -59,7 +59,7 @@ impl Engine {
             content_length,
         } = request;
         let _in_flight = self.enter_transfer()?;
-        self.check_access(caller, Intent::Create, None).await?;
+        self.check_access(context, Intent::Create, None).await?;
         let length = match head.declared {
             DeclaredLength::Known(length) => Some(length),
             DeclaredLength::Deferred | DeclaredLength::SumOfParts => None,
@@ -82,47 +82,47 @@ impl Engine {
                     header,
                     concatenated: false,
                 };
-                // Boxed, like whatever few requests do: the largest way decides how much memory each takes.
-                return Box::pin(self.create_final(caller, upload)).await;
+                // Boxed because it is rare: the largest branch sets the size of every request's future.
+                return Box::pin(self.create_final(context, upload)).await;
             }
         }
         let with_upload = head.with_upload;
-        if with_upload && content_length.is_some_and(|n| n > self.room(&upload, 0)) {
+        if with_upload && content_length.is_some_and(|n| n > self.remaining(&upload, 0)) {
             return Err(ProblemKind::SizeExceeded.into());
         }
-        // A body without bytes is no transfer; what is left then is an empty upload or a plain one.
+        // A body without bytes needs no transfer: the result is the same as of a plain creation.
         let is_transfer = with_upload && (content_length != Some(0) || head.checksum.is_present());
         if is_transfer {
             // Reject before hooks run, but hold no permit while they do.
             drop(self.transfer_permit().await?);
         }
-        let (mut reply, claim) = self.call_pre_create(caller, &mut upload).await?;
-        let claim = match self.claim(claim, &reply).await? {
-            KeyState::New(claim) => claim,
+        let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
+        let key = match self.start_idempotent(key, &reply).await? {
+            KeyState::New(key) => key,
             KeyState::Exists(created) => return Ok(created),
         };
-        self.assign_id(&mut upload, claim.as_ref()).await?;
-        let comes = if is_transfer { content_length } else { Some(0) };
+        self.assign_id(&mut upload, key.as_ref()).await?;
+        let body_length = if is_transfer { content_length } else { Some(0) };
         let permit = if is_transfer {
             Some(self.transfer_permit().await?)
         } else {
             None
         };
-        self.announce_creation(caller, &upload, comes).await?;
+        self.prepare_creation(context, &upload, body_length).await?;
         let Some(permit) = permit else {
             let engine = self.clone();
             let create = async move {
-                let upload = engine.parts.get_store().create(upload).await?;
-                // From here on its offset answers other requests with this claim.
-                drop(claim);
+                let upload = engine.composer.store().create(upload).await?;
+                // From here on, requests with the same idempotency key get the offset of this upload.
+                drop(key);
                 Ok((upload, ()))
             };
-            // Before it is stored: Upload-Expires must not be later than what the stored time gives.
+            // Taken before the store's time: Upload-Expires must not be later than the actual expiry.
             let now = SystemTime::now();
-            let (upload, ()) = self.emit_created(caller, create).await?;
+            let (upload, ()) = self.emit_created(context, create).await?;
             if upload.is_complete_at(0) {
                 let lease = self.lease(&upload.id).await?;
-                reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
+                reply.merge(self.finish(context, upload.clone(), lease, true).await?);
             }
             let expires = self.expiry(&upload, 0, now);
             return Ok(Created {
@@ -137,52 +137,52 @@ impl Engine {
         let lease = self.lease(&upload.id).await?;
         let engine = self.clone();
         let create = async move {
-            let store = engine.parts.get_store();
+            let store = engine.composer.store();
             let created = store.create_append(upload, lease.fence());
             let (upload, append) = Self::while_held(&lease, created).await?;
-            drop(claim);
+            drop(key);
             Ok((upload, (append, lease)))
         };
-        let (upload, (append, lease)) = self.emit_created(caller, create).await?;
-        let room = self.room(&upload, 0);
-        let incoming = Incoming {
+        let (upload, (append, lease)) = self.emit_created(context, create).await?;
+        let remaining = self.remaining(&upload, 0);
+        let body_stream = BodyStream {
             body,
             content_length,
             checksum: head.checksum,
         };
         let received = match self
-            .receive(caller, &upload, append, &lease, room, incoming)
+            .receive(context, &upload, append, &lease, remaining, body_stream)
             .await
         {
             Ok(received) => received,
-            Err(error) => return Err(self.undo_creation(caller, upload, lease, error).await),
+            Err(error) => return Err(self.roll_back_creation(context, upload, lease, error).await),
         };
         let offset = received.offset;
         match received.interruption {
             None => {}
-            // The refusal is the whole answer: nothing may be left of which the client doesn't know
-            // the URL (E-22). What a cut connection leaves is kept until it expires (E-21).
+            // The client never learns the URL of a rejected creation, so nothing may remain of it (E-22).
+            // The bytes of an interrupted connection are kept until the upload expires (E-21).
             Some(Interruption::Overrun) => {
                 let error = ProblemKind::SizeExceeded.into();
-                return Err(self.undo_creation(caller, upload, lease, error).await);
+                return Err(self.roll_back_creation(context, upload, lease, error).await);
             }
             Some(Interruption::Checksum(problem)) => {
                 let error = problem.into();
-                return Err(self.undo_creation(caller, upload, lease, error).await);
+                return Err(self.roll_back_creation(context, upload, lease, error).await);
             }
             Some(Interruption::Evicted) => {
                 let error = self.evicted(&upload.id, offset);
-                return Err(self.undo_creation(caller, upload, lease, error).await);
+                return Err(self.roll_back_creation(context, upload, lease, error).await);
             }
             Some(interruption) => {
                 return Err(self
-                    .interrupted(caller, &upload, offset, lease, interruption)
+                    .interrupted(context, &upload, offset, lease, interruption)
                     .await);
             }
         }
         drop(permit);
         if upload.is_complete_at(offset) {
-            reply.merge(self.finish(caller, upload.clone(), lease, true).await?);
+            reply.merge(self.finish(context, upload.clone(), lease, true).await?);
         }
         let expires = self.expiry(&upload, offset, SystemTime::now());
         Ok(Created {
@@ -194,19 +194,19 @@ impl Engine {
         })
     }
 
-    /// Announces a creation, and the completion to which its body of so many bytes may lead.
-    async fn announce_creation(
+    /// Prepares the creation, and the completion if the body may be long enough for it.
+    async fn prepare_creation(
         &self,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: &Upload,
-        comes: Option<u64>,
+        body_length: Option<u64>,
     ) -> Result<(), Error> {
         let created = (EventKind::Created, 0);
-        match may_complete(upload.length, 0, comes) {
-            None => self.prepare_kinds(&[created], upload, caller).await,
+        match can_complete(upload.length, 0, body_length) {
+            None => self.prepare_kinds(&[created], upload, context).await,
             Some(end) => {
                 let kinds = [created, (EventKind::Completed, end)];
-                self.prepare_kinds(&kinds, upload, caller).await
+                self.prepare_kinds(&kinds, upload, context).await
             }
         }
     }
@@ -214,48 +214,52 @@ impl Engine {
     /// Creates an upload and emits the event as one unit, even if the request is dropped.
     pub(super) async fn emit_created<T: Send + 'static>(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         create: impl Future<Output = Result<(Arc<Upload>, T), Error>> + Send + 'static,
     ) -> Result<(Arc<Upload>, T), Error> {
-        let created = if self.wants.created {
-            let room = self.reserve(EventKind::Created).await?;
-            let (engine, caller) = (self.clone(), caller.clone());
+        let created = if self.event_kinds.created {
+            let reservations = self.reserve(EventKind::Created).await?;
+            let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
                 let created = create.await?;
                 engine
-                    .emit_kind(room, EventKind::Created, &created.0, 0, &caller)
+                    .emit_kind(reservations, EventKind::Created, &created.0, 0, &context)
                     .await;
                 Ok(created)
             })
             .await?
         } else {
-            // Without an event there is nothing to cut in two.
+            // Without an event, the effect can be dropped with the request.
             create.await?
         };
         add(&self.counters.created, 1);
         Ok(created)
     }
 
-    async fn undo_creation(
+    async fn roll_back_creation(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         error: Error,
     ) -> Error {
         let id = upload.id.clone();
         if let Err(left) = self
-            .remove_detached(caller, upload, 0, lease, TerminationReason::RolledBack)
+            .remove_detached(context, upload, 0, lease, TerminationReason::RolledBack)
             .await
         {
-            tracing::warn!(%id, error = %left, "failed to undo a creation");
+            tracing::warn!(%id, error = %left, "failed to roll back creation");
         }
         error
     }
 }
 
-/// The length of an upload, if a body of so many bytes (`None` = nobody knows) that begins at `offset`
-/// may complete it.
-pub(super) fn may_complete(length: Option<u64>, offset: u64, comes: Option<u64>) -> Option<u64> {
-    length.filter(|length| comes.is_none_or(|n| offset.saturating_add(n) >= *length))
+/// Returns the length of an upload if a body that starts at `offset` may complete it. A `body_length`
+/// of `None` is unknown.
+pub(super) fn can_complete(
+    length: Option<u64>,
+    offset: u64,
+    body_length: Option<u64>,
+) -> Option<u64> {
+    length.filter(|length| body_length.is_none_or(|n| offset.saturating_add(n) >= *length))
 }

@@ -1,4 +1,4 @@
-//! An effect and its event as one unit: a dropped request does not cut them in two.
+//! Effects that run to completion together with their event, even if the request is dropped.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use tokio::{
 
 use super::{Engine, Error};
 
-/// How many detached effects may run at once.
+/// Maximum concurrent detached effects.
 const MAX_EFFECTS: usize = 4096;
-/// How long a request waits for one of them to end before it fails with 503.
+/// How long a request waits for a free slot before it fails with 503.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The bound on effects that outlive their requests.
+/// The limit on effects that outlive their requests.
 #[derive(Debug)]
 pub(super) struct Effects(Arc<Semaphore>);
 
@@ -28,16 +28,15 @@ impl Default for Effects {
 }
 
 impl Engine {
-    /// Runs `effect` to its end, even if the caller is dropped.
+    /// Runs `effect` to completion, even if the request is dropped.
     ///
-    /// It starts at once if there is room, not when the result is first polled. A request that is dropped
-    /// while it waits for its turn has changed nothing. A shutdown waits for
-    /// the effect.
+    /// If a slot is free, the effect starts at once, not when the result is first polled. A request that
+    /// is dropped while it waits for a slot has changed nothing. A shutdown waits for the effect.
     pub(super) fn detached<T: Send + 'static>(
         self: &Arc<Self>,
         effect: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> impl Future<Output = Result<T, Error>> + Send {
-        // Not an `async fn`, which would make each request as large as all effects it may have.
+        // Not an `async fn`, which would make each request's future as large as all its effects.
         let started = match self.effects.0.clone().try_acquire_owned() {
             Ok(permit) => Ok(self.spawn_effect(effect, permit)),
             Err(_) => Err(Box::pin(effect)),
@@ -68,7 +67,7 @@ impl Engine {
         })
     }
 
-    /// Runs `effect` to its end without waiting for it. False if too many effects are running.
+    /// Runs `effect` to completion without waiting for it; false if too many effects are running.
     #[must_use]
     pub(super) fn try_detach(
         &self,

@@ -1,4 +1,4 @@
-//! What can end an operation early.
+//! The errors of an operation.
 
 use landfall_protocol::{Problem, ProblemKind};
 
@@ -9,31 +9,31 @@ use crate::{
     store::StoreError,
 };
 
-/// What can end an operation early. It becomes an HTTP answer in one place, `service::answer`.
+/// An error of an operation; `service::response` turns it into an HTTP response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Something that has a line in the protocol's table of errors.
+    /// An error of the protocol's table.
     #[error("{0}")]
     Problem(Problem),
-    /// The client's offset is not the upload's.
+    /// The client's offset differs from the upload's.
     #[error("mismatched offset, the upload has {0} bytes")]
     Offset(u64),
-    /// A hook said no, or stopped the upload.
-    #[error("a hook refused")]
-    Refused(ProblemKind, Box<ClientResponse>),
+    /// A hook denied the operation or stopped the upload.
+    #[error("denied by a hook")]
+    Rejected(ProblemKind, Box<ClientResponse>),
     #[error("store: {0}")]
     Store(#[from] StoreError),
     #[error("lease: {0}")]
     Lease(#[from] LeaseError),
     #[error("hook: {0}")]
     Hook(#[source] BoxError),
-    /// A sink can't keep what is going to happen.
+    /// A sink failed to prepare or record an event.
     #[error("events: {0}")]
     Sink(#[source] BoxError),
-    /// Whether there may be an upload can't be found out.
-    #[error("claim: {0}")]
-    Claim(#[source] BoxError),
-    /// A task of ours died.
+    /// The upload of an idempotency key could not be determined.
+    #[error("idempotency key: {0}")]
+    Idempotency(#[source] BoxError),
+    /// A task panicked or was cancelled.
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -47,8 +47,8 @@ impl From<Problem> for Error {
 impl From<IdempotencyError> for Error {
     fn from(error: IdempotencyError) -> Self {
         match error {
-            IdempotencyError::Lost(reply) => Self::Refused(ProblemKind::Rejected, reply),
-            IdempotencyError::Failed(cause) => Self::Claim(cause),
+            IdempotencyError::Lost(reply) => Self::Rejected(ProblemKind::Rejected, reply),
+            IdempotencyError::Failed(cause) => Self::Idempotency(cause),
         }
     }
 }
@@ -60,13 +60,13 @@ impl From<ProblemKind> for Error {
 }
 
 impl Error {
-    /// The line of the protocol's table that this error belongs to. What the client may not know
-    /// (paths, causes) stays out of it.
+    /// Returns the matching row of the protocol's error table, without paths and causes, which clients
+    /// must not see.
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => problem.clone(),
             Self::Offset(_) => ProblemKind::MismatchedOffset.into(),
-            Self::Refused(fault, _) => (*fault).into(),
+            Self::Rejected(fault, _) => (*fault).into(),
             Self::Store(error) => match error {
                 StoreError::NotFound(_) => ProblemKind::NotFound.into(),
                 StoreError::AlreadyExists(_) => ProblemKind::AlreadyExists.into(),
@@ -77,22 +77,24 @@ impl Error {
                 StoreError::TooLarge { limit } => ProblemKind::MaxSizeExceeded.with_detail(
                     format_args!("this server stores at most {limit} bytes of it"),
                 ),
-                // Another writer has the upload: the client asks again, and resumes from where that one got.
+                // Another writer has the upload: the client resumes at that writer's offset.
                 StoreError::LeaseLost(_) => ProblemKind::Locked.into(),
                 StoreError::Unavailable { .. } => ProblemKind::Unavailable.into(),
                 _ => ProblemKind::Internal.into(),
             },
             Self::Lease(LeaseError::Locked) => ProblemKind::Locked.into(),
-            Self::Lease(_) | Self::Sink(_) | Self::Claim(_) => ProblemKind::Unavailable.into(),
+            Self::Lease(_) | Self::Sink(_) | Self::Idempotency(_) => {
+                ProblemKind::Unavailable.into()
+            }
             Self::Hook(_) | Self::Task(_) => ProblemKind::Internal.into(),
         }
     }
 
-    /// Whether the cause belongs in the log.
+    /// Returns whether the error is an internal one, whose cause is logged.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::Problem(problem) => problem.kind == ProblemKind::Internal,
-            Self::Offset(_) | Self::Refused(..) => false,
+            Self::Offset(_) | Self::Rejected(..) => false,
             Self::Store(error) => !matches!(
                 error,
                 StoreError::NotFound(_)
@@ -102,7 +104,7 @@ impl Error {
                     | StoreError::LeaseLost(_)
             ),
             Self::Lease(error) => !matches!(error, LeaseError::Locked),
-            Self::Hook(_) | Self::Sink(_) | Self::Claim(_) | Self::Task(_) => true,
+            Self::Hook(_) | Self::Sink(_) | Self::Idempotency(_) | Self::Task(_) => true,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Completion: once per upload.
+//! Completion, which runs once per upload.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -13,40 +13,39 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether somebody is to be asked or told about completions, so that it must be recorded that
-    /// this has happened.
+    /// Returns whether hooks or sinks need completions to be recorded.
     pub(super) fn tracks_completion(&self) -> bool {
-        self.asks.before_finish || self.wants.completed
+        self.hook_points.before_finish || self.event_kinds.completed
     }
 
-    /// Whether all bytes are there but whoever waits for that hasn't been told.
+    /// Returns whether all bytes are stored but the completion has not been recorded yet.
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
         let upload = &snapshot.upload;
         snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion()
     }
 
-    /// Completes an upload all of whose bytes are stored: makes it durable, asks, tells, records.
-    /// `fresh` = this very request brought the last byte.
+    /// Completes an upload whose bytes are all stored: syncs it, runs the hooks, records the completion
+    /// and emits the event. `fresh`: this request stored the last byte.
     ///
-    /// Once somebody is to be asked or told, this goes on even if the request is dropped.
+    /// With hooks or sinks, this runs to completion even if the request is dropped.
     pub(super) async fn finish(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: Arc<Upload>,
         lease: Lease,
         fresh: bool,
     ) -> Result<ClientResponse, Error> {
         let finished = upload.clone();
-        let is_untold = match upload.completion {
+        let is_pending = match upload.completion {
             Completion::NotTracked => fresh,
             Completion::Pending => true,
             Completion::Done(_) => false,
         };
-        let reply = if is_untold && self.tracks_completion() {
-            let (engine, caller) = (self.clone(), caller.clone());
+        let reply = if is_pending && self.tracks_completion() {
+            let (engine, context) = (self.clone(), context.clone());
             self.detached(async move {
                 let upload = engine.sync_completed(upload, &lease).await?;
-                engine.run_completion_hooks(&caller, upload, &lease).await
+                engine.run_completion_hooks(&context, upload, &lease).await
             })
             .await?
         } else {
@@ -67,13 +66,13 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Makes the upload durable, and returns it with the entity tag of its object.
+    /// Makes the upload durable and sets the entity tag of its object.
     async fn sync_completed(
         &self,
         mut upload: Arc<Upload>,
         lease: &Lease,
     ) -> Result<Arc<Upload>, Error> {
-        if let Some(finisher) = self.parts.get_finisher() {
+        if let Some(finisher) = self.composer.finisher() {
             let finishing = finisher.finish(&upload, lease.fence());
             let etag = Self::while_held(lease, finishing).await?;
             if etag != upload.etag && etag.is_some() {
@@ -85,56 +84,62 @@ impl Engine {
 
     async fn run_completion_hooks(
         &self,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: Arc<Upload>,
         lease: &Lease,
     ) -> Result<ClientResponse, Error> {
         let offset = upload.length.unwrap_or_default();
-        // Whoever is told must hear of it even if it was not this request that it was announced for.
+        // The event may have been prepared for another request, or not at all.
         let completed = [(EventKind::Completed, offset)];
-        self.prepare_kinds(&completed, &upload, caller).await?;
+        self.prepare_kinds(&completed, &upload, context).await?;
         let snapshot = Snapshot {
             upload: upload.clone(),
             offset,
             modified: SystemTime::now(),
         };
-        let reply = match self.call_pre_finish(caller, &snapshot).await {
+        let reply = match self.call_pre_finish(context, &snapshot).await {
             Ok(reply) => reply,
-            Err(refused @ Error::Refused(ProblemKind::Rejected, _)) => {
-                self.remove(caller, &upload, offset, lease, TerminationReason::Hook)
+            Err(refused @ Error::Rejected(ProblemKind::Rejected, _)) => {
+                self.remove(context, &upload, offset, lease, TerminationReason::Hook)
                     .await?;
                 return Err(refused);
             }
             Err(error) => return Err(error),
         };
-        // Reserved only now: hooks may take long, and others need the room meanwhile.
-        let room = self.reserve(EventKind::Completed).await?;
+        // Reserve after the hooks, which may take long: other uploads need the capacity meanwhile.
+        let reservations = self.reserve(EventKind::Completed).await?;
         let mut recorded = (*upload).clone();
         recorded.completion =
             Completion::Done((!reply.is_empty()).then(|| Arc::new(reply.clone())));
         let recorded = Arc::new(recorded);
-        let store = self.parts.get_store();
+        let store = self.composer.store();
         let saved = Self::while_held(lease, store.save(&recorded, lease.fence())).await;
         // Emit after saving, because a receiver may move the file. If the result of saving is unknown,
         // emit anyway: duplicates are allowed.
-        self.emit_kind(room, EventKind::Completed, &recorded, offset, caller)
-            .await;
+        self.emit_kind(
+            reservations,
+            EventKind::Completed,
+            &recorded,
+            offset,
+            context,
+        )
+        .await;
         match saved {
-            // The hook took it, as hooks do that move finished files away.
+            // The hook has moved the finished file away.
             Err(Error::Store(error)) if is_missing(&error) => {}
             saved => saved?,
         }
         Ok(reply)
     }
 
-    /// Completes an upload that a crash left complete but undecided.
+    /// Completes an upload whose completion a crash interrupted.
     ///
     /// # Errors
-    /// [`Fault::Locked`] while another request has its lease: hooks may be deciding about it, and may
-    /// still refuse it.
+    /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the
+    /// completion.
     pub(super) async fn complete_interrupted(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
     ) -> Result<(), Error> {
         let Some(lease) = self.free_lease(id).await? else {
@@ -142,7 +147,7 @@ impl Engine {
         };
         let snapshot = self.load(id).await?;
         if self.is_finish_pending(&snapshot) {
-            self.finish(caller, snapshot.upload, lease, true).await?;
+            self.finish(context, snapshot.upload, lease, true).await?;
         }
         Ok(())
     }

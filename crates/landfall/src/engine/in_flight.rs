@@ -1,5 +1,4 @@
-//! The work that a shutdown waits for: transfers, concatenations, and effects that outlive their
-//! requests.
+//! Work that a shutdown waits for: transfers, concatenations, and detached effects.
 
 use std::{
     pin::pin,
@@ -14,17 +13,17 @@ use tokio::sync::Notify;
 
 use super::{Engine, Error};
 
-/// Counts work in flight.
+/// Counts the work in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     count: AtomicUsize,
     is_shutting_down: AtomicBool,
-    /// Wakes a shutdown when nothing is in flight any more.
+    /// Notifies a shutdown when nothing is in flight.
     idle: Notify,
 }
 
 impl InFlight {
-    /// Counts until the guard is dropped.
+    /// Counts one unit of work until the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> InFlightGuard {
         self.count.fetch_add(1, SeqCst);
         InFlightGuard(self.clone())
@@ -37,7 +36,7 @@ impl InFlight {
     async fn wait_idle(&self) {
         loop {
             let mut idle = pin!(self.idle.notified());
-            // Registering before counting, so that an end between the two is not missed.
+            // Registers before counting, so that no notification is missed.
             idle.as_mut().enable();
             if self.count.load(SeqCst) == 0 {
                 return;
@@ -47,7 +46,7 @@ impl InFlight {
     }
 }
 
-/// Work that a shutdown waits for.
+/// A unit of work that a shutdown waits for.
 #[derive(Debug)]
 pub(super) struct InFlightGuard(Arc<InFlight>);
 
@@ -64,7 +63,7 @@ impl Engine {
     /// Counts a transfer until the guard is dropped.
     ///
     /// # Errors
-    /// [`Fault::ShuttingDown`] after [`shut_down`](Self::shut_down).
+    /// [`ProblemKind::ShuttingDown`] after [`shut_down`](Self::shut_down).
     pub(super) fn enter_transfer(&self) -> Result<InFlightGuard, Error> {
         if self.in_flight.is_shutting_down() {
             return Err(ProblemKind::ShuttingDown.into());
@@ -75,7 +74,7 @@ impl Engine {
     /// Rejects new transfers, ends those that run, and waits until nothing is in flight.
     pub(crate) async fn shut_down(&self) {
         self.in_flight.is_shutting_down.store(true, SeqCst);
-        // A transfer that enters from here on sees the flag.
+        // Transfers that enter after this point see the flag.
         self.live.shut_down();
         self.in_flight.wait_idle().await;
     }

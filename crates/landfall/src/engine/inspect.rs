@@ -1,4 +1,4 @@
-//! How far an upload got.
+//! Reading the state of an upload.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -10,9 +10,9 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// What is known about an upload without touching it.
+/// The state of an upload.
 #[derive(Debug)]
-pub(crate) struct Inspected {
+pub(crate) struct InspectOutcome {
     pub(crate) upload: Arc<Upload>,
     /// `None` for a final upload that is not concatenated yet.
     pub(crate) offset: Option<u64>,
@@ -20,7 +20,7 @@ pub(crate) struct Inspected {
     pub(crate) expires: Option<SystemTime>,
 }
 
-impl Inspected {
+impl InspectOutcome {
     pub(crate) fn is_complete(&self) -> bool {
         self.offset
             .is_some_and(|offset| self.upload.is_complete_at(offset))
@@ -28,8 +28,8 @@ impl Inspected {
 }
 
 impl Engine {
-    /// An upload as it stands, for the application; `None` if there is none.
-    pub(crate) async fn look(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
+    /// Returns an upload for the application, even if it has expired.
+    pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
             Ok(found) => Ok(Some(Snapshot {
                 offset: found.offset.unwrap_or_default(),
@@ -38,9 +38,9 @@ impl Engine {
             })),
             Err(error) => match error.problem().kind {
                 ProblemKind::NotFound => Ok(None),
-                // Expired, a part of it removed, or being completed: it is there, as it stands.
+                // Expired, missing a part, or being completed: the upload exists.
                 ProblemKind::Gone | ProblemKind::Locked => {
-                    match self.parts.get_store().load(id).await {
+                    match self.composer.store().load(id).await {
                         Err(StoreError::NotFound(_)) => Ok(None),
                         found => Ok(Some(found?)),
                     }
@@ -50,20 +50,20 @@ impl Engine {
         }
     }
 
-    /// Waits a moment, if the upload is being written, until its offset is likely to hold when its
-    /// client comes back: see [`LiveUpload::settle`](super::live::LiveUpload::settle).
-    pub(crate) async fn settle_writer(&self, id: &UploadId) {
+    /// Waits briefly for a running writer, so that the offset is likely still valid when the client
+    /// resumes: see [`LiveUpload::wait_until_stable`](super::live::LiveUpload::wait_until_stable).
+    pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {
         if let Some(live) = self.live.get(id) {
-            live.settle().await;
+            live.wait_until_stable().await;
         }
     }
 
-    /// The state of an upload. A running writer isn't disturbed: its offset is answered from memory.
+    /// Returns the state of an upload. The offset of a running writer is read from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
-    ) -> Result<Inspected, Error> {
+    ) -> Result<InspectOutcome, Error> {
         if let Some(live) = self.live.get(id) {
             let (offset, modified) = (live.offset(), SystemTime::now());
             let last = Snapshot {
@@ -71,13 +71,13 @@ impl Engine {
                 offset,
                 modified,
             };
-            // Its last byte is here, but hooks may still refuse it.
+            // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());
             }
             let expires = self.expiry(&live.upload, offset, modified);
             let upload = live.upload.clone();
-            return Ok(Inspected {
+            return Ok(InspectOutcome {
                 upload,
                 offset: Some(offset),
                 modified,
@@ -86,15 +86,15 @@ impl Engine {
         }
         let mut snapshot = self.load(id).await?;
         if !snapshot.upload.is_concatenated() {
-            return self.inspect_waiting(caller, snapshot).await;
+            return self.inspect_waiting(context, snapshot).await;
         }
         if self.is_finish_pending(&snapshot) {
-            // A crash came between the last byte and its completion, or hooks are deciding.
-            self.complete_interrupted(caller, id).await?;
+            // A crash interrupted the completion, or hooks are running.
+            self.complete_interrupted(context, id).await?;
             snapshot = self.load(id).await?;
         }
         let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
-        Ok(Inspected {
+        Ok(InspectOutcome {
             upload: snapshot.upload,
             offset: Some(snapshot.offset),
             modified: snapshot.modified,

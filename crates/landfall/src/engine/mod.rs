@@ -1,27 +1,27 @@
-//! What happens to an upload, whichever protocol asks for it and wherever it is stored.
+//! Operations on uploads, independent of HTTP and of the store.
 //!
-//! One file per operation. Everything that changes an upload goes through [`Engine::lease`].
+//! One file per operation. Every change to an upload holds its lease ([`Engine::lease`]).
 
 mod append;
-mod ask;
-mod claim;
+mod body_error;
 mod concatenate;
 mod counters;
 mod create;
 mod detached;
 mod error;
-mod fault;
+mod events;
 mod finish;
+mod hooks;
+mod idempotency;
 mod in_flight;
 mod inspect;
+mod limits;
 mod live;
 mod peek;
 mod progress;
 mod receive;
-mod settings;
 mod stop;
 mod sweep;
-mod tell;
 mod terminate;
 mod transfer;
 
@@ -40,22 +40,21 @@ pub(crate) use self::{
     counters::{Counters, add, get},
     create::CreateRequest,
     error::Error,
-    inspect::Inspected,
-    settings::Settings,
-    tell::Reservations,
+    events::Reservations,
+    inspect::InspectOutcome,
+};
+pub use self::{
+    body_error::RequestBodyError,
+    events::Resolution,
+    limits::{Lifetimes, Limits},
+    sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
 };
 use self::{
     concatenate::FinalUploads, detached::Effects, in_flight::InFlight, live::LiveUploads,
     transfer::Memory,
 };
-pub use self::{
-    fault::RequestBodyError,
-    settings::{Lifetimes, Limits},
-    sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
-    tell::Resolution,
-};
 use crate::{
-    Composer,
+    Composer, Config,
     event::{EventKinds, EventSink},
     hook::{Hook, HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
@@ -64,15 +63,15 @@ use crate::{
 };
 use landfall_protocol::ProblemKind;
 
-/// How long a transfer waits for the end of the one that is evicted for it.
+/// How long a transfer waits for an evicted one to end.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The request on whose behalf something happens; empty where nobody will ask for it.
+/// The request that causes an operation; `None` if no hook or sink needs it.
 pub(crate) type RequestContext = Option<Arc<RequestInfo>>;
 
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) parts: Composer,
+    pub(crate) composer: Composer,
     pub(crate) limits: Limits,
     lifetimes: Lifetimes,
     lease_wait: Duration,
@@ -80,10 +79,10 @@ pub(crate) struct Engine {
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
-    /// Whether GET is answered before an upload is finished.
+    /// Whether unfinished uploads can be downloaded.
     pub(crate) serves_unfinished: bool,
-    asks: HookPoints,
-    wants: EventKinds,
+    hook_points: HookPoints,
+    event_kinds: EventKinds,
     live: LiveUploads,
     progress: progress::ProgressTask,
     final_uploads: Arc<FinalUploads>,
@@ -96,40 +95,30 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings) -> Self {
-        let Settings {
-            parts,
-            limits,
-            lifetimes,
-            hooks,
-            sinks,
-            progress_interval,
-            lease_wait,
-            body_timeout,
-            disable_unfinished_download,
-        } = settings;
-        let mut asks = HookPoints::default();
-        for asked in hooks.iter().map(|hook| hook.points()) {
-            asks.before_create |= asked.before_create;
-            asks.before_finish |= asked.before_finish;
-            asks.before_terminate |= asked.before_terminate;
-            asks.on_access |= asked.on_access;
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut hook_points = HookPoints::default();
+        for points in config.hooks.iter().map(|hook| hook.points()) {
+            hook_points.before_create |= points.before_create;
+            hook_points.before_finish |= points.before_finish;
+            hook_points.before_terminate |= points.before_terminate;
+            hook_points.on_access |= points.on_access;
         }
-        let wants = sinks.iter().map(|sink| sink.event_kinds());
-        let wants = wants.fold(EventKinds::NONE, EventKinds::union);
+        let event_kinds = config.sinks.iter().map(|sink| sink.event_kinds());
+        let event_kinds = event_kinds.fold(EventKinds::NONE, EventKinds::union);
+        let limits = config.limits;
         Self {
-            parts,
+            composer: config.store.clone(),
             limits,
-            lifetimes,
-            lease_wait,
-            body_timeout,
-            progress_interval,
-            hooks,
-            sinks,
-            serves_unfinished: !disable_unfinished_download && !asks.before_finish,
-            asks,
-            wants,
-            live: LiveUploads::new(wants.progress),
+            lifetimes: config.lifetimes,
+            lease_wait: config.lease_wait,
+            body_timeout: config.body_timeout,
+            progress_interval: config.progress_interval,
+            hooks: config.hooks.clone(),
+            sinks: config.sinks.clone(),
+            serves_unfinished: !config.disable_unfinished_download && !hook_points.before_finish,
+            hook_points,
+            event_kinds,
+            live: LiveUploads::new(event_kinds.progress),
             progress: progress::ProgressTask::default(),
             final_uploads: Arc::new(FinalUploads::new(limits.max_concatenations)),
             effects: Effects::default(),
@@ -141,21 +130,21 @@ impl Engine {
         }
     }
 
-    /// Whether hooks or sinks will want to know the request behind what happens.
-    pub(crate) fn wants_requests(&self) -> bool {
-        self.asks != HookPoints::default() || self.wants != EventKinds::NONE
+    /// Returns whether hooks or sinks need information about requests.
+    pub(crate) fn needs_request_info(&self) -> bool {
+        self.hook_points != HookPoints::default() || self.event_kinds != EventKinds::NONE
     }
 
-    /// Whether hooks decide who may read an upload.
+    /// Returns whether hooks check the access to uploads.
     pub(crate) fn checks_access(&self) -> bool {
-        self.asks.on_access
+        self.hook_points.on_access
     }
 
-    /// Takes the permit that a transfer needs; if there is none, from a transfer whose client is silent
-    /// or slow.
+    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or
+    /// slow.
     ///
     /// # Errors
-    /// [`Fault::TooManyUploads`] if all transfers move.
+    /// [`ProblemKind::TooManyUploads`] if all transfers make progress.
     async fn transfer_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
         if let Ok(permit) = self.transfers.try_acquire() {
             return Ok(permit);
@@ -168,27 +157,27 @@ impl Engine {
         Err(ProblemKind::TooManyUploads.into())
     }
 
-    /// Uploads whose bytes are coming in right now.
+    /// Returns how many uploads are being received.
     pub(crate) fn live_uploads(&self) -> usize {
         self.live.len()
     }
 
-    /// The right to change an upload: asks whoever has it to yield.
+    /// Acquires the lease of an upload; requests its holder to yield.
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
-        Ok(self.parts.get_locker().acquire(id, self.lease_wait).await?)
+        Ok(self.composer.locker().acquire(id, self.lease_wait).await?)
     }
 
-    /// The same if nobody has it; nobody is disturbed.
+    /// Acquires the lease of an upload if it is free; otherwise leaves the holder alone.
     async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
-        match self.parts.get_locker().try_acquire(id).await {
+        match self.composer.locker().try_acquire(id).await {
             Ok(lease) => Ok(Some(lease)),
             Err(LeaseError::Locked) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Makes a change under a lease, and drops it when the lease is lost: a repetition of one of its
-    /// requests could undo what the next holder stores.
+    /// Runs a change under a lease, and drops it when the lease is lost: its requests to the store, if
+    /// repeated, could undo changes of the next holder.
     async fn while_held<T>(
         lease: &Lease,
         change: impl Future<Output = Result<T, StoreError>>,
@@ -203,16 +192,16 @@ impl Engine {
         }
     }
 
-    /// The upload as the store has it, unless it has expired.
+    /// Loads an upload that has not expired.
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        let snapshot = self.parts.get_store().load(id).await?;
+        let snapshot = self.composer.store().load(id).await?;
         if self.has_expired(&snapshot) {
             return Err(ProblemKind::Gone.into());
         }
         Ok(snapshot)
     }
 
-    /// When the upload may be removed.
+    /// Returns when the upload expires.
     pub(crate) fn expiry(
         &self,
         upload: &Upload,
@@ -222,14 +211,14 @@ impl Engine {
         self.expiry_from(upload, offset, modified, self.started)
     }
 
-    /// When the upload may be removed, if the time of those that another program made begins at
-    /// `foreign_from` at the earliest.
+    /// Returns when the upload expires; the lifetime of one that tusd created starts at
+    /// `tusd_uploads_since` at the earliest.
     fn expiry_from(
         &self,
         upload: &Upload,
         offset: u64,
         modified: SystemTime,
-        foreign_from: SystemTime,
+        tusd_uploads_since: SystemTime,
     ) -> Option<SystemTime> {
         // A partial upload is unfinished until it is part of a final one.
         let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
@@ -238,7 +227,7 @@ impl Engine {
         } else if upload.expires.is_some() {
             upload.expires
         } else if upload.created_by_tusd {
-            let from = modified.max(foreign_from);
+            let from = modified.max(tusd_uploads_since);
             from.checked_add(self.lifetimes.unfinished?)
         } else {
             modified.checked_add(self.lifetimes.unfinished?)
@@ -250,23 +239,22 @@ impl Engine {
         self.has_expired_from(snapshot, self.started)
     }
 
-    fn has_expired_from(&self, snapshot: &Snapshot, foreign_from: SystemTime) -> bool {
-        self.expiry_of(snapshot, foreign_from)
+    fn has_expired_from(&self, snapshot: &Snapshot, tusd_uploads_since: SystemTime) -> bool {
+        self.expiry_of(snapshot, tusd_uploads_since)
             .is_some_and(|at| at <= SystemTime::now())
     }
 
-    fn expiry_of(&self, snapshot: &Snapshot, foreign_from: SystemTime) -> Option<SystemTime> {
+    fn expiry_of(&self, snapshot: &Snapshot, tusd_uploads_since: SystemTime) -> Option<SystemTime> {
         let Snapshot {
             upload,
             offset,
             modified,
         } = snapshot;
-        self.expiry_from(upload, *offset, *modified, foreign_from)
+        self.expiry_from(upload, *offset, *modified, tusd_uploads_since)
     }
 }
 
-/// The first whole second that is not before `at`: a header tells no fractions, and an upload expires
-/// when the header says.
+/// Rounds up to a whole second, because `Upload-Expires` has no fractions.
 fn whole_second(at: SystemTime) -> Option<SystemTime> {
     let since = at
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -276,7 +264,7 @@ fn whole_second(at: SystemTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
-/// Whether an error of the store means that the upload isn't there.
+/// Returns whether an error of the store means that the upload does not exist.
 fn is_missing(error: &StoreError) -> bool {
     matches!(error, StoreError::NotFound(_))
 }

@@ -13,7 +13,7 @@ use crate::BoxError;
 
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
-/// A body, and its first frame if that was awaited.
+/// A body and its first frame, if that was peeked.
 pub(super) struct PeekedBody<'a, B> {
     body: &'a mut B,
     first: Option<NextFrame>,

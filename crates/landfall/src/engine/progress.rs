@@ -1,5 +1,5 @@
-//! Progress events: one task emits them for all uploads, at most once per interval for each whose
-//! offset moved, however many requests moved it.
+//! Progress events. One task emits them for all uploads: at most one per interval for each upload
+//! whose offset changed, however many requests changed it.
 
 use std::{
     sync::{
@@ -17,9 +17,9 @@ use super::{
 };
 use crate::event::{Event, EventKind, StopHandle};
 
-/// The shortest time between two looks at the uploads.
+/// The shortest time between two scans.
 const MIN_STEP: Duration = Duration::from_millis(50);
-/// Rounds without an upload after which the task ends.
+/// Idle rounds after which the task ends.
 const IDLE_ROUNDS: usize = 2;
 
 /// Whether the task runs.
@@ -27,10 +27,10 @@ const IDLE_ROUNDS: usize = 2;
 pub(super) struct ProgressTask(Arc<AtomicBool>);
 
 impl Engine {
-    /// Makes sure that progress is emitted, if anybody wants it.
+    /// Starts the progress task if a sink wants progress events.
     pub(super) fn start_progress(self: &Arc<Self>) {
         let running = &self.progress.0;
-        if self.wants.progress
+        if self.event_kinds.progress
             && !running.load(Ordering::Relaxed)
             && !running.swap(true, Ordering::SeqCst)
         {
@@ -39,25 +39,25 @@ impl Engine {
         }
     }
 
-    /// Emits the offset of one upload, unless it has been.
+    /// Emits the offset of one upload if it has changed.
     pub(super) fn emit_progress(self: &Arc<Self>, live: &Arc<LiveUpload>) {
         let Some(offset) = live.take_unemitted() else {
             return;
         };
         let (kind, upload) = (EventKind::Progress, live.upload.clone());
-        let mut event = Event::new(kind, upload, offset, live.caller.clone());
+        let mut event = Event::new(kind, upload, offset, live.context.clone());
         let (engine, runtime) = (Arc::downgrade(self), Handle::current());
-        let (id, caller) = (live.upload.id.clone(), live.caller.clone());
+        let (id, context) = (live.upload.id.clone(), live.context.clone());
         event.stop_handle = Some(StopHandle(Arc::new(move |reply| {
             if let Some(engine) = engine.upgrade() {
-                engine.stop_or_remove(&runtime, &caller, &id, reply);
+                engine.stop_or_remove(&runtime, &context, &id, reply);
             }
         })));
         self.offer_progress(&event);
     }
 }
 
-/// Each upload is in one shard, and each shard is looked at once per interval, one after the other.
+/// Scans each shard once per interval, at evenly spaced times.
 async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
     let steps = (interval.as_millis() / MIN_STEP.as_millis()).clamp(1, SHARDS as u128) as u32;
     let pause = (interval / steps).max(Duration::from_millis(1));
@@ -78,7 +78,7 @@ async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
         idle_rounds = if is_idle { idle_rounds + 1 } else { 0 };
     }
     drop(running);
-    // One that came between the last look and the end has found the task still there.
+    // An upload that started between the last scan and this point has seen the task running.
     if let Some(engine) = engine.upgrade()
         && engine.live.len() > 0
     {
@@ -86,7 +86,7 @@ async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
     }
 }
 
-/// Also when the runtime ends under the task: the next upload starts another.
+/// Clears the flag on drop: if the runtime ends the task, the next upload starts another.
 struct RunningGuard(Arc<AtomicBool>);
 
 impl Drop for RunningGuard {

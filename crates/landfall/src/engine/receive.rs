@@ -1,4 +1,4 @@
-//! Taking in one body under a lease: transfer, verification, acknowledgement.
+//! Receiving one body under a lease: transfer, verification, commit.
 
 use std::{ops::Range, pin::Pin, sync::Arc};
 
@@ -22,8 +22,8 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// A body and what its head said of it.
-pub(super) struct Incoming<'a, B> {
+/// A body with the relevant fields of its head.
+pub(super) struct BodyStream<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
     pub(super) checksum: ChecksumPlacement,
@@ -34,21 +34,21 @@ struct ReceivedBody<'a> {
     upload: &'a Arc<Upload>,
     append: &'a mut dyn Append,
     live: &'a Arc<LiveUpload>,
-    /// The offset of its first byte.
+    /// The offset of the body's first byte.
     start: u64,
     visibility: Visibility,
     checksum: ChecksumPlacement,
 }
 
-/// What became of a body.
+/// The result of receiving a body.
 pub(super) struct Received {
-    /// The upload's offset, acknowledged by the store.
+    /// The upload's offset, committed by the store.
     pub(super) offset: u64,
-    /// Why the body wasn't taken in whole.
+    /// Why the body was not received completely.
     pub(super) interruption: Option<Interruption>,
 }
 
-/// Why a body wasn't taken in whole.
+/// Why a body was not received completely.
 #[derive(Debug)]
 pub(super) enum Interruption {
     Overrun,
@@ -61,29 +61,29 @@ pub(super) enum Interruption {
 }
 
 impl Engine {
-    /// Takes in a body. After an error of the store, what was written before it still counts.
+    /// Receives a body. After an error of the store, the bytes written before it still count.
     pub(super) async fn receive<B>(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: &Arc<Upload>,
         mut append: Box<dyn Append>,
         lease: &Lease,
-        room: u64,
-        incoming: Incoming<'_, B>,
+        remaining: u64,
+        body_stream: BodyStream<'_, B>,
     ) -> Result<Received, Error>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
         let start = append.offset();
-        let visibility = if incoming.checksum.is_present() {
+        let visibility = if body_stream.checksum.is_present() {
             Visibility::Verified
-        } else if incoming.content_length.is_some() {
+        } else if body_stream.content_length.is_some() {
             Visibility::Immediate
         } else {
             Visibility::AtEnd
         };
-        let live = self.live.enter(upload.clone(), start, visibility, caller);
+        let live = self.live.enter(upload.clone(), start, visibility, context);
         if self.in_flight.is_shutting_down() {
             live.shut_down();
         }
@@ -94,25 +94,25 @@ impl Engine {
                 live: &live,
                 signal: lease.signal(),
                 memory: &self.memory,
-                remaining: room,
-                body_length: incoming.content_length,
+                remaining,
+                body_length: body_stream.content_length,
                 timeout: self.body_timeout,
                 publish: visibility == Visibility::Immediate,
-                verifier: Verifier::new(&incoming.checksum),
+                verifier: Verifier::new(&body_stream.checksum),
                 is_staged: false,
             };
-            let report = transfer.run(incoming.body).await;
+            let report = transfer.run(body_stream.body).await;
             let body = ReceivedBody {
                 upload,
                 append: &mut *append,
                 live: &live,
                 start,
                 visibility,
-                checksum: incoming.checksum,
+                checksum: body_stream.checksum,
             };
-            self.settle_body(body, report).await
+            self.complete_body(body, report).await
         };
-        // A call of the store that outlives the lease could overwrite what the next writer stores.
+        // A store call that outlives the lease could overwrite data of the next holder.
         tokio::select! {
             biased;
             received = work => received,
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Verifies, commits and acknowledges a body.
-    async fn settle_body(
+    async fn complete_body(
         self: &Arc<Self>,
         body: ReceivedBody<'_>,
         report: Result<TransferReport<'_>, Error>,
@@ -167,7 +167,7 @@ impl Engine {
                 {
                     Ok(verified) => verified.err().map(Interruption::Checksum),
                     Err(error) => {
-                        // Whether they count isn't known, so they don't.
+                        // Unverified bytes do not count.
                         let _ = append.discard_unverified().await;
                         return Err(error);
                     }
@@ -197,9 +197,9 @@ impl Engine {
                     append.write(&mut bytes).await?;
                 }
             }
-            // Others may have been told of them, so they stay.
+            // Their offset may have been published, so they stay.
             Some(Interruption::Checksum(_)) if visibility == Visibility::Immediate => {}
-            // Bytes that couldn't be verified don't count (T-SUM-7, E-26).
+            // Bytes that could not be verified do not count (T-SUM-7, E-26).
             Some(Interruption::Checksum(_)) => append.discard_unverified().await?,
             Some(_) if is_staged => append.discard_unverified().await?,
             Some(_) => {}
@@ -209,8 +209,8 @@ impl Engine {
         add(&self.counters.bytes_received, offset.saturating_sub(start));
         live.publish(offset);
         live.receive(offset);
-        if self.wants.progress && upload.is_complete_at(offset) {
-            // Before anybody hears that it is complete.
+        if self.event_kinds.progress && upload.is_complete_at(offset) {
+            // The last progress event precedes the completion event.
             self.emit_progress(live);
         }
         if offset > start && !upload.is_complete_at(offset) {
@@ -224,9 +224,10 @@ impl Engine {
         })
     }
 
-    /// Compares the checksum stated, in the head or in the trailer section, with that of the bytes. A
-    /// trailer that was not announced costs reading the bytes back: they were not hashed on the way. It
-    /// comes too late for a body whose length was known, because others may have been told of its bytes.
+    /// Compares the checksum of the head or the trailer section with that of the bytes.
+    ///
+    /// The bytes of a body whose trailer was not declared were not hashed: they are read back. A body of
+    /// known length cannot be verified this way, because its offset may have been published.
     async fn verify(
         &self,
         upload: &Upload,
@@ -247,7 +248,7 @@ impl Engine {
         };
         let Some(matches) = matches else {
             return Ok(Err(ProblemKind::InvalidChecksum.with_detail(
-                "announce the trailer with `Trailer: Upload-Checksum`",
+                "declare the trailer with `Trailer: Upload-Checksum`",
             )));
         };
         if !matches {
@@ -263,7 +264,7 @@ impl Engine {
         range: Range<u64>,
         stated: &Checksum,
     ) -> Result<Option<bool>, Error> {
-        let reader = self.parts.get_reader();
+        let reader = self.composer.reader();
         let Some(reader) = reader.filter(|reader| reader.reads_unfinished()) else {
             return Ok(None);
         };
@@ -276,17 +277,17 @@ impl Engine {
         Ok(Some(hasher.digest(stated.digest.len()) == stated.digest))
     }
 
-    /// Counts an eviction; the error for its client.
+    /// Counts an eviction and returns the error for its client.
     pub(super) fn evicted(&self, id: &UploadId, offset: u64) -> Error {
         add(&self.counters.evictions, 1);
         tracing::debug!(%id, offset, "UploadEvicted");
         ProblemKind::TooManyUploads.into()
     }
 
-    /// What to answer when a body wasn't taken in whole; a stopped upload is removed on the way.
+    /// Returns the error for a body that was not received completely; removes a stopped upload.
     pub(super) async fn interrupted(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: Lease,
@@ -304,10 +305,10 @@ impl Engine {
             Interruption::Stopped(reply) => {
                 let upload = upload.clone();
                 match self
-                    .remove_detached(caller, upload, offset, lease, TerminationReason::Hook)
+                    .remove_detached(context, upload, offset, lease, TerminationReason::Hook)
                     .await
                 {
-                    Ok(()) => Error::Refused(ProblemKind::Stopped, Box::new(reply)),
+                    Ok(()) => Error::Rejected(ProblemKind::Stopped, Box::new(reply)),
                     Err(error) => error,
                 }
             }

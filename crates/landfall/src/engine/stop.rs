@@ -1,4 +1,4 @@
-//! Stopping an upload on behalf of a hook or the application.
+//! Stopping an upload for a hook or the application.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Engine, Error, RequestContext};
 use crate::{event::TerminationReason, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 impl Engine {
-    /// Stops an upload whose bytes are coming in, and removes it. Says whether there was one.
+    /// Stops and removes an upload that is being received; returns false if there is none.
     pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         let live = self.live.get(id);
         if let Some(live) = &live {
@@ -17,48 +17,48 @@ impl Engine {
         live.is_some()
     }
 
-    /// Stops an unfinished upload. If no request takes in its bytes at this moment, the upload is
-    /// removed all the same: a client that sends in chunks has no request open most of the time.
+    /// Stops an unfinished upload. Without a running request, the upload is removed directly: a client
+    /// that sends in chunks has no request open most of the time.
     pub(super) fn stop_or_remove(
         self: &Arc<Self>,
         runtime: &Handle,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         reply: ClientResponse,
     ) {
-        let (engine, caller, id) = (self.clone(), caller.clone(), id.clone());
+        let (engine, context, id) = (self.clone(), context.clone(), id.clone());
         let stopped = self.try_detach(runtime, async move {
-            if let Err(error) = engine.remove_stopped(&caller, &id, reply).await {
-                tracing::warn!(%id, %error, "failed to remove an upload that a hook stopped");
+            if let Err(error) = engine.remove_stopped(&context, &id, reply).await {
+                tracing::warn!(%id, %error, "failed to remove stopped upload");
             }
         });
         if !stopped {
-            tracing::warn!("failed to stop an upload: too many effects are running");
+            tracing::warn!("failed to stop upload: too many effects are running");
         }
     }
 
     async fn remove_stopped(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         reply: ClientResponse,
     ) -> Result<(), Error> {
         if let Some(live) = self.live.get(id) {
             live.stop(reply);
-            // A request that has received its whole body no longer hears it.
+            // A request that has received its whole body ignores the stop.
             live.wait_end().await;
         }
         let lease = self.lease(id).await?;
-        let snapshot = match self.parts.get_store().load(id).await {
+        let snapshot = match self.composer.store().load(id).await {
             Err(StoreError::NotFound(_)) => return Ok(()),
             loaded => loaded?,
         };
-        // A stop that comes after the last byte changes nothing.
+        // A stop after the last byte has no effect.
         if snapshot.is_complete() {
             return Ok(());
         }
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
-        self.remove(caller, upload, offset, &lease, TerminationReason::Hook)
+        self.remove(context, upload, offset, &lease, TerminationReason::Hook)
             .await
     }
 }

@@ -1,4 +1,4 @@
-//! Removing what has expired and what belongs to nothing any more.
+//! Removing expired uploads and orphans.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -11,124 +11,127 @@ use crate::{
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
-/// Entries that are examined between two pauses: as many as S3 lists in one request.
+/// Entries examined between two pauses; S3 lists as many per request.
 const PAGE: usize = 1000;
-/// How far apart sweeps are that examine all finished uploads too, for the sake of partial ones, which
-/// expire like unfinished ones.
+/// The interval of full sweeps, which examine all finished uploads too: finished partial uploads expire
+/// like unfinished ones.
 const FULL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// How old a leftover must be unless something else was said.
-const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
+/// The default minimum age of orphans that are removed.
+const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
-/// Why something goes, or stays.
+/// Why an entry is removed or reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SweepReason {
     /// Unfinished, and its lifetime is over.
     UnfinishedExpired,
     /// Finished, and its lifetime is over.
     FinishedExpired,
-    /// Damaged, so that it cannot be finished, and the lifetime of unfinished uploads is over.
+    /// Damaged, so it cannot be finished, and the lifetime of unfinished uploads is over.
     DamagedExpired,
-    /// It belongs to no upload, for the reason given.
+    /// Belongs to no upload, for the given reason.
     Orphan(&'static str),
-    /// It belongs to no upload, for the reason given, but holds bytes that somebody may need: it is
-    /// only reported.
+    /// Belongs to no upload, for the given reason, but holds data that may be needed: only reported.
     Reported(&'static str),
 }
 
-/// Something that goes, or went, or is only reported.
+/// An entry that is removed or reported.
 #[derive(Debug, Clone)]
 pub struct SweepEntry {
-    /// The upload, if it is one.
+    /// The upload, if the entry is one.
     pub id: Option<UploadId>,
-    /// Its name for people: the id, or what the store calls it.
+    /// The id, or the store's name for the entry.
     pub name: String,
     /// Bytes stored.
     pub size: u64,
-    /// When it was last changed.
+    /// The time of the last change.
     pub modified: SystemTime,
-    /// Why it goes.
+    /// Why it is removed or reported.
     pub why: SweepReason,
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SweepSummary {
-    /// Entries looked at.
+    /// Entries examined.
     pub examined: u64,
-    /// Entries removed; in a dry run, entries that would be.
+    /// Entries removed; in a dry run, entries that would be removed.
     pub removed: u64,
-    /// Their bytes.
+    /// Bytes of the removed entries.
     pub bytes: u64,
-    /// Entries that are in use, or changed meanwhile.
+    /// Entries that are in use or changed during the sweep.
     pub skipped: u64,
-    /// Entries that belong to no upload and stay, because they hold bytes.
+    /// Orphans that are kept because they hold data.
     pub reported: u64,
-    /// Entries that could not be removed; the log has the causes.
+    /// Entries that could not be removed; the causes are logged.
     pub failed: u64,
     /// Damaged uploads, removed or not.
     pub damaged: u64,
 }
 
-/// Sweeps a store. Safe beside running uploads and beside other processes: everything is removed
-/// under its lease, which the sweeper only takes if it is free, and after a second look.
+/// Removes expired uploads and orphans from a store.
+///
+/// Safe to run concurrently with uploads and with other processes: everything is removed under its
+/// lease, which the sweeper takes only if it is free, and after a second check.
 #[derive(Debug, Clone)]
 pub struct Sweeper {
     engine: Arc<Engine>,
     dry_run: bool,
-    /// When the time of uploads of other programs begins, at the earliest.
-    foreign_from: SystemTime,
-    leftover_age: Duration,
+    /// The earliest start of the lifetime of uploads that tusd created.
+    tusd_uploads_since: SystemTime,
+    orphan_age: Duration,
 }
 
 impl Sweeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
             dry_run: false,
-            foreign_from: engine.started,
-            leftover_age: LEFTOVER_AGE,
+            tusd_uploads_since: engine.started,
+            orphan_age: ORPHAN_AGE,
             engine,
         }
     }
 
-    /// Counts the lifetime of uploads that another program (tusd) made from their last change, like
-    /// that of all others. Otherwise it begins with this process at the earliest, so that taking over
-    /// a directory removes nothing at once.
+    /// Counts the lifetime of uploads created by tusd from their last change, like that of all others.
+    ///
+    /// By default it starts with this process at the earliest, so that migrating a directory removes
+    /// nothing at once.
     #[must_use]
     pub fn age_tusd_uploads_by_last_change(mut self) -> Self {
-        self.foreign_from = SystemTime::UNIX_EPOCH;
+        self.tusd_uploads_since = SystemTime::UNIX_EPOCH;
         self
     }
 
-    /// Removes what belongs to no upload when it is this old; an hour if not set. A younger one may
-    /// be in the making, so this should be longer than any creation takes. The store may have an age
-    /// of its own, below which it doesn't list leftovers.
+    /// Sets the minimum age of orphans that are removed; one hour by default.
+    ///
+    /// A younger orphan may belong to a creation in progress, so this should be longer than any creation
+    /// takes. The store may have its own minimum age, below which it lists no orphans.
     #[must_use]
     pub fn orphan_age(mut self, age: Duration) -> Self {
-        self.leftover_age = age;
+        self.orphan_age = age;
         self
     }
 
-    /// Lists what would go and removes nothing.
+    /// Lists the entries that would be removed, and removes nothing.
     #[must_use]
     pub fn dry_run(mut self) -> Self {
         self.dry_run = true;
         self
     }
 
-    /// Examines everything once, in pages, and removes what must go; `report` receives each entry that
-    /// was removed (or would be), and those that are only [reported](Why::Reported).
+    /// Sweeps once, in pages. `report` receives each entry that was removed (or would be), and those that
+    /// are only [reported](SweepReason::Reported).
     ///
     /// # Errors
-    /// Those of listing. What cannot be removed is counted and logged, and the sweep continues.
+    /// Those of listing. Entries that cannot be removed are counted and logged, and the sweep continues.
     ///
     /// # Cancel safety
-    /// May be dropped at any moment; the next sweep does the rest.
+    /// May be dropped at any time; the next sweep continues.
     pub async fn run(&self, report: impl FnMut(&SweepEntry)) -> Result<SweepSummary, StoreError> {
         Ok(self.sweep(true, None, report).await?.0)
     }
 
-    /// Sweeps again and again until dropped: `interval` apart, or earlier if an upload expires
-    /// before that. Of the processes that share a store, [one](Enumerate::claim_sweep) does.
+    /// Sweeps repeatedly until dropped: every `interval`, or earlier if an upload expires before that.
+    /// Of the processes that share a store, only [one](Enumerate::claim_sweep) sweeps.
     pub async fn run_forever(&self, interval: Duration) {
         let lifetimes = &self.engine.lifetimes;
         let shortest = lifetimes
@@ -170,9 +173,9 @@ impl Sweeper {
         }
     }
 
-    /// Examines everything once. Without `is_full`, finished uploads may be left out if they do not
-    /// expire. With an interval, it ends unless this process has the claim. Also says when the next
-    /// upload expires.
+    /// Sweeps once and returns when the next upload expires. Without `is_full`, finished uploads may be
+    /// skipped if they do not expire. With an interval, it returns early unless this process claims the
+    /// sweep.
     async fn sweep(
         &self,
         is_full: bool,
@@ -181,7 +184,7 @@ impl Sweeper {
     ) -> Result<(SweepSummary, Option<SystemTime>), StoreError> {
         let mut summary = SweepSummary::default();
         let mut due = None;
-        let Some(enumerator) = self.engine.parts.get_enumerator() else {
+        let Some(enumerator) = self.engine.composer.enumerator() else {
             return Ok((summary, None));
         };
         let lifetimes = &self.engine.lifetimes;
@@ -210,24 +213,24 @@ impl Sweeper {
                 reported.store(summary.reported, Ordering::Relaxed);
                 return Ok((summary, due));
             }
-            // Requests come first.
+            // Requests have priority.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// When an upload must be examined again, unless it changes before.
+    /// Returns when an upload must be examined again, unless it changes before.
     fn due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
         let engine = &self.engine;
         if !snapshot.upload.is_concatenated() {
             return Some(SystemTime::UNIX_EPOCH);
         }
-        // It may be finished at any moment, and then has the lifetime of finished ones.
+        // An unfinished upload may be finished at any time, and then has the lifetime of finished ones.
         let finished = engine
             .lifetimes
             .finished
             .filter(|_| !snapshot.is_complete());
         let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-        let expiry = engine.expiry_of(snapshot, self.foreign_from);
+        let expiry = engine.expiry_of(snapshot, self.tusd_uploads_since);
         expiry.into_iter().chain(finished).min()
     }
 
@@ -242,22 +245,22 @@ impl Sweeper {
         for snapshot in page.uploads {
             summary.examined += 1;
             let engine = &self.engine;
-            let at = engine.expiry_of(&snapshot, self.foreign_from);
-            if let Some(doomed) = self.judge(&snapshot) {
+            let at = engine.expiry_of(&snapshot, self.tusd_uploads_since);
+            if let Some(entry) = self.expired_entry(&snapshot) {
                 let gone = self.remove_upload(&snapshot).await;
-                summarize(summary, &doomed, gone, report);
+                summarize(summary, &entry, gone, report);
                 continue;
             }
             *due = (*due).into_iter().chain(at).min();
             if !snapshot.upload.is_concatenated() && !self.dry_run {
-                // The process that waited for its parts may be gone.
+                // The process that waited for its parts may be dead.
                 engine.advance_final(&snapshot.upload.id).await;
             }
         }
         for damaged in page.damaged {
             summary.examined += 1;
             summary.damaged += 1;
-            let doomed = SweepEntry {
+            let entry = SweepEntry {
                 id: Some(damaged.id.clone()),
                 name: damaged.id.to_string(),
                 size: damaged.size,
@@ -265,11 +268,11 @@ impl Sweeper {
                 why: SweepReason::DamagedExpired,
             };
             let gone = self.remove_damaged(&damaged).await;
-            summarize(summary, &doomed, gone, report);
+            summarize(summary, &entry, gone, report);
         }
         for orphan in page.orphans {
             summary.examined += 1;
-            let mut doomed = SweepEntry {
+            let mut entry = SweepEntry {
                 id: orphan.id.clone(),
                 name: orphan.name.clone(),
                 size: orphan.size,
@@ -279,19 +282,22 @@ impl Sweeper {
             let age = SystemTime::now().duration_since(orphan.modified);
             if !orphan.removable {
                 summary.reported += 1;
-                doomed.why = SweepReason::Reported(orphan.reason);
-                report(&doomed);
-            } else if age.unwrap_or_default() < self.leftover_age {
+                entry.why = SweepReason::Reported(orphan.reason);
+                report(&entry);
+            } else if age.unwrap_or_default() < self.orphan_age {
                 summary.skipped += 1;
             } else {
                 let gone = self.remove_orphan(enumerator, &orphan).await;
-                summarize(summary, &doomed, gone, report);
+                summarize(summary, &entry, gone, report);
             }
         }
     }
 
-    fn judge(&self, snapshot: &Snapshot) -> Option<SweepEntry> {
-        if !self.engine.has_expired_from(snapshot, self.foreign_from) {
+    fn expired_entry(&self, snapshot: &Snapshot) -> Option<SweepEntry> {
+        if !self
+            .engine
+            .has_expired_from(snapshot, self.tusd_uploads_since)
+        {
             return None;
         }
         let why = if snapshot.is_complete() && snapshot.upload.kind != UploadKind::Partial {
@@ -308,20 +314,23 @@ impl Sweeper {
         })
     }
 
-    /// Says whether it went (or would go).
+    /// Removes an expired upload; returns whether it was removed (or would be).
     async fn remove_upload(&self, snapshot: &Snapshot) -> Result<bool, Error> {
         let id = &snapshot.upload.id;
         let Some(lease) = self.engine.free_lease(id).await? else {
             return Ok(false);
         };
-        let current = self.engine.parts.get_store().load(id).await?;
-        if !self.engine.has_expired_from(&current, self.foreign_from) {
+        let current = self.engine.composer.store().load(id).await?;
+        if !self
+            .engine
+            .has_expired_from(&current, self.tusd_uploads_since)
+        {
             return Ok(false);
         }
         if self.dry_run {
             return Ok(true);
         }
-        if self.engine.parts.get_terminator().is_none() {
+        if self.engine.composer.terminator().is_none() {
             return Ok(false);
         }
         let engine = self.engine.clone();
@@ -331,7 +340,7 @@ impl Sweeper {
         Ok(true)
     }
 
-    /// Removes a damaged upload as if it were unfinished, and says whether it went (or would go).
+    /// Removes a damaged upload by the lifetime of unfinished ones, like [`Self::remove_upload`].
     async fn remove_damaged(&self, damaged: &Damaged) -> Result<bool, Error> {
         let engine = &self.engine;
         let described = Upload::new(damaged.id.clone(), None);
@@ -342,9 +351,9 @@ impl Sweeper {
         let Some(lease) = engine.free_lease(&damaged.id).await? else {
             return Ok(false);
         };
-        match engine.parts.get_store().load(&damaged.id).await {
+        match engine.composer.store().load(&damaged.id).await {
             Err(StoreError::Damaged { .. }) => {}
-            // Somebody has mended or removed it.
+            // Repaired or removed since the listing.
             Ok(_) | Err(StoreError::NotFound(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
@@ -382,8 +391,8 @@ impl Sweeper {
     }
 }
 
-/// How long to wait for the next sweep if an upload is due by then: not so short that sweeping is all
-/// there is to do.
+/// Returns the delay before the next sweep when an upload is due at `due`. Sweeping takes at most a
+/// tenth of the time.
 fn pause_before(due: Option<Duration>, interval: Duration, took: Duration) -> Duration {
     let least = (took * 10).max(Duration::from_secs(1));
     due.map_or(interval, |due| due.max(least).min(interval))
@@ -391,20 +400,20 @@ fn pause_before(due: Option<Duration>, interval: Duration, took: Duration) -> Du
 
 fn summarize(
     summary: &mut SweepSummary,
-    doomed: &SweepEntry,
+    entry: &SweepEntry,
     gone: Result<bool, Error>,
     report: &mut impl FnMut(&SweepEntry),
 ) {
     match gone {
         Ok(true) => {
             summary.removed += 1;
-            summary.bytes += doomed.size;
-            report(doomed);
+            summary.bytes += entry.size;
+            report(entry);
         }
         Ok(false) => summary.skipped += 1,
         Err(error) => {
             summary.failed += 1;
-            tracing::error!(name = doomed.name, %error, "an expired entry could not be removed");
+            tracing::error!(name = entry.name, %error, "failed to remove expired entry");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Removal at a client's or a hook's wish.
+//! Removing uploads, on behalf of a client, a hook, the application or the sweeper.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,38 +14,39 @@ use crate::{
 };
 
 impl Engine {
-    /// DELETE: stops whoever is writing the upload and removes it (T-TRM-2, E-34).
+    /// Stops the writer of an upload and removes the upload (DELETE; T-TRM-2, E-34).
     pub(crate) async fn terminate(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
     ) -> Result<ClientResponse, Error> {
         let known = self.load_removable(id).await?;
         if self.has_expired(&known) {
             return Err(ProblemKind::Gone.into());
         }
-        let reply = self.call_pre_terminate(caller, &known).await?;
-        self.dismiss(caller, id, TerminationReason::Client).await?;
+        let reply = self.call_pre_terminate(context, &known).await?;
+        self.remove_by_id(context, id, TerminationReason::Client)
+            .await?;
         Ok(reply)
     }
 
     /// Stops the writer of an upload and removes it, without calling a hook.
-    pub(crate) async fn dismiss(
+    pub(crate) async fn remove_by_id(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         why: TerminationReason,
     ) -> Result<(), Error> {
         let lease = self.lease(id).await?;
         let snapshot = self.load_removable(id).await?;
         let Snapshot { upload, offset, .. } = snapshot;
-        self.remove_detached(caller, upload, offset, lease, why)
+        self.remove_detached(context, upload, offset, lease, why)
             .await
     }
 
-    /// Loads an upload that is to be removed. A damaged one is described by its id alone.
+    /// Loads an upload that will be removed. For a damaged one, only the id is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        match self.parts.get_store().load(id).await {
+        match self.composer.store().load(id).await {
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
                 upload: Arc::new(Upload::new(id.clone(), None)),
                 offset: 0,
@@ -58,34 +59,34 @@ impl Engine {
     /// Removes an upload and emits the event, even if the request is dropped.
     pub(super) async fn remove_detached(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: Arc<Upload>,
         offset: u64,
         lease: Lease,
         why: TerminationReason,
     ) -> Result<(), Error> {
-        let (engine, caller) = (self.clone(), caller.clone());
-        self.detached(async move { engine.remove(&caller, &upload, offset, &lease, why).await })
+        let (engine, context) = (self.clone(), context.clone());
+        self.detached(async move { engine.remove(&context, &upload, offset, &lease, why).await })
             .await
     }
 
-    /// Removes an upload and emits the event; for callers that run detached themselves.
+    /// Removes an upload and emits the event; the caller must run detached.
     pub(super) async fn remove(
         &self,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
         why: TerminationReason,
     ) -> Result<(), Error> {
-        self.erase(caller, upload, offset, lease, Some(why)).await?;
+        self.erase(context, upload, offset, lease, Some(why))
+            .await?;
         add(&self.counters.terminated, 1);
         tracing::debug!(id = %upload.id, offset, "UploadTerminated");
         Ok(())
     }
 
-    /// Removes an upload whose time is over and emits the event; for callers that run detached
-    /// themselves.
+    /// Removes an expired upload and emits the event; the caller must run detached.
     pub(super) async fn expire(&self, snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         self.erase(&None, upload, offset, lease, None).await?;
@@ -94,48 +95,48 @@ impl Engine {
         Ok(())
     }
 
-    /// Without a reason, the upload has expired.
+    /// Removes an upload; without a reason, it has expired.
     async fn erase(
         &self,
-        caller: &RequestContext,
+        context: &RequestContext,
         upload: &Arc<Upload>,
         offset: u64,
         lease: &Lease,
         why: Option<TerminationReason>,
     ) -> Result<(), Error> {
-        let Some(terminator) = self.parts.get_terminator() else {
+        let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
         let kind = match why {
             Some(_) => EventKind::Terminated,
             None => EventKind::Expired,
         };
-        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
         event.reason = why;
-        if self.wants.contains(kind) {
+        if self.event_kinds.contains(kind) {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
-        let room = self.reserve(kind).await?;
+        let reservations = self.reserve(kind).await?;
         Self::while_held(lease, terminator.terminate(upload, lease.fence())).await?;
         self.final_uploads.remove(&upload.id);
         if upload.kind == UploadKind::Partial {
             self.final_uploads.invalidate_progress();
         }
-        // A new number: events of other requests may have come in between.
-        let mut event = Event::new(kind, upload.clone(), offset, caller.clone());
+        // A new sequence number: other requests may have emitted events in between.
+        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
         event.reason = why;
-        self.emit(room, event).await;
+        self.emit(reservations, event).await;
         Ok(())
     }
 
-    /// Removes what is left of an upload whose removal was interrupted, or whose data the application
-    /// moved away. Says whether there was anything.
+    /// Removes the remains of an upload whose removal was interrupted, or whose data the application
+    /// moved away. Returns whether there were any.
     pub(crate) async fn remove_remains(&self, id: &UploadId) -> Result<bool, Error> {
-        let Some(terminator) = self.parts.get_terminator() else {
+        let Some(terminator) = self.composer.terminator() else {
             return Ok(false);
         };
         let lease = self.lease(id).await?;
-        match self.parts.get_store().load(id).await {
+        match self.composer.store().load(id).await {
             Err(StoreError::NotFound(_)) => {}
             // Created since.
             _ => return Ok(false),

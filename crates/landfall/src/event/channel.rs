@@ -1,4 +1,4 @@
-//! Events as a stream.
+//! Events as an asynchronous stream.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use tokio::{
 use super::{Event, EventKinds, EventSink, Reservation};
 use crate::BoxError;
 
-/// How long a request waits for room unless something else was said.
+/// The default time that a request waits for capacity.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes a sink and the stream of its events; the stream holds `capacity` events.
+/// Creates a sink and the stream of its events; the stream buffers `capacity` events.
 ///
-/// Room for an event is reserved before its effect, so no event of a running process is lost,
-/// whether or not its request is dropped. While the stream is full, requests with an effect to emit
-/// wait; after [10 seconds](ChannelSink::timeout) they fail with 503 and have changed nothing. A
-/// stream that is kept must therefore be polled; once it is dropped, events are discarded.
-/// Progress is left out while the stream is full.
+/// Capacity for an event is reserved before its effect, so no event of a running process is lost, even
+/// if its request is dropped. While the stream is full, requests that emit an event wait; after
+/// [10 seconds](ChannelSink::timeout) they fail with 503, without effect. A stream must therefore be
+/// polled; after it is dropped, events are discarded. Progress events are dropped while the stream is
+/// full.
 ///
-/// The stream lives in memory: what it holds when the process dies is lost, and so is an event whose
-/// effect the process had begun. After a restart only a completion that was not recorded is emitted
-/// again. Use a sink that stores what is [announced](EventSink::prepare), like the outbox of
-/// `landfall-hooks`, where that is not enough.
+/// The stream is in memory: its contents are lost when the process dies, and so is the event of an
+/// effect in progress. After a restart, only a completion that was not recorded is emitted again. For
+/// at-least-once delivery use a sink that stores [prepared](EventSink::prepare) events, such as the outbox
+/// of `landfall-hooks`.
 #[must_use]
-pub fn channel(wants: EventKinds, capacity: usize) -> (ChannelSink, EventStream) {
+pub fn channel(kinds: EventKinds, capacity: usize) -> (ChannelSink, EventStream) {
     let (sender, receiver) = mpsc::channel(capacity.max(1));
     let sink = ChannelSink {
-        wants,
+        kinds,
         sender,
         timeout: TIMEOUT,
     };
@@ -40,13 +40,13 @@ pub fn channel(wants: EventKinds, capacity: usize) -> (ChannelSink, EventStream)
 /// The sending half of a [`channel`].
 #[derive(Debug, Clone)]
 pub struct ChannelSink {
-    wants: EventKinds,
+    kinds: EventKinds,
     sender: mpsc::Sender<Event>,
     timeout: Duration,
 }
 
 impl ChannelSink {
-    /// Sets how long a request waits for room before it fails with 503.
+    /// Sets how long a request waits for capacity before it fails with 503.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -57,7 +57,7 @@ impl ChannelSink {
 #[async_trait]
 impl EventSink for ChannelSink {
     fn event_kinds(&self) -> EventKinds {
-        self.wants
+        self.kinds
     }
 
     async fn reserve(&self) -> Result<Option<Reservation>, BoxError> {
@@ -99,10 +99,10 @@ impl EventSink for ChannelSink {
 pub struct EventStream(mpsc::Receiver<Event>);
 
 impl EventStream {
-    /// Receives the next event; `None` once the handler is gone.
+    /// Receives the next event; `None` after the handler was dropped.
     ///
     /// # Cancel safety
-    /// No event is lost by dropping it.
+    /// May be dropped: no event is lost.
     pub async fn next(&mut self) -> Option<Event> {
         self.0.recv().await
     }

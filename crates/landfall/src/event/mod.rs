@@ -1,4 +1,4 @@
-//! Telling after the effect: created, progress, completed, terminated.
+//! Events, which are emitted after an effect: created, progress, completed, terminated, expired.
 
 mod channel;
 
@@ -26,24 +26,26 @@ pub(crate) struct StopHandle(pub(crate) Arc<dyn Fn(ClientResponse) + Send + Sync
 
 impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stopper")
+        f.write_str("StopHandle")
     }
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// An upload was created; none of its bytes are stored yet.
     Created,
-    /// The offset moved; told once per interval in which it did, however many requests moved it, and
-    /// once more before [`Completed`](Self::Completed).
+    /// The offset changed.
+    ///
+    /// Emitted at most once per interval, and once more before [`Completed`](Self::Completed).
     Progress,
-    /// All bytes are stored. Told once per upload, also for
-    /// [partial](crate::upload::Upload::is_partial) ones, which are no files.
+    /// All bytes are stored.
+    ///
+    /// Emitted once per upload, also for [partial](crate::upload::Upload::is_partial) ones.
     Completed,
-    /// The upload was removed: by its client or by a hook.
+    /// The upload was removed by its client, a hook or the application.
     Terminated,
-    /// The upload was removed because its time was over.
+    /// The upload was removed because it expired.
     Expired,
 }
 
@@ -59,7 +61,7 @@ pub struct EventKinds {
 }
 
 impl EventKinds {
-    /// None of them.
+    /// The empty set.
     pub const NONE: Self = Self {
         created: false,
         progress: false,
@@ -68,7 +70,7 @@ impl EventKinds {
         expired: false,
     };
 
-    /// All of them.
+    /// All kinds.
     pub const ALL: Self = Self {
         created: true,
         progress: true,
@@ -77,7 +79,7 @@ impl EventKinds {
         expired: true,
     };
 
-    /// What is in one of the two sets.
+    /// Returns the kinds in either set.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self {
@@ -89,7 +91,7 @@ impl EventKinds {
         }
     }
 
-    /// Whether `kind` is in the set.
+    /// Returns whether `kind` is in the set.
     #[must_use]
     pub const fn contains(self, kind: EventKind) -> bool {
         match kind {
@@ -102,42 +104,42 @@ impl EventKinds {
     }
 }
 
-/// Why an upload was removed before its time.
+/// Why an upload was terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TerminationReason {
-    /// Its client wanted it.
+    /// Its client removed it.
     Client,
-    /// A hook refused or stopped it.
+    /// A hook denied or stopped it.
     Hook,
-    /// The application or an operator wanted it: [`Handler::remove`](crate::Handler::remove).
+    /// The application or an operator removed it: [`Handler::remove`](crate::Handler::remove).
     Application,
-    /// The request that created it failed, and its client hears of no upload.
+    /// The request that created it failed; its client does not know it.
     RolledBack,
 }
 
-/// Something that happened to an upload.
+/// A fact about an upload.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Event {
-    /// What.
+    /// The kind.
     pub kind: EventKind,
-    /// Of two events of one upload the later has the larger number: see [`next_sequence`].
+    /// The sequence number: larger than those of earlier events of the upload. See [`next_sequence`].
     pub sequence: u64,
-    /// When.
+    /// The time.
     pub at: SystemTime,
-    /// Which.
+    /// The upload.
     pub upload: Arc<Upload>,
     /// How many bytes are stored.
     pub offset: u64,
-    /// The request in which it happened; `None` if no request caused it.
+    /// The request that caused it, if any.
     pub request: Option<Arc<RequestInfo>>,
-    /// Why, if it is [`EventKind::Terminated`] and that is known.
+    /// The reason of a [`EventKind::Terminated`], if known.
     pub reason: Option<TerminationReason>,
     pub(crate) stop_handle: Option<StopHandle>,
 }
 
 impl Event {
-    /// An event of this moment.
+    /// Creates an event with the current time and the next sequence number.
     #[must_use]
     pub fn new(
         kind: EventKind,
@@ -157,8 +159,10 @@ impl Event {
         }
     }
 
-    /// Names what happened, in 32 hexadecimal digits. Creation, completion and removal of one upload
-    /// have the same id however often they are told, also after a crash; each progress has its own.
+    /// Returns the event's id, 32 hexadecimal digits.
+    ///
+    /// Creation, completion and removal of one upload have the same id however often they are emitted, also
+    /// after a crash. Each progress event has its own.
     #[must_use]
     pub fn id(&self) -> String {
         match self.kind {
@@ -170,21 +174,22 @@ impl Event {
         }
     }
 
-    /// Stops the upload of a progress event, and removes it, in the background. A client that is sending
-    /// bytes gets `reply`, or 400 without one; one that is between two requests gets 404 next. Does
-    /// nothing to an upload that is complete by then, and to other events.
+    /// Stops and removes the upload of a progress event, in the background.
+    ///
+    /// A client that is sending gets `reply`, by default 400; one between two requests gets 404 next. No
+    /// effect on other events, or if the upload is complete by then.
     pub fn stop(&self, reply: ClientResponse) {
-        if let Some(stopper) = &self.stop_handle {
-            (stopper.0)(reply);
+        if let Some(handle) = &self.stop_handle {
+            (handle.0)(reply);
         }
     }
 }
 
-/// Room for one event in an [`EventSink`].
+/// Reserved capacity for one event in an [`EventSink`].
 pub struct Reservation(Box<dyn FnOnce(Event) + Send>);
 
 impl Reservation {
-    /// Makes a reservation; `emit` takes the event at once, and cannot fail.
+    /// Creates a reservation; `emit` must accept the event at once, and cannot fail.
     #[must_use]
     pub fn new(emit: impl FnOnce(Event) + Send + 'static) -> Self {
         Self(Box::new(emit))
@@ -201,33 +206,34 @@ impl fmt::Debug for Reservation {
     }
 }
 
-/// Something that is told.
+/// A receiver of events.
 ///
-/// A sink that must not miss an event, whatever moment the process dies at, keeps what is
-/// [announced](Self::announce), forgets it when it is [told](Self::tell), and
-/// [settles](crate::Handler::resolve) what is left.
+/// For at-least-once delivery, a sink stores [prepared](Self::prepare) events, deletes them when they
+/// are [emitted](Self::emit), and [resolves](crate::Handler::resolve) the rest after a crash.
 #[async_trait]
 pub trait EventSink: fmt::Debug + Send + Sync + 'static {
-    /// Which events it wants. Asked once, when the handler is built.
+    /// Returns the kinds of events it receives. Read once, when the handler is created.
     fn event_kinds(&self) -> EventKinds;
 
-    /// Hears what may happen next to one upload: these events are told if it does. What is announced
-    /// before a body is taken in may take hours to come true, or never do; it can be announced again,
-    /// with the same [id](Event::id). Events of kinds that the sink doesn't want are among them: a
-    /// creation is announced to whoever wants creations or completions.
+    /// Prepares events of one upload: they are emitted if their effects happen.
+    ///
+    /// A prepared event may be emitted hours later, or never. It may be prepared again, with the same
+    /// [id](Event::id). Events of other kinds than the sink receives may be among them: a creation is
+    /// prepared for sinks of creations or completions.
     ///
     /// # Errors
-    /// The request fails with 503, and nothing has happened: for a sink that can keep no more.
+    /// The request fails with 503, without effect: for a sink that is full.
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         let _ = events;
         Ok(())
     }
 
-    /// Reserves room for one event, right before the effect that it tells of: the event then goes to
-    /// the [`Reservation`]. `None`: it goes to [`tell`](Self::tell).
+    /// Reserves capacity for one event, right before its effect.
+    ///
+    /// The event is then emitted to the [`Reservation`]; with `None`, to [`emit`](Self::emit).
     ///
     /// # Errors
-    /// The request fails with 503, and nothing has happened: for a sink that has no room.
+    /// The request fails with 503, without effect: for a sink that is full.
     ///
     /// # Cancel safety
     /// A dropped call, like a dropped reservation, must leave nothing reserved.
@@ -235,38 +241,41 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Records that an event has happened, before any sink takes it: a sink that others depend on
-    /// writes it down here. It is called again, with the same [id](Event::id), when a prepared event is
-    /// [settled](crate::Handler::resolve) after a crash, so it must be idempotent. The upload of a
-    /// removal that is settled has an id and nothing else.
+    /// Records that an event has happened, before any sink gets it: for sinks that store state.
+    ///
+    /// It is called again, with the same [id](Event::id), when a prepared event is
+    /// [resolved](crate::Handler::resolve) after a crash, so it must be idempotent. The upload of a resolved
+    /// removal has nothing but its id.
     ///
     /// # Errors
-    /// No sink takes the event now. This is called again for ten minutes, and every sink takes the
-    /// event once it succeeds. A sink that stored the [prepared](Self::announce) event can settle it
-    /// meanwhile, which calls this as well.
+    /// No sink gets the event now. This is retried for ten minutes, and every sink gets the event once it
+    /// succeeds. A sink that stored the [prepared](Self::prepare) event can resolve it meanwhile, which
+    /// calls this as well.
     async fn record(&self, event: &Event) -> Result<(), BoxError> {
         let _ = event;
         Ok(())
     }
 
-    /// Takes an event. The request waits for this (progress excepted, which is left out when the
-    /// sink isn't ready), so it should hand the event on and return.
+    /// Receives an event. The request waits for this, so it should hand the event on and return.
     ///
-    /// It is called even if the request is dropped: an effect and its event are one unit.
+    /// It is called even if the request is dropped.
     async fn emit(&self, event: Event);
 
-    /// Takes a progress event if it can do so at once.
+    /// Receives a progress event; drops it if the sink is busy.
     fn emit_progress(&self, event: Event);
 
-    /// Hears that a request has ended and left the upload, unfinished, with so many bytes: whoever
-    /// keeps how far uploads got needs that, since progress comes at intervals. Must not wait.
+    /// Records the offset of an unfinished upload at the end of a request. Must not block.
+    ///
+    /// For sinks that track offsets, since progress events are rate-limited.
     fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
         let _ = (upload, offset);
     }
 }
 
-/// A number for an event or a question: larger than all that this process handed out before, and, as
-/// far as clocks agree, than those of other and earlier processes (microseconds since 1970).
+/// Returns a sequence number for an event or a hook call, in microseconds since 1970.
+///
+/// It is larger than all earlier numbers of this process, and than those of other processes as far as
+/// their clocks agree.
 pub fn next_sequence() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now()

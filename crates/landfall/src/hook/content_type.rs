@@ -1,14 +1,14 @@
-//! Media types as clients state them, and patterns of them.
+//! Content types and patterns that match them.
 
 use std::fmt;
 
-/// The longest type or subtype (RFC 6838, section 4.2).
+/// Maximum length of a type or subtype (RFC 6838, section 4.2).
 const MAX_NAME_LEN: usize = 127;
 
-/// A media type (RFC 9110, section 8.3.1): its essence, and the charset if one is stated.
+/// A media type (RFC 9110, section 8.3.1): its essence, and the charset if it has one.
 ///
-/// Other parameters are checked and dropped. It prints as it may be sent to a browser: browsers take
-/// the last type of a comma list, so nothing else of what a client wrote may reach them.
+/// Other parameters are checked and dropped. Its `Display` form is safe to send to a browser: browsers
+/// use the last type of a comma-separated list, so no other part of the client's text may reach them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MediaType {
     essence: String,
@@ -16,7 +16,7 @@ pub struct MediaType {
 }
 
 impl MediaType {
-    /// Parses a media type; `None` if any part of it breaks the grammar.
+    /// Parses a media type; `None` if any part of it is malformed.
     #[must_use]
     pub fn parse(stated: &str) -> Option<Self> {
         let stated = stated.trim_matches([' ', '\t']);
@@ -52,13 +52,13 @@ impl MediaType {
         })
     }
 
-    /// The type and subtype in lower case, without parameters.
+    /// Returns the type and subtype in lower case, without parameters.
     #[must_use]
     pub fn essence(&self) -> &str {
         &self.essence
     }
 
-    /// Whether `pattern` names this type: `image/png`, `image/*` or `*/*`, in any case.
+    /// Returns whether `pattern` matches: `image/png`, `image/*` or `*/*`, case-insensitive.
     #[must_use]
     pub fn matches(&self, pattern: &str) -> bool {
         let pattern = pattern.trim();
@@ -83,13 +83,13 @@ impl fmt::Display for MediaType {
     }
 }
 
-/// Whether `stated` is a media type that `pattern` names; see [`MediaType::matches`].
+/// Returns whether `stated` is a media type that matches `pattern`; see [`MediaType::matches`].
 #[must_use]
 pub fn matches_content_type(stated: &str, pattern: &str) -> bool {
     MediaType::parse(stated).is_some_and(|stated| stated.matches(pattern))
 }
 
-/// Whether a text is a registrable name (RFC 6838), which is narrower than a token.
+/// Returns whether a text is a registrable name (RFC 6838), which is narrower than a token.
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME_LEN
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -106,7 +106,7 @@ fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// The length of the token or quoted string at the start; `None` if there is neither.
+/// Returns the length of the token or quoted string at the start; `None` if there is neither.
 fn value_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'"') {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_browsers_read_in_another_way_is_no_media_type() {
+    fn ambiguous_media_types_are_rejected() {
         for stated in [
             "",
             "image",

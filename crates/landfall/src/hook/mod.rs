@@ -1,7 +1,7 @@
-//! Asking before the effect: the application allows, changes or refuses.
+//! Blocking hooks: the application allows, changes or denies an operation before it happens.
 
-mod claim;
 mod content_type;
+mod idempotency;
 mod token;
 mod types;
 
@@ -9,8 +9,8 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use self::claim::{IdempotencyError, IdempotencyKey};
 pub use self::content_type::{MediaType, matches_content_type};
+pub use self::idempotency::{IdempotencyError, IdempotencyKey};
 pub use self::token::UploadToken;
 pub use self::types::{Access, ClientResponse, CreateDecision, Decision, Intent, RequestInfo};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     upload::{Snapshot, Upload},
 };
 
-/// Which questions a hook wants to be asked.
+/// The points at which a hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "each is the method of that name")]
 pub struct HookPoints {
@@ -29,7 +29,7 @@ pub struct HookPoints {
 }
 
 impl HookPoints {
-    /// All questions.
+    /// All points.
     pub const ALL: Self = Self {
         before_create: true,
         before_finish: true,
@@ -38,56 +38,59 @@ impl HookPoints {
     };
 }
 
-/// Something that is asked. Several hooks are asked in the order in which they were added: the first
-/// refusal wins, changes apply one after another and are seen by the hooks that come later.
+/// Application code that can allow, change or deny operations.
 ///
-/// An error is not a refusal: the request fails with 500, and nothing has happened.
+/// Several hooks are called in the order in which they were added. The first denial wins; changes apply
+/// one after another and are visible to later hooks. An error is not a denial: the request fails with
+/// 500, without effect.
 ///
 /// ```
 /// use async_trait::async_trait;
-/// use landfall::{hook::*, store::BoxError, upload::Upload};
+/// use landfall::{BoxError, hook::*, upload::Upload};
 ///
 /// #[derive(Debug)]
 /// struct OnlyImages;
 ///
 /// #[async_trait]
 /// impl Hook for OnlyImages {
-///     fn asks(&self) -> Asks {
-///         Asks { before_create: true, ..Asks::default() }
+///     fn points(&self) -> HookPoints {
+///         HookPoints { before_create: true, ..HookPoints::default() }
 ///     }
 ///
 ///     async fn before_create(
 ///         &self,
 ///         _request: &RequestInfo,
 ///         upload: &Upload,
-///     ) -> Result<Creation, BoxError> {
+///     ) -> Result<CreateDecision, BoxError> {
 ///         let filetype = upload.metadata.get_text("filetype").unwrap_or_default();
-///         // Pieces of a file have no metadata; their sum has, and is asked about, too.
+///         // Partial uploads have no metadata; the hook is called for the final one, too.
 ///         Ok(if upload.is_partial() || filetype.starts_with("image/") {
-///             Creation::allow()
+///             CreateDecision::allow()
 ///         } else {
-///             Creation::refuse(Reply::text(422, "only images, please"))
+///             CreateDecision::deny(ClientResponse::text(422, "only images are allowed"))
 ///         })
 ///     }
 /// }
 /// ```
 #[async_trait]
 pub trait Hook: fmt::Debug + Send + Sync + 'static {
-    /// Which of the methods below are to be called. Asked once, when the handler is built.
+    /// Returns which of the methods below are called. Read once, when the handler is created.
     fn points(&self) -> HookPoints;
 
-    /// Whether [`before_create`](Self::before_create) may change or reject a
-    /// [direct upload](crate::direct). If no hook does, such an upload is created with fewer writes.
+    /// Returns whether [`before_create`](Self::before_create) may change or deny a direct upload.
+    ///
+    /// If no hook does, an [external upload](crate::external) is created with fewer writes.
     fn affects_direct_uploads(&self) -> bool {
         true
     }
 
-    /// Before an upload is created. `upload.id` is what it will be called unless the answer names it
-    /// otherwise. Comes for [partial](Upload::is_partial) uploads, too, which clients send without the
-    /// file's metadata.
+    /// Called before an upload is created.
+    ///
+    /// `upload.id` is the upload's id unless the decision changes it. Also called for
+    /// [partial](Upload::is_partial) uploads, which clients send without the file's metadata.
     ///
     /// # Errors
-    /// The request then fails with 500.
+    /// The request fails with 500.
     async fn before_create(
         &self,
         request: &RequestInfo,
@@ -97,13 +100,14 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         Ok(CreateDecision::allow())
     }
 
-    /// When all bytes are stored (of [partial](Upload::is_partial) uploads, too), before completion is acknowledged. A refusal removes the upload,
-    /// so that a client that asks again doesn't take it for complete (E-62). Asked once per
-    /// completion: what an allowing answer tells the client is kept and told again when the client
-    /// repeats its last request.
+    /// Called when all bytes are stored, before the completion is acknowledged.
+    ///
+    /// Also called for [partial](Upload::is_partial) uploads. A denial removes the upload, so that a client
+    /// that retries does not find it complete (E-62). Called once per completion: the response of an
+    /// allowing decision is stored, and repeated when the client repeats its last request.
     ///
     /// # Errors
-    /// The request fails with 500; the question comes again with the client's next request.
+    /// The request fails with 500; the hook is called again with the client's next request.
     async fn before_finish(
         &self,
         request: &RequestInfo,
@@ -113,10 +117,10 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         Ok(Decision::allow())
     }
 
-    /// Before a client's DELETE removes an upload.
+    /// Called before a client's DELETE removes an upload.
     ///
     /// # Errors
-    /// The request then fails with 500.
+    /// The request fails with 500.
     async fn before_terminate(
         &self,
         request: &RequestInfo,
@@ -126,11 +130,12 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
         Ok(Decision::allow())
     }
 
-    /// Before anything else is done for a request on an upload (or for a creation). Headers of an
-    /// allowing answer are ignored.
+    /// Called first for each request on an upload, and for a creation.
+    ///
+    /// Headers of an allowing decision are ignored.
     ///
     /// # Errors
-    /// The request then fails with 500.
+    /// The request fails with 500.
     async fn on_access(
         &self,
         request: &RequestInfo,

@@ -1,44 +1,45 @@
-//! Upload tokens: the leave to create an upload, which travels with its creation.
+//! Upload tokens: the permission to create an upload, sent with its creation.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{Metadata, headers};
 
-/// The header made for it.
+/// The dedicated header.
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
-/// Keys of the metadata under which it travels. The first is often somebody else's.
+/// Metadata keys of the token. Applications often use the first for other purposes.
 const KEYS: [&str; 2] = ["token", "upload_token"];
-/// Stands beside `token` where that is meant to be an upload token.
+/// A metadata key that marks `token` as an upload token.
 const REQUEST_ID: &str = "upload_request_id";
 
-/// A secret that a client sent along with a creation to show that it may make it: in the header
-/// `Upload-Token`, as `Authorization: Bearer lft_…`, or in the metadata as `upload_token` or as `token`.
+/// A secret that authorizes the creation of an upload.
 ///
-/// It is taken out of the request at the door, so that neither hooks nor events, descriptions, answers
-/// or logs hold it.
+/// A client sends it in the header `Upload-Token`, as `Authorization: Bearer lft_…`, or in the metadata
+/// as `upload_token` or `token`. It is removed from the request first, so that hooks, events, stored
+/// uploads, responses and logs never contain it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UploadToken(String);
 
 impl UploadToken {
-    /// How tokens of Landfall's own grants begin.
+    /// The prefix of tokens of Landfall's grants.
     pub const PREFIX: &str = "lft_";
 
-    /// As the client sent it.
+    /// Returns the token as the client sent it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Takes it out of the headers of a request. Of several, the one in the header made for it counts,
-    /// then that of the metadata.
+    /// Removes the token from the headers of a request and returns it.
+    ///
+    /// The dedicated header takes precedence, then the metadata, then the bearer token.
     #[must_use]
     pub fn extract(headers: &mut HeaderMap) -> Option<Self> {
         let own = headers
             .remove(UPLOAD_TOKEN)
             .and_then(|value| value.to_str().ok().map(|text| text.trim().to_owned()));
-        let bearer = take_bearer(headers);
-        let stated = take_metadata(headers);
+        let bearer = extract_bearer(headers);
+        let stated = extract_metadata(headers);
         own.or(stated).or(bearer).map(Self)
     }
 }
@@ -49,8 +50,8 @@ impl fmt::Debug for UploadToken {
     }
 }
 
-/// Other bearer tokens are the application's.
-fn take_bearer(headers: &mut HeaderMap) -> Option<String> {
+/// Extracts a bearer token with the prefix of grants; others belong to the application.
+fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
@@ -62,9 +63,9 @@ fn take_bearer(headers: &mut HeaderMap) -> Option<String> {
     Some(token)
 }
 
-fn take_metadata(headers: &mut HeaderMap) -> Option<String> {
+fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(headers::UPLOAD_METADATA)?;
-    // Malformed ones are refused later, and not kept.
+    // Malformed metadata is rejected later.
     let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
     let names_request = metadata.get(REQUEST_ID).is_some();
     let is_token = |key: &str| match KEYS.iter().position(|known| *known == key) {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_stays() {
+    fn other_credentials_are_kept() {
         for pair in [
             ("authorization", "Bearer eyJ"),
             ("authorization", "Basic lft_x"),
@@ -163,7 +164,7 @@ mod tests {
             assert_eq!(token, None, "{pair:?}");
             assert_eq!(headers.len(), 1);
         }
-        // Beside the id of a grant it is meant to be one.
+        // With the id of a grant, `token` is an upload token.
         let (token, headers) = taken(&[("upload-metadata", "token=other,upload_request_id=7")]);
         assert_eq!(token.as_deref(), Some("other"));
         let rest = Metadata::from_pairs([("upload_request_id", "7")]);

@@ -1,4 +1,4 @@
-//! What hooks are told and what they answer.
+//! Arguments and results of hooks.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -8,44 +8,43 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use super::{IdempotencyKey, UploadToken};
 use crate::upload::{Metadata, UploadId};
 
-/// The request behind a question or an event.
+/// The request that causes a hook call or an event.
 #[derive(Debug, Clone, Default)]
 pub struct RequestInfo {
     /// The method on the wire.
     pub method: Method,
-    /// The request target on the wire. Where the handler is
-    /// [nested](crate::Config::nested), the base path stands in place of what was cut off.
+    /// The request target on the wire. If the handler is [nested](crate::Config::nested), the stripped base
+    /// path is restored.
     pub uri: Uri,
     /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
     pub remote: String,
     /// The headers.
     pub headers: HeaderMap,
-    /// What layers in front of the handler have put into the request: the authenticated user, for
-    /// example.
+    /// Extensions that outer layers have set, such as the authenticated user.
     pub extensions: Extensions,
-    /// The upload token, which is not among the headers any more.
+    /// The upload token, which is removed from the headers.
     pub token: Option<UploadToken>,
 }
 
-/// What a request wants with an upload.
+/// What a request does with an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Intent {
     /// POST: a new upload.
     Create,
-    /// PATCH: more bytes.
+    /// PATCH: append bytes.
     Write,
-    /// HEAD: how far it got.
+    /// HEAD: read the offset.
     Inspect,
-    /// GET: the bytes.
+    /// GET: read the bytes.
     Read,
     /// DELETE.
     Terminate,
-    /// POST of a final upload: asked once for each partial upload it names.
+    /// POST of a final upload; checked for each of its partial uploads.
     Concatenate,
 }
 
 impl Intent {
-    /// Its name: `create`, `write`, `inspect`, `read`, `terminate` or `concatenate`.
+    /// Returns `create`, `write`, `inspect`, `read`, `terminate` or `concatenate`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,28 +58,28 @@ impl Intent {
     }
 }
 
-/// An access to an upload.
+/// A request's access to an upload.
 #[derive(Debug, Clone, Copy)]
 pub struct Access<'a> {
-    /// What the request wants.
+    /// The kind of access.
     pub intent: Intent,
     /// The upload; `None` for a creation.
     pub id: Option<&'a UploadId>,
 }
 
-/// What a hook wants the client to be told, on top of (or instead of) the usual answer.
+/// A hook's changes to the response that the client gets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientResponse {
-    /// The status, instead of the usual one.
+    /// Replaces the status.
     pub status: Option<http::StatusCode>,
-    /// Headers to add or replace. `Location` and the protocol's own headers can't be replaced.
+    /// Headers to add or replace; `Location` and the protocol's headers cannot be replaced.
     pub headers: HeaderMap,
-    /// The body, instead of the usual one.
+    /// Replaces the body.
     pub body: Option<Bytes>,
 }
 
 impl ClientResponse {
-    /// A status and a plain text. A number that is no status is taken as 500.
+    /// Creates a response with a status and a plain text. An invalid status becomes 500.
     #[must_use]
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
         let status =
@@ -103,13 +102,13 @@ impl ClientResponse {
         self
     }
 
-    /// Whether it says nothing.
+    /// Returns whether it changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.status.is_none() && self.headers.is_empty() && self.body.is_none()
     }
 
-    /// Lays another reply over this one: what the other says wins.
+    /// Applies another response on top of this one.
     pub(crate) fn merge(&mut self, other: Self) {
         self.status = other.status.or(self.status);
         self.body = other.body.or_else(|| self.body.take());
@@ -117,70 +116,70 @@ impl ClientResponse {
     }
 }
 
-/// Yes or no, each with what the client is to be told.
+/// The decision of a blocking hook, each with a response for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Go on.
+    /// Continue.
     Allow(ClientResponse),
-    /// Don't. Without a status of its own the answer is the protocol's usual refusal.
+    /// Reject the request. The default status is that of the protocol's error.
     Deny(ClientResponse),
-    /// There is no answer now, and this is what the client hears of it (500 if nothing else is said).
-    /// Nothing has happened, and the question comes again with the client's next request.
+    /// Fail without a decision, by default with 500. Nothing has happened, and the hook is called again with
+    /// the client's next request.
     Fail(ClientResponse),
 }
 
 impl Decision {
-    /// Go on, nothing to add.
+    /// Allows without changing the response.
     #[must_use]
     pub fn allow() -> Self {
         Self::Allow(ClientResponse::default())
     }
 }
 
-/// The answer to [`Hook::before_create`](super::Hook::before_create).
+/// The result of [`Hook::before_create`](super::Hook::before_create).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CreateDecision {
-    /// Yes or no.
+    /// The decision.
     pub answer: Decision,
-    /// Another id.
+    /// Replaces the id.
     pub id: Option<UploadId>,
-    /// Other metadata, in place of all the client sent.
+    /// Replaces all metadata that the client sent.
     pub metadata: Option<Metadata>,
-    /// Where the store should keep it, in the store's own words (files: `Path`).
+    /// Where to store the upload, as the store defines it (files: `Path`).
     pub storage: BTreeMap<String, String>,
-    /// When it may be removed if still unfinished, whatever the server's lifetimes say.
+    /// When the unfinished upload expires, regardless of the server's lifetimes.
     pub expires: Option<SystemTime>,
-    /// The most bytes it may have, below what the server allows; a larger one is refused with 413.
+    /// Maximum size in bytes, below the server's limit; a larger upload is rejected with 413.
     pub max_size: Option<u64>,
-    /// The types that are welcome, as `image/png`, `image/*` or `*/*`; none = all. The upload's
-    /// metadata must name one of them as `filetype` (or `type`, or `contentType`); otherwise it is
-    /// refused with 415.
+    /// Allowed content types, such as `image/png`, `image/*` or `*/*`; empty allows all.
+    ///
+    /// The upload's metadata must contain a matching `filetype` (or `type`, or `contentType`); otherwise it
+    /// is rejected with 415.
     pub content_types: Vec<String>,
-    /// Notes that come back in later questions about the upload (except
-    /// [`on_access`](super::Hook::on_access)) and in events; they join those of other hooks.
+    /// Key-value pairs that later hook calls (except [`on_access`](super::Hook::on_access)) and events of
+    /// the upload contain. Those of several hooks are merged.
     pub labels: BTreeMap<String, String>,
-    /// The length, if the client left that for later; it can't choose another one then.
+    /// The length of an upload with deferred length; the client cannot change it.
     pub length: Option<u64>,
-    /// Makes it the only upload that comes of whatever the client showed: of several hooks, the first
-    /// one's claim holds.
+    /// The idempotency key; the first hook's key is used.
     pub idempotency: Option<Arc<dyn IdempotencyKey>>,
 }
 
 impl CreateDecision {
-    /// Go on as asked.
+    /// Allows the creation unchanged.
     #[must_use]
     pub fn allow() -> Self {
         Self::new(Decision::allow())
     }
 
-    /// Don't.
+    /// Denies the creation.
     #[must_use]
-    pub fn refuse(reply: ClientResponse) -> Self {
+    pub fn deny(reply: ClientResponse) -> Self {
         Self::new(Decision::Deny(reply))
     }
 
-    /// An answer and nothing else.
+    /// Creates a decision without changes to the upload.
     #[must_use]
     pub fn new(answer: Decision) -> Self {
         Self {
@@ -197,7 +196,7 @@ impl CreateDecision {
         }
     }
 
-    /// Names the upload.
+    /// Sets the id.
     #[must_use]
     pub fn id(mut self, id: UploadId) -> Self {
         self.id = Some(id);

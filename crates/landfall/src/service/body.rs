@@ -1,4 +1,4 @@
-//! Bodies of answers.
+//! Response bodies.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use crate::{
     store::{ByteStream, StoreError},
 };
 
-/// The body of an answer: empty, a text, or an upload's bytes.
+/// The body of a response: empty, a text, or the bytes of an upload.
 pub struct ResponseBody(Inner);
 
 enum Inner {
@@ -64,7 +64,7 @@ impl ResponseBody {
 
 impl std::fmt::Debug for ResponseBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReplyBody({} bytes)", self.len())
+        write!(f, "ResponseBody({} bytes)", self.len())
     }
 }
 
@@ -94,7 +94,7 @@ impl Body for ResponseBody {
                     Poll::Ready(Some(Ok(Frame::data(chunk))))
                 }
                 Some(Err(error)) => {
-                    tracing::error!(%error, "a download broke off");
+                    tracing::error!(%error, "failed to read upload for download");
                     Poll::Ready(Some(Err(error)))
                 }
                 None => {

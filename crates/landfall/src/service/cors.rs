@@ -1,11 +1,11 @@
-//! Cross-origin requests.
+//! Cross-origin resource sharing (CORS).
 
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header};
 use landfall_protocol::cors;
 
-/// Which origins may use the uploads from a browser, and what they are told.
+/// The CORS policy: which origins may use the uploads from a browser.
 #[derive(Clone)]
 pub struct Cors {
     allow_origin: Option<Arc<OriginRule>>,
@@ -18,13 +18,13 @@ pub struct Cors {
 
 type OriginRule = dyn Fn(&str) -> bool + Send + Sync;
 
-/// An additional list that can't stand in a header.
+/// A list that is not valid in a header.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} can't stand in a header")]
+#[error("{0:?} is not valid in a header")]
 pub struct InvalidHeaderList(pub String);
 
 impl Default for Cors {
-    /// Any origin, without credentials.
+    /// Allows any origin, without credentials.
     fn default() -> Self {
         Self {
             allow_origin: None,
@@ -38,15 +38,14 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// Only origins for which `rule` holds; others get 403.
+    /// Allows only origins for which `rule` returns true; others get 403.
     #[must_use]
     pub fn allow_origin(mut self, rule: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         self.allow_origin = Some(Arc::new(rule));
         self
     }
 
-    /// Whether any page may send cookies along: credentials are allowed, and so is an origin that
-    /// nobody has named.
+    /// Returns whether any page may send credentials: they are allowed for origins that are not listed.
     pub(super) fn shares_credentials(&self) -> bool {
         self.allow_credentials
             && self
@@ -55,18 +54,20 @@ impl Cors {
                 .is_none_or(|rule| rule("https://any-origin.invalid"))
     }
 
-    /// Lets browsers send cookies along. Origins must be named then.
+    /// Allows browsers to send credentials; the allowed origins must then be restricted.
     #[must_use]
     pub fn allow_credentials(mut self, allow: bool) -> Self {
         self.allow_credentials = allow;
         self
     }
 
-    /// Adds methods, request headers and response headers to the built-in lists, each as a comma
-    /// list (empty = none), and sets how long browsers remember an answer, in seconds.
+    /// Extends the built-in lists of methods, request headers and response headers.
+    ///
+    /// Each is a comma-separated list and may be empty. `max_age` is how long browsers cache a preflight
+    /// response, in seconds.
     ///
     /// # Errors
-    /// [`InvalidList`] if one of them can't stand in a header.
+    /// [`InvalidHeaderList`] if one of them is not valid in a header.
     pub fn extend(
         mut self,
         methods: &str,
@@ -82,8 +83,7 @@ impl Cors {
         Ok(self)
     }
 
-    /// Whether a request with these headers may go on: one without an origin, or of one that may use
-    /// the uploads.
+    /// Returns whether a request is allowed: it has no origin, or an allowed one.
     #[must_use]
     pub fn allows(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
@@ -95,10 +95,10 @@ impl Cors {
         }
     }
 
-    /// Adds what the response to an [admitted](Self::admits) `origin` needs: on the response to a
-    /// `preflight` what may be sent, on others what scripts may read.
+    /// Adds CORS headers to the response for an [allowed](Self::allows) `origin`.
     ///
-    /// `Vary: Origin` is added without an origin, too, or else a cache serves that response to a page.
+    /// The response to a `preflight` lists what may be sent; others list what scripts may read. `Vary:
+    /// Origin` is added even without an origin, or else a cache would serve that response to a page.
     pub fn apply(&self, origin: Option<&HeaderValue>, preflight: bool, reply: &mut HeaderMap) {
         reply.append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = origin else {

@@ -7,8 +7,8 @@ use http::{
     uri::{self, PathAndQuery},
 };
 
-/// Replaces what a head shares with the server's read buffer (8 KiB with hyper) by copies, so that a body
-/// that takes long does not keep that buffer from being reused or freed.
+/// Copies everything that a head shares with the server's read buffer (8 KiB with hyper), so that the
+/// buffer can be reused or freed during a long request.
 pub(super) fn detach(parts: &mut Parts) {
     let len = parts.headers.values().map(HeaderValue::len).sum();
     let mut copy = BytesMut::with_capacity(len);
@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// A head as hyper makes it: slices of one buffer.
+    /// Creates a head like hyper: slices of one buffer.
     fn head(uri: &'static str, values: &[(&'static str, &'static str)]) -> (Bytes, Parts) {
         let buffer = Bytes::copy_from_slice(uri.as_bytes());
         let mut request = Request::new(());

@@ -1,7 +1,7 @@
-//! GET: an upload's bytes, which tus leaves to the server.
+//! Downloads with GET, which tus leaves to the server.
 //!
-//! What the client said about the file becomes headers only as far as that is safe: a browser must
-//! never run as a script, on the server's own origin, what somebody uploaded.
+//! Headers derived from the client's metadata are restricted: a browser must never run an uploaded file
+//! as a script in the server's origin.
 
 use std::{sync::Arc, time::UNIX_EPOCH};
 
@@ -9,22 +9,22 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall_protocol::{Metadata, ProblemKind};
 
 use super::{
-    answer::{ResponseContent, ResponseDraft, date, value},
     body::ResponseBody,
     range::{self, Precondition, RangeRequest},
+    response::{ResponseContent, ResponseDraft, date, value},
 };
 use crate::{
-    engine::{Engine, Error, Inspected, RequestContext},
+    engine::{Engine, Error, InspectOutcome, RequestContext},
     hook::MediaType,
     store::Read,
     upload::UploadId,
 };
 
-/// The type of everything that is not in [`INLINE`].
+/// The content type of everything not in [`INLINE`].
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// Types that a browser may show in place; everything else is offered for saving as bytes of no
-/// type. Nothing in this list can carry a script.
+/// Content types that a browser may display inline; none of them can contain a script. Everything else
+/// is offered as an attachment.
 const INLINE: &[&str] = &[
     "text/plain",
     "image/png",
@@ -44,16 +44,16 @@ const INLINE: &[&str] = &[
     "application/ogg",
 ];
 
-/// Answers GET. An unfinished upload is served as far as it is stored, unless that is switched off or
-/// a hook decides about uploads when they are complete.
-pub(super) async fn answer(
+/// Handles GET. An unfinished upload is served up to its offset, unless that is disabled or a hook
+/// decides about completion.
+pub(super) async fn handle(
     engine: &Arc<Engine>,
-    caller: &RequestContext,
+    context: &RequestContext,
     id: &UploadId,
     headers: &HeaderMap,
 ) -> Result<ResponseDraft, Error> {
-    let inspected = engine.inspect(caller, id).await?;
-    let Some(reader) = engine.parts.get_reader() else {
+    let inspected = engine.inspect(context, id).await?;
+    let Some(reader) = engine.composer.reader() else {
         return Err(ProblemKind::MethodNotAllowed.into());
     };
     let Some(length) = inspected.offset else {
@@ -65,9 +65,9 @@ pub(super) async fn answer(
     if inspected.is_complete()
         && let Some(url) = redirect(reader, &inspected).await?
     {
-        let mut answer = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
-        answer.set(header::LOCATION, value(&url)?);
-        return Ok(answer);
+        let mut draft = ResponseDraft::new(StatusCode::TEMPORARY_REDIRECT);
+        draft.set(header::LOCATION, value(&url)?);
+        return Ok(draft);
     }
     let etag = etag(&inspected);
     let text = |name| {
@@ -89,31 +89,31 @@ pub(super) async fn answer(
         Precondition::Proceed { range: true } => range::parse(text(header::RANGE), length),
         Precondition::Proceed { range: false } => RangeRequest::Full,
     };
-    let (mut answer, range) = match wanted {
+    let (mut draft, range) = match wanted {
         RangeRequest::Full => (
             cached_headers(engine, StatusCode::OK, &inspected),
             0..length,
         ),
         RangeRequest::Partial(range) => {
-            let mut answer = cached_headers(engine, StatusCode::PARTIAL_CONTENT, &inspected);
+            let mut draft = cached_headers(engine, StatusCode::PARTIAL_CONTENT, &inspected);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
-            answer.set(header::CONTENT_RANGE, value(&content_range)?);
-            (answer, range)
+            draft.set(header::CONTENT_RANGE, value(&content_range)?);
+            (draft, range)
         }
         RangeRequest::Unsatisfiable => {
-            let mut answer = ResponseDraft::new(StatusCode::RANGE_NOT_SATISFIABLE);
-            answer.set(header::CONTENT_RANGE, value(&format!("bytes */{length}"))?);
-            return Ok(answer);
+            let mut draft = ResponseDraft::new(StatusCode::RANGE_NOT_SATISFIABLE);
+            draft.set(header::CONTENT_RANGE, value(&format!("bytes */{length}"))?);
+            return Ok(draft);
         }
     };
     let size = range.end - range.start;
     let bytes = reader.read(&inspected.upload, range).await?;
-    answer.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));
-    Ok(answer)
+    draft.outcome = ResponseContent::Body(ResponseBody::stream(bytes, size, engine.clone()));
+    Ok(draft)
 }
 
-/// A URL from which the bytes can be had without this server.
-async fn redirect(reader: &dyn Read, inspected: &Inspected) -> Result<Option<String>, Error> {
+/// Returns a URL at which the storage serves the bytes itself.
+async fn redirect(reader: &dyn Read, inspected: &InspectOutcome) -> Result<Option<String>, Error> {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
         return Ok(None);
@@ -122,19 +122,23 @@ async fn redirect(reader: &dyn Read, inspected: &Inspected) -> Result<Option<Str
     Ok(link.await?)
 }
 
-fn cached_headers(engine: &Engine, status: StatusCode, inspected: &Inspected) -> ResponseDraft {
-    let mut answer = ResponseDraft::new(status);
-    answer.is_cacheable = inspected.is_complete();
+fn cached_headers(
+    engine: &Engine,
+    status: StatusCode,
+    inspected: &InspectOutcome,
+) -> ResponseDraft {
+    let mut draft = ResponseDraft::new(status);
+    draft.is_cacheable = inspected.is_complete();
     if engine.checks_access() {
-        // A shared cache would serve it to those whom the hooks turn away.
-        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        // A shared cache would serve it to clients that the hooks deny.
+        draft.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    object_headers(inspected, answer.headers_mut());
-    answer
+    object_headers(inspected, draft.headers_mut());
+    draft
 }
 
-/// The headers that describe the bytes, on GET and on HEAD.
-pub(super) fn object_headers(inspected: &Inspected, headers: &mut HeaderMap) {
+/// Sets the headers that describe the bytes, for GET and HEAD.
+pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);
     headers.insert(header::CONTENT_DISPOSITION, disposition);
@@ -143,16 +147,16 @@ pub(super) fn object_headers(inspected: &Inspected, headers: &mut HeaderMap) {
     if let Ok(etag) = HeaderValue::from_str(&etag(inspected)) {
         headers.insert(header::ETAG, etag);
     }
-    // Should a browser show it in spite of all: no scripts, no plugins, an origin of its own.
+    // Defense in depth: if a browser displays it nonetheless, no scripts, no plugins, an opaque origin.
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox; default-src 'none'"),
     );
 }
 
-/// Bytes once stored never change, so the id, the time of creation (an id that a hook chose may be used
-/// again) and the number of bytes identify them. Ids hold no quotes.
-fn etag(inspected: &Inspected) -> String {
+/// Returns the entity tag: id, creation time and length, because stored bytes never change. A hook may
+/// reuse an id, hence the creation time. Ids contain no quotes.
+fn etag(inspected: &InspectOutcome) -> String {
     let created = inspected
         .upload
         .created
@@ -166,7 +170,7 @@ fn etag(inspected: &Inspected) -> String {
     )
 }
 
-/// `Content-Type` and `Content-Disposition` by what the client said about the file.
+/// Returns `Content-Type` and `Content-Disposition` for the client's metadata.
 fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     let stated = metadata.get_text("filetype").unwrap_or_default();
     let inline = MediaType::parse(&stated).filter(|it| INLINE.contains(&it.essence()));
@@ -177,7 +181,7 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
         ),
         None => (None, "attachment"),
     };
-    // A script that another page loads runs whatever the disposition, so its type is not told.
+    // A script loaded by another page runs whatever the disposition, so its type is hidden.
     let content_type = content_type.unwrap_or(OCTET_STREAM);
     let mut disposition = String::from(disposition);
     if let Some(name) = metadata
@@ -191,8 +195,7 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     (content_type, disposition)
 }
 
-/// Adds the file's name: as a quoted string for everybody, and in full by RFC 8187 if that lost
-/// something.
+/// Appends the file name as a quoted string, and by RFC 8187 if that cannot represent it.
 fn push_file_name(disposition: &mut String, name: &str) {
     use std::fmt::Write as _;
     disposition.push_str(";filename=\"");
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cannot_run_is_shown_in_place() {
+    fn only_safe_types_are_inline() {
         assert_eq!(
             headers("image/png", "a.png"),
             ("image/png".into(), "inline;filename=\"a.png\"".into())

@@ -1,4 +1,4 @@
-//! What proxies say about a request, and whether to believe them.
+//! Forwarded headers of reverse proxies, and which of them to trust.
 
 use std::{
     borrow::Cow,
@@ -9,20 +9,22 @@ use std::{
 
 use http::{HeaderMap, HeaderName, header};
 
-/// The other end of a request's connection. A server puts it into the request's extensions so that
-/// hooks hear of it, `Location` gets the right scheme, and forwarded headers are believed only from
-/// those who may send them.
+/// The peer of a request's connection.
+///
+/// A server puts it into the request's extensions. It determines the scheme of `Location`, which
+/// forwarded headers are trusted, and the address that hooks receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Peer {
-    /// Its address; `None` for a UNIX socket.
+    /// The address; `None` for a UNIX socket.
     pub address: Option<SocketAddr>,
     /// Whether the connection is encrypted.
     pub tls: bool,
 }
 
 impl Peer {
-    /// Writes its address as [`RequestInfo::remote`](crate::hook::RequestInfo::remote) has it: `ip:port`,
-    /// or `@` for a UNIX socket.
+    /// Formats the address as `ip:port`, or `@` for a UNIX socket.
+    ///
+    /// [`RequestInfo::remote`](crate::hook::RequestInfo::remote) has this format.
     #[must_use]
     pub fn text(&self) -> String {
         self.address
@@ -30,16 +32,17 @@ impl Peer {
     }
 }
 
-/// Whose `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` headers are believed.
+/// Which `X-Forwarded-Host`, `-Proto`, `-Port`, `-Prefix` and `Forwarded` headers are trusted.
 #[derive(Clone, Default)]
 pub enum Forwarded {
-    /// Nobody's.
+    /// None.
     #[default]
     Ignore,
-    /// Everybody's. Only right if nobody can reach the server except through a proxy that sets them.
+    /// All. Only safe if clients cannot reach the server except through a proxy that sets them.
     Trust,
-    /// Those of peers for which this holds (`None` = a UNIX socket). A request without a [`Peer`] in its
-    /// extensions is not trusted.
+    /// Those of peers for which this returns true (`None` is a UNIX socket).
+    ///
+    /// A request without a [`Peer`] in its extensions is not trusted.
     TrustIf(Arc<dyn Fn(Option<IpAddr>) -> bool + Send + Sync>),
 }
 
@@ -90,8 +93,8 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Lays the headers of a trusted proxy over what the request itself says. Of several values the
-    /// first counts: the one set nearest to the client.
+    /// Applies the headers of a trusted proxy. Of several values the first counts, which was set nearest
+    /// to the client.
     pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap) {
         let first = |name: HeaderName| {
             headers
@@ -102,7 +105,7 @@ impl<'a> Origin<'a> {
         };
         let mut host = first(X_FORWARDED_HOST);
         let mut proto = first(X_FORWARDED_PROTO);
-        // Common proxies set `X-Forwarded-*` and pass on what a client wrote into `Forwarded`.
+        // Common proxies set `X-Forwarded-*` and forward the client's `Forwarded` unchanged.
         let is_set = host.is_some() || proto.is_some() || headers.contains_key(X_FORWARDED_FOR);
         if let Some(element) = first(header::FORWARDED).filter(|_| !is_set) {
             for pair in element.split(';') {
@@ -147,8 +150,8 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Whether a text can stand as `host[:port]` in a URL; anything else in a `Host` header could lead a
-/// client astray.
+/// Returns whether a text is valid as `host[:port]` in a URL; anything else in a `Host` header could
+/// direct clients elsewhere.
 pub(super) fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -156,8 +159,7 @@ pub(super) fn is_authority(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
 }
 
-/// Whether a text can stand at the beginning of a URL's path, and means nothing else there: `//host`
-/// would.
+/// Returns whether a text is valid as the start of a URL's path; `//host` would be a host.
 pub(super) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && !text.starts_with("//")

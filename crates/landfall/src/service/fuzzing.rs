@@ -1,4 +1,4 @@
-//! What must hold for URLs and ranges, whatever a request says.
+//! Properties of URLs and ranges for fuzzing.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
 
-/// Where uploads are, by one of a few settings.
-fn place(choice: u8) -> UploadUrls {
+/// Creates one of a few configurations.
+fn urls(choice: u8) -> UploadUrls {
     let mut config = Config::new(Composer::join(MemoryStore::new()));
     config.base_path =
         ["/files/", "/", "/a/b", "https://up.example/x/"][usize::from(choice & 3)].into();
@@ -27,12 +27,12 @@ fn place(choice: u8) -> UploadUrls {
     UploadUrls::new(&config).expect("a valid configuration")
 }
 
-/// The `Location` of an upload is a URL that can stand in a header, and leads back to the upload.
+/// Checks that `Location` is a valid header and URL, and resolves to the upload.
 ///
 /// # Panics
-/// If a property is broken.
+/// If a property does not hold.
 pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
-    let place = place(choice);
+    let urls = urls(choice);
     let uri = Uri::from_static("/");
     let version = if choice & 32 != 0 {
         Version::HTTP_2
@@ -49,7 +49,7 @@ pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
         version,
         peer,
     };
-    let location = place.location(&request, id);
+    let location = urls.location(&request, id);
     HeaderValue::from_str(&location).expect("a header");
     if let Ok(uri) = location.parse::<Uri>() {
         assert_eq!(uri.query(), None, "{location}");
@@ -58,16 +58,16 @@ pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
         !location.contains(['?', '#', '"', '<', '>', ' ']),
         "{location}"
     );
-    let found = place.resolve(&request, &location);
+    let found = urls.resolve(&request, &location);
     assert_eq!(found.as_ref(), Ok(id), "{location}");
 }
 
-/// Whatever is listed as a part of a final upload is an id or is refused.
+/// Checks that a part of a final upload resolves to a valid id or is rejected.
 ///
 /// # Panics
-/// If a property is broken.
+/// If a property does not hold.
 pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
-    let place = place(choice);
+    let urls = urls(choice);
     let uri = Uri::from_static("/");
     let version = if choice & 32 != 0 {
         Version::HTTP_10
@@ -80,7 +80,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
         version,
         peer: None,
     };
-    match place.resolve(&request, url) {
+    match urls.resolve(&request, url) {
         Ok(id) => assert_eq!(UploadId::new(id.as_str()), Ok(id)),
         Err(problem) => {
             assert!([400, 404].contains(&problem.status()), "{problem}");
@@ -91,7 +91,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
             );
         }
     }
-    if let Some(below) = place.below(url) {
+    if let Some(below) = urls.below(url) {
         assert!(!below.starts_with('/') && !below.ends_with('/'));
         if let Ok(id) = UploadUrls::id(below) {
             assert_eq!(UploadId::new(id.as_str()), Ok(id));
@@ -99,10 +99,10 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
     }
 }
 
-/// A range lies within what there is, and conditions come to a decision.
+/// Checks that a range is within the resource, and that conditions are evaluated.
 ///
 /// # Panics
-/// If a property is broken.
+/// If a property does not hold.
 pub fn range(headers: &HeaderMap, length: u64) {
     let value = headers.get("range").and_then(|value| value.to_str().ok());
     match range::parse(value, length) {
@@ -119,7 +119,7 @@ pub fn range(headers: &HeaderMap, length: u64) {
             );
         }
         RangeRequest::Unsatisfiable => {
-            let value = value.expect("nothing was asked for");
+            let value = value.expect("a range was requested");
             assert!(value.contains('-') && !value.contains(','), "{value:?}");
         }
     }

@@ -1,7 +1,6 @@
-//! The HTTP face: a [`tower_service::Service`] that takes any request body and knows nothing of
-//! sockets, and the operations as single functions for those who route by themselves.
+//! HTTP: a [`tower_service::Service`] for any request body, independent of sockets, and its operations
+//! as single functions for custom routing.
 
-mod answer;
 mod body;
 mod cors;
 mod detach;
@@ -12,6 +11,7 @@ mod forwarded;
 pub mod fuzzing;
 mod operations;
 pub(crate) mod range;
+mod response;
 mod stats;
 mod urls;
 
@@ -34,7 +34,7 @@ use landfall_protocol::{
 
 pub(crate) use self::operations::request_info;
 use self::{
-    answer::Rejection,
+    response::Rejection,
     stats::RequestCounters,
     urls::{RequestOrigin, UploadUrls},
 };
@@ -49,51 +49,51 @@ pub use self::{
 use crate::{
     BoxError,
     config::{Config, ConfigError},
-    direct::{ExternalUploads, HookDispatcher},
-    engine::{Engine, Error, Resolution, Settings, Sweeper},
+    engine::{Engine, Error, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
+    external::{ExternalUploads, HookDispatcher},
     hook::{ClientResponse, UploadToken},
     upload::{Snapshot, UploadId},
 };
 
-/// Serves uploads: a [`tower_service::Service`] to mount in any server that speaks `http`.
+/// An upload handler: a [`tower_service::Service`] for any server based on `http`.
 ///
-/// Cloning is cheap, clones share everything.
+/// Clones are cheap and share all state.
 ///
-/// For HTTP servers: a [`Peer`] in the request's extensions tells where the request comes from, and a
-/// [`BodyFault`] in a body's error why it broke off; both are optional.
+/// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
+/// [`RequestBodyError`] into a body's error, the reason of its early end.
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     engine: Arc<Engine>,
-    place: UploadUrls,
+    urls: UploadUrls,
     cors: Option<Cors>,
-    direct: Option<Arc<dyn ExternalUploads>>,
+    external_uploads: Option<Arc<dyn ExternalUploads>>,
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
     metadata_syntax: MetadataSyntax,
-    tally: RequestCounters,
+    counters: RequestCounters,
 }
 
 impl Handler {
-    /// Builds a handler.
+    /// Creates a handler.
     ///
     /// # Errors
-    /// [`ConfigError`] if the configuration cannot work.
+    /// [`ConfigError`] if the configuration is invalid.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if config.cors.as_ref().is_some_and(Cors::shares_credentials) {
             return Err(ConfigError::CredentialsForAnyOrigin);
         }
-        let parts = &config.parts;
+        let store = &config.store;
         let extensions = Extensions {
-            termination: parts.get_terminator().is_some() && !config.disable_termination,
-            concatenation: parts.get_concatenator().is_some() && !config.disable_concatenation,
-            defer_length: parts.get_length_deferrer().is_some(),
+            termination: store.terminator().is_some() && !config.disable_termination,
+            concatenation: store.concatenator().is_some() && !config.disable_concatenation,
+            defer_length: store.length_deferrer().is_some(),
             expiration: config.lifetimes.unfinished.is_some(),
-            download: parts.get_reader().is_some() && !config.disable_download,
+            download: store.reader().is_some() && !config.disable_download,
         };
         Ok(Self(Arc::new(Inner {
             extension_list: HeaderValue::from_str(&extensions.list())
@@ -105,96 +105,88 @@ impl Handler {
             } else {
                 MetadataSyntax::Strict
             },
-            place: UploadUrls::new(&config)?,
+            urls: UploadUrls::new(&config)?,
+            engine: Arc::new(Engine::new(&config)),
             cors: config.cors,
-            direct: config.direct,
-            engine: Arc::new(Engine::new(Settings {
-                parts: config.parts,
-                limits: config.limits,
-                lifetimes: config.lifetimes,
-                hooks: config.hooks,
-                sinks: config.sinks,
-                progress_interval: config.progress_interval,
-                lease_wait: config.lease_wait,
-                body_timeout: config.body_timeout,
-                disable_unfinished_download: config.disable_unfinished_download,
-            })),
-            tally: RequestCounters::default(),
+            external_uploads: config.external_uploads,
+            counters: RequestCounters::default(),
         })))
     }
 
-    /// The extensions that follow from the parts, as `Tus-Extension` lists them.
+    /// Returns the supported extensions, as `Tus-Extension` lists them.
     #[must_use]
     pub fn extensions(&self) -> &str {
         self.0.extension_list.to_str().unwrap_or_default()
     }
 
-    /// Whether GET on uploads is answered.
+    /// Returns whether uploads can be downloaded with GET.
     #[must_use]
     pub fn can_download(&self) -> bool {
         self.0.extensions.download
     }
 
-    /// Removes what has expired, when run.
+    /// Creates a sweeper, which removes expired uploads when it runs.
     #[must_use]
     pub fn sweeper(&self) -> Sweeper {
         Sweeper::new(self.0.engine.clone())
     }
 
-    /// Ends transfers and waits for what they started; for the end of the program.
+    /// Shuts down gracefully: ends transfers and waits for their effects.
     ///
-    /// From the call on, POST and PATCH get 503 with `Retry-After`. Transfers that run end with that
-    /// response, too, and what they received is kept (except bytes whose checksum is not known yet).
-    /// Resolves once none of them is left, nor any effect that outlives its request: hooks, events,
-    /// concatenations. Other requests are still answered. It cannot be undone.
+    /// From the call on, POST and PATCH get 503 with `Retry-After`. Running transfers end with the same
+    /// response; their received bytes are kept, except unverified ones. Resolves when all transfers and the
+    /// effects that outlive their requests have ended: hooks, events, concatenations. Other requests are
+    /// still served. It cannot be undone.
     ///
-    /// Call it when the server stops to accept connections; it takes as long as hooks, sinks and the
-    /// store do, so bound it:
+    /// Call it when the server stops accepting connections. It takes as long as hooks, sinks and the store,
+    /// so use a timeout:
     ///
     /// ```
     /// # use std::{future::Future, time::Duration};
     /// # async fn serve(signal: impl Future<Output = ()>) {}
     /// # async fn run(uploads: landfall::Handler, signal: impl Future<Output = ()>) {
-    /// let ended = uploads.clone();
+    /// let handler = uploads.clone();
     /// // As in `axum::serve(listener, app).with_graceful_shutdown(…)`.
     /// serve(async move {
     ///     signal.await;
-    ///     let _ = tokio::time::timeout(Duration::from_secs(10), ended.shutdown()).await;
+    ///     let _ = tokio::time::timeout(Duration::from_secs(10), handler.shutdown()).await;
     /// })
     /// .await;
     /// # }
     /// ```
     ///
     /// # Cancel safety
-    /// May be dropped: it stays in effect, and another call waits again.
+    /// May be dropped: the shutdown stays in effect, and another call waits again.
     pub async fn shutdown(&self) {
         self.0.engine.shut_down().await;
     }
 
-    /// Stops an upload whose bytes are coming in, and removes it: its client gets `reply`, or 400
-    /// without one. Says whether there was one.
+    /// Stops and removes an upload that is being received; returns false if there is none.
+    ///
+    /// Its client gets `reply`, by default 400.
     pub fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         self.0.engine.stop(id, reply)
     }
 
-    /// Stops whoever is writing an upload and removes it, at the application's wish: no hook is asked,
-    /// and it goes whether or not clients may remove uploads. Says whether there was one, or what an
-    /// interrupted removal left of one.
-    /// [`FileStore::take`](crate::store::file::FileStore::take) hands a finished file over.
+    /// Removes an upload on behalf of the application, after stopping its writer.
+    ///
+    /// No hook is called, and it works even if clients cannot remove uploads. Returns whether there was an
+    /// upload, or remains of one whose removal was interrupted. To move a finished file, use
+    /// [`FileStore::take`](crate::store::file::FileStore::take).
     ///
     /// # Errors
-    /// Those of the store and the locker; it is still there then.
+    /// Those of the store and the locker; the upload still exists.
     ///
     /// # Cancel safety
-    /// Dropped, it may be there or not; then do it again.
+    /// If dropped, the upload may exist or not; repeat the call.
     pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
-        if let Some(direct) = self.direct(id) {
-            return direct.remove(id).await;
+        if let Some(registry) = self.registry_of(id) {
+            return registry.remove(id).await;
         }
         match self
             .0
             .engine
-            .dismiss(&None, id, TerminationReason::Application)
+            .remove_by_id(&None, id, TerminationReason::Application)
             .await
         {
             Ok(()) => Ok(true),
@@ -205,8 +197,9 @@ impl Handler {
         }
     }
 
-    /// An upload as it stands, whether or not its time is over. What a crash left half done (telling
-    /// of a completion, joining) is done first.
+    /// Returns an upload by id, even if it has expired.
+    ///
+    /// A completion or concatenation that a crash interrupted is finished first.
     ///
     /// # Errors
     /// Those of the store, the locker and the hooks.
@@ -214,39 +207,42 @@ impl Handler {
     /// # Cancel safety
     /// May be dropped.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
-        if let Some(direct) = self.direct(id) {
-            return direct.get(id).await;
+        if let Some(registry) = self.registry_of(id) {
+            return registry.get(id).await;
         }
-        Ok(self.0.engine.look(id).await?)
+        Ok(self.0.engine.get(id).await?)
     }
 
-    /// Where uploads are created, as the client behind this request sees it: the URL for its POST, in
-    /// the manner in which `Location` is written.
+    /// Returns the URL for creating uploads, as the client of this request sees it.
+    ///
+    /// It has the format of `Location`.
     #[must_use]
     pub fn creation_url(&self, request: &Parts) -> String {
         self.0
-            .place
+            .urls
             .creation_url(&RequestOrigin::from_parts(request))
     }
 
-    /// Whether the client behind this request came over HTTPS, and to which `host[:port]`, as far as
-    /// that is known: what trusted proxies say counts.
+    /// Returns whether the client uses HTTPS, and the `host[:port]` it connects to, if known.
+    ///
+    /// Headers of trusted proxies are honored.
     #[must_use]
     pub fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
         self.0
-            .place
+            .urls
             .external_origin(&RequestOrigin::from_parts(request))
     }
 
-    /// Finds out, for a sink, what became of something that was announced before its process died, or
-    /// a good while ago, for the upload `id` that was created at `created`. A completion that nobody
-    /// has been told of is asked about and told by this.
+    /// Resolves a prepared event for a sink: returns whether the effect has happened.
+    ///
+    /// For events whose process died, or that were prepared a while ago, of the upload `id` created at
+    /// `created`. Completes an upload whose completion was interrupted: calls its hooks and emits the event.
     ///
     /// # Errors
-    /// Those of the store, the locker and the hooks: look again later.
+    /// Those of the store, the locker and the hooks: try again later.
     ///
     /// # Cancel safety
-    /// May be dropped; then look again.
+    /// May be dropped; try again later.
     pub async fn resolve(
         &self,
         kind: EventKind,
@@ -254,46 +250,49 @@ impl Handler {
         created: Option<SystemTime>,
     ) -> Result<Resolution, BoxError> {
         let engine = &self.0.engine;
-        let outcome = match self.direct(id) {
-            Some(direct) => direct.resolve(kind, id, created).await?,
+        let outcome = match self.registry_of(id) {
+            Some(registry) => registry.resolve(kind, id, created).await?,
             None => engine.resolve(kind, id, created).await?,
         };
         engine.record_resolved(kind, id, &outcome).await?;
         Ok(outcome)
     }
 
-    /// The hooks and sinks, for uploads whose bytes don't pass through this handler.
+    /// Returns the hooks and sinks, for uploads whose bytes bypass this handler.
     #[must_use]
     pub fn hook_dispatcher(&self) -> HookDispatcher {
         HookDispatcher::new(self.0.engine.clone())
     }
 
-    /// Who keeps books of an upload, if its bytes don't pass through this handler.
-    fn direct(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
-        self.0.direct.as_deref().filter(|direct| direct.owns(id))
+    /// Returns the registry of an upload whose bytes bypass this handler.
+    fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
+        self.0
+            .external_uploads
+            .as_deref()
+            .filter(|registry| registry.owns(id))
     }
 
-    /// What happened so far, in numbers.
+    /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.tally.snapshot(&self.0.engine)
+        self.0.counters.snapshot(&self.0.engine)
     }
 
-    /// Answers any request below the base path.
+    /// Handles any request below the base path.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
         let Some(routed) = self.route(&request) else {
-            return answer::not_found();
+            return response::not_found();
         };
-        self.answer(request, routed).await
+        self.respond(request, routed).await
     }
 
-    /// What a request wants, by its path and method; `None` if it is not below the base path.
+    /// Routes a request by its path and method; `None` if it is not below the base path.
     fn route<B>(&self, request: &Request<B>) -> Option<Routed> {
-        let escaped = self.0.place.below(request.uri().path())?;
+        let escaped = self.0.urls.below(request.uri().path())?;
         let target = if escaped.is_empty() {
             Target::Collection
         } else {
@@ -315,7 +314,7 @@ impl Handler {
         })
     }
 
-    async fn answer<B>(&self, request: Request<B>, routed: Routed) -> Response<ResponseBody>
+    async fn respond<B>(&self, request: Request<B>, routed: Routed) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -324,27 +323,27 @@ impl Handler {
         self.run(&mut parts, pin!(body), routed).await
     }
 
-    /// OPTIONS: what the server can do.
+    /// Handles OPTIONS: returns the server's capabilities.
     pub async fn options<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        self.answer(request, Routed::collection(Operation::Options))
+        self.respond(request, Routed::collection(Operation::Options))
             .await
     }
 
-    /// POST: creates an upload.
+    /// Handles POST: creates an upload.
     pub async fn create<B>(&self, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        self.answer(request, Routed::collection(Operation::Create))
+        self.respond(request, Routed::collection(Operation::Create))
             .await
     }
 
-    /// HEAD: how far an upload got.
+    /// Handles HEAD: returns the offset of an upload.
     pub async fn inspect<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
@@ -353,7 +352,7 @@ impl Handler {
         self.run_on(Operation::Inspect, id, request).await
     }
 
-    /// PATCH: more bytes.
+    /// Handles PATCH: appends bytes to an upload.
     pub async fn append<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
@@ -362,7 +361,7 @@ impl Handler {
         self.run_on(Operation::Append, id, request).await
     }
 
-    /// DELETE: removes an upload.
+    /// Handles DELETE: removes an upload.
     pub async fn terminate<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
@@ -371,7 +370,7 @@ impl Handler {
         self.run_on(Operation::Terminate, id, request).await
     }
 
-    /// GET: an upload's bytes.
+    /// Handles GET: returns the bytes of an upload.
     pub async fn download<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send,
@@ -406,10 +405,10 @@ impl Handler {
             operation,
             id: Some(id),
         };
-        self.answer(request, routed).await
+        self.respond(request, routed).await
     }
 
-    /// The way of every request: origin, version, operation, answer.
+    /// Runs a request: origin, version, operation, response.
     async fn run<B>(
         &self,
         parts: &mut Parts,
@@ -427,9 +426,9 @@ impl Handler {
         } = routed;
         let inner = &*self.0;
         inner
-            .tally
+            .counters
             .count_request(operation.as_ref().ok(), &parts.method);
-        // Nothing behind this line may keep it, log it or give it away.
+        // The token must not be logged, stored or forwarded from here on.
         let token = UploadToken::extract(&mut parts.headers);
         if !body.is_end_stream() {
             detach::detach(parts);
@@ -454,30 +453,30 @@ impl Handler {
                     .await
             }
         };
-        let leaves_body = result.as_ref().map_or(true, |answer| answer.leaves_body);
+        let close_after = result.as_ref().map_or(true, |draft| draft.close_after);
         let id = id.as_ref().and_then(|id| id.as_ref().ok());
-        let mut response = match result {
-            Ok(answer) => answer.into_response(),
+        let mut http_response = match result {
+            Ok(draft) => draft.into_response(),
             Err(rejection) => {
                 let error = &rejection.error;
-                answer::log(error, parts, id);
-                let response = answer::reject(&rejection, target, inner.extensions, wants_head);
+                response::log(error, parts, id);
+                let http_response =
+                    response::reject(&rejection, target, inner.extensions, wants_head);
                 inner
-                    .tally
-                    .count_error(response.status(), error.problem().code());
-                response
+                    .counters
+                    .count_error(http_response.status(), error.problem().code());
+                http_response
             }
         };
-        // POST may stand for HEAD: whether the client waits for a body is decided by the method on
-        // the wire.
+        // POST may override HEAD: whether the client waits for a body depends on the method on the wire.
         if parts.method == Method::HEAD {
-            *response.body_mut() = ResponseBody::empty();
+            *http_response.body_mut() = ResponseBody::empty();
         } else if wants_head {
-            response
+            http_response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, 0.into());
         }
-        let reply = response.headers_mut();
+        let reply = http_response.headers_mut();
         reply.insert(
             headers::TUS_RESUMABLE,
             HeaderValue::from_static(TUS_VERSION),
@@ -491,21 +490,21 @@ impl Handler {
             let admitted = origin.filter(|_| cors.allows(&parts.headers));
             cors.apply(admitted, is_preflight, reply);
         }
-        if leaves_body && !body.is_end_stream() {
-            answer::close_after(parts, body, reply).await;
+        if close_after && !body.is_end_stream() {
+            response::close_after(parts, body, reply).await;
         }
         tracing::debug!(
             method = %parts.method,
             path = parts.uri.path(),
-            requestId = answer::request_id(parts),
-            status = response.status().as_u16(),
+            requestId = response::request_id(parts),
+            status = http_response.status().as_u16(),
             "ResponseOutgoing"
         );
-        response
+        http_response
     }
 }
 
-/// What a request wants.
+/// A routed request.
 struct Routed {
     target: Target,
     operation: Result<Operation, Problem>,
@@ -538,9 +537,8 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let handler = self.clone();
         let Some(routed) = handler.route(&request) else {
-            return Box::pin(ready(Ok(answer::not_found())));
+            return Box::pin(ready(Ok(response::not_found())));
         };
-        // Not `handle`: the request would be in its future twice.
         let (mut parts, body) = request.into_parts();
         Box::pin(async move { Ok(handler.run(&mut parts, pin!(body), routed).await) })
     }

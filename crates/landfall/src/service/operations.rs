@@ -1,5 +1,4 @@
-//! One function for each operation: from what the head says to what the engine does, and back to an
-//! answer.
+//! The HTTP operations: from a parsed head to the engine, and back to a response.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -12,9 +11,8 @@ use landfall_protocol::{
 };
 
 use super::{
-    Handler, Peer,
-    answer::{self, Rejection, ResponseContent, ResponseDraft},
-    download,
+    Handler, Peer, download,
+    response::{self, Rejection, ResponseContent, ResponseDraft},
     urls::RequestOrigin,
 };
 use crate::{
@@ -24,15 +22,15 @@ use crate::{
     upload::{UploadId, UploadKind},
 };
 
-/// What every operation needs to know of its request.
+/// The context of an operation.
 struct RequestHead<'a> {
     parts: &'a Parts,
-    caller: RequestContext,
+    context: RequestContext,
     content_length: Option<u64>,
 }
 
 impl RequestHead<'_> {
-    fn place(&self) -> RequestOrigin<'_> {
+    fn origin(&self) -> RequestOrigin<'_> {
         RequestOrigin::from_parts(self.parts)
     }
 }
@@ -55,9 +53,9 @@ impl Handler {
         let peer = parts.extensions.get().copied();
         let head = RequestHead {
             parts,
-            caller: engine.wants_requests().then(|| {
+            context: engine.needs_request_info().then(|| {
                 let mut info = request_info(parts, peer, token);
-                info.uri = self.0.place.original(info.uri);
+                info.uri = self.0.urls.original(info.uri);
                 Arc::new(info)
             }),
             content_length: content_length(parts, body.as_ref().get_ref())?,
@@ -79,18 +77,18 @@ impl Handler {
     }
 
     pub(super) fn capabilities(&self) -> ResponseDraft {
-        let mut answer = ResponseDraft::new(StatusCode::OK);
+        let mut draft = ResponseDraft::new(StatusCode::OK);
         let inner = &*self.0;
-        answer.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
-        answer.set(headers::TUS_EXTENSION, inner.extension_list.clone());
-        answer.set(
+        draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+        draft.set(headers::TUS_EXTENSION, inner.extension_list.clone());
+        draft.set(
             headers::TUS_CHECKSUM_ALGORITHM,
             HeaderValue::from_static(Algorithm::LIST),
         );
         if let Some(max) = &inner.max_size {
-            answer.set(headers::TUS_MAX_SIZE, max.clone());
+            draft.set(headers::TUS_MAX_SIZE, max.clone());
         }
-        answer
+        draft
     }
 
     async fn handle_create<B>(
@@ -113,7 +111,7 @@ impl Handler {
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
                 .iter()
-                .map(|url| inner.place.resolve(&head.place(), url))
+                .map(|url| inner.urls.resolve(&head.origin(), url))
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
@@ -122,24 +120,24 @@ impl Handler {
             parts: ids,
             content_length: head.content_length,
         };
-        let created = engine.create(&head.caller, request, body).await?;
-        let mut answer = ResponseDraft::new(StatusCode::CREATED);
-        let location = inner.place.location(&head.place(), &created.upload.id);
+        let created = engine.create(&head.context, request, body).await?;
+        let mut draft = ResponseDraft::new(StatusCode::CREATED);
+        let location = inner.urls.location(&head.origin(), &created.upload.id);
         tracing::debug!(
             id = %created.upload.id,
-            requestId = answer::request_id(head.parts),
+            requestId = response::request_id(head.parts),
             size = created.upload.length,
             url = location,
             "UploadCreated"
         );
-        answer.expires(created.expires);
+        draft.expires(created.expires);
         if let Some(offset) = created.offset {
-            answer.set(headers::UPLOAD_OFFSET, offset.into());
+            draft.set(headers::UPLOAD_OFFSET, offset.into());
         }
-        answer.apply(created.reply);
-        answer.leaves_body = created.existed;
-        answer.set(header::LOCATION, answer::value(&location)?);
-        Ok(answer)
+        draft.apply(created.reply);
+        draft.close_after = created.existed;
+        draft.set(header::LOCATION, response::value(&location)?);
+        Ok(draft)
     }
 
     async fn handle_append<B>(
@@ -154,13 +152,13 @@ impl Handler {
     {
         let engine = &self.0.engine;
         engine
-            .check_access(&head.caller, Intent::Write, Some(id))
+            .check_access(&head.context, Intent::Write, Some(id))
             .await?;
         let append = match Append::parse(&head.parts.headers) {
             Ok(append) => append,
-            // What is wrong with the upload comes before what is wrong with the request (E-4).
+            // Errors of the upload precede errors of the request (E-4).
             Err(problem) => {
-                let inspected = engine.inspect(&head.caller, id).await?;
+                let inspected = engine.inspect(&head.context, id).await?;
                 let is_final = matches!(inspected.upload.kind, UploadKind::Final { .. });
                 return Err(Rejection {
                     error: if is_final {
@@ -176,12 +174,12 @@ impl Handler {
             head: append,
             content_length: head.content_length,
         };
-        let appended = engine.append(&head.caller, id, request, body).await?;
-        let mut answer = ResponseDraft::new(StatusCode::NO_CONTENT);
-        answer.expires(appended.expires);
-        answer.set(headers::UPLOAD_OFFSET, appended.offset.into());
-        answer.apply(appended.reply);
-        Ok(answer)
+        let appended = engine.append(&head.context, id, request, body).await?;
+        let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+        draft.expires(appended.expires);
+        draft.set(headers::UPLOAD_OFFSET, appended.offset.into());
+        draft.apply(appended.reply);
+        Ok(draft)
     }
 
     async fn handle_inspect(
@@ -191,51 +189,51 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
         engine
-            .check_access(&head.caller, Intent::Inspect, Some(id))
+            .check_access(&head.context, Intent::Inspect, Some(id))
             .await?;
-        engine.settle_writer(id).await;
-        let inspected = engine.inspect(&head.caller, id).await?;
+        engine.wait_for_stable_offset(id).await;
+        let inspected = engine.inspect(&head.context, id).await?;
         let upload = &inspected.upload;
-        let mut answer = ResponseDraft::new(StatusCode::OK);
-        answer.outcome = ResponseContent::Head {
+        let mut draft = ResponseDraft::new(StatusCode::OK);
+        draft.outcome = ResponseContent::Head {
             length: upload.length,
         };
         if let Some(offset) = inspected.offset {
-            answer.set(headers::UPLOAD_OFFSET, offset.into());
+            draft.set(headers::UPLOAD_OFFSET, offset.into());
         }
         match upload.length {
-            Some(length) => answer.set(headers::UPLOAD_LENGTH, length.into()),
+            Some(length) => draft.set(headers::UPLOAD_LENGTH, length.into()),
             None if upload.is_final() => {}
-            None => answer.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
+            None => draft.set(headers::UPLOAD_DEFER_LENGTH, HeaderValue::from_static("1")),
         }
         match &upload.kind {
             UploadKind::Regular => {}
             UploadKind::Partial => {
-                answer.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
+                draft.set(headers::UPLOAD_CONCAT, HeaderValue::from_static("partial"));
             }
-            // One that tusd made: it doesn't keep the header.
+            // tusd does not store the header.
             UploadKind::Final { header, parts, .. } if header.is_empty() => {
-                let place = head.place();
-                let urls = parts.iter().map(|part| self.0.place.location(&place, part));
+                let origin = head.origin();
+                let urls = parts.iter().map(|part| self.0.urls.location(&origin, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
-                answer.set(headers::UPLOAD_CONCAT, answer::value(&list)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(&list)?);
             }
             UploadKind::Final { header, .. } => {
-                answer.set(headers::UPLOAD_CONCAT, answer::value(header)?);
+                draft.set(headers::UPLOAD_CONCAT, response::value(header)?);
             }
         }
         if !upload.metadata.is_empty() {
-            answer.set(
+            draft.set(
                 headers::UPLOAD_METADATA,
-                answer::value(upload.metadata.header())?,
+                response::value(upload.metadata.header())?,
             );
         }
-        answer.expires(inspected.expires);
+        draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
-            download::object_headers(&inspected, answer.headers_mut());
+            download::object_headers(&inspected, draft.headers_mut());
         }
-        Ok(answer)
+        Ok(draft)
     }
 
     async fn handle_terminate(
@@ -245,12 +243,12 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
         engine
-            .check_access(&head.caller, Intent::Terminate, Some(id))
+            .check_access(&head.context, Intent::Terminate, Some(id))
             .await?;
-        let reply = engine.terminate(&head.caller, id).await?;
-        let mut answer = ResponseDraft::new(StatusCode::NO_CONTENT);
-        answer.apply(reply);
-        Ok(answer)
+        let reply = engine.terminate(&head.context, id).await?;
+        let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+        draft.apply(reply);
+        Ok(draft)
     }
 
     async fn handle_download(
@@ -260,9 +258,9 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
         engine
-            .check_access(&head.caller, Intent::Read, Some(id))
+            .check_access(&head.context, Intent::Read, Some(id))
             .await?;
-        download::answer(engine, &head.caller, id, &head.parts.headers).await
+        download::handle(engine, &head.context, id, &head.parts.headers).await
     }
 }
 
@@ -281,7 +279,7 @@ pub(crate) fn request_info(
     }
 }
 
-/// The body's length as its head states it; without one, what the body itself knows.
+/// Returns the length of the body: `Content-Length`, or the exact size if the body knows it.
 fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {
     let stated = landfall_protocol::single_value(&parts.headers, &header::CONTENT_LENGTH)
         .and_then(|value| value.map(parse_size).transpose())

@@ -1,15 +1,15 @@
-//! Byte ranges (RFC 9110, section 14) and the conditions around them (section 13).
+//! Range requests (RFC 9110, section 14) and preconditions (section 13).
 
 use std::{ops::Range, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
-/// What a `Range` header asks of a resource.
+/// The meaning of a `Range` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RangeRequest {
-    /// Everything: no header, or one that has to be ignored.
+    /// The full resource: no header, or one that must be ignored.
     Full,
-    /// One range. Several ranges are answered with everything, as the RFC allows.
+    /// One range. Several ranges get the full resource, as the RFC allows.
     Partial(Range<u64>),
     /// A range outside the resource.
     Unsatisfiable,
@@ -51,12 +51,12 @@ pub(crate) fn parse(value: Option<&str>, length: u64) -> RangeRequest {
     }
 }
 
-/// What the request's conditions say.
+/// The result of the preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precondition {
-    /// Go on; `Range` counts only if the flag is set.
+    /// Proceed.
     Proceed {
-        /// Whether `If-Range` lets `Range` count.
+        /// Whether `If-Range` allows the `Range` header.
         range: bool,
     },
     /// 304.
@@ -147,22 +147,22 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
             condition(&headers, "\"e\"", at)
         };
-        let go = Precondition::Proceed { range: true };
-        let whole = Precondition::Proceed { range: false };
+        let proceed = Precondition::Proceed { range: true };
+        let full = Precondition::Proceed { range: false };
         assert_eq!(
             check("if-none-match", "\"x\", W/\"e\""),
             Precondition::NotModified
         );
-        assert_eq!(check("if-none-match", "\"x\""), go);
+        assert_eq!(check("if-none-match", "\"x\""), proceed);
         assert_eq!(check("if-match", "W/\"e\""), Precondition::Failed);
-        assert_eq!(check("if-match", "*"), go);
+        assert_eq!(check("if-match", "*"), proceed);
         assert_eq!(check("if-modified-since", &same), Precondition::NotModified);
-        assert_eq!(check("if-modified-since", &before), go);
+        assert_eq!(check("if-modified-since", &before), proceed);
         assert_eq!(check("if-unmodified-since", &before), Precondition::Failed);
-        assert_eq!(check("if-range", "\"e\""), go);
-        assert_eq!(check("if-range", "\"x\""), whole);
-        assert_eq!(check("if-range", "W/\"e\""), whole);
-        assert_eq!(check("if-range", &same), go);
-        assert_eq!(check("if-range", &before), whole);
+        assert_eq!(check("if-range", "\"e\""), proceed);
+        assert_eq!(check("if-range", "\"x\""), full);
+        assert_eq!(check("if-range", "W/\"e\""), full);
+        assert_eq!(check("if-range", &same), proceed);
+        assert_eq!(check("if-range", &before), full);
     }
 }

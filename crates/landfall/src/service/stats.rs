@@ -1,4 +1,4 @@
-//! What happened so far, in numbers, for metrics.
+//! Counters for metrics.
 
 use std::{
     collections::BTreeMap,
@@ -13,18 +13,20 @@ use landfall_protocol::Operation;
 
 use crate::engine::{Engine, get};
 
-/// The methods that are counted one by one.
+/// Methods with their own counter.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
 
-/// Numbers since the handler was built; all but `live_uploads` only grow.
+/// Counters since the handler was created.
+///
+/// All but `live_uploads` and `reported_orphans` are monotonic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Requests by method.
     pub requests: [(&'static str, u64); 6],
-    /// Error answers by status and error code.
+    /// Error responses by status and error code.
     pub errors: BTreeMap<(u16, &'static str), u64>,
-    /// Bytes of uploads stored.
+    /// Bytes received and stored.
     pub bytes_received: u64,
     /// Bytes of uploads sent.
     pub bytes_sent: u64,
@@ -32,19 +34,19 @@ pub struct Stats {
     pub created: u64,
     /// Uploads completed.
     pub finished: u64,
-    /// Uploads removed at somebody's wish.
+    /// Uploads removed on request.
     pub terminated: u64,
-    /// Uploads removed because their lifetime was over.
+    /// Uploads removed because they expired.
     pub expired: u64,
-    /// Files or objects with bytes that belong to no upload, as the last sweep found them.
+    /// Orphans with data that the last sweep reported and kept.
     pub reported_orphans: u64,
-    /// Requests that gave way to a newer one for the same upload.
+    /// Requests that yielded to a newer one for the same upload.
     pub takeovers: u64,
-    /// Transfers of silent or slow clients that ended so that others could start.
+    /// Transfers of silent or slow clients that were evicted.
     pub evictions: u64,
-    /// Bodies whose checksum was wrong.
+    /// Bodies with a wrong checksum.
     pub checksum_mismatches: u64,
-    /// Uploads whose bytes are coming in right now.
+    /// Uploads that are being received.
     pub live_uploads: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Where uploads are in the space of URLs: from a request's path to an id, and back to a `Location`.
+//! URLs of uploads: from a request's path to an id, and from an id to `Location`.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// The base path and how URLs are made from it.
+/// The base path and the format of URLs.
 #[derive(Debug)]
 pub(super) struct UploadUrls {
     /// With a slash at both ends.
@@ -71,8 +71,8 @@ impl UploadUrls {
         })
     }
 
-    /// What the path names below the base path: nothing (where uploads are created), or an id in its
-    /// escaped form. `None` if it isn't below the base path at all.
+    /// Returns the path below the base path: empty (the creation URL), or an id in its escaped form.
+    /// `None` if it is not below the base path.
     pub(super) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
         let rest = if self.nested {
             path
@@ -86,7 +86,7 @@ impl UploadUrls {
         Some(rest.trim_matches('/'))
     }
 
-    /// The request target as the client sent it: with the base path that was cut off.
+    /// Restores the request target that the client sent, with the base path that the router stripped.
     pub(super) fn original(&self, uri: Uri) -> Uri {
         if !self.nested {
             return uri;
@@ -101,7 +101,7 @@ impl UploadUrls {
         Uri::from_parts(parts).unwrap_or(uri)
     }
 
-    /// The id in an escaped path.
+    /// Parses the id in an escaped path.
     pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
         let id = unescape(escaped).ok_or_else(|| {
             ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
@@ -109,7 +109,7 @@ impl UploadUrls {
         UploadId::new(&id).map_err(|error| ProblemKind::NotFound.with_detail(error))
     }
 
-    /// The value of `Location` for an upload.
+    /// Returns the `Location` of an upload.
     pub(super) fn location(&self, request: &RequestOrigin<'_>, id: &UploadId) -> String {
         let id = id.as_str();
         let escaped = if id.contains('%') {
@@ -120,12 +120,12 @@ impl UploadUrls {
         self.url(request, &escaped)
     }
 
-    /// Where uploads are created.
+    /// Returns the URL for creating uploads.
     pub(super) fn creation_url(&self, request: &RequestOrigin<'_>) -> String {
         self.url(request, "")
     }
 
-    /// Whether the client came over HTTPS, and to which host.
+    /// Returns whether the client uses HTTPS, and the host that it connects to.
     pub(super) fn external_origin(&self, request: &RequestOrigin<'_>) -> (bool, Option<String>) {
         let origin = self.origin(request);
         (
@@ -152,20 +152,19 @@ impl UploadUrls {
         }
     }
 
-    /// The id that a URL in `Upload-Concat` names. URLs with a host, absolute or relative to the
-    /// scheme (`//host/path`), must be this server's: the host is compared unless a proxy is in
-    /// front, which may have changed it (E-42).
+    /// Parses a URL in `Upload-Concat` to an id. The host of an absolute or scheme-relative URL
+    /// (`//host/path`) must be this server's, unless a proxy in front may have changed it (E-42).
     pub(super) fn resolve(
         &self,
         request: &RequestOrigin<'_>,
         url: &str,
     ) -> Result<UploadId, Problem> {
-        let refuse =
+        let reject =
             |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));
         let mut path = url;
         if let Some((scheme, rest)) = split_scheme(url) {
             if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https" | "") {
-                return Err(refuse("is not an http or https URL"));
+                return Err(reject("is not an http or https URL"));
             }
             if let LocationStyle::Prefix(prefix) = &self.style
                 && let Some((own_scheme, own)) = split_scheme(prefix)
@@ -174,7 +173,7 @@ impl UploadUrls {
             {
                 return Self::id(escaped.trim_matches('/'));
             }
-            let slash = rest.find('/').ok_or_else(|| refuse("has no path"))?;
+            let slash = rest.find('/').ok_or_else(|| reject("has no path"))?;
             path = &rest[slash..];
             let origin = self.origin(request);
             let scheme = if scheme.is_empty() {
@@ -186,13 +185,13 @@ impl UploadUrls {
                 .authority
                 .is_none_or(|own| same_host(&own, &rest[..slash], scheme));
             if !is_own && !request.has_forwarded_headers() {
-                return Err(refuse(
+                return Err(reject(
                     "is on another host; if a proxy is in front, set --behind-proxy or --public-url",
                 ));
             }
         }
         path = path.split(['?', '#']).next().unwrap_or_default();
-        // The prefix that a trusted proxy adds is in the URLs told, and may look like the base path.
+        // URLs contain the prefix that a trusted proxy adds, which may look like the base path.
         if self.style == LocationStyle::Absolute
             && let Some(own) = path.strip_prefix(self.origin(request).prefix)
             && own.starts_with(self.base.as_str())
@@ -203,16 +202,16 @@ impl UploadUrls {
             Some(rest) => rest,
             // Relative to the creation URL.
             None if !path.starts_with('/') => path,
-            // A proxy in front may add a prefix; tusd, too, takes what follows the base path.
+            // A proxy in front may add a prefix; like tusd, take the part after the base path.
             None => match path.find(self.base.as_str()) {
                 Some(at) if self.base.len() > 1 => &path[at + self.base.len()..],
-                _ => return Err(refuse("is not below the path where uploads live")),
+                _ => return Err(reject("is not below the base path of uploads")),
             },
         };
         Self::id(escaped.trim_matches('/'))
     }
 
-    /// Scheme, host and prefix under which the client sees this server.
+    /// Returns the scheme, host and prefix under which the client sees this server.
     fn origin<'a>(&self, request: &RequestOrigin<'a>) -> Origin<'a> {
         let is_tls = request.peer.is_some_and(|peer| peer.tls)
             || request.uri.scheme() == Some(&Scheme::HTTPS);
@@ -236,7 +235,7 @@ impl UploadUrls {
             self.warned.call_once(|| {
                 tracing::warn!(
                     peer = ?request.peer.and_then(|peer| peer.address),
-                    "a request came through a proxy that the settings don't know: upload URLs may \
+                    "received a request from an unknown proxy, so upload URLs may \
                      be wrong. Set --behind-proxy (with --trusted-proxies unless it is on this \
                      machine), --public-url, or --relative-location"
                 );
@@ -246,7 +245,7 @@ impl UploadUrls {
     }
 }
 
-/// What of a request tells where the client sees the server.
+/// The parts of a request that determine the server's origin as the client sees it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RequestOrigin<'a> {
     pub(super) headers: &'a HeaderMap,
@@ -272,7 +271,7 @@ impl<'a> RequestOrigin<'a> {
     }
 }
 
-/// The path of an absolute URL, if it is one that can be given to clients.
+/// Returns the path of an absolute HTTP URL; `None` for other URLs.
 fn path_of(url: &str) -> Option<&str> {
     let (scheme, rest) = split_scheme(url)?;
     if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
@@ -283,7 +282,7 @@ fn path_of(url: &str) -> Option<&str> {
     is_authority(authority).then_some(path)
 }
 
-/// Splits a URL that names a host into its scheme, empty in `//host/path`, and the rest.
+/// Splits a URL with a host into its scheme, empty in `//host/path`, and the rest.
 fn split_scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("//")?;
     match scheme.strip_suffix(':') {
@@ -308,7 +307,7 @@ fn same_host(own: &str, other: &str, scheme: &str) -> bool {
     bare(own) == bare(other)
 }
 
-/// Undoes percent-encoding once; `None` if it is broken or doesn't give text.
+/// Decodes percent-encoding once; `None` if it is invalid or not UTF-8.
 fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
     if !escaped.contains('%') {
         return Some(escaped.into());
@@ -334,13 +333,13 @@ mod tests {
     use super::*;
     use crate::{Composer, store::MemoryStore};
 
-    fn place(change: impl FnOnce(&mut Config)) -> UploadUrls {
+    fn urls(change: impl FnOnce(&mut Config)) -> UploadUrls {
         let mut config = Config::new(Composer::join(MemoryStore::new()));
         change(&mut config);
         UploadUrls::new(&config).unwrap()
     }
 
-    fn located(place: &UploadUrls, headers: &[(&'static str, &'static str)]) -> String {
+    fn located(urls: &UploadUrls, headers: &[(&'static str, &'static str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, http::HeaderValue::from_static(value));
@@ -351,17 +350,17 @@ mod tests {
             version: Version::HTTP_11,
             peer: None,
         };
-        place.location(&request, &UploadId::new("a").unwrap())
+        urls.location(&request, &UploadId::new("a").unwrap())
     }
 
     #[test]
     fn paths_below_the_base() {
-        let place = place(|_| {});
-        assert_eq!(place.below("/files"), Some(""));
-        assert_eq!(place.below("/files/"), Some(""));
-        assert_eq!(place.below("/files/a/b"), Some("a/b"));
-        assert_eq!(place.below("/filesx"), None);
-        assert_eq!(place.below("/"), None);
+        let urls = urls(|_| {});
+        assert_eq!(urls.below("/files"), Some(""));
+        assert_eq!(urls.below("/files/"), Some(""));
+        assert_eq!(urls.below("/files/a/b"), Some("a/b"));
+        assert_eq!(urls.below("/filesx"), None);
+        assert_eq!(urls.below("/"), None);
         assert_eq!(UploadUrls::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(UploadUrls::id("%2e%2e/x").is_err());
         assert!(UploadUrls::id("%zz").is_err());
@@ -375,14 +374,14 @@ mod tests {
             ("http://h:1/a?", "http://h:1/files/a?"),
         ] {
             let uri: Uri = sent.parse().unwrap();
-            assert_eq!(place(|_| {}).original(uri.clone()), uri);
-            assert_eq!(place(|c| c.nested = true).original(uri), original);
+            assert_eq!(urls(|_| {}).original(uri.clone()), uri);
+            assert_eq!(urls(|c| c.nested = true).original(uri), original);
         }
     }
 
     #[test]
     fn an_unknown_peer_is_no_unix_socket() {
-        let local = place(|c| c.forwarded = Forwarded::TrustIf(Arc::new(|ip| ip.is_none())));
+        let local = urls(|c| c.forwarded = Forwarded::TrustIf(Arc::new(|ip| ip.is_none())));
         let headers: HeaderMap = [(
             http::HeaderName::from_static("x-forwarded-host"),
             http::HeaderValue::from_static("out"),
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn base_paths_that_no_request_can_match_are_refused() {
+    fn unmatchable_base_paths_are_rejected() {
         let check = |base: &str, location: LocationStyle| {
             let mut config = Config::new(Composer::join(MemoryStore::new()));
             (config.base_path, config.location) = (base.into(), location);
@@ -453,7 +452,7 @@ mod tests {
 
     #[test]
     fn locations() {
-        let plain = place(|_| {});
+        let plain = urls(|_| {});
         let forwarded = [
             ("host", "in:1"),
             ("x-forwarded-host", "out"),
@@ -463,7 +462,7 @@ mod tests {
         assert_eq!(located(&plain, &[]), "/files/a");
         assert_eq!(located(&plain, &forwarded), "http://in:1/files/a");
         assert_eq!(located(&plain, &[("host", "h/evil?")]), "/files/a");
-        let trusting = place(|c| c.forwarded = Forwarded::Trust);
+        let trusting = urls(|c| c.forwarded = Forwarded::Trust);
         assert_eq!(located(&trusting, &forwarded), "https://out/files/a");
         assert_eq!(
             located(
@@ -498,9 +497,9 @@ mod tests {
             ),
             "http://o:81/p/files/a"
         );
-        let relative = place(|c| c.location = LocationStyle::Relative);
+        let relative = urls(|c| c.location = LocationStyle::Relative);
         assert_eq!(located(&relative, &[("host", "h")]), "/files/a");
-        let absolute = place(|c| c.base_path = "https://u.example/up".into());
+        let absolute = urls(|c| c.base_path = "https://u.example/up".into());
         assert_eq!(
             located(&absolute, &[("host", "h")]),
             "https://u.example/up/a"

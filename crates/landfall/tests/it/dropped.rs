@@ -1,5 +1,5 @@
-//! Requests that are dropped while the disk is slow: over HTTP/2 by a reset of the stream, in a
-//! program of its own by a time-out around the handler.
+//! Requests that are dropped during slow writes: by an HTTP/2 stream reset, or by a timeout around the
+//! handler.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ use tokio::{
 };
 use tower_service::Service as _;
 
-use crate::site::{DATA, Site};
+use crate::harness::{DATA, Site};
 
 const LENGTH: usize = 900_000;
 
@@ -40,7 +40,7 @@ fn bytes() -> String {
     (0..LENGTH / 9).map(|n| format!("{n:08} ")).collect()
 }
 
-/// A file store on a disk that writes when it is told to; a write outlives the request it came with.
+/// A file store whose disk writes only on command; a write outlives its request.
 #[derive(Clone)]
 struct SlowStore {
     inner: FileStore,
@@ -143,8 +143,8 @@ async fn until(what: &AtomicUsize, count: usize) {
     }
 }
 
-/// Drops a request in the middle of its first write, lets the next one come before that ends, and
-/// goes on as a client does: at the offset it is told.
+/// Drops a request during its first write, starts the next one before that write ends, and resumes at
+/// the offset of the response, like a client.
 async fn dropped_and_continued(drop_request: impl AsyncFn(&Site, &SlowStore, &str)) {
     let dir = tempfile::tempdir().unwrap();
     let store = SlowStore {
@@ -215,7 +215,7 @@ async fn a_timed_out_handler_leaves_the_bytes_right() {
     dropped_and_continued(async |site, store, path| {
         let mut handler = site.handler.clone();
         let mut answer = handler.call(patch(site, path));
-        // What a time-out around the handler does.
+        // Like a timeout around the handler.
         poll_fn(|cx| match answer.as_mut().poll(cx) {
             Poll::Ready(_) => panic!("the disk is slow"),
             Poll::Pending if store.writing.load(Ordering::SeqCst) == 0 => {

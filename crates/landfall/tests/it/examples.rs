@@ -11,8 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The folder of the examples, beside that of the tests; they are built first, because not every way
-/// of running tests does that.
+/// Returns the folder of the example binaries. Builds them first, because some test runners do not.
 fn folder() -> PathBuf {
     static BUILT: Once = Once::new();
     let test = std::env::current_exe().unwrap();
@@ -80,7 +79,7 @@ impl Example {
         }
     }
 
-    /// One request on a connection of its own; status, head and body of the answer.
+    /// Sends a request on a new connection; returns status, head and body of the response.
     fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(
@@ -207,7 +206,7 @@ fn single_handlers_are_routed_by_the_program() {
 }
 
 #[test]
-fn hooks_decide_who_and_what_and_where() {
+fn hooks_authorize_validate_and_set_the_path() {
     let example = Example::start("hooks");
     let octets = "Content-Type: application/offset+octet-stream\r\nUpload-Length: 10\r\n";
     assert_eq!(example.send("POST", &example.path, octets, b"").0, 401);
@@ -231,7 +230,7 @@ fn hooks_decide_who_and_what_and_where() {
     let (status, _, body) = example.send("DELETE", &path, sesame, b"");
     assert_eq!(
         (status, body.as_slice()),
-        (409, b"what is complete stays\n".as_slice())
+        (409, b"complete files cannot be deleted\n".as_slice())
     );
     let (status, head, _) = example.send(
         "POST",
@@ -256,11 +255,11 @@ fn events_come_in_order_and_can_stop_an_upload() {
         example.out.read_line(&mut line).unwrap();
         kinds.push(line.split(' ').next().unwrap().to_owned());
     }
-    // How often there is progress while bytes come is a matter of time.
+    // The number of progress events depends on timing.
     kinds.dedup();
     assert_eq!(kinds, ["Created", "Progress", "Completed", "Terminated"]);
 
-    // filename x.exe; the body comes slowly, so that there is progress to hear of.
+    // filename x.exe; the body is sent slowly, so that progress is emitted.
     let mut stream = TcpStream::connect(&example.address).unwrap();
     write!(
         stream,
@@ -282,7 +281,7 @@ fn events_come_in_order_and_can_stop_an_upload() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 415 "), "{answer}");
-    assert!(answer.ends_with("no programs, please\n"), "{answer}");
+    assert!(answer.ends_with("programs are not allowed\n"), "{answer}");
     drop(stream);
     sending.join().unwrap();
 }

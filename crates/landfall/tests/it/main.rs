@@ -1,19 +1,19 @@
-//! The library from outside.
+//! Integration tests of the library, over real sockets.
 #![allow(clippy::unwrap_used)]
 
-mod asking;
-mod claims;
-mod direct;
+mod blocking_hooks;
 mod dropped;
-mod emitting;
+mod events;
 #[cfg(unix)]
 mod examples;
+mod external;
 mod file_store;
+mod harness;
+mod idempotency;
 mod leases;
 mod memory;
 mod progress;
 mod rejected;
 mod requirements;
-mod settling;
+mod resolve;
 mod shutdown;
-mod site;

@@ -6,7 +6,7 @@ use landfall::{Composer, Config, store::MemoryStore};
 use landfall_testkit::fault::{Call, Fault, FaultStore, Faults};
 use tokio::time::{Instant, sleep};
 
-use crate::site::{Open, Site};
+use crate::harness::{Open, Site};
 
 /// A disk that hangs for this long keeps all memory.
 const HANG: Duration = Duration::from_secs(30);

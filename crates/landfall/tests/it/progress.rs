@@ -13,7 +13,7 @@ use landfall::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::site::Site;
+use crate::harness::Site;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
@@ -72,7 +72,7 @@ async fn a_request_that_went_silent_is_stopped() {
     reply
         .expect("it isn't stopped")
         .refused(400, "ERR_UPLOAD_STOPPED");
-    site.ask("HEAD", &path).send().await.expect(404);
+    site.request("HEAD", &path).send().await.expect(404);
 }
 
 #[tokio::test]

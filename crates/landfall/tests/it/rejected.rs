@@ -1,4 +1,4 @@
-//! Requests that fail: what they leave as it was.
+//! Failed requests, and the state after them.
 
 use std::sync::{
     Arc,
@@ -20,9 +20,9 @@ use landfall::{
 use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
 use tokio::net::TcpStream;
 
-use crate::site::{DATA, Site, everywhere, id, with_defaults};
+use crate::harness::{DATA, Site, everywhere, id, with_defaults};
 
-/// Counts what it is called for.
+/// Counts its calls.
 #[derive(Debug, Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
 
@@ -64,12 +64,13 @@ async fn an_append_that_does_not_fit_prepares_no_event() {
         async |site| {
             let path = site.create(5).await;
             let sink = Counting::default();
-            let site = Site::beside(site, |config| *config = config.clone().sink(sink.clone()));
+            let site =
+                Site::sharing_store(site, |config| *config = config.clone().sink(sink.clone()));
             let site = site.await;
             let reply = site.patch(&path, 0, "too long").await;
             reply.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert_eq!(sink.0.load(Relaxed), 0);
-            let stored = site.parts.get_store().load(&id(&path)).await.unwrap();
+            let stored = site.parts.store().load(&id(&path)).await.unwrap();
             let completion = &stored.upload.completion;
             assert_eq!(
                 *completion,
@@ -90,7 +91,7 @@ async fn a_creation_that_finds_no_permit_calls_no_hook() {
     config.limits.max_transfers = 0;
     config.hooks.push(Arc::new(hook.clone()));
     let site = Site::start(config, None).await;
-    let with_bytes = site.ask("POST", "/files/").with("Upload-Length", "5");
+    let with_bytes = site.request("POST", "/files/").with("Upload-Length", "5");
     let reply = with_bytes.with("Content-Type", DATA).body("hello").send();
     assert_eq!(reply.await.status, 503);
     assert_eq!(hook.0.load(Relaxed), 0);
@@ -99,7 +100,7 @@ async fn a_creation_that_finds_no_permit_calls_no_hook() {
 }
 
 #[tokio::test]
-async fn an_offset_that_was_told_outlives_a_trailer_nobody_announced() {
+async fn a_published_offset_survives_an_undeclared_trailer() {
     with_defaults(async |site| {
         let path = site.create(10).await;
         let stream = TcpStream::connect(site.address).await.unwrap();
@@ -108,7 +109,7 @@ async fn an_offset_that_was_told_outlives_a_trailer_nobody_announced() {
                 .await
                 .unwrap();
         let connection = tokio::spawn(connection);
-        // The length is known, and HTTP/2 has trailers all the same.
+        // The length is known, but HTTP/2 has trailers nonetheless.
         let mut trailers = HeaderMap::new();
         trailers.insert("upload-checksum", "sha1 AAAA".parse().unwrap());
         let (last, wait) = tokio::sync::oneshot::channel();
@@ -140,7 +141,7 @@ async fn bytes_that_could_not_be_read_back_do_not_count() {
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let site = Site::start(Config::new(Composer::join(store)), None).await;
     let path = site.create(5).await;
-    // Nobody announced it, so the bytes were not hashed on their way.
+    // The trailer is undeclared, so the bytes were not hashed on arrival.
     let ask = || {
         let trailer = ("Upload-Checksum", "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=");
         site.patching(&path, 0).chunked(&["hello"], &[trailer])

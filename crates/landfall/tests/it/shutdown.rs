@@ -25,10 +25,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::site::{DATA, Site, everywhere};
+use crate::harness::{DATA, Site, everywhere};
 
 /// Nothing here takes longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn a_silent_body_ends_at_its_time_out_and_a_slow_one_does_not() {
@@ -69,7 +69,7 @@ async fn a_silent_body_ends_at_its_time_out_and_a_slow_one_does_not() {
         open.reply().await.refused(500, "ERR_READ_TIMEOUT");
         assert_eq!(site.offset(&path).await, 0);
     };
-    timeout(PATIENCE, async { tokio::join!(silent, slow, verified) })
+    timeout(TIMEOUT, async { tokio::join!(silent, slow, verified) })
         .await
         .expect("a silent body does not end");
 }
@@ -98,7 +98,7 @@ impl Hook for SlowHook {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_transfers_and_keeps_what_they_received() {
+async fn a_shutdown_ends_transfers_and_keeps_received_bytes() {
     everywhere(
         |_| {},
         async |site| {
@@ -120,7 +120,7 @@ async fn a_shutdown_ends_transfers_and_keeps_what_they_received() {
             while site.offset(&busy).await == 0 {}
 
             let creation = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&[("Upload-Length", "10"), ("Content-Length", "10")]);
             let mut creation = creation.with("Content-Type", DATA).open().await;
             creation.write("0123").await;
@@ -128,9 +128,9 @@ async fn a_shutdown_ends_transfers_and_keeps_what_they_received() {
                 sleep(Duration::from_millis(5)).await;
             }
 
-            timeout(PATIENCE, site.handler.shutdown())
+            timeout(TIMEOUT, site.handler.shutdown())
                 .await
-                .expect("transfers go on after a shutdown");
+                .expect("transfers continue after a shutdown");
             for open in [&mut silent_request, &mut creation] {
                 let reply = open.reply().await.refused(503, "ERR_SERVER_SHUTDOWN");
                 assert!(reply.number("retry-after") > 0);
@@ -153,9 +153,9 @@ async fn a_shutdown_ends_transfers_and_keeps_what_they_received() {
             assert_eq!(site.bytes(&busy).await.len() as u64, stored);
             site.delete(&busy).await.expect(204);
             let again = site.handler.shutdown();
-            timeout(PATIENCE, again).await.expect("nothing is left");
+            timeout(TIMEOUT, again).await.expect("nothing is left");
 
-            let next = Site::beside(site, |_| {}).await;
+            let next = Site::sharing_store(site, |_| {}).await;
             next.patch(&silent, 5, "56789").await.expect(204);
             assert_eq!(next.bytes(&silent).await, "0123456789");
         },
@@ -210,11 +210,11 @@ async fn a_shutdown_and_a_stop_reach_a_client_that_never_pauses() {
             let reply = ClientResponse::text(418, "no");
             assert!(handler.stop(&UploadId::new(id).unwrap(), reply));
         } else {
-            timeout(PATIENCE, handler.shutdown())
+            timeout(TIMEOUT, handler.shutdown())
                 .await
-                .expect("the transfer goes on");
+                .expect("the transfer continues");
         }
-        let status = timeout(PATIENCE, appending).await.expect("it goes on");
+        let status = timeout(TIMEOUT, appending).await.expect("it continues");
         assert_eq!(status.unwrap(), if is_stop { 418 } else { 503 });
     }
 }
@@ -237,14 +237,14 @@ async fn a_shutdown_waits_for_hooks_of_requests_that_are_gone() {
     let early = timeout(Duration::from_millis(300), &mut shutdown).await;
     assert!(early.is_err(), "the hook has not decided");
     hook.allowed.notify_one();
-    timeout(PATIENCE, shutdown)
+    timeout(TIMEOUT, shutdown)
         .await
         .expect("the hook has decided")
         .unwrap();
     assert_eq!(site.offset(&path).await, 5);
 }
 
-/// The way that the documentation of [`Handler::shutdown`] shows.
+/// The documented use of [`Handler::shutdown`].
 #[tokio::test]
 async fn a_graceful_shutdown_of_axum_does_not_wait_for_silent_clients() {
     let mut config = Config::new(Composer::join(MemoryStore::new()));
@@ -275,11 +275,11 @@ async fn a_graceful_shutdown_of_axum_does_not_wait_for_silent_clients() {
     }
     stop.send(()).unwrap();
     let mut answer = Vec::new();
-    let read = timeout(PATIENCE, client.read_to_end(&mut answer));
+    let read = timeout(TIMEOUT, client.read_to_end(&mut answer));
     read.await.expect("the connection stays open").unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("ERR_SERVER_SHUTDOWN"), "{answer}");
-    let ended = timeout(PATIENCE, server).await;
+    let ended = timeout(TIMEOUT, server).await;
     ended.expect("axum waits for the client").unwrap();
 }

@@ -8,7 +8,7 @@ use std::{
 use landfall::{lease::Locker, upload::UploadId};
 use landfall_postgres::PostgresSettings;
 use landfall_test_services::{Fault, FaultProxy, Postgres};
-use landfall_testkit::locker::Work;
+use landfall_testkit::locker::LockerLoad;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -55,7 +55,7 @@ async fn random_faults_never_give_an_upload_two_holders() {
         nodes.push(Arc::new(node(through, &settings).await));
     }
     let duration = Duration::from_secs(30);
-    let work = Work::start(&nodes, duration, true);
+    let work = LockerLoad::start(&nodes, duration, true);
     let until = Instant::now() + duration;
     let seed = rand::random();
     println!("seed {seed}");

@@ -7,7 +7,7 @@ use std::{
 
 use landfall::{lease::Locker, upload::UploadId};
 use landfall_redis::RedisSettings;
-use landfall_testkit::locker::Work;
+use landfall_testkit::locker::LockerLoad;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -76,7 +76,7 @@ async fn random_faults_never_give_an_upload_two_holders() {
     let sockets = [FaultySocket::to(&server), FaultySocket::to(&server)];
     let nodes = [&sockets[0], &sockets[1]].map(|socket| Arc::new(socket.locker(&settings)) as _);
     let duration = Duration::from_secs(40);
-    let work = Work::start(&nodes, duration, true);
+    let work = LockerLoad::start(&nodes, duration, true);
     let until = Instant::now() + duration;
     let seed = rand::random();
     println!("seed {seed}");

@@ -159,13 +159,13 @@ async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
         loop {
             calls += 1;
             if after_effect {
-                proxy.kill_in(calls);
+                proxy.kill_during(calls);
             } else {
                 proxy.kill_after(calls - 1);
             }
             let acknowledged = Acknowledged::default();
             {
-                let victim = store(&access.via(&proxy), false);
+                let victim = store(&access.through_proxy(&proxy), false);
                 tokio::select! {
                     () = upload(&victim, &bytes, &cuts, &acknowledged) => {}
                     () = proxy.killed() => {}
@@ -173,7 +173,7 @@ async fn crash_at_every_call(stem: &str, adjust: impl Fn(&mut S3Options)) {
             }
             let killed = proxy.is_dead();
             proxy.revive();
-            let story = format!("killed at call {calls}, {}", proxy.story());
+            let story = format!("killed at call {calls}, {}", proxy.transcript());
             let next = store(&access, true);
             resume_and_finish(&next, &bytes, &acknowledged, &story).await;
             remove(&next, &acknowledged).await;
@@ -218,9 +218,12 @@ async fn unverified_bytes_never_count_after_crash() {
         let id = &created.id;
         append(&next, id, 1, &good.slice(..100 * KIB)).await;
 
-        proxy.kill_in(calls);
-        let victim =
-            S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
+        proxy.kill_during(calls);
+        let victim = S3Store::new(
+            client_without_retries(&access.through_proxy(&proxy)),
+            options.clone(),
+        )
+        .unwrap();
         let work = async {
             let (_, mut append) = victim.resume(id, Fence(2)).await.ok()?;
             append.begin_unverified().await.ok()?;
@@ -238,7 +241,7 @@ async fn unverified_bytes_never_count_after_crash() {
         };
         let killed = proxy.is_dead();
         proxy.revive();
-        let story = format!("killed at call {calls}, {}", proxy.story());
+        let story = format!("killed at call {calls}, {}", proxy.transcript());
 
         let next = S3Store::new(client(&access), options.clone()).unwrap();
         let offset = next.load(id).await.unwrap().offset;
@@ -279,9 +282,12 @@ async fn removal_can_be_repeated_after_crash() {
             if finished {
                 finish(&store, &upload, 1).await;
             }
-            proxy.kill_in(calls);
-            let victim =
-                S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
+            proxy.kill_during(calls);
+            let victim = S3Store::new(
+                client_without_retries(&access.through_proxy(&proxy)),
+                options.clone(),
+            )
+            .unwrap();
             tokio::select! {
                 _ = victim.terminator().unwrap().terminate(&upload, Fence(2)) => {}
                 () = proxy.killed() => {}
@@ -291,7 +297,7 @@ async fn removal_can_be_repeated_after_crash() {
             let next = S3Store::new(client(&access), options.clone()).unwrap();
             let terminator = next.terminator().unwrap();
             terminator.terminate(&upload, Fence(3)).await.unwrap();
-            assert_eq!(left(&next).await, [""; 0], "{}", proxy.story());
+            assert_eq!(left(&next).await, [""; 0], "{}", proxy.transcript());
             if !killed {
                 break;
             }
@@ -327,9 +333,12 @@ async fn concatenation_can_be_repeated_after_crash() {
         };
         setup.assign_id(&mut target).await.unwrap();
         let target = setup.create(target).await.unwrap();
-        proxy.kill_in(calls);
-        let victim =
-            S3Store::new(client_without_retries(&access.via(&proxy)), options.clone()).unwrap();
+        proxy.kill_during(calls);
+        let victim = S3Store::new(
+            client_without_retries(&access.through_proxy(&proxy)),
+            options.clone(),
+        )
+        .unwrap();
         tokio::select! {
             _ = victim.concatenator().unwrap().concatenate(&target, &parts, Fence(1)) => {}
             () = proxy.killed() => {}
@@ -339,7 +348,7 @@ async fn concatenation_can_be_repeated_after_crash() {
         let next = S3Store::new(client(&access), options.clone()).unwrap();
         let concatenator = next.concatenator().unwrap();
         let sum = concatenator.concatenate(&target, &parts, Fence(2)).await;
-        assert_eq!(sum.unwrap(), whole.len() as u64, "{}", proxy.story());
+        assert_eq!(sum.unwrap(), whole.len() as u64, "{}", proxy.transcript());
         assert_same(&read(&next, &target).await, &whole);
         next.terminator()
             .unwrap()

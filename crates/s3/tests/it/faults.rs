@@ -41,7 +41,7 @@ async fn transient_faults_are_hidden() {
     for seed in 0..12 {
         let proxy = Proxy::start(&access);
         let options = tiny_parts("passing");
-        let store = S3Store::new(quick(&access.via(&proxy), 12), options).unwrap();
+        let store = S3Store::new(quick(&access.through_proxy(&proxy), 12), options).unwrap();
         proxy.inject_at_random(
             seed,
             &[
@@ -77,7 +77,11 @@ async fn permanent_faults_are_reported_with_the_right_offset() {
         (Operation::CompleteMultipartUpload, Fault::ERROR_IN_200),
     ] {
         let proxy = Proxy::start(&access);
-        let store = S3Store::new(quick(&access.via(&proxy), 3), tiny_parts("lasting")).unwrap();
+        let store = S3Store::new(
+            quick(&access.through_proxy(&proxy), 3),
+            tiny_parts("lasting"),
+        )
+        .unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         append(&store, &upload.id, 1, &bytes.slice(..100 * KIB)).await;
         proxy.inject(Rule::on(operation), fault);
@@ -93,7 +97,7 @@ async fn permanent_faults_are_reported_with_the_right_offset() {
             store.finisher().unwrap().finish(&upload, Fence(2)).await
         }
         .await;
-        let story = format!("{operation:?}: {failed:?}: {}", proxy.story());
+        let story = format!("{operation:?}: {failed:?}: {}", proxy.transcript());
         assert!(
             matches!(failed, Err(StoreError::Unavailable { .. })),
             "{story}"
@@ -120,7 +124,11 @@ async fn later_bytes_never_replace_a_failed_part() {
     let bytes = pattern(3, 640 * KIB);
     for part in 1..=10 {
         let proxy = Proxy::start(&access);
-        let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("objects")).unwrap();
+        let store = S3Store::new(
+            quick(&access.through_proxy(&proxy), 2),
+            tiny_parts("objects"),
+        )
+        .unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         let rule = Rule::on(Operation::UploadPart).part(part).times(2);
         proxy.inject(rule, Fault::INTERNAL_ERROR);
@@ -130,11 +138,16 @@ async fn later_bytes_never_replace_a_failed_part() {
         assert!(
             written.is_err() || first.commit().await.is_err(),
             "{}",
-            proxy.story()
+            proxy.transcript()
         );
         drop(first);
         let offset = store.load(&upload.id).await.unwrap().offset;
-        assert_eq!(offset, u64::from(part - 1) * 64 * 1024, "{}", proxy.story());
+        assert_eq!(
+            offset,
+            u64::from(part - 1) * 64 * 1024,
+            "{}",
+            proxy.transcript()
+        );
         append(
             &store,
             &upload.id,
@@ -150,7 +163,7 @@ async fn later_bytes_never_replace_a_failed_part() {
 async fn interrupted_download_is_an_error() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
-    let store = S3Store::new(quick(&access.via(&proxy), 2), tiny_parts("cut")).unwrap();
+    let store = S3Store::new(quick(&access.through_proxy(&proxy), 2), tiny_parts("cut")).unwrap();
     let bytes = pattern(4, 300 * KIB);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
@@ -179,7 +192,7 @@ async fn transient_faults_are_hidden_with_conditional_writes() {
         let mut options = options(&moto.bucket("conditions"));
         options.conditional_writes = true;
         options.shared = seed % 2 == 0;
-        let store = S3Store::new(quick(&moto.access().via(&proxy), 12), options).unwrap();
+        let store = S3Store::new(quick(&moto.access().through_proxy(&proxy), 12), options).unwrap();
         let upload = create(&store, bytes.len() as u64).await;
         proxy.inject_at_random(
             seed,

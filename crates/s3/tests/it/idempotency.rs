@@ -71,7 +71,7 @@ async fn ten_creations_on_two_nodes_create_one_upload() {
     let nodes: Vec<Handler> = (0..2)
         .map(|_| {
             let store = S3Store::new(client(&garage.access()), options.clone()).unwrap();
-            let parts = Composer::join(store).locker(locker.clone());
+            let parts = Composer::join(store).with_locker(locker.clone());
             Handler::new(Config::new(parts).hook(Claims(one.clone()))).unwrap()
         })
         .collect();

@@ -42,14 +42,14 @@ impl LateServer {
         let mut options = options(&garage.bucket("late"));
         options.conditional_writes = false;
         options.shared = true;
-        let mut settings = crate::support::settings(&garage.access().via(&proxy));
+        let mut settings = crate::support::settings(&garage.access().through_proxy(&proxy));
         settings.attempts = u32::MAX;
         settings.deadline = Duration::from_secs(600);
         settings.max_backoff = Duration::from_millis(100);
         let slow = landfall_s3::client::Client::new(settings).unwrap();
         let store = S3Store::new(slow, options).unwrap();
         let locker = FaultLocker::new(MemoryLocker::new());
-        let composer = Composer::join(store.clone()).locker(locker.clone());
+        let composer = Composer::join(store.clone()).with_locker(locker.clone());
         let handler = Arc::new(Handler::new(Config::new(composer)).unwrap());
         Self {
             proxy,
@@ -94,7 +94,7 @@ impl LateServer {
             same.count() >= skip + 2
         };
         while !is_repeated() {
-            assert!(!late.is_finished(), "{what}: {}", proxy.story());
+            assert!(!late.is_finished(), "{what}: {}", proxy.transcript());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let [held] = &locker.held()[..] else {
@@ -106,7 +106,7 @@ impl LateServer {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{what}");
         let before = writes(proxy);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(writes(proxy), before, "{what}: {}", proxy.story());
+        assert_eq!(writes(proxy), before, "{what}: {}", proxy.transcript());
         proxy.revive();
     }
 }

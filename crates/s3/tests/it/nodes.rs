@@ -87,7 +87,11 @@ async fn a_late_write_of_an_older_node_changes_nothing_where_conditions_hold() {
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let options = shared(&moto.bucket("late"), true);
-    let late = S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let late = S3Store::new(
+        client(&moto.access().through_proxy(&proxy)),
+        options.clone(),
+    )
+    .unwrap();
     let now = S3Store::new(client(&moto.access()), options).unwrap();
     let bytes = pattern(2, 300 * KIB);
     let upload = create(&now, bytes.len() as u64).await;
@@ -223,7 +227,11 @@ async fn a_late_deletion_never_takes_acknowledged_bytes() {
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
     let options = shared(&moto.bucket("late-deletion"), true);
-    let late = S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let late = S3Store::new(
+        client(&moto.access().through_proxy(&proxy)),
+        options.clone(),
+    )
+    .unwrap();
     let node = || S3Store::new(client(&moto.access()), options.clone()).unwrap();
     let bytes = pattern(7, 10 * MIB + 300 * KIB);
     let part = usize::try_from(options.part_size).unwrap();

@@ -31,8 +31,11 @@ async fn deletes(access: &Access, options: &S3Options) {
             if is_finished {
                 finish(&store, &upload, 1).await;
             }
-            proxy.kill_in(calls);
-            let victim = handler(client_without_retries(&access.via(&proxy)), options);
+            proxy.kill_during(calls);
+            let victim = handler(
+                client_without_retries(&access.through_proxy(&proxy)),
+                options,
+            );
             let id = upload.id.as_str();
             tokio::select! {
                 _ = victim.terminate(id, request("DELETE", Bytes::new())) => {}
@@ -49,9 +52,9 @@ async fn deletes(access: &Access, options: &S3Options) {
             assert!(
                 matches!(statuses[0], 204 | 404),
                 "{statuses:?}: {}",
-                proxy.story()
+                proxy.transcript()
             );
-            assert_eq!(statuses[1], 404, "{}", proxy.story());
+            assert_eq!(statuses[1], 404, "{}", proxy.transcript());
             if !was_killed {
                 break;
             }

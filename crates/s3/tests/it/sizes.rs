@@ -145,14 +145,14 @@ async fn no_call_is_made_twice() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
     let options = options(&Garage::shared().bucket("calls"));
-    let store = S3Store::new(client(&access.via(&proxy)), options).unwrap();
+    let store = S3Store::new(client(&access.through_proxy(&proxy)), options).unwrap();
     let bytes = pattern(5, 40 * MIB);
 
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
     finish(&store, &upload, 1).await;
     assert_eq!(proxy.count(Operation::UploadPart), 8);
-    assert_eq!(proxy.calls().len(), 8 + 4, "{}", proxy.story());
+    assert_eq!(proxy.calls().len(), 8 + 4, "{}", proxy.transcript());
 
     // 2,000,000 bytes per request: each also writes one incomplete part.
     let before = proxy.calls().len();
@@ -163,7 +163,7 @@ async fn no_call_is_made_twice() {
     }
     finish(&store, &upload, 21).await;
     let calls = proxy.calls().len() - before;
-    assert!(calls <= 21 + 8 + 6, "{calls} calls: {}", proxy.story());
+    assert!(calls <= 21 + 8 + 6, "{calls} calls: {}", proxy.transcript());
     assert_same(&read(&store, &upload).await, &bytes);
 }
 
@@ -223,32 +223,48 @@ async fn shared_bucket_costs_as_documented() {
     let mut options = options(&moto.bucket("costs"));
     options.shared = true;
     options.conditional_writes = true;
-    let node = || S3Store::new(client(&moto.access().via(&proxy)), options.clone()).unwrap();
+    let node = || {
+        S3Store::new(
+            client(&moto.access().through_proxy(&proxy)),
+            options.clone(),
+        )
+        .unwrap()
+    };
     let (one, other) = (node(), node());
     let bytes = pattern(8, 30 * KIB);
     let count = || proxy.calls().len();
 
     let at = count();
     let upload = create(&one, bytes.len() as u64).await;
-    assert_eq!(count() - at, 2, "to create: {}", proxy.story());
+    assert_eq!(count() - at, 2, "to create: {}", proxy.transcript());
     let at = count();
     append(&one, &upload.id, 1001, &bytes.slice(..10 * KIB)).await;
     assert_eq!(
         count() - at,
         4 + 2,
         "a node's first request: {}",
-        proxy.story()
+        proxy.transcript()
     );
     let at = count();
     append(&one, &upload.id, 1002, &bytes.slice(10 * KIB..20 * KIB)).await;
-    assert_eq!(count() - at, 2, "its next one: {}", proxy.story());
+    assert_eq!(count() - at, 2, "its next one: {}", proxy.transcript());
     let at = count();
     append(&other, &upload.id, 1003, &bytes.slice(20 * KIB..25 * KIB)).await;
     // The incomplete part of the other node is read again.
-    assert_eq!(count() - at, 4 + 2 + 1, "another node's: {}", proxy.story());
+    assert_eq!(
+        count() - at,
+        4 + 2 + 1,
+        "another node's: {}",
+        proxy.transcript()
+    );
     let at = count();
     one.load(&upload.id).await.unwrap();
-    assert_eq!(count() - at, 3, "to ask for the offset: {}", proxy.story());
+    assert_eq!(
+        count() - at,
+        3,
+        "to ask for the offset: {}",
+        proxy.transcript()
+    );
 }
 
 /// A mark of unverified bytes must not apply to the bytes of a later request.
@@ -260,7 +276,7 @@ async fn request_dropped_before_its_first_part_leaves_no_unverified_mark() {
     let access = Garage::shared().access();
     let proxy = Proxy::start(&access);
     let options = tiny_parts("dropped", |options| options.concurrent_parts = 1);
-    let store = S3Store::new(client(&access.via(&proxy)), options.clone()).unwrap();
+    let store = S3Store::new(client(&access.through_proxy(&proxy)), options.clone()).unwrap();
     let bytes = pattern(9, 300 * KIB);
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes.slice(..10 * KIB)).await;
@@ -277,13 +293,13 @@ async fn request_dropped_before_its_first_part_leaves_no_unverified_mark() {
     held.begin_unverified().await.unwrap();
     let mut bad = pieces(&pattern(10, 100 * KIB));
     let dropped = tokio::time::timeout(Duration::from_millis(800), held.write(&mut bad)).await;
-    assert!(dropped.is_err(), "it had to wait: {}", proxy.story());
+    assert!(dropped.is_err(), "it had to wait: {}", proxy.transcript());
     drop(held);
 
     let end = append(&store, &upload.id, 3, &bytes.slice(10 * KIB..50 * KIB)).await;
     let next = S3Store::new(client(&access), options).unwrap();
     let offset = next.load(&upload.id).await.unwrap().offset;
-    assert_eq!(offset, end, "{}", proxy.story());
+    assert_eq!(offset, end, "{}", proxy.transcript());
     append(&next, &upload.id, 9, &bytes.slice(50 * KIB..)).await;
     assert_same(&read(&next, &upload).await, &bytes);
 }
@@ -296,7 +312,7 @@ async fn uploads_take_turns_where_memory_is_scarce() {
     let mut options = options(&garage.bucket("scarce"));
     options.memory = 16 << 20;
     options.part_size = 8 << 20;
-    let store = S3Store::new(client(&garage.access().via(&proxy)), options).unwrap();
+    let store = S3Store::new(client(&garage.access().through_proxy(&proxy)), options).unwrap();
     let rule = Rule::on(Operation::UploadPart);
     proxy.inject(rule, Fault::Delay(Duration::from_millis(500)));
     let bytes = pattern(8, 9 * MIB);
@@ -317,6 +333,6 @@ async fn uploads_take_turns_where_memory_is_scarce() {
     let rests = proxy.calls();
     let rests = rests.iter().filter(|call| call.key.ends_with(".part"));
     let puts = rests.filter(|call| call.operation == Operation::PutObject);
-    assert!(puts.count() < 60, "{}", proxy.story());
+    assert!(puts.count() < 60, "{}", proxy.transcript());
     assert_eq!(store.stats().memory_used, 0);
 }

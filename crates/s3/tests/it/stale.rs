@@ -53,7 +53,7 @@ fn nodes(moto: &Moto) -> (S3Store, [Arc<Handler>; 2]) {
     let node = || {
         let client = client(&moto.access());
         let locker = BucketLocker::new(client, &options.bucket, "up/", settings).unwrap();
-        let composer = Composer::join(store()).locker(locker);
+        let composer = Composer::join(store()).with_locker(locker);
         Arc::new(Handler::new(Config::new(composer)).unwrap())
     };
     (store(), [node(), node()])

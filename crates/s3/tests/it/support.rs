@@ -91,7 +91,7 @@ pub(crate) async fn read(store: &S3Store, upload: &Upload) -> Vec<u8> {
 
 /// Bytes that differ everywhere.
 pub(crate) fn pattern(seed: u64, len: usize) -> Bytes {
-    landfall_testkit::pattern::bytes(seed, len)
+    landfall_testkit::test_data::bytes(seed, len)
 }
 
 pub(crate) fn assert_same(got: &[u8], wanted: &[u8]) {

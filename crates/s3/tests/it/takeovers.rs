@@ -138,7 +138,7 @@ fn numbers(proxy: &Proxy) -> Vec<u32> {
 async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
     let garage = Garage::shared();
     let proxy = Proxy::start(&garage.access());
-    let access = garage.access().via(&proxy);
+    let access = garage.access().through_proxy(&proxy);
     let bytes = pattern(6, 12 * MIB);
     for is_shared in [true, false] {
         let mut options = options(&garage.bucket("numbers"));
@@ -167,12 +167,22 @@ async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
             let third = S3Store::new(client(&access), options.clone()).unwrap();
             append(&third, &upload.id, 3, &bytes.slice(6 * MIB..)).await;
             let all = numbers(&proxy);
-            assert_eq!(all[2..], [sent[1] + 1, sent[1] + 2], "{}", proxy.story());
+            assert_eq!(
+                all[2..],
+                [sent[1] + 1, sent[1] + 2],
+                "{}",
+                proxy.transcript()
+            );
             finish(&third, &upload, 3).await;
         } else {
             append(&second, &upload.id, 3, &bytes.slice(6 * MIB..)).await;
             let all = numbers(&proxy);
-            assert_eq!(all[2..], [sent[1] + 1, sent[1] + 2], "{}", proxy.story());
+            assert_eq!(
+                all[2..],
+                [sent[1] + 1, sent[1] + 2],
+                "{}",
+                proxy.transcript()
+            );
             finish(&second, &upload, 3).await;
         }
         drop(older);
@@ -187,7 +197,7 @@ async fn parts_of_a_killed_node_are_never_sent_under_the_same_number() {
 async fn upload_with_rejected_parts_is_damaged_and_not_completed_again() {
     let moto = Moto::shared();
     let proxy = Proxy::start(&moto.access());
-    let access = moto.access().via(&proxy);
+    let access = moto.access().through_proxy(&proxy);
     for is_shared in [true, false] {
         let mut options = options(&moto.bucket("refused"));
         options.shared = is_shared;

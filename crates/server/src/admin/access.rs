@@ -1,8 +1,8 @@
-//! Who may come in: whoever has the admin key, or the API key of an admin.
+//! Access control of the dashboard: the admin key, or an API key with admin rights.
 //!
-//! Programs send it with each request (`Authorization: Bearer`). Browsers show it once and get a
-//! cookie; since they send that along whoever's page asks, what changes anything must come from the
-//! dashboard's own page.
+//! Programs send a key with each request (`Authorization: Bearer`). Browsers send it once and get a
+//! session cookie. Since browsers also send cookies with cross-site requests, requests with a cookie
+//! must come from the dashboard's own page (CSRF protection).
 
 use std::{
     net::IpAddr,
@@ -23,52 +23,56 @@ use landfall_grants::{
 };
 use serde::Deserialize;
 
-use super::{Admin, page, problem::Problem, session::Whose};
+use super::{Admin, page, problem::Problem, session::SessionKind};
 
-const ORIGIN_REFUSED: &str = "This must come from the dashboard's own page.";
+const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
-/// Why somebody stays outside.
-enum No {
-    /// No key and no session, or wrong ones.
-    Unknown,
-    /// The key or session is good, but a page of somebody else's sent it.
-    Foreign,
-    /// Too many wrong keys came from there.
-    TooMany(Duration),
-    /// Whether the key is good can't be found out.
-    Trouble(Problem),
+/// The reason why access was denied.
+enum AccessDenied {
+    /// The key or session is missing or invalid.
+    Unauthenticated,
+    /// The session is valid, but the request comes from another site.
+    CrossSite,
+    /// Too many failed attempts from this address.
+    TooManyFailures(Duration),
+    /// The key cannot be checked.
+    Unavailable(Problem),
 }
 
-/// Lets requests to the API through that may be there.
-pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+/// Rejects API requests without access.
+pub(super) async fn require_access(
+    State(admin): State<Admin>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
-    match admin.may(&parts).await {
-        Ok(()) => private(next.run(Request::from_parts(parts, body)).await),
-        Err(no) => private(refusal(no)),
+    match admin.check_access(&parts).await {
+        Ok(()) => no_store(next.run(Request::from_parts(parts, body)).await),
+        Err(denied) => no_store(denied_response(denied)),
     }
 }
 
-fn refusal(no: No) -> Response {
-    let (status, message) = match no {
-        No::Unknown => (
+fn denied_response(denied: AccessDenied) -> Response {
+    let (status, message) = match denied {
+        AccessDenied::Unauthenticated => (
             StatusCode::UNAUTHORIZED,
             "Log in, or send the admin key as Authorization: Bearer KEY.",
         ),
-        No::Foreign => (StatusCode::FORBIDDEN, ORIGIN_REFUSED),
-        No::TooMany(_) => (
+        AccessDenied::CrossSite => (StatusCode::FORBIDDEN, CROSS_SITE_DENIED),
+        AccessDenied::TooManyFailures(_) => (
             StatusCode::TOO_MANY_REQUESTS,
-            "Too many wrong keys came from there; try again later.",
+            "Too many failed login attempts from this address; try again later.",
         ),
-        No::Trouble(problem) => return problem.into_response(),
+        AccessDenied::Unavailable(problem) => return problem.into_response(),
     };
     let mut response = Problem::new(status, message).into_response();
     let headers = response.headers_mut();
-    match no {
-        No::Unknown => {
+    match denied {
+        AccessDenied::Unauthenticated => {
             let challenge = HeaderValue::from_static("Bearer");
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        No::TooMany(wait) => {
+        AccessDenied::TooManyFailures(wait) => {
             headers.insert(header::RETRY_AFTER, seconds(wait));
         }
         _ => {}
@@ -80,16 +84,16 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Keeps caches from storing a response that says nothing of it, such as the router's own.
-pub(super) async fn uncached(mut response: Response) -> Response {
+/// Disables caching of responses without `Cache-Control`, such as the router's own.
+pub(super) async fn no_store_by_default(mut response: Response) -> Response {
     if !response.headers().contains_key(header::CACHE_CONTROL) {
-        response = private(response);
+        response = no_store(response);
     }
     response
 }
 
-/// Nobody in between keeps it.
-fn private(mut response: Response) -> Response {
+/// Forbids caches to store the response.
+fn no_store(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(
@@ -100,69 +104,69 @@ fn private(mut response: Response) -> Response {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Shown {
+pub(super) struct LoginForm {
     key: String,
 }
 
-/// `POST login`: a key for a session.
+/// `POST login`: creates a session for a key.
 pub(super) async fn login(
     State(admin): State<Admin>,
     parts: Parts,
-    shown: Result<Form<Shown>, FormRejection>,
+    form: Result<Form<LoginForm>, FormRejection>,
 ) -> Response {
     if !admin.0.cross_site.allows(&parts) {
         return page::login(
             StatusCode::FORBIDDEN,
-            "This form can't be sent from another page.",
+            "The login form cannot be sent from another site.",
         );
     }
-    let Ok(Form(Shown { key })) = shown else {
+    let Ok(Form(LoginForm { key })) = form else {
         return page::login(StatusCode::BAD_REQUEST, "Enter the admin key.");
     };
-    match admin.opens(&parts, key.trim()).await {
-        Ok(whose) => {
+    match admin.authenticate(&parts, key.trim()).await {
+        Ok(kind) => {
             let (https, _) = admin.0.handler.external_origin(&parts);
-            let cookie = admin.0.sessions.begin(whose, admin.now(), https);
+            let cookie = admin.0.sessions.create(kind, admin.now(), https);
             tracing::info!(
                 client = admin.address(&parts).map(tracing::field::display),
-                "somebody logged in to the dashboard"
+                "dashboard login"
             );
-            to_page(cookie)
+            redirect_to_page(cookie)
         }
-        Err(No::TooMany(wait)) => {
+        Err(AccessDenied::TooManyFailures(wait)) => {
             let mut response = page::login(
                 StatusCode::TOO_MANY_REQUESTS,
-                "Too many wrong keys came from your address. Try again in a few minutes.",
+                "Too many failed login attempts from your address. Try again in a few minutes.",
             );
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, seconds(wait));
             response
         }
-        Err(No::Trouble(problem)) => page::login(problem.status, &problem.message),
-        Err(No::Unknown | No::Foreign) => {
-            page::login(StatusCode::UNAUTHORIZED, "That is not the admin key.")
+        Err(AccessDenied::Unavailable(problem)) => page::login(problem.status, &problem.message),
+        Err(AccessDenied::Unauthenticated | AccessDenied::CrossSite) => {
+            page::login(StatusCode::UNAUTHORIZED, "Invalid admin key.")
         }
     }
 }
 
-/// `POST logout`.
+/// `POST logout`: ends the session.
 pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response {
     if !admin.0.cross_site.allows(&parts) {
-        return private(Problem::new(StatusCode::FORBIDDEN, ORIGIN_REFUSED).into_response());
+        return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
     let (https, _) = admin.0.handler.external_origin(&parts);
     let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
-    to_page(cookie)
+    redirect_to_page(cookie)
 }
 
-/// Sends the browser to the page, which lies beside `login` and `logout`.
-fn to_page(cookie: HeaderValue) -> Response {
+/// Redirects the browser from `login` or `logout` to the page in the same directory.
+fn redirect_to_page(cookie: HeaderValue) -> Response {
     let headers = [
         (header::LOCATION, HeaderValue::from_static("./")),
         (header::SET_COOKIE, cookie),
     ];
-    private((StatusCode::SEE_OTHER, headers).into_response())
+    no_store((StatusCode::SEE_OTHER, headers).into_response())
 }
 
 impl Admin {
@@ -175,52 +179,57 @@ impl Admin {
         (self.0.client)(&parts.headers, peer.and_then(|peer| peer.address))
     }
 
-    /// Whether a session came with it that holds.
+    /// Returns whether the request has a valid session.
     pub(super) async fn has_session(&self, headers: &HeaderMap) -> Result<bool, Problem> {
-        Ok(match self.0.sessions.of(headers, self.now()) {
+        Ok(match self.0.sessions.find(headers, self.now()) {
             None => false,
-            Some(Whose::Admin) => true,
+            Some(SessionKind::Admin) => true,
             // The key may have been revoked meanwhile.
-            Some(Whose::Key(id)) => {
+            Some(SessionKind::Key(id)) => {
                 let keys = self.0.queue.keys().await?;
-                keys.iter().any(|key| key.id == id && self.is_good(key))
+                keys.iter()
+                    .any(|key| key.id == id && self.is_valid_admin_key(key))
             }
         })
     }
 
-    fn is_good(&self, key: &landfall_grants::queue::ApiKey) -> bool {
+    fn is_valid_admin_key(&self, key: &landfall_grants::queue::ApiKey) -> bool {
         key.is_admin && key.expires_at.is_none_or(|until| self.now() < until)
     }
 
-    /// Whether a request may do what it wants.
-    async fn may(&self, parts: &Parts) -> Result<(), No> {
-        if let Some(said) = parts.headers.get(header::AUTHORIZATION) {
-            let key = said.to_str().ok().and_then(bearer).ok_or(No::Unknown)?;
-            return self.opens(parts, key).await.map(drop);
+    /// Checks the key or session of a request.
+    async fn check_access(&self, parts: &Parts) -> Result<(), AccessDenied> {
+        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
+            let key = value
+                .to_str()
+                .ok()
+                .and_then(bearer)
+                .ok_or(AccessDenied::Unauthenticated)?;
+            return self.authenticate(parts, key).await.map(drop);
         }
         if !self
             .has_session(&parts.headers)
             .await
-            .map_err(No::Trouble)?
+            .map_err(AccessDenied::Unavailable)?
         {
-            return Err(No::Unknown);
+            return Err(AccessDenied::Unauthenticated);
         }
         if !self.0.cross_site.allows(parts) {
-            return Err(No::Foreign);
+            return Err(AccessDenied::CrossSite);
         }
         Ok(())
     }
 
-    /// Whose key this is.
-    async fn opens(&self, parts: &Parts, key: &str) -> Result<Whose, No> {
+    /// Authenticates a key and records failed attempts.
+    async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
         let client = self.address(parts);
         let hash = TokenHash::from_secret(key);
         if hash == self.0.key {
-            return Ok(Whose::Admin);
+            return Ok(SessionKind::Admin);
         }
         let found = self.0.queue.key(&hash).await;
-        match found.map_err(|error| No::Trouble(error.into()))? {
-            Some(found) if self.is_good(&found) => Ok(Whose::Key(found.id)),
+        match found.map_err(|error| AccessDenied::Unavailable(error.into()))? {
+            Some(found) if self.is_valid_admin_key(&found) => Ok(SessionKind::Key(found.id)),
             _ => {
                 tracing::warn!(
                     client = client.map(tracing::field::display),
@@ -232,13 +241,15 @@ impl Admin {
                     is_cross_site: is_cross_site(&parts.headers),
                 };
                 let recorded = self.0.failed_attempts.record(&attempt);
-                Err(recorded.map_or_else(No::TooMany, |()| No::Unknown))
+                Err(recorded.map_or_else(AccessDenied::TooManyFailures, |()| {
+                    AccessDenied::Unauthenticated
+                }))
             }
         }
     }
 }
 
-fn bearer(said: &str) -> Option<&str> {
-    let (scheme, key) = said.split_once(' ')?;
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, key) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }

@@ -1,9 +1,9 @@
-//! The keys of applications: their names, nothing that opens anything.
+//! The API keys of applications, without their secrets.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
 
-use super::{Admin, problem::Problem, row::time};
+use super::{Admin, job_json::time, problem::Problem};
 
 #[derive(Serialize)]
 pub(super) struct Keys {
@@ -21,7 +21,7 @@ struct Key {
     used_at: Option<String>,
 }
 
-/// `GET keys`.
+/// `GET keys`: lists API keys.
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Keys>, Problem> {
     let keys = admin.0.queue.keys().await?;
     let keys = keys.into_iter().map(|key| Key {

@@ -1,19 +1,19 @@
-//! The dashboard: a page and the JSON API behind it, for those who have the admin key.
+//! The dashboard: a page and its JSON API, protected by the admin key.
 //!
-//! Everything the page shows comes from the API (docs/admin-api.yaml), and the API knows nothing that
-//! other parts don't: uploads are rows of the [`Queue`], undelivered events those of the outbox, and
-//! how the server itself is doing is what its [`Machine`] says.
+//! The page uses only the API (docs/admin-api.yaml). The API is stateless: uploads are jobs
+//! of the [`Queue`], undelivered events are rows of the outbox, and the state of the server comes from
+//! its [`ServerStatus`].
 
 mod access;
-mod dead;
+mod dead_letters;
+mod event_stream;
+mod job_json;
 mod keys;
-mod live;
-mod machine;
 mod overview;
 mod page;
 mod problem;
-mod row;
 mod session;
+mod status;
 mod uploads;
 
 use std::{
@@ -34,26 +34,26 @@ use landfall_grants::{
 };
 use tokio::sync::watch;
 
-pub use self::machine::{Check, Machine, Part, Room};
 use self::session::Sessions;
+pub use self::status::{Component, HealthCheck, ServerStatus, StorageCapacity};
 
-/// What a dashboard is made of.
+/// The dependencies of a dashboard.
 pub struct AdminParts {
-    /// The key that opens it.
+    /// The admin key.
     pub key: String,
-    /// The name of this node, to be shown.
+    /// The name of this node.
     pub node: String,
-    /// The uploads.
+    /// The upload queue.
     pub queue: Queue,
-    /// Removes those that are cancelled.
+    /// Removes cancelled uploads.
     pub handler: Handler,
-    /// The server it is about.
-    pub machine: Arc<dyn Machine>,
-    /// Finds the client's address, in front of trusted proxies.
+    /// The status of the server.
+    pub status: Arc<dyn ServerStatus>,
+    /// Finds the client's address behind trusted proxies.
     pub client: Arc<ClientAddress>,
-    /// Counts wrong keys.
+    /// Limits failed login attempts.
     pub failed_attempts: FailedAttempts,
-    /// Becomes true when the server stops: streams end then.
+    /// Becomes true when the server shuts down, which ends the event streams.
     pub closing: watch::Receiver<bool>,
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for AdminParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdminParts")
             .field("node", &self.node)
-            .field("machine", &self.machine)
+            .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
@@ -76,7 +76,7 @@ struct Inner {
     node: String,
     queue: Queue,
     handler: Handler,
-    machine: Arc<dyn Machine>,
+    status: Arc<dyn ServerStatus>,
     client: Arc<ClientAddress>,
     closing: watch::Receiver<bool>,
     failed_attempts: FailedAttempts,
@@ -94,57 +94,57 @@ impl fmt::Debug for Admin {
 }
 
 impl Admin {
-    /// Puts one together.
+    /// Creates a dashboard.
     #[must_use]
     pub fn new(parts: AdminParts) -> Self {
-        let seen_by = parts.handler.clone();
+        let origin_of = parts.handler.clone();
         let cross_site =
-            CsrfPolicy::new().external_origin(move |request| seen_by.external_origin(request));
+            CsrfPolicy::new().external_origin(move |request| origin_of.external_origin(request));
         Self(Arc::new(Inner {
             key: TokenHash::from_secret(&parts.key),
             sessions: Sessions::new(&parts.key),
             node: parts.node,
             queue: parts.queue,
             handler: parts.handler,
-            machine: parts.machine,
+            status: parts.status,
             client: parts.client,
             closing: parts.closing,
             failed_attempts: parts.failed_attempts,
             cross_site,
-            streams: Arc::new(tokio::sync::Semaphore::new(live::STREAMS)),
+            streams: Arc::new(tokio::sync::Semaphore::new(event_stream::MAX_STREAMS)),
             started: (Instant::now(), SystemTime::now()),
         }))
     }
 
-    /// Its routes below `path` (such as `/admin`, without a slash at the end).
+    /// Returns its routes below `path` (such as `/admin`, without a trailing slash).
     pub fn router(&self, path: &str) -> Router {
         let api = Router::new()
             .route("/overview", get(overview::overview))
             .route("/throughput", get(overview::throughput))
             .route("/uploads", get(uploads::list))
             .route("/uploads/{id}", get(uploads::get).delete(uploads::cancel))
-            .route("/events", get(live::events))
-            .route("/dead", get(dead::list))
-            .route("/dead/retry", post(dead::retry))
-            .route("/dead/drop", post(dead::drop))
+            .route("/events", get(event_stream::events))
+            .route("/dead-letters", get(dead_letters::list))
+            .route("/dead-letters/retry", post(dead_letters::retry))
+            .route("/dead-letters/delete", post(dead_letters::delete))
             .route("/keys", get(keys::list))
             .fallback(problem::not_found)
             .method_not_allowed_fallback(problem::method_not_allowed)
             .layer(axum::middleware::from_fn_with_state(
                 self.clone(),
-                access::guard,
+                access::require_access,
             ));
         let inside = Router::new()
-            .route("/login", get(page::back).post(access::login))
+            .route("/login", get(page::redirect_to_page).post(access::login))
             .route("/logout", post(access::logout))
             .route("/assets/{name}", get(page::asset))
             .nest("/api", api)
             .with_state(self.clone());
         let slash = format!("{path}/");
         Router::new()
-            .route(path, get(page::with_slash))
+            .route(path, get(page::redirect_with_slash))
             .route(&slash, get(page::index).with_state(self.clone()))
             .nest(path, inside)
-            .layer(axum::middleware::map_response(access::uncached))
+            .layer(axum::middleware::map_response(access::no_store_by_default))
     }
 }

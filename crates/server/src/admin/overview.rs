@@ -1,4 +1,4 @@
-//! The state of things at a glance, and what came in during the last hours.
+//! The current state in numbers, and the throughput of the last hours.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +13,11 @@ use landfall_grants::queue::Throughput;
 use landfall_hooks::outbox::{OutboxStats, RouteStats};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Check, Room, problem::Problem, row::time};
+use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem::Problem};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// The longest time that throughput is shown of: a day.
-const MOST_MINUTES: u64 = 24 * 60;
+/// Maximum range of throughput: a day.
+const MAX_MINUTES: u64 = 24 * 60;
 
 #[derive(Serialize)]
 pub(super) struct Overview {
@@ -28,18 +28,18 @@ pub(super) struct Overview {
     uptime_seconds: u64,
     jobs: BTreeMap<&'static str, u64>,
     completed_bytes: u64,
-    /// Bytes per second that came in during the last minute, over all nodes.
+    /// Bytes per second received by all nodes, over the last minute.
     rate: u64,
-    /// Uploads whose bytes this node is receiving.
-    live_here: u64,
-    storage: Room,
-    health: Vec<Check>,
+    /// Uploads that this node is receiving now.
+    active_uploads: u64,
+    storage: StorageCapacity,
+    health: Vec<HealthCheck>,
     outbox: Option<Outbox>,
 }
 
 #[derive(Serialize)]
 struct Outbox {
-    rows: usize,
+    queued: usize,
     limit: usize,
     transports: Vec<Transport>,
 }
@@ -47,9 +47,9 @@ struct Outbox {
 #[derive(Serialize)]
 struct Transport {
     name: String,
-    waiting: u64,
+    pending: u64,
     oldest_seconds: u64,
-    dead: u64,
+    dead_letters: u64,
     delivered: u64,
     failed: u64,
 }
@@ -58,62 +58,63 @@ impl From<OutboxStats> for Outbox {
     fn from(stats: OutboxStats) -> Self {
         let transport = |route: RouteStats| Transport {
             name: route.name,
-            waiting: route.pending,
+            pending: route.pending,
             oldest_seconds: route.oldest.as_secs(),
-            dead: route.dead,
+            dead_letters: route.dead,
             delivered: route.delivered,
             failed: route.failed,
         };
         Self {
-            rows: stats.queued,
+            queued: stats.queued,
             limit: stats.max_queued,
             transports: stats.routes.into_iter().map(transport).collect(),
         }
     }
 }
 
-/// `GET overview`.
+/// `GET overview`: returns totals, storage and health.
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
     let inner = &*admin.0;
     let now = admin.now();
-    let health = inner.machine.health();
+    let health = inner.status.health();
     let (totals, recent, health) = tokio::join!(
         inner.queue.totals(),
         inner.queue.throughput(minute_of(now) - MINUTE),
         health
     );
     let (totals, recent) = (totals?, recent?);
-    let (began, started_at) = inner.started;
+    let (start, started_at) = inner.started;
     Ok(Json(Overview {
         node: inner.node.clone(),
         version: env!("CARGO_PKG_VERSION"),
         now: time(now),
         started_at: time(started_at),
-        uptime_seconds: began.elapsed().as_secs(),
+        uptime_seconds: start.elapsed().as_secs(),
         jobs: totals.jobs,
         completed_bytes: totals.completed_bytes,
         rate: rate(&recent, now),
-        live_here: inner.handler.stats().live_uploads,
-        storage: inner.machine.room(),
+        active_uploads: inner.handler.stats().live_uploads,
+        storage: inner.status.storage(),
         health,
-        outbox: inner.machine.outbox().map(Into::into),
+        outbox: inner.status.outbox().map(Into::into),
     }))
 }
 
-/// Bytes per second during the 60 seconds before `now`: all of the minute that runs, and as much of the
-/// one before as lies in them.
+/// Returns the bytes per second of the 60 seconds before `now`.
+///
+/// The current minute counts whole, the previous one by the share of it within the 60 seconds.
 fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
     let minute = minute_of(now);
     let bytes = |wanted: SystemTime| -> u64 {
         let found = recent.iter().filter(|one| one.minute == wanted);
         found.map(|one| one.bytes).sum()
     };
-    let gone = now.duration_since(minute).unwrap_or_default().as_secs_f64();
-    let before = bytes(minute - MINUTE) as f64 * (1.0 - gone / 60.0);
-    ((bytes(minute) as f64 + before) / 60.0).round() as u64
+    let elapsed = now.duration_since(minute).unwrap_or_default().as_secs_f64();
+    let previous = bytes(minute - MINUTE) as f64 * (1.0 - elapsed / 60.0);
+    ((bytes(minute) as f64 + previous) / 60.0).round() as u64
 }
 
-/// When the minute began in which `when` lies.
+/// Returns the start of the minute of `when`.
 fn minute_of(when: SystemTime) -> SystemTime {
     let seconds = when
         .duration_since(UNIX_EPOCH)
@@ -124,7 +125,7 @@ fn minute_of(when: SystemTime) -> SystemTime {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ThroughputQuery {
     minutes: Option<u64>,
 }
 
@@ -142,37 +143,37 @@ struct Minute {
     failed: u64,
 }
 
-/// `GET throughput`: each of the last minutes, the one that runs as the last.
+/// `GET throughput`: returns each of the last minutes, including the current one.
 pub(super) async fn throughput(
     State(admin): State<Admin>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<ThroughputQuery>, QueryRejection>,
 ) -> Result<Json<Minutes>, Problem> {
-    let Query(asked) = asked.map_err(|wrong| Problem::invalid(wrong.body_text()))?;
-    let count = asked.minutes.unwrap_or(60).clamp(1, MOST_MINUTES);
+    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
     let last = minute_of(admin.now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
     let found = admin.0.queue.throughput(first).await?;
     Ok(Json(Minutes {
-        minutes: filled(&found, first, count),
+        minutes: fill_gaps(&found, first, count),
     }))
 }
 
-/// So many minutes from `first` on, also those in which nothing came.
-fn filled(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {
+/// Returns `count` minutes from `first`, including those without uploads.
+fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {
     let by_minute: BTreeMap<SystemTime, &Throughput> =
         found.iter().map(|one| (one.minute, one)).collect();
     (0..count)
         .map(|at| {
             let minute = first + Duration::from_secs(at * 60);
-            let of = |value: fn(&Throughput) -> u64| {
+            let value_of = |value: fn(&Throughput) -> u64| {
                 by_minute.get(&minute).map_or(0, |found| value(found))
             };
             Minute {
                 minute: time(minute),
-                bytes: of(|one| one.bytes),
-                started: of(|one| one.started),
-                completed: of(|one| one.completed),
-                failed: of(|one| one.failed),
+                bytes: value_of(|one| one.bytes),
+                started: value_of(|one| one.started),
+                completed: value_of(|one| one.completed),
+                failed: value_of(|one| one.failed),
             }
         })
         .collect()
@@ -186,7 +187,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn came(minute: u64, bytes: u64) -> Throughput {
+    fn throughput_of(minute: u64, bytes: u64) -> Throughput {
         Throughput {
             minute: at(minute),
             bytes,
@@ -197,23 +198,23 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_the_last_sixty_seconds() {
-        let recent = [came(600, 6000), came(660, 600)];
+    fn rate_covers_the_last_sixty_seconds() {
+        let recent = [throughput_of(600, 6000), throughput_of(660, 600)];
         assert_eq!(
             rate(&recent, at(660)),
             110,
-            "nothing of the first minute is over"
+            "the window covers the whole first minute"
         );
-        assert_eq!(rate(&recent, at(690)), 60, "half of it is");
-        assert_eq!(rate(&recent, at(720)), 10, "all of it is");
+        assert_eq!(rate(&recent, at(690)), 60, "half of the first minute");
+        assert_eq!(rate(&recent, at(720)), 10, "only the second minute");
         assert_eq!(rate(&recent, at(900)), 0);
     }
 
     #[test]
-    fn minutes_without_anything_are_shown_too() {
-        let shown = filled(&[came(660, 7)], at(600), 3);
-        let bytes: Vec<u64> = shown.iter().map(|minute| minute.bytes).collect();
+    fn minutes_without_uploads_are_listed() {
+        let minutes = fill_gaps(&[throughput_of(660, 7)], at(600), 3);
+        let bytes: Vec<u64> = minutes.iter().map(|minute| minute.bytes).collect();
         assert_eq!(bytes, [0, 7, 0]);
-        assert_eq!(shown[1].minute, "1970-01-01T00:11:00.000Z");
+        assert_eq!(minutes[1].minute, "1970-01-01T00:11:00.000Z");
     }
 }

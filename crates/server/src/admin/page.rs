@@ -1,7 +1,7 @@
-//! The page: its files, built into the program.
+//! The dashboard's static files, compiled into the program.
 //!
-//! They live in `crates/server/dashboard/` as plain HTML, CSS and ES modules; there is no build step.
-//! All of them are asked for relative to the page, which works below a prefix that a proxy strips.
+//! They are plain HTML, CSS and ES modules in `crates/server/dashboard/`; there is no build step. All
+//! URLs are relative to the page, so it works below a prefix that a proxy strips.
 
 use axum::{
     extract::{Path, State},
@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use super::Admin;
 use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
 
-/// What the page needs, and nothing beyond it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+/// Allows only the page's own scripts, styles, images and requests.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const DASHBOARD: &str = include_str!("../../dashboard/index.html");
@@ -28,16 +28,16 @@ const ASSETS: &[(&str, Asset)] = assets! { "dashboard":
     "events.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
     "history.js": JAVASCRIPT,
-    "news.js": JAVASCRIPT,
+    "event-stream.js": JAVASCRIPT,
     "row.js": JAVASCRIPT,
     "style.css": CSS,
     "system.js": JAVASCRIPT,
-    "under-way.js": JAVASCRIPT,
+    "active.js": JAVASCRIPT,
 };
-/// The one picture of both pages.
+/// The icon that both pages share.
 const ICON: &[(&str, Asset)] = assets! { "page": "icon.svg": SVG };
 
-/// `GET /admin/`: the dashboard, or the form for the key.
+/// `GET /admin/`: the dashboard, or the login form.
 pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     match admin.has_session(&headers).await {
         Ok(true) => {
@@ -47,26 +47,26 @@ pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Res
                 "node" => Some(admin.0.node.as_str()),
                 _ => None,
             });
-            shown(StatusCode::OK, html)
+            html_response(StatusCode::OK, html)
         }
         Ok(false) => login(StatusCode::OK, ""),
         Err(problem) => login(problem.status, &problem.message),
     }
 }
 
-/// The form for the key, with a word about the last one.
+/// Returns the login form with a message.
 pub(super) fn login(status: StatusCode, message: &str) -> Response {
     let html = fill(LOGIN, |name| match name {
         "message" => Some(message),
         _ => None,
     });
-    shown(status, html)
+    html_response(status, html)
 }
 
-fn shown(status: StatusCode, html: String) -> Response {
+fn html_response(status: StatusCode, html: String) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CACHE_CONTROL, "no-store"),
@@ -74,10 +74,10 @@ fn shown(status: StatusCode, html: String) -> Response {
     (status, headers, html).into_response()
 }
 
-/// `GET /admin`: the page is below, where what it asks for is found.
-pub(super) async fn with_slash(uri: Uri) -> Response {
+/// `GET /admin`: redirects to the page, to which its URLs are relative.
+pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
     let name = uri.path().rsplit('/').next().unwrap_or_default();
-    // Relative, so that a prefix that a proxy stripped stays before it.
+    // Relative, to keep a prefix that a proxy stripped.
     let Ok(location) = HeaderValue::try_from(format!("{name}/")) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -88,15 +88,15 @@ pub(super) async fn with_slash(uri: Uri) -> Response {
         .into_response()
 }
 
-/// `GET /admin/login`, which a browser asks for when somebody comes back to the form by its address.
-pub(super) async fn back() -> Response {
+/// `GET /admin/login`: redirects to the page, for visitors who open the form's address.
+pub(super) async fn redirect_to_page() -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, "./")]).into_response()
 }
 
-/// `GET /admin/assets/NAME`. Nothing in them is secret.
+/// `GET /admin/assets/NAME`: public files.
 pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match find(&name) {
-        Some(asset) => asset.answer(&headers).into_response(),
+        Some(asset) => asset.respond(&headers).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_folder_is_served() {
+    fn all_files_are_served() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboard");
         let there: BTreeSet<String> = std::fs::read_dir(folder)
             .unwrap()
@@ -127,16 +127,16 @@ mod tests {
     }
 
     #[test]
-    fn everything_the_pages_ask_for_is_served() {
+    fn all_referenced_files_are_served() {
         let mut wanted: Vec<&str> = Vec::new();
         for html in [DASHBOARD, LOGIN] {
-            let asked = html.split("\"./assets/").skip(1);
-            wanted.extend(asked.map(|rest| rest.split_once('"').unwrap().0));
+            let referenced = html.split("\"./assets/").skip(1);
+            wanted.extend(referenced.map(|rest| rest.split_once('"').unwrap().0));
         }
         for (_, asset) in ASSETS.iter().filter(|(name, _)| name.ends_with(".js")) {
             let code = std::str::from_utf8(asset.bytes).unwrap();
-            let asked = code.split("from './").skip(1);
-            wanted.extend(asked.map(|rest| rest.split_once('\'').unwrap().0));
+            let referenced = code.split("from './").skip(1);
+            wanted.extend(referenced.map(|rest| rest.split_once('\'').unwrap().0));
         }
         assert!(wanted.len() > 10, "found only {wanted:?}");
         for name in wanted {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_inline_so_that_the_policy_can_be_strict() {
+    fn pages_have_no_inline_scripts_or_styles() {
         for html in [DASHBOARD, LOGIN] {
             assert!(!html.contains("<style") && !html.contains(" style="));
             assert!(!html.contains(" onclick=") && !html.contains(" onload="));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_on_the_form_is_escaped() {
+    fn the_login_message_is_escaped() {
         let html = fill(LOGIN, |name| (name == "message").then_some("<b>&"));
         assert!(html.contains("&lt;b&gt;&amp;") && !html.contains("{{"));
     }

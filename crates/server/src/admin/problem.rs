@@ -1,4 +1,4 @@
-//! What the API answers when something is wrong: problem+json, RFC 9457.
+//! Errors of the API, as problem+json (RFC 9457).
 
 use axum::{
     Json,
@@ -9,11 +9,11 @@ use landfall_grants::queue::QueueError;
 use landfall_hooks::outbox::OutboxError;
 use serde::Serialize;
 
-/// A request that can't be fulfilled.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
-    /// What is wrong and what to do, for people.
+    /// The error and its remedy, for the user.
     pub(super) message: String,
 }
 
@@ -30,10 +30,10 @@ impl Problem {
     }
 
     fn unavailable(error: &dyn std::error::Error) -> Self {
-        tracing::error!(%error, "the database can't answer the dashboard");
+        tracing::error!(%error, "failed to query the database for the dashboard");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The database doesn't answer; try again.",
+            "The database is unavailable; try again.",
         )
     }
 }
@@ -76,12 +76,12 @@ impl IntoResponse for Problem {
 }
 
 pub(super) async fn not_found() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "There is nothing at this address.")
+    Problem::new(StatusCode::NOT_FOUND, "This address does not exist.")
 }
 
 pub(super) async fn method_not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "This address doesn't take requests of this kind.",
+        "This address does not support the request method.",
     )
 }

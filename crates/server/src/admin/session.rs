@@ -1,8 +1,8 @@
-//! Sessions: who once showed a key, and may come in with a cookie for a while.
+//! Session cookies of the dashboard.
 //!
-//! A cookie is signed with the admin key, so that any node that has the key takes it, and changing the
-//! key ends all sessions. Only sessions that were ended before their time are kept, by the process where
-//! somebody logged out.
+//! A cookie is signed with the admin key, so every node with the key accepts it, and changing the key
+//! ends all sessions. The only state is the set of sessions ended by a logout, kept by the process that
+//! handled it.
 
 use std::{
     collections::HashMap,
@@ -15,43 +15,43 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::Sha256;
 
-/// How long a session lasts.
-pub(super) const LASTS: Duration = Duration::from_secs(12 * 3600);
-const NAME: &str = "landfall_admin";
-/// The most ended sessions that are kept one by one.
+/// Lifetime of a session.
+pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+const COOKIE_NAME: &str = "landfall_admin";
+/// Maximum number of ended sessions that are stored individually.
 const MAX_ENDED: usize = 4096;
-/// Parts signatures of sessions from all else that may be signed with the key.
+/// Domain separation of the signatures from other uses of the key.
 const PURPOSE: &[u8] = b"landfall admin session 1\n";
 
-/// Whose session.
+/// The key that a session was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// Of somebody with the admin key.
+pub(super) enum SessionKind {
+    /// The admin key.
     Admin,
-    /// Of somebody with the API key of this number.
+    /// The API key with this id.
     Key(i64),
 }
 
-/// What a good cookie says.
+/// The content of a valid cookie.
 #[derive(Debug)]
 struct Session {
-    whose: Whose,
+    kind: SessionKind,
     until: SystemTime,
-    /// The signature, which no other session has.
+    /// The signature, unique per session.
     signature: Vec<u8>,
 }
 
-/// Sessions that were ended before their time.
+/// Sessions that were ended before they expired.
 #[derive(Debug, Default)]
-struct Ended {
-    /// By their signatures, with the time at which they would have ended anyway.
+struct EndedSessions {
+    /// Expiry times by signature.
     until: HashMap<Vec<u8>, SystemTime>,
-    /// All that end before this count as ended, too.
+    /// All sessions that expire before this time count as ended, too.
     all_before: Option<SystemTime>,
 }
 
-impl Ended {
-    fn has(&self, session: &Session) -> bool {
+impl EndedSessions {
+    fn contains(&self, session: &Session) -> bool {
         self.all_before
             .is_some_and(|before| session.until <= before)
             || self.until.contains_key(&session.signature)
@@ -62,24 +62,24 @@ impl Ended {
             self.until.retain(|_, until| now < *until);
         }
         if self.until.len() >= MAX_ENDED {
-            // Too many to remember: all that began by now are over, rather than one of them going on.
+            // Too many entries: end all current sessions rather than revive one.
             self.until.clear();
-            self.all_before = Some(now + LASTS);
+            self.all_before = Some(now + SESSION_LIFETIME);
             return;
         }
         self.until.insert(session.signature, session.until);
     }
 }
 
-/// Makes, reads and ends cookies.
+/// Creates, verifies and ends sessions.
 pub(super) struct Sessions {
     mac: Hmac<Sha256>,
-    ended: Mutex<Ended>,
+    ended: Mutex<EndedSessions>,
 }
 
 impl Sessions {
     pub(super) fn new(key: &str) -> Self {
-        // HMAC takes keys of any length, so there is nothing to fail.
+        // HMAC accepts keys of any length, so this cannot fail.
         let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         mac.update(PURPOSE);
@@ -89,39 +89,40 @@ impl Sessions {
         }
     }
 
-    /// `Set-Cookie` of a new session. Without `Path`, the browser sends it to where the form was, and
-    /// below, also if a proxy put a prefix before it.
-    pub(super) fn begin(&self, whose: Whose, now: SystemTime, https: bool) -> HeaderValue {
-        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default() + LASTS;
-        let number = match whose {
-            Whose::Admin => "admin".to_owned(),
-            Whose::Key(id) => id.to_string(),
+    /// Creates a session; returns its `Set-Cookie`.
+    ///
+    /// Without `Path`, the browser sends the cookie to the directory of the form and below, which also
+    /// works behind a proxy that adds a prefix.
+    pub(super) fn create(&self, kind: SessionKind, now: SystemTime, https: bool) -> HeaderValue {
+        let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default() + SESSION_LIFETIME;
+        let number = match kind {
+            SessionKind::Admin => "admin".to_owned(),
+            SessionKind::Key(id) => id.to_string(),
         };
         let claim = format!("{}.{number}.{:x}", seconds.as_secs(), rand::random::<u64>());
         let mut mac = self.mac.clone();
         mac.update(claim.as_bytes());
         let signature = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
-        cookie(&format!("{claim}.{signature}"), LASTS, https)
+        cookie(&format!("{claim}.{signature}"), SESSION_LIFETIME, https)
     }
 
-    /// Ends the sessions that a request belongs to, on this node until their time is over. Returns the
-    /// `Set-Cookie` that takes the cookie from the browser.
+    /// Ends the sessions of a request on this node; returns the `Set-Cookie` that deletes the cookie.
     pub(super) fn end(&self, headers: &HeaderMap, now: SystemTime, https: bool) -> HeaderValue {
-        for session in values(headers).filter_map(|value| self.read(value, now)) {
+        for session in session_cookies(headers).filter_map(|value| self.read(value, now)) {
             let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
             ended.insert(session, now);
         }
         cookie("", Duration::ZERO, https)
     }
 
-    /// The session that a request belongs to, if it is a good one.
-    pub(super) fn of(&self, headers: &HeaderMap, now: SystemTime) -> Option<Whose> {
-        values(headers)
+    /// Returns the kind of a request's session, if it is valid.
+    pub(super) fn find(&self, headers: &HeaderMap, now: SystemTime) -> Option<SessionKind> {
+        session_cookies(headers)
             .find_map(|value| self.read(value, now))
-            .map(|session| session.whose)
+            .map(|session| session.kind)
     }
 
-    /// Reads a cookie; nothing if it was ended.
+    /// Verifies a cookie; `None` if it is invalid, expired or ended.
     fn read(&self, value: &str, now: SystemTime) -> Option<Session> {
         let (claim, signature) = value.rsplit_once('.')?;
         let mut mac = self.mac.clone();
@@ -130,34 +131,35 @@ impl Sessions {
         mac.verify_slice(&signature).ok()?;
         let mut parts = claim.split('.');
         let until = UNIX_EPOCH.checked_add(Duration::from_secs(parts.next()?.parse().ok()?))?;
-        let whose = match parts.next()? {
-            "admin" => Whose::Admin,
-            id => Whose::Key(id.parse().ok()?),
+        let kind = match parts.next()? {
+            "admin" => SessionKind::Admin,
+            id => SessionKind::Key(id.parse().ok()?),
         };
         let session = Session {
-            whose,
+            kind,
             until,
             signature,
         };
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        (now < until && !ended.has(&session)).then_some(session)
+        (now < until && !ended.contains(&session)).then_some(session)
     }
 }
 
-/// The values of our cookies in a request.
-fn values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+/// Returns the values of the session cookies in a request.
+fn session_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().strip_prefix(NAME)?.strip_prefix('='))
+        .filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
 }
 
-fn cookie(value: &str, lasts: Duration, https: bool) -> HeaderValue {
+fn cookie(value: &str, max_age: Duration, https: bool) -> HeaderValue {
     let secure = if https { "; Secure" } else { "" };
-    let age = lasts.as_secs();
-    let text = format!("{NAME}={value}; Max-Age={age}; HttpOnly; SameSite=Strict{secure}");
+    let seconds = max_age.as_secs();
+    let text =
+        format!("{COOKIE_NAME}={value}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::try_from(text).unwrap_or_else(|_| unreachable!("it is made of plain characters"))
 }
 
@@ -165,7 +167,7 @@ fn cookie(value: &str, lasts: Duration, https: bool) -> HeaderValue {
 mod tests {
     use super::*;
 
-    fn sent_back(cookie: &HeaderValue) -> HeaderMap {
+    fn request_headers(cookie: &HeaderValue) -> HeaderMap {
         let (pair, _) = cookie.to_str().unwrap().split_once(';').unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, format!("a=b; {pair}; c").parse().unwrap());
@@ -173,39 +175,39 @@ mod tests {
     }
 
     #[test]
-    fn every_node_with_the_key_takes_a_session_until_it_is_over() {
+    fn every_node_with_the_key_accepts_a_session_until_it_expires() {
         let (one, other) = (Sessions::new("key"), Sessions::new("key"));
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        for whose in [Whose::Admin, Whose::Key(7)] {
-            let headers = sent_back(&one.begin(whose, now, false));
-            assert_eq!(other.of(&headers, now), Some(whose));
+        for kind in [SessionKind::Admin, SessionKind::Key(7)] {
+            let headers = request_headers(&one.create(kind, now, false));
+            assert_eq!(other.find(&headers, now), Some(kind));
             assert_eq!(
-                other.of(&headers, now + LASTS - Duration::from_secs(1)),
-                Some(whose)
+                other.find(&headers, now + SESSION_LIFETIME - Duration::from_secs(1)),
+                Some(kind)
             );
-            assert_eq!(other.of(&headers, now + LASTS), None);
-            assert_eq!(Sessions::new("another key").of(&headers, now), None);
+            assert_eq!(other.find(&headers, now + SESSION_LIFETIME), None);
+            assert_eq!(Sessions::new("another key").find(&headers, now), None);
         }
     }
 
     #[test]
-    fn nothing_of_a_cookie_can_be_changed() {
+    fn a_modified_cookie_is_rejected() {
         let sessions = Sessions::new("key");
         let now = SystemTime::now();
-        let made = sessions.begin(Whose::Key(7), now, true);
-        let text = made.to_str().unwrap();
+        let cookie = sessions.create(SessionKind::Key(7), now, true);
+        let text = cookie.to_str().unwrap();
         assert!(
             text.ends_with("; HttpOnly; SameSite=Strict; Secure"),
             "{text}"
         );
         let value = text.split(['=', ';']).nth(1).unwrap();
-        let read = |value: &str| sessions.read(value, now).map(|session| session.whose);
-        assert_eq!(read(value), Some(Whose::Key(7)));
+        let read = |value: &str| sessions.read(value, now).map(|session| session.kind);
+        assert_eq!(read(value), Some(SessionKind::Key(7)));
         for at in 0..value.len() {
             let mut bytes = value.as_bytes().to_vec();
             bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };
             let changed = String::from_utf8(bytes).unwrap();
-            // The last digit of base64 holds bits that say nothing; those must be zero.
+            // The last base64 digit has unused bits, which must be zero.
             assert_eq!(read(&changed), None, "{changed}");
         }
         for short in ["", ".", "..", "9999999999.admin", "9999999999.admin."] {
@@ -221,43 +223,43 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_was_ended_is_over_and_no_other() {
+    fn only_the_ended_session_is_rejected() {
         let sessions = Sessions::new("key");
         let now = SystemTime::now();
-        let ended = sent_back(&sessions.begin(Whose::Admin, now, false));
-        let other = sent_back(&sessions.begin(Whose::Admin, now, false));
+        let ended = request_headers(&sessions.create(SessionKind::Admin, now, false));
+        let other = request_headers(&sessions.create(SessionKind::Admin, now, false));
         sessions.end(&ended, now, false);
-        assert_eq!(sessions.of(&ended, now), None);
-        assert_eq!(sessions.of(&other, now), Some(Whose::Admin));
+        assert_eq!(sessions.find(&ended, now), None);
+        assert_eq!(sessions.find(&other, now), Some(SessionKind::Admin));
     }
 
     #[test]
-    fn what_is_kept_of_ended_sessions_has_an_end_and_revives_none() {
+    fn ended_sessions_are_bounded_and_stay_ended() {
         let sessions = Sessions::new("key");
         let now = SystemTime::now();
         let end_one = |now| {
-            let headers = sent_back(&sessions.begin(Whose::Admin, now, false));
+            let headers = request_headers(&sessions.create(SessionKind::Admin, now, false));
             sessions.end(&headers, now, false);
             headers
         };
         let first = end_one(now);
-        let bystander = sent_back(&sessions.begin(Whose::Admin, now, false));
+        let other = request_headers(&sessions.create(SessionKind::Admin, now, false));
         for _ in 0..MAX_ENDED {
             end_one(now);
         }
         assert!(sessions.ended.lock().unwrap().until.len() <= MAX_ENDED);
-        assert_eq!(sessions.of(&first, now), None);
-        assert_eq!(sessions.of(&bystander, now), None);
+        assert_eq!(sessions.find(&first, now), None);
+        assert_eq!(sessions.find(&other, now), None);
         let later = now + Duration::from_secs(2);
-        let new = sent_back(&sessions.begin(Whose::Admin, later, false));
-        assert_eq!(sessions.of(&new, later), Some(Whose::Admin));
+        let new = request_headers(&sessions.create(SessionKind::Admin, later, false));
+        assert_eq!(sessions.find(&new, later), Some(SessionKind::Admin));
 
-        // Those whose time is over anyway are forgotten first.
+        // Expired sessions are removed first.
         let sessions = Sessions::new("key");
         for seconds in [0, 1] {
-            let now = now + LASTS * 2 * seconds;
+            let now = now + SESSION_LIFETIME * 2 * seconds;
             for _ in 0..MAX_ENDED {
-                let headers = sent_back(&sessions.begin(Whose::Admin, now, false));
+                let headers = request_headers(&sessions.create(SessionKind::Admin, now, false));
                 sessions.end(&headers, now, false);
             }
         }

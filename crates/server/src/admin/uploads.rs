@@ -1,4 +1,4 @@
-//! Uploads: those under way, and what became of the others.
+//! Uploads: active and ended ones.
 
 use axum::{
     Json,
@@ -11,17 +11,17 @@ use landfall_grants::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, problem::Problem, row::Row};
+use super::{Admin, job_json::JobJson, problem::Problem};
 
-/// Uploads on a page, unless somebody asks for more or less.
-const PAGE: usize = 50;
-/// Uploads on a page, at most.
-const MOST: usize = 500;
+/// Default page size.
+const DEFAULT_PAGE: usize = 50;
+/// Maximum page size.
+const MAX_PAGE: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
-    /// States with commas between them.
+pub(super) struct UploadQuery {
+    /// States, separated by commas.
     #[serde(default)]
     state: String,
     #[serde(default)]
@@ -32,51 +32,55 @@ pub(super) struct Asked {
 
 #[derive(Serialize)]
 pub(super) struct Uploads {
-    uploads: Vec<Row>,
-    /// What to give as `after` to see more.
+    uploads: Vec<JobJson>,
+    /// `after` of the next page.
     next: Option<i64>,
 }
 
-/// `GET uploads`: the newest first.
+/// `GET uploads`: lists uploads, newest first.
 pub(super) async fn list(
     State(admin): State<Admin>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Uploads>, Problem> {
-    let Query(asked) = asked.map_err(|wrong| Problem::invalid(wrong.body_text()))?;
+    let Query(filter) = query.map_err(|error| Problem::invalid(error.body_text()))?;
     let mut query = queue::Query::new(Scope::All);
-    let names = asked.state.split(',').map(str::trim);
+    let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
         .map(|name| name.parse::<JobState>())
         .collect::<Result<_, _>>()
-        .map_err(|wrong| Problem::invalid(wrong.to_string()))?;
-    query.search = Some(asked.search.trim().to_owned()).filter(|search| !search.is_empty());
-    query.after = asked.after.map(JobId);
+        .map_err(|error| Problem::invalid(error.to_string()))?;
+    query.search = Some(filter.search.trim().to_owned()).filter(|search| !search.is_empty());
+    query.after = filter.after.map(JobId);
     query.newest_first = true;
-    query.limit = asked.limit.unwrap_or(PAGE).clamp(1, MOST);
+    query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let page = admin.0.queue.list(&query).await?;
     let last = page.jobs.last().map(|job| job.id.0);
     let now = admin.now();
     Ok(Json(Uploads {
         next: last.filter(|_| page.has_more),
-        uploads: page.jobs.into_iter().map(|job| Row::of(job, now)).collect(),
+        uploads: page
+            .jobs
+            .into_iter()
+            .map(|job| JobJson::new(job, now))
+            .collect(),
     }))
 }
 
-/// `GET uploads/{id}`.
+/// `GET uploads/{id}`: returns an upload.
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<Row>, Problem> {
+) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
-    Ok(Json(Row::of(job, admin.now())))
+    Ok(Json(JobJson::new(job, admin.now())))
 }
 
-/// `DELETE uploads/{id}`: ends it, and removes what was received.
+/// `DELETE uploads/{id}`: cancels an upload and deletes its received bytes.
 pub(super) async fn cancel(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<Row>, Problem> {
+) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
     let cancelled = enforce::cancel(
         &admin.0.queue,
@@ -85,19 +89,22 @@ pub(super) async fn cancel(
         "cancelled by an operator",
     );
     if let Err(error) = cancelled.await {
-        tracing::error!(job = %job.id, %error, "an upload can't be cancelled");
+        tracing::error!(job = %job.id, %error, "failed to cancel upload");
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "The upload can't be cancelled now; try again.",
+            "The upload cannot be cancelled now; try again.",
         ));
     }
-    // As it stands now, whoever ended it.
+    // Its current state, even if another request ended it.
     let job = find(&admin, &id).await?;
     if job.state != JobState::Cancelled {
-        let message = format!("It can't be cancelled: it is {} already.", job.state);
+        let message = format!(
+            "The upload cannot be cancelled: it is already {}.",
+            job.state
+        );
         return Err(Problem::new(StatusCode::CONFLICT, message));
     }
-    Ok(Json(Row::of(job, admin.now())))
+    Ok(Json(JobJson::new(job, admin.now())))
 }
 
 async fn find(admin: &Admin, id: &str) -> Result<Job, Problem> {

@@ -1,4 +1,4 @@
-//! The two bodies at the seam between the HTTP edge and the library.
+//! Adapters between the bodies of the HTTP server and of the library.
 
 use std::{
     pin::Pin,
@@ -14,7 +14,7 @@ use landfall::{
 
 use crate::net::{self, BodyError};
 
-/// A request's body whose errors the library understands.
+/// A request body with the library's error type.
 #[derive(Debug)]
 pub(super) struct UploadBody(pub(super) net::Body);
 
@@ -46,16 +46,16 @@ impl Body for UploadBody {
     }
 }
 
-/// An answer's body: of an upload, or of anything else.
+/// A response body: of an upload, or of anything else.
 #[derive(Debug)]
-pub(super) enum AnswerBody {
+pub(super) enum AppBody {
     Upload(ResponseBody),
     Text(Option<Bytes>),
     #[cfg(feature = "grants")]
     Page(axum::body::Body),
 }
 
-impl Body for AnswerBody {
+impl Body for AppBody {
     type Data = Bytes;
     type Error = BoxError;
 

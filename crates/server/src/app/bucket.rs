@@ -1,16 +1,16 @@
-//! Uploads in a bucket, as a part of the server.
+//! The S3 storage backend.
 
 use anyhow::{Context as _, bail};
 use landfall::Composer;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 
-use super::{freshness::Fresh, leases::SharedLeases};
+use super::{cached_probe::CachedProbe, leases::SharedLeases};
 use crate::{
-    s3::{self, Found},
+    s3::{self, BucketProbe},
     settings::{self, LeaseKind, S3, Settings},
 };
 
-/// An open bucket.
+/// An opened bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) client: Client,
@@ -18,24 +18,24 @@ pub(super) struct Bucket {
     pub(super) name: String,
     endpoint: Option<String>,
     accelerate: bool,
-    reachable: Fresh,
-    /// Asks whether it is, and gives up soon.
+    reachable: CachedProbe<bool>,
+    /// A client with short timeouts, for health checks.
     prober: Client,
 }
 
 impl Bucket {
-    /// Looks at the bucket and opens a store in it.
+    /// Probes the bucket and opens a store in it.
     pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
-        let prober = s3::impatient_client(&settings.s3)?;
-        let found = match s3::look(&prober, &settings.s3, name).await {
+        let prober = s3::probe_client(&settings.s3)?;
+        let found = match s3::probe(&prober, &settings.s3, name).await {
             Ok(found) => found,
-            Err(advice) => bail!("{advice}"),
+            Err(diagnosis) => bail!("{diagnosis}"),
         };
-        if found == Found::NoListing {
+        if found == BucketProbe::NoListing {
             tracing::warn!(
                 bucket = name,
-                "the bucket may not be listed: uploads work without, but expired ones are not \
-                 removed; allow s3:ListBucket, or set --sweep-interval 0"
+                "listing the bucket is not permitted: uploads work, but expired ones are not removed; allow \
+                 s3:ListBucket, or set --sweep-interval 0"
             );
         }
         let client = s3::client(&settings.s3, found)?;
@@ -43,14 +43,13 @@ impl Bucket {
         match settings.leases.kind {
             LeaseKind::Store => {
                 options.shared = true;
-                // Leases in the bucket, which are opened next, insist on them.
+                // Leases in the bucket, which are opened next, require them.
                 options.conditional_writes = true;
             }
             LeaseKind::Redis(_) | LeaseKind::Postgres(_) => options.shared = true,
             LeaseKind::Auto | LeaseKind::Memory => {}
         }
-        let store =
-            S3Store::new(client.clone(), options).context("the S3 store can't be opened")?;
+        let store = S3Store::new(client.clone(), options).context("cannot open the S3 store")?;
         let S3 {
             endpoint,
             accelerate,
@@ -63,20 +62,20 @@ impl Bucket {
             name: name.to_owned(),
             endpoint: endpoint.clone(),
             accelerate: *accelerate,
-            reachable: Fresh::default(),
+            reachable: CachedProbe::default(),
             prober,
         };
         Ok((bucket, composer))
     }
 
-    /// Leases in the bucket itself.
+    /// Opens leases in this bucket.
     pub(super) async fn leases(&self, settings: &Settings) -> anyhow::Result<SharedLeases> {
         let prefix = &settings.s3.object_prefix;
         SharedLeases::bucket(&self.client, &self.name, prefix, &settings.leases).await
     }
 
-    /// The start-up line, as tusd has it.
-    pub(super) fn line(&self) -> String {
+    /// Returns the start-up log line, as tusd's.
+    pub(super) fn describe(&self) -> String {
         let name = &self.name;
         match &self.endpoint {
             Some(endpoint) => {
@@ -90,19 +89,18 @@ impl Bucket {
         }
     }
 
-    /// What keeps it from taking uploads now, if anything does.
-    pub(super) async fn trouble(&self) -> Option<&'static str> {
-        let reachable =
-            self.reachable.ask(
-                async || match s3::is_reachable(&self.prober, &self.name).await {
-                    Ok(()) => true,
-                    Err(error) => {
-                        tracing::warn!(%error, "the bucket can't be reached");
-                        false
-                    }
-                },
-            );
-        (!reachable.await).then_some("the bucket can't be reached\n")
+    /// Returns the reason why uploads cannot be accepted now.
+    pub(super) async fn health_error(&self) -> Option<&'static str> {
+        let reachable = self.reachable.is_healthy(async || {
+            match s3::is_reachable(&self.prober, &self.name).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to reach the bucket");
+                    false
+                }
+            }
+        });
+        (!reachable.await).then_some("the bucket is unreachable\n")
     }
 }
 
@@ -124,7 +122,7 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     #[cfg(feature = "direct")]
     {
-        options.excluded_prefixes = super::direct::beginnings(settings);
+        options.excluded_prefixes = super::direct::key_prefixes(settings);
     }
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options

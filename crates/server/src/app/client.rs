@@ -1,4 +1,4 @@
-//! Where a request comes from, behind proxies that are trusted.
+//! The client's address behind trusted proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,20 +6,27 @@ use http::HeaderMap;
 
 use crate::{net::ClientAddress, settings::Urls};
 
-/// Finds the address that limits of one address count for. Nobody's is that of a trusted proxy, of
-/// this machine, where a proxy is likely, or of a UNIX socket.
-pub(super) fn counted(urls: &Urls) -> ClientAddress {
+/// Returns the address for per-address limits.
+///
+/// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limit_address.
+pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
     let urls = urls.clone();
     ClientAddress::new(move |headers, peer| {
-        let address = find(&urls, headers, peer)?;
+        let address = client_address(&urls, headers, peer)?;
         let exempt = address.is_loopback() || urls.trusts(Some(address));
         (!exempt).then_some(address)
     })
 }
 
-/// Each proxy adds whom it was called by at the end; so the list is read from there, as far as those
-/// who wrote it are believed.
-pub(super) fn find(urls: &Urls, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
+/// Returns the address of the client behind trusted proxies.
+///
+/// Each proxy appends the address of its peer, so the list is read from its end, while the reporting
+/// proxy is trusted.
+pub(super) fn client_address(
+    urls: &Urls,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+) -> Option<IpAddr> {
     let mut nearest = peer.map(|peer| peer.to_canonical());
     let lines: Vec<&str> = headers
         .get_all("x-forwarded-for")
@@ -38,7 +45,7 @@ pub(super) fn find(urls: &Urls, headers: &HeaderMap, peer: Option<IpAddr>) -> Op
     nearest
 }
 
-/// An address with or without a port.
+/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -68,11 +75,11 @@ mod tests {
             headers.append("x-forwarded-for", line.parse().unwrap());
         }
         let peer = peer.map(|peer| peer.parse().unwrap());
-        find(&urls(behind_proxy), &headers, peer).map(|found| found.to_string())
+        client_address(&urls(behind_proxy), &headers, peer).map(|found| found.to_string())
     }
 
     #[test]
-    fn the_nearest_address_that_is_no_proxys_counts() {
+    fn the_nearest_address_behind_trusted_proxies_is_the_client() {
         let client = |peer: &str, lines: &[&str]| found(true, Some(peer), lines).unwrap();
         assert_eq!(client("10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
         assert_eq!(
@@ -89,7 +96,7 @@ mod tests {
         );
         // All of them are proxies: the farthest.
         assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
-        // Nobody knows what this proxy meant.
+        // This entry cannot be interpreted.
         assert_eq!(client("10.0.0.1", &["192.0.2.7, unknown"]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
     }
@@ -97,7 +104,7 @@ mod tests {
     #[test]
     fn proxies_and_this_machine_are_not_counted() {
         let counted = |behind, peer: &str| {
-            counted(&urls(behind)).find(&HeaderMap::new(), Some(peer.parse().unwrap()))
+            limit_address(&urls(behind)).find(&HeaderMap::new(), Some(peer.parse().unwrap()))
         };
         for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(counted(false, exempt), None);
@@ -108,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_believed() {
-        let strange = found(true, Some("192.0.2.1"), &["10.0.0.1"]);
-        assert_eq!(strange.as_deref(), Some("192.0.2.1"));
+    fn forwarded_headers_of_untrusted_peers_are_ignored() {
+        let untrusted = found(true, Some("192.0.2.1"), &["10.0.0.1"]);
+        assert_eq!(untrusted.as_deref(), Some("192.0.2.1"));
         let alone = found(false, Some("10.0.0.1"), &["192.0.2.7"]);
         assert_eq!(alone.as_deref(), Some("10.0.0.1"));
         assert_eq!(

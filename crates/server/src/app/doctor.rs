@@ -1,4 +1,4 @@
-//! `landfall doctor files`, and the search for damaged uploads that `landfall doctor s3` shares.
+//! `landfall doctor files`, and the search for damaged uploads shared with `landfall doctor s3`.
 
 use std::process::ExitCode;
 
@@ -8,16 +8,16 @@ use landfall::{
 };
 
 use crate::{
-    finding::{Finding, Mark},
+    finding::{Finding, Severity},
     settings::Loaded,
 };
 
-/// How many entries are asked for at once.
+/// Entries per page.
 const PAGE_SIZE: usize = 256;
-/// How many findings are listed; more are counted only.
+/// Maximum number of listed findings; the rest is only counted.
 const MAX_FINDINGS: u64 = 1000;
 
-/// `landfall doctor files`: lists what is damaged in the upload directory, and changes nothing.
+/// `landfall doctor files`: lists damaged uploads in the upload directory, without changing anything.
 ///
 /// # Errors
 /// The directory cannot be listed.
@@ -36,21 +36,21 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let store = FileStore::new(dir)?;
     let mut warnings = 0;
     find_damaged(&store, u64::MAX, |finding| {
-        warnings += u64::from(finding.mark == Mark::Warn);
+        warnings += u64::from(finding.severity == Severity::Warn);
         println!("{finding}");
     })
     .await?;
     match warnings {
-        0 => println!("all is well"),
-        warnings => println!("uploads will work; {warnings} to look at"),
+        0 => println!("no problems found"),
+        warnings => println!("uploads will work; {warnings} to check"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reports each damaged upload of a store, and what it cannot tell whose it is; of at most `max` entries.
+/// Reports damaged uploads and unknown files of a store, among at most `max` entries.
 ///
 /// # Errors
-/// Those of listing.
+/// The store cannot be listed.
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,
@@ -75,13 +75,13 @@ pub(crate) async fn find_damaged(
     report(match damaged {
         0 => Finding::new(
             "uploads",
-            Mark::Ok,
+            Severity::Ok,
             format!("{examined} examined{part}; none is damaged"),
         ),
         damaged => Finding::new(
             "uploads",
-            Mark::Note,
-            format!("{examined} examined{part}; {damaged} to look at"),
+            Severity::Note,
+            format!("{examined} examined{part}; {damaged} to check"),
         ),
     });
     Ok(())
@@ -92,7 +92,7 @@ fn findings(page: &Page) -> Vec<Finding> {
     let damaged = page.damaged.iter().map(|damaged| {
         let (id, size, since) = (&damaged.id, damaged.size, date(damaged.modified));
         let text = format!("{id}: {size} bytes, last changed {since}; it cannot be resumed");
-        Finding::new("damaged upload", Mark::Warn, text)
+        Finding::new("damaged upload", Severity::Warn, text)
             .advise("restore its description, or remove it with DELETE; unfinished ones expire")
     });
     let kept = page.orphans.iter().filter(|orphan| !orphan.removable);
@@ -104,7 +104,7 @@ fn findings(page: &Page) -> Vec<Finding> {
             "{name}: {reason}{owner}, {} bytes; never removed",
             orphan.size
         );
-        Finding::new("orphan", Mark::Note, text)
+        Finding::new("orphan", Severity::Note, text)
     });
     damaged.chain(kept).collect()
 }

@@ -1,4 +1,4 @@
-//! Leases that several servers share, as a part of the server.
+//! Leases shared by several nodes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,18 +15,18 @@ use landfall_s3::{
 };
 
 #[cfg(any(feature = "redis", feature = "postgres"))]
-use super::freshness::Fresh;
+use super::cached_probe::CachedProbe;
 use crate::settings::Leases;
 
-/// How long a lease that nobody has stays known: taken again before that, its numbers go on.
-pub(super) const KNOWN_FOR: Duration = Duration::from_secs(24 * 3600);
+/// Retention of released leases; within it, a new lease continues their fencing tokens.
+pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// Leases kept outside of this process.
+/// A lease backend outside of this process.
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
     #[cfg(any(feature = "redis", feature = "postgres"))]
-    reachable: Fresh,
+    reachable: CachedProbe<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,45 +39,44 @@ enum Locker {
     Bucket(BucketLocker),
 }
 
-/// What was done with leases so far.
+/// Statistics of leases.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeaseStats {
     /// Leases held now.
     pub(super) held: usize,
     /// Leases granted.
     pub(super) granted: u64,
-    /// Leases that another server gave up first.
+    /// Leases acquired after another node released them on request.
     pub(super) taken_over: u64,
     /// Leases lost.
     pub(super) lost: u64,
-    /// Requests for a lease that failed because what keeps them was away.
+    /// Lease requests that failed because the backend was unavailable.
     pub(super) unavailable: u64,
 }
 
 impl SharedLeases {
-    /// In Redis; sees that the server does what leases need.
+    /// Opens leases in Redis and checks that the server supports them.
     #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = RedisSettings::default();
         if let Some(ttl) = settings.ttl {
             options.ttl = ttl;
         }
-        let locker = RedisLocker::new(url, options).context("-lease")?;
+        let locker = RedisLocker::new(url, options).context("--lease")?;
         let server = locker
             .check()
             .await
-            .context("leases can't be kept in Redis: correct --lease, or start the server")?;
+            .context("cannot store leases in Redis; correct --lease, or start the server")?;
         if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
-                "Redis may throw leases out when its memory is full: set maxmemory-policy \
-                 noeviction"
+                "Redis may evict leases when its memory is full: set maxmemory-policy noeviction"
             );
         }
         Ok(Self::new(Locker::Redis(locker)))
     }
 
-    /// Opens leases in PostgreSQL, and checks that the server does what they need.
+    /// Opens leases in PostgreSQL and checks that the server supports them.
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = PostgresSettings::default();
@@ -92,7 +91,7 @@ impl SharedLeases {
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
-    /// In the bucket; sees that the service keeps the conditions that they rest on.
+    /// Opens leases in the bucket and checks that it supports conditional writes.
     #[cfg(feature = "s3")]
     pub(super) async fn bucket(
         client: &Client,
@@ -100,13 +99,13 @@ impl SharedLeases {
         prefix: &str,
         settings: &Leases,
     ) -> anyhow::Result<Self> {
-        let works = supports_conditional_writes(client, bucket, prefix)
+        let is_supported = supports_conditional_writes(client, bucket, prefix)
             .await
-            .context("leases can't be kept in the bucket")?;
+            .context("cannot store leases in the bucket")?;
         anyhow::ensure!(
-            works,
-            "leases can't be kept in this bucket, whose service ignores conditions on writes: use \
-             --lease redis://… or --lease postgres://…, or a single server with --lease memory"
+            is_supported,
+            "cannot store leases in this bucket, because its service ignores conditional writes: use \
+             --lease redis://… or --lease postgres://…, or a single node with --lease memory"
         );
         let mut options = BucketSettings::default();
         if let Some(ttl) = settings.ttl {
@@ -122,23 +121,23 @@ impl SharedLeases {
         Self {
             locker,
             #[cfg(any(feature = "redis", feature = "postgres"))]
-            reachable: Fresh::default(),
+            reachable: CachedProbe::default(),
         }
     }
 
-    /// Lets these leases decide who writes.
-    pub(super) fn join(&self, composer: Composer) -> Composer {
+    /// Adds the locker to a composer.
+    pub(super) fn configure(&self, composer: Composer) -> Composer {
         match self.locker.clone() {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => composer.locker(locker),
+            Locker::Redis(locker) => composer.with_locker(locker),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => composer.locker(locker),
+            Locker::Postgres(locker) => composer.with_locker(locker),
             #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => composer.locker(locker),
+            Locker::Bucket(locker) => composer.with_locker(locker),
         }
     }
 
-    /// What people call it.
+    /// Returns the name of the backend.
     #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
         match &self.locker {
@@ -175,20 +174,20 @@ impl SharedLeases {
         }
     }
 
-    /// What keeps leases from being had now, if anything does and nothing else shows it.
-    pub(super) async fn trouble(&self) -> Option<&'static str> {
+    /// Returns the reason why leases cannot be acquired, unless a store check covers it.
+    pub(super) async fn health_error(&self) -> Option<&'static str> {
         match &self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(locker) => {
                 let check = async || match locker.check().await {
                     Ok(_) => true,
                     Err(error) => {
-                        tracing::warn!(%error, "Redis can't be reached");
+                        tracing::warn!(%error, "failed to reach Redis");
                         false
                     }
                 };
-                let reachable = self.reachable.ask(check).await;
-                (!reachable).then_some("the leases in Redis can't be reached\n")
+                let reachable = self.reachable.is_healthy(check).await;
+                (!reachable).then_some("the lease backend Redis is unreachable\n")
             }
             #[cfg(feature = "postgres")]
             Locker::Postgres(locker) => {
@@ -199,15 +198,15 @@ impl SharedLeases {
                         false
                     }
                 };
-                let is_available = self.reachable.ask(check).await;
-                (!is_available).then_some("leases in PostgreSQL are not available\n")
+                let is_available = self.reachable.is_healthy(check).await;
+                (!is_available).then_some("the lease backend PostgreSQL is unavailable\n")
             }
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => None,
         }
     }
 
-    /// Forgets leases that nobody has had for [`KNOWN_FOR`], where nothing else does.
+    /// Purges leases that were released before [`LEASE_RETENTION`], where the backend does not.
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
         match &self.locker {
             #[cfg(feature = "redis")]
@@ -217,25 +216,29 @@ impl SharedLeases {
             Locker::Postgres(_) => {}
             #[cfg(feature = "s3")]
             Locker::Bucket(locker) => {
-                let swept = locker.sweep(KNOWN_FOR).await?;
-                tracing::info!(leases = swept.leases, servers = swept.nodes, "LeasesSwept");
+                let summary = locker.sweep(LEASE_RETENTION).await?;
+                tracing::info!(
+                    leases = summary.leases,
+                    servers = summary.nodes,
+                    "LeasesSwept"
+                );
             }
         }
         Ok(())
     }
 
-    /// The same for ever, beside a server.
-    pub(super) async fn sweep_forever(self: Arc<Self>) {
-        let mut ticks = tokio::time::interval(KNOWN_FOR / 4);
+    /// Sweeps periodically.
+    pub(super) async fn run_sweeper(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(LEASE_RETENTION / 4);
         loop {
             ticks.tick().await;
             if let Err(error) = self.sweep().await {
-                tracing::warn!(%error, "old leases can't be removed");
+                tracing::warn!(%error, "failed to purge old leases");
             }
         }
     }
 
-    /// Gives up what is held, so that nobody has to wait for it to lapse.
+    /// Releases all leases, so that others need not wait for their expiry.
     pub(super) async fn close(&self) {
         match &self.locker {
             #[cfg(feature = "redis")]

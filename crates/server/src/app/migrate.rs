@@ -1,4 +1,4 @@
-//! `landfall migrate`: brings the tables of the database to the version of this program.
+//! `landfall migrate`: migrates the database to the schema of this version.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use landfall_hooks::outbox;
 
 use super::{
-    state::{self, Opened},
+    state::{self, SharedDatabase},
     terminal::print,
 };
 use crate::settings::Loaded;
@@ -14,15 +14,15 @@ use crate::settings::Loaded;
 /// Migrates the tables of events, and those of grants, direct uploads and leases if they are used.
 ///
 /// # Errors
-/// The database cannot be used, or its tables were made by another program.
+/// The database cannot be used, or its tables were created by another program.
 pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
     let settings = &loaded.settings;
-    let opened = Opened::default();
-    let connections = opened.lend(settings, "events").await?;
-    let place = state::place(&state::opened(&state::database(settings)));
+    let opened = SharedDatabase::default();
+    let connections = opened.connect(settings, "events").await?;
+    let place = state::describe_database(&state::database_of(&state::database(settings)));
     let migrated = async {
         outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]

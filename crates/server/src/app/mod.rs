@@ -1,24 +1,21 @@
-//! Where the parts meet: from checked settings to a running server.
-//!
-//! Nothing here has a policy of its own; it only says what is connected with what.
+//! The application: assembles a server from checked settings.
 
 mod body;
 #[cfg(feature = "s3")]
 mod bucket;
+mod cached_probe;
 mod client;
 #[cfg(feature = "direct")]
 mod direct;
 mod doctor;
-mod freshness;
+mod events_command;
 #[cfg(feature = "grants")]
 mod grants;
 mod hooks;
 #[cfg(feature = "grants")]
-mod keys;
+mod keys_command;
 #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 mod leases;
-#[cfg(feature = "grants")]
-mod machine;
 mod metrics;
 mod migrate;
 mod open_files;
@@ -26,9 +23,10 @@ mod prepare;
 mod proxies;
 mod routes;
 mod state;
+#[cfg(feature = "grants")]
+mod status;
 mod storage;
 mod terminal;
-mod waiting;
 
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -46,16 +44,18 @@ pub(crate) use self::bucket::options as s3_options;
 use self::direct::Direct;
 pub(crate) use self::doctor::find_damaged;
 #[cfg(feature = "grants")]
-use self::grants::{Grants, PagesParts};
+use self::grants::{ApiRoutesParts, Grants};
 #[cfg(feature = "grants")]
-pub use self::keys::keys;
-pub use self::{doctor::doctor_files, migrate::migrate, prepare::config_check, waiting::events};
+pub use self::keys_command::keys;
+pub use self::{
+    doctor::doctor_files, events_command::events, migrate::migrate, prepare::config_check,
+};
 use self::{
     hooks::Hooks,
     open_files::ConnectionLimit,
     prepare::Prepared,
-    routes::{App, Site},
-    state::Opened,
+    routes::{App, AppRoutes},
+    state::SharedDatabase,
     storage::Storage,
 };
 use crate::{
@@ -64,17 +64,16 @@ use crate::{
     settings::{Compat, Loaded, Settings},
 };
 
-/// After the grace time of a shutdown: how long requests that were cut have to keep what they received
-/// and to say so. Whoever stops the server waits for it.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Time for aborted requests to store received bytes and respond, after the grace time of a shutdown.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to write what goes into the database at the end.
-const LAST_WRITES: Duration = Duration::from_secs(12);
+/// Maximum time for the last database writes at shutdown.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Serves until told to stop.
+/// Runs the server until a signal stops it.
 ///
 /// # Errors
-/// What keeps the server from starting, in words for the person who started it.
+/// The server cannot start, or serving failed.
 pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(&mut loaded).await;
     for warning in &loaded.warnings {
@@ -83,33 +82,27 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let open_files = open_files::raise_limit();
     let (prepared, settings) = (prepared?, loaded.settings);
     let (storage, composer) = Storage::open(&settings).await?;
-    let database = Opened::default();
-    let hooks = Hooks::open(&settings, &database, prepared.ways).await?;
+    let database = SharedDatabase::default();
+    let hooks = Hooks::open(&settings, &database, prepared.hook_routes).await?;
     let mut config = handler_config(&settings, composer)?;
-    hooks.join(&mut config);
+    hooks.configure(&mut config);
     #[cfg(feature = "grants")]
     let (grants, cors) = (
-        Grants::open(
-            &settings,
-            &database,
-            hooks.told_outbox(),
-            prepared.admin_key,
-        )
-        .await?,
+        Grants::open(&settings, &database, hooks.outbox(), prepared.admin_key).await?,
         config.cors.clone(),
     );
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
-        grants.join(&settings, &mut config);
+        grants.configure(&settings, &mut config);
     }
     #[cfg(feature = "grants")]
-    let policies = grants::policies(&settings, hooks.askers_of_grants());
+    let policies = grants::policies(&settings, hooks.grant_hooks());
     #[cfg(feature = "direct")]
     let direct = match &grants {
         None => None,
         Some(grants) => {
             let (queue, policies) = (grants.queue(), policies.clone());
-            let secret = prepared.events_secret;
+            let secret = prepared.notifications_secret;
             let direct =
                 Direct::open(&settings, &database, &storage, queue, policies, secret).await?;
             direct.map(Arc::new)
@@ -117,28 +110,28 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     };
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
-        direct.join(&mut config);
+        direct.configure(&mut config);
     }
-    let keeps = hooks.outbox().is_some();
+    let uses_database = hooks.outbox_stats().is_some();
     #[cfg(feature = "grants")]
-    let keeps = keeps || grants.is_some();
-    if keeps {
-        state::warn(&settings);
+    let uses_database = uses_database || grants.is_some();
+    if uses_database {
+        state::warn_about_location(&settings);
     }
     let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
-        direct.follow(&handler);
+        direct.attach(&handler);
     }
     let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
-        .answer_time(settings.timeouts.request_completion.min(LAST_WORDS));
-    // Before anybody is told that it runs, and may want to stop it.
+        .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
+    // Install the handlers before the start-up lines, after which a signal may arrive.
     tokio::spawn(
         shutdown
             .clone()
             .on_signals()
-            .context("signals can't be listened to")?,
+            .context("failed to install signal handlers")?,
     );
     let stats = Arc::new(NetStats::default());
     let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
@@ -148,7 +141,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         Some(grants) => {
             grants.run(&handler).await?;
             grants.warn(&settings).await;
-            let parts = PagesParts {
+            let parts = ApiRoutesParts {
                 settings: &settings,
                 cors: cors.as_ref(),
                 policies,
@@ -160,11 +153,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
                 #[cfg(feature = "direct")]
                 direct: direct.as_deref(),
             };
-            let pages = grants.pages(parts).await?;
-            Some((Arc::new(grants), pages))
+            let api_routes = grants.routes(parts).await?;
+            Some((Arc::new(grants), api_routes))
         }
     };
-    let site = Site::new(
+    let routes = AppRoutes::new(
         &settings,
         &handler,
         storage.clone(),
@@ -173,13 +166,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         shutdown.clone(),
     );
     #[cfg(feature = "grants")]
-    let site = site.with_grants(grants.clone());
+    let routes = routes.with_grants(grants.clone());
     #[cfg(feature = "direct")]
-    let site = site.with_direct(direct.clone());
-    let app = App::new(handler.clone(), Arc::new(site));
+    let routes = routes.with_direct(direct.clone());
+    let app = App::new(handler.clone(), Arc::new(routes));
     let connection_limit = ConnectionLimit::new(open_files, settings.limits.max_connections);
     if settings.monitoring.show_startup_logs {
-        announce(
+        log_startup(
             &settings,
             &storage,
             &hooks,
@@ -192,13 +185,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         );
     }
 
-    // Caught, a limit on the size of files is an error of one write; left alone, it ends the process.
+    // Caught, SIGXFSZ is an error of one write; by default it ends the process.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
-        .context("signals can't be listened to")?;
+        .context("failed to install signal handlers")?;
     if let Some(interval) = settings.expiry.sweep_interval {
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = storage.leases.clone() {
-            tokio::spawn(leases.sweep_forever());
+            tokio::spawn(leases.run_sweeper());
         }
         let sweeper = handler.sweeper().orphan_age(settings.expiry.orphan_age());
         tokio::spawn(async move { sweeper.run_forever(interval).await });
@@ -210,12 +203,12 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let mut limits = net_limits(&settings);
     limits.max_connections = connection_limit.connections;
-    // Hooks and events of clients that have gone run on.
+    // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };
     net::serve(listeners, app, limits, shutdown, stats, drained)
         .await
         .context("serving failed")?;
-    let kept = async {
+    let flush = async {
         #[cfg(feature = "direct")]
         if let Some(direct) = &direct {
             direct.close().await;
@@ -227,18 +220,18 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         hooks.close().await;
         database.close().await;
     };
-    if tokio::time::timeout(LAST_WRITES, kept).await.is_err() {
-        tracing::warn!("the database is away; what it wasn't told is found out at the next start");
+    if tokio::time::timeout(FLUSH_TIMEOUT, flush).await.is_err() {
+        tracing::warn!("failed to flush the database; events are recovered at the next start");
     }
     storage.close().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
 }
 
-/// `landfall sweep`: removes what has expired, or lists it.
+/// `landfall sweep`: removes or lists expired uploads.
 ///
 /// # Errors
-/// What keeps it from looking, in words for the person who started it.
+/// The storage or the database cannot be opened or listed.
 pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     let checked = loaded.check_system().await;
     for warning in &loaded.warnings {
@@ -254,14 +247,14 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     );
     let (storage, composer) = Storage::open(&settings).await?;
     let mut config = handler_config(&settings, composer)?;
-    let database = Opened::for_tool();
-    // Those who are told of what expires are told of this, too.
+    let database = SharedDatabase::for_tool();
+    // Receivers of expiry events also get those of this sweep.
     let hooks = match dry_run {
         true => None,
         false => Hooks::open_for_sweep(&settings, &database).await?,
     };
     if let Some(hooks) = &hooks {
-        hooks.join(&mut config);
+        hooks.configure(&mut config);
     }
     #[cfg(feature = "grants")]
     let grants = match dry_run {
@@ -270,7 +263,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             Grants::open(
                 &settings,
                 &database,
-                hooks.as_ref().and_then(Hooks::told_outbox),
+                hooks.as_ref().and_then(Hooks::outbox),
                 None,
             )
             .await?
@@ -278,12 +271,12 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     };
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
-        grants.follow(&mut config);
+        grants.track_jobs(&mut config);
     }
     #[cfg(feature = "direct")]
     let direct = match &grants {
         None => None,
-        // Nothing is asked for here.
+        // A sweep grants nothing, so it needs no policies.
         Some(grants) => {
             let (queue, policies) = (grants.queue(), Vec::new());
             Direct::open(&settings, &database, &storage, queue, policies, None).await?
@@ -291,17 +284,17 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     };
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
-        direct.join(&mut config);
+        direct.configure(&mut config);
     }
     let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
-        direct.follow(&handler);
+        direct.attach(&handler);
     }
     if let Some(hooks) = &hooks {
         hooks.run(&handler);
     }
-    // Whoever calls this has decided, and can look first.
+    // An operator starts this explicitly, and can do a dry run first.
     let mut sweeper = handler
         .sweeper()
         .age_tusd_uploads_by_last_change()
@@ -326,7 +319,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             );
         })
         .await
-        .with_context(|| format!("{} can't be listed", storage.name()))?;
+        .with_context(|| format!("cannot list {}", storage.name()))?;
     #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
@@ -335,8 +328,8 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     if let Some(direct) = &direct {
         let swept = direct.sweep().await?;
         println!(
-            "looked at {} direct uploads: {} complete, {} expired, {} failed, {} unknown",
-            swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
+            "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
+            swept.seen, swept.completed, swept.expired, swept.failed, swept.unknown
         );
     }
     #[cfg(feature = "grants")]
@@ -419,20 +412,20 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
         finished: expiry.finished,
     };
     config.lease_wait = timeouts.acquire_lock;
-    // The HTTP edge watches all bodies, those of other routes too.
+    // The HTTP server applies timeouts to all bodies, those of other routes included.
     config.body_timeout = None;
     Ok(config)
 }
 
-fn net_limits(settings: &Settings) -> net::Limits {
-    let mut limits = net::Limits::default();
+fn net_limits(settings: &Settings) -> net::ConnectionLimits {
+    let mut limits = net::ConnectionLimits::default();
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
     let per_address = &settings.limits;
     limits.addresses.connections = per_address.max_connections_per_address;
     limits.addresses.requests = per_address.max_requests_per_address;
     limits.addresses.uploads = per_address.max_uploads_per_address;
-    limits.addresses.client = client::counted(&settings.urls);
+    limits.addresses.client = client::limit_address(&settings.urls);
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;
@@ -443,25 +436,29 @@ fn net_limits(settings: &Settings) -> net::Limits {
     limits.http2 = settings.listen.h2c;
     #[cfg(feature = "s3")]
     if settings.s3.bucket.is_some() {
-        // What was read and isn't gathered yet is memory beyond that for parts.
+        // Data that was read and is not yet buffered counts besides --s3-memory.
         limits.read_buffer = 64 * 1024;
     }
     limits
 }
 
-/// What is listened on, and the start-up line about it. What systemd hands over comes first;
-/// otherwise a UNIX socket if one is asked for, else TCP.
+/// Opens the listening sockets; returns them with the start-up log line.
+///
+/// Sockets of systemd take precedence, then a UNIX socket, then TCP.
 fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
-    let inherited = Listener::from_systemd().context("the sockets of systemd can't be used")?;
+    let inherited = Listener::from_systemd().context("cannot use the sockets of systemd")?;
     if !inherited.is_empty() {
-        let line = format!("Using {} of systemd to listen.", sockets(inherited.len()));
+        let line = format!(
+            "Using {} of systemd to listen.",
+            count_sockets(inherited.len())
+        );
         return Ok((inherited, line));
     }
     let listen = &settings.listen;
     if let Some(path) = &listen.unix_sock {
         let shown = path.display();
         let listener =
-            Listener::unix(path).with_context(|| format!("can't listen on the socket {shown}"))?;
+            Listener::unix(path).with_context(|| format!("cannot listen on the socket {shown}"))?;
         return Ok((
             vec![listener],
             format!("Using {shown} as socket to listen."),
@@ -487,12 +484,12 @@ fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)
     ))
 }
 
-fn sockets(count: usize) -> String {
+fn count_sockets(count: usize) -> String {
     format!("{count} socket{}", if count == 1 { "" } else { "s" })
 }
 
-/// The lines with which tusd starts; tools look for the last one.
-fn announce(
+/// Logs tusd's start-up lines; tools look for the last one.
+fn log_startup(
     settings: &Settings,
     storage: &Storage,
     hooks: &Hooks,
@@ -502,17 +499,17 @@ fn announce(
     (listening, listeners, connection_limit): (&str, &[Listener], ConnectionLimit),
 ) {
     let base = &settings.urls.base_path;
-    log::say(storage.line());
+    log::say(storage.describe());
     let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
     log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
-    hooks.announce();
+    hooks.log_startup();
     #[cfg(feature = "grants")]
     if let Some(grants) = grants {
-        grants.announce(settings);
+        grants.log_startup(settings);
     }
     #[cfg(feature = "direct")]
     if let Some(direct) = direct {
-        direct.announce(settings);
+        direct.log_startup(settings);
     }
     log::say(format_args!(
         "Supported tus extensions: {}",

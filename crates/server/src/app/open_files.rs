@@ -35,10 +35,10 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// How many connections may be open at once, and why.
+/// The maximum number of open connections and its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConnectionLimit {
-    /// As many as were asked for, or as many as fit under the limit of open files.
+    /// The configured limit, or the number that fits the limit of open files.
     pub(super) connections: usize,
     wanted: usize,
     open_files: Option<u64>,
@@ -54,7 +54,7 @@ impl ConnectionLimit {
     }
 }
 
-/// The start-up line about it.
+/// Formats the start-up log line.
 impl fmt::Display for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Accepting up to {} connections", self.connections)?;

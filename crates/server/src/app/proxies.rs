@@ -1,4 +1,4 @@
-//! Proxies that are expected but not trusted.
+//! Detects proxies that are expected but not trusted.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,10 +10,10 @@ use http::HeaderMap;
 
 use crate::settings::{Urls, is_private};
 
-/// The time between two warnings.
+/// Minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Headers by which a proxy tells of the client.
+/// Headers in which a proxy describes the client.
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -21,7 +21,7 @@ const FORWARDED_HEADERS: [&str; 4] = [
     "forwarded",
 ];
 
-/// Warns of requests that came through a proxy nearby which isn't trusted.
+/// Warns about requests from an untrusted proxy nearby.
 #[derive(Debug)]
 pub(super) struct UntrustedProxies {
     urls: Urls,
@@ -29,7 +29,7 @@ pub(super) struct UntrustedProxies {
 }
 
 impl UntrustedProxies {
-    /// Nothing where no proxy is expected.
+    /// Creates the detector; `None` if no proxy is expected.
     pub(super) fn new(urls: &Urls) -> Option<Self> {
         urls.behind_proxy.then(|| Self {
             urls: urls.clone(),
@@ -37,7 +37,7 @@ impl UntrustedProxies {
         })
     }
 
-    /// Warns of a request, at most once a minute.
+    /// Warns about a request, at most once a minute.
     pub(super) fn check(&self, peer: Option<SocketAddr>, headers: &HeaderMap) {
         let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
             return;
@@ -45,14 +45,15 @@ impl UntrustedProxies {
         if self.is_untrusted_proxy(address, headers) && self.is_due(Instant::now()) {
             tracing::warn!(
                 peer = %address,
-                "a request came through a proxy that is not trusted, and its forwarded headers were \
-                 ignored: add the address to --trusted-proxies if it is yours"
+                "ignored forwarded headers from an untrusted proxy: add the address to --trusted-proxies if \
+                 the proxy is yours"
             );
         }
     }
 
-    /// Whether a request shows a proxy on this machine or in a private network that isn't trusted. What
-    /// comes from elsewhere may be anybody's.
+    /// Returns whether a request comes from an untrusted proxy on this machine or in a private network.
+    ///
+    /// Forwarded headers from other networks may be forged and are not reported.
     fn is_untrusted_proxy(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         !self.urls.trusts(Some(peer))
             && (peer.is_loopback() || is_private(peer))
@@ -76,8 +77,8 @@ mod tests {
     use super::*;
     use crate::settings::{Invocation, read};
 
-    fn proxies(words: &[&str]) -> Option<UntrustedProxies> {
-        match read(words.iter().map(Into::into), []) {
+    fn proxies(args: &[&str]) -> Option<UntrustedProxies> {
+        match read(args.iter().map(Into::into), []) {
             Ok(Invocation::Serve(loaded)) => UntrustedProxies::new(&loaded.settings.urls),
             other => panic!("{other:?}"),
         }

@@ -1,4 +1,4 @@
-//! Which path goes where.
+//! Routes requests by path.
 
 use std::{
     convert::Infallible,
@@ -17,9 +17,9 @@ use tower_service::Service;
 #[cfg(feature = "direct")]
 use super::direct::Direct;
 #[cfg(feature = "grants")]
-use super::grants::{Grants, Pages};
+use super::grants::{ApiRoutes, Grants};
 use super::{
-    body::{AnswerBody, UploadBody},
+    body::{AppBody, UploadBody},
     hooks::Hooks,
     metrics,
     proxies::UntrustedProxies,
@@ -27,32 +27,32 @@ use super::{
 };
 use crate::{
     asset::Asset,
-    net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, Step},
+    net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
     page::{self, PageSettings},
     settings::Settings,
 };
 
-/// The pages beside the uploads: greeting, metrics, health.
+/// The routes besides uploads: start page, metrics, health.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct AppRoutes {
     base: String,
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
-    /// `Content-Security-Policy` of the greeting.
+    /// `Content-Security-Policy` of the start page.
     policy: HeaderValue,
     storage: Arc<Storage>,
     hooks: Arc<Hooks>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
-    /// Looks for proxies, if one is expected.
+    /// Detects untrusted proxies, if one is expected.
     proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
-    grants: Option<(Arc<Grants>, Pages)>,
+    grants: Option<(Arc<Grants>, ApiRoutes)>,
     #[cfg(feature = "direct")]
     direct: Option<Arc<Direct>>,
 }
 
-impl Site {
+impl AppRoutes {
     pub(super) fn new(
         settings: &Settings,
         handler: &Handler,
@@ -69,7 +69,8 @@ impl Site {
                 max_size: settings.protocol.max_size,
                 version: env!("CARGO_PKG_VERSION"),
                 download: handler.can_download(),
-                ask_at: Some(settings.grants.path.as_str()).filter(|_| settings.grants.required),
+                token_endpoint: Some(settings.grants.path.as_str())
+                    .filter(|_| settings.grants.required),
             }))
         });
         let monitoring = &settings.monitoring;
@@ -77,7 +78,7 @@ impl Site {
             metrics_path: monitoring
                 .expose_metrics
                 .then(|| monitoring.metrics_path.clone()),
-            policy: policy(settings.urls.public_url.as_deref()),
+            policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
             storage,
@@ -92,27 +93,28 @@ impl Site {
         }
     }
 
-    /// The same with pages for grants and the dashboard.
+    /// Adds the routes of grants and the dashboard.
     #[cfg(feature = "grants")]
-    pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, Pages)>) -> Self {
+    pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, ApiRoutes)>) -> Self {
         Self { grants, ..self }
     }
 
-    /// The same with what direct uploads have to tell.
+    /// Adds the metrics of direct uploads.
     #[cfg(feature = "direct")]
     pub(super) fn with_direct(self, direct: Option<Arc<Direct>>) -> Self {
         Self { direct, ..self }
     }
 
-    /// The pages for grants, direct uploads and the dashboard, if the path is one of theirs.
+    /// Returns the API routes if the path is one of theirs.
     #[cfg(feature = "grants")]
-    fn pages(&self, path: &str) -> Option<&Pages> {
-        let (_, pages) = self.grants.as_ref()?;
-        Some(pages).filter(|pages| pages.has(path))
+    fn api_routes(&self, path: &str) -> Option<&ApiRoutes> {
+        let (_, routes) = self.grants.as_ref()?;
+        Some(routes).filter(|routes| routes.contains(path))
     }
 
-    /// Whether a path belongs to the uploads. Where they live at `/`, that is all but the pages for
-    /// machines.
+    /// Returns whether a path belongs to the uploads.
+    ///
+    /// With the base path `/`, all paths do, except health checks and metrics.
     fn is_upload_path(&self, path: &str) -> bool {
         let is_below = path.starts_with(self.base.as_str())
             || path.len() + 1 == self.base.len() && self.base.starts_with(path);
@@ -121,8 +123,8 @@ impl Site {
         is_below && !is_page
     }
 
-    /// Answers what isn't an upload.
-    async fn answer(&self, parts: &Parts, handler: &Handler) -> Response<AnswerBody> {
+    /// Responds to a request that is not for an upload.
+    async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
             return plain(StatusCode::NOT_FOUND, "404 page not found\n");
@@ -131,14 +133,14 @@ impl Site {
             let text = metrics::render(&handler.stats(), &self.stats, &self.storage, &self.hooks);
             #[cfg(feature = "grants")]
             let text = match &self.grants {
-                Some((grants, pages)) => {
-                    metrics::with_grants(text, &grants.stats().await, &pages.answers())
+                Some((grants, routes)) => {
+                    metrics::with_grants(text, &grants.stats().await, &routes.responses())
                 }
                 None => text,
             };
             #[cfg(feature = "direct")]
             let text = match &self.direct {
-                Some(direct) => metrics::with_direct(text, &direct.counts()),
+                Some(direct) => metrics::with_direct(text, direct.stats()),
                 None => text,
             };
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -148,7 +150,7 @@ impl Site {
             "/healthz" => plain(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness().await,
             "/" => match &self.greeting {
-                Some(html) => greeting(html.clone(), self.policy.clone()),
+                Some(html) => html_response(html.clone(), self.policy.clone()),
                 None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             },
             _ => path
@@ -157,28 +159,28 @@ impl Site {
                 .and_then(page::asset)
                 .map_or_else(
                     || plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-                    |asset| file_of_page(asset, &parts.headers),
+                    |asset| asset_response(asset, &parts.headers),
                 ),
         }
     }
 
-    /// Ready to take uploads: not shutting down, and what keeps them can be reached.
-    async fn readiness(&self) -> Response<AnswerBody> {
-        if self.shutdown.step() > Step::Running {
+    /// Readiness probe: not shutting down, and all backends available.
+    async fn readiness(&self) -> Response<AppBody> {
+        if self.shutdown.phase() > ShutdownPhase::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        let trouble = match self.storage.trouble().await {
-            None => self.hooks.trouble().await,
+        let error = match self.storage.health_error().await {
+            None => self.hooks.health_error().await,
             some => some,
         };
         #[cfg(feature = "grants")]
-        let trouble = match (trouble, &self.grants) {
-            (None, Some((grants, _))) => grants.trouble().await,
-            (trouble, _) => trouble,
+        let error = match (error, &self.grants) {
+            (None, Some((grants, _))) => grants.health_error().await,
+            (error, _) => error,
         };
-        match trouble {
+        match error {
             None => plain(StatusCode::OK, "ready\n"),
-            Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+            Some(error) => plain(StatusCode::SERVICE_UNAVAILABLE, error),
         }
     }
 }
@@ -187,19 +189,19 @@ impl Site {
 #[derive(Debug, Clone)]
 pub(super) struct App {
     handler: Handler,
-    site: Arc<Site>,
+    routes: Arc<AppRoutes>,
 }
 
 impl App {
-    pub(super) fn new(handler: Handler, site: Arc<Site>) -> Self {
-        Self { handler, site }
+    pub(super) fn new(handler: Handler, routes: Arc<AppRoutes>) -> Self {
+        Self { handler, routes }
     }
 }
 
 impl Service<Request<net::Body>> for App {
-    type Response = Response<AnswerBody>;
+    type Response = Response<AppBody>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = AppFuture;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -212,56 +214,55 @@ impl Service<Request<net::Body>> for App {
                 _ => None,
             };
             let tls = info.scheme() == http::uri::Scheme::HTTPS;
-            if let Some(proxies) = &self.site.proxies {
+            if let Some(proxies) = &self.routes.proxies {
                 proxies.check(address, request.headers());
             }
             request.extensions_mut().insert(Peer { address, tls });
         }
         #[cfg(feature = "grants")]
-        if let Some(pages) = self.site.pages(request.uri().path()).cloned() {
-            return Answer::Other(Box::pin(async move {
-                let response = pages.answer(request).await;
-                Ok(response.map(AnswerBody::Page))
+        if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {
+            return AppFuture::Other(Box::pin(async move {
+                let response = api_routes.respond(request).await;
+                Ok(response.map(AppBody::Page))
             }));
         }
-        if !self.site.is_upload_path(request.uri().path()) {
+        if !self.routes.is_upload_path(request.uri().path()) {
             let (parts, _) = request.into_parts();
-            let (site, handler) = (self.site.clone(), self.handler.clone());
-            return Answer::Other(Box::pin(
-                async move { Ok(site.answer(&parts, &handler).await) },
-            ));
+            let (routes, handler) = (self.routes.clone(), self.handler.clone());
+            return AppFuture::Other(Box::pin(async move {
+                Ok(routes.respond(&parts, &handler).await)
+            }));
         }
-        Answer::Upload(self.handler.call(request.map(UploadBody)))
+        AppFuture::Upload(self.handler.call(request.map(UploadBody)))
     }
 }
 
-/// The answer to a request. Not an async block around the handler's future, which would have to be boxed
-/// again.
-pub(super) enum Answer {
+/// The future of a response; an enum, since an async block would box the handler's future again.
+pub(super) enum AppFuture {
     Upload(<Handler as Service<Request<UploadBody>>>::Future),
-    Other(Pin<Box<dyn Future<Output = Result<Response<AnswerBody>, Infallible>> + Send>>),
+    Other(Pin<Box<dyn Future<Output = Result<Response<AppBody>, Infallible>> + Send>>),
 }
 
-impl Future for Answer {
-    type Output = Result<Response<AnswerBody>, Infallible>;
+impl Future for AppFuture {
+    type Output = Result<Response<AppBody>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Other(answer) => answer.as_mut().poll(cx),
-            Self::Upload(answer) => answer.as_mut().poll(cx).map_ok(|mut response| {
+            Self::Other(future) => future.as_mut().poll(cx),
+            Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
                 if response.status().as_u16() == 460 {
-                    // Nobody else knows a phrase for it (E-28).
+                    // No registry has a phrase for status 460.
                     let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
                     response.extensions_mut().insert(phrase);
                 }
-                response.map(AnswerBody::Upload)
+                response.map(AppBody::Upload)
             }),
         }
     }
 }
 
-fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AnswerBody> {
-    let mut response = Response::new(AnswerBody::Text(Some(body).filter(|body| !body.is_empty())));
+fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBody> {
+    let mut response = Response::new(AppBody::Text(Some(body).filter(|body| !body.is_empty())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
@@ -273,12 +274,12 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<Answe
     response
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
+fn plain(status: StatusCode, text: &'static str) -> Response<AppBody> {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     respond(status, kind, Bytes::from_static(text.as_bytes()))
 }
 
-fn greeting(html: Bytes, policy: HeaderValue) -> Response<AnswerBody> {
+fn html_response(html: Bytes, policy: HeaderValue) -> Response<AppBody> {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     let mut response = respond(StatusCode::OK, kind, html);
     let headers = response.headers_mut();
@@ -290,9 +291,10 @@ fn greeting(html: Bytes, policy: HeaderValue) -> Response<AnswerBody> {
     response
 }
 
-/// What the greeting may do: talk to its own origin, and to that of the public URL, which it may not
-/// have been opened at.
-fn policy(public_url: Option<&str>) -> HeaderValue {
+/// Returns the content security policy of the start page.
+///
+/// It may connect to its own origin and to that of the public URL, which can differ.
+fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
     let own = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
     let Some((scheme, rest)) = public_url.and_then(|url| url.split_once("://")) else {
         return own;
@@ -302,17 +304,17 @@ fn policy(public_url: Option<&str>) -> HeaderValue {
     if !host.bytes().all(is_plain) {
         return own;
     }
-    let wider = page::CONTENT_SECURITY_POLICY.replace(
+    let extended = page::CONTENT_SECURITY_POLICY.replace(
         "connect-src 'self'",
         &format!("connect-src 'self' {scheme}://{host}"),
     );
-    HeaderValue::from_str(&wider).unwrap_or(own)
+    HeaderValue::from_str(&extended).unwrap_or(own)
 }
 
-fn file_of_page(asset: Asset, asked: &HeaderMap) -> Response<AnswerBody> {
-    let (status, headers, bytes) = asset.answer(asked);
+fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<AppBody> {
+    let (status, headers, bytes) = asset.respond(request_headers);
     let body = Some(Bytes::from_static(bytes)).filter(|bytes| !bytes.is_empty());
-    let mut response = Response::new(AnswerBody::Text(body));
+    let mut response = Response::new(AppBody::Text(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

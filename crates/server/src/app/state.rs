@@ -1,30 +1,31 @@
-//! Where the server keeps what it keeps beside uploads.
+//! The database and the name of this node.
 
 use std::path::Path;
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{Connections, Database, Durability as Kept};
+use landfall_hooks::outbox::{Connections, Database, Durability as DatabaseDurability};
 use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
 
-/// What this server is called: as it is told, or as the machine is.
-pub(super) fn node(settings: &Settings) -> String {
+/// Returns the name of this node: `--node-name`, or the host name.
+pub(super) fn node_name(settings: &Settings) -> String {
     settings.state.node.clone().unwrap_or_else(|| {
         let system = rustix::system::uname();
         system.nodename().to_string_lossy().into_owned()
     })
 }
 
-/// The database of this server.
+/// Returns the configured database.
 pub(super) fn database(settings: &Settings) -> settings::Database {
     settings.database()
 }
 
-/// Whether a folder, or the nearest one above it that exists, is on a network file system, on which
-/// SQLite can't keep a promise.
+/// Returns whether a path is on a network file system, where SQLite is not safe.
+///
+/// Checks the nearest existing ancestor.
 pub(super) fn is_on_network(path: &Path) -> bool {
-    /// NFS, SMB, CIFS, SMB2, Ceph, 9p and AFS, by their magic numbers.
+    /// Magic numbers of NFS, SMB, CIFS, SMB2, Ceph, 9p and AFS.
     const OVER_NETWORK: [i64; 7] = [
         0x6969,
         0x517b,
@@ -50,21 +51,21 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     found.is_some_and(|system| OVER_NETWORK.contains(&(system.f_type as i64)))
 }
 
-/// Whether what is kept there survives a loss of power: not if uploads don't, either.
+/// Returns whether the database must survive power loss: unless uploads do not, either.
 pub(super) fn survives_power_loss(settings: &Settings) -> bool {
     settings.s3.bucket.is_some() || settings.storage.durability != Durability::None
 }
 
-/// Tells what is allowed but loses something if it isn't meant; once, when the database is used.
-pub(super) fn warn(settings: &Settings) {
+/// Warns about risky locations of the database; called once, when it is used.
+pub(super) fn warn_about_location(settings: &Settings) {
     let settings::Database::File(file) = database(settings) else {
         return;
     };
     if is_on_network(&file) {
         tracing::warn!(
             file = %file.display(),
-            "the file of events and grants is on a network file system, where SQLite is not safe: \
-             write --state-dir with a folder of this machine, or --database postgres://…"
+            "the database is on a network file system, where SQLite is not safe: set --state-dir to a \
+             local directory, or use --database postgres://…"
         );
     }
     let shares_bucket = settings.s3.bucket.is_some()
@@ -72,22 +73,21 @@ pub(super) fn warn(settings: &Settings) {
     if shares_bucket {
         tracing::warn!(
             file = %file.display(),
-            "events and grants are in a file of this server: if its disk is lost, so are they, and \
-             other servers don't know them; servers that share a bucket can share a database, see \
-             --database"
+            "events and grants are stored in a local file, which other nodes cannot read and which is \
+             lost with this disk: nodes that share a bucket can share a database, see --database"
         );
     }
 }
 
-/// The database of this server, opened when it is first needed, once for all parts that use it.
+/// The database of this server, opened on first use and shared by all parts.
 #[derive(Debug, Default)]
-pub(super) struct Opened {
+pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
     is_tool: bool,
 }
 
-impl Opened {
-    /// For commands other than the server: tables that exist are checked and not changed.
+impl SharedDatabase {
+    /// Creates one for commands other than the server: tables are checked and not migrated.
     pub(super) fn for_tool() -> Self {
         Self {
             is_tool: true,
@@ -95,28 +95,29 @@ impl Opened {
         }
     }
 
-    /// Its connections, for one who uses them.
+    /// Returns connections to the database.
     ///
     /// # Errors
-    /// It can't be opened; `what` is it for?
-    pub(super) async fn lend(
+    /// It cannot be opened; the error names the `purpose`.
+    pub(super) async fn connect(
         &self,
         settings: &Settings,
-        what: &str,
+        purpose: &str,
     ) -> anyhow::Result<Connections> {
         let database = opened(&database(settings));
         let kept = if survives_power_loss(settings) {
-            Kept::Power
+            Kept::PowerLoss
         } else {
-            Kept::Process
+            Kept::ProcessCrash
         };
         let open = async || {
             if settings.state.database.is_none() {
                 settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
             }
-            let connections = database.open(kept).await;
-            let connections = connections
-                .with_context(|| format!("{what} can't be kept in {}", place(&database)))?;
+            let connections = database.open(durability).await;
+            let connections = connections.with_context(|| {
+                format!("cannot store {purpose} in {}", describe_database(&database))
+            })?;
             Ok::<_, anyhow::Error>(match self.is_tool {
                 true => connections.without_migrations(),
                 false => connections,
@@ -126,7 +127,7 @@ impl Opened {
         Ok(connections.share())
     }
 
-    /// Closes it, once nobody uses it any more.
+    /// Closes the connections, once all users have finished.
     pub(super) async fn close(&self) {
         if let Some(connections) = self.connections.get() {
             connections.close().await;
@@ -134,21 +135,21 @@ impl Opened {
     }
 }
 
-/// A database as it is opened.
-pub(super) fn opened(database: &settings::Database) -> Database {
+/// Converts the setting to a database.
+pub(super) fn database_of(database: &settings::Database) -> Database {
     match database {
         settings::Database::File(file) => Database::Sqlite(file.clone()),
         #[cfg(feature = "postgres")]
         settings::Database::Postgres(url) => Database::Postgres(url.reveal().to_owned()),
         #[cfg(not(feature = "postgres"))]
         settings::Database::Postgres(_) => {
-            unreachable!("settings with PostgreSQL are refused by a build without it")
+            unreachable!("such settings are rejected by a build without PostgreSQL")
         }
     }
 }
 
-/// What people call a database's place.
-pub(super) fn place(database: &Database) -> String {
+/// Returns the name of a database for messages.
+pub(super) fn describe_database(database: &Database) -> String {
     match database {
         Database::Sqlite(file) => {
             let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
@@ -163,43 +164,49 @@ pub(super) fn place(database: &Database) -> String {
 mod tests {
     use super::*;
 
-    fn settings(words: &[&str]) -> Settings {
-        match settings::read(words.iter().map(Into::into), []).unwrap() {
+    fn settings(args: &[&str]) -> Settings {
+        match settings::read(args.iter().map(Into::into), []).unwrap() {
             settings::Invocation::Serve(loaded) => loaded.settings,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_nearest_word_about_the_folder_counts() {
-        let said = |words: &[&str], variables: &[(&str, &str)]| {
-            settings(words).state_dir_by(|name| {
+    fn the_most_specific_state_directory_is_used() {
+        let state_dir = |args: &[&str], variables: &[(&str, &str)]| {
+            settings(args).state_dir_by(|name| {
                 let found = variables.iter().find(|(known, _)| *known == name)?;
                 Some(found.1.into())
             })
         };
         let systemd = ("STATE_DIRECTORY", "/var/lib/landfall:/var/lib/other");
         let home = ("HOME", "/home/u");
-        assert_eq!(said(&["-state-dir=/s"], &[systemd]), Path::new("/s"));
-        assert_eq!(said(&[], &[systemd, home]), Path::new("/var/lib/landfall"));
+        assert_eq!(state_dir(&["-state-dir=/s"], &[systemd]), Path::new("/s"));
         assert_eq!(
-            said(&["-upload-dir=/u"], &[home]),
+            state_dir(&[], &[systemd, home]),
+            Path::new("/var/lib/landfall")
+        );
+        assert_eq!(
+            state_dir(&["-upload-dir=/u"], &[home]),
             Path::new("/u/.landfall")
         );
         #[cfg(feature = "s3")]
         {
             let bucket = ["-s3-bucket=b"];
-            assert_eq!(said(&bucket, &[systemd]), Path::new("/var/lib/landfall"));
+            assert_eq!(
+                state_dir(&bucket, &[systemd]),
+                Path::new("/var/lib/landfall")
+            );
             let xdg = ("XDG_STATE_HOME", "/x");
-            assert_eq!(said(&bucket, &[home, xdg]), Path::new("/x/landfall"));
+            assert_eq!(state_dir(&bucket, &[home, xdg]), Path::new("/x/landfall"));
             let usual = Path::new("/home/u/.local/state/landfall");
-            assert_eq!(said(&bucket, &[home, ("XDG_STATE_HOME", "x")]), usual);
-            assert_eq!(said(&bucket, &[]), Path::new("/var/lib/landfall"));
+            assert_eq!(state_dir(&bucket, &[home, ("XDG_STATE_HOME", "x")]), usual);
+            assert_eq!(state_dir(&bucket, &[]), Path::new("/var/lib/landfall"));
         }
     }
 
     #[test]
-    fn the_database_is_in_the_folder_unless_it_is_named() {
+    fn the_database_is_in_the_state_directory_by_default() {
         let file = |path: &str| settings::Database::File(path.into());
         assert_eq!(
             database(&settings(&["-state-dir=/s"])),
@@ -209,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_this_machine_is_none_of_the_network() {
+    fn a_local_directory_is_not_on_a_network_file_system() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!is_on_network(&dir.path().join("not/yet")));
     }

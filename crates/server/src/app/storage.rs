@@ -1,4 +1,4 @@
-//! Where uploads are kept, and by what servers agree on who writes them.
+//! The upload store and its leases.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -21,32 +21,32 @@ use super::bucket::Bucket;
 #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 use super::leases::SharedLeases;
 #[cfg(feature = "grants")]
-use crate::admin::Room;
+use crate::admin::StorageCapacity;
 use crate::settings::{self, LeaseKind, Settings};
 
-/// The store and the locker, and what the pages for machines ask them.
+/// The store and the locker, with their health checks.
 #[derive(Debug)]
 pub(super) struct Storage {
-    pub(super) kept: Kept,
+    pub(super) backend: StorageBackend,
     /// Whether leases are in the memory of this process.
     #[cfg(feature = "grants")]
-    is_alone: bool,
-    /// The leases, if other servers share them.
+    is_single_node: bool,
+    /// The leases, if other nodes share them.
     #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
-/// Where uploads are kept.
+/// The storage backend.
 #[derive(Debug)]
-pub(super) enum Kept {
-    /// In a directory of this machine.
+pub(super) enum StorageBackend {
+    /// A local directory.
     Directory(Directory),
-    /// In a bucket.
+    /// A bucket.
     #[cfg(feature = "s3")]
     Bucket(Box<Bucket>),
 }
 
-impl Kept {
+impl StorageBackend {
     async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         #[cfg(feature = "s3")]
         if let Some(name) = &settings.s3.bucket {
@@ -59,21 +59,21 @@ impl Kept {
 }
 
 impl Storage {
-    /// Opens what the settings name, and sees that it can be used.
+    /// Opens the configured storage and checks that it is usable.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// The storage or the lease backend cannot be used.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
-        let (kept, composer) = Kept::open(settings).await?;
+        let (backend, composer) = StorageBackend::open(settings).await?;
         #[cfg(feature = "grants")]
-        let is_alone = settings.leases.kind == LeaseKind::Memory;
+        let is_single_node = settings.leases.kind == LeaseKind::Memory;
         let composer = match settings.leases.kind {
-            LeaseKind::Memory => composer.locker(MemoryLocker::new()),
+            LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
             _ => composer,
         };
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         {
-            let leases = match (&settings.leases.kind, &kept) {
+            let leases = match (&settings.leases.kind, &backend) {
                 #[cfg(feature = "redis")]
                 (LeaseKind::Redis(url), _) => {
                     Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
@@ -83,53 +83,55 @@ impl Storage {
                     Some(SharedLeases::postgres(url.reveal(), &settings.leases).await?)
                 }
                 #[cfg(feature = "s3")]
-                (LeaseKind::Store, Kept::Bucket(bucket)) => Some(bucket.leases(settings).await?),
+                (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
+                    Some(bucket.leases(settings).await?)
+                }
                 _ => None,
             };
             let composer = match &leases {
-                Some(leases) => leases.join(composer),
+                Some(leases) => leases.configure(composer),
                 None => composer,
             };
             let leases = leases.map(Arc::new);
             let storage = Self {
-                kept,
+                backend,
                 #[cfg(feature = "grants")]
-                is_alone,
+                is_single_node,
                 leases,
             };
             Ok((storage, composer))
         }
         #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
         let storage = Self {
-            kept,
+            backend,
             #[cfg(feature = "grants")]
-            is_alone,
+            is_single_node,
         };
         #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
         Ok((storage, composer))
     }
 
-    /// The start-up line about it.
-    pub(super) fn line(&self) -> String {
-        match &self.kept {
-            Kept::Directory(directory) => {
+    /// Returns the start-up log line.
+    pub(super) fn describe(&self) -> String {
+        match &self.backend {
+            StorageBackend::Directory(directory) => {
                 format!("Using '{}' as directory storage.", directory.path.display())
             }
             #[cfg(feature = "s3")]
-            Kept::Bucket(bucket) => bucket.line(),
+            StorageBackend::Bucket(bucket) => bucket.describe(),
         }
     }
 
-    /// What people call it.
+    /// Returns its name for messages.
     pub(super) fn name(&self) -> String {
-        match &self.kept {
-            Kept::Directory(_) => "the upload directory".to_owned(),
+        match &self.backend {
+            StorageBackend::Directory(_) => "the upload directory".to_owned(),
             #[cfg(feature = "s3")]
-            Kept::Bucket(bucket) => format!("the bucket {}", bucket.name),
+            StorageBackend::Bucket(bucket) => format!("the bucket {}", bucket.name),
         }
     }
 
-    /// At the end of the program: lets other servers have at once what this one leaves.
+    /// Releases leases at shutdown, so that other nodes can take over at once.
     pub(super) async fn close(&self) {
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
@@ -137,67 +139,64 @@ impl Storage {
         }
     }
 
-    /// What keeps it from taking uploads now, if anything does.
-    pub(super) async fn trouble(&self) -> Option<&'static str> {
-        match self.lease_trouble().await {
-            None => self.store_trouble().await,
+    /// Returns the reason why uploads cannot be accepted now.
+    pub(super) async fn health_error(&self) -> Option<&'static str> {
+        match self.lease_error().await {
+            None => self.store_error().await,
             some => some,
         }
     }
 
-    /// What keeps leases from being had.
-    pub(super) async fn lease_trouble(&self) -> Option<&'static str> {
+    /// Returns the reason why leases cannot be acquired.
+    pub(super) async fn lease_error(&self) -> Option<&'static str> {
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
-            return leases.trouble().await;
+            return leases.health_error().await;
         }
         None
     }
 
-    /// What keeps uploads from being kept.
-    pub(super) async fn store_trouble(&self) -> Option<&'static str> {
-        match &self.kept {
-            Kept::Directory(directory) => directory.trouble(),
+    /// Returns the reason why uploads cannot be stored.
+    pub(super) async fn store_error(&self) -> Option<&'static str> {
+        match &self.backend {
+            StorageBackend::Directory(directory) => directory.check_identity(),
             #[cfg(feature = "s3")]
-            Kept::Bucket(bucket) => bucket.trouble().await,
+            StorageBackend::Bucket(bucket) => bucket.health_error().await,
         }
     }
 
-    /// Where uploads are, and how much room there is.
+    /// Returns the location and capacity of the storage.
     #[cfg(feature = "grants")]
-    pub(super) fn room(&self) -> Room {
-        match &self.kept {
-            Kept::Directory(directory) => directory.room(),
+    pub(super) fn capacity(&self) -> StorageCapacity {
+        match &self.backend {
+            StorageBackend::Directory(directory) => directory.capacity(),
             #[cfg(feature = "s3")]
-            Kept::Bucket(bucket) => Room {
-                place: format!("bucket {}", bucket.name),
+            StorageBackend::Bucket(bucket) => StorageCapacity {
+                location: format!("bucket {}", bucket.name),
                 capacity: None,
                 free: None,
             },
         }
     }
 
-    /// What people call that which decides who writes, and how it is while all is well.
+    /// Returns the name of the lease backend and its state.
     #[cfg(feature = "grants")]
-    pub(super) fn lease_words(&self) -> (&'static str, String) {
+    pub(super) fn describe_leases(&self) -> (&'static str, String) {
         #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             let stats = leases.stats();
             let (held, taken, lost) = (stats.held, stats.taken_over, stats.lost);
-            let words = format!("{held} held here, {taken} taken over, {lost} lost.");
-            return (leases.name(), words);
+            let description = format!("{held} held here, {taken} taken over, {lost} lost.");
+            return (leases.name(), description);
         }
-        match self.is_alone {
-            true => ("memory", "Only this process writes.".into()),
-            false => (
-                "files",
-                "The processes of this machine lock their files.".into(),
-            ),
+        match self.is_single_node {
+            true => ("memory", "Held in this process.".into()),
+            false => ("files", "Held as file locks on this machine.".into()),
         }
     }
 }
 
-/// A directory, as it was when it was opened.
+/// The upload directory and its identity when it was opened.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -226,7 +225,7 @@ impl Directory {
         };
         let store = FileStore::open(&storage.upload_dir, options).with_context(|| {
             format!(
-                "the upload directory {} can't be used",
+                "cannot use the upload directory {}",
                 storage.upload_dir.display()
             )
         })?;
@@ -241,29 +240,30 @@ impl Directory {
     }
 
     #[cfg(feature = "grants")]
-    fn room(&self) -> Room {
+    fn capacity(&self) -> StorageCapacity {
         let system = rustix::fs::statvfs(&self.path).ok();
         let bytes = |blocks: fn(&StatVfs) -> u64| {
             system
                 .as_ref()
                 .map(|system| blocks(system).saturating_mul(system.f_frsize))
         };
-        Room {
-            place: self.path.display().to_string(),
-            // What only root may fill is no room.
+        StorageCapacity {
+            location: self.path.display().to_string(),
+            // Excludes the blocks reserved for root.
             capacity: bytes(|system| system.f_blocks - system.f_bfree + system.f_bavail),
             free: bytes(|system| system.f_bavail),
         }
     }
 
-    /// Whether the directory is missing or another one: when another disk is mounted there, or none
-    /// any more, uploads go on in the old place, where nobody looks for them.
-    fn trouble(&self) -> Option<&'static str> {
+    /// Detects a missing or replaced directory.
+    ///
+    /// When another disk is mounted there, or unmounted, uploads would continue in the old directory.
+    fn check_identity(&self) -> Option<&'static str> {
         match identity(&self.path) {
             None => Some("the upload directory is missing\n"),
-            found if found != self.identity => Some(
-                "another directory is where the upload directory was: put it back, or restart\n",
-            ),
+            found if found != self.identity => {
+                Some("the upload directory was replaced: mount the original one, or restart\n")
+            }
             Some(_) => None,
         }
     }
@@ -276,11 +276,11 @@ fn identity(dir: &Path) -> Option<Identity> {
     Some((found.dev(), found.ino()))
 }
 
-/// What every upload would run into is told at the start.
+/// Checks write permission at startup, rather than failing every upload.
 fn check_writable(dir: &Path) -> anyhow::Result<()> {
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
         format!(
-            "the upload directory {} can't be written, see its owner and permissions",
+            "cannot write to the upload directory {}; check its owner and permissions",
             dir.display()
         )
     })

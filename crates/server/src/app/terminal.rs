@@ -1,11 +1,11 @@
-//! What commands print for people.
+//! Formats the output of commands for a terminal.
 
 use std::{
     io::{self, Write as _},
     time::Duration,
 };
 
-/// Rows with their cells below each other; nothing at the end of a line.
+/// Formats rows as aligned columns, without trailing spaces.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|column| {
         let wide = |row: &[String; N]| row[column].chars().count();
@@ -23,18 +23,18 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-/// A text from elsewhere that does nothing to a terminal, cut to so many characters.
-pub(super) fn plain(text: &str, most: usize) -> String {
-    let harmless = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut cut: String = harmless.clone().take(most).collect();
-    if harmless.count() > most {
+/// Replaces control characters and truncates a text to `max_chars` characters.
+pub(super) fn sanitize(text: &str, max_chars: usize) -> String {
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut cut: String = printable.clone().take(max_chars).collect();
+    if printable.count() > max_chars {
         cut.push('…');
     }
     cut
 }
 
-/// A time span in its largest unit.
-pub(super) fn rough(span: Duration) -> String {
+/// Formats a duration in its largest unit.
+pub(super) fn format_age(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
         0..120 => format!("{seconds}s"),
@@ -44,7 +44,7 @@ pub(super) fn rough(span: Duration) -> String {
     }
 }
 
-/// Prints a text. A reader that has seen enough, such as `head`, is no failure.
+/// Prints a text; a closed pipe, such as that of `head`, is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn spans_are_shown_in_one_unit() {
-        let shown = |seconds| rough(Duration::from_secs(seconds));
+        let shown = |seconds| format_age(Duration::from_secs(seconds));
         assert_eq!(shown(0), "0s");
         assert_eq!(shown(119), "119s");
         assert_eq!(shown(3_600), "60m");
@@ -67,8 +67,8 @@ mod tests {
     }
 
     #[test]
-    fn texts_from_elsewhere_do_nothing_to_a_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\nc", 10), "a [2Jb c");
-        assert_eq!(plain("äöü", 2), "äö…");
+    fn control_characters_are_replaced() {
+        assert_eq!(sanitize("a\x1b[2Jb\nc", 10), "a [2Jb c");
+        assert_eq!(sanitize("äöü", 2), "äö…");
     }
 }

@@ -1,4 +1,4 @@
-//! What one client address may take: connections, requests per second, uploads at one time.
+//! Limits per client address: connections, request rate, concurrent uploads.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,49 +9,53 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
 
-use super::refusal::Refusal;
-use super::turns::{AddressQueue, QueuedBody};
+use super::fair_queue::{AddressQueue, QueuedBody};
+use super::rejection::HttpRejection;
 
 const SHARDS: usize = 16;
 
-/// Addresses known in each shard. They are removed when they hold nothing and have been silent for
-/// a second; past this number new ones are not counted. Connections alone never reach it.
+/// Maximum number of addresses per shard. Idle addresses are evicted; above it, new ones are not counted.
+///
+/// An address is idle with no connection, no upload and no request for a second. Connections alone never
+/// reach this number.
 const MAX_PER_SHARD: usize = 8192;
 
-/// Limits of each client address; 0 switches a limit off. IPv6 addresses count per /64.
+/// Limits per client address; 0 disables a limit. IPv6 addresses are counted per /64.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddressLimits {
-    /// Connections open at one time. Further ones are answered with 429, up to twice as many; those
-    /// beyond are closed at once.
+    /// Maximum number of open connections.
+    ///
+    /// Up to twice as many are answered with 429; further ones are closed at once.
     pub connections: u32,
-    /// Requests per second on average; as many may come at once. More are answered with 429.
+    /// Average requests per second, also the burst size. Further requests are answered with 429.
     pub requests: u32,
-    /// Requests with a body at one time. More are answered with 429. While several addresses send, the
-    /// bodies of one are read in turns.
+    /// Maximum number of concurrent requests with a body. Further requests are answered with 429.
+    ///
+    /// While several addresses send, the bodies of one address are read in turns.
     pub uploads: u32,
-    /// Who a request counts for.
+    /// Finds the address that a request is counted for.
     pub client: ClientAddress,
 }
 
-type Finder = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync;
+type FindAddress = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync;
 
-/// Finds the address that a request, or a connection without headers, counts for.
+/// Finds the address that a request, or a connection without headers, is counted for.
 ///
-/// `None` counts for nobody. By default, this is the address of the peer, unless it is a loopback
-/// address or a UNIX socket, behind which a reverse proxy is likely.
+/// `None` is not counted. The default is the address of the peer, unless it is a loopback address or a
+/// UNIX socket, which suggests a reverse proxy.
 #[derive(Clone)]
-pub struct ClientAddress(Arc<Finder>);
+pub struct ClientAddress(Arc<FindAddress>);
 
 impl ClientAddress {
-    /// Asks this function, which gets the headers and the address of the peer.
+    /// Creates it from a function of the headers and the address of the peer.
     pub fn new(
         find: impl Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(find))
     }
 
-    /// The address, if one is to be counted.
+    /// Returns the address to be counted, if any.
     #[must_use]
     pub fn find(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
         (self.0)(headers, peer)
@@ -70,14 +74,14 @@ impl fmt::Debug for ClientAddress {
     }
 }
 
-/// An IPv4 address, or the upper half of an IPv6 address, which is what one subscriber has.
+/// An IPv4 address, or the network prefix of an IPv6 address (/64), which one subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Key {
+enum AddressKey {
     V4(u32),
     V6(u64),
 }
 
-impl Key {
+impl AddressKey {
     fn new(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -96,17 +100,17 @@ impl Key {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AddressUsage {
     connections: u32,
     uploads: u32,
-    /// Requests that may still come, as of `refilled`.
+    /// Tokens of the rate limit (token bucket), as of `refilled`.
     tokens: f64,
     refilled: Instant,
-    /// Where its bodies wait, once it has sent one.
+    /// Queue of its bodies, once it has sent one.
     queue: Option<Arc<AddressQueue>>,
 }
 
-impl Entry {
+impl AddressUsage {
     fn is_idle(&self, now: Instant) -> bool {
         self.connections == 0
             && self.uploads == 0
@@ -114,25 +118,25 @@ impl Entry {
     }
 }
 
-/// What addresses hold at the moment.
+/// Current usage of all addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
     limits: AddressLimits,
-    /// Threads that serve connections.
+    /// Number of worker threads.
     workers: usize,
-    /// How many addresses send bodies.
+    /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
-    shards: [Mutex<HashMap<Key, Entry>>; SHARDS],
+    shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
 }
 
-/// Whether a connection may be used.
+/// The decision about a new connection.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// Within the limit, or not counted.
-    Free(Option<Share>),
-    /// Over the limit: its first request is to be answered with a rejection.
-    Over(Share),
-    /// Far over the limit.
+    Allowed(Option<AddressPermit>),
+    /// Over the limit: its first request must be rejected.
+    OverLimit(AddressPermit),
+    /// Far over the limit: it must be closed.
     Dropped,
 }
 
@@ -150,41 +154,45 @@ impl Addresses {
     pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
         let limit = self.limits.connections;
         let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
-            return Admission::Free(None);
+            return Admission::Allowed(None);
         };
         let count = self.update(key, |entry| {
             let dropped = entry.connections >= limit.saturating_mul(2);
             entry.connections += u32::from(!dropped);
             (entry.connections, dropped)
         });
-        let share = || Share {
+        let permit = || AddressPermit {
             addresses: Arc::clone(self),
             key,
-            kind: Kind::Connection,
+            kind: PermitKind::Connection,
             queue: None,
         };
         match count {
-            None => Admission::Free(None),
+            None => Admission::Allowed(None),
             Some((_, true)) => Admission::Dropped,
-            Some((count, _)) if count > limit => Admission::Over(share()),
-            Some(_) => Admission::Free(Some(share())),
+            Some((count, _)) if count > limit => Admission::OverLimit(permit()),
+            Some(_) => Admission::Allowed(Some(permit())),
         }
     }
 
     /// Counts a request.
     ///
     /// # Errors
-    /// Its client has sent too many.
-    pub(super) fn request(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Refusal> {
+    /// The rate limit of its client is exceeded.
+    pub(super) fn request(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<(), HttpRejection> {
         let limit = self.limits.requests;
         let Some(key) = self.key(limit, headers, peer) else {
             return Ok(());
         };
-        let most = f64::from(limit);
+        let burst = f64::from(limit);
         let admitted = self.update(key, |entry| {
             let now = Instant::now();
             let passed = now.duration_since(entry.refilled).as_secs_f64();
-            entry.tokens = (entry.tokens + passed * most).min(most);
+            entry.tokens = (entry.tokens + passed * burst).min(burst);
             entry.refilled = now;
             let admitted = entry.tokens >= 1.0;
             entry.tokens -= f64::from(u8::from(admitted));
@@ -196,15 +204,15 @@ impl Addresses {
         }
     }
 
-    /// Counts a request with a body for as long as the share lives.
+    /// Counts a request with a body until the permit is dropped.
     ///
     /// # Errors
-    /// Its client has too many.
+    /// Its client has too many concurrent uploads.
     pub(super) fn upload(
         self: &Arc<Self>,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-    ) -> Result<Option<Share>, Refusal> {
+    ) -> Result<Option<AddressPermit>, HttpRejection> {
         let limit = self.limits.uploads;
         let Some(key) = self.key(limit, headers, peer) else {
             return Ok(None);
@@ -222,31 +230,31 @@ impl Addresses {
         match admitted {
             None => Ok(None),
             Some(None) => Err(TOO_MANY_UPLOADS),
-            Some(queue) => Ok(Some(Share {
+            Some(queue) => Ok(Some(AddressPermit {
                 addresses: Arc::clone(self),
                 key,
-                kind: Kind::Upload,
+                kind: PermitKind::Upload,
                 queue,
             })),
         }
     }
 
-    fn queue(&self, entry: &mut Entry) -> Arc<AddressQueue> {
+    fn queue(&self, entry: &mut AddressUsage) -> Arc<AddressQueue> {
         let queue = entry
             .queue
             .get_or_insert_with(|| AddressQueue::new(self.workers, self.senders.clone()).into());
         Arc::clone(queue)
     }
 
-    fn key(&self, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Key> {
+    fn key(&self, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<AddressKey> {
         if limit == 0 {
             return None;
         }
-        self.limits.client.find(headers, peer).map(Key::new)
+        self.limits.client.find(headers, peer).map(AddressKey::new)
     }
 
-    /// Changes an entry; `None` if it is not known and there is no room for it.
-    fn update<R>(&self, key: Key, change: impl FnOnce(&mut Entry) -> R) -> Option<R> {
+    /// Changes the usage of an address; `None` if it is new and the shard is full.
+    fn update<R>(&self, key: AddressKey, change: impl FnOnce(&mut AddressUsage) -> R) -> Option<R> {
         let mut shard = self.shard(key);
         if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {
             let now = Instant::now();
@@ -255,7 +263,7 @@ impl Addresses {
                 return None;
             }
         }
-        Some(change(shard.entry(key).or_insert_with(|| Entry {
+        Some(change(shard.entry(key).or_insert_with(|| AddressUsage {
             connections: 0,
             uploads: 0,
             tokens: f64::from(self.limits.requests),
@@ -264,24 +272,27 @@ impl Addresses {
         })))
     }
 
-    fn shard(&self, key: Key) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
+    fn shard(
+        &self,
+        key: AddressKey,
+    ) -> std::sync::MutexGuard<'_, HashMap<AddressKey, AddressUsage>> {
         self.shards[key.shard()]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection or an upload that counts for an address until this is dropped.
+/// Counts a connection or an upload for an address until it is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct AddressPermit {
     addresses: Arc<Addresses>,
-    key: Key,
-    kind: Kind,
+    key: AddressKey,
+    kind: PermitKind,
     queue: Option<Arc<AddressQueue>>,
 }
 
-impl Share {
-    /// The place of an upload among those of its address.
+impl AddressPermit {
+    /// Queues an upload with those of its address.
     pub(super) fn enqueue(&self) -> Option<Box<QueuedBody>> {
         let queue = self.queue.clone()?;
         Some(Box::new(QueuedBody::new(queue)))
@@ -289,18 +300,18 @@ impl Share {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+enum PermitKind {
     Connection,
     Upload,
 }
 
-impl Drop for Share {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut shard = self.addresses.shard(self.key);
         if let Some(entry) = shard.get_mut(&self.key) {
             match self.kind {
-                Kind::Connection => entry.connections = entry.connections.saturating_sub(1),
-                Kind::Upload => {
+                PermitKind::Connection => entry.connections = entry.connections.saturating_sub(1),
+                PermitKind::Upload => {
                     entry.uploads = entry.uploads.saturating_sub(1);
                     if entry.uploads == 0 {
                         self.addresses.senders.fetch_sub(1, Relaxed);
@@ -311,17 +322,17 @@ impl Drop for Share {
     }
 }
 
-const fn too_many(reason: &'static str) -> Refusal {
-    Refusal {
+const fn too_many(reason: &'static str) -> HttpRejection {
+    HttpRejection {
         status: StatusCode::TOO_MANY_REQUESTS,
         reason,
     }
 }
 
-pub(super) const TOO_MANY_CONNECTIONS: Refusal =
+pub(super) const TOO_MANY_CONNECTIONS: HttpRejection =
     too_many("too many connections are open from this address");
-const TOO_MANY_REQUESTS: Refusal = too_many("too many requests come from this address");
-const TOO_MANY_UPLOADS: Refusal = too_many("too many uploads are being sent from this address");
+const TOO_MANY_REQUESTS: HttpRejection = too_many("too many requests from this address");
+const TOO_MANY_UPLOADS: HttpRejection = too_many("too many concurrent uploads from this address");
 
 #[cfg(test)]
 mod tests {
@@ -365,7 +376,7 @@ mod tests {
             for _ in 0..5 {
                 assert!(addresses.request(&HeaderMap::new(), peer).is_ok());
                 let admission = addresses.connect(peer);
-                assert!(matches!(admission, Admission::Free(None)));
+                assert!(matches!(admission, Admission::Allowed(None)));
             }
         }
     }
@@ -374,16 +385,23 @@ mod tests {
     fn connections_over_the_limit_are_rejected_and_then_dropped() {
         let addresses = addresses(2, 0, 0);
         let mut held = Vec::new();
-        for expected in ["Free", "Free", "Over", "Over", "Dropped", "Dropped"] {
+        for expected in [
+            "Allowed",
+            "Allowed",
+            "OverLimit",
+            "OverLimit",
+            "Dropped",
+            "Dropped",
+        ] {
             let admission = addresses.connect(ip("192.0.2.1"));
             assert!(format!("{admission:?}").starts_with(expected));
             held.push(admission);
         }
         let other = addresses.connect(ip("192.0.2.2"));
-        assert!(matches!(other, Admission::Free(Some(_))));
+        assert!(matches!(other, Admission::Allowed(Some(_))));
         held.clear();
         let admission = addresses.connect(ip("192.0.2.1"));
-        assert!(matches!(admission, Admission::Free(Some(_))));
+        assert!(matches!(admission, Admission::Allowed(Some(_))));
     }
 
     #[test]

@@ -9,22 +9,22 @@ use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::edge::{Link, Turn};
-use super::shutdown::Step;
-use super::turns::QueuedBody;
-use super::watch::{Phase, READING, Verdict, WRITING, Watch, Word};
+use super::fair_queue::QueuedBody;
+use super::service::{ConnectionShared, RequestGuard};
+use super::shutdown::ShutdownPhase;
+use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
 
-/// Why a request body ended before its end.
+/// The reason why a request body ended early.
 ///
-/// Whatever was read before it is good; the service should keep it. An answer can still be sent
-/// (and may reach the client, except after [`Reset`](Self::Reset)); the connection closes with it.
+/// The data before it is valid, and the service should store it. A response can still be sent, and the
+/// connection closes with it. After [`Reset`](Self::Reset) the response may not arrive.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
-    /// No byte came for [`Limits::body_timeout`](super::Limits::body_timeout).
+    /// No byte arrived within [`ConnectionLimits::body_timeout`](super::ConnectionLimits::body_timeout).
     #[error("no byte of the request body came for too long")]
     Timeout,
-    /// The body came below [`Limits::min_rate`](super::Limits::min_rate).
+    /// The body was slower than [`ConnectionLimits::min_rate`](super::ConnectionLimits::min_rate).
     #[error("the request body came too slowly")]
     TooSlow,
     /// The client reset the connection or, in HTTP/2, the stream.
@@ -33,13 +33,13 @@ pub enum BodyError {
     /// The client closed its side before the end of the body.
     #[error("the request body ended before it was complete")]
     UnexpectedEnd,
-    /// The server is being shut down.
+    /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The framing of the body is invalid: a chunk size, a chunk's end, a trailer.
+    /// The framing of the body is invalid: a chunk size, the end of a chunk, or a trailer.
     #[error("the request body is malformed: {0}")]
     Malformed(String),
-    /// Another failure of the connection.
+    /// Another error of the connection.
     #[error("the connection failed")]
     Connection(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
@@ -52,12 +52,15 @@ impl BodyError {
         else {
             return match incomplete {
                 true => Self::UnexpectedEnd,
-                // What is left are HTTP/2's stream errors and a connection that went away.
+                // The rest are HTTP/2 stream errors and lost connections.
                 false => Self::Reset,
             };
         };
-        if let Some(stop) = io.get_ref().and_then(|inner| inner.downcast_ref::<Stop>()) {
-            return stop.0.error();
+        if let Some(abort) = io
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<AbortError>())
+        {
+            return abort.0.error();
         }
         match io.kind() {
             io::ErrorKind::UnexpectedEof => Self::UnexpectedEnd,
@@ -72,15 +75,15 @@ impl BodyError {
     }
 }
 
-/// Why the wire itself ends a body.
+/// The reason why the server ends a body.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cause {
+pub(super) enum AbortReason {
     Timeout,
     TooSlow,
     ShuttingDown,
 }
 
-impl Cause {
+impl AbortReason {
     fn error(self) -> BodyError {
         match self {
             Self::Timeout => BodyError::Timeout,
@@ -90,40 +93,46 @@ impl Cause {
     }
 }
 
-/// A [`Cause`] on its way through hyper, which passes I/O errors on to the reader of the body.
+/// An [`AbortReason`] as an I/O error, which hyper passes on to the reader of the body.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped by the server")]
-pub(super) struct Stop(pub(super) Cause);
+pub(super) struct AbortError(pub(super) AbortReason);
 
-impl From<Cause> for io::Error {
-    fn from(cause: Cause) -> Self {
-        Self::other(Stop(cause))
+impl From<AbortReason> for io::Error {
+    fn from(reason: AbortReason) -> Self {
+        Self::other(AbortError(reason))
     }
 }
 
-/// The body of a request: its data frames and, after them, its trailers.
+/// The body of a request: its data frames, then its trailers.
 ///
-/// Dropping it unread is fine: a small rest is discarded and the connection goes on, a large one
-/// ends the connection after the response, which says so.
+/// It may be dropped before its end. A small rest is discarded and the connection is reused; a larger
+/// one ends the connection after the response (`Connection: close`).
 #[derive(Debug)]
 pub struct Body {
-    /// `None` once the connection has taken what is left of it.
+    /// `None` once the connection has taken the rest of it.
     inner: Option<Incoming>,
     kind: Kind,
-    /// Bytes at the beginning of `inner` that have been received before.
+    /// Bytes at the start of `inner` that were received before a handover.
     skip: usize,
-    /// Its place among the bodies of its address, where that is counted.
+    /// Its entry in the fair queue of its address.
     queued: Option<Box<QueuedBody>>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// There is none, or its end has been seen.
+    /// No body, or its end was reached.
     Ended,
-    /// The wire does the watching; `word` is the phase this body stands for.
-    Http1 { link: Arc<Link>, word: Word },
-    /// Streams of one connection wait on their own.
-    Http2 { link: Arc<Link>, watch: Arc<Watch> },
+    /// HTTP/1: `ServerIo` applies the timeouts; `epoch` is the phase of this body.
+    Http1 {
+        shared: Arc<ConnectionShared>,
+        epoch: PhaseEpoch,
+    },
+    /// HTTP/2: each stream has its own timeouts.
+    Http2 {
+        shared: Arc<ConnectionShared>,
+        activity: Arc<ConnectionActivity>,
+    },
 }
 
 impl Body {
@@ -138,24 +147,28 @@ impl Body {
 
     pub(super) fn http1(
         inner: Incoming,
-        link: Arc<Link>,
-        word: Word,
+        shared: Arc<ConnectionShared>,
+        epoch: PhaseEpoch,
         queued: Option<Box<QueuedBody>>,
     ) -> Self {
         Self {
             inner: Some(inner),
-            kind: Kind::Http1 { link, word },
+            kind: Kind::Http1 { shared, epoch },
             skip: 0,
             queued,
         }
     }
 
-    pub(super) fn http2(inner: Incoming, link: Arc<Link>, queued: Option<Box<QueuedBody>>) -> Self {
-        let watch = Arc::new(Watch::new(Phase::Body, false));
-        link.gate.admit(watch.clone());
+    pub(super) fn http2(
+        inner: Incoming,
+        shared: Arc<ConnectionShared>,
+        queued: Option<Box<QueuedBody>>,
+    ) -> Self {
+        let activity = Arc::new(ConnectionActivity::new(Phase::Body, false));
+        shared.server.track(activity.clone());
         Self {
             inner: Some(inner),
-            kind: Kind::Http2 { link, watch },
+            kind: Kind::Http2 { shared, activity },
             skip: 0,
             queued,
         }
@@ -165,26 +178,26 @@ impl Body {
         self.queued = None;
         match std::mem::replace(&mut self.kind, Kind::Ended) {
             Kind::Ended => {}
-            Kind::Http1 { link, word } => {
-                link.set_leftover(0);
-                link.watch.enter_from(word, Phase::Handling);
+            Kind::Http1 { shared, epoch } => {
+                shared.set_unread_bytes(0);
+                shared.activity.enter_from(epoch, Phase::Handling);
             }
-            Kind::Http2 { watch, .. } => watch.close(),
+            Kind::Http2 { activity, .. } => activity.close(),
         }
     }
 
-    /// For HTTP/2, whose connection can't fail for the sake of one body.
+    /// Returns the error of an HTTP/2 body; its connection must not fail with it.
     fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
-        let Kind::Http2 { link, watch } = &self.kind else {
+        let Kind::Http2 { shared, activity } = &self.kind else {
             return None;
         };
-        watch.register(cx.waker());
-        if link.gate.step() >= Step::Cutting {
+        activity.register(cx.waker());
+        if shared.server.shutdown_phase() >= ShutdownPhase::Aborting {
             return Some(BodyError::ShuttingDown);
         }
-        match watch.verdict()? {
-            Verdict::Stalled => Some(BodyError::Timeout),
-            Verdict::TooSlow => Some(BodyError::TooSlow),
+        match activity.action()? {
+            TimeoutAction::BodyStalled => Some(BodyError::Timeout),
+            TimeoutAction::BodyTooSlow => Some(BodyError::TooSlow),
             _ => None,
         }
     }
@@ -205,9 +218,9 @@ impl http_body::Body for Body {
         if let Some(queued) = &mut self.queued
             && queued.poll_turn(cx).is_pending()
         {
-            // The client isn't waited for.
-            if let Kind::Http2 { watch, .. } = &self.kind {
-                watch.set_waiting(0);
+            // The server does not wait for the client now.
+            if let Kind::Http2 { activity, .. } = &self.kind {
+                activity.set_waiting(0);
             }
             return Poll::Pending;
         }
@@ -219,18 +232,18 @@ impl http_body::Body for Body {
             let frame = Pin::new(inner).poll_frame(cx);
             if let Some(queued) = &mut self.queued {
                 match &frame {
-                    // Over HTTP/2 more frames may be at hand, so that the service may wait for its
-                    // store before it polls again: not in its turn.
+                    // HTTP/2 may have more frames buffered, and the service may wait for its store before it
+                    // polls again. Release the turn meanwhile.
                     Poll::Ready(Some(Ok(frame))) if !is_http2 => {
                         queued.receive(frame.data_ref().map_or(0, Bytes::len));
                     }
                     _ => queued.release(),
                 }
             }
-            if let Kind::Http2 { watch, .. } = &self.kind {
-                watch.set_waiting(if frame.is_pending() { READING } else { 0 });
+            if let Kind::Http2 { activity, .. } = &self.kind {
+                activity.set_waiting(if frame.is_pending() { READING } else { 0 });
                 if let Poll::Ready(Some(Ok(frame))) = &frame {
-                    watch.add_read(frame.data_ref().map_or(0, Bytes::len));
+                    activity.add_read(frame.data_ref().map_or(0, Bytes::len));
                 }
             }
             match ready!(frame) {
@@ -250,8 +263,8 @@ impl http_body::Body for Body {
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 ended => {
-                    if let Kind::Http1 { link, .. } = &self.kind
-                        && let Some(replaced) = link.handover.poll_body(cx)
+                    if let Kind::Http1 { shared, .. } = &self.kind
+                        && let Some(replaced) = shared.handover.poll_body(cx)
                     {
                         let (inner, skip) = ready!(replaced);
                         (self.inner, self.skip) = (Some(inner), skip);
@@ -285,12 +298,12 @@ impl Drop for Body {
     fn drop(&mut self) {
         match &self.kind {
             Kind::Ended => {}
-            Kind::Http1 { link, .. } => {
+            Kind::Http1 { shared, .. } => {
                 if let Some(inner) = self.inner.take() {
-                    link.abandon(inner);
+                    shared.abandon(inner);
                 }
             }
-            Kind::Http2 { watch, .. } => watch.close(),
+            Kind::Http2 { activity, .. } => activity.close(),
         }
     }
 }
@@ -298,13 +311,13 @@ impl Drop for Body {
 pin_project_lite::pin_project! {
     /// The body of a response on its way to hyper.
     #[derive(Debug)]
-    pub(super) struct Reply<B> {
+    pub(super) struct OutgoingBody<B> {
         #[pin]
         inner: Content<B>,
         // Dropped when hyper has taken all of it.
-        turn: Turn,
-        // HTTP/2: what the sweeper sees of this stream.
-        stream: Option<Arc<Watch>>,
+        guard: RequestGuard,
+        // HTTP/2: the activity of this stream.
+        stream: Option<Arc<ConnectionActivity>>,
     }
 }
 
@@ -313,32 +326,36 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     enum Content<B> {
         Service { #[pin] body: B },
-        Refusal { text: Option<Bytes> },
+        Rejection { text: Option<Bytes> },
     }
 }
 
-impl<B> Reply<B> {
-    pub(super) fn service(body: B, turn: Turn, stream: Option<Arc<Watch>>) -> Self {
+impl<B> OutgoingBody<B> {
+    pub(super) fn service(
+        body: B,
+        guard: RequestGuard,
+        stream: Option<Arc<ConnectionActivity>>,
+    ) -> Self {
         if let Some(stream) = &stream {
             stream.set_waiting(WRITING);
         }
         Self {
             inner: Content::Service { body },
-            turn,
+            guard,
             stream,
         }
     }
 
-    pub(super) fn refusal(text: Bytes, turn: Turn) -> Self {
+    pub(super) fn rejection(text: Bytes, guard: RequestGuard) -> Self {
         Self {
-            inner: Content::Refusal { text: Some(text) },
-            turn,
+            inner: Content::Rejection { text: Some(text) },
+            guard,
             stream: None,
         }
     }
 }
 
-impl<B> http_body::Body for Reply<B>
+impl<B> http_body::Body for OutgoingBody<B>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -355,7 +372,7 @@ where
             ContentProjection::Service { body } => {
                 let frame = body.poll_frame(cx);
                 if let Some(stream) = me.stream {
-                    // hyper asks again when the client has room for more.
+                    // hyper polls again when the client's window has space.
                     stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
                     if let Poll::Ready(Some(Ok(frame))) = &frame {
                         stream.add_written(frame.data_ref().map_or(0, Bytes::len));
@@ -363,7 +380,7 @@ where
                 }
                 frame
             }
-            ContentProjection::Refusal { text } => {
+            ContentProjection::Rejection { text } => {
                 Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
             }
         }
@@ -372,14 +389,14 @@ where
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Content::Service { body } => body.is_end_stream(),
-            Content::Refusal { text } => text.is_none(),
+            Content::Rejection { text } => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Content::Service { body } => body.size_hint(),
-            Content::Refusal { text } => {
+            Content::Rejection { text } => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
         }

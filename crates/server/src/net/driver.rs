@@ -17,40 +17,40 @@ use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::body::Body;
-use super::edge::{Edge, Link};
-use super::shutdown::Step;
+use super::io::ServerIo;
+use super::service::{ConnectionService, ConnectionShared};
+use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
-use super::stream::Spawner;
-use super::watch::{Gate, Phase, Verdict};
-use super::wire::Wire;
+use super::stream::StreamExecutor;
+use super::timeouts::{Phase, ServerShared, TimeoutAction};
 
-/// The most input that is discarded after a request was rejected because its address has too many: a
-/// client that goes on sending gets a reset, so that its bytes fill neither our time nor the kernel's
-/// buffers.
+/// Maximum input to discard after a request was rejected by the limits of its address.
+///
+/// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
-/// How hyper is set up; the same for all connections.
+/// hyper's configuration, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
-    http2: Option<http2::Builder<Spawner>>,
+    http2: Option<http2::Builder<StreamExecutor>>,
 }
 
 impl Protocols {
-    pub(super) fn new(gate: &Arc<Gate>) -> Self {
-        let limits = &gate.limits;
+    pub(super) fn new(server: &Arc<ServerShared>) -> Self {
+        let limits = &server.limits;
         let mut http1 = http1::Builder::new();
         http1
-            // A client may close its sending side and still wait for the answer; and a client that
-            // is gone must not stop what was begun.
+            // A client may close its sending side and still wait for the response, and a disconnect must not
+            // cancel a running request.
             .half_close(true)
-            // Heads are timed by the sweeper.
+            // The sweeper applies the timeout of heads.
             .header_read_timeout(None)
             .max_buf_size(limits.read_buffer.max(8192).max(limits.max_head))
             .max_header_size(limits.max_head)
             .pipeline_flush(false);
         let http2 = limits.http2.then(|| {
-            let mut http2 = http2::Builder::new(Spawner::new(gate.clone()));
+            let mut http2 = http2::Builder::new(StreamExecutor::new(server.clone()));
             http2
                 .max_concurrent_streams(limits.max_streams)
                 .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
@@ -63,10 +63,10 @@ impl Protocols {
     }
 }
 
-type Http1<S> = http1::Connection<TokioIo<Wire>, Edge<S>>;
-type Http2<S> = http2::Connection<TokioIo<Wire>, Edge<S>, Spawner>;
+type Http1<S> = http1::Connection<TokioIo<ServerIo>, ConnectionService<S>>;
+type Http2<S> = http2::Connection<TokioIo<ServerIo>, ConnectionService<S>, StreamExecutor>;
 
-/// Serves one connection to its end.
+/// Serves one connection until it is closed.
 pub(super) struct Driver<S, B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -74,14 +74,14 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     state: State<S, B>,
-    link: Arc<Link>,
+    shared: Arc<ConnectionShared>,
     protocols: Arc<Protocols>,
-    step: Step,
-    /// Counts towards `Limits::max_connections`.
+    shutdown_phase: ShutdownPhase,
+    /// Counts towards `ConnectionLimits::max_connections`.
     _permit: OwnedSemaphorePermit,
 }
 
-// Nothing in it is pinned in place.
+// No field is pinned in place.
 impl<S, B> Unpin for Driver<S, B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -100,11 +100,11 @@ where
     S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    /// Which protocol is spoken is not known yet.
-    New(Box<(Wire, S)>),
+    /// The protocol is not detected yet.
+    New(Box<(ServerIo, S)>),
     Http1(Http1<S>),
     Http2(Pin<Box<Http2<S>>>),
-    Closing(Box<Closing>),
+    LingeringClose(Box<LingeringClose>),
     Closed,
 }
 
@@ -116,91 +116,92 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     pub(super) fn new(
-        wire: Wire,
-        link: Arc<Link>,
+        io: ServerIo,
+        shared: Arc<ConnectionShared>,
         service: S,
         protocols: Arc<Protocols>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         let state = if protocols.http2.is_some() {
-            State::New(Box::new((wire, service)))
+            State::New(Box::new((io, service)))
         } else {
-            let edge = Edge::new(service, link.clone(), false);
-            State::Http1(protocols.http1.serve_connection(TokioIo::new(wire), edge))
+            let edge = ConnectionService::new(service, shared.clone(), false);
+            State::Http1(protocols.http1.serve_connection(TokioIo::new(io), edge))
         };
-        NetStats::add(&link.gate.stats.open, 1);
+        NetStats::add(&shared.server.stats.open, 1);
         Self {
             state,
-            link,
+            shared,
             protocols,
-            step: Step::Running,
+            shutdown_phase: ShutdownPhase::Running,
             _permit: permit,
         }
     }
 
-    /// Replaces hyper's HTTP/1 connection, so that a buffer that a large body has grown is released.
-    /// The client must be waited for: between two requests, or in the middle of a body.
-    fn shed(&mut self) {
-        let link = &self.link;
-        let receiving = link.is_receiving()
-            && link.watch.is_reading()
-            && link.divisible.load(Relaxed)
-            && link.handover.is_possible()
-            && self.step == Step::Running;
-        let idle = link.watch.phase() == Phase::Idle && !link.unread();
+    /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
+    ///
+    /// Only possible while waiting for the client: between two requests, or within a body.
+    fn release_buffers(&mut self) {
+        let shared = &self.shared;
+        let receiving = shared.is_receiving()
+            && shared.activity.is_reading()
+            && shared.resumable.load(Relaxed)
+            && shared.handover.is_possible()
+            && self.shutdown_phase == ShutdownPhase::Running;
+        let idle = shared.activity.phase() == Phase::Idle && !shared.has_unread_body();
         if !receiving && !idle {
             return;
         }
         match mem::replace(&mut self.state, State::Closed) {
             State::Http1(old) => {
                 if receiving {
-                    link.handover.start();
+                    shared.handover.start();
                 }
                 let parts = old.into_parts();
-                let mut wire = parts.io.into_inner();
-                // While it waits for more of a body, hyper holds nothing that it has read.
-                if receiving && !(parts.read_buf.is_empty() && wire.resume_body()) {
-                    link.handover.abort();
+                let mut io = parts.io.into_inner();
+                // While hyper waits for more of a body, it has no unread bytes.
+                if receiving && !(parts.read_buf.is_empty() && io.resume_body()) {
+                    shared.handover.abort();
                     return;
                 }
                 if !receiving {
-                    wire.put_back(&parts.read_buf);
+                    io.unread(&parts.read_buf);
                 }
                 drop(parts.read_buf);
-                link.watch.set_grown(false);
-                NetStats::add(&link.gate.stats.buffers_released, 1);
+                shared.activity.set_grown_buffer(false);
+                NetStats::add(&shared.server.stats.buffers_released, 1);
                 let new = self
                     .protocols
                     .http1
-                    .serve_connection(TokioIo::new(wire), parts.service);
+                    .serve_connection(TokioIo::new(io), parts.service);
                 self.state = State::Http1(new);
             }
             other => self.state = other,
         }
     }
 
-    /// Lets hyper know of a shutdown.
-    fn follow(&mut self, step: Step) {
-        if self.step == Step::Running {
+    /// Applies a phase of the shutdown.
+    fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
+        if self.shutdown_phase == ShutdownPhase::Running {
             match &mut self.state {
                 State::Http1(connection) => Pin::new(connection).graceful_shutdown(),
                 State::Http2(connection) => connection.as_mut().graceful_shutdown(),
-                State::New(_) | State::Closing(_) | State::Closed => {}
+                State::New(_) | State::LingeringClose(_) | State::Closed => {}
             }
         }
-        self.step = step;
+        self.shutdown_phase = phase;
     }
 
-    fn start(&mut self, wire: Wire, service: S, http2: bool) {
-        let edge = Edge::new(service, self.link.clone(), http2);
-        let io = TokioIo::new(wire);
+    fn start(&mut self, io: ServerIo, service: S, http2: bool) {
+        let edge = ConnectionService::new(service, self.shared.clone(), http2);
+        let io = TokioIo::new(io);
         self.state = match &self.protocols.http2 {
             Some(builder) if http2 => State::Http2(Box::pin(builder.serve_connection(io, edge))),
             _ => State::Http1(self.protocols.http1.serve_connection(io, edge)),
         };
-        if self.step > Step::Running {
-            let step = mem::replace(&mut self.step, Step::Running);
-            self.follow(step);
+        if self.shutdown_phase > ShutdownPhase::Running {
+            let phase = mem::replace(&mut self.shutdown_phase, ShutdownPhase::Running);
+            self.enter_shutdown_phase(phase);
         }
     }
 }
@@ -216,17 +217,17 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = &mut *self;
-        me.link.watch.register(cx.waker());
-        let step = me.link.gate.step();
-        if step > me.step {
-            if step == Step::Dropping {
+        me.shared.activity.register(cx.waker());
+        let phase = me.shared.server.shutdown_phase();
+        if phase > me.shutdown_phase {
+            if phase == ShutdownPhase::Closing {
                 return Poll::Ready(());
             }
-            me.follow(step);
+            me.enter_shutdown_phase(phase);
         }
-        if me.link.watch.verdict() == Some(Verdict::Shed) {
-            me.link.watch.clear_shed();
-            me.shed();
+        if me.shared.activity.action() == Some(TimeoutAction::ReleaseBuffers) {
+            me.shared.activity.clear_release();
+            me.release_buffers();
         }
         loop {
             match &mut me.state {
@@ -237,13 +238,13 @@ where
                     let State::New(new) = mem::replace(&mut me.state, State::Closed) else {
                         return Poll::Ready(());
                     };
-                    let (wire, service) = *new;
-                    me.start(wire, service, http2);
+                    let (io, service) = *new;
+                    me.start(io, service, http2);
                 }
                 State::Http1(connection) => {
                     let outcome = Pin::new(connection).poll(cx);
                     if outcome.is_pending() {
-                        me.link.poll_discard(cx);
+                        me.shared.poll_discard(cx);
                     }
                     let refused = match ready!(outcome) {
                         Ok(()) => false,
@@ -252,10 +253,11 @@ where
                             error.is_parse()
                         }
                     };
-                    me.link.handover.abort();
+                    me.shared.handover.abort();
                     if let State::Http1(connection) = mem::replace(&mut me.state, State::Closed) {
-                        let wire = connection.into_parts().io.into_inner();
-                        me.state = State::Closing(Closing::new(wire, refused, &me.link));
+                        let io = connection.into_parts().io.into_inner();
+                        me.state =
+                            State::LingeringClose(LingeringClose::new(io, refused, &me.shared));
                     }
                 }
                 State::Http2(connection) => {
@@ -264,9 +266,9 @@ where
                     }
                     me.state = State::Closed;
                 }
-                State::Closing(closing) => {
-                    if me.step < Step::Cutting {
-                        // How it ends makes no difference any more.
+                State::LingeringClose(closing) => {
+                    if me.shutdown_phase < ShutdownPhase::Aborting {
+                        // The result no longer matters.
                         let _ = ready!(closing.poll(cx));
                     }
                     me.state = State::Closed;
@@ -284,20 +286,20 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
     fn drop(&mut self) {
-        self.link.handover.abort();
-        self.link.watch.close();
-        self.link.gate.stats.open.fetch_sub(1, Relaxed);
+        self.shared.handover.abort();
+        self.shared.activity.close();
+        self.shared.server.stats.open.fetch_sub(1, Relaxed);
     }
 }
 
-/// The end of an HTTP/1 connection.
+/// Closes an HTTP/1 connection without losing the response.
 ///
-/// Closing a socket with unread input makes the kernel send a reset, which destroys the answer on
-/// its way. So when there is such input, or may be, the sending side is closed alone and input is
-/// discarded for a while, as nginx does with `lingering_close`.
-struct Closing {
-    wire: Wire,
-    /// The answer to a head the guard has refused, and how much of it is sent.
+/// Closing a socket with unread input makes the kernel send a reset, which destroys the response on its
+/// way. If there may be such input, only the sending side is closed, and input is discarded for a while,
+/// as nginx does with `lingering_close`.
+struct LingeringClose {
+    io: ServerIo,
+    /// The response to a rejected head, and the number of bytes sent.
     answer: Vec<u8>,
     sent: usize,
     finished: bool,
@@ -305,24 +307,26 @@ struct Closing {
     budget: u64,
 }
 
-impl Closing {
-    fn new(mut wire: Wire, refused: bool, link: &Link) -> Box<Self> {
-        wire.settle();
-        // Behind half an answer another one would be taken for its rest.
-        let quiet = matches!(link.watch.phase(), Phase::Head | Phase::Idle);
-        let refusal = wire.refusal();
-        if refusal.is_some() {
-            NetStats::add(&link.gate.stats.refused, 1);
+impl LingeringClose {
+    fn new(mut io: ServerIo, refused: bool, shared: &ConnectionShared) -> Box<Self> {
+        io.stop_waiting();
+        // After a partial response, a second one would be taken for its rest.
+        let quiet = matches!(shared.activity.phase(), Phase::Head | Phase::Idle);
+        let rejection = io.rejection();
+        if rejection.is_some() {
+            NetStats::add(&shared.server.stats.rejected, 1);
         }
-        let linger = refused || refusal.is_some() || link.unread();
-        let answer = refusal.filter(|_| quiet).map(|refusal| refusal.to_http1());
-        let mut budget = link.gate.limits.linger_bytes;
-        if link.is_limited() {
+        let linger = refused || rejection.is_some() || shared.has_unread_body();
+        let answer = rejection
+            .filter(|_| quiet)
+            .map(|rejection| rejection.to_http1());
+        let mut budget = shared.server.limits.linger_bytes;
+        if shared.is_address_limited() {
             budget = budget.min(LIMITED_LINGER_BYTES);
         }
-        link.watch.enter(Phase::Lingering);
+        shared.activity.enter(Phase::Lingering);
         Box::new(Self {
-            wire,
+            io,
             answer: answer.unwrap_or_default(),
             sent: 0,
             finished: false,
@@ -334,14 +338,14 @@ impl Closing {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         while self.sent < self.answer.len() {
             let rest = &self.answer[self.sent..];
-            self.sent += ready!(Pin::new(&mut self.wire).poll_write(cx, rest))?;
+            self.sent += ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
         }
         if !self.finished {
-            ready!(self.wire.poll_finish(cx))?;
+            ready!(self.io.poll_finish(cx))?;
             self.finished = true;
         }
-        while !self.wire.must_close() {
-            match self.wire.poll_discard(cx)? {
+        while !self.io.must_close() {
+            match self.io.poll_discard(cx)? {
                 Poll::Ready(n) => {
                     self.linger = true;
                     self.budget = self.budget.saturating_sub(n as u64);

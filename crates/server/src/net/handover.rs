@@ -1,10 +1,10 @@
-//! Carries a request over to a new hyper connection while its body is being received.
+//! Moves a request to a new hyper connection while its body is being received.
 //!
-//! hyper keeps the read buffer a fast body has grown for as long as the connection lives, even if
-//! the client then stalls. It cannot be told to release it, but it can be replaced: the old
-//! connection is taken apart, and a new one reads a short head that describes what is left of the
-//! body. The request goes on: the future that answers it moves from the old connection to the new
-//! one, and its [`Body`](super::Body) takes the new source of frames when the old one ends.
+//! hyper keeps a read buffer that has grown as long as the connection lives, even if the client stalls.
+//! The buffer cannot be released, but the connection can be replaced: a new one reads a short head that
+//! describes the rest of the body. The request continues: the future that answers it moves from the old
+//! connection to the new one, and its [`Body`](super::Body) continues with the new source of frames when
+//! the old one ends.
 
 use std::any::Any;
 use std::sync::atomic::AtomicU8;
@@ -16,7 +16,7 @@ use http::header::{CONNECTION, EXPECT};
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
 
-/// The request can be carried over.
+/// The request can be moved.
 const POSSIBLE: u8 = 1;
 /// It is an HTTP/1.0 request.
 const HTTP_10: u8 = 2;
@@ -27,40 +27,40 @@ const EXPECT_CONTINUE: u8 = 32;
 /// The connection is being replaced: a body whose source ends waits for the new one.
 const ACTIVE: u8 = 16;
 
-/// What of a request outlives the hyper connection it arrived on.
+/// The part of a request that outlives its hyper connection.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// What the head of the present request said, and whether a handover is going on.
+    /// Flags from the head of the current request, and whether a handover is active.
     flags: AtomicU8,
-    parts: Mutex<Parts>,
+    parts: Mutex<HandoverParts>,
 }
 
 #[derive(Debug, Default)]
-struct Parts {
+struct HandoverParts {
     /// The future that answers the request.
-    exchange: Option<Box<dyn Any + Send>>,
+    response: Option<Box<dyn Any + Send>>,
     /// The new source of the body's frames.
     body: Option<Incoming>,
-    /// How many bytes at its beginning the service has received already.
+    /// Bytes at its start that the service has received already.
     skip: usize,
     waker: Option<Waker>,
 }
 
-/// What is left of a body, as HTTP/1 says it.
+/// The rest of a body, in HTTP/1 framing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Remainder {
-    /// The framing header, the end of the head, and the beginning of the framed body.
+    /// The framing header, the end of the head, and the start of the framed body.
     pub(super) head: String,
-    /// How many bytes of that beginning are data the service has received already.
+    /// Bytes of that start that are data the service has received already.
     pub(super) skip: usize,
 }
 
 impl Handover {
-    /// Records what a new head would have to repeat of the head of a request with a body.
+    /// Records the properties of a request that a new head must repeat.
     pub(super) fn record<B>(&self, request: &Request<B>) {
         let old = request.version() == Version::HTTP_10;
         let mut flags = if old { HTTP_10 } else { 0 };
-        // The response to HEAD has no body, whatever it says of its length.
+        // The response to HEAD has no body, whatever its length header is.
         if request.method() != Method::HEAD {
             flags |= POSSIBLE;
         }
@@ -79,7 +79,7 @@ impl Handover {
         self.flags.store(flags, Relaxed);
     }
 
-    /// The head with which the new connection begins.
+    /// Returns the head for the new connection.
     pub(super) fn head(&self, remainder: &Remainder) -> Vec<u8> {
         self.lock().skip = remainder.skip;
         let flags = self.flags.load(Relaxed);
@@ -93,12 +93,12 @@ impl Handover {
         format!("PUT / HTTP/{version}\r\nhost: a\r\n{connection}{rest}").into_bytes()
     }
 
-    /// Whether the client of the present request waits for a 100 (Continue) before its body.
+    /// Returns whether the client of the current request waits for a 100 (Continue).
     pub(super) fn expects_continue(&self) -> bool {
         self.flags.load(Relaxed) & EXPECT_CONTINUE != 0
     }
 
-    /// Whether the present request can be carried over.
+    /// Returns whether the current request can be moved.
     pub(super) fn is_possible(&self) -> bool {
         self.flags.load(Relaxed) & (POSSIBLE | ACTIVE) == POSSIBLE
     }
@@ -108,22 +108,22 @@ impl Handover {
         self.flags.fetch_or(ACTIVE, SeqCst);
     }
 
-    /// Whether the connection is being replaced.
+    /// Returns whether the connection is being replaced.
     pub(super) fn is_active(&self) -> bool {
         self.flags.load(SeqCst) & ACTIVE != 0
     }
 
-    /// Keeps the future that answers the request.
-    pub(super) fn keep_exchange(&self, exchange: Box<dyn Any + Send>) {
-        self.lock().exchange = Some(exchange);
+    /// Stores the future that answers the request.
+    pub(super) fn keep_response(&self, response: Box<dyn Any + Send>) {
+        self.lock().response = Some(response);
     }
 
-    /// The future that answers the request, if one is being carried over.
-    pub(super) fn take_exchange(&self) -> Option<Box<dyn Any + Send>> {
-        self.is_active().then(|| self.lock().exchange.take())?
+    /// Takes the stored future during a handover.
+    pub(super) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
+        self.is_active().then(|| self.lock().response.take())?
     }
 
-    /// Gives the body its new source.
+    /// Sets the body's new source.
     pub(super) fn replace_body(&self, incoming: Incoming) {
         let waker = {
             let mut parts = self.lock();
@@ -135,14 +135,13 @@ impl Handover {
         }
     }
 
-    /// The new source of a body whose old one has ended, and how many bytes of it to skip; `None` if
-    /// there is none.
+    /// Takes the new source of a body and the number of bytes to skip; `None` without a handover.
     pub(super) fn poll_body(&self, cx: &Context<'_>) -> Option<Poll<(Incoming, usize)>> {
         if !self.is_active() {
             return None;
         }
         let mut parts = self.lock();
-        // Looked at again under the lock: `abort` may have come in between.
+        // Checked again under the lock, because `abort` may have run meanwhile.
         if !self.is_active() {
             return None;
         }
@@ -158,7 +157,7 @@ impl Handover {
         }
     }
 
-    /// Ends a handover whose connection is gone: the request ends with it.
+    /// Ends a handover whose connection was closed; the request ends with it.
     pub(super) fn abort(&self) {
         if !self.is_active() {
             return;
@@ -173,7 +172,7 @@ impl Handover {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Parts> {
+    fn lock(&self) -> MutexGuard<'_, HandoverParts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

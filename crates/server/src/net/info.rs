@@ -5,14 +5,14 @@ use std::sync::Arc;
 /// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// An IP address and port; IPv4 addresses seen through an IPv6 socket are given as IPv4.
+    /// An IP address and port. IPv4-mapped IPv6 addresses are converted to IPv4.
     Tcp(SocketAddr),
-    /// A UNIX socket, which has no address to speak of. Shown as `@`.
+    /// A UNIX socket, displayed as `@`.
     Unix,
 }
 
 impl Endpoint {
-    /// The IP address, if there is one.
+    /// Returns the IP address; `None` for a UNIX socket.
     #[must_use]
     pub fn ip(&self) -> Option<std::net::IpAddr> {
         match self {
@@ -31,7 +31,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Where a request came from: found in the extensions of every request. Cheap to clone.
+/// The two ends of a connection, in the extensions of every request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo(Arc<Ends>);
 
@@ -46,26 +46,26 @@ impl ConnectionInfo {
         Self(Arc::new(Ends { peer, local }))
     }
 
-    /// The client's end: its own address, or that of the last proxy before this server.
+    /// Returns the client's end: its own address, or that of the last proxy.
     #[must_use]
     pub fn peer(&self) -> Endpoint {
         self.0.peer
     }
 
-    /// This server's end.
+    /// Returns this server's end.
     #[must_use]
     pub fn local(&self) -> Endpoint {
         self.0.local
     }
 
-    /// The scheme spoken on this connection.
+    /// Returns the scheme of this connection.
     #[must_use]
     pub fn scheme(&self) -> http::uri::Scheme {
         http::uri::Scheme::HTTP
     }
 }
 
-/// An IPv4 address in IPv6 clothes, as a dual-stack socket reports it, is given back as IPv4.
+/// Converts an IPv4-mapped IPv6 address, as a dual-stack socket reports it, to IPv4.
 pub(super) fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -2,66 +2,70 @@ use std::time::Duration;
 
 use super::addresses::AddressLimits;
 
-/// A timer fires at most two of these late: the last byte is noticed at a tick, as is the end.
+/// A timeout may fire two of these late: the last byte and the expiry are each noticed at a tick.
 const MAX_TICK: Duration = Duration::from_millis(200);
 
-/// What a connection may take, in time and in memory.
+/// Limits of connections, in time and in memory.
 ///
-/// A duration of zero switches that timer off. Timers are checked once a tick (a quarter of the
+/// A duration of zero disables that timeout. Timeouts are checked once a tick (a quarter of the
 /// smallest one, at most 200 ms), so each fires up to two ticks late.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Limits {
-    /// Threads that serve connections, each with a runtime of its own on which a connection stays;
-    /// 0 serves them on the runtime that runs [`serve`](super::serve).
+pub struct ConnectionLimits {
+    /// Threads that serve connections, each with its own runtime; a connection stays on its thread.
+    ///
+    /// With 0, connections are served on the runtime that runs [`serve`](super::serve).
     pub workers: usize,
-    /// Connections open at once. Past it no connection is accepted until one closes: the client
-    /// waits in the listener's backlog.
+    /// Maximum number of open connections; further clients wait in the listener's backlog.
     pub max_connections: usize,
-    /// What each client address may take.
+    /// Limits per client address.
     pub addresses: AddressLimits,
-    /// Bytes of a request line and its headers together; also of the trailers of a chunked body.
-    /// More is answered with 431.
+    /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body.
+    ///
+    /// A larger head is rejected with 431.
     pub max_head: usize,
-    /// Memory for unfinished heads that are larger than 8 KiB, of all connections together, in bytes.
-    /// Past it such a head is answered with 503.
+    /// Maximum memory of all unfinished heads larger than 8 KiB, in bytes.
+    ///
+    /// Above it, such heads are rejected with 503.
     pub head_memory: u64,
-    /// From the first byte of a request (on a new connection: from its acceptance) to the end of
-    /// the head. The connection is then closed.
+    /// Time to receive a head, from its first byte or from `accept` on a new connection.
+    ///
+    /// Afterwards the connection is closed.
     pub header_timeout: Duration,
-    /// How long a connection may stay open between two requests.
+    /// Maximum time between two requests on a connection.
     pub idle_timeout: Duration,
-    /// How long a body may stay without a byte while the service waits for one. The body then ends
-    /// with [`BodyError::Timeout`](super::BodyError::Timeout).
+    /// Maximum time without a byte of a body while the service waits for one.
+    ///
+    /// Afterwards the body ends with [`BodyError::Timeout`](super::BodyError::Timeout).
     pub body_timeout: Duration,
-    /// How long the client may take no byte of a response. The connection is then closed.
+    /// Maximum time in which the client reads no byte of a response; then the connection is closed.
     pub write_timeout: Duration,
-    /// Bytes per second a body must bring on average over each `rate_window` in which the service
-    /// waited for the client; 0 asks for none. A slower one ends with
+    /// Minimum bytes per second of a body, averaged over each `rate_window`; 0 disables it.
+    ///
+    /// Only time in which the service waits for the client counts. A slower body ends with
     /// [`BodyError::TooSlow`](super::BodyError::TooSlow).
     pub min_rate: u64,
-    /// The time `min_rate` is averaged over.
+    /// Averaging window of `min_rate`.
     pub rate_window: Duration,
-    /// The most bytes one read may bring. A connection's buffer grows towards it only while reads
-    /// fill it. At least 8 KiB.
+    /// Maximum bytes of one read, at least 8 KiB. A buffer grows only while reads fill it.
     pub read_buffer: usize,
-    /// How long a client may be silent, in a body or between two requests, before a read buffer that
-    /// has grown is released.
+    /// Time without received bytes, in a body or between requests, until a grown buffer is released.
     pub release_after: Duration,
-    /// Whether HTTP/2 with prior knowledge is spoken beside HTTP/1.
+    /// Whether HTTP/2 with prior knowledge is accepted besides HTTP/1.
     pub http2: bool,
-    /// Streams open at once in one HTTP/2 connection.
+    /// Maximum number of concurrent streams of one HTTP/2 connection.
     pub max_streams: u32,
-    /// After an answer that came before the end of its request: how long to go on discarding what
-    /// the client sends, counted from its last byte …
+    /// Lingering close: maximum time since the client's last byte.
+    ///
+    /// After a response sent before the end of its request, the client's bytes are discarded.
     pub linger_idle: Duration,
-    /// … and in all.
+    /// Lingering close: maximum time in total.
     pub linger_total: Duration,
-    /// … and how many bytes at most.
+    /// Lingering close: maximum bytes to discard.
     pub linger_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             workers: 0,
@@ -86,8 +90,8 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// How often the timers are checked.
+impl ConnectionLimits {
+    /// Returns the interval at which timeouts are checked.
     pub(super) fn tick(&self) -> Duration {
         let timers = [
             self.header_timeout,

@@ -1,4 +1,4 @@
-//! Where connections come from: TCP, UNIX sockets, and sockets handed over by systemd.
+//! Listening sockets: TCP, UNIX sockets, and sockets passed by systemd.
 
 use std::fmt;
 use std::io;
@@ -6,24 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::info::{Endpoint, plain};
-use super::wire::Stream;
+use super::io::Socket;
 
-/// Connections the kernel may hold ready for `accept`; it caps this at `net.core.somaxconn`.
+/// Length of the queue for `accept`; the kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A bound socket that [`serve`](super::serve) accepts connections from.
+/// A bound socket from which [`serve`](super::serve) accepts connections.
 ///
-/// Must be made inside a Tokio runtime. A UNIX socket's file is removed when its listener is
+/// Must be created inside a Tokio runtime. The file of a UNIX socket is removed when its listener is
 /// dropped.
 pub struct Listener {
-    kind: Kind,
+    kind: ListenerKind,
 }
 
-enum Kind {
+enum ListenerKind {
     Tcp(TcpListener),
     Unix {
         listener: UnixListener,
@@ -34,12 +34,12 @@ enum Kind {
 impl Listener {
     /// Listens on a TCP port. Port 0 picks a free one; see [`local_addr`](Self::local_addr).
     ///
-    /// `host` is an IP address (IPv6 with or without brackets) or a name, of which the first IPv4
-    /// address is taken, else the first. An empty host and `0.0.0.0` listen on all addresses of
-    /// both IP versions, or of IPv4 alone where the system has no IPv6.
+    /// `host` is an IP address (IPv6 with or without brackets) or a name, which is resolved to its first
+    /// IPv4 address, or else its first address. An empty host and `0.0.0.0` listen on all addresses of
+    /// both IP versions, or only of IPv4 where the system has no IPv6.
     ///
     /// # Errors
-    /// The name can't be resolved, or the system refuses the address (in use, not allowed).
+    /// The name cannot be resolved, or the system rejects the address (in use, not permitted).
     pub fn tcp(host: &str, port: u16) -> io::Result<Self> {
         let bare = host
             .strip_prefix('[')
@@ -75,51 +75,53 @@ impl Listener {
         listen(*address)
     }
 
-    /// Listens on a UNIX socket at `path`. A socket file left there by a process that is gone is
-    /// removed first. The umask decides who may connect.
+    /// Listens on a UNIX socket at `path`.
+    ///
+    /// A socket file of a dead process is removed first. The umask determines who may connect.
     ///
     /// # Errors
-    /// `AddrInUse` if a process still listens there; `specified path is not a socket` if something
-    /// else is there; else what the system says.
+    /// `AddrInUse` if a process listens there; `specified path is not a socket` if another file exists;
+    /// else the error of the system.
     pub fn unix(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         remove_stale(&path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         socket.bind(&SockAddr::unix(&path)?)?;
         let file = SocketFile::new(path)?;
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(socket.into())?;
         Ok(Self {
-            kind: Kind::Unix {
+            kind: ListenerKind::Unix {
                 listener,
                 _file: Some(file),
             },
         })
     }
 
-    /// The sockets systemd (or anything that speaks its protocol) has handed to this process:
-    /// none if `LISTEN_FDS` is not set or `LISTEN_PID` names another process.
+    /// Returns the sockets passed by systemd or a program with the same protocol.
     ///
-    /// Both variables are removed from the environment, so that processes started from here don't
-    /// take them for theirs: call this once, before other threads are started.
+    /// Returns none if `LISTEN_FDS` is not set, or if `LISTEN_PID` names another process.
+    ///
+    /// Removes both variables from the environment, so that child processes do not use them. Call it
+    /// once, before other threads are started.
     ///
     /// # Errors
-    /// One of them is neither a listening TCP socket nor a UNIX stream socket.
+    /// A socket is neither a listening TCP socket nor a UNIX stream socket.
     pub fn from_systemd() -> io::Result<Vec<Self>> {
-        let mut handed = listenfd::ListenFd::from_env();
-        let mut listeners = Vec::with_capacity(handed.len());
-        for index in 0..handed.len() {
-            if let Ok(Some(tcp)) = handed.take_tcp_listener(index) {
+        let mut passed = listenfd::ListenFd::from_env();
+        let mut listeners = Vec::with_capacity(passed.len());
+        for index in 0..passed.len() {
+            if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
                 tcp.set_nonblocking(true)?;
                 socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
                 listeners.push(Self {
-                    kind: Kind::Tcp(TcpListener::from_std(tcp)?),
+                    kind: ListenerKind::Tcp(TcpListener::from_std(tcp)?),
                 });
-            } else if let Some(unix) = handed.take_unix_listener(index).map_err(not_usable)? {
+            } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
                 listeners.push(Self {
-                    kind: Kind::Unix {
+                    kind: ListenerKind::Unix {
                         listener,
                         _file: None,
                     },
@@ -129,30 +131,29 @@ impl Listener {
         Ok(listeners)
     }
 
-    /// The address of a TCP listener, with the port the system has picked; `None` for a UNIX
-    /// socket.
+    /// Returns the address of a TCP listener with its actual port; `None` for a UNIX socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.kind {
-            Kind::Tcp(listener) => listener.local_addr().ok(),
-            Kind::Unix { .. } => None,
+            ListenerKind::Tcp(listener) => listener.local_addr().ok(),
+            ListenerKind::Unix { .. } => None,
         }
     }
 
-    /// The next connection, with its two ends.
+    /// Accepts a connection; returns it with its peer and local endpoint.
     ///
     /// Cancel safe: no connection is lost when the future is dropped.
-    pub(super) async fn accept(&self) -> io::Result<(Stream, Endpoint, Endpoint)> {
+    pub(super) async fn accept(&self) -> io::Result<(Socket, Endpoint, Endpoint)> {
         match &self.kind {
-            Kind::Tcp(listener) => {
+            ListenerKind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let local = stream.local_addr()?;
                 let ends = (Endpoint::Tcp(plain(peer)), Endpoint::Tcp(plain(local)));
-                Ok((Stream::Tcp(stream), ends.0, ends.1))
+                Ok((Socket::Tcp(stream), ends.0, ends.1))
             }
-            Kind::Unix { listener, .. } => {
+            ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Endpoint::Unix, Endpoint::Unix))
+                Ok((Socket::Unix(stream), Endpoint::Unix, Endpoint::Unix))
             }
         }
     }
@@ -161,47 +162,47 @@ impl Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Tcp(listener) => listener.fmt(f),
-            Kind::Unix { listener, .. } => listener.fmt(f),
+            ListenerKind::Tcp(listener) => listener.fmt(f),
+            ListenerKind::Unix { listener, .. } => listener.fmt(f),
         }
     }
 }
 
 fn listen(address: SocketAddr) -> io::Result<Listener> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it: one system call here instead of one per connection.
+    // Accepted sockets inherit it, which saves a system call per connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(Listener {
-        kind: Kind::Tcp(TcpListener::from_std(socket.into())?),
+        kind: ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
     })
 }
 
-/// Whether an error says that the system knows no IPv6, or has it switched off.
+/// Returns whether an error means that the system has no IPv6, or has it disabled.
 fn no_ipv6(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     matches!(error.kind(), AddrNotAvailable | Unsupported)
         || matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EPROTONOSUPPORT))
 }
 
-// Linux's numbers; elsewhere the kinds above stand for them.
+// Linux's numbers; other systems use the error kinds above.
 const EAFNOSUPPORT: i32 = 97;
 const EPROTONOSUPPORT: i32 = 93;
 
 fn not_usable(error: io::Error) -> io::Error {
     io::Error::new(
         error.kind(),
-        format!("a socket handed over by LISTEN_FDS is neither TCP nor a UNIX stream: {error}"),
+        format!("a socket passed by LISTEN_FDS is neither TCP nor a UNIX stream: {error}"),
     )
 }
 
-/// Removes a socket file nobody listens on.
+/// Removes a socket file on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -216,7 +217,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        // Anything else (accepted, not allowed, backlog full) means that somebody owns it.
+        // Any other result (accepted, not permitted, backlog full) means that it has an owner.
         _ => Err(io::Error::new(
             io::ErrorKind::AddrInUse,
             format!("another process listens on {}", path.display()),
@@ -224,7 +225,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the socket file at the end, unless somebody has put another one in its place.
+/// Removes the socket file when it is dropped, unless the file was replaced.
 struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),

@@ -1,49 +1,48 @@
-//! The HTTP edge: sockets in, [`tower_service::Service`] calls out.
+//! HTTP server: accepts connections and calls a [`tower_service::Service`].
 //!
 //! [`serve`] accepts connections on any number of [`Listener`]s and speaks HTTP/1.1, HTTP/1.0 and,
-//! when [`Limits::http2`] is on, HTTP/2 with prior knowledge on the same port. It knows nothing of
-//! uploads. What it adds to hyper:
+//! when [`ConnectionLimits::http2`] is on, HTTP/2 with prior knowledge on the same port. It does not
+//! depend on the uploads it serves. What it adds to hyper:
 //!
-//! * **Timers** for heads, idle connections, bodies and writes, and a minimum rate. One sweeping
-//!   task looks at all connections once a tick, so that a request costs no clock read, no timer and
-//!   no lock (`watch`).
-//! * **Limits of each client address** (`addresses`), so that one client leaves room for others.
-//! * **A guard** that reads each HTTP/1 head before hyper does and refuses what two parsers could
-//!   read in two ways (`guard`), because hyper keeps no trace of some of these shapes.
-//! * **A lingering close**, so that an answer given before the end of a request body reaches the
-//!   client instead of being destroyed by a TCP reset.
-//! * **A shutdown in steps**: no new connections, a grace time, then every body still being read
-//!   ends with [`BodyError::ShuttingDown`] so that the service can keep what it has.
+//! * **Timeouts** for heads, idle connections, bodies and writes, and a minimum rate. One task checks
+//!   all connections once a tick, so a request costs no clock read, no timer and no lock (`timeouts`).
+//! * **Limits per client address** (`addresses`), so that one client cannot exhaust the server.
+//! * **Protection against request smuggling** (`request_head`): each HTTP/1 head is validated before
+//!   hyper parses it, because hyper leaves no trace of some ambiguous heads.
+//! * **Lingering close**: a response sent before the end of a request body reaches the client instead
+//!   of being destroyed by a TCP reset.
+//! * **Graceful shutdown**: no new connections, a grace time, then every open request body ends with
+//!   [`BodyError::ShuttingDown`] so that the service can store what it received.
 //!
-//! How a request passes: `Wire` (socket, timers, guard) → hyper → `Edge` (checks of the head) →
-//! the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
+//! A request passes `ServerIo` (socket, timeouts, validation), hyper and `ConnectionService` (checks of
+//! the head), then the service, with a [`Body`] and a [`ConnectionInfo`] in the request's extensions.
 
 mod addresses;
 mod body;
 mod driver;
-mod edge;
-mod guard;
+mod fair_queue;
 mod handover;
 mod info;
+mod io;
 mod limits;
 mod listener;
-mod refusal;
+mod rejection;
+mod request_head;
 mod serve;
+mod service;
 mod shutdown;
 mod stats;
 mod stream;
-mod turns;
-mod watch;
-mod wire;
+mod timeouts;
 mod workers;
 
 pub use addresses::{AddressLimits, ClientAddress};
 pub use body::{Body, BodyError};
-pub use guard::{Guard, Passed};
 pub use info::{ConnectionInfo, Endpoint};
-pub use limits::Limits;
+pub use limits::ConnectionLimits;
 pub use listener::Listener;
-pub use refusal::Refusal;
+pub use rejection::HttpRejection;
+pub use request_head::{RequestHeadValidator, ScannedHeads};
 pub use serve::serve;
-pub use shutdown::{Shutdown, Step};
+pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;

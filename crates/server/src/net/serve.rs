@@ -11,41 +11,41 @@ use tower_service::Service;
 use super::addresses::Admission;
 use super::body::Body;
 use super::driver::{Driver, Protocols};
-use super::edge::Link;
 use super::info::ConnectionInfo;
-use super::limits::Limits;
+use super::io::ServerIo;
+use super::limits::ConnectionLimits;
 use super::listener::Listener;
-use super::shutdown::{Shutdown, Step};
+use super::service::ConnectionShared;
+use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
-use super::watch::{Gate, sweep};
-use super::wire::Wire;
+use super::timeouts::{ServerShared, run_sweeper};
 use super::workers::Workers;
 
-/// Time for dropped connections to be gone; nothing of ours takes any.
+/// Time in which closed connections are dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
-/// Serves HTTP on all `listeners` until `shutdown` is over.
+/// Serves HTTP on all `listeners` until the `shutdown` has finished.
 ///
-/// Each request carries a [`ConnectionInfo`] among its extensions. `service` is cloned for each
-/// request and asked for readiness before each call. A panic in it ends the connection it happened
-/// on and no other.
+/// Each request has a [`ConnectionInfo`] in its extensions. `service` is cloned for each request and
+/// polled for readiness before each call. A panic in it ends only the connection that it happened on.
 ///
-/// After [`Shutdown::begin`] the listeners are closed and running requests have the grace time; then
-/// bodies still being read end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown) and
-/// the answer time begins; then what is still open is dropped. Returns as soon as no connection is
-/// left and `drained` has resolved: it is polled once all connections have closed, for work of the
-/// service that outlives its requests and runs on the same threads.
+/// After [`Shutdown::start`] the listeners are closed, and running requests have the grace time to
+/// finish. Then open request bodies end with
+/// [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown) and the response time starts. Then the
+/// remaining connections are closed. Returns as soon as no connection is left and `drained` has
+/// resolved. `drained` is polled once all connections have closed: it is for work that outlives its
+/// request and runs on the same threads.
 ///
 /// # Errors
-/// `listeners` is empty, or the threads that [`Limits::workers`] asks for can't be started.
+/// `listeners` is empty, or the threads of [`ConnectionLimits::workers`] cannot be started.
 ///
 /// # Cancel safety
-/// Dropping the future stops accepting; connections that are open go on without timers. Use
-/// `shutdown`.
+/// Dropping the future stops accepting, and open connections continue without timeouts. Use
+/// `shutdown` instead.
 pub async fn serve<S, B>(
     listeners: Vec<Listener>,
     service: S,
-    limits: Limits,
+    limits: ConnectionLimits,
     shutdown: Shutdown,
     stats: Arc<NetStats>,
     drained: impl Future<Output = ()>,
@@ -66,44 +66,44 @@ where
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
     let permits = Arc::new(Semaphore::new(max as usize));
     let workers = Arc::new(Workers::start(limits.workers)?);
-    let gate = Arc::new(Gate::new(limits, stats));
-    let protocols = Arc::new(Protocols::new(&gate));
+    let server = Arc::new(ServerShared::new(limits, stats));
+    let protocols = Arc::new(Protocols::new(&server));
 
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(sweep(gate.clone()));
+    tasks.spawn(run_sweeper(server.clone()));
     for listener in listeners {
         let acceptor = Acceptor {
             listener,
             service: service.clone(),
             protocols: protocols.clone(),
             permits: permits.clone(),
-            gate: gate.clone(),
+            server: server.clone(),
             workers: workers.clone(),
         };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             tokio::select! {
-                () = shutdown.begun() => {}
+                () = shutdown.started() => {}
                 () = acceptor.run() => {}
             }
         });
     }
 
-    shutdown.begun().await;
+    shutdown.started().await;
     let all_closed = async {
         // Every open connection holds a permit. The semaphore is never closed.
         let _ = permits.acquire_many(max).await;
         drained.await;
     };
     tokio::pin!(all_closed);
-    let steps = [
-        (Step::Draining, shutdown.grace()),
-        (Step::Cutting, shutdown.answer()),
-        (Step::Dropping, DROP_TIME),
+    let phases = [
+        (ShutdownPhase::Draining, shutdown.grace()),
+        (ShutdownPhase::Aborting, shutdown.response_timeout()),
+        (ShutdownPhase::Closing, DROP_TIME),
     ];
-    for (step, time) in steps {
-        shutdown.advance(step);
-        gate.advance(step);
+    for (phase, time) in phases {
+        shutdown.advance(phase);
+        server.advance(phase);
         if tokio::time::timeout(time, &mut all_closed).await.is_ok() {
             break;
         }
@@ -117,7 +117,7 @@ struct Acceptor<S> {
     service: S,
     protocols: Arc<Protocols>,
     permits: Arc<Semaphore>,
-    gate: Arc<Gate>,
+    server: Arc<ServerShared>,
     workers: Arc<Workers>,
 }
 
@@ -129,37 +129,37 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     async fn run(self) {
-        let mut full = Complaint::default();
-        let mut failing = Complaint::default();
+        let mut full = LogThrottle::default();
+        let mut failing = LogThrottle::default();
         let mut pause = Duration::ZERO;
-        let stats = self.gate.stats.clone();
+        let stats = self.server.stats.clone();
         loop {
             let permit = match self.permits.clone().try_acquire_owned() {
                 Ok(permit) => permit,
                 Err(_) => {
-                    NetStats::add(&stats.full, 1);
-                    full.say(|| {
+                    NetStats::add(&stats.limit_reached, 1);
+                    full.log(|| {
                         tracing::warn!(
-                            limit = self.gate.limits.max_connections,
-                            "connection limit reached: further clients wait"
+                            limit = self.server.limits.max_connections,
+                            "connection limit reached, further clients wait"
                         );
                     });
                     // The semaphore is never closed.
                     let vacancy = self.permits.clone().acquire_owned();
-                    let Ok(permit) = self.gate.wait_for(vacancy).await else {
+                    let Ok(permit) = self.server.wait_for(vacancy).await else {
                         return;
                     };
                     permit
                 }
             };
-            let (stream, peer, local) = match self.listener.accept().await {
+            let (socket, peer, local) = match self.listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     NetStats::add(&stats.accept_errors, 1);
-                    if !gone_already(&error) {
-                        // File descriptors or memory exhausted: trying at once would only spin.
+                    if !is_connection_error(&error) {
+                        // File descriptors or memory are exhausted: an immediate retry would only spin.
                         pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
-                        failing.say(|| tracing::error!(%error, "can't accept connections"));
+                        failing.log(|| tracing::error!(%error, "failed to accept connections"));
                         drop(permit);
                         tokio::time::sleep(pause).await;
                     }
@@ -168,29 +168,30 @@ where
             };
             pause = Duration::ZERO;
             NetStats::add(&stats.accepted, 1);
-            let (share, over) = match self.gate.addresses.connect(peer.ip()) {
-                Admission::Free(share) => (share, false),
-                Admission::Over(share) => (Some(share), true),
+            let (address_permit, over_limit) = match self.server.addresses.connect(peer.ip()) {
+                Admission::Allowed(address_permit) => (address_permit, false),
+                Admission::OverLimit(address_permit) => (Some(address_permit), true),
                 Admission::Dropped => {
                     NetStats::add(&stats.address_connections, 1);
                     continue;
                 }
             };
             let info = ConnectionInfo::new(peer, local);
-            let link = Link::new(self.gate.clone(), info, share, over);
+            let shared =
+                ConnectionShared::new(self.server.clone(), info, address_permit, over_limit);
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
-            let stream = match stream.leave() {
-                Ok(stream) => stream,
+            let socket = match socket.detach() {
+                Ok(socket) => socket,
                 Err(error) => {
                     tracing::debug!(%error, "connection ended");
                     continue;
                 }
             };
             self.workers.spawn(async move {
-                match stream.enter() {
-                    Ok(stream) => {
-                        let wire = Wire::new(stream, link.clone());
-                        Driver::new(wire, link, service, protocols, permit).await;
+                match socket.attach() {
+                    Ok(socket) => {
+                        let io = ServerIo::new(socket, shared.clone());
+                        Driver::new(io, shared, service, protocols, permit).await;
                     }
                     Err(error) => tracing::debug!(%error, "connection ended"),
                 }
@@ -199,8 +200,8 @@ where
     }
 }
 
-/// Whether an error of `accept` is about one connection only.
-fn gone_already(error: &io::Error) -> bool {
+/// Returns whether an error of `accept` concerns only one connection.
+fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     matches!(
         error.kind(),
@@ -208,20 +209,20 @@ fn gone_already(error: &io::Error) -> bool {
     )
 }
 
-/// Something to be logged once a minute at most.
+/// Logs a message at most once a minute.
 #[derive(Default)]
-struct Complaint {
+struct LogThrottle {
     last: Option<Instant>,
 }
 
-impl Complaint {
-    fn say(&mut self, log: impl FnOnce()) {
+impl LogThrottle {
+    fn log(&mut self, write: impl FnOnce()) {
         if self
             .last
             .is_none_or(|last| last.elapsed() >= Duration::from_secs(60))
         {
             self.last = Some(Instant::now());
-            log();
+            write();
         }
     }
 }

@@ -1,88 +1,90 @@
-//! Ending the server in steps.
+//! Graceful shutdown of the HTTP server, in phases.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// How far a shutdown has come.
+/// A phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Step {
+pub enum ShutdownPhase {
     /// Serving.
     Running,
-    /// No new connections; idle ones are closed; requests go on, for the grace time at most.
+    /// No new connections; idle ones are closed; requests may finish within the grace time.
     Draining,
-    /// Bodies still being read end with
-    /// [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown); answers are still sent.
-    Cutting,
-    /// What is still open is dropped.
-    Dropping,
+    /// Open request bodies end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown).
+    ///
+    /// Responses are still sent.
+    Aborting,
+    /// Remaining connections are closed.
+    Closing,
 }
 
-impl Step {
+impl ShutdownPhase {
     pub(super) fn from_u8(value: u8) -> Self {
         match value {
             0 => Self::Running,
             1 => Self::Draining,
-            2 => Self::Cutting,
-            _ => Self::Dropping,
+            2 => Self::Aborting,
+            _ => Self::Closing,
         }
     }
 }
 
-/// The handle that ends [`serve`](super::serve). Clones are the same handle.
+/// A handle that shuts down [`serve`](super::serve). Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
-    step: Arc<watch::Sender<Step>>,
+    phase: Arc<watch::Sender<ShutdownPhase>>,
     grace: Duration,
-    answer: Duration,
+    response_timeout: Duration,
 }
 
 impl Shutdown {
-    /// A handle that gives running requests `grace` to end by themselves; 0 cuts them at once.
+    /// Creates a handle with a grace time for running requests; 0 aborts them at once.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self {
-            step: Arc::new(watch::Sender::new(Step::Running)),
+            phase: Arc::new(watch::Sender::new(ShutdownPhase::Running)),
             grace,
-            answer: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
         }
     }
 
-    /// How long requests that were cut have for storing what they received and for their answer
-    /// (5 s unless set).
+    /// Sets the time in which aborted requests store what they received and respond (default: 5 s).
     #[must_use]
-    pub fn answer_time(mut self, time: Duration) -> Self {
-        self.answer = time;
+    pub fn with_response_timeout(mut self, time: Duration) -> Self {
+        self.response_timeout = time;
         self
     }
 
-    /// Begins the shutdown. Later calls change nothing.
-    pub fn begin(&self) {
-        self.advance(Step::Draining);
+    /// Starts the shutdown. Later calls have no effect.
+    pub fn start(&self) {
+        self.advance(ShutdownPhase::Draining);
     }
 
-    /// How far the shutdown has come; a readiness probe should fail from
-    /// [`Draining`](Step::Draining) on.
+    /// Returns the current phase. Readiness probes should fail from
+    /// [`Draining`](ShutdownPhase::Draining) on.
     #[must_use]
-    pub fn step(&self) -> Step {
-        *self.step.borrow()
+    pub fn phase(&self) -> ShutdownPhase {
+        *self.phase.borrow()
     }
 
-    /// Resolves once the shutdown has begun. Cancel safe.
-    pub async fn begun(&self) {
-        let mut step = self.step.subscribe();
-        // The sender lives in `self`, so this can't fail.
-        let _ = step.wait_for(|step| *step > Step::Running).await;
+    /// Waits until the shutdown has started. Cancel safe.
+    pub async fn started(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender lives in `self`, so this cannot fail.
+        let _ = phase
+            .wait_for(|phase| *phase > ShutdownPhase::Running)
+            .await;
     }
 
-    /// Begins the shutdown on the first SIGINT or SIGTERM and ends the process with status 1 on
-    /// the second. From the call on, neither ends the process by itself; spawn what it returns, which
-    /// runs until then.
+    /// Starts the shutdown on the first SIGINT or SIGTERM; the second exits with status 1.
+    ///
+    /// The handlers are installed by this call. Spawn the returned future, which runs until the exit.
     ///
     /// # Errors
-    /// The signals can't be listened to.
+    /// The signal handlers cannot be installed.
     pub fn on_signals(self) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -95,7 +97,7 @@ impl Shutdown {
                 }
                 if first {
                     tracing::info!(grace = ?self.grace, "received interrupt signal, shutting down");
-                    self.begin();
+                    self.start();
                 }
             }
             tracing::warn!("received second interrupt signal, exiting immediately");
@@ -107,15 +109,15 @@ impl Shutdown {
         self.grace
     }
 
-    pub(super) fn answer(&self) -> Duration {
-        self.answer
+    pub(super) fn response_timeout(&self) -> Duration {
+        self.response_timeout
     }
 
-    pub(super) fn advance(&self, to: Step) {
-        self.step.send_if_modified(|step| {
-            let later = to > *step;
+    pub(super) fn advance(&self, to: ShutdownPhase) {
+        self.phase.send_if_modified(|phase| {
+            let later = to > *phase;
             if later {
-                *step = to;
+                *phase = to;
             }
             later
         });

@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters of the HTTP edge, to be read by anyone at any time.
+/// Counters of the HTTP server.
 ///
-/// The byte counts are brought up to date once a tick (at most 200 ms late).
+/// Byte counts are updated once a tick, so they lag by at most 200 ms.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct NetStats {
@@ -10,33 +10,33 @@ pub struct NetStats {
     pub open: AtomicU64,
     /// Connections accepted since the start.
     pub accepted: AtomicU64,
-    /// Failed `accept` calls (file descriptors exhausted, connection gone already).
+    /// Failed `accept` calls: file descriptors exhausted, or the connection was already closed.
     pub accept_errors: AtomicU64,
-    /// Times the connection limit was reached, so that nothing was accepted until one closed.
-    pub full: AtomicU64,
-    /// Connections of silent or slow clients that were closed for others, the limit being reached.
+    /// Times the connection limit was reached, which pauses `accept` until a connection closes.
+    pub limit_reached: AtomicU64,
+    /// Connections of silent or slow clients closed at the connection limit to make room.
     pub evicted: AtomicU64,
     /// Requests handed to the service.
     pub requests: AtomicU64,
-    /// Requests refused before the service saw them.
-    pub refused: AtomicU64,
+    /// Requests rejected before they reached the service.
+    pub rejected: AtomicU64,
     /// Connections rejected or closed because their address had too many.
     pub address_connections: AtomicU64,
     /// Requests rejected because their address had sent too many.
     pub address_requests: AtomicU64,
     /// Requests rejected because their address had too many uploads.
     pub address_uploads: AtomicU64,
-    /// Memory that unfinished heads larger than 8 KiB take now, in bytes.
+    /// Current memory of unfinished heads larger than 8 KiB, in bytes.
     pub head_bytes: AtomicU64,
     /// Connections closed because a head took too long.
     pub header_timeouts: AtomicU64,
-    /// Connections closed because no further request came.
+    /// Connections closed because no further request arrived.
     pub idle_timeouts: AtomicU64,
-    /// Bodies ended because no byte came for too long.
+    /// Bodies aborted because no byte arrived in time.
     pub body_timeouts: AtomicU64,
-    /// Bodies ended because they came too slowly.
+    /// Bodies aborted because they were below the minimum rate.
     pub too_slow: AtomicU64,
-    /// Connections closed because the client took no byte of a response for too long.
+    /// Connections closed because the client read no byte of a response in time.
     pub write_timeouts: AtomicU64,
     /// Times the read buffer of a silent connection was released.
     pub buffers_released: AtomicU64,

@@ -1,64 +1,64 @@
-//! Tasks of HTTP/2 streams, which end when their client takes no bytes.
+//! Tasks of HTTP/2 streams, aborted when their client reads no bytes.
 //!
-//! hyper asks for the next frame of a response only when the client's flow-control window has room.
-//! A client that grants none would keep the response, and whatever file it reads, open for as long
-//! as it keeps the connection. So each stream has a [`Watch`] that is written by its response, and
-//! its task ends on the sweeper's verdict. h2 then resets the stream.
+//! hyper polls for the next frame of a response only when the client's flow-control window has space.
+//! A client that grants none would keep the response, and any file it reads, open as long as the
+//! connection. So each stream has a [`ConnectionActivity`], which its response updates, and its task
+//! ends when the sweeper requests it. h2 then resets the stream.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::watch::{Gate, Phase, Verdict, Watch};
+use super::timeouts::{ConnectionActivity, Phase, ServerShared, TimeoutAction};
 
 tokio::task_local! {
-    static STREAM: Arc<Watch>;
+    static STREAM: Arc<ConnectionActivity>;
 }
 
-/// The watch of the stream whose task is running, if one is.
-pub(super) fn current() -> Option<Arc<Watch>> {
+/// Returns the activity of the stream whose task is running.
+pub(super) fn current() -> Option<Arc<ConnectionActivity>> {
     STREAM.try_with(Arc::clone).ok()
 }
 
-/// Runs HTTP/2 streams, whose number `Limits::max_streams` bounds.
+/// Spawns the tasks of HTTP/2 streams; `ConnectionLimits::max_streams` limits their number.
 #[derive(Clone, Debug)]
-pub(super) struct Spawner {
-    gate: Arc<Gate>,
+pub(super) struct StreamExecutor {
+    server: Arc<ServerShared>,
 }
 
-impl Spawner {
-    pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+impl StreamExecutor {
+    pub(super) fn new(server: Arc<ServerShared>) -> Self {
+        Self { server }
     }
 }
 
-impl<F> hyper::rt::Executor<F> for Spawner
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        let watch = Arc::new(Watch::new(Phase::Handling, false));
-        self.gate.admit(watch.clone());
+        let activity = Arc::new(ConnectionActivity::new(Phase::Handling, false));
+        self.server.track(activity.clone());
         let task = StreamTask {
             future: Box::pin(future),
-            watch: watch.clone(),
+            activity: activity.clone(),
         };
-        tokio::spawn(STREAM.scope(watch, task));
+        tokio::spawn(STREAM.scope(activity, task));
     }
 }
 
 struct StreamTask<F> {
     future: Pin<Box<F>>,
-    watch: Arc<Watch>,
+    activity: Arc<ConnectionActivity>,
 }
 
 impl<F: Future<Output = ()>> Future for StreamTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.watch.register(cx.waker());
-        if self.watch.verdict() == Some(Verdict::Unread) {
+        self.activity.register(cx.waker());
+        if self.activity.action() == Some(TimeoutAction::ResponseStalled) {
             return Poll::Ready(());
         }
         self.future.as_mut().poll(cx)
@@ -67,6 +67,6 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
 impl<F> Drop for StreamTask<F> {
     fn drop(&mut self) {
-        self.watch.close();
+        self.activity.close();
     }
 }

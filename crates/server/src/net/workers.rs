@@ -1,9 +1,9 @@
-//! Threads that serve connections, each with a runtime of its own.
+//! Threads that serve connections, each with its own runtime.
 //!
-//! A connection stays on the thread it was given to: what it reads is in that processor's cache when
-//! it is written, and nothing wakes another thread to share the work. On one large upload a runtime
-//! that moves tasks between threads spent more system calls on waking (`futex`, `eventfd`) than on
-//! reading and writing together.
+//! A connection stays on its thread: the bytes it reads are in that processor's cache when they are
+//! written, and no other thread is woken to share the work. With one large upload, a runtime that moves
+//! tasks between threads spent more system calls on waking (`futex`, `eventfd`) than on reading and
+//! writing together.
 
 use std::{
     future::Future,
@@ -17,15 +17,15 @@ use std::{
 
 use tokio::{runtime, sync::watch};
 
-/// Threads one runtime may have for syncs, copies and slow disks; the store has its own, lower
-/// limits, this one is for what they forget.
+/// Blocking threads per runtime, for syncs, copies and slow disks. A safety net: the store has its own,
+/// lower limits.
 const BLOCKING_THREADS: usize = 160;
 
-/// The threads. Dropping this ends them, and the connections on them.
+/// The worker threads. Dropping this ends them and their connections.
 #[derive(Debug)]
 pub(super) struct Workers {
     each: Vec<Worker>,
-    /// Where the search for the least loaded one begins, so that equals take turns.
+    /// Start of the search for the least loaded worker, so that equal workers alternate.
     next: AtomicUsize,
     _alive: watch::Sender<()>,
 }
@@ -37,10 +37,10 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts `count` threads; with 0 of them everything runs on the caller's runtime.
+    /// Starts `count` threads; with 0, everything runs on the caller's runtime.
     ///
     /// # Errors
-    /// Threads or runtimes can't be made.
+    /// A thread or runtime cannot be created.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);
@@ -58,7 +58,7 @@ impl Workers {
                         // Fails, and so ends, when the sender is dropped.
                         while alive.changed().await.is_ok() {}
                     });
-                    // Nobody waits for blocking work of requests that are gone.
+                    // Do not wait for blocking work of aborted requests.
                     runtime.shutdown_background();
                 })?;
             each.push(Worker {
@@ -73,7 +73,7 @@ impl Workers {
         })
     }
 
-    /// Runs a connection on the thread that has the fewest.
+    /// Spawns a connection on the worker with the fewest connections.
     pub(super) fn spawn<F>(&self, connection: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -84,7 +84,7 @@ impl Workers {
             tokio::spawn(connection);
             return;
         };
-        let counted = Counted::new(&worker.connections);
+        let counted = ConnectionCounter::new(&worker.connections);
         worker.runtime.spawn(async move {
             connection.await;
             drop(counted);
@@ -92,17 +92,17 @@ impl Workers {
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Counted(Arc<AtomicUsize>);
+/// Counts a connection until it is dropped.
+struct ConnectionCounter(Arc<AtomicUsize>);
 
-impl Counted {
+impl ConnectionCounter {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Relaxed);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionCounter {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! Uploads in a bucket: from settings to a client, the check before listening, and the doctor.
+//! S3: creates clients from settings, probes the bucket at startup, and runs the doctor.
 
-mod advice;
 pub mod cors;
+mod diagnosis;
 pub mod doctor;
 
 use std::time::Duration;
@@ -10,31 +10,31 @@ use landfall_s3::client::{
     Client, ClientSettings, CredentialSource, Error, ErrorKind, ObjectHeaders, SettingsError,
 };
 
-pub(crate) use self::advice::Advice;
+pub(crate) use self::diagnosis::Diagnosis;
 use crate::settings::{S3, S3Headers};
 
-/// How long the service has to answer while somebody waits at a terminal, retries included.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Deadline of a call while an operator waits, retries included.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client for the service that the settings name, whose bucket is as it was [found](look).
-pub(crate) fn client(settings: &S3, found: Found) -> Result<Client, SettingsError> {
+/// Creates the client for a [probed](probe) bucket.
+pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
-        denied_is_missing: found == Found::NoListing,
+        denied_is_missing: found == BucketProbe::NoListing,
         ..client_settings(settings)
     })
 }
 
-/// The same for checks: it gives up soon, so that what is wrong shows soon.
-pub(crate) fn impatient_client(settings: &S3) -> Result<Client, SettingsError> {
+/// Creates a client with short deadlines, for checks.
+pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
         attempts: 2,
-        deadline: PATIENCE,
-        idle_timeout: PATIENCE,
+        deadline: TIMEOUT,
+        idle_timeout: TIMEOUT,
         ..client_settings(settings)
     })
 }
 
-/// The same for the service as others know it, to sign for them: it is sent nothing.
+/// Creates a client that only signs requests, for the endpoint that clients use.
 #[cfg(feature = "direct")]
 pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
@@ -52,13 +52,13 @@ fn client_settings(settings: &S3) -> ClientSettings {
         disable_ssl: settings.disable_ssl,
         credentials: CredentialSource::Standard,
         log_calls: settings.log_api_calls,
-        // A connection for each part on its way, and some for everything else.
+        // One connection per concurrent part, and some for other calls.
         idle_connections: settings.concurrent_parts.saturating_add(32).min(1024),
         ..ClientSettings::default()
     }
 }
 
-/// What finished objects are given unless a hook says otherwise.
+/// Converts the configured headers of completed objects.
 pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
     let S3Headers {
         content_type,
@@ -83,7 +83,7 @@ pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
     }
 }
 
-/// Tags as S3 wants them in its header: as the query of a URL.
+/// Encodes tags as the query string that S3 expects in its header.
 fn tagging(tags: &[(String, String)]) -> Option<String> {
     if tags.is_empty() {
         return None;
@@ -95,7 +95,7 @@ fn tagging(tags: &[(String, String)]) -> Option<String> {
     Some(pairs.join("&"))
 }
 
-/// Percent-encodes all but the characters that never need it.
+/// Percent-encodes all but unreserved characters.
 fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -107,34 +107,38 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-/// What the check before listening found.
+/// The result of probing a bucket at startup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// The bucket is there and answers.
+pub(crate) enum BucketProbe {
+    /// The bucket exists and can be listed.
     Bucket,
-    /// The bucket may not be listed, so that only uploads will show whether it is there. Uploads
-    /// don't need the right; sweeping does. Amazon then denies to read what isn't there.
+    /// Listing is denied, so only an upload will show whether the bucket exists.
+    ///
+    /// Uploads do not need the permission; sweeping does. Amazon then also denies reading missing objects.
     NoListing,
 }
 
-/// Asks for the bucket: one listing of one object, which unlike HEAD is answered with a reason when
-/// it fails.
+/// Probes the bucket with a listing of one object, whose errors, unlike those of HEAD, have a reason.
 ///
 /// # Errors
-/// What is wrong, and what to do about it, in one sentence.
-pub(crate) async fn look(client: &Client, settings: &S3, bucket: &str) -> Result<Found, Advice> {
+/// The bucket cannot be used; the diagnosis says why and what to do.
+pub(crate) async fn probe(
+    client: &Client,
+    settings: &S3,
+    bucket: &str,
+) -> Result<BucketProbe, Diagnosis> {
     let listing = client.list_objects(bucket, &settings.object_prefix, None, 1);
     match listing.await {
-        Ok(_) => Ok(Found::Bucket),
-        Err(error) if *error.kind() == ErrorKind::AccessDenied => Ok(Found::NoListing),
-        Err(error) => Err(Advice::new(&error, settings, bucket)),
+        Ok(_) => Ok(BucketProbe::Bucket),
+        Err(error) if *error.kind() == ErrorKind::AccessDenied => Ok(BucketProbe::NoListing),
+        Err(error) => Err(Diagnosis::new(&error, settings, bucket)),
     }
 }
 
-/// Whether the bucket can be reached now; `Err` is the reason, for people.
+/// Checks that the bucket can be reached.
 pub(crate) async fn is_reachable(client: &Client, bucket: &str) -> Result<(), Error> {
     match client.head_bucket(bucket).await {
-        // Without the right to list, there is no better answer.
+        // Without the permission to list, there is no better answer.
         Err(error) if *error.kind() == ErrorKind::AccessDenied => Ok(()),
         other => other,
     }

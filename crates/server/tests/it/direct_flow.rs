@@ -1,12 +1,12 @@
-//! Direct uploads through the whole server, from the question to the row and the file.
+//! Direct uploads through the whole server, from the request to the job and the object.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::{
-    direct_kit::{App, Place, escaped, send, send_form},
-    serve_kit::{MIB, Request, assert_same, content, eventually},
+    direct_harness::{App, Place, escaped, send, send_form},
+    serve_harness::{MIB, Request, assert_same, content, eventually},
 };
 
 fn file_name(key: &str) -> &str {
@@ -63,7 +63,7 @@ fn signed_put_and_complete() {
     assert_eq!(again, done);
     assert_same(&place.bucket.object(&object).unwrap(), b"12345");
 
-    // Neither who asked nor what was signed is anybody else's business.
+    // The log contains neither credentials nor signatures.
     let stranger = place.key(&["other"]);
     let stranger = App::new(&server, &stranger);
     let theirs = stranger.ask("POST", "/api/complete_s3", Some(json!({"key": object})));
@@ -76,7 +76,7 @@ fn signed_put_and_complete() {
 }
 
 #[test]
-fn a_form_bounds_what_is_sent() {
+fn a_post_policy_limits_the_upload() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1MiB"]);
     let key = place.key(&["app"]);
@@ -89,7 +89,7 @@ fn a_form_bounds_what_is_sent() {
     let file = content(2, 3000);
     let sent = send_form(&form, &file);
     assert_eq!(sent.status, 201, "{}", sent.text());
-    // Nobody says so: the server looks by itself.
+    // No client reports it: the server finds it by a check.
     app.reaches("completed");
     let object = form["fields"]["key"].as_str().unwrap();
     assert_same(&place.bucket.object(object).unwrap(), &file);
@@ -104,7 +104,7 @@ fn a_form_bounds_what_is_sent() {
 }
 
 #[test]
-fn a_multipart_upload_as_uppy_makes_it() {
+fn a_multipart_upload_with_the_requests_of_uppy() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1GiB"]);
     let key = place.key(&["app"]);
@@ -130,7 +130,7 @@ fn a_multipart_upload_as_uppy_makes_it() {
     assert_same(&place.bucket.object(&upload.key).unwrap(), &whole);
     assert_eq!(upload.complete(&tags).status, 200);
 
-    // The same by a token in the path, for clients that send no headers.
+    // The same with a token in the path, for clients without headers.
     let path = format!("/t/{key}{}", upload.path("/complete"));
     let parts = json!({"parts": [{"PartNumber": 1, "ETag": tags[0]}]}).to_string();
     let request = Request::new("POST", &path)
@@ -141,7 +141,7 @@ fn a_multipart_upload_as_uppy_makes_it() {
 }
 
 #[test]
-fn who_cancels_leaves_nothing_in_the_bucket() {
+fn cancelling_leaves_nothing_in_the_bucket() {
     let place = Place::on_garage();
     let server = place.server(&["-max-size=1GiB", "-admin-key=0123456789abcdef"]);
     let key = place.key(&["app"]);
@@ -157,7 +157,7 @@ fn who_cancels_leaves_nothing_in_the_bucket() {
     let gone = app.ask("GET", &upload.path("/2"), None);
     assert!(matches!(gone.status, 404 | 409 | 410), "{}", gone.text());
 
-    // By whoever looks at all of them.
+    // By an admin.
     let operator = App::new(&server, "0123456789abcdef");
     let upload = app.begin("two.bin", json!({}));
     upload.send(1, &part);
@@ -186,7 +186,7 @@ fn who_cancels_leaves_nothing_in_the_bucket() {
 }
 
 #[test]
-fn with_grants_alone_a_token_makes_one_upload() {
+fn with_require_grant_a_token_creates_one_upload() {
     let place = Place::on_garage();
     let server = place.server(&["-require-grant", "-verbose", "-max-size=1MiB"]);
     let key = place.key(&["app"]);
@@ -195,15 +195,15 @@ fn with_grants_alone_a_token_makes_one_upload() {
     let granted = app.gets(201, "POST", "/uploadjobs", Some(ask));
     let token = granted["upload_token"].as_str().unwrap().to_owned();
 
-    let nobody = server
+    let unauthorized = server
         .client()
         .ask(Request::get("/s3/params?filename=a.txt"));
-    assert_eq!(nobody.status, 401, "{}", nobody.text());
+    assert_eq!(unauthorized.status, 401, "{}", unauthorized.text());
     let path = format!("/t/{token}/s3/params?filename=a.txt&type=text%2Fplain");
     let form = server.client().ask(Request::get(&path));
     assert_eq!(form.status, 200, "{}", form.text());
     let form: Value = serde_json::from_slice(&form.body).unwrap();
-    // The size that was granted, and no other.
+    // Only the granted size is accepted.
     assert_eq!(send_form(&form, b"abcd").status, 400);
     assert_eq!(send_form(&form, b"abc").status, 201);
     let job = app.reaches("completed");
@@ -221,7 +221,7 @@ fn with_grants_alone_a_token_makes_one_upload() {
 }
 
 #[test]
-fn rules_hold_for_direct_uploads_too() {
+fn policies_apply_to_direct_uploads() {
     let place = Place::on_garage();
     let server = place.server(&[
         "-grants-allowed-types=image/*",
@@ -251,7 +251,7 @@ fn rules_hold_for_direct_uploads_too() {
 }
 
 #[test]
-fn the_bucket_may_tell_what_has_arrived() {
+fn bucket_notifications_complete_uploads() {
     let place = Place::on_garage();
     let secret = "0123456789abcdef";
     let server = place.server(&[

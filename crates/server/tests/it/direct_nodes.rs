@@ -4,14 +4,14 @@ use landfall_s3::client::ObjectHeaders;
 use serde_json::json;
 
 use crate::{
-    direct_kit::{App, Place, send},
-    serve_kit::{MIB, assert_same, content, run},
+    direct_harness::{App, Place, send},
+    serve_harness::{MIB, assert_same, content, run},
 };
 #[cfg(feature = "postgres")]
-use {crate::serve_kit::program, landfall_test_services::Postgres};
+use {crate::serve_harness::program, landfall_test_services::Postgres};
 
 #[test]
-fn a_killed_server_goes_on_where_it_was() {
+fn a_killed_server_continues_after_a_restart() {
     let place = Place::on_garage();
     let args = ["-max-size=1GiB"];
     let key = place.key(&["app"]);
@@ -27,14 +27,14 @@ fn a_killed_server_goes_on_where_it_was() {
     drop(upload);
     one.kill();
 
-    // What is signed is good without a server.
+    // Presigned URLs work without a server.
     let url = signed["url"].as_str().unwrap();
     let sent = send("PUT", url, &[], second);
     assert_eq!(sent.status, 200, "{}", sent.text());
     let tags = [tag, sent.header("ETag").unwrap().to_owned()];
     let two = place.server(&args);
     let app = App::new(&two, &key);
-    let upload = crate::direct_kit::Multipart {
+    let upload = crate::direct_harness::Multipart {
         app: &app,
         id: id.clone(),
         key: object.clone(),
@@ -45,10 +45,10 @@ fn a_killed_server_goes_on_where_it_was() {
     assert_eq!(done.status, 200, "{}", done.text());
     two.kill();
 
-    // The answer is lost, and asked for again.
+    // The response is lost, and requested again.
     let three = place.server(&args);
     let app = App::new(&three, &key);
-    let upload = crate::direct_kit::Multipart {
+    let upload = crate::direct_harness::Multipart {
         app: &app,
         id,
         key: object,
@@ -61,7 +61,7 @@ fn a_killed_server_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_arrived_while_nobody_was_there_is_found() {
+fn objects_completed_during_downtime_are_found() {
     let place = Place::on_garage();
     let args = ["-max-size=1MiB"];
     let key = place.key(&["app"]);
@@ -79,7 +79,7 @@ fn what_arrived_while_nobody_was_there_is_found() {
 }
 
 #[test]
-fn sweeping_by_hand_leaves_what_is_under_way() {
+fn a_manual_sweep_keeps_running_uploads() {
     let place = Place::on_garage();
     let key = place.key(&["app"]);
     let server = place.server(&["-max-size=1GiB"]);
@@ -88,7 +88,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let tag = upload.send(1, &content(7, MIB));
     let none = ObjectHeaders::default();
     let stray = place.bucket.multipart(&"0".repeat(32), &none, &[]);
-    // What has a part holds bytes: it is reported, not removed.
+    // A multipart upload with a part has content: it is reported, not removed.
     let with_part = place.bucket.multipart(&"1".repeat(32), &none, &[b"bytes"]);
     assert_eq!(place.bucket.multiparts().len(), 3);
 
@@ -103,13 +103,13 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
     let out = sweep(&["-direct", "-dry-run"]);
     assert!(!out.contains("film.mp4"), "{out}");
     let out = sweep(&["-direct"]);
-    assert!(out.contains("direct uploads: 0 complete"), "{out}");
+    assert!(out.contains("direct uploads: 0 completed"), "{out}");
     let mut left = place.bucket.multiparts();
     left.retain(|id| *id != with_part);
     assert_eq!(left, std::slice::from_ref(&upload.id), "without {stray}");
     assert_eq!(upload.complete(&[tag]).status, 200);
 
-    // What nobody goes on with goes in time.
+    // Abandoned uploads expire.
     let upload = app.begin("more.mp4", json!({}));
     upload.send(1, b"abc");
     server.kill();
@@ -118,7 +118,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
         "-direct-idle-timeout=1ms",
         "-direct-poll-interval=1ms",
     ];
-    crate::serve_kit::eventually("it isn't given up", || {
+    crate::serve_harness::eventually("it isn't given up", || {
         sweep(&patience);
         place.bucket.multiparts() == [with_part.clone()]
     });
@@ -131,7 +131,7 @@ fn sweeping_by_hand_leaves_what_is_under_way() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn two_servers_on_one_database_share_uploads() {
+fn two_nodes_on_one_database_share_uploads() {
     let place = Place::on_garage();
     let database = Postgres::shared().database("direct");
     let mut command = program();
@@ -149,13 +149,13 @@ fn two_servers_on_one_database_share_uploads() {
     let elsewhere = upload.by(&there);
     let tags = [upload.send(1, first), elsewhere.send(2, second)];
     assert_eq!(here.get(&upload.path("")).as_array().unwrap().len(), 2);
-    // Both at once: one completion, and the same answer.
+    // Both at once: one completion, and the same response.
     let (done, again) = std::thread::scope(|scope| {
         let other = scope.spawn(|| elsewhere.complete(&tags));
         (upload.complete(&tags), other.join().unwrap())
     });
     for answer in [&done, &again] {
-        // Who came while the other was at it may come again.
+        // A concurrent request may have to retry.
         assert!(matches!(answer.status, 200 | 503), "{}", answer.text());
     }
     assert!(done.status == 200 || again.status == 200);
@@ -168,7 +168,7 @@ fn two_servers_on_one_database_share_uploads() {
     assert_eq!(one.metric(a) + two.metric(b), 1.0);
     assert_same(&place.bucket.object(&upload.key).unwrap(), &whole);
 
-    // Begun at one that dies, cancelled at the other.
+    // Created on a node that dies, cancelled on the other.
     let upload = here.begin("more.mp4", json!({}));
     upload.send(1, first);
     let elsewhere = upload.by(&there);

@@ -1,16 +1,16 @@
-//! How direct uploads are set up: lines, paths, tables, and reasons not to start.
+//! Setup of direct uploads: start-up lines, paths, tables, and errors.
 
 use std::fs;
 
 use serde_json::json;
 
 use crate::{
-    direct_kit::{App, Place},
-    serve_kit::{Request, run},
+    direct_harness::{App, Place},
+    serve_harness::{Request, run},
 };
 
 #[test]
-fn nothing_is_there_unless_it_is_on() {
+fn disabled_features_add_no_routes_or_metrics() {
     let place = Place::on_garage();
     let state = place.state().to_str().unwrap();
     let server = place.bucket.server(&["-grants", "-state-dir", state]);
@@ -34,7 +34,7 @@ fn nothing_is_there_unless_it_is_on() {
 }
 
 #[test]
-fn the_lines_say_where() {
+fn start_up_lines_name_paths_and_endpoint() {
     let place = Place::on_garage();
     let server = place.server(&[
         "-direct-path=/up",
@@ -42,7 +42,7 @@ fn the_lines_say_where() {
         "-base-path=/",
     ]);
     server.says("Using /up/api, /up/s3, /up/t as the paths for direct uploads.");
-    server.says("Clients send them to 'https://files.example.com'.");
+    server.says("Clients upload to 'https://files.example.com'.");
     server.says("whoever may upload may send as much as S3 takes");
     let key = place.key(&["app"]);
     let app = App::new(&server, &key);
@@ -50,7 +50,7 @@ fn the_lines_say_where() {
     let signed = app.post("/up/api/sign_s3", ask);
     let url = signed["signed_request"].as_str().unwrap();
     assert!(url.starts_with("https://files.example.com/"), "{url}");
-    // Whatever is below these paths never gets to the uploads, which are everywhere else.
+    // Requests below these paths never reach the uploads, which have all other paths.
     for (method, path) in [
         ("PATCH", "/up/s3/x"),
         ("GET", "/up/api/x"),
@@ -72,7 +72,7 @@ fn the_lines_say_where() {
 }
 
 #[test]
-fn what_cannot_work_is_told_at_the_start() {
+fn invalid_settings_are_reported_at_startup() {
     let place = Place::on_garage();
     let state = place.state().to_str().unwrap();
     let short = format!("{state}/short");
@@ -103,7 +103,7 @@ fn what_cannot_work_is_told_at_the_start() {
         assert!(error.contains(told), "{words:?}: {error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    let mut command = crate::s3_kit::keyless(&["serve"]);
+    let mut command = crate::s3_harness::keyless(&["serve"]);
     let (code, _, error) = run(command.args(own));
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("needs a bucket"), "{error}");

@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::{
     s3_doctor::doctor,
-    s3_kit::{Bucket, id_of as s3_id_of, object_of},
-    serve_kit::{Landfall, Request, content, id_of, program, run},
+    s3_harness::{Bucket, id_of as s3_id_of, object_of},
+    serve_harness::{Landfall, Request, content, id_of, program, run},
 };
 
 #[test]
@@ -29,7 +29,7 @@ fn damaged_uploads_in_a_directory_are_listed() {
     };
     let said = examine();
     assert!(said.contains("2 examined; none is damaged"), "{said}");
-    assert!(said.ends_with("all is well\n"), "{said}");
+    assert!(said.ends_with("no problems found\n"), "{said}");
 
     let info = server.dir().join(format!("{}.info", id_of(&damaged)));
     fs::write(&info, "{\"ID\":").unwrap();
@@ -50,10 +50,7 @@ fn damaged_uploads_in_a_directory_are_listed() {
             "{line}"
         );
         assert!(!said.contains(id_of(&healthy)), "{said}");
-        assert!(
-            said.ends_with("uploads will work; 1 to look at\n"),
-            "{said}"
-        );
+        assert!(said.ends_with("uploads will work; 1 to check\n"), "{said}");
     }
     assert!(bare.exists());
     assert_eq!(client.ask(Request::new("DELETE", &damaged)).status, 204);

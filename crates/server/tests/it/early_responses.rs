@@ -4,8 +4,8 @@
 use std::{io::Read, thread, time::Duration};
 
 use crate::{
-    direct_kit::Place,
-    serve_kit::{Client, Landfall},
+    direct_harness::Place,
+    serve_harness::{Client, Landfall},
 };
 
 /// A method, a path, and headers.
@@ -19,7 +19,7 @@ fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Fram
     client.send(format!(
         "{method} {path} HTTP/1.1\r\nHost: a\r\n{extra}{header}\r\n\r\n"
     ));
-    // So that the response can come before the body.
+    // So that the response can precede the body.
     thread::sleep(Duration::from_millis(15));
     let middle = body.len() / 2;
     let sent = client.try_send(&body[..middle]).is_ok() && client.try_send(&body[middle..]).is_ok();
@@ -28,7 +28,7 @@ fn probe(server: &Landfall, method: &str, path: &str, extra: &str, framing: Fram
         answer.status >= 300 || answer.status == 200,
         "{what}: {answer:?}"
     );
-    // No cache keeps it, whoever has answered.
+    // No cache stores it, whichever layer responded.
     let caching = answer.header("Cache-Control");
     assert!(
         matches!(caching, Some("no-store" | "no-cache")),
@@ -74,7 +74,7 @@ impl Framing {
 }
 
 #[test]
-fn an_early_response_keeps_the_connection_in_step_or_says_that_it_closes() {
+fn an_early_response_keeps_the_connection_in_sync_or_closes_it() {
     let server = Landfall::start(&["-grants", "-admin-key", "0123456789abcdef0123456789abcdef"]);
     let tus = "Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n";
     let json = "Content-Type: application/json\r\n";
@@ -109,7 +109,7 @@ fn an_early_response_keeps_the_connection_in_step_or_says_that_it_closes() {
 
 /// Once with a key and once without.
 #[test]
-fn early_responses_of_direct_uploads_keep_step_too() {
+fn early_responses_of_direct_uploads_keep_the_connection_in_sync() {
     let place = Place::on_garage();
     let server = place.server(&[]);
     let key = place.key(&["app", "-subject=ann"]);
@@ -165,7 +165,7 @@ fn probe_all(server: &Landfall, routes: &[Route<'_>]) {
 }
 
 #[test]
-fn a_small_body_that_was_refused_does_not_cost_the_connection() {
+fn a_rejected_small_body_keeps_the_connection() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     for _ in 0..20 {
@@ -174,7 +174,7 @@ fn a_small_body_that_was_refused_does_not_cost_the_connection() {
         assert_eq!((answer.status, answer.header("Connection")), (404, None));
         client.send(vec![b'x'; 3000]);
     }
-    // Its client may go on with the next request instead of the body: the connection must end.
+    // Its client may send the next request instead of the body: the connection must end.
     client.send(
         "POST /nothing HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3000\r\n\r\n",
     );

@@ -1,13 +1,13 @@
-//! Callers whom others know: by a signed token, or by the application.
+//! External authentication: by JWT and by forward auth.
 
 use std::fs;
 
 use serde_json::json;
 
 use crate::{
-    grants_kit::{Caller, json as parsed},
-    hooks_endpoint::{Endpoint, nobody},
-    serve_kit::{Landfall, Request},
+    grants_harness::{Caller, json as parsed},
+    hooks_endpoint::{Endpoint, unused_address},
+    serve_harness::{Landfall, Request},
 };
 
 /// A key set with the key `0123456789abcdef0123456789abcdef`.
@@ -61,7 +61,7 @@ fn tokens_of_an_identity_provider() {
                 .starts_with("Bearer")
         );
     }
-    // What isn't named isn't taken: a shared key is none of the usual ones.
+    // Unlisted algorithms are rejected: a shared key is none of the defaults.
     let usual = Landfall::start(&["-grants", &keys, "-grants-jwt-audience=uploads"]);
     assert_eq!(
         Caller::new(&usual, ANN).ask("GET", "/uploadjobs").status,
@@ -70,7 +70,7 @@ fn tokens_of_an_identity_provider() {
 }
 
 #[test]
-fn those_whom_the_application_knows() {
+fn forward_auth_identifies_principals() {
     let application = Endpoint::answering(|call| match call.header("cookie") {
         Some("session=ann") => (200, r#"{"subject":"ann","max_active":1}"#.into()),
         _ => (401, String::new()),
@@ -102,10 +102,10 @@ fn those_whom_the_application_knows() {
     assert_eq!(shown("X-Original-URI").as_deref(), Some("/uploadjobs"));
     assert_eq!(shown("X-Forwarded-Host").as_deref(), Some("landfall.test"));
 
-    let away = format!("-grants-forward-auth-url=http://{}/", nobody());
+    let away = format!("-grants-forward-auth-url=http://{}/", unused_address());
     let server = Landfall::start(&["-require-grant", &away]);
     let request = Request::get("/uploadjobs").with("Cookie", "session=ann");
     assert_eq!(server.client().ask(request).status, 503);
-    // Those who are asked aren't what keeps it from being ready.
+    // An unreachable authentication service does not affect readiness.
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
 }

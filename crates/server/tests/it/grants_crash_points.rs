@@ -1,5 +1,4 @@
-//! A server that is killed before each message to its database, one after the other: what the queue
-//! shows and what the application receives is what happened.
+//! A server that is killed before each message to its database: queue and events stay consistent.
 
 use std::{
     path::Path,
@@ -9,9 +8,9 @@ use std::{
 
 use crate::{
     grants_database::add_key_in,
-    grants_kit::{Caller, json},
+    grants_harness::{Caller, json},
     hooks_endpoint::Endpoint,
-    serve_kit::{Answer, Landfall, PATIENCE, Request, eventually, path_of},
+    serve_harness::{Answer, Landfall, Request, TIMEOUT, eventually, path_of},
 };
 use landfall_test_services::{FaultProxy, Postgres, count_kills};
 use rustix::process::{Signal, kill_process};
@@ -20,10 +19,10 @@ const EVENTS: &str = "-hooks-http-events=pre-finish,post-finish,post-terminate,U
                       UploadCompleted,UploadCancelled,UploadFailed";
 /// In a normal run, the server is killed at one in so many messages, otherwise at each.
 const STEP: usize = 9;
-/// Points of a flow that are visited at the same time.
+/// Crash points of a flow that are tested concurrently.
 const CONCURRENCY: usize = 6;
 
-/// What is to become of an upload.
+/// The fate of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Intention {
     /// `pre-finish` accepts it.
@@ -34,7 +33,7 @@ enum Intention {
     Deleted,
 }
 
-/// A client that resumes where it was, on whichever server there is.
+/// A client that resumes on any server.
 struct Client<'a> {
     server: &'a Landfall,
     key: &'a str,
@@ -43,13 +42,13 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn request(&self, request: Request) -> Result<Answer, String> {
-        let client = crate::serve_kit::Client::try_connect(self.server.address());
+        let client = crate::serve_harness::Client::try_connect(self.server.address());
         let mut client = client.map_err(|error| error.to_string())?;
         let answer = client.try_ask(request).map_err(|error| error.to_string())?;
         answer.ok_or_else(|| "the connection was closed".to_owned())
     }
 
-    /// Requests something that must succeed.
+    /// Sends a request that must succeed.
     fn done(&self, request: Request) -> Result<Answer, String> {
         let answer = self.request(request)?;
         if answer.status < 300 {
@@ -77,7 +76,7 @@ impl Client<'_> {
         Ok(created.header("Location").map(path_of).ok_or("no URL")?)
     }
 
-    /// Does all that is left to do.
+    /// Completes the remaining steps.
     fn run(&self, upload: &mut Option<String>) -> Result<(), String> {
         let path = match upload {
             Some(path) => path,
@@ -168,7 +167,7 @@ fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
     };
     // Events are delivered after the response, and then deleted.
     let is_over = || !application.calls_of(event).is_empty();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while proxy.is_armed() && upload.is_some() && !is_over() && Instant::now() < end {
         thread::sleep(Duration::from_millis(5));
     }
@@ -184,7 +183,7 @@ fn survives(postgres: &Postgres, intention: Intention, point: usize) -> bool {
         &database,
         "UPDATE outbox_deliveries SET due_at = 0 WHERE state = 0 AND owner_node = ''",
     );
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while let Err(error) = run(&second, &mut upload) {
         assert!(
             Instant::now() < end,

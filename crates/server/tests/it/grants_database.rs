@@ -10,10 +10,10 @@ use landfall_test_services::{Fault, FaultProxy, Postgres};
 use serde_json::json;
 
 #[cfg(feature = "postgres")]
-use crate::serve_kit::{program, run};
+use crate::serve_harness::{program, run};
 use crate::{
-    grants_kit::{Caller, add_key},
-    serve_kit::{Landfall, Request, eventually},
+    grants_harness::{Caller, add_key},
+    serve_harness::{Landfall, Request, eventually},
 };
 
 fn readiness(server: &Landfall) -> u16 {
@@ -47,7 +47,7 @@ fn an_older_server_works_until_tables_are_contracted() {
     let key = add_key_in(&database);
     let one = server(&database);
     assert_eq!(grant(&one, &key, "1"), 201);
-    // What a newer server does at its start.
+    // Simulates the migration of a newer server.
     postgres.query(
         &database,
         "ALTER TABLE queue_jobs ADD COLUMN newer TEXT; \
@@ -101,7 +101,7 @@ fn tables_are_migrated_by_command() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_server_without_rights_is_not_ready() {
+fn a_server_without_permissions_is_unready() {
     let postgres = Postgres::shared();
     let database = postgres.database("rights");
     let key = add_key_in(&database);
@@ -129,7 +129,7 @@ fn a_server_without_rights_is_not_ready() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_database_that_stops_answering_costs_seconds() {
+fn an_unresponsive_database_delays_requests_by_seconds() {
     let database = Postgres::shared().database("faults");
     let key = add_key_in(&database);
     let (_, rest) = database.split_once('@').unwrap();

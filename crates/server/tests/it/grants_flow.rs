@@ -1,12 +1,12 @@
-//! Uploads that are asked for, through the whole server.
+//! Grants and their uploads, through the whole server.
 
 use std::fs;
 
 use serde_json::json;
 
 use crate::{
-    grants_kit::{Caller, add_key, json as parsed},
-    serve_kit::{Landfall, Request, eventually, path_of, program, run},
+    grants_harness::{Caller, add_key, json as parsed},
+    serve_harness::{Landfall, Request, eventually, path_of, program, run},
 };
 
 fn create(token: &str, length: usize) -> Request {
@@ -16,7 +16,7 @@ fn create(token: &str, length: usize) -> Request {
 }
 
 #[test]
-fn asked_for_made_and_known_to_be_complete() {
+fn a_granted_upload_is_created_and_completed() {
     let server = Landfall::start(&["-require-grant", "-verbose"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -37,7 +37,7 @@ fn asked_for_made_and_known_to_be_complete() {
     let path = path_of(made.header("Location").unwrap());
     let patched = server.client().ask(Request::patch(&path, 0).body(b"abc"));
     assert_eq!(patched.status, 204);
-    // Known before the client had its answer.
+    // Stored before the client gets its response.
     let job = app.job("1");
     assert_eq!(
         (&job["state"], &job["offset"]),
@@ -59,7 +59,7 @@ fn asked_for_made_and_known_to_be_complete() {
     }
     assert!(server.metric("landfall_queue_batches_total") >= 2.0);
     server.says("UploadGranted");
-    // One for each statement would drown all others.
+    // Statement logs would drown all others.
     assert!(!server.log().contains("db.statement"));
     let info = fs::read_to_string(server.file(&path).with_extension("info")).unwrap();
     for text in [server.log(), info] {
@@ -72,8 +72,8 @@ fn asked_for_made_and_known_to_be_complete() {
 }
 
 #[test]
-fn the_first_hook_asked_and_the_last_told_know_the_job() {
-    let hooks = crate::hooks_kit::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");
+fn hooks_receive_the_job() {
+    let hooks = crate::hooks_harness::with_hook("post-finish", "cat > \"$0.told\"; sleep 1");
     let dir = hooks.path().to_str().unwrap();
     let server = Landfall::start(&["-grants", "-hooks-dir", dir]);
     let key = add_key(server.dir(), &["app", "-subject=ann"]);
@@ -81,7 +81,7 @@ fn the_first_hook_asked_and_the_last_told_know_the_job() {
     let (_, granted) = app.grant(&json!({
         "id": "1", "filename": "a.txt", "filesize": 0, "mode": "url"
     }));
-    // An empty file is complete when it is made.
+    // An empty file is complete when it is created.
     assert_eq!(app.job("1")["state"], "completed", "{granted}");
     let told = hooks.path().join("post-finish.told");
     eventually("post-finish isn't told", || {
@@ -92,7 +92,7 @@ fn the_first_hook_asked_and_the_last_told_know_the_job() {
         text.contains("\"subject\":\"ann\"") && !text.contains("lft_"),
         "{text}"
     );
-    // Uploads that nobody asked for go on where they may.
+    // Uploads without a grant resume where they are allowed.
     let free = server
         .client()
         .ask(Request::post().with("Upload-Length", 3));
@@ -100,7 +100,7 @@ fn the_first_hook_asked_and_the_last_told_know_the_job() {
 }
 
 #[test]
-fn a_killed_server_knows_the_end_when_it_is_back() {
+fn a_killed_server_reconciles_jobs_after_a_restart() {
     let server = Landfall::start(&["-require-grant"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -114,7 +114,7 @@ fn a_killed_server_knows_the_end_when_it_is_back() {
 
     let server = Landfall::on(dir.path(), &["-require-grant"]);
     let app = Caller::new(&server, &key);
-    // The lost answer is asked for again: the same upload, as far as it is.
+    // The lost response is requested again: the same upload at its offset.
     let again = server.client().ask(create(&token, 3));
     assert_eq!(again.status, 201, "{}", again.text());
     assert_eq!(path_of(again.header("Location").unwrap()), path);
@@ -125,7 +125,7 @@ fn a_killed_server_knows_the_end_when_it_is_back() {
 }
 
 #[test]
-fn servers_that_share_a_folder_share_grants() {
+fn servers_with_one_directory_share_grants() {
     let one = Landfall::start(&["-require-grant", "-node-name=one"]);
     let other = Landfall::on(one.dir(), &["-require-grant", "-node-name=other"]);
     let key = add_key(one.dir(), &["app"]);
@@ -147,7 +147,7 @@ fn servers_that_share_a_folder_share_grants() {
 }
 
 #[test]
-fn sweeping_by_hand_is_heard_of() {
+fn a_manual_sweep_updates_jobs() {
     let server = Landfall::start(&["-require-grant"]);
     let key = add_key(server.dir(), &["app"]);
     let app = Caller::new(&server, &key);
@@ -171,17 +171,17 @@ fn sweeping_by_hand_is_heard_of() {
 }
 
 #[test]
-fn clients_are_told_apart_behind_a_trusted_proxy() {
+fn clients_behind_a_trusted_proxy_are_distinguished() {
     let server = Landfall::start(&["-require-grant", "-behind-proxy"]);
     let guess = |address: &str| {
-        // Guesses with one beginning count together, from wherever they come.
+        // Guesses with a common prefix are counted together for all addresses.
         let digits = address.replace(['.', ',', ' '], "");
         let request = create(&format!("lft_{digits:0<43}"), 3).with("X-Forwarded-For", address);
         server.client().ask(request).status
     };
     while guess("192.0.2.1") == 401 {}
     assert_eq!(guess("192.0.2.1"), 429);
-    // What the client itself wrote before isn't believed.
+    // Forwarded headers of the client itself are ignored.
     assert_eq!(guess("192.0.2.9, 192.0.2.1"), 429);
     assert_eq!(guess("192.0.2.2"), 401);
     // Guesses of keys and of tokens count together.
@@ -195,7 +195,7 @@ fn clients_are_told_apart_behind_a_trusted_proxy() {
 }
 
 #[test]
-fn pages_of_others_read_nothing_with_cookies() {
+fn other_origins_cannot_read_with_cookies() {
     let origin = "https://evil.example";
     let preflight = |server: &Landfall| {
         let request = Request::new("OPTIONS", "/uploadjobs")
@@ -203,7 +203,7 @@ fn pages_of_others_read_nothing_with_cookies() {
             .with("Access-Control-Request-Method", "POST");
         server.client().ask(request)
     };
-    // Whatever holds for uploads.
+    // Whatever the CORS rules for uploads are.
     let open = Landfall::start(&[
         "-grants",
         "-cors-allow-credentials",

@@ -1,16 +1,16 @@
-//! How grants are set up: lines, files, pages, keys, and reasons not to start.
+//! Setup of grants: start-up lines, files, routes, keys, and errors.
 
 use std::{fs, time::Duration};
 
 use serde_json::json;
 
 use crate::{
-    grants_kit::{Caller, add_key, keys},
-    serve_kit::{Landfall, Request, eventually, program, run},
+    grants_harness::{Caller, add_key, keys},
+    serve_harness::{Landfall, Request, eventually, program, run},
 };
 
 #[test]
-fn nothing_is_there_unless_it_is_on() {
+fn disabled_features_add_no_routes_or_metrics() {
     let server = Landfall::start(&[]);
     assert!(!server.log().contains("grants"), "{}", server.log());
     let answer = server.client().ask(Request::get("/uploadjobs"));
@@ -21,7 +21,7 @@ fn nothing_is_there_unless_it_is_on() {
 }
 
 #[test]
-fn the_lines_say_where_and_who() {
+fn start_up_lines_name_database_and_authentication() {
     let server = Landfall::start(&["-require-grant", "-grants-path=/api/jobs"]);
     let lines = server.log();
     let file = fs::canonicalize(server.dir()).unwrap();
@@ -30,32 +30,36 @@ fn the_lines_say_where_and_who() {
     for line in [
         format!("Using '{}' for grants.", file.display()),
         "Using /api/jobs as the path for grants.".to_owned(),
-        "Callers are known by API keys (landfall keys).".to_owned(),
+        "Authenticating callers by API keys (landfall keys).".to_owned(),
     ] {
         assert!(lines.contains(&line), "no {line:?} in {lines}");
     }
-    server.says("nobody can ask for uploads yet: make a key with landfall keys add NAME");
+    server.says("grants cannot be requested yet");
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
-    // The page at / says why it can't upload by itself.
+    // The page at / explains that it cannot upload.
     let greeting = server.client().ask(Request::get("/")).text();
     assert!(greeting.contains("/api/jobs"), "{greeting}");
 }
 
 #[test]
-fn who_has_a_key_is_no_reason_to_warn() {
+fn no_warning_with_an_authentication_method() {
     let dir = tempfile::tempdir().unwrap();
     add_key(dir.path(), &["one"]);
     let server = Landfall::on(dir.path(), &["-grants"]);
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
     server.stop();
     let quiet = Landfall::start(&["-grants", "-grants-forward-auth-url=http://127.0.0.1:9/who"]);
-    quiet.says("the application ('http://127.0.0.1:9/who').");
+    quiet.says("forward auth ('http://127.0.0.1:9/who').");
     assert_eq!(quiet.client().ask(Request::get("/readyz")).status, 200);
-    assert!(!quiet.log().contains("nobody can ask"), "{}", quiet.log());
+    assert!(
+        !quiet.log().contains("cannot be requested"),
+        "{}",
+        quiet.log()
+    );
 }
 
 #[test]
-fn what_cannot_work_is_told_at_the_start() {
+fn invalid_settings_are_reported_at_startup() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
     let short = format!("{dir}/short");
@@ -91,7 +95,7 @@ fn what_cannot_work_is_told_at_the_start() {
 }
 
 #[test]
-fn keys_are_made_listed_and_revoked_beside_a_server() {
+fn keys_are_created_listed_and_revoked_while_the_server_runs() {
     let server = Landfall::start(&["-require-grant"]);
     let dir = server.dir();
     let key = add_key(
@@ -101,7 +105,7 @@ fn keys_are_made_listed_and_revoked_beside_a_server() {
     let boss = add_key(dir, &["boss", "-admin"]);
     let (code, _, told) = keys(dir, &["add", "one"]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("there is a key called \"one\""), "{told}");
+    assert!(told.contains("a key named \"one\""), "{told}");
 
     let ann = Caller::new(&server, &key);
     let (status, _) = ann.grant(&json!({"id": "1", "filename": "a.bin", "filesize": 3}));
@@ -114,10 +118,7 @@ fn keys_are_made_listed_and_revoked_beside_a_server() {
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 3, "{table}");
     assert!(rows[0].starts_with("ID  NAME  SUBJECT"), "{table}");
-    assert!(
-        table.contains("5/1h") && table.contains("see and cancel all"),
-        "{table}"
-    );
+    assert!(table.contains("5/1h") && table.contains("admin"), "{table}");
     let (_, text, _) = keys(dir, &["list", "-json"]);
     for secret in [&key, &boss] {
         assert!(!table.contains(&secret[4..]) && !text.contains(&secret[4..]));
@@ -145,12 +146,12 @@ fn keys_are_made_listed_and_revoked_beside_a_server() {
 }
 
 #[test]
-fn commands_about_keys_say_when_there_is_no_database() {
+fn key_commands_report_a_missing_database() {
     let dir = tempfile::tempdir().unwrap();
     for words in [&["list"][..], &["revoke", "a"]] {
         let (code, _, told) = keys(dir.path(), words);
         assert_eq!(code, Some(1));
-        assert!(told.contains("no key was made yet"), "{told}");
+        assert!(told.contains("no key was created yet"), "{told}");
     }
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
 }

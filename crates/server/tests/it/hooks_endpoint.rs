@@ -1,4 +1,4 @@
-//! An endpoint that notes what it is sent.
+//! An endpoint that records its requests.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -14,9 +14,9 @@ use std::{
 use landfall_test_services::free_port;
 use serde_json::Value;
 
-use crate::serve_kit::{PATIENCE, eventually};
+use crate::serve_harness::{TIMEOUT, eventually};
 
-/// What the endpoint was sent.
+/// A request to the endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     /// `Hook-Name`.
@@ -44,7 +44,7 @@ impl Call {
     }
 }
 
-/// How the endpoint answers: status and JSON.
+/// The response of the endpoint: status and JSON.
 type Answer = dyn Fn(&Call) -> (u16, String) + Send + Sync;
 
 /// An HTTP endpoint, until it is dropped.
@@ -55,7 +55,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// One that says yes to everything.
+    /// Creates an endpoint that allows everything.
     pub(crate) fn agreeing() -> Self {
         Self::answering(|_| (200, String::new()))
     }
@@ -132,7 +132,7 @@ fn serve(
     ended: &AtomicBool,
     answer: &Answer,
 ) -> Option<()> {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut reader = BufReader::new(stream);
     loop {
         let mut headers = Vec::new();
@@ -175,10 +175,10 @@ fn serve(
     }
 }
 
-/// An address on which nobody listens, and that the system hands to nobody who asks for any port.
-pub(crate) fn nobody() -> SocketAddr {
+/// Returns an unused address that the system assigns to no other listener.
+pub(crate) fn unused_address() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
-/// Long enough for something that must not happen to happen.
+/// Long enough to detect something that must not happen.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(300);

@@ -1,15 +1,15 @@
-//! An HTTP endpoint that is asked, with the real program; alone and beside files.
+//! HTTP hooks, with the real program; alone and with command hooks.
 
 use std::sync::{Arc, Mutex};
 
 use crate::{
-    hooks_endpoint::{Endpoint, nobody},
-    hooks_kit::with_hook,
-    serve_kit::{Landfall, Request, program},
+    hooks_endpoint::{Endpoint, unused_address},
+    hooks_harness::with_hook,
+    serve_harness::{Landfall, Request, program},
 };
 
 #[test]
-fn the_tutorials_command_line_works_with_the_code_beside_it() {
+fn the_tutorial_works() {
     let endpoint = Endpoint::answering(|call| {
         let header = &call.body["HTTPRequest"]["Header"]["Authorization"];
         match header[0].as_str() {
@@ -44,7 +44,7 @@ fn the_tutorials_command_line_works_with_the_code_beside_it() {
 }
 
 #[test]
-fn requests_are_signed_if_there_is_a_secret() {
+fn requests_are_signed_with_the_secret() {
     let endpoint = Endpoint::agreeing();
     let dir = tempfile::tempdir().unwrap();
     let mut command = program();
@@ -69,8 +69,8 @@ fn requests_are_signed_if_there_is_a_secret() {
 }
 
 #[test]
-fn an_endpoint_that_is_down_refuses_or_not_as_it_was_set() {
-    let url = format!("http://{}/", nobody());
+fn an_unreachable_endpoint_follows_the_failure_mode() {
+    let url = format!("http://{}/", unused_address());
     let args = [
         "-hooks-http",
         &url,
@@ -82,7 +82,7 @@ fn an_endpoint_that_is_down_refuses_or_not_as_it_was_set() {
     let server = Landfall::start(&args);
     let answer = server.client().ask(create.clone());
     answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
-    // Nothing of the endpoint reaches the client, and the server itself is well.
+    // The client sees no details of the endpoint, and the server stays healthy.
     assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
 
@@ -91,7 +91,7 @@ fn an_endpoint_that_is_down_refuses_or_not_as_it_was_set() {
 }
 
 #[test]
-fn a_slow_answer_holds_up_nobody_else() {
+fn a_slow_response_does_not_delay_others() {
     let gate = Arc::new(Mutex::new(()));
     let endpoint = Endpoint::answering({
         let gate = gate.clone();
@@ -124,7 +124,7 @@ fn a_slow_answer_holds_up_nobody_else() {
 }
 
 #[test]
-fn of_several_hooks_the_later_see_changes_and_the_first_refusal_wins() {
+fn later_hooks_see_changes_and_the_first_denial_wins() {
     let dir = with_hook(
         "pre-create",
         r#"if grep -q '"Size":13'; then echo '{"RejectUpload":true,"HTTPResponse":{"StatusCode":451}}'
@@ -161,7 +161,7 @@ else echo '{"ChangeFileInfo":{"MetaData":{"by":"file"}}}'; fi"#,
 
 #[test]
 fn passwords_are_not_printed() {
-    let url = format!("http://user:hunter2@{}/hooks", nobody());
+    let url = format!("http://user:hunter2@{}/hooks", unused_address());
     let server = Landfall::start(&["-hooks-http", &url, "-hooks-enabled-events", "pre-create"]);
     let line = server.says("as the endpoint for hooks");
     assert!(line.contains("http://user:***@127.0.0.1"), "{line}");
@@ -169,9 +169,9 @@ fn passwords_are_not_printed() {
 }
 
 #[test]
-fn all_kinds_are_used_and_each_may_have_its_own_events() {
+fn all_transports_are_used_with_their_own_events() {
     let dir = tempfile::tempdir().unwrap();
-    let url = format!("http://{}/", nobody());
+    let url = format!("http://{}/", unused_address());
     let server = Landfall::start(&[
         "-hooks-dir",
         dir.path().to_str().unwrap(),

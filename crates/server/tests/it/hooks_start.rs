@@ -1,12 +1,12 @@
-//! How hooks are set up: start-up lines, reasons not to start, and what is made on the disk.
+//! Setup of hooks: start-up lines, errors, and files.
 
 use crate::{
-    hooks_kit::write_hook,
-    serve_kit::{Landfall, program, run},
+    hooks_harness::write_hook,
+    serve_harness::{Landfall, program, run},
 };
 
 #[test]
-fn the_lines_are_tusds() {
+fn hook_start_up_lines_are_those_of_tusd() {
     let dir = tempfile::tempdir().unwrap();
     let hooks = dir.path().to_str().unwrap();
     let server = Landfall::start(&["-hooks-dir", hooks]);
@@ -63,11 +63,11 @@ fn an_unknown_event_is_fatal_as_in_tusd() {
 }
 
 #[test]
-fn tusds_counters_are_there_without_hooks_and_nothing_else() {
+fn without_hooks_only_the_counters_of_tusd_exist() {
     let server = Landfall::start(&[]);
     let page = server
         .client()
-        .ask(crate::serve_kit::Request::get("/metrics"))
+        .ask(crate::serve_harness::Request::get("/metrics"))
         .text();
     for hook in [
         "pre-create",
@@ -88,7 +88,7 @@ fn tusds_counters_are_there_without_hooks_and_nothing_else() {
 
 #[cfg(feature = "hooks-wasm")]
 #[test]
-fn a_plugin_that_is_none_is_told_at_the_start() {
+fn an_invalid_plugin_is_reported_at_startup() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("plugin.wasm");
     std::fs::write(&file, "no module").unwrap();
@@ -150,7 +150,7 @@ fn a_command_does_not_inherit_the_settings_of_the_server() {
 }
 
 #[test]
-fn an_unsafe_state_folder_is_refused_with_what_to_do() {
+fn an_unsafe_state_directory_is_rejected_with_a_fix() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let refusal = |dir: &std::path::Path, args: &[&std::ffi::OsStr]| {
         let mut command = program();
@@ -172,7 +172,7 @@ fn an_unsafe_state_folder_is_refused_with_what_to_do() {
     );
     std::fs::remove_file(&folder).unwrap();
 
-    // Whoever may write there could replace the database.
+    // A writer of the directory could replace the database.
     let hooks = tempfile::tempdir().unwrap();
     write_hook(hooks.path(), "post-finish", "true");
     std::fs::create_dir(&folder).unwrap();

@@ -4,7 +4,7 @@
 
 mod settings;
 
-mod net_kit;
+mod net_harness;
 
 mod net_addresses;
 mod net_basics;
@@ -19,19 +19,20 @@ mod net_memory;
 mod net_shutdown;
 mod net_timers;
 
-mod serve_kit;
+mod serve_harness;
 
 mod serve_chaos;
 mod serve_compat;
 mod serve_concat;
+mod serve_concurrency;
 mod serve_cors;
+mod serve_crashes;
 mod serve_downloads;
 mod serve_expiry;
 #[cfg(target_os = "linux")]
 mod serve_failing_disk;
 mod serve_framing;
 mod serve_full_disk;
-mod serve_kill;
 mod serve_limits;
 mod serve_listen;
 mod serve_memory;
@@ -40,25 +41,24 @@ mod serve_open_files;
 mod serve_proxies;
 mod serve_reason;
 mod serve_shutdown;
-mod serve_silent;
 mod serve_start;
 mod serve_takeover;
-mod serve_together;
+mod serve_timeouts;
 mod serve_tusd_dirs;
 
 #[cfg(feature = "hooks-http")]
 mod hooks_endpoint;
-mod hooks_kit;
+mod hooks_harness;
 
-mod hooks_asked;
+mod hooks_blocking;
+#[cfg(feature = "hooks-http")]
+mod hooks_events;
 #[cfg(feature = "hooks-http")]
 mod hooks_http;
 mod hooks_start;
-#[cfg(feature = "hooks-http")]
-mod hooks_told;
 
 #[cfg(feature = "grants")]
-mod grants_kit;
+mod grants_harness;
 
 #[cfg(feature = "grants")]
 mod early_responses;
@@ -68,34 +68,34 @@ mod grants_callers;
 mod grants_crash_points;
 #[cfg(feature = "grants")]
 mod grants_database;
+#[cfg(all(feature = "grants", feature = "hooks-http"))]
+mod grants_events;
 #[cfg(feature = "grants")]
 mod grants_flow;
 #[cfg(feature = "grants")]
 mod grants_start;
 #[cfg(all(feature = "grants", feature = "hooks-http"))]
-mod grants_told;
-#[cfg(all(feature = "grants", feature = "hooks-http"))]
 mod progress_channels;
 
 #[cfg(feature = "s3")]
-mod s3_kit;
+mod s3_harness;
 
 #[cfg(feature = "s3")]
 mod doctor_damaged;
 #[cfg(feature = "s3")]
 mod s3_cors;
 #[cfg(feature = "s3")]
+mod s3_crashes;
+#[cfg(feature = "s3")]
 mod s3_disk;
 #[cfg(feature = "s3")]
 mod s3_doctor;
 #[cfg(feature = "s3")]
 mod s3_flows;
-#[cfg(feature = "s3")]
-mod s3_kill;
 #[cfg(all(feature = "s3", feature = "redis", feature = "postgres"))]
 mod s3_nodes;
 #[cfg(feature = "s3")]
-mod s3_rights;
+mod s3_permissions;
 #[cfg(feature = "s3")]
 mod s3_start;
 #[cfg(feature = "s3")]
@@ -104,13 +104,13 @@ mod s3_sweep;
 mod s3_watch;
 
 #[cfg(feature = "direct")]
-mod direct_kit;
+mod direct_harness;
 
+#[cfg(all(feature = "direct", feature = "hooks-http"))]
+mod direct_events;
 #[cfg(feature = "direct")]
 mod direct_flow;
 #[cfg(feature = "direct")]
 mod direct_nodes;
 #[cfg(feature = "direct")]
 mod direct_start;
-#[cfg(all(feature = "direct", feature = "hooks-http"))]
-mod direct_told;

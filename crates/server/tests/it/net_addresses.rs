@@ -1,12 +1,12 @@
-//! Limits of each client address.
+//! ConnectionLimits of each client address.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use landfall_server::net::ClientAddress;
 
-use crate::net_kit::{Server, get};
-use crate::serve_kit::{Landfall, Request};
+use crate::net_harness::{Server, get};
+use crate::serve_harness::{Landfall, Request};
 
 #[tokio::test]
 async fn connections_over_the_limit_of_an_address_are_rejected() {
@@ -50,7 +50,7 @@ async fn connections_over_the_limit_of_an_address_are_rejected() {
 async fn futures_connect(
     server: &Server,
     count: usize,
-) -> Vec<crate::net_kit::Client<tokio::net::TcpStream>> {
+) -> Vec<crate::net_harness::Client<tokio::net::TcpStream>> {
     let mut clients = Vec::new();
     for _ in 0..count {
         clients.push(server.connect().await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_kit::{Server, get};
+use crate::net_harness::{Server, get};
 
 #[tokio::test]
 async fn many_requests_on_one_connection() {
@@ -41,7 +41,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn the_service_is_told_both_ends() {
+async fn the_service_gets_both_endpoints() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let expected = format!(
@@ -54,7 +54,7 @@ async fn the_service_is_told_both_ends() {
 }
 
 #[tokio::test]
-async fn http_1_0_closes_unless_asked_to_stay() {
+async fn http_1_0_closes_without_keep_alive() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     assert_eq!(client.ask("GET / HTTP/1.0\r\n\r\n").await.status, 200);
@@ -71,7 +71,7 @@ async fn http_1_0_closes_unless_asked_to_stay() {
 }
 
 #[tokio::test]
-async fn connection_close_is_heeded() {
+async fn connection_close_is_honored() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let answer = client
@@ -83,7 +83,7 @@ async fn connection_close_is_heeded() {
 }
 
 #[tokio::test]
-async fn a_large_body_arrives_whole() {
+async fn a_large_body_is_received_completely() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let size = 20_000_000;
@@ -97,14 +97,14 @@ async fn a_large_body_arrives_whole() {
         client.answer().await.unwrap().text(),
         format!("{size} complete")
     );
-    // The connection has given its grown buffer back in the meantime, and still works.
+    // The connection has released its grown buffer meanwhile, and still works.
     tokio::time::sleep(Duration::from_millis(3500)).await;
     assert_eq!(client.ask(get("/")).await.text(), "hello");
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_client_that_closes_its_side_early_still_gets_its_answer() {
+async fn a_half_closed_client_gets_its_response() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     client.send(get("/late/200")).await;
@@ -115,7 +115,7 @@ async fn a_client_that_closes_its_side_early_still_gets_its_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_early_is_told_from_a_complete_one() {
+async fn a_truncated_body_is_an_error() {
     let server = Server::start(|_| {});
     for framing in [
         "Content-Length: 10\r\n\r\nabc",
@@ -134,7 +134,7 @@ async fn a_body_that_ends_early_is_told_from_a_complete_one() {
 }
 
 #[tokio::test]
-async fn a_malformed_chunk_is_told_from_a_lost_connection() {
+async fn a_malformed_chunk_differs_from_a_lost_connection() {
     let server = Server::start(|_| {});
     for bad in [
         "xyz\r\n",
@@ -163,7 +163,7 @@ async fn a_malformed_chunk_is_told_from_a_lost_connection() {
 }
 
 #[tokio::test]
-async fn continue_is_sent_when_the_body_is_read_and_only_then() {
+async fn continue_is_sent_when_the_body_is_read() {
     let server = Server::start(|_| {});
     let head = |path| {
         format!(
@@ -179,7 +179,7 @@ async fn continue_is_sent_when_the_body_is_read_and_only_then() {
 }
 
 #[tokio::test]
-async fn an_unread_body_that_is_small_does_not_cost_the_connection() {
+async fn a_small_unread_body_keeps_the_connection() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let answer = client
@@ -203,7 +203,7 @@ async fn a_panic_ends_one_connection_only() {
 }
 
 #[tokio::test]
-async fn what_passes_is_counted() {
+async fn requests_and_bytes_are_counted() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     let request = get("/");
@@ -211,7 +211,7 @@ async fn what_passes_is_counted() {
     client.ask(&request).await;
     assert_eq!(server.stats.open.load(Relaxed), 1);
     server.until_requests(2).await;
-    // The next look brings the last answer's bytes.
+    // The next tick counts the last response's bytes.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stats = server.stats.clone();
     assert_eq!(stats.accepted.load(Relaxed), 1);
@@ -224,7 +224,7 @@ async fn what_passes_is_counted() {
 }
 
 #[tokio::test]
-async fn past_the_connection_limit_clients_wait_for_their_turn() {
+async fn above_the_connection_limit_clients_wait() {
     let server = Server::start(|limits| limits.max_connections = 2);
     let mut first = server.connect().await;
     let mut second = server.connect().await;
@@ -235,7 +235,7 @@ async fn past_the_connection_limit_clients_wait_for_their_turn() {
     assert!(third.quiet(Duration::from_millis(300)).await);
     drop(first);
     assert_eq!(third.answer().await.unwrap().text(), "hello");
-    assert!(server.stats.full.load(Relaxed) >= 1);
+    assert!(server.stats.limit_reached.load(Relaxed) >= 1);
     drop((second, third));
     server.stop().await;
 }

@@ -1,5 +1,5 @@
-//! What can only be tried in a process of its own: inherited sockets, signals, a lack of file
-//! descriptors. The process is this very test binary, told to run the test [`child`] alone.
+//! Tests that need a separate process: inherited sockets, signals, a lack of file descriptors. The
+//! process is this test binary, which runs only the test [`child`].
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -7,12 +7,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::net::{Limits, Listener, NetStats, Shutdown, serve};
+use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::net_kit::{Client, PATIENCE, Probe, get};
+use crate::net_harness::{Client, Probe, TIMEOUT, get};
 
-/// Serves until a signal comes or standard input ends; does nothing unless it is the child.
+/// Serves until a signal or the end of standard input; does nothing unless it is the child.
 #[test]
 fn child() {
     let Ok(role) = std::env::var("LANDFALL_TEST_CHILD") else {
@@ -35,13 +35,13 @@ fn child() {
         let end = shutdown.clone();
         std::thread::spawn(move || {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
-            end.begin();
+            end.start();
         });
         let stats = Arc::new(NetStats::default());
         serve(
             listeners,
             Probe,
-            Limits::default(),
+            ConnectionLimits::default(),
             shutdown,
             stats,
             async {},
@@ -78,7 +78,7 @@ impl Served {
         let said = said.expect("the child does not serve");
         let (listeners, port) = said.split_once(" on ").unwrap();
         let (listeners, port) = (listeners.parse().unwrap(), port.parse().unwrap());
-        // Whatever else the child prints must find a reader.
+        // Drain the rest of the child's output.
         std::thread::spawn(move || lines.for_each(drop));
         Self {
             process,
@@ -104,7 +104,7 @@ impl Served {
 
     async fn status(mut self) -> ExitStatus {
         let waiting = tokio::task::spawn_blocking(move || self.process.wait());
-        tokio::time::timeout(PATIENCE, waiting)
+        tokio::time::timeout(TIMEOUT, waiting)
             .await
             .expect("the child goes on")
             .unwrap()
@@ -145,7 +145,7 @@ async fn a_second_signal_ends_the_process_at_once() {
     assert_eq!(server.status().await.code(), Some(1));
 }
 
-/// Plays systemd: binds two sockets, puts them at descriptors 3 and 4, and becomes the server.
+/// Simulates systemd: binds two sockets to descriptors 3 and 4, and becomes the server.
 const SYSTEMD: &str = r#"
 import os, socket, sys
 tcp = socket.create_server(("127.0.0.1", 0))
@@ -168,7 +168,7 @@ fn systemd(socket: &Path) -> Command {
 }
 
 #[tokio::test]
-async fn sockets_handed_over_by_systemd_are_served() {
+async fn sockets_passed_by_systemd_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let mut server = Served::start(&mut systemd(&path), "systemd");
@@ -186,7 +186,7 @@ async fn sockets_handed_over_by_systemd_are_served() {
 }
 
 #[tokio::test]
-async fn a_lack_of_file_descriptors_passes() {
+async fn accepting_resumes_after_a_lack_of_file_descriptors() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 40; exec \"$@\"", "sh"]);
     let mut server = Served::start(&mut limited, "tcp");
@@ -196,7 +196,7 @@ async fn a_lack_of_file_descriptors_passes() {
         client.send(get("/")).await;
         clients.push(client);
     }
-    // Those that were accepted are answered; the others wait.
+    // Accepted ones are served; the others wait.
     assert_eq!(clients[0].answer().await.unwrap().text(), "hello");
     assert!(clients[59].quiet(Duration::from_millis(300)).await);
     let last = clients.pop().unwrap();

@@ -1,7 +1,7 @@
 //! Random streams of pieces of requests, to our edge and to hyper alone.
 //!
-//! What the guard lets pass must be what hyper understands: never a request that the guard has not
-//! seen as one, and never one that hyper alone would not have seen.
+//! hyper must find exactly the requests that the validator accepts, and never one that hyper alone would
+//! not have found.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::net_kit::{PATIENCE, Server};
+use crate::net_harness::{Server, TIMEOUT};
 
 fn piece() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![
@@ -54,7 +54,7 @@ fn piece() -> impl Strategy<Value = &'static [u8]> {
     ])
 }
 
-/// Good requests, so that what follows one is looked at too.
+/// Valid requests, so that requests after one are tested too.
 fn whole() -> impl Strategy<Value = &'static [u8]> {
     prop::sample::select(vec![
         &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..],
@@ -64,7 +64,7 @@ fn whole() -> impl Strategy<Value = &'static [u8]> {
     ])
 }
 
-/// Everything the server says until it closes the connection, given all of `input`.
+/// Returns all output of the server until it closes the connection, given all of `input`.
 async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
     let talk = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -80,12 +80,12 @@ async fn talk(address: SocketAddr, input: &[u8], cut: usize) -> String {
         let _ = stream.read_to_end(&mut said).await;
         String::from_utf8_lossy(&said).into_owned()
     };
-    tokio::time::timeout(PATIENCE, talk)
+    tokio::time::timeout(TIMEOUT, talk)
         .await
         .expect("the connection is never closed")
 }
 
-/// hyper without the guard, answering like the probe in what is compared here.
+/// hyper without the validator, with the responses that this test compares.
 async fn hyper_alone() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -113,7 +113,7 @@ fn accepted(said: &str) -> usize {
 }
 
 #[test]
-fn guard_and_hyper_agree_on_where_requests_are() {
+fn validator_and_hyper_find_the_same_requests() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,6 +1,6 @@
-//! Heads that must not reach the service: each gets a 4xx that says why, and the connection ends.
+//! Heads that must not reach the service: each gets a 4xx with a reason, and the connection ends.
 
-use crate::net_kit::{Server, get};
+use crate::net_harness::{Server, get};
 
 const HOST: &str = "Host: test\r\n";
 
@@ -182,7 +182,7 @@ refuses! {
 }
 
 #[tokio::test]
-async fn odd_but_good_heads_pass() {
+async fn unusual_valid_heads_are_accepted() {
     let server = Server::start(|_| {});
     for head in [
         "\r\n\r\nGET / HTTP/1.1\r\nHost: test\r\n\r\n",
@@ -202,7 +202,7 @@ async fn odd_but_good_heads_pass() {
     server.stop().await;
 }
 
-/// The classic: a body that holds a second request, which one of two parsers would see.
+/// Classic request smuggling: a body that contains a second request, which one of two parsers would see.
 #[tokio::test]
 async fn nothing_is_smuggled_in_a_body() {
     let server = Server::start(|_| {});
@@ -223,7 +223,7 @@ async fn nothing_is_smuggled_in_a_body() {
 }
 
 #[tokio::test]
-async fn a_target_that_parsers_read_in_two_ways_is_refused_with_a_reason() {
+async fn ambiguous_targets_are_rejected_with_a_reason() {
     let server = Server::start(|_| {});
     for (target, reason) in [
         ("/metrics#x", "fragment"),

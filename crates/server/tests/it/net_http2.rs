@@ -1,4 +1,4 @@
-//! HTTP/2 with prior knowledge, beside HTTP/1.1 on the same port.
+//! HTTP/2 with prior knowledge, besides HTTP/1.1 on the same port.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::net_kit::{PATIENCE, Server, get};
+use crate::net_harness::{Server, TIMEOUT, get};
 
 type Sent = http_body_util::combinators::UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -40,7 +40,7 @@ fn empty() -> Sent {
     Empty::new().boxed_unsync()
 }
 
-/// A body whose frames are sent by hand.
+/// A body whose frames the test sends.
 fn by_hand() -> (mpsc::Sender<Frame<Bytes>>, Sent) {
     let (sender, mut receiver) = mpsc::channel::<Frame<Bytes>>(1);
     let frames = futures_stream(move |cx| receiver.poll_recv(cx).map(|frame| frame.map(Ok)));
@@ -68,7 +68,7 @@ fn futures_stream<T>(
 
 async fn text(response: Response<Incoming>) -> (StatusCode, String) {
     let status = response.status();
-    let body = tokio::time::timeout(PATIENCE, response.into_body().collect())
+    let body = tokio::time::timeout(TIMEOUT, response.into_body().collect())
         .await
         .unwrap();
     (
@@ -78,7 +78,7 @@ async fn text(response: Response<Incoming>) -> (StatusCode, String) {
 }
 
 async fn ask(sender: &mut SendRequest<Sent>, request: Request<Sent>) -> (StatusCode, String) {
-    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+    let response = tokio::time::timeout(TIMEOUT, sender.send_request(request))
         .await
         .unwrap();
     text(response.unwrap()).await
@@ -91,7 +91,7 @@ async fn both_protocols_on_one_port() {
     let mut http1 = server.connect().await;
     assert_eq!(ask(&mut http2, put("/", empty())).await.1, "hello");
     assert_eq!(http1.ask(get("/")).await.text(), "hello");
-    // A head in pieces is not taken for the beginning of HTTP/2, nor one that begins like it.
+    // A head in pieces, or one with the same first bytes, is not taken for HTTP/2.
     let mut slow = server.connect().await;
     for piece in ["P", "R", "I /", " HTTP/1.1\r\nHost: a", "\r\n\r\n"] {
         slow.send(piece).await;
@@ -104,7 +104,7 @@ async fn both_protocols_on_one_port() {
 }
 
 #[tokio::test]
-async fn a_smuggling_shape_is_refused_beside_http2_too() {
+async fn smuggling_is_rejected_with_http2_enabled() {
     let server = Server::start(|limits| limits.http2 = true);
     let mut client = server.connect().await;
     let answer = client.ask("G / HTTP/1.1\r\n\r\n").await;
@@ -141,7 +141,7 @@ async fn bodies_and_trailers_arrive() {
 }
 
 #[tokio::test]
-async fn one_stalled_body_does_not_harm_its_neighbours() {
+async fn one_stalled_stream_does_not_affect_others() {
     let short = Duration::from_millis(300);
     let server = Server::start(|limits| {
         limits.http2 = true;
@@ -180,7 +180,7 @@ async fn a_connection_without_streams_is_closed_and_one_with_streams_is_not() {
     assert_eq!(ask(&mut sender, put("/late/2500", empty())).await.1, "late");
     let begin = Instant::now();
     while !sender.is_closed() {
-        assert!(begin.elapsed() < PATIENCE, "still open");
+        assert!(begin.elapsed() < TIMEOUT, "still open");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.stats.idle_timeouts.load(Relaxed), 1);
@@ -188,7 +188,7 @@ async fn a_connection_without_streams_is_closed_and_one_with_streams_is_not() {
 }
 
 #[tokio::test]
-async fn hosts_that_differ_are_refused() {
+async fn differing_hosts_are_rejected() {
     let server = Server::start(|limits| limits.http2 = true);
     let mut sender = connect(&server).await;
     let mut request = put("/", empty());
@@ -204,7 +204,7 @@ async fn hosts_that_differ_are_refused() {
 }
 
 #[tokio::test]
-async fn a_shutdown_cuts_bodies_and_answers() {
+async fn a_shutdown_aborts_bodies_with_a_response() {
     let server = Server::with_grace(Duration::from_millis(200), |limits| limits.http2 = true);
     let mut sender = connect(&server).await;
     let (frames, body) = by_hand();
@@ -212,7 +212,7 @@ async fn a_shutdown_cuts_bodies_and_answers() {
     let shutdown = server.shutdown.clone();
     let ending = async {
         server.until_requests(1).await;
-        shutdown.begin();
+        shutdown.start();
     };
     let (answer, ()) = tokio::join!(ask(&mut sender, put("/sink", body)), ending);
     assert_eq!(
@@ -223,9 +223,9 @@ async fn a_shutdown_cuts_bodies_and_answers() {
     server.stop().await;
 }
 
-/// A client whose window has no room: neither pings nor silence keep its responses open.
+/// A client without a flow-control window: neither pings nor silence keep its responses open.
 #[tokio::test]
-async fn a_stream_that_takes_no_bytes_is_reset() {
+async fn a_stream_that_reads_no_bytes_is_reset() {
     let server = Server::start(|limits| {
         limits.http2 = true;
         limits.write_timeout = Duration::from_millis(400);
@@ -249,7 +249,7 @@ async fn a_stream_that_takes_no_bytes_is_reset() {
         );
     }
     for response in responses {
-        let body = tokio::time::timeout(PATIENCE, response.into_body().collect()).await;
+        let body = tokio::time::timeout(TIMEOUT, response.into_body().collect()).await;
         assert!(body.unwrap().is_err(), "a body without a window came whole");
     }
     assert_eq!(server.stats.write_timeouts.load(Relaxed), 20);
@@ -257,7 +257,7 @@ async fn a_stream_that_takes_no_bytes_is_reset() {
     server.stop().await;
 }
 
-/// One that reads at its own pace, with pauses shorter than the limit, gets all of it.
+/// A slow reader, with pauses shorter than the timeout, gets the whole response.
 #[tokio::test]
 async fn a_stream_that_is_read_slowly_is_not_reset() {
     let server = Server::start(|limits| {
@@ -284,7 +284,7 @@ async fn a_stream_that_is_read_slowly_is_not_reset() {
 }
 
 #[tokio::test]
-async fn user_information_in_the_authority_is_refused() {
+async fn user_information_in_the_authority_is_rejected() {
     let server = Server::start(|limits| limits.http2 = true);
     let mut sender = connect(&server).await;
     let request = Request::put("http://a@test/").body(empty()).unwrap();

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_kit::Server;
+use crate::net_harness::Server;
 
 const MIB: usize = 1 << 20;
 
 /// The client sends all of its 50 MB before it looks for an answer. Without the lingering close the
 /// kernel would answer its data with a reset, and the 413 would be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_early_answer_survives_a_client_that_goes_on_sending() {
+async fn an_early_response_reaches_a_sending_client() {
     let server = Server::start(|_| {});
     for _ in 0..5 {
         let mut client = server.connect().await;
@@ -38,7 +38,7 @@ async fn an_early_answer_survives_a_client_that_goes_on_sending() {
 
 /// The same for a head hyper never sees.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_head_is_answered_to_a_client_that_goes_on_sending() {
+async fn a_rejection_reaches_a_sending_client() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
     client

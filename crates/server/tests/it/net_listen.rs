@@ -1,14 +1,14 @@
-//! Where the server can listen.
+//! Listening sockets.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_server::net::{Limits, Listener, NetStats, Shutdown, serve};
+use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::net_kit::{Client, PATIENCE, Probe, get};
+use crate::net_harness::{Client, Probe, TIMEOUT, get};
 
 /// Serves on these listeners while `body` runs.
 async fn serving<T>(listeners: Vec<Listener>, body: impl Future<Output = T>) -> T {
@@ -17,14 +17,14 @@ async fn serving<T>(listeners: Vec<Listener>, body: impl Future<Output = T>) -> 
     let task = tokio::spawn(serve(
         listeners,
         Probe,
-        Limits::default(),
+        ConnectionLimits::default(),
         shutdown.clone(),
         stats,
         async {},
     ));
     let out = body.await;
-    shutdown.begin();
-    tokio::time::timeout(PATIENCE, task)
+    shutdown.start();
+    tokio::time::timeout(TIMEOUT, task)
         .await
         .unwrap()
         .unwrap()
@@ -40,7 +40,7 @@ async fn answers(address: &str) -> bool {
 }
 
 #[tokio::test]
-async fn all_addresses_means_both_ip_versions() {
+async fn the_unspecified_address_listens_on_both_ip_versions() {
     let v6 = std::net::TcpListener::bind("[::1]:0").is_ok();
     for host in ["0.0.0.0", "", "[::]"] {
         if host == "[::]" && !v6 {
@@ -74,7 +74,7 @@ async fn ipv4_clients_of_a_dual_stack_socket_have_ipv4_addresses() {
 }
 
 #[tokio::test]
-async fn one_address_means_one_address() {
+async fn a_specific_address_listens_only_there() {
     let listener = Listener::tcp("127.0.0.2", 0).unwrap();
     let port = listener.local_addr().unwrap().port();
     serving(vec![listener], async {
@@ -162,7 +162,7 @@ async fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_socket_put_in_place_of_ours_is_not_removed() {
+async fn a_replaced_socket_file_is_not_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let ours = Listener::unix(&path).unwrap();

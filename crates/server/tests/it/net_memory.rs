@@ -1,12 +1,12 @@
-//! A connection whose client stalls releases the read buffer a fast body has grown, and the request
-//! goes on as if nothing had happened.
+//! The connection of a stalled client releases the read buffer that a fast body has grown, and the
+//! request continues.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use crate::net_kit::{PATIENCE, Server, get};
+use crate::net_harness::{Server, TIMEOUT, get};
 
 /// Enough for hyper's buffer to grow well past its first size.
 const BURST: usize = 400_000;
@@ -16,7 +16,7 @@ impl Server {
     async fn until_released(&self, count: u64) {
         let begin = Instant::now();
         while self.stats.buffers_released.load(Relaxed) < count {
-            assert!(begin.elapsed() < PATIENCE, "no buffer was released");
+            assert!(begin.elapsed() < TIMEOUT, "no buffer was released");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -31,7 +31,7 @@ fn burst() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_stalled_body_of_known_length_goes_on_after_its_buffer_is_released() {
+async fn a_sized_body_continues_after_its_buffer_is_released() {
     let server = start();
     let mut client = server.connect().await;
     let total = 3 * BURST;
@@ -43,24 +43,24 @@ async fn a_stalled_body_of_known_length_goes_on_after_its_buffer_is_released() {
     }
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text()), (200, "1200000 complete"));
-    // Requests before and after the handover are told apart as ever.
+    // Requests before and after the handover are still separated.
     for _ in 0..2 {
         assert_eq!(client.ask(get("/")).await.text(), "hello");
     }
     server.until_requests(3).await;
     assert_eq!(server.stats.requests.load(Relaxed), 3);
-    assert_eq!(server.stats.refused.load(Relaxed), 0);
+    assert_eq!(server.stats.rejected.load(Relaxed), 0);
     server.stop().await;
 }
 
-/// Many clients that send half a large head.
+/// Many clients that send half of a large head.
 #[tokio::test]
 async fn unfinished_heads_share_a_bounded_memory() {
     let server = Server::start(|limits| limits.head_memory = 150_000);
     let counted = async |bytes: std::ops::RangeInclusive<u64>| {
         let begin = Instant::now();
         while !bytes.contains(&server.stats.head_bytes.load(Relaxed)) {
-            assert!(begin.elapsed() < PATIENCE, "{:?}", server.stats);
+            assert!(begin.elapsed() < TIMEOUT, "{:?}", server.stats);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -68,7 +68,7 @@ async fn unfinished_heads_share_a_bounded_memory() {
     let mut first = server.connect().await;
     first.send(&half).await;
     counted(60_000..=66_000).await;
-    // Twice: a connection that is used again is counted again.
+    // Twice: a reused connection is counted again.
     let mut second = server.connect().await;
     assert_eq!(second.ask(get("/")).await.text(), "hello");
     second.send(&half).await;
@@ -101,9 +101,9 @@ async fn unfinished_heads_share_a_bounded_memory() {
     server.stop().await;
 }
 
-/// Wherever in the framing the client stalls.
+/// Stalls at every position of the framing.
 #[tokio::test]
-async fn a_stalled_chunked_body_goes_on_from_any_place() {
+async fn a_chunked_body_continues_after_its_buffer_is_released_at_any_position() {
     let server = start();
     let whole = [
         format!("{BURST:x};ext=\"a\"\r\n").as_bytes(),
@@ -113,7 +113,7 @@ async fn a_stalled_chunked_body_goes_on_from_any_place() {
     .concat();
     let tail = whole.len() - (BURST + 17 + 1);
     assert!(tail > 0);
-    // Behind the burst: before its CR, before its LF, in and behind every byte of what follows.
+    // After the burst: before its CR, before its LF, within and after every following byte.
     let data_end = whole.len() - b"\r\n00005;b\r\nhello\r\n00\r\nX-Sum: 1\r\n\r\n".len();
     for place in data_end - 1..whole.len() {
         let mut client = server.connect().await;
@@ -136,7 +136,7 @@ async fn a_stalled_chunked_body_goes_on_from_any_place() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_connection_is_as_the_first_head_said() {
+async fn the_connection_closes_as_requested_by_the_original_head() {
     let server = start();
     for (version, header, closes) in [
         ("1.1", "", false),
@@ -167,7 +167,7 @@ async fn the_end_of_a_connection_is_as_the_first_head_said() {
 }
 
 #[tokio::test]
-async fn a_client_that_expects_100_is_told_to_continue_once() {
+async fn a_client_gets_100_continue_once() {
     let server = start();
     let mut client = server.connect().await;
     let length = BURST + 1;
@@ -185,7 +185,7 @@ async fn a_client_that_expects_100_is_told_to_continue_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_after_the_release_ends_as_before() {
+async fn a_body_ends_normally_after_the_release() {
     let server = Server::start(|limits| {
         limits.release_after = Duration::from_millis(60);
         limits.body_timeout = Duration::from_millis(600);
@@ -217,7 +217,7 @@ async fn a_body_that_ends_after_the_release_ends_as_before() {
 }
 
 #[tokio::test]
-async fn a_stalled_body_is_cut_by_a_shutdown_after_its_buffer_is_released() {
+async fn a_shutdown_aborts_a_stalled_body_after_its_buffer_is_released() {
     let server = Server::with_grace(Duration::from_millis(50), |limits| {
         limits.release_after = Duration::from_millis(60);
     });
@@ -227,7 +227,7 @@ async fn a_stalled_body_is_cut_by_a_shutdown_after_its_buffer_is_released() {
         .await;
     client.send(burst()).await;
     server.until_released(1).await;
-    server.shutdown.begin();
+    server.shutdown.start();
     let answer = client.answer().await.unwrap();
     assert_eq!((answer.status, answer.text()), (503, "400000 ShuttingDown"));
     server.stop().await;

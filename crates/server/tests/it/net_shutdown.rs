@@ -3,38 +3,38 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use landfall_server::net::{Limits, Listener, NetStats, Shutdown, serve};
+use landfall_server::net::{ConnectionLimits, Listener, NetStats, Shutdown, serve};
 use tokio::sync::oneshot;
 
-use crate::net_kit::{PATIENCE, Probe, Server, get};
+use crate::net_harness::{Probe, Server, TIMEOUT, get};
 
 #[tokio::test]
-async fn the_end_waits_for_work_that_outlives_its_requests() {
-    for (grace, releases) in [(PATIENCE, true), (Duration::ZERO, false)] {
-        let shutdown = Shutdown::new(grace).answer_time(Duration::from_millis(50));
+async fn shutdown_waits_for_work_that_outlives_its_requests() {
+    for (grace, releases) in [(TIMEOUT, true), (Duration::ZERO, false)] {
+        let shutdown = Shutdown::new(grace).with_response_timeout(Duration::from_millis(50));
         let (release, released) = oneshot::channel::<()>();
         let mut task = tokio::spawn(serve(
             vec![Listener::tcp("127.0.0.1", 0).unwrap()],
             Probe,
-            Limits::default(),
+            ConnectionLimits::default(),
             shutdown.clone(),
             Arc::new(NetStats::default()),
             async { drop(released.await) },
         ));
-        shutdown.begin();
+        shutdown.start();
         if releases {
             let early = tokio::time::timeout(Duration::from_millis(200), &mut task).await;
             assert!(early.is_err(), "the work is not done");
             release.send(()).unwrap();
         }
-        // The steps of the shutdown bound it.
-        let ended = tokio::time::timeout(PATIENCE, task).await;
+        // The phases of the shutdown limit it.
+        let ended = tokio::time::timeout(TIMEOUT, task).await;
         ended.expect("the end never comes").unwrap().unwrap();
     }
 }
 
 #[tokio::test]
-async fn idle_and_new_connections_end_at_once() {
+async fn idle_and_new_connections_are_closed_at_once() {
     let server = Server::start(|_| {});
     let mut used = server.connect().await;
     assert_eq!(used.ask(get("/")).await.status, 200);
@@ -57,7 +57,7 @@ async fn a_running_request_may_finish_within_the_grace_time() {
         .send("PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
         .await;
     server.until_requests(1).await;
-    server.shutdown.begin();
+    server.shutdown.start();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let answer = client.ask("def").await;
     assert_eq!((answer.status, answer.text()), (200, "6 complete"));
@@ -67,7 +67,7 @@ async fn a_running_request_may_finish_within_the_grace_time() {
 }
 
 #[tokio::test]
-async fn after_the_grace_time_bodies_end_and_are_still_answered() {
+async fn after_the_grace_time_bodies_end_with_a_response() {
     let server = Server::with_grace(Duration::from_millis(300), |_| {});
     let mut client = server.connect().await;
     client
@@ -75,7 +75,7 @@ async fn after_the_grace_time_bodies_end_and_are_still_answered() {
         .await;
     server.until_requests(1).await;
     let begin = Instant::now();
-    server.shutdown.begin();
+    server.shutdown.start();
     let answer = client.answer().await.unwrap();
     assert!(begin.elapsed() >= Duration::from_millis(290));
     assert_eq!((answer.status, answer.text()), (503, "3 ShuttingDown"));
@@ -85,7 +85,7 @@ async fn after_the_grace_time_bodies_end_and_are_still_answered() {
 }
 
 #[tokio::test]
-async fn what_does_not_end_is_dropped() {
+async fn connections_that_do_not_end_are_closed() {
     let server = Server::with_grace(Duration::from_millis(100), |_| {});
     let mut client = server.connect().await;
     client.send(get("/late/60000")).await;
@@ -99,7 +99,7 @@ async fn what_does_not_end_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_connections_are_ended_gracefully() {
+async fn thousands_of_connections_are_closed_gracefully() {
     let server = Server::with_grace(Duration::from_secs(1), |_| {});
     let (mut idle, mut busy) = (Vec::new(), Vec::new());
     for n in 0..2000 {
@@ -115,7 +115,7 @@ async fn thousands_of_connections_are_ended_gracefully() {
         }
     }
     server.until_requests(2000).await;
-    server.shutdown.begin();
+    server.shutdown.start();
     for client in &mut idle {
         assert!(client.closed().await);
     }
@@ -123,7 +123,7 @@ async fn thousands_of_connections_are_ended_gracefully() {
         assert_eq!(client.answer().await.unwrap().text(), "3 ShuttingDown");
         assert!(client.closed().await);
     }
-    tokio::time::timeout(PATIENCE, server.task)
+    tokio::time::timeout(TIMEOUT, server.task)
         .await
         .unwrap()
         .unwrap()

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
-use crate::net_kit::{Server, get};
+use crate::net_harness::{Server, get};
 
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A timer of 300 ms fires before this, ticks and a loaded machine included.
 const LATE: Duration = Duration::from_secs(10);
 
-/// For what must not fire: far longer than a test pauses, on a loaded machine too.
+/// For timeouts that must not fire: far longer than a test pauses, even on a busy machine.
 const LONG: Duration = Duration::from_secs(2);
 
 fn in_time(begin: Instant) {
@@ -24,7 +24,7 @@ fn in_time(begin: Instant) {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_is_closed() {
+async fn a_silent_connection_is_closed() {
     let server = Server::start(|limits| limits.header_timeout = SHORT);
     let mut client = server.connect().await;
     let begin = Instant::now();
@@ -36,9 +36,9 @@ async fn a_connection_that_says_nothing_is_closed() {
 
 /// Slowloris: a byte of the head now and then keeps nothing open.
 #[tokio::test]
-async fn a_head_in_drips_is_cut_off() {
+async fn a_trickling_head_times_out() {
     let server = Server::start(|limits| limits.header_timeout = SHORT);
-    // On a new connection and on one that has been used.
+    // On a new connection and on a reused one.
     for used in [false, true] {
         let mut client = server.connect().await;
         if used {
@@ -70,7 +70,7 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn requests_keep_a_connection_from_being_idle() {
+async fn requests_reset_the_idle_timeout() {
     let server = Server::start(|limits| limits.idle_timeout = LONG);
     let mut client = server.connect().await;
     for _ in 0..8 {
@@ -81,9 +81,9 @@ async fn requests_keep_a_connection_from_being_idle() {
     server.stop().await;
 }
 
-/// A half-open connection looks the same: the client is gone without a word.
+/// A half-open connection looks the same: the client has vanished.
 #[tokio::test]
-async fn a_stalled_body_ends_with_what_came() {
+async fn a_stalled_body_ends_after_the_received_bytes() {
     let server = Server::start(|limits| limits.body_timeout = SHORT);
     for head in [
         "Content-Length: 10\r\n\r\nabc",
@@ -104,7 +104,7 @@ async fn a_stalled_body_ends_with_what_came() {
 }
 
 #[tokio::test]
-async fn a_body_that_goes_on_is_not_stalled() {
+async fn a_body_with_progress_does_not_time_out() {
     let server = Server::start(|limits| limits.body_timeout = LONG);
     let mut client = server.connect().await;
     client
@@ -120,7 +120,7 @@ async fn a_body_that_goes_on_is_not_stalled() {
 
 /// Time in which the server is busy does not count against the client.
 #[tokio::test]
-async fn a_slow_service_is_not_the_clients_fault() {
+async fn a_slow_service_does_not_time_out_the_client() {
     let server = Server::start(|limits| {
         limits.body_timeout = SHORT;
         limits.header_timeout = SHORT;
@@ -137,7 +137,7 @@ async fn a_slow_service_is_not_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_body_below_the_minimum_rate_is_cut_off() {
+async fn a_body_below_the_minimum_rate_ends() {
     let server = Server::start(|limits| {
         limits.header_timeout = Duration::from_millis(200);
         limits.min_rate = 100;
@@ -159,7 +159,7 @@ async fn a_body_below_the_minimum_rate_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_body_above_the_minimum_rate_may_take_its_time() {
+async fn a_body_above_the_minimum_rate_continues() {
     let server = Server::start(|limits| {
         limits.header_timeout = LONG;
         limits.min_rate = 100;
@@ -178,7 +178,7 @@ async fn a_body_above_the_minimum_rate_may_take_its_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_cut_off() {
+async fn a_client_that_reads_no_response_is_disconnected() {
     let server = Server::start(|limits| limits.write_timeout = SHORT);
     let mut client = server.connect().await;
     client.send(get("/bytes/100000000")).await;
@@ -197,7 +197,7 @@ async fn a_client_that_takes_no_answer_is_cut_off() {
 
 /// Slowly is not the same as not at all.
 #[tokio::test]
-async fn a_slow_reader_gets_everything() {
+async fn a_slow_reader_gets_the_whole_response() {
     let server = Server::start(|limits| limits.write_timeout = LONG);
     let mut client = server.connect().await;
     let total = 12_000_000;
@@ -213,9 +213,9 @@ async fn a_slow_reader_gets_everything() {
     server.stop().await;
 }
 
-/// Late by half a second at most, whatever the timer; the bound here is looser for a loaded machine.
+/// A timeout fires at most half a second late; the bound here allows for a busy machine.
 #[tokio::test]
-async fn a_long_timer_fires_soon_after_its_time() {
+async fn a_long_timeout_fires_promptly() {
     let server = Server::start(|limits| {
         limits.body_timeout = Duration::from_secs(3);
         limits.header_timeout = Duration::from_secs(3);

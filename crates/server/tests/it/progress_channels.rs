@@ -11,9 +11,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    grants_kit::{Caller, add_key},
+    grants_harness::{Caller, add_key},
     hooks_endpoint::Endpoint,
-    serve_kit::{Client, Landfall, Request, eventually, path_of},
+    serve_harness::{Client, Landfall, Request, eventually, path_of},
 };
 
 const CHUNK: usize = 1000;
@@ -84,7 +84,7 @@ fn send_in_chunks(server: &Landfall, app: &Caller<'_>) {
     }
 }
 
-/// Checks that progress came, and with the last offset before the end.
+/// Checks that progress was reported, including the last offset before the end.
 #[track_caller]
 fn check(channel: &str, events: &[(String, u64)], progress: &str, end: &str) {
     let size = (CHUNK * CHUNKS) as u64;
@@ -181,7 +181,7 @@ fn the_dashboard_is_reset_by_an_event_id_that_does_not_exist() {
 }
 
 #[test]
-fn a_stop_reaches_a_client_between_two_chunks() {
+fn a_stop_response_reaches_a_client_between_two_chunks() {
     let endpoint = Endpoint::answering(|call| match call.hook.as_str() {
         "post-receive" => (200, json!({"StopUpload": true}).to_string()),
         _ => (200, "{}".to_owned()),

@@ -1,12 +1,12 @@
-//! What web pages may ask of a bucket: seen by `landfall doctor s3`, set by `landfall s3 set-cors`.
+//! CORS rules of a bucket: checked by `landfall doctor s3`, set by `landfall s3 set-cors`.
 
 use landfall_s3::client::CorsRule;
 use landfall_test_services::Garage;
 
 use crate::{
     s3_doctor::{Findings, doctor},
-    s3_kit::Bucket,
-    serve_kit::run,
+    s3_harness::Bucket,
+    serve_harness::run,
 };
 
 const ORIGIN: &str = "https://pages.example";
@@ -15,7 +15,7 @@ fn examine(bucket: &Bucket) -> (i32, Findings) {
     doctor(bucket.command(&["doctor", "s3"]).args(["-origin", ORIGIN]))
 }
 
-/// Whether all that was found of a check is marked so.
+/// Returns whether all findings of a check have this severity.
 fn are(found: &Findings, check: &str, mark: &str) -> bool {
     let found = found.get(check).map(Vec::as_slice).unwrap_or_default();
     !found.is_empty() && found.iter().all(|(one, _)| one == mark)
@@ -43,13 +43,13 @@ fn rule(headers: &[&str], expose: &[&str]) -> CorsRule {
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_cors_rules_are_reported() {
     for bucket in Bucket::on_each() {
         let (code, found) = examine(&bucket);
         assert_eq!(code, 0, "{found:#?}");
         assert!(are(&found, "CORS", "warn"), "{found:#?}");
         let (_, remedy) = &found["CORS to set"][0];
-        assert!(remedy.starts_with("landfall s3 set-cors -origin https://pages.example"));
+        assert!(remedy.starts_with("landfall s3 set-cors --origin https://pages.example"));
         assert!(remedy.contains(r#"{"CORSRules":[{"#), "{remedy}");
 
         set(&bucket, &[rule(&["*"], &[])]);
@@ -69,9 +69,9 @@ fn what_is_missing_is_told() {
     }
 }
 
-/// moto lets everybody in, whatever the rules are.
+/// moto allows all origins, whatever the rules are.
 #[test]
-fn garages_own_answers_are_looked_at() {
+fn responses_of_garage_are_checked() {
     let bucket = Bucket::on_garage();
     let (_, found) = examine(&bucket);
     assert!(are(&found, "preflight", "warn"), "{found:#?}");
@@ -90,7 +90,7 @@ fn garages_own_answers_are_looked_at() {
 }
 
 #[test]
-fn who_may_not_read_the_rules_gets_what_the_service_answers() {
+fn without_read_permission_the_responses_are_checked() {
     let bucket = Bucket::on_garage();
     set(&bucket, &[rule(&["*"], &["ETag"])]);
     let rights = &["read", "write"];
@@ -109,14 +109,14 @@ fn who_may_not_read_the_rules_gets_what_the_service_answers() {
     let mut command = limited.command(&["s3", "set-cors", "-origin", ORIGIN]);
     let (code, said, told) = run(&mut command);
     assert_eq!((code, said.as_str()), (Some(1), ""));
-    assert!(told.contains("the CORS rules can't be read"), "{told}");
+    assert!(told.contains("cannot read the CORS rules"), "{told}");
     assert!(told.contains("s3:GetBucketCORS"), "{told}");
     assert!(told.contains(r#"{"CORSRules":[{"#), "{told}");
     assert_eq!(rules(&bucket).len(), 1);
 }
 
 #[test]
-fn rules_are_set_and_those_of_others_kept() {
+fn rules_are_set_and_other_rules_kept() {
     for bucket in Bucket::on_each() {
         let theirs = rule(&["x-theirs"], &[]);
         set(&bucket, std::slice::from_ref(&theirs));
@@ -144,7 +144,7 @@ fn rules_are_set_and_those_of_others_kept() {
         for check in ["CORS", "CORS headers", "CORS ETag"] {
             assert!(are(&found, check, "ok"), "{check}: {found:#?}");
         }
-        // moto answers by the last rule instead of the first that fits.
+        // moto uses the last matching rule instead of the first.
         if bucket.access.region == "garage" {
             for check in ["preflight", "presigned PUT"] {
                 assert!(are(&found, check, "ok"), "{check}: {found:#?}");
@@ -162,7 +162,7 @@ fn rules_are_set_and_those_of_others_kept() {
 }
 
 #[test]
-fn programs_get_the_rules_to_set_as_json() {
+fn the_json_report_contains_the_rules_to_set() {
     let bucket = Bucket::on_garage();
     let mut command = bucket.command(&["doctor", "s3", "-json", "-origin", ORIGIN]);
     let (_, said, _) = run(&mut command);

@@ -3,11 +3,11 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use crate::{
-    s3_kit::Bucket,
-    serve_kit::{Landfall, MIB, Request, content},
+    s3_harness::Bucket,
+    serve_harness::{Landfall, MIB, Request, content},
 };
 
-/// Bytes that a process caused to be written to disks.
+/// Returns the bytes that a process caused to be written to disks.
 fn written(server: &Landfall) -> u64 {
     let pid = server.pid().as_raw_nonzero();
     let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
@@ -17,7 +17,7 @@ fn written(server: &Landfall) -> u64 {
     line.unwrap().parse().unwrap()
 }
 
-/// The files that a process has open on disks, or anywhere that isn't a device.
+/// Returns the files that a process has open on disks.
 fn open_files(server: &Landfall) -> Vec<String> {
     let pid = server.pid().as_raw_nonzero();
     fs::read_dir(format!("/proc/{pid}/fd"))
@@ -29,7 +29,7 @@ fn open_files(server: &Landfall) -> Vec<String> {
 }
 
 #[test]
-fn not_a_byte_is_written_to_a_local_disk() {
+fn nothing_is_written_to_the_local_disk() {
     let bucket = Bucket::on_garage();
     // Neither the working directory nor the one for temporary files can be written.
     let dir = tempfile::tempdir().unwrap();

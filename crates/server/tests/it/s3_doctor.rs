@@ -1,18 +1,18 @@
-//! `landfall doctor s3` on services that are well, and on some that aren't.
+//! `landfall doctor s3` on working and on failing services.
 
 use std::{collections::BTreeMap, process::Command};
 
 use landfall_test_services::{Garage, Redis};
 
 use crate::{
-    s3_kit::{Bucket, keyless},
-    serve_kit::run,
+    s3_harness::{Bucket, keyless},
+    serve_harness::run,
 };
 
-/// Marks and texts, by what was looked at.
+/// Severities and texts by check.
 pub(crate) type Findings = BTreeMap<String, Vec<(String, String)>>;
 
-/// Runs it, and gives its exit code and what it says of each check: marks and texts.
+/// Runs it; returns its exit code and findings.
 #[track_caller]
 pub(crate) fn doctor(command: &mut Command) -> (i32, Findings) {
     let (code, said, told) = run(command);
@@ -41,7 +41,7 @@ fn mark<'a>(findings: &'a Findings, check: &str) -> &'a str {
     }
 }
 
-const RIGHTS: &[&str] = &[
+const PERMISSIONS: &[&str] = &[
     "put object",
     "head object",
     "get object",
@@ -56,7 +56,7 @@ const RIGHTS: &[&str] = &[
 ];
 
 #[test]
-fn a_good_bucket_is_examined_and_left_as_it_was() {
+fn a_working_bucket_passes_and_is_left_unchanged() {
     for bucket in Bucket::on_each() {
         bucket.put("in/kept", b"kept");
         let (code, found) = doctor(
@@ -65,10 +65,10 @@ fn a_good_bucket_is_examined_and_left_as_it_was() {
                 .args(["-s3-object-prefix", "in"]),
         );
         assert_eq!(code, 0, "{found:#?}");
-        for check in ["credentials", "name", "connection", "answer", "bucket"] {
+        for check in ["credentials", "name", "connection", "response", "bucket"] {
             assert_eq!(mark(&found, check), "ok", "{found:#?}");
         }
-        for check in RIGHTS {
+        for check in PERMISSIONS {
             assert_eq!(mark(&found, check), "ok", "{check}: {found:#?}");
         }
         let keys: Vec<String> = bucket.keys().into_keys().collect();
@@ -78,16 +78,16 @@ fn a_good_bucket_is_examined_and_left_as_it_was() {
 }
 
 #[test]
-fn what_services_do_differently_is_told() {
+fn differences_between_services_are_reported() {
     let told = |bucket: &Bucket, check: &str| {
         let (_, found) = doctor(&mut bucket.command(&["doctor", "s3"]));
         found[check][0].1.clone()
     };
     let (garage, moto) = (Bucket::on_garage(), Bucket::on_moto());
-    assert!(told(&garage, "short parts").starts_with("are taken"));
-    assert!(told(&moto, "short parts").starts_with("are refused"));
-    assert!(told(&garage, "empty parts").starts_with("are refused"));
-    assert!(told(&garage, "copies of short ones").starts_with("are refused"));
+    assert!(told(&garage, "short parts").starts_with("are accepted"));
+    assert!(told(&moto, "short parts").starts_with("are rejected"));
+    assert!(told(&garage, "empty parts").starts_with("are rejected"));
+    assert!(told(&garage, "short part copies").starts_with("are rejected"));
     assert!(told(&garage, "conditional writes").starts_with("If-None-Match is ignored"));
     assert!(told(&moto, "conditional writes").starts_with("work"));
 }
@@ -111,7 +111,7 @@ fn leases_in_a_bucket_need_conditional_writes() {
 }
 
 #[test]
-fn a_missing_right_is_told_by_its_name() {
+fn a_missing_permission_is_named() {
     let bucket = Bucket::on_garage();
     let reader = Garage::shared().limited_access(&bucket.name, &["read"]);
     let (code, found) = doctor(&mut Bucket::new(reader, bucket.name).command(&["doctor", "s3"]));
@@ -124,7 +124,7 @@ fn a_missing_right_is_told_by_its_name() {
 }
 
 #[test]
-fn a_bad_address_or_key_is_told() {
+fn a_wrong_endpoint_or_secret_is_reported() {
     let bucket = Bucket::on_garage();
     let closed = ["-s3-endpoint", "http://127.0.0.1:9"];
     let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(closed));
@@ -172,7 +172,7 @@ fn a_bad_address_or_key_is_told() {
 }
 
 #[test]
-fn redis_is_examined_too() {
+fn redis_is_checked() {
     let redis = Redis::start();
     let bucket = Bucket::on_moto();
     let (code, found) = doctor(
@@ -199,7 +199,7 @@ fn redis_is_examined_too() {
 }
 
 #[test]
-fn programs_get_the_same_as_json() {
+fn the_json_report_has_the_same_findings() {
     let bucket = Bucket::on_moto();
     let (code, said, _) = run(bucket.command(&["doctor", "s3"]).arg("-json"));
     let report: serde_json::Value = serde_json::from_str(&said).unwrap();
@@ -207,14 +207,14 @@ fn programs_get_the_same_as_json() {
     assert_eq!(report["bucket"], bucket.name.as_str());
     let findings = report["findings"].as_array().unwrap();
     let of = |check: &str| findings.iter().find(|one| one["check"] == check).unwrap();
-    assert_eq!(of("put object")["mark"], "ok");
-    assert_eq!(of("short parts")["mark"], "note");
+    assert_eq!(of("put object")["severity"], "ok");
+    assert_eq!(of("short parts")["severity"], "note");
     assert!(!said.contains(&bucket.access.secret_key));
 }
 
 #[cfg(feature = "postgres")]
 #[test]
-fn postgresql_is_examined_too() {
+fn postgresql_is_checked() {
     use landfall_test_services::{PgBouncer, Postgres};
     let examine = |url: &str| {
         let bucket = Bucket::on_moto();

@@ -1,8 +1,8 @@
 //! tus over S3, from the client's side and from the bucket's.
 
 use crate::{
-    s3_kit::{Bucket, id_of, object_of},
-    serve_kit::{KIB, MIB, Request, assert_same, base64, content},
+    s3_harness::{Bucket, id_of, object_of},
+    serve_harness::{KIB, MIB, Request, assert_same, base64, content},
 };
 
 #[test]
@@ -69,7 +69,7 @@ fn an_unfinished_upload_leaves_nothing_when_it_is_terminated() {
 }
 
 #[test]
-fn uploads_of_every_kind_arrive() {
+fn uploads_of_every_kind_complete() {
     for bucket in Bucket::on_each() {
         let server = bucket.server(&["-s3-object-prefix", "in"]);
         let mut client = server.client();
@@ -79,7 +79,7 @@ fn uploads_of_every_kind_arrive() {
         let small = client.upload(b"hello");
         client.holds(&small, b"hello");
 
-        // Its length is told last.
+        // Its length is declared last.
         let request = Request::post().with("Upload-Defer-Length", 1);
         let deferred = client.ask(request).created();
         let bytes = content(3, 6 * MIB);
@@ -100,7 +100,7 @@ fn uploads_of_every_kind_arrive() {
 }
 
 #[test]
-fn partial_uploads_are_joined_however_short_they_are() {
+fn partial_uploads_of_any_length_are_concatenated() {
     for bucket in Bucket::on_each() {
         let server = bucket.server(&[]);
         let mut client = server.client();
@@ -134,7 +134,7 @@ fn partial_uploads_are_joined_however_short_they_are() {
 }
 
 #[test]
-fn plain_ids_have_no_plus_and_a_template_names_the_object() {
+fn plain_ids_and_key_templates_work() {
     let bucket = Bucket::on_garage();
     let server = bucket.server(&[
         "-s3-upload-ids=plain",
@@ -171,7 +171,7 @@ fn plain_ids_have_no_plus_and_a_template_names_the_object() {
 }
 
 #[test]
-fn downloads_may_be_redirected_to_the_service() {
+fn downloads_can_be_redirected_to_s3() {
     for bucket in Bucket::on_each() {
         let server = bucket.server(&["-s3-download=redirect", "-s3-redirect-lifetime=30s"]);
         let mut client = server.client();
@@ -183,7 +183,7 @@ fn downloads_may_be_redirected_to_the_service() {
         let rest = url.strip_prefix(&bucket.access.endpoint).unwrap();
         assert!(rest.contains("X-Amz-Expires=30"), "{url}");
         let authority = bucket.access.authority();
-        let mut service = crate::serve_kit::Client::connect(authority.parse().unwrap());
+        let mut service = crate::serve_harness::Client::connect(authority.parse().unwrap());
         service.send(format!("GET {rest} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
         let object = service.answer();
         assert_eq!(object.status, 200);

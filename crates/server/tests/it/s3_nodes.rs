@@ -1,14 +1,14 @@
-//! Two servers on one bucket, with leases in Redis, in PostgreSQL or in the bucket itself.
+//! Two nodes on one bucket, with leases in Redis, in PostgreSQL or in the bucket.
 
 use landfall_test_services::{Postgres, Redis};
 
 use crate::{
-    s3_kit::{Bucket, id_of, object_of},
-    serve_kit::{Landfall, MIB, Request, assert_same, content, eventually},
+    s3_harness::{Bucket, id_of, object_of},
+    serve_harness::{Landfall, MIB, Request, assert_same, content, eventually},
 };
 
-/// Lets requests for one upload go to both in turn, then cuts in from the other, then kills.
-fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
+/// Alternates requests for an upload between both nodes, takes over from the other, then kills one.
+fn two_nodes_share_uploads(bucket: &Bucket, lease: &[&str]) {
     let start = || bucket.server(lease);
     let (one, two) = (start(), start());
     let whole = content(1, 30 * MIB + 5);
@@ -28,7 +28,7 @@ fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
         offset = end;
     }
 
-    // While one is being sent to, the client comes to the other.
+    // While one receives, the client sends to the other.
     let mut slow = one.client();
     slow.begin(Request::patch(&path, offset), 10 * MIB);
     slow.send(&whole[offset as usize..(offset + MIB) as usize]);
@@ -48,7 +48,7 @@ fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
     offset = takes_over(&two, &path, offset, &whole, 4 * MIB);
     assert!(two.metric("landfall_leases_taken_over_total") >= 1.0);
 
-    // The one that is being sent to dies.
+    // The receiving one dies.
     let mut doomed = two.client();
     doomed.begin(Request::patch(&path, offset), 10 * MIB);
     doomed.send(&whole[offset as usize..(offset + MIB) as usize]);
@@ -65,7 +65,7 @@ fn two_servers_share_uploads(bucket: &Bucket, lease: &[&str]) {
     one.stop();
 }
 
-/// Goes on at another server from wherever the upload stands: up to `length` bytes more.
+/// Resumes at another node from the current offset: up to `length` bytes more.
 fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u64) -> u64 {
     loop {
         let mut client = server.client();
@@ -75,7 +75,7 @@ fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u
         let answer = client.patch(path, offset, &whole[offset as usize..end as usize]);
         match answer.status {
             204 => return answer.offset(),
-            // What the first one had on its way arrived in between.
+            // Bytes in flight to the first one arrived meanwhile.
             409 => {}
             _ => panic!("{answer:?}"),
         }
@@ -86,7 +86,7 @@ fn takes_over(server: &Landfall, path: &str, known: u64, whole: &[u8], length: u
 fn leases_in_redis() {
     let redis = Redis::start();
     let url = redis.url();
-    two_servers_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
+    two_nodes_share_uploads(&Bucket::on_garage(), &["-lease", &url, "-lease-ttl=2s"]);
 }
 
 /// A cluster needs a bucket and PostgreSQL, and nothing else.
@@ -94,14 +94,14 @@ fn leases_in_redis() {
 fn leases_in_postgresql() {
     let url = Postgres::shared().database("leases");
     let flags = ["-lease", &url, "-database", &url, "-lease-ttl=2s"];
-    two_servers_share_uploads(&Bucket::on_garage(), &flags);
+    two_nodes_share_uploads(&Bucket::on_garage(), &flags);
 }
 
 #[test]
 fn leases_in_the_bucket() {
     let bucket = Bucket::on_moto();
-    two_servers_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
-    // What leases leave behind is no upload, and goes in time.
+    two_nodes_share_uploads(&bucket, &["-lease=store", "-lease-ttl=3s"]);
+    // Lease objects are no uploads and are purged later.
     let left = bucket.keys();
     let kept: Vec<&String> = left
         .keys()

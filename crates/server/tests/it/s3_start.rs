@@ -1,4 +1,4 @@
-//! Starting on a bucket: what is said when it goes well, and the one sentence when it doesn't.
+//! Starting on a bucket: start-up lines and errors.
 
 use std::{
     process::{Command, Stdio},
@@ -9,11 +9,11 @@ use std::{
 use landfall_test_services::{Garage, Redis};
 
 use crate::{
-    s3_kit::{Bucket, keyless},
-    serve_kit::{PATIENCE, Request, eventually},
+    s3_harness::{Bucket, keyless},
+    serve_harness::{Request, TIMEOUT, eventually},
 };
 
-/// Starts a server that must not start, and gives its one line.
+/// Starts a server that must fail, and returns its error.
 #[track_caller]
 fn refusal(command: &mut Command) -> String {
     command
@@ -22,7 +22,7 @@ fn refusal(command: &mut Command) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > end {
             child.kill().unwrap();
@@ -59,7 +59,7 @@ fn the_start_up_line_names_endpoint_and_bucket() {
 }
 
 #[test]
-fn a_wrong_bucket_is_told() {
+fn a_wrong_bucket_is_reported() {
     for mut bucket in Bucket::on_each() {
         bucket.name = "nothing-like-it".to_owned();
         let told = refusal(&mut bucket.command(&[]));
@@ -72,7 +72,7 @@ fn a_wrong_bucket_is_told() {
 }
 
 #[test]
-fn wrong_credentials_are_told() {
+fn wrong_credentials_are_reported() {
     let bucket = Bucket::on_garage();
     let secret = refusal(bucket.command(&[]).env("AWS_SECRET_ACCESS_KEY", "wrong"));
     assert!(secret.contains("AWS_SECRET_ACCESS_KEY"), "{secret}");
@@ -84,13 +84,13 @@ fn wrong_credentials_are_told() {
             .args(["-s3-endpoint", &bucket.access.endpoint]),
     );
     assert!(
-        none.contains("no credentials can be had: set AWS_ACCESS_KEY_ID"),
+        none.contains("no credentials found: set AWS_ACCESS_KEY_ID"),
         "{none}"
     );
 }
 
 #[test]
-fn a_wrong_region_is_mended_and_told() {
+fn a_wrong_region_is_corrected_with_a_warning() {
     let bucket = Bucket::on_garage();
     let server = bucket.server(&["-s3-region", "eu-elsewhere-1"]);
     let line = server.says("the bucket is in another region");
@@ -102,7 +102,7 @@ fn a_wrong_region_is_mended_and_told() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_is_told() {
+fn a_wrong_endpoint_is_reported() {
     let bucket = Bucket::on_garage();
     let told = refusal(
         bucket
@@ -114,7 +114,7 @@ fn an_endpoint_that_is_none_is_told() {
         "{told}"
     );
     // A web server that isn't S3: Landfall itself.
-    let other = crate::serve_kit::Landfall::start(&[]);
+    let other = crate::serve_harness::Landfall::start(&[]);
     let url = format!("http://{}", other.address());
     let told = refusal(bucket.command(&[]).args(["-s3-endpoint", &url]));
     assert!(told.contains("-s3-endpoint"), "{told}");
@@ -122,19 +122,19 @@ fn an_endpoint_that_is_none_is_told() {
 }
 
 #[test]
-fn a_key_that_may_not_list_starts_with_a_warning() {
+fn credentials_without_list_permission_cause_a_warning() {
     let bucket = Bucket::on_garage();
-    // Garage can't forbid listing alone: a key that may only write can't list either.
+    // Garage cannot deny only listing: a write-only key cannot list either.
     let writer = Garage::shared().limited_access(&bucket.name, &["write"]);
     let limited = Bucket::new(writer, bucket.name);
     let server = limited.server(&[]);
-    server.says("the bucket may not be listed");
+    server.says("listing the bucket is not permitted");
     assert_eq!(server.client().ask(Request::get("/readyz")).status, 200);
     server.stop();
 }
 
 #[test]
-fn it_is_not_ready_while_the_service_is_away() {
+fn it_is_unready_while_s3_is_unreachable() {
     let garage = Garage::start();
     let bucket = Bucket::new(garage.access(), garage.bucket("away"));
     let server = bucket.server(&[]);
@@ -145,7 +145,7 @@ fn it_is_not_ready_while_the_service_is_away() {
         server.client().ask(Request::get("/readyz")).status == 503
     });
     let answer = server.client().ask(Request::get("/readyz"));
-    assert_eq!(answer.text(), "the bucket can't be reached\n");
+    assert_eq!(answer.text(), "the bucket is unreachable\n");
     assert_eq!(server.client().ask(Request::get("/healthz")).status, 200);
 }
 
@@ -175,12 +175,12 @@ fn is_unready_while_leases_are_unavailable<S>(
         thread::sleep(Duration::from_millis(200));
         server.client().ask(Request::get("/readyz")).status == 200
     });
-    client.goes_on_to(&path, b"helloworld");
+    client.resumes_to(&path, b"helloworld");
     server.stop();
 }
 
 #[test]
-fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
+fn it_is_unready_while_redis_is_unreachable() {
     let mut redis = Redis::start();
     let url = redis.url();
     is_unready_while_leases_are_unavailable(&url, &mut redis, Redis::stop, Redis::restart);
@@ -188,7 +188,7 @@ fn it_is_not_ready_while_redis_is_away_and_answers_503_with_retry_after() {
 
 #[cfg(feature = "postgres")]
 #[test]
-fn it_is_not_ready_while_postgresql_is_away_and_answers_503_with_retry_after() {
+fn it_is_unready_while_postgresql_is_unreachable() {
     use landfall_test_services::Postgres;
     let mut postgres = Postgres::start(false);
     let url = postgres.url();
@@ -196,7 +196,7 @@ fn it_is_not_ready_while_postgresql_is_away_and_answers_503_with_retry_after() {
 }
 
 #[test]
-fn leases_that_cant_be_kept_are_told() {
+fn an_unusable_lease_backend_is_reported() {
     let bucket = Bucket::on_garage();
     let told = refusal(bucket.command(&[]).args(["-lease", "redis://127.0.0.1:9"]));
     assert!(
@@ -213,7 +213,7 @@ fn leases_that_cant_be_kept_are_told() {
         );
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // Garage ignores the conditions that leases in a bucket rest on.
+    // Garage ignores the conditions that bucket leases require.
     let told = refusal(bucket.command(&[]).args(["-lease", "store"]));
     assert!(told.contains("-lease redis://"), "{told}");
 }

@@ -1,10 +1,10 @@
-//! `landfall sweep` on a bucket, and a server that sweeps by itself.
+//! `landfall sweep` on a bucket, and the periodic sweeper.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use crate::{
-    s3_kit::{Bucket, id_of, object_of},
-    serve_kit::{MIB, Request, content, eventually, run},
+    s3_harness::{Bucket, id_of, object_of},
+    serve_harness::{MIB, Request, content, eventually, run},
 };
 
 /// Everything in a bucket.
@@ -13,7 +13,7 @@ fn all(bucket: &Bucket) -> (BTreeMap<String, u64>, Vec<String>) {
 }
 
 #[test]
-fn expired_uploads_go_and_a_dry_run_only_lists_them() {
+fn a_sweep_removes_expired_uploads_and_a_dry_run_lists_them() {
     for bucket in Bucket::on_each() {
         let server = bucket.server(&["-sweep-interval=0"]);
         let mut client = server.client();
@@ -51,7 +51,7 @@ fn expired_uploads_go_and_a_dry_run_only_lists_them() {
 }
 
 #[test]
-fn a_server_sweeps_by_itself() {
+fn a_server_sweeps_periodically() {
     let bucket = Bucket::on_garage();
     let server = bucket.server(&["-expire-unfinished=1s", "-sweep-interval=300ms"]);
     let mut client = server.client();
@@ -65,8 +65,8 @@ fn a_server_sweeps_by_itself() {
     server.stop();
 }
 
-/// A sweep beside a server that is being sent an upload, which has expired by the looks of it.
-fn spares_what_another_server_writes(bucket: &Bucket, lease: &str) {
+/// A sweep during an upload that seems to have expired.
+fn sweep_keeps_leased_uploads(bucket: &Bucket, lease: &str) {
     let server = bucket.server(&["-sweep-interval=0", "-lease", lease]);
     let whole = content(2, 7 * MIB);
     let path = server.client().create(whole.len() as u64);
@@ -93,20 +93,20 @@ fn spares_what_another_server_writes(bucket: &Bucket, lease: &str) {
 }
 
 #[test]
-fn a_sweep_spares_what_is_written_under_a_lease_in_the_bucket() {
-    spares_what_another_server_writes(&Bucket::on_moto(), "store");
+fn a_sweep_keeps_uploads_with_bucket_leases() {
+    sweep_keeps_leased_uploads(&Bucket::on_moto(), "store");
 }
 
 #[cfg(feature = "postgres")]
 #[test]
-fn a_sweep_spares_what_is_written_under_a_lease_in_postgresql() {
+fn a_sweep_keeps_uploads_with_postgresql_leases() {
     let url = landfall_test_services::Postgres::shared().database("leases");
-    spares_what_another_server_writes(&Bucket::on_garage(), &url);
+    sweep_keeps_leased_uploads(&Bucket::on_garage(), &url);
 }
 
 #[cfg(feature = "redis")]
 #[test]
-fn a_sweep_spares_what_is_written_under_a_lease_in_redis() {
+fn a_sweep_keeps_uploads_with_redis_leases() {
     let redis = landfall_test_services::Redis::start();
-    spares_what_another_server_writes(&Bucket::on_garage(), &redis.url());
+    sweep_keeps_leased_uploads(&Bucket::on_garage(), &redis.url());
 }

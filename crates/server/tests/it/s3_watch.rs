@@ -1,8 +1,8 @@
-//! What a server on a bucket shows of itself: metrics, and a line for each call if asked.
+//! Metrics and call logs of a server on a bucket.
 
 use crate::{
-    s3_kit::Bucket,
-    serve_kit::{MIB, Request, content},
+    s3_harness::Bucket,
+    serve_harness::{MIB, Request, content},
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn calls_bytes_and_memory_are_metrics() {
 }
 
 #[test]
-fn each_call_is_logged_if_asked() {
+fn s3_calls_are_logged_on_request() {
     let bucket = Bucket::on_garage();
     let server = bucket.server(&["-s3-log-api-calls"]);
     server.client().upload(b"hello");

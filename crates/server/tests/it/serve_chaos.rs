@@ -16,12 +16,12 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::serve_kit::{
-    Answer, Client, KIB, Landfall, PATIENCE, Request, assert_same, base64, content, crc32, program,
+use crate::serve_harness::{
+    Answer, Client, KIB, Landfall, Request, TIMEOUT, assert_same, base64, content, crc32, program,
     run,
 };
 
-/// Random numbers that are the same for the same seed.
+/// Random numbers with a fixed seed.
 struct Dice(u64);
 
 impl Dice {
@@ -32,7 +32,7 @@ impl Dice {
     }
 }
 
-/// Where the two processes are now, if they are up.
+/// Addresses of the two running processes.
 type Addresses = Mutex<[Option<SocketAddr>; 2]>;
 
 /// One client with one upload after the other.
@@ -47,16 +47,16 @@ struct Sender<'a> {
 struct Running<'a> {
     path: String,
     whole: &'a [u8],
-    /// The most that any answer told.
+    /// The highest offset of any response.
     acknowledged: u64,
-    /// Whether its length has not been told yet.
+    /// Whether its length is still deferred.
     deferred: bool,
 }
 
 impl Sender<'_> {
     /// A connection to one of the processes; both may be away for a moment.
     fn connect(&mut self) -> Client {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let at = self.dice.below(2) as usize;
             let address = self.addresses.lock().unwrap()[at];
@@ -78,7 +78,7 @@ impl Sender<'_> {
             } else {
                 Request::post().with("Upload-Length", whole.len())
             };
-            // If the answer is lost the upload is nobody's, and another one is made.
+            // If the response is lost, the upload is an orphan, and another one is created.
             if let Ok(Some(answer)) = self.connect().try_ask(request) {
                 return (answer.created(), deferred);
             }
@@ -93,7 +93,7 @@ impl Sender<'_> {
             acknowledged: 0,
             deferred,
         };
-        let end = Instant::now() + 2 * PATIENCE;
+        let end = Instant::now() + 2 * TIMEOUT;
         while !self.step(&mut upload) {
             assert!(Instant::now() < end, "never done");
         }
@@ -164,8 +164,8 @@ impl Sender<'_> {
                 assert_eq!(answer.offset(), end);
                 upload.acknowledged = end;
             }
-            // Interrupted by a connection of this client's that was left hanging, or by the end of
-            // the process; a wrong checksum, as meant; a process that is starting.
+            // Interrupted by a stalled connection of this client, or by the end of the process; a wrong
+            // checksum, as intended; a starting process.
             423 => {}
             409 => answer.refuses(409, "ERR_MISMATCHED_OFFSET"),
             460 => answer.refuses(460, "ERR_CHECKSUM_MISMATCH"),
@@ -191,7 +191,7 @@ impl Sender<'_> {
         client.try_answer()
     }
 
-    /// Sends a part of the piece that the head promises, and breaks off.
+    /// Sends a part of the declared chunk, and disconnects.
     fn cut(&mut self, mut client: Client, request: Request, piece: &[u8]) {
         let sent = self.dice.below(piece.len() as u64 + 1) as usize;
         let head = request.with("Content-Length", piece.len()).bytes();
@@ -209,8 +209,8 @@ impl Sender<'_> {
     }
 }
 
-/// Kills and starts the processes by turns until told to stop.
-fn trouble(
+/// Kills and starts the processes alternately until stopped.
+fn check_upload(
     dir: &Path,
     args: &[&str],
     addresses: &Addresses,
@@ -242,7 +242,7 @@ fn trouble(
 }
 
 #[test]
-fn nothing_is_lost_whatever_happens() {
+fn no_data_is_lost_under_random_faults() {
     const CLIENTS: u64 = 6;
     const DEATHS: usize = 10;
     let dir = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn nothing_is_lost_whatever_happens() {
     let deaths = AtomicUsize::new(0);
     thread::scope(|scope| {
         let trouble = scope.spawn(|| {
-            trouble(
+            check_upload(
                 dir.path(),
                 &args,
                 &addresses,
@@ -280,18 +280,18 @@ fn nothing_is_lost_whatever_happens() {
                         let size = 1 + sender.dice.below(1500 * KIB);
                         let whole = content(seed, size);
                         let path = sender.upload(&whole);
-                        // What still hangs may write nothing more.
+                        // Stalled connections must not write any more.
                         for client in &mut sender.hanging {
                             let _ = client.try_send([0xdd; 1000]);
                         }
-                        let file = dir.join(crate::serve_kit::id_of(&path));
+                        let file = dir.join(crate::serve_harness::id_of(&path));
                         assert_same(&std::fs::read(file).unwrap(), &whole);
                     }
                     at_work.fetch_sub(1, Relaxed);
                 })
             })
             .collect();
-        // The trouble ends with the last client, also with one that failed.
+        // The faults end with the last client, even one that failed.
         while senders.iter().any(|sender| !sender.is_finished()) {
             thread::sleep(Duration::from_millis(20));
         }

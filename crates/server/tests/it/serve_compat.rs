@@ -1,8 +1,8 @@
-//! What `-compat tusd` changes: the metadata of careless clients.
+//! `--compat tusd`: lenient metadata.
 
-use crate::serve_kit::{Landfall, path_of};
+use crate::serve_harness::{Landfall, path_of};
 
-/// Creates an upload with these lines in its head: the status, and the metadata that HEAD tells.
+/// Creates an upload with these header lines; returns the status and the metadata of HEAD.
 fn create(server: &Landfall, lines: &str) -> (u16, Option<String>) {
     let mut client = server.client();
     client.send(format!(
@@ -18,7 +18,7 @@ fn create(server: &Landfall, lines: &str) -> (u16, Option<String>) {
 }
 
 #[test]
-fn malformed_metadata_is_refused_or_dropped_as_tusd_drops_it() {
+fn malformed_metadata_is_rejected_or_dropped_as_by_tusd() {
     let strict = Landfall::start(&[]);
     let lenient = Landfall::start(&["-compat", "tusd"]);
     for (lines, kept) in [

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{KIB, Landfall, MIB, Request, assert_same, content};
+use crate::serve_harness::{KIB, Landfall, MIB, Request, assert_same, content};
 
 const PART: u64 = 64 * MIB;
 
 #[test]
-fn joining_64_mib_parts_does_not_hold_up_another_upload() {
+fn concatenating_64_mib_parts_does_not_delay_other_uploads() {
     let server = Landfall::start(&["-durability", "none"]);
     let whole = content(1, 4 * PART);
     let parts: Vec<String> = whole
@@ -30,7 +30,7 @@ fn joining_64_mib_parts_does_not_hold_up_another_upload() {
 
     let joined = AtomicBool::new(false);
     thread::scope(|scope| {
-        // Another upload in pieces, each acknowledged: the longest wait for one tells.
+        // Measures the longest wait for an acknowledged chunk of another upload.
         let beside = scope.spawn(|| {
             let mut client = server.client();
             let piece = content(2, 256 * KIB);
@@ -63,7 +63,7 @@ fn joining_64_mib_parts_does_not_hold_up_another_upload() {
         assert!(bytes > 0);
         assert!(longest < Duration::from_secs(5), "{longest:?}");
         client.holds(&path, &whole);
-        // The parts are as they were, and their ends are no end of the whole.
+        // The parts are unchanged, and terminating them does not affect the final upload.
         for (part, bytes) in parts.iter().zip(whole.chunks(PART as usize)) {
             client.holds(part, bytes);
             assert_eq!(client.ask(Request::new("DELETE", part)).status, 204);
@@ -73,7 +73,7 @@ fn joining_64_mib_parts_does_not_hold_up_another_upload() {
 }
 
 #[test]
-fn parts_sent_in_parallel_are_joined_in_the_order_of_the_list() {
+fn parallel_parts_are_concatenated_in_list_order() {
     let server = Landfall::start(&["-durability", "none"]);
     let whole = content(3, 6 * MIB + 1);
     let parts: Vec<String> = thread::scope(|scope| {

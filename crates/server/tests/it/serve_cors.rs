@@ -1,6 +1,6 @@
-//! What pages of other sites may do, by the settings.
+//! CORS headers by the settings.
 
-use crate::serve_kit::{Answer, Landfall, Request};
+use crate::serve_harness::{Answer, Landfall, Request};
 
 const ORIGIN: &str = "https://app.example.com";
 
@@ -12,7 +12,7 @@ fn preflight(server: &Landfall, origin: &str) -> Answer {
     server.client().ask(request)
 }
 
-/// Whether a header that lists names has this one.
+/// Returns whether a header lists a name.
 #[track_caller]
 fn lists(answer: &Answer, header: &str, name: &str) -> bool {
     let list = answer
@@ -22,7 +22,7 @@ fn lists(answer: &Answer, header: &str, name: &str) -> bool {
 }
 
 #[test]
-fn pages_of_any_site_may_upload_by_default() {
+fn all_origins_are_allowed_by_default() {
     let server = Landfall::start(&[]);
     let answer = preflight(&server, ORIGIN);
     assert_eq!(answer.status, 200);
@@ -81,7 +81,7 @@ fn pages_of_any_site_may_upload_by_default() {
 }
 
 #[test]
-fn origins_methods_and_headers_are_those_of_the_settings() {
+fn cors_headers_follow_the_settings() {
     let server = Landfall::start(&[
         "-cors-allow-origin",
         "^https://[a-z]+\\.example\\.com$",
@@ -138,7 +138,7 @@ fn origins_methods_and_headers_are_those_of_the_settings() {
 }
 
 #[test]
-fn cors_can_be_switched_off() {
+fn cors_can_be_disabled() {
     let server = Landfall::start(&["-disable-cors"]);
     let answer = preflight(&server, ORIGIN);
     assert_eq!(answer.status, 200);

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::serve_kit::{Landfall, MIB, Request, assert_same, content};
+use crate::serve_harness::{Landfall, MIB, Request, assert_same, content};
 
 /// An upload with this metadata.
 fn upload(server: &Landfall, metadata: &str, bytes: &[u8]) -> String {
@@ -53,7 +53,7 @@ fn ranges_are_served_by_the_byte() {
 }
 
 #[test]
-fn what_a_client_has_already_is_not_sent_again() {
+fn cached_downloads_get_304() {
     let server = Landfall::start(&[]);
     let bytes = content(2, 1000);
     let mut client = server.client();
@@ -99,9 +99,9 @@ fn what_a_client_has_already_is_not_sent_again() {
 }
 
 #[test]
-fn nothing_that_was_uploaded_can_run_as_a_script() {
+fn uploaded_content_cannot_run_as_a_script() {
     let server = Landfall::start(&[]);
-    // name=a"b.html or so, in base64; type; what must come of it.
+    // Name (such as a"b.html) in base64; type; expected headers.
     for (metadata, kind, disposition) in [
         (
             "filename YS5wbmc=,filetype aW1hZ2UvcG5n",
@@ -164,11 +164,11 @@ fn nothing_that_was_uploaded_can_run_as_a_script() {
 }
 
 #[test]
-fn many_download_one_upload_at_the_same_time() {
+fn concurrent_downloads_of_one_upload_work() {
     let server = Landfall::start(&[]);
     let bytes = content(3, 8 * MIB);
     let path = server.client().upload(&bytes);
-    // One that stops reading in the middle holds up nobody.
+    // A reader that stops in the middle does not delay others.
     let mut stuck = server.client();
     stuck.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
     thread::scope(|scope| {
@@ -189,7 +189,7 @@ fn many_download_one_upload_at_the_same_time() {
 }
 
 #[test]
-fn downloads_and_uploads_run_beside_each_other() {
+fn downloads_and_uploads_run_concurrently() {
     let server = Landfall::start(&["-durability", "none"]);
     let finished = content(4, 4 * MIB);
     let path = server.client().upload(&finished);
@@ -198,7 +198,7 @@ fn downloads_and_uploads_run_beside_each_other() {
         let writer = scope.spawn(|| {
             let mut client = server.client();
             let path = client.create(32 * MIB);
-            client.goes_on_to(&path, &coming);
+            client.resumes_to(&path, &coming);
         });
         let mut downloads = 0;
         let mut client = server.client();
@@ -210,7 +210,7 @@ fn downloads_and_uploads_run_beside_each_other() {
 }
 
 #[test]
-fn a_download_that_has_begun_ends_though_the_upload_is_removed() {
+fn a_running_download_finishes_after_termination() {
     let server = Landfall::start(&[]);
     // More than the sockets' buffers take.
     let bytes = content(8, 32 * MIB);
@@ -240,15 +240,15 @@ fn an_unfinished_upload_is_served_as_far_as_it_is_stored() {
     assert_eq!(part.status, 200);
     assert_same(&part.body, &bytes[..400]);
     let etag = part.header("ETag").unwrap().to_owned();
-    client.goes_on_to(&path, &bytes);
-    // What was fetched of the part is no stand-in for the whole.
+    client.resumes_to(&path, &bytes);
+    // A cached part does not substitute the whole.
     let answer = client.ask(Request::get(&path).with("If-None-Match", etag));
     assert_eq!(answer.status, 200);
     assert_same(&answer.body, &bytes);
 }
 
 #[test]
-fn downloads_can_be_switched_off() {
+fn downloads_can_be_disabled() {
     let server = Landfall::start(&["-disable-download"]);
     let mut client = server.client();
     let path = client.upload(b"hello");
@@ -258,7 +258,7 @@ fn downloads_can_be_switched_off() {
         (405, "method not allowed")
     );
     assert!(answer.header("Allow").is_some());
-    // All else works, and HEAD says nothing of a download.
+    // Everything else works, and HEAD has no download headers.
     let head = client.head(&path);
     assert_eq!((head.status, head.offset()), (200, 5));
     assert_eq!(head.header("ETag"), None);
@@ -268,7 +268,7 @@ fn downloads_can_be_switched_off() {
 }
 
 #[test]
-fn termination_and_concatenation_can_be_switched_off() {
+fn termination_and_concatenation_can_be_disabled() {
     let server = Landfall::start(&["-disable-termination", "-disable-concatenation"]);
     let mut client = server.client();
     let options = client.ask(Request::new("OPTIONS", "/files/"));

@@ -1,4 +1,4 @@
-//! Lifetimes, and who removes what has outlived them.
+//! Lifetimes, and removal of expired uploads.
 
 use std::{
     fs::File,
@@ -8,9 +8,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::serve_kit::{Answer, Landfall, Request, content, eventually, id_of, program, run};
+use crate::serve_harness::{Answer, Landfall, Request, content, eventually, id_of, program, run};
 
-/// Makes an upload's files look untouched for so long.
+/// Sets back the times of an upload's files.
 fn age(server: &Landfall, path: &str, hours: u64) {
     for file in files(server.dir(), path) {
         age_file(&file, hours);
@@ -55,7 +55,7 @@ fn expires_in(answer: &Answer) -> i64 {
 }
 
 #[test]
-fn unfinished_uploads_tell_when_they_expire() {
+fn unfinished_uploads_have_upload_expires() {
     let server = Landfall::start(&["-expire-unfinished", "1h"]);
     let mut client = server.client();
     let created = client.ask(Request::post().with("Upload-Length", 10));
@@ -66,7 +66,7 @@ fn unfinished_uploads_tell_when_they_expire() {
         let seconds = expires_in(answer);
         assert!((3500..=3600).contains(&seconds), "{seconds} {answer:?}");
     }
-    // Each byte that comes moves it.
+    // Each received byte extends it.
     let file = File::options()
         .append(true)
         .open(server.file(&path))
@@ -105,7 +105,7 @@ fn without_lifetimes_nothing_expires() {
 }
 
 #[test]
-fn an_expired_upload_is_gone_before_it_is_swept() {
+fn an_expired_upload_returns_410_before_it_is_swept() {
     let server = Landfall::start(&["-expire-unfinished", "2h", "-sweep-interval", "0"]);
     let mut client = server.client();
     let path = client.create(10);
@@ -122,7 +122,7 @@ fn an_expired_upload_is_gone_before_it_is_swept() {
 }
 
 #[test]
-fn the_server_sweeps_by_itself_each_lifetime_apart() {
+fn the_server_sweeps_periodically_with_both_lifetimes() {
     let server = Landfall::start(&[
         "-expire-unfinished",
         "2h",
@@ -164,7 +164,7 @@ fn the_server_sweeps_by_itself_each_lifetime_apart() {
 }
 
 #[test]
-fn bytes_without_a_description_are_listed_and_counted_and_never_removed() {
+fn data_without_a_description_is_reported_and_never_removed() {
     let server = Landfall::start(&["-sweep-interval", "50ms", "-expire-orphans", "1ms"]);
     let orphan = server.dir().join("ffffffffffffffffffffffffffffffff");
     std::fs::write(&orphan, b"abc").unwrap();
@@ -187,7 +187,7 @@ fn bytes_without_a_description_are_listed_and_counted_and_never_removed() {
 }
 
 #[test]
-fn a_dry_run_lists_what_would_go_and_why_and_removes_nothing() {
+fn a_dry_run_lists_uploads_with_reasons_and_removes_nothing() {
     let server = Landfall::start(&["-expire-unfinished", "0", "-sweep-interval", "0"]);
     let mut client = server.client();
     let unfinished = client.create(10);
@@ -236,17 +236,17 @@ fn a_dry_run_lists_what_would_go_and_why_and_removes_nothing() {
     );
     assert!(!exists(server.dir(), &unfinished) && !exists(server.dir(), &finished));
     assert!(exists(server.dir(), &young) && orphan.exists());
-    // The server beside it sees the same.
+    // A concurrent server sees the same.
     assert_eq!(client.head(&unfinished).status, 404);
     assert_eq!(client.head(&young).status, 200);
 }
 
 #[test]
-fn what_belongs_to_no_upload_goes_at_the_age_that_was_set() {
+fn orphans_are_removed_at_the_configured_age() {
     let dir = tempfile::tempdir().unwrap();
     let orphan = dir.path().join("f".repeat(32));
     std::fs::write(&orphan, b"").unwrap();
-    // A finished upload whose description the application removed.
+    // A finished upload whose description was removed.
     let finished = dir.path().join("e".repeat(32));
     std::fs::write(&finished, b"abc").unwrap();
     thread::sleep(Duration::from_millis(1100));
@@ -285,7 +285,7 @@ fn an_upload_in_progress_is_never_swept() {
 }
 
 #[test]
-fn a_sweep_of_a_directory_that_is_not_there_fails_and_makes_none() {
+fn a_sweep_of_a_missing_directory_fails_and_creates_none() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("missing");
     let (code, _, err) = run(&mut sweep(&dir));
@@ -295,7 +295,7 @@ fn a_sweep_of_a_directory_that_is_not_there_fails_and_makes_none() {
 }
 
 #[test]
-fn uploads_of_tusd_are_given_their_time_from_the_takeover_on() {
+fn uploads_of_tusd_expire_after_the_migration() {
     let dir = tempfile::tempdir().unwrap();
     let json = "{\"ID\":\"old\",\"Size\":10,\"SizeIsDeferred\":false,\"Offset\":0,\"MetaData\":{},\
                 \"IsPartial\":false,\"IsFinal\":false,\"PartialUploads\":null,\"Storage\":{}}";
@@ -304,12 +304,12 @@ fn uploads_of_tusd_are_given_their_time_from_the_takeover_on() {
     for file in files(dir.path(), "old") {
         age_file(&file, 24 * 90);
     }
-    // tusd never removes anything: the first start must not remove what people still go on with.
+    // tusd never removes anything: the first start must not remove uploads that may still be resumed.
     let server = Landfall::on(dir.path(), &["-sweep-interval", "20ms"]);
     let mut client = server.client();
     thread::sleep(Duration::from_millis(200));
     assert_eq!(client.offset("/files/old"), 5);
-    // Who sweeps by hand means it, and is shown first.
+    // A manual sweep is explicit and can be previewed.
     let command = || {
         let mut command = sweep(dir.path());
         command.args(["-expire-unfinished", "30d"]);
@@ -319,7 +319,7 @@ fn uploads_of_tusd_are_given_their_time_from_the_takeover_on() {
     assert_eq!(code, Some(0));
     assert!(out.contains("would remove old (5 bytes"), "{out}");
     assert_eq!(client.offset("/files/old"), 5);
-    client.goes_on_to("/files/old", b"helloworld");
+    client.resumes_to("/files/old", b"helloworld");
     let (_, out, _) = run(&mut command());
     assert!(out.starts_with("removed 0 of 1 "), "{out}");
 

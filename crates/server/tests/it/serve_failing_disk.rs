@@ -9,9 +9,9 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-use crate::serve_kit::{KIB, Landfall, Request, content, id_of, program};
+use crate::serve_harness::{KIB, Landfall, Request, content, id_of, program};
 
-/// System calls that fail with EIO, always or by one of their arguments.
+/// System calls that fail with EIO, always or depending on an argument.
 type FailingCalls = Vec<(libc::c_long, Vec<SeccompRule>)>;
 
 /// Makes every write at or after an offset fail.
@@ -50,7 +50,7 @@ fn on_a_failing_disk(dir: &Path, calls: FailingCalls, args: &[&str]) -> Landfall
     .unwrap()
     .try_into()
     .unwrap();
-    // A filter belongs to the thread that sets it and to the processes that this thread starts.
+    // A filter applies to the thread that sets it and its child processes.
     thread::scope(|scope| {
         let start = || {
             apply_filter(&filter).unwrap();
@@ -67,7 +67,7 @@ fn logs_the_failure_of(server: &Landfall, path: &str) {
 }
 
 #[test]
-fn a_write_that_fails_is_a_5xx_and_loses_nothing_acknowledged() {
+fn a_failed_write_returns_5xx_and_keeps_acknowledged_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(1, 256 * KIB);
     let good = 64 * KIB;
@@ -85,7 +85,7 @@ fn a_write_that_fails_is_a_5xx_and_loses_nothing_acknowledged() {
     }
     logs_the_failure_of(&server, &path);
     client.holds(&path, &bytes[..good as usize]);
-    // Whoever doesn't need the bad sectors doesn't notice.
+    // Uploads without bad sectors are unaffected.
     client.holds(&sound, &bytes[..1000]);
     client.upload(&bytes[..good as usize]);
     server.stop();
@@ -93,12 +93,12 @@ fn a_write_that_fails_is_a_5xx_and_loses_nothing_acknowledged() {
     let server = Landfall::on(dir.path(), &[]);
     let mut client = server.client();
     assert_eq!(client.offset(&path), good);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     client.holds(&sound, &bytes[..1000]);
 }
 
 #[test]
-fn a_sync_that_fails_acknowledges_nothing() {
+fn a_failed_sync_acknowledges_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(2, 64 * KIB);
     let server = Landfall::on(dir.path(), &["-durability", "every"]);
@@ -128,7 +128,7 @@ fn a_sync_that_fails_acknowledges_nothing() {
     let kept = client.offset(&path);
     assert!(kept >= 1000, "{kept} is less than what was acknowledged");
     client.holds(&path, &bytes[..kept as usize]);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 }
 
 /// The names in an upload directory.

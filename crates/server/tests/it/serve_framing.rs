@@ -1,17 +1,16 @@
-//! Shapes with which one request is smuggled inside another: refused by the whole program, with
-//! nothing done of what was smuggled.
+//! Request smuggling: rejected by the whole program, without side effects.
 
 use std::io::Read;
 
-use crate::serve_kit::{Landfall, Request};
+use crate::serve_harness::{Landfall, Request};
 
-/// A request that would remove an upload, if it were taken for one.
+/// A request that would remove an upload if it were executed.
 fn smuggled(path: &str) -> String {
     format!("DELETE {path} HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\n\r\n")
 }
 
 #[test]
-fn what_is_smuggled_is_not_done() {
+fn smuggled_requests_are_not_executed() {
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
     let target = server.client().create(1000);
@@ -128,7 +127,7 @@ fn what_is_smuggled_is_not_done() {
 }
 
 #[test]
-fn what_follows_a_body_is_a_request_of_its_own() {
+fn bytes_after_a_body_are_the_next_request() {
     // The control of the test above: rightly framed, the second request is done.
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
@@ -147,7 +146,7 @@ fn what_follows_a_body_is_a_request_of_its_own() {
 }
 
 #[test]
-fn bytes_that_look_like_a_request_are_bytes() {
+fn body_bytes_that_look_like_a_request_are_data() {
     let server = Landfall::start(&[]);
     let victim = server.client().upload(b"precious");
     let inner = smuggled(&victim);
@@ -162,7 +161,7 @@ fn bytes_that_look_like_a_request_are_bytes() {
 }
 
 #[test]
-fn a_request_for_nothing_that_exists_is_a_plain_404() {
+fn an_unknown_path_is_a_plain_404() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     for path in [

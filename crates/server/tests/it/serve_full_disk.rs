@@ -10,9 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{Answer, KIB, Landfall, MIB, Request, URL_LINE, content, program};
+use crate::serve_harness::{Answer, KIB, Landfall, MIB, Request, URL_LINE, content, program};
 
-/// A server whose upload directory is a disk of so many MiB, in a mount namespace of its own: only
+/// Starts a server on a small disk, in a separate mount namespace: only
 /// the server sees it.
 fn on_a_small_disk(dir: &Path, mebibytes: u32, args: &[&str]) -> Landfall {
     on_a_disk(dir, &format!("size={mebibytes}m"), args)
@@ -30,7 +30,7 @@ fn on_a_disk(dir: &Path, limits: &str, args: &[&str]) -> Landfall {
     through(command, dir, args)
 }
 
-/// A server none of whose files may grow past so many KiB.
+/// Starts a server with a file size limit in KiB.
 fn under_a_quota(dir: &Path, kibibytes: u32, args: &[&str]) -> Landfall {
     let mut command = Command::new("sh");
     command
@@ -51,7 +51,7 @@ fn through(mut command: Command, dir: &Path, args: &[&str]) -> Landfall {
 }
 
 #[test]
-fn a_full_disk_is_told_with_507_and_a_true_offset_and_the_upload_goes_on() {
+fn a_full_disk_returns_507_and_the_upload_resumes() {
     for durability in ["none", "complete", "every"] {
         let dir = tempfile::tempdir().unwrap();
         let server = on_a_small_disk(dir.path(), 12, &["-durability", durability]);
@@ -64,7 +64,7 @@ fn a_full_disk_is_told_with_507_and_a_true_offset_and_the_upload_goes_on() {
         let answer = server.client().patch(&path, 1000, &bytes[1000..]);
         answer.refuses(507, "ERR_STORAGE_FULL");
         assert!(answer.number("Retry-After") > 0);
-        // What is kept is what was sent.
+        // The stored bytes are those sent.
         let kept = client.offset(&path);
         assert!((1000..8 * MIB).contains(&kept), "{kept}");
         client.holds(&path, &bytes[..kept as usize]);
@@ -75,13 +75,13 @@ fn a_full_disk_is_told_with_507_and_a_true_offset_and_the_upload_goes_on() {
         let kept = client.offset(&path);
         client.holds(&path, &bytes[..kept as usize]);
 
-        // What is finished can be read, and the server is up.
+        // Finished uploads can be read, and the server is running.
         client.holds(&filler, &content(1, 8 * MIB));
         assert_eq!(client.ask(Request::get("/readyz")).status, 200);
 
         assert_eq!(client.ask(Request::new("DELETE", &filler)).status, 204);
         assert_eq!(client.offset(&path), kept);
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         server.stop();
     }
 }
@@ -106,7 +106,7 @@ fn a_creation_that_does_not_fit_leaves_nothing_behind() {
 }
 
 #[test]
-fn uploads_that_do_not_fit_when_joined_are_told_and_can_be_joined_later() {
+fn a_concatenation_that_does_not_fit_returns_507_and_can_be_retried() {
     let dir = tempfile::tempdir().unwrap();
     let server = on_a_small_disk(dir.path(), 10, &[]);
     let bytes = content(4, 4 * MIB);
@@ -136,7 +136,7 @@ fn uploads_that_do_not_fit_when_joined_are_told_and_can_be_joined_later() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_told_like_a_full_disk() {
+fn a_file_size_limit_is_reported_like_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let server = under_a_quota(dir.path(), 1024, &[]);
     let bytes = content(6, 2 * MIB);
@@ -152,11 +152,11 @@ fn a_limit_on_the_size_of_files_is_told_like_a_full_disk() {
     let server = Landfall::on(dir.path(), &[]);
     let mut client = server.client();
     assert_eq!(client.offset(&path), kept);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 }
 
 #[test]
-fn many_uploads_racing_for_the_last_bytes_all_keep_true_offsets() {
+fn uploads_competing_for_the_last_bytes_keep_correct_offsets() {
     let dir = tempfile::tempdir().unwrap();
     let server = on_a_small_disk(dir.path(), 8, &[]);
     let wholes: Vec<Vec<u8>> = (0..6).map(|seed| content(seed, 3 * MIB)).collect();
@@ -185,18 +185,18 @@ fn many_uploads_racing_for_the_last_bytes_all_keep_true_offsets() {
         assert_eq!(client.ask(Request::new("DELETE", other)).status, 204);
     }
     if client.offset(last) < 3 * MIB {
-        client.goes_on_to(last, &wholes[5]);
+        client.resumes_to(last, &wholes[5]);
     }
     client.holds(last, &wholes[5]);
 }
 
-/// The directory as the server sees it, in the mount namespace of its own.
-fn seen_by(server: &Landfall, dir: &Path) -> PathBuf {
+/// Returns the directory in the mount namespace of the server.
+fn bytes_seen_by(server: &Landfall, dir: &Path) -> PathBuf {
     let root = format!("/proc/{}/root", server.pid().as_raw_pid());
     Path::new(&root).join(dir.strip_prefix("/").unwrap())
 }
 
-/// Fills a disk to its last byte and its last file. Returns the files that fill it.
+/// Fills a disk to its last byte and inode. Returns the files that fill it.
 fn fill(dir: &Path) -> Vec<PathBuf> {
     let mut fillers = Vec::new();
     let block = vec![7; 64 * KIB as usize];
@@ -216,7 +216,7 @@ fn fill(dir: &Path) -> Vec<PathBuf> {
     fillers
 }
 
-/// What a request may be answered while nothing fits.
+/// Checks the response to a request on a full disk.
 #[track_caller]
 fn asks_to_retry(answer: &Answer) {
     assert!(matches!(answer.status, 503 | 507), "{answer:?}");
@@ -225,7 +225,7 @@ fn asks_to_retry(answer: &Answer) {
 
 /// Data, descriptions and leases are all on the full disk.
 #[test]
-fn a_disk_full_to_the_last_file_is_told_and_all_goes_on_when_there_is_room() {
+fn a_disk_without_inodes_returns_507_and_uploads_resume_later() {
     for args in [
         &["-lease", "store"][..],
         &["-lease", "memory", "-durability", "every"],
@@ -236,7 +236,7 @@ fn a_disk_full_to_the_last_file_is_told_and_all_goes_on_when_there_is_room() {
         let mut client = server.client();
         let path = client.create(128 * KIB);
         assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
-        let fillers = fill(&seen_by(&server, dir.path()));
+        let fillers = fill(&bytes_seen_by(&server, dir.path()));
 
         let creation = Request::post().with("Upload-Length", 10);
         for _ in 0..3 {
@@ -266,7 +266,7 @@ fn a_disk_full_to_the_last_file_is_told_and_all_goes_on_when_there_is_room() {
                 server.log()
             );
         }
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         server.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! Limits: what is past them waits or is told so, and nothing received is lost.
+//! Limits: further requests wait or are rejected, and no received byte is lost.
 
 use std::{
     io::{ErrorKind, Read},
@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{
+use crate::serve_harness::{
     KIB, Landfall, MIB, Request, base64, content, crc32, eventually, remove_settings,
 };
 
 #[test]
-fn connections_past_the_limit_wait_for_their_turn() {
+fn connections_above_the_limit_wait() {
     let server = Landfall::start(&["-max-connections", "3"]);
     let mut open: Vec<_> = (0..3).map(|_| server.client()).collect();
     for client in &mut open {
@@ -27,7 +27,7 @@ fn connections_past_the_limit_wait_for_their_turn() {
     assert_eq!(early.kind(), ErrorKind::WouldBlock);
     waiting
         .stream
-        .set_read_timeout(Some(crate::serve_kit::PATIENCE))
+        .set_read_timeout(Some(crate::serve_harness::TIMEOUT))
         .unwrap();
     drop(open.pop());
     assert_eq!(waiting.answer().status, 200);
@@ -38,7 +38,7 @@ fn connections_past_the_limit_wait_for_their_turn() {
 }
 
 #[test]
-fn uploads_past_the_limit_are_told_when_to_come_back() {
+fn uploads_above_the_limit_get_retry_after() {
     let server = Landfall::start(&["-max-uploads-in-flight", "2"]);
     let bytes = content(1, 1000);
     let whole = content(2, MIB);
@@ -70,22 +70,22 @@ fn uploads_past_the_limit_are_told_when_to_come_back() {
         .with("Content-Type", "application/offset+octet-stream")
         .body(&bytes);
     client.ask(request).refuses(503, "ERR_TOO_MANY_UPLOADS");
-    // What isn't a transfer goes on.
+    // Requests other than transfers continue.
     assert_eq!(client.offset(&path), 0);
     for other in &mut running {
         other.send(&whole[sent..]);
         assert_eq!(other.answer().status, 204);
     }
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 }
 
 #[test]
-fn a_head_that_takes_too_long_ends_its_connection() {
+fn a_slow_head_ends_its_connection() {
     let server = Landfall::start(&["-header-timeout", "400ms"]);
     let mut silent = server.client();
     let mut slow = server.client();
     let begun = Instant::now();
-    // One that sends a byte now and then isn't spared.
+    // Occasional bytes do not extend the timeout.
     for byte in "POST /files/ HTTP/1.1\r\nHost: a".bytes() {
         if slow.try_send([byte]).is_err() {
             break;
@@ -102,7 +102,7 @@ fn a_head_that_takes_too_long_ends_its_connection() {
 }
 
 #[test]
-fn a_head_that_is_too_large_is_told_so() {
+fn a_large_head_gets_431() {
     let server = Landfall::start(&["-max-header-size", "8KiB"]);
     let fits = Request::get("/healthz").with("X-Fill", "x".repeat(7 * 1024));
     assert_eq!(server.client().ask(fits).status, 200);
@@ -111,8 +111,8 @@ fn a_head_that_is_too_large_is_told_so() {
 }
 
 #[test]
-fn a_body_that_stops_coming_is_ended_and_what_came_is_kept() {
-    // Without a rate, so that it is the silence that ends it.
+fn a_stalled_body_ends_and_its_bytes_are_kept() {
+    // Without a minimum rate, so that the inactivity timeout applies.
     let server = Landfall::start(&["-network-timeout", "500ms", "-min-rate", "0"]);
     let bytes = content(2, MIB);
     let mut client = server.client();
@@ -124,12 +124,12 @@ fn a_body_that_stops_coming_is_ended_and_what_came_is_kept() {
     assert_eq!(answer.header("Connection"), Some("close"));
     let mut client = server.client();
     assert_eq!(client.offset(&path), 300_000);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     assert!(server.metric("landfall_timeouts_total{timer=\"body\"}") >= 1.0);
 }
 
 #[test]
-fn a_body_that_trickles_is_ended_and_what_came_is_kept() {
+fn a_slow_body_ends_and_its_bytes_are_kept() {
     let server = Landfall::start(&["-network-timeout", "1s", "-min-rate", "100KiB"]);
     let bytes = content(3, MIB);
     let mut client = server.client();
@@ -137,8 +137,8 @@ fn a_body_that_trickles_is_ended_and_what_came_is_kept() {
     client.begin(Request::patch(&path, 0), MIB);
     let mut sent = 0;
     client.stream.set_nonblocking(true).unwrap();
-    // Never silent for long, so that only the rate can end it.
-    let end = Instant::now() + crate::serve_kit::PATIENCE;
+    // Never silent for long, so that only the minimum rate applies.
+    let end = Instant::now() + crate::serve_harness::TIMEOUT;
     while let Err(error) = client.stream.peek(&mut [0]) {
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
         assert!(Instant::now() < end, "never ended");
@@ -154,12 +154,12 @@ fn a_body_that_trickles_is_ended_and_what_came_is_kept() {
     let kept = client.offset(&path) as usize;
     // The last ones may have come after the end.
     assert!(kept <= sent && kept + 1000 >= sent, "{kept} of {sent}");
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     assert!(server.metric("landfall_timeouts_total{timer=\"rate\"}") >= 1.0);
 }
 
 #[test]
-fn an_upload_that_is_too_large_is_refused_at_its_creation() {
+fn an_oversized_upload_is_rejected_at_creation() {
     let server = Landfall::start(&["-max-size", "1MiB"]);
     let mut client = server.client();
     let options = client.ask(Request::new("OPTIONS", "/files/"));
@@ -170,7 +170,7 @@ fn an_upload_that_is_too_large_is_refused_at_its_creation() {
         .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
     client.ask(post(MIB)).created();
 
-    // A length that is told late is no way around it, with or without Content-Length.
+    // A deferred length cannot bypass it, with or without Content-Length.
     let deferred = client
         .ask(Request::post().with("Upload-Defer-Length", 1))
         .created();
@@ -194,7 +194,7 @@ fn an_upload_that_is_too_large_is_refused_at_its_creation() {
 }
 
 #[test]
-fn a_refusal_reaches_a_client_that_is_still_sending() {
+fn a_rejection_reaches_a_client_that_is_still_sending() {
     let server = Landfall::start(&["-max-size", "1MiB"]);
     let body = content(5, 32 * MIB);
     for n in 0..5 {
@@ -218,7 +218,7 @@ fn a_refusal_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
-fn who_waits_for_100_continue_is_refused_without_sending() {
+fn a_client_waiting_for_100_continue_is_rejected_without_sending() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     let path = client.create(1000);
@@ -238,7 +238,7 @@ fn who_waits_for_100_continue_is_refused_without_sending() {
 }
 
 #[test]
-fn little_memory_in_flight_slows_clients_down_and_loses_nothing() {
+fn low_buffer_memory_slows_clients_without_data_loss() {
     let server = Landfall::start(&["-max-buffered-bytes", "1MiB", "-durability", "none"]);
     let wholes: Vec<_> = (0..12).map(|seed| content(seed, 4 * MIB)).collect();
     thread::scope(|scope| {
@@ -247,11 +247,11 @@ fn little_memory_in_flight_slows_clients_down_and_loses_nothing() {
             scope.spawn(move || {
                 let mut client = server.client();
                 let path = client.create(4 * MIB);
-                client.goes_on_to(&path, whole);
+                client.resumes_to(&path, whole);
             });
         }
     });
-    // With a checksum too, whose bytes would rather wait in memory.
+    // Also with a checksum, whose bytes are buffered.
     let digest = "Upload-Checksum";
     let mut client = server.client();
     let path = client.create(300 * KIB);
@@ -264,7 +264,7 @@ fn little_memory_in_flight_slows_clients_down_and_loses_nothing() {
 }
 
 #[test]
-fn a_wrong_checksum_leaves_the_offset_where_it_was() {
+fn a_wrong_checksum_keeps_the_offset() {
     let server = Landfall::start(&[]);
     let whole = content(7, 2 * MIB);
     let mut client = server.client();
@@ -280,11 +280,11 @@ fn a_wrong_checksum_leaves_the_offset_where_it_was() {
         assert_eq!(client.offset(&path), 1000);
     }
     assert_eq!(server.metric("landfall_checksum_mismatches_total"), 3.0);
-    client.goes_on_to(&path, &whole);
+    client.resumes_to(&path, &whole);
 }
 
 #[test]
-fn a_thousand_slow_clients_do_not_stop_a_fast_one() {
+fn a_thousand_slow_clients_do_not_block_a_fast_one() {
     let server = Landfall::start(&["-durability", "none"]);
     let slow: Vec<_> = (0..1000)
         .map(|_| {
@@ -301,14 +301,14 @@ fn a_thousand_slow_clients_do_not_stop_a_fast_one() {
     let whole = content(8, 32 * MIB);
     let mut fast = server.client();
     let path = fast.create(32 * MIB);
-    fast.goes_on_to(&path, &whole);
+    fast.resumes_to(&path, &whole);
     for (_, path) in slow.iter().step_by(100) {
         assert_eq!(fast.offset(path), 10);
     }
 }
 
 #[test]
-fn the_limit_of_open_files_is_raised_as_far_as_allowed() {
+fn the_open_file_limit_is_raised_to_the_hard_limit() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("sh");
     remove_settings(&mut command);

@@ -1,4 +1,4 @@
-//! Where it listens: UNIX sockets, sockets of systemd, HTTP/2 in clear text.
+//! Listening: UNIX sockets, sockets of systemd, HTTP/2 with prior knowledge.
 
 use std::{os::unix::net::UnixStream, path::Path, process::Command};
 
@@ -8,22 +8,22 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::Signal;
 
-use crate::serve_kit::{
-    Client, Landfall, MIB, PATIENCE, Request, URL_LINE, assert_same, content, program,
+use crate::serve_harness::{
+    Client, Landfall, MIB, Request, TIMEOUT, URL_LINE, assert_same, content, program,
     remove_settings, run,
 };
 
 fn at_socket(path: &Path) -> Client<UnixStream> {
     let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     Client::new(stream)
 }
 
 #[test]
-fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
+fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
-    // One that a killed process left is replaced.
+    // A socket file left by a killed process is replaced.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let start = || {
         let mut command = program();
@@ -47,7 +47,7 @@ fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
     );
     let path = created.created();
     assert_eq!(client.patch(&path, 0, &bytes[..1000]).status, 204);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
 
     // A second one on the same socket finds it taken, and leaves it alone.
     let mut command = program();
@@ -66,7 +66,7 @@ fn a_unix_socket_takes_uploads_and_is_removed_at_the_end() {
     assert!(!server.log().contains(URL_LINE), "{}", server.log());
     assert!(!socket.exists());
 
-    // What isn't a socket is never removed.
+    // Other files are never removed.
     std::fs::write(&socket, "precious").unwrap();
     let mut command = program();
     command
@@ -138,7 +138,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     // The socket is there while the program isn't: this client is not refused, it waits.
     let address = server.address();
     let waiting = std::thread::spawn(move || {
-        Client::connect(address).goes_on_to(&path, &bytes);
+        Client::connect(address).resumes_to(&path, &bytes);
         (path, bytes)
     });
     std::io::Write::write_all(&mut go_on, b"\n").unwrap();
@@ -154,7 +154,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
 }
 
 #[test]
-fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
+fn an_inherited_descriptor_that_is_no_socket_exits_with_1() {
     let dir = tempfile::tempdir().unwrap();
     let script = "exec 3</dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"";
     let mut command = Command::new("sh");
@@ -170,10 +170,7 @@ fn a_descriptor_of_systemd_that_is_no_socket_exits_with_1() {
         .arg(dir.path());
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1), "{err}");
-    assert!(
-        err.contains("the sockets of systemd can't be used"),
-        "{err}"
-    );
+    assert!(err.contains("cannot use the sockets of systemd"), "{err}");
 }
 
 async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {
@@ -188,7 +185,7 @@ async fn http2(server: &Landfall) -> SendRequest<Full<Bytes>> {
 }
 
 #[tokio::test]
-async fn http2_in_clear_text_uploads_beside_http_1() {
+async fn http2_with_prior_knowledge_uploads_besides_http1() {
     let server = Landfall::start(&["-enable-h2c"]);
     let mut sender = http2(&server).await;
     let url = |path: &str| format!("http://uploads.test:81{path}");
@@ -205,7 +202,7 @@ async fn http2_in_clear_text_uploads_beside_http_1() {
         location.starts_with("http://uploads.test:81/files/"),
         "{location}"
     );
-    let path = crate::serve_kit::path_of(&location);
+    let path = crate::serve_harness::path_of(&location);
 
     let half = bytes.len() / 2;
     for (offset, piece) in [(0, &bytes[..half]), (half, &bytes[half..])] {
@@ -284,7 +281,7 @@ async fn takeover_works_between_two_streams_of_http2() {
 }
 
 #[test]
-fn http2_is_refused_unless_it_is_switched_on() {
+fn http2_is_rejected_unless_enabled() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");

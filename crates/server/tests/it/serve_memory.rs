@@ -1,11 +1,11 @@
-//! The memory of the program while many fast clients stall, and after they have left.
+//! Memory of the program while many fast clients stall, and afterwards.
 
 use std::{
     fs, thread,
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{Landfall, MIB, PATIENCE, Request};
+use crate::serve_harness::{Landfall, MIB, Request, TIMEOUT};
 
 const CLIENTS: u64 = 300;
 
@@ -18,7 +18,7 @@ fn resident_kib(server: &Landfall) -> u64 {
 
 /// Waits until resident memory is at most `limit` KiB over `idle`.
 fn settles(server: &Landfall, idle: u64, limit: u64, what: &str) {
-    let end = Instant::now() + PATIENCE / 3;
+    let end = Instant::now() + TIMEOUT / 3;
     loop {
         let more = resident_kib(server).saturating_sub(idle);
         if more <= limit {
@@ -33,7 +33,7 @@ fn settles(server: &Landfall, idle: u64, limit: u64, what: &str) {
 }
 
 #[test]
-fn stalled_clients_give_their_memory_back() {
+fn stalled_clients_release_memory() {
     let server = Landfall::start(&["-durability", "none"]);
     assert_eq!(server.client().ask(Request::get("/healthz")).status, 200);
     let idle = resident_kib(&server);

@@ -1,15 +1,15 @@
-//! A server that runs out of file descriptors: connections wait, requests are answered 503 with
-//! `Retry-After`, nothing is left of a creation that failed, and all works again once files are closed.
+//! A server without file descriptors: connections wait, requests get 503 with `Retry-After`, a failed
+//! creation leaves nothing, and everything works again once files are closed.
 
 use std::{collections::BTreeSet, fs, thread, time::Duration};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::serve_kit::{
+use crate::serve_harness::{
     Answer, Client, KIB, Landfall, Request, URL_LINE, content, eventually, program,
 };
 
-/// Lets a running server open only so many more files, or as many as it likes.
+/// Sets the limit of open files of a running server.
 fn allow_files(server: &Landfall, more: Option<usize>) {
     let limit = prlimit(None, Resource::Nofile, current_limit())
         .unwrap()
@@ -36,7 +36,7 @@ fn allow_files(server: &Landfall, more: Option<usize>) {
     prlimit(Some(server.pid()), Resource::Nofile, new).unwrap();
 }
 
-/// The limit of this process, left as it is.
+/// Returns the limit of this process.
 fn current_limit() -> Rlimit {
     rustix::process::getrlimit(Resource::Nofile)
 }
@@ -77,12 +77,12 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
         let answer = client.patch(&path, 1000, &bytes[1000..]);
         asks_to_retry(&answer);
 
-        // With a few: whatever a creation had opened when the next file was denied.
+        // With a few descriptors: a creation must clean up when the next file is denied.
         for more in 1..5 {
             allow_files(&server, Some(more));
             let before = uploads(&server);
             // A refused body may have closed the connection.
-            let Ok(mut client) = crate::serve_kit::Client::try_connect(server.address()) else {
+            let Ok(mut client) = crate::serve_harness::Client::try_connect(server.address()) else {
                 continue;
             };
             client
@@ -103,15 +103,15 @@ fn requests_without_a_file_descriptor_are_answered_503_and_leave_nothing() {
         allow_files(&server, None);
         let mut client = server.client();
         assert_eq!(client.offset(&path), 1000);
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         client.holds(&finished, &bytes[..5000]);
         client.upload(&bytes);
         server.stop();
     }
 }
 
-/// Creates an upload with its bytes, as often as it is asked to come again.
-fn creates_in_the_end(server: &Landfall, bytes: &[u8]) -> String {
+/// Creates an upload with its bytes, and retries while requested.
+fn eventually_creates(server: &Landfall, bytes: &[u8]) -> String {
     loop {
         let creation = Request::post()
             .with("Upload-Length", bytes.len())
@@ -128,7 +128,7 @@ fn creates_in_the_end(server: &Landfall, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn connections_wait_while_none_can_be_accepted() {
+fn connections_wait_without_file_descriptors() {
     let server = Landfall::start(&[]);
     let bytes = content(2, 64 * KIB);
     let mut kept = server.client();
@@ -138,9 +138,9 @@ fn connections_wait_while_none_can_be_accepted() {
     allow_files(&server, Some(0));
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..20)
-            .map(|_| scope.spawn(|| creates_in_the_end(&server, &bytes)))
+            .map(|_| scope.spawn(|| eventually_creates(&server, &bytes)))
             .collect();
-        // Who is connected is served. The last descriptor may have gone to one that waits.
+        // Connected clients are served. A waiting one may have taken the last descriptor.
         let errors = "landfall_accept_errors_total ";
         let read = |client: &mut Client| {
             let text = client.ask(Request::get("/metrics")).text();
@@ -149,7 +149,7 @@ fn connections_wait_while_none_can_be_accepted() {
         };
         eventually("all are accepted", || read(&mut kept) >= 1.0);
         assert_eq!(kept.ask(Request::get("/healthz")).status, 200);
-        // The client may go on, or is asked to come again.
+        // The client may continue, or is asked to retry.
         let answer = kept.patch(&path, 1000, &bytes[1000..]);
         if answer.status != 204 {
             asks_to_retry(&answer);
@@ -161,12 +161,12 @@ fn connections_wait_while_none_can_be_accepted() {
             server.client().holds(&path, &bytes);
         }
     });
-    server.client().goes_on_to(&path, &bytes);
+    server.client().resumes_to(&path, &bytes);
     server.stop();
 }
 
 #[test]
-fn as_many_connections_are_accepted_as_there_are_files_for() {
+fn connections_are_limited_by_open_files() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("sh");
     let serve = program();
@@ -184,8 +184,9 @@ fn as_many_connections_are_accepted_as_there_are_files_for() {
         .arg(dir.path());
     let server = Landfall::spawn(command, dir.path());
     server.says(URL_LINE);
-    server
-        .says("Accepting up to 32 connections: -max-connections 10000 does not fit 128 open files");
+    server.says(
+        "Accepting up to 32 connections: --max-connections 10000 does not fit 128 open files",
+    );
     let bytes = content(1, 10 * KIB);
     // Each connection writes an upload, as far as its last byte.
     let mut clients: Vec<_> = (0..32).map(|_| server.client()).collect();

@@ -1,6 +1,6 @@
 //! Upload URLs behind proxies.
 
-use crate::serve_kit::{Landfall, Request, path_of};
+use crate::serve_harness::{Landfall, Request, path_of};
 
 fn forwarded() -> Request {
     Request::post()
@@ -16,7 +16,7 @@ fn location(server: &Landfall, request: Request) -> String {
     let answer = server.client().ask(request);
     let location = answer.header("Location").unwrap().to_owned();
     let (before, id) = location.rsplit_once('/').unwrap();
-    // The upload is there, whatever its URL looks like from outside.
+    // The upload exists, whatever its external URL is.
     assert!(server.dir().join(id).exists(), "{location}");
     format!("{before}/")
 }
@@ -30,7 +30,7 @@ fn warnings(server: &Landfall) -> usize {
 }
 
 #[test]
-fn a_proxy_that_the_settings_do_not_know_is_warned_of_once() {
+fn an_unexpected_proxy_causes_one_warning() {
     let server = Landfall::start(&[]);
     let plain = Request::post().with("Upload-Length", 5);
     assert_eq!(location(&server, plain), "http://landfall.test/files/");
@@ -55,7 +55,7 @@ fn a_proxy_that_the_settings_do_not_know_is_warned_of_once() {
 }
 
 #[test]
-fn a_trusted_proxy_decides_scheme_and_host() {
+fn a_trusted_proxy_sets_scheme_and_host() {
     let server = Landfall::start(&["-behind-proxy"]);
     let of = |request| location(&server, request);
     assert_eq!(of(forwarded()), "https://uploads.example.com/files/");
@@ -77,7 +77,7 @@ fn a_trusted_proxy_decides_scheme_and_host() {
             .with("X-Forwarded-Proto", "https")),
         "https://a.example/files/"
     );
-    // What could lead a client astray is not believed even then.
+    // Malformed values are ignored even then.
     assert_eq!(
         of(post().with("X-Forwarded-Host", "evil.example/x?y=")),
         "http://landfall.test/files/"
@@ -90,7 +90,7 @@ fn a_trusted_proxy_decides_scheme_and_host() {
 }
 
 #[test]
-fn a_peer_that_is_not_among_the_trusted_is_not_believed() {
+fn forwarded_headers_of_untrusted_peers_are_ignored() {
     let server = Landfall::start(&[
         "-behind-proxy",
         "-trusted-proxies",
@@ -120,7 +120,7 @@ fn a_peer_that_is_not_among_the_trusted_is_not_believed() {
 }
 
 #[test]
-fn a_public_url_is_the_url_whatever_the_request_shows() {
+fn the_public_url_takes_precedence_over_forwarded_headers() {
     let url = "https://cdn.example.com/u/files/";
     let server = Landfall::start(&["-public-url", url]);
     assert_eq!(location(&server, forwarded()), url);
@@ -128,14 +128,14 @@ fn a_public_url_is_the_url_whatever_the_request_shows() {
     assert_eq!(location(&server, plain), url);
     assert_eq!(warnings(&server), 0);
 
-    // The page may be opened at another address, and must get there all the same.
+    // The page may be opened at another address, and must still reach the endpoint.
     let page = server.client().ask(Request::get("/"));
     let policy = page.header("Content-Security-Policy").unwrap();
     let wanted = "; connect-src 'self' https://cdn.example.com; ";
     assert!(policy.contains(wanted), "{policy}");
     assert!(page.text().contains(url), "{}", page.text());
 
-    // Its own URLs are understood where a request names them.
+    // Requests can name uploads by their external URLs.
     let mut client = server.client();
     let mut parts = Vec::new();
     for text in ["hello ", "world"] {
@@ -164,7 +164,7 @@ fn relative_locations_are_right_behind_any_proxy() {
 }
 
 #[test]
-fn partial_uploads_are_joined_by_the_urls_that_a_proxy_showed() {
+fn partial_uploads_are_concatenated_by_proxied_urls() {
     let server = Landfall::start(&["-behind-proxy"]);
     let mut client = server.client();
     let mut parts = Vec::new();
@@ -191,7 +191,7 @@ fn partial_uploads_are_joined_by_the_urls_that_a_proxy_showed() {
 }
 
 #[test]
-fn a_host_that_is_no_host_is_not_repeated() {
+fn an_invalid_host_is_not_echoed() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     client.send(

@@ -1,11 +1,11 @@
-//! What stands beside a status that HTTP doesn't know.
+//! The reason phrase of a nonstandard status.
 
 use std::io::Read;
 
-use crate::serve_kit::Landfall;
+use crate::serve_harness::Landfall;
 
 #[test]
-fn a_mismatch_is_named_in_the_status_line() {
+fn status_460_has_a_reason_phrase() {
     let server = Landfall::start(&[]);
     let path = server.client().create(5);
     let mut client = server.client();

@@ -4,10 +4,10 @@ use std::{thread, time::Duration};
 
 use rustix::process::Signal;
 
-use crate::serve_kit::{Client, KIB, Landfall, MIB, Request, assert_same, content, eventually};
+use crate::serve_harness::{Client, KIB, Landfall, MIB, Request, assert_same, content, eventually};
 
 #[test]
-fn sigterm_lets_a_client_in_the_middle_of_a_patch_finish() {
+fn after_sigterm_a_running_patch_finishes() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = Landfall::start(&["-shutdown-timeout", "60s"]);
         let bytes = content(1, 2 * MIB);
@@ -32,7 +32,7 @@ fn sigterm_lets_a_client_in_the_middle_of_a_patch_finish() {
 }
 
 #[test]
-fn a_slower_client_is_cut_with_503_and_not_a_byte_is_lost() {
+fn a_slow_client_gets_503_and_no_byte_is_lost() {
     for timeout in ["300ms", "0"] {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Landfall::on(dir.path(), &["-shutdown-timeout", timeout]);
@@ -54,13 +54,13 @@ fn a_slower_client_is_cut_with_503_and_not_a_byte_is_lost() {
         let server = Landfall::on(dir.path(), &[]);
         let mut client = server.client();
         assert_eq!(client.offset(&path), sent);
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         server.stop();
     }
 }
 
 #[test]
-fn a_creation_with_upload_that_is_cut_keeps_its_bytes() {
+fn an_aborted_creation_with_upload_keeps_its_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Landfall::on(dir.path(), &["-shutdown-timeout", "0"]);
     let bytes = content(3, MIB);
@@ -83,7 +83,7 @@ fn a_creation_with_upload_that_is_cut_keeps_its_bytes() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_with_status_1() {
+fn a_second_signal_exits_at_once_with_status_1() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Landfall::on(dir.path(), &["-shutdown-timeout", "10m"]);
     let bytes = content(4, 2 * MIB);
@@ -101,12 +101,12 @@ fn a_second_signal_ends_it_at_once_with_status_1() {
     let server = Landfall::on(dir.path(), &[]);
     let mut client = server.client();
     assert_eq!(client.offset(&path), MIB);
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     server.stop();
 }
 
 #[test]
-fn what_begins_too_late_is_turned_away_at_once() {
+fn new_requests_during_shutdown_are_rejected() {
     let mut server = Landfall::start(&["-shutdown-timeout", "60s"]);
     // Keeps the server up.
     let mut busy = server.client();
@@ -114,16 +114,16 @@ fn what_begins_too_late_is_turned_away_at_once() {
     busy.begin(Request::patch(&path, 0), 5);
     busy.send("he");
     server.client().reaches(&path, 2);
-    // A request whose head isn't there yet has not begun.
+    // A request without a complete head has not started.
     let mut late = server.client();
     assert_eq!(late.ask(Request::get("/readyz")).status, 200);
     late.send("GET /readyz HTTP/1.1\r\nHost: a\r\n");
 
     server.signal(Signal::TERM);
     late.is_closed();
-    // Whoever asks whether it is ready is told by that it can't ask.
+    // A readiness probe is refused, which shows that it is not ready.
     server.refuses_connections();
-    // Nor is one that waits behind a running request on the same connection begun.
+    // A pipelined request behind a running one has not started.
     busy.send(format!("llo{}", "GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"));
     let answer = busy.answer();
     assert_eq!(
@@ -171,13 +171,13 @@ fn shutdown_with_200_open_connections() {
     let mut client = server.client();
     for (_, path, sent) in &busy {
         assert_eq!(client.offset(path), *sent as u64);
-        client.goes_on_to(path, &bytes);
+        client.resumes_to(path, &bytes);
     }
     server.stop();
 }
 
 #[test]
-fn a_download_that_is_running_may_finish() {
+fn a_running_download_finishes() {
     let mut server = Landfall::start(&["-shutdown-timeout", "60s"]);
     // More than the sockets' buffers take.
     let bytes = content(6, 32 * MIB);

@@ -1,4 +1,4 @@
-//! Starting: what is printed, what is served beside the uploads, and how it fails.
+//! Starting: start-up lines, routes besides uploads, and errors.
 
 use std::{
     net::TcpListener,
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::serve_kit::{
+use crate::serve_harness::{
     Client, Landfall, MIB, Request, URL_LINE, content, eventually, id_of, path_of, program,
     remove_settings, run,
 };
@@ -28,7 +28,7 @@ fn the_start_up_lines_are_those_of_tusd() {
     let dir = std::fs::canonicalize(server.dir()).unwrap();
     let lines = server.lines();
     let mut lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
-    // Ours; how many depends on the machine's limit of open files.
+    // The number depends on the machine's limit of open files.
     let ours = lines.remove(lines.len() - 2);
     assert!(ours.starts_with("Accepting up to "), "{ours}");
     let extensions = lines[2].strip_prefix("Supported tus extensions: ").unwrap();
@@ -94,7 +94,7 @@ fn the_default_host_means_every_address_of_both_ip_versions() {
 }
 
 #[test]
-fn the_start_up_lines_can_be_left_out() {
+fn start_up_lines_can_be_disabled() {
     let dir = tempfile::tempdir().unwrap();
     let port = landfall_test_services::free_port();
     let mut command = program();
@@ -168,7 +168,7 @@ fn text_logs_name_the_request_and_the_upload() {
 }
 
 #[test]
-fn the_log_tells_what_becomes_of_each_upload_if_asked() {
+fn debug_logs_contain_the_lifecycle_of_uploads() {
     let server = Landfall::start(&[
         "-verbose",
         "-expire-finished",
@@ -211,7 +211,7 @@ fn the_log_tells_what_becomes_of_each_upload_if_asked() {
         );
     }
 
-    // Not asked, it says nothing of them.
+    // They are not logged by default.
     let server = Landfall::start(&[]);
     let lines = server.lines().len();
     server.client().upload(b"hello");
@@ -219,7 +219,7 @@ fn the_log_tells_what_becomes_of_each_upload_if_asked() {
 }
 
 #[test]
-fn a_log_line_can_not_be_forged_by_a_request() {
+fn requests_cannot_forge_log_lines() {
     let server = Landfall::start(&["-verbose"]);
     let path = "/files/a%0Alevel=ERROR%20event=Forged";
     let request = Request::new("HEAD", path).with("X-Request-ID", "x\" event=Forged \"");
@@ -232,7 +232,7 @@ fn a_log_line_can_not_be_forged_by_a_request() {
 }
 
 #[test]
-fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
+fn an_invalid_command_line_exits_with_2_and_a_reason() {
     for (args, words) in [
         (&["-no-such-flag"][..], "-no-such-flag"),
         (&["-port", "eight"], "eight"),
@@ -247,7 +247,7 @@ fn a_wrong_command_line_exits_with_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn a_port_that_is_taken_exits_with_1_and_says_what_to_do() {
+fn a_port_in_use_exits_with_1_and_a_fix() {
     let dir = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -264,7 +264,7 @@ fn a_port_that_is_taken_exits_with_1_and_says_what_to_do() {
 }
 
 #[test]
-fn an_upload_directory_that_can_not_be_made_exits_with_1_and_names_it() {
+fn an_upload_directory_that_cannot_be_created_exits_with_1() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -277,7 +277,7 @@ fn an_upload_directory_that_can_not_be_made_exits_with_1_and_names_it() {
 }
 
 #[test]
-fn an_upload_directory_that_can_not_be_written_exits_with_1_and_says_so() {
+fn a_read_only_upload_directory_exits_with_1() {
     let (place, mut command) = program_for_anybody();
     let dir = place.path().join("uploads");
     std::fs::create_dir(&dir).unwrap();
@@ -307,7 +307,7 @@ fn program_for_anybody() -> (tempfile::TempDir, std::process::Command) {
 }
 
 #[test]
-fn the_greeting_page_and_all_its_files_are_served_safely() {
+fn the_upload_page_and_its_files_are_served_securely() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     let page = client.ask(Request::get("/"));
@@ -329,7 +329,7 @@ fn the_greeting_page_and_all_its_files_are_served_safely() {
         .map(str::to_owned)
         .collect();
     assert!(names.len() >= 2, "{html}");
-    // And what the scripts import.
+    // And the modules that the scripts import.
     let mut at = 0;
     while at < names.len() {
         let path = format!("/_landfall/{}", names[at]);
@@ -360,7 +360,7 @@ fn the_greeting_page_and_all_its_files_are_served_safely() {
 }
 
 #[test]
-fn the_greeting_can_be_switched_off() {
+fn the_upload_page_can_be_disabled() {
     let server = Landfall::start(&["-show-greeting=false"]);
     let mut client = server.client();
     let answer = client.ask(Request::get("/"));
@@ -372,7 +372,7 @@ fn the_greeting_can_be_switched_off() {
 }
 
 #[test]
-fn uploads_may_live_at_the_root() {
+fn the_base_path_can_be_the_root() {
     let server = Landfall::start(&["-base-path", "/"]);
     let mut client = server.client();
     let path = client
@@ -385,7 +385,7 @@ fn uploads_may_live_at_the_root() {
 }
 
 #[test]
-fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
+fn metrics_have_the_names_of_tusd_and_count_requests() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     let page = client.ask(Request::get("/metrics"));
@@ -394,7 +394,7 @@ fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
         Some("text/plain; version=0.0.4; charset=utf-8")
     );
     let page = page.text();
-    // All there from the start, so that dashboards and alerts don't meet a gap.
+    // All exist from the start, so that dashboards and alerts have no gaps.
     for name in [
         "tusd_requests_total{method=\"GET\"} ",
         "tusd_requests_total{method=\"HEAD\"} ",
@@ -461,7 +461,7 @@ fn metrics_have_the_names_of_tusd_beside_ours_and_count_what_happened() {
 }
 
 #[test]
-fn metrics_can_be_moved_and_switched_off() {
+fn metrics_can_be_moved_and_disabled() {
     let server = Landfall::start(&["-metrics-path", "/internal/m"]);
     let mut client = server.client();
     assert_eq!(client.ask(Request::get("/internal/m")).status, 200);
@@ -486,8 +486,8 @@ fn readiness_follows_the_upload_directory_and_health_does_not() {
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 200));
     std::fs::rename(&dir, &away).unwrap();
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
-    // Another directory in its place, as when a disk isn't mounted: what is stored now would not be
-    // where people look for it.
+    // Another directory in its place, as when a disk is not mounted: uploads would be stored in the wrong
+    // place.
     std::fs::create_dir(&dir).unwrap();
     assert_eq!((probe("/healthz"), probe("/readyz")), (200, 503));
     std::fs::remove_dir(&dir).unwrap();
@@ -496,7 +496,7 @@ fn readiness_follows_the_upload_directory_and_health_does_not() {
 }
 
 #[test]
-fn files_and_directories_have_the_permissions_that_are_set() {
+fn files_and_directories_have_the_configured_permissions() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("new/dir");
     let mut command = std::process::Command::new("sh");

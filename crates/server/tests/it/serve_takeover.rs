@@ -1,4 +1,4 @@
-//! One writer: who comes back wins at once, and nothing is lost or written twice.
+//! One writer: a new request takes over at once, and nothing is lost or written twice.
 
 use std::{
     net::{Shutdown, SocketAddr},
@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::serve_kit::{
-    Client, KIB, Landfall, MIB, PATIENCE, Request, assert_same, content, eventually,
+use crate::serve_harness::{
+    Client, KIB, Landfall, MIB, Request, TIMEOUT, assert_same, content, eventually,
 };
 
 /// A client whose connection stays open and silent, and one that comes back: how long the second
@@ -25,7 +25,7 @@ fn take_over(first: &Landfall, second: &Landfall, times: usize) -> (Duration, Du
         let mut back = second.client();
         back.reaches(&path, sent);
 
-        // The rest but one byte, so that the upload isn't complete yet.
+        // All but one byte, so that the upload is not complete yet.
         let rest = &bytes[sent as usize..];
         let (rest, last) = rest.split_at(rest.len() - 1);
         let begun = Instant::now();
@@ -33,7 +33,7 @@ fn take_over(first: &Landfall, second: &Landfall, times: usize) -> (Duration, Du
         took.push(begun.elapsed());
         assert_eq!((answer.status, answer.offset()), (204, 3 * MIB - 1));
 
-        // The one that was silent is told, and whatever it still sends isn't written.
+        // The stalled request ends, and its further bytes are not written.
         hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
         let _ = hung.try_send(vec![0; 100_000]);
         let answer = back.patch(&path, 3 * MIB - 1, last);
@@ -52,7 +52,7 @@ fn take_over(first: &Landfall, second: &Landfall, times: usize) -> (Duration, Du
 }
 
 #[test]
-fn who_comes_back_wins_within_100_ms_in_one_process() {
+fn a_new_request_takes_over_within_100_ms_in_one_process() {
     let server = Landfall::start(&[]);
     let (best, median) = take_over(&server, &server, 20);
     // The machine may be busy: the best must keep the promise, the median something like it.
@@ -62,7 +62,7 @@ fn who_comes_back_wins_within_100_ms_in_one_process() {
 }
 
 #[test]
-fn who_comes_back_wins_within_1_s_between_two_processes() {
+fn a_new_request_takes_over_within_1_s_across_processes() {
     let one = Landfall::start(&[]);
     let other = Landfall::on(one.dir(), &[]);
     for (first, second) in [(&one, &other), (&other, &one)] {
@@ -73,7 +73,7 @@ fn who_comes_back_wins_within_1_s_between_two_processes() {
 }
 
 #[test]
-fn a_client_that_sends_at_full_speed_gives_way_only_to_one_that_succeeds() {
+fn a_fast_client_yields_only_to_a_successful_request() {
     let server = Landfall::start(&["-durability", "none"]);
     let size = 256 * MIB;
     let mut client = server.client();
@@ -107,7 +107,7 @@ fn a_client_that_sends_at_full_speed_gives_way_only_to_one_that_succeeds() {
                 stale += 1;
             }
         }
-        // What came too late interrupts nobody.
+        // A request that is too late interrupts no other.
         client
             .patch(&path, 0, b"the end")
             .refuses(409, "ERR_MISMATCHED_OFFSET");
@@ -135,7 +135,7 @@ fn a_client_that_sends_at_full_speed_gives_way_only_to_one_that_succeeds() {
 /// that another one is at it, asks for the offset and goes on.
 fn fight(address: SocketAddr, path: &str, whole: &[u8], acknowledged: &AtomicU64, stride: u64) {
     let size = whole.len() as u64;
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut client = Client::connect(address);
     loop {
         assert!(Instant::now() < end, "never done");
@@ -169,7 +169,7 @@ fn fight(address: SocketAddr, path: &str, whole: &[u8], acknowledged: &AtomicU64
 }
 
 #[test]
-fn twenty_clients_fighting_for_one_upload_end_in_the_right_bytes() {
+fn twenty_competing_clients_store_the_right_bytes() {
     let one = Landfall::start(&["-durability", "none"]);
     let other = Landfall::on(one.dir(), &["-durability", "none"]);
     for servers in [[&one, &one], [&one, &other]] {
@@ -229,7 +229,7 @@ fn delete_during_a_running_patch_ends_both() {
         for server in [&one, &other] {
             assert_eq!(server.client().head(&path).status, 404);
         }
-        let name = crate::serve_kit::id_of(&path);
+        let name = crate::serve_harness::id_of(&path);
         let left: Vec<_> = std::fs::read_dir(one.dir())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -240,13 +240,13 @@ fn delete_during_a_running_patch_ends_both() {
 }
 
 #[test]
-fn a_connection_that_is_cut_keeps_what_came() {
+fn a_disconnect_keeps_the_received_bytes() {
     let server = Landfall::start(&[]);
     let bytes = content(11, MIB);
     let path = server.client().create(MIB);
     let mut looker = server.client();
     let mut offset = 0;
-    // Cut in both ways: the sending side ends, or the whole connection does.
+    // Disconnect in both ways: half-close and full close.
     for (length, cut) in [
         (123_456, false),
         (1, true),
@@ -265,18 +265,18 @@ fn a_connection_that_is_cut_keeps_what_came() {
         }
         looker.reaches(&path, offset);
     }
-    looker.goes_on_to(&path, &bytes);
+    looker.resumes_to(&path, &bytes);
 }
 
 #[test]
-fn what_comes_together_with_the_cut_is_kept() {
+fn bytes_received_with_the_disconnect_are_kept() {
     let server = Landfall::start(&[]);
     let bytes = content(12, MIB);
     let mut looker = server.client();
     let path = looker.create(MIB);
     let mut offset = 0;
     for n in 0..40 {
-        // Head, body and end in one go, so that the server sees them together.
+        // Head, body and end at once, so that the server sees them together.
         let sent = 1 + n * 500;
         let head = Request::patch(&path, offset).with("Content-Length", MIB - offset);
         let mut whole = head.bytes();
@@ -288,5 +288,5 @@ fn what_comes_together_with_the_cut_is_kept() {
         offset += sent;
         assert_eq!(looker.offset(&path), offset);
     }
-    looker.goes_on_to(&path, &bytes);
+    looker.resumes_to(&path, &bytes);
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::serve_kit::{Landfall, Request, assert_same, content, id_of};
+use crate::serve_harness::{Landfall, Request, assert_same, content, id_of};
 
 const ID: &str = "14b1c4c77771671a8479bc0444bbc5ce";
 
@@ -61,7 +61,7 @@ fn read_as_tusd(dir: &Path, id: &str) -> (ReadByTusd, Vec<u8>) {
 }
 
 #[test]
-fn half_finished_uploads_of_tusd_go_on() {
+fn unfinished_uploads_of_tusd_resume() {
     for info in [info_v2, info_v1] {
         let dir = tempfile::tempdir().unwrap();
         let bytes = content(1, 46_205);
@@ -96,12 +96,12 @@ fn half_finished_uploads_of_tusd_go_on() {
                 "flag"
             ]
         );
-        client.goes_on_to(&path, &bytes);
+        client.resumes_to(&path, &bytes);
         let answer = client.ask(Request::get(&path));
         assert_eq!(answer.header("Content-Type"), Some("image/png"));
         server.stop();
 
-        // And back: tusd finds a complete upload with all it had written.
+        // And back: tusd finds a complete upload with all its fields.
         let (after, stored) = read_as_tusd(dir.path(), ID);
         assert_same(&stored, &bytes);
         assert_eq!((after.size, after.size_is_deferred), (46_205, false));
@@ -112,7 +112,7 @@ fn half_finished_uploads_of_tusd_go_on() {
 }
 
 #[test]
-fn an_upload_of_ours_is_laid_out_exactly_as_tusd_lays_it_out() {
+fn uploads_have_the_file_layout_of_tusd() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     let request = Request::post().with("Upload-Length", 46_205).with(
@@ -148,12 +148,12 @@ fn an_upload_of_ours_is_laid_out_exactly_as_tusd_lays_it_out() {
         );
     };
     rest(&info());
-    // Half-finished, as tusd would go on with it: the file's size is the offset.
+    // Unfinished, as tusd would resume it: the file's size is the offset.
     let (read, stored) = read_as_tusd(&dir, id);
     assert_eq!(read.size, 46_205);
     assert_same(&stored, &bytes[..20_000]);
 
-    client.goes_on_to(&path, &bytes);
+    client.resumes_to(&path, &bytes);
     rest(&info());
     let json: Value = serde_json::from_str(&info()).unwrap();
     assert_eq!(json["Offset"], 0);
@@ -170,7 +170,7 @@ fn an_upload_of_ours_is_laid_out_exactly_as_tusd_lays_it_out() {
 }
 
 #[test]
-fn lengths_told_late_and_parts_are_written_as_tusd_writes_them() {
+fn deferred_lengths_and_partial_uploads_are_stored_as_by_tusd() {
     let server = Landfall::start(&[]);
     let mut client = server.client();
     let dir = server.dir();
@@ -210,7 +210,7 @@ fn lengths_told_late_and_parts_are_written_as_tusd_writes_them() {
 }
 
 #[test]
-fn tusds_deferred_partial_and_final_uploads_are_understood() {
+fn deferred_partial_and_final_uploads_of_tusd_are_read() {
     let dir = tempfile::tempdir().unwrap();
     let info = |id: &str, rest: &str| {
         let path = dir.path().join(id);
@@ -253,7 +253,7 @@ fn tusds_deferred_partial_and_final_uploads_are_understood() {
 
     let head = client.head("/files/two");
     assert_eq!(head.header("Upload-Concat"), Some("partial"));
-    client.goes_on_to("/files/two", b"def");
+    client.resumes_to("/files/two", b"def");
     let list = "final;/files/one /files/two";
     let joined = client
         .ask(Request::post().with("Upload-Concat", list))
@@ -270,7 +270,7 @@ fn tusds_deferred_partial_and_final_uploads_are_understood() {
 }
 
 #[test]
-fn a_directory_that_was_moved_works_and_is_given_back_right() {
+fn a_moved_directory_works_and_stays_readable_by_tusd() {
     let parent = tempfile::tempdir().unwrap();
     let (old, new) = (parent.path().join("old"), parent.path().join("new"));
     fs::create_dir(&old).unwrap();
@@ -287,19 +287,19 @@ fn a_directory_that_was_moved_works_and_is_given_back_right() {
     let tusds = format!("/files/{ID}");
     for (path, offset) in [(&tusds, 10_000), (&ours, 5)] {
         assert_eq!(client.offset(path), offset);
-        client.goes_on_to(path, &bytes);
+        client.resumes_to(path, &bytes);
     }
     let fresh = client.upload(&bytes);
     server.stop();
     assert!(!old.exists());
-    // What is written from now on names the new place, which is what tusd goes by.
+    // New descriptions contain the new path, which tusd uses.
     let (_, stored) = read_as_tusd(&new, id_of(&fresh));
     assert_same(&stored, &bytes);
     assert_same(&fs::read(new.join(ID)).unwrap(), &bytes);
 }
 
 #[test]
-fn locks_that_a_dead_tusd_left_hold_nobody_up() {
+fn stale_lock_files_of_tusd_are_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(4, 1000);
     put(
@@ -308,15 +308,15 @@ fn locks_that_a_dead_tusd_left_hold_nobody_up() {
         &bytes[..300],
         &info_v2(dir.path(), 1000, "{}"),
     );
-    // In a container tusd is process 1, and so is whoever comes after it.
+    // In a container tusd is process 1, as is its successor.
     fs::write(dir.path().join(format!("{ID}.lock")), "1\n").unwrap();
     fs::write(dir.path().join(format!("{ID}.stop")), "").unwrap();
     let server = Landfall::on(dir.path(), &[]);
-    server.client().goes_on_to(&format!("/files/{ID}"), &bytes);
+    server.client().resumes_to(&format!("/files/{ID}"), &bytes);
 }
 
 #[test]
-fn ids_of_hooks_with_slashes_and_places_of_their_own_are_found() {
+fn ids_with_slashes_and_custom_paths_are_found() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(5, 1000);
     fs::create_dir_all(dir.path().join("team/7")).unwrap();
@@ -337,12 +337,12 @@ fn ids_of_hooks_with_slashes_and_places_of_their_own_are_found() {
     let server = Landfall::on(dir.path(), &[]);
     let mut client = server.client();
     assert_eq!(client.offset("/files/team/7/report"), 10);
-    client.goes_on_to("/files/team/7/report", &bytes);
+    client.resumes_to("/files/team/7/report", &bytes);
     assert_same(&fs::read(&path).unwrap(), &bytes);
 }
 
 #[test]
-fn what_is_no_upload_is_not_found_and_what_is_broken_is_no_secret_told() {
+fn other_files_are_not_found_and_damaged_descriptions_are_not_disclosed() {
     let dir = tempfile::tempdir().unwrap();
     put(
         dir.path(),
@@ -379,7 +379,7 @@ fn what_is_no_upload_is_not_found_and_what_is_broken_is_no_secret_told() {
     answer.refuses(500, "ERR_INTERNAL_SERVER_ERROR");
     let text = answer.text();
     assert!(!text.contains("three") && !text.contains('/'), "{text}");
-    // The one who runs the server is told which upload, and why.
+    // The log names the upload and the cause.
     let line = server.says("id=broken");
     assert!(line.contains("event=InternalServerError"), "{line}");
     assert!(line.contains("error="), "{line}");

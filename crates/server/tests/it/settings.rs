@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use crate::serve_kit::program;
+use crate::serve_harness::program;
 
 fn landfall(args: &[&str]) -> Output {
     program().args(args).output().unwrap()

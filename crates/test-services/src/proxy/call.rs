@@ -1,4 +1,4 @@
-//! What an S3 call is, read from its head.
+//! An S3 call, parsed from its head.
 
 use std::fmt;
 
@@ -62,7 +62,7 @@ impl Operation {
         }
     }
 
-    /// Whether it leaves something else behind in the bucket.
+    /// Returns whether it changes the bucket.
     #[must_use]
     pub fn writes(self) -> bool {
         matches!(
@@ -85,7 +85,7 @@ impl Operation {
 pub struct Call {
     /// Counts from 1, in the order in which requests came.
     pub number: usize,
-    /// What it asks.
+    /// The S3 operation.
     pub operation: Operation,
     /// Its method.
     pub method: Method,
@@ -99,11 +99,11 @@ pub struct Call {
     pub key: String,
     /// Bytes in its body.
     pub bytes: usize,
-    /// What was done to it.
+    /// The injected fault.
     pub fault: Fault,
     /// The status that the service gave, if the call reached it and was answered.
     pub status: Option<u16>,
-    /// Whether the sender got a whole answer.
+    /// Whether the sender got a complete response.
     pub answered: bool,
 }
 

@@ -1,10 +1,10 @@
-//! What can happen to a call, and which call it happens to.
+//! Faults, and the calls that they apply to.
 
 use std::{fmt, time::Duration};
 
 use super::{Call, Operation};
 
-/// What the proxy does to a call.
+/// A fault that the proxy injects into a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing: it goes to the service, and the answer back.
@@ -27,7 +27,7 @@ pub enum Fault {
         /// S3's code in the body.
         code: &'static str,
     },
-    /// The connection breaks before the service hears of it.
+    /// The connection breaks before the service gets the call.
     CutBefore,
     /// The connection breaks when the service has half of the body; a call without a body does
     /// not reach it.
@@ -38,8 +38,7 @@ pub enum Fault {
     CutAnswer,
     /// The service gets it twice, one right after the other; the first answer goes back.
     Duplicate,
-    /// The service gets it a second time, this long after it was answered: a packet that was
-    /// lost on the way and found again.
+    /// The service gets the call again, this long after its response: a delayed duplicate.
     Echo(Duration),
     /// Neither it nor any later call comes through, until [`super::Proxy::revive`]: the node was
     /// killed before the call.
@@ -73,7 +72,7 @@ impl Fault {
 
 type Predicate = Box<dyn Fn(&Call) -> bool + Send>;
 
-/// Which calls a fault is for. Without any limit: all of them, for ever.
+/// The calls that a fault applies to; without a limit, all of them.
 pub struct Rule {
     predicates: Vec<Predicate>,
     skip: usize,
@@ -147,7 +146,7 @@ impl Rule {
         self.times(1)
     }
 
-    /// Whether this call is one; counts those that match.
+    /// Returns whether this call is affected; counts the matching calls.
     pub(super) fn takes(&mut self, call: &Call) -> bool {
         if self.times == 0 || !self.predicates.iter().all(|holds| holds(call)) {
             return false;

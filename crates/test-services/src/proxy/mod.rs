@@ -1,19 +1,19 @@
-//! An HTTP proxy that stands between a store and its S3 service and breaks calls on purpose.
+//! An HTTP proxy between a store and its S3 service that fails calls on purpose.
 //!
-//! Requests go on as they came, their `Host` included: the store signs for the proxy's address,
-//! and the service checks the signature against the address that the request names.
+//! Requests are forwarded unchanged, `Host` included: the store signs for the proxy's address, and the
+//! service checks the signature against the address in the request.
 //!
 //! ```no_run
 //! use landfall_test_services::{Garage, Proxy, proxy::{Fault, Operation, Rule}};
 //!
 //! let proxy = Proxy::start(&Garage::shared().access());
-//! let access = Garage::shared().access().via(&proxy);
+//! let access = Garage::shared().access().through_proxy(&proxy);
 //! proxy.inject(Rule::on(Operation::UploadPart).part(2).once(), Fault::CutAfter);
-//! // ... let a store at access.endpoint work, then see what it did:
-//! assert_eq!(proxy.count(Operation::CompleteMultipartUpload), 1, "{}", proxy.story());
+//! // ... let a store at access.endpoint work, then check its calls:
+//! assert_eq!(proxy.count(Operation::CompleteMultipartUpload), 1, "{}", proxy.transcript());
 //! ```
 //!
-//! "Killed between any two calls", with a new store for each life:
+//! "Killed between any two calls", with a new store for each process:
 //!
 //! ```no_run
 //! # use landfall_test_services::{Garage, Proxy};
@@ -70,30 +70,30 @@ use fault::Random;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// The proxy. It runs on a thread of its own, so that tests may do with theirs what they like,
-/// and ends when it is dropped. Bodies are held in memory.
+/// The proxy. It runs in its own thread, independent of the tests' runtimes, and stops when it is
+/// dropped. Bodies are buffered in memory.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     script: Arc<Mutex<Script>>,
-    life: watch::Sender<Life>,
+    life: watch::Sender<NodeState>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// What is to happen, and what has happened.
+/// Faults to inject, and the recorded calls.
 #[derive(Debug, Default)]
 struct Script {
     rules: Vec<(Rule, Fault)>,
     random: Option<Random>,
     calls: Vec<Call>,
-    /// How many calls came before the first one of `calls`.
+    /// Calls before the first one in `calls`.
     forgotten: usize,
 }
 
 /// The life of the node that sends its calls through the proxy. Calls in flight watch it. It
 /// changes only under the lock of the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum NodeState {
     Alive,
     Killed,
     /// The proxy itself ends.
@@ -111,7 +111,7 @@ impl Proxy {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let (life, watched) = watch::channel(Life::Alive);
+        let (life, watched) = watch::channel(NodeState::Alive);
         let script = Arc::new(Mutex::new(Script::default()));
         let shared = Shared {
             service: access.authority().into(),
@@ -133,7 +133,7 @@ impl Proxy {
         }
     }
 
-    /// Where a store should send its calls.
+    /// Returns the endpoint for stores.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -167,7 +167,7 @@ impl Proxy {
     /// # Panics
     ///
     /// When `calls` is 0: there is no such call.
-    pub fn kill_in(&self, calls: usize) {
+    pub fn kill_during(&self, calls: usize) {
         assert!(calls > 0, "the first call is number 1");
         self.inject(Rule::any().skip(calls - 1), Fault::KillAfter);
     }
@@ -175,13 +175,13 @@ impl Proxy {
     /// Lets nothing through from now on, as if the service was gone.
     pub fn kill(&self) {
         let _script = self.lock();
-        self.life.send_replace(Life::Killed);
+        self.life.send_replace(NodeState::Killed);
     }
 
-    /// Whether a kill has happened.
+    /// Returns whether a kill has happened.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        *self.life.borrow() == Life::Killed
+        *self.life.borrow() == NodeState::Killed
     }
 
     /// Waits for a kill, so that a test can drop what the node was doing. Cancel safe.
@@ -189,16 +189,16 @@ impl Proxy {
         let _ = self
             .life
             .subscribe()
-            .wait_for(|life| *life == Life::Killed)
+            .wait_for(|life| *life == NodeState::Killed)
             .await;
     }
 
-    /// Takes back every fault, kills included; what was recorded stays.
+    /// Removes every fault, kills included; keeps the recorded calls.
     pub fn revive(&self) {
         let mut script = self.lock();
         script.rules.clear();
         script.random = None;
-        self.life.send_replace(Life::Alive);
+        self.life.send_replace(NodeState::Alive);
     }
 
     /// Forgets the calls that were recorded.
@@ -214,13 +214,13 @@ impl Proxy {
         self.lock().calls.clone()
     }
 
-    /// How many of the recorded calls asked for `operation`.
+    /// Returns the number of recorded calls of an operation.
     #[must_use]
     pub fn count(&self, operation: Operation) -> usize {
         self.counts().get(&operation).copied().unwrap_or(0)
     }
 
-    /// How many of the recorded calls asked for which operation.
+    /// Returns the number of recorded calls by operation.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<Operation, usize> {
         let mut counts = BTreeMap::new();
@@ -232,7 +232,7 @@ impl Proxy {
 
     /// The recorded calls, one a line, for the message of a test that fails.
     #[must_use]
-    pub fn story(&self) -> String {
+    pub fn transcript(&self) -> String {
         let mut story = String::from("the calls were:\n");
         for call in &self.lock().calls {
             let _ = writeln!(story, "  {call}");
@@ -247,7 +247,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.life.send_replace(Life::Over);
+        self.life.send_replace(NodeState::Over);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -258,10 +258,14 @@ impl Drop for Proxy {
 struct Shared {
     service: Arc<str>,
     script: Arc<Mutex<Script>>,
-    life: watch::Sender<Life>,
+    life: watch::Sender<NodeState>,
 }
 
-async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch::Receiver<Life>) {
+async fn accept(
+    listener: std::net::TcpListener,
+    shared: Shared,
+    mut life: watch::Receiver<NodeState>,
+) {
     let listener = TcpListener::from_std(listener).unwrap();
     let accept = async {
         loop {
@@ -284,7 +288,7 @@ async fn accept(listener: std::net::TcpListener, shared: Shared, mut life: watch
     };
     tokio::select! {
         () = accept => {}
-        _ = life.wait_for(|life| *life == Life::Over) => {}
+        _ = life.wait_for(|life| *life == NodeState::Over) => {}
     }
 }
 
@@ -316,7 +320,7 @@ impl Shared {
 
         let (number, fault) = self.decide(call);
         let work = self.perform(Request::from_parts(head, body), number, fault);
-        // A call in flight is still carried out when the node is killed, but nobody hears of it.
+        // A call in flight still reaches the service when the node is killed, but gets no response.
         let mut work = pin!(work);
         let answer = tokio::select! {
             answer = &mut work => answer?,
@@ -325,21 +329,21 @@ impl Shared {
                 return Err(cut());
             }
         };
-        self.note(number, |call| call.answered = fault != Fault::CutAnswer);
+        self.update(number, |call| call.answered = fault != Fault::CutAnswer);
         Ok(answer)
     }
 
-    /// Numbers and records a call, and says what happens to it.
+    /// Numbers and records a call, and returns its fault.
     fn decide(&self, mut call: Call) -> (usize, Fault) {
         let mut script = self.lock();
         call.number = script.forgotten + script.calls.len() + 1;
-        call.fault = if *self.life.borrow() == Life::Killed {
+        call.fault = if *self.life.borrow() == NodeState::Killed {
             Fault::Kill
         } else {
             script.choose(&call)
         };
         if call.fault == Fault::Kill {
-            self.life.send_replace(Life::Killed);
+            self.life.send_replace(NodeState::Killed);
         }
         let decided = (call.number, call.fault);
         script.calls.push(call);
@@ -347,7 +351,7 @@ impl Shared {
     }
 
     /// Adds to the record of a call, unless it was forgotten.
-    fn note(&self, number: usize, change: impl FnOnce(&mut Call)) {
+    fn update(&self, number: usize, change: impl FnOnce(&mut Call)) {
         let mut script = self.lock();
         let index = number.checked_sub(script.forgotten + 1);
         if let Some(call) = index.and_then(|index| script.calls.get_mut(index)) {
@@ -408,7 +412,7 @@ impl Shared {
             Fault::KillAfter => {
                 let _ = self.forward(request, number).await;
                 let _script = self.lock();
-                self.life.send_replace(Life::Killed);
+                self.life.send_replace(NodeState::Killed);
                 return Err(cut());
             }
         }
@@ -418,7 +422,7 @@ impl Shared {
     /// Sends a request to the service and notes the status.
     async fn forward(&self, request: Request<Bytes>, number: usize) -> io::Result<Response<Body>> {
         let answer = self.send(request).await?;
-        self.note(number, |call| call.status = Some(answer.status().as_u16()));
+        self.update(number, |call| call.status = Some(answer.status().as_u16()));
         Ok(answer)
     }
 

@@ -1,5 +1,4 @@
-//! The proxy does to calls what it says. moto stands behind it, which takes calls without a
-//! signature.
+//! The proxy injects faults into calls. The service is moto, which accepts unsigned calls.
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +14,19 @@ use landfall_test_services::{
 use tokio::net::TcpStream;
 
 /// A bucket behind a proxy.
-struct Place {
+struct Target {
     proxy: Proxy,
     bucket: String,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct HttpResponse {
     status: u16,
     headers: HeaderMap,
     body: String,
 }
 
-impl Place {
+impl Target {
     fn new() -> Self {
         let moto = Moto::shared();
         Self {
@@ -37,13 +36,13 @@ impl Place {
     }
 
     /// The answer to one call; `None` when its connection broke.
-    async fn call(&self, method: Method, key: &str, body: &str) -> Option<Answer> {
+    async fn call(&self, method: Method, key: &str, body: &str) -> Option<HttpResponse> {
         let endpoint = self.proxy.endpoint();
         self.call_at(&endpoint, method, key, body).await
     }
 
     /// The same past the proxy.
-    async fn really(&self, method: Method, key: &str) -> Answer {
+    async fn really(&self, method: Method, key: &str) -> HttpResponse {
         let endpoint = Moto::shared().access().endpoint;
         self.call_at(&endpoint, method, key, "").await.unwrap()
     }
@@ -54,7 +53,7 @@ impl Place {
         method: Method,
         key: &str,
         body: &str,
-    ) -> Option<Answer> {
+    ) -> Option<HttpResponse> {
         let authority = endpoint.strip_prefix("http://").unwrap();
         let stream = TcpStream::connect(authority).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -63,24 +62,24 @@ impl Place {
             .method(method)
             .uri(format!("/{}/{key}", self.bucket))
             .header("Host", authority)
-            // moto asks for a signature and does not look at it.
+            // moto requires a signature but does not check it.
             .header("Authorization", "AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
             .unwrap();
         let (head, body) = sender.send_request(request).await.ok()?.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
-        Some(Answer {
+        Some(HttpResponse {
             status: head.status.as_u16(),
             headers: head.headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
         })
     }
 
-    async fn put(&self, key: &str, body: &str) -> Option<u16> {
+    async fn put_object(&self, key: &str, body: &str) -> Option<u16> {
         Some(self.call(Method::PUT, key, body).await?.status)
     }
 
-    /// What an object really holds.
+    /// Returns the content of an object.
     async fn holds(&self, key: &str) -> Option<String> {
         let answer = self.really(Method::GET, key).await;
         (answer.status == 200).then_some(answer.body)
@@ -89,8 +88,8 @@ impl Place {
 
 #[tokio::test]
 async fn passes_and_records() {
-    let place = Place::new();
-    assert_eq!(place.put("a/b%20c.part", "hello").await, Some(200));
+    let place = Target::new();
+    assert_eq!(place.put_object("a/b%20c.part", "hello").await, Some(200));
     let got = place.call(Method::GET, "a/b%20c.part", "").await.unwrap();
     assert_eq!((got.status, got.body.as_str()), (200, "hello"));
     let head = place.call(Method::HEAD, "a/b%20c.part", "").await.unwrap();
@@ -99,7 +98,7 @@ async fn passes_and_records() {
     let id = started.body.split_once("<UploadId>").unwrap().1;
     let id = id.split_once('<').unwrap().0;
     let part = format!("big?partNumber=7&uploadId={id}");
-    assert_eq!(place.put(&part, "part").await, Some(200));
+    assert_eq!(place.put_object(&part, "part").await, Some(200));
     place
         .call(Method::GET, &format!("big?uploadId={id}"), "")
         .await;
@@ -135,13 +134,13 @@ async fn passes_and_records() {
     }
     assert_eq!(place.proxy.count(UploadPart), 1);
     place.proxy.forget();
-    assert_eq!(place.put("c", "").await, Some(200));
+    assert_eq!(place.put_object("c", "").await, Some(200));
     assert_eq!(place.proxy.calls()[0].number, 9);
 }
 
 #[tokio::test]
 async fn answers_in_place_of_the_service() {
-    let place = Place::new();
+    let place = Target::new();
     place.proxy.inject(Rule::any().once(), Fault::SLOW_DOWN);
     let answer = place.call(Method::PUT, "a", "1").await.unwrap();
     assert_eq!(answer.status, 503);
@@ -151,7 +150,7 @@ async fn answers_in_place_of_the_service() {
     place
         .proxy
         .inject(Rule::any().once(), Fault::INTERNAL_ERROR_AFTER);
-    assert_eq!(place.put("a", "2").await, Some(500));
+    assert_eq!(place.put_object("a", "2").await, Some(500));
     assert_eq!(place.holds("a").await.as_deref(), Some("2"));
     let calls = place.proxy.calls();
     assert_eq!((calls[0].status, calls[1].status), (None, Some(200)));
@@ -159,7 +158,7 @@ async fn answers_in_place_of_the_service() {
 
 #[tokio::test]
 async fn cuts() {
-    let place = Place::new();
+    let place = Target::new();
     for (fault, holds) in [
         (Fault::CutBefore, false),
         (Fault::CutInside, false),
@@ -168,7 +167,7 @@ async fn cuts() {
         let key = format!("{fault:?}");
         place.proxy.inject(Rule::any().once(), fault);
         assert_eq!(
-            place.put(&key, &"x".repeat(100_000)).await,
+            place.put_object(&key, &"x".repeat(100_000)).await,
             None,
             "{fault:?}"
         );
@@ -184,7 +183,7 @@ async fn cuts() {
 
 #[tokio::test]
 async fn waits() {
-    let place = Place::new();
+    let place = Target::new();
     let time = Duration::from_millis(150);
     for (fault, at_once) in [
         (Fault::Delay(time), false),
@@ -193,7 +192,7 @@ async fn waits() {
         let key = format!("at-once-{at_once}");
         place.proxy.inject(Rule::any().once(), fault);
         let started = Instant::now();
-        let (status, holds) = tokio::join!(place.put(&key, "x"), async {
+        let (status, holds) = tokio::join!(place.put_object(&key, "x"), async {
             tokio::time::sleep(time / 2).await;
             place.holds(&key).await.is_some()
         });
@@ -205,7 +204,7 @@ async fn waits() {
 
 #[tokio::test]
 async fn repeats() {
-    let place = Place::new();
+    let place = Target::new();
     place.proxy.inject(Rule::any().once(), Fault::Duplicate);
     place.call(Method::POST, "a?uploads=", "").await.unwrap();
     let pending = place.really(Method::GET, "?uploads=").await.body;
@@ -214,8 +213,8 @@ async fn repeats() {
 
     let late = Duration::from_millis(50);
     place.proxy.inject(Rule::any().once(), Fault::Echo(late));
-    assert_eq!(place.put("b", "old").await, Some(200));
-    assert_eq!(place.put("b", "new").await, Some(200));
+    assert_eq!(place.put_object("b", "old").await, Some(200));
+    assert_eq!(place.put_object("b", "new").await, Some(200));
     assert_eq!(place.holds("b").await.as_deref(), Some("new"));
     tokio::time::sleep(late * 4).await;
     assert_eq!(place.holds("b").await.as_deref(), Some("old"));
@@ -223,33 +222,33 @@ async fn repeats() {
 
 #[tokio::test]
 async fn kills_between_calls() {
-    let place = Place::new();
+    let place = Target::new();
     place.proxy.kill_after(2);
-    assert_eq!(place.put("a", "1").await, Some(200));
-    assert_eq!(place.put("b", "1").await, Some(200));
+    assert_eq!(place.put_object("a", "1").await, Some(200));
+    assert_eq!(place.put_object("b", "1").await, Some(200));
     assert!(!place.proxy.is_dead());
-    assert_eq!(place.put("c", "1").await, None);
+    assert_eq!(place.put_object("c", "1").await, None);
     assert!(place.proxy.is_dead());
     place.proxy.killed().await;
-    assert_eq!(place.put("d", "1").await, None);
+    assert_eq!(place.put_object("d", "1").await, None);
     place.proxy.revive();
     assert!(!place.proxy.is_dead());
     assert_eq!(place.holds("c").await, None);
 
-    place.proxy.kill_in(2);
-    assert_eq!(place.put("e", "1").await, Some(200));
-    assert_eq!(place.put("f", "1").await, None);
-    assert_eq!(place.put("g", "1").await, None);
+    place.proxy.kill_during(2);
+    assert_eq!(place.put_object("e", "1").await, Some(200));
+    assert_eq!(place.put_object("f", "1").await, None);
+    assert_eq!(place.put_object("g", "1").await, None);
     assert_eq!(place.holds("f").await.as_deref(), Some("1"));
     assert_eq!(place.holds("g").await, None);
 }
 
 #[tokio::test]
 async fn a_kill_silences_calls_in_flight() {
-    let place = Place::new();
+    let place = Target::new();
     let delay = Fault::DelayAnswer(Duration::from_millis(100));
     place.proxy.inject(Rule::any().once(), delay);
-    let (slow, ()) = tokio::join!(place.put("slow", "x"), async {
+    let (slow, ()) = tokio::join!(place.put_object("slow", "x"), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         place.proxy.kill();
         place.proxy.revive();
@@ -260,7 +259,7 @@ async fn a_kill_silences_calls_in_flight() {
 
 #[tokio::test]
 async fn rules_choose() {
-    let place = Place::new();
+    let place = Target::new();
     let rule = Rule::on(Operation::PutObject)
         .key_ends(".part")
         .skip(1)
@@ -279,7 +278,7 @@ async fn rules_choose() {
         ("d.part", "x"),
         ("a.info", "four"),
     ] {
-        found.push(place.put(key, body).await.unwrap());
+        found.push(place.put_object(key, body).await.unwrap());
     }
     assert_eq!(found, [200, 200, 500, 500, 200, 503]);
     let second = "k?partNumber=2&uploadId=u";
@@ -287,23 +286,23 @@ async fn rules_choose() {
     place
         .proxy
         .inject(Rule::on(Operation::UploadPart).part(2), Fault::SLOW_DOWN);
-    assert_eq!(place.put(second, "x").await, Some(503));
+    assert_eq!(place.put_object(second, "x").await, Some(503));
     assert_ne!(
-        place.put("k?partNumber=12&uploadId=u", "x").await,
+        place.put_object("k?partNumber=12&uploadId=u", "x").await,
         Some(503)
     );
 }
 
 #[tokio::test]
 async fn random_faults_repeat_with_their_seed() {
-    let place = Place::new();
+    let place = Target::new();
     let rates = [(Fault::SLOW_DOWN, 0.3), (Fault::CutBefore, 0.3)];
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
         place.proxy.inject_at_random(seed, &rates);
         let mut run = Vec::new();
         for _ in 0..30 {
-            run.push(place.put("a", "x").await);
+            run.push(place.put_object("a", "x").await);
         }
         runs.push(run);
     }

@@ -1,4 +1,4 @@
-//! The services start, end, and the proxy does what it says.
+//! Tests of the services and of the proxy.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -26,7 +26,7 @@ fn refuses(endpoint: &str) -> bool {
     TcpStream::connect(address.split('/').next().unwrap()).is_err()
 }
 
-fn ask(endpoint: &str, request: &str) -> String {
+fn send_request(endpoint: &str, request: &str) -> String {
     let mut stream = TcpStream::connect(endpoint.split_once("//").unwrap().1).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -41,7 +41,7 @@ fn garage_starts_and_ends() {
     let bucket = garage.bucket("services");
     let limited = garage.limited_access(&bucket, &["read"]);
     assert_ne!(limited.access_key, access.access_key);
-    let answer = ask(
+    let answer = send_request(
         &access.endpoint,
         &format!("GET /{bucket} HTTP/1.0\r\nHost: x\r\n\r\n"),
     );
@@ -55,7 +55,7 @@ fn moto_starts_and_ends() {
     let moto = Moto::start();
     let access = moto.access();
     let bucket = moto.bucket("services");
-    let answer = ask(&access.endpoint, "GET / HTTP/1.0\r\nHost: x\r\n\r\n");
+    let answer = send_request(&access.endpoint, "GET / HTTP/1.0\r\nHost: x\r\n\r\n");
     assert!(answer.contains(&bucket), "{answer}");
     drop(moto);
     assert!(refuses(&access.endpoint));
@@ -65,18 +65,18 @@ fn moto_starts_and_ends() {
 fn redis_forgets_when_it_starts_again() {
     let mut redis = Redis::start();
     let url = redis.url();
-    let set = ask(&url, "SET a 1\r\nGET a\r\nQUIT\r\n");
+    let set = send_request(&url, "SET a 1\r\nGET a\r\nQUIT\r\n");
     assert_eq!(set, "+OK\r\n$1\r\n1\r\n+OK\r\n");
     redis.stop();
     assert!(refuses(&url));
     redis.restart();
-    assert_eq!(ask(&url, "GET a\r\nQUIT\r\n"), "$-1\r\n+OK\r\n");
+    assert_eq!(send_request(&url, "GET a\r\nQUIT\r\n"), "$-1\r\n+OK\r\n");
     drop(redis);
     assert!(refuses(&url));
 }
 
 #[test]
-fn postgres_keeps_what_was_committed() {
+fn postgres_keeps_committed_data() {
     for fsync in [false, true] {
         let mut postgres = Postgres::start(fsync);
         let url = postgres.database("services");
@@ -104,7 +104,7 @@ fn bare(url: &str) -> String {
 fn nats_starts_again() {
     let mut nats = Nats::start();
     let endpoint = bare(&nats.url());
-    let hello = ask(&endpoint, "CONNECT {\"verbose\":true}\r\n");
+    let hello = send_request(&endpoint, "CONNECT {\"verbose\":true}\r\n");
     assert!(hello.starts_with("INFO {"), "{hello}");
     assert!(hello.contains("Authorization Violation"), "{hello}");
     nats.stop();
@@ -174,7 +174,7 @@ fn all_share_one() {
 
 const CHILD: &str = "LANDFALL_TEST_SERVICES_CHILD";
 
-/// Not a test of its own: what the next one runs in a process that it kills.
+/// Runs in the process that the next test kills.
 #[test]
 fn child_that_is_killed() {
     if env::var_os(CHILD).is_none() {
@@ -195,7 +195,7 @@ fn child_that_is_killed() {
 #[test]
 fn a_killed_test_leaves_nothing_behind() {
     let temporary = tempfile::tempdir().unwrap();
-    // PostgreSQL runs as somebody else if this is root.
+    // As root, PostgreSQL runs as another user.
     fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o711)).unwrap();
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "services::child_that_is_killed", "--nocapture"])
@@ -209,9 +209,9 @@ fn a_killed_test_leaves_nothing_behind() {
         .map(Result::unwrap)
         .find(|line| line.starts_with("child "))
         .unwrap();
-    let mut words = told.split(' ').skip(1);
-    let watchdog = format!("/proc/{}", words.next().unwrap());
-    let endpoints: Vec<&str> = words.collect();
+    let mut parts = told.split(' ').skip(1);
+    let watchdog = format!("/proc/{}", parts.next().unwrap());
+    let endpoints: Vec<&str> = parts.collect();
     assert!(Path::new(&watchdog).exists());
     assert!(!endpoints.iter().any(|endpoint| refuses(endpoint)));
 

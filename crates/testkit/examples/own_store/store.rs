@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 
 /// Uploads in a hash map.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OwnStore(Arc<Mutex<HashMap<Id, Kept>>>);
+pub(crate) struct OwnStore(Arc<Mutex<HashMap<Id, StoredUpload>>>);
 
 #[derive(Debug)]
-struct Kept {
+struct StoredUpload {
     now: Snapshot,
     bytes: Vec<u8>,
     /// The newest lease that changed it.
@@ -22,14 +22,19 @@ struct Kept {
 }
 
 impl OwnStore {
-    async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut Kept) -> T) -> Result<T> {
+    async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut StoredUpload) -> T) -> Result<T> {
         let found = self.0.lock().await.get_mut(id).map(work);
         found.ok_or_else(|| StoreError::NotFound(id.clone()))
     }
 
     /// Changes an upload, unless a newer lease has done so, and returns it.
-    async fn change(&self, id: &Id, fence: Fence, by: impl FnOnce(&mut Kept)) -> Result<Snapshot> {
-        let change = |kept: &mut Kept| {
+    async fn change(
+        &self,
+        id: &Id,
+        fence: Fence,
+        by: impl FnOnce(&mut StoredUpload),
+    ) -> Result<Snapshot> {
+        let change = |kept: &mut StoredUpload| {
             if fence < kept.newest {
                 return Err(StoreError::LeaseLost(id.clone()));
             }
@@ -59,7 +64,7 @@ impl Store for OwnStore {
             modified: SystemTime::now(),
         };
         let (bytes, newest) = (Vec::new(), Fence(0));
-        all.insert(id, Kept { now, bytes, newest });
+        all.insert(id, StoredUpload { now, bytes, newest });
         Ok(upload)
     }
 
@@ -102,14 +107,14 @@ struct OwnAppend {
     id: Id,
     fence: Fence,
     kept: u64,
-    /// How far `discard` goes back.
+    /// The offset that `discard_unverified` restores.
     sure: u64,
-    /// Bytes on probation: they go when this goes.
+    /// Unverified bytes, discarded on drop.
     held: Option<Vec<u8>>,
 }
 
 impl OwnAppend {
-    async fn change(&mut self, by: impl FnOnce(&mut Kept)) -> Result<()> {
+    async fn change(&mut self, by: impl FnOnce(&mut StoredUpload)) -> Result<()> {
         self.kept = self.store.change(&self.id, self.fence, by).await?.offset;
         Ok(())
     }
@@ -157,7 +162,7 @@ impl Append for OwnAppend {
 impl Read for OwnStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let range = range.start as usize..range.end as usize;
-        let copy = |kept: &mut Kept| Bytes::copy_from_slice(&kept.bytes[range]);
+        let copy = |kept: &mut StoredUpload| Bytes::copy_from_slice(&kept.bytes[range]);
         let piece = self.with(&upload.id, copy).await;
         Ok(Box::pin(futures_util::stream::iter([Ok(piece?)])))
     }

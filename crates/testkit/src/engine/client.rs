@@ -25,7 +25,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// The fields that say how far the upload is and how long it stays, without the time itself.
+    /// Returns the headers with the state of the upload, and whether it expires, without the time.
     pub(super) fn state(&self) -> Vec<(&'static str, String)> {
         const NAMES: [&str; 5] = [
             "upload-offset",
@@ -119,7 +119,7 @@ pub(super) fn body(bytes: Bytes) -> SentBody {
     body
 }
 
-/// A body that takes what is sent to it.
+/// Creates a body that yields the frames sent to it.
 pub(super) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, SentBody(receiver))

@@ -1,4 +1,4 @@
-//! What readers hear between the last byte and completion.
+//! Checks of concurrent requests between the last byte and the completion.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
     client::{self, LIMIT, Response},
     open,
 };
-use crate::pattern;
+use crate::test_data;
 
 const LENGTH: u64 = 50_000;
 const STATUS: u16 = 422;
@@ -49,7 +49,7 @@ impl SlowHook {
             .id();
         let (sender, target) = (handler.clone(), id.clone());
         let response = tokio::spawn(async move {
-            let body = client::body(pattern::bytes(1, LENGTH as usize));
+            let body = client::body(test_data::bytes(1, LENGTH as usize));
             client::append(&sender, &target, 0, LENGTH, body).await
         });
         let called = timeout(LIMIT, self.is_called.notified()).await;
@@ -96,7 +96,7 @@ pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &
     let (id, response) = hook.upload(&handler).await;
     for reader in [&handler, &other] {
         assert_undecided(&client::head(reader, &id).await);
-        if config.parts.get_reader().is_some() {
+        if config.store.reader().is_some() {
             let got = client::get(reader, &id).await;
             assert!(
                 !got.status.is_success(),

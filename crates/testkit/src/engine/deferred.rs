@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfall::Config;
 
 use super::{client, open};
-use crate::pattern;
+use crate::test_data;
 
 const LENGTH: u64 = 60_000;
 
@@ -14,7 +14,7 @@ pub(super) async fn a_late_length_leads_to_the_fields_of_an_early_one(config: &C
     config.lifetimes.unfinished = Some(Duration::from_secs(3600));
     config.lifetimes.finished = None;
     let (handler, other) = (open(&config), open(&config));
-    let bytes = pattern::bytes(1, LENGTH as usize);
+    let bytes = test_data::bytes(1, LENGTH as usize);
     let third = LENGTH as usize / 3;
     // Declared with the first bytes, with later ones, and with none at the end.
     for declared in [0, 1, 3] {
@@ -51,7 +51,7 @@ pub(super) async fn a_late_length_leads_to_the_fields_of_an_early_one(config: &C
             ("upload-length", LENGTH.to_string()),
         ];
         assert_eq!(state, wanted, "declared at {declared}");
-        if config.parts.get_reader().is_some() {
+        if config.store.reader().is_some() {
             let read = client::get(&other, &id).await.expect(200).bytes;
             assert!(read == bytes, "bytes are missing or in the wrong place");
         }

@@ -16,7 +16,7 @@ use super::{
     client::{self, LIMIT},
     open,
 };
-use crate::{pattern, record::RecordingSink, store::drop_midway};
+use crate::{record::RecordingSink, store::drop_midway, test_data};
 
 const ROUNDS: usize = 8;
 const LENGTH: usize = 70_000;
@@ -28,7 +28,7 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
     let config = config.clone().sink(record.clone());
     let handler = open(&config);
     for round in 0..ROUNDS {
-        let bytes = pattern::bytes(round as u64, LENGTH);
+        let bytes = test_data::bytes(round as u64, LENGTH);
         // Creation with all bytes, then with some; each is dropped a little later than the last.
         drop_midway(
             round,
@@ -44,7 +44,7 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
         drop_midway(round + 1, client::delete(&handler, &id)).await;
     }
     let ids = known_ids(&record);
-    assert!(ids.len() >= ROUNDS, "{} uploads were announced", ids.len());
+    assert!(ids.len() >= ROUNDS, "{} uploads were prepared", ids.len());
     for id in ids {
         let begun = Instant::now();
         // The client comes back, which finishes what only lacked its completion.
@@ -60,8 +60,8 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
 }
 
 fn known_ids(record: &RecordingSink) -> BTreeSet<UploadId> {
-    let announced = record.announced();
-    announced
+    let prepared = record.prepared();
+    prepared
         .into_iter()
         .map(|event| event.upload.id.clone())
         .collect()
@@ -81,7 +81,7 @@ async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Resu
     .map(has);
     let told =
         format!("emitted: {created} created, {completed} completed, {terminated} terminated");
-    let consistent = match config.parts.get_store().load(id).await {
+    let consistent = match config.store.store().load(id).await {
         Ok(found) => {
             let is_complete = usize::from(found.is_complete());
             (created, completed, terminated) == (1, is_complete, 0)
@@ -92,7 +92,7 @@ async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Resu
     if consistent {
         return Ok(());
     }
-    let there = config.parts.get_store().load(id).await;
+    let there = config.store.store().load(id).await;
     let there = there.map_or("nothing".into(), |at| format!("{} bytes", at.offset));
     Err(format!("{told}; the store has {there}"))
 }
@@ -105,7 +105,7 @@ async fn finish_all(handler: &Handler, record: &RecordingSink) {
             continue;
         }
         let offset = left.expect(200).number("upload-offset").expect("an offset");
-        let rest = pattern::bytes(0, LENGTH).slice(offset as usize..);
+        let rest = test_data::bytes(0, LENGTH).slice(offset as usize..);
         if !rest.is_empty() {
             let length = rest.len() as u64;
             let appended = client::append(handler, &id, offset, length, client::body(rest));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use landfall::{Config, Handler, upload::UploadId};
 
 use super::{client, open};
-use crate::{pattern, store::poll_times};
+use crate::{store::poll_times, test_data};
 
 const LENGTH: u64 = 40_000;
 
@@ -24,7 +24,7 @@ async fn create_partials(handler: &Handler, count: usize) -> Vec<UploadId> {
 }
 
 async fn complete(handler: &Handler, partial: &UploadId, seed: u64) {
-    let bytes = pattern::bytes(seed, LENGTH as usize);
+    let bytes = test_data::bytes(seed, LENGTH as usize);
     let appended = client::append(handler, partial, 0, LENGTH, client::body(bytes));
     appended.await.expect(204);
 }
@@ -37,7 +37,7 @@ pub(super) async fn the_length_of_a_final_upload_is_stored_at_its_creation(confi
         .await
         .expect(201)
         .id();
-    let stored = config.parts.get_store().load(&id).await.expect("load");
+    let stored = config.store.store().load(&id).await.expect("load");
     assert_eq!(stored.upload.length, Some(3 * LENGTH), "what the store has");
     for reader in [&handler, &other] {
         let found = client::head(reader, &id).await.expect(200);
@@ -54,22 +54,18 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
         .await
         .expect(201)
         .id();
-    let (store, concatenator) = (config.parts.get_store(), config.parts.get_concatenator());
+    let (store, concatenator) = (config.store.store(), config.store.concatenator());
     let concatenator = concatenator.expect("a concatenator");
     let mut parts = Vec::new();
     for (seed, partial) in partials.iter().enumerate() {
-        let lease = config
-            .parts
-            .get_locker()
-            .acquire(partial, client::LIMIT)
-            .await;
+        let lease = config.store.locker().acquire(partial, client::LIMIT).await;
         let lease = lease.expect("a lease");
         let (snapshot, mut append) = store.resume(partial, lease.fence()).await.expect("resume");
-        let bytes: Bytes = pattern::bytes(seed as u64, LENGTH as usize);
+        let bytes: Bytes = test_data::bytes(seed as u64, LENGTH as usize);
         append.write(&mut vec![bytes]).await.expect("write");
         append.commit().await.expect("commit");
         drop(append);
-        if let Some(finisher) = config.parts.get_finisher() {
+        if let Some(finisher) = config.store.finisher() {
             let finished = finisher.finish(&snapshot.upload, lease.fence()).await;
             finished.expect("finish");
         }
@@ -77,7 +73,7 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
     }
     let target = store.load(&id).await.expect("load").upload;
     for polls in 1..8 {
-        let lease = config.parts.get_locker().acquire(&id, client::LIMIT).await;
+        let lease = config.store.locker().acquire(&id, client::LIMIT).await;
         let lease = lease.expect("a lease");
         let mut concatenating = Box::pin(concatenator.concatenate(&target, &parts, lease.fence()));
         let is_done = poll_times(polls, &mut concatenating).await.is_some();
@@ -114,8 +110,8 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
         ("upload-concat", format!("final;{}", parts.join(" "))),
     ];
     let bytes = [
-        pattern::bytes(0, LENGTH as usize),
-        pattern::bytes(1, LENGTH as usize),
+        test_data::bytes(0, LENGTH as usize),
+        test_data::bytes(1, LENGTH as usize),
     ];
     for id in [late, waiting] {
         let begun = Instant::now();
@@ -131,7 +127,7 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
         for reader in [&handler, &other] {
             assert_eq!(client::head(reader, &id).await.expect(200).state(), wanted);
         }
-        if config.parts.get_reader().is_some() {
+        if config.store.reader().is_some() {
             let read = client::get(&other, &id).await.expect(200).bytes;
             assert!(
                 read == bytes.concat(),

@@ -14,15 +14,15 @@ use landfall::{Composer, Config, Handler, LocationStyle};
 
 use crate::check::{Check, Report, checks, run_all};
 
-/// The configuration that the checks are made for.
+/// The configuration to check.
 ///
-/// The checks use its base path as it is by default, add hooks and sinks of their own, and open
-/// several handlers with it, as several processes would. Its hooks must allow everything.
+/// The checks use its default base path, add hooks and sinks, and create several handlers from it, like
+/// several processes. Its hooks must allow everything.
 pub type Subject = Config;
 
-/// Runs every check one after another, each with a configuration of its own made by `make`.
+/// Runs all checks one after another, each with a new configuration created by `make`.
 ///
-/// Needs a tokio runtime with its timer on. Takes a few seconds.
+/// Needs a tokio runtime with a timer. Takes a few seconds.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -35,7 +35,7 @@ pub type Subject = Config;
 /// ```
 ///
 /// # Panics
-/// If a check fails: at the end, with the list of all that failed and why.
+/// If checks fail: at the end, with the list of failures and reasons.
 pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
     run_all("engine conformance", &all(), make).await
 }
@@ -45,29 +45,29 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
 pub fn all() -> Vec<Check<Subject>> {
     let mut all = Vec::new();
     all.extend(checks![|_: &Subject| true;
-        takeover::a_newcomer_resumes_what_the_stopped_writer_stored,
+        takeover::a_new_client_resumes_at_the_stopped_writers_offset,
         completion::readers_wait_while_a_hook_decides_about_completion,
     ]);
-    all.extend(checks![|config: &Subject| can_remove(&config.parts);
+    all.extend(checks![|config: &Subject| can_remove(&config.store);
         completion::a_denied_completion_leaves_nothing,
         dropped::a_dropped_request_cuts_no_effect_from_its_event,
     ]);
     all.extend(
-        checks![|config: &Subject| config.parts.get_concatenator().is_some();
+        checks![|config: &Subject| config.store.concatenator().is_some();
             finals::the_length_of_a_final_upload_is_stored_at_its_creation,
             finals::a_final_upload_is_inspected_while_it_is_concatenated,
         finals::a_concatenated_upload_has_the_fields_of_a_complete_one,
         ],
     );
     all.extend(checks![
-        |config: &Subject| config.parts.get_length_deferrer().is_some();
+        |config: &Subject| config.store.length_deferrer().is_some();
         deferred::a_late_length_leads_to_the_fields_of_an_early_one,
     ]);
     all
 }
 
 fn can_remove(parts: &Composer) -> bool {
-    parts.get_terminator().is_some()
+    parts.terminator().is_some()
 }
 
 /// Opens a handler as one process.

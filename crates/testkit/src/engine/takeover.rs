@@ -10,11 +10,11 @@ use super::{
     client::{self, LIMIT, Response},
     open,
 };
-use crate::pattern;
+use crate::test_data;
 
 const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
-/// How often a client comes back before it gives up.
+/// Maximum attempts of a client.
 const MAX_ATTEMPTS: usize = 5;
 
 /// A request whose body has not ended.
@@ -36,15 +36,15 @@ fn start(handler: &Handler, id: &UploadId, offset: u64) -> Writer {
     }
 }
 
-/// Several clients in turn resume an upload while the one before is still sending, as a client does
-/// whose connection has died unnoticed.
-pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &Config) {
+/// Several clients in turn resume an upload while the previous one is still sending, like a client whose
+/// connection hangs.
+pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &Config) {
     let mut config = config.clone();
     config.lease_wait = Duration::from_secs(2);
     // Each writer in another process than the one before.
     let handlers = [open(&config), open(&config)];
     let handler = &handlers[0];
-    let bytes = pattern::bytes(1, LENGTH as usize);
+    let bytes = test_data::bytes(1, LENGTH as usize);
     let id = client::create(handler, LENGTH, Bytes::new())
         .await
         .expect(201)
@@ -53,19 +53,19 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
     let (mut sent, mut known) = (0, 0);
     for turn in 1..=WRITERS {
         let end = (LENGTH * turn / (WRITERS + 1)) as usize;
-        for piece in pattern::chunks(&bytes.slice(sent..end), 50_000, turn) {
+        for piece in test_data::chunks(&bytes.slice(sent..end), 50_000, turn) {
             let _ = writer.body.send(piece);
         }
         // The odd ones are overtaken while their bytes arrive.
         if turn % 2 == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // What the writer's own process says of it is acknowledged.
-        let told = client::head(&handlers[(turn as usize + 1) % 2], &id).await;
-        known = known.max(told.expect(200).number("upload-offset").unwrap_or(0));
+        // The offset that the writer's own process reports is acknowledged.
+        let head = client::head(&handlers[(turn as usize + 1) % 2], &id).await;
+        known = known.max(head.expect(200).number("upload-offset").unwrap_or(0));
         let handler = &handlers[turn as usize % 2];
         let (next, offset) = take_over(handler, &id, &bytes, known..=end as u64).await;
-        // It continues although nobody waits for it any more.
+        // Its body continues although no request waits for it.
         let _ = writer.body.send(Bytes::from_static(b"too late"));
         let stopped = match timeout(LIMIT, writer.response).await {
             Ok(response) => response.expect("a response"),
@@ -87,7 +87,7 @@ pub(super) async fn a_newcomer_resumes_what_the_stopped_writer_stored(config: &C
         .expect(200)
         .number("upload-offset");
     assert_eq!(offset, Some(LENGTH));
-    if config.parts.get_reader().is_some() {
+    if config.store.reader().is_some() {
         let read = client::get(handler, &id).await.expect(200).bytes;
         assert!(read == bytes, "bytes are missing or in the wrong place");
     }
@@ -110,7 +110,7 @@ async fn take_over(
         let offset = offset.expect("an offset");
         assert!(
             offset >= known,
-            "the offset fell from {known} to {offset}: what was acknowledged is lost"
+            "the offset fell from {known} to {offset}: acknowledged bytes are lost"
         );
         assert!(
             offset <= *possible.end(),

@@ -12,8 +12,7 @@ use landfall::{
     upload::UploadId,
 };
 
-/// A locker around another, whose leases can be taken from their holders, as happens when the place
-/// where leases are kept can't be reached for too long.
+/// A locker whose leases can be revoked, as when the lease backend is unreachable for too long.
 #[derive(Debug, Clone)]
 pub struct FaultLocker {
     inner: Arc<dyn Locker>,
@@ -30,7 +29,7 @@ impl FaultLocker {
         }
     }
 
-    /// Takes the lease of `id` from its holder and tells it. Says whether there was one.
+    /// Revokes the lease of `id` and signals its holder; returns false if there is none.
     pub fn lose(&self, id: &UploadId) -> bool {
         let lease = self.lock().remove(id);
         if let Some(lease) = &lease {
@@ -101,7 +100,7 @@ impl LeaseGuard for Losable {}
 impl Drop for Losable {
     fn drop(&mut self) {
         let mut leases = self.locker.lock();
-        // Unless it was lost, and somebody else has it.
+        // Unless it was revoked, and another request has it.
         let own = leases
             .get(&self.id)
             .is_some_and(|lease| lease.fence() == self.fence);

@@ -1,20 +1,19 @@
-//! Stores around other stores that fail, stall, or forget, and a locker that loses leases.
+//! Stores with injected faults, and a locker that loses leases.
 //!
-//! * [`FaultStore`] fails by script or by chance, in every way the traits allow;
-//! * [`ForgetfulStore`] loses power: what wasn't committed is gone;
-//! * [`FaultLocker`] takes leases from their holders.
+//! * [`FaultStore`] fails by a script or at random, in every way the traits allow;
+//! * [`PowerLossStore`] loses power: uncommitted data is gone;
+//! * [`FaultLocker`] revokes leases.
 //!
-//! All keep the promises of the traits, so that whatever works on a store and a locker must work on
-//! them.
+//! All of them follow the contracts of the traits, so callers must work with them.
 
-mod flaky;
-mod forgetful;
+mod faulty;
 mod locker;
 mod plan;
+mod power_loss;
 
 pub use self::{
-    flaky::FaultStore,
-    forgetful::ForgetfulStore,
+    faulty::FaultStore,
     locker::FaultLocker,
     plan::{Call, Failure, Fault, Faults},
+    power_loss::PowerLossStore,
 };

@@ -8,7 +8,7 @@ use std::{
 
 use landfall::store::{Result, StoreError};
 
-use crate::pattern;
+use crate::test_data;
 
 /// A call of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Call {
     Page,
 }
 
-/// The error that a failing call gives.
+/// The error of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -44,7 +44,7 @@ pub enum Failure {
     Unavailable,
 }
 
-/// What is wrong with a call.
+/// The fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -53,7 +53,7 @@ pub enum Fault {
     /// All is done, and yet an error comes back: the answer got lost. Calls after whose error the
     /// trait promises that nothing has changed fail [before](Self::Before).
     After(Failure),
-    /// A write or a download fails after so many bytes; other calls fail [before](Self::Before).
+    /// A write or a download fails after this many bytes; other calls fail [before](Self::Before).
     Short(usize, Failure),
     /// It takes longer.
     Slow(Duration),
@@ -118,7 +118,7 @@ impl Faults {
         plan.chance = None;
     }
 
-    /// How many faults there were.
+    /// Returns the number of faults injected.
     #[must_use]
     pub fn happened(&self) -> u64 {
         self.lock().happened
@@ -142,7 +142,7 @@ impl Faults {
 
 impl Chance {
     fn draw(&mut self) -> Option<Fault> {
-        let mut next = |below: u64| (pattern::next(&mut self.state) >> 16) % below;
+        let mut next = |below: u64| (test_data::next(&mut self.state) >> 16) % below;
         if next(1000) >= self.per_mille {
             return None;
         }

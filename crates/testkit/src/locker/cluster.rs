@@ -46,7 +46,7 @@ pub struct FaultyNode {
     pub locker: Arc<dyn Locker>,
     /// The name of the fault.
     pub fault: String,
-    /// The fault only delays what is sent.
+    /// Whether the fault only delays data.
     pub is_delay: bool,
     /// Starts and ends the fault.
     pub set: Box<dyn Fn(bool) + Send + Sync>,
@@ -217,7 +217,7 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
 
 async fn many_uploads_on_two_nodes_have_one_holder_each(cluster: &Subject) {
     let nodes = [cluster.node().await, cluster.node().await];
-    let work = Work::start(&nodes, Duration::from_secs(5), false);
+    let work = LockerLoad::start(&nodes, Duration::from_secs(5), false);
     let (granted, lost) = work.finish().await;
     println!("{granted} leases");
     assert!(granted > 200, "there was no contention");
@@ -363,12 +363,12 @@ impl Checker {
 /// Requests that acquire leases on several nodes, and release them: on request, when lost, or after a
 /// while. At most one may hold an upload, and each fence must be greater than the last.
 #[derive(Debug)]
-pub struct Work {
+pub struct LockerLoad {
     checker: Arc<Checker>,
     tasks: JoinSet<()>,
 }
 
-impl Work {
+impl LockerLoad {
     /// Starts 40 requests for 20 uploads. Some of the stubborn release late, even when the lease is
     /// lost.
     #[must_use]

@@ -1,19 +1,19 @@
 //! The conformance suites of [`Locker`]: within one process, between several, and with a service that
 //! stores the leases.
 
-mod between;
+mod across_nodes;
 mod cluster;
 mod restarted;
-mod within;
+mod single_node;
 
 use std::{sync::Arc, time::Duration};
 
 use landfall::lease::Locker;
 
-pub use self::cluster::{Cluster, FaultyNode, Work};
+pub use self::cluster::{Cluster, FaultyNode, LockerLoad};
 use crate::check::{Check, Report, checks, run_all};
 
-/// What the checks within one process are made for.
+/// The subject of the checks within one process.
 pub type Subject = Arc<dyn Locker>;
 
 /// Two lockers that share leases as two processes do.
@@ -23,18 +23,16 @@ pub struct Pair {
     pub one: Arc<dyn Locker>,
     /// The locker of the other.
     pub other: Arc<dyn Locker>,
-    /// How long a takeover between them may take, and how long it may take one to know that the
-    /// other has dropped a lease.
+    /// Maximum time for a takeover between them, and for detecting that the other released a lease.
     pub takeover: Duration,
 }
 
-/// Runs every check of a locker used by one process, each on a locker made by `make`.
+/// Runs all checks of a locker within one process, each on a locker created by `make`.
 ///
-/// Also makes two lockers one after the other, as before and after a restart, and compares their
-/// fences: a store may remember the newest fence for ever.
-///
-/// Needs a tokio runtime with its timer on; one with several threads finds more. The checks measure
-/// time, so that a busy machine may fail them: a takeover must take no more than 100 ms.
+/// Also creates two lockers one after the other, as before and after a restart, and compares their
+/// fences: a store may keep the newest fence forever. Needs a tokio runtime with a timer; one with
+/// several threads finds more. The checks measure time, so they may fail on an overloaded machine: a
+/// takeover must take at most 100 ms.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -45,7 +43,7 @@ pub struct Pair {
 /// ```
 ///
 /// # Panics
-/// If a check fails: at the end, with the list of all that failed and why.
+/// If checks fail: at the end, with the list of failures and reasons.
 pub async fn conformance<L: Locker>(make: impl AsyncFn() -> L) {
     let report = run_all("locker", &all(), async || Arc::new(make().await) as Subject).await;
     report.assert_complete();
@@ -105,21 +103,21 @@ pub async fn conformance_in_cluster<C: Cluster>(make: impl AsyncFn(Duration) -> 
 #[must_use]
 pub fn all() -> Vec<Check<Subject>> {
     checks![|_| true;
-        within::a_lease_keeps_others_out,
-        within::a_dropped_lease_is_free,
-        within::leases_of_different_uploads_are_independent,
-        within::a_newcomer_takes_over_at_once,
-        within::the_holder_is_asked_to_yield_not_told_it_is_lost,
-        within::trying_asks_nobody,
-        within::waiters_are_served_in_the_order_of_asking,
-        within::a_waiter_with_others_behind_it_is_asked_already,
-        within::a_dropped_waiter_leaves_the_queue,
-        within::nobody_waits_longer_than_asked,
-        within::who_gave_up_waiting_leaves_no_trace,
-        within::fences_grow,
-        within::a_lease_can_be_dropped_anywhere,
-        within::one_upload_has_one_holder_under_pressure,
-        within::a_thousand_uploads_at_once,
+        single_node::a_lease_keeps_others_out,
+        single_node::a_dropped_lease_is_free,
+        single_node::leases_of_different_uploads_are_independent,
+        single_node::a_newcomer_takes_over_at_once,
+        single_node::the_holder_is_requested_to_yield_not_revoked,
+        single_node::trying_does_not_request_the_lease,
+        single_node::waiters_are_served_in_order,
+        single_node::a_waiter_with_others_behind_it_is_requested_to_yield,
+        single_node::a_dropped_waiter_leaves_the_queue,
+        single_node::waiting_ends_at_the_timeout,
+        single_node::a_timed_out_waiter_leaves_no_trace,
+        single_node::fences_grow,
+        single_node::a_lease_can_be_dropped_anywhere,
+        single_node::one_upload_has_one_holder_under_pressure,
+        single_node::a_thousand_uploads_at_once,
     ]
     .to_vec()
 }
@@ -128,14 +126,14 @@ pub fn all() -> Vec<Check<Subject>> {
 #[must_use]
 pub fn all_between() -> Vec<Check<Pair>> {
     checks![|_| true;
-        between::a_lease_keeps_the_other_process_out,
-        between::the_other_process_takes_over_soon,
-        between::trying_from_the_other_process_asks_nobody,
-        between::a_holder_that_does_not_yield_keeps_the_lease,
-        between::fences_grow_from_one_process_to_the_other,
-        between::an_answered_ask_is_forgotten,
-        between::a_dropped_ask_is_forgotten,
-        between::one_upload_has_one_holder_under_pressure,
+        across_nodes::a_lease_keeps_the_other_process_out,
+        across_nodes::the_other_process_takes_over_soon,
+        across_nodes::trying_from_the_other_process_does_not_request_the_lease,
+        across_nodes::a_holder_that_does_not_yield_keeps_the_lease,
+        across_nodes::fences_grow_from_one_process_to_the_other,
+        across_nodes::an_answered_request_is_removed,
+        across_nodes::a_dropped_request_is_removed,
+        across_nodes::one_upload_has_one_holder_under_pressure,
     ]
     .to_vec()
 }

@@ -1,4 +1,4 @@
-//! What a locker does after its process was started again.
+//! Checks of a locker after a restart of its process.
 
 use std::time::Duration;
 

@@ -12,16 +12,16 @@ use super::{
     Subject,
     support::{append, create, drop_midway, expect, offset, poll_and_drop, uploaded, write},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
-    let bytes = pattern::bytes(1, 300_000);
+    let bytes = test_data::bytes(1, 300_000);
     let upload = create(store, 300_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     assert_eq!(append.offset(), 0);
     let mut written = 0;
     let mut before = 0;
-    for chunk in pattern::chunks(&bytes, 50_000, 2) {
+    for chunk in test_data::chunks(&bytes, 50_000, 2) {
         written += chunk.len() as u64;
         append.write(&mut vec![chunk]).await.expect("write");
         let now = append.offset();
@@ -38,17 +38,17 @@ pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
     assert!(store.load(&upload.id).await.expect("load").is_complete());
 }
 
-pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
-    let bytes = pattern::bytes(2, 100_000);
+pub(super) async fn appending_continues_at_the_offset(store: &Subject) {
+    let bytes = test_data::bytes(2, 100_000);
     let upload = create(store, 100_000).await;
     let mut start = 0;
-    for (n, piece) in pattern::chunks(&bytes, 30_000, 3).iter().enumerate() {
+    for (n, piece) in test_data::chunks(&bytes, 30_000, 3).iter().enumerate() {
         let mut append = store
             .resume(&upload.id, Fence(n as u64 + 1))
             .await
             .expect("resume")
             .1;
-        assert_eq!(append.offset(), start, "where appending goes on");
+        assert_eq!(append.offset(), start, "the offset to continue at");
         write(&mut *append, piece).await;
         start += piece.len() as u64;
         assert_eq!(append.commit().await.expect("commit"), start);
@@ -58,8 +58,8 @@ pub(super) async fn appending_goes_on_where_it_stopped(store: &Subject) {
 }
 
 pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
-    let many_small = pattern::bytes(3, 20_000);
-    let one_large = pattern::bytes(4, 3_000_001);
+    let many_small = test_data::bytes(3, 20_000);
+    let one_large = test_data::bytes(4, 3_000_001);
     let upload = create(store, None).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut all = Vec::new();
@@ -67,7 +67,7 @@ pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
     for shape in [
         vec![],
         vec![Bytes::new()],
-        pattern::chunks(&many_small, 7, 5), // far more chunks than one system call takes
+        test_data::chunks(&many_small, 7, 5), // far more chunks than one system call takes
         vec![one_large],
         vec![
             Bytes::new(),
@@ -104,7 +104,7 @@ pub(super) async fn an_upload_without_bytes_is_whole(store: &Subject) {
 }
 
 pub(super) async fn ten_mebibytes_are_kept(store: &Subject) {
-    let bytes = pattern::bytes(5, 10 << 20);
+    let bytes = test_data::bytes(5, 10 << 20);
     let upload = uploaded(store, &bytes).await;
     if let Some(finisher) = store.finisher() {
         finisher.finish(&upload, Fence(1)).await.expect("finish");
@@ -116,7 +116,7 @@ pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
     let upload = create(store, 40_000).await;
     let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     let mut end = 0;
-    for piece in pattern::chunks(&pattern::bytes(6, 40_000), 9_000, 1) {
+    for piece in test_data::chunks(&test_data::bytes(6, 40_000), 9_000, 1) {
         end += piece.len() as u64;
         write(&mut *append, &piece).await;
         let committed = append.commit().await.expect("commit");
@@ -145,8 +145,8 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
     );
 }
 
-pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
-    let bytes = pattern::bytes(7, 200_000);
+pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
+    let bytes = test_data::bytes(7, 200_000);
     let upload = create(store, 200_000).await;
     let mut first = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
     write(&mut *first, &bytes.slice(..150_000)).await;
@@ -164,7 +164,7 @@ pub(super) async fn dropping_keeps_what_was_written(store: &Subject) {
 }
 
 pub(super) async fn resuming_is_one_act(store: &Subject) {
-    let bytes = pattern::bytes(9, 4 << 20);
+    let bytes = test_data::bytes(9, 4 << 20);
     let upload = create(store, None).await;
     let mut kept = 0;
     // The same lease resumes twice, then comes the next one.
@@ -183,7 +183,7 @@ pub(super) async fn resuming_is_one_act(store: &Subject) {
             "{start}, but {kept} were kept before"
         );
         let end = bytes.len().min(start + (512 << 10));
-        let mut chunks = pattern::chunks(&bytes.slice(start..end), 64 << 10, 3);
+        let mut chunks = test_data::chunks(&bytes.slice(start..end), 64 << 10, 3);
         drop_midway(round, append.write(&mut chunks)).await;
         kept = append.offset() as usize;
     }
@@ -194,7 +194,7 @@ pub(super) async fn resuming_is_one_act(store: &Subject) {
 }
 
 pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Subject) {
-    let bytes = pattern::bytes(8, 8 << 20);
+    let bytes = test_data::bytes(8, 8 << 20);
     let upload = create(store, None).await;
     let mut fence = 0;
     let mut kept = 0;
@@ -210,8 +210,8 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
             (kept..=bytes.len()).contains(&start),
             "{start}, but {kept} were kept before"
         );
-        // What a cut connection leaves behind: a write that is never polled again.
-        let mut chunks = pattern::chunks(&bytes.slice(start..), 1 << 20, fence);
+        // Like a broken connection: a write that is never polled again.
+        let mut chunks = test_data::chunks(&bytes.slice(start..), 1 << 20, fence);
         let polls = fence as usize % 5;
         if let Some(result) = poll_and_drop(polls, append.write(&mut chunks)).await {
             result.expect("write");
@@ -219,7 +219,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         kept = append.offset() as usize;
         drop(append);
         if fence > 40 {
-            break; // A store on a network may never get there this way.
+            break; // A store on a network may never reach this point.
         }
     }
     // The same lease, then the next one.
@@ -231,7 +231,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
             .expect("resume");
         let start = append.offset() as usize;
         bytes.truncate(start.max(8 << 20));
-        bytes.extend_from_slice(&pattern::bytes(fence, 1 << 20));
+        bytes.extend_from_slice(&test_data::bytes(fence, 1 << 20));
         let rest = Bytes::copy_from_slice(&bytes[start..]);
         poll_and_drop(1, append.write(&mut vec![rest])).await;
         drop(append);

@@ -13,7 +13,7 @@ use super::{
     Subject,
     support::{append, assert_not_found, drop_midway, expect},
 };
-use crate::pattern;
+use crate::test_data;
 
 async fn part(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     let mut upload = Upload::new(UploadId::random(), Some(bytes.len() as u64));
@@ -71,11 +71,11 @@ async fn check(store: &Subject, parts: &[Arc<Upload>], pieces: &[&Bytes]) -> Arc
     target
 }
 
-pub(super) async fn parts_are_joined_in_order(store: &Subject) {
+pub(super) async fn parts_are_concatenated_in_order(store: &Subject) {
     let (a, b, c) = (
-        pattern::bytes(1, 70_000),
-        pattern::bytes(2, 1),
-        pattern::bytes(3, 33_333),
+        test_data::bytes(1, 70_000),
+        test_data::bytes(2, 1),
+        test_data::bytes(3, 33_333),
     );
     let parts = [
         part(store, &a).await,
@@ -87,8 +87,8 @@ pub(super) async fn parts_are_joined_in_order(store: &Subject) {
     check(store, &[third, first, second], &[&c, &a, &b]).await;
 }
 
-pub(super) async fn empty_and_repeated_parts_are_joined(store: &Subject) {
-    let (full, empty) = (pattern::bytes(4, 4097), Bytes::new());
+pub(super) async fn empty_and_repeated_parts_are_concatenated(store: &Subject) {
+    let (full, empty) = (test_data::bytes(4, 4097), Bytes::new());
     let (f, e) = (part(store, &full).await, part(store, &empty).await);
     check(store, std::slice::from_ref(&e), &[&empty]).await;
     check(
@@ -105,12 +105,12 @@ pub(super) async fn empty_and_repeated_parts_are_joined(store: &Subject) {
     .await;
 }
 
-pub(super) async fn joining_nothing_gives_nothing(store: &Subject) {
+pub(super) async fn concatenating_nothing_is_empty(store: &Subject) {
     check(store, &[], &[]).await;
 }
 
-pub(super) async fn a_missing_part_fails_the_joining(store: &Subject) {
-    let bytes = pattern::bytes(5, 5000);
+pub(super) async fn a_missing_part_fails_the_concatenation(store: &Subject) {
+    let bytes = test_data::bytes(5, 5000);
     let there = part(store, &bytes).await;
     let mut missing = Upload::new(UploadId::random(), Some(10));
     missing.kind = UploadKind::Partial;
@@ -124,8 +124,8 @@ pub(super) async fn a_missing_part_fails_the_joining(store: &Subject) {
     expect(store, &there, &bytes).await;
 }
 
-pub(super) async fn joining_again_starts_from_nothing(store: &Subject) {
-    let (a, b) = (pattern::bytes(6, 3000), pattern::bytes(7, 2000));
+pub(super) async fn concatenating_again_starts_empty(store: &Subject) {
+    let (a, b) = (test_data::bytes(6, 3000), test_data::bytes(7, 2000));
     let parts = [part(store, &a).await, part(store, &b).await];
     let target = check(store, &parts, &[&a, &b]).await;
     assert_eq!(
@@ -143,13 +143,13 @@ pub(super) async fn joining_again_starts_from_nothing(store: &Subject) {
     expect(store, &target, &b).await;
 }
 
-pub(super) async fn large_parts_of_odd_size_are_joined(store: &Subject) {
+pub(super) async fn large_parts_of_odd_size_are_concatenated(store: &Subject) {
     // Whole blocks first (where file systems can share them), then sizes that fit no block.
     let pieces = [
-        pattern::bytes(8, 2 << 20),
-        pattern::bytes(9, (1 << 20) + 1),
-        pattern::bytes(10, 4095),
-        pattern::bytes(11, 1 << 20),
+        test_data::bytes(8, 2 << 20),
+        test_data::bytes(9, (1 << 20) + 1),
+        test_data::bytes(10, 4095),
+        test_data::bytes(11, 1 << 20),
     ];
     let mut parts = Vec::new();
     for piece in &pieces {
@@ -159,7 +159,7 @@ pub(super) async fn large_parts_of_odd_size_are_joined(store: &Subject) {
 }
 
 pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
-    let (a, b) = (pattern::bytes(12, 100_000), pattern::bytes(13, 8192));
+    let (a, b) = (test_data::bytes(12, 100_000), test_data::bytes(13, 8192));
     let parts = [part(store, &a).await, part(store, &b).await];
     let target = check(store, &parts, &[&a, &b]).await;
     let terminator = store.terminator().expect("a terminator");
@@ -172,8 +172,8 @@ pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
     expect(store, &target, &[&a[..], &b[..]].concat()).await;
 }
 
-pub(super) async fn a_dropped_joining_starts_again_from_nothing(store: &Subject) {
-    let (a, b) = (pattern::bytes(14, 300_000), pattern::bytes(15, 70_000));
+pub(super) async fn a_dropped_concatenation_starts_again_empty(store: &Subject) {
+    let (a, b) = (test_data::bytes(14, 300_000), test_data::bytes(15, 70_000));
     let parts = [part(store, &a).await, part(store, &b).await];
     let concatenator = store.concatenator().expect("a concatenator");
     for round in 0..6_usize {

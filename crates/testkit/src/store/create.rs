@@ -13,7 +13,7 @@ use super::{
     Subject,
     support::{append, assert_not_found, create, drop_midway, expect, offset, uploaded, write},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn a_created_upload_is_empty(store: &Subject) {
     let id = UploadId::random();
@@ -36,8 +36,8 @@ pub(super) async fn a_created_upload_is_empty(store: &Subject) {
     expect(store, &created, b"").await;
 }
 
-pub(super) async fn a_taken_id_is_refused_and_the_upload_kept(store: &Subject) {
-    let bytes = pattern::bytes(1, 100);
+pub(super) async fn a_taken_id_is_rejected_and_the_upload_kept(store: &Subject) {
+    let bytes = test_data::bytes(1, 100);
     let upload = uploaded(store, &bytes).await;
     let again = store.create(Upload::new(upload.id.clone(), Some(7))).await;
     assert!(
@@ -74,7 +74,7 @@ pub(super) async fn one_of_many_creations_of_an_id_wins(store: &Subject) {
     assert_eq!(store.load(&id).await.expect("load").upload, won[0]);
 }
 
-pub(super) async fn what_does_not_exist_is_not_found(store: &Subject) {
+pub(super) async fn a_missing_upload_is_not_found(store: &Subject) {
     let id = UploadId::random();
     let upload = Upload::new(id.clone(), Some(5));
     assert_not_found("load", store.load(&id).await);
@@ -181,7 +181,7 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
     .enumerate()
     {
         let id = UploadId::new(&format!("{unique}-{id}")).expect("a good id");
-        let bytes = pattern::bytes(n as u64, 50 + n);
+        let bytes = test_data::bytes(n as u64, 50 + n);
         let upload = Upload::new(id, Some(bytes.len() as u64));
         let upload = store
             .create(upload)
@@ -209,7 +209,7 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
 }
 
 pub(super) async fn create_append_is_both_in_one(store: &Subject) {
-    let bytes = pattern::bytes(3, 3000);
+    let bytes = test_data::bytes(3, 3000);
     let upload = Upload::new(UploadId::random(), Some(4000));
     let (upload, mut first) = store
         .create_append(upload, Fence(5))
@@ -227,7 +227,7 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
 }
 
 pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
-    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     let other = uploaded(store, &Bytes::from_static(b"stays")).await;
     let terminator = store.terminator().expect("a terminator");
     terminator
@@ -244,7 +244,7 @@ pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
 }
 
 pub(super) async fn termination_can_be_repeated(store: &Subject) {
-    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     let terminator = store.terminator().expect("a terminator");
     for there in [true, false, false] {
         let removed = terminator.terminate(&upload, Fence(2)).await;
@@ -260,7 +260,7 @@ pub(super) async fn termination_can_be_repeated(store: &Subject) {
 }
 
 pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {
-    let upload = uploaded(store, &pattern::bytes(4, 1000)).await;
+    let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     store
         .terminator()
         .expect("a terminator")
@@ -304,7 +304,7 @@ pub(super) async fn a_dropped_creation_leaves_nothing_or_an_empty_upload(store: 
 pub(super) async fn a_dropped_termination_can_be_repeated(store: &Subject) {
     let terminator = store.terminator().expect("a terminator");
     for round in 0..6_usize {
-        let bytes = pattern::bytes(round as u64, 50_000);
+        let bytes = test_data::bytes(round as u64, 50_000);
         let upload = uploaded(store, &bytes).await;
         let fence = Fence(round as u64 + 10);
         drop_midway(round, terminator.terminate(&upload, fence)).await;

@@ -16,10 +16,10 @@ use landfall::{
 use super::support::{append, assert_not_found, create, expect};
 use crate::{
     check::{Check, Report, checks, run_all},
-    pattern,
+    test_data,
 };
 
-/// Damages the description of an upload that is stored, so that it makes no sense any more.
+/// Damages the description of a stored upload, so that it cannot be parsed.
 pub type Damage =
     Box<dyn Fn(Arc<Upload>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -59,7 +59,7 @@ pub fn all() -> Vec<Check<Subject>> {
         a_damaged_upload_answers_delete,
     ]);
     all.extend(checks![|s: &Subject| s.store.enumerator().is_some();
-        damaged_uploads_are_listed_beside_the_others,
+        damaged_uploads_are_listed_with_the_others,
     ]);
     all.extend(checks![
         |s: &Subject| s.store.enumerator().is_some() && s.store.terminator().is_some();
@@ -71,7 +71,7 @@ pub fn all() -> Vec<Check<Subject>> {
 /// An upload with some bytes, which is then damaged.
 async fn damaged(subject: &Subject) -> Arc<Upload> {
     let upload = create(&subject.store, 5000).await;
-    let bytes = pattern::bytes(1, 3000);
+    let bytes = test_data::bytes(1, 3000);
     append(&subject.store, &upload, Fence(1), &bytes).await;
     (subject.damage)(upload.clone()).await;
     upload
@@ -147,7 +147,7 @@ async fn listed(subject: &Subject) -> Vec<UploadId> {
     listed
 }
 
-async fn damaged_uploads_are_listed_beside_the_others(subject: &Subject) {
+async fn damaged_uploads_are_listed_with_the_others(subject: &Subject) {
     let store = &subject.store;
     let mut wanted = BTreeMap::new();
     for n in 0..7 {
@@ -209,7 +209,7 @@ fn handler(subject: &Subject, unfinished: Option<Duration>) -> Handler {
     Handler::new(config).expect("a configuration that works")
 }
 
-/// What a sweep removes, or would remove.
+/// Returns the entries that a sweep removes, or would remove.
 async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, SweepReason)> {
     let mut removed = Vec::new();
     let summary = sweeper.run(|entry| removed.extend(entry.id.clone().map(|id| (id, entry.why))));

@@ -1,4 +1,4 @@
-//! Listing what is there.
+//! Checks of listing.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{
     Subject,
     support::{append, create},
 };
-use crate::pattern;
+use crate::test_data;
 
 type Listed = BTreeMap<UploadId, Snapshot>;
 
@@ -32,7 +32,7 @@ async fn read_page(
     );
     assert!(
         page.orphans.is_empty(),
-        "orphans nobody left: {:?}",
+        "unexpected orphans: {:?}",
         page.orphans
     );
     for snapshot in page.uploads {
@@ -70,7 +70,7 @@ pub(super) async fn every_upload_is_listed_once_whatever_the_page_size(store: &S
         };
         let upload = Upload::new(UploadId::new(&id).expect("a good id"), Some(30));
         let upload = store.create(upload).await.expect("create");
-        append(store, &upload, Fence(1), &pattern::bytes(n as u64, n)).await;
+        append(store, &upload, Fence(1), &test_data::bytes(n as u64, n)).await;
         wanted.insert(upload.id.clone(), n as u64);
     }
     for limit in [1, 2, 3, 5, 22, 23, 24, 1000] {
@@ -92,7 +92,7 @@ pub(super) async fn an_empty_store_lists_nothing(store: &Subject) {
     assert!(list(store, 100).await.is_empty());
 }
 
-pub(super) async fn what_stays_is_listed_once_while_others_go(store: &Subject) {
+pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store: &Subject) {
     let mut stay = Vec::new();
     let mut go = Vec::new();
     for n in 0..40 {

@@ -1,7 +1,6 @@
-//! A lease that was overtaken can't change anything.
+//! Checks of fencing: an older lease cannot change anything.
 //!
-//! The newer append stays open throughout: a store need not remember fences of uploads that nobody
-//! is writing.
+//! The newer append stays open, because a store need not keep fences of uploads without a writer.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use super::{
         assert_fenced, assert_not_found, create, expect, offset, uploaded, write, write_refused,
     },
 };
-use crate::pattern;
+use crate::test_data;
 
 /// An upload of `length` bytes with an older append, which wrote `bytes`, and a newer one.
 async fn overtaken(
@@ -39,7 +38,7 @@ async fn overtaken(
 }
 
 pub(super) async fn an_older_append_cannot_write(store: &Subject) {
-    let bytes = pattern::bytes(1, 20_000);
+    let bytes = test_data::bytes(1, 20_000);
     let (upload, mut older, mut newer) = overtaken(store, &bytes.slice(..5000)).await;
     let stale = Bytes::from(vec![b'!'; 3000]);
     let refused = write_refused(&mut *older, &stale).await;
@@ -59,8 +58,8 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
-pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
-    let bytes = pattern::bytes(2, 6000);
+pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Subject) {
+    let bytes = test_data::bytes(2, 6000);
     let upload = create(store, None).await;
     let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
     older.begin_unverified().await.expect("hold");
@@ -73,7 +72,7 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
     assert_eq!(
         newer.offset(),
         0,
-        "bytes on probation count for the newer lease"
+        "unverified bytes count for the newer lease"
     );
     assert!(
         older.accept_unverified().await.is_err(),
@@ -92,7 +91,7 @@ pub(super) async fn an_older_append_cannot_hold_or_confirm(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
-    let bytes = pattern::bytes(3, 100);
+    let bytes = test_data::bytes(3, 100);
     let (upload, _older, _newer) = overtaken(store, &bytes).await;
     let mut changed = Upload::clone(&upload);
     changed.metadata = Metadata::from_pairs([("stale", "1")]);
@@ -127,7 +126,7 @@ pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
-    let bytes = pattern::bytes(4, 500);
+    let bytes = test_data::bytes(4, 500);
     let (upload, _older, newer) = overtaken(store, &bytes).await;
     let terminator = store.terminator().expect("a terminator");
     assert_fenced("terminate", terminator.terminate(&upload, Fence(10)).await);
@@ -188,7 +187,7 @@ pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
 }
 
 pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
-    let part = uploaded(store, &pattern::bytes(5, 300)).await;
+    let part = uploaded(store, &test_data::bytes(5, 300)).await;
     let mut target = Upload::new(UploadId::random(), Some(300));
     target.kind = UploadKind::Final {
         parts: vec![part.id.clone()],

@@ -1,19 +1,19 @@
 //! The conformance suite of [`Store`] and its capabilities.
 //!
-//! The checks follow the documentation of the traits, sentence by sentence. Those of an optional
-//! capability run if the store claims it; [`Report::assert_complete`] makes sure that it does.
+//! The checks follow the documentation of the traits. Those of an optional capability run if the store
+//! has it; [`Report::assert_complete`] requires that it does.
 
 mod append;
 mod concatenate;
+mod concurrency;
 mod create;
 pub mod damaged;
 mod enumerate;
 mod fences;
-mod hold;
 mod read;
 mod save;
 mod support;
-mod together;
+mod unverified;
 
 use std::sync::Arc;
 
@@ -22,26 +22,26 @@ use landfall::store::Store;
 pub(crate) use self::support::{drop_midway, poll_times};
 use crate::check::{Check, Report, checks, run_all};
 
-/// What the checks are made for.
+/// The subject of the checks.
 pub type Subject = Arc<dyn Store>;
 
-/// Runs every check one after another, each on a store of its own made by `make` (a fresh
-/// directory, bucket or prefix; it may also be one store, if it may fill up with uploads: only
-/// the checks of listing need it empty).
+/// Runs all checks one after another, each on a new store created by `make`.
 ///
-/// Needs a tokio runtime with its timer on; one with several threads finds more.
+/// A store is a fresh directory, bucket or prefix; it may also be shared and fill up with uploads: only
+/// the checks of listing need it empty. Needs a tokio runtime with a timer; one with several threads
+/// finds more.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// use landfall::store::MemoryStore;
 ///
 /// let report = landfall_testkit::store::conformance(async || MemoryStore::new()).await;
-/// report.assert_complete(); // it claims, and has, every capability
+/// report.assert_complete(); // it has every capability
 /// # });
 /// ```
 ///
 /// # Panics
-/// If a check fails: at the end, with the list of all that failed and why.
+/// If checks fail: at the end, with the list of failures and reasons.
 pub async fn conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
     run_all("store conformance", &all(), async || {
         Arc::new(make().await) as Subject
@@ -49,29 +49,29 @@ pub async fn conformance<S: Store>(make: impl AsyncFn() -> S) -> Report {
     .await
 }
 
-/// The checks, to be run one by one.
+/// Returns the checks, to run them one by one.
 #[must_use]
 pub fn all() -> Vec<Check<Subject>> {
     let always = |_: &Subject| true;
     let mut all = Vec::new();
     all.extend(checks![always;
         create::a_created_upload_is_empty,
-        create::a_taken_id_is_refused_and_the_upload_kept,
+        create::a_taken_id_is_rejected_and_the_upload_kept,
         create::one_of_many_creations_of_an_id_wins,
-        create::what_does_not_exist_is_not_found,
+        create::a_missing_upload_is_not_found,
         create::a_description_comes_back_as_it_was,
         create::metadata_comes_back_byte_for_byte,
         create::ids_may_hold_slashes_and_odd_characters,
         create::create_append_is_both_in_one,
         create::a_dropped_creation_leaves_nothing_or_an_empty_upload,
         append::bytes_are_appended_in_order,
-        append::appending_goes_on_where_it_stopped,
+        append::appending_continues_at_the_offset,
         append::chunks_of_any_shape_are_taken,
         append::an_upload_without_bytes_is_whole,
         append::ten_mebibytes_are_kept,
         append::a_committed_offset_is_loaded,
         append::opening_is_no_change,
-        append::dropping_keeps_what_was_written,
+        append::dropping_keeps_written_bytes,
         append::resuming_is_one_act,
         append::a_dropped_write_has_ended_before_the_next_append,
         save::a_saved_description_replaces_the_old_one,
@@ -79,19 +79,19 @@ pub fn all() -> Vec<Check<Subject>> {
         save::a_description_is_never_a_mixture,
         save::a_dropped_save_leaves_the_old_description_or_the_new,
         fences::an_older_append_cannot_write,
-        fences::an_older_append_cannot_hold_or_confirm,
+        fences::an_older_append_cannot_begin_or_accept_unverified,
         fences::an_older_lease_cannot_save,
         fences::an_older_lease_cannot_append,
         fences::the_same_lease_may_append_again,
-        hold::discarded_bytes_are_gone,
-        hold::confirmed_bytes_count,
-        hold::bytes_on_probation_do_not_count_when_dropped,
-        hold::bytes_on_probation_do_not_count_when_overtaken,
-        hold::probation_without_bytes_changes_nothing,
-        hold::probation_can_come_again,
-        hold::discarding_without_probation_goes_back_to_the_opening,
-        hold::what_is_readable_can_be_loaded,
-        together::a_hundred_uploads_at_once,
+        unverified::discarded_bytes_are_gone,
+        unverified::accepted_bytes_count,
+        unverified::unverified_bytes_do_not_count_when_dropped,
+        unverified::unverified_bytes_do_not_count_when_overtaken,
+        unverified::beginning_unverified_without_bytes_changes_nothing,
+        unverified::unverified_bytes_can_be_begun_again,
+        unverified::discarding_without_unverified_bytes_restores_the_opening_offset,
+        unverified::readable_bytes_can_be_loaded,
+        concurrency::a_hundred_uploads_at_once,
     ]);
     all.extend(checks![|s: &Subject| s.terminator().is_some();
         create::a_terminated_upload_is_gone,
@@ -119,13 +119,13 @@ pub fn all() -> Vec<Check<Subject>> {
         read::an_unfinished_upload_can_be_read_while_it_grows,
     ]);
     all.extend(checks![|s: &Subject| s.concatenator().is_some();
-        concatenate::parts_are_joined_in_order,
-        concatenate::empty_and_repeated_parts_are_joined,
-        concatenate::joining_nothing_gives_nothing,
-        concatenate::a_missing_part_fails_the_joining,
-        concatenate::joining_again_starts_from_nothing,
-        concatenate::a_dropped_joining_starts_again_from_nothing,
-        concatenate::large_parts_of_odd_size_are_joined,
+        concatenate::parts_are_concatenated_in_order,
+        concatenate::empty_and_repeated_parts_are_concatenated,
+        concatenate::concatenating_nothing_is_empty,
+        concatenate::a_missing_part_fails_the_concatenation,
+        concatenate::concatenating_again_starts_empty,
+        concatenate::a_dropped_concatenation_starts_again_empty,
+        concatenate::large_parts_of_odd_size_are_concatenated,
         fences::an_older_lease_cannot_concatenate,
     ]);
     all.extend(checks![
@@ -138,7 +138,7 @@ pub fn all() -> Vec<Check<Subject>> {
     ]);
     all.extend(checks![
         |s: &Subject| s.enumerator().is_some() && s.terminator().is_some();
-        enumerate::what_stays_is_listed_once_while_others_go,
+        enumerate::a_kept_upload_is_listed_once_while_others_are_removed,
     ]);
     all
 }

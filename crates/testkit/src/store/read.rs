@@ -11,12 +11,12 @@ use super::{
     Subject,
     support::{append, assert_not_found, assert_same, create, read, uploaded},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn any_range_can_be_read(store: &Subject) {
     const KIB: u64 = 1024;
     let len = 1100 * KIB + 13;
-    let bytes = pattern::bytes(1, len as usize);
+    let bytes = test_data::bytes(1, len as usize);
     let upload = uploaded(store, &bytes).await;
     for (start, end) in [
         (0, len),
@@ -37,12 +37,12 @@ pub(super) async fn any_range_can_be_read(store: &Subject) {
 }
 
 pub(super) async fn an_unfinished_upload_can_be_read_while_it_grows(store: &Subject) {
-    let bytes = pattern::bytes(2, 90_000);
+    let bytes = test_data::bytes(2, 90_000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..30_000)).await;
     let mut writer = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
     let mut end = 30_000;
-    for piece in pattern::chunks(&bytes.slice(30_000..), 20_000, 3) {
+    for piece in test_data::chunks(&bytes.slice(30_000..), 20_000, 3) {
         writer.write(&mut vec![piece.clone()]).await.expect("write");
         assert_same(&read(store, &upload, 0..end).await, &bytes[..end as usize]);
         end = writer.commit().await.expect("commit");
@@ -51,7 +51,7 @@ pub(super) async fn an_unfinished_upload_can_be_read_while_it_grows(store: &Subj
 }
 
 pub(super) async fn many_can_read_at_once(store: &Subject) {
-    let bytes = pattern::bytes(3, 600_000);
+    let bytes = test_data::bytes(3, 600_000);
     let upload = uploaded(store, &bytes).await;
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..20_u64 {
@@ -59,7 +59,7 @@ pub(super) async fn many_can_read_at_once(store: &Subject) {
         tasks.spawn(async move {
             let reader = store.reader().expect("a reader");
             if n % 4 == 0 {
-                // Somebody who goes away in the middle.
+                // A reader that disconnects in the middle.
                 let mut stream = reader.read(&upload, 0..600_000).await.expect("read");
                 let first = poll_fn(|cx| stream.as_mut().poll_next(cx)).await;
                 let first = first.expect("a piece").expect("a piece");

@@ -17,7 +17,7 @@ use super::{
     Subject,
     support::{append, create, drop_midway, expect, offset, uploaded},
 };
-use crate::pattern;
+use crate::test_data;
 
 pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     let parts = vec![UploadId::random()];
@@ -46,7 +46,7 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
 }
 
 pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
-    let bytes = pattern::bytes(1, 5000);
+    let bytes = test_data::bytes(1, 5000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..3000)).await;
     let mut changed = Upload::clone(&upload);
@@ -111,7 +111,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
     for round in 0..12_usize {
         let (fence, wanted) = (Fence(round as u64 + 1), described(round as u64));
         drop_midway(round, store.save(&wanted, fence)).await;
-        // The next lease: what it finds stays.
+        // The state that the next lease finds must stay.
         let (snapshot, append) = store
             .resume(&upload.id, Fence(round as u64 + 2))
             .await
@@ -134,7 +134,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
 }
 
 pub(super) async fn finishing_can_be_repeated(store: &Subject) {
-    let bytes = pattern::bytes(2, 70_000);
+    let bytes = test_data::bytes(2, 70_000);
     let upload = uploaded(store, &bytes).await;
     let finisher = store.finisher().expect("a finisher");
     for fence in [1, 1, 2] {
@@ -181,7 +181,7 @@ pub(super) async fn a_late_length_is_kept(store: &Subject) {
 }
 
 pub(super) async fn a_late_length_comes_between_bytes(store: &Subject) {
-    let bytes = pattern::bytes(3, 9000);
+    let bytes = test_data::bytes(3, 9000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..4000)).await;
     let deferrer = store.length_deferrer().expect("a length deferrer");

@@ -1,4 +1,4 @@
-//! What the checks have in common.
+//! Helpers of the checks.
 
 use std::{
     future::{Future, poll_fn},
@@ -17,7 +17,7 @@ use landfall::{
 };
 
 use super::Subject;
-use crate::pattern;
+use crate::test_data;
 
 /// A new upload of this length.
 pub(super) async fn create(store: &Subject, length: impl Into<Option<u64>>) -> Arc<Upload> {
@@ -45,7 +45,7 @@ pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, 
 }
 
 pub(super) async fn write(append: &mut dyn Append, bytes: &Bytes) {
-    let mut chunks = pattern::chunks(bytes, 100_000, 7);
+    let mut chunks = test_data::chunks(bytes, 100_000, 7);
     append.write(&mut chunks).await.expect("write");
     assert!(chunks.is_empty(), "write must empty the list of chunks");
 }

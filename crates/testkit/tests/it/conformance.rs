@@ -12,7 +12,7 @@ use landfall::{
     store::{MemoryStore, file::FileStore},
 };
 use landfall_testkit::{
-    fault::{FaultStore, Faults, ForgetfulStore},
+    fault::{FaultStore, Faults, PowerLossStore},
     locker,
     record::RecordingSink,
     sink, store,
@@ -76,7 +76,7 @@ async fn fault_store_without_faults() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forgetful_store_without_crashes() {
-    store::conformance(async || ForgetfulStore::new(MemoryStore::new()))
+    store::conformance(async || PowerLossStore::new(MemoryStore::new()))
         .await
         .assert_complete();
 }

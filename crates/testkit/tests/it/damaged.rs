@@ -43,9 +43,9 @@ enum Mutation {
     None,
     /// A damaged upload is not found.
     LoadAsMissing,
-    /// What cannot be loaded cannot be removed.
+    /// Uploads that cannot be loaded cannot be removed.
     TerminateFails,
-    /// Nothing is removed, because nothing is known of what was there.
+    /// Nothing is removed, because the objects are unknown.
     TerminateNothing,
     /// One damaged upload fails the whole listing.
     ListingFails,
@@ -201,15 +201,15 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         ),
         (
             Mutation::ListingFails,
-            Some("damaged_uploads_are_listed_beside_the_others"),
+            Some("damaged_uploads_are_listed_with_the_others"),
         ),
         (
             Mutation::Unlisted,
-            Some("damaged_uploads_are_listed_beside_the_others"),
+            Some("damaged_uploads_are_listed_with_the_others"),
         ),
         (
             Mutation::ListedTwice,
-            Some("damaged_uploads_are_listed_beside_the_others"),
+            Some("damaged_uploads_are_listed_with_the_others"),
         ),
         (Mutation::NeverOld, Some("a_damaged_upload_expires")),
     ] {

@@ -91,7 +91,7 @@ impl Mutant {
         };
         let parts = Composer::join(mutant);
         Config::new(match mutation {
-            Mutation::NoYield => parts.locker(DeafLocker(MemoryLocker::new())),
+            Mutation::NoYield => parts.with_locker(DeafLocker(MemoryLocker::new())),
             _ => parts,
         })
     }
@@ -318,11 +318,11 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         (Mutation::None, None),
         (
             Mutation::CommitInMemory,
-            Some("a_newcomer_resumes_what_the_stopped_writer_stored"),
+            Some("a_new_client_resumes_at_the_stopped_writers_offset"),
         ),
         (
             Mutation::NoYield,
-            Some("a_newcomer_resumes_what_the_stopped_writer_stored"),
+            Some("a_new_client_resumes_at_the_stopped_writers_offset"),
         ),
         (
             Mutation::ForgetPendingCompletion,

@@ -6,14 +6,14 @@ use landfall::{
     store::{MemoryStore, Store, StoreError},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, ForgetfulStore};
+use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, PowerLossStore};
 
 fn upload() -> Upload {
     Upload::new(UploadId::random(), Some(100))
 }
 
 #[tokio::test]
-async fn a_short_write_keeps_what_fits() {
+async fn a_short_write_keeps_the_bytes_that_fit() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
@@ -105,8 +105,8 @@ async fn chance_is_the_same_for_the_same_seed() {
 }
 
 #[tokio::test]
-async fn a_crash_forgets_what_was_not_committed() {
-    let store = ForgetfulStore::new(MemoryStore::new());
+async fn a_crash_loses_uncommitted_bytes() {
+    let store = PowerLossStore::new(MemoryStore::new());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"kept")])
@@ -129,7 +129,7 @@ async fn a_crash_forgets_what_was_not_committed() {
     store.save(&upload, Fence(2)).await.unwrap_err();
     assert_eq!(after.load(&upload.id).await.unwrap().offset, 4);
 
-    // An offset that was told is kept, too.
+    // A published offset survives, too.
     let mut append = after.resume(&upload.id, Fence(2)).await.unwrap().1;
     assert_eq!(append.offset(), 4);
     append
@@ -143,7 +143,7 @@ async fn a_crash_forgets_what_was_not_committed() {
 
 #[tokio::test]
 async fn nothing_follows_bytes_that_could_not_be_kept() {
-    let store = ForgetfulStore::new(MemoryStore::with_capacity(6));
+    let store = PowerLossStore::new(MemoryStore::with_capacity(6));
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
     append
         .write(&mut vec![Bytes::from_static(b"too much")])

@@ -19,7 +19,7 @@ use landfall::{
 use landfall_testkit::store;
 use tokio::sync::Mutex;
 
-/// How long the faulty stores take for a step.
+/// The delay of a step of the faulty stores.
 const DELAY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Mutation {
     TwoStepCreate,
     /// `terminate` forgets the upload's id before its description.
     ForgetfulTerminate,
-    /// `concatenate` goes on behind what an earlier call left.
+    /// `concatenate` continues after the bytes of an earlier call.
     ResumingConcatenate,
 }
 
@@ -47,7 +47,7 @@ enum Mutation {
 struct Mutant {
     inner: MemoryStore,
     mutation: Mutation,
-    /// Held by whoever writes.
+    /// Held by the current writer.
     gate: Arc<Mutex<()>>,
     newest: Arc<AtomicU64>,
     terminated: Arc<std::sync::Mutex<Vec<UploadId>>>,
@@ -215,7 +215,7 @@ impl Append for SlowAppend {
             _ => Some(Arc::clone(&self.store.gate).lock_owned().await),
         };
         let (inner, mut taken) = (Arc::clone(&self.inner), std::mem::take(chunks));
-        // As on a thread or a network: it ends even if nobody waits for it.
+        // Like a thread or a network request: it completes even if the future is dropped.
         let written = tokio::spawn(async move {
             let _gate = gate;
             tokio::time::sleep(DELAY).await;
@@ -248,7 +248,7 @@ impl Append for SlowAppend {
     }
 }
 
-/// The checks about dropped calls that a mutant fails, each on a store of its own.
+/// Returns the checks of dropped calls that a mutant fails, each with a new store.
 async fn failed(mutation: Mutation) -> Vec<&'static str> {
     let mut running = Vec::new();
     for check in store::all() {
@@ -296,7 +296,7 @@ async fn each_fault_is_found_by_the_check_made_for_it() {
         ),
         (
             Mutation::ResumingConcatenate,
-            Some("a_dropped_joining_starts_again_from_nothing"),
+            Some("a_dropped_concatenation_starts_again_empty"),
         ),
     ] {
         let failed = failed(mutation).await;

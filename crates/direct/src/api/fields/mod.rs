@@ -272,7 +272,7 @@ pub(super) fn is_secret(text: &str) -> bool {
 /// application, as with tus.
 fn extract_token(
     metadata: &mut BTreeMap<String, String>,
-    beside: Option<String>,
+    outer: Option<String>,
 ) -> Option<ExplicitToken> {
     let request_id = metadata.get(REQUEST_ID).cloned();
     let own = metadata.remove(UPLOAD_TOKEN);
@@ -282,7 +282,7 @@ fn extract_token(
         false => None,
     };
     metadata.retain(|_, value| !is_secret(value));
-    let token = beside.or(own).or(other)?;
+    let token = outer.or(own).or(other)?;
     Some(ExplicitToken { token, request_id })
 }
 

@@ -195,7 +195,7 @@ async fn sizes_are_enforced() {
         let parts = json!([{"PartNumber": 1, "ETag": tag}]);
         complete(&harness, &id, &key, &parts)
             .await
-            .companion(413, "too many");
+            .companion(413, "exceed");
         complete(&harness, &id, &key, &parts)
             .await
             .companion(410, "");
@@ -315,7 +315,9 @@ async fn invalid_requests_are_rejected() {
             .await
             .companion(404, "no such upload");
     }
-    get("/s3/nothing").await.companion(404, "nothing here");
+    get("/s3/nothing")
+        .await
+        .companion(404, "nothing at this path");
     let reply = harness
         .ann("DELETE", "/s3/params")
         .send()
@@ -399,7 +401,7 @@ async fn temporary_credentials_have_companions_format() {
     off.request("GET", "/s3/sts")
         .send()
         .await
-        .companion(401, "nobody knows");
+        .companion(401, "authentication required");
     let endpoint = Service::Moto.access().endpoint;
     let sts = StsSettings {
         endpoint: Some(endpoint),

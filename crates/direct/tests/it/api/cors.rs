@@ -75,9 +75,9 @@ async fn cross_site_requests_with_cookies_are_rejected() {
             .with("cookie", "who=ann")
     };
     // The request opens an upload although it is a GET.
-    params().send().await.companion(403, "application's pages");
+    params().send().await.companion(403, "cross-site request");
     let other = params().with("sec-fetch-site", "cross-site");
-    other.send().await.companion(403, "application's pages");
+    other.send().await.companion(403, "cross-site request");
     let own = params().with("sec-fetch-site", "same-origin");
     own.send().await.expect(200);
     let friend = params().with("origin", "https://app.example");
@@ -90,7 +90,7 @@ async fn cross_site_requests_with_cookies_are_rejected() {
             .json(&body)
     };
     let other = begin().with("origin", "https://evil.example");
-    other.send().await.companion(403, "application's pages");
+    other.send().await.companion(403, "cross-site request");
     let created = begin()
         .with("sec-fetch-site", "same-origin")
         .send()

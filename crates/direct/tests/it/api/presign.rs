@@ -138,7 +138,7 @@ async fn unsupported_requests_are_not_signed() {
         .companion(400, "Unsupported operation");
     presign(&harness, json!({"method": "DELETE", "key": "a"}))
         .await
-        .companion(403, "not deleted");
+        .companion(403, "cannot be deleted");
     for key in ["../a", "a/../b", "a//b", "a/", "a\nb"] {
         let body = json!({"method": "PUT", "key": key});
         presign(&harness, body).await.companion(400, "");
@@ -158,7 +158,10 @@ async fn unsupported_requests_are_not_signed() {
     let nobody = harness
         .request("POST", "/s3/presign")
         .json(&json!({"method": "PUT", "key": "a"}));
-    nobody.send().await.companion(401, "nobody knows");
+    nobody
+        .send()
+        .await
+        .companion(401, "authentication required");
     let off = Harness::with(
         Service::Garage,
         |settings| settings.sign_requests = false,

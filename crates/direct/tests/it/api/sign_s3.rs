@@ -113,16 +113,16 @@ async fn equal_request_ids_return_the_same_upload() {
     assert_eq!(job.state, JobState::Started);
     assert_eq!(job.metadata["album"], "7");
 
-    let told = json!({"request_id": "r1", "uploaded": 3});
+    let body = json!({"request_id": "r1", "uploaded": 3});
     let reply = harness
         .ann("POST", "/api/progress_s3")
-        .json(&told)
+        .json(&body)
         .send()
         .await;
     assert_eq!(reply.expect(204).text, "");
     harness
         .bob("POST", "/api/progress_s3")
-        .json(&told)
+        .json(&body)
         .send()
         .await
         .expect(404);
@@ -199,7 +199,7 @@ async fn errors_name_the_invalid_field() {
         .json(&json!({"file_name": "a"}))
         .send()
         .await;
-    let nobody = nobody.api_error(401, None, "nobody knows who asks");
+    let nobody = nobody.api_error(401, None, "authentication required");
     assert_eq!(nobody.header("www-authenticate").as_deref(), Some("Bearer"));
     let wrong = harness
         .request("POST", "/api/sign_s3")
@@ -224,7 +224,7 @@ async fn errors_name_the_invalid_field() {
         .json(&elsewhere)
         .send()
         .await;
-    reply.api_error(400, Some("url"), "no address of a file");
+    reply.api_error(400, Some("url"), "not the URL of a file");
     let reply = harness.ann("GET", "/api/sign_s3").send().await;
     let reply = reply.api_error(405, None, "method");
     assert_eq!(reply.header("allow").as_deref(), Some("POST"));

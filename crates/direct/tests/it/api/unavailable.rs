@@ -13,7 +13,7 @@ use crate::uploads::harness::{Service, settings};
 /// Creates a server whose connection to S3 goes through a proxy, without retries. Its clients
 /// connect directly.
 async fn behind(proxy: &Proxy) -> Harness {
-    let mut proxied = settings(&Garage::shared().access().via(proxy));
+    let mut proxied = settings(&Garage::shared().access().through_proxy(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
     Harness::with(Service::Garage, |settings| settings.client = client, |_| {}).await

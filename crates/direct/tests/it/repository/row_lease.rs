@@ -79,7 +79,7 @@ async fn holders_never_overlap() {
                     }
                     tokio::task::yield_now().await;
                 };
-                let mut visits = inside.try_lock().expect("somebody else is inside");
+                let mut visits = inside.try_lock().expect("two holders");
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 assert!(hold.is_held());
                 *visits += 1;

@@ -10,7 +10,7 @@ use landfall_grants::{
     JobState, Principal,
     queue::{GrantOutcome, NewJob, StartOutcome, StartRequest},
 };
-use landfall_s3::client::{ObjectHeaders, Place as Object};
+use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World};
 use crate::{
@@ -67,7 +67,7 @@ async fn inactive_uploads_expire(service: Service) {
     for record in &records {
         assert_eq!(node.now(record).await.status, Status::Removed);
         assert_eq!(node.job(record).await.state, JobState::Expired);
-        assert_eq!(world.told(record), [Created, Expired]);
+        assert_eq!(world.emitted(record), [Created, Expired]);
         node.assert_nothing_of(record).await;
     }
     world.assert_settled().await;
@@ -118,7 +118,7 @@ async fn late_objects_are_removed(service: Service) {
     assert_eq!((report.completed, report.check_failures), (0, 0));
     for record in &records {
         assert!(!node.has_object(record).await);
-        assert_eq!(world.told(record), [Created, Expired]);
+        assert_eq!(world.emitted(record), [Created, Expired]);
         assert_eq!(node.now(record).await.next_check_at, None);
     }
 }
@@ -153,7 +153,7 @@ async fn too_large_uploads_are_removed(service: Service) {
         let job = node.job(record).await;
         assert_eq!(job.state, JobState::Failed);
         assert!(job.reason.unwrap().contains("5 bytes"));
-        assert_eq!(world.told(record), [Created, Terminated]);
+        assert_eq!(world.emitted(record), [Created, Terminated]);
         node.assert_nothing_of(record).await;
     }
     world.assert_settled().await;
@@ -172,8 +172,8 @@ async fn an_upload_fails_if_its_multipart_upload_is_missing(service: Service) {
     assert_eq!((report.failed, report.check_failures), (1, 0));
     let job = node.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
-    assert!(job.reason.unwrap().contains("gone from S3"));
-    assert_eq!(world.told(&record), [Created, Terminated]);
+    assert!(job.reason.unwrap().contains("missing in S3"));
+    assert_eq!(world.emitted(&record), [Created, Terminated]);
     world.assert_settled().await;
 }
 
@@ -223,7 +223,7 @@ async fn uploads_in_creation_are_removed_after_a_crash(service: Service) {
     let left = node.multiparts(&world.bucket, "uploads/left").await;
     assert_eq!(left, [others.key]);
     let none: [EventKind; 0] = [];
-    assert_eq!(world.told(&record), none);
+    assert_eq!(world.emitted(&record), none);
     world.assert_settled().await;
 }
 

@@ -258,7 +258,7 @@ async fn check_result(world: &World, mut said: Output) {
     let mut sweeps = 0;
     while world.number(left).await > 0 {
         sweeps += 1;
-        assert!(sweeps < 10, "something is looked at for ever");
+        assert!(sweeps < 10, "uploads stay due");
         let pause = if sweeps == 1 {
             MAX_CHECK_DELAY
         } else {
@@ -294,10 +294,10 @@ async fn check_result(world: &World, mut said: Output) {
                 // Emitted, or emitted when it is resolved.
                 assert!(matches!(settled, Resolution::Happened(_)), "{id}");
                 let events = said.completed.entry(id.to_string()).or_default();
-                let told = world.sink.events().into_iter();
-                let told = told
+                let emitted = world.sink.events().into_iter();
+                let emitted = emitted
                     .filter(|event| event.kind == EventKind::Completed && event.upload.id == id);
-                events.extend(told.map(|event| event.id()));
+                events.extend(emitted.map(|event| event.id()));
                 assert!(events.len() <= 1, "{id}: {events:?}");
             }
             Status::Removed => {
@@ -309,7 +309,7 @@ async fn check_result(world: &World, mut said: Output) {
                 assert!(matches!(settled, Resolution::DidNotHappen), "{id}");
                 assert!(!said.completed.contains_key(id.as_str()), "{id}");
             }
-            other => panic!("{id} stands as {other:?}"),
+            other => panic!("{id} is {other:?}"),
         }
     }
     println!(

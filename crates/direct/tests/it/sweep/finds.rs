@@ -74,7 +74,7 @@ async fn unreported_completions_are_found(service: Service) {
         assert!(now.upload.completion.is_done());
         let job = node.job(record).await;
         assert_eq!((job.state, job.offset), (JobState::Completed, 5));
-        assert_eq!(world.told(record), [Created, Completed]);
+        assert_eq!(world.emitted(record), [Created, Completed]);
         assert!(node.has_object(record).await);
         // A later completion request gets the same response, and no event is emitted.
         assert_eq!(node.direct.check(record, None).await.unwrap().size, 5);
@@ -82,7 +82,7 @@ async fn unreported_completions_are_found(service: Service) {
     let report = world.sweep_after(&node, MAX_CHECK_DELAY).await;
     assert_eq!(report.examined, 0);
     for record in &records {
-        assert_eq!(world.told(record), [Created, Completed]);
+        assert_eq!(world.emitted(record), [Created, Completed]);
     }
     world.assert_settled().await;
 }
@@ -103,7 +103,7 @@ async fn notifications_trigger_completion(service: Service) {
             .unwrap()
     );
     assert!(!node.direct.on_notification("another", key).await.unwrap());
-    assert_eq!(world.told(&record), [Created]);
+    assert_eq!(world.emitted(&record), [Created]);
     // Notifications are delivered at least once, maybe concurrently with the sweeper.
     world.hands.go(MAX_CHECK_DELAY);
     let (one, two, _) = tokio::join!(
@@ -113,7 +113,7 @@ async fn notifications_trigger_completion(service: Service) {
     );
     assert!(one.unwrap() && two.unwrap());
     assert!(node.direct.on_notification(bucket, key).await.unwrap());
-    assert_eq!(world.told(&record), [Created, Completed]);
+    assert_eq!(world.emitted(&record), [Created, Completed]);
     assert_eq!(
         world
             .hook
@@ -153,7 +153,7 @@ async fn progress_is_emitted(service: Service) {
         .await;
     assert_eq!(done.unwrap().size, length);
     assert_eq!(node.job(&record).await.state, JobState::Completed);
-    assert_eq!(world.told(&record), [Created, Completed]);
+    assert_eq!(world.emitted(&record), [Created, Completed]);
 }
 
 async fn a_failed_hook_is_called_again(service: Service) {
@@ -171,7 +171,7 @@ async fn a_failed_hook_is_called_again(service: Service) {
     // The hook fails for the first upload and allows the second.
     let report = world.sweep_after(&node, Duration::from_secs(61)).await;
     assert_eq!((report.completed, report.check_failures), (2, 0));
-    assert_eq!(world.told(&down), [Created, Completed]);
+    assert_eq!(world.emitted(&down), [Created, Completed]);
     // A denied upload is removed.
     let refused = node.open(TransferMode::Put, Some(5)).await;
     put(&node, &refused).await;
@@ -181,7 +181,7 @@ async fn a_failed_hook_is_called_again(service: Service) {
     assert_eq!((report.failed, report.check_failures), (1, 0));
     assert_eq!(node.job(&refused).await.state, JobState::Failed);
     node.assert_nothing_of(&refused).await;
-    assert_ne!(world.told(&refused), NOTHING);
+    assert_ne!(world.emitted(&refused), NOTHING);
     world.assert_settled().await;
 }
 
@@ -190,7 +190,9 @@ async fn uploads_do_not_end_while_s3_is_unavailable() {
     let world = World::new(Service::Garage, TestDatabase::sqlite());
     let proxy = Proxy::start(&world.access);
     let (node, straight) = (
-        world.node_by(&world.access.via(&proxy), |_| {}).await,
+        world
+            .node_by(&world.access.through_proxy(&proxy), |_| {})
+            .await,
         world.node().await,
     );
     let mut records = Vec::new();
@@ -231,7 +233,7 @@ async fn two_nodes(object: TestDatabase) {
     assert_eq!(one.completed + two.completed, 24);
     assert_eq!(one.check_failures + two.check_failures, 0);
     for record in &records {
-        assert_eq!(world.told(record), [Created, Completed]);
+        assert_eq!(world.emitted(record), [Created, Completed]);
     }
     let asked = world.hook.asked();
     let finishes = asked.iter().filter(|asked| asked.starts_with("finish"));

@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Returns the kinds of an upload's emitted events, without progress.
-    pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
+    pub(crate) fn emitted(&self, record: &Record) -> Vec<EventKind> {
         self.sink.kinds(record.id())
     }
 }
@@ -164,7 +164,7 @@ pub(crate) async fn node(
         .hook(hook)
         .sink(JobTracker::new(queue.clone()))
         .sink(sink);
-    config.direct = Some(Arc::new(direct.clone()));
+    config.external_uploads = Some(Arc::new(direct.clone()));
     let handler = Handler::new(config).unwrap();
     direct.set_handler(&handler);
     Node {

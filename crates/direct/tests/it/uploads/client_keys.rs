@@ -9,7 +9,7 @@ use landfall_direct::{
 };
 use landfall_grants::Principal;
 use landfall_s3::client::{
-    Client, Condition, CredentialSource, Credentials, ObjectHeaders, Payload, Place,
+    Client, Condition, CredentialSource, Credentials, ObjectHeaders, ObjectRef, Payload,
 };
 
 use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
@@ -166,7 +166,7 @@ async fn clients_can_create_and_complete_multipart_uploads(service: Service) {
     let done = harness.check(&record).await.unwrap();
     assert_eq!(done.size, 6 * MIB as u64);
     assert_eq!(
-        harness.told(&record),
+        harness.emitted(&record),
         [EventKind::Created, EventKind::Completed]
     );
 }
@@ -350,7 +350,7 @@ async fn temporary_credentials(role: Option<&str>) {
     let mut settings = settings(&harness.access);
     settings.credentials = CredentialSource::Static(credentials);
     let client = Client::new(settings).unwrap();
-    let object = Place::new(own.bucket, format!("{}x", own.prefix));
+    let object = ObjectRef::new(own.bucket, format!("{}x", own.prefix));
     let payload = Payload::from(bytes::Bytes::from_static(b"hello"));
     let (plain, always) = (ObjectHeaders::default(), Condition::None);
     let written = client.put_object(&object, payload, &plain, always);

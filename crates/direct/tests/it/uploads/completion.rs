@@ -50,7 +50,7 @@ async fn clients_can_cancel_uploads(service: Service) {
         assert!(harness.handler.get(record.id()).await.unwrap().is_none());
         // Repeating it has no effect.
         harness.cancel(&record).await.unwrap();
-        assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+        assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     }
 }
 
@@ -67,7 +67,7 @@ async fn applications_can_remove_uploads(service: Service) {
             (job.state, job.reason.as_deref()),
             (JobState::Cancelled, Some("no permit"))
         );
-        assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+        assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
         assert_eq!(removal(&harness), Some(TerminationReason::Application));
         assert!(!harness.handler.remove(record.id()).await.unwrap());
     }
@@ -115,9 +115,9 @@ async fn prepared_events_are_resolved(service: Service) {
         panic!("it is complete");
     };
     assert!(found.upload.completion.is_done() && found.is_complete());
-    assert_eq!(harness.told(&record), [CREATED, EventKind::Completed]);
+    assert_eq!(harness.emitted(&record), [CREATED, EventKind::Completed]);
     assert!(happened(&settle(EventKind::Completed).await));
-    assert_eq!(harness.told(&record), [CREATED, EventKind::Completed]);
+    assert_eq!(harness.emitted(&record), [CREATED, EventKind::Completed]);
     assert!(matches!(
         settle(EventKind::Expired).await,
         Resolution::DidNotHappen

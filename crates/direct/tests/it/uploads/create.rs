@@ -141,7 +141,7 @@ async fn without_hooks_an_upload_is_opened_in_one_transaction() {
         assert_eq!(labels["job"], job.id.to_string());
         assert_eq!(labels["request_id"], job.request_id);
         assert_eq!(labels["subject"], "alice");
-        assert_eq!(harness.told(&record), [EventKind::Created]);
+        assert_eq!(harness.emitted(&record), [EventKind::Created]);
         assert_eq!(harness.events(&record).await, ["UploadStarted"]);
         assert_eq!(harness.used("alice").await, 5);
         // An exceeded limit leaves nothing behind.
@@ -322,8 +322,8 @@ async fn a_grant_opens_one_upload() {
     let harness = harness().await;
     let (grant, token) = harness.grant(Some(5), Some("video/mp4")).await;
     let mut asked = OpenRequest::new(TransferMode::Put, "other.avi");
-    for (size, kind, said) in [
-        (Some(6), None, "too many"),
+    for (size, kind, message) in [
+        (Some(6), None, "exceed"),
         (Some(4), None, "not with fewer"),
         (None, Some("text/html"), "granted with the type"),
     ] {
@@ -331,7 +331,7 @@ async fn a_grant_opens_one_upload() {
         wrong.size = size;
         wrong.filetype = kind.map(Into::into);
         let error = harness.open(&grant, wrong).await.unwrap_err();
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
     // After a denial the token stays valid.
     harness.hook.next("create", refuse("not that"));
@@ -427,7 +427,7 @@ async fn limits_hold(harness: Harness) {
     let alice = Requester::Principal(caller);
     let mut asked = OpenRequest::new(TransferMode::Put, "a.png");
     let error = harness.open(&alice, asked.clone()).await.unwrap_err();
-    assert!(error.to_string().contains("size must be stated"), "{error}");
+    assert!(error.to_string().contains("size is required"), "{error}");
     asked.size = Some(8);
     let record = harness.open(&alice, asked.clone()).await.unwrap();
     assert_eq!(harness.used("alice").await, 8);

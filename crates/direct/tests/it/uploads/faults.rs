@@ -25,7 +25,7 @@ async fn behind(proxy: &Proxy, service: Service) -> Harness {
 }
 
 async fn behind_with(proxy: &Proxy, service: Service, hook: Script) -> Harness {
-    let mut proxied = settings(&service.access().via(proxy));
+    let mut proxied = settings(&service.access().through_proxy(proxy));
     proxied.attempts = 1;
     let client = Client::new(proxied).unwrap();
     Harness::by(service, hook, |settings| settings.client = client).await
@@ -49,7 +49,7 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
         if let Err(error) = &broken {
             assert!(matches!(error, DirectError::S3(_)), "{fault:?}: {error}");
             assert_eq!(harness.now(&record).await.status, Status::Completing);
-            assert_eq!(harness.told(&record), [EventKind::Created]);
+            assert_eq!(harness.emitted(&record), [EventKind::Created]);
         }
         proxy.revive();
         // The next request completes it as requested, once.
@@ -58,11 +58,11 @@ async fn an_interrupted_completion_is_repeated(service: Service) {
             done.size,
             5 * MIB as u64 + 3,
             "{fault:?}: {}",
-            proxy.story()
+            proxy.transcript()
         );
         assert_eq!(harness.head(&record).await.unwrap().size, done.size);
         assert_eq!(
-            harness.told(&record),
+            harness.emitted(&record),
             [EventKind::Created, EventKind::Completed]
         );
         assert_eq!(harness.job(&record).await.state, JobState::Completed);
@@ -107,7 +107,7 @@ async fn an_interrupted_creation_is_cleaned_up(service: Service) {
                 JobState::Failed
             }
         );
-        assert_eq!(harness.told(&record), []);
+        assert_eq!(harness.emitted(&record), []);
         proxy.revive();
         // The multipart upload that was created nevertheless is removed by the next check.
         let object = &record.object;
@@ -143,7 +143,7 @@ async fn an_interrupted_removal_is_repeated(service: Service) {
         assert!(now.next_check_at.is_some());
         assert_eq!(harness.job(&record).await.state, JobState::Cancelled);
         assert_eq!(
-            harness.told(&record),
+            harness.emitted(&record),
             [EventKind::Created, EventKind::Terminated]
         );
         proxy.revive();

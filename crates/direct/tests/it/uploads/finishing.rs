@@ -36,7 +36,7 @@ async fn concurrent_completions_complete_once(service: Service) {
         harness.complete(&record, &parts)
     );
     assert_eq!(one.unwrap(), other.unwrap());
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
     assert_eq!(harness.hook.asked(), ["create a file.bin", "finish 5"]);
 
     let record = harness.opened(TransferMode::Put, Some(5)).await;
@@ -48,7 +48,7 @@ async fn concurrent_completions_complete_once(service: Service) {
     );
     assert_eq!(one.unwrap(), other.unwrap());
     third.unwrap();
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
     assert_eq!(harness.hook.asked().len(), 4);
 }
 
@@ -94,17 +94,17 @@ async fn an_upload_stays_open_if_a_hook_fails(service: Service) {
         };
         assert!(declined.cause.is_some());
         assert_eq!(harness.now(&record).await.status, Status::Completing);
-        assert_eq!(harness.told(&record), [CREATED]);
+        assert_eq!(harness.emitted(&record), [CREATED]);
         assert!(harness.head(&record).await.is_some());
     }
     let done = harness.check(&record).await.unwrap();
     assert_eq!(done.response, thanks);
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
     let again = harness.check(&record).await.unwrap();
     assert_eq!(again.response, thanks);
     let ids: Vec<_> = harness
         .sink
-        .announced()
+        .prepared()
         .iter()
         .map(landfall::event::Event::id)
         .collect();
@@ -123,7 +123,7 @@ async fn completion_continues_without_the_client(service: Service) {
     }
     assert_eq!(harness.head(&record).await.unwrap().size, 5);
     harness.complete(&record, &parts).await.unwrap();
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
 }
 
 async fn a_subset_of_the_parts_can_be_completed(service: Service) {
@@ -160,13 +160,13 @@ async fn a_replaced_file_is_checked_again(service: Service) {
     let error = check.await.unwrap().unwrap_err();
     assert!(is_conflict(&error), "{error}");
     assert_eq!(harness.now(&record).await.status, Status::Completing);
-    assert_eq!(harness.told(&record), [CREATED]);
+    assert_eq!(harness.emitted(&record), [CREATED]);
     // The hook is called for the new object, too.
     harness.hook.next("finish", refuse("a virus"));
     let error = harness.check(&record).await.unwrap_err();
     assert!(matches!(error, DirectError::Hook(_)), "{error}");
     harness.assert_nothing_of(&record).await;
-    assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+    assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     assert_eq!(harness.hook.asked().len(), 3);
 }
 

@@ -157,7 +157,7 @@ impl Harness {
             .hook(hook.clone())
             .sink(JobTracker::new(queue.clone()))
             .sink(sink.clone());
-        config.direct = Some(Arc::new(direct.clone()));
+        config.external_uploads = Some(Arc::new(direct.clone()));
         let handler = Handler::new(config).unwrap();
         direct.set_handler(&handler);
         Self {
@@ -216,7 +216,7 @@ impl Harness {
 
     /// Returns the emitted events of an upload without progress; each was prepared.
     pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
-        let unannounced = self.sink.unannounced();
+        let unannounced = self.sink.unprepared();
         let is_news = |event: &&Event| event.kind != EventKind::Progress;
         let unannounced: Vec<_> = unannounced.iter().filter(is_news).collect();
         assert!(unannounced.is_empty(), "{unannounced:?}");
@@ -363,7 +363,7 @@ pub(crate) async fn post(form: &SignedPost, file: &[u8]) -> Answered {
 
 /// Returns bytes that differ everywhere.
 pub(crate) fn pattern(seed: u64, length: usize) -> Bytes {
-    landfall_testkit::pattern::bytes(seed, length)
+    landfall_testkit::test_data::bytes(seed, length)
 }
 
 pub(crate) fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -43,9 +43,9 @@ async fn uploads_can_be_completed_on_another_node() {
     assert_eq!(here.unwrap().etag, there.unwrap().etag);
     assert_eq!(one.job(&record).await.state, JobState::Completed);
     let completed = EventKind::Completed;
-    let told = [&one, &other].map(|harness| harness.sink.kinds(record.id()));
-    let told = told.iter().flatten().filter(|kind| **kind == completed);
-    assert_eq!(told.count(), 1);
+    let emitted = [&one, &other].map(|harness| harness.sink.kinds(record.id()));
+    let emitted = emitted.iter().flatten().filter(|kind| **kind == completed);
+    assert_eq!(emitted.count(), 1);
     let asked = one.hook.asked().len() + other.hook.asked().len();
     assert_eq!(asked, 2, "once at the beginning, once at the end");
 }

@@ -64,11 +64,11 @@ async fn files_are_sent_by_presigned_put(service: Service) {
     let last = events.last().unwrap();
     assert_eq!(last.kind, JobEventKind::UploadCompleted);
     assert_eq!(last.job.etag.as_ref(), Some(&head.etag));
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
 
     // A repeated request gets the same response, without an effect.
     assert_eq!(harness.check(&record).await.unwrap(), done);
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
     assert_eq!(harness.hook.asked(), ["create a file.bin", "finish 5"]);
     let late = harness
         .direct
@@ -154,7 +154,7 @@ async fn files_are_sent_in_parts(service: Service) {
         .await
         .unwrap();
     assert_eq!(object.bytes(7 * MIB).await.unwrap(), bytes);
-    assert_eq!(harness.told(&record), [CREATED, COMPLETED]);
+    assert_eq!(harness.emitted(&record), [CREATED, COMPLETED]);
     let events = harness.events(&record).await;
     assert_eq!(events.first(), Some(&"UploadStarted"));
     assert_eq!(events.last(), Some(&"UploadCompleted"));
@@ -200,7 +200,7 @@ async fn too_large_multipart_uploads_are_removed(service: Service) {
     assert_eq!(job.state, JobState::Failed);
     assert!(job.reason.unwrap().contains("at most 5242880"));
     assert_eq!(harness.used("alice").await, 0);
-    assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+    assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     let late = harness
         .direct
         .find(&alice, &record.object.key, None)
@@ -224,16 +224,16 @@ async fn invalid_parts_are_rejected(service: Service) {
         .opened(TransferMode::Multipart, Some(6 * MIB as u64))
         .await;
     let first = harness.send_part(&record, 1, pattern(1, 5 * MIB)).await;
-    for (parts, said) in [
-        (vec![], "no parts are named"),
+    for (parts, message) in [
+        (vec![], "no parts are listed"),
         (vec![(2, first.1.clone())], "S3 has no part 2"),
         (vec![(1, "other".to_owned())], "another entity tag"),
-        (vec![first.clone(), first.clone()], "once, in order"),
+        (vec![first.clone(), first.clone()], "each part once"),
         (vec![first.clone()], "S3 has the parts 1"),
     ] {
         let error = harness.complete(&record, &parts).await.unwrap_err();
         assert!(matches!(error, DirectError::InvalidParts(_)), "{error}");
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(message), "{error}");
     }
     // It is unchanged, and can continue.
     let second = harness.send_part(&record, 2, pattern(2, MIB)).await;
@@ -264,7 +264,7 @@ async fn too_large_objects_are_removed(service: Service) {
     );
     harness.assert_nothing_of(&record).await;
     assert_eq!(harness.job(&record).await.state, JobState::Failed);
-    assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+    assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     // Earlier signatures may still be used, so it is checked again.
     assert!(harness.now(&record).await.next_check_at.is_some());
     assert!(is_gone(&harness.check(&record).await.unwrap_err()));

@@ -39,11 +39,11 @@ impl Hook for Looking {
         assert_eq!(upload.labels["subject"], "ann");
         let name = upload.metadata.get_text("filename").unwrap().into_owned();
         match &*name {
-            "refused" => Ok(CreateDecision::refuse(ClientResponse::text(
+            "refused" => Ok(CreateDecision::deny(ClientResponse::text(
                 403,
                 "we don't want it\n",
             ))),
-            "odd" => Ok(CreateDecision::refuse(ClientResponse::text(
+            "odd" => Ok(CreateDecision::deny(ClientResponse::text(
                 200,
                 "fine, but no",
             ))),

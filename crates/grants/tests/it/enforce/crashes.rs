@@ -183,9 +183,9 @@ async fn a_creation_that_came_to_nothing_may_come_again_in_its_time() {
 /// Removes an upload behind everybody's back.
 async fn remove_quietly(site: &Site, path: &str) {
     let id = id(path);
-    let lease = site.parts.get_locker().try_acquire(&id).await.unwrap();
-    let found = site.parts.get_store().load(&id).await.unwrap();
-    let terminator = site.parts.get_terminator().unwrap();
+    let lease = site.parts.locker().try_acquire(&id).await.unwrap();
+    let found = site.parts.store().load(&id).await.unwrap();
+    let terminator = site.parts.terminator().unwrap();
     terminator
         .terminate(&found.upload, lease.fence())
         .await

@@ -88,7 +88,7 @@ impl Site {
         let database = Database::Sqlite(folder.path().join("queue.db"));
         let time = Time::new();
         let queue = open(&database, &time, "one").await;
-        let parts = Composer::join(MemoryStore::new()).locker(MemoryLocker::new());
+        let parts = Composer::join(MemoryStore::new()).with_locker(MemoryLocker::new());
         let handler = handler(&parts, &queue, &change, true);
         Self {
             queue,

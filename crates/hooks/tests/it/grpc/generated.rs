@@ -13,38 +13,38 @@ pub struct HookRequest {
 pub struct Event {
     #[prost(message, optional, tag = "1")]
     pub upload: ::core::option::Option<FileInfo>,
-    /// The request in which it came about; empty fields if no request caused it.
+    /// The request that caused the message; empty fields if there was none.
     #[prost(message, optional, tag = "2")]
     pub http_request: ::core::option::Option<HttpRequest>,
-    /// What the request wants, in pre-access: create, write, inspect, read, terminate or concatenate.
+    /// The operation, in pre-access: create, write, inspect, read, terminate or concatenate.
     #[prost(string, tag = "1000")]
     pub intent: ::prost::alloc::string::String,
-    /// The same however often this message is delivered.
+    /// The event id, the same for each delivery attempt.
     #[prost(string, tag = "1001")]
     pub id: ::prost::alloc::string::String,
-    /// Of two messages about one upload the later has the larger number.
+    /// The sequence number. Of two messages about one upload, the later has the larger number.
     #[prost(uint64, tag = "1002")]
     pub sequence: u64,
-    /// When it was asked or happened, in milliseconds since 1970.
+    /// The time of the call or event, in milliseconds since 1970.
     #[prost(int64, tag = "1003")]
     pub unix_time_millis: i64,
-    /// What was asked for, in pre-grant and the Upload... events.
+    /// The job, in pre-grant and the Upload... events.
     #[prost(message, optional, tag = "1004")]
     pub job: ::core::option::Option<Job>,
 }
-/// A job of the upload queue. Times are in milliseconds since 1970; 0 = not (yet).
+/// A job of the upload queue. Times are in milliseconds since 1970; 0 = not set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Job {
-    /// The caller's own id for it.
+    /// The request id, chosen by the client.
     #[prost(string, tag = "1")]
     pub request_id: ::prost::alloc::string::String,
-    /// Who asked for it; empty for an upload that came without a grant.
+    /// The principal that requested the grant; empty for an upload without a grant.
     #[prost(string, tag = "2")]
     pub subject: ::prost::alloc::string::String,
     /// received, started, progress, completed, cancelled, failed or expired; empty in pre-grant.
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
-    /// Why it failed or was cancelled, for people.
+    /// The reason for a failure or cancellation, for people.
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
@@ -59,10 +59,10 @@ pub struct Job {
     /// Bytes stored.
     #[prost(int64, tag = "9")]
     pub offset: i64,
-    /// The entity tag of the object, once it is complete; empty where the store knows none.
+    /// The ETag of the complete object; empty if the store has none.
     #[prost(string, tag = "16")]
     pub etag: ::prost::alloc::string::String,
-    /// What else the caller said when it asked: each value is JSON, so that a text is in quotes.
+    /// Further metadata of the grant request. Each value is JSON, so that strings are in quotes.
     #[prost(btree_map = "string, string", tag = "10")]
     pub meta_data: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -70,7 +70,7 @@ pub struct Job {
     >,
     #[prost(int64, tag = "11")]
     pub created_unix_millis: i64,
-    /// Until when the upload must have been created.
+    /// The time before which the upload must be created.
     #[prost(int64, tag = "12")]
     pub expires_unix_millis: i64,
     #[prost(int64, tag = "13")]
@@ -102,16 +102,16 @@ pub struct FileInfo {
     pub is_partial: bool,
     #[prost(bool, tag = "7")]
     pub is_final: bool,
-    /// What a final upload is joined from.
+    /// The partial uploads of a final upload.
     #[prost(string, repeated, tag = "8")]
     pub partial_uploads: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Where the store keeps it; empty in pre-create.
+    /// The storage location; empty in pre-create.
     #[prost(btree_map = "string, string", tag = "9")]
     pub storage: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// What hooks noted about it (FileInfoChanges.labels).
+    /// The labels that hooks set (FileInfoChanges.labels).
     #[prost(btree_map = "string, string", tag = "1000")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -128,7 +128,7 @@ pub struct HttpRequest {
     /// ip:port of the peer, "@" on a UNIX socket.
     #[prost(string, tag = "3")]
     pub remote_addr: ::prost::alloc::string::String,
-    /// The first value of each header; names in Go's spelling (Upload-Length). Host is among them.
+    /// The first value of each header, with names in Go's spelling (Upload-Length); includes Host.
     #[prost(btree_map = "string, string", tag = "4")]
     pub header: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -137,76 +137,75 @@ pub struct HttpRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HookResponse {
-    /// What the client is to be told, in place of or on top of the usual answer.
+    /// Replaces or extends the response to the client.
     #[prost(message, optional, tag = "1")]
     pub http_response: ::core::option::Option<HttpResponse>,
-    /// Refuses a creation (pre-create) or a grant (pre-grant). In pre-finish, which tusd doesn't have, it refuses what was
-    /// uploaded: the upload is removed.
+    /// Rejects a creation (pre-create) or a grant (pre-grant). In pre-finish it removes the upload;
+    /// tusd does not have that.
     #[prost(bool, tag = "2")]
     pub reject_upload: bool,
-    /// Stops the upload whose bytes are coming in (post-receive).
+    /// Stops an upload that is receiving data (post-receive).
     #[prost(bool, tag = "3")]
     pub stop_upload: bool,
-    /// Changes the upload that is about to be created (pre-create); in pre-grant metaData, maxSize and
-    /// contentTypes narrow what is granted.
+    /// Changes the upload before its creation (pre-create). In pre-grant, metaData, maxSize and
+    /// contentTypes restrict the grant.
     #[prost(message, optional, tag = "4")]
     pub change_file_info: ::core::option::Option<FileInfoChanges>,
-    /// Refuses a termination (pre-terminate).
+    /// Rejects a termination (pre-terminate).
     #[prost(bool, tag = "1000")]
     pub reject_termination: bool,
-    /// Refuses an access (pre-access).
+    /// Rejects an access (pre-access).
     #[prost(bool, tag = "1001")]
     pub reject_access: bool,
-    /// For how long the answer to pre-access holds for requests like it; 0 = for this one only.
+    /// How long the response to pre-access is cached for similar requests; 0 = not cached.
     #[prost(uint64, tag = "1002")]
     pub cache_for_seconds: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HttpResponse {
-    /// 0 = the usual one.
+    /// 0 = the default.
     #[prost(int64, tag = "1")]
     pub status_code: i64,
-    /// Added to the usual ones, or put in their place.
+    /// Added to the default headers, or replacing them.
     #[prost(btree_map = "string, string", tag = "2")]
     pub header: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Empty = the usual one.
+    /// Empty = the default.
     #[prost(string, tag = "3")]
     pub body: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FileInfoChanges {
-    /// Empty = the id that the upload has.
+    /// Empty = a random id.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// All of the metadata; empty = what the client sent.
+    /// Replaces all metadata; empty = the client's metadata.
     #[prost(btree_map = "string, string", tag = "2")]
     pub meta_data: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Where the store is to keep it, in the store's words (files: Path).
+    /// Storage options, in the store's keys (files: Path).
     #[prost(btree_map = "string, string", tag = "3")]
     pub storage: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Notes that come back in each later message about the upload (FileInfo.labels).
+    /// Key-value pairs that later messages about the upload contain (FileInfo.labels).
     #[prost(btree_map = "string, string", tag = "1000")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// When the upload may be removed if it is still unfinished, in seconds since 1970; 0 = as the
-    /// server has it.
+    /// When the unfinished upload may be removed, in seconds since 1970; 0 = the server's setting.
     #[prost(int64, tag = "1001")]
     pub expires_unix_seconds: i64,
-    /// The most bytes the upload may have; 0 = as the server has it.
+    /// Maximum length in bytes; 0 = the server's setting.
     #[prost(uint64, tag = "1002")]
     pub max_size: u64,
-    /// The types that are welcome: image/png, image/*. None = all.
+    /// The accepted content types, such as image/png or image/*; none = all.
     #[prost(string, repeated, tag = "1003")]
     pub content_types: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -223,10 +222,9 @@ pub mod hook_handler_server {
     /// Generated trait containing gRPC methods that should be implemented for use with HookHandlerServer.
     #[async_trait]
     pub trait HookHandler: std::marker::Send + std::marker::Sync + 'static {
-        /// Asks a question (pre-...) or tells an event (post-...). An error status is no refusal: it means
-        /// that there was no answer. RESOURCE_EXHAUSTED and UNAVAILABLE are tried again soon, and events
-        /// after any error for as long as the server is told to; the same message then has the same
-        /// Event.id.
+        /// Calls a blocking hook (pre-...) or delivers an event. An error status is a failure, not a
+        /// rejection. RESOURCE_EXHAUSTED and UNAVAILABLE are retried soon. Events are also retried after
+        /// other errors, unless the code rejects the event itself. A retry has the same Event.id.
         async fn invoke_hook(
             &self,
             request: tonic::Request<super::HookRequest>,

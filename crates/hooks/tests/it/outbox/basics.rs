@@ -222,7 +222,7 @@ async fn dead_letters_are_listed_retried_and_deleted() {
             events.list(&dead).await.unwrap()
         );
         let first = EventSelection::DeadIds(ids(&uploads[0]));
-        assert_eq!(of_outbox.drop(&first).await.unwrap(), 2);
+        assert_eq!(of_outbox.delete(&first).await.unwrap(), 2);
         assert_eq!(
             events
                 .delete(&EventSelection::DeadOfRoute("grpc".into()))
@@ -324,13 +324,13 @@ async fn dead_letters_are_purged_by_age_and_do_not_count_toward_limits() {
 
         let harness = Harness::start(settings.clone()).await;
         let stats = harness.outbox.stats();
-        assert_eq!((stats.buried, stats.rows, stats.bytes), (0, 0, 0));
+        assert_eq!((stats.dead_purged, stats.queued, stats.bytes), (0, 0, 0));
         assert_eq!(stats.routes[0].dead, 30);
         harness.close().await;
         settings.dead_letter_retention = Duration::ZERO;
         let harness = Harness::start(settings).await;
         let stats = harness.outbox.stats();
-        assert_eq!((stats.buried, stats.routes[0].dead), (30, 0));
+        assert_eq!((stats.dead_purged, stats.routes[0].dead), (30, 0));
         harness.close().await;
     })
     .await;

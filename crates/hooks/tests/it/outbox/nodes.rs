@@ -103,14 +103,14 @@ async fn event_of_a_briefly_busy_upload_resolves_soon() {
         let parts = Composer::join(MemoryStore::new());
         let mut finished = (*upload()).clone();
         finished.completion = Completion::Done(None);
-        let finished = parts.get_store().create(finished).await.unwrap();
+        let finished = parts.store().create(finished).await.unwrap();
         let killed = Outbox::open(database.settings(), vec![route(&Arc::default())]);
         let killed = killed.await.unwrap();
         let announced = [event(EventKind::Completed, &finished)];
         killed.prepare(&announced).await.unwrap();
         killed.close().await;
 
-        let lease = parts.get_locker().try_acquire(&finished.id).await.unwrap();
+        let lease = parts.locker().try_acquire(&finished.id).await.unwrap();
         let harness = Harness::start_with(database.settings(), Arc::default(), parts.clone()).await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(harness.receiver.ids().len(), 0);

@@ -1,4 +1,4 @@
-//! Concatenations that no request waits for.
+//! Concatenation in the background.
 
 use std::sync::Arc;
 
@@ -6,19 +6,19 @@ use landfall_protocol::ProblemKind;
 
 use super::state::Admission;
 use crate::{
-    engine::{Engine, Error, Inspected, RequestContext},
+    engine::{Engine, Error, InspectOutcome, RequestContext},
     event::EventKind,
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
 impl Engine {
-    /// The state of a final upload that is not concatenated yet: without an offset. If its parts are
-    /// complete, the concatenation is started in the background.
+    /// Returns the state of a final upload that is not concatenated yet, without an offset. Starts the
+    /// concatenation in the background if the parts are complete.
     pub(in crate::engine) async fn inspect_waiting(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         snapshot: Snapshot,
-    ) -> Result<Inspected, Error> {
+    ) -> Result<InspectOutcome, Error> {
         let Snapshot {
             mut upload,
             modified,
@@ -36,11 +36,11 @@ impl Engine {
                 upload = self.record_sum(&upload, sum).await?;
             }
             if is_ready {
-                self.start_concatenations(caller.clone(), vec![upload.id.clone()]);
+                self.start_concatenations(context.clone(), vec![upload.id.clone()]);
             }
         }
         let expires = self.expiry(&upload, 0, modified);
-        Ok(Inspected {
+        Ok(InspectOutcome {
             upload,
             offset: None,
             modified,
@@ -48,13 +48,13 @@ impl Engine {
         })
     }
 
-    /// Stores the length of a final upload that became known after its creation, so that it need not
-    /// be added up again (T-CAT-18).
+    /// Stores a final upload's length that became known after its creation, so that it is not computed
+    /// again (T-CAT-18).
     async fn record_sum(&self, upload: &Upload, sum: u64) -> Result<Arc<Upload>, Error> {
         let mut measured = upload.clone();
         measured.length = Some(sum);
         if let Some(lease) = self.free_lease(&upload.id).await? {
-            let store = self.parts.get_store();
+            let store = self.composer.store();
             let current = store.load(&upload.id).await?.upload;
             if *current == *upload {
                 Self::while_held(&lease, store.save(&measured, lease.fence())).await?;
@@ -63,7 +63,7 @@ impl Engine {
         Ok(Arc::new(measured))
     }
 
-    /// Starts the concatenations that this partial upload was missing for.
+    /// Starts the concatenations that were waiting for this partial upload.
     pub(in crate::engine) fn advance_finals_of(self: &Arc<Self>, part: &UploadId) {
         let waiting = self.final_uploads.waiting_for(part);
         if !waiting.is_empty() {
@@ -71,9 +71,9 @@ impl Engine {
         }
     }
 
-    /// Concatenates final uploads in the background, one after another. Those that run already, that
-    /// failed lately, or that are one too many are left to the next HEAD or the sweeper.
-    fn start_concatenations(self: &Arc<Self>, caller: RequestContext, ids: Vec<UploadId>) {
+    /// Concatenates final uploads in the background, one after another. Those that are running, failed
+    /// recently or exceed the limit are left to the next HEAD or the sweeper.
+    fn start_concatenations(self: &Arc<Self>, context: RequestContext, ids: Vec<UploadId>) {
         let mut ids = ids.into_iter();
         let Some(mut next) = self.admit_next(&mut ids) else {
             return;
@@ -84,7 +84,7 @@ impl Engine {
             let _in_flight = in_flight;
             loop {
                 let (id, admission) = next;
-                engine.advance_admitted(&caller, &id, admission).await;
+                engine.advance_admitted(&context, &id, admission).await;
                 match engine.admit_next(&mut ids) {
                     Some(more) if !engine.in_flight.is_shutting_down() => next = more,
                     _ => return,
@@ -113,17 +113,17 @@ impl Engine {
 
     async fn advance_admitted(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
         admission: Admission,
     ) {
-        match self.concatenate_if_ready(caller, id).await {
+        match self.concatenate_if_ready(context, id).await {
             Ok(()) => admission.end(),
             Err(error) => {
                 if error.is_ours() {
                     tracing::error!(%id, %error, "failed to concatenate a final upload");
                 }
-                // These are found out again without copying anything.
+                // These errors recur without copying anything, so no backoff is needed.
                 let fault = error.problem().kind;
                 if matches!(
                     fault,
@@ -142,7 +142,7 @@ impl Engine {
 
     async fn concatenate_if_ready(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         id: &UploadId,
     ) -> Result<(), Error> {
         let found = self.load(id).await?.upload;
@@ -163,10 +163,10 @@ impl Engine {
             return Ok(());
         }
         let completed = [(EventKind::Completed, current.length.unwrap_or_default())];
-        self.prepare_kinds(&completed, &current, caller).await?;
+        self.prepare_kinds(&completed, &current, context).await?;
         let concatenated = self.concatenate(current, &lease).await?;
         self.final_uploads.remove(id);
-        self.finish(caller, concatenated, lease, true).await?;
+        self.finish(context, concatenated, lease, true).await?;
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Final uploads: partial ones in a row (tus 1.0.0, Concatenation).
+//! Concatenating partial uploads into a final one (tus 1.0.0, Concatenation).
 
 mod background;
 mod parts;
@@ -10,7 +10,7 @@ use landfall_protocol::ProblemKind;
 
 pub(super) use self::state::FinalUploads;
 use self::state::PartsProgress;
-use super::{Engine, Error, RequestContext, claim::KeyState, create::Created};
+use super::{Engine, Error, RequestContext, create::Created, idempotency::KeyState};
 use crate::{
     event::{EventKind, TerminationReason},
     lease::Lease,
@@ -18,11 +18,11 @@ use crate::{
 };
 
 impl Engine {
-    /// Creates a final upload and concatenates its parts if they are complete. Otherwise that is done
-    /// as soon as they are (concatenation-unfinished).
+    /// Creates a final upload and concatenates its parts, now or as soon as they are complete
+    /// (concatenation-unfinished).
     pub(super) async fn create_final(
         self: &Arc<Self>,
-        caller: &RequestContext,
+        context: &RequestContext,
         mut upload: Upload,
     ) -> Result<Created, Error> {
         let UploadKind::Final { parts, .. } = &upload.kind else {
@@ -30,14 +30,14 @@ impl Engine {
         };
         let parts = parts.clone();
         reject_duplicates(&parts)?;
-        let known = self.admit_parts(caller, &parts).await?;
+        let known = self.admit_parts(context, &parts).await?;
         let sum = known.sum_of(&parts);
         if let (Some(sum), Some(max)) = (sum, self.limits.max_size)
             && sum > max
         {
             return Err(ProblemKind::MaxSizeExceeded.into());
         }
-        // A client must not state the length; if it does, it had better be right (E-43).
+        // A client must not send the length; if it does, it must match (E-43).
         if let (Some(stated), Some(sum)) = (upload.length, sum)
             && stated != sum
         {
@@ -48,12 +48,12 @@ impl Engine {
                 .into());
         }
         upload.length = sum;
-        let (mut reply, claim) = self.call_pre_create(caller, &mut upload).await?;
-        let claim = match self.claim(claim, &reply).await? {
-            KeyState::New(claim) => claim,
+        let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
+        let key = match self.start_idempotent(key, &reply).await? {
+            KeyState::New(key) => key,
             KeyState::Exists(created) => return Ok(created),
         };
-        self.assign_id(&mut upload, claim.as_ref()).await?;
+        self.assign_id(&mut upload, key.as_ref()).await?;
         let missing = parts.get(known.complete);
         let admission = match missing {
             Some(_) => None,
@@ -64,34 +64,34 @@ impl Engine {
         };
         let created = (EventKind::Created, 0);
         if admission.is_none() {
-            self.prepare_kinds(&[created], &upload, caller).await?;
+            self.prepare_kinds(&[created], &upload, context).await?;
         } else {
             let completed = (EventKind::Completed, sum.unwrap_or_default());
-            self.prepare_kinds(&[created, completed], &upload, caller)
+            self.prepare_kinds(&[created, completed], &upload, context)
                 .await?;
         }
         let lease = self.lease(&upload.id).await?;
         let engine = self.clone();
         let create = async move {
-            let upload = engine.parts.get_store().create(upload).await?;
-            drop(claim);
+            let upload = engine.composer.store().create(upload).await?;
+            drop(key);
             Ok((upload, lease))
         };
-        let (mut upload, lease) = self.emit_created(caller, create).await?;
+        let (mut upload, lease) = self.emit_created(context, create).await?;
         if let Some(admission) = admission {
-            let (engine, caller, created) = (self.clone(), caller.clone(), upload.clone());
+            let (engine, context, created) = (self.clone(), context.clone(), upload.clone());
             let in_flight = self.in_flight.enter();
             let completed = tokio::spawn(async move {
                 let _in_flight = in_flight;
                 match engine.concatenate(created.clone(), &lease).await {
                     Ok(upload) => {
                         admission.end();
-                        let reply = engine.finish(&caller, upload.clone(), lease, true).await?;
+                        let reply = engine.finish(&context, upload.clone(), lease, true).await?;
                         Ok((upload, reply))
                     }
                     Err(error) => {
                         let removed = engine.remove(
-                            &caller,
+                            &context,
                             &created,
                             0,
                             &lease,
@@ -126,9 +126,9 @@ impl Engine {
         })
     }
 
-    /// Fills a final upload with the bytes of its parts and records it.
+    /// Writes the parts' bytes to a final upload and saves it.
     async fn concatenate(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
-        let Some(concatenator) = self.parts.get_concatenator() else {
+        let Some(concatenator) = self.composer.concatenator() else {
             return Err(ProblemKind::ConcatenationUnsupported.into());
         };
         let turn = self.final_uploads.turn().await;
@@ -150,13 +150,13 @@ impl Engine {
         {
             *joined = true;
         }
-        let store = self.parts.get_store();
+        let store = self.composer.store();
         Self::while_held(lease, store.save(&concatenated, lease.fence())).await?;
         Ok(Arc::new(concatenated))
     }
 }
 
-/// A part named many times would be a small request that fills the disk.
+/// Rejects repeated parts: a small request could fill the disk with them.
 fn reject_duplicates(parts: &[UploadId]) -> Result<(), Error> {
     let mut seen = HashSet::with_capacity(parts.len());
     match parts.iter().find(|part| !seen.insert(*part)) {

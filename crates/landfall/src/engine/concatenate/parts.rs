@@ -1,4 +1,4 @@
-//! The partial uploads of a final one: loaded a few at a time, in order.
+//! Loading the partial uploads of a final one, a few at a time, in order.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::{
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
-/// How many parts of one final upload are loaded at once.
+/// Maximum parts of one final upload that are loaded concurrently.
 const MAX_LOADS: usize = 16;
 
 impl PartsProgress {
-    /// The sum of all lengths, if they are known.
+    /// Returns the sum of all lengths, if they are known.
     pub(super) fn sum_of(&self, parts: &[UploadId]) -> Option<u64> {
         (self.measured == parts.len()).then_some(self.sum)
     }
 
-    /// Adds the length of part number `at`, and says whether all lengths up to it are known.
+    /// Adds the length of part number `at`; returns whether all lengths up to it are known.
     fn measure(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
         if at == self.measured
             && let Some(length) = part.upload.length
@@ -33,7 +33,7 @@ impl PartsProgress {
         Ok(at < self.measured)
     }
 
-    /// Counts part number `at` if it and those before it are complete, and says whether they are.
+    /// Counts part number `at` if it and all before it are complete; returns whether they are.
     fn count(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
         self.measure(at, part)?;
         if at == self.complete && part.is_complete() {
@@ -44,16 +44,16 @@ impl PartsProgress {
 }
 
 impl Engine {
-    /// Checks the parts that a client names: it must have access to them, and they must be partial
+    /// Checks the parts that a client lists: the client must have access to them, and they must be partial
     /// uploads.
     pub(super) async fn admit_parts(
         &self,
-        caller: &RequestContext,
+        context: &RequestContext,
         parts: &[UploadId],
     ) -> Result<PartsProgress, Error> {
         let mut known = PartsProgress::default();
         let mut loads = stream::iter(0..parts.len())
-            .map(|at| self.admit_part(caller, &parts[at]))
+            .map(|at| self.admit_part(context, &parts[at]))
             .buffered(MAX_LOADS);
         let mut at = 0;
         while let Some(part) = loads.next().await {
@@ -63,8 +63,8 @@ impl Engine {
         Ok(known)
     }
 
-    async fn admit_part(&self, caller: &RequestContext, id: &UploadId) -> Result<Snapshot, Error> {
-        self.check_access(caller, Intent::Concatenate, Some(id))
+    async fn admit_part(&self, context: &RequestContext, id: &UploadId) -> Result<Snapshot, Error> {
+        self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;
         if part.upload.kind != UploadKind::Partial {
@@ -75,8 +75,8 @@ impl Engine {
         Ok(part)
     }
 
-    /// Checks how far the parts of a final upload got, starting with what is remembered, and
-    /// remembers for which part it waits: for none once one was removed.
+    /// Checks the parts of a final upload, starting from the cached progress, and updates the cache. A
+    /// final upload with a removed part is dropped from it.
     pub(super) async fn check_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
         let checked = self.count_parts(upload).await;
         if let Err(error) = &checked
@@ -96,7 +96,7 @@ impl Engine {
         self.scan_parts(parts, start, |at, part| known.count(at, part))
             .await?;
         if known.complete == parts.len() {
-            // Those that were complete before may have been removed since.
+            // Parts counted as complete before may have been removed since.
             self.scan_parts(&parts[..start], 0, |_, _| Ok(true)).await?;
         }
         if upload.length.is_none() {
@@ -116,7 +116,7 @@ impl Engine {
         Ok(known)
     }
 
-    /// All parts of a final upload, if they are complete.
+    /// Loads all parts of a final upload, which must be complete.
     pub(super) async fn load_complete_parts(
         &self,
         upload: &Upload,
@@ -136,8 +136,8 @@ impl Engine {
         Ok(complete)
     }
 
-    /// Loads parts in order, from number `start` on, until `visit` wants no more. The first one is
-    /// loaded alone: most often it is the one that is missing.
+    /// Loads parts in order from number `start`, until `visit` returns false. The first one is loaded
+    /// alone, because it is usually the missing one.
     async fn scan_parts(
         &self,
         parts: &[UploadId],
@@ -164,7 +164,7 @@ impl Engine {
     }
 
     async fn load_part(&self, id: &UploadId) -> Result<Snapshot, Error> {
-        match self.parts.get_store().load(id).await {
+        match self.composer.store().load(id).await {
             // A part was removed: this upload can never be concatenated (E-47).
             Err(error) if is_missing(&error) => Err(ProblemKind::Gone.into()),
             part => Ok(part?),

@@ -1,5 +1,4 @@
-//! What the process remembers of final uploads that are not concatenated yet: bounded, and only to
-//! save work.
+//! In-memory state of final uploads that are not concatenated yet: a bounded cache.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,17 +10,17 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit
 
 use crate::upload::UploadId;
 
-/// How many final uploads are remembered with the part that they wait for. The others are
-/// concatenated when somebody asks for them, or by the sweeper.
+/// Maximum final uploads that are cached with the part that they wait for. Others are concatenated by
+/// the next HEAD or the sweeper.
 const MAX_PENDING: usize = 10_000;
-/// How many concatenations may run or wait for their turn.
+/// Maximum concatenations that run or wait.
 const MAX_ADMITTED: usize = 256;
-/// How many failed concatenations are remembered.
+/// Maximum failed concatenations that are cached.
 const MAX_FAILED: usize = 1000;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// How much is known of the parts of a final upload, counted from the first.
+/// The known state of the parts of a final upload, counted from the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PartsProgress {
     /// Parts that are complete.
@@ -30,7 +29,7 @@ pub(super) struct PartsProgress {
     pub(super) measured: usize,
     /// The sum of these lengths.
     pub(super) sum: u64,
-    /// How many partial uploads had been removed when this was found out.
+    /// The value of [`State::removals`] when this was determined.
     removals: u64,
 }
 
@@ -46,7 +45,7 @@ struct State {
     by_part: HashMap<UploadId, HashSet<UploadId>>,
     running: HashSet<UploadId>,
     failed: HashMap<UploadId, Failure>,
-    /// How many partial uploads were removed.
+    /// How many partial uploads were removed in all.
     removals: u64,
 }
 
@@ -60,7 +59,7 @@ struct Failure {
 #[derive(Debug)]
 pub(in crate::engine) struct FinalUploads {
     state: Mutex<State>,
-    /// Concatenations that run or wait for their turn.
+    /// Concatenations that run or wait for a permit.
     admitted: Arc<Semaphore>,
     turns: Semaphore,
 }
@@ -79,7 +78,7 @@ impl FinalUploads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers that a final upload waits for a part.
+    /// Records that a final upload waits for a part.
     pub(super) fn insert(&self, id: &UploadId, part: UploadId, progress: PartsProgress) {
         let mut state = self.state();
         state.remove_pending(id);
@@ -91,7 +90,7 @@ impl FinalUploads {
         }
     }
 
-    /// What is known of the parts of a final upload: nothing once any part was removed.
+    /// Returns the known state of the parts of a final upload: empty after any part was removed.
     pub(super) fn progress(&self, id: &UploadId) -> PartsProgress {
         let state = self.state();
         let removals = state.removals;
@@ -104,24 +103,24 @@ impl FinalUploads {
         }
     }
 
-    /// Notices that a partial upload was removed: final uploads may have counted it as complete.
+    /// Discards cached progress, because a partial upload was removed that may have been counted.
     pub(in crate::engine) fn invalidate_progress(&self) {
         self.state().removals += 1;
     }
 
-    /// The final uploads that wait for this part.
+    /// Returns the final uploads that wait for this part.
     pub(super) fn waiting_for(&self, part: &UploadId) -> Vec<UploadId> {
         let state = self.state();
         let finals = state.by_part.get(part);
         finals.map_or_else(Vec::new, |finals| finals.iter().cloned().collect())
     }
 
-    /// Whether a concatenation is running, or failed a short while ago.
+    /// Returns whether a concatenation is running or failed recently.
     pub(super) fn is_busy(&self, id: &UploadId) -> bool {
         self.state().is_busy(id)
     }
 
-    /// Admits a concatenation; `None` if it runs already, failed lately, or too many are waiting.
+    /// Admits a concatenation; `None` if it is running, failed recently, or too many are waiting.
     pub(super) fn admit(self: &Arc<Self>, id: &UploadId) -> Option<Admission> {
         let mut state = self.state();
         if state.is_busy(id) {
@@ -138,12 +137,12 @@ impl FinalUploads {
         })
     }
 
-    /// Waits for a turn to copy bytes.
+    /// Waits for a permit to copy bytes.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.turns.acquire().await
     }
 
-    /// Forgets an upload that was removed, as a final one and as a part.
+    /// Removes an upload that was terminated, as a final one and as a part.
     pub(in crate::engine) fn remove(&self, id: &UploadId) {
         let mut state = self.state();
         state.remove_pending(id);
@@ -186,8 +185,8 @@ impl State {
     }
 }
 
-/// The right to concatenate one final upload; a failure is recorded unless it [ended](Self::end)
-/// otherwise.
+/// The permission to concatenate one final upload. Records a failure on drop, unless
+/// [`end`](Self::end) was called.
 #[derive(Debug)]
 pub(super) struct Admission {
     finals: Arc<FinalUploads>,
@@ -237,7 +236,7 @@ mod tests {
         }
         assert_eq!(finals.state().pending.len(), MAX_PENDING);
         assert_eq!(finals.waiting_for(&id("odd")).len(), MAX_PENDING / 2);
-        // A part that goes takes what waits for it along, a final one itself.
+        // Removing a part removes the final uploads that wait for it; removing a final one only itself.
         finals.remove(&id("even"));
         finals.remove(&id("final-1"));
         assert_eq!(finals.state().pending.len(), MAX_PENDING / 2 - 1);
@@ -245,7 +244,7 @@ mod tests {
         assert_eq!(finals.state().by_part.len(), 1);
         insert("another".into(), "late");
         assert_eq!(finals.waiting_for(&id("late")), [id("another")]);
-        // It waits for one part at a time.
+        // A final upload waits for one part at a time.
         insert("another".into(), "later");
         assert!(finals.waiting_for(&id("late")).is_empty());
         finals.remove(&id("another"));

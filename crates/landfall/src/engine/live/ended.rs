@@ -1,16 +1,16 @@
-//! Uploads whose request has ended before its progress was emitted.
+//! Uploads whose request ended before their progress was emitted.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::LiveUpload;
 use crate::{hook::RequestInfo, upload::UploadId};
 
-/// The most of them per shard.
+/// Maximum uploads per shard.
 const MAX_ENDED: usize = 4096;
-/// The most memory that they take per shard, in bytes: clients choose the size of metadata and headers.
+/// Maximum memory per shard, in bytes: clients choose the size of metadata and headers.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A bounded set of them.
+/// A bounded set of ended uploads.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     uploads: HashMap<UploadId, (Arc<LiveUpload>, usize)>,
@@ -18,9 +18,9 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Keeps an upload, if there is room; its next request continues the progress otherwise.
+    /// Adds an upload if there is capacity; otherwise its next request emits the progress.
     pub(super) fn insert(&mut self, live: Arc<LiveUpload>) {
-        let bytes = live.upload.memory_size() + live.caller.as_deref().map_or(0, memory_size);
+        let bytes = live.upload.memory_size() + live.context.as_deref().map_or(0, memory_size);
         self.remove(&live.upload.id);
         if self.uploads.len() < MAX_ENDED && self.bytes + bytes <= MAX_BYTES {
             self.bytes += bytes;

@@ -1,6 +1,6 @@
-//! Writers that end when no transfer may start any more: those whose clients send least.
+//! Evicting the writers whose clients send least when the transfer limit is reached.
 //!
-//! Nothing is measured before that: a writer is looked at when a request finds the limit reached.
+//! Writers are measured only when a request finds the limit reached.
 
 use std::{
     cmp::Reverse,
@@ -30,11 +30,11 @@ pub(super) struct Candidates(Mutex<Scan>);
 #[derive(Debug, Default)]
 struct Scan {
     at: Option<Instant>,
-    /// The writer to evict first is the last.
+    /// Sorted: the last one is evicted first.
     found: Vec<Arc<LiveUpload>>,
 }
 
-/// How many bytes a writer had received at some time.
+/// The bytes that a writer had received at one time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     at: Instant,
@@ -42,8 +42,8 @@ pub(super) struct Sample {
 }
 
 impl LiveUploads {
-    /// Ends the writer whose client has been silent longest, or a slow one if none is silent; false if
-    /// all of them move.
+    /// Evicts the writer whose client has been silent longest, or a slow one if none is silent. Returns
+    /// false if all of them make progress.
     pub(in crate::engine) fn evict(&self) -> bool {
         let mut scan = lock(&self.candidates.0);
         let now = Instant::now();
@@ -77,7 +77,7 @@ impl LiveUploads {
 }
 
 impl LiveUpload {
-    /// How long the client has been silent; zero if it is slow, and `None` if it moves.
+    /// Returns how long the client has been silent: zero if it is slow, `None` if it makes progress.
     fn idleness(&self, writer: &mut WriterState, now: Instant) -> Option<Duration> {
         if writer.has_ended || writer.is_evicted || !self.is_waiting.load(Ordering::Relaxed) {
             return None;
@@ -99,7 +99,7 @@ impl LiveUpload {
         is_slow.then_some(Duration::ZERO)
     }
 
-    /// Has the writer end, unless its client moves again.
+    /// Requests the writer to end, unless its client makes progress again.
     fn evict(&self, now: Instant) -> bool {
         let mut writer = lock(&self.writer);
         writer.is_evicted = self.idleness(&mut writer, now).is_some();

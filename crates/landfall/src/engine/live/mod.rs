@@ -1,5 +1,5 @@
-//! Uploads that are being written in this process: their offset is known without asking the store,
-//! and other requests find out here whether the writer still receives, and take over from it.
+//! Uploads that are being written in this process. Other requests read their offset here, without a
+//! call to the store, and take over from their writers.
 
 mod ended;
 mod eviction;
@@ -30,22 +30,22 @@ use crate::{
 };
 
 pub(super) const SHARDS: usize = 16;
-/// A writer that received nothing for this long is idle: what its client sent before it gave up has
-/// arrived. TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
+/// A writer that received nothing for this long is idle: all data that its client sent has arrived.
+/// TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
 const IDLE_AFTER: Duration = Duration::from_millis(250);
-/// How often a request that waits looks at the writer.
+/// How often a waiting request checks the writer.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a request waits for a writer that keeps receiving.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
+const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
-    /// Uploads that moved in requests that have ended, until their progress is emitted.
+    /// Uploads whose requests have ended and whose progress is not emitted yet.
     ended: Ended,
 }
 
-/// The set of them.
+/// The set of uploads being written.
 #[derive(Debug)]
 pub(super) struct LiveUploads {
     /// Whether progress is emitted.
@@ -67,25 +67,25 @@ impl LiveUploads {
 
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(id);
-        // The low bits choose the bucket inside the map.
+        // The map uses the low bits of the same hash.
         lock(&self.shards[(hash >> 60) as usize % SHARDS])
     }
 
-    /// Enters an upload; it leaves when the guard is dropped. The caller has its lease, so there is
-    /// no other.
+    /// Adds an upload until the guard is dropped. The request has its lease, so there is no other
+    /// entry.
     pub(super) fn enter(
         &self,
         upload: Arc<Upload>,
         offset: u64,
         visibility: Visibility,
-        caller: &RequestContext,
+        context: &RequestContext,
     ) -> LiveUploadGuard<'_> {
         let mut shard = self.shard(&upload.id);
         let ended = shard.ended.remove(&upload.id);
         let emitted = ended.map_or(offset, |ended| ended.emitted.load(Ordering::Relaxed));
         let live = Arc::new(LiveUpload {
             upload,
-            caller: caller.clone(),
+            context: context.clone(),
             visibility,
             offset: AtomicU64::new(offset),
             received: AtomicU64::new(offset),
@@ -121,7 +121,7 @@ impl LiveUploads {
         }
     }
 
-    /// The uploads of a shard that are being written, or were since the last call.
+    /// Returns the uploads of a shard that are being written, or were since the last call.
     pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
         let mut shard = lock(&self.shards[shard]);
         let ended = shard.ended.take();
@@ -129,17 +129,17 @@ impl LiveUploads {
     }
 }
 
-/// A panic under one of these locks leaves the state whole, so poisoning says nothing.
+/// Locks a mutex. A panic under one of these locks leaves the state valid, so poisoning is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When the bytes of a body count, and others may be told of them.
+/// When the bytes of a body count and may be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visibility {
     /// As soon as they are stored.
     Immediate,
-    /// They count at once, but are told at the end: until then a trailer may take them back.
+    /// They count at once, but are published at the end: a trailer may revoke them until then.
     AtEnd,
     /// At the end, if they match their checksum.
     Verified,
@@ -150,22 +150,22 @@ pub(super) enum Visibility {
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
     /// The request that writes.
-    pub(super) caller: RequestContext,
+    pub(super) context: RequestContext,
     visibility: Visibility,
-    /// The offset that may be told to others.
+    /// The published offset.
     offset: AtomicU64,
-    /// The offset that the bytes received so far would reach, for progress.
+    /// The offset that the received bytes would reach, for progress.
     received: AtomicU64,
-    /// The offset that progress was emitted with.
+    /// The offset of the last progress event.
     emitted: AtomicU64,
-    /// Whether the writer waits for its client.
+    /// Whether the writer waits for data from its client.
     is_waiting: AtomicBool,
-    /// Whether the writer is to end even if its client keeps it busy.
+    /// Whether the writer must end even while its client sends.
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
     /// Wakes the writer.
     requested: Notify,
-    /// Wakes those who wait for the writer.
+    /// Notifies requests that wait for the writer.
     changed: Notify,
 }
 
@@ -175,15 +175,15 @@ struct WriterState {
     offset: u64,
     /// When bytes were received last.
     received_at: Instant,
-    /// Whether a write is under way, which moves the offset.
+    /// Whether a write is in progress, which changes the offset.
     is_writing: bool,
     has_ended: bool,
-    /// Another request continues from `offset`: nothing more may be written.
+    /// Another request continues at `offset`: no more bytes may be written.
     is_taken_over: bool,
     commit_requested: bool,
     is_shutting_down: bool,
     stop: Option<ClientResponse>,
-    /// Another transfer gets the permit of this one.
+    /// Another transfer gets this one's permit.
     is_evicted: bool,
     sample: Option<Sample>,
 }
@@ -205,29 +205,29 @@ impl WriterState {
     }
 }
 
-/// What other requests want of a writer.
+/// A request to a writer.
 #[derive(Debug)]
 pub(super) enum WriterRequest {
     /// A hook stops the upload.
     Stop(ClientResponse),
     /// The server shuts down.
     ShutDown,
-    /// Another request continues from the offset that the writer has reached.
+    /// Another request continues at the writer's offset.
     TakeOver,
-    /// The limit of transfers is reached, and the client sends nothing.
+    /// The transfer limit is reached, and the client sends nothing.
     Evict,
-    /// Somebody wants to know the offset: it should become one that may be told.
+    /// Another request needs the offset: commit, so that it can be published.
     Commit,
 }
 
 /// The writer's side.
 impl LiveUpload {
-    /// Tells others of an offset, which never shrinks.
+    /// Publishes an offset, which never decreases.
     pub(super) fn publish(&self, offset: u64) {
         self.offset.fetch_max(offset, Ordering::AcqRel);
     }
 
-    /// The same, and wakes those who wait for it.
+    /// Publishes a committed offset and notifies the requests that wait for it.
     pub(super) fn publish_commit(&self, offset: u64) {
         self.publish(offset);
         self.changed.notify_waiters();
@@ -238,7 +238,7 @@ impl LiveUpload {
         self.is_waiting.store(is_waiting, Ordering::Relaxed);
     }
 
-    /// Begins a write that moves the offset; false if another request has taken over.
+    /// Starts a write that changes the offset; returns false if another request has taken over.
     #[must_use]
     pub(super) fn start_write(&self) -> bool {
         let mut writer = lock(&self.writer);
@@ -246,7 +246,7 @@ impl LiveUpload {
         writer.is_writing
     }
 
-    /// Ends a write. `counts` says whether the upload would have this offset if the writer stopped now.
+    /// Ends a write. If `counts`, the upload would keep this offset if the writer stopped now.
     pub(super) fn end_write(&self, offset: u64, counts: bool) {
         self.receive(offset);
         let mut writer = lock(&self.writer);
@@ -257,22 +257,22 @@ impl LiveUpload {
         writer.received_at = Instant::now();
     }
 
-    /// Records how far the bytes received would reach.
+    /// Records the offset that the received bytes would reach.
     pub(super) fn receive(&self, offset: u64) {
         self.received.store(offset, Ordering::Relaxed);
     }
 
-    /// Records that bytes came that are not written yet.
+    /// Records that bytes were received that are not written yet.
     pub(super) fn touch(&self) {
         lock(&self.writer).received_at = Instant::now();
     }
 
-    /// Waits until another request wants something.
+    /// Waits for the next request to this writer.
     pub(super) async fn next_request(&self) -> WriterRequest {
         loop {
             let requested = self.requested.notified();
             tokio::pin!(requested);
-            // Registering before looking, so that a request between the two isn't missed.
+            // Registers before checking, so that no request is missed.
             requested.as_mut().enable();
             if let Some(request) = self.take_request() {
                 return request;
@@ -281,12 +281,12 @@ impl LiveUpload {
         }
     }
 
-    /// Whether the writer must not take any more of its body.
+    /// Returns whether the writer must stop reading its body.
     pub(super) fn must_end(&self) -> bool {
         self.must_end.load(Ordering::Relaxed)
     }
 
-    /// How long ago bytes came last.
+    /// Returns the time since bytes were last received.
     pub(super) fn silent_for(&self) -> Duration {
         lock(&self.writer).received_at.elapsed()
     }
@@ -311,12 +311,12 @@ impl LiveUpload {
 
 /// The side of other requests.
 impl LiveUpload {
-    /// The offset that may be told.
+    /// Returns the published offset.
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// The offset that progress is to be emitted with, if there is a new one.
+    /// Returns the offset for the next progress event, if it has changed.
     pub(super) fn take_unemitted(&self) -> Option<u64> {
         let received = self.received.load(Ordering::Relaxed);
         (self.emitted.fetch_max(received, Ordering::Relaxed) < received).then_some(received)
@@ -339,16 +339,17 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
-    /// Waits until the writer has ended, [`SETTLE_TIMEOUT`] at most.
+    /// Waits until the writer has ended, [`STABLE_TIMEOUT`] at most.
     pub(super) async fn wait_end(&self) {
         self.poll_writer(|writer, is_late| (writer.has_ended || is_late).then_some(()))
             .await;
     }
 
-    /// Waits until [`offset`](Self::offset) is likely to hold when the client's next request comes: a
-    /// client that aborts a request leaves bytes in flight, so the writer must have ended, or received
-    /// nothing for a moment. One that keeps receiving is waited for only so long, and never disturbed.
-    pub(super) async fn settle(&self) {
+    /// Waits until [`offset`](Self::offset) is likely still valid at the client's next request.
+    ///
+    /// A client that aborts a request leaves bytes in flight, so the writer must have ended or be idle.
+    /// A writer that keeps receiving is not disturbed; the wait ends after [`STABLE_TIMEOUT`].
+    pub(super) async fn wait_until_stable(&self) {
         self.poll_writer(|writer, is_late| {
             if writer.has_ended || is_late {
                 return Some(());
@@ -365,20 +366,20 @@ impl LiveUpload {
         .await;
     }
 
-    /// Makes way for a request that continues at an offset, if it can succeed: the writer has ended, or
-    /// stops exactly there. A writer that is past that offset isn't disturbed.
+    /// Takes over for a request that continues at `at`, if it can succeed: the writer has ended, or stops
+    /// exactly there. A writer past that offset is not disturbed.
     ///
     /// # Errors
-    /// The offset that the upload has instead.
+    /// The upload's published offset, if the request cannot continue.
     pub(super) async fn take_over(&self, at: u64) -> Result<(), u64> {
         self.poll_writer(|writer, is_late| {
             if writer.has_ended {
                 return Some(Ok(()));
             }
-            let told = self.offset();
+            let offset = self.offset();
             let is_idle = self.is_idle(writer);
             if at == writer.offset {
-                // Bytes under a checksum are lost when their request stops, so it may go on if it moves.
+                // Unverified bytes are lost when their request stops, so an active writer may continue.
                 let is_busy =
                     writer.is_writing || (self.visibility == Visibility::Verified && !is_idle);
                 if is_busy && !is_late {
@@ -388,13 +389,13 @@ impl LiveUpload {
                 self.requested.notify_waiters();
                 return Some(Ok(()));
             }
-            if at < told || is_late || (at > writer.offset && is_idle) {
-                return Some(Err(told));
+            if at < offset || is_late || (at > writer.offset && is_idle) {
+                return Some(Err(offset));
             }
             if at < writer.offset {
                 match self.visibility {
                     Visibility::Immediate => self.request_commit(writer),
-                    // Nothing but its end shows where the upload stands.
+                    // The offset is known only after the writer has ended.
                     _ if is_idle => return Some(Ok(())),
                     _ => {}
                 }
@@ -413,14 +414,14 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
-    /// Looks at the writer until that gives a result, and whether it is late by now.
+    /// Polls the writer until `check` returns a result; its second argument is true after the timeout.
     async fn poll_writer<T>(&self, check: impl Fn(&mut WriterState, bool) -> Option<T>) -> T {
         let started = Instant::now();
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let left = SETTLE_TIMEOUT.saturating_sub(started.elapsed());
+            let left = STABLE_TIMEOUT.saturating_sub(started.elapsed());
             if let Some(result) = check(&mut lock(&self.writer), left.is_zero()) {
                 return result;
             }
@@ -429,7 +430,7 @@ impl LiveUpload {
     }
 }
 
-/// Takes the upload out of the set when dropped.
+/// Removes the upload from the set when dropped.
 #[derive(Debug)]
 pub(super) struct LiveUploadGuard<'a> {
     set: &'a LiveUploads,

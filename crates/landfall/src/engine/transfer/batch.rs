@@ -1,20 +1,20 @@
-//! Received bytes that are not stored yet, and the memory they may take.
+//! Received bytes that are not stored yet, and their memory budget.
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The most bytes that are gathered before they are written: large enough to make a system call
-/// cheap, small enough to be written while they are still in the CPU's second-level cache.
+/// Maximum bytes per write: large enough to amortize a system call, small enough to stay in the CPU's
+/// second-level cache until they are written.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
-/// The most frames in a batch: each costs memory of its own, and a system call takes no more.
+/// Maximum frames per batch: each has an allocation, and a system call accepts no more.
 const BATCH_FRAMES: usize = 1024;
 
-/// The memory for received bytes, over all transfers.
+/// The memory budget for received bytes of all transfers.
 #[derive(Debug)]
 pub(in crate::engine) struct Memory {
-    /// Batches being written: those who wait for one wait for the store, never for a client.
+    /// Batches being written. A waiting transfer waits for the store, never for a client.
     batches: Semaphore,
-    /// Bytes that wait for the rest of their body, to be verified with it. Nobody waits for these.
+    /// Bytes held until their body is complete and verified. No transfer waits for these.
     unverified: Semaphore,
 }
 
@@ -32,18 +32,18 @@ impl Memory {
 #[derive(Debug)]
 pub(in crate::engine) struct WriteBatch<'a> {
     memory: &'a Memory,
-    /// Frames as they came, in a batch's memory.
+    /// Frames as received, under the permit of a batch.
     frames: Vec<Bytes>,
     frame_bytes: usize,
     permit: Option<SemaphorePermit<'a>>,
-    /// What came before them, copied: a frame of one byte may keep a whole read buffer from being freed.
+    /// Copies of earlier frames: a frame of one byte may keep a whole read buffer allocated.
     packed: Vec<u8>,
     packed_permit: Option<SemaphorePermit<'a>>,
     pack_limit: usize,
 }
 
 impl<'a> WriteBatch<'a> {
-    /// An empty batch; bodies of at most `pack_limit` bytes may wait in memory to be verified.
+    /// Creates an empty batch; bodies of at most `pack_limit` bytes may wait in memory for verification.
     pub(super) fn new(memory: &'a Memory, pack_limit: usize) -> Self {
         Self {
             memory,
@@ -56,7 +56,7 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Takes memory for frames, if there is some.
+    /// Acquires memory for frames if available.
     pub(super) fn try_permit(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit = self.memory.batches.try_acquire().ok();
@@ -79,7 +79,7 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Frames that aren't packed.
+    /// Returns the frames that are not packed.
     pub(super) fn frames(&self) -> &[Bytes] {
         &self.frames
     }
@@ -88,7 +88,7 @@ impl<'a> WriteBatch<'a> {
         self.frame_bytes >= max_bytes || self.frames.len() >= BATCH_FRAMES
     }
 
-    /// Whether the bytes may wait for the rest of their body; takes memory for that.
+    /// Returns whether the bytes may wait for the rest of their body, and acquires memory for them.
     pub(super) fn can_pack(&mut self) -> bool {
         if self.pack_limit > BATCH_BYTES || self.packed.len() + self.frame_bytes > self.pack_limit {
             return false;
@@ -102,7 +102,7 @@ impl<'a> WriteBatch<'a> {
         self.packed_permit.is_some()
     }
 
-    /// Copies the frames to where they may wait.
+    /// Copies the frames into the packed buffer and frees them.
     pub(super) fn pack(&mut self) {
         if self.packed.is_empty() {
             self.packed.reserve_exact(self.pack_limit);
@@ -113,7 +113,7 @@ impl<'a> WriteBatch<'a> {
         self.clear_frames();
     }
 
-    /// All bytes in order; their memory stays accounted for until [`clear`](Self::clear).
+    /// Takes all bytes in order; their memory stays accounted for until [`clear`](Self::clear).
     pub(in crate::engine) fn take(&mut self) -> Vec<Bytes> {
         if self.packed.is_empty() {
             return std::mem::take(&mut self.frames);
@@ -123,7 +123,7 @@ impl<'a> WriteBatch<'a> {
         all
     }
 
-    /// Forgets the bytes, and reuses the memory of a list that was taken.
+    /// Discards the bytes and reuses the allocation of a list that was taken.
     pub(super) fn clear(&mut self, list: Vec<Bytes>) {
         self.frames = list;
         self.packed = Vec::new();

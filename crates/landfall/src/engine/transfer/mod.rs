@@ -1,10 +1,9 @@
 //! The hot path: from a request's body to the store.
 //!
-//! Frames are gathered while they are at hand and written as soon as the body has nothing more to
-//! give, so that a fast client gets large writes, and a slow one holds no memory while it is silent.
-//! Bytes are not copied: the frames themselves go to the store. Only a short body that is verified
-//! before it is written waits in memory; if it takes long, or memory for that runs out, the store
-//! takes its bytes unverified.
+//! Frames are batched while the body has more ready, and written when it has not. A fast client gets
+//! large writes, and a slow one holds no memory while it is silent. Bytes are not copied: the frames
+//! themselves are written. Only a short body with a checksum waits in memory for its verification; after
+//! a timeout, or without memory, its bytes are written unverified.
 
 mod batch;
 
@@ -40,35 +39,35 @@ const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 /// How the transfer of one body ended.
 #[derive(Debug)]
 pub(super) enum TransferOutcome {
-    /// The body ended as it should.
+    /// The body ended; holds its trailers.
     End(Option<HeaderMap>),
-    /// The body has more bytes than the upload takes; those that fit are stored.
+    /// The body is longer than the upload accepts; the bytes that fit are stored.
     Overrun,
-    /// Another request wants the upload.
+    /// Another request takes over the upload.
     Yielded,
     /// The lease is lost.
     Lost,
     /// A hook stopped the upload.
     Stopped(ClientResponse),
-    /// The client was silent while others waited to start.
+    /// The client was silent while other transfers waited to start.
     Evicted,
     /// The connection failed.
     Failed(RequestBodyError),
 }
 
-/// One body on its way into the store.
+/// The transfer of one body into the store.
 pub(super) struct Transfer<'a, 'm> {
     pub(super) append: &'a mut dyn Append,
     pub(super) live: &'a LiveUpload,
     pub(super) signal: &'a YieldSignal,
     pub(super) memory: &'m Memory,
-    /// How many bytes the upload still takes.
+    /// How many more bytes the upload accepts.
     pub(super) remaining: u64,
-    /// How many bytes the body has, if that is known.
+    /// The body's length, if known.
     pub(super) body_length: Option<u64>,
-    /// How long the body may stay without a byte.
+    /// How long the body may be silent.
     pub(super) timeout: Option<Duration>,
-    /// Whether others may be told the offset before the body has ended.
+    /// Whether the offset may be published before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
     /// Whether the store has unverified bytes.
@@ -78,30 +77,30 @@ pub(super) struct Transfer<'a, 'm> {
 enum TransferEvent {
     Frame(Bytes),
     Trailers(HeaderMap),
-    /// The batch is full, or the body has nothing more at hand.
+    /// The batch is full, or the body has no more data ready.
     Flush,
-    /// Unverified bytes have waited long enough.
+    /// Unverified bytes have reached their timeout.
     WaitedLong,
     End,
     Interrupt(Interrupt),
     Failed(BoxError),
 }
 
-/// What became of the body.
+/// The result of a transfer.
 pub(super) struct TransferReport<'m> {
     pub(super) outcome: TransferOutcome,
-    /// The checksums of the body, if one was announced.
+    /// The checksums of the body, if one was declared.
     pub(super) verifier: Verifier,
     /// Whether the store has unverified bytes.
     pub(super) is_staged: bool,
-    /// Bytes not written yet because they are being verified: all there are of this body.
+    /// All bytes of a short body that must be verified before they are written.
     pub(super) unwritten: WriteBatch<'m>,
 }
 
 impl<'m> Transfer<'_, 'm> {
-    /// Runs until the body ends or something ends it. What arrived is written, except for a short
-    /// body with a checksum, which is left to the caller to verify first, and for what is at hand when
-    /// another request takes over.
+    /// Runs until the body ends or is interrupted. Received bytes are written, with two exceptions: a
+    /// short body with a checksum, which the caller verifies first, and the current batch when another
+    /// request takes over.
     pub(super) async fn run<B>(mut self, body: &mut B) -> Result<TransferReport<'m>, Error>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -118,8 +117,8 @@ impl<'m> Transfer<'_, 'm> {
         })
     }
 
-    /// Reads the body until something ends that. A function of its own, so that its timers take no
-    /// memory afterwards.
+    /// Reads the body until an end or interrupt. A separate function, so that its timers take no memory
+    /// afterwards.
     async fn read_body<B>(
         &mut self,
         body: &mut B,
@@ -140,7 +139,7 @@ impl<'m> Transfer<'_, 'm> {
         Ok(loop {
             let requested = signal.state();
             if requested > answered {
-                // Bytes that others cannot see yet do not prove that a request comes too late.
+                // Unpublished bytes do not prove that the request is outdated.
                 let offset = if self.publish {
                     self.append.offset()
                 } else {
@@ -149,7 +148,7 @@ impl<'m> Transfer<'_, 'm> {
                 if let Some(asked) = signal.reason_at(offset) {
                     break Interrupt::Lease(asked).outcome();
                 }
-                // The request finds the offset in the store, and fails.
+                // The request finds this offset in the store and fails.
                 answered = requested;
                 interrupts.set(interrupt(signal, live, answered));
                 live.publish_commit(self.append.commit().await?);
@@ -236,14 +235,14 @@ impl<'m> Transfer<'_, 'm> {
                         live.publish_commit(self.append.commit().await?);
                     }
                 }
-                // It depends on the offset.
+                // The signal's state is checked against the offset in the next iteration.
                 Some(Interrupt::Lease(_)) => {}
                 Some(other) => break other.outcome(),
             }
         })
     }
 
-    /// The longest body that waits in memory for its checksum.
+    /// Returns the maximum length of a body that waits in memory for its checksum.
     fn pack_limit(&self) -> usize {
         let limit = match self.body_length {
             Some(length) => length.min(self.remaining),
@@ -252,14 +251,14 @@ impl<'m> Transfer<'_, 'm> {
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
-    /// Deals with what is at hand at the end.
+    /// Handles the current batch at the end.
     async fn conclude(
         &mut self,
         batch: &mut WriteBatch<'m>,
         outcome: TransferOutcome,
     ) -> Result<TransferOutcome, Error> {
         match outcome {
-            // Who comes next continues from the offset that was told.
+            // The next holder continues at the published offset.
             TransferOutcome::Lost | TransferOutcome::Yielded => batch.clear(Vec::new()),
             _ if self.verifier.is_on() && !self.is_staged => self.hash(batch),
             _ if batch.frames().is_empty() => {}
@@ -277,7 +276,7 @@ impl<'m> Transfer<'_, 'm> {
         }
     }
 
-    /// Writes a batch; false if another request has taken over, so that it must not be written.
+    /// Writes a batch; returns false, without writing, if another request has taken over.
     async fn flush(&mut self, batch: &mut WriteBatch<'m>) -> Result<bool, Error> {
         self.hash(batch);
         if !self.live.start_write() {
@@ -291,7 +290,7 @@ impl<'m> Transfer<'_, 'm> {
         {
             self.live.publish(offset);
         }
-        // Unverified bytes don't count yet.
+        // Unverified bytes do not count yet.
         self.live.end_write(self.append.offset(), !self.is_staged);
         Ok(true)
     }
@@ -312,8 +311,8 @@ where
     })
 }
 
-/// Waits until no byte has come for `limit`. The timer is set once and not for each frame: when it
-/// fires, it is set again for what is left.
+/// Waits until no byte was received for `limit`. The timer is not reset for each frame: when it fires,
+/// it is set again for the remaining time.
 fn poll_timeout(
     mut timer: Pin<&mut Option<Sleep>>,
     limit: Duration,
@@ -334,7 +333,7 @@ fn poll_timeout(
     Poll::Pending
 }
 
-/// Something that comes from outside and not from the body.
+/// An interrupt by the lease or another request.
 #[derive(Debug)]
 enum Interrupt {
     Lease(YieldReason),
@@ -355,8 +354,7 @@ impl Interrupt {
     }
 }
 
-/// Waits until the lease or another request wants something. Requests for the lease up to the state
-/// `answered` of its signal were answered.
+/// Waits for an interrupt. Lease requests up to the signal state `answered` are ignored.
 async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
     let lease = pin!(signal.wait_above(answered));
     match first_of(live.next_request(), lease).await {

@@ -8,7 +8,7 @@ use landfall::{
     store::{Concatenate, Store, StoreError},
     upload::{Upload, UploadKind},
 };
-use landfall_testkit::pattern;
+use landfall_testkit::test_data;
 
 use super::{id, make, open, read};
 
@@ -18,7 +18,7 @@ async fn more_parts_than_are_kept_open_are_concatenated() {
     let store = open(dir.path());
     let (mut parts, mut expected) = (Vec::new(), Vec::new());
     for n in 0..300_u64 {
-        let bytes = pattern::bytes(n, 1000 + usize::try_from(n).unwrap());
+        let bytes = test_data::bytes(n, 1000 + usize::try_from(n).unwrap());
         expected.extend_from_slice(&bytes);
         parts.push(
             make(&store, &format!("parts/{n}"), bytes.len(), &bytes)
@@ -60,7 +60,7 @@ async fn changed_part_fails_the_concatenation() {
 async fn cancelled_concatenation_starts_over() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let bytes = pattern::bytes(7, 3 * 1024 * 1024 + 1);
+    let bytes = test_data::bytes(7, 3 * 1024 * 1024 + 1);
     let part = make(&store, "part", bytes.len(), &bytes).await.upload;
     let parts: Vec<Arc<Upload>> = vec![part; 40];
     let mut target = Upload::new(id("joined"), None);

@@ -11,7 +11,7 @@ use landfall::{
     store::file::{FileOptions, FileStore},
 };
 
-use crate::site::Site;
+use crate::harness::Site;
 
 const LIFE: Duration = Duration::from_secs(3600);
 
@@ -56,7 +56,7 @@ async fn damaged_upload_can_be_removed() {
         site.delete(&path).await.expect(404);
     }
     for path in damage(&site, &dir).await {
-        let id = crate::site::id(&path);
+        let id = crate::harness::id(&path);
         assert!(site.handler.remove(&id).await.unwrap());
         assert!(!site.handler.remove(&id).await.unwrap());
     }

@@ -11,7 +11,7 @@ use landfall::{
     store::{Append, Concatenate, Store, StoreError},
     upload::{Snapshot, Upload},
 };
-use landfall_testkit::pattern;
+use landfall_testkit::test_data;
 
 use super::{append, id, make, open, read};
 
@@ -34,7 +34,7 @@ fn run(test: &str, shell: &str, dir: &Path) -> ExitStatus {
 
 /// Writes until nothing more fits, and checks the offset.
 async fn fill(store: &impl Store, append: &mut dyn Append) -> Snapshot {
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let begin = usize::try_from(append.offset()).unwrap();
     for chunk in bytes[begin..].chunks(3 * 7000) {
         let mut chunks: Vec<_> = chunk
@@ -65,7 +65,7 @@ async fn bytes_that_fit_are_kept() {
         let upload = Upload::new(id("x"), Some(LENGTH as u64));
         let (_, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
         let snapshot = fill(&store, &mut *append).await;
-        let bytes = pattern::bytes(1, LENGTH);
+        let bytes = test_data::bytes(1, LENGTH);
         let expected = &bytes[..usize::try_from(snapshot.offset).unwrap()];
         assert_eq!(read(&store, &snapshot).await, expected);
         return;
@@ -85,7 +85,7 @@ async fn bytes_that_fit_are_kept() {
         snapshot.offset > 100_000 && snapshot.offset < 400_000,
         "{snapshot:?}"
     );
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let rest = bytes.slice(usize::try_from(snapshot.offset).unwrap()..);
     let snapshot = append(&store, "x", &rest).await;
     assert!(snapshot.is_complete());
@@ -127,7 +127,7 @@ async fn creation_and_concatenation_that_do_not_fit_leave_nothing() {
 
 async fn in_a_full_directory(dir: &Path) {
     let store = open(dir);
-    let bytes = pattern::bytes(1, LENGTH);
+    let bytes = test_data::bytes(1, LENGTH);
     let part = make(&store, "part", 150_000, &bytes.slice(..150_000))
         .await
         .upload;

@@ -17,7 +17,7 @@ use landfall::{
     },
     upload::Upload,
 };
-use landfall_testkit::pattern;
+use landfall_testkit::test_data;
 
 use super::{id, make, open, read};
 
@@ -46,7 +46,7 @@ async fn cancelled_calls_leave_a_correct_offset() {
     for durability in [Durability::None, Durability::Every] {
         let store = on_threads(dir.path(), durability);
         let name = format!("{durability:?}");
-        let bytes = pattern::bytes(3, 4 * 1024 * 1024);
+        let bytes = test_data::bytes(3, 4 * 1024 * 1024);
         let upload = Upload::new(id(&name), Some(bytes.len() as u64));
         let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
         let mut dropped = 0;
@@ -84,7 +84,7 @@ async fn cancelled_calls_leave_a_correct_offset() {
 async fn cancelled_calls_with_unverified_bytes_leave_a_correct_offset() {
     let dir = tempfile::tempdir().unwrap();
     let store = on_threads(dir.path(), Durability::None);
-    let bytes = pattern::bytes(3, 400_000);
+    let bytes = test_data::bytes(3, 400_000);
     let upload = Upload::new(id("x"), Some(bytes.len() as u64));
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
     for round in 0_u64.. {
@@ -123,7 +123,7 @@ async fn cancelled_calls_with_unverified_bytes_leave_a_correct_offset() {
 async fn many_small_chunks_are_written_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let bytes = pattern::bytes(5, 50_000);
+    let bytes = test_data::bytes(5, 50_000);
     let upload = Upload::new(id("x"), Some(bytes.len() as u64));
     let (upload, mut append) = store.create_append(upload, Fence(1)).await.unwrap();
     // More than one system call accepts.

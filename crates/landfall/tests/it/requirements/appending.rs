@@ -21,7 +21,7 @@ async fn t_core_21_e_5_upload_data_has_a_specific_content_type() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         let patch = |content_type| {
-            let ask = site.ask("PATCH", &path).with("Upload-Offset", "0");
+            let ask = site.request("PATCH", &path).with("Upload-Offset", "0");
             ask.with("Content-Type", content_type).body("hello").send()
         };
         for bad in [
@@ -32,7 +32,7 @@ async fn t_core_21_e_5_upload_data_has_a_specific_content_type() {
             patch(bad).await.refused(415, "ERR_INVALID_CONTENT_TYPE");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Upload-Offset", "0")
             .body("hello");
         none.send().await.refused(415, "ERR_INVALID_CONTENT_TYPE");
@@ -75,12 +75,12 @@ async fn t_core_2_e_3_malformed_offset_is_rejected() {
             "9223372036854775808",
             "0, 0",
         ] {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             let reply = ask.with("Upload-Offset", bad).body("hello").send().await;
             reply.refused(400, "ERR_INVALID_OFFSET");
         }
         let none = site
-            .ask("PATCH", &path)
+            .request("PATCH", &path)
             .with("Content-Type", DATA)
             .body("hello");
         none.send().await.refused(400, "ERR_INVALID_OFFSET");
@@ -134,7 +134,9 @@ async fn e_4_checks_have_a_fixed_order() {
         let list = format!("final;{}", site.partial("ab").await);
         let joined = site.create_with(&[("Upload-Concat", &list)]).await;
         let bad_all = |path: &str| {
-            let ask = site.ask("PATCH", path).with("Content-Type", "text/plain");
+            let ask = site
+                .request("PATCH", path)
+                .with("Content-Type", "text/plain");
             ask.with("Upload-Offset", "x").with("Upload-Length", "y")
         };
         // Version, existence, final upload, type, offset's form, offset, length, size.
@@ -147,7 +149,7 @@ async fn e_4_checks_have_a_fixed_order() {
         bad_all(&joined).send().await.expect(403);
         bad_all(&path).send().await.expect(415);
         let typed = |offset, length| {
-            let ask = site.ask("PATCH", &path).with("Content-Type", DATA);
+            let ask = site.request("PATCH", &path).with("Content-Type", DATA);
             ask.with("Upload-Offset", offset)
                 .with("Upload-Length", length)
                 .body("too long")

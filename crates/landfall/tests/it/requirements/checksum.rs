@@ -10,7 +10,7 @@ use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
 use super::{DATA, Site, with_defaults};
-use crate::site::Reply;
+use crate::harness::TestResponse;
 
 /// Returns an `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {
@@ -19,7 +19,7 @@ fn sum(algorithm: &str, data: &str) -> String {
     format!("{algorithm} {}", STANDARD.encode(hasher.digest(16)))
 }
 
-async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> Reply {
+async fn patch(site: &Site, path: &str, offset: u64, sum: &str, data: &str) -> TestResponse {
     site.patching(path, offset)
         .with("Upload-Checksum", sum)
         .body(data)

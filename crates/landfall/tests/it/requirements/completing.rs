@@ -10,7 +10,7 @@ use landfall::{
 };
 use tokio::sync::Semaphore;
 
-use crate::site::{DATA, Site, everywhere, id};
+use crate::harness::{DATA, Site, everywhere, id};
 
 /// A completion hook that decides when the test lets it.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ async fn while_undecided(
 
 async fn is_locked(site: &Site, path: &str) {
     for method in ["HEAD", "GET"] {
-        let reply = site.ask(method, path).send().await.expect(423);
+        let reply = site.request(method, path).send().await.expect(423);
         assert_eq!(reply.number("retry-after"), 1, "{method}");
         assert_eq!(reply.header("upload-offset"), None, "{method}");
     }
@@ -92,7 +92,7 @@ async fn e_62_undecided_completion_is_not_visible() {
             assert_eq!(status, 423);
             tokio::task::yield_now().await;
         }
-        site.ask("GET", path).send().await.expect(404);
+        site.request("GET", path).send().await.expect(404);
     })
     .await;
 }
@@ -119,12 +119,12 @@ async fn an_upload_that_came_with_its_creation_is_undecided_too() {
     let added = hook.clone();
     let change = move |config: &mut Config| *config = config.clone().hook(added.clone());
     everywhere(change, async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "5");
         let ask = ask.with("Content-Type", DATA).with("Content-Length", "5");
         let mut post = ask.open().await;
         post.write("hello").await;
         hook.called.acquire().await.unwrap().forget();
-        let enumerator = site.parts.get_enumerator().unwrap();
+        let enumerator = site.parts.enumerator().unwrap();
         let page = enumerator.page(None, 10).await.unwrap();
         let path = format!("/files/{}", page.uploads[0].upload.id);
         is_locked(site, &path).await;

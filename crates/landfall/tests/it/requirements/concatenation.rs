@@ -3,7 +3,7 @@
 use landfall::event::{EventKind, EventKinds, channel};
 
 use super::{DATA, Site, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 async fn join(site: &Site, parts: &[&str]) -> String {
     let list = format!("final;{}", parts.join(" "));
@@ -85,7 +85,7 @@ async fn a_final_upload_takes_no_bytes_while_its_lease_is_taken() {
     with_defaults(async |site| {
         let part = site.partial("hello").await;
         let joined = join(site, &[&part]).await;
-        let _lease = site.parts.get_locker().try_acquire(&id(&joined)).await;
+        let _lease = site.parts.locker().try_acquire(&id(&joined)).await;
         for offset in [0, 5, 9] {
             let reply = site.patch(&joined, offset, "x").await;
             reply.refused(403, "ERR_MODIFY_FINAL");
@@ -206,7 +206,7 @@ async fn e_47_final_upload_is_gone_after_removal_of_a_part() {
         site.head(&joined).await.expect(410);
         site.patch(&b, 0, "world").await.expect(204);
         for method in ["HEAD", "GET"] {
-            let reply = site.ask(method, &joined).send().await.expect(410);
+            let reply = site.request(method, &joined).send().await.expect(410);
             assert_eq!(reply.header("upload-offset"), None);
         }
         site.patch(&joined, 0, "x").await.expect(403);
@@ -327,9 +327,9 @@ async fn e_44_sum_known_late_is_checked_before_concatenation() {
             let ask = site.patching(&part, 0).with("Upload-Length", "5");
             ask.body("hello").send().await.expect(204);
             for _ in 0..2 {
-                let reply = site.ask("GET", &joined).send().await;
+                let reply = site.request("GET", &joined).send().await;
                 reply.refused(413, "ERR_MAX_SIZE_EXCEEDED");
-                let stored = site.parts.get_store().load(&id(&joined)).await.unwrap();
+                let stored = site.parts.store().load(&id(&joined)).await.unwrap();
                 assert_eq!(stored.offset, 0);
             }
             site.delete(&joined).await.expect(204);
@@ -342,7 +342,7 @@ async fn e_44_sum_known_late_is_checked_before_concatenation() {
 async fn e_20_final_upload_with_bytes_is_rejected() {
     with_defaults(async |site| {
         let list = format!("final;{}", site.partial("hello").await);
-        let ask = site.ask("POST", "/files/").with("Upload-Concat", &list);
+        let ask = site.request("POST", "/files/").with("Upload-Concat", &list);
         let ask = ask.with("Content-Type", DATA);
         ask.clone()
             .body("x")

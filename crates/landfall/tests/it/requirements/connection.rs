@@ -170,7 +170,7 @@ async fn e_62_upload_denied_at_completion_is_removed() {
             assert_eq!(reply.body, "not this one");
             let status = site.head(&path).await.status;
             assert!(status == 404 || status == 410, "{status}");
-            let whole = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let whole = site.request("POST", "/files/").with("Upload-Length", "5");
             whole
                 .with("Content-Type", DATA)
                 .body("hello")

@@ -3,7 +3,7 @@
 use landfall::{Composer, Config, LocationStyle, service::Forwarded, store::MemoryStore};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::id;
+use crate::harness::id;
 
 #[tokio::test]
 async fn t_cre_1_t_cre_7_t_cre_8_t_cre_9_new_upload_has_a_url_and_offset_0() {
@@ -129,7 +129,7 @@ async fn t_cre_16_filenames_in_headers_are_escaped() {
             .await;
         site.patch(&path, 0, "ab").await.expect(204);
         for method in ["GET", "HEAD"] {
-            let reply = site.ask(method, &path).send().await.expect(200);
+            let reply = site.request(method, &path).send().await.expect(200);
             assert_eq!(reply.header("x-evil"), None);
             let disposition = reply.header("content-disposition").unwrap();
             assert!(disposition.starts_with("attachment;filename=\"a\\\"__X-Evil: 1\""));
@@ -142,7 +142,7 @@ async fn t_cre_16_filenames_in_headers_are_escaped() {
 async fn t_cwu_1_t_cwu_5_t_cwu_6_creation_may_have_bytes() {
     with_defaults(async |site| {
         for (body, complete) in [("hello", true), ("hel", false), ("", false)] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", DATA)
                 .body(body)
@@ -166,7 +166,7 @@ async fn t_cwu_1_t_cwu_5_t_cwu_6_creation_may_have_bytes() {
 async fn t_cwu_7_e_23_e_22_rules_of_patch_apply_and_a_rejection_leaves_nothing() {
     with_defaults(async |site| {
         let post = || {
-            site.ask("POST", "/files/")
+            site.request("POST", "/files/")
                 .with("Upload-Length", "5")
                 .with("Content-Type", DATA)
         };
@@ -206,10 +206,10 @@ async fn t_cwu_7_e_23_e_22_rules_of_patch_apply_and_a_rejection_leaves_nothing()
 #[tokio::test]
 async fn e_22_creation_without_space_leaves_nothing() {
     let full = |config: &mut Config| {
-        config.parts = Composer::join(MemoryStore::with_capacity(3));
+        config.store = Composer::join(MemoryStore::with_capacity(3));
     };
     everywhere(full, async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "5");
         let reply = ask.with("Content-Type", DATA).body("hello").send().await;
         let reply = reply.refused(507, "ERR_STORAGE_FULL");
         assert!(reply.number("retry-after") > 0);
@@ -230,7 +230,7 @@ async fn e_22_creation_without_space_leaves_nothing() {
 async fn e_19_body_of_another_type_is_ignored() {
     with_defaults(async |site| {
         for content_type in ["text/plain", "application/octet-stream"] {
-            let ask = site.ask("POST", "/files/").with("Upload-Length", "5");
+            let ask = site.request("POST", "/files/").with("Upload-Length", "5");
             let reply = ask
                 .with("Content-Type", content_type)
                 .body("hello")
@@ -247,7 +247,7 @@ async fn e_19_body_of_another_type_is_ignored() {
 #[tokio::test]
 async fn e_21_interrupted_creation_keeps_received_bytes() {
     with_defaults(async |site| {
-        let ask = site.ask("POST", "/files/").with("Upload-Length", "10");
+        let ask = site.request("POST", "/files/").with("Upload-Length", "10");
         let mut open = ask
             .with("Content-Type", DATA)
             .with("Content-Length", "10")
@@ -257,7 +257,7 @@ async fn e_21_interrupted_creation_keeps_received_bytes() {
         while site.uploads().await == 0 {
             tokio::task::yield_now().await;
         }
-        let enumerator = site.parts.get_enumerator().unwrap();
+        let enumerator = site.parts.enumerator().unwrap();
         let page = enumerator.page(None, 10).await.unwrap();
         let path = format!("/files/{}", page.uploads[0].upload.id);
         site.until_offset(&path, 5).await;

@@ -139,7 +139,7 @@ async fn e_14_deferred_length_upload_cannot_exceed_the_max_size() {
             unknown.refused(413, "ERR_UPLOAD_SIZE_EXCEEDED");
             assert!(site.offset(&path).await <= 10);
             let post = site
-                .ask("POST", "/files/")
+                .request("POST", "/files/")
                 .with_all(&[DEFER, ("Content-Type", DATA)]);
             post.body("hello world")
                 .send()

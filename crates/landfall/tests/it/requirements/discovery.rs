@@ -18,7 +18,7 @@ async fn t_core_31_t_core_4_t_core_32_options_reports_version_and_extensions() {
     with_defaults(async |site| {
         for path in ["/files/", "/files", "/files/none"] {
             let reply = site
-                .ask("OPTIONS", path)
+                .request("OPTIONS", path)
                 .without("Tus-Resumable")
                 .send()
                 .await
@@ -46,9 +46,9 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_supported_extensi
         ("creation-defer-length", Composer::without_length_deferrer),
     ];
     for (token, change) in without {
-        let change = |config: &mut Config| config.parts = change(config.parts.clone());
+        let change = |config: &mut Config| config.store = change(config.store.clone());
         everywhere(change, async |site: &Site| {
-            let offered = site.ask("OPTIONS", "/files/").send().await.expect(200);
+            let offered = site.request("OPTIONS", "/files/").send().await.expect(200);
             let offered = offered.header("tus-extension").unwrap();
             let mut tokens = offered.split(',');
             assert!(
@@ -66,7 +66,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_supported_extensi
     }
     // An extension that is not offered does not work.
     everywhere(
-        |config| config.parts = config.parts.clone().without_terminator(),
+        |config| config.store = config.store.clone().without_terminator(),
         async |site| {
             let path = site.create(5).await;
             let reply = site.delete(&path).await.expect(405);
@@ -79,13 +79,13 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_supported_extensi
         |config| (config.disable_download, config.disable_termination) = (true, true),
         async |site| {
             let path = site.create(5).await;
-            let reply = site.ask("GET", &path).send().await.expect(405);
+            let reply = site.request("GET", &path).send().await.expect(405);
             assert_eq!(reply.header("allow"), Some("OPTIONS, HEAD, PATCH"));
         },
     )
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_concatenator(),
+        |config| config.store = config.store.clone().without_concatenator(),
         async |site| {
             site.post(&[("Upload-Concat", "partial"), ("Upload-Length", "5")])
                 .await
@@ -94,7 +94,7 @@ async fn t_core_8_t_cre_2_t_def_1_t_cwu_1_t_trm_1_t_cat_1_only_supported_extensi
     )
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_length_deferrer(),
+        |config| config.store = config.store.clone().without_length_deferrer(),
         async |site| {
             site.post(&[("Upload-Defer-Length", "1")])
                 .await
@@ -109,13 +109,13 @@ async fn t_core_9_t_core_10_e_61_max_size_is_reported_if_set() {
     everywhere(
         |config| config.limits.max_size = Some(1000),
         async |site| {
-            let reply = site.ask("OPTIONS", "/files/").send().await;
+            let reply = site.request("OPTIONS", "/files/").send().await;
             assert_eq!(reply.number("tus-max-size"), 1000);
         },
     )
     .await;
     with_defaults(async |site| {
-        let reply = site.ask("OPTIONS", "/files/").send().await;
+        let reply = site.request("OPTIONS", "/files/").send().await;
         assert_eq!(reply.header("tus-max-size"), None);
     })
     .await;
@@ -124,7 +124,7 @@ async fn t_core_9_t_core_10_e_61_max_size_is_reported_if_set() {
 #[tokio::test]
 async fn t_sum_1_t_sum_8_t_sum_9_t_sum_10_t_trl_1_checksums_are_offered() {
     with_defaults(async |site| {
-        let reply = site.ask("OPTIONS", "/files/").send().await;
+        let reply = site.request("OPTIONS", "/files/").send().await;
         assert_eq!(
             reply.header("tus-checksum-algorithm"),
             Some("sha1,md5,sha256,sha512,crc32,crc32c,blake3,xxh3")
@@ -138,7 +138,7 @@ async fn t_sum_1_t_sum_8_t_sum_9_t_sum_10_t_trl_1_checksums_are_offered() {
 #[tokio::test]
 async fn t_core_34_e_2_options_ignores_the_version() {
     with_defaults(async |site| {
-        let ask = site.ask("OPTIONS", "/files/").without("Tus-Resumable");
+        let ask = site.request("OPTIONS", "/files/").without("Tus-Resumable");
         ask.with("Tus-Resumable", "9.9.9").send().await.expect(200);
     })
     .await;
@@ -155,22 +155,29 @@ async fn t_core_5_every_response_has_the_version() {
             let joined = site.create_with(&[("Upload-Concat", &list)]).await;
             let sha1 = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
             for (status, ask) in [
-                (200, site.ask("OPTIONS", "/files/")),
-                (200, site.ask("HEAD", &path)),
-                (200, site.ask("GET", &joined)),
-                (201, site.ask("POST", "/files/").with("Upload-Length", "5")),
-                (400, site.ask("POST", "/files/")),
+                (200, site.request("OPTIONS", "/files/")),
+                (200, site.request("HEAD", &path)),
+                (200, site.request("GET", &joined)),
+                (
+                    201,
+                    site.request("POST", "/files/").with("Upload-Length", "5"),
+                ),
+                (400, site.request("POST", "/files/")),
                 (403, site.patching(&joined, 2)),
-                (404, site.ask("HEAD", "/files/none")),
-                (404, site.ask("DELETE", "/files/none")),
-                (405, site.ask("PUT", &path)),
+                (404, site.request("HEAD", "/files/none")),
+                (404, site.request("DELETE", "/files/none")),
+                (405, site.request("PUT", &path)),
                 (409, site.patching(&path, 3)),
-                (412, site.ask("POST", "/files/").without("Tus-Resumable")),
+                (
+                    412,
+                    site.request("POST", "/files/").without("Tus-Resumable"),
+                ),
                 (
                     413,
-                    site.ask("POST", "/files/").with("Upload-Length", "1001"),
+                    site.request("POST", "/files/")
+                        .with("Upload-Length", "1001"),
                 ),
-                (415, site.ask("PATCH", &path).with("Upload-Offset", "0")),
+                (415, site.request("PATCH", &path).with("Upload-Offset", "0")),
                 (
                     460,
                     site.patching(&path, 0)
@@ -178,7 +185,7 @@ async fn t_core_5_every_response_has_the_version() {
                         .body("x"),
                 ),
                 (204, site.patching(&path, 0).body("hello")),
-                (204, site.ask("DELETE", &path)),
+                (204, site.request("DELETE", &path)),
             ] {
                 let reply = ask.send().await.expect(status);
                 assert_eq!(reply.header("tus-resumable"), Some("1.0.0"), "{reply:?}");
@@ -194,11 +201,11 @@ async fn t_core_6_t_core_7_other_versions_are_rejected_without_effect() {
         let path = site.create(5).await;
         for version in ["0.2.2", "1.0.1", "2.0.0", "x"] {
             for ask in [
-                site.ask("POST", "/files/").with("Upload-Length", "5"),
+                site.request("POST", "/files/").with("Upload-Length", "5"),
                 site.patching(&path, 0).body("hello"),
-                site.ask("DELETE", &path),
-                site.ask("HEAD", &path),
-                site.ask("GET", &path),
+                site.request("DELETE", &path),
+                site.request("HEAD", &path),
+                site.request("GET", &path),
             ] {
                 let ask = ask.without("Tus-Resumable").with("Tus-Resumable", version);
                 let reply = ask.send().await.expect(412);
@@ -216,9 +223,9 @@ async fn e_1_version_is_optional_only_on_head_and_get() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for ask in [
-            site.ask("POST", "/files/").with("Upload-Length", "5"),
+            site.request("POST", "/files/").with("Upload-Length", "5"),
             site.patching(&path, 0).body("hello"),
-            site.ask("DELETE", &path),
+            site.request("DELETE", &path),
         ] {
             let reply = ask.without("Tus-Resumable").send().await;
             let reply = reply.refused(412, "ERR_UNSUPPORTED_VERSION");
@@ -226,12 +233,12 @@ async fn e_1_version_is_optional_only_on_head_and_get() {
         }
         assert_eq!(site.uploads().await, 1);
         assert_eq!(site.offset(&path).await, 0);
-        site.ask("HEAD", &path)
+        site.request("HEAD", &path)
             .without("Tus-Resumable")
             .send()
             .await
             .expect(200);
-        site.ask("GET", &path)
+        site.request("GET", &path)
             .without("Tus-Resumable")
             .send()
             .await
@@ -244,7 +251,10 @@ async fn e_1_version_is_optional_only_on_head_and_get() {
 async fn t_core_11_e_39_method_override_applies_only_to_post() {
     with_defaults(async |site| {
         let path = site.create(10).await;
-        let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
+        let over = |real: &str, named| {
+            site.request(real, &path)
+                .with("X-HTTP-Method-Override", named)
+        };
         for offset in ["0", "5"] {
             let ask = over("POST", "PATCH")
                 .with("Content-Type", super::DATA)
@@ -311,7 +321,10 @@ async fn e_39_original_method_decides_whether_a_body_follows() {
 async fn e_39_preflight_is_not_overridden_and_unknown_names_are_rejected() {
     with_defaults(async |site| {
         let path = site.create(5).await;
-        let over = |real: &str, named| site.ask(real, &path).with("X-HTTP-Method-Override", named);
+        let over = |real: &str, named| {
+            site.request(real, &path)
+                .with("X-HTTP-Method-Override", named)
+        };
         over("OPTIONS", "DELETE").send().await.expect(200);
         for unknown in ["delete", "BREW", "TRACE"] {
             over("POST", unknown)
@@ -329,12 +342,12 @@ async fn e_50_other_methods_are_not_allowed() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for method in ["PUT", "POST", "TRACE", "BREW"] {
-            let reply = site.ask(method, &path).send().await.expect(405);
+            let reply = site.request(method, &path).send().await.expect(405);
             let allow = Some("OPTIONS, GET, HEAD, PATCH, DELETE");
             assert_eq!(reply.header("allow"), allow);
         }
         for method in ["PUT", "GET", "PATCH", "DELETE"] {
-            let reply = site.ask(method, "/files/").send().await.expect(405);
+            let reply = site.request(method, "/files/").send().await.expect(405);
             assert_eq!(reply.header("allow"), Some("OPTIONS, POST"));
         }
     })
@@ -345,12 +358,12 @@ async fn e_50_other_methods_are_not_allowed() {
 async fn e_52_trailing_slash_of_the_base_path_is_optional() {
     with_defaults(async |site| {
         for path in ["/files", "/files/"] {
-            let ask = site.ask("POST", path).with("Upload-Length", "5");
+            let ask = site.request("POST", path).with("Upload-Length", "5");
             let location = ask.send().await.expect(201).location();
             site.head(&location).await.expect(200);
             site.head(&format!("{location}/")).await.expect(200);
         }
-        site.ask("POST", "/filesx")
+        site.request("POST", "/filesx")
             .with("Upload-Length", "5")
             .send()
             .await
@@ -364,30 +377,33 @@ async fn e_60_only_finished_files_are_cacheable() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         site.patch(&path, 0, "he").await.expect(204);
-        let unfinished = site.ask("GET", &path).send().await.expect(200);
+        let unfinished = site.request("GET", &path).send().await.expect(200);
         assert_eq!(unfinished.header("cache-control"), Some("no-store"));
         for (status, ask) in [
-            (200, site.ask("OPTIONS", &path)),
+            (200, site.request("OPTIONS", &path)),
             (
                 200,
-                site.ask("POST", &path)
+                site.request("POST", &path)
                     .with("X-HTTP-Method-Override", "OPTIONS"),
             ),
-            (200, site.ask("HEAD", &path)),
-            (201, site.ask("POST", "/files/").with("Upload-Length", "5")),
+            (200, site.request("HEAD", &path)),
+            (
+                201,
+                site.request("POST", "/files/").with("Upload-Length", "5"),
+            ),
             (204, site.patching(&path, 2).body("llo")),
-            (404, site.ask("GET", "/files/none")),
-            (404, site.ask("GET", "/elsewhere")),
-            (405, site.ask("PUT", &path)),
-            (416, site.ask("GET", &path).with("Range", "bytes=9-")),
+            (404, site.request("GET", "/files/none")),
+            (404, site.request("GET", "/elsewhere")),
+            (405, site.request("PUT", &path)),
+            (416, site.request("GET", &path).with("Range", "bytes=9-")),
         ] {
             let reply = ask.send().await.expect(status);
             assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
         }
-        let finished = site.ask("GET", &path).send().await.expect(200);
+        let finished = site.request("GET", &path).send().await.expect(200);
         assert_eq!(finished.header("cache-control"), None);
         let etag = finished.header("etag").unwrap();
-        let ask = site.ask("GET", &path).with("If-None-Match", etag);
+        let ask = site.request("GET", &path).with("If-None-Match", etag);
         assert_eq!(ask.send().await.expect(304).header("cache-control"), None);
     })
     .await;
@@ -400,7 +416,7 @@ async fn e_49_download_of_unfinished_uploads_can_be_disabled() {
         async |site| {
             let path = site.create(5).await;
             site.patch(&path, 0, "hell").await.expect(204);
-            site.ask("GET", &path)
+            site.request("GET", &path)
                 .send()
                 .await
                 .refused(400, "ERR_INCOMPLETE_UPLOAD");
@@ -421,7 +437,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
         for body in ["hello", "world"] {
             let path = site.create(5).await;
             site.patch(&path, 0, body).await.expect(204);
-            let reply = site.ask("GET", &path).send().await.expect(200);
+            let reply = site.request("GET", &path).send().await.expect(200);
             // Responses under access hooks must not be in shared caches.
             assert_eq!(reply.header("cache-control"), Some("private"));
             etags.push(reply.header("etag").unwrap().to_owned());
@@ -430,7 +446,7 @@ async fn an_id_that_is_used_again_is_another_file_to_caches() {
             }
         }
         assert_ne!(etags[0], etags[1]);
-        let ask = site.ask("GET", "/files/same");
+        let ask = site.request("GET", "/files/same");
         let reply = ask.with("If-None-Match", &etags[0]).send().await;
         assert_eq!(reply.expect(200).body, "world");
     })
@@ -478,7 +494,7 @@ fn credentials_require_explicit_origins() {
 async fn a_response_to_no_origin_is_not_for_pages() {
     with_defaults(async |site| {
         let path = site.create(0).await;
-        let reply = site.ask("GET", &path).send().await.expect(200);
+        let reply = site.request("GET", &path).send().await.expect(200);
         assert_eq!(reply.header("vary"), Some("Origin"));
         assert_eq!(reply.header("access-control-allow-origin"), None);
     })

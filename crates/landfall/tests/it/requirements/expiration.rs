@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use landfall::{Config, Lifetimes};
 
 use super::{DATA, everywhere, with_defaults};
-use crate::site::Reply;
+use crate::harness::TestResponse;
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Times are rounded up to whole seconds.
@@ -21,7 +21,7 @@ fn unfinished(life: Duration) -> impl Fn(&mut Config) {
 }
 
 /// Returns the expiration time in a response.
-fn expires(reply: &Reply) -> Option<SystemTime> {
+fn expires(reply: &TestResponse) -> Option<SystemTime> {
     let date = reply.header("upload-expires")?;
     let at = httpdate::parse_http_date(date).unwrap();
     // In the preferred format of HTTP dates.
@@ -32,7 +32,7 @@ fn expires(reply: &Reply) -> Option<SystemTime> {
 #[tokio::test]
 async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_expire() {
     everywhere(unfinished(HOUR), async |site| {
-        let reply = site.ask("OPTIONS", "/files/").send().await;
+        let reply = site.request("OPTIONS", "/files/").send().await;
         assert!(
             reply
                 .header("tus-extension")
@@ -47,7 +47,7 @@ async fn t_exp_1_expiration_is_offered_if_unfinished_uploads_expire() {
 #[tokio::test]
 async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expiration() {
     everywhere(unfinished(HOUR), async |site| {
-        let near = |reply: &Reply| {
+        let near = |reply: &TestResponse| {
             let left = expires(reply)
                 .unwrap()
                 .duration_since(SystemTime::now())
@@ -62,7 +62,7 @@ async fn t_exp_2_t_exp_3_t_exp_4_t_exp_5_e_31_unfinished_upload_reports_its_expi
         let path = reply.location();
         near(&site.head(&path).await);
         near(&site.patch(&path, 0, "hello").await.expect(204));
-        let with_data = site.ask("POST", "/files/").with("Upload-Length", "10");
+        let with_data = site.request("POST", "/files/").with("Upload-Length", "10");
         near(
             &with_data
                 .with("Content-Type", DATA)
@@ -97,10 +97,10 @@ async fn t_exp_6_e_32_e_33_expired_upload_is_gone_before_and_after_the_sweep() {
         site.patch(&path, 0, "hello").await.expect(204);
         tokio::time::sleep(3 * SECOND).await;
         for ask in [
-            site.ask("HEAD", &path),
-            site.ask("GET", &path),
+            site.request("HEAD", &path),
+            site.request("GET", &path),
             site.patching(&path, 5).body("world"),
-            site.ask("DELETE", &path),
+            site.request("DELETE", &path),
         ] {
             let reply = ask.send().await.expect(410);
             assert_eq!(reply.header("upload-offset"), None);
@@ -162,11 +162,11 @@ async fn t_exp_2_failed_append_reports_the_expiration() {
         site.patch(&path, 0, "he").await.expect(204);
         let wrong = "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         for (status, ask) in [
-            (400, site.ask("PATCH", &path).with("Content-Type", DATA)),
+            (400, site.request("PATCH", &path).with("Content-Type", DATA)),
             (400, site.patching(&path, 2).with("Upload-Length", "11")),
             (409, site.patching(&path, 3).body("l")),
             (413, site.patching(&path, 2).body("012345678")),
-            (415, site.ask("PATCH", &path).with("Upload-Offset", "2")),
+            (415, site.request("PATCH", &path).with("Upload-Offset", "2")),
             (
                 460,
                 site.patching(&path, 2)

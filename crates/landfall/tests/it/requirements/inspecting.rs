@@ -45,7 +45,7 @@ async fn t_core_15_t_core_16_e_33_e_59_unknown_upload_has_no_offset() {
             "/files/a%20b",
         ] {
             for method in ["HEAD", "GET", "PATCH", "DELETE"] {
-                let ask = site.ask(method, path).with("Content-Type", super::DATA);
+                let ask = site.request(method, path).with("Content-Type", super::DATA);
                 let reply = ask.with("Upload-Offset", "0").send().await;
                 let reply = reply.expect(404);
                 assert_eq!(reply.header("upload-offset"), None, "{reply:?}");
@@ -64,9 +64,9 @@ async fn e_60_head_and_error_responses_are_not_cacheable() {
     with_defaults(async |site| {
         let path = site.create(5).await;
         for (status, ask) in [
-            (200, site.ask("HEAD", &path)),
-            (404, site.ask("HEAD", "/files/none")),
-            (404, site.ask("GET", "/files/none")),
+            (200, site.request("HEAD", &path)),
+            (404, site.request("HEAD", "/files/none")),
+            (404, site.request("GET", "/files/none")),
             (409, site.patching(&path, 2)),
         ] {
             let reply = ask.send().await.expect(status);
@@ -79,14 +79,14 @@ async fn e_60_head_and_error_responses_are_not_cacheable() {
 #[tokio::test]
 async fn e_57_error_responses_have_a_body_except_on_head() {
     with_defaults(async |site| {
-        let reply = site.ask("GET", "/files/none").send().await;
+        let reply = site.request("GET", "/files/none").send().await;
         let reply = reply.refused(404, "ERR_UPLOAD_NOT_FOUND");
         assert_eq!(
             reply.header("content-type"),
             Some("text/plain; charset=utf-8")
         );
         // The connection stays open after a HEAD without a body, so nothing may follow the head.
-        let mut open = site.ask("HEAD", "/files/none").open().await;
+        let mut open = site.request("HEAD", "/files/none").open().await;
         open.reply().await.expect(404);
         open.write("HEAD /files/none HTTP/1.1\r\nHost: h\r\n\r\n")
             .await;
@@ -105,7 +105,7 @@ async fn e_49_get_serves_stored_bytes_without_active_content() {
             .await;
         site.patch(&path, 0, "<scri").await.expect(204);
         for body in ["<scri", "<script>ab"] {
-            let reply = site.ask("GET", &path).send().await.expect(200);
+            let reply = site.request("GET", &path).send().await.expect(200);
             assert_eq!(reply.body, body);
             assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
             let disposition = reply.header("content-disposition").unwrap();
@@ -117,10 +117,10 @@ async fn e_49_get_serves_stored_bytes_without_active_content() {
     })
     .await;
     everywhere(
-        |config| config.parts = config.parts.clone().without_reader(),
+        |config| config.store = config.store.clone().without_reader(),
         async |site| {
             let path = site.create(5).await;
-            site.ask("GET", &path).send().await.expect(405);
+            site.request("GET", &path).send().await.expect(405);
         },
     )
     .await;

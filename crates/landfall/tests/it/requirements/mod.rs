@@ -15,4 +15,4 @@ mod listed;
 mod takeover;
 mod termination;
 
-use crate::site::{DATA, Site, everywhere, with_defaults};
+use crate::harness::{DATA, Site, everywhere, with_defaults};

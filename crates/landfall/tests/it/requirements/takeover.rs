@@ -8,7 +8,7 @@ use landfall::{
 };
 
 use super::{everywhere, with_defaults};
-use crate::site::{Site, id};
+use crate::harness::{Site, id};
 
 #[tokio::test]
 async fn e_37_newer_append_wins_and_no_received_byte_is_lost() {
@@ -60,15 +60,10 @@ async fn e_37_wait_for_an_unresponsive_holder_is_bounded() {
         |config| config.lease_wait = Duration::from_millis(200),
         async |site| {
             let path = site.create(5).await;
-            let held = site
-                .parts
-                .get_locker()
-                .try_acquire(&id(&path))
-                .await
-                .unwrap();
+            let held = site.parts.locker().try_acquire(&id(&path)).await.unwrap();
             for ask in [
                 site.patching(&path, 0).body("hello"),
-                site.ask("DELETE", &path),
+                site.request("DELETE", &path),
             ] {
                 let reply = ask.send().await.refused(423, "ERR_UPLOAD_LOCKED");
                 assert!(reply.number("retry-after") >= 1);
@@ -133,7 +128,7 @@ async fn e_37_request_that_cannot_succeed_interrupts_no_other() {
                 400,
             ),
             (
-                site.ask("PATCH", &path)
+                site.request("PATCH", &path)
                     .with("Content-Type", "text/plain")
                     .with("Upload-Offset", "5")
                     .body("world"),

@@ -12,10 +12,10 @@ async fn t_trm_2_t_trm_3_t_trm_4_e_33_delete_removes_at_any_stage() {
             assert_eq!(reply.body, "");
             assert_eq!(site.uploads().await, 0);
             for ask in [
-                site.ask("HEAD", &path),
-                site.ask("GET", &path),
+                site.request("HEAD", &path),
+                site.request("GET", &path),
                 site.patching(&path, 0).body("x"),
-                site.ask("DELETE", &path),
+                site.request("DELETE", &path),
             ] {
                 let reply = ask.send().await;
                 assert!(reply.status == 404 || reply.status == 410, "{reply:?}");

@@ -81,7 +81,7 @@ async fn work(bucket: &Bucket, client: &Client, turn: usize) {
 
 async fn each_call_survives_each_fault(bucket: Bucket) {
     let proxy = Proxy::start(&bucket.access);
-    let client = client(&bucket.access.via(&proxy));
+    let client = client(&bucket.access.through_proxy(&proxy));
     let mut turn = 0;
     for operation in OPERATIONS {
         for fault in FAULTS {
@@ -89,7 +89,7 @@ async fn each_call_survives_each_fault(bucket: Bucket) {
             proxy.inject(Rule::on(operation).once(), fault);
             work(&bucket, &client, turn).await;
             let met = proxy.calls().iter().any(|call| call.fault == fault);
-            assert!(met, "{operation:?} {fault:?}: {}", proxy.story());
+            assert!(met, "{operation:?} {fault:?}: {}", proxy.transcript());
             proxy.revive();
             proxy.forget();
         }
@@ -105,13 +105,13 @@ async fn each_call_survives_each_fault(bucket: Bucket) {
         proxy.count(Operation::CompleteMultipartUpload),
         2,
         "{}",
-        proxy.story()
+        proxy.transcript()
     );
 }
 
 async fn permanent_fault_is_reported(bucket: Bucket) {
     let proxy = Proxy::start(&bucket.access);
-    let client = client(&bucket.access.via(&proxy));
+    let client = client(&bucket.access.through_proxy(&proxy));
     proxy.inject(Rule::any(), Fault::SLOW_DOWN);
     let object_ref = bucket.object_ref("busy");
     let error = client.head_object(&object_ref).await.unwrap_err();
@@ -122,5 +122,5 @@ async fn permanent_fault_is_reported(bucket: Bucket) {
         ),
         "{error}"
     );
-    assert_eq!(proxy.calls().len(), 5, "{}", proxy.story());
+    assert_eq!(proxy.calls().len(), 5, "{}", proxy.transcript());
 }

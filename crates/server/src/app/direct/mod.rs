@@ -1,9 +1,6 @@
-//! Direct uploads: what goes straight to the bucket, and who makes sure of it.
+//! Direct uploads to S3.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -18,34 +15,35 @@ use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    state::Opened,
-    storage::{Kept, Storage},
+    state::SharedDatabase,
+    storage::{Storage, StorageBackend},
 };
 use crate::{
     log, s3,
     settings::{self, LeaseKind, Secret, Settings},
 };
 
-/// Direct uploads, and what stands around them.
+/// Direct uploads and their sweeper.
 #[derive(Debug)]
 pub(super) struct Direct {
     uploads: landfall_direct::Direct,
     stats: Arc<DirectStats>,
-    /// What the bucket's notifications are known by.
+    /// The secret that authenticates bucket notifications.
     secret: Option<Secret>,
     stop: watch::Sender<bool>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Direct {
-    /// Opens the books, if there are such uploads; their jobs are in `queue`, and the bucket's
-    /// notifications are known by `secret`.
+    /// Opens direct uploads, if enabled.
+    ///
+    /// Their jobs are in `queue`; `secret` authenticates the bucket's notifications.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
-        database: &Opened,
+        database: &SharedDatabase,
         storage: &Storage,
         queue: &Queue,
         policies: Vec<Arc<dyn Policy>>,
@@ -54,19 +52,19 @@ impl Direct {
         if !settings.direct.enabled {
             return Ok(None);
         }
-        let Kept::Bucket(bucket) = &storage.kept else {
-            bail!("-direct needs a bucket: write --s3-bucket NAME");
+        let StorageBackend::Bucket(bucket) = &storage.backend else {
+            bail!("--direct needs a bucket: set --s3-bucket NAME");
         };
-        let mut wanted = wanted(settings, bucket)?;
-        wanted.has_notifications = secret.is_some();
+        let mut wanted = direct_settings(settings, bucket)?;
+        wanted.is_notified = secret.is_some();
         wanted.policies = policies;
         wanted.objects.conditional_writes =
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
-        let connections = database.lend(settings, "direct uploads").await?;
-        let repository = Repository::open(connections)
+        let connections = database.connect(settings, "direct uploads").await?;
+        let repository = Books::open(connections)
             .await
-            .context("the tables of direct uploads can't be used")?;
+            .context("cannot use the tables of direct uploads")?;
         Ok(Some(Self {
             uploads: landfall_direct::Direct::new(wanted, queue.clone(), repository),
             stats,
@@ -76,17 +74,17 @@ impl Direct {
         }))
     }
 
-    /// Lets a handler look at them and remove them.
-    pub(super) fn join(&self, config: &mut Config) {
+    /// Registers direct uploads with a handler's configuration.
+    pub(super) fn configure(&self, config: &mut Config) {
         config.direct = Some(Arc::new(self.uploads.clone()));
     }
 
-    /// Has the handler's hooks asked and its sinks told.
-    pub(super) fn follow(&self, handler: &Handler) {
-        self.uploads.set_handler(handler);
+    /// Connects them to the handler's hooks and event sinks.
+    pub(super) fn attach(&self, handler: &Handler) {
+        self.uploads.join(handler);
     }
 
-    /// Looks after them from now on, in a task of this runtime.
+    /// Starts the sweeper on this runtime.
     pub(super) fn run(&self) {
         let uploads = self.uploads.clone();
         let stop = self.stop.subscribe();
@@ -94,16 +92,16 @@ impl Direct {
         *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// Looks after them once.
+    /// Sweeps once.
     ///
     /// # Errors
-    /// The database fails.
-    pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
+    /// The database failed.
+    pub(super) async fn sweep(&self) -> anyhow::Result<Swept> {
         let swept = self.uploads.sweep().await;
-        swept.context("direct uploads can't be looked at")
+        swept.context("cannot check direct uploads")
     }
 
-    /// At the end of the program: lets what is under way come to an end.
+    /// Stops the sweeper and waits for its running checks.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
         let task = {
@@ -113,11 +111,11 @@ impl Direct {
         if let Some(task) = task
             && let Err(error) = task.await
         {
-            tracing::error!(%error, "the sweeper of direct uploads broke off");
+            tracing::error!(%error, "the sweeper of direct uploads panicked");
         }
     }
 
-    /// The API.
+    /// Returns the API.
     pub(super) fn router(
         &self,
         settings: &Settings,
@@ -136,52 +134,24 @@ impl Direct {
         api::service(wanted)
     }
 
-    /// Prints the start-up lines.
-    pub(super) fn announce(&self, settings: &Settings) {
-        let paths = paths(settings).join(", ");
+    /// Logs the start-up lines.
+    pub(super) fn log_startup(&self, settings: &Settings) {
+        let paths = api_paths(settings).join(", ");
         log::say(format_args!(
             "Using {paths} as the paths for direct uploads."
         ));
         if let Some(endpoint) = &settings.direct.endpoint {
-            log::say(format_args!("Clients send them to '{endpoint}'."));
+            log::say(format_args!("Clients upload to '{endpoint}'."));
         }
     }
 
-    /// The counters, for the page of metrics.
-    pub(super) fn counts(&self) -> Counts {
-        let of = |count: &AtomicU64| count.load(Relaxed);
-        let stats = &self.stats;
-        Counts {
-            opened: of(&stats.opened),
-            rejected: of(&stats.rejected),
-            completed: of(&stats.completed),
-            failed: of(&stats.failed),
-            cancelled: of(&stats.cancelled),
-            expired: of(&stats.expired),
-            parts: of(&stats.parts),
-            sweeps: of(&stats.sweeps),
-            checks: of(&stats.checks),
-            check_failures: of(&stats.check_failures),
-        }
+    /// Returns the counters.
+    pub(super) fn stats(&self) -> &DirectStats {
+        &self.stats
     }
 }
 
-/// What the page of metrics shows; as in [`DirectStats`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counts {
-    pub(super) opened: u64,
-    pub(super) rejected: u64,
-    pub(super) completed: u64,
-    pub(super) failed: u64,
-    pub(super) cancelled: u64,
-    pub(super) expired: u64,
-    pub(super) parts: u64,
-    pub(super) sweeps: u64,
-    pub(super) checks: u64,
-    pub(super) check_failures: u64,
-}
-
-/// Whether the service honors conditional writes, without which a signed PUT may replace its object.
+/// Returns whether the service supports conditional writes, without which a signed PUT may overwrite.
 async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) -> bool {
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;
@@ -192,22 +162,22 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
         tracing::warn!(
             %error,
             "failed to detect conditional writes, signed PUTs may replace their objects; \
-             landfall doctor s3 tells more"
+             see landfall doctor s3"
         );
         false
     })
 }
 
-/// The paths that belong to them, with all that is below.
-pub(super) fn paths(settings: &Settings) -> Vec<String> {
+/// Returns the path prefixes of the API.
+pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
     api::PATH_PREFIXES
         .map(|area| format!("{path}{area}"))
         .to_vec()
 }
 
-/// What keys of direct uploads begin with: the store leaves such keys alone.
-pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
+/// Returns the key prefixes of direct uploads, which the store must ignore.
+pub(super) fn key_prefixes(settings: &Settings) -> Vec<String> {
     if !settings.direct.enabled {
         return Vec::new();
     }
@@ -217,7 +187,10 @@ pub(super) fn beginnings(settings: &Settings) -> Vec<String> {
         .to_vec()
 }
 
-fn wanted(settings: &Settings, bucket: &super::bucket::Bucket) -> anyhow::Result<DirectSettings> {
+fn direct_settings(
+    settings: &Settings,
+    bucket: &super::bucket::Bucket,
+) -> anyhow::Result<DirectSettings> {
     let direct = &settings.direct;
     let mut wanted = DirectSettings::new(bucket.client.clone(), &bucket.name);
     if let Some(endpoint) = &direct.endpoint {
@@ -253,23 +226,23 @@ mod tests {
     use crate::settings::{Invocation, direct::API_PATHS, read};
 
     #[test]
-    fn other_pages_are_kept_from_these_paths() {
-        assert_eq!(api::PATH_PREFIXES, API_PATHS);
+    fn reserved_paths_are_those_of_the_api() {
+        assert_eq!(api::AREAS, AREAS);
     }
 
     #[test]
-    fn the_store_leaves_their_keys_alone() {
-        let said = |words: &[&str]| match read(words.iter().map(Into::into), []) {
-            Ok(Invocation::Serve(loaded)) => beginnings(&loaded.settings),
+    fn the_store_ignores_keys_of_direct_uploads() {
+        let prefixes = |args: &[&str]| match read(args.iter().map(Into::into), []) {
+            Ok(Invocation::Serve(loaded)) => key_prefixes(&loaded.settings),
             other => panic!("{other:?}"),
         };
-        let usual = ["-s3-bucket=b", "-direct"];
-        assert_eq!(said(&usual), ["uploads/", "own/"]);
-        let elsewhere = ["-s3-object-prefix=in", "-direct-key=d-{id}"];
+        let args = ["-s3-bucket=b", "-direct"];
+        assert_eq!(prefixes(&args), ["uploads/", "own/"]);
+        let custom = ["-s3-object-prefix=in", "-direct-key=d-{id}"];
         assert_eq!(
-            said(&[&usual[..], &elsewhere].concat()),
+            prefixes(&[&args[..], &custom].concat()),
             ["in/d-", "in/own/"]
         );
-        assert_eq!(said(&usual[..1]), Vec::<String>::new());
+        assert_eq!(prefixes(&args[..1]), Vec::<String>::new());
     }
 }

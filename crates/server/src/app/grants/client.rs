@@ -1,13 +1,13 @@
-//! Where a request comes from, behind proxies that are trusted.
+//! The client's address behind trusted proxies, for grants.
 
 use std::sync::Arc;
 
 use landfall_grants::enforce::ClientAddress;
 
-use crate::{app::client::find, settings::Urls};
+use crate::{app::client::client_address, settings::Urls};
 
-/// Finds the client's address: the nearest one that isn't a trusted proxy's.
-pub(super) fn finder(urls: &Urls) -> Arc<ClientAddress> {
+/// Returns a function that finds the address of a request's client.
+pub(super) fn client_address_finder(urls: &Urls) -> Arc<ClientAddress> {
     let urls = urls.clone();
-    Arc::new(move |headers, peer| find(&urls, headers, peer.map(|peer| peer.ip())))
+    Arc::new(move |headers, peer| client_address(&urls, headers, peer.map(|peer| peer.ip())))
 }

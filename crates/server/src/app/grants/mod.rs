@@ -1,11 +1,11 @@
-//! Grants: who may ask for uploads, who may make them, and what became of them.
+//! Grants: the upload queue with its API, authentication, policies and maintenance.
 
-mod callers;
+mod authentication;
 mod client;
-mod key;
-mod pages;
+mod maintenance;
 mod policies;
-mod tend;
+mod routes;
+mod secret_file;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,61 +20,62 @@ use landfall_grants::{
 };
 use landfall_hooks::outbox::Outbox;
 
+use self::maintenance::Maintenance;
 #[cfg(feature = "direct")]
-pub(super) use self::key::secret_of_file;
-use self::tend::Tending;
+pub(super) use self::secret_file::read_secret;
 pub(super) use self::{
-    callers::jwt,
-    key::key,
-    pages::{Pages, PagesParts},
+    authentication::jwt,
+    maintenance::MaintenanceStats,
     policies::policies,
-    tend::Tended,
+    routes::{ApiRoutes, ApiRoutesParts},
+    secret_file::admin_key,
 };
 use super::{
-    freshness::Fresh,
-    state::{self, Opened},
+    cached_probe::CachedProbe,
+    state::{self, SharedDatabase},
 };
 use crate::{
     log,
     settings::{self, Secret, Settings},
 };
 
-/// How long the page of metrics waits for numbers out of the database.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time for reading metrics from the database.
+const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The queue, and what stands around it.
+/// The queue and its components.
 pub(super) struct Grants {
     queue: Queue,
-    /// What people call the database's place.
-    place: String,
+    /// The name of the database.
+    database_name: String,
     enabled: bool,
     required: bool,
-    /// The key to the dashboard, if there is one.
+    /// The admin key, if the dashboard is enabled.
     key: Option<Secret>,
     failed_attempts: FailedAttempts,
     client: Arc<ClientAddress>,
-    tending: Tending,
-    reachable: Fresh,
+    maintenance: Maintenance,
+    reachable: CachedProbe<bool>,
     api: Arc<ApiStats>,
 }
 
 impl std::fmt::Debug for Grants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grants")
-            .field("place", &self.place)
+            .field("database_name", &self.database_name)
             .finish_non_exhaustive()
     }
 }
 
 impl Grants {
-    /// Opens the queue, if uploads can be asked for or the dashboard shows them; the dashboard is for
-    /// who has the key.
+    /// Opens the queue, if grants or the dashboard are enabled.
+    ///
+    /// The dashboard is enabled by its `key`.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
-        database: &Opened,
+        database: &SharedDatabase,
         outbox: Option<Outbox>,
         key: Option<Secret>,
     ) -> anyhow::Result<Option<Self>> {
@@ -82,37 +83,38 @@ impl Grants {
         if !settings.has_queue() {
             return Ok(None);
         }
-        let kept = state::opened(&state::database(settings));
-        let place = state::place(&kept);
-        let mut wanted = QueueSettings::new(kept);
-        wanted.connections = Some(database.lend(settings, "grants").await?);
+        let database_config = state::database_of(&state::database(settings));
+        let database_name = state::describe_database(&database_config);
+        let mut wanted = QueueSettings::new(database_config);
+        wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
         wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;
         wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
-        wanted.node = state::node(settings);
+        wanted.node = state::node_name(settings);
         wanted.outbox = outbox;
         let queue = Queue::open(wanted)
             .await
-            .with_context(|| format!("grants can't be kept in {place}"))?;
+            .with_context(|| format!("cannot store grants in {database_name}"))?;
         Ok(Some(Self {
-            tending: Tending::new(queue.clone()),
+            maintenance: Maintenance::new(queue.clone()),
             queue,
-            place,
+            database_name,
             enabled: grants.enabled,
             required: grants.required,
             key,
             failed_attempts: FailedAttempts::default(),
-            client: client::finder(&settings.urls),
-            reachable: Fresh::default(),
+            client: client::client_address_finder(&settings.urls),
+            reachable: CachedProbe::default(),
             api: Arc::default(),
         }))
     }
 
-    /// Lets a handler ask the gate and tell the queue; before anybody else is asked or told, so that
-    /// what the application hears of is in the queue.
-    pub(super) fn join(&self, settings: &Settings, config: &mut Config) {
+    /// Adds the grant hook and the job tracker to a handler's configuration.
+    ///
+    /// Both come first, so that the queue contains what the application is notified of.
+    pub(super) fn configure(&self, settings: &Settings, config: &mut Config) {
         let mut gate = GrantHookSettings::default();
         gate.require_token = self.required;
         gate.enforce_type = settings.grants.enforce_type;
@@ -122,60 +124,61 @@ impl Grants {
         config
             .hooks
             .insert(0, Arc::new(GrantHook::new(self.queue.clone(), gate)));
-        self.follow(config);
+        self.track_jobs(config);
     }
 
-    /// For who only removes uploads: lets a handler tell the queue.
-    pub(super) fn follow(&self, config: &mut Config) {
+    /// Adds only the job tracker, for a handler that only removes uploads.
+    pub(super) fn track_jobs(&self, config: &mut Config) {
         config
             .sinks
             .insert(0, Arc::new(JobTracker::new(self.queue.clone())));
     }
 
-    /// Finds out what was missed when a process died, and looks after the queue from then on, in a
-    /// task of this runtime.
+    /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
     ///
     /// # Errors
-    /// The database can't be used.
+    /// The database cannot be used.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
-        self.tending
+        self.maintenance
             .run(handler)
             .await
-            .with_context(|| format!("grants can't be read from {}", self.place))
+            .with_context(|| format!("cannot read grants from {}", self.database_name))
     }
 
-    /// At the end of the program: keeps what isn't written yet.
+    /// Flushes the queue at shutdown.
     pub(super) async fn close(&self) {
-        self.tending.stop();
+        self.maintenance.stop();
         self.queue.close().await;
     }
 
-    /// The queue itself.
+    /// Returns the queue.
     #[cfg(feature = "direct")]
     pub(super) fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// What keeps uploads from being granted now, if anything does.
-    pub(super) async fn trouble(&self) -> Option<&'static str> {
-        let reachable = self.reachable.ask(async || match self.queue.check().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "failed to check the database of grants");
-                false
-            }
-        });
-        (!reachable.await).then_some("the database of grants cannot be used\n")
+    /// Returns the reason why grants cannot be issued now.
+    pub(super) async fn health_error(&self) -> Option<&'static str> {
+        let reachable = self
+            .reachable
+            .is_healthy(async || match self.queue.check().await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to check the database of grants");
+                    false
+                }
+            });
+        (!reachable.await).then_some("the grants database cannot be used\n")
     }
 
-    /// Prints the start-up lines.
-    pub(super) fn announce(&self, settings: &Settings) {
-        log::say(format_args!("Using {} for grants.", self.place));
+    /// Logs the start-up lines.
+    pub(super) fn log_startup(&self, settings: &Settings) {
+        log::say(format_args!("Using {} for grants.", self.database_name));
         if self.enabled {
             let path = &settings.grants.path;
             log::say(format_args!("Using {path} as the path for grants."));
-            let known_by = callers::known_by(settings).join(", ");
-            log::say(format_args!("Callers are known by {known_by}."));
+            let methods = authentication::describe_methods(settings).join(", ");
+            log::say(format_args!("Authenticating callers by {methods}."));
         }
         if settings.admin.is_on() {
             let path = &settings.admin.path;
@@ -183,61 +186,60 @@ impl Grants {
         }
     }
 
-    /// Warns if nobody can ask for uploads.
+    /// Warns if no authentication method is configured and no API key exists.
     pub(super) async fn warn(&self, settings: &Settings) {
-        let others =
+        let has_other_methods =
             settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();
-        if !self.enabled || others {
+        if !self.enabled || has_other_methods {
             return;
         }
         if let Ok(keys) = self.queue.keys().await
             && keys.is_empty()
         {
             tracing::warn!(
-                "nobody can ask for uploads yet: make a key with landfall keys add NAME (and the \
-                 settings of this server), or write --grants-jwt-keys or --grants-forward-auth-url"
+                "grants cannot be requested yet, because there is no API key: create one with landfall keys \
+                 add NAME (and the settings of this server), or set --grants-jwt-keys or \
+                 --grants-forward-auth-url"
             );
         }
     }
 
-    /// How it stands, for the page of metrics.
+    /// Returns statistics for the metrics.
     pub(super) async fn stats(&self) -> GrantStats {
-        let totals = tokio::time::timeout(PATIENCE, self.queue.totals()).await;
+        let totals = tokio::time::timeout(STATS_TIMEOUT, self.queue.totals()).await;
         GrantStats {
             enabled: self.enabled,
             api: self.api.clone(),
             queue: self.queue.stats(),
-            tended: self.tending.tended(),
+            maintenance: self.maintenance.stats(),
             newest_event: *self.queue.watch_latest_event().borrow(),
             totals: totals.ok().and_then(Result::ok),
         }
     }
 }
 
-/// What the page of metrics shows.
+/// Statistics for the metrics.
 #[derive(Debug)]
 pub(super) struct GrantStats {
-    /// Whether uploads can be asked for.
+    /// Whether grants are enabled.
     pub(super) enabled: bool,
     pub(super) api: Arc<ApiStats>,
     pub(super) queue: QueueStats,
-    pub(super) tended: Tended,
-    /// The number of the newest event.
+    pub(super) maintenance: Arc<MaintenanceStats>,
+    /// The number of the last event.
     pub(super) newest_event: i64,
-    /// The jobs; `None` if the database doesn't tell now.
+    /// The number of jobs; `None` if the database did not respond.
     pub(super) totals: Option<Totals>,
 }
 
-/// Limits as the queue and the rules have them.
-pub(super) fn limits(given: &settings::GrantLimits) -> GrantLimits {
-    GrantLimits {
-        max_size: given.max_size,
-        allowed_types: given.allowed_types.clone(),
-        max_active: given.max_active,
-        rate_limit: given
-            .rate_limit
-            .map(|(count, per)| RateLimit { count, per }),
-        quota: given.quota,
-        require_size: given.require_size,
+/// Converts the limits of the settings.
+pub(super) fn limits(limits: &settings::GrantLimits) -> Limits {
+    Limits {
+        max_size: limits.max_size,
+        content_types: limits.types.clone(),
+        active: limits.max_active,
+        rate: limits.rate_limit.map(|(count, per)| Rate { count, per }),
+        quota: limits.quota,
+        size_required: limits.size_required,
     }
 }

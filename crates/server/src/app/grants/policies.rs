@@ -7,13 +7,13 @@ use landfall_hooks::BlockingHooks;
 
 use crate::settings::Settings;
 
-/// The rules of the settings, then the hooks: they decide about every grant, however its bytes arrive.
+/// Returns the limits of the settings, then the `pre-grant` hooks, for tus and direct uploads alike.
 pub(in crate::app) fn policies(
     settings: &Settings,
     askers: Vec<Arc<BlockingHooks>>,
 ) -> Vec<Arc<dyn Policy>> {
     let mut limits = super::limits(&settings.grants.limits);
-    // What would be refused later isn't granted.
+    // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
     if !askers.is_empty() {

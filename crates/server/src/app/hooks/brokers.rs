@@ -1,4 +1,4 @@
-//! The brokers among the ways.
+//! Message brokers.
 
 use anyhow::Context as _;
 #[cfg(feature = "amqp")]
@@ -11,22 +11,18 @@ use landfall_hooks::broker::{Nats, NatsSettings};
 use landfall_hooks::broker::{RedisStream, RedisStreamSettings};
 use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
 
-use super::{Way, ways::way};
+use super::{HookRoute, transports::route};
 use crate::settings::{Hooks, Settings};
 
-/// Adds the brokers that the settings name.
+/// Adds the brokers of the settings.
 ///
 /// # Errors
-/// What keeps one from being used, in words for the person who starts the server.
-pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()> {
+/// The settings of a broker are invalid.
+pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::Result<()> {
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
-    // Where events come from, as CloudEvents name it.
-    let source = settings
-        .urls
-        .public_url
-        .as_deref()
-        .unwrap_or(DEFAULT_SOURCE);
+    // The `source` attribute of CloudEvents.
+    let source = settings.urls.public_url.as_deref().unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
         let line = format!(
@@ -38,7 +34,7 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         options.jetstream = brokers.nats.jetstream;
         source.clone_into(&mut options.source);
         let nats = Nats::new(options).context("-hooks-nats")?;
-        ways.push(told(nats, hooks, brokers.nats.events, line));
+        routes.push(event_route(nats, hooks, brokers.nats.events, line));
     }
     #[cfg(feature = "amqp")]
     if let Some(url) = &brokers.amqp.url {
@@ -51,7 +47,7 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         options.routing_key.clone_from(&brokers.amqp.routing_key);
         source.clone_into(&mut options.source);
         let amqp = Amqp::new(options).context("-hooks-amqp")?;
-        ways.push(told(amqp, hooks, brokers.amqp.events, line));
+        routes.push(event_route(amqp, hooks, brokers.amqp.events, line));
     }
     #[cfg(feature = "redis")]
     if let Some(url) = &brokers.redis.url {
@@ -64,7 +60,7 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         options.max_length = brokers.redis.max_length;
         source.clone_into(&mut options.source);
         let redis = RedisStream::new(options).context("-hooks-redis")?;
-        ways.push(told(redis, hooks, brokers.redis.events, line));
+        routes.push(event_route(redis, hooks, brokers.redis.events, line));
     }
     #[cfg(feature = "kafka")]
     if !brokers.kafka.brokers.is_empty() {
@@ -74,20 +70,25 @@ pub(super) fn add(settings: &Settings, ways: &mut Vec<Way>) -> anyhow::Result<()
         options.topic.clone_from(&brokers.kafka.topic);
         source.clone_into(&mut options.source);
         let kafka = Kafka::new(options).context("-hooks-kafka")?;
-        ways.push(told(kafka, hooks, brokers.kafka.events, line));
+        routes.push(event_route(kafka, hooks, brokers.kafka.events, line));
     }
     Ok(())
 }
 
-/// A way that can only be told.
-fn told(transport: impl Transport, hooks: &Hooks, events: Option<HookNames>, line: String) -> Way {
-    let told: HookNames = HookName::ALL
+/// Creates a route that receives only notifications, no blocking hooks.
+fn event_route(
+    transport: impl Transport,
+    hooks: &Hooks,
+    events: Option<HookNames>,
+    line: String,
+) -> HookRoute {
+    let notifications: HookNames = HookName::ALL
         .into_iter()
         .filter(|name| !name.is_blocking())
         .collect();
-    let way = way(transport, hooks, events, line);
-    Way {
-        names: way.names.intersection(told),
-        ..way
+    let route = route(transport, hooks, events, line);
+    HookRoute {
+        names: route.names.intersection(notifications),
+        ..route
     }
 }

@@ -1,4 +1,4 @@
-//! Hooks: who is asked, who is told, and what waits to be told.
+//! Hooks: blocking hooks, events and their routes to the application.
 
 #[cfg(any(
     feature = "nats",
@@ -7,9 +7,9 @@
     feature = "kafka"
 ))]
 mod brokers;
-mod told;
-mod watched;
-mod ways;
+mod events;
+mod instrumented;
+mod transports;
 
 use std::sync::Arc;
 
@@ -18,173 +18,183 @@ use landfall_hooks::{
     BlockingHooks, FailureMode, HookName, HookNames, Transport as _, outbox::OutboxStats,
 };
 
-use self::told::Told;
+use self::events::EventPipeline;
 pub(super) use self::{
-    watched::{BOUNDS_MS, Counts, Watched},
-    ways::ways,
+    instrumented::{BOUNDS_MS, HookCounters, InstrumentedTransport},
+    transports::hook_routes,
 };
-use super::{freshness::Fresh, state::Opened};
+use super::{cached_probe::CachedProbe, state::SharedDatabase};
 use crate::{log, settings::Settings};
 
-/// A way to the application, and what goes over it.
+/// A transport and the hook names it receives.
 #[derive(Debug)]
-pub(super) struct Way {
-    pub(super) transport: Arc<Watched>,
+pub(super) struct HookRoute {
+    pub(super) transport: Arc<InstrumentedTransport>,
     pub(super) names: HookNames,
-    /// Whether the names are its own rather than those that are enabled for all.
+    /// Whether the names are configured for this transport, rather than the common default.
     own_events: bool,
-    /// The start-up line about it.
+    /// The start-up log line.
     line: String,
 }
 
-/// All ways, and what waits for them.
+/// All routes, and the events to deliver over them.
 #[derive(Debug)]
 pub(super) struct Hooks {
-    pub(super) ways: Vec<Way>,
+    pub(super) routes: Vec<HookRoute>,
     enabled: Vec<HookName>,
-    when_down: FailureMode,
+    failure_mode: FailureMode,
     progress_interval: std::time::Duration,
-    told: Told,
-    reachable: Fresh,
+    events: EventPipeline,
+    reachable: CachedProbe<bool>,
 }
 
 impl Hooks {
-    /// Sets up what the settings name, over these ways; without any hook this is nothing.
+    /// Creates the hooks of the settings; without any, this does nothing.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
-        database: &Opened,
-        ways: Vec<Way>,
+        database: &SharedDatabase,
+        routes: Vec<HookRoute>,
     ) -> anyhow::Result<Self> {
         let hooks = &settings.hooks;
-        let told = Told::open(settings, database, &ways).await?;
+        let events = EventPipeline::open(settings, database, &routes).await?;
         Ok(Self {
-            ways,
-            told,
-            reachable: Fresh::default(),
+            routes,
+            events,
+            reachable: CachedProbe::default(),
             enabled: hooks.enabled.clone(),
-            when_down: hooks.failure_mode,
+            failure_mode: hooks.failure_mode,
             progress_interval: hooks.progress_interval,
         })
     }
 
-    /// For a sweep: nothing, unless somebody wants to be told of what expires, or is to be asked about
-    /// direct uploads that it finds to be complete.
+    /// Opens the hooks for a sweep; `None` if no route receives `post-expire` and direct uploads are off.
+    ///
+    /// Blocking hooks decide about completed direct uploads that the sweep finds.
     ///
     /// # Errors
-    /// What is wrong, and what to do about it.
+    /// As for [`Hooks::open`].
     pub(super) async fn open_for_sweep(
         settings: &Settings,
-        database: &Opened,
+        database: &SharedDatabase,
     ) -> anyhow::Result<Option<Self>> {
-        let ways = ways(settings)?;
-        let told = ways
+        let routes = hook_routes(settings)?;
+        let has_expiry_hooks = routes
             .iter()
-            .any(|way| way.names.contains(HookName::PostExpire));
-        if !told && !settings.direct.enabled {
+            .any(|route| route.names.contains(HookName::PostExpire));
+        if !has_expiry_hooks && !settings.direct.enabled {
             return Ok(None);
         }
-        Ok(Some(Self::open(settings, database, ways).await?))
+        Ok(Some(Self::open(settings, database, routes).await?))
     }
 
-    /// Lets a handler ask and tell.
-    pub(super) fn join(&self, config: &mut Config) {
+    /// Adds the blocking hooks and event sinks to a handler's configuration.
+    pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
-        for way in &self.ways {
-            if way.names.blocking().next().is_some() {
-                let asker = BlockingHooks::new(way.transport.clone(), way.names, self.when_down);
+        for route in &self.routes {
+            if route.names.blocking().next().is_some() {
+                let asker = BlockingHooks::new(route.transport.clone(), route.names, self.failure_mode);
                 config.hooks.push(Arc::new(asker));
             }
         }
-        told::join(&self.told, config);
+        events::configure(&self.events, config);
     }
 
-    /// Those who are to be asked about grants.
+    /// Returns the blocking hooks that decide about grants.
     #[cfg(feature = "grants")]
-    pub(super) fn askers_of_grants(&self) -> Vec<Arc<BlockingHooks>> {
+    pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
         let asked = self
-            .ways
+            .routes
             .iter()
-            .filter(|way| way.names.contains(HookName::PreGrant));
-        let asker = |way: &Way| BlockingHooks::new(way.transport.clone(), names, self.when_down);
-        asked.map(|way| Arc::new(asker(way))).collect()
+            .filter(|route| route.names.contains(HookName::PreGrant));
+        let asker = |route: &HookRoute| BlockingHooks::new(route.transport.clone(), names, self.failure_mode);
+        asked.map(|route| Arc::new(asker(route))).collect()
     }
 
-    /// What keeps events, if any are to be told.
+    /// Returns the outbox, if any route receives events.
     #[cfg(feature = "grants")]
-    pub(super) fn told_outbox(&self) -> Option<landfall_hooks::outbox::Outbox> {
-        let outbox = self.told.outbox.as_ref();
+    pub(super) fn outbox(&self) -> Option<landfall_hooks::outbox::Outbox> {
+        let outbox = self.events.outbox.as_ref();
         outbox.map(|(outbox, _)| outbox.clone())
     }
 
-    /// Delivers what waits, in a task of this runtime, until it is [closed](Self::close).
+    /// Starts the delivery of events on this runtime, until [`close`](Self::close).
     pub(super) fn run(&self, handler: &Handler) {
-        if let Some((outbox, _)) = &self.told.outbox {
+        if let Some((outbox, _)) = &self.events.outbox {
             tokio::spawn(outbox.clone().run(handler.clone()));
         }
     }
 
-    /// At the end of the program: keeps what isn't delivered yet.
+    /// Flushes undelivered events at shutdown.
     pub(super) async fn close(&self) {
-        if let Some((outbox, _)) = &self.told.outbox {
+        if let Some((outbox, _)) = &self.events.outbox {
             outbox.close().await;
         }
     }
 
-    /// What keeps uploads from being taken now, if anything does. An application that is away is no
-    /// trouble of ours: events wait for it.
-    pub(super) async fn trouble(&self) -> Option<&'static str> {
-        let (outbox, _) = self.told.outbox.as_ref()?;
+    /// Returns the reason why uploads cannot be accepted now.
+    ///
+    /// An unreachable application is none: its events stay in the outbox.
+    pub(super) async fn health_error(&self) -> Option<&'static str> {
+        let (outbox, _) = self.events.outbox.as_ref()?;
         if outbox.is_full() {
-            return Some("too many events wait for delivery, see landfall events list -waiting\n");
+            return Some("too many undelivered events, see landfall events list --pending\n");
         }
-        let reachable = self.reachable.ask(async || match outbox.check().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "the database of events can't be reached");
-                false
-            }
-        });
-        (!reachable.await).then_some("the database of events can't be reached\n")
+        let reachable = self
+            .reachable
+            .is_healthy(async || match outbox.check().await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to reach the outbox database");
+                    false
+                }
+            });
+        (!reachable.await).then_some("the outbox database is unreachable\n")
     }
 
-    /// How the outbox stands, if there is one.
-    pub(super) fn outbox(&self) -> Option<OutboxStats> {
-        self.told.outbox.as_ref().map(|(outbox, _)| outbox.stats())
+    /// Returns the statistics of the outbox, if there is one.
+    pub(super) fn outbox_stats(&self) -> Option<OutboxStats> {
+        self.events
+            .outbox
+            .as_ref()
+            .map(|(outbox, _)| outbox.stats())
     }
 
-    /// The events that the outbox keeps, if there is one.
+    /// Returns the stored events of the outbox, if there is one.
     #[cfg(feature = "grants")]
     pub(super) fn events(&self) -> Option<landfall_hooks::outbox::Events> {
-        self.told.outbox.as_ref().map(|(outbox, _)| outbox.events())
+        self.events
+            .outbox
+            .as_ref()
+            .map(|(outbox, _)| outbox.events())
     }
 
-    /// Prints the start-up lines; the first of each kind are tusd's.
-    pub(super) fn announce(&self) {
-        for way in &self.ways {
-            log::say(&way.line);
+    /// Logs the start-up lines; the first of each kind are tusd's.
+    pub(super) fn log_startup(&self) {
+        for route in &self.routes {
+            log::say(&route.line);
         }
-        if self.ways.iter().any(|way| !way.own_events) {
+        if self.routes.iter().any(|route| !route.own_events) {
             let names = self.enabled.iter().map(|name| name.as_str());
-            log::say(format_args!("Enabled hook events: {}", join(names)));
+            log::say(format_args!("Enabled hook events: {}", join_names(names)));
         }
-        for way in self.ways.iter().filter(|way| way.own_events) {
-            let names = way.names.iter().map(HookName::as_str);
-            let transport = way.transport.name();
+        for route in self.routes.iter().filter(|route| route.own_events) {
+            let names = route.names.iter().map(HookName::as_str);
+            let transport = route.transport.name();
             log::say(format_args!(
                 "Enabled hook events for {transport}: {}",
-                join(names)
+                join_names(names)
             ));
         }
-        if let Some((_, place)) = &self.told.outbox {
-            log::say(format_args!("Using {place} for events that wait."));
+        if let Some((_, name)) = &self.events.outbox {
+            log::say(format_args!("Using {name} for undelivered events."));
         }
     }
 }
 
-fn join<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words.collect::<Vec<_>>().join(", ")
+fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }

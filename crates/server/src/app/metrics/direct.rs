@@ -1,62 +1,65 @@
-//! Uploads that go straight to the bucket.
+//! Metrics of direct uploads.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use landfall_direct::DirectStats;
 
 use super::Page;
-use crate::app::direct::Counts;
 
-/// What became of them, and what looking after them takes.
-pub(super) fn direct(page: &mut Page, counts: &Counts) {
+/// Adds the metrics of direct uploads.
+pub(super) fn direct(page: &mut Page, stats: &DirectStats) {
     for (name, help, value) in [
         (
             "landfall_direct_opened_total",
-            "Direct uploads that were opened.",
-            counts.opened,
+            "Direct uploads created.",
+            &stats.opened,
         ),
         (
             "landfall_direct_rejected_total",
-            "Direct uploads that a rule, a limit or a hook refused.",
-            counts.rejected,
+            "Direct uploads rejected by a policy, a limit or a hook.",
+            &stats.rejected,
         ),
         (
             "landfall_direct_completed_total",
-            "Direct uploads that are complete.",
-            counts.completed,
+            "Direct uploads completed.",
+            &stats.completed,
         ),
         (
             "landfall_direct_failed_total",
-            "Direct uploads that ended because of what arrived, or because a hook refused it.",
-            counts.failed,
+            "Direct uploads that failed because of their object or a hook.",
+            &stats.failed,
         ),
         (
             "landfall_direct_cancelled_total",
-            "Direct uploads that were cancelled.",
-            counts.cancelled,
+            "Direct uploads cancelled.",
+            &stats.cancelled,
         ),
         (
             "landfall_direct_expired_total",
-            "Direct uploads that were given up since nothing came.",
-            counts.expired,
+            "Direct uploads expired without activity.",
+            &stats.expired,
         ),
         (
             "landfall_direct_parts_signed_total",
-            "Signed URLs of parts.",
-            counts.parts,
+            "Presigned URLs of parts.",
+            &stats.parts,
         ),
         (
             "landfall_direct_sweeps_total",
-            "Rounds of looks at direct uploads.",
-            counts.sweeps,
+            "Sweeps of direct uploads.",
+            &stats.sweeps,
         ),
         (
             "landfall_direct_checks_total",
-            "Looks at a direct upload in the bucket.",
-            counts.checks,
+            "Checks of direct uploads in the bucket.",
+            &stats.checks,
         ),
         (
             "landfall_direct_check_failures_total",
-            "Such looks at which the bucket failed.",
-            counts.check_failures,
+            "Checks that failed because of the bucket.",
+            &stats.check_failures,
         ),
     ] {
-        page.single(name, "counter", help, value);
+        page.single(name, "counter", help, value.load(Relaxed));
     }
 }

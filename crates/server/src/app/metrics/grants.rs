@@ -1,4 +1,4 @@
-//! Uploads that are asked for, and the queue.
+//! Metrics of grants, jobs and the queue.
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
@@ -7,17 +7,13 @@ use landfall_grants::JobState;
 use super::Page;
 use crate::app::grants::GrantStats;
 
-/// What was asked, what became of it, and what it cost the database.
+/// Adds the metrics of grants, jobs and the queue.
 pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTreeMap<u16, u64>)]) {
     if stats.enabled {
-        asked(page, stats);
+        grant_results(page, stats);
     }
     let name = "landfall_api_requests_total";
-    page.family(
-        name,
-        "counter",
-        "Requests for grants and the dashboard by status.",
-    );
+    page.family(name, "counter", "Requests to the API routes by status.");
     for (area, by_status) in answers {
         for (status, count) in by_status {
             let labels = [("api", *area), ("status", &status.to_string())];
@@ -26,16 +22,17 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
     }
     if let Some(totals) = &stats.totals {
         let name = "landfall_jobs";
-        page.family(
-            name,
-            "gauge",
-            "Uploads that were asked for or are followed, by state.",
-        );
+        page.family(name, "gauge", "Granted and tracked uploads by state.");
         for state in JobState::ALL {
             let count = totals.jobs.get(state.as_str()).copied().unwrap_or_default();
-            page.sample(name, &[("state", state.as_str())], count);
+            let name = match state {
+                JobState::Received => "granted",
+                JobState::Progress => "uploading",
+                state => state.as_str(),
+            };
+            page.sample("landfall_jobs", &[("state", name)], count);
         }
-        let help = "Bytes of the complete ones that are still listed.";
+        let help = "Bytes of completed uploads that are still listed.";
         page.single(
             "landfall_jobs_completed_bytes",
             "gauge",
@@ -43,7 +40,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             totals.completed_bytes,
         );
     }
-    let tended = &stats.tended;
+    let maintenance = &stats.maintenance;
     for (name, help, value) in [
         (
             "landfall_queue_batches_total",
@@ -52,74 +49,70 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
         ),
         (
             "landfall_queue_commands_total",
-            "What was written in them.",
+            "Commands executed in these transactions.",
             stats.queue.commands,
         ),
         (
             "landfall_queue_failures_total",
-            "Transactions that were given up.",
+            "Transactions that failed.",
             stats.queue.failures,
         ),
         (
             "landfall_queue_unreadable_events_total",
-            "Events that were skipped because another version wrote them.",
+            "Events skipped because another version wrote them.",
             stats.queue.unreadable_events,
         ),
         (
             "landfall_queue_reconciled_total",
-            "Jobs whose end was found out by a look at the store.",
-            tended.ended,
+            "Jobs whose end was found by reconciliation.",
+            maintenance.ended.load(Relaxed),
         ),
         (
             "landfall_stale_jobs_checked_total",
-            "Jobs of which nothing was heard for a while, looked at.",
-            tended.looked_at,
+            "Stale jobs compared with the store.",
+            maintenance.examined.load(Relaxed),
         ),
         (
             "landfall_reconcile_failures_total",
-            "Such looks at which the store failed.",
-            tended.unknown,
+            "Comparisons that failed because of the store.",
+            maintenance.unknown.load(Relaxed),
         ),
         (
             "landfall_grants_expired_total",
-            "Grants that lapsed before their upload was begun.",
-            tended.expired,
+            "Grants that expired before their upload started.",
+            maintenance.expired.load(Relaxed),
         ),
         (
             "landfall_jobs_removed_total",
-            "Jobs removed because they ended long ago.",
-            tended.removed,
+            "Jobs purged after their retention time.",
+            maintenance.purged.load(Relaxed),
         ),
         (
             "landfall_queue_maintenance_failures_total",
-            "Looks and removals that the database failed.",
-            tended.failed,
+            "Maintenance passes that failed because of the database.",
+            maintenance.failed.load(Relaxed),
         ),
     ] {
         page.single(name, "counter", help, value);
     }
-    let help = "The number of the newest event of the queue.";
+    let help = "Number of the last event of the queue.";
     let newest = u64::try_from(stats.newest_event).unwrap_or_default();
     page.single("landfall_queue_last_event_number", "gauge", help, newest);
 }
 
-fn asked(page: &mut Page, stats: &GrantStats) {
+fn grant_results(page: &mut Page, stats: &GrantStats) {
     let api = &stats.api;
     let name = "landfall_grants_total";
-    page.family(
-        name,
-        "counter",
-        "Uploads that were asked for, by what was answered.",
-    );
+    page.family(name, "counter", "Requests for grants by result.");
     for (result, count) in [
         ("granted", &api.granted),
         ("repeated", &api.repeated),
-        ("refused", &api.rejected),
+        ("rejected", &api.rejected),
         ("failed", &api.failed),
     ] {
         page.sample(name, &[("result", result)], count.load(Relaxed));
     }
-    let help = "Uploads that their callers cancelled.";
+    let help = "Uploads cancelled by their principals.";
     let cancelled = api.cancelled.load(Relaxed);
     page.single(
         "landfall_grants_cancelled_total",
@@ -127,7 +120,7 @@ fn asked(page: &mut Page, stats: &GrantStats) {
         help,
         cancelled,
     );
-    let help = "Callers that listen to events now.";
+    let help = "Open event streams.";
     let listening = api.event_streams.load(Relaxed);
     page.single("landfall_event_streams", "gauge", help, listening);
 }

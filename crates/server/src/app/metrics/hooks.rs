@@ -1,4 +1,4 @@
-//! What is asked and told.
+//! Metrics of hooks and the outbox.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -8,83 +8,88 @@ use landfall_hooks::{
 };
 
 use super::Page;
-use crate::app::hooks::{BOUNDS_MS, Counts, Hooks, Watched};
+use crate::app::hooks::{BOUNDS_MS, HookCounters, Hooks, InstrumentedTransport};
 
-/// The ways to the application. tusd's two counters have a series for each name from the start.
+/// Adds the metrics of hooks. tusd's two counters have a series for each name from the start.
 pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
-    type Count = fn(&Counts) -> &AtomicU64;
+    type Count = fn(&HookCounters) -> &AtomicU64;
     let counters: [(&str, &str, Count); 2] = [
         (
             "tusd_hook_invocations_total",
-            "Deliveries of questions and events to hooks.",
-            |counts| &counts.begun,
+            "Calls of hooks.",
+            |counters| &counters.started,
         ),
         (
             "tusd_hook_errors_total",
-            "Deliveries to hooks that failed.",
-            |counts| &counts.failed,
+            "Calls of hooks that failed.",
+            |counters| &counters.failed,
         ),
     ];
     for (name, help, count) in counters {
         page.family(name, "counter", help);
         for hook in HookName::ALL {
-            let of_way = |transport: &Watched| count(transport.counts(hook)).load(Relaxed);
-            let sum: u64 = hooks.ways.iter().map(|way| of_way(&way.transport)).sum();
+            let value_of =
+                |transport: &InstrumentedTransport| count(transport.counters(hook)).load(Relaxed);
+            let sum: u64 = hooks
+                .routes
+                .iter()
+                .map(|route| value_of(&route.transport))
+                .sum();
             page.sample(name, &[("hooktype", hook.as_str())], sum);
         }
     }
-    if hooks.ways.is_empty() {
+    if hooks.routes.is_empty() {
         return;
     }
     let name = "landfall_hook_duration_seconds";
-    let help = "Durations of deliveries to hooks in seconds, further attempts included.";
+    let help = "Durations of hook calls in seconds, retries included.";
     page.family(name, "histogram", help);
-    for way in &hooks.ways {
-        for hook in way.names.iter() {
+    for route in &hooks.routes {
+        for hook in route.names.iter() {
             let labels = [
-                ("transport", way.transport.name()),
+                ("transport", route.transport.name()),
                 ("hooktype", hook.as_str()),
             ];
-            histogram(page, name, labels, way.transport.counts(hook));
+            histogram(page, name, labels, route.transport.counters(hook));
         }
     }
     let name = "landfall_hooks_in_flight";
-    page.family(name, "gauge", "Deliveries to hooks that are under way.");
-    for way in &hooks.ways {
-        let labels = [("transport", way.transport.name())];
-        page.sample(name, &labels, way.transport.in_flight());
+    page.family(name, "gauge", "Hook calls in progress.");
+    for route in &hooks.routes {
+        let labels = [("transport", route.transport.name())];
+        page.sample(name, &labels, route.transport.in_flight());
     }
-    if let Some(stats) = hooks.outbox() {
+    if let Some(stats) = hooks.outbox_stats() {
         outbox(page, &stats);
     }
 }
 
-/// What waits.
+/// Adds the metrics of the outbox.
 fn outbox(page: &mut Page, stats: &OutboxStats) {
     type Number = fn(&RouteStats) -> f64;
     let of_routes: [(&str, &str, &str, Number); 9] = [
         (
             "landfall_events_pending",
             "gauge",
-            "Events that wait for their delivery.",
+            "Events waiting for delivery.",
             |route| route.pending as f64,
         ),
         (
             "landfall_events_oldest_seconds",
             "gauge",
-            "How long the longest of them has been due.",
+            "Age of the event that has been due longest.",
             |route| route.oldest.as_secs_f64(),
         ),
         (
             "landfall_events_prepared",
             "gauge",
-            "Events that may happen, kept before they do.",
+            "Prepared events, whose effect has not been confirmed.",
             |route| route.prepared as f64,
         ),
         (
             "landfall_dead_letters",
             "gauge",
-            "Dead letters: see landfall events list.",
+            "Dead letters, see landfall events list.",
             |route| route.dead as f64,
         ),
         (
@@ -96,7 +101,7 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_event_delivery_failures_total",
             "counter",
-            "Deliveries that failed and are made again.",
+            "Deliveries that failed and will be retried.",
             |route| route.failed as f64,
         ),
         (
@@ -108,13 +113,13 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_circuit_open",
             "gauge",
-            "Whether the receiver seems to be down: one delivery is tried at a time.",
+            "Whether the circuit breaker is open: deliveries are attempted one at a time.",
             |route| f64::from(u8::from(route.is_down)),
         ),
         (
             "landfall_events_circuit_opened_total",
             "counter",
-            "How often the receiver has seemed to be down.",
+            "Times the circuit breaker opened.",
             |route| route.opened as f64,
         ),
     ];
@@ -128,29 +133,29 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_queued",
             "gauge",
-            "Events in the database that may happen or wait, for all ways.",
+            "Prepared and pending events in the database, over all routes.",
             stats.queued as u64,
         ),
         (
             "landfall_events_queue_limit",
             "gauge",
-            "Events kept at which new uploads are refused.",
-            stats.max_queued as u64,
+            "Number of events at which new uploads are rejected.",
+            stats.limit as u64,
         ),
         (
             "landfall_events_bytes",
             "gauge",
-            "Bytes of these events.",
+            "Bytes of prepared and pending events.",
             stats.bytes as u64,
         ),
         (
             "landfall_events_bytes_limit",
             "gauge",
-            "Bytes of events at which new uploads are refused.",
+            "Bytes of events at which new uploads are rejected.",
             stats.max_bytes as u64,
         ),
         (
-            "landfall_events_rejected_total",
+            "landfall_outbox_writes_rejected_total",
             "counter",
             "Writes that the database rejected while it accepted others.",
             stats.rejected_commands,
@@ -158,29 +163,29 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
         (
             "landfall_events_rejected_total",
             "counter",
-            "Requests refused because too many events were kept.",
+            "Requests rejected because the outbox was full.",
             stats.rejected_requests,
         ),
         (
             "landfall_events_persist_failures_total",
             "counter",
-            "Requests refused because the database kept no event in time.",
+            "Requests rejected because the database stored no event in time.",
             stats.persist_failures,
         ),
         (
             "landfall_dead_letters_purged_total",
             "counter",
-            "Dead letters removed for their age.",
+            "Dead letters purged after their retention time.",
             stats.dead_purged,
         ),
         (
             "landfall_events_batches_total",
-            "counter",
+            "Transactions that wrote events.",
             "Transactions that wrote events.",
             stats.batches,
         ),
         (
-            "landfall_events_batches_failed_total",
+            "Transactions that failed and were retried.",
             "counter",
             "Transactions that failed and were made again.",
             stats.failed_batches,
@@ -190,19 +195,19 @@ fn outbox(page: &mut Page, stats: &OutboxStats) {
     }
 }
 
-fn histogram(page: &mut Page, name: &str, labels: [(&str, &str); 2], counts: &Counts) {
+fn histogram(page: &mut Page, name: &str, labels: [(&str, &str); 2], counters: &HookCounters) {
     let [transport, hook] = labels;
     let mut up_to = 0;
-    for (bound, count) in BOUNDS_MS.iter().zip(&counts.durations) {
+    for (bound, count) in BOUNDS_MS.iter().zip(&counters.durations) {
         up_to += count.load(Relaxed);
         let bound = (*bound as f64 / 1000.0).to_string();
         let labels = [transport, hook, ("le", bound.as_str())];
         page.sample(&format!("{name}_bucket"), &labels, up_to);
     }
-    let all = up_to + counts.durations[BOUNDS_MS.len()].load(Relaxed);
+    let all = up_to + counters.durations[BOUNDS_MS.len()].load(Relaxed);
     let labels_inf = [transport, hook, ("le", "+Inf")];
     page.sample(&format!("{name}_bucket"), &labels_inf, all);
-    let seconds = counts.micros.load(Relaxed) as f64 / 1_000_000.0;
+    let seconds = counters.micros.load(Relaxed) as f64 / 1_000_000.0;
     page.sample(&format!("{name}_sum"), &labels, seconds);
     page.sample(&format!("{name}_count"), &labels, all);
 }

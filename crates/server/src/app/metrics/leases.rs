@@ -1,4 +1,4 @@
-//! What is done with leases that several servers share.
+//! Metrics of leases shared by several nodes.
 
 use super::Page;
 use crate::app::leases::LeaseStats;
@@ -9,22 +9,22 @@ pub(super) fn leases(page: &mut Page, stats: &LeaseStats) {
     for (name, help, value) in [
         (
             "landfall_leases_granted_total",
-            "Leases granted to this server.",
+            "Leases granted to this node.",
             stats.granted,
         ),
         (
             "landfall_leases_taken_over_total",
-            "Leases that another server gave up first.",
+            "Leases taken over from another node that released them on request.",
             stats.taken_over,
         ),
         (
             "landfall_leases_lost_total",
-            "Leases lost: not renewed in time, or found to be another's.",
+            "Leases lost: not renewed in time, or held by another node.",
             stats.lost,
         ),
         (
             "landfall_leases_unavailable_total",
-            "Requests for a lease that failed because what keeps them was away.",
+            "Lease requests that failed because the backend was unavailable.",
             stats.unavailable,
         ),
     ] {

@@ -1,7 +1,7 @@
-//! Metrics in Prometheus' text format, 0.0.4.
+//! Metrics in the Prometheus text format 0.0.4.
 //!
-//! Written by hand because tusd's names, which dashboards use, don't follow the rules that the client
-//! libraries enforce (`tusd_bytes_received` is a counter without `_total`).
+//! Formatted without a client library, because those reject tusd's names, which dashboards use
+//! (`tusd_bytes_received` is a counter without `_total`).
 
 #[cfg(feature = "direct")]
 mod direct;
@@ -21,11 +21,11 @@ use std::{
 use landfall::Stats;
 
 #[cfg(feature = "s3")]
-use super::storage::Kept;
+use super::storage::StorageBackend;
 use super::{hooks::Hooks, storage::Storage};
 use crate::net::NetStats;
 
-/// The page that Prometheus reads.
+/// Renders the metrics.
 pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &Hooks) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
@@ -36,7 +36,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     page.family(
         "tusd_errors_total",
         "counter",
-        "Error answers by status and code.",
+        "Error responses by status and code.",
     );
     for ((status, code), count) in &stats.errors {
         let labels = [("status", status.to_string()), ("code", (*code).to_owned())];
@@ -59,7 +59,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         ),
         (
             "tusd_uploads_terminated",
-            "Uploads removed at a client's wish.",
+            "Uploads terminated by clients.",
             stats.terminated,
         ),
         (
@@ -74,17 +74,17 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         ),
         (
             "landfall_takeovers_total",
-            "Requests that gave way to a newer one for the same upload.",
+            "Requests that yielded to a newer request for the same upload.",
             stats.takeovers,
         ),
         (
             "landfall_evictions_total",
-            "Transfers of silent or slow clients that ended so that others could start.",
+            "Transfers of silent or slow clients ended to make room for others.",
             stats.evictions,
         ),
         (
             "landfall_checksum_mismatches_total",
-            "Bodies whose checksum was wrong.",
+            "Bodies with a wrong checksum.",
             stats.checksum_mismatches,
         ),
         (
@@ -94,38 +94,38 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         ),
         (
             "landfall_accept_errors_total",
-            "Connections that could not be accepted.",
+            "Failed attempts to accept a connection.",
             net.accept_errors.load(Relaxed),
         ),
         (
             "landfall_connection_limit_reached_total",
-            "Times the limit of connections was reached.",
-            net.full.load(Relaxed),
+            "Times the connection limit was reached.",
+            net.limit_reached.load(Relaxed),
         ),
         (
             "landfall_connections_evicted_total",
-            "Connections of silent or slow clients closed because the limit was reached.",
+            "Connections of silent or slow clients closed at the connection limit.",
             net.evicted.load(Relaxed),
         ),
         (
             "landfall_address_connections_rejected_total",
-            "Connections rejected because their client address had too many.",
+            "Connections rejected by the limit per client address.",
             net.address_connections.load(Relaxed),
         ),
         (
             "landfall_address_requests_rejected_total",
-            "Requests rejected because their client address had sent too many.",
+            "Requests rejected by the rate limit per client address.",
             net.address_requests.load(Relaxed),
         ),
         (
             "landfall_address_uploads_rejected_total",
-            "Requests rejected because their client address had too many uploads.",
+            "Uploads rejected by the limit per client address.",
             net.address_uploads.load(Relaxed),
         ),
         (
             "landfall_invalid_requests_total",
-            "Requests refused because they were no valid HTTP.",
-            net.refused.load(Relaxed),
+            "Requests rejected because they were not valid HTTP.",
+            net.rejected.load(Relaxed),
         ),
         (
             "landfall_network_bytes_in_total",
@@ -143,7 +143,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     page.family(
         "landfall_timeouts_total",
         "counter",
-        "Connections ended by a timer.",
+        "Connections ended by a timeout.",
     );
     for (timer, count) in [
         ("header", &net.header_timeouts),
@@ -159,18 +159,12 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         );
     }
     let open = net.open.load(Relaxed);
-    page.single(
-        "tusd_connections_open",
-        "gauge",
-        "Connections open now.",
-        open,
-    );
-    let help = "Uploads whose bytes are coming in now.";
+    page.single("tusd_connections_open", "gauge", "Open connections.", open);
+    let help = "Uploads being received.";
     page.single("landfall_uploads_live", "gauge", help, stats.live_uploads);
-    let help =
-        "Files or objects with bytes that belong to no upload, as the last sweep found them.";
+    let help = "Files or objects with content that belong to no upload, as of the last sweep.";
     page.single("landfall_orphans", "gauge", help, stats.reported_orphans);
-    page.family("landfall_build_info", "gauge", "The version that runs.");
+    page.family("landfall_build_info", "gauge", "The running version.");
     page.sample(
         "landfall_build_info",
         &[("version", env!("CARGO_PKG_VERSION"))],
@@ -178,7 +172,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     );
     hooks::hooks(&mut page, hooks);
     #[cfg(feature = "s3")]
-    if let Kept::Bucket(bucket) = &storage.kept {
+    if let StorageBackend::Bucket(bucket) = &storage.backend {
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
     }
@@ -192,7 +186,7 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     page.0
 }
 
-/// The page with what is known of grants at its end.
+/// Appends the metrics of grants.
 #[cfg(feature = "grants")]
 pub(super) fn with_grants(
     page: String,
@@ -204,11 +198,11 @@ pub(super) fn with_grants(
     page.0
 }
 
-/// The page with what is known of direct uploads at its end.
+/// Appends the metrics of direct uploads.
 #[cfg(feature = "direct")]
-pub(super) fn with_direct(page: String, counts: &super::direct::Counts) -> String {
+pub(super) fn with_direct(page: String, stats: &landfall_direct::DirectStats) -> String {
     let mut page = Page(page);
-    direct::direct(&mut page, counts);
+    direct::direct(&mut page, stats);
     page.0
 }
 
@@ -219,7 +213,7 @@ impl Page {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// Values of labels here are ours and need no escaping.
+    /// Label values are known and need no escaping.
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (at, (label, value)) in labels.iter().enumerate() {
@@ -240,7 +234,7 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// The `process_…` metrics that every exporter has, as far as the system tells them.
+    /// Adds the standard `process_…` metrics that the system provides.
     fn process(&mut self) {
         if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
             && let Some(pages) = statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok())
@@ -278,7 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_look_as_prometheus_reads_them() {
+    fn samples_are_in_prometheus_format() {
         let mut page = Page(String::new());
         page.single("a_total", "counter", "A.", 3);
         page.sample("b", &[("x", "1"), ("y", "z")], 4);

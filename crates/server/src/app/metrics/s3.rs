@@ -1,4 +1,4 @@
-//! What is done with S3.
+//! Metrics of S3 calls and the S3 store.
 
 use landfall_s3::{
     StoreStats,
@@ -7,7 +7,7 @@ use landfall_s3::{
 
 use super::Page;
 
-/// Calls, by operation.
+/// Adds the metrics of calls, by operation.
 pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
         Operation::ALL
@@ -36,7 +36,7 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
     let counters: [(&str, &str, Count); 5] = [
         (
             "landfall_s3_calls_total",
-            "Calls to S3 that ended.",
+            "Finished calls to S3.",
             OperationStats::calls,
         ),
         (
@@ -46,17 +46,17 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
         ),
         (
             "landfall_s3_retries_total",
-            "Further attempts of calls to S3.",
+            "Retries of calls to S3.",
             OperationStats::retries,
         ),
         (
             "landfall_s3_bytes_out_total",
-            "Content sent to S3, retries included.",
+            "Bytes sent to S3, retries included.",
             OperationStats::bytes_out,
         ),
         (
             "landfall_s3_bytes_in_total",
-            "Bodies received from S3.",
+            "Bytes received from S3.",
             OperationStats::bytes_in,
         ),
     ];
@@ -68,7 +68,7 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
     }
 }
 
-/// The same durations as a histogram, which unlike a summary can be added up over servers.
+/// Adds the durations as a histogram, which, unlike a summary, can be aggregated over nodes.
 fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
     let name = "landfall_s3_request_duration_seconds";
     page.family(name, "histogram", "Durations of calls to S3 in seconds.");
@@ -89,8 +89,9 @@ fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
     }
 }
 
-/// The duration in milliseconds that this share of the calls didn't exceed, by interpolation within
-/// its bucket; `NaN` without calls. Above all bounds it is the last bound, which is then too little.
+/// Interpolates a quantile of the durations, in milliseconds; `NaN` without calls.
+///
+/// Above the last bound it returns that bound, which is too low.
 fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
     let all: u64 = counts.iter().sum();
     if all == 0 {
@@ -109,32 +110,32 @@ fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
     lower
 }
 
-/// Memory and parts.
+/// Adds the metrics of memory and parts.
 pub(super) fn store(page: &mut Page, stats: &StoreStats) {
     for (name, help, value) in [
         (
             "tusd_s3_upload_semaphore_demand",
-            "Parts on their way to S3.",
+            "Parts being uploaded to S3.",
             stats.parts_in_flight,
         ),
         (
             "tusd_s3_upload_semaphore_limit",
-            "Parts that may be on their way to S3 at one time.",
+            "Maximum number of parts uploaded to S3 concurrently.",
             stats.parts_limit,
         ),
         (
             "landfall_s3_memory_bytes",
-            "Memory taken by parts.",
+            "Memory used by parts.",
             stats.memory_used,
         ),
         (
             "landfall_s3_memory_limit_bytes",
-            "Memory that parts may take.",
+            "Memory limit for parts.",
             stats.memory_limit,
         ),
         (
             "landfall_s3_memory_waiting",
-            "Uploads that wait for memory.",
+            "Uploads waiting for memory.",
             stats.memory_waiting,
         ),
     ] {
@@ -158,7 +159,7 @@ mod tests {
         counts[4] = 100;
         assert_eq!(quantile(&counts, 0.5), 10.0);
         assert_eq!(quantile(&counts, 0.9), 22.0);
-        // Some that took longer than any bound.
+        // Some above all bounds.
         counts[DURATION_BOUNDS_MS.len()] = 1000;
         assert_eq!(quantile(&counts, 0.99), 30_000.0);
     }

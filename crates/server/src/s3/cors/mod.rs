@@ -1,4 +1,4 @@
-//! What web pages need of a bucket's CORS rules to send uploads straight to it.
+//! The CORS rules of a bucket that direct uploads from browsers need.
 
 mod set;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 pub use self::set::set;
 use crate::settings::Settings;
 
-/// The id of the rule that is set here.
+/// The id of the rule that `landfall s3 set-cors` sets.
 const ID: &str = "landfall-direct";
 
-/// The rule for pages of these origins.
+/// Returns the rule for pages of these origins.
 pub(crate) fn rule(origins: &[String]) -> CorsRule {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     CorsRule {
@@ -24,15 +24,16 @@ pub(crate) fn rule(origins: &[String]) -> CorsRule {
     }
 }
 
-/// The rules of a bucket with this one in place of an earlier one. It comes first: services go by the
-/// first rule that is for an origin and a method.
+/// Merges the rule into a bucket's rules, in place of an earlier one.
+///
+/// It comes first, because services use the first rule that matches an origin and a method.
 pub(crate) fn merged(rules: &[CorsRule], rule: CorsRule) -> Vec<CorsRule> {
-    let others = rules.iter().filter(|one| !is_ours(one, &rule)).cloned();
+    let others = rules.iter().filter(|one| !is_own_rule(one, &rule)).cloned();
     std::iter::once(rule.clone()).chain(others).collect()
 }
 
-/// Some services keep no ids; there, all but the origins has to be the same.
-fn is_ours(one: &CorsRule, rule: &CorsRule) -> bool {
+/// Returns whether a rule is an earlier one of Landfall; without ids, all but the origins must match.
+fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
     if one.id.is_some() {
         return one.id == rule.id;
     }
@@ -47,7 +48,7 @@ fn is_ours(one: &CorsRule, rule: &CorsRule) -> bool {
         && one.max_age_seconds == rule.max_age_seconds
 }
 
-/// Rules as AWS's tools take them.
+/// Formats rules as the JSON of AWS tools.
 pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
     let rules: Vec<Value> = rules
         .iter()
@@ -75,38 +76,41 @@ pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
     json!({ "CORSRules": rules })
 }
 
-/// What pages will ask of the bucket.
+/// The methods and headers that pages use.
 #[derive(Debug)]
-pub(crate) struct Needs {
-    /// Methods without which uploads don't work.
+pub(crate) struct RequiredRules {
+    /// Methods required for uploads.
     pub(crate) methods: Vec<&'static str>,
-    /// Methods without which something else doesn't.
-    pub(crate) helpful: Vec<&'static str>,
-    /// Headers of a PUT, in lower case and in order.
+    /// Methods required for other features.
+    pub(crate) optional: Vec<&'static str>,
+    /// Headers of a PUT, in lower case, sorted.
     pub(crate) headers: Vec<&'static str>,
 }
 
-impl Needs {
-    /// With these settings.
-    pub(crate) fn of(settings: &Settings) -> Self {
-        let (mut methods, mut helpful) = (vec!["PUT", "POST"], vec!["GET", "DELETE"]);
+impl RequiredRules {
+    /// Returns the rules that the settings require.
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let (mut methods, mut optional) = (vec!["PUT", "POST"], vec!["GET", "DELETE"]);
         if settings.s3.download.redirect {
             methods.push("GET");
-            helpful.remove(0);
+            optional.remove(0);
         }
-        let given = &settings.s3.headers;
+        let configured = &settings.s3.headers;
         let signs = settings.direct.sts.enabled;
         let mut headers: Vec<_> = [
             ("content-type", true),
-            ("cache-control", given.cache_control.is_some()),
-            ("content-disposition", given.content_disposition.is_some()),
-            ("x-amz-storage-class", given.storage_class.is_some()),
-            ("x-amz-server-side-encryption", given.sse.is_some()),
+            ("cache-control", configured.cache_control.is_some()),
+            (
+                "content-disposition",
+                configured.content_disposition.is_some(),
+            ),
+            ("x-amz-storage-class", configured.storage_class.is_some()),
+            ("x-amz-server-side-encryption", configured.sse.is_some()),
             (
                 "x-amz-server-side-encryption-aws-kms-key-id",
-                given.sse_kms_key_id.is_some(),
+                configured.sse_kms_key_id.is_some(),
             ),
-            // A page with keys of its own signs headers.
+            // A page with its own credentials signs headers.
             ("authorization", signs),
             ("x-amz-content-sha256", signs),
             ("x-amz-date", signs),
@@ -118,14 +122,14 @@ impl Needs {
         headers.sort_unstable();
         Self {
             methods,
-            helpful,
+            optional,
             headers,
         }
     }
 }
 
-/// The rule that a service goes by: the first for this origin and method.
-pub(crate) fn covering<'a>(
+/// Returns the rule that a service applies: the first for this origin and method.
+pub(crate) fn find_rule<'a>(
     rules: &'a [CorsRule],
     origin: &str,
     method: &str,
@@ -136,13 +140,13 @@ pub(crate) fn covering<'a>(
     })
 }
 
-/// Which of these headers a list of patterns lacks.
-pub(crate) fn lacking<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str> {
+/// Returns the headers that no pattern matches.
+pub(crate) fn missing<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str> {
     let is_in = |name: &str| patterns.iter().any(|one| matches(one, name));
     names.iter().copied().filter(|name| !is_in(name)).collect()
 }
 
-/// Whether a pattern of a rule, with at most one `*`, matches.
+/// Matches a pattern with at most one `*`, ignoring case.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     match pattern.split_once('*') {
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn ones_own_rule_is_replaced_and_comes_first() {
+    fn an_earlier_rule_is_replaced_and_comes_first() {
         let ours = |origin: &str| rule(&[origin.to_owned()]);
         let before = [other(None), ours("https://a"), other(Some("theirs"))];
         let after = merged(&before, ours("https://b"));
@@ -184,7 +188,7 @@ mod tests {
             after,
             [ours("https://b"), other(None), other(Some("theirs"))]
         );
-        // A service that keeps neither ids nor the order of names.
+        // A service that stores neither ids nor the order of names.
         let mut nameless = ours("https://a");
         nameless.id = None;
         nameless.allowed_methods.reverse();
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_as_awss_tools_take_them() {
+    fn rules_have_the_json_of_aws_tools() {
         let rules = [rule(&["https://a".to_owned()]), other(None)];
         assert_eq!(
             to_json(&rules),
@@ -214,14 +218,14 @@ mod tests {
     #[test]
     fn headers_follow_from_settings() {
         let mut settings = Settings::default();
-        assert_eq!(Needs::of(&settings).headers, ["content-type"]);
-        assert_eq!(Needs::of(&settings).methods, ["PUT", "POST"]);
+        assert_eq!(RequiredRules::new(&settings).headers, ["content-type"]);
+        assert_eq!(RequiredRules::new(&settings).methods, ["PUT", "POST"]);
         settings.s3.headers.sse = Some("AES256".to_owned());
         settings.direct.sts.enabled = true;
         settings.s3.download.redirect = true;
-        let needs = Needs::of(&settings);
+        let rules = RequiredRules::new(&settings);
         assert_eq!(
-            needs.headers,
+            rules.headers,
             [
                 "authorization",
                 "content-type",
@@ -231,24 +235,24 @@ mod tests {
                 "x-amz-server-side-encryption",
             ]
         );
-        assert_eq!(needs.methods, ["PUT", "POST", "GET"]);
-        assert_eq!(needs.helpful, ["DELETE"]);
+        assert_eq!(rules.methods, ["PUT", "POST", "GET"]);
+        assert_eq!(rules.optional, ["DELETE"]);
     }
 
     #[test]
-    fn what_a_list_lacks() {
+    fn headers_without_a_pattern_are_missing() {
         let allowed = ["Content-*".to_owned(), "x-amz-date".to_owned()];
         let wanted = ["content-type", "x-amz-date", "authorization"];
-        assert_eq!(lacking(&allowed, &wanted), ["authorization"]);
-        assert_eq!(lacking(&["*".to_owned()], &wanted), Vec::<&str>::new());
+        assert_eq!(missing(&allowed, &wanted), ["authorization"]);
+        assert_eq!(missing(&["*".to_owned()], &wanted), Vec::<&str>::new());
     }
 
     #[test]
-    fn the_first_rule_counts() {
+    fn the_first_matching_rule_applies() {
         let mut first = rule(&["https://*.example".to_owned()]);
         first.expose_headers.clear();
         let rules = [other(None), first.clone(), rule(&["*".to_owned()])];
-        assert_eq!(covering(&rules, "https://a.example", "PUT"), Some(&first));
-        assert_eq!(covering(&rules[..1], "https://other.example", "PUT"), None);
+        assert_eq!(find_rule(&rules, "https://a.example", "PUT"), Some(&first));
+        assert_eq!(find_rule(&rules[..1], "https://other.example", "PUT"), None);
     }
 }

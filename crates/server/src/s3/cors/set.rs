@@ -10,64 +10,65 @@ use landfall_s3::client::{CorsRule, Error, ErrorKind};
 
 use super::{merged, rule, to_json};
 use crate::{
-    s3::{Advice, impatient_client},
+    s3::{Diagnosis, probe_client},
     settings::{Loaded, S3},
 };
 
-/// Lets pages of these origins send uploads straight to the bucket: sets one rule and keeps those of
-/// others. Prints the rules before and after; with `dry_run`, sets nothing.
+/// Sets the CORS rule for direct uploads from these origins and keeps all other rules.
+///
+/// Prints the rules before and after; with `dry_run`, sets nothing.
 ///
 /// # Errors
-/// If the rules can't be read, or can't be set; the text says what to do.
+/// The rules cannot be read or set; the error contains the fix.
 pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
     }
     let settings = &loaded.settings.s3;
     let bucket = settings.bucket.as_deref().context("no bucket is named")?;
-    let client = impatient_client(settings)?;
+    let client = probe_client(settings)?;
     let ours = rule(&origins);
-    // Who can't read them must not write them: those of others would be lost.
+    // Without reading the rules, writing them would delete those of others.
     let before = match client.bucket_cors(bucket).await {
         Ok(rules) => rules.unwrap_or_default(),
-        Err(error) => return refused(&error, settings, bucket, "read", &[ours]),
+        Err(error) => return explain_failure(&error, settings, bucket, "read", &[ours]),
     };
     let after = merged(&before, ours);
     show("Before", &before)?;
     if before == after {
-        return done("The rules are as they should be already.");
+        return finish("The rules are already set.");
     }
     show("After", &after)?;
     if dry_run {
-        return done("Nothing was set: --dry-run.");
+        return finish("Nothing was set: --dry-run.");
     }
     match client.set_bucket_cors(bucket, &after).await {
-        Ok(()) => done("Set. To see what pages get: landfall doctor s3 -origin ORIGIN"),
-        Err(error) => refused(&error, settings, bucket, "set", &after),
+        Ok(()) => finish("Set. Check the result: landfall doctor s3 --origin ORIGIN"),
+        Err(error) => explain_failure(&error, settings, bucket, "set", &after),
     }
 }
 
-/// Says what to do instead.
-fn refused(
+/// Explains what to do instead.
+fn explain_failure(
     error: &Error,
     settings: &S3,
     bucket: &str,
-    what: &str,
+    action: &str,
     rules: &[CorsRule],
 ) -> anyhow::Result<ExitCode> {
-    let advice = Advice::new(error, settings, bucket);
+    let diagnosis = Diagnosis::new(error, settings, bucket);
     let by_hand = to_json(rules);
     match error.kind() {
         ErrorKind::NotImplemented => bail!(
-            "the CORS rules can't be {what} by S3's own call here; see to it in the service's \
-             settings or console that pages get what this rule says: {by_hand} ({})",
-            advice.said
+            "cannot {action} the CORS rules, because the service does not support the S3 call: set \
+             this rule in its settings or console: {by_hand} ({})",
+            diagnosis.response
         ),
         ErrorKind::AccessDenied => bail!(
-            "the CORS rules can't be {what}: {advice}; or let somebody who may do so add this \
-             rule: {by_hand}"
+            "cannot {action} the CORS rules: {diagnosis}; or have an administrator add this rule: \
+             {by_hand}"
         ),
-        _ => bail!("the CORS rules can't be {what}: {advice}"),
+        _ => bail!("cannot {action} the CORS rules: {diagnosis}"),
     }
 }
 
@@ -79,7 +80,7 @@ fn show(when: &str, rules: &[CorsRule]) -> anyhow::Result<()> {
     Ok(io::stdout().write_all(text.as_bytes())?)
 }
 
-fn done(text: &str) -> anyhow::Result<ExitCode> {
+fn finish(text: &str) -> anyhow::Result<ExitCode> {
     writeln!(io::stdout(), "{text}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What the bucket lets web pages do: by its rules, and by what it answers.
+//! Checks the bucket's CORS rules and its responses to browsers.
 
 use std::time::Duration;
 
@@ -6,91 +6,97 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use landfall_s3::client::CorsRule;
 
-use super::{Examination, Finding, Mark, web};
+use super::{Doctor, Finding, Severity, web};
 use crate::s3::{
-    advice,
-    cors::{self, Needs, covering, lacking},
+    cors::{self, RequiredRules, find_rule, missing},
+    diagnosis,
 };
 
-/// How long a signed request of a probe is good for.
-const MINUTE: Duration = Duration::from_secs(60);
+/// Lifetime of presigned test requests.
+const PRESIGN_LIFETIME: Duration = Duration::from_secs(60);
 
-/// Whether pages of these origins may talk to the bucket: they have to when they send uploads
-/// straight to it, or downloads are redirected to it.
-pub(super) async fn examine(x: &mut Examination<'_>, origins: &[String], may_write: bool) {
-    let read = x.client.bucket_cors(x.bucket).await;
+/// Checks whether pages of these origins can use the bucket.
+///
+/// They must for direct uploads and for redirected downloads.
+pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: bool) {
+    let read = doctor.client.bucket_cors(doctor.bucket).await;
     if origins.is_empty() {
         let text = match &read {
-            Err(error) => format!("the rules can't be read: {}", advice::said(error)),
+            Err(error) => format!("cannot read the rules: {}", diagnosis::error_line(error)),
             Ok(None) => "the bucket has no rules".to_owned(),
             Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
         };
-        let finding = Finding::new("CORS", Mark::Note, text);
-        let pages = x.s3().download.redirect || x.settings.direct.enabled;
-        x.note(match pages {
+        let finding = Finding::new("CORS", Severity::Note, text);
+        let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
+        doctor.report(match pages {
             true => finding.advise(
-                "pages talk to the bucket themselves: check what they may with -origin \
+                "pages use the bucket directly: check their access with --origin \
                  https://example.com",
             ),
             false => finding,
         });
         return;
     }
-    let needs = Needs::of(x.settings);
-    // Without direct uploads, most of what Landfall does works all the same.
-    let bad = match x.settings.direct.enabled {
-        true => Mark::Fail,
-        false => Mark::Warn,
+    let required = RequiredRules::new(doctor.settings);
+    // Without direct uploads, only redirected downloads depend on it.
+    let severity = match doctor.settings.direct.enabled {
+        true => Severity::Fail,
+        false => Severity::Warn,
     };
-    let begun = x.findings.len();
+    let started = doctor.findings.len();
     if let Err(error) = &read {
-        let text = format!("the rules can't be read: {}", advice::said(error));
-        let finding = Finding::new("CORS", Mark::Note, text);
-        x.note(finding.advise("what follows is what the service answers"));
+        let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
+        let finding = Finding::new("CORS", Severity::Note, text);
+        doctor.report(finding.advise("the next checks test the responses of the service"));
     }
     for origin in origins {
         if let Ok(rules) = &read {
-            for finding in judge(rules.as_deref().unwrap_or_default(), origin, &needs, bad) {
-                x.note(finding);
+            for finding in evaluate(
+                rules.as_deref().unwrap_or_default(),
+                origin,
+                &required,
+                severity,
+            ) {
+                doctor.report(finding);
             }
         }
-        for &method in &needs.methods {
-            preflight(x, origin, method, &needs, bad).await;
+        for &method in &required.methods {
+            preflight(doctor, origin, method, &required, severity).await;
         }
         if read.is_err() {
-            for &method in &needs.helpful {
-                preflight(x, origin, method, &needs, Mark::Note).await;
+            for &method in &required.optional {
+                preflight(doctor, origin, method, &required, Severity::Note).await;
             }
         }
         if may_write {
-            put(x, origin, bad).await;
+            presigned_put(doctor, origin, severity).await;
         }
     }
-    let found = &x.findings[begun..];
+    let found = &doctor.findings[started..];
     if found
         .iter()
-        .any(|one| matches!(one.mark, Mark::Warn | Mark::Fail))
+        .any(|one| matches!(one.severity, Severity::Warn | Severity::Fail))
     {
-        let finding = remedy(x.bucket, read.ok(), origins);
-        x.note(finding);
+        let finding = rules_to_set(doctor.bucket, read.ok(), origins);
+        doctor.report(finding);
     }
 }
 
-/// What to set, and how.
-fn remedy(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[String]) -> Finding {
+/// Returns the rules to set and the command for it.
+fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[String]) -> Finding {
     let ours = cors::rule(origins);
     let (rules, keeps) = match rules {
         Some(rules) => (cors::merged(&rules.unwrap_or_default(), ours), ""),
-        None => (vec![ours], " beside those that are there"),
+        None => (vec![ours], ", in addition to the existing rules"),
     };
     let rules = cors::to_json(&rules);
     let flags: String = origins
         .iter()
-        .map(|origin| format!(" -origin {origin}"))
+        .map(|origin| format!(" --origin {origin}"))
         .collect();
     let mut finding = Finding::new(
         "CORS to set",
-        Mark::Note,
+        Severity::Note,
         format!("landfall s3 set-cors{flags}"),
     )
     .advise(format!(
@@ -101,78 +107,87 @@ fn remedy(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[String]
     finding
 }
 
-/// What the rules say to an origin.
-fn judge(rules: &[CorsRule], origin: &str, needs: &Needs, bad: Mark) -> Vec<Finding> {
+/// Evaluates the rules for an origin.
+fn evaluate(
+    rules: &[CorsRule],
+    origin: &str,
+    required: &RequiredRules,
+    severity: Severity,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut note = |check, mark, text: String| findings.push(Finding::new(check, mark, text));
+    let mut report =
+        |check, severity, text: String| findings.push(Finding::new(check, severity, text));
     let denied = |methods: &[&'static str]| -> Vec<&'static str> {
-        let is_denied = |method: &&str| covering(rules, origin, method).is_none();
+        let is_denied = |method: &&str| find_rule(rules, origin, method).is_none();
         methods.iter().copied().filter(is_denied).collect()
     };
-    match denied(&needs.methods).as_slice() {
+    match denied(&required.methods).as_slice() {
         [] => {
-            let methods = needs.methods.join(" and ");
-            note(
+            let methods = required.methods.join(" and ");
+            report(
                 "CORS",
-                Mark::Ok,
+                Severity::Ok,
                 format!("{methods} from {origin} are allowed"),
             );
         }
         denied => {
             let text = format!("no rule allows {} from {origin}", denied.join(" and "));
-            note("CORS", bad, text);
+            report("CORS", severity, text);
         }
     }
-    if let denied @ [_, ..] = denied(&needs.helpful).as_slice() {
+    if let denied @ [_, ..] = denied(&required.optional).as_slice() {
         let text = format!(
-            "no rule allows {} from {origin}: pages that ask S3 themselves need them (Uppy with \
+            "no rule allows {} from {origin}: pages that call S3 themselves need them (Uppy with \
              signRequest or getCredentials)",
             denied.join(" and ")
         );
-        note("CORS signer mode", Mark::Note, text);
+        report("CORS signer mode", Severity::Note, text);
     }
-    let Some(rule) = covering(rules, origin, "PUT") else {
+    let Some(rule) = find_rule(rules, origin, "PUT") else {
         return findings;
     };
-    match lacking(&rule.allowed_headers, &needs.headers).as_slice() {
-        [] => note("CORS headers", Mark::Ok, needs.headers.join(", ")),
-        lacking => note(
+    match missing(&rule.allowed_headers, &required.headers).as_slice() {
+        [] => report("CORS headers", Severity::Ok, required.headers.join(", ")),
+        missing => report(
             "CORS headers",
-            bad,
-            format!("the rule for {origin} doesn't allow {}", lacking.join(", ")),
-        ),
-    }
-    match lacking(&rule.expose_headers, &["etag"]).as_slice() {
-        [] => note("CORS ETag", Mark::Ok, "is exposed".to_owned()),
-        _ => note(
-            "CORS ETag",
-            bad,
+            severity,
             format!(
-                "the rule for {origin} doesn't expose ETag, without which parts can't be completed"
+                "the rule for {origin} does not allow {}",
+                missing.join(", ")
             ),
         ),
     }
-    let form = covering(rules, origin, "POST").unwrap_or(rule);
-    if !lacking(&form.expose_headers, &["location"]).is_empty() {
-        let text = "isn't exposed: pages don't learn the address of a small file";
-        note("CORS Location", Mark::Note, text.to_owned());
+    match missing(&rule.expose_headers, &["etag"]).as_slice() {
+        [] => report("CORS ETag", Severity::Ok, "is exposed".to_owned()),
+        _ => report(
+            "CORS ETag",
+            severity,
+            format!(
+                "the rule for {origin} does not expose ETag, without which no multipart upload can be completed"
+            ),
+        ),
+    }
+    let form = find_rule(rules, origin, "POST").unwrap_or(rule);
+    if !missing(&form.expose_headers, &["location"]).is_empty() {
+        let text = "is not exposed: pages cannot read the URL of a small file";
+        report("CORS Location", Severity::Note, text.to_owned());
     }
     match rule.max_age_seconds {
         Some(seconds) if seconds >= 60 => {}
         _ => {
-            let text = "is short: browsers ask again before almost every part";
-            note("CORS max age", Mark::Note, text.to_owned());
+            let text = "is short: browsers send a preflight before almost every part";
+            report("CORS max age", Severity::Note, text.to_owned());
         }
     }
     findings
 }
 
-/// What a browser finds in an answer.
-struct Allowed<'a>(&'a Response<Bytes>);
+/// The CORS headers of a response.
+struct CorsResponse<'a>(&'a Response<Bytes>);
 
-impl Allowed<'_> {
-    /// The words of all headers of a name.
-    fn words(&self, name: HeaderName) -> Vec<String> {
+impl CorsResponse<'_> {
+    /// Returns the comma-separated values of a header.
+    fn values(&self, name: HeaderName) -> Vec<String> {
         let values = self.0.headers().get_all(name);
         let values = values.iter().filter_map(|value| value.to_str().ok());
         values
@@ -182,10 +197,10 @@ impl Allowed<'_> {
             .collect()
     }
 
-    /// What is wrong with the answer to a request from `origin`, if anything.
+    /// Returns the reason why the response denies access to `origin`, if it does.
     fn problem(&self, origin: &str) -> Option<String> {
         let status = self.0.status();
-        let allowed = self.words(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        let allowed = self.values(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         let is_allowed = matches!(allowed.as_slice(), [one] if one == "*" || one == origin);
         if status.is_success() && is_allowed {
             return None;
@@ -194,105 +209,132 @@ impl Allowed<'_> {
             [] => "no origin".to_owned(),
             origins => origins.join(", "),
         };
-        Some(format!("the service answers {status} and allows {allowed}"))
+        Some(format!(
+            "the service responds with {status} and allows {allowed}"
+        ))
     }
 }
 
-/// Asks as a browser would before the request itself.
-async fn preflight(x: &mut Examination<'_>, origin: &str, method: &str, needs: &Needs, bad: Mark) {
+/// Sends a preflight as a browser would.
+async fn preflight(
+    doctor: &mut Doctor<'_>,
+    origin: &str,
+    method: &str,
+    required: &RequiredRules,
+    severity: Severity,
+) {
     const CHECK: &str = "preflight";
-    let asked = match method {
-        "PUT" => needs.headers.join(","),
+    let headers = match method {
+        "PUT" => required.headers.join(","),
         _ => String::new(),
     };
-    let Ok(of) = Method::from_bytes(method.as_bytes()) else {
+    let Ok(presigned_method) = Method::from_bytes(method.as_bytes()) else {
         return;
     };
-    let place = landfall_s3::client::ObjectRef::new(x.bucket, format!("{}-none", x.stem));
+    let object =
+        landfall_s3::client::ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
     let none = HeaderMap::new();
-    let url = match x.client.presign(of, &place, &[], &none, MINUTE).await {
+    let url = match doctor
+        .client
+        .presign(presigned_method, &object, &[], &none, PRESIGN_LIFETIME)
+        .await
+    {
         Ok(url) => url,
-        Err(error) => return x.note(Finding::new(CHECK, bad, advice::said(&error))),
+        Err(error) => {
+            return doctor.report(Finding::new(CHECK, severity, diagnosis::error_line(&error)));
+        }
     };
     let mut request = Request::options(url)
         .header(header::ORIGIN, origin)
         .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
-    if !asked.is_empty() {
-        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, asked);
+    if !headers.is_empty() {
+        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, headers);
     }
     let Ok(request) = request.body(()) else {
         return;
     };
-    let response = match web::ask(request).await {
+    let response = match web::send(request).await {
         Ok(response) => response,
-        Err(error) => return x.note(Finding::new(CHECK, bad, error)),
+        Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
     };
-    let answer = Allowed(&response);
-    let methods = answer.words(header::ACCESS_CONTROL_ALLOW_METHODS);
-    let headers = answer.words(header::ACCESS_CONTROL_ALLOW_HEADERS);
-    let lacking = match method {
-        "PUT" => lacking(&headers, &needs.headers),
+    let cors = CorsResponse(&response);
+    let methods = cors.values(header::ACCESS_CONTROL_ALLOW_METHODS);
+    let headers = cors.values(header::ACCESS_CONTROL_ALLOW_HEADERS);
+    let missing = match method {
+        "PUT" => missing(&headers, &required.headers),
         _ => Vec::new(),
     };
-    let problem = if let Some(problem) = answer.problem(origin) {
+    let problem = if let Some(problem) = cors.problem(origin) {
         Some(problem)
     } else if !methods.iter().any(|one| one == method || one == "*") {
         Some(format!(
-            "the service allows the methods {:?} alone",
+            "the service allows only the methods {:?}",
             methods.join(", ")
         ))
-    } else if !lacking.is_empty() {
+    } else if !missing.is_empty() {
         Some(format!(
-            "the service doesn't allow the headers {}",
-            lacking.join(", ")
+            "the service does not allow the headers {}",
+            missing.join(", ")
         ))
     } else {
         None
     };
-    x.note(match problem {
-        None => Finding::new(CHECK, Mark::Ok, format!("{origin} may {method}")),
-        Some(problem) => Finding::new(CHECK, bad, format!("{method} from {origin}: {problem}")),
+    doctor.report(match problem {
+        None => Finding::new(
+            CHECK,
+            Severity::Ok,
+            format!("{method} from {origin} is allowed"),
+        ),
+        Some(problem) => Finding::new(
+            CHECK,
+            severity,
+            format!("{method} from {origin}: {problem}"),
+        ),
     });
 }
 
-/// Sends an empty file by a presigned URL, as a page would, and looks what it could read of the answer.
-async fn put(x: &mut Examination<'_>, origin: &str, bad: Mark) {
+/// Uploads an empty file by a presigned URL, as a page would, and checks the readable headers.
+async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity) {
     const CHECK: &str = "presigned PUT";
-    let place = x.place("by-page");
+    let object = doctor.object("by-page");
     let mut headers = HeaderMap::new();
     let content_type = HeaderValue::from_static("text/x-landfall");
     headers.insert(header::CONTENT_TYPE, content_type.clone());
-    let signed = x.client.presign(Method::PUT, &place, &[], &headers, MINUTE);
+    let signed = doctor
+        .client
+        .presign(Method::PUT, &object, &[], &headers, PRESIGN_LIFETIME);
     let url = match signed.await {
         Ok(url) => url,
-        Err(error) => return x.note(Finding::new(CHECK, bad, advice::said(&error))),
+        Err(error) => {
+            return doctor.report(Finding::new(CHECK, severity, diagnosis::error_line(&error)));
+        }
     };
     let request = Request::put(url)
         .header(header::ORIGIN, origin)
         .header(header::CONTENT_TYPE, content_type)
         .body(());
     let Ok(request) = request else { return };
-    let response = match web::ask(request).await {
+    let response = match web::send(request).await {
         Ok(response) => response,
-        Err(error) => return x.note(Finding::new(CHECK, bad, error)),
+        Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
     };
-    let answer = Allowed(&response);
-    let exposed = answer.words(header::ACCESS_CONTROL_EXPOSE_HEADERS);
-    let problem = if let Some(problem) = answer.problem(origin) {
+    let cors = CorsResponse(&response);
+    let exposed = cors.values(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    let problem = if let Some(problem) = cors.problem(origin) {
         Some(problem)
     } else if !response.headers().contains_key(header::ETAG) {
-        Some("the answer has no ETag".to_owned())
-    } else if !lacking(&exposed, &["etag"]).is_empty() {
-        Some("the answer doesn't expose its ETag".to_owned())
+        Some("the response has no ETag".to_owned())
+    } else if !missing(&exposed, &["etag"]).is_empty() {
+        Some("the response does not expose its ETag".to_owned())
     } else {
         None
     };
-    x.note(match problem {
+    doctor.report(match problem {
         None => Finding::new(
             CHECK,
-            Mark::Ok,
+            Severity::Ok,
             format!("from {origin} works, ETag can be read"),
         ),
-        Some(problem) => Finding::new(CHECK, bad, format!("from {origin}: {problem}")),
+        Some(problem) => Finding::new(CHECK, severity, format!("from {origin}: {problem}")),
     });
 }

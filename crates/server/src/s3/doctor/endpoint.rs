@@ -1,4 +1,4 @@
-//! The way to the service: credentials, name, connection, clock, and whether the bucket is there.
+//! Checks the connection to the service: credentials, DNS, TCP, TLS, clock, bucket.
 
 use std::{
     net::SocketAddr,
@@ -9,56 +9,56 @@ use std::{
 use http::{HeaderMap, Method, Request, Uri, header};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
-use super::{Examination, Finding, Mark, Need, milliseconds, web};
-use crate::s3::Advice;
+use super::{Doctor, Finding, Requirement, Severity, milliseconds, web};
+use crate::s3::Diagnosis;
 
-/// How long a connection may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum duration of a connection attempt.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From here on services refuse requests.
-const MOST_SKEW: Duration = Duration::from_secs(15 * 60);
+/// Services reject requests above this clock skew.
+const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// From here on somebody should look after the clock.
-const ODD_SKEW: Duration = Duration::from_secs(60);
+/// Clock skew above which the doctor warns.
+const WARN_SKEW: Duration = Duration::from_secs(60);
 
-/// What has been told already keeps everything else from working.
+/// A reported failure that makes further checks pointless.
 #[derive(Debug)]
-pub(super) struct Hopeless;
+pub(super) struct Aborted;
 
-/// Looks at the way to the service.
-pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
-    // A signed URL shows both who asks and where: it is made without a call to the service.
-    let place = ObjectRef::new(x.bucket, format!("{}-none", x.stem));
-    let signed = x
+/// Checks the connection step by step.
+pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
+    // A presigned URL shows the credentials and the address without a call.
+    let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
+    let signed = doctor
         .client
-        .presign(Method::GET, &place, &[], &HeaderMap::new(), LIFETIME)
+        .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
         .await;
     let url = match signed {
         Ok(url) => url,
         Err(error) => {
-            let finding = x.failure("credentials", Need::Uploads, &error);
-            x.note(finding);
-            return Err(Hopeless);
+            let finding = doctor.failure("credentials", Requirement::Uploads, &error);
+            doctor.report(finding);
+            return Err(Aborted);
         }
     };
     let Ok(uri) = url.parse::<Uri>() else {
-        x.note(Finding::new(
+        doctor.report(Finding::new(
             "endpoint",
-            Mark::Fail,
-            "can't be put into a URL",
+            Severity::Fail,
+            "cannot be used in a URL",
         ));
-        return Err(Hopeless);
+        return Err(Aborted);
     };
-    x.note(credentials(&uri));
-    connect(x, &uri).await?;
-    knock(x, &uri).await?;
-    bucket(x).await?;
-    // The client has learnt by now if the bucket is elsewhere, and signs for that place.
-    let again = x
+    doctor.report(credentials(&uri));
+    connect(doctor, &uri).await?;
+    probe(doctor, &uri).await?;
+    bucket(doctor).await?;
+    // By now the client has detected another region of the bucket, and signs for it.
+    let signed_again = doctor
         .client
-        .presign(Method::GET, &place, &[], &HeaderMap::new(), LIFETIME)
+        .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
         .await;
-    if let Some(found) = again.ok().and_then(|url| url.parse::<Uri>().ok())
+    if let Some(found) = signed_again.ok().and_then(|url| url.parse::<Uri>().ok())
         && region(&found) != region(&uri)
     {
         let text = format!(
@@ -67,15 +67,15 @@ pub(super) async fn examine(x: &mut Examination<'_>) -> Result<(), Hopeless> {
             region(&uri)
         );
         let remedy = format!("set --s3-region {}", region(&found));
-        x.note(Finding::new("region", Mark::Warn, text).advise(remedy));
+        doctor.report(Finding::new("region", Severity::Warn, text).advise(remedy));
     }
     Ok(())
 }
 
-/// How long the URLs are good that are only looked at.
+/// Lifetime of the presigned URLs, which are only inspected.
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// A parameter of a signed URL.
+/// Returns a query parameter of a presigned URL.
 fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
     signed.query()?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -83,7 +83,7 @@ fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
     })
 }
 
-/// What a URL is signed with: the access key, and the region.
+/// Returns the access key and the region of a presigned URL.
 fn scope(signed: &Uri) -> (String, String) {
     let scope = parameter(signed, "X-Amz-Credential").unwrap_or_default();
     let scope = scope.replace("%2F", "/");
@@ -92,12 +92,12 @@ fn scope(signed: &Uri) -> (String, String) {
     (key, parts.nth(1).unwrap_or_default())
 }
 
-/// The region that a URL is signed for.
+/// Returns the region of a presigned URL.
 fn region(signed: &Uri) -> String {
     scope(signed).1
 }
 
-/// Who asks, and where that was found.
+/// Reports the credentials and their source.
 fn credentials(signed: &Uri) -> Finding {
     let (key, region) = scope(signed);
     let temporary = match parameter(signed, "X-Amz-Security-Token") {
@@ -108,22 +108,22 @@ fn credentials(signed: &Uri) -> Finding {
         "access key {key}{temporary}, from {}; region {region}",
         origin(&key)
     );
-    Finding::new("credentials", Mark::Ok, text)
+    Finding::new("credentials", Severity::Ok, text)
 }
 
-/// Where an access key was found, as far as can be seen from outside.
+/// Guesses where an access key was configured.
 fn origin(key: &str) -> String {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|known| known == key) {
         return "AWS_ACCESS_KEY_ID".to_owned();
     }
-    for (variable, usual) in [
+    for (variable, default) in [
         ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
         ("AWS_CONFIG_FILE", ".aws/config"),
     ] {
         let file = std::env::var_os(variable).map(PathBuf::from).or_else(|| {
             let home = std::env::var_os("HOME")?;
-            Some(PathBuf::from(home).join(usual))
+            Some(PathBuf::from(home).join(default))
         });
         if let Some(file) = file
             && std::fs::read_to_string(&file).is_ok_and(|text| text.contains(key))
@@ -139,11 +139,11 @@ fn origin(key: &str) -> String {
     {
         return "the container's role".to_owned();
     }
-    "a role, a login or a program that the AWS configuration names".to_owned()
+    "a role, a login or a program of the AWS configuration".to_owned()
 }
 
-/// Name and connection, each by itself, so that it shows which of the two fails.
-async fn connect(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
+/// Checks DNS and TCP separately, to tell which fails.
+async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let host = uri.host().unwrap_or_default();
     let port = uri
         .port_u16()
@@ -153,57 +153,58 @@ async fn connect(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
             443
         });
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let begun = Instant::now();
-    let looked_up = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await;
-    let addresses: Vec<SocketAddr> = match looked_up {
+    let started = Instant::now();
+    let resolved = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((bare, port))).await;
+    let addresses: Vec<SocketAddr> = match resolved {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
             let text = format!("{host} has no address: {error}");
-            x.note(Finding::new("name", Mark::Fail, text).advise(
-                "correct --s3-endpoint or --s3-region, or this machine's DNS; if only the bucket's \
-                 name before the host is unknown, set --s3-path-style true",
+            doctor.report(Finding::new("name", Severity::Fail, text).advise(
+                "correct --s3-endpoint or --s3-region, or this machine's DNS; if only the host with the \
+                 bucket's name is unknown, set --s3-path-style true",
             ));
-            return Err(Hopeless);
+            return Err(Aborted);
         }
         Err(_) => Vec::new(),
     };
     let Some(first) = addresses.first() else {
-        let text = format!("{host} has no address within {} s", PATIENCE.as_secs());
-        x.note(Finding::new("name", Mark::Fail, text).advise("look at this machine's DNS"));
-        return Err(Hopeless);
+        let text = format!("{host} was not resolved within {} s", TIMEOUT.as_secs());
+        doctor
+            .report(Finding::new("name", Severity::Fail, text).advise("check this machine's DNS"));
+        return Err(Aborted);
     };
     let others = match addresses.len() {
         1 => String::new(),
         all => format!(" and {} more", all - 1),
     };
-    let took = milliseconds(begun.elapsed());
-    x.note(Finding::new(
+    let took = milliseconds(started.elapsed());
+    doctor.report(Finding::new(
         "name",
-        Mark::Ok,
+        Severity::Ok,
         format!("{host} is {}{others}, {took}", first.ip()),
     ));
 
-    let begun = Instant::now();
+    let started = Instant::now();
     let connected =
-        tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect(&addresses[..])).await;
+        tokio::time::timeout(TIMEOUT, tokio::net::TcpStream::connect(&addresses[..])).await;
     let error = match connected {
         Ok(Ok(_)) => {
-            let text = format!("{host}:{port}, {}", milliseconds(begun.elapsed()));
-            x.note(Finding::new("connection", Mark::Ok, text));
+            let text = format!("{host}:{port}, {}", milliseconds(started.elapsed()));
+            doctor.report(Finding::new("connection", Severity::Ok, text));
             return Ok(());
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("nothing within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("timeout after {} s", TIMEOUT.as_secs()),
     };
-    let text = format!("{host}:{port} can't be connected: {error}");
-    x.note(Finding::new("connection", Mark::Fail, text).advise(
-        "correct --s3-endpoint, start the service, or let this machine through the firewall",
+    let text = format!("cannot connect to {host}:{port}: {error}");
+    doctor.report(Finding::new("connection", Severity::Fail, text).advise(
+        "correct --s3-endpoint, start the service, or allow the connection in the firewall",
     ));
-    Err(Hopeless)
+    Err(Aborted)
 }
 
-/// TLS, a first answer, and the time that the service has.
-async fn knock(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
+/// Checks TLS, a first response, and the clock of the service.
+async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let tls = uri.scheme_str() == Some("https");
     let root = Uri::builder()
         .scheme(uri.scheme_str().unwrap_or("https"))
@@ -216,53 +217,53 @@ async fn knock(x: &mut Examination<'_>, uri: &Uri) -> Result<(), Hopeless> {
     else {
         return Ok(());
     };
-    let begun = Instant::now();
-    let response = match web::ask(request).await {
+    let started = Instant::now();
+    let response = match web::send(request).await {
         Ok(response) => response,
         Err(error) => {
             let advice = if tls {
-                "if the certificate is of one's own authority, add that to this machine's; if the \
-                 service has no TLS, write http:// in --s3-endpoint"
+                "if the certificate is from a private authority, add that to this machine's trusted ones; \
+                 if the service has no TLS, use http:// in --s3-endpoint"
             } else {
-                "if the service wants TLS, write https:// in --s3-endpoint"
+                "if the service requires TLS, use https:// in --s3-endpoint"
             };
-            x.note(Finding::new("answer", Mark::Fail, error).advise(advice));
-            return Err(Hopeless);
+            doctor.report(Finding::new("response", Severity::Fail, error).advise(advice));
+            return Err(Aborted);
         }
     };
-    let took = begun.elapsed();
+    let took = started.elapsed();
     let headers = response.headers();
     let server = headers
         .get(header::SERVER)
         .and_then(|server| server.to_str().ok())
         .map_or(String::new(), |server| format!(", {server}"));
-    let over = if tls { "TLS" } else { "no TLS" };
-    let mark = if tls || is_near(uri) {
-        Mark::Ok
+    let transport = if tls { "TLS" } else { "no TLS" };
+    let severity = if tls || is_private_host(uri) {
+        Severity::Ok
     } else {
-        Mark::Warn
+        Severity::Warn
     };
-    let answer = Finding::new(
-        "answer",
-        mark,
-        format!("HTTP over {over}{server}, {}", milliseconds(took)),
+    let finding = Finding::new(
+        "response",
+        severity,
+        format!("HTTP over {transport}{server}, {}", milliseconds(took)),
     );
-    x.note(match mark {
-        Mark::Warn => answer.advise("use https:// unless the network in between is your own"),
-        _ => answer,
+    doctor.report(match severity {
+        Severity::Warn => finding.advise("use https:// unless the network in between is private"),
+        _ => finding,
     });
-    let told = headers
+    let date = headers
         .get(header::DATE)
         .and_then(|date| date.to_str().ok())
         .and_then(|date| httpdate::parse_http_date(date).ok());
-    if let Some(theirs) = told {
-        x.note(clock(theirs, SystemTime::now()));
+    if let Some(service_time) = date {
+        doctor.report(clock(service_time, SystemTime::now()));
     }
     Ok(())
 }
 
-/// Whether a host is this machine or in a private network, by its address.
-fn is_near(uri: &Uri) -> bool {
+/// Returns whether a host is this machine or in a private network.
+fn is_private_host(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost"
@@ -272,61 +273,61 @@ fn is_near(uri: &Uri) -> bool {
         })
 }
 
-/// How far two clocks are apart.
-fn clock(theirs: SystemTime, ours: SystemTime) -> Finding {
-    // The header has whole seconds, and took its time to get here.
-    let (skew, way) = match theirs.duration_since(ours) {
+/// Compares two clocks.
+fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
+    // The header has a precision of a second and a transmission delay.
+    let (skew, direction) = match service_time.duration_since(local_time) {
         Ok(ahead) => (ahead, "behind"),
         Err(behind) => (behind.duration(), "ahead"),
     };
     let text = format!(
-        "this machine is {:.0} s {way} of the service",
+        "this machine is {:.0} s {direction} of the service",
         skew.as_secs_f64()
     );
-    let mark = match skew {
-        skew if skew > MOST_SKEW => Mark::Fail,
-        skew if skew > ODD_SKEW => Mark::Warn,
-        _ => return Finding::new("clock", Mark::Ok, "agrees with the service's"),
+    let severity = match skew {
+        skew if skew > MAX_SKEW => Severity::Fail,
+        skew if skew > WARN_SKEW => Severity::Warn,
+        _ => return Finding::new("clock", Severity::Ok, "agrees with that of the service"),
     };
-    Finding::new("clock", mark, text).advise("set it, best by NTP")
+    Finding::new("clock", severity, text).advise("synchronize it, for example by NTP")
 }
 
-/// Whether the bucket is there.
-async fn bucket(x: &mut Examination<'_>) -> Result<(), Hopeless> {
-    let begun = Instant::now();
-    let listing = x
+/// Checks that the bucket exists.
+async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
+    let started = Instant::now();
+    let listing = doctor
         .client
-        .list_objects(x.bucket, &x.settings.s3.object_prefix, None, 1)
+        .list_objects(doctor.bucket, &doctor.settings.s3.object_prefix, None, 1)
         .await;
     let finding = match listing {
         Ok(_) => Finding::new(
             "bucket",
-            Mark::Ok,
+            Severity::Ok,
             format!(
-                "{} is there and can be listed, {}",
-                x.bucket,
-                milliseconds(begun.elapsed())
+                "{} exists and can be listed, {}",
+                doctor.bucket,
+                milliseconds(started.elapsed())
             ),
         ),
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            let advice = Advice::new(&error, x.s3(), x.bucket);
+            let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
             Finding::new(
                 "bucket",
-                Mark::Warn,
+                Severity::Warn,
                 format!(
-                    "{} can't be listed, which expiry and landfall sweep need: {}",
-                    x.bucket, advice.said
+                    "{} cannot be listed, which expiry and landfall sweep require: {}",
+                    doctor.bucket, diagnosis.response
                 ),
             )
-            .advise(advice.remedy)
+            .advise(diagnosis.fix)
         }
         Err(error) => {
-            let finding = x.failure("bucket", Need::Uploads, &error);
-            x.note(finding);
-            return Err(Hopeless);
+            let finding = doctor.failure("bucket", Requirement::Uploads, &error);
+            doctor.report(finding);
+            return Err(Aborted);
         }
     };
-    x.note(finding);
+    doctor.report(finding);
     Ok(())
 }
 
@@ -335,18 +336,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clocks_are_compared_in_both_directions() {
+    fn clock_skew_is_reported_in_both_directions() {
         let now = SystemTime::now();
         let minutes = |n: u64| Duration::from_secs(n * 60);
-        assert_eq!(clock(now, now).mark, Mark::Ok);
-        assert_eq!(clock(now + minutes(2), now).mark, Mark::Warn);
+        assert_eq!(clock(now, now).severity, Severity::Ok);
+        assert_eq!(clock(now + minutes(2), now).severity, Severity::Warn);
         let late = clock(now - minutes(20), now);
-        assert_eq!(late.mark, Mark::Fail);
+        assert_eq!(late.severity, Severity::Fail);
         assert!(late.text.contains("1200 s ahead"), "{}", late.text);
     }
 
     #[test]
-    fn the_key_is_shown_and_nothing_secret() {
+    fn credentials_show_the_access_key_and_no_secret() {
         let uri = "https://h/b?X-Amz-Credential=AKIDX%2F20260101%2Feu-west-1%2Fs3%2Faws4_request\
                    &X-Amz-Security-Token=secret&X-Amz-Signature=secret"
             .parse()

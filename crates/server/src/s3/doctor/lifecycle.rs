@@ -1,4 +1,4 @@
-//! What the bucket does with multipart uploads by itself.
+//! Checks the bucket's lifecycle rules for multipart uploads.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use landfall_s3::client::ObjectRef;
 use serde::Deserialize;
 
-use super::{Examination, Finding, Mark, web};
+use super::{Doctor, Finding, Severity, web};
 
-/// The bucket's lifecycle rules, as far as they are about multipart uploads.
+/// The lifecycle rules that concern multipart uploads.
 #[derive(Debug, Deserialize)]
 struct Lifecycle {
     #[serde(rename = "Rule", default)]
@@ -29,7 +29,7 @@ struct Abort {
     days_after_initiation: u64,
 }
 
-/// After how many days the bucket drops multipart uploads by itself.
+/// Returns the days after which the bucket aborts multipart uploads.
 fn days(xml: &str) -> Result<Option<u64>, String> {
     let lifecycle: Lifecycle = quick_xml::de::from_str(xml).map_err(|error| error.to_string())?;
     Ok(lifecycle
@@ -46,78 +46,79 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
         .min())
 }
 
-/// Whether the bucket drops multipart uploads by itself, and not too soon.
-pub(super) async fn examine(x: &mut Examination<'_>) {
-    // The client has no such call; a signed URL does for reading.
-    let place = ObjectRef::new(x.bucket, "");
+/// Checks that the bucket aborts multipart uploads, and not too early.
+pub(super) async fn run(doctor: &mut Doctor<'_>) {
+    // The client has no such call; a presigned URL suffices.
+    let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();
     let query = [("lifecycle", "")];
     let minute = Duration::from_secs(60);
-    let signed = x.client.presign(Method::GET, &place, &query, &none, minute);
+    let signed = doctor
+        .client
+        .presign(Method::GET, &object, &query, &none, minute);
     let Some(uri) = signed.await.ok().and_then(|url| url.parse::<Uri>().ok()) else {
         return;
     };
     let Ok(request) = Request::get(uri).body(()) else {
         return;
     };
-    let keep = x.settings.expiry.unfinished;
-    let finding = match web::ask(request).await {
+    let keep = doctor.settings.expiry.unfinished;
+    let finding = match web::send(request).await {
         Ok(response) if response.status() == StatusCode::OK => {
             match days(&String::from_utf8_lossy(response.body())) {
-                Ok(days) => judge(days, keep),
+                Ok(days) => evaluate(days, keep),
                 Err(error) => Finding::new(
                     "lifecycle",
-                    Mark::Note,
-                    format!("the rules make no sense here: {error}"),
+                    Severity::Note,
+                    format!("cannot parse the rules: {error}"),
                 ),
             }
         }
-        Ok(response) if response.status() == StatusCode::NOT_FOUND => judge(None, keep),
+        Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
         Ok(response) => Finding::new(
             "lifecycle",
-            Mark::Note,
-            format!("the rules can't be read ({})", response.status()),
+            Severity::Note,
+            format!("cannot read the rules ({})", response.status()),
         ),
-        Err(error) => Finding::new("lifecycle", Mark::Note, error),
+        Err(error) => Finding::new("lifecycle", Severity::Note, error),
     };
-    x.note(finding);
+    doctor.report(finding);
 }
 
-/// Compares the bucket's rule with the lifetime that uploads have here.
-fn judge(days: Option<u64>, keep: Option<Duration>) -> Finding {
+/// Compares the bucket's rule with the lifetime of uploads.
+fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
     const DAY: u64 = 86_400;
     let least = keep.map(|keep| keep.as_secs().div_ceil(DAY) + 1);
     match (days, least) {
         (None, least) => Finding::new(
             "lifecycle",
-            Mark::Note,
-            "no rule of the bucket drops unfinished multipart uploads; the sweeper does",
+            Severity::Note,
+            "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
         )
         .advise(format!(
-            "as a second net, add one (AbortIncompleteMultipartUpload) after {} days or more",
+            "as a second safety net, add one (AbortIncompleteMultipartUpload) after {} days or more",
             least.unwrap_or(30)
         )),
         (Some(days), Some(least)) if days >= least => Finding::new(
             "lifecycle",
-            Mark::Ok,
-            format!("the bucket drops unfinished multipart uploads after {days} days"),
+            Severity::Ok,
+            format!("the bucket aborts incomplete multipart uploads after {days} days"),
         ),
         (Some(days), least) => {
             let ours = match keep {
                 Some(keep) => format!("{:.1} days", keep.as_secs_f64() / DAY as f64),
-                None => "for ever".to_owned(),
+                None => "without a limit".to_owned(),
             };
             Finding::new(
                 "lifecycle",
-                Mark::Warn,
+                Severity::Warn,
                 format!(
-                    "the bucket drops multipart uploads after {days} days, counted from their \
-                     beginning, and with them uploads that are kept {ours} here \
-                     (--expire-unfinished)"
+                    "the bucket aborts multipart uploads {days} days after their creation, but Landfall \
+                     keeps them {ours} (--expire-unfinished)"
                 ),
             )
             .advise(match least {
-                Some(least) => format!("let the rule wait {least} days or more"),
+                Some(least) => format!("set the rule to {least} days or more"),
                 None => "remove the rule, or set --expire-unfinished".to_owned(),
             })
         }
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shortest_rule_in_force_counts() {
+    fn the_shortest_enabled_rule_is_used() {
         let rule = |status: &str, days: u64| {
             format!(
                 "<Rule><ID>r</ID><Status>{status}</Status><Filter><Prefix/></Filter>\
@@ -153,9 +154,9 @@ mod tests {
     #[test]
     fn a_rule_must_not_be_shorter_than_the_lifetime() {
         let week = Some(Duration::from_secs(7 * 86_400));
-        assert_eq!(judge(Some(7), week).mark, Mark::Warn);
-        assert_eq!(judge(Some(8), week).mark, Mark::Ok);
-        assert_eq!(judge(Some(100), None).mark, Mark::Warn);
-        assert_eq!(judge(None, week).mark, Mark::Note);
+        assert_eq!(evaluate(Some(7), week).severity, Severity::Warn);
+        assert_eq!(evaluate(Some(8), week).severity, Severity::Ok);
+        assert_eq!(evaluate(Some(100), None).severity, Severity::Warn);
+        assert_eq!(evaluate(None, week).severity, Severity::Note);
     }
 }

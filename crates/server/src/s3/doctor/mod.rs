@@ -1,18 +1,17 @@
-//! `landfall doctor s3`: examines a bucket as Landfall will use it, and says what to do about what
-//! it finds.
+//! `landfall doctor s3`: checks that a bucket supports Landfall, with a fix for each problem.
 //!
-//! Everything it writes has a key of its own below the prefix and is removed at the end, also when
-//! it is interrupted.
+//! Its test objects have random keys below the prefix and are removed at the end, even after an
+//! interrupt.
 
+mod compatibility;
 mod cors;
 mod endpoint;
 mod lifecycle;
+mod permissions;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod quirks;
 #[cfg(feature = "redis")]
 mod redis;
-mod rights;
 mod uploads;
 mod web;
 
@@ -25,17 +24,16 @@ use std::{
 use anyhow::Context as _;
 use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
 
-use super::{Advice, advice};
+use super::{Diagnosis, diagnosis};
 use crate::{
-    finding::{Finding, Mark},
+    finding::{Finding, Severity},
     settings::{LeaseKind, Loaded, S3, Settings},
 };
 
-/// Examines what the settings name, prints what it finds, and ends with code 1 if something is
-/// missing that uploads need.
+/// Runs all checks and prints the findings; exits with 1 if uploads cannot work.
 ///
 /// # Errors
-/// If the examination can't even begin.
+/// The settings name no bucket, or the client cannot be created.
 pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Result<ExitCode> {
     for warning in &loaded.warnings {
         eprintln!("landfall: warning: {warning}");
@@ -46,23 +44,23 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
         .bucket
         .as_deref()
         .context("no bucket is named")?;
-    let client = super::impatient_client(&settings.s3)?;
-    let mut examination = Examination::new(settings, bucket, client, !json);
+    let client = super::probe_client(&settings.s3)?;
+    let mut doctor = Doctor::new(settings, bucket, client, !json);
     tokio::select! {
-        () = examine(&mut examination, &origins) => {}
+        () = run_checks(&mut doctor, &origins) => {}
         _ = tokio::signal::ctrl_c() => eprintln!("landfall: interrupted; cleaning up"),
     }
-    examination.clean_up().await;
+    doctor.clean_up().await;
 
-    let failed = examination.count(Mark::Fail);
-    let warned = examination.count(Mark::Warn);
+    let failed = doctor.count(Severity::Fail);
+    let warned = doctor.count(Severity::Warn);
     let verdict = match (failed, warned) {
-        (0, 0) => "all is well".to_owned(),
-        (0, warned) => format!("uploads will work; {warned} to look at"),
-        (failed, _) => format!("{failed} of {} checks failed", examination.findings.len()),
+        (0, 0) => "no problems found".to_owned(),
+        (0, warned) => format!("uploads will work; {warned} to check"),
+        (failed, _) => format!("{failed} of {} checks failed", doctor.findings.len()),
     };
     if json {
-        let findings: Vec<_> = examination.findings.iter().map(Finding::to_json).collect();
+        let findings: Vec<_> = doctor.findings.iter().map(Finding::to_json).collect();
         let report = serde_json::json!({
             "bucket": bucket,
             "endpoint": settings.s3.endpoint,
@@ -81,60 +79,60 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     })
 }
 
-/// All checks, in the order in which one rests on another.
-async fn examine(x: &mut Examination<'_>, origins: &[String]) {
-    if endpoint::examine(x).await.is_ok() {
-        let may_write = rights::examine(x).await;
+/// Runs the checks in the order of their dependencies.
+async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
+    if endpoint::run(doctor).await.is_ok() {
+        let may_write = permissions::run(doctor).await;
         if may_write {
-            quirks::examine(x).await;
+            compatibility::run(doctor).await;
         }
-        cors::examine(x, origins, may_write).await;
-        lifecycle::examine(x).await;
-        uploads::examine(x).await;
+        cors::run(doctor, origins, may_write).await;
+        lifecycle::run(doctor).await;
+        uploads::run(doctor).await;
     }
-    if let LeaseKind::Redis(url) = &x.settings.leases.kind {
+    if let LeaseKind::Redis(url) = &doctor.settings.leases.kind {
         #[cfg(feature = "redis")]
-        redis::examine(x, url.reveal()).await;
+        redis::run(doctor, url.reveal()).await;
         #[cfg(not(feature = "redis"))]
         let _ = url;
     }
-    if let LeaseKind::Postgres(url) = &x.settings.leases.kind {
+    if let LeaseKind::Postgres(url) = &doctor.settings.leases.kind {
         #[cfg(feature = "postgres")]
-        postgres::examine(x, url.reveal()).await;
+        postgres::run(doctor, url.reveal()).await;
         #[cfg(not(feature = "postgres"))]
         let _ = url;
     }
 }
 
-/// What is known of the bucket so far, and what has to be removed from it.
-struct Examination<'a> {
+/// The state of the checks and the test objects to remove.
+struct Doctor<'a> {
     settings: &'a Settings,
     bucket: &'a str,
     client: Client,
     findings: Vec<Finding>,
-    /// Print each finding as it is made.
-    aloud: bool,
-    /// What the keys of all probes begin with.
-    stem: String,
+    /// Print each finding immediately.
+    prints: bool,
+    /// Prefix of the keys of all test objects.
+    key_prefix: String,
     objects: Vec<ObjectRef>,
     multiparts: Vec<(ObjectRef, String)>,
 }
 
-/// What it means when a call fails.
+/// The effect of a failed call.
 #[derive(Clone, Copy)]
-enum Need {
-    /// Uploads don't work without it.
+enum Requirement {
+    /// Uploads do not work.
     Uploads,
-    /// They do; something else doesn't, which the text names.
-    Else(&'static str),
+    /// Uploads work; the feature named by the text does not.
+    Optional(&'static str),
 }
 
-impl<'a> Examination<'a> {
-    fn new(settings: &'a Settings, bucket: &'a str, client: Client, aloud: bool) -> Self {
+impl<'a> Doctor<'a> {
+    fn new(settings: &'a Settings, bucket: &'a str, client: Client, prints: bool) -> Self {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let stem = format!(
+        let key_prefix = format!(
             "{}.landfall/doctor-{:x}-{:x}",
             settings.s3.object_prefix,
             now.as_micros(),
@@ -145,8 +143,8 @@ impl<'a> Examination<'a> {
             bucket,
             client,
             findings: Vec::new(),
-            aloud,
-            stem,
+            prints,
+            key_prefix,
             objects: Vec::new(),
             multiparts: Vec::new(),
         }
@@ -156,105 +154,114 @@ impl<'a> Examination<'a> {
         &self.settings.s3
     }
 
-    /// The place of a probe, which is removed at the end.
-    fn place(&mut self, name: &str) -> ObjectRef {
-        let place = ObjectRef::new(self.bucket, format!("{}-{name}", self.stem));
-        self.objects.push(place.clone());
-        place
+    /// Returns a new test object, which is removed at the end.
+    fn object(&mut self, name: &str) -> ObjectRef {
+        let object = ObjectRef::new(self.bucket, format!("{}-{name}", self.key_prefix));
+        self.objects.push(object.clone());
+        object
     }
 
-    fn note(&mut self, finding: Finding) {
-        if self.aloud {
+    fn report(&mut self, finding: Finding) {
+        if self.prints {
             println!("{finding}");
         }
         self.findings.push(finding);
     }
 
-    fn count(&self, mark: Mark) -> usize {
-        let marked = |finding: &&Finding| finding.mark == mark;
-        self.findings.iter().filter(marked).count()
+    fn count(&self, severity: Severity) -> usize {
+        let has_severity = |finding: &&Finding| finding.severity == severity;
+        self.findings.iter().filter(has_severity).count()
     }
 
-    /// Makes a call and notes whether it worked.
+    /// Makes a call and reports its result.
     async fn call<T>(
         &mut self,
         check: &'static str,
-        need: Need,
+        requirement: Requirement,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
-        let begun = Instant::now();
+        let started = Instant::now();
         match call.await {
             Ok(value) => {
-                self.note(Finding::new(check, Mark::Ok, milliseconds(begun.elapsed())));
+                self.report(Finding::new(
+                    check,
+                    Severity::Ok,
+                    milliseconds(started.elapsed()),
+                ));
                 Some(value)
             }
             Err(error) => {
-                let finding = self.failure(check, need, &error);
-                self.note(finding);
+                let finding = self.failure(check, requirement, &error);
+                self.report(finding);
                 None
             }
         }
     }
 
-    /// What to note of a call that failed.
-    fn failure(&self, check: &'static str, need: Need, error: &Error) -> Finding {
-        let advice = Advice::new(error, self.s3(), self.bucket);
+    /// Returns the finding for a failed call.
+    fn failure(&self, check: &'static str, requirement: Requirement, error: &Error) -> Finding {
+        let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
         let is_missing = matches!(
             error.kind(),
             ErrorKind::AccessDenied | ErrorKind::NotImplemented
         );
-        match need {
-            Need::Else(what) if is_missing => {
-                Finding::new(check, Mark::Warn, format!("{what}: {}", advice.said))
-                    .advise(advice.remedy)
-            }
+        match requirement {
+            Requirement::Optional(feature) if is_missing => Finding::new(
+                check,
+                Severity::Warn,
+                format!("{feature}: {}", diagnosis.response),
+            )
+            .advise(diagnosis.fix),
             _ => Finding::new(
                 check,
-                Mark::Fail,
-                format!("{}: {}", advice.wrong, advice.said),
+                Severity::Fail,
+                format!("{}: {}", diagnosis.problem, diagnosis.response),
             )
-            .advise(advice.remedy),
+            .advise(diagnosis.fix),
         }
     }
 
-    /// Begins a multipart upload that is aborted at the end.
+    /// Creates a multipart upload, which is aborted at the end.
     async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
-        let place = self.place(name);
+        let object = self.object(name);
         let id = self
             .client
-            .create_multipart(&place, &Default::default())
+            .create_multipart(&object, &Default::default())
             .await?;
-        self.multiparts.push((place.clone(), id.clone()));
-        Ok((place, id))
+        self.multiparts.push((object.clone(), id.clone()));
+        Ok((object, id))
     }
 
-    /// Removes all probes; what is gone already is no matter.
+    /// Removes all test objects; missing ones are ignored.
     async fn clean_up(&mut self) {
-        let mut left = Vec::new();
-        for (place, id) in std::mem::take(&mut self.multiparts) {
-            if let Err(error) = self.client.abort_multipart(&place, &id).await {
-                left.push((format!("the multipart upload {id} of {place}"), error));
+        let mut remaining = Vec::new();
+        for (object, id) in std::mem::take(&mut self.multiparts) {
+            if let Err(error) = self.client.abort_multipart(&object, &id).await {
+                remaining.push((format!("the multipart upload {id} of {object}"), error));
             }
         }
-        for place in std::mem::take(&mut self.objects) {
-            if let Err(error) = self.client.delete_object(&place).await {
-                left.push((place.to_string(), error));
+        for object in std::mem::take(&mut self.objects) {
+            if let Err(error) = self.client.delete_object(&object).await {
+                remaining.push((object.to_string(), error));
             }
         }
-        // What may not be removed was told by the checks of those rights; here, by name.
-        if let Some((what, error)) = left.first() {
-            let more = match left.len() {
+        // The checks of permissions have reported the causes.
+        if let Some((what, error)) = remaining.first() {
+            let more = match remaining.len() {
                 1 => String::new(),
                 all => format!(" and {} more", all - 1),
             };
-            let text = format!("can't remove {what}{more}: {}", advice::said(error));
-            let finding = Finding::new("clean-up", Mark::Warn, text);
-            self.note(finding.advise("remove what begins with .landfall/doctor by hand"));
+            let text = format!(
+                "cannot remove {what}{more}: {}",
+                diagnosis::error_line(error)
+            );
+            let finding = Finding::new("clean-up", Severity::Warn, text);
+            self.report(finding.advise("delete the objects below .landfall/doctor manually"));
         }
     }
 }
 
-/// A time span for people.
+/// Formats a duration in milliseconds.
 fn milliseconds(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)
 }

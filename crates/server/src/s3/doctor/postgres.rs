@@ -1,22 +1,22 @@
-//! The PostgreSQL that stores leases.
+//! Checks the PostgreSQL server for leases.
 
 use std::time::Instant;
 
 use landfall_postgres::{DatabaseError, PostgresLocker, PostgresSettings};
 
-use super::{Examination, Finding, Mark, milliseconds};
+use super::{Doctor, Finding, Severity, milliseconds};
 
-/// Examines the server: connection, notifications, time to acquire a lease.
-pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
+/// Checks connection, notifications, and the time to acquire a lease.
+pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let failed = |check, error: &dyn std::error::Error, advice: &str| {
-        Finding::new(check, Mark::Fail, error.to_string()).advise(advice.to_owned())
+        Finding::new(check, Severity::Fail, error.to_string()).advise(advice.to_owned())
     };
     let mut settings = PostgresSettings::default();
     settings.can_migrate = false;
     let locker = match PostgresLocker::new(url, settings) {
         Ok(locker) => locker,
         Err(error) => {
-            x.note(failed("PostgreSQL", &error, "correct --lease"));
+            doctor.report(failed("PostgreSQL", &error, "correct --lease"));
             return;
         }
     };
@@ -26,19 +26,19 @@ pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
     match checked {
         Ok(()) => {
             let text = format!("connected, {took}");
-            x.note(Finding::new("PostgreSQL", Mark::Ok, text));
-            x.note(Finding::new("PostgreSQL messages", Mark::Ok, "arrive"));
+            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
+            doctor.report(Finding::new("PostgreSQL messages", Severity::Ok, "arrive"));
         }
         Err(error @ DatabaseError::NoNotifications) => {
             let text = format!("connected, {took}");
-            x.note(Finding::new("PostgreSQL", Mark::Ok, text));
+            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
             let advice = "set pool_mode = session in PgBouncer, or correct --lease";
-            x.note(failed("PostgreSQL messages", &error, advice));
+            doctor.report(failed("PostgreSQL messages", &error, advice));
             return;
         }
         Err(error) => {
             let advice = "correct --lease, start the server, or allow the user to create tables";
-            x.note(failed("PostgreSQL", &error, advice));
+            doctor.report(failed("PostgreSQL", &error, advice));
             return;
         }
     }
@@ -46,11 +46,11 @@ pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
     match locker.check().await {
         Ok(()) => {
             let text = milliseconds(started.elapsed());
-            x.note(Finding::new("PostgreSQL lease", Mark::Ok, text));
+            doctor.report(Finding::new("PostgreSQL lease", Severity::Ok, text));
         }
         Err(error) => {
             let advice = "allow the user to write the table leases";
-            x.note(failed("PostgreSQL lease", &error, advice));
+            doctor.report(failed("PostgreSQL lease", &error, advice));
         }
     }
     locker.close().await;

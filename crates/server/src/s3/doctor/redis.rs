@@ -1,4 +1,4 @@
-//! The Redis or Valkey that keeps leases.
+//! Checks the Redis or Valkey server for leases.
 
 use std::{
     future::Future,
@@ -8,90 +8,90 @@ use std::{
 use futures_util::StreamExt as _;
 use redis::{AsyncCommands as _, Client, RedisError, aio::MultiplexedConnection};
 
-use super::{Examination, Finding, Mark, milliseconds};
+use super::{Doctor, Finding, Severity, milliseconds};
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum duration of a call.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The oldest that is known to have all that is used.
-const OLDEST: u32 = 6;
+/// The oldest version known to support all commands in use.
+const MIN_MAJOR_VERSION: u32 = 6;
 
-/// Looks at the server: version, role, memory, round trip, scripts, messages.
-pub(super) async fn examine(x: &mut Examination<'_>, url: &str) {
-    let failed = |check, why: String, remedy: &str| {
-        Finding::new(check, Mark::Fail, why).advise(remedy.to_owned())
+/// Checks version, role, memory, round trip, scripts and messages.
+pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
+    let failed = |check, error: String, fix: &str| {
+        Finding::new(check, Severity::Fail, error).advise(fix.to_owned())
     };
     let client = match Client::open(url) {
         Ok(client) => client,
-        // Its text may cite the URL, which may have a password in it.
+        // Its text may contain the URL with a password.
         Err(error) => {
-            let why = format!("-lease: {:?}", error.kind());
-            x.note(failed("Redis", why, "correct the URL"));
+            let error = format!("--lease: {:?}", error.kind());
+            doctor.report(failed("Redis", error, "correct the URL"));
             return;
         }
     };
-    let begun = Instant::now();
-    let mut connection = match patient(client.get_multiplexed_async_connection()).await {
+    let started = Instant::now();
+    let mut connection = match with_timeout(client.get_multiplexed_async_connection()).await {
         Ok(connection) => connection,
-        Err(why) => {
-            let remedy = "correct --lease, or start the server";
-            x.note(failed("Redis", why, remedy));
+        Err(error) => {
+            let fix = "correct --lease, or start the server";
+            doctor.report(failed("Redis", error, fix));
             return;
         }
     };
-    x.note(Finding::new(
+    doctor.report(Finding::new(
         "Redis",
-        Mark::Ok,
-        format!("connected, {}", milliseconds(begun.elapsed())),
+        Severity::Ok,
+        format!("connected, {}", milliseconds(started.elapsed())),
     ));
-    match patient(info(&mut connection)).await {
+    match with_timeout(info(&mut connection)).await {
         Ok(text) => {
-            for finding in about(&text) {
-                x.note(finding);
+            for finding in evaluate_info(&text) {
+                doctor.report(finding);
             }
         }
-        Err(why) => x.note(Finding::new(
+        Err(error) => doctor.report(Finding::new(
             "Redis version",
-            Mark::Note,
-            format!("can't be read: {why}"),
+            Severity::Note,
+            format!("cannot be read: {error}"),
         )),
     }
-    let begun = Instant::now();
-    match patient(redis::cmd("PING").query_async::<String>(&mut connection)).await {
+    let started = Instant::now();
+    match with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await {
         Ok(_) => {
-            let text = milliseconds(begun.elapsed());
-            x.note(Finding::new("Redis round trip", Mark::Ok, text));
+            let text = milliseconds(started.elapsed());
+            doctor.report(Finding::new("Redis round trip", Severity::Ok, text));
         }
-        Err(why) => x.note(failed("Redis round trip", why, "allow PING")),
+        Err(error) => doctor.report(failed("Redis round trip", error, "allow PING")),
     }
-    match patient(script(&mut connection)).await {
-        Ok(()) => x.note(Finding::new("Redis scripts", Mark::Ok, "run")),
-        Err(why) => x.note(failed(
+    match with_timeout(script(&mut connection)).await {
+        Ok(()) => doctor.report(Finding::new("Redis scripts", Severity::Ok, "run")),
+        Err(error) => doctor.report(failed(
             "Redis scripts",
-            why,
-            "allow the user EVAL, EVALSHA, GET, SET, DEL and PEXPIRE on keys that begin with \
+            error,
+            "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
              landfall:",
         )),
     }
-    match patient(messages(&client, &mut connection)).await {
-        Ok(took) => x.note(Finding::new(
+    match with_timeout(pubsub(&client, &mut connection)).await {
+        Ok(took) => doctor.report(Finding::new(
             "Redis messages",
-            Mark::Ok,
-            format!("arrive, {}", milliseconds(took)),
+            Severity::Ok,
+            format!("arrived, {}", milliseconds(took)),
         )),
-        Err(why) => x.note(failed(
+        Err(error) => doctor.report(failed(
             "Redis messages",
-            why,
-            "allow the user PUBLISH and SUBSCRIBE on channels that begin with landfall:",
+            error,
+            "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
         )),
     }
 }
 
-/// A step that must end within [`PATIENCE`].
-async fn patient<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
-    match tokio::time::timeout(PATIENCE, step).await {
-        Ok(came) => came.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+/// Runs a step with a timeout.
+async fn with_timeout<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
+    match tokio::time::timeout(TIMEOUT, step).await {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no response within {} s", TIMEOUT.as_secs())),
     }
 }
 
@@ -99,8 +99,8 @@ async fn info(connection: &mut MultiplexedConnection) -> Result<String, RedisErr
     redis::cmd("INFO").query_async(connection).await
 }
 
-/// What INFO tells that matters.
-fn about(info: &str) -> Vec<Finding> {
+/// Evaluates the output of INFO.
+fn evaluate_info(info: &str) -> Vec<Finding> {
     let value = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -109,7 +109,7 @@ fn about(info: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (name, version) = match (value("valkey_version"), value("redis_version")) {
         (Some(version), _) => ("Valkey", version),
-        (None, version) => ("Redis", version.unwrap_or("of no known version")),
+        (None, version) => ("Redis", version.unwrap_or("(unknown version)")),
     };
     let major = version
         .split('.')
@@ -117,18 +117,20 @@ fn about(info: &str) -> Vec<Finding> {
         .and_then(|n| n.parse::<u32>().ok());
     let text = format!("{name} {version}");
     findings.push(match major {
-        Some(major) if major < OLDEST => Finding::new("Redis version", Mark::Warn, text)
-            .advise(format!("use version {OLDEST} or newer")),
-        _ => Finding::new("Redis version", Mark::Ok, text),
+        Some(major) if major < MIN_MAJOR_VERSION => {
+            Finding::new("Redis version", Severity::Warn, text)
+                .advise(format!("use version {MIN_MAJOR_VERSION} or newer"))
+        }
+        _ => Finding::new("Redis version", Severity::Ok, text),
     });
     if value("role").is_some_and(|role| role != "master") {
         findings.push(
             Finding::new(
                 "Redis role",
-                Mark::Fail,
-                "this is a replica, which takes no writes",
+                Severity::Fail,
+                "this is a replica, which rejects writes",
             )
-            .advise("name the primary in --lease"),
+            .advise("use the primary in --lease"),
         );
     }
     match value("maxmemory_policy") {
@@ -136,10 +138,12 @@ fn about(info: &str) -> Vec<Finding> {
             findings.push(
                 Finding::new(
                     "Redis memory",
-                    Mark::Warn,
-                    format!("leases may be thrown out when it is full (maxmemory-policy {policy})"),
+                    Severity::Warn,
+                    format!(
+                        "leases may be evicted when the memory is full (maxmemory-policy {policy})"
+                    ),
                 )
-                .advise("set maxmemory-policy noeviction, or use a server of its own"),
+                .advise("set maxmemory-policy noeviction, or use a separate server"),
             );
         }
         _ => {}
@@ -147,40 +151,40 @@ fn about(info: &str) -> Vec<Finding> {
     findings
 }
 
-/// Runs a script that writes and removes a key.
+/// Runs a script that writes and deletes a key.
 async fn script(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let script = redis::Script::new(
         "redis.call('SET', KEYS[1], ARGV[1], 'PX', 1000) \
-         local kept = redis.call('GET', KEYS[1]) redis.call('DEL', KEYS[1]) return kept",
+         local value = redis.call('GET', KEYS[1]) redis.call('DEL', KEYS[1]) return value",
     );
     let key = format!("landfall:doctor:{}", std::process::id());
-    let kept: String = script.key(key).arg("x").invoke_async(connection).await?;
-    if kept == "x" {
+    let value: String = script.key(key).arg("x").invoke_async(connection).await?;
+    if value == "x" {
         Ok(())
     } else {
         Err(RedisError::from((
             redis::ErrorKind::UnexpectedReturnType,
-            "a key that was written has another value",
+            "a key has another value than was written",
         )))
     }
 }
 
-/// Sends a message to itself; how long it took.
-async fn messages(
+/// Publishes and receives a message; returns the duration.
+async fn pubsub(
     client: &Client,
     connection: &mut MultiplexedConnection,
 ) -> Result<Duration, RedisError> {
     let channel = format!("landfall:doctor:{}", std::process::id());
     let mut listener = client.get_async_pubsub().await?;
     listener.subscribe(&channel).await?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let _: i64 = connection.publish(&channel, "x").await?;
     let mut stream = listener.on_message();
     match stream.next().await {
-        Some(_) => Ok(begun.elapsed()),
+        Some(_) => Ok(started.elapsed()),
         None => Err(RedisError::from((
             redis::ErrorKind::Io,
-            "the connection ended before the message came",
+            "the connection closed before the message arrived",
         ))),
     }
 }
@@ -190,18 +194,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn info_shows_what_would_lose_leases() {
-        let marks = |info: &str| -> Vec<Mark> { about(info).iter().map(|f| f.mark).collect() };
+    fn info_shows_risks_for_leases() {
+        let severities = |info: &str| -> Vec<Severity> {
+            evaluate_info(info).iter().map(|f| f.severity).collect()
+        };
         let good = "# Server\r\nredis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\n\
                     maxmemory_policy:allkeys-lru\r\n";
-        assert_eq!(marks(good), [Mark::Ok]);
+        assert_eq!(severities(good), [Severity::Ok]);
         assert_eq!(
-            marks("redis_version:5.0.1\r\nrole:slave\r\n"),
-            [Mark::Warn, Mark::Fail]
+            severities("redis_version:5.0.1\r\nrole:slave\r\n"),
+            [Severity::Warn, Severity::Fail]
         );
         let full = "redis_version:7.2.4\nvalkey_version:8.0.1\nmaxmemory:1000\n\
                     maxmemory_policy:allkeys-lru\n";
-        assert_eq!(marks(full), [Mark::Ok, Mark::Warn]);
-        assert_eq!(about(full)[0].text, "Valkey 8.0.1");
+        assert_eq!(severities(full), [Severity::Ok, Severity::Warn]);
+        assert_eq!(evaluate_info(full)[0].text, "Valkey 8.0.1");
     }
 }

@@ -1,18 +1,18 @@
-//! Which uploads in the bucket are damaged.
+//! Lists damaged uploads of the bucket.
 
 use landfall::store::Store as _;
 use landfall_s3::S3Store;
 
-use super::{Examination, Finding, Mark};
+use super::{Doctor, Finding, Severity};
 use crate::app;
 
-/// How many uploads are examined: each costs some calls.
+/// Maximum number of examined uploads, since each costs several calls.
 const MAX_EXAMINED: u64 = 10_000;
 
-/// Lists damaged uploads. Changes nothing of them.
-pub(super) async fn examine(x: &mut Examination<'_>) {
-    let options = app::s3_options(x.settings, x.bucket);
-    let Ok(store) = S3Store::new(x.client.clone(), options) else {
+/// Lists damaged uploads without changing them.
+pub(super) async fn run(doctor: &mut Doctor<'_>) {
+    let options = app::s3_options(doctor.settings, doctor.bucket);
+    let Ok(store) = S3Store::new(doctor.client.clone(), options) else {
         return;
     };
     let Some(enumerator) = store.enumerator() else {
@@ -21,10 +21,10 @@ pub(super) async fn examine(x: &mut Examination<'_>) {
     let mut findings = Vec::new();
     let found = app::find_damaged(enumerator, MAX_EXAMINED, |finding| findings.push(finding)).await;
     for finding in findings {
-        x.note(finding);
+        doctor.report(finding);
     }
     if let Err(error) = found {
-        let text = format!("they cannot be listed: {error}");
-        x.note(Finding::new("uploads", Mark::Warn, text));
+        let text = format!("uploads cannot be listed: {error}");
+        doctor.report(Finding::new("uploads", Severity::Warn, text));
     }
 }

@@ -1,4 +1,4 @@
-//! Plain HTTP requests for what isn't a call of S3: a first knock, and a browser's preflight.
+//! HTTP requests besides S3 calls: the first contact and CORS preflights.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum duration of a request.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No answer that is read here is longer.
-const MOST_BYTES: usize = 1 << 20;
+/// Maximum size of a response body.
+const MAX_BODY: usize = 1 << 20;
 
-/// Sends a request without a body over a connection of its own.
+/// Sends a request without a body over a new connection.
 ///
 /// # Errors
-/// What kept it from an answer, causes included.
-pub(super) async fn ask(request: Request<()>) -> Result<Response<Bytes>, String> {
+/// The request failed; the text includes all causes.
+pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String> {
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()
-        .map_err(|error| format!("the certificates of this machine can't be read: {error}"))?
+        .map_err(|error| format!("cannot read the certificates of this machine: {error}"))?
         .https_or_http()
         .enable_http1()
         .build();
@@ -36,28 +36,28 @@ pub(super) async fn ask(request: Request<()>) -> Result<Response<Bytes>, String>
             .await
             .map_err(|error| causes(&error))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MOST_BYTES)
+        let body = Limited::new(body, MAX_BODY)
             .collect()
             .await
             .map_err(|error| error.to_string())?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     };
-    tokio::time::timeout(PATIENCE, exchange)
+    tokio::time::timeout(TIMEOUT, exchange)
         .await
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+        .unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
 }
 
-/// An error with all its causes, each once.
+/// Formats an error with all its causes, each once.
 fn causes(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
+    let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let text = cause.to_string();
-        if !told.ends_with(&text) {
-            told.push_str(": ");
-            told.push_str(&text);
+        let message = cause.to_string();
+        if !text.ends_with(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
         }
         next = cause.source();
     }
-    told
+    text
 }

@@ -13,13 +13,13 @@ use http_body::Frame;
 use landfall::service::RequestBodyError;
 use tokio::sync::Notify;
 
-/// What a body does next.
+/// The next action of a body.
 #[derive(Debug)]
 pub(super) enum Step {
     Data(Bytes),
     /// Nothing to give for a moment.
     Pause,
-    /// Nothing to give any more, and no end; whoever is interested hears of it.
+    /// Hangs without an end, and notifies when it is polled.
     Hang(Arc<Notify>),
     /// The connection breaks.
     Break,
@@ -59,7 +59,7 @@ impl http_body::Body for ScriptedBody {
     }
 }
 
-/// A body that gives what it is sent, until the sender is dropped.
+/// A body that yields the bytes sent to it, until the sender is dropped.
 #[derive(Debug)]
 pub(super) struct SentBody(pub(super) tokio::sync::mpsc::Receiver<Bytes>);
 

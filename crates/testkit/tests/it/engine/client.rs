@@ -23,7 +23,7 @@ use super::{
 pub(super) struct Sent {
     /// All of it, were it not cut.
     pub(super) whole: Bytes,
-    /// How much of it arrives.
+    /// The number of bytes that arrive.
     pub(super) arrives: usize,
     pub(super) cut: bool,
     pub(super) stated: bool,
@@ -61,7 +61,7 @@ impl Sent {
             late: matches!(
                 self.checksum,
                 Sum::Trailer {
-                    announced: false,
+                    declared: false,
                     ..
                 }
             ),
@@ -92,7 +92,7 @@ impl Sent {
                 headers.insert("upload-checksum", self.stated_sum(right).parse().unwrap());
             }
             Sum::Trailer {
-                announced: false, ..
+                declared: false, ..
             } => {}
             Sum::Trailer { .. } => {
                 headers.insert("trailer", "Upload-Checksum".parse().unwrap());
@@ -132,13 +132,13 @@ impl Sent {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Reply {
+pub(super) struct TestResponse {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) bytes: Vec<u8>,
 }
 
-impl Reply {
+impl TestResponse {
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -157,7 +157,7 @@ impl Reply {
 /// A PATCH that hangs.
 #[derive(Debug)]
 pub(super) struct Hanging {
-    pub(super) task: JoinHandle<Reply>,
+    pub(super) task: JoinHandle<TestResponse>,
     /// Told when its last byte was taken.
     pub(super) reached: Arc<Notify>,
 }
@@ -171,21 +171,21 @@ fn request(method: Method, path: &str) -> Request<ScriptedBody> {
         .unwrap()
 }
 
-async fn send(handler: &Handler, request: Request<ScriptedBody>) -> Reply {
+async fn send(handler: &Handler, request: Request<ScriptedBody>) -> TestResponse {
     reply(handler.handle(request).await).await
 }
 
-async fn reply(response: Response<ResponseBody>) -> Reply {
+async fn reply(response: Response<ResponseBody>) -> TestResponse {
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         match frame {
             Ok(frame) => bytes.extend_from_slice(&frame.into_data().unwrap()),
-            // Cut: what came so far must be right all the same.
+            // Interrupted: the bytes received so far must be correct.
             Err(_) => break,
         }
     }
-    Reply {
+    TestResponse {
         status: parts.status.as_u16(),
         headers: parts.headers,
         bytes,
@@ -197,7 +197,7 @@ pub(super) async fn create(
     length: Option<u64>,
     concat: Option<&str>,
     body: Option<&Sent>,
-) -> Reply {
+) -> TestResponse {
     let mut request = request(Method::POST, "/files/");
     let headers = request.headers_mut();
     match length {
@@ -236,7 +236,7 @@ pub(super) async fn append(
     offset: u64,
     declared: Option<u64>,
     sent: &Sent,
-) -> Reply {
+) -> TestResponse {
     send(handler, patch(id, offset, declared, sent)).await
 }
 
@@ -246,7 +246,7 @@ pub(super) fn append_in_pieces(
     id: &UploadId,
     offset: u64,
     length: u64,
-) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+) -> (mpsc::Sender<Bytes>, JoinHandle<TestResponse>) {
     let (sender, pieces) = mpsc::channel(1);
     let mut request = patch(id, offset, None, &Sent::plain(Bytes::new())).map(|_| SentBody(pieces));
     request
@@ -271,15 +271,19 @@ pub(super) fn append_and_hang(
     Hanging { task, reached }
 }
 
-pub(super) async fn inspect(handler: &Handler, id: &UploadId) -> Reply {
+pub(super) async fn inspect(handler: &Handler, id: &UploadId) -> TestResponse {
     send(handler, request(Method::HEAD, &format!("/files/{id}"))).await
 }
 
-pub(super) async fn terminate(handler: &Handler, id: &UploadId) -> Reply {
+pub(super) async fn terminate(handler: &Handler, id: &UploadId) -> TestResponse {
     send(handler, request(Method::DELETE, &format!("/files/{id}"))).await
 }
 
-pub(super) async fn download(handler: &Handler, id: &UploadId, range: Option<&str>) -> Reply {
+pub(super) async fn download(
+    handler: &Handler,
+    id: &UploadId,
+    range: Option<&str>,
+) -> TestResponse {
     let mut request = request(Method::GET, &format!("/files/{id}"));
     if let Some(range) = range {
         request

@@ -19,20 +19,20 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 
 /// Blocks the writes of all stores that were opened with it. Clones are the same gate.
 #[derive(Debug, Clone)]
-pub(super) struct Gate(Arc<watch::Sender<State>>);
+pub(super) struct WriteGate(Arc<watch::Sender<State>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     closed: bool,
     /// Writes that wait.
     blocked: usize,
-    /// How often stores were killed.
+    /// Number of times the stores were killed.
     life: u64,
-    /// How many of 255 parts of a blocked write land when its store is killed.
+    /// The share, of 255, of a blocked write that is stored when its store is killed.
     lands: u8,
 }
 
-impl Gate {
+impl WriteGate {
     pub(super) fn new() -> Self {
         Self(Arc::new(watch::channel(State::default()).0))
     }
@@ -59,7 +59,7 @@ impl Gate {
         self.until(|state| state.blocked == 0).await;
     }
 
-    /// Waits until so many writes are blocked.
+    /// Waits until this many writes are blocked.
     pub(super) async fn blocked(&self, writes: usize) {
         self.until(|state| state.blocked >= writes).await;
     }
@@ -75,7 +75,7 @@ impl Gate {
     }
 }
 
-/// How a [`GatedStore`] resumes uploads.
+/// The way a [`GatedStore`] resumes uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resume {
     AsOneAct,
@@ -84,21 +84,21 @@ pub(super) enum Resume {
     Split,
 }
 
-/// A store whose writes wait at a gate, and go on there when their request is dropped.
+/// A store whose writes wait at a gate, and continue there when their request is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct GatedStore {
     inner: Arc<dyn Store>,
-    gate: Gate,
+    gate: WriteGate,
     life: u64,
     resume: Resume,
     /// Held by the write that is at it, for each upload.
-    turns: Arc<Mutex<HashMap<UploadId, Turn>>>,
+    turns: Arc<Mutex<HashMap<UploadId, AppendLock>>>,
 }
 
-type Turn = Arc<AsyncMutex<()>>;
+type AppendLock = Arc<AsyncMutex<()>>;
 
 impl GatedStore {
-    pub(super) fn new(inner: Arc<dyn Store>, gate: &Gate, resume: Resume) -> Self {
+    pub(super) fn new(inner: Arc<dyn Store>, gate: &WriteGate, resume: Resume) -> Self {
         Self {
             inner,
             life: gate.state().life,
@@ -204,15 +204,20 @@ struct GatedAppend {
     store: GatedStore,
     id: UploadId,
     inner: Inner,
-    /// Its offset, and what others may be told of it.
-    known: Known,
+    /// Its offset, and its published offset.
+    known: KnownOffsets,
 }
 
 type Inner = Arc<AsyncMutex<Box<dyn Append>>>;
-type Known = Arc<Mutex<(u64, Option<u64>)>>;
+type KnownOffsets = Arc<Mutex<(u64, Option<u64>)>>;
 
 /// Writes what of it lands.
-async fn write(inner: &Inner, known: &Known, chunks: &mut Vec<Bytes>, killed: bool) -> Result<()> {
+async fn write(
+    inner: &Inner,
+    known: &KnownOffsets,
+    chunks: &mut Vec<Bytes>,
+    killed: bool,
+) -> Result<()> {
     let mut inner = inner.lock().await;
     let written = inner.write(chunks).await;
     if killed {
@@ -222,7 +227,7 @@ async fn write(inner: &Inner, known: &Known, chunks: &mut Vec<Bytes>, killed: bo
     written
 }
 
-/// The first so many of 255 parts.
+/// Keeps the first `parts` of 255 parts.
 fn shorten(chunks: &mut Vec<Bytes>, parts: u8) {
     let whole: usize = chunks.iter().map(Bytes::len).sum();
     let mut left = whole * usize::from(parts) / 255;
@@ -234,7 +239,7 @@ fn shorten(chunks: &mut Vec<Bytes>, parts: u8) {
 }
 
 impl GatedAppend {
-    async fn settled(&self) -> Result<tokio::sync::MutexGuard<'_, Box<dyn Append>>> {
+    async fn lock_written(&self) -> Result<tokio::sync::MutexGuard<'_, Box<dyn Append>>> {
         let inner = self.inner.lock().await;
         self.store.alive()?;
         Ok(inner)
@@ -265,7 +270,7 @@ impl Append for GatedAppend {
         let mut taken = std::mem::take(chunks);
         let blocked = tokio::spawn(async move {
             let _turn = turn;
-            let Gate(gate) = &store.gate;
+            let WriteGate(gate) = &store.gate;
             gate.send_modify(|state| state.blocked += 1);
             let own = store.life;
             let state = store.gate.until(|state| !state.closed || state.life != own);
@@ -285,28 +290,28 @@ impl Append for GatedAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        let mut inner = self.settled().await?;
+        let mut inner = self.lock_written().await?;
         let committed = inner.commit().await;
         self.know(&**inner);
         committed
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        let mut inner = self.settled().await?;
+        let mut inner = self.lock_written().await?;
         let held = inner.begin_unverified().await;
         self.know(&**inner);
         held
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        let mut inner = self.settled().await?;
+        let mut inner = self.lock_written().await?;
         let confirmed = inner.accept_unverified().await;
         self.know(&**inner);
         confirmed
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        let mut inner = self.settled().await?;
+        let mut inner = self.lock_written().await?;
         let discarded = inner.discard_unverified().await;
         self.know(&**inner);
         discarded

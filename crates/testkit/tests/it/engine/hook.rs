@@ -9,7 +9,7 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 
-/// Refuses the upload that it was told to. Clones are the same hook.
+/// Denies one configured upload. Clones share the configuration.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusing(Arc<Mutex<Option<UploadId>>>);
 

@@ -22,16 +22,16 @@ use landfall_s3::{
     client::{Client, ClientSettings, CredentialSource, Credentials},
 };
 use landfall_test_services::Garage;
-use landfall_testkit::fault::{FaultStore, Faults, ForgetfulStore};
+use landfall_testkit::fault::{FaultStore, Faults, PowerLossStore};
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
 use self::{
-    gate::{Gate, GatedStore, Resume},
+    gate::{GatedStore, Resume, WriteGate},
     op::Op,
-    run::{Mode, Run},
+    run::{Mode, ModelRun},
 };
 
-fn play(ops: &[Op], run: impl FnOnce() -> Run) -> TestCaseResult {
+fn play(ops: &[Op], run: impl FnOnce() -> ModelRun) -> TestCaseResult {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -46,10 +46,10 @@ fn file_store(dir: &Path) -> Arc<dyn Store> {
 }
 
 /// A run on a store that is opened by `open`, whose writes can be blocked.
-fn gated(resume: Resume, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> Run {
-    let gate = Gate::new();
+fn gated(resume: Resume, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> ModelRun {
+    let gate = WriteGate::new();
     let opened = gate.clone();
-    Run::new(Mode::Exact, move || {
+    ModelRun::new(Mode::Exact, move || {
         Arc::new(GatedStore::new(open(), &opened, resume))
     })
     .gated(&gate)
@@ -75,7 +75,7 @@ proptest! {
     #![proptest_config(config(60))]
 
     #[test]
-    fn memory_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+    fn memory_store_matches_the_model(ops in vec(op::any(), 1..40)) {
         let store = MemoryStore::new();
         play(&ops, || gated(Resume::AsOneAct, move || Arc::new(store.clone())))?;
     }
@@ -85,7 +85,7 @@ proptest! {
     #![proptest_config(config(40))]
 
     #[test]
-    fn file_store_does_what_the_model_does(ops in vec(op::any(), 1..40)) {
+    fn file_store_matches_the_model(ops in vec(op::any(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
         play(&ops, || gated(Resume::AsOneAct, move || file_store(&path)).in_dir(dir.path()))?;
@@ -96,7 +96,7 @@ proptest! {
         let (store, faults) = (MemoryStore::new(), Faults::none());
         let mode = Mode::Faults(faults.clone(), seed);
         play(&ops, || {
-            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
+            ModelRun::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
         })?;
     }
 
@@ -110,15 +110,15 @@ proptest! {
         let mode = Mode::Faults(faults.clone(), seed);
         play(&ops, || {
             let store = FileStore::new(&path).unwrap();
-            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
+            ModelRun::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
         })?;
     }
 
     #[test]
     fn nothing_acknowledged_is_lost_in_a_crash(ops in vec(op::any(), 1..40)) {
-        let mut store = ForgetfulStore::new(MemoryStore::new());
+        let mut store = PowerLossStore::new(MemoryStore::new());
         play(&ops, || {
-            Run::new(Mode::Crashes, move || {
+            ModelRun::new(Mode::Crashes, move || {
                 store = store.crash();
                 Arc::new(store.clone())
             })
@@ -126,8 +126,7 @@ proptest! {
     }
 }
 
-/// A store on Garage as a process has it that has just been started. Parts are so small that most
-/// uploads have several.
+/// A store on Garage, as after a process start. Parts are so small that most uploads have several.
 fn s3_store(options: &S3Options) -> S3Store {
     let access = Garage::shared().access();
     let settings = ClientSettings {
@@ -160,7 +159,7 @@ proptest! {
     ) {
         let ids = if plain { UploadIds::Plain } else { UploadIds::Tusd };
         let options = s3_options("crashes", ids);
-        play(&ops, || Run::new(Mode::Crashes, move || Arc::new(s3_store(&options))))?;
+        play(&ops, || ModelRun::new(Mode::Crashes, move || Arc::new(s3_store(&options))))?;
     }
 
     #[test]
@@ -173,7 +172,7 @@ proptest! {
         let mode = Mode::Faults(faults.clone(), seed);
         play(&ops, || {
             let store = s3_store(&options);
-            Run::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
+            ModelRun::new(mode, move || Arc::new(FaultStore::new(store.clone(), faults.clone())))
         })?;
     }
 }

@@ -14,11 +14,11 @@ use super::{
     gated,
     op::{self, Op},
     play,
-    run::Run,
+    run::ModelRun,
 };
 
-/// What the model finds with a run that `open` makes, in as few operations as it can.
-fn find(open: impl Fn() -> Run) -> Option<(String, Vec<Op>)> {
+/// Returns the minimal failure that the model finds in a run created by `open`.
+fn find(open: impl Fn() -> ModelRun) -> Option<(String, Vec<Op>)> {
     let config = proptest::test_runner::Config {
         cases: 300,
         max_shrink_iters: 300,

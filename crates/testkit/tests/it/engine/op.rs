@@ -1,4 +1,4 @@
-//! What may happen, at random.
+//! Random operations.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ pub(super) enum Op {
         at: At,
         declare: Declare,
         body: BodyOp,
-        /// Whether a hook refuses the upload if this completes it.
+        /// Whether a hook denies the upload if this completes it.
         refused: bool,
     },
     /// One request hangs after some bytes, another one comes.
@@ -36,13 +36,13 @@ pub(super) enum Op {
         target: usize,
         body: BodyOp,
     },
-    /// A request is dropped while its write is blocked; others come before the write goes on.
+    /// A request is dropped while its write is blocked; others run before the write continues.
     Block {
         target: usize,
         sent: u8,
         followers: Vec<Follower>,
     },
-    /// The server dies while writes are blocked, of each of which some bytes land, and starts again.
+    /// The server dies during blocked writes, each of which stores some bytes, and restarts.
     Kill {
         targets: Vec<usize>,
         sent: u8,
@@ -67,7 +67,7 @@ pub(super) enum Op {
     Adopt {
         target: usize,
     },
-    /// Somebody puts a file into the directory, or a process that died has left one there.
+    /// An unrelated file is put into the directory, or left by a dead process.
     Litter(Litter),
     Sweep,
     Download {
@@ -83,8 +83,8 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// Lets every checksum in a trailer be announced in the head.
-    pub(super) fn announce(&mut self) {
+    /// Declares every trailer with a checksum in the head.
+    pub(super) fn declare_trailer(&mut self) {
         let body = match self {
             Self::Create { body, .. } => body.as_mut(),
             Self::Append { body, .. } | Self::TakeOver { body, .. } | Self::Race { body, .. } => {
@@ -92,8 +92,8 @@ impl Op {
             }
             _ => None,
         };
-        if let Some(Sum::Trailer { announced, .. }) = body.map(|body| &mut body.checksum) {
-            *announced = true;
+        if let Some(Sum::Trailer { declared, .. }) = body.map(|body| &mut body.checksum) {
+            *declared = true;
         }
     }
 }
@@ -113,12 +113,12 @@ pub(super) enum Follower {
 pub(super) enum Litter {
     /// A temporary file of a description.
     Temporary,
-    /// What an interrupted creation leaves.
+    /// The remains of an interrupted creation.
     Empty,
     /// A description whose bytes are gone.
     Description,
-    /// Somebody's own file.
-    Foreign,
+    /// A file that does not belong to the store.
+    Unrelated,
 }
 
 /// A body, relative to what the upload still takes.
@@ -140,9 +140,9 @@ pub(super) struct BodyOp {
 pub(super) enum Size {
     /// All that is missing.
     Rest,
-    /// So many of 255 parts of it.
+    /// This many of 255 parts of it.
     Part(u8),
-    /// So many bytes more than that.
+    /// This many bytes beyond it.
     Beyond(u64),
 }
 
@@ -150,7 +150,7 @@ pub(super) enum Size {
 pub(super) enum Sum {
     None,
     Head { right: bool },
-    Trailer { right: bool, announced: bool },
+    Trailer { right: bool, declared: bool },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -227,7 +227,7 @@ fn body() -> impl Strategy<Value = BodyOp> {
         6 => Just(Sum::None),
         2 => proptest::bool::weighted(0.6).prop_map(|right| Sum::Head { right }),
         2 => (proptest::bool::weighted(0.6), proptest::bool::ANY)
-            .prop_map(|(right, announced)| Sum::Trailer { right, announced }),
+            .prop_map(|(right, declared)| Sum::Trailer { right, declared }),
     ];
     let cut = proptest::option::weighted(0.2, proptest::num::u8::ANY);
     let frame = prop_oneof![Just(100_usize), Just(10_000), Just(1_000_000)];
@@ -266,7 +266,7 @@ fn litter() -> impl Strategy<Value = Litter> {
         Litter::Temporary,
         Litter::Empty,
         Litter::Description,
-        Litter::Foreign,
+        Litter::Unrelated,
     ])
 }
 

@@ -16,11 +16,11 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
-use landfall_testkit::{locker, pattern};
+use landfall_testkit::{locker, test_data};
 
 use super::client::{self, Sent};
 
-/// A locker whose fences count from a number that somebody chose.
+/// A locker whose fences count from a given number.
 #[derive(Debug)]
 struct CountingLocker {
     inner: MemoryLocker,
@@ -64,7 +64,7 @@ async fn a_locker_that_counts_from_one_fails_its_suite() {
     locker::conformance(async || CountingLocker::starting_at(1)).await;
 }
 
-/// What is logged, as text.
+/// The log output as text.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -86,7 +86,7 @@ impl io::Write for Log {
 }
 
 fn handler(store: &MemoryStore, locker: CountingLocker) -> Handler {
-    let mut config = Config::new(Composer::join(store.clone()).locker(locker));
+    let mut config = Config::new(Composer::join(store.clone()).with_locker(locker));
     config.location = LocationStyle::Relative;
     Handler::new(config).unwrap()
 }
@@ -100,7 +100,7 @@ async fn a_stale_fence_is_answered_423_and_named_in_the_log() {
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let store = MemoryStore::new();
-    let bytes = pattern::bytes(1, 100);
+    let bytes = test_data::bytes(1, 100);
 
     let before = handler(&store, CountingLocker::starting_at(1000));
     let id = client::create(&before, Some(100), None, None)
@@ -123,7 +123,7 @@ async fn a_stale_fence_is_answered_423_and_named_in_the_log() {
         "{log}"
     );
 
-    // With fences that grow it goes on.
+    // With growing fences the upload can continue.
     let fixed = handler(&store, CountingLocker::starting_at(2000));
     let reply = client::append(&fixed, &id, 40, None, &Sent::plain(bytes.slice(40..))).await;
     assert_eq!(reply.status, 204);

@@ -15,7 +15,7 @@ use landfall::{
 };
 use landfall_testkit::{
     fault::{Call, Fault, FaultLocker, FaultStore, Faults},
-    pattern,
+    test_data,
 };
 use tokio::{
     sync::mpsc,
@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::client::{self, Reply, Sent};
+use super::client::{self, Sent, TestResponse};
 
 const LENGTH: u64 = 100_000;
 
@@ -57,14 +57,14 @@ async fn await_offset(handler: &Handler, id: &UploadId, wanted: u64) {
     panic!("the offset never became {wanted}");
 }
 
-/// A writer that has sent the bytes from `start` to `end`, and whose body goes on.
+/// Starts a writer that has sent the bytes from `start` to `end`, and whose body continues.
 async fn writer(
     handler: &Handler,
     id: &UploadId,
     bytes: &Bytes,
     start: u64,
     end: u64,
-) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+) -> (mpsc::Sender<Bytes>, JoinHandle<TestResponse>) {
     let writer = begin(handler, id, bytes, start, end).await;
     await_offset(handler, id, end).await;
     writer
@@ -77,7 +77,7 @@ async fn begin(
     bytes: &Bytes,
     start: u64,
     end: u64,
-) -> (mpsc::Sender<Bytes>, JoinHandle<Reply>) {
+) -> (mpsc::Sender<Bytes>, JoinHandle<TestResponse>) {
     let (sender, reply) = client::append_in_pieces(handler, id, start, LENGTH - start);
     sender
         .send(bytes.slice(start as usize..end as usize))
@@ -93,7 +93,7 @@ async fn download(handler: &Handler, id: &UploadId) -> Vec<u8> {
 /// Each in turn takes the upload from the other; returns how long they waited.
 async fn take_over_in_turn(handlers: [&Handler; 2], id: &UploadId) -> Vec<Duration> {
     const STEP: u64 = LENGTH / 10;
-    let bytes = pattern::bytes(1, LENGTH as usize);
+    let bytes = test_data::bytes(1, LENGTH as usize);
     let mut took = Vec::new();
     let mut loser = None;
     for turn in 0..9 {
@@ -102,7 +102,7 @@ async fn take_over_in_turn(handlers: [&Handler; 2], id: &UploadId) -> Vec<Durati
         let handler = handlers[turn as usize % 2];
         let next = begin(handler, id, &bytes, start, start + STEP).await;
         if let Some((_sender, reply)) = loser.replace(next) {
-            let reply: Reply = timeout(Duration::from_secs(5), reply)
+            let reply: TestResponse = timeout(Duration::from_secs(5), reply)
                 .await
                 .unwrap()
                 .unwrap();
@@ -157,14 +157,14 @@ async fn a_newcomer_wins_within_a_second_between_processes() {
 fn losable(store: impl Store) -> (Handler, FaultLocker) {
     let locker = FaultLocker::new(MemoryLocker::new());
     (
-        handler(Composer::join(store).locker(locker.clone())),
+        handler(Composer::join(store).with_locker(locker.clone())),
         locker,
     )
 }
 
 async fn a_loser_cannot_write(store: impl Store, is_told: bool) {
     let (handler, locker) = losable(store);
-    let bytes = pattern::bytes(2, LENGTH as usize);
+    let bytes = test_data::bytes(2, LENGTH as usize);
     let id = create(&handler).await;
     let (loser, reply) = writer(&handler, &id, &bytes, 0, 20_000).await;
     assert!(if is_told {
@@ -176,7 +176,7 @@ async fn a_loser_cannot_write(store: impl Store, is_told: bool) {
     let (winner, won) = client::append_in_pieces(&handler, &id, 20_000, LENGTH - 20_000);
     winner.send(bytes.slice(20_000..50_000)).await.unwrap();
     await_offset(&handler, &id, 50_000).await;
-    // The loser goes on as if nothing had happened, with bytes that don't belong there.
+    // The previous writer continues with wrong bytes.
     let _ = loser.send(Bytes::from(vec![b'!'; 10_000])).await;
     let reply = timeout(Duration::from_secs(5), reply)
         .await
@@ -202,23 +202,23 @@ async fn a_loser_that_does_not_notice_cannot_write() {
 }
 
 #[tokio::test]
-async fn a_loser_that_is_told_cannot_write() {
+async fn a_stopped_writer_cannot_write() {
     let dir = tempfile::tempdir().unwrap();
     a_loser_cannot_write(MemoryStore::new(), true).await;
     a_loser_cannot_write(FileStore::new(dir.path()).unwrap(), true).await;
 }
 
 #[tokio::test]
-async fn what_has_arrived_is_kept_by_the_one_who_yields() {
+async fn a_yielding_writer_keeps_received_bytes() {
     let faults = Faults::none();
     let handler = handler(Composer::join(FaultStore::new(
         MemoryStore::new(),
         faults.clone(),
     )));
-    let bytes = pattern::bytes(5, LENGTH as usize);
+    let bytes = test_data::bytes(5, LENGTH as usize);
     let id = create(&handler).await;
     let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
-    // While a write takes its time, more bytes arrive, and then somebody else wants the upload.
+    // During a slow write, more bytes arrive, and then another request takes over.
     faults.plan(Call::Write, Fault::Slow(Duration::from_millis(300)));
     sender.send(bytes.slice(10_000..20_000)).await.unwrap();
     sleep(Duration::from_millis(100)).await;
@@ -237,10 +237,10 @@ async fn what_has_arrived_is_kept_by_the_one_who_yields() {
 }
 
 #[tokio::test]
-async fn asking_does_not_disturb_the_writer() {
+async fn head_does_not_interrupt_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let handler = handler(Composer::join(FileStore::new(dir.path()).unwrap()));
-    let bytes = pattern::bytes(3, LENGTH as usize);
+    let bytes = test_data::bytes(3, LENGTH as usize);
     let id = create(&handler).await;
     let (sender, reply) = writer(&handler, &id, &bytes, 0, 30_000).await;
     for _ in 0..50 {
@@ -261,7 +261,7 @@ async fn a_finished_upload_is_read_without_a_lease() {
     let store = MemoryStore::new();
     let locker = Arc::new(store.locker().unwrap());
     let handler = handler(Composer::join(store));
-    let bytes = pattern::bytes(4, LENGTH as usize);
+    let bytes = test_data::bytes(4, LENGTH as usize);
     let id = create(&handler).await;
     let all = Sent::plain(bytes.clone());
     assert_eq!(
@@ -285,6 +285,6 @@ async fn a_finished_upload_is_read_without_a_lease() {
     assert_eq!(
         lease.signal().reason(),
         None,
-        "a reader asked for the lease"
+        "a reader requested the lease"
     );
 }

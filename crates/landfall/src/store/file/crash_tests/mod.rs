@@ -16,7 +16,7 @@ use super::{Durability, FileOptions, FileStore};
 use crate::{
     lease::Fence,
     store::{ByteStream, Concatenate, DeferLength, Enumerate, Finish, Read, Store, StoreError},
-    upload::{Completion, Metadata, Upload, UploadId, UploadKind},
+    upload::{Metadata, Upload, UploadId, UploadKind},
 };
 
 /// An acknowledgement to a client.

@@ -1,8 +1,8 @@
 use super::*;
 
-impl Run {
-    /// What is kept of an upload can only be read if it is completed: here, past the handler.
-    pub(super) async fn fill_up(&self, known: &Known) -> TestCaseResult {
+impl ModelRun {
+    /// Completes an upload directly in the store, so that its bytes can be read.
+    pub(super) async fn fill_up(&self, known: &KnownUpload) -> TestCaseResult {
         let Some(upload) = self.model.get(known.name) else {
             return Ok(());
         };
@@ -39,12 +39,17 @@ impl Run {
 
     /// Asks how far an upload got, which must be between the two, with the right bytes, and takes it
     /// over into the model.
-    pub(super) async fn settle(&mut self, known: &Known, least: u64, most: u64) -> TestCaseResult {
+    pub(super) async fn check_range(
+        &mut self,
+        known: &KnownUpload,
+        least: u64,
+        most: u64,
+    ) -> TestCaseResult {
         let Some(upload) = self.model.get(known.name) else {
-            return self.look(known).await;
+            return self.check_upload(known).await;
         };
         if matches!(upload.role, Role::Final { .. }) {
-            return self.look(known).await;
+            return self.check_upload(known).await;
         }
         self.calm();
         let reply = client::inspect(&self.handler, &known.id).await;
@@ -64,14 +69,14 @@ impl Run {
             known_length.is_none() || known_length == length,
             "the length changed"
         );
-        self.model.settle(known.name, bytes, length);
-        self.look(known).await
+        self.model.adopt_actual(known.name, bytes, length);
+        self.check_upload(known).await
     }
 
-    /// What wasn't acknowledged may go in a crash as long as nobody has asked for it.
-    pub(super) async fn look_unless_loose(
+    /// Checks an upload, unless a crash may have removed bytes that were not acknowledged.
+    pub(super) async fn check_unless_loose(
         &mut self,
-        known: &Known,
+        known: &KnownUpload,
         acknowledged: bool,
         start: u64,
     ) -> TestCaseResult {
@@ -79,11 +84,11 @@ impl Run {
             self.loose.insert(known.name, start);
             return Ok(());
         }
-        self.look(known).await
+        self.check_upload(known).await
     }
 
     /// Compares an upload with the model: what HEAD says, and the bytes in the store.
-    pub(super) async fn look(&mut self, known: &Known) -> TestCaseResult {
+    pub(super) async fn check_upload(&mut self, known: &KnownUpload) -> TestCaseResult {
         self.calm();
         let inspected = self.model.inspect(known.name);
         let mut reply = client::inspect(&self.handler, &known.id).await;
@@ -137,7 +142,7 @@ impl Run {
     }
 
     /// The bytes, if they can be read as yet.
-    pub(super) async fn read(&self, known: &Known) -> Option<Vec<u8>> {
+    pub(super) async fn read(&self, known: &KnownUpload) -> Option<Vec<u8>> {
         let snapshot = self.store.load(&known.id).await.expect("load");
         let reader = self.store.reader().expect("a reader");
         if !snapshot.is_complete() && !reader.reads_unfinished() {
@@ -155,11 +160,11 @@ impl Run {
     }
 
     /// Final uploads are concatenated in the background as soon as they can be.
-    pub(super) async fn look_at_pending(&mut self) -> TestCaseResult {
+    pub(super) async fn check_pending(&mut self) -> TestCaseResult {
         for known in self.known.clone() {
             let upload = self.model.get(known.name);
             if upload.is_some_and(|u| matches!(u.role, Role::Final { joined: false, .. })) {
-                self.look(&known).await?;
+                self.check_upload(&known).await?;
             }
         }
         Ok(())
@@ -167,8 +172,8 @@ impl Run {
 
     /// Created first, removed last, and completed once in between; nothing without announcement.
     pub(super) async fn check_events(&self) -> TestCaseResult {
-        let unannounced = self.sink.unannounced();
-        prop_assert!(unannounced.is_empty(), "not announced: {:?}", unannounced);
+        let unannounced = self.sink.unprepared();
+        prop_assert!(unannounced.is_empty(), "not declared: {:?}", unannounced);
         for known in &self.known {
             let kinds = self.sink.kinds(&known.id);
             let mut wanted = vec![EventKind::Created];
@@ -186,7 +191,7 @@ impl Run {
             };
             wanted.extend(is_gone.then_some(end));
             if matches!(self.mode, Mode::Exact) {
-                // That of a concatenation in the background follows what the store shows.
+                // The event of a background concatenation is emitted after the store shows it.
                 let settled = timeout(Duration::from_secs(10), async {
                     while self.sink.kinds(&known.id) != wanted {
                         sleep(Duration::from_millis(1)).await;
@@ -197,7 +202,7 @@ impl Run {
                 prop_assert_eq!(kinds, wanted, "the events of {}", known);
                 continue;
             }
-            // What wasn't recorded before a failure is told again.
+            // An event that was not recorded before a failure is emitted again.
             prop_assert_eq!(kinds.first(), Some(&EventKind::Created));
             for kind in wanted {
                 if kind != end {
@@ -208,8 +213,8 @@ impl Run {
         Ok(())
     }
 
-    pub(super) fn is_complete(&self, known: &Known) -> bool {
+    pub(super) fn is_complete(&self, known: &KnownUpload) -> bool {
         let upload = self.model.get(known.name);
-        upload.is_some_and(Modelled::is_complete)
+        upload.is_some_and(ModelUpload::is_complete)
     }
 }

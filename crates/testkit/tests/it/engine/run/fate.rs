@@ -1,16 +1,16 @@
-//! What happens to clients and servers: writes that are blocked, kills, sweeps, hooks that say no.
+//! Failures of clients and servers: blocked writes, kills, sweeps, hooks that deny.
 
 use futures_util::future::{Either, join_all};
 
 use super::*;
 use crate::engine::op::Follower;
 
-impl Run {
-    /// Drops a request while its write is blocked. Whoever comes before the write goes on must find
-    /// the bytes that were acknowledged, and go on from where the write has left the upload.
+impl ModelRun {
+    /// Drops a request while its write is blocked. The next request must find the acknowledged bytes, and
+    /// continue where that write has left the upload.
     pub(super) async fn block(
         &mut self,
-        known: &Known,
+        known: &KnownUpload,
         room: u64,
         part: u8,
         followers: &[Follower],
@@ -51,16 +51,17 @@ impl Run {
                 least = least.max(reply.number("upload-offset").expect("an offset"));
             }
         }
-        self.settle(known, least, known.source.len() as u64).await
+        self.check_range(known, least, known.source.len() as u64)
+            .await
     }
 
     /// A PATCH that hangs after `len` bytes.
-    fn write_and_hang(&self, known: &Known, len: u64) -> Hanging {
+    fn write_and_hang(&self, known: &KnownUpload, len: u64) -> Hanging {
         let start = self.offset(known) as usize;
         let end = self
             .model
             .get(known.name)
-            .map_or(start, |upload| start + room(upload, known) as usize);
+            .map_or(start, |upload| start + remaining(upload, known) as usize);
         let mut sent = Sent::plain(known.source.slice(start..end));
         (sent.arrives, sent.cut) = (len as usize, true);
         client::append_and_hang(&self.handler, &known.id, start as u64, &sent)
@@ -92,16 +93,16 @@ impl Run {
         self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
         for (known, len) in growing.values() {
             let start = self.offset(known);
-            self.settle(known, start, start + len).await?;
+            self.check_range(known, start, start + len).await?;
         }
         for known in self.known.clone() {
-            self.look(&known).await?;
+            self.check_upload(&known).await?;
         }
         Ok(())
     }
 
     /// The application stops an upload while its bytes come in.
-    pub(super) async fn stop(&mut self, known: &Known, len: u64) -> TestCaseResult {
+    pub(super) async fn stop(&mut self, known: &KnownUpload, len: u64) -> TestCaseResult {
         if !matches!(self.mode, Mode::Exact) {
             return Ok(());
         }
@@ -128,11 +129,15 @@ impl Run {
         let reply = reply.expect("it stops").expect("it ends well");
         prop_assert_eq!(reply.status, 400, "a stopped upload");
         let _ = self.model.remove(known.name);
-        self.look(known).await
+        self.check_upload(known).await
     }
 
-    pub(super) async fn expire(&mut self, known: &Known) -> TestCaseResult {
-        if self.model.get(known.name).is_none_or(Modelled::is_complete) {
+    pub(super) async fn expire(&mut self, known: &KnownUpload) -> TestCaseResult {
+        if self
+            .model
+            .get(known.name)
+            .is_none_or(ModelUpload::is_complete)
+        {
             return Ok(());
         }
         self.calm();
@@ -166,12 +171,12 @@ impl Run {
         );
         let _ = self.model.remove(known.name);
         self.expired.insert(known.name);
-        self.look(known).await
+        self.check_upload(known).await
     }
 
     /// Takes the description of a finished upload away, as applications do that keep the file. An
     /// empty file is no loss.
-    pub(super) async fn adopt(&mut self, known: &Known) -> TestCaseResult {
+    pub(super) async fn adopt(&mut self, known: &KnownUpload) -> TestCaseResult {
         if !self.is_complete(known) || self.offset(known) == 0 {
             return Ok(());
         }
@@ -181,7 +186,7 @@ impl Run {
         files.adopt(&known.id);
         let _ = self.model.remove(known.name);
         self.adopted.insert(known.name);
-        self.look(known).await
+        self.check_upload(known).await
     }
 
     /// Removes what belongs to no upload, and nothing else.
@@ -192,14 +197,14 @@ impl Run {
         let sweeper = self.handler.sweeper().orphan_age(Duration::ZERO);
         let summary = sweeper.run(|_| {}).await.expect("a sweep");
         prop_assert_eq!(summary.failed, 0);
-        let is_there = |known: &&Known| self.model.get(known.name).is_some();
+        let is_there = |known: &&KnownUpload| self.model.get(known.name).is_some();
         let uploads = self.known.iter().filter(is_there);
         let uploads = uploads.map(|known| known.id.to_string()).collect();
         if let Some(files) = &mut self.files {
             files.check_swept(&uploads).map_err(TestCaseError::fail)?;
         }
         for known in self.known.clone() {
-            self.look(&known).await?;
+            self.check_upload(&known).await?;
         }
         Ok(())
     }

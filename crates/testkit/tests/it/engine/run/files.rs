@@ -1,4 +1,4 @@
-//! What else is in the directory of a store.
+//! Unrelated files in the directory of a store.
 
 use std::{
     collections::BTreeSet,
@@ -10,13 +10,13 @@ use landfall::upload::UploadId;
 
 use super::super::op::Litter;
 
-/// The files beside those of uploads.
+/// Files other than those of uploads.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
-    /// What a sweep must remove.
+    /// Files that a sweep must remove.
     litter: BTreeSet<String>,
-    /// What nobody may ever remove.
+    /// Files that must never be removed.
     treasures: BTreeSet<String>,
 }
 
@@ -35,11 +35,11 @@ impl Files {
             Litter::Temporary => (format!(".{id}.info.0123abcd.tmp"), "{\"ID\":"),
             Litter::Empty => (id.to_string(), ""),
             Litter::Description => (format!("{id}.info"), "{\"ID\":\"x\",\"Size\":1}"),
-            Litter::Foreign => (format!("report {id}.pdf"), "somebody's own"),
+            Litter::Unrelated => (format!("report {id}.pdf"), "an unrelated file"),
         };
         fs::write(self.dir.join(&name), content).unwrap();
         let kind = match litter {
-            Litter::Foreign => &mut self.treasures,
+            Litter::Unrelated => &mut self.treasures,
             _ => &mut self.litter,
         };
         kind.insert(name);

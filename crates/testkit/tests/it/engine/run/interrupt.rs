@@ -1,14 +1,14 @@
 use super::*;
 
-impl Run {
+impl ModelRun {
     /// A PATCH that hangs after `len` bytes; on return the server has them, or has failed.
-    pub(super) async fn hang(&self, known: &Known, len: u64, verified: bool) -> Hanging {
+    pub(super) async fn hang(&self, known: &KnownUpload, len: u64, verified: bool) -> Hanging {
         let start = self.offset(known);
         let end = start
             + self
                 .model
                 .get(known.name)
-                .map_or(0, |upload| room(upload, known));
+                .map_or(0, |upload| remaining(upload, known));
         let mut sent = Sent::plain(known.source.slice(start as usize..end as usize));
         (sent.arrives, sent.cut) = (len as usize, true);
         if verified {
@@ -18,16 +18,15 @@ impl Run {
         tokio::select! {
             () = hanging.reached.notified() => {}
             _ = &mut hanging.task => {
-                // It failed: somebody else must stand for it.
+                // It failed: replace it with a pending task.
                 hanging.task = tokio::spawn(std::future::pending());
             }
         }
         hanging
     }
 
-    /// Drops a request that hangs, and waits until what it was writing is written: the next append
-    /// does.
-    pub(super) async fn end(&self, known: &Known, hanging: Hanging) {
+    /// Drops a hanging request and waits for its write, with the next append.
+    pub(super) async fn end(&self, known: &KnownUpload, hanging: Hanging) {
         hanging.task.abort();
         drop(hanging.task.await);
         self.calm();
@@ -40,8 +39,8 @@ impl Run {
         drop(resumed.expect("resume"));
     }
 
-    /// What [`hang`](Self::hang) leaves, in the model.
-    pub(super) fn model_hang(&mut self, known: &Known, len: u64, verified: bool) {
+    /// Applies the result of [`hang`](Self::hang) to the model.
+    pub(super) fn model_hang(&mut self, known: &KnownUpload, len: u64, verified: bool) {
         let start = self.offset(known);
         let bytes = known.source.slice(start as usize..(start + len) as usize);
         let checksum = verified.then_some(true);
@@ -58,7 +57,7 @@ impl Run {
 
     pub(super) async fn take_over(
         &mut self,
-        known: &Known,
+        known: &KnownUpload,
         len: u64,
         verified: bool,
         body: &BodyOp,
@@ -70,7 +69,7 @@ impl Run {
         let end = self
             .model
             .get(known.name)
-            .map_or(0, |upload| offset + room(upload, known));
+            .map_or(0, |upload| offset + remaining(upload, known));
         let sent = sent(&known.source, offset, end, body);
         let reply = client::append(&self.handler, &known.id, offset, None, &sent).await;
         if let Mode::Faults(..) = self.mode {
@@ -78,7 +77,7 @@ impl Run {
             let least = reply.number("upload-offset").filter(|_| reply.is_success());
             let most = offset + sent.arrives as u64;
             return self
-                .settle(known, least.unwrap_or(start), most.max(start + len))
+                .check_range(known, least.unwrap_or(start), most.max(start + len))
                 .await;
         }
         match self.model.append(known.name, offset, None, sent.modelled()) {
@@ -89,42 +88,42 @@ impl Run {
             Err(refusal) => {
                 prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal);
                 if refusal == Refusal::Size && sent.stated {
-                    // Its head tells that it cannot succeed: it interrupts nobody.
+                    // Its head shows that it cannot succeed: it must not interrupt the writer.
                     prop_assert!(!first.task.is_finished(), "the writer was interrupted");
                     self.end(known, first).await;
-                    return self.look_unless_loose(known, false, start).await;
+                    return self.check_unless_loose(known, false, start).await;
                 }
             }
         }
         let loser = timeout(Duration::from_secs(5), first.task).await;
         let loser = loser
-            .expect("the loser lets go")
+            .expect("the previous writer stops")
             .expect("the loser ends well");
         prop_assert!(
             (400..500).contains(&loser.status),
             "the loser got {}",
             loser.status
         );
-        self.look_unless_loose(known, reply.is_success(), start)
+        self.check_unless_loose(known, reply.is_success(), start)
             .await
     }
 
-    pub(super) async fn vanish(&mut self, known: &Known, len: u64) -> TestCaseResult {
+    pub(super) async fn vanish(&mut self, known: &KnownUpload, len: u64) -> TestCaseResult {
         let start = self.offset(known);
         let hanging = self.hang(known, len, false).await;
         self.model_hang(known, len, false);
         match self.mode {
             Mode::Exact => {
-                // Others see what has come, while it comes.
+                // Received bytes are visible during the transfer.
                 self.await_offset(known, start + len).await?;
                 hanging.task.abort();
                 drop(hanging.task.await);
-                self.look(known).await
+                self.check_upload(known).await
             }
             Mode::Faults(..) => {
                 sleep(Duration::from_millis(10)).await;
                 self.end(known, hanging).await;
-                self.settle(known, start, start + len).await
+                self.check_range(known, start, start + len).await
             }
             Mode::Crashes => {
                 hanging.task.abort();
@@ -135,7 +134,7 @@ impl Run {
         }
     }
 
-    pub(super) async fn await_offset(&self, known: &Known, wanted: u64) -> TestCaseResult {
+    pub(super) async fn await_offset(&self, known: &KnownUpload, wanted: u64) -> TestCaseResult {
         let mut seen = None;
         for _ in 0..200 {
             seen = client::inspect(&self.handler, &known.id)
@@ -179,12 +178,12 @@ impl Run {
         for known in self.known.clone() {
             if let Some(acknowledged) = self.loose.remove(&known.name) {
                 let most = self.offset(&known);
-                self.settle(&known, if exact { most } else { acknowledged }, most)
+                self.check_range(&known, if exact { most } else { acknowledged }, most)
                     .await?;
             }
         }
         for known in self.known.clone() {
-            self.look(&known).await?;
+            self.check_upload(&known).await?;
         }
         Ok(())
     }

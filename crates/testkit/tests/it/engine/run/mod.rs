@@ -25,26 +25,26 @@ use landfall::{
 };
 use landfall_testkit::{
     fault::Faults,
-    model::{Model, Modelled, Refusal, Role},
-    pattern,
+    model::{Model, ModelUpload, Refusal, Role},
     record::RecordingSink,
+    test_data,
 };
 use proptest::{prelude::*, test_runner::TestCaseResult};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    client::{self, Hanging, Reply, Sent},
-    gate::Gate,
+    client::{self, Hanging, Sent, TestResponse},
+    gate::WriteGate,
     hook::Refusing,
     op::{At, BodyOp, Declare, Op, Size, Sum},
 };
 
-/// What goes wrong besides what clients do.
+/// Failures other than those of clients.
 #[derive(Debug)]
 pub(super) enum Mode {
     /// Nothing: every answer must be the model's.
     Exact,
-    /// Calls of the store fail by chance: what was acknowledged must be there, and right.
+    /// Random store failures: acknowledged bytes must exist and be correct.
     Faults(Faults, u64),
     /// The store forgets what wasn't committed whenever the server starts again.
     Crashes,
@@ -52,32 +52,32 @@ pub(super) enum Mode {
 
 /// An upload that the clients know of.
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownUpload {
     name: u32,
     id: UploadId,
-    /// Its bytes, and more: client and server must agree on the first so many.
+    /// Its bytes, and more: client and server must agree on a prefix.
     source: Bytes,
     /// The length it is to have, if it wasn't told at creation.
     late_length: u64,
 }
 
-pub(super) struct Run {
+pub(super) struct ModelRun {
     mode: Mode,
     open: Box<dyn FnMut() -> Arc<dyn Store>>,
     store: Arc<dyn Store>,
     handler: Handler,
     sink: RecordingSink,
     model: Model,
-    known: Vec<Known>,
+    known: Vec<KnownUpload>,
     completed: BTreeSet<u32>,
     expired: BTreeSet<u32>,
-    /// Uploads of which a crash may take what was not acknowledged, with what was.
+    /// Uploads of which a crash may remove unacknowledged bytes, with their acknowledged offset.
     loose: BTreeMap<u32, u64>,
     seeds: u64,
     /// Refuses uploads when they are complete, in some runs.
     hook: Option<Refusing>,
     /// Blocks and kills the store, if it is one that can be.
-    gate: Option<Gate>,
+    gate: Option<WriteGate>,
     /// The directory of the store, if it has one.
     files: Option<files::Files>,
     /// Uploads whose descriptions the application took away.
@@ -100,7 +100,7 @@ fn handler(store: Arc<dyn Store>, sink: &RecordingSink, hook: Option<&Refusing>)
 fn source(seed: u64) -> Bytes {
     const LEN: usize = 1 << 20;
     static POOL: OnceLock<Bytes> = OnceLock::new();
-    let pool = POOL.get_or_init(|| pattern::bytes(1, 2 * LEN));
+    let pool = POOL.get_or_init(|| test_data::bytes(1, 2 * LEN));
     let start = (seed.wrapping_mul(7919) % LEN as u64) as usize;
     pool.slice(start..start + LEN)
 }
@@ -117,14 +117,13 @@ fn status_of(refusal: Refusal) -> u16 {
     }
 }
 
-/// Whether the server says that it failed, not the client. One whose upload another request took over
-/// is told so with 423, too.
-fn is_failure(reply: &Reply) -> bool {
+/// Returns whether the server failed. A request whose upload was taken over gets 423, too.
+fn is_failure(reply: &TestResponse) -> bool {
     let is_taken_over = reply.bytes.starts_with(b"ERR_UPLOAD_INTERRUPTED");
     reply.status >= 500 || reply.status == 423 && !is_taken_over
 }
 
-impl Run {
+impl ModelRun {
     pub(super) fn new(mode: Mode, mut open: impl FnMut() -> Arc<dyn Store> + 'static) -> Self {
         let store = open();
         let sink = RecordingSink::default();
@@ -147,9 +146,9 @@ impl Run {
         }
     }
 
-    /// The same on a store whose writes wait at `gate`, with a hook that may refuse what is complete;
-    /// before it is asked, nobody can read an upload.
-    pub(super) fn gated(mut self, gate: &Gate) -> Self {
+    /// Like `open`, on a store whose writes wait at `gate`, with a hook that may deny completions; before
+    /// that decision, no upload can be read.
+    pub(super) fn gated(mut self, gate: &WriteGate) -> Self {
         self.gate = Some(gate.clone());
         self.hook = Some(Refusing::default());
         self.handler = handler(self.store.clone(), &self.sink, self.hook.as_ref());
@@ -167,8 +166,8 @@ impl Run {
         for (n, op) in ops.iter().enumerate() {
             let mut op = op.clone();
             if announce {
-                // A checksum that nobody announced is verified by reading the bytes back.
-                op.announce();
+                // A checksum in an undeclared trailer is verified by reading the bytes back.
+                op.declare_trailer();
             }
             let op = &op;
             if let Mode::Faults(faults, seed) = &self.mode {
@@ -179,7 +178,7 @@ impl Run {
                 Err(_) => Err(TestCaseError::fail("it hangs")),
             };
             let checked = match played {
-                Ok(()) => self.look_at_pending().await,
+                Ok(()) => self.check_pending().await,
                 failed => failed,
             };
             checked.map_err(|error| TestCaseError::fail(format!("step {n}, {op:?}: {error}")))?;
@@ -187,9 +186,9 @@ impl Run {
         self.calm();
         for known in self.known.clone() {
             if self.loose.remove(&known.name).is_some() {
-                self.settle(&known, 0, u64::MAX).await?;
+                self.check_range(&known, 0, u64::MAX).await?;
             }
-            self.look(&known).await?;
+            self.check_upload(&known).await?;
         }
         if !self.reads_unfinished() {
             for known in self.known.clone() {
@@ -284,7 +283,7 @@ impl Run {
     }
 
     /// Any upload there ever was.
-    async fn pick(&mut self, target: usize) -> Result<Option<Known>, TestCaseError> {
+    async fn pick(&mut self, target: usize) -> Result<Option<KnownUpload>, TestCaseError> {
         if self.known.is_empty() {
             return Ok(None);
         }
@@ -299,25 +298,28 @@ impl Run {
             } else {
                 acknowledged
             };
-            self.settle(&known, least, offset).await?;
+            self.check_range(&known, least, offset).await?;
         }
         Ok(Some(known))
     }
 
     /// One that takes bytes, and how many.
-    async fn pick_growing(&mut self, target: usize) -> Result<Option<(Known, u64)>, TestCaseError> {
+    async fn pick_growing(
+        &mut self,
+        target: usize,
+    ) -> Result<Option<(KnownUpload, u64)>, TestCaseError> {
         let Some(known) = self.pick(target).await? else {
             return Ok(None);
         };
         let Some(upload) = self.model.get(known.name) else {
             return Ok(None);
         };
-        let room = room(upload, &known);
+        let room = remaining(upload, &known);
         let grows = !matches!(upload.role, Role::Final { .. }) && room > 0;
         Ok(grows.then_some((known, room)))
     }
 
-    fn offset(&self, known: &Known) -> u64 {
+    fn offset(&self, known: &KnownUpload) -> u64 {
         self.model
             .get(known.name)
             .map_or(0, |upload| upload.bytes.len() as u64)
@@ -329,9 +331,9 @@ impl Run {
         }
     }
 
-    fn remember(&mut self, name: u32, id: UploadId, seed: u64) -> Known {
+    fn remember(&mut self, name: u32, id: UploadId, seed: u64) -> KnownUpload {
         let late_length = 1000 + seed * 7013 % 300_000;
-        let known = Known {
+        let known = KnownUpload {
             name,
             id,
             source: source(seed),
@@ -346,8 +348,8 @@ impl Run {
         reader.is_some_and(|reader| reader.reads_unfinished())
     }
 
-    /// Whether the server failed, which it may only if its store does.
-    fn has_failed(&self, reply: &Reply) -> Result<bool, TestCaseError> {
+    /// Returns whether the server failed, which it may only if its store does.
+    fn has_failed(&self, reply: &TestResponse) -> Result<bool, TestCaseError> {
         if is_failure(reply) {
             let may_fail = matches!(self.mode, Mode::Faults(..));
             let text = String::from_utf8_lossy(&reply.bytes);
@@ -357,19 +359,19 @@ impl Run {
     }
 }
 
-impl fmt::Display for Known {
+impl fmt::Display for KnownUpload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "upload {}", self.name)
     }
 }
 
-/// So many of 255 parts.
+/// Returns this many of 255 parts.
 fn share(of: u64, parts: u8) -> u64 {
     of * u64::from(parts) / 255
 }
 
-/// How many bytes an upload still takes; as many as it is to have, if its length isn't told yet.
-fn room(upload: &Modelled, known: &Known) -> u64 {
+/// Returns how many more bytes an upload accepts; its planned length if that is not declared yet.
+fn remaining(upload: &ModelUpload, known: &KnownUpload) -> u64 {
     upload
         .length
         .unwrap_or(known.late_length)

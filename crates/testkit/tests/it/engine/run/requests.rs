@@ -1,6 +1,6 @@
 use super::*;
 
-impl Run {
+impl ModelRun {
     pub(super) async fn create(
         &mut self,
         length: Option<u64>,
@@ -23,6 +23,7 @@ impl Run {
         let (name, appended) = match made {
             Ok(made) => made,
             Err(refusal) => {
+                // The client does not know the URL, but the upload is kept.
                 prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal);
                 return Ok(());
             }
@@ -36,7 +37,7 @@ impl Run {
                 reply.id().expect("a location")
             }
             Err(refusal) => {
-                // Nobody told the client where its upload is, but it is kept.
+                // The client does not know the URL, but the upload is kept.
                 prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal);
                 prop_assert!(
                     self.sink.events().len() > before,
@@ -46,12 +47,12 @@ impl Run {
             }
         };
         let known = self.remember(name, id, seed);
-        self.look_unless_loose(&known, appended.is_ok(), 0).await
+        self.check_unless_loose(&known, appended.is_ok(), 0).await
     }
 
     pub(super) async fn append(
         &mut self,
-        known: &Known,
+        known: &KnownUpload,
         at: At,
         declare: Declare,
         body: &BodyOp,
@@ -83,7 +84,9 @@ impl Run {
             hook.refuse(None);
         }
         if self.has_failed(&reply)? {
-            return self.settle(known, start, start + sent.arrives as u64).await;
+            return self
+                .check_range(known, start, start + sent.arrives as u64)
+                .await;
         }
         match self
             .model
@@ -99,16 +102,16 @@ impl Run {
             }
             Err(refusal) => prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal),
         }
-        self.look_unless_loose(known, reply.is_success(), start)
+        self.check_unless_loose(known, reply.is_success(), start)
             .await
     }
 
-    pub(super) async fn race(&mut self, known: &Known, body: &BodyOp) -> TestCaseResult {
+    pub(super) async fn race(&mut self, known: &KnownUpload, body: &BodyOp) -> TestCaseResult {
         let start = self.offset(known);
         let end = self
             .model
             .get(known.name)
-            .map_or(0, |upload| start + room(upload, known));
+            .map_or(0, |upload| start + remaining(upload, known));
         let sent = sent(&known.source, start, end, body);
         let one = client::append(&self.handler, &known.id, start, None, &sent);
         let other = client::append(&self.handler, &known.id, start, None, &sent);
@@ -120,7 +123,8 @@ impl Run {
                 least = least.max(reply.number("upload-offset").expect("an offset"));
             }
         }
-        self.settle(known, least, start + sent.arrives as u64).await
+        self.check_range(known, least, start + sent.arrives as u64)
+            .await
     }
 
     pub(super) async fn concatenate(&mut self, parts: &[usize]) -> TestCaseResult {
@@ -156,7 +160,7 @@ impl Run {
             Ok(name) => {
                 prop_assert_eq!(reply.status, 201);
                 let known = self.remember(name, reply.id().expect("a location"), 0);
-                self.look(&known).await
+                self.check_upload(&known).await
             }
             Err(refusal) => {
                 prop_assert_eq!(reply.status, status_of(refusal), "{:?}", refusal);
@@ -165,7 +169,7 @@ impl Run {
         }
     }
 
-    pub(super) async fn terminate(&mut self, known: &Known) -> TestCaseResult {
+    pub(super) async fn terminate(&mut self, known: &KnownUpload) -> TestCaseResult {
         let reply = client::terminate(&self.handler, &known.id).await;
         if self.has_failed(&reply)? {
             self.calm();
@@ -179,10 +183,15 @@ impl Run {
                 Err(refusal) => prop_assert_eq!(reply.status, status_of(refusal)),
             }
         }
-        self.look(known).await
+        self.check_upload(known).await
     }
 
-    pub(super) async fn download(&mut self, known: &Known, from: u8, to: u8) -> TestCaseResult {
+    pub(super) async fn download(
+        &mut self,
+        known: &KnownUpload,
+        from: u8,
+        to: u8,
+    ) -> TestCaseResult {
         let offset = match self.model.inspect(known.name) {
             Ok(Some(offset)) => offset,
             other => {
@@ -196,7 +205,7 @@ impl Run {
         let is_whole = self
             .model
             .get(known.name)
-            .is_some_and(Modelled::is_complete);
+            .is_some_and(ModelUpload::is_complete);
         if !is_whole && (self.hook.is_some() || !self.reads_unfinished()) {
             let reply = client::download(&self.handler, &known.id, None).await;
             if !self.has_failed(&reply)? {

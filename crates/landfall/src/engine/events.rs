@@ -1,0 +1,256 @@
+//! Calling the event sinks: preparing an event before its effect, emitting it afterwards.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+
+use super::{Engine, Error, RequestContext};
+use crate::{
+    event::{Event, EventKind, EventSink, Reservation, TerminationReason},
+    lease::Lease,
+    store::StoreError,
+    upload::{Snapshot, Upload, UploadId},
+};
+
+/// Backoff between attempts to record an event.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// How long recording is retried.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The outcome of a [prepared](crate::event::EventSink::prepare) event.
+#[derive(Debug, Clone)]
+pub enum Resolution {
+    /// It happened. Holds the current upload, or `None` if the event was its removal.
+    Happened(Option<Snapshot>),
+    /// It did not happen, and will not without being prepared again.
+    DidNotHappen,
+    /// A request is working on the upload: try again later.
+    Busy,
+}
+
+/// The capacity reserved for one event, in the order of the sinks that receive it.
+#[derive(Debug, Default)]
+pub(crate) struct Reservations(Vec<Option<Reservation>>);
+
+impl Engine {
+    /// Prepares events of the given kinds, each with its offset, in the sinks.
+    pub(crate) async fn prepare_kinds(
+        &self,
+        kinds: &[(EventKind, u64)],
+        upload: &Upload,
+        context: &RequestContext,
+    ) -> Result<(), Error> {
+        let mut shared = None;
+        let mut events = Vec::new();
+        for (kind, offset) in kinds {
+            // A sink for completions may reject creations.
+            let concerns = match kind {
+                EventKind::Created => self.event_kinds.created || self.event_kinds.completed,
+                kind => self.event_kinds.contains(*kind),
+            };
+            if concerns {
+                let upload = shared.get_or_insert_with(|| Arc::new(upload.clone()));
+                events.push(Event::new(*kind, upload.clone(), *offset, context.clone()));
+            }
+        }
+        self.prepare(&events).await
+    }
+
+    /// Prepares events in every sink, before their effects.
+    pub(super) async fn prepare(&self, events: &[Event]) -> Result<(), Error> {
+        if !events.is_empty() {
+            for sink in &self.sinks {
+                sink.prepare(events).await.map_err(Error::Sink)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves capacity for one event in every sink that receives it, right before the effect. The
+    /// event can then be emitted in any case.
+    pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Reservations, Error> {
+        let mut reservations = Reservations::default();
+        if self.event_kinds.contains(kind) {
+            for sink in self.interested(kind) {
+                reservations
+                    .0
+                    .push(sink.reserve().await.map_err(Error::Sink)?);
+            }
+        }
+        Ok(reservations)
+    }
+
+    /// Emits an event to every sink that receives its kind, using the reserved capacity.
+    ///
+    /// No sink gets it before every sink has recorded it: a sink that reports events must not be ahead
+    /// of one that stores state. If a sink fails to record it, this returns, and the event is emitted
+    /// later.
+    pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
+        let Err(error) = record(self.interested(event.kind), &event).await else {
+            return emit_recorded(self.interested(event.kind), reservations, event).await;
+        };
+        let (id, kind) = (event.upload.id.clone(), event.kind);
+        tracing::error!(%id, ?kind, %error, "failed to record event, retrying");
+        let sinks: Vec<_> = self.interested(kind).cloned().collect();
+        let is_detached =
+            self.try_detach(&Handle::current(), emit_later(sinks, reservations, event));
+        if !is_detached {
+            tracing::error!(%id, ?kind, "failed to retry event: too many effects are running");
+        }
+    }
+
+    /// Emits an event of the current state to every sink that receives its kind.
+    pub(crate) async fn emit_kind(
+        &self,
+        reservations: Reservations,
+        kind: EventKind,
+        upload: &Arc<Upload>,
+        offset: u64,
+        context: &RequestContext,
+    ) {
+        if self.event_kinds.contains(kind) {
+            let event = Event::new(kind, upload.clone(), offset, context.clone());
+            self.emit(reservations, event).await;
+        }
+    }
+
+    fn interested(&self, kind: EventKind) -> impl Iterator<Item = &Arc<dyn EventSink>> {
+        let sinks = self.sinks.iter();
+        sinks.filter(move |sink| sink.event_kinds().contains(kind))
+    }
+
+    /// Emits the removal of an upload and its reason.
+    pub(crate) async fn emit_removed(
+        &self,
+        reservations: Reservations,
+        reason: TerminationReason,
+        upload: &Arc<Upload>,
+        offset: u64,
+        context: &RequestContext,
+    ) {
+        let kind = EventKind::Terminated;
+        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
+        event.reason = Some(reason);
+        self.emit(reservations, event).await;
+    }
+
+    /// Emits progress of an external upload; it cannot be stopped by the event.
+    pub(crate) fn emit_external_progress(&self, upload: &Arc<Upload>, offset: u64) {
+        let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
+        self.offer_progress(&event);
+    }
+
+    pub(super) fn offer_progress(&self, event: &Event) {
+        for sink in self.sinks.iter().filter(|sink| sink.event_kinds().progress) {
+            sink.emit_progress(event.clone());
+        }
+    }
+
+    /// Resolves a prepared event of the upload `id` created at `created`. Completes an upload whose
+    /// completion was interrupted.
+    pub(crate) async fn resolve(
+        self: &Arc<Self>,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Resolution, Error> {
+        let Some(lease) = self.free_lease(id).await? else {
+            return Ok(Resolution::Busy);
+        };
+        let found = match self.composer.store().load(id).await {
+            Ok(snapshot) => Some(snapshot).filter(|found| found.upload.created == created),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match (kind, found) {
+            (EventKind::Created, Some(found)) => Resolution::Happened(Some(found)),
+            (EventKind::Terminated | EventKind::Expired, None) => Resolution::Happened(None),
+            (EventKind::Completed, Some(found)) if found.upload.completion.is_done() => {
+                Resolution::Happened(Some(found))
+            }
+            (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
+                self.finish_pending(found, lease).await?
+            }
+            _ => Resolution::DidNotHappen,
+        })
+    }
+
+    async fn finish_pending(
+        self: &Arc<Self>,
+        found: Snapshot,
+        lease: Lease,
+    ) -> Result<Resolution, Error> {
+        self.finish(&None, found.upload.clone(), lease, true)
+            .await?;
+        Ok(Resolution::Happened(Some(found)))
+    }
+
+    /// Records a resolved event, in case its process died before it could.
+    pub(crate) async fn record_resolved(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        outcome: &Resolution,
+    ) -> Result<(), Error> {
+        let Resolution::Happened(found) = outcome else {
+            return Ok(());
+        };
+        let (upload, offset) = match found {
+            Some(found) => (found.upload.clone(), found.offset),
+            None => (Arc::new(Upload::new(id.clone(), None)), 0),
+        };
+        let event = Event::new(kind, upload, offset, None);
+        record(self.interested(kind), &event).await
+    }
+}
+
+/// Records in every sink that an event has happened.
+async fn record(
+    sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
+    event: &Event,
+) -> Result<(), Error> {
+    for sink in sinks {
+        sink.record(event).await.map_err(Error::Sink)?;
+    }
+    Ok(())
+}
+
+async fn emit_recorded(
+    sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
+    reservations: Reservations,
+    event: Event,
+) {
+    let mut reservations = reservations.0.into_iter();
+    for sink in sinks {
+        match reservations.next().flatten() {
+            Some(reservation) => reservation.emit(event.clone()),
+            None => sink.emit(event.clone()).await,
+        }
+    }
+}
+
+/// Emits an event once every sink has recorded it. A shutdown does not wait for this; the prepared
+/// event is resolved after the restart.
+async fn emit_later(sinks: Vec<Arc<dyn EventSink>>, reservations: Reservations, event: Event) {
+    let end = Instant::now() + RETRY_TIMEOUT;
+    let mut backoff = MIN_BACKOFF;
+    loop {
+        sleep(backoff).await;
+        match record(sinks.iter(), &event).await {
+            Ok(()) => return emit_recorded(sinks.iter(), reservations, event).await,
+            Err(error) if Instant::now() >= end => {
+                let id = &event.upload.id;
+                tracing::error!(%id, kind = ?event.kind, %error, "failed to record event, dropped it");
+                return;
+            }
+            Err(_) => backoff = (backoff * 2).min(MAX_BACKOFF),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Calling the hooks, one after another, until one denies.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use landfall_protocol::ProblemKind;
+
+use super::{Engine, Error, RequestContext, append::smaller};
+use crate::{
+    BoxError,
+    hook::{
+        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, IdempotencyKey, Intent,
+        RequestInfo, matches_content_type,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+
+/// A call to the hooks.
+enum HookCall<'a> {
+    /// May the request access the upload?
+    Access(Access<'a>),
+    /// May the upload be created, with which changes and which idempotency key?
+    Create(&'a mut Upload, &'a mut Option<Arc<dyn IdempotencyKey>>),
+    /// Is the upload accepted as complete?
+    Finish(&'a Snapshot),
+    /// May the client remove the upload?
+    Terminate(&'a Snapshot),
+}
+
+impl HookCall<'_> {
+    fn applies_to(&self, points: HookPoints) -> bool {
+        match self {
+            Self::Access(_) => points.on_access,
+            Self::Create(..) => points.before_create,
+            Self::Finish(_) => points.before_finish,
+            Self::Terminate(_) => points.before_terminate,
+        }
+    }
+
+    /// The kind of problem that a denial becomes.
+    fn problem_kind(&self) -> ProblemKind {
+        match self {
+            Self::Access(_) => ProblemKind::Forbidden,
+            Self::Create(..) | Self::Finish(_) => ProblemKind::Rejected,
+            Self::Terminate(_) => ProblemKind::TerminationRejected,
+        }
+    }
+
+    /// Calls one hook; the next hook sees the changes that this one makes.
+    async fn call_one(
+        &mut self,
+        hook: &dyn Hook,
+        request: &RequestInfo,
+    ) -> Result<Decision, BoxError> {
+        match self {
+            Self::Access(access) => hook.on_access(request, access).await,
+            Self::Create(upload, key) => {
+                let mut creation = hook.before_create(request, upload).await?;
+                let offered = creation.idempotency.take();
+                if key.is_none() {
+                    **key = offered;
+                }
+                Ok(apply_changes(upload, creation))
+            }
+            Self::Finish(snapshot) => hook.before_finish(request, snapshot).await,
+            Self::Terminate(snapshot) => hook.before_terminate(request, snapshot).await,
+        }
+    }
+}
+
+impl Engine {
+    /// Calls every hook registered for this point and returns their merged response for the client.
+    async fn call_all(
+        &self,
+        context: &RequestContext,
+        mut call: HookCall<'_>,
+    ) -> Result<ClientResponse, Error> {
+        let mut reply = ClientResponse::default();
+        if !call.applies_to(self.hook_points) {
+            return Ok(reply);
+        }
+        let no_request = Arc::default();
+        let request = context.as_ref().unwrap_or(&no_request);
+        for hook in &self.hooks {
+            if !call.applies_to(hook.points()) {
+                continue;
+            }
+            let decision = call.call_one(&**hook, request).await;
+            match decision.map_err(Error::Hook)? {
+                Decision::Allow(more) => reply.merge(more),
+                Decision::Deny(response) => {
+                    return Err(Error::Rejected(call.problem_kind(), Box::new(response)));
+                }
+                Decision::Fail(response) => {
+                    return Err(Error::Rejected(ProblemKind::Internal, Box::new(response)));
+                }
+            }
+        }
+        Ok(reply)
+    }
+
+    /// Returns whether a hook may change or deny the creation of a direct upload.
+    pub(crate) fn has_creation_hooks(&self) -> bool {
+        self.hooks.iter().any(|hook| {
+            let points = hook.points();
+            points.on_access || (points.before_create && hook.affects_direct_uploads())
+        })
+    }
+
+    /// Checks whether the request may access the upload.
+    pub(crate) async fn check_access(
+        &self,
+        context: &RequestContext,
+        intent: Intent,
+        id: Option<&UploadId>,
+    ) -> Result<(), Error> {
+        let access = Access { intent, id };
+        self.call_all(context, HookCall::Access(access)).await?;
+        Ok(())
+    }
+
+    /// Checks whether the upload may be created, applies the changes that hooks make, and returns the
+    /// idempotency key that a hook set.
+    pub(crate) async fn call_pre_create(
+        &self,
+        context: &RequestContext,
+        upload: &mut Upload,
+    ) -> Result<(ClientResponse, Option<Arc<dyn IdempotencyKey>>), Error> {
+        let mut key = None;
+        let call = HookCall::Create(upload, &mut key);
+        let reply = self.call_all(context, call).await?;
+        if let (Some(length), Some(max)) = (upload.length, upload.max_size)
+            && length > max
+        {
+            return Err(ProblemKind::MaxSizeExceeded
+                .with_detail(format_args!("this upload may have at most {max} bytes"))
+                .into());
+        }
+        Ok((reply, key))
+    }
+
+    /// Checks whether the hooks accept the upload as complete.
+    pub(crate) async fn call_pre_finish(
+        &self,
+        context: &RequestContext,
+        snapshot: &Snapshot,
+    ) -> Result<ClientResponse, Error> {
+        self.call_all(context, HookCall::Finish(snapshot)).await
+    }
+
+    /// Checks whether a client may remove the upload.
+    pub(crate) async fn call_pre_terminate(
+        &self,
+        context: &RequestContext,
+        snapshot: &Snapshot,
+    ) -> Result<ClientResponse, Error> {
+        self.call_all(context, HookCall::Terminate(snapshot)).await
+    }
+}
+
+/// Applies a hook's changes to the upload. A content type that the hook does not allow is denied.
+fn apply_changes(upload: &mut Upload, creation: CreateDecision) -> Decision {
+    let Decision::Allow(_) = creation.answer else {
+        return creation.answer;
+    };
+    if let Some(id) = creation.id {
+        upload.id = id;
+    }
+    if let Some(metadata) = creation.metadata {
+        upload.metadata = metadata;
+    }
+    upload.storage.extend(creation.storage);
+    upload.labels.extend(creation.labels);
+    upload.length = upload.length.or(creation.length);
+    upload.expires = creation.expires.or(upload.expires);
+    upload.max_size = smaller(upload.max_size, creation.max_size);
+    match rejected_type(upload, &creation.content_types) {
+        None => creation.answer,
+        Some(reason) => Decision::Deny(ClientResponse::text(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(),
+            reason,
+        )),
+    }
+}
+
+/// Metadata keys under which clients send the content type.
+const TYPE_KEYS: [&str; 3] = ["filetype", "type", "contentType"];
+
+/// Returns the reason for denying the upload's content type, or `None` if it is allowed.
+fn rejected_type(upload: &Upload, allowed: &[String]) -> Option<String> {
+    if allowed.is_empty() {
+        return None;
+    }
+    let list = allowed.join(", ");
+    let Some(stated) = TYPE_KEYS
+        .iter()
+        .find_map(|key| upload.metadata.get_text(key))
+    else {
+        return Some(format!(
+            "the metadata must contain the content type as `filetype`; allowed: {list}\n"
+        ));
+    };
+    let is_allowed = allowed
+        .iter()
+        .any(|pattern| matches_content_type(&stated, pattern));
+    (!is_allowed).then(|| format!("the type {stated:?} is not allowed; allowed types: {list}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upload::Metadata;
+
+    fn rejection(stated: Option<(&str, &str)>, allowed: &[&str]) -> Option<String> {
+        let mut upload = Upload::new(UploadId::random(), None);
+        upload.metadata = Metadata::from_pairs(stated);
+        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        rejected_type(&upload, &allowed)
+    }
+
+    #[test]
+    fn content_types_are_matched() {
+        assert_eq!(rejection(None, &[]), None);
+        assert_eq!(
+            rejection(Some(("filetype", "image/PNG")), &["image/png"]),
+            None
+        );
+        assert_eq!(
+            rejection(Some(("type", "image/png; q=1")), &["image/*"]),
+            None
+        );
+        assert_eq!(
+            rejection(Some(("contentType", "x/y")), &["a/b", "*/*"]),
+            None
+        );
+        let text = rejection(Some(("filetype", "text/html")), &["image/*", "text/plain"]).unwrap();
+        assert!(text.contains("text/html") && text.contains("image/*, text/plain"));
+        assert!(rejection(None, &["*/*"]).unwrap().contains("`filetype`"));
+        assert!(rejection(Some(("filetype", "imagex/png")), &["image/*"]).is_some());
+        let doubled = ("filetype", "image/png;,text/html");
+        assert!(rejection(Some(doubled), &["image/*"]).is_some());
+    }
+}

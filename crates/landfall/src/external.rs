@@ -1,0 +1,258 @@
+//! Uploads whose bytes bypass the handler: their clients send them directly to the storage.
+//!
+//! A registry of such uploads implements [`ExternalUploads`], so that the handler can inspect and remove
+//! them like its own. It uses the [`HookDispatcher`] of the handler to call the same hooks and emit events
+//! to the same sinks.
+
+use std::{sync::Arc, time::SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, request::Parts};
+use landfall_protocol::ProblemKind;
+
+use crate::{
+    BoxError, Resolution,
+    engine::{Engine, Error, Reservations},
+    event::{EventKind, TerminationReason},
+    hook::{ClientResponse, Intent, RequestInfo, UploadToken},
+    service::request_info,
+    upload::{Snapshot, Upload, UploadId},
+};
+
+/// A registry of uploads whose bytes bypass the handler.
+#[async_trait]
+pub trait ExternalUploads: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns whether this registry has, had, or may have an upload with this id.
+    ///
+    /// Decided by the id alone.
+    fn owns(&self, id: &UploadId) -> bool;
+
+    /// Returns an upload of the registry; see [`Handler::get`](crate::Handler::get).
+    ///
+    /// # Errors
+    /// The state cannot be determined now.
+    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
+
+    /// Removes an upload of the registry; see [`Handler::remove`](crate::Handler::remove).
+    ///
+    /// # Errors
+    /// The upload may still exist.
+    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError>;
+
+    /// Resolves an event of the registry; see [`Handler::resolve`](crate::Handler::resolve).
+    ///
+    /// # Errors
+    /// The outcome cannot be determined now.
+    async fn resolve(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Resolution, BoxError>;
+}
+
+/// A denial by a hook, or a failure of a hook or sink.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+#[non_exhaustive]
+pub struct HookError {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// Headers that the hook adds to the response.
+    pub headers: HeaderMap,
+    /// The message for the client: the hook's, or a default one.
+    pub message: String,
+    /// The internal error, if it is not a denial: log it; a retry may succeed.
+    #[source]
+    pub cause: Option<BoxError>,
+}
+
+impl From<Error> for HookError {
+    fn from(error: Error) -> Self {
+        let problem = error.problem();
+        let usual = StatusCode::from_u16(problem.status());
+        let mut hook_error = Self {
+            status: usual.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            headers: HeaderMap::new(),
+            message: problem.to_string().trim().to_owned(),
+            cause: None,
+        };
+        if let Error::Rejected(_, reply) = &error {
+            let ClientResponse {
+                status,
+                headers,
+                body,
+            } = &**reply;
+            hook_error.status = status.unwrap_or(hook_error.status);
+            hook_error.headers = headers.clone();
+            if let Some(body) = body {
+                hook_error.message = text(body);
+            }
+        }
+        let has_no_answer = matches!(error, Error::Rejected(ProblemKind::Internal, _));
+        if error.is_ours() || has_no_answer {
+            hook_error.cause = Some(error.into());
+        }
+        hook_error
+    }
+}
+
+fn text(body: &Bytes) -> String {
+    String::from_utf8_lossy(body).trim().to_owned()
+}
+
+/// Calls the hooks and sinks of a handler for uploads whose bytes bypass it. Cheap to clone.
+///
+/// Use it in the order of the handler itself: call hooks, prepare, reserve, perform the effect, emit. An
+/// event that was prepared but not emitted when the process died is resolved by
+/// [`ExternalUploads::resolve`].
+#[derive(Debug, Clone)]
+pub struct HookDispatcher(Arc<Engine>);
+
+/// Reserved capacity for one event in every sink that receives it.
+#[derive(Debug)]
+#[must_use = "the event is emitted into it"]
+pub struct EventReservation(Reservations);
+
+impl HookDispatcher {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    /// Converts a request for hooks and sinks.
+    ///
+    /// Its upload token is removed from the headers of `request`; it must not be logged or stored.
+    pub fn request(&self, request: &mut Parts) -> Arc<RequestInfo> {
+        let token = UploadToken::extract(&mut request.headers);
+        let peer = request.extensions.get().copied();
+        Arc::new(request_info(request, peer, token))
+    }
+
+    /// Checks whether the request may access the upload (`None` for a creation).
+    ///
+    /// # Errors
+    /// Access is denied.
+    pub async fn admit(
+        &self,
+        request: &Arc<RequestInfo>,
+        intent: Intent,
+        id: Option<&UploadId>,
+    ) -> Result<(), HookError> {
+        let context = Some(request.clone());
+        Ok(self.0.check_access(&context, intent, id).await?)
+    }
+
+    /// Returns whether a hook may change or deny the creation of an upload.
+    #[must_use]
+    pub fn has_creation_hooks(&self) -> bool {
+        self.0.has_creation_hooks()
+    }
+
+    /// Checks whether the upload may be created, and applies the changes of the hooks.
+    ///
+    /// An idempotency key of a hook is ignored: the registry ensures one upload per grant.
+    ///
+    /// # Errors
+    /// The creation is denied.
+    pub async fn before_create(
+        &self,
+        request: &Arc<RequestInfo>,
+        upload: &mut Upload,
+    ) -> Result<ClientResponse, HookError> {
+        let context = Some(request.clone());
+        let (reply, _) = self.0.call_pre_create(&context, upload).await?;
+        Ok(reply)
+    }
+
+    /// Checks whether the hooks accept an upload as complete. All of its bytes must be stored.
+    ///
+    /// # Errors
+    /// The upload is denied and must be removed. With a [cause](HookError::cause) there is no decision:
+    /// call this again later.
+    pub async fn before_finish(
+        &self,
+        request: Option<&Arc<RequestInfo>>,
+        upload: &Snapshot,
+    ) -> Result<ClientResponse, HookError> {
+        let context = request.cloned();
+        Ok(self.0.call_pre_finish(&context, upload).await?)
+    }
+
+    /// Checks whether a client may remove the upload.
+    ///
+    /// # Errors
+    /// The removal is denied.
+    pub async fn before_terminate(
+        &self,
+        request: &Arc<RequestInfo>,
+        upload: &Snapshot,
+    ) -> Result<ClientResponse, HookError> {
+        let context = Some(request.clone());
+        Ok(self.0.call_pre_terminate(&context, upload).await?)
+    }
+
+    /// Prepares an event in the sinks, before its effect.
+    ///
+    /// # Errors
+    /// A sink is full; the effect must not happen.
+    pub async fn prepare(
+        &self,
+        kind: EventKind,
+        upload: &Upload,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) -> Result<(), HookError> {
+        let context = request.cloned();
+        Ok(self
+            .0
+            .prepare_kinds(&[(kind, offset)], upload, &context)
+            .await?)
+    }
+
+    /// Reserves capacity for one event in every sink that receives it, right before the effect.
+    ///
+    /// # Errors
+    /// A sink is full; the effect must not happen.
+    ///
+    /// # Cancel safety
+    /// A dropped call, like a dropped [`EventReservation`], leaves nothing reserved.
+    pub async fn reserve(&self, kind: EventKind) -> Result<EventReservation, HookError> {
+        Ok(EventReservation(self.0.reserve(kind).await?))
+    }
+
+    /// Emits an event after its effect, using the capacity that was reserved for its kind.
+    pub async fn emit(
+        &self,
+        reservation: EventReservation,
+        kind: EventKind,
+        upload: &Arc<Upload>,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) {
+        let context = request.cloned();
+        self.0
+            .emit_kind(reservation.0, kind, upload, offset, &context)
+            .await;
+    }
+
+    /// Emits the removal of an upload, using the capacity reserved for [`EventKind::Terminated`].
+    pub async fn emit_removed(
+        &self,
+        reservation: EventReservation,
+        reason: TerminationReason,
+        upload: &Arc<Upload>,
+        offset: u64,
+        request: Option<&Arc<RequestInfo>>,
+    ) {
+        let context = request.cloned();
+        self.0
+            .emit_removed(reservation.0, reason, upload, offset, &context)
+            .await;
+    }
+
+    /// Emits the offset of an upload to the sinks that can accept it at once.
+    pub fn emit_progress(&self, upload: &Arc<Upload>, offset: u64) {
+        self.0.emit_external_progress(upload, offset);
+    }
+}

@@ -1,0 +1,319 @@
+//! HTTP responses, from results and errors of the engine.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, request::Parts,
+};
+use http_body::Body;
+use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers};
+
+use super::ResponseBody;
+use crate::{
+    engine::{AppendError, Error},
+    hook::ClientResponse,
+    store::StoreError,
+    upload::UploadId,
+};
+
+/// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
+const RESERVED_HEADERS: [HeaderName; 22] = [
+    headers::TUS_RESUMABLE,
+    headers::TUS_VERSION,
+    headers::TUS_EXTENSION,
+    headers::TUS_MAX_SIZE,
+    headers::TUS_CHECKSUM_ALGORITHM,
+    headers::UPLOAD_OFFSET,
+    headers::UPLOAD_LENGTH,
+    headers::UPLOAD_DEFER_LENGTH,
+    headers::UPLOAD_METADATA,
+    headers::UPLOAD_EXPIRES,
+    headers::UPLOAD_CHECKSUM,
+    headers::UPLOAD_CONCAT,
+    header::LOCATION,
+    header::CACHE_CONTROL,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::TRANSFER_ENCODING,
+    header::TRAILER,
+    header::TE,
+    header::UPGRADE,
+    header::CONNECTION,
+];
+
+fn is_reserved(name: &HeaderName) -> bool {
+    RESERVED_HEADERS.contains(name)
+}
+
+/// An error response.
+pub(super) struct Rejection {
+    pub(super) error: Error,
+    /// When the upload expires, if that is known and it still exists (T-EXP-2).
+    pub(super) expires: Option<SystemTime>,
+}
+
+impl<E: Into<Error>> From<E> for Rejection {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            expires: None,
+        }
+    }
+}
+
+impl From<AppendError> for Rejection {
+    fn from(AppendError { error, expires }: AppendError) -> Self {
+        Self { error, expires }
+    }
+}
+
+/// The content of a response.
+pub(super) enum ResponseContent {
+    Empty,
+    /// The response to HEAD: no body, but a length.
+    Head {
+        length: Option<u64>,
+    },
+    Body(ResponseBody),
+}
+
+/// A response under construction.
+pub(super) struct ResponseDraft {
+    status: StatusCode,
+    headers: HeaderMap,
+    pub(super) outcome: ResponseContent,
+    /// Whether caches may store it: only a finished file is immutable.
+    pub(super) is_cacheable: bool,
+    /// Whether the request's body is unread.
+    pub(super) close_after: bool,
+}
+
+impl ResponseDraft {
+    pub(super) fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: HeaderMap::with_capacity(12),
+            outcome: ResponseContent::Empty,
+            is_cacheable: false,
+            close_after: false,
+        }
+    }
+
+    pub(super) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.insert(name, value);
+    }
+
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    pub(super) fn expires(&mut self, at: Option<SystemTime>) {
+        if let Some(at) = at {
+            self.set(headers::UPLOAD_EXPIRES, date(at));
+        }
+    }
+
+    /// Applies a hook's response.
+    pub(super) fn apply(&mut self, reply: ClientResponse) {
+        if let Some(status) = reply.status {
+            self.status = status;
+        }
+        for name in reply.headers.keys().filter(|name| !is_reserved(name)) {
+            self.headers.remove(name);
+            for value in reply.headers.get_all(name) {
+                self.headers.append(name, value.clone());
+            }
+        }
+        if let Some(body) = reply.body {
+            self.outcome = ResponseContent::Body(ResponseBody::full(body));
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
+        let may_have_body =
+            self.status != StatusCode::NO_CONTENT && self.status != StatusCode::NOT_MODIFIED;
+        let (body, length) = match self.outcome {
+            ResponseContent::Empty => (ResponseBody::empty(), Some(0)),
+            ResponseContent::Head { length } => (ResponseBody::empty(), length),
+            ResponseContent::Body(body) if may_have_body => {
+                let length = body.size_hint().exact();
+                (body, length)
+            }
+            ResponseContent::Body(_) => (ResponseBody::empty(), Some(0)),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        if !self.is_cacheable {
+            let no_store = HeaderValue::from_static("no-store");
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, no_store);
+        }
+        if let Some(length) = length.filter(|_| may_have_body) {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length.into());
+        }
+        response
+    }
+}
+
+/// Returns the response to an error, with a hook's response applied.
+pub(super) fn reject(
+    rejection: &Rejection,
+    target: Target,
+    offered: Extensions,
+    wants_head: bool,
+) -> Response<ResponseBody> {
+    let error = &rejection.error;
+    let problem = error.problem();
+    let status =
+        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut draft = ResponseDraft::new(status);
+    draft.set(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if let Some(seconds) = problem.kind.retry_after() {
+        draft.set(header::RETRY_AFTER, seconds.into());
+    }
+    draft.expires(rejection.expires);
+    let mut text = problem.to_string();
+    match (problem.kind, error) {
+        (ProblemKind::UnsupportedVersion, _) => {
+            draft.set(headers::TUS_VERSION, HeaderValue::from_static(TUS_VERSION));
+        }
+        (ProblemKind::MethodNotAllowed, _) => {
+            draft.set(
+                header::ALLOW,
+                HeaderValue::from_static(Operation::allow(target, offered)),
+            );
+            // Same text as tusd.
+            text = "method not allowed".into();
+        }
+        (_, Error::Offset(offset)) => draft.set(headers::UPLOAD_OFFSET, (*offset).into()),
+        _ => {}
+    }
+    draft.outcome = ResponseContent::Body(ResponseBody::full(text));
+    if let Error::Rejected(_, reply) = error {
+        draft.apply((**reply).clone());
+    }
+    let mut response = draft.into_response();
+    if wants_head {
+        *response.body_mut() = ResponseBody::empty();
+    }
+    response
+}
+
+/// Returns the response to a request outside the base path.
+pub(super) fn not_found() -> Response<ResponseBody> {
+    let mut draft = ResponseDraft::new(StatusCode::NOT_FOUND);
+    draft.set(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    draft.outcome = ResponseContent::Body(ResponseBody::full("404 page not found\n"));
+    draft.into_response()
+}
+
+/// Logs an internal error with its cause, which the client does not see.
+pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
+    if let Error::Store(StoreError::LeaseLost(id)) = error {
+        tracing::warn!(
+            id = id.as_str(),
+            requestId = request_id(parts),
+            method = %parts.method,
+            "stale fence: the store has seen a newer lease of this upload; if this persists, the \
+             fences of the locker do not grow over restarts or between nodes, or a clock was set back"
+        );
+        return;
+    }
+    if !error.is_ours() {
+        return;
+    }
+    let mut causes = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !causes.ends_with(&cause_text) {
+            causes.push_str(": ");
+            causes.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    tracing::error!(
+        id = id.map_or("", UploadId::as_str),
+        requestId = request_id(parts),
+        method = %parts.method,
+        path = parts.uri.path(),
+        error = causes,
+        "InternalServerError"
+    );
+}
+
+/// Returns the request's `X-Request-ID`, truncated for the log.
+pub(super) fn request_id(parts: &Parts) -> &str {
+    let id = parts
+        .headers
+        .get(headers::X_REQUEST_ID)
+        .and_then(|id| id.to_str().ok());
+    id.map_or("", |id| &id[..id.len().min(36)])
+}
+
+/// Maximum bytes of an unread body that are drained to keep the connection open.
+const MAX_DRAIN_BYTES: u64 = 64 * 1024;
+/// Maximum time for draining.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Handles an unread request body (E-56): drains a small rest, otherwise closes an HTTP/1.1 connection
+/// after the response. A client that waits for `100 Continue` is not asked to send (E-55).
+pub(super) async fn close_after<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
+where
+    B: Body<Data = Bytes>,
+{
+    if parts.version > Version::HTTP_11 {
+        return;
+    }
+    let expects = parts.headers.contains_key(header::EXPECT);
+    let is_small = body
+        .size_hint()
+        .upper()
+        .is_some_and(|rest| rest <= MAX_DRAIN_BYTES);
+    let drain = poll_fn(|cx| {
+        loop {
+            match body.as_mut().poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    let drained = !expects
+        && is_small
+        && tokio::time::timeout(DRAIN_TIMEOUT, drain)
+            .await
+            .unwrap_or(false);
+    if !drained {
+        reply.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Converts a text to a header value.
+pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(text).map_err(|error| Error::Hook(error.into()))
+}
+
+/// Formats a time as a header value (IMF-fixdate, T-EXP-5).
+pub(super) fn date(at: SystemTime) -> HeaderValue {
+    HeaderValue::from_str(&httpdate::fmt_http_date(at))
+        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+}

@@ -1,0 +1,146 @@
+//! Dead letters: events that could not be delivered.
+
+use axum::{
+    Json,
+    extract::{
+        Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+};
+use landfall_hooks::outbox::{self, EventSelection};
+use serde::{Deserialize, Serialize};
+
+use super::{Admin, job_json::time, problem::Problem};
+
+/// Default number of listed events.
+const DEFAULT_PAGE: usize = 50;
+/// Maximum number of events that are listed or changed by one request.
+const MAX_BATCH: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadLetterQuery {
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(super) struct DeadLetters {
+    events: Vec<DeadLetter>,
+    has_more: bool,
+}
+
+#[derive(Serialize)]
+struct DeadLetter {
+    id: String,
+    /// The transport that failed to deliver it.
+    transport: String,
+    event: String,
+    upload_id: String,
+    filename: Option<String>,
+    attempts: u64,
+    error: Option<String>,
+    dead_at: String,
+}
+
+/// Selects dead letters: `ids` or all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadLetterIds {
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct ChangedCount {
+    changed: u64,
+}
+
+/// `GET dead-letters`: lists dead letters, newest first.
+pub(super) async fn list(
+    State(admin): State<Admin>,
+    query: Result<Query<DeadLetterQuery>, QueryRejection>,
+) -> Result<Json<DeadLetters>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
+    let Some(events) = admin.0.status.events() else {
+        let (events, has_more) = (Vec::new(), false);
+        return Ok(Json(DeadLetters { events, has_more }));
+    };
+    let query = outbox::Query {
+        limit: limit + 1,
+        ..outbox::Query::default()
+    };
+    let mut found = events.list(&query).await?;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let json = |event: outbox::StoredEvent| DeadLetter {
+        dead_at: time(event.since()),
+        filename: event.message.and_then(|message| {
+            message
+                .upload
+                .metadata
+                .get("filename")
+                .map(ToString::to_string)
+        }),
+        id: event.id,
+        transport: event.route,
+        event: event.event,
+        upload_id: event.upload,
+        attempts: event.attempts,
+        error: event.error,
+    };
+    let events = found.into_iter().map(json).collect();
+    Ok(Json(DeadLetters { events, has_more }))
+}
+
+/// An action on dead letters.
+#[derive(Debug, Clone, Copy)]
+enum DeadLetterAction {
+    Retry,
+    Delete,
+}
+
+/// `POST dead-letters/retry`: schedules them for immediate delivery.
+pub(super) async fn retry(
+    State(admin): State<Admin>,
+    ids: Result<Json<DeadLetterIds>, JsonRejection>,
+) -> Result<Json<ChangedCount>, Problem> {
+    change(&admin, ids, DeadLetterAction::Retry).await
+}
+
+/// `POST dead-letters/delete`: deletes them.
+pub(super) async fn delete(
+    State(admin): State<Admin>,
+    ids: Result<Json<DeadLetterIds>, JsonRejection>,
+) -> Result<Json<ChangedCount>, Problem> {
+    change(&admin, ids, DeadLetterAction::Delete).await
+}
+
+async fn change(
+    admin: &Admin,
+    ids: Result<Json<DeadLetterIds>, JsonRejection>,
+    action: DeadLetterAction,
+) -> Result<Json<ChangedCount>, Problem> {
+    let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+    let choice = match (selection.all, selection.ids.len()) {
+        (true, 0) => EventSelection::AllDead,
+        (false, 1..=MAX_BATCH) => EventSelection::DeadIds(selection.ids),
+        (false, 0) | (true, _) => {
+            return Err(Problem::invalid("Set either \"ids\" or \"all\": true."));
+        }
+        (false, _) => {
+            return Err(Problem::invalid(format!(
+                "At most {MAX_BATCH} ids are allowed per request."
+            )));
+        }
+    };
+    let changed = match (admin.0.status.events(), action) {
+        (None, _) => 0,
+        (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
+        (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,
+    };
+    tracing::info!(changed, ?action, "dead letters changed by operator");
+    Ok(Json(ChangedCount { changed }))
+}

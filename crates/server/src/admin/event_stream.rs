@@ -1,0 +1,153 @@
+//! Live events of the queue, as server-sent events (SSE).
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use futures_util::{Stream, stream};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use landfall_grants::queue::{EventReader, QueueError, Scope, SharedEvent};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::Instant,
+};
+
+use super::{
+    Admin,
+    job_json::{JobJson, time},
+    problem::Problem,
+};
+
+/// Maximum number of concurrent streams.
+pub(super) const MAX_STREAMS: usize = 64;
+/// Delay after which a client reconnects.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+/// Lifetime of a stream; a client that reconnects is authenticated again.
+const STREAM_LIFETIME: Duration = Duration::from_secs(600);
+/// Interval of keep-alive comments, so that proxies do not close an idle stream.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamQuery {
+    last_event_id: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct EventJson {
+    r#type: &'static str,
+    at: String,
+    upload: JobJson,
+}
+
+/// `GET events`: streams the events after `LastDelivery-Event-ID`, by default all new ones.
+pub(super) async fn events(
+    State(admin): State<Admin>,
+    query: Result<Query<StreamQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Ok(permit) = admin.0.streams.clone().try_acquire_owned() else {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many event streams are open.",
+        ));
+    };
+    let newest = admin.0.queue.latest_event().await?;
+    let issued = admin.0.queue.last_event_number().await?;
+    let header = headers.get("last-event-id");
+    let after = header
+        .and_then(|id| id.to_str().ok()?.trim().parse().ok())
+        .or(query.last_event_id);
+    let is_unknown = after.is_some_and(|after| after > issued);
+    let after = after.filter(|_| !is_unknown).unwrap_or(newest);
+    let reader = EventStreamReader {
+        events: admin.0.queue.read_events(Scope::All, after),
+        closing: admin.0.closing.clone(),
+        // The client's last event is unknown: the database was replaced, for example by an older backup.
+        reset_at: is_unknown.then_some(newest),
+        until: Instant::now() + STREAM_LIFETIME,
+        admin,
+        _permit: permit,
+    };
+    let mut response = Sse::new(reader.stream())
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
+        .into_response();
+    // Disables buffering in nginx.
+    let headers = response.headers_mut();
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// One stream of events.
+struct EventStreamReader {
+    admin: Admin,
+    events: EventReader,
+    closing: watch::Receiver<bool>,
+    /// Number of the event that makes the client reload everything.
+    reset_at: Option<i64>,
+    until: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl EventStreamReader {
+    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        let preamble = stream::once(async { Ok(Event::default().retry(RETRY_DELAY)) });
+        let rest = stream::unfold(self, |mut reader| async move {
+            let event = reader.next().await?;
+            Some((Ok(event), reader))
+        });
+        futures_util::StreamExt::chain(preamble, rest)
+    }
+
+    /// Returns the next event; `None` when the server or the database is closed. The client reconnects.
+    async fn next(&mut self) -> Option<Event> {
+        if let Some(number) = self.reset_at.take() {
+            let data = json!({ "type": "reset", "at": time(self.admin.now()) });
+            let reset = Event::default().id(number.to_string()).event("reset");
+            return Some(reset.data(data.to_string()));
+        }
+        let closed = async {
+            // The returned guard must not be held across an await point.
+            let _ = self.closing.wait_for(|closing| *closing).await.is_ok();
+        };
+        tokio::select! {
+            biased;
+            () = closed => None,
+            () = tokio::time::sleep_until(self.until) => None,
+            event = self.events.next() => match event {
+                Ok(event) => Some(encode(&event, &self.admin)),
+                Err(QueueError::Closed) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to read events for a dashboard");
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn encode(shared: &SharedEvent, admin: &Admin) -> Event {
+    let event = &shared.event;
+    let kind = event.kind.as_str();
+    let json = EventJson {
+        r#type: kind,
+        at: time(event.at),
+        upload: JobJson::new(event.job.clone(), admin.now()),
+    };
+    let frame = Event::default().id(event.number.to_string()).event(kind);
+    match frame.clone().json_data(&json) {
+        Ok(event) => event,
+        Err(error) => {
+            tracing::error!(%error, "failed to serialize event");
+            frame
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A health probe whose result is cached.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+/// Time for which a result is cached.
+const CACHE_TTL: Duration = Duration::from_secs(3);
+
+/// Maximum duration of a probe.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A probe that runs at most once per cache lifetime.
+///
+/// Concurrent callers wait for the running probe and share its result.
+#[derive(Debug, Default)]
+pub(super) struct CachedProbe<T> {
+    cached: Mutex<Option<(Instant, T)>>,
+}
+
+impl<T: Clone> CachedProbe<T> {
+    /// Returns the cached result, or that of `probe`.
+    pub(super) async fn get(&self, probe: impl AsyncFnOnce() -> T) -> T {
+        let mut cached = self.cached.lock().await;
+        if let Some((when, result)) = &*cached
+            && when.elapsed() < CACHE_TTL
+        {
+            return result.clone();
+        }
+        let result = probe().await;
+        *cached = Some((Instant::now(), result.clone()));
+        result
+    }
+}
+
+impl CachedProbe<bool> {
+    /// Returns the cached result, or that of `probe`; a timeout counts as false.
+    pub(super) async fn is_healthy(&self, probe: impl AsyncFnOnce() -> bool) -> bool {
+        self.get(async || {
+            tokio::time::timeout(PROBE_TIMEOUT, probe())
+                .await
+                .unwrap_or(false)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn concurrent_callers_share_one_probe() {
+        let cached = CachedProbe::default();
+        let probes = AtomicU32::new(0);
+        let check = || {
+            cached.is_healthy(async || {
+                probes.fetch_add(1, Relaxed);
+                tokio::task::yield_now().await;
+                true
+            })
+        };
+        let (one, two) = tokio::join!(check(), check());
+        assert!(one && two && check().await);
+        assert_eq!(probes.load(Relaxed), 1);
+    }
+}

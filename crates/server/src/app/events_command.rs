@@ -1,0 +1,173 @@
+//! `landfall events`: lists and changes undelivered events.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use landfall_hooks::outbox::{EventSelection, Events, StoredEvent, EventState, Query};
+
+use super::{
+    state,
+    terminal::{columns, format_age, print, sanitize},
+};
+use crate::settings::{self, EventsAction, EventsCommand, Loaded};
+
+/// Lists, retries or deletes events, with or without a running server.
+///
+/// # Errors
+/// The database cannot be used.
+pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    let configured = state::database(&loaded.settings);
+    let database = state::database_of(&configured);
+    let name = state::describe_database(&database);
+    if let settings::Database::File(file) = &configured {
+        anyhow::ensure!(
+            file.is_file(),
+            "{name} does not exist: no event was stored yet, or the server uses another database (see its \
+             start-up line \"Using … for undelivered events\"); run this command with the settings of the \
+             server, or set --state-dir DIR or --database URL"
+        );
+    }
+    let events = Events::open(&database)
+        .await
+        .with_context(|| format!("cannot use {name}"))?;
+    match command.action {
+        EventsAction::List => list(&events, &command).await,
+        EventsAction::Retry => {
+            let count = events.retry(&selection(&command)).await?;
+            changed(count, &command, "scheduled for delivery within seconds")
+        }
+        EventsAction::Delete => {
+            let count = events.delete(&selection(&command)).await?;
+            changed(count, &command, "deleted")
+        }
+    }
+}
+
+/// Returns the selected events.
+fn selection(command: &EventsCommand) -> EventSelection {
+    match &command.transport {
+        _ if !command.all => EventSelection::Ids(command.ids.clone()),
+        Some(name) => EventSelection::DeadOfRoute(name.clone()),
+        None => EventSelection::AllDead,
+    }
+}
+
+/// Prints the number of changed events; unknown ids are a failure.
+fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
+    let noun = if count == 1 { "event" } else { "events" };
+    print(&format!("{count} {noun} {action}\n"))?;
+    let is_unknown = count == 0 && !command.all;
+    Ok(if is_unknown {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
+    let states = match (command.all, command.pending) {
+        (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
+        (false, true) => vec![EventState::Pending],
+        (false, false) => vec![EventState::Dead],
+    };
+    let query = Query {
+        states,
+        route: command.transport.clone(),
+        upload: command.upload.clone(),
+        limit: command.limit,
+        ..Query::default()
+    };
+    let found = events.list(&query).await?;
+    if command.json {
+        for event in &found {
+            print(&format!("{}\n", to_json(event)))?;
+        }
+    } else {
+        print(&table(&found, SystemTime::now()))?;
+        if found.len() == command.limit {
+            print(&format!(
+                "… the newest {}; --limit shows more\n",
+                found.len()
+            ))?;
+        }
+        if found.is_empty() {
+            let message = match (command.all, command.pending) {
+                (true, _) => "no events",
+                (false, true) => "no pending events",
+                (false, false) => "no dead letters",
+            };
+            print(&format!("{message}\n"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Formats an event as JSON.
+fn to_json(event: &StoredEvent) -> serde_json::Value {
+    let time = |when: SystemTime| humantime::format_rfc3339_seconds(when).to_string();
+    let changed_at = match event.state {
+        EventState::Dead => "dead_at",
+        EventState::Pending | EventState::Prepared => "created_at",
+    };
+    let due = event
+        .due
+        .map(|due| time(UNIX_EPOCH + Duration::from_secs(due)));
+    serde_json::json!({
+        "id": event.id,
+        "transport": event.route,
+        "event": event.event,
+        "upload_id": event.upload,
+        "state": state_name(event.state),
+        "attempts": event.attempts,
+        "error": event.error,
+        changed_at: time(event.since()),
+        "due_at": due,
+        "message": event.message,
+    })
+}
+
+const fn state_name(state: EventState) -> &'static str {
+    match state {
+        EventState::Dead => "dead",
+        EventState::Pending => "pending",
+        EventState::Prepared => "prepared",
+    }
+}
+
+/// Formats events as a table.
+fn table(events: &[StoredEvent], now: SystemTime) -> String {
+    if events.is_empty() {
+        return String::new();
+    }
+    let headings = [
+        "ID",
+        "STATE",
+        "SINCE",
+        "ATTEMPTS",
+        "TRANSPORT",
+        "EVENT",
+        "UPLOAD",
+        "LAST ERROR",
+    ];
+    let mut rows = vec![headings.map(str::to_owned)];
+    for event in events {
+        let since = now.duration_since(event.since()).unwrap_or_default();
+        rows.push([
+            event.id.clone(),
+            state_name(event.state).to_owned(),
+            format!("{} ago", format_age(since)),
+            event.attempts.to_string(),
+            event.route.clone(),
+            event.event.clone(),
+            sanitize(&event.upload, usize::MAX),
+            sanitize(event.error.as_deref().unwrap_or("-"), 120),
+        ]);
+    }
+    columns(&rows)
+}

@@ -1,0 +1,94 @@
+//! The configured authentication methods.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use landfall::Handler;
+use landfall_grants::{
+    Queue,
+    auth::{
+        ApiKeys, ForwardAuth, ForwardAuthSettings, Authenticator, CsrfPolicy, FailedAttempts, AuthMethod,
+        Jwt, JwtKeys, JwtSettings, ExternalOrigin,
+    },
+};
+
+use crate::settings::{self, Settings};
+
+/// Creates the authenticator: API keys always, JWT and forward auth if configured.
+///
+/// # Errors
+/// A setting is invalid. An unreachable service is no error.
+pub(super) fn authenticator(
+    settings: &Settings,
+    queue: &Queue,
+    jwt: Option<Jwt>,
+    failed_attempts: FailedAttempts,
+    handler: &Handler,
+) -> anyhow::Result<Authenticator> {
+    let grants = &settings.grants;
+    let mut methods: Vec<Arc<dyn AuthMethod>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
+    if let Some(jwt) = jwt {
+        methods.push(Arc::new(jwt));
+    }
+    if let Some(url) = &grants.forward_auth.url {
+        let mut forward_auth = ForwardAuthSettings::new(url.reveal());
+        forward_auth.cache = grants.forward_auth.cache;
+        let handler = handler.clone();
+        forward_auth.external_origin = ExternalOrigin::new(move |request| handler.external_origin(request));
+        let application = ForwardAuth::new(forward_auth).context("--grants-forward-auth-url")?;
+        methods.push(Arc::new(application));
+    }
+    let handler = handler.clone();
+    let cross_site = CsrfPolicy::new()
+        .external_origin(move |request| handler.external_origin(request))
+        .allow_origins(&grants.allowed_origins)
+        .context("--grants-allowed-origins")?;
+    Ok(Authenticator::new(methods, failed_attempts, cross_site))
+}
+
+/// Creates the JWT authentication, if configured, and reads its keys.
+///
+/// # Errors
+/// The keys in a file are invalid. An unreachable URL is no error.
+pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
+    let configured = &settings.grants.jwt;
+    let Some(keys) = configured.keys.as_ref().filter(|_| settings.grants.enabled) else {
+        return Ok(None);
+    };
+    let jwt = Jwt::open(jwt_settings(configured, keys)?).await;
+    jwt.context("--grants-jwt-keys").map(Some)
+}
+
+fn jwt_settings(
+    configured: &settings::Jwt,
+    keys: &settings::JwtKeys,
+) -> anyhow::Result<JwtSettings> {
+    let mut jwt = JwtSettings::new(match keys {
+        settings::JwtKeys::Url(url) => JwtKeys::Url(url.reveal().to_owned()),
+        settings::JwtKeys::File(file) => JwtKeys::File(file.clone()),
+    });
+    jwt.issuers.clone_from(&configured.issuers);
+    jwt.audiences.clone_from(&configured.audiences);
+    let algorithms = configured.algorithms.iter().map(|name| name.parse());
+    jwt.algorithms = algorithms
+        .collect::<Result<_, _>>()
+        .context("--grants-jwt-algorithms")?;
+    jwt.subject.clone_from(&configured.subject);
+    jwt.limits.clone_from(&configured.limits);
+    Ok(jwt)
+}
+
+/// Returns the names of the enabled methods.
+pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
+    let grants = &settings.grants;
+    let mut methods = vec!["API keys (landfall keys)".to_owned()];
+    methods.extend(grants.jwt.keys.as_ref().map(|keys| match keys {
+        settings::JwtKeys::Url(url) => {
+            format!("JSON web tokens (keys at '{}')", url.redacted_url())
+        }
+        settings::JwtKeys::File(file) => format!("JSON web tokens (keys in '{}')", file.display()),
+    }));
+    let url = grants.forward_auth.url.as_ref();
+    methods.extend(url.map(|url| format!("forward auth ('{}')", url.redacted_url())));
+    methods
+}

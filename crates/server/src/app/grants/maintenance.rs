@@ -1,0 +1,213 @@
+//! Background maintenance of the queue: expires grants, purges old rows, reconciles jobs.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use landfall::Handler;
+use landfall_grants::{
+    Queue,
+    enforce::reconcile,
+    queue::{QueueError, StaleFilter},
+};
+use tokio::{sync::watch, time::sleep};
+
+/// Interval at which old rows are purged, and grants that expired while the database was down.
+const PURGE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The time between two checks for grants that expire, where the next expiry does not come sooner.
+/// Within half of the time for which grants are valid, none can be created that expires unnoticed.
+const MIN_EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Interval at which jobs that became stale are compared with the store.
+const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A job is compared with the store when it has not been updated for this long, and again each time
+/// that has grown [fourfold](STALE_FACTOR).
+const STALE_AFTER: Duration = Duration::from_secs(15);
+const STALE_FACTOR: u32 = 4;
+/// The last comparison happens after about half a year.
+const STALE_STEPS: usize = 11;
+
+/// Maintains a queue until it is stopped.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    queue: Queue,
+    stats: Arc<MaintenanceStats>,
+    stop: watch::Sender<bool>,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub(crate) struct MaintenanceStats {
+    /// Stale jobs that were compared with the store.
+    pub(crate) examined: AtomicU64,
+    /// Jobs whose end was found in the store.
+    pub(crate) ended: AtomicU64,
+    /// Comparisons that failed because of the store.
+    pub(crate) unknown: AtomicU64,
+    /// Grants that expired.
+    pub(crate) expired: AtomicU64,
+    /// Ended jobs that were purged after their retention time.
+    pub(crate) purged: AtomicU64,
+    /// Passes that failed because of the database.
+    pub(crate) failed: AtomicU64,
+}
+
+impl Maintenance {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            stats: Arc::default(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    /// Starts the task.
+    ///
+    /// # Errors
+    /// The database cannot be used.
+    pub(super) async fn run(&self, handler: &Handler) -> Result<(), QueueError> {
+        self.queue.check().await?;
+        let task = MaintenanceTask {
+            queue: self.queue.clone(),
+            handler: handler.clone(),
+            stats: self.stats.clone(),
+        };
+        let mut stopped = self.stop.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                // Fails, and so ends, when the sender is dropped.
+                _ = stopped.wait_for(|stop| *stop) => {}
+                ((), (), ()) = async {
+                    tokio::join!(
+                        task.run_purge(),
+                        task.run_expiry(),
+                        task.run_reconcile()
+                    )
+                } => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Ends the task.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(super) fn stats(&self) -> Arc<MaintenanceStats> {
+        self.stats.clone()
+    }
+}
+
+struct MaintenanceTask {
+    queue: Queue,
+    handler: Handler,
+    stats: Arc<MaintenanceStats>,
+}
+
+impl MaintenanceTask {
+    /// Expires each grant as soon as its time is over, so that clients are notified at once.
+    async fn run_expiry(&self) {
+        let max_pause =
+            (self.queue.valid_for() / 2).clamp(MIN_EXPIRY_INTERVAL, MAX_EXPIRY_INTERVAL);
+        loop {
+            let pause = match self.queue.expire_grants().await {
+                Ok(found) => {
+                    self.count_expired(found.count);
+                    let next = found.next.map(|next| {
+                        let left = next.duration_since(self.queue.now());
+                        // The time of an expiry has whole milliseconds.
+                        left.unwrap_or_default() + Duration::from_millis(1)
+                    });
+                    next.map_or(max_pause, |next| next.min(max_pause))
+                }
+                Err(error) => {
+                    self.count_failure(&error);
+                    MAX_EXPIRY_INTERVAL
+                }
+            };
+            sleep(pause).await;
+        }
+    }
+
+    async fn run_purge(&self) {
+        loop {
+            match self.queue.purge().await {
+                Ok((expired, purged)) => {
+                    self.count_expired(expired);
+                    self.stats.purged.fetch_add(purged, Relaxed);
+                }
+                Err(error) => self.count_failure(&error),
+            }
+            sleep(PURGE_INTERVAL).await;
+        }
+    }
+
+    /// Compares jobs with the store: all of them at first, for those whose process died, and each job
+    /// a few times while it is stale.
+    async fn run_reconcile(&self) {
+        let start = self.queue.now();
+        // The time up to which each step has compared jobs.
+        let mut since = [start; STALE_STEPS];
+        let mut age = STALE_AFTER;
+        for since in &mut since {
+            *since = start.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            age = age.saturating_mul(STALE_FACTOR);
+        }
+        while !self.reconcile(SystemTime::UNIX_EPOCH, start).await {
+            sleep(RECONCILE_INTERVAL).await;
+        }
+        loop {
+            sleep(RECONCILE_INTERVAL).await;
+            let now = self.queue.now();
+            let mut age = STALE_AFTER;
+            for since in &mut since {
+                let before = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+                if *since < before && self.reconcile(*since, before).await {
+                    *since = before;
+                }
+                age = age.saturating_mul(STALE_FACTOR);
+            }
+        }
+    }
+
+    /// Compares jobs last updated within a period with the store; false if it must be repeated.
+    async fn reconcile(&self, since: SystemTime, before: SystemTime) -> bool {
+        let filter = StaleFilter { before, since };
+        match reconcile(&self.queue, &self.handler, filter).await {
+            Ok(found) => {
+                self.stats.examined.fetch_add(found.examined, Relaxed);
+                self.stats.ended.fetch_add(found.ended, Relaxed);
+                self.stats.unknown.fetch_add(found.failed, Relaxed);
+                if found.ended > 0 {
+                    tracing::info!(jobs = found.ended, "UploadsReconciled");
+                }
+                found.failed == 0
+            }
+            Err(error) => {
+                self.stats.failed.fetch_add(1, Relaxed);
+                tracing::warn!(%error, "failed to compare the queue with the store");
+                false
+            }
+        }
+    }
+
+    fn count_expired(&self, jobs: u64) {
+        self.stats.expired.fetch_add(jobs, Relaxed);
+        if jobs > 0 {
+            tracing::debug!(jobs, "GrantsExpired");
+        }
+    }
+
+    fn count_failure(&self, error: &QueueError) {
+        self.stats.failed.fetch_add(1, Relaxed);
+        tracing::warn!(%error, "failed to expire grants or to purge old rows");
+    }
+}

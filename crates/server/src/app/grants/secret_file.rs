@@ -1,0 +1,73 @@
+//! The admin key, and secrets in files.
+
+use std::{fs::File, io::Read as _, path::Path};
+
+use anyhow::Context as _;
+
+use crate::settings::{Secret, Settings, grants::check_key};
+
+/// Maximum size of a secret file, in bytes.
+const MAX_FILE_SIZE: u64 = 1026;
+
+/// Returns the admin key of the settings or its file.
+///
+/// # Errors
+/// The file cannot be read or contains no key. The error does not contain its text.
+pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
+    let admin = &settings.admin;
+    match &admin.key_file {
+        Some(file) => read_secret(file)
+            .with_context(|| format!("--admin-key-file {}", file.display()))
+            .map(Some),
+        None => Ok(admin.key.clone()),
+    }
+}
+
+/// Reads a secret from a file with one line.
+///
+/// # Errors
+/// The file cannot be read or contains no valid secret. The error does not contain its text.
+pub(in crate::app) fn read_secret(path: &Path) -> anyhow::Result<Secret> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(MAX_FILE_SIZE + 1)
+        .read_to_string(&mut text)?;
+    anyhow::ensure!(
+        read as u64 <= MAX_FILE_SIZE,
+        "the file is too long for a key"
+    );
+    let key = text.strip_suffix('\n').unwrap_or(&text);
+    let key = key.strip_suffix('\r').unwrap_or(key);
+    check_key(key).map_err(anyhow::Error::msg)?;
+    Ok(Secret::new(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_holds_one_line_with_a_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        for text in [
+            "0123456789abcdef",
+            "0123456789abcdef\n",
+            "0123456789abcdef\r\n",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(read_secret(&file).unwrap().reveal(), "0123456789abcdef");
+        }
+        for text in ["", "short\n", "0123456789abcdef\n\n", "0123456789abcdef\nx"] {
+            std::fs::write(&file, text).unwrap();
+            let message = format!("{:#}", read_secret(&file).unwrap_err());
+            assert!(
+                !message.contains("0123") && !message.contains("short\n"),
+                "{message}"
+            );
+        }
+        std::fs::write(&file, "x".repeat(2000)).unwrap();
+        read_secret(&file).unwrap_err();
+        read_secret(&dir.path().join("none")).unwrap_err();
+    }
+}

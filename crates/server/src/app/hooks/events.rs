@@ -1,0 +1,103 @@
+//! The event sinks: progress is sent directly, all other events go through the outbox.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use landfall_hooks::{
+    HookName, HookNames,
+    message::EventHeaders,
+    outbox::{Outbox, OutboxSettings},
+    progress::{Progress, Route},
+};
+
+use super::HookRoute;
+use crate::{
+    app::state::{self, SharedDatabase},
+    settings::{Hooks, Settings},
+};
+
+/// The event sinks.
+#[derive(Debug)]
+pub(super) struct EventPipeline {
+    pub(super) progress: Option<Progress>,
+    /// The outbox and the name of its database.
+    pub(super) outbox: Option<(Outbox, String)>,
+}
+
+impl EventPipeline {
+    /// Creates the sinks that routes need; without stored events, no database is opened.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
+    pub(super) async fn open(
+        settings: &Settings,
+        database: &SharedDatabase,
+        routes: &[HookRoute],
+    ) -> anyhow::Result<Self> {
+        let routes_for = |names: HookNames| -> Vec<Route> {
+            let matching = routes
+                .iter()
+                .filter(|route| !route.names.intersection(names).is_empty());
+            matching
+                .map(|route| Route {
+                    transport: route.transport.clone(),
+                    names: route.names.intersection(names),
+                })
+                .collect()
+        };
+        let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
+        let progress =
+            (!progress.is_empty()).then(|| Progress::new(progress, event_headers(&settings.hooks)));
+        let stored = routes_for(if settings.has_queue() {
+            Hooks::STORED.union(HookNames::JOB_EVENTS)
+        } else {
+            Hooks::STORED
+        });
+        let outbox = if stored.is_empty() {
+            None
+        } else {
+            let mut wanted = outbox_settings(settings, progress.clone());
+            wanted.connections = Some(database.connect(settings, "events").await?);
+            let name = state::describe_database(&wanted.database);
+            let outbox = Outbox::open(wanted, stored)
+                .await
+                .with_context(|| format!("cannot store events in {name}"))?;
+            Some((outbox, name))
+        };
+        Ok(Self { progress, outbox })
+    }
+}
+
+fn outbox_settings(settings: &Settings, progress: Option<Progress>) -> OutboxSettings {
+    let from = &settings.hooks.outbox;
+    let mut outbox = OutboxSettings::new(state::database_of(&state::database(settings)));
+    outbox.survives_power_loss = state::survives_power_loss(settings);
+    outbox.limit = usize::try_from(from.limit).unwrap_or(usize::MAX);
+    outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
+    outbox.strict_order = from.strict_order;
+    outbox.give_up_after = from.give_up_after;
+    outbox.keep_dead = from.keep_dead;
+    outbox.progress = progress;
+    outbox.headers = event_headers(&settings.hooks);
+    // Commands may run longer than other deliveries.
+    let longest = settings.hooks.command.timeout + Duration::from_secs(60);
+    outbox.longest_delivery = outbox.longest_delivery.max(longest);
+    outbox
+}
+
+/// Returns the headers that events carry: the built-in ones and those that a transport forwards.
+fn event_headers(hooks: &Hooks) -> EventHeaders {
+    EventHeaders::default()
+        .with(&hooks.http.forward_headers)
+        .with(&hooks.grpc.forward_headers)
+}
+
+/// Adds the sinks to a handler's configuration.
+pub(super) fn configure(events: &EventPipeline, config: &mut landfall::Config) {
+    if let Some(progress) = &events.progress {
+        config.sinks.push(Arc::new(progress.clone()));
+    }
+    if let Some((outbox, _)) = &events.outbox {
+        config.sinks.push(Arc::new(outbox.clone()));
+    }
+}

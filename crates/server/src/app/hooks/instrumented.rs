@@ -1,0 +1,236 @@
+//! A transport with counters, timing and logs.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
+
+/// Upper bounds of the duration histogram, in milliseconds.
+pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
+    1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
+];
+
+/// Counters for one hook name.
+#[derive(Debug, Default)]
+pub(in crate::app) struct HookCounters {
+    /// Deliveries started.
+    pub(in crate::app) started: AtomicU64,
+    /// Deliveries failed.
+    pub(in crate::app) failed: AtomicU64,
+    /// Total duration of finished deliveries, in microseconds.
+    pub(in crate::app) micros: AtomicU64,
+    /// Finished deliveries by duration: one bucket per bound of [`BOUNDS_MS`], and one above.
+    pub(in crate::app) durations: [AtomicU64; BOUNDS_MS.len() + 1],
+}
+
+impl HookCounters {
+    fn record(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Relaxed);
+        let bucket = BOUNDS_MS.partition_point(|bound| bound * 1_000 < micros);
+        self.durations[bucket].fetch_add(1, Relaxed);
+    }
+}
+
+/// A transport with its counters.
+#[derive(Debug)]
+pub(in crate::app) struct InstrumentedTransport {
+    transport: Arc<dyn Transport>,
+    counters: [HookCounters; HookName::ALL.len()],
+    in_flight: AtomicU64,
+    last_delivery: Mutex<LastDelivery>,
+}
+
+/// The result of the last delivery.
+#[derive(Debug, Default)]
+enum LastDelivery {
+    #[default]
+    None,
+    Succeeded,
+    Failed(String),
+}
+
+impl InstrumentedTransport {
+    pub(super) fn new(transport: impl Transport) -> Self {
+        Self {
+            transport: Arc::new(transport),
+            counters: Default::default(),
+            in_flight: AtomicU64::new(0),
+            last_delivery: Mutex::default(),
+        }
+    }
+
+    /// Returns the error of the last delivery, if it failed.
+    #[cfg_attr(not(feature = "grants"), allow(dead_code))]
+    pub(in crate::app) fn last_error(&self) -> Option<String> {
+        match &*self.last_delivery() {
+            LastDelivery::Failed(why) => Some(why.clone()),
+            LastDelivery::None | LastDelivery::Succeeded => None,
+        }
+    }
+
+    /// Returns whether any delivery has finished.
+    #[cfg_attr(not(feature = "grants"), allow(dead_code))]
+    pub(in crate::app) fn was_called(&self) -> bool {
+        !matches!(*self.last_delivery(), LastDelivery::None)
+    }
+
+    fn last_delivery(&self) -> MutexGuard<'_, LastDelivery> {
+        self.last_delivery
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the counters for a hook name.
+    pub(in crate::app) fn counters(&self, name: HookName) -> &HookCounters {
+        &self.counters[name as usize]
+    }
+
+    /// Returns the number of deliveries in progress.
+    pub(in crate::app) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+}
+
+/// Counts a delivery as in progress until it is dropped, even if its future was cancelled.
+struct InFlightGuard<'a>(&'a AtomicU64);
+
+impl Drop for InFlightGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[async_trait]
+impl Transport for InstrumentedTransport {
+    fn name(&self) -> &str {
+        self.transport.name()
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        let (transport, hook) = (self.name(), message.hook.as_str());
+        let (id, event) = (message.upload.id.as_str(), message.id.as_str());
+        let counters = self.counters(message.hook);
+        counters.started.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+        let _guard = InFlightGuard(&self.in_flight);
+        let started = Instant::now();
+        tracing::debug!(
+            "type" = hook,
+            id,
+            transport,
+            event_id = event,
+            "HookInvocationStart"
+        );
+        let result = self.transport.deliver(message).await;
+        counters.record(started.elapsed());
+        match &result {
+            Ok(reaction) => {
+                tracing::debug!(
+                    "type" = hook,
+                    id,
+                    transport,
+                    event_id = event,
+                    "HookInvocationFinish"
+                );
+                *self.last_delivery() = LastDelivery::Succeeded;
+                if reaction.stop_upload && message.hook == HookName::PostReceive {
+                    tracing::info!(id, transport, event_id = event, "HookStopUpload");
+                }
+            }
+            Err(failure) => {
+                counters.failed.fetch_add(1, Relaxed);
+                let error = failure.error_chain();
+                tracing::error!(
+                    "type" = hook,
+                    id,
+                    error,
+                    transport,
+                    event_id = event,
+                    "HookInvocationError"
+                );
+                *self.last_delivery() = LastDelivery::Failed(error);
+            }
+        }
+        result
+    }
+
+    async fn check(&self) -> Result<(), DeliveryError> {
+        self.transport.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_hooks::format::samples;
+
+    use super::*;
+
+    /// A transport that fails every other time.
+    #[derive(Debug, Default)]
+    struct Flapping(AtomicU64);
+
+    #[async_trait]
+    impl Transport for Flapping {
+        fn name(&self) -> &str {
+            "flapping"
+        }
+
+        async fn deliver(&self, _message: &Message) -> Result<HookResponse, DeliveryError> {
+            if self.0.fetch_add(1, Relaxed).is_multiple_of(2) {
+                return Err(DeliveryError::with_source(
+                    "no",
+                    std::io::Error::other("really"),
+                ));
+            }
+            Ok(HookResponse::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn every_delivery_is_counted() {
+        let transport = InstrumentedTransport::new(Flapping::default());
+        let message = samples().swap_remove(0);
+        for _ in 0..5 {
+            let _ = transport.deliver(&message).await;
+        }
+        let counters = transport.counters(message.hook);
+        assert_eq!(counters.started.load(Relaxed), 5);
+        assert_eq!(counters.failed.load(Relaxed), 3);
+        let ended: u64 = counters
+            .durations
+            .iter()
+            .map(|count| count.load(Relaxed))
+            .sum();
+        assert_eq!((ended, transport.in_flight()), (5, 0));
+        // A cancelled delivery is not in flight.
+        drop(transport.deliver(&message));
+        assert_eq!(transport.in_flight(), 0);
+    }
+
+    #[test]
+    fn durations_fall_into_their_buckets() {
+        let counters = HookCounters::default();
+        for (took, bucket) in [
+            (0, 0),
+            (1_000, 0),
+            (1_001, 1),
+            (60_000_000, 12),
+            (60_000_001, 13),
+        ] {
+            let before = counters.durations[bucket].load(Relaxed);
+            counters.record(Duration::from_micros(took));
+            assert_eq!(
+                counters.durations[bucket].load(Relaxed),
+                before + 1,
+                "{took}"
+            );
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `landfall keys`: creates, lists and revokes API keys.
+
+use std::{process::ExitCode, time::SystemTime};
+
+use anyhow::Context as _;
+use landfall_grants::{
+    Queue, QueueSettings,
+    auth::KeySecret,
+    queue::{ApiKey, NewKey},
+};
+use landfall_hooks::outbox::Durability;
+
+use super::{
+    grants, state,
+    terminal::{columns, format_age, print, sanitize},
+};
+use crate::settings::{self, KeysCommand, Loaded};
+
+/// Runs `landfall keys`, with or without a running server.
+///
+/// # Errors
+/// The database cannot be used, or the key cannot be created.
+pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
+    for warning in &loaded.warnings {
+        eprintln!("landfall: warning: {warning}");
+    }
+    let configured = state::database(&loaded.settings);
+    let database = state::database_of(&configured);
+    let name = state::describe_database(&database);
+    if let (settings::Database::File(file), false) =
+        (&configured, matches!(command, KeysCommand::Add(_)))
+    {
+        anyhow::ensure!(
+            file.is_file(),
+            "{name} does not exist: no key was created yet, or the server uses another database (see its \
+             start-up line \"Using … for grants\"); run this command with the settings of the server, or \
+             set --state-dir DIR or --database URL"
+        );
+    }
+    let open = async {
+        let mut wanted = QueueSettings::new(database.clone());
+        let connections = database.open(Durability::PowerLoss).await?;
+        wanted.connections = Some(connections.without_migrations());
+        Queue::open(wanted).await
+    };
+    let queue = open.await.with_context(|| format!("cannot use {name}"))?;
+    let result = match command {
+        KeysCommand::Add(key) => add(&queue, key).await,
+        KeysCommand::List => list(&queue, json).await,
+        KeysCommand::Revoke(key) => revoke(&queue, &key).await,
+    };
+    queue.close().await;
+    result
+}
+
+/// Creates a key and prints it.
+async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
+    let now = SystemTime::now();
+    let exists = queue
+        .keys()
+        .await?
+        .into_iter()
+        .any(|key| key.name == wanted.name);
+    anyhow::ensure!(
+        !exists,
+        "a key named {:?} exists: revoke it first, or choose another name and set --subject {:?}",
+        wanted.name,
+        wanted.subject.as_ref().unwrap_or(&wanted.name),
+    );
+    let expires_at = match wanted.expires {
+        None => None,
+        Some(lifetime) => Some(now.checked_add(lifetime).context("--expires is too long")?),
+    };
+    let secret = KeySecret::random();
+    let key = queue
+        .add_key(NewKey {
+            hash: secret.hash(),
+            subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
+            name: wanted.name,
+            limits: grants::limits(&wanted.limits),
+            is_admin: wanted.is_admin,
+            expires_at,
+        })
+        .await?;
+    // Only the key goes to standard output, so that it can be piped.
+    eprintln!(
+        "Key {} for {:?}. It is shown only once; the server stores its hash:",
+        key.id, key.subject
+    );
+    print(&format!("{}\n", secret.reveal()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
+    let count = queue.revoke_key(key).await?;
+    let noun = if count == 1 { "key" } else { "keys" };
+    print(&format!("{count} {noun} revoked\n"))?;
+    Ok(if count == 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
+    let keys = queue.keys().await?;
+    if json {
+        for key in &keys {
+            print(&format!("{}\n", to_json(key)))?;
+        }
+    } else if keys.is_empty() {
+        print("no keys; create one with landfall keys add NAME\n")?;
+    } else {
+        print(&table(&keys, SystemTime::now()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Formats a key as JSON.
+fn to_json(key: &ApiKey) -> serde_json::Value {
+    let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    serde_json::json!({
+        "id": key.id,
+        "name": key.name,
+        "subject": key.subject,
+        "admin": key.is_admin,
+        "limits": key.limits,
+        "created_at": format_time(key.created_at),
+        "expires_at": key.expires_at.map(format_time),
+        "used_at": key.used_at.map(format_time),
+    })
+}
+
+/// Formats keys as a table.
+fn table(keys: &[ApiKey], now: SystemTime) -> String {
+    let headings = [
+        "ID", "NAME", "SUBJECT", "CREATED", "USED", "EXPIRES", "LIMITS",
+    ];
+    let mut rows = vec![headings.map(str::to_owned)];
+    let ago = |time: SystemTime| {
+        format!(
+            "{} ago",
+            format_age(now.duration_since(time).unwrap_or_default())
+        )
+    };
+    for key in keys {
+        rows.push([
+            key.id.to_string(),
+            sanitize(&key.name, 60),
+            sanitize(&key.subject, 60),
+            ago(key.created_at),
+            key.used_at.map_or_else(|| "never".to_owned(), ago),
+            match key.expires_at.map(|end| end.duration_since(now)) {
+                None => "-".to_owned(),
+                Some(Ok(left)) => format!("in {}", format_age(left)),
+                Some(Err(_)) => "expired".to_owned(),
+            },
+            describe_limits(key),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// Describes the limits of a key.
+fn describe_limits(key: &ApiKey) -> String {
+    let limits = &key.limits;
+    let mut limits_text = Vec::new();
+    if key.is_admin {
+        limits_text.push("admin".to_owned());
+    }
+    limits_text.extend(limits.max_size.map(|max| format!("{max} bytes each")));
+    if !limits.allowed_types.is_empty() {
+        limits_text.push(limits.allowed_types.join(" "));
+    }
+    limits_text.extend(limits.max_active.map(|max| format!("{max} active")));
+    limits_text.extend(limits.rate_limit.map(|rate| rate.to_string()));
+    limits_text.extend(limits.quota.map(|max| format!("quota {max} bytes")));
+    if limits_text.is_empty() {
+        limits_text.push("unlimited".to_owned());
+    }
+    limits_text.join(", ")
+}

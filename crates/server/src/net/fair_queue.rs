@@ -1,0 +1,349 @@
+//! Fair scheduling of request bodies between client addresses.
+//!
+//! A runtime runs its tasks one after the other, so a client with many connections would get many times
+//! the throughput of a client with one. While several addresses send, only a few bodies of one address
+//! are read at a time. A body that has used its share, or has nothing to read, yields to the next one.
+//! Between turns an address pauses [`PAUSE_FACTOR`] times as long as its turns took, which leaves the
+//! processors to the others. Nothing waits while a single address sends, and an address with one body
+//! never waits.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use atomic_waker::AtomicWaker;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
+const SHARE_BYTES: usize = 128 * 1024;
+/// Ratio of the pause to the turns of an address with waiting bodies.
+const PAUSE_FACTOR: u32 = 3;
+/// Precision of the runtime's timers; shorter pauses are added up.
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+/// Limits the pause after a turn in which the thread was busy with other work.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
+/// The queue of one address's bodies.
+#[derive(Debug)]
+pub(super) struct AddressQueue {
+    max_active: usize,
+    /// Number of addresses that are sending bodies.
+    senders: Arc<AtomicUsize>,
+    state: Mutex<QueueState>,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    bodies: usize,
+    /// Bodies that are read now, or after the pause.
+    active: usize,
+    waiting: VecDeque<Arc<Waiter>>,
+    /// Accumulated pause that is still too short for a timer.
+    pause: Duration,
+    /// Earliest start of the next turn.
+    resume_at: Option<Instant>,
+}
+
+impl QueueState {
+    /// Counts a turn; with several bodies, the next turn starts after a pause.
+    fn end_turn(&mut self, began: Instant) {
+        if self.bodies < 2 {
+            return;
+        }
+        let now = Instant::now();
+        self.pause += (now - began) * PAUSE_FACTOR;
+        if self.pause >= MIN_PAUSE {
+            self.resume_at = Some(now + self.pause.min(MAX_PAUSE));
+            self.pause = Duration::ZERO;
+        }
+    }
+
+    /// Activates the body that has waited longest, in place of an active one.
+    fn advance(&mut self) -> Option<Arc<Waiter>> {
+        let next = self.waiting.pop_front();
+        match &next {
+            Some(next) => next.is_active.store(true, Release),
+            None => self.active -= 1,
+        }
+        next
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiter {
+    is_active: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl AddressQueue {
+    /// Creates the queue of an address on a server with `workers` threads.
+    pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
+        Self {
+            max_active: (workers / 4).max(1),
+            senders,
+            state: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the earliest start of the next turn, if that is in the future.
+    fn resume_at(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
+        state.resume_at
+    }
+}
+
+/// A body in the queue of its address.
+#[derive(Debug)]
+pub(super) struct QueuedBody {
+    queue: Arc<AddressQueue>,
+    position: QueuePosition,
+    /// Bytes read in this turn.
+    received: usize,
+}
+
+#[derive(Debug)]
+enum QueuePosition {
+    None,
+    Waiting(Arc<Waiter>),
+    /// It is next, after the pause.
+    Pausing(Option<Pin<Box<Sleep>>>),
+    /// It may be read, since this time.
+    Active(Instant),
+}
+
+impl QueuedBody {
+    /// Creates the entry of a body and counts it for its address.
+    pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
+        queue.lock().bodies += 1;
+        Self {
+            queue,
+            position: QueuePosition::None,
+            received: 0,
+        }
+    }
+
+    fn must_wait(&self) -> bool {
+        self.queue.senders.load(Relaxed) >= 2
+    }
+
+    /// Waits until the body may be read.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let must_wait = self.must_wait();
+            match &mut self.position {
+                QueuePosition::Active(_) => return Poll::Ready(()),
+                QueuePosition::None if !must_wait => return Poll::Ready(()),
+                QueuePosition::None => {
+                    let mut state = self.queue.lock();
+                    if state.active < self.queue.max_active {
+                        state.active += 1;
+                        drop(state);
+                        self.position = QueuePosition::Pausing(None);
+                        continue;
+                    }
+                    let waiter = Arc::new(Waiter::default());
+                    waiter.waker.register(cx.waker());
+                    state.waiting.push_back(waiter.clone());
+                    drop(state);
+                    self.position = QueuePosition::Waiting(waiter);
+                    return Poll::Pending;
+                }
+                QueuePosition::Waiting(waiter) => {
+                    waiter.waker.register(cx.waker());
+                    if !waiter.is_active.load(Acquire) {
+                        return Poll::Pending;
+                    }
+                    self.position = QueuePosition::Pausing(None);
+                }
+                QueuePosition::Pausing(Some(pause)) => {
+                    ready!(pause.as_mut().poll(cx));
+                    self.position = QueuePosition::Pausing(None);
+                }
+                QueuePosition::Pausing(None) => {
+                    self.position = match self.queue.resume_at().filter(|_| must_wait) {
+                        Some(at) => QueuePosition::Pausing(Some(Box::pin(sleep_until(at)))),
+                        None => QueuePosition::Active(Instant::now()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts bytes that were read.
+    pub(super) fn receive(&mut self, bytes: usize) {
+        self.received += bytes;
+        if self.received >= SHARE_BYTES {
+            self.release();
+        }
+    }
+
+    /// Ends the turn, so that the next body is read.
+    pub(super) fn release(&mut self) {
+        self.received = 0;
+        if matches!(self.position, QueuePosition::None) {
+            return;
+        }
+        let mut state = self.queue.lock();
+        let next = match std::mem::replace(&mut self.position, QueuePosition::None) {
+            QueuePosition::None => None,
+            QueuePosition::Active(began) => {
+                state.end_turn(began);
+                state.advance()
+            }
+            QueuePosition::Waiting(waiter) if !waiter.is_active.load(Acquire) => {
+                state.waiting.retain(|other| !Arc::ptr_eq(other, &waiter));
+                None
+            }
+            QueuePosition::Waiting(_) | QueuePosition::Pausing(_) => state.advance(),
+        };
+        drop(state);
+        if let Some(next) = next {
+            next.waker.wake();
+        }
+    }
+}
+
+impl Drop for QueuedBody {
+    fn drop(&mut self) {
+        self.release();
+        self.queue.lock().bodies -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn queue(senders: usize) -> Arc<AddressQueue> {
+        Arc::new(AddressQueue::new(1, Arc::new(AtomicUsize::new(senders))))
+    }
+
+    fn bodies(queue: &Arc<AddressQueue>) -> [QueuedBody; 3] {
+        std::array::from_fn(|_| QueuedBody::new(queue.clone()))
+    }
+
+    fn can_read(body: &mut QueuedBody) -> bool {
+        body.poll_turn(&mut Context::from_waker(Waker::noop()))
+            .is_ready()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_take_turns_after_their_share() {
+        let queue = queue(2);
+        let [mut first, mut second, mut third] = bodies(&queue);
+        assert!(can_read(&mut first));
+        assert!(!can_read(&mut second));
+        assert!(!can_read(&mut third));
+        first.receive(SHARE_BYTES - 1);
+        assert!(can_read(&mut first) && !can_read(&mut second));
+        first.receive(1);
+        assert!(can_read(&mut second));
+        // The third has waited longer than the first.
+        assert!(!can_read(&mut first) && !can_read(&mut third));
+        // A silent body releases its turn.
+        second.release();
+        assert!(can_read(&mut third) && !can_read(&mut first));
+        third.release();
+        assert!(can_read(&mut first));
+        first.release();
+        assert_eq!(queue.lock().active, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_body_makes_way() {
+        let queue = queue(2);
+        let [mut first, mut second, mut third] = bodies(&queue);
+        assert!(can_read(&mut first));
+        assert!(!can_read(&mut second) && !can_read(&mut third));
+        // The second is activated and dropped before it is polled.
+        drop(first);
+        drop(second);
+        assert!(can_read(&mut third));
+        let mut fourth = QueuedBody::new(queue.clone());
+        assert!(!can_read(&mut fourth));
+        drop(fourth);
+        drop(third);
+        let state = queue.lock();
+        assert_eq!((state.active, state.waiting.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_do_not_wait_while_one_address_sends() {
+        let queue = queue(1);
+        for mut body in bodies(&queue) {
+            assert!(can_read(&mut body));
+        }
+        assert_eq!(queue.lock().active, 0);
+    }
+
+    /// Returns the wait of an address with three bodies after a turn that took `took`.
+    async fn pause_after(queue: &Arc<AddressQueue>, took: Duration) -> Duration {
+        let [mut first, mut second, _third] = bodies(queue);
+        assert!(can_read(&mut first) && !can_read(&mut second));
+        advance(took).await;
+        first.release();
+        let released = Instant::now();
+        std::future::poll_fn(|cx| second.poll_turn(cx)).await;
+        released.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_pauses_longer_than_its_turns_take() {
+        let turn = Duration::from_millis(2);
+        assert!(pause_after(&queue(2), turn).await >= PAUSE_FACTOR * turn);
+        // The pause is limited, however long the turn took.
+        let long = pause_after(&queue(2), Duration::from_secs(9)).await;
+        assert!(long <= MAX_PAUSE + MIN_PAUSE, "{long:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn short_turns_are_added_up() {
+        let queue = queue(2);
+        let turn = MIN_PAUSE * 2 / 3 / PAUSE_FACTOR;
+        assert_eq!(pause_after(&queue, turn).await, Duration::ZERO);
+        assert!(pause_after(&queue, turn).await >= MIN_PAUSE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_with_one_body_does_not_pause() {
+        let queue = queue(2);
+        let mut body = QueuedBody::new(queue.clone());
+        for _ in 0..3 {
+            assert!(can_read(&mut body));
+            advance(Duration::from_millis(5)).await;
+            body.release();
+        }
+        assert!(can_read(&mut body));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_ends_with_the_other_senders() {
+        let queue = queue(2);
+        let [mut first, mut second, _third] = bodies(&queue);
+        assert!(can_read(&mut first) && !can_read(&mut second));
+        advance(Duration::from_millis(5)).await;
+        first.release();
+        queue.senders.store(1, Relaxed);
+        assert!(can_read(&mut second));
+    }
+}

@@ -1,0 +1,420 @@
+//! The socket below hyper: counts bytes, applies timeouts and validates heads.
+
+use std::io::{self, IoSlice};
+use std::mem::{self, MaybeUninit};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::body::AbortReason;
+use super::rejection::HttpRejection;
+use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};
+use super::service::ConnectionShared;
+use super::shutdown::ShutdownPhase;
+use super::timeouts::{Phase, READING, ServerShared, TimeoutAction, WRITING};
+
+/// A read of this size means that hyper's buffer has grown.
+const LARGE_READ: usize = 16 * 1024;
+
+/// Memory of an unfinished head that is not counted.
+const SMALL_HEAD: usize = 8 * 1024;
+
+/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// An accepted connection, registered with a runtime.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// A connection that is moved between two runtimes.
+#[derive(Debug)]
+pub(super) enum DetachedSocket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    /// Deregisters it from the runtime that accepted it.
+    pub(super) fn detach(self) -> io::Result<DetachedSocket> {
+        Ok(match self {
+            Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
+            Self::Unix(stream) => DetachedSocket::Unix(stream.into_std()?),
+        })
+    }
+}
+
+impl DetachedSocket {
+    /// Registers it with the runtime of the calling task.
+    pub(super) fn attach(self) -> io::Result<Socket> {
+        Ok(match self {
+            Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Socket::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+macro_rules! either {
+    ($stream:expr, $inner:ident => $call:expr) => {
+        match $stream {
+            Socket::Tcp($inner) => $call,
+            Socket::Unix($inner) => $call,
+        }
+    };
+}
+
+/// The I/O object of hyper's connection.
+#[derive(Debug)]
+pub(super) struct ServerIo {
+    stream: Socket,
+    shared: Arc<ConnectionShared>,
+    /// `None` in HTTP/2.
+    validator: Option<RequestHeadValidator>,
+    /// Bytes read ahead, already scanned by the validator.
+    read_ahead: Vec<u8>,
+    rejection: Option<HttpRejection>,
+    /// Bytes counted in `NetStats::head_bytes` for this connection.
+    head_bytes: u64,
+    ended: bool,
+    waiting: u8,
+}
+
+impl ServerIo {
+    pub(super) fn new(stream: Socket, shared: Arc<ConnectionShared>) -> Self {
+        let validator = Some(RequestHeadValidator::new(shared.server.limits.max_head));
+        Self {
+            stream,
+            shared,
+            validator,
+            read_ahead: Vec::new(),
+            rejection: None,
+            head_bytes: 0,
+            ended: false,
+            waiting: 0,
+        }
+    }
+
+    /// Returns the rejection to send once hyper has released the connection.
+    pub(super) fn rejection(&self) -> Option<HttpRejection> {
+        self.rejection
+    }
+
+    /// Returns whether lingering must end: the client closed its side, or its time is over.
+    pub(super) fn must_close(&self) -> bool {
+        self.ended || self.action() == Some(TimeoutAction::Close)
+    }
+
+    /// Puts back bytes that hyper has read and not used.
+    pub(super) fn unread(&mut self, bytes: &[u8]) {
+        self.read_ahead.splice(..0, bytes.iter().copied());
+    }
+
+    /// Prepends a head for the rest of the current body to the bytes read ahead.
+    pub(super) fn resume_body(&mut self) -> bool {
+        let Some(remainder) = self
+            .validator
+            .as_ref()
+            .and_then(RequestHeadValidator::remainder)
+        else {
+            return false;
+        };
+        let head = self.shared.handover.head(&remainder);
+        self.unread(&head);
+        true
+    }
+
+    /// Records that the server does not wait for the client.
+    pub(super) fn stop_waiting(&mut self) {
+        self.set_waiting(READING | WRITING, false);
+    }
+
+    /// Detects HTTP/2 from the first bytes, which stay in the buffer.
+    pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            if !PREFACE.starts_with(&self.read_ahead) || self.action().is_some() || self.ended {
+                let bytes = mem::take(&mut self.read_ahead);
+                self.scan_read_ahead(bytes);
+                return Poll::Ready(Ok(false));
+            }
+            if self.read_ahead.len() == PREFACE.len() {
+                self.validator = None;
+                return Poll::Ready(Ok(true));
+            }
+            let mut space = [MaybeUninit::uninit(); PREFACE.len()];
+            let mut buf = ReadBuf::uninit(&mut space[self.read_ahead.len()..]);
+            ready!(self.poll_fill(cx, &mut buf))?;
+            self.read_ahead.extend_from_slice(buf.filled());
+        }
+    }
+
+    fn scan_read_ahead(&mut self, mut bytes: Vec<u8>) {
+        let Some(validator) = &mut self.validator else {
+            return;
+        };
+        match validator.scan(&bytes) {
+            Ok(passed) => {
+                self.shared.set_heads(validator.heads());
+                bytes.truncate(passed.forward_len);
+                self.read_ahead = bytes;
+            }
+            Err(rejection) => self.reject(rejection),
+        }
+    }
+
+    /// Rejects the current head and frees its memory.
+    fn reject(&mut self, rejection: HttpRejection) {
+        self.rejection = Some(rejection);
+        if let Some(validator) = &mut self.validator {
+            validator.clear();
+        }
+        self.count_head();
+    }
+
+    /// Counts the memory of an unfinished head; false if the limit for all heads is exceeded.
+    fn count_head(&mut self) -> bool {
+        let memory = self
+            .validator
+            .as_ref()
+            .map_or(0, RequestHeadValidator::memory);
+        let now = if memory > SMALL_HEAD {
+            memory as u64
+        } else {
+            0
+        };
+        let before = mem::replace(&mut self.head_bytes, now);
+        if now == before {
+            return true;
+        }
+        let ServerShared { stats, limits, .. } = &*self.shared.server;
+        if now < before {
+            stats.head_bytes.fetch_sub(before - now, Relaxed);
+            return true;
+        }
+        stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before) <= limits.head_memory
+    }
+
+    /// Reads and discards bytes; returns their number.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); 32 * 1024];
+        let mut buf = ReadBuf::uninit(&mut space);
+        ready!(self.poll_fill(cx, &mut buf))?;
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Closes the sending side.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn copy_read_ahead(&mut self, buf: &mut ReadBuf<'_>) {
+        let n = self.read_ahead.len().min(buf.remaining());
+        buf.put_slice(&self.read_ahead[..n]);
+        self.read_ahead.drain(..n);
+        if self.read_ahead.is_empty() {
+            self.read_ahead = Vec::new();
+        }
+    }
+
+    /// Reads once from the socket and counts the bytes.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_read(cx, buf));
+        self.set_waiting(READING, outcome.is_pending());
+        ready!(outcome)?;
+        match buf.filled().len() - before {
+            0 => self.ended = true,
+            n => {
+                self.shared.activity.add_read(n);
+                if n >= LARGE_READ {
+                    self.shared.activity.set_grown_buffer(true);
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn set_waiting(&mut self, direction: u8, waiting: bool) {
+        let now = if waiting {
+            self.waiting | direction
+        } else {
+            self.waiting & !direction
+        };
+        if now != self.waiting {
+            self.waiting = now;
+            if waiting && let Some(validator) = &self.validator {
+                let resumable = validator.is_resumable();
+                self.shared.resumable.store(resumable, Relaxed);
+            }
+            self.shared.activity.set_waiting(now);
+        }
+    }
+
+    /// Returns the requested action, unless it is only to release buffers.
+    fn action(&self) -> Option<TimeoutAction> {
+        let action = self.shared.activity.action()?;
+        let void = action == TimeoutAction::ReleaseBuffers
+            || (self.validator.is_none() && self.shared.has_streams());
+        (!void || action == TimeoutAction::ResponseStalled).then_some(action)
+    }
+
+    /// Returns the result of a read that must end: an error for a body, else end of input.
+    fn stopped(&self) -> Option<io::Result<()>> {
+        if let Some(action) = self.action() {
+            return Some(match action {
+                TimeoutAction::BodyStalled => Err(AbortReason::Timeout.into()),
+                TimeoutAction::BodyTooSlow => Err(AbortReason::TooSlow.into()),
+                TimeoutAction::ResponseStalled => Err(io::ErrorKind::TimedOut.into()),
+                TimeoutAction::Close | TimeoutAction::ReleaseBuffers => Ok(()),
+            });
+        }
+        if self.shared.server.shutdown_phase() >= ShutdownPhase::Aborting
+            && self.shared.activity.phase() == Phase::Body
+        {
+            return Some(Err(AbortReason::ShuttingDown.into()));
+        }
+        if self
+            .validator
+            .as_ref()
+            .is_some_and(RequestHeadValidator::has_broken_trailer)
+        {
+            let reason = "a trailer line ends with LF instead of CRLF";
+            return Some(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
+        }
+        self.rejection.is_some().then_some(Ok(()))
+    }
+}
+
+impl Drop for ServerIo {
+    fn drop(&mut self) {
+        if self.head_bytes > 0 {
+            let head_bytes = &self.shared.server.stats.head_bytes;
+            head_bytes.fetch_sub(self.head_bytes, Relaxed);
+        }
+    }
+}
+
+impl AsyncRead for ServerIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        loop {
+            // First, since it may be the head for a handed-over request.
+            if !me.read_ahead.is_empty() {
+                me.copy_read_ahead(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(outcome) = me.stopped() {
+                return Poll::Ready(outcome);
+            }
+            let before = buf.filled().len();
+            ready!(me.poll_fill(cx, buf))?;
+            let Some(validator) = &mut me.validator else {
+                return Poll::Ready(Ok(()));
+            };
+            if me.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if me.shared.activity.phase() == Phase::Idle {
+                me.shared.activity.enter(Phase::Head);
+            }
+            let bytes = &buf.filled()[before..];
+            match validator.scan(bytes) {
+                Ok(ScannedHeads {
+                    buffered,
+                    forward_len,
+                }) => {
+                    me.shared.set_heads(validator.heads());
+                    if !buffered.is_empty() {
+                        me.read_ahead = buffered;
+                        me.read_ahead.extend_from_slice(&bytes[..forward_len]);
+                        buf.set_filled(before);
+                    } else {
+                        buf.set_filled(before + forward_len);
+                    }
+                    if !me.count_head() {
+                        me.reject(TOO_MANY_LARGE_HEADS);
+                    } else if me.read_ahead.is_empty() && forward_len > 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Err(rejection) => {
+                    // hyper sees it as if the client had closed its side.
+                    me.reject(rejection);
+                    buf.set_filled(before);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+impl ServerIo {
+    fn write_stopped(&self) -> io::Result<()> {
+        match self.action() {
+            Some(TimeoutAction::ResponseStalled) => Err(io::ErrorKind::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn count_written(&mut self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.set_waiting(WRITING, outcome.is_pending());
+        if let Poll::Ready(Ok(n)) = outcome {
+            self.shared.activity.add_written(n);
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for ServerIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.write_stopped()?;
+        let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_write(cx, bytes));
+        self.count_written(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // Heads without a body are one slice; a plain write is cheaper than a vectored one.
+        if let [slice] = slices {
+            return self.poll_write(cx, slice);
+        }
+        self.write_stopped()?;
+        let outcome =
+            either!(&mut self.stream, stream => Pin::new(stream).poll_write_vectored(cx, slices));
+        self.count_written(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// hyper flushes when it has nothing left to write: the response has been sent.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let activity = &self.shared.activity;
+        if self.validator.is_some() && activity.phase() == Phase::Finishing {
+            activity.enter(Phase::Idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: the driver closes the socket once hyper has finished.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,324 @@
+//! One head: finds its end and rejects it if two parsers could read it differently.
+
+use http::StatusCode;
+use memchr::memchr;
+
+use super::super::rejection::HttpRejection;
+
+/// hyper's own limit, above which it rejects a request without an explanation.
+const MAX_HEADERS: usize = 100;
+
+/// The framing of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    None,
+    Sized(u64),
+    Chunked,
+}
+
+pub(super) const TOO_LARGE: HttpRejection = HttpRejection {
+    status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    reason: "the request line and headers together are larger than this server allows",
+};
+
+/// Finds the end of the head: the first empty line.
+///
+/// A bare LF ends a line here, so that the validator never sees fewer heads than hyper; [`check`]
+/// rejects it.
+pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        at += memchr(b'\n', &bytes[at..])? + 1;
+        match bytes[at..] {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+}
+
+/// Checks that every parser reads a complete head alike; returns the framing of its body.
+pub(super) fn check(bytes: &[u8], end: usize, max_head: usize) -> Result<Framing, HttpRejection> {
+    if end > max_head {
+        return Err(TOO_LARGE);
+    }
+    let mut lines = HeaderLines {
+        rest: &bytes[..end],
+    };
+    let request_line = lines.next_line()?;
+    let request = RequestLine::parse(request_line)?;
+
+    let (mut host, mut length, mut chunked) = (None, None, false);
+    let mut count = 0;
+    loop {
+        let line = lines.next_line()?;
+        if line.is_empty() {
+            break;
+        }
+        count += 1;
+        if count > MAX_HEADERS {
+            return Err(HttpRejection {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                reason: "the request has more than 100 headers",
+            });
+        }
+        let (name, value) = split_header(line)?;
+        // Compare the length first, since most headers are none of these.
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") && host.replace(value).is_some() => {
+                return Err(HttpRejection::bad(
+                    "the request has more than one Host header",
+                ));
+            }
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !request.old
+                && !value.eq_ignore_ascii_case(b"100-continue") =>
+            {
+                return Err(HttpRejection {
+                    status: StatusCode::EXPECTATION_FAILED,
+                    reason: "the only supported expectation is 100-continue",
+                });
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length")
+                && length.replace(decimal(value)?).is_some() =>
+            {
+                return Err(HttpRejection::bad(
+                    "the request has more than one Content-Length header",
+                ));
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(HttpRejection::bad(
+                        "the only Transfer-Encoding understood is a single \"chunked\"",
+                    ));
+                }
+                chunked = true;
+            }
+            _ => {}
+        }
+    }
+    request.check_host(host)?;
+    match (chunked, length) {
+        (true, Some(_)) => Err(HttpRejection::bad(
+            "the request has both Transfer-Encoding and Content-Length",
+        )),
+        (true, None) if request.old => Err(HttpRejection::bad("HTTP/1.0 has no Transfer-Encoding")),
+        (true, None) => Ok(Framing::Chunked),
+        (false, Some(length)) => Ok(Framing::Sized(length)),
+        (false, None) => Ok(Framing::None),
+    }
+}
+
+struct HeaderLines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> HeaderLines<'a> {
+    /// Returns the next line without its CRLF; an empty one at the end.
+    fn next_line(&mut self) -> Result<&'a [u8], HttpRejection> {
+        let Some(lf) = memchr(b'\n', self.rest) else {
+            return Ok(&[]);
+        };
+        let (line, rest) = self.rest.split_at(lf + 1);
+        self.rest = rest;
+        line.strip_suffix(b"\r\n").ok_or(HttpRejection::bad(
+            "a line of the head ends with LF instead of CR LF",
+        ))
+    }
+}
+
+struct RequestLine<'a> {
+    target: &'a [u8],
+    /// HTTP/1.0.
+    old: bool,
+}
+
+impl<'a> RequestLine<'a> {
+    fn parse(line: &'a [u8]) -> Result<Self, HttpRejection> {
+        const SHAPE: HttpRejection =
+            HttpRejection::bad("the request line is not of the form METHOD TARGET HTTP/1.1");
+        let mut parts = line.splitn(3, |b| *b == b' ');
+        let (Some(method), Some(target), Some(version)) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(SHAPE);
+        };
+        if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
+            return Err(HttpRejection::bad("the request method is not a token"));
+        }
+        if target.is_empty() || target.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+            return Err(SHAPE);
+        }
+        if !target.iter().all(|b| is_plain_target(*b)) {
+            if target.contains(&b'#') {
+                return Err(HttpRejection::bad(
+                    "the request target has a fragment (\"#\")",
+                ));
+            }
+            // hyper would reject it without an explanation.
+            if http::Uri::try_from(target).is_err() {
+                return Err(HttpRejection::bad("the request target is not a valid URI"));
+            }
+        }
+        let old = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+                if major.is_ascii_digit() && minor.is_ascii_digit() =>
+            {
+                return Err(HttpRejection {
+                    status: StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                    reason: "this version of HTTP is not spoken here; use HTTP/1.1",
+                });
+            }
+            _ => return Err(SHAPE),
+        };
+        if method == b"CONNECT" {
+            return Err(HttpRejection {
+                status: StatusCode::NOT_IMPLEMENTED,
+                reason: "this server is no proxy: CONNECT is not supported",
+            });
+        }
+        Ok(Self { target, old })
+    }
+
+    /// Checks the host (RFC 9112 sections 3.2 and 3.2.2).
+    ///
+    /// HTTP/1.1 requires exactly one `Host`, which must agree with an absolute target.
+    fn check_host(&self, host: Option<&[u8]>) -> Result<(), HttpRejection> {
+        match host {
+            None if !self.old => return Err(HttpRejection::bad("the request has no Host header")),
+            Some(host) if !host.iter().all(|b| is_host(*b)) => {
+                return Err(HttpRejection::bad(
+                    "the Host header is not a host name with optional port",
+                ));
+            }
+            _ => {}
+        }
+        if self.target.starts_with(b"/") || self.target == b"*" {
+            return Ok(());
+        }
+        let authority = self
+            .target
+            .get(..7)
+            .filter(|scheme| scheme.eq_ignore_ascii_case(b"http://"))
+            .map(|_| &self.target[7..])
+            .or_else(|| {
+                let scheme = self.target.get(..8)?;
+                scheme
+                    .eq_ignore_ascii_case(b"https://")
+                    .then(|| &self.target[8..])
+            })
+            .ok_or(HttpRejection::bad(
+                "the request target is neither a path nor an http URL",
+            ))?;
+        let end = authority
+            .iter()
+            .position(|b| matches!(b, b'/' | b'?' | b'#'));
+        let authority = &authority[..end.unwrap_or(authority.len())];
+        match host {
+            Some(host) if !same_host(authority, host) => Err(HttpRejection::bad(
+                "the Host header and the host of the request target differ",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Compares two authorities; port 80 equals no port.
+pub(in super::super) fn same_host(a: &[u8], b: &[u8]) -> bool {
+    let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
+    bare(a).eq_ignore_ascii_case(bare(b))
+}
+
+fn split_header(line: &[u8]) -> Result<(&[u8], &[u8]), HttpRejection> {
+    if matches!(line[0], b' ' | b'\t') {
+        return Err(HttpRejection::bad(
+            "a header is folded over several lines, which is obsolete",
+        ));
+    }
+    let colon = memchr(b':', line).ok_or(HttpRejection::bad("a header line has no colon"))?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if matches!(name.last(), Some(b' ' | b'\t')) {
+        return Err(HttpRejection::bad(
+            "there is white space between a header's name and its colon",
+        ));
+    }
+    if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+        return Err(HttpRejection::bad("a header's name is not a token"));
+    }
+    if value
+        .iter()
+        .any(|b| (*b < b' ' && *b != b'\t') || *b == 0x7f)
+    {
+        return Err(HttpRejection::bad(
+            "a header's value contains a control character",
+        ));
+    }
+    Ok((name, trim(value)))
+}
+
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
+    const INVALID: HttpRejection = HttpRejection::bad("Content-Length is not a decimal number");
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(INVALID);
+    }
+    // hyper reserves the two highest values.
+    let digits = str::from_utf8(value).map_err(|_| INVALID)?;
+    digits
+        .parse()
+        .ok()
+        .filter(|length| *length < u64::MAX - 1)
+        .ok_or(HttpRejection::bad("Content-Length is too large a number"))
+}
+
+/// Returns whether a byte may be in a token (RFC 9110 section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
+/// Returns whether every parser accepts a byte in a request target (RFC 3986 section 3.3).
+fn is_plain_target(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte)
+}
+
+/// Returns whether a byte may be in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
+fn is_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
+}

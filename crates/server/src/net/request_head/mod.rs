@@ -1,0 +1,284 @@
+//! Validates each HTTP/1 head before hyper parses it, against request smuggling.
+//!
+//! hyper is strict, but some ambiguous heads leave no trace in the parsed request: `Content-Length` with
+//! `Transfer-Encoding`, a repeated `Content-Length`, lines that end with a bare LF. What hyper rejects
+//! itself, it rejects without an explanation. So the bytes pass this validator first, and a rejected
+//! head is answered with a sentence about the error.
+//!
+//! To find the next head of a connection, the validator follows the framing of bodies too: one
+//! subtraction per read for a body of known length, a small state machine for chunks. If it and hyper
+//! ever disagree about where a head starts, their counts of heads differ and the request is rejected
+//! (see [`super::service`]). A bug here cannot let a smuggled request pass.
+
+mod chunk;
+mod head;
+
+use http::StatusCode;
+
+use self::chunk::{Chunk, skip};
+pub(super) use self::head::same_host;
+use self::head::{Framing, TOO_LARGE, check, end_of_head};
+use super::handover::Remainder;
+use super::rejection::HttpRejection;
+
+/// Validates the input of one connection, passed to [`scan`](Self::scan) in order.
+///
+/// Heads are forwarded only when complete, so hyper sees no byte of a rejected head and parses none
+/// twice. The same holds for trailers, so that a connection can be replaced while its client stalls
+/// among them. The buffer exceeds the limit by at most a few bytes and holds nothing else.
+#[derive(Debug)]
+pub struct RequestHeadValidator {
+    state: State,
+    /// The start of an incomplete head or trailers; otherwise empty and without an allocation.
+    partial: Vec<u8>,
+    heads: u32,
+    max_head: usize,
+}
+
+#[derive(Debug)]
+enum State {
+    Head,
+    /// In a body of known length, with this many bytes left.
+    Sized(u64),
+    Chunked(Chunk),
+    /// Malformed chunks or too large trailers: hyper ends the body with an error and closes.
+    Broken,
+    /// A trailer line ends with a bare LF, which hyper would take for a part of the line.
+    BrokenTrailer,
+}
+
+/// The bytes that [`RequestHeadValidator::scan`] forwards.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ScannedHeads {
+    /// Forward these first: the buffered start of a head or trailers that are complete now.
+    pub buffered: Vec<u8>,
+    /// Number of scanned bytes to forward; the rest starts a head or trailers and is buffered.
+    pub forward_len: usize,
+}
+
+impl RequestHeadValidator {
+    /// Creates the validator of a connection with a limit for heads, request line included.
+    #[must_use]
+    pub fn new(max_head: usize) -> Self {
+        Self {
+            state: State::Head,
+            partial: Vec::new(),
+            heads: 0,
+            max_head,
+        }
+    }
+
+    /// Returns the number of complete heads, wrapping.
+    #[must_use]
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+
+    /// Returns the memory of an incomplete head, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.partial.capacity()
+    }
+
+    /// Frees that memory, after a rejection.
+    pub(super) fn clear(&mut self) {
+        self.partial = Vec::new();
+    }
+
+    /// Buffers the start of a head, in no more memory than the limit requires.
+    fn keep(&mut self, bytes: &[u8]) {
+        let (len, needed) = (self.partial.len(), self.partial.len() + bytes.len());
+        if needed > self.partial.capacity() {
+            let doubled = needed.next_power_of_two().min(self.max_head + 4);
+            self.partial.reserve_exact(doubled.max(needed) - len);
+        }
+        self.partial.extend_from_slice(bytes);
+    }
+
+    /// Returns whether the current body must end with an error because of its trailers.
+    pub(super) fn has_broken_trailer(&self) -> bool {
+        matches!(self.state, State::BrokenTrailer)
+    }
+
+    /// Returns whether [`remainder`](Self::remainder) is available.
+    pub(super) fn is_resumable(&self) -> bool {
+        match &self.state {
+            State::Sized(_) | State::Chunked(_) => true,
+            State::Head | State::Broken | State::BrokenTrailer => false,
+        }
+    }
+
+    /// Returns the rest of the current body as the end of a new head.
+    pub(super) fn remainder(&self) -> Option<Remainder> {
+        match &self.state {
+            State::Sized(left) => Some(Remainder {
+                head: format!("content-length: {left}\r\n\r\n"),
+                skip: 0,
+            }),
+            State::Chunked(chunk) => {
+                let (begun, skip) = chunk.beginning();
+                Some(Remainder {
+                    head: format!("transfer-encoding: chunked\r\n\r\n{begun}"),
+                    skip,
+                })
+            }
+            State::Head | State::Broken | State::BrokenTrailer => None,
+        }
+    }
+
+    /// Scans the next bytes of the connection and returns which to forward now.
+    ///
+    /// # Errors
+    /// A head was rejected. The validator must not be used afterwards.
+    pub fn scan(&mut self, all: &[u8]) -> Result<ScannedHeads, HttpRejection> {
+        let mut bytes = all;
+        let mut buffered = Vec::new();
+        // Start of the incomplete trailers.
+        let mut trailers = 0;
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Head => match self.scan_head(bytes, &mut buffered)? {
+                    Some(rest) => bytes = rest,
+                    None => {
+                        return Ok(ScannedHeads {
+                            buffered,
+                            forward_len: all.len() - bytes.len(),
+                        });
+                    }
+                },
+                State::Sized(left) => {
+                    let n = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(*left);
+                    bytes = skip(bytes, n);
+                    *left -= n;
+                    if *left == 0 {
+                        self.state = State::Head;
+                    }
+                }
+                State::Chunked(chunk) => match chunk.step(bytes) {
+                    Some((Chunk::End, rest)) => {
+                        let length = self.partial.len() + (all.len() - rest.len() - trailers);
+                        self.state = if length > self.max_head {
+                            State::Broken
+                        } else {
+                            State::Head
+                        };
+                        if !self.partial.is_empty() {
+                            buffered = std::mem::take(&mut self.partial);
+                        }
+                        bytes = rest;
+                    }
+                    Some((next, rest)) => {
+                        if !chunk.is_among_trailers() {
+                            trailers = all.len() - rest.len();
+                        }
+                        *chunk = next;
+                        bytes = rest;
+                    }
+                    None if chunk.is_trailer() && bytes.starts_with(b"\n") => {
+                        self.state = State::BrokenTrailer;
+                    }
+                    None => {
+                        self.state = State::Broken;
+                        if !self.partial.is_empty() {
+                            buffered = std::mem::take(&mut self.partial);
+                        }
+                    }
+                },
+                State::Broken => break,
+                // None of them is forwarded.
+                State::BrokenTrailer => {
+                    self.partial = Vec::new();
+                    return Ok(ScannedHeads {
+                        buffered,
+                        forward_len: trailers,
+                    });
+                }
+            }
+        }
+        if let State::Chunked(chunk) = &self.state
+            && chunk.is_among_trailers()
+        {
+            let begun = &all[trailers..];
+            if self.partial.len() + begun.len() > self.max_head {
+                // hyper has the same limit and ends the body with an error.
+                self.state = State::Broken;
+                if !self.partial.is_empty() {
+                    buffered = std::mem::take(&mut self.partial);
+                }
+                return Ok(ScannedHeads {
+                    buffered,
+                    forward_len: all.len(),
+                });
+            }
+            self.partial.extend_from_slice(begun);
+            return Ok(ScannedHeads {
+                buffered,
+                forward_len: trailers,
+            });
+        }
+        Ok(ScannedHeads {
+            buffered,
+            forward_len: all.len(),
+        })
+    }
+
+    /// Scans bytes of a head; returns the bytes after it, or `None` if it is incomplete.
+    fn scan_head<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        buffered: &mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, HttpRejection> {
+        let mut bytes = bytes;
+        if self.partial == b"\r" && bytes.starts_with(b"\n") {
+            self.partial = Vec::new();
+            bytes = &bytes[1..];
+        }
+        let had = self.partial.len();
+        let (framing, rest) = if had == 0 {
+            // Empty lines before a request line are ignored (RFC 9112 section 2.2).
+            while let Some(rest) = bytes.strip_prefix(b"\r\n") {
+                bytes = rest;
+            }
+            match end_of_head(bytes, 0) {
+                Some(end) => (check(bytes, end, self.max_head)?, &bytes[end..]),
+                None if bytes.len() > self.max_head => return Err(TOO_LARGE),
+                None => {
+                    self.keep(bytes);
+                    return Ok(None);
+                }
+            }
+        } else {
+            // A few bytes above the limit suffice to detect that it is exceeded.
+            let remaining = self.max_head.saturating_sub(had) + 4;
+            self.keep(&bytes[..bytes.len().min(remaining)]);
+            match end_of_head(&self.partial, had.saturating_sub(3)) {
+                Some(end) => {
+                    let framing = check(&self.partial, end, self.max_head)?;
+                    self.partial.truncate(had);
+                    *buffered = std::mem::take(&mut self.partial);
+                    (framing, &bytes[end - had..])
+                }
+                None if self.partial.len() > self.max_head => return Err(TOO_LARGE),
+                None => return Ok(None),
+            }
+        };
+        self.heads = self.heads.wrapping_add(1);
+        self.state = match framing {
+            Framing::None | Framing::Sized(0) => State::Head,
+            Framing::Sized(length) => State::Sized(length),
+            Framing::Chunked => State::Chunked(Chunk::Size {
+                size: 0,
+                digits: false,
+            }),
+        };
+        Ok(Some(rest))
+    }
+}
+
+/// The response to a large head when unfinished heads use all memory allowed for them.
+pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    reason: "too many clients are sending large request headers; try again in a moment",
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,459 @@
+//! The adapter between hyper and the service: last checks of a head, and request extensions.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HOST};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
+use super::body::{Body, OutgoingBody};
+use super::handover::Handover;
+use super::info::ConnectionInfo;
+use super::rejection::HttpRejection;
+use super::request_head::same_host;
+use super::stats::NetStats;
+use super::stream;
+use super::timeouts::{ConnectionActivity, Phase, ServerShared};
+
+/// Maximum rest of an unread body that is discarded so that the connection can be reused.
+///
+/// A larger rest, or one of unknown size, ends the connection (`Connection: close`).
+const MAX_DISCARDED_REST: u64 = 64 * 1024;
+
+/// The service still holds the body.
+const HELD_BY_SERVICE: u64 = u64::MAX - 1;
+
+/// State shared by the parts of one connection: I/O, service adapter, bodies and driver.
+#[derive(Debug)]
+pub(super) struct ConnectionShared {
+    pub(super) activity: Arc<ConnectionActivity>,
+    pub(super) server: Arc<ServerShared>,
+    info: ConnectionInfo,
+    /// Counts the connection for its address.
+    _permit: Option<AddressPermit>,
+    /// The address has too many connections: the request is rejected.
+    over_limit: bool,
+    /// HTTP/1: heads that the validator has accepted, wrapping.
+    heads: AtomicU32,
+    /// HTTP/1: unread bytes of the current request's body; `u64::MAX` if unknown.
+    unread_bytes: AtomicU64,
+    /// HTTP/1: whether the service has responded to the current request.
+    responded: AtomicBool,
+    /// HTTP/1: whether a new head can describe the rest of the current body.
+    pub(super) resumable: AtomicBool,
+    /// HTTP/2: requests without a complete response.
+    streams: AtomicU32,
+    /// HTTP/1: the rest of a body that the service has dropped, to be discarded.
+    abandoned: Mutex<Option<Incoming>>,
+    /// HTTP/1: whether a request was rejected by the limits of its address.
+    address_limited: AtomicBool,
+    /// HTTP/1: the current request while its hyper connection is replaced.
+    pub(super) handover: Handover,
+}
+
+impl ConnectionShared {
+    pub(super) fn new(
+        server: Arc<ServerShared>,
+        info: ConnectionInfo,
+        address_permit: Option<AddressPermit>,
+        over_limit: bool,
+    ) -> Arc<Self> {
+        let activity = Arc::new(ConnectionActivity::new(Phase::Head, true));
+        server.track(activity.clone());
+        Arc::new(Self {
+            activity,
+            server,
+            info,
+            _permit: address_permit,
+            over_limit,
+            heads: AtomicU32::new(0),
+            unread_bytes: AtomicU64::new(0),
+            responded: AtomicBool::new(false),
+            resumable: AtomicBool::new(false),
+            streams: AtomicU32::new(0),
+            abandoned: Mutex::default(),
+            address_limited: AtomicBool::new(false),
+            handover: Handover::default(),
+        })
+    }
+
+    pub(super) fn set_heads(&self, heads: u32) {
+        self.heads.store(heads, Relaxed);
+    }
+
+    pub(super) fn set_unread_bytes(&self, bytes: u64) {
+        self.unread_bytes.store(bytes, Relaxed);
+    }
+
+    /// HTTP/1: returns whether the client may still be sending an unwanted body.
+    pub(super) fn has_unread_body(&self) -> bool {
+        self.unread_bytes.load(Relaxed) != 0
+    }
+
+    /// HTTP/1: returns whether the service may still read the body and has not responded.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.activity.phase() == Phase::Body
+            && self.unread_bytes.load(Relaxed) == HELD_BY_SERVICE
+            && !self.responded.load(Relaxed)
+    }
+
+    /// HTTP/1: takes a body that the service dropped before its end.
+    pub(super) fn abandon(&self, body: Incoming) {
+        let rest = body.size_hint().exact().unwrap_or(u64::MAX);
+        // A client that expects a 100 (Continue) may or may not send a rejected body.
+        let small = rest <= MAX_DISCARDED_REST && !self.handover.expects_continue();
+        self.set_unread_bytes(if small { rest } else { u64::MAX });
+        if small && rest > 0 {
+            *self.abandoned() = Some(body);
+        }
+    }
+
+    /// HTTP/1: discards received bytes of an abandoned body.
+    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) {
+        if !matches!(self.unread_bytes.load(Relaxed), 1..=MAX_DISCARDED_REST) {
+            return;
+        }
+        let mut abandoned = self.abandoned();
+        while let Some(body) = abandoned.as_mut() {
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None) => {
+                    *abandoned = None;
+                    self.set_unread_bytes(0);
+                }
+                Poll::Ready(Some(Err(_))) => *abandoned = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    /// HTTP/1: returns whether a request was rejected by the limits of its address.
+    pub(super) fn is_address_limited(&self) -> bool {
+        self.address_limited.load(Relaxed)
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
+        self.abandoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request for its client address.
+    fn check_address_limits<B: http_body::Body>(
+        &self,
+        request: &Request<B>,
+        address_permit: &mut Option<AddressPermit>,
+    ) -> Result<(), HttpRejection> {
+        let stats = &self.server.stats;
+        if self.over_limit {
+            NetStats::add(&stats.address_connections, 1);
+            return Err(TOO_MANY_CONNECTIONS);
+        }
+        let (addresses, peer) = (&self.server.addresses, self.info.peer().ip());
+        addresses
+            .request(request.headers(), peer)
+            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
+        if !request.body().is_end_stream() {
+            *address_permit = addresses
+                .upload(request.headers(), peer)
+                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_streams(&self) -> bool {
+        self.streams.load(Relaxed) > 0
+    }
+}
+
+/// Tracks one request until hyper has taken the whole response.
+#[derive(Debug)]
+pub(super) struct RequestGuard {
+    shared: Arc<ConnectionShared>,
+    http2: bool,
+    /// Counts a body for its client address.
+    address_permit: Option<AddressPermit>,
+}
+
+impl RequestGuard {
+    fn new(shared: Arc<ConnectionShared>, http2: bool) -> Self {
+        if http2 && shared.streams.fetch_add(1, AcqRel) == 0 {
+            shared.activity.enter(Phase::Handling);
+        }
+        Self {
+            shared,
+            http2,
+            address_permit: None,
+        }
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        if !self.http2 {
+            self.shared.activity.enter(Phase::Finishing);
+        } else if self.shared.streams.fetch_sub(1, AcqRel) == 1 {
+            self.shared.activity.enter(Phase::Idle);
+        }
+    }
+}
+
+/// The service as hyper calls it.
+#[derive(Debug)]
+pub(super) struct ConnectionService<S> {
+    service: S,
+    shared: Arc<ConnectionShared>,
+    http2: bool,
+}
+
+impl<S> ConnectionService<S> {
+    pub(super) fn new(service: S, shared: Arc<ConnectionShared>, http2: bool) -> Self {
+        Self {
+            service,
+            shared,
+            http2,
+        }
+    }
+
+    fn check(&self, number: u32, head: &Request<Incoming>) -> Option<HttpRejection> {
+        if self.http2 {
+            return check_http2(head);
+        }
+        // The validator makes this impossible, so it would be a bug; see `request_head`.
+        let ahead = self.shared.heads.load(Relaxed).wrapping_sub(number);
+        (ahead > u32::MAX / 2).then_some(HttpRejection::bad(
+            "it is not clear where this request begins",
+        ))
+    }
+}
+
+/// Applies the checks of [`super::request_head`] that hyper omits in HTTP/2.
+fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
+    let mut hosts = head.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Some(HttpRejection::bad(
+            "the request has more than one Host header",
+        ));
+    }
+    match (head.uri().authority(), host) {
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            return Some(HttpRejection::bad(
+                "the :authority is not a host name with optional port",
+            ));
+        }
+        (None, None) => return Some(HttpRejection::bad("the request names no host")),
+        (Some(authority), Some(host))
+            if !same_host(authority.as_str().as_bytes(), host.as_bytes()) =>
+        {
+            return Some(HttpRejection::bad("the Host header and :authority differ"));
+        }
+        _ => {}
+    }
+    let expect = head.headers().get(EXPECT)?;
+    (!expect.as_bytes().eq_ignore_ascii_case(b"100-continue")).then_some(HttpRejection {
+        status: StatusCode::EXPECTATION_FAILED,
+        reason: "the only supported expectation is 100-continue",
+    })
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    type Response = Response<OutgoingBody<B>>;
+    type Error = Infallible;
+    type Future = ResponseFuture<S>;
+
+    fn call(&self, request: Request<Incoming>) -> ResponseFuture<S> {
+        let shared = &self.shared;
+        if let Some(response) = shared.handover.take_response()
+            && let Ok(response) = response.downcast::<ResponseFuture<S>>()
+        {
+            shared.handover.replace_body(request.into_body());
+            return *response;
+        }
+        let number = shared.activity.add_request();
+        let rejection = self.check(number, &request);
+        let mut guard = RequestGuard::new(shared.clone(), self.http2);
+        if !self.http2 && !request.body().is_end_stream() {
+            shared.responded.store(false, Relaxed);
+            shared.handover.record(&request);
+        }
+        let rejection = match rejection {
+            Some(rejection) => {
+                NetStats::add(&shared.server.stats.rejected, 1);
+                Some(rejection)
+            }
+            None => shared
+                .check_address_limits(&request, &mut guard.address_permit)
+                .err()
+                .inspect(|_| {
+                    shared.address_limited.store(true, Relaxed);
+                }),
+        };
+        let queued = guard
+            .address_permit
+            .as_ref()
+            .and_then(AddressPermit::enqueue);
+        let mut request = request.map(|incoming| {
+            if incoming.is_end_stream() {
+                shared.set_unread_bytes(0);
+                if !self.http2 {
+                    shared.activity.enter(Phase::Handling);
+                }
+                Body::empty(incoming)
+            } else if self.http2 {
+                Body::http2(incoming, shared.clone(), queued)
+            } else {
+                shared.set_unread_bytes(HELD_BY_SERVICE);
+                let epoch = shared.activity.enter(Phase::Body);
+                Body::http1(incoming, shared.clone(), epoch, queued)
+            }
+        });
+        let state = if let Some(rejection) = rejection {
+            // Dropping the request records how much of its body is left.
+            State::Rejected { rejection }
+        } else {
+            request.extensions_mut().insert(shared.info.clone());
+            State::Calling {
+                service: self.service.clone(),
+                request: Some(request),
+            }
+        };
+        ResponseFuture {
+            guard: Some(guard),
+            state,
+        }
+    }
+}
+
+/// The response to one request.
+pub(super) struct ResponseFuture<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    guard: Option<RequestGuard>,
+    state: State<S>,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each request an allocation"
+)]
+enum State<S: Service<Request<Body>>> {
+    Calling {
+        service: S,
+        request: Option<Request<Body>>,
+    },
+    Running {
+        future: S::Future,
+    },
+    Rejected {
+        rejection: HttpRejection,
+    },
+    HandedOver,
+}
+
+// Only the future would need pinning, and it is `Unpin`.
+impl<S> Unpin for ResponseFuture<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+}
+
+/// Moves the request to the new connection when hyper's connection is replaced.
+impl<S> Drop for ResponseFuture<S>
+where
+    S: Service<Request<Body>> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    fn drop(&mut self) {
+        let Some(guard) = self
+            .guard
+            .take_if(|guard| guard.shared.handover.is_active())
+        else {
+            return;
+        };
+        let shared = guard.shared.clone();
+        let state = mem::replace(&mut self.state, State::HandedOver);
+        let guard = Some(guard);
+        shared
+            .handover
+            .keep_response(Box::new(Self { guard, state }));
+    }
+}
+
+impl<S, B> Future for ResponseFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    type Output = Result<Response<OutgoingBody<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let me = &mut *self;
+        loop {
+            let next = match &mut me.state {
+                State::Calling { service, request } => {
+                    let Ok(()) = ready!(service.poll_ready(cx));
+                    let request = request.take().expect("a call is made once");
+                    State::Running {
+                        future: service.call(request),
+                    }
+                }
+                State::Running { future } => {
+                    let Ok(response) = ready!(Pin::new(future).poll(cx));
+                    let guard = me
+                        .guard
+                        .take()
+                        .expect("a future is not polled after its end");
+                    return Poll::Ready(Ok(finish_response(response, guard)));
+                }
+                State::Rejected { rejection } => {
+                    let guard = me
+                        .guard
+                        .take()
+                        .expect("a future is not polled after its end");
+                    let mut response = rejection.response();
+                    if guard.http2 {
+                        response.headers_mut().remove(CONNECTION);
+                    }
+                    return Poll::Ready(Ok(
+                        response.map(|text: Bytes| OutgoingBody::rejection(text, guard))
+                    ));
+                }
+                // Dropped right after it is created.
+                State::HandedOver => return Poll::Pending,
+            };
+            me.state = next;
+        }
+    }
+}
+
+fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {
+    if !guard.http2 {
+        guard.shared.responded.store(true, Relaxed);
+        if guard.shared.unread_bytes.load(Relaxed) > MAX_DISCARDED_REST {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    let stream = if guard.http2 { stream::current() } else { None };
+    response.map(|body| OutgoingBody::service(body, guard, stream))
+}

@@ -1,0 +1,579 @@
+//! Timeouts of all connections, checked by one task.
+//!
+//! A connection has no timer. Its [`ConnectionActivity`] holds a few counters that the connection's task
+//! updates with plain atomic stores. The sweeper ([`run_sweeper`]) compares them with their values at
+//! the last tick, requests an action where a timeout has expired, and wakes the task. So a request costs
+//! no clock read and no timer, and a thousand idle connections cost a thousand loads per tick.
+
+use std::cmp::Reverse;
+use std::future::Future;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Interval};
+
+use super::addresses::Addresses;
+use super::limits::ConnectionLimits;
+use super::shutdown::ShutdownPhase;
+use super::stats::NetStats;
+
+/// The phase of a connection or, in HTTP/2, of a stream's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// A head is being received, or a new connection has sent nothing yet.
+    Head,
+    /// Between two requests.
+    Idle,
+    /// The service may read a body.
+    Body,
+    /// The request has been read, and the service handles it or produces the response.
+    Handling,
+    /// The response has been handed to hyper and is being sent.
+    Finishing,
+    /// The response has been sent, and further input is discarded.
+    Lingering,
+}
+
+/// An action that the sweeper requests from a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum TimeoutAction {
+    /// Close: the time for a head, for the next request or for lingering has expired.
+    Close = 1,
+    /// End the body: no byte arrived in time.
+    BodyStalled = 2,
+    /// End the body: it is below the minimum rate.
+    BodyTooSlow = 3,
+    /// Abort: the client read no byte of the response in time.
+    ResponseStalled = 4,
+    /// Release grown buffers: nothing was received for a while.
+    ReleaseBuffers = 5,
+}
+
+/// Bits of [`ConnectionActivity::waiting`].
+pub(super) const READING: u8 = 1;
+pub(super) const WRITING: u8 = 2;
+
+/// Linger time of a silent client during a shutdown or at the connection limit.
+const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
+
+/// At the connection limit, clients that have been silent for this long are evicted,
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// and clients that send fewer bytes per second than this.
+const MIN_RATE: f64 = 1024.0;
+/// Maximum number of evicted connections per tick.
+const MAX_EVICTIONS: usize = 16;
+
+/// The counters of one connection.
+#[derive(Debug)]
+pub(super) struct ConnectionActivity {
+    /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
+    epoch: AtomicU32,
+    /// The requested action and the epoch it applies to; 0 for none. Void in another epoch.
+    action: AtomicU64,
+    /// Directions in which the peer is being waited for.
+    waiting: AtomicU8,
+    read: AtomicU64,
+    written: AtomicU64,
+    requests: AtomicU32,
+    closed: AtomicBool,
+    /// Whether a large read has grown hyper's buffer.
+    has_grown_buffer: AtomicBool,
+    /// Whether this is a socket, whose bytes are counted in [`NetStats`].
+    socket: bool,
+    waker: AtomicWaker,
+}
+
+impl ConnectionActivity {
+    pub(super) fn new(phase: Phase, socket: bool) -> Self {
+        Self {
+            epoch: AtomicU32::new(phase as u32),
+            action: AtomicU64::new(0),
+            waiting: AtomicU8::new(0),
+            read: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            requests: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            has_grown_buffer: AtomicBool::new(false),
+            socket,
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    pub(super) fn epoch(&self) -> PhaseEpoch {
+        PhaseEpoch(self.epoch.load(Relaxed))
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.epoch().phase()
+    }
+
+    /// Starts a phase and its time.
+    pub(super) fn enter(&self, phase: Phase) -> PhaseEpoch {
+        let epoch = self.epoch().next(phase);
+        self.epoch.store(epoch.0, Relaxed);
+        epoch
+    }
+
+    /// Starts a phase if the current epoch is `from`; for tasks other than the connection's own.
+    pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
+        let _ = self
+            .epoch
+            .compare_exchange(from.0, from.next(phase).0, Relaxed, Relaxed);
+    }
+
+    /// Returns the action requested for the current phase.
+    #[inline]
+    pub(super) fn action(&self) -> Option<TimeoutAction> {
+        let packed = self.action.load(Relaxed);
+        if packed == 0 {
+            None
+        } else {
+            self.decode_action(packed)
+        }
+    }
+
+    #[cold]
+    fn decode_action(&self, packed: u64) -> Option<TimeoutAction> {
+        let void = packed >> 8 != u64::from(self.epoch().0);
+        match packed & 0xff {
+            _ if void => None,
+            1 => Some(TimeoutAction::Close),
+            2 => Some(TimeoutAction::BodyStalled),
+            3 => Some(TimeoutAction::BodyTooSlow),
+            4 => Some(TimeoutAction::ResponseStalled),
+            _ => Some(TimeoutAction::ReleaseBuffers),
+        }
+    }
+
+    fn request_action(&self, epoch: PhaseEpoch, action: TimeoutAction) {
+        self.action
+            .store(u64::from(epoch.0) << 8 | action as u64, Relaxed);
+        self.waker.wake();
+    }
+
+    /// Clears a completed [`TimeoutAction::ReleaseBuffers`].
+    pub(super) fn clear_release(&self) {
+        let release_requested =
+            u64::from(self.epoch().0) << 8 | TimeoutAction::ReleaseBuffers as u64;
+        let _ = self
+            .action
+            .compare_exchange(release_requested, 0, Relaxed, Relaxed);
+    }
+
+    /// Returns whether a large read has grown hyper's buffer.
+    pub(super) fn has_grown_buffer(&self) -> bool {
+        self.has_grown_buffer.load(Relaxed)
+    }
+
+    pub(super) fn set_grown_buffer(&self, has_grown_buffer: bool) {
+        self.has_grown_buffer.store(has_grown_buffer, Relaxed);
+    }
+
+    /// Returns whether the server only waits for the client to send.
+    pub(super) fn is_reading(&self) -> bool {
+        self.waiting.load(Relaxed) == READING
+    }
+
+    pub(super) fn set_waiting(&self, directions: u8) {
+        self.waiting.store(directions, Relaxed);
+    }
+
+    /// Adds to a counter with a single writer: only the reading task may call it.
+    pub(super) fn add_read(&self, n: usize) {
+        self.read.store(self.read.load(Relaxed) + n as u64, Relaxed);
+    }
+
+    /// Adds to a counter with a single writer: only the writing task may call it.
+    pub(super) fn add_written(&self, n: usize) {
+        self.written
+            .store(self.written.load(Relaxed) + n as u64, Relaxed);
+    }
+
+    /// Counts a request; returns its number, which starts with 1 and wraps.
+    pub(super) fn add_request(&self) -> u32 {
+        self.requests.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    pub(super) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Marks it as closed, so that the sweeper drops it.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Release);
+    }
+}
+
+/// A phase and the number of phase changes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PhaseEpoch(u32);
+
+impl PhaseEpoch {
+    pub(super) fn phase(self) -> Phase {
+        match self.0 & 7 {
+            0 => Phase::Head,
+            1 => Phase::Idle,
+            2 => Phase::Body,
+            3 => Phase::Handling,
+            4 => Phase::Finishing,
+            _ => Phase::Lingering,
+        }
+    }
+
+    fn next(self, phase: Phase) -> Self {
+        Self(((self.0 >> 3).wrapping_add(1) << 3) | phase as u32)
+    }
+}
+
+/// State shared by all connections of one [`serve`](super::serve).
+#[derive(Debug)]
+pub(super) struct ServerShared {
+    shutdown_phase: AtomicU8,
+    pub(super) limits: ConnectionLimits,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) stats: Arc<NetStats>,
+    registrations: Mutex<Registrations>,
+    /// Acceptors that wait for a connection to close.
+    waiting: AtomicUsize,
+    /// Wakes the sweeper before its next tick.
+    wakeup: Notify,
+}
+
+/// New connections that the sweeper has not seen.
+#[derive(Debug, Default)]
+struct Registrations {
+    watches: Vec<Arc<ConnectionActivity>>,
+    /// The sweeper has nothing to check and sleeps until a registration.
+    asleep: bool,
+}
+
+impl ServerShared {
+    pub(super) fn new(limits: ConnectionLimits, stats: Arc<NetStats>) -> Self {
+        Self {
+            shutdown_phase: AtomicU8::new(ShutdownPhase::Running as u8),
+            addresses: Arc::new(Addresses::new(limits.addresses.clone(), limits.workers)),
+            limits,
+            stats,
+            registrations: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            wakeup: Notify::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn shutdown_phase(&self) -> ShutdownPhase {
+        ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
+    }
+
+    /// Advances the shutdown to a phase and wakes every connection.
+    pub(super) fn advance(&self, shutdown_phase: ShutdownPhase) {
+        self.shutdown_phase.fetch_max(shutdown_phase as u8, AcqRel);
+        self.wakeup.notify_one();
+    }
+
+    /// Waits for `vacancy`; meanwhile, the sweeper evicts silent connections.
+    pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
+        /// Also decrements when the acceptor is dropped.
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        vacancy.await
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.load(Relaxed) > 0
+    }
+
+    /// Registers a connection with the sweeper, from its next tick on.
+    pub(super) fn track(&self, activity: Arc<ConnectionActivity>) {
+        let asleep = {
+            let mut registrations = self.registrations();
+            registrations.watches.push(activity);
+            std::mem::take(&mut registrations.asleep)
+        };
+        if asleep {
+            self.wakeup.notify_one();
+        }
+    }
+
+    fn registrations(&self) -> MutexGuard<'_, Registrations> {
+        self.registrations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next tick, or for a registration if there is nothing to check.
+    async fn wait(&self, tick: &mut Interval, nothing: bool) {
+        let asleep = nothing && {
+            let mut registrations = self.registrations();
+            registrations.asleep = registrations.watches.is_empty();
+            registrations.asleep
+        };
+        if asleep {
+            self.wakeup.notified().await;
+            tick.reset_immediately();
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = self.wakeup.notified() => {}
+        }
+    }
+}
+
+/// Checks all connections once per tick, as long as connections are served.
+pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
+    let mut entries: Vec<TrackedConnection> = Vec::new();
+    let mut known_phase = ShutdownPhase::Running;
+    let mut tick = tokio::time::interval(server.limits.tick());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut before = Instant::now();
+    loop {
+        server.wait(&mut tick, entries.is_empty()).await;
+        let now = Instant::now();
+        let passed = now - before;
+        before = now;
+        entries.extend(
+            std::mem::take(&mut server.registrations().watches)
+                .into_iter()
+                .map(|activity| TrackedConnection::new(activity, now)),
+        );
+        let shutdown_phase = server.shutdown_phase();
+        let mut delta = ActivityDelta::default();
+        entries.retain_mut(|entry| {
+            let closed = entry.activity.closed.load(Acquire);
+            let since = entry.update(now, passed, &server);
+            if entry.activity.socket {
+                delta.read += since.read;
+                delta.written += since.written;
+                delta.requests += since.requests;
+            }
+            if shutdown_phase != known_phase {
+                entry.activity.waker.wake();
+            }
+            !closed
+        });
+        if server.is_full() {
+            evict(&mut entries, now, &server.stats);
+        }
+        NetStats::add(&server.stats.bytes_in, delta.read);
+        NetStats::add(&server.stats.bytes_out, delta.written);
+        NetStats::add(&server.stats.requests, delta.requests);
+        known_phase = shutdown_phase;
+        if entries.is_empty() {
+            entries.shrink_to(1024);
+        }
+    }
+}
+
+/// Evicts the connections with the longest silence, then slow ones.
+fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
+    // Evicted connections that are not closed yet count towards the limit.
+    let leaving = entries.iter().filter(|entry| entry.evicted).count();
+    let mut found: Vec<_> = entries
+        .iter_mut()
+        .filter(|entry| !entry.evicted)
+        .filter_map(|entry| Some((entry.silence(now)?, entry)))
+        .collect();
+    found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
+    for (_, entry) in found
+        .into_iter()
+        .take(MAX_EVICTIONS.saturating_sub(leaving))
+    {
+        entry.evicted = true;
+        let action = match entry.epoch.phase() {
+            Phase::Body => TimeoutAction::BodyStalled,
+            _ => TimeoutAction::Close,
+        };
+        entry.activity.request_action(entry.epoch, action);
+        NetStats::add(&stats.evicted, 1);
+    }
+}
+
+/// Progress of a connection between two ticks.
+#[derive(Clone, Copy, Default)]
+struct ActivityDelta {
+    read: u64,
+    written: u64,
+    requests: u64,
+}
+
+/// A connection and its state at the last tick.
+struct TrackedConnection {
+    activity: Arc<ConnectionActivity>,
+    epoch: PhaseEpoch,
+    /// Start of the epoch.
+    since: Instant,
+    /// Whether buffers were requested to be released since the last byte.
+    release_requested: bool,
+    /// Whether it is being evicted.
+    evicted: bool,
+    read: u64,
+    read_at: Instant,
+    written: u64,
+    written_at: Instant,
+    requests: u32,
+    /// For the minimum rate: time waited for the client in this window, and `read` at its start.
+    waited: Duration,
+    window_read: u64,
+}
+
+impl TrackedConnection {
+    fn new(activity: Arc<ConnectionActivity>, now: Instant) -> Self {
+        Self {
+            epoch: activity.epoch(),
+            activity,
+            since: now,
+            release_requested: false,
+            evicted: false,
+            read: 0,
+            read_at: now,
+            written: 0,
+            written_at: now,
+            requests: 0,
+            waited: Duration::ZERO,
+            window_read: 0,
+        }
+    }
+
+    /// Compares the counters with the last tick, evaluates the timeouts and returns the progress.
+    fn update(&mut self, now: Instant, passed: Duration, server: &ServerShared) -> ActivityDelta {
+        let epoch = self.activity.epoch();
+        let waiting = self.activity.waiting.load(Relaxed);
+        let read = self.activity.read.load(Relaxed);
+        let written = self.activity.written.load(Relaxed);
+        let requests = self.activity.requests.load(Relaxed);
+        let delta = ActivityDelta {
+            read: read - self.read,
+            written: written - self.written,
+            requests: requests.wrapping_sub(self.requests).into(),
+        };
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.since = now;
+            self.release_requested = false;
+            self.evicted &= !matches!(epoch.phase(), Phase::Head | Phase::Idle);
+            self.read_at = now;
+            self.waited = Duration::ZERO;
+            self.window_read = read;
+        }
+        // Time counts against the client only while the server waits for it.
+        if delta.read > 0 || waiting & READING == 0 {
+            self.read_at = now;
+            self.release_requested = false;
+        }
+        if delta.written > 0 || waiting & WRITING == 0 {
+            self.written_at = now;
+        }
+        self.read = read;
+        self.written = written;
+        self.requests = requests;
+        self.evaluate(now, passed, waiting, server);
+        delta
+    }
+
+    fn evaluate(&mut self, now: Instant, passed: Duration, waiting: u8, server: &ServerShared) {
+        let (limits, stats) = (&server.limits, &server.stats);
+        let over = |since: Instant, limit: Duration| !limit.is_zero() && now - since >= limit;
+        let (linger_idle, linger_total) = match server.shutdown_phase() {
+            ShutdownPhase::Running if !server.is_full() => {
+                (limits.linger_idle, limits.linger_total)
+            }
+            ShutdownPhase::Running => (SHUTDOWN_LINGER, SHUTDOWN_LINGER * 2),
+            _ => (limits.linger_idle.min(SHUTDOWN_LINGER), limits.linger_total),
+        };
+        let action = match self.epoch.phase() {
+            Phase::Head if over(self.since, limits.header_timeout) => {
+                Some((TimeoutAction::Close, &stats.header_timeouts))
+            }
+            Phase::Idle if over(self.since, limits.idle_timeout) => {
+                Some((TimeoutAction::Close, &stats.idle_timeouts))
+            }
+            Phase::Body if over(self.read_at, limits.body_timeout) => {
+                Some((TimeoutAction::BodyStalled, &stats.body_timeouts))
+            }
+            Phase::Body if self.too_slow(passed, waiting, limits) => {
+                Some((TimeoutAction::BodyTooSlow, &stats.too_slow))
+            }
+            Phase::Lingering
+                if over(self.read_at, linger_idle) || over(self.since, linger_total) =>
+            {
+                self.activity
+                    .request_action(self.epoch, TimeoutAction::Close);
+                None
+            }
+            _ => None,
+        };
+        let action = action.or_else(|| {
+            over(self.written_at, limits.write_timeout)
+                .then_some((TimeoutAction::ResponseStalled, &stats.write_timeouts))
+        });
+        let silent_since = match self.epoch.phase() {
+            Phase::Idle => self.since,
+            Phase::Body => self.read_at,
+            _ => now,
+        };
+        if action.is_none()
+            && !self.release_requested
+            && self.activity.has_grown_buffer()
+            && over(silent_since, limits.release_after)
+        {
+            self.release_requested = true;
+            self.activity
+                .request_action(self.epoch, TimeoutAction::ReleaseBuffers);
+        }
+        if let Some((action, counter)) = action {
+            let first = self
+                .activity
+                .action()
+                .is_none_or(|known| known == TimeoutAction::ReleaseBuffers);
+            if first {
+                NetStats::add(counter, 1);
+            }
+            self.activity.request_action(self.epoch, action);
+        }
+    }
+
+    /// Returns how long the client has been silent, zero if it is slow, `None` if it is active.
+    fn silence(&self, now: Instant) -> Option<Duration> {
+        if !self.activity.socket {
+            return None;
+        }
+        let silence = match self.epoch.phase() {
+            Phase::Idle => now - self.since,
+            Phase::Body => now - self.read_at,
+            _ => return None,
+        };
+        if silence >= SILENT_AFTER {
+            return Some(silence);
+        }
+        let rate = (self.read - self.window_read) as f64 / self.waited.as_secs_f64();
+        (self.waited >= SILENT_AFTER && rate < MIN_RATE).then_some(Duration::ZERO)
+    }
+
+    fn too_slow(&mut self, passed: Duration, waiting: u8, limits: &ConnectionLimits) -> bool {
+        if limits.min_rate == 0 || limits.rate_window.is_zero() {
+            return false;
+        }
+        if waiting & READING != 0 {
+            self.waited += passed;
+        }
+        if self.waited < limits.rate_window {
+            return false;
+        }
+        let rate = (self.read - self.window_read) as f64 / self.waited.as_secs_f64();
+        self.waited = Duration::ZERO;
+        self.window_read = self.read;
+        rate < limits.min_rate as f64
+    }
+}

@@ -1,0 +1,133 @@
+//! Translates S3 errors into a problem and its fix.
+
+use std::fmt;
+
+use landfall_s3::client::{Error, ErrorKind};
+
+use crate::settings::S3;
+
+/// The diagnosis of an S3 error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnosis {
+    /// The problem.
+    pub(crate) problem: String,
+    /// The response of the service, or the network error.
+    pub(crate) response: String,
+    /// How to fix it.
+    pub(crate) fix: String,
+}
+
+impl Diagnosis {
+    /// Diagnoses an error of a call on `bucket`.
+    pub(crate) fn new(error: &Error, settings: &S3, bucket: &str) -> Self {
+        let service = settings.endpoint.as_deref().unwrap_or("Amazon S3");
+        let response = error_line(error);
+        let details = format!(
+            "{} {}",
+            error.code().unwrap_or_default(),
+            error.message().unwrap_or_default()
+        );
+        let (problem, fix) = match error.kind() {
+            ErrorKind::NoSuchBucket => (
+                format!("the bucket {bucket:?} does not exist at {service}"),
+                "create it, or correct --s3-bucket or --s3-endpoint".to_owned(),
+            ),
+            ErrorKind::BadCredentials if error.status().is_none() => (
+                "no credentials found".to_owned(),
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the \
+                 machine a role"
+                    .to_owned(),
+            ),
+            ErrorKind::BadCredentials if details.contains("SignatureDoesNotMatch") => (
+                format!("{service} rejects the signature"),
+                "correct AWS_SECRET_ACCESS_KEY; if it is right, a proxy in between changes the \
+                 request or its Host"
+                    .to_owned(),
+            ),
+            ErrorKind::BadCredentials if details.contains("Expired") => (
+                "the credentials have expired".to_owned(),
+                "get new ones, with their AWS_SESSION_TOKEN".to_owned(),
+            ),
+            ErrorKind::BadCredentials => (
+                format!("{service} rejects the credentials"),
+                "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for \
+                 temporary keys), or the profile of AWS_PROFILE"
+                    .to_owned(),
+            ),
+            ErrorKind::ClockSkew => (
+                format!("the clocks of this machine and of {service} differ too much"),
+                "synchronize this machine's clock, for example by NTP".to_owned(),
+            ),
+            ErrorKind::WrongRegion => (
+                format!("the bucket {bucket:?} is in another region"),
+                "set --s3-region to the region in the response".to_owned(),
+            ),
+            ErrorKind::AccessDenied => (
+                format!("the credentials lack a permission on {bucket:?}"),
+                format!(
+                    "allow s3:{} on it, in the policy of the user or role and in that of the \
+                     bucket",
+                    permission(error.operation())
+                ),
+            ),
+            ErrorKind::NotImplemented => (
+                format!("{service} does not support this"),
+                "use another service, or do without it".to_owned(),
+            ),
+            ErrorKind::Unavailable { .. } if error.status().is_none() => (
+                format!("{service} is unreachable"),
+                match settings.endpoint {
+                    Some(_) => "correct --s3-endpoint, or start the service".to_owned(),
+                    None => "correct --s3-region, or connect this machine to the internet; \
+                             set --s3-endpoint for another service"
+                        .to_owned(),
+                },
+            ),
+            ErrorKind::Unavailable { .. } => (
+                format!("{service} is failing or overloaded"),
+                "try again; if it persists, contact the operator of the service".to_owned(),
+            ),
+            _ => (
+                format!("{service} sent an unexpected response"),
+                "check that --s3-endpoint is that of an S3 service, not of its website or console"
+                    .to_owned(),
+            ),
+        };
+        Self {
+            problem,
+            response,
+            fix,
+        }
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({})", self.problem, self.fix, self.response)
+    }
+}
+
+/// Formats an error on one line.
+pub(crate) fn error_line(error: &Error) -> String {
+    let text = error.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.collect()
+}
+
+/// Returns the IAM permission for an operation.
+pub(crate) fn permission(operation: &str) -> &str {
+    match operation {
+        "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => "PutObject",
+        "UploadPartCopy" => "GetObject and s3:PutObject",
+        "HeadObject" => "GetObject",
+        "ListParts" => "ListMultipartUploadParts",
+        "ListMultipartUploads" => "ListBucketMultipartUploads",
+        "ListObjectsV2" | "HeadBucket" => "ListBucket",
+        "GetBucketCors" => "GetBucketCORS",
+        "PutBucketCors" => "PutBucketCORS",
+        other => other,
+    }
+}

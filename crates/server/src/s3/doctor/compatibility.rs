@@ -1,0 +1,203 @@
+//! Detects differences between S3 services.
+
+use bytes::Bytes;
+use landfall_s3::client::{Condition, Error, ErrorKind, ObjectHeaders, Payload};
+
+use super::{Doctor, Finding, Severity};
+use crate::{s3::diagnosis, settings::LeaseKind};
+
+/// Checks each known difference.
+pub(super) async fn run(doctor: &mut Doctor<'_>) {
+    conditions(doctor).await;
+    small_parts(doctor).await;
+    empty_part(doctor).await;
+    small_copy(doctor).await;
+    put_during_multipart(doctor).await;
+}
+
+/// Reports a difference, or why it cannot be detected.
+fn report(
+    doctor: &mut Doctor<'_>,
+    check: &'static str,
+    result: Result<bool, Error>,
+    yes: &'static str,
+    no: &'static str,
+) {
+    let finding = match result {
+        Ok(true) => Finding::new(check, Severity::Note, yes),
+        Ok(false) => Finding::new(check, Severity::Note, no),
+        Err(error) => Finding::new(
+            check,
+            Severity::Note,
+            format!("not detected: {}", diagnosis::error_line(&error)),
+        ),
+    };
+    doctor.report(finding);
+}
+
+/// Returns whether the service accepted a call; an unrelated error is returned.
+fn accepted<T>(result: Result<T, Error>) -> Result<bool, Error> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            ErrorKind::Unavailable { .. } | ErrorKind::BadCredentials | ErrorKind::ClockSkew => {
+                Err(error)
+            }
+            _ => Ok(false),
+        },
+    }
+}
+
+/// Checks conditional writes, which leases in the bucket require.
+async fn conditions(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let object = doctor.object("condition");
+    let none = ObjectHeaders::default();
+    let put = |text: &'static str, condition| {
+        let payload = Payload::from(Bytes::from_static(text.as_bytes()));
+        client.put_object(&object, payload, &none, condition)
+    };
+    let examined: Result<&str, Error> = async {
+        let first = put("1", Condition::IfAbsent).await?;
+        if !condition_failed(put("2", Condition::IfAbsent).await)? {
+            return Ok("If-None-Match is ignored");
+        }
+        let second = put("3", Condition::IfMatch(first.clone())).await?;
+        if !condition_failed(put("4", Condition::IfMatch(first)).await)? {
+            return Ok("If-Match is ignored");
+        }
+        put("5", Condition::IfMatch(second)).await?;
+        Ok("")
+    }
+    .await;
+    let needed = matches!(doctor.settings.leases.kind, LeaseKind::Store);
+    let (works, text) = match &examined {
+        Ok("") => (
+            true,
+            "work, so leases can be stored in the bucket".to_owned(),
+        ),
+        Ok(what) => (false, (*what).to_owned()),
+        Err(error) => (false, diagnosis::error_line(error)),
+    };
+    let finding = match (works, needed) {
+        (true, _) => Finding::new("conditional writes", Severity::Ok, text),
+        (false, true) => Finding::new("conditional writes", Severity::Fail, text).advise(
+            "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
+             single node with --lease memory",
+        ),
+        (false, false) => Finding::new("conditional writes", Severity::Note, text).advise(
+            "several servers on this bucket need --lease redis://… or --lease postgres://…",
+        ),
+    };
+    doctor.report(finding);
+}
+
+/// Returns whether a failed condition prevented a write.
+fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
+    match result {
+        Ok(_) => Ok(false),
+        Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks parts below 5 MiB that are not the last.
+async fn small_parts(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let result = async {
+        let (object, id) = doctor.begin("small-parts").await?;
+        let mut parts = Vec::new();
+        for number in [1, 2] {
+            let payload = Payload::from(Bytes::from_static(b"short"));
+            match client.upload_part(&object, &id, number, payload).await {
+                Ok(etag) => parts.push((number, etag)),
+                Err(error) => return accepted::<()>(Err(error)),
+            }
+        }
+        accepted(client.complete_multipart(&object, &id, &parts).await)
+    }
+    .await;
+    report(
+        doctor,
+        "short parts",
+        result,
+        "are accepted, unlike by Amazon; Landfall uploads none",
+        "are rejected below 5 MiB, as by Amazon: shorter rests are stored in a .part object",
+    );
+}
+
+/// Checks a part without bytes.
+async fn empty_part(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let result = async {
+        let (object, id) = doctor.begin("empty-part").await?;
+        match client
+            .upload_part(&object, &id, 1, Payload::default())
+            .await
+        {
+            Ok(etag) => accepted(client.complete_multipart(&object, &id, &[(1, etag)]).await),
+            Err(error) => accepted::<()>(Err(error)),
+        }
+    }
+    .await;
+    report(
+        doctor,
+        "empty parts",
+        result,
+        "are accepted, as by Amazon",
+        "are rejected: empty uploads are written with one PUT instead",
+    );
+}
+
+/// Checks a part copied from a short object.
+async fn small_copy(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let result = async {
+        let source = doctor.object("short");
+        let payload = Payload::from(Bytes::from_static(b"short"));
+        client
+            .put_object(&source, payload, &ObjectHeaders::default(), Condition::None)
+            .await?;
+        let (object, id) = doctor.begin("short-copy").await?;
+        match client
+            .upload_part_copy(&object, &id, 1, &source, None)
+            .await
+        {
+            Ok(etag) => accepted(client.complete_multipart(&object, &id, &[(1, etag)]).await),
+            Err(error) => accepted::<()>(Err(error)),
+        }
+    }
+    .await;
+    report(
+        doctor,
+        "short part copies",
+        result,
+        "are accepted, as by Amazon",
+        "are rejected: short partial uploads are concatenated by reading and uploading them",
+    );
+}
+
+/// Checks a PUT at the key of an incomplete multipart upload.
+async fn put_during_multipart(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let result = async {
+        let (object, id) = doctor.begin("put-over").await?;
+        let payload = Payload::from(Bytes::from_static(b"over"));
+        client
+            .put_object(&object, payload, &ObjectHeaders::default(), Condition::None)
+            .await?;
+        match client.list_parts(&object, &id, 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+    .await;
+    report(
+        doctor,
+        "PUT over multipart",
+        result,
+        "a PUT keeps the pending multipart upload of its key, as at Amazon",
+        "a PUT aborts the pending multipart upload of its key; Landfall makes none",
+    );
+}

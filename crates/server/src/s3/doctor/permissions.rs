@@ -1,0 +1,218 @@
+//! Makes every call that Landfall makes, on test objects.
+
+use bytes::Bytes;
+use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, Payload, ObjectRef};
+
+use super::{Doctor, Finding, Requirement, Severity};
+use crate::s3::{Diagnosis, object_headers};
+
+/// The minimum part size of all services.
+const PART: usize = 5 << 20;
+
+/// Makes the calls; returns whether objects can be written.
+pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
+    let client = doctor.client.clone();
+    let small = doctor.object("small");
+    let none = ObjectHeaders::default();
+    let payload = Payload::from(Bytes::from_static(b"landfall"));
+    let put = client.put_object(&small, payload, &none, Condition::None);
+    if doctor
+        .call("put object", Requirement::Uploads, put)
+        .await
+        .is_none()
+    {
+        // The call was denied, so there is nothing to remove.
+        doctor.objects.clear();
+        return false;
+    }
+    let content = Bytes::from(vec![b'L'; PART]);
+    let source = doctor.object("source");
+    let payload = Payload::from(content.clone());
+    let put = client.put_object(&source, payload, &none, Condition::None);
+    if let Err(error) = put.await {
+        let finding = doctor.failure("put 5 MiB", Requirement::Uploads, &error);
+        doctor.report(finding);
+        return true;
+    }
+    read(doctor, &source).await;
+    multipart(doctor, &source, content).await;
+    abort(doctor).await;
+    let delete = client.delete_object(&source);
+    if doctor
+        .call("delete object", Requirement::Uploads, delete)
+        .await
+        .is_some()
+    {
+        missing_object(doctor, &source).await;
+    }
+    true
+}
+
+/// Checks HEAD, GET and GET with a range.
+async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
+    let client = doctor.client.clone();
+    let head = doctor.call(
+        "head object",
+        Requirement::Uploads,
+        client.head_object(source),
+    );
+    if let Some(head) = head.await {
+        expect_size(doctor, "head object", &head, PART as u64);
+    }
+    let range = (PART as u64 - 4)..PART as u64;
+    let get = async {
+        client
+            .get_object(source, Some(range))
+            .await?
+            .bytes(PART)
+            .await
+    };
+    if let Some(bytes) = doctor.call("get object", Requirement::Uploads, get).await
+        && bytes != "LLLL"
+    {
+        let text = format!(
+            "requested 4 bytes by Range, received {} others",
+            bytes.len()
+        );
+        doctor.report(Finding::new("get object", Severity::Fail, text));
+    }
+}
+
+/// Reports an object with a wrong size.
+fn expect_size(doctor: &mut Doctor<'_>, check: &'static str, head: &ObjectHead, size: u64) {
+    if head.size != size {
+        let text = format!("the object should have {size} bytes and has {}", head.size);
+        doctor.report(Finding::new(check, Severity::Fail, text));
+    }
+}
+
+/// Checks a multipart upload of a copied and an uploaded part, with the configured headers.
+async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) {
+    let client = doctor.client.clone();
+    let object = doctor.object("concatenated");
+    let headers = object_headers(&doctor.s3().headers);
+    let started = match client.create_multipart(&object, &headers).await {
+        Ok(id) => Ok(id),
+        Err(error) if headers != ObjectHeaders::default() => {
+            let without_headers = client
+                .create_multipart(&object, &ObjectHeaders::default())
+                .await;
+            if without_headers.is_ok() {
+                let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
+                doctor.report(
+                    Finding::new("object headers", Severity::Fail, diagnosis.response).advise(
+                        "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
+                         header: permit it, or remove the setting",
+                    ),
+                );
+            }
+            without_headers
+        }
+        Err(error) => Err(error),
+    };
+    let begin = async { started };
+    let Some(id) = doctor
+        .call("create multipart", Requirement::Uploads, begin)
+        .await
+    else {
+        return;
+    };
+    doctor.multiparts.push((object.clone(), id.clone()));
+
+    let copy = client.upload_part_copy(&object, &id, 1, source, None);
+    let requirement = Requirement::Optional("concatenation of partial uploads will not work");
+    let first = match doctor.call("upload part copy", requirement, copy).await {
+        Some(etag) => Some(etag),
+        // Continue with an uploaded part.
+        None => client
+            .upload_part(&object, &id, 1, Payload::from(content))
+            .await
+            .ok(),
+    };
+    let end = Payload::from(Bytes::from_static(b"the end"));
+    let send = client.upload_part(&object, &id, 2, end);
+    let second = doctor.call("upload part", Requirement::Uploads, send).await;
+    let list = client.list_parts(&object, &id, 0);
+    let listed = doctor.call("list parts", Requirement::Uploads, list).await;
+    let (Some(first), Some(second)) = (first, second) else {
+        return;
+    };
+    if let Some(page) = listed {
+        let found: Vec<(u32, u64)> = page.parts.iter().map(|p| (p.number, p.size)).collect();
+        if found != [(1, PART as u64), (2, 7)] {
+            let text = format!("two parts were uploaded, but these are listed: {found:?}");
+            doctor.report(Finding::new("list parts", Severity::Fail, text));
+        }
+    }
+    let parts = [(1, first), (2, second)];
+    let complete = client.complete_multipart(&object, &id, &parts);
+    if doctor
+        .call("complete multipart", Requirement::Uploads, complete)
+        .await
+        .is_some()
+        && let Ok(head) = client.head_object(&object).await
+    {
+        expect_size(doctor, "complete multipart", &head, PART as u64 + 7);
+    }
+}
+
+/// Checks listing and aborting a multipart upload.
+async fn abort(doctor: &mut Doctor<'_>) {
+    let client = doctor.client.clone();
+    let Ok((object, id)) = doctor.begin("aborted").await else {
+        return;
+    };
+    let key_prefix = doctor.key_prefix.clone();
+    let list = client.list_multiparts(doctor.bucket, &key_prefix, None, 100);
+    let requirement =
+        Requirement::Optional("the sweeper cannot find multipart uploads left by a crash");
+    if let Some(page) = doctor.call("list multiparts", requirement, list).await
+        && !page.uploads.iter().any(|one| one.upload_id == id)
+    {
+        let text = "one that was just started isn't listed: the sweeper finds none either";
+        doctor.report(Finding::new("list multiparts", Severity::Warn, text));
+    }
+    let abort = client.abort_multipart(&object, &id);
+    if doctor
+        .call("abort multipart", Requirement::Uploads, abort)
+        .await
+        .is_none()
+    {
+        return;
+    }
+    match client.list_parts(&object, &id, 0).await {
+        Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
+        Err(error) => {
+            let finding = doctor.failure("abort multipart", Requirement::Uploads, &error);
+            doctor.report(finding);
+        }
+        Ok(_) => {
+            let text = "one that was aborted is still there";
+            doctor.report(Finding::new("abort multipart", Severity::Warn, text));
+        }
+    }
+}
+
+/// Checks how the service reports missing objects.
+async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
+    match doctor.client.head_object(object).await {
+        Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
+        Err(error) if *error.kind() == ErrorKind::AccessDenied => {
+            doctor.report(Finding::new(
+                "missing objects",
+                Severity::Note,
+                "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
+                 Landfall treats them as missing",
+            ));
+        }
+        Err(error) => {
+            let finding = doctor.failure("missing objects", Requirement::Uploads, &error);
+            doctor.report(finding);
+        }
+        Ok(_) => {
+            let text = "a deleted object still exists; wait for it, or check whether an object lock of \
+                        the bucket retains it";
+            doctor.report(Finding::new("delete object", Severity::Warn, text));
+        }
+    }
+}

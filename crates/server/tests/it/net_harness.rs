@@ -1,0 +1,326 @@
+//! A server with a small test service, and a client that sends exactly the given bytes.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use landfall_server::net::{
+    Body, BodyError, ConnectionInfo, ConnectionLimits, Listener, NetStats, Shutdown, serve,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// Longer than anything here takes; a hang fails instead of blocking.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) stats: Arc<NetStats>,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// With timers long enough not to matter, on a free port of 127.0.0.1.
+    pub(crate) fn start(change: impl FnOnce(&mut ConnectionLimits)) -> Self {
+        Self::with_grace(Duration::from_secs(5), change)
+    }
+
+    pub(crate) fn with_grace(grace: Duration, change: impl FnOnce(&mut ConnectionLimits)) -> Self {
+        let mut limits = ConnectionLimits::default();
+        // Brings the counts up to date four times a second.
+        limits.linger_idle = Duration::from_secs(1);
+        change(&mut limits);
+        let listener = Listener::tcp("127.0.0.1", 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new(grace).with_response_timeout(Duration::from_secs(2));
+        let stats = Arc::new(NetStats::default());
+        let task = tokio::spawn(serve(
+            vec![listener],
+            Probe,
+            limits,
+            shutdown.clone(),
+            stats.clone(),
+            async {},
+        ));
+        Self {
+            address,
+            shutdown,
+            stats,
+            task,
+        }
+    }
+
+    pub(crate) async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// Waits until the service has been given so many requests.
+    pub(crate) async fn until_requests(&self, count: u64) {
+        let begin = std::time::Instant::now();
+        while self.stats.requests.load(Relaxed) < count {
+            assert!(begin.elapsed() < TIMEOUT, "the requests don't arrive");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Ends the server and waits until every connection is closed.
+    pub(crate) async fn stop(self) {
+        self.shutdown.start();
+        tokio::time::timeout(TIMEOUT, self.task)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+    }
+}
+
+/// A response.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+pub(crate) struct Client<T> {
+    pub(crate) stream: T,
+    buffer: Vec<u8>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
+    pub(crate) fn new(stream: T) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        tokio::time::timeout(TIMEOUT, self.stream.write_all(bytes.as_ref()))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    /// The next answer, or `None` if the connection ends before it begins.
+    pub(crate) async fn answer(&mut self) -> Option<Answer> {
+        self.answer_to("GET").await
+    }
+
+    pub(crate) async fn answer_to(&mut self, method: &str) -> Option<Answer> {
+        tokio::time::timeout(TIMEOUT, self.read_answer(method))
+            .await
+            .expect("no answer came")
+    }
+
+    async fn read_answer(&mut self, method: &str) -> Option<Answer> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.fill().await.unwrap_or(0) == 0 {
+                assert_eq!(String::from_utf8_lossy(&self.buffer), "", "half a head");
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end).collect()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Answer {
+            status,
+            head,
+            body: Vec::new(),
+        };
+        let length = match answer.header("content-length") {
+            _ if method == "HEAD" || status < 200 => 0,
+            Some(length) => length.parse().unwrap(),
+            None => 0,
+        };
+        while self.buffer.len() < length {
+            assert_ne!(
+                self.fill().await.unwrap(),
+                0,
+                "the body of {answer:?} is cut"
+            );
+        }
+        answer.body = self.buffer.drain(..length).collect();
+        Some(answer)
+    }
+
+    async fn fill(&mut self) -> std::io::Result<usize> {
+        self.stream.read_buf(&mut self.buffer).await
+    }
+
+    /// Sends a request and reads its answer.
+    pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Answer {
+        self.send(request).await;
+        self.answer().await.expect("closed without an answer")
+    }
+
+    /// Returns whether the server closes the connection without another byte.
+    pub(crate) async fn closed(&mut self) -> bool {
+        assert_eq!(String::from_utf8_lossy(&self.buffer), "");
+        match tokio::time::timeout(TIMEOUT, self.fill()).await {
+            Ok(Ok(n)) => n == 0,
+            Ok(Err(_)) => true,
+            Err(_) => panic!("the connection is still open"),
+        }
+    }
+
+    /// Returns whether nothing happens on the connection for a while.
+    pub(crate) async fn quiet(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.fill()).await.is_err()
+    }
+}
+
+pub(crate) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n")
+}
+
+/// The service under the edge. It answers by path:
+///
+/// * `/peer`: the two ends of the connection
+/// * `/sink`: reads the body; returns its length, its trailers, and how it ended
+/// * `/refuse`: 413 without reading the body
+/// * `/late/MS`: answers after so many milliseconds
+/// * `/bytes/N`: a body of so many bytes
+/// * `/panic`: panics
+/// * else: `hello`
+#[derive(Clone)]
+pub(crate) struct Probe;
+
+impl tower_service::Service<Request<Body>> for Probe {
+    type Response = Response<ProbeBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(async move { Ok(answer(request).await) })
+    }
+}
+
+async fn answer(request: Request<Body>) -> Response<ProbeBody> {
+    let path = request.uri().path().to_owned();
+    let number = |prefix| {
+        path.strip_prefix(prefix)
+            .map(|n: &str| n.parse::<u64>().unwrap())
+    };
+    if let Some(ms) = number("/late/") {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        return plain(StatusCode::OK, "late".into());
+    }
+    if let Some(n) = number("/bytes/") {
+        return Response::new(ProbeBody {
+            left: n,
+            text: None,
+        });
+    }
+    match path.as_str() {
+        "/peer" => {
+            let info = request.extensions().get::<ConnectionInfo>().unwrap();
+            plain(
+                StatusCode::OK,
+                format!("{} {} {}", info.peer(), info.local(), info.scheme()),
+            )
+        }
+        "/sink" => {
+            let (status, text) = sink(request.into_body()).await;
+            plain(status, text)
+        }
+        "/refuse" => plain(StatusCode::PAYLOAD_TOO_LARGE, "too much".into()),
+        "/panic" => panic!("as asked"),
+        _ => plain(StatusCode::OK, "hello".into()),
+    }
+}
+
+async fn sink(mut body: Body) -> (StatusCode, String) {
+    let (mut total, mut trailers) = (0, String::new());
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => total += data.len(),
+            Ok(Err(other)) => trailers = format!(" {:?}", other.into_trailers().unwrap()),
+            Err(error) => {
+                let status = match error {
+                    BodyError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+                    BodyError::Timeout | BodyError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                let name = format!("{error:?}");
+                let name = name.split(['(', ' ']).next().unwrap();
+                return (status, format!("{total} {name}"));
+            }
+        }
+    }
+    (StatusCode::OK, format!("{total} complete{trailers}"))
+}
+
+fn plain(status: StatusCode, text: String) -> Response<ProbeBody> {
+    let body = ProbeBody {
+        left: text.len() as u64,
+        text: Some(text.into()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+/// A text, or so many bytes made up as they are sent.
+pub(crate) struct ProbeBody {
+    left: u64,
+    text: Option<Bytes>,
+}
+
+impl http_body::Body for ProbeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let data = match self.text.take() {
+            Some(text) => text,
+            None => Bytes::from(vec![b'x'; self.left.min(65_536) as usize]),
+        };
+        self.left -= data.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
+    }
+}

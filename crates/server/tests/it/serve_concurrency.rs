@@ -1,0 +1,197 @@
+//! Two processes on one directory.
+
+use std::{thread, time::Duration};
+
+use rustix::process::Signal;
+
+use crate::serve_harness::{Landfall, MIB, Request, content, eventually, id_of};
+
+#[test]
+fn a_sweeper_keeps_running_uploads_of_another_process() {
+    let one = Landfall::start(&["-expire-unfinished", "0", "-sweep-interval", "0"]);
+    let sweeping = Landfall::on(
+        one.dir(),
+        &["-expire-unfinished", "1s", "-sweep-interval", "50ms"],
+    );
+    let bytes = content(1, MIB);
+    let mut client = one.client();
+    let abandoned = client.create(MIB);
+    let running = client.create(MIB);
+    client.begin(Request::patch(&running, 0), MIB);
+    client.send(&bytes[..400_000]);
+    // Silent until the unused upload is removed, and long past its own lifetime.
+    eventually("the abandoned upload stays", || {
+        !one.file(&abandoned).exists()
+    });
+    thread::sleep(Duration::from_secs(2));
+    client.send(&bytes[400_000..]);
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.offset()), (204, MIB));
+    client.holds(&running, &bytes);
+    assert_eq!(client.head(&abandoned).status, 404);
+    assert_eq!(sweeping.metric("landfall_uploads_expired_total"), 1.0);
+}
+
+#[test]
+fn an_upload_resumes_at_another_process() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let servers = [one, other];
+    let bytes = content(2, 2 * MIB);
+    let path = servers[0].client().create(2 * MIB);
+    // Alternating chunks; each process sees the other's at once.
+    let mut offset = 0;
+    for (n, piece) in bytes.chunks(150_001).enumerate() {
+        let mut client = servers[n % 2].client();
+        assert_eq!(client.offset(&path), offset);
+        assert_eq!(client.patch(&path, offset, piece).status, 204);
+        offset += piece.len() as u64;
+    }
+    for server in &servers {
+        server.client().holds(&path, &bytes);
+        assert_eq!(server.client().offset(&path), 2 * MIB);
+    }
+}
+
+#[test]
+fn partial_uploads_of_another_process_are_concatenated() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let bytes = content(3, 3 * MIB + 17);
+    let mut client = one.client();
+    let parts: Vec<String> = bytes
+        .chunks(MIB as usize)
+        .map(|part| {
+            let request = Request::post()
+                .with("Upload-Concat", "partial")
+                .with("Upload-Length", part.len());
+            let path = client.ask(request).created();
+            assert_eq!(client.patch(&path, 0, part).status, 204);
+            path
+        })
+        .collect();
+    let list = format!("final;{}", parts.join(" "));
+    let joined = other
+        .client()
+        .ask(Request::post().with("Upload-Concat", list))
+        .created();
+    for server in [&one, &other] {
+        let mut client = server.client();
+        client.holds(&joined, &bytes);
+        assert_eq!(client.offset(&joined), bytes.len() as u64);
+        client
+            .patch(&joined, bytes.len() as u64, b"x")
+            .refuses(403, "ERR_MODIFY_FINAL");
+    }
+}
+
+#[test]
+fn a_final_upload_waits_for_a_part_of_another_process() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let (mut first, mut second) = (one.client(), other.client());
+    let partial = || {
+        Request::post()
+            .with("Upload-Concat", "partial")
+            .with("Upload-Length", 5)
+    };
+    let hello = first.ask(partial()).created();
+    let world = first.ask(partial()).created();
+    assert_eq!(first.patch(&hello, 0, b"hello").status, 204);
+    let list = format!("final;{hello} {world}");
+    let joined = first
+        .ask(Request::post().with("Upload-Concat", list))
+        .created();
+    let waiting = second.head(&joined);
+    assert_eq!(
+        (waiting.status, waiting.header("Upload-Offset")),
+        (200, None)
+    );
+    assert_eq!(waiting.number("Upload-Length"), 10);
+
+    assert_eq!(second.patch(&world, 0, b"world").status, 204);
+    eventually("the final upload is not concatenated", || {
+        first.head(&joined).header("Upload-Offset") == Some("10")
+    });
+    first.holds(&joined, b"helloworld");
+    second.holds(&joined, b"helloworld");
+}
+
+#[test]
+fn head_returns_the_offset_of_an_upload_of_another_process() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let bytes = content(4, MIB);
+    let mut writer = one.client();
+    let path = writer.create(MIB);
+    writer.begin(Request::patch(&path, 0), MIB);
+    let mut reader = other.client();
+    for (n, piece) in bytes.chunks(MIB as usize / 8).enumerate() {
+        writer.send(piece);
+        reader.reaches(&path, (n as u64 + 1) * MIB / 8);
+    }
+    assert_eq!(writer.answer().status, 204);
+    reader.holds(&path, &bytes);
+}
+
+#[test]
+fn a_terminated_upload_is_gone_in_both_processes() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let (mut first, mut second) = (one.client(), other.client());
+    let path = first.upload(b"hello");
+    second.holds(&path, b"hello");
+    assert_eq!(second.ask(Request::new("DELETE", &path)).status, 204);
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.head(&path).status, 404);
+        assert_eq!(client.ask(Request::get(&path)).status, 404);
+        client
+            .patch(&path, 0, b"")
+            .refuses(404, "ERR_UPLOAD_NOT_FOUND");
+    }
+    assert!(!one.dir().join(format!("{}.info", id_of(&path))).exists());
+}
+
+#[test]
+fn a_suspended_process_keeps_its_upload_without_stale_writes() {
+    let frozen = Landfall::start(&[]);
+    let other = Landfall::on(frozen.dir(), &["-acquire-lock-timeout", "300ms"]);
+    let bytes = content(6, 2 * MIB);
+    let mut hung = frozen.client();
+    let path = hung.create(2 * MIB);
+    hung.begin(Request::patch(&path, 0), 2 * MIB);
+    hung.send(&bytes[..1_000_000]);
+    let mut client = other.client();
+    client.reaches(&path, 1_000_000);
+    frozen.signal(Signal::STOP);
+    // It cannot yield, and may still be about to write: no other process may write.
+    let answer = client.patch(&path, 1_000_000, &bytes[1_000_000..]);
+    answer.refuses(423, "ERR_UPLOAD_LOCKED");
+    assert!(answer.number("Retry-After") > 0);
+    let mut client = other.client();
+    assert_eq!(client.offset(&path), 1_000_000);
+    // Other uploads don't mind.
+    let beside = client.upload(&bytes);
+    client.holds(&beside, &bytes);
+
+    frozen.signal(Signal::CONT);
+    client.resumes_to(&path, &bytes);
+    hung.answer().refuses(423, "ERR_UPLOAD_INTERRUPTED");
+    let _ = hung.try_send([0; 1000]);
+    client.holds(&path, &bytes);
+}
+
+#[test]
+fn after_a_kill_another_process_takes_over_at_once() {
+    let one = Landfall::start(&[]);
+    let other = Landfall::on(one.dir(), &[]);
+    let bytes = content(5, 2 * MIB);
+    let mut writer = one.client();
+    let path = writer.create(2 * MIB);
+    writer.begin(Request::patch(&path, 0), 2 * MIB);
+    writer.send(&bytes[..1_000_000]);
+    let mut client = other.client();
+    client.reaches(&path, 1_000_000);
+    let _dir = one.kill();
+    client.resumes_to(&path, &bytes);
+}

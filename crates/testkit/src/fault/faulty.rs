@@ -1,0 +1,336 @@
+//! A store that fails.
+
+use std::{
+    ops::Range,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use landfall::{
+    lease::{Fence, Locker},
+    store::{
+        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
+        Read, Result, Store, StoreError, Terminate,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+
+use super::plan::{Call, Failure, Fault, Faults, with_fault};
+
+/// A store around another, with [`Faults`]. It can do what the other can.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use landfall::{store::{MemoryStore, Store, StoreError}, upload::{Upload, UploadId}};
+/// use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
+///
+/// let faults = Faults::none();
+/// let store = FaultStore::new(MemoryStore::new(), faults.clone());
+/// faults.plan(Call::Create, Fault::Before(Failure::Full));
+/// let id = UploadId::random();
+/// let full = store.create(Upload::new(id.clone(), Some(5))).await;
+/// assert!(matches!(full, Err(StoreError::Full(_))));
+/// assert!(store.create(Upload::new(id, Some(5))).await.is_ok());
+/// # });
+/// ```
+#[derive(Debug, Clone)]
+pub struct FaultStore {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+}
+
+impl FaultStore {
+    /// Puts faults around `inner`.
+    #[must_use]
+    pub fn new(inner: impl Store, faults: Faults) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            faults,
+        }
+    }
+
+    async fn run<T>(&self, call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
+        with_fault(self.faults.draw(call), call, false, work).await
+    }
+
+    async fn run_repeatable<T>(
+        &self,
+        call: Call,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        with_fault(self.faults.draw(call), call, true, work).await
+    }
+
+    fn flaky(&self, inner: Box<dyn Append>) -> Box<dyn Append> {
+        Box::new(FaultAppend {
+            inner,
+            faults: self.faults.clone(),
+            broken: false,
+        })
+    }
+}
+
+/// Wraps the capability of `$self.inner`.
+macro_rules! own {
+    ($self:ident, $accessor:ident) => {
+        $self.inner.$accessor().is_some().then_some($self)
+    };
+}
+
+/// The capability of the inner store, which is there if ours was handed out.
+macro_rules! inner {
+    ($self:ident, $accessor:ident) => {
+        $self.inner.$accessor().ok_or_else(|| StoreError::Other {
+            action: stringify!($accessor).into(),
+            source: "the store inside no longer can do this".into(),
+        })?
+    };
+}
+
+#[async_trait]
+impl Store for FaultStore {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        self.run(Call::Create, self.inner.create(upload)).await
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.run(Call::Load, self.inner.load(id)).await
+    }
+
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        let (snapshot, append) = self.run(Call::Resume, self.inner.resume(id, fence)).await?;
+        Ok((snapshot, self.flaky(append)))
+    }
+
+    async fn create_append(
+        &self,
+        upload: Upload,
+        fence: Fence,
+    ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
+        let both = self.run(Call::Create, self.inner.create_append(upload, fence));
+        let (upload, append) = both.await?;
+        Ok((upload, self.flaky(append)))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.run_repeatable(Call::Save, self.inner.save(upload, fence))
+            .await
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        own!(self, terminator).map(|own| own as _)
+    }
+    fn finisher(&self) -> Option<&dyn Finish> {
+        own!(self, finisher).map(|own| own as _)
+    }
+    fn reader(&self) -> Option<&dyn Read> {
+        own!(self, reader).map(|own| own as _)
+    }
+    fn concatenator(&self) -> Option<&dyn Concatenate> {
+        own!(self, concatenator).map(|own| own as _)
+    }
+    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
+        own!(self, length_deferrer).map(|own| own as _)
+    }
+    fn enumerator(&self) -> Option<&dyn Enumerate> {
+        own!(self, enumerator).map(|own| own as _)
+    }
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
+}
+
+#[async_trait]
+impl Terminate for FaultStore {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
+        let inner = inner!(self, terminator);
+        self.run_repeatable(Call::Terminate, inner.terminate(upload, fence))
+            .await
+    }
+}
+
+#[async_trait]
+impl Finish for FaultStore {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
+        let inner = inner!(self, finisher);
+        self.run_repeatable(Call::Finish, inner.finish(upload, fence))
+            .await
+    }
+}
+
+#[async_trait]
+impl Read for FaultStore {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
+        let work = inner!(self, reader).read(upload, range);
+        match self.faults.draw(Call::Read) {
+            Some(Fault::Short(left, failure)) => Ok(Box::pin(FailingDownload {
+                inner: work.await?,
+                left,
+                failure: Some(failure),
+            })),
+            fault => with_fault(fault, Call::Read, false, work).await,
+        }
+    }
+
+    fn reads_unfinished(&self) -> bool {
+        let reader = self.inner.reader();
+        reader.is_some_and(|reader| reader.reads_unfinished())
+    }
+}
+
+#[async_trait]
+impl Concatenate for FaultStore {
+    async fn concatenate(
+        &self,
+        target: &Upload,
+        parts: &[Arc<Upload>],
+        fence: Fence,
+    ) -> Result<u64> {
+        let inner = inner!(self, concatenator);
+        self.run(Call::Concatenate, inner.concatenate(target, parts, fence))
+            .await
+    }
+}
+
+#[async_trait]
+impl DeferLength for FaultStore {
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        fence: Fence,
+    ) -> Result<Arc<Upload>> {
+        let inner = inner!(self, length_deferrer);
+        self.run(
+            Call::DeclareLength,
+            inner.declare_length(upload, length, fence),
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl Enumerate for FaultStore {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        self.run(Call::Page, inner!(self, enumerator).page(cursor, limit))
+            .await
+    }
+
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        inner!(self, enumerator).remove_orphan(orphan).await
+    }
+}
+
+#[derive(Debug)]
+struct FaultAppend {
+    inner: Box<dyn Append>,
+    faults: Faults,
+    /// Set by a failed accept or discard: the unverified bytes must not count.
+    broken: bool,
+}
+
+impl FaultAppend {
+    fn draw(&self, call: Call) -> Option<Fault> {
+        if self.broken {
+            Some(Fault::Before(Failure::Io))
+        } else {
+            self.faults.draw(call)
+        }
+    }
+}
+
+#[async_trait]
+impl Append for FaultAppend {
+    fn offset(&self) -> u64 {
+        self.inner.offset()
+    }
+
+    fn readable(&self) -> Option<u64> {
+        self.inner.readable()
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
+        let fault = self.draw(Call::Write);
+        if let Some(Fault::Short(most, failure)) = fault {
+            let mut left = most;
+            for chunk in chunks.iter_mut() {
+                chunk.truncate(left);
+                left -= chunk.len();
+            }
+            self.inner.write(chunks).await?;
+            return Err(failure.error(Call::Write));
+        }
+        let result = with_fault(fault, Call::Write, true, self.inner.write(chunks)).await;
+        chunks.clear();
+        result
+    }
+
+    async fn commit(&mut self) -> Result<u64> {
+        with_fault(
+            self.draw(Call::Commit),
+            Call::Commit,
+            true,
+            self.inner.commit(),
+        )
+        .await
+    }
+
+    async fn begin_unverified(&mut self) -> Result<()> {
+        with_fault(
+            self.draw(Call::Hold),
+            Call::Hold,
+            true,
+            self.inner.begin_unverified(),
+        )
+        .await
+    }
+
+    async fn accept_unverified(&mut self) -> Result<()> {
+        let fault = self.draw(Call::Confirm);
+        let result = with_fault(fault, Call::Confirm, false, self.inner.accept_unverified()).await;
+        self.broken |= result.is_err();
+        result
+    }
+
+    async fn discard_unverified(&mut self) -> Result<()> {
+        let fault = self.draw(Call::Discard);
+        let result = with_fault(fault, Call::Discard, false, self.inner.discard_unverified()).await;
+        self.broken |= result.is_err();
+        result
+    }
+}
+
+/// A download that fails after some bytes.
+struct FailingDownload {
+    inner: ByteStream,
+    left: usize,
+    failure: Option<Failure>,
+}
+
+impl Stream for FailingDownload {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(
+                self.failure
+                    .take()
+                    .map(|failure| Err(failure.error(Call::Read))),
+            );
+        }
+        let next = self.inner.as_mut().poll_next(cx);
+        next.map(|item| {
+            item.map(|piece| {
+                piece.map(|mut piece| {
+                    piece.truncate(self.left);
+                    self.left -= piece.len();
+                    piece
+                })
+            })
+        })
+    }
+}

@@ -1,0 +1,396 @@
+//! A store that loses power.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use landfall::{
+    lease::{Fence, Locker},
+    store::{
+        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
+        Read, Result, Store, StoreError, Terminate,
+    },
+    upload::{Snapshot, Upload, UploadId},
+};
+use tokio::sync::Mutex as AsyncMutex;
+
+/// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
+/// them in a [crash](Self::crash).
+///
+/// It is the worst case of a store with durability `every`: every acknowledged offset must survive the
+/// crash, and nothing else. Descriptions are stored at once.
+#[derive(Debug, Clone)]
+pub struct PowerLossStore {
+    inner: Arc<dyn Store>,
+    /// The life that the store is in, and the one that this handle belongs to.
+    life: Arc<AtomicU64>,
+    own_life: u64,
+    open: Arc<Mutex<HashMap<UploadId, Cached>>>,
+}
+
+type Cached = Arc<AsyncMutex<Cache>>;
+
+/// The bytes of an upload that its store inside doesn't have yet.
+#[derive(Debug)]
+struct Cache {
+    inner: Box<dyn Append>,
+    chunks: Vec<Bytes>,
+    /// Number of chunks before the unverified ones.
+    held: Option<usize>,
+    /// Set when bytes could not be handed on: no later ones may take their place.
+    failed: bool,
+}
+
+impl Cache {
+    fn offset(&self) -> u64 {
+        self.inner.offset()
+            + self
+                .chunks
+                .iter()
+                .map(|chunk| chunk.len() as u64)
+                .sum::<u64>()
+    }
+
+    /// Writes all chunks except the unverified ones.
+    async fn sync(&mut self) -> Result<u64> {
+        self.check().await?;
+        let end = self.held.unwrap_or(self.chunks.len());
+        let mut chunks = self.chunks.drain(..end).collect();
+        self.held = self.held.map(|_| 0);
+        let synced = match self.inner.write(&mut chunks).await {
+            Ok(()) => self.inner.commit().await,
+            Err(error) => Err(error),
+        };
+        if synced.is_err() {
+            self.failed = true;
+            self.chunks.clear();
+        }
+        synced
+    }
+
+    /// Fails if bytes were lost.
+    async fn check(&mut self) -> Result<()> {
+        if !self.failed {
+            return Ok(());
+        }
+        // The store inside knows best why.
+        self.inner.commit().await?;
+        let source = "bytes were lost, so none can follow".into();
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source,
+        })
+    }
+
+    fn end_unverified(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.chunks.truncate(held);
+        }
+    }
+}
+
+impl PowerLossStore {
+    /// Puts a cache before `inner`.
+    #[must_use]
+    pub fn new(inner: impl Store) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            life: Arc::default(),
+            own_life: 0,
+            open: Arc::default(),
+        }
+    }
+
+    /// Discards uncommitted data and returns the store after the crash.
+    ///
+    /// Older handles, and appends opened by them, fail from then on.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        self.lock().clear();
+        let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;
+        Self {
+            own_life,
+            ..self.clone()
+        }
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.life.load(Ordering::SeqCst) == self.own_life {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable {
+            retry_after: None,
+            source: "the store has crashed".into(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Cached>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, id: &UploadId) -> Option<Cached> {
+        self.lock().get(id).cloned()
+    }
+
+    async fn sync(&self, id: &UploadId) -> Result<()> {
+        self.alive()?;
+        match self.cached(id) {
+            Some(cached) => cached.lock().await.sync().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&self, id: &UploadId, inner: Box<dyn Append>) -> Box<dyn Append> {
+        let cache = Cache {
+            inner,
+            chunks: Vec::new(),
+            held: None,
+            failed: false,
+        };
+        let offset = cache.offset();
+        let cached = Arc::new(AsyncMutex::new(cache));
+        self.lock().insert(id.clone(), Arc::clone(&cached));
+        Box::new(CachedAppend {
+            store: self.clone(),
+            id: id.clone(),
+            cached,
+            offset,
+        })
+    }
+}
+
+macro_rules! own {
+    ($self:ident, $accessor:ident) => {
+        $self.inner.$accessor().is_some().then_some($self)
+    };
+}
+
+macro_rules! inner {
+    ($self:ident, $accessor:ident) => {{
+        $self.alive()?;
+        $self.inner.$accessor().ok_or_else(|| StoreError::Other {
+            action: stringify!($accessor).into(),
+            source: "the store inside no longer can do this".into(),
+        })?
+    }};
+}
+
+#[async_trait]
+impl Store for PowerLossStore {
+    async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
+        self.alive()?;
+        self.inner.create(upload).await
+    }
+
+    async fn load(&self, id: &UploadId) -> Result<Snapshot> {
+        self.alive()?;
+        // A reported offset must survive: write the chunks to the inner store, and report its offset.
+        drop(self.sync(id).await);
+        self.inner.load(id).await
+    }
+
+    async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
+        self.alive()?;
+        let Some(before) = self.cached(id) else {
+            let (snapshot, inner) = self.inner.resume(id, fence).await?;
+            return Ok((snapshot, self.open(id, inner)));
+        };
+        let mut before = before.lock().await;
+        // An offset that is returned must stay: what an earlier writer left goes to the inner store
+        // first, through an append of this lease, since the earlier one may be overtaken.
+        let (mut snapshot, mut inner) = self.inner.resume(id, fence).await?;
+        before.end_unverified();
+        let mut chunks = std::mem::take(&mut before.chunks);
+        if !chunks.is_empty() {
+            inner.write(&mut chunks).await?;
+            inner.commit().await?;
+            (snapshot, inner) = self.inner.resume(id, fence).await?;
+        }
+        Ok((snapshot, self.open(id, inner)))
+    }
+
+    async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
+        self.alive()?;
+        self.inner.save(upload, fence).await
+    }
+
+    fn terminator(&self) -> Option<&dyn Terminate> {
+        own!(self, terminator).map(|own| own as _)
+    }
+    fn finisher(&self) -> Option<&dyn Finish> {
+        own!(self, finisher).map(|own| own as _)
+    }
+    fn reader(&self) -> Option<&dyn Read> {
+        own!(self, reader).map(|own| own as _)
+    }
+    fn concatenator(&self) -> Option<&dyn Concatenate> {
+        own!(self, concatenator).map(|own| own as _)
+    }
+    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
+        own!(self, length_deferrer).map(|own| own as _)
+    }
+    fn enumerator(&self) -> Option<&dyn Enumerate> {
+        own!(self, enumerator).map(|own| own as _)
+    }
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
+}
+
+#[derive(Debug)]
+struct CachedAppend {
+    store: PowerLossStore,
+    id: UploadId,
+    cached: Cached,
+    offset: u64,
+}
+
+impl Drop for CachedAppend {
+    fn drop(&mut self) {
+        let mut open = self.store.lock();
+        let is_own = open
+            .get(&self.id)
+            .is_some_and(|cached| Arc::ptr_eq(cached, &self.cached));
+        if is_own
+            && self
+                .cached
+                .try_lock()
+                .is_ok_and(|cache| cache.chunks.is_empty())
+        {
+            open.remove(&self.id);
+        }
+    }
+}
+
+#[async_trait]
+impl Append for CachedAppend {
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        cache.check().await?;
+        cache.chunks.append(chunks);
+        self.offset = cache.offset();
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<u64> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        let synced = cache.sync().await;
+        self.offset = cache.offset();
+        synced
+    }
+
+    async fn begin_unverified(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        cache.held = Some(cache.chunks.len());
+        Ok(())
+    }
+
+    async fn accept_unverified(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        // Only the store inside knows whether this lease is still the newest.
+        cache.inner.accept_unverified().await?;
+        cache.held = None;
+        Ok(())
+    }
+
+    async fn discard_unverified(&mut self) -> Result<()> {
+        self.store.alive()?;
+        let mut cache = self.cached.lock().await;
+        if cache.held.is_none() {
+            // Some of the bytes may have been handed on, which only the store inside can undo.
+            cache.sync().await?;
+            cache.inner.discard_unverified().await?;
+        }
+        cache.end_unverified();
+        self.offset = cache.offset();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Terminate for PowerLossStore {
+    async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
+        let any = inner!(self, terminator).terminate(upload, fence).await?;
+        self.lock().remove(&upload.id);
+        Ok(any)
+    }
+}
+
+#[async_trait]
+impl Finish for PowerLossStore {
+    async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
+        self.sync(&upload.id).await?;
+        inner!(self, finisher).finish(upload, fence).await
+    }
+}
+
+#[async_trait]
+impl Read for PowerLossStore {
+    async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
+        drop(self.sync(&upload.id).await);
+        inner!(self, reader).read(upload, range).await
+    }
+
+    fn reads_unfinished(&self) -> bool {
+        let reader = self.inner.reader();
+        reader.is_some_and(|reader| reader.reads_unfinished())
+    }
+}
+
+#[async_trait]
+impl Concatenate for PowerLossStore {
+    async fn concatenate(
+        &self,
+        target: &Upload,
+        parts: &[Arc<Upload>],
+        fence: Fence,
+    ) -> Result<u64> {
+        for part in parts {
+            self.sync(&part.id).await?;
+        }
+        self.lock().remove(&target.id);
+        inner!(self, concatenator)
+            .concatenate(target, parts, fence)
+            .await
+    }
+}
+
+#[async_trait]
+impl DeferLength for PowerLossStore {
+    async fn declare_length(
+        &self,
+        upload: &Upload,
+        length: u64,
+        fence: Fence,
+    ) -> Result<Arc<Upload>> {
+        inner!(self, length_deferrer)
+            .declare_length(upload, length, fence)
+            .await
+    }
+}
+
+#[async_trait]
+impl Enumerate for PowerLossStore {
+    async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
+        inner!(self, enumerator).page(cursor, limit).await
+    }
+
+    async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
+        inner!(self, enumerator).remove_orphan(orphan).await
+    }
+}

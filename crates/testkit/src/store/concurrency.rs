@@ -1,0 +1,35 @@
+//! Many uploads at the same time.
+
+use landfall::lease::Fence;
+
+use super::{
+    Subject,
+    support::{create, expect, write},
+};
+use crate::test_data;
+
+pub(super) async fn a_hundred_uploads_at_once(store: &Subject) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..100_u64 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let bytes = test_data::bytes(n, 10_000 + n as usize * 777);
+            let upload = create(&store, bytes.len() as u64).await;
+            for (turn, piece) in test_data::chunks(&bytes, 40_000, n).iter().enumerate() {
+                let fence = Fence(turn as u64 + 1);
+                let mut append = store.resume(&upload.id, fence).await.expect("resume").1;
+                write(&mut *append, piece).await;
+                append.commit().await.expect("commit");
+                tokio::task::yield_now().await;
+            }
+            if let Some(finisher) = store.finisher() {
+                finisher.finish(&upload, Fence(1000)).await.expect("finish");
+            }
+            expect(&store, &upload, &bytes).await;
+            (upload, bytes)
+        });
+    }
+    for (upload, bytes) in tasks.join_all().await {
+        expect(store, &upload, &bytes).await;
+    }
+}
