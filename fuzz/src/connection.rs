@@ -36,17 +36,17 @@ pub fn connection(data: &[u8]) {
 
 struct ScanResult {
     heads: u32,
-    refusal: Option<Refusal>,
+    rejection: Option<HttpRejection>,
     /// The heads that were buffered until complete: all heads, if read byte by byte.
-    whole: Vec<Vec<u8>>,
+    complete: Vec<Vec<u8>>,
     /// The buffered trailers, at most one byte longer than the limit.
     trailers: Vec<Vec<u8>>,
 }
 
-fn follow(input: &[u8], length: usize) -> ScanResult {
-    let mut guard = Guard::new(MAX_HEAD);
-    let (mut refusal, mut whole, mut trailers) = (None, Vec::new(), Vec::new());
-    let mut passed_on = 0;
+fn scan(input: &[u8], length: usize) -> ScanResult {
+    let mut validator = RequestHeadValidator::new(MAX_HEAD);
+    let (mut rejection, mut complete, mut trailers) = (None, Vec::new(), Vec::new());
+    let mut forwarded = 0;
     for read in input.chunks(length.min(input.len()).max(1)) {
         let heads = validator.heads();
         match validator.scan(read) {
@@ -68,11 +68,11 @@ fn follow(input: &[u8], length: usize) -> ScanResult {
             }
         }
     }
-    assert!(passed_on <= input.len());
+    assert!(forwarded <= input.len());
     ScanResult {
-        heads: guard.heads(),
-        refusal,
-        whole,
+        heads: validator.heads(),
+        rejection,
+        complete,
         trailers,
     }
 }
