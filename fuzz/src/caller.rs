@@ -5,7 +5,7 @@ use std::{fs, sync::LazyLock};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use landfall_grants::auth::{
-    Algorithm, AuthError, AuthMethod, Principal, Jwt, JwtKeys, JwtSettings,
+    Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, Principal,
     fuzzing::{self, Verdict},
     is_subject,
 };

@@ -2,8 +2,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use landfall_protocol::{
-    Announced, Append, Concat, Create, Declared, Extensions, Fault, Operation, Problem, Target,
-    content_is_upload_data, effective_method, headers as names, require_version,
+    Append, ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, Operation, Problem,
+    ProblemKind, Target, effective_method, has_offset_octet_stream, headers as names,
+    require_version,
 };
 
 /// Returns the input as text, if it is UTF-8.
@@ -30,7 +31,7 @@ pub(crate) fn headers(data: &[u8]) -> HeaderMap {
 }
 
 /// A rejection is a 4xx (or 501) with one line.
-fn refused(problem: &Problem, statuses: &[u16]) {
+fn check_rejection(problem: &Problem, statuses: &[u16]) {
     assert!(statuses.contains(&problem.status()), "{problem:?}");
     let body = problem.to_string();
     assert!(body.starts_with(problem.code()));
@@ -69,11 +70,11 @@ pub fn create(data: &[u8]) {
     let sent = headers(rest);
     let create = match Create::parse(&sent, offered, max_size) {
         Ok(create) => create,
-        Err(problem) => return refused(&problem, &[400, 413, 415, 501]),
+        Err(problem) => return check_rejection(&problem, &[400, 413, 415, 501]),
     };
     let is_final = matches!(create.concat, Some(Concat::Final { .. }));
     match create.declared {
-        Declared::Length(length) => {
+        DeclaredLength::Known(length) => {
             assert!(max_size.is_none_or(|max| length <= max));
             assert_eq!(
                 only(&sent, &names::UPLOAD_LENGTH).map(str::parse),
@@ -81,12 +82,12 @@ pub fn create(data: &[u8]) {
             );
             assert!(!sent.contains_key(names::UPLOAD_DEFER_LENGTH));
         }
-        Declared::Deferred => {
+        DeclaredLength::Deferred => {
             assert!(offered.defer_length && !is_final);
             assert_eq!(only(&sent, &names::UPLOAD_DEFER_LENGTH), Some("1"));
             assert!(!sent.contains_key(names::UPLOAD_LENGTH));
         }
-        Declared::BySum => assert!(is_final && !sent.contains_key(names::UPLOAD_LENGTH)),
+        DeclaredLength::SumOfParts => assert!(is_final && !sent.contains_key(names::UPLOAD_LENGTH)),
     }
     assert!(offered.concatenation || !sent.contains_key(names::UPLOAD_CONCAT));
     if !create.metadata.is_empty() {
@@ -95,9 +96,9 @@ pub fn create(data: &[u8]) {
             Some(create.metadata.header())
         );
     }
-    assert_eq!(create.with_upload, content_is_upload_data(&sent));
+    assert_eq!(create.with_upload, has_offset_octet_stream(&sent));
     if !create.with_upload {
-        assert_eq!(create.checksum, Announced::Nothing);
+        assert_eq!(create.checksum, ChecksumPlacement::None);
     }
 
     // It survives a round trip.
@@ -106,9 +107,9 @@ pub fn create(data: &[u8]) {
         printed.insert(name, HeaderValue::from_str(&value).expect("printable"));
     };
     match create.declared {
-        Declared::Length(length) => put(names::UPLOAD_LENGTH, length.to_string()),
-        Declared::Deferred => put(names::UPLOAD_DEFER_LENGTH, "1".into()),
-        Declared::BySum => {}
+        DeclaredLength::Known(length) => put(names::UPLOAD_LENGTH, length.to_string()),
+        DeclaredLength::Deferred => put(names::UPLOAD_DEFER_LENGTH, "1".into()),
+        DeclaredLength::SumOfParts => {}
     }
     put(names::UPLOAD_METADATA, create.metadata.header().into());
     match &create.concat {
@@ -119,7 +120,7 @@ pub fn create(data: &[u8]) {
     if create.with_upload {
         put(header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM.into());
     }
-    announce(&create.checksum, &mut put);
+    put_checksum(&create.checksum, &mut put);
     assert_eq!(Create::parse(&printed, offered, max_size), Ok(create));
 }
 
@@ -128,9 +129,9 @@ pub fn append(data: &[u8]) {
     let sent = headers(data);
     let append = match Append::parse(&sent) {
         Ok(append) => append,
-        Err(problem) => return refused(&problem, &[400, 415]),
+        Err(problem) => return check_rejection(&problem, &[400, 415]),
     };
-    assert!(content_is_upload_data(&sent));
+    assert!(has_offset_octet_stream(&sent));
     assert_eq!(
         only(&sent, &names::UPLOAD_OFFSET).map(str::parse),
         Some(Ok(append.offset))
@@ -149,15 +150,15 @@ pub fn append(data: &[u8]) {
     if let Some(length) = append.length {
         put(names::UPLOAD_LENGTH, length.to_string());
     }
-    announce(&append.checksum, &mut put);
+    put_checksum(&append.checksum, &mut put);
     assert_eq!(Append::parse(&printed), Ok(append));
 }
 
-fn announce(checksum: &Announced, put: &mut impl FnMut(HeaderName, String)) {
+fn put_checksum(checksum: &ChecksumPlacement, put: &mut impl FnMut(HeaderName, String)) {
     match checksum {
-        Announced::Nothing => {}
-        Announced::Header(checksum) => put(names::UPLOAD_CHECKSUM, checksum.to_string()),
-        Announced::Trailer => put(header::TRAILER, "Upload-Checksum".into()),
+        ChecksumPlacement::None => {}
+        ChecksumPlacement::Header(checksum) => put(names::UPLOAD_CHECKSUM, checksum.to_string()),
+        ChecksumPlacement::Trailer => put(header::TRAILER, "Upload-Checksum".into()),
     }
 }
 
@@ -174,32 +175,32 @@ pub fn trailers(data: &[u8]) {
     );
     head.insert(names::UPLOAD_OFFSET, HeaderValue::from_static("0"));
     let Ok(Append {
-        checksum: announced,
+        checksum: placement,
         ..
     }) = Append::parse(&head)
     else {
         return;
     };
     let trailers = rest.map(headers);
-    match announced.clone().with_trailers(trailers.as_ref()) {
+    match placement.clone().with_trailers(trailers.as_ref()) {
         Ok(Some(checksum)) => {
-            let stated = |map: &HeaderMap| {
+            let sent_in = |map: &HeaderMap| {
                 only(map, &names::UPLOAD_CHECKSUM).map(|value| value == checksum.to_string())
             };
-            let trailer = trailers.as_ref().and_then(stated);
-            assert!(stated(&head) == Some(true) || trailer == Some(true));
+            let trailer = trailers.as_ref().and_then(sent_in);
+            assert!(sent_in(&head) == Some(true) || trailer == Some(true));
             assert!(
-                stated(&head) != Some(false) && trailer != Some(false),
+                sent_in(&head) != Some(false) && trailer != Some(false),
                 "one of two ignored"
             );
         }
         Ok(None) => {
-            assert_eq!(announced, Announced::Nothing);
+            assert_eq!(placement, ChecksumPlacement::None);
             assert!(trailers.is_none_or(|map| !map.contains_key(names::UPLOAD_CHECKSUM)));
         }
         Err(problem) => {
-            refused(&problem, &[400]);
-            assert!(announced != Announced::Nothing || trailers.is_some());
+            check_rejection(&problem, &[400]);
+            assert!(placement != ChecksumPlacement::None || trailers.is_some());
         }
     }
 }
@@ -215,7 +216,7 @@ pub fn request(data: &[u8]) {
         Ok(effective) => effective,
         Err(problem) => {
             assert_eq!(method, Method::POST);
-            return refused(&problem, &[400]);
+            return check_rejection(&problem, &[400]);
         }
     };
     match sent.get(names::METHOD_OVERRIDE) {
@@ -229,17 +230,17 @@ pub fn request(data: &[u8]) {
         .flat_map(|bits| [(bits, Target::Collection), (bits, Target::Upload)])
     {
         let offered = extensions(bits);
-        let operation = match Operation::of(&effective, target, offered) {
+        let operation = match Operation::parse(&effective, target, offered) {
             Ok(operation) => operation,
             Err(problem) => {
-                assert_eq!(problem.fault, Fault::MethodNotAllowed);
+                assert_eq!(problem.kind, ProblemKind::MethodNotAllowed);
                 let mut allowed = Operation::allow(target, offered).split(", ");
                 assert!(!allowed.any(|m| m == effective.as_str()));
                 continue;
             }
         };
         if let Err(problem) = require_version(operation, &sent) {
-            refused(&problem, &[412]);
+            check_rejection(&problem, &[412]);
             assert_ne!(operation, Operation::Options);
             let versions: Vec<_> = sent.get_all(names::TUS_RESUMABLE).iter().collect();
             assert!(versions.len() != 1 || versions[0].as_bytes().trim_ascii() != b"1.0.0");

@@ -21,8 +21,8 @@ use futures_util::StreamExt as _;
 use http::{Request, Response};
 use landfall::{
     BoxError, Composer, Config, Handler,
-    hook::{Asks, Creation, Hook, RequestInfo},
-    service::ReplyBody,
+    hook::{CreateDecision, Hook, HookPoints, RequestInfo},
+    service::ResponseBody,
     store::{Enumerate as _, MemoryStore, Read as _},
     upload::{Upload, UploadId},
 };
@@ -55,7 +55,7 @@ impl Server {
             runtime.expect("a runtime").block_on(async move {
                 let listener = Listener::unix(path).expect("a socket");
                 listening.send(()).expect("the receiver exists");
-                let mut limits = Limits::default();
+                let mut limits = ConnectionLimits::default();
                 limits.http2 = true;
                 limits.max_head = 4096;
                 limits.max_streams = 16;
@@ -85,7 +85,10 @@ impl Server {
         }
         drop(stream.shutdown(Half::Write));
         let mut answered = Vec::new();
-        match stream.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut answered) {
+        match stream
+            .take(MAX_RESPONSE_BYTES as u64)
+            .read_to_end(&mut answered)
+        {
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server hangs"),
             _ => {}
         }
@@ -103,7 +106,7 @@ impl Server {
 struct Current(Arc<Mutex<Handler>>);
 
 impl tower_service::Service<Request<Body>> for Current {
-    type Response = Response<ReplyBody>;
+    type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -123,16 +126,16 @@ struct Numbers(AtomicU64);
 
 #[async_trait]
 impl Hook for Numbers {
-    fn asks(&self) -> Asks {
-        Asks {
+    fn points(&self) -> HookPoints {
+        HookPoints {
             before_create: true,
-            ..Asks::default()
+            ..HookPoints::default()
         }
     }
 
-    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<Creation, BoxError> {
+    async fn before_create(&self, _: &RequestInfo, _: &Upload) -> Result<CreateDecision, BoxError> {
         let number = self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Creation::allow().id(UploadId::new(&number.to_string())?))
+        Ok(CreateDecision::allow().id(UploadId::new(&number.to_string())?))
     }
 }
 

@@ -19,7 +19,10 @@ pub fn stored_rows(data: &[u8]) {
     match table % 2 {
         0 => {
             if let Some(message) = kept::<Message>(json) {
-                assert!(message.ordering_key().len() <= json.len() + 64, "{message:?}");
+                assert!(
+                    message.ordering_key().len() <= json.len() + 64,
+                    "{message:?}"
+                );
                 for format in [Format::V1, Format::V2] {
                     let body = format::body(format, &message);
                     serde_json::from_slice::<Value>(&body).expect("JSON");

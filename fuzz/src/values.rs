@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use http::{HeaderName, HeaderValue};
 use landfall_protocol::{
     Algorithm, Checksum, Concat, InvalidChecksum, InvalidConcat, InvalidField, InvalidMetadata,
-    Metadata, only_value, parse_size,
+    Metadata, parse_size, single_value,
 };
 
 use crate::head::{headers, text};
@@ -54,7 +54,7 @@ fn metadata_refused(sent: &str, error: &InvalidMetadata) {
         InvalidMetadata::Duplicate(key) => {
             assert!(elements().filter(|e| e.starts_with(key.as_str())).count() > 1);
         }
-        InvalidMetadata::Value(key) | InvalidMetadata::Surplus(key) => {
+        InvalidMetadata::Value(key) | InvalidMetadata::TrailingData(key) => {
             assert!(elements().any(|e| e.starts_with(key.as_str()) && e != key));
         }
         _ => {}
@@ -86,7 +86,7 @@ pub fn concat(data: &[u8]) {
                     .filter(|b| !b" \t".contains(b)))
             );
         }
-        Err(InvalidConcat::Shape) => assert!(sent != "partial" && !sent.starts_with("final;")),
+        Err(InvalidConcat::Syntax) => assert!(sent != "partial" && !sent.starts_with("final;")),
         Err(InvalidConcat::NoParts) => assert_eq!(listed(&sent["final;".len()..]), 0),
         Err(InvalidConcat::TooMany) => {
             assert!(listed(&sent["final;".len()..]) > Concat::MAX_PARTS);
@@ -140,7 +140,7 @@ pub fn fields(data: &[u8]) {
     let name = HeaderName::from_static("upload-offset");
     let headers = headers(data);
     let lines: Vec<_> = headers.get_all(&name).iter().collect();
-    match only_value(&headers, &name) {
+    match single_value(&headers, &name) {
         Ok(None) => assert!(lines.is_empty()),
         Ok(Some(value)) => {
             assert_eq!(lines.len(), 1);

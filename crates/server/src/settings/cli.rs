@@ -331,7 +331,11 @@ fn usage_problem(error: &clap::Error) -> Problem {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     let mut sentence = String::new();
-    for line in text.split("\nUsage:").next().unwrap_or_default().lines() {
+    let end = ["\nUsage:", "\nFor more information"]
+        .iter()
+        .filter_map(|marker| text.find(marker))
+        .min();
+    for line in text[..end.unwrap_or(text.len())].lines() {
         let line = line.trim();
         if line.is_empty() {
             continue;
@@ -368,6 +372,7 @@ fn completions(shell: Shell) -> String {
 pub(super) fn command(short: bool) -> Command {
     let root = Command::new("landfall")
         .about("Landfall is a resumable file upload server (tus 1.0.0).")
+        .bin_name("landfall")
         .no_binary_name(true)
         .args_override_self(true)
         .max_term_width(100)
@@ -418,6 +423,7 @@ pub(super) fn command(short: bool) -> Command {
                 .arg(
                     Arg::new("shell")
                         .value_name("SHELL")
+                        .help("Shell, such as bash, zsh or fish")
                         .required(true)
                         .value_parser(value_parser!(Shell)),
                 ),
@@ -496,7 +502,7 @@ fn events() -> Command {
                     "NAME",
                     "With --all: only those for this transport, such as http",
                 )
-                .requires("all"),
+                .conflicts_with("id"),
             ])
             .group(
                 ArgGroup::new("selection")

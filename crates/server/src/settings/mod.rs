@@ -227,7 +227,7 @@ pub fn read(
         file::read(&config, &mut layers, &mut problems);
     }
     let mut settings = layers.parse(&mut problems);
-    // Rules between settings are checked only if each setting is valid by itself.
+    // Rules between settings assume that each setting is valid.
     if problems.is_empty() {
         problems.extend(check::check_subcommand(subcommand, &settings));
     }

@@ -70,7 +70,7 @@ pub(super) struct Setting {
     pub(super) protects: bool,
     /// Whether it is listed by `-h`.
     pub(super) is_common: bool,
-    /// What it does, in one to three sentences.
+    /// The description, in one to three sentences.
     pub(super) help: &'static str,
     /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
     /// setting's name.

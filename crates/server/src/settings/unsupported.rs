@@ -30,7 +30,7 @@ impl UnsupportedFlag {
         }
     }
 
-    /// Returns whether a text is tusd's default. An empty text is not: somebody forgot the value.
+    /// Returns whether a text is tusd's default. An empty text is not: it is usually a mistake.
     pub(super) fn is_default(&self, text: &str) -> bool {
         match self.kind() {
             Kind::Switch => value::boolean(text) == Ok(false),

@@ -34,14 +34,15 @@ fn golden(path: &Path, now: &str) {
 fn help_matches_the_golden_files() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     for (args, file) in [
-        (&["-h"][..], "help.txt"),
-        (&["sweep", "-h"], "help-sweep.txt"),
-        (&["doctor", "files", "-h"], "help-doctor-files.txt"),
-        (&["doctor", "s3", "-h"], "help-doctor.txt"),
-        (&["s3", "set-cors", "-h"], "help-set-cors.txt"),
-        (&["events", "-h"], "help-events.txt"),
-        (&["keys", "-h"], "help-keys.txt"),
-        (&["migrate", "-h"], "help-migrate.txt"),
+        (&["-h"][..], "help-short.txt"),
+        (&["--help"], "help.txt"),
+        (&["sweep", "--help"], "help-sweep.txt"),
+        (&["doctor", "files", "--help"], "help-doctor-files.txt"),
+        (&["doctor", "s3", "--help"], "help-doctor.txt"),
+        (&["s3", "set-cors", "--help"], "help-set-cors.txt"),
+        (&["events", "list", "--help"], "help-events.txt"),
+        (&["keys", "add", "--help"], "help-keys.txt"),
+        (&["migrate", "--help"], "help-migrate.txt"),
     ] {
         let output = landfall(args);
         assert_eq!(output.status.code(), Some(0));

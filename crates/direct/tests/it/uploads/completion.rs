@@ -45,7 +45,7 @@ async fn clients_can_cancel_uploads(service: Service) {
         let job = harness.job(&record).await;
         assert_eq!(job.state, JobState::Cancelled);
         assert_eq!(job.reason.as_deref(), Some("by the client"));
-        assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+        assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
         assert_eq!(removal(&harness), Some(TerminationReason::Client));
         assert!(harness.handler.get(record.id()).await.unwrap().is_none());
         // Repeating it has no effect.

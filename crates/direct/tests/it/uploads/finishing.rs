@@ -69,7 +69,7 @@ async fn a_hook_can_deny_the_completion(service: Service) {
     let job = harness.job(&record).await;
     assert_eq!(job.state, JobState::Failed);
     assert_eq!(job.reason.as_deref(), Some("denied or stopped by a hook"));
-    assert_eq!(harness.told(&record), [CREATED, TERMINATED]);
+    assert_eq!(harness.emitted(&record), [CREATED, TERMINATED]);
     assert!(is_gone(
         &harness.complete(&record, &parts).await.unwrap_err()
     ));

@@ -215,7 +215,7 @@ impl Harness {
     }
 
     /// Returns the emitted events of an upload without progress; each was prepared.
-    pub(crate) fn told(&self, record: &Record) -> Vec<EventKind> {
+    pub(crate) fn emitted(&self, record: &Record) -> Vec<EventKind> {
         let unannounced = self.sink.unprepared();
         let is_news = |event: &&Event| event.kind != EventKind::Progress;
         let unannounced: Vec<_> = unannounced.iter().filter(is_news).collect();

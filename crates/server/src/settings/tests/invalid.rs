@@ -45,7 +45,7 @@ const SIZE: &[&str] = &["", "x", "-1", "5M", "1.5", "16777216TiB"];
 /// A duration where 0 is not special.
 const SPAN: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h"];
 const SPAN_OR_NONE: &[&str] = &["", "x", "5", "-1s", "5 s", "999999999999h", "1ns"];
-const SOME_SPAN: &[&str] = &["", "x", "5", "-1s", "999999999999h", "1ns", "0"];
+const NONZERO_SPAN: &[&str] = &["", "x", "5", "-1s", "999999999999h", "1ns", "0"];
 const WORD: &[&str] = &["", "nonsense", "0"];
 const URL: &[&str] = &["", "x", "http://", "://", "gopher://x", "http://a b/"];
 const PATH: &[&str] = &["", "x", "http://x/y", "/a//b", "/a/../b", "/a?b"];
@@ -115,8 +115,8 @@ const TABLE: &[Row] = &[
     ("file-perms", ALONE, &["", "x", "8", "444", "77777"]),
     ("durability", ALONE, WORD),
     ("preallocate", ALONE, SWITCH),
-    ("filelock-holder-poll-interval", ALONE, SOME_SPAN),
-    ("filelock-acquirer-poll-interval", ALONE, SOME_SPAN),
+    ("filelock-holder-poll-interval", ALONE, NONZERO_SPAN),
+    ("filelock-acquirer-poll-interval", ALONE, NONZERO_SPAN),
     (
         "s3-bucket",
         ALONE,
@@ -181,7 +181,7 @@ const TABLE: &[Row] = &[
         HOOKS,
         &["nonsense", "post-finish,nonsense"],
     ),
-    ("progress-hooks-interval", HOOKS, SOME_SPAN),
+    ("progress-hooks-interval", HOOKS, NONZERO_SPAN),
     ("hooks-failure-mode", HOOKS, WORD),
     (
         "hooks-stop-code",
@@ -194,7 +194,7 @@ const TABLE: &[Row] = &[
         &["", " ", "{none}", "{file}", "s3://b", "x\r"],
     ),
     ("hooks-dir-events", HOOKS, EVENTS),
-    ("hooks-dir-timeout", HOOKS, SOME_SPAN),
+    ("hooks-dir-timeout", HOOKS, NONZERO_SPAN),
     (
         "hooks-dir-max-processes",
         HOOKS,
@@ -207,7 +207,7 @@ const TABLE: &[Row] = &[
     ("hooks-http-forward-headers", HTTP, NAMES),
     ("hooks-http-retry", HTTP, NUMBER),
     ("hooks-http-backoff", HTTP, &["", "x", "-1s", "5 s"]),
-    ("hooks-http-timeout", HTTP, SOME_SPAN),
+    ("hooks-http-timeout", HTTP, NONZERO_SPAN),
     (
         "hooks-http-size-limit",
         HTTP,
@@ -300,14 +300,14 @@ const TABLE: &[Row] = &[
         &["", "x", "-1", "5M", "1.5", "16777216TiB", "0"],
     ),
     ("events-strict-order", HOOKS, SWITCH),
-    ("events-retry-for", HOOKS, SOME_SPAN),
-    ("events-dead-letter-retention", HOOKS, SOME_SPAN),
+    ("events-retry-for", HOOKS, NONZERO_SPAN),
+    ("events-dead-letter-retention", HOOKS, NONZERO_SPAN),
     ("grants", ALONE, SWITCH),
     ("require-grant", ALONE, SWITCH),
     ("grants-path", GRANTS, &["", "x", "/", "/a//b", "http://x/"]),
     ("grants-api", GRANTS, WORD),
-    ("grants-valid-for", GRANTS, SOME_SPAN),
-    ("grants-retention", GRANTS, SOME_SPAN),
+    ("grants-valid-for", GRANTS, NONZERO_SPAN),
+    ("grants-retention", GRANTS, NONZERO_SPAN),
     ("grants-max-size", GRANTS, SIZE),
     (
         "grants-allowed-types",
@@ -364,7 +364,7 @@ const TABLE: &[Row] = &[
     ("direct-put-lifetime", DIRECT, LIFETIME),
     ("direct-url-lifetime", DIRECT, LIFETIME),
     ("direct-idle-timeout", DIRECT, SPAN_OR_NONE),
-    ("direct-poll-interval", DIRECT, SOME_SPAN),
+    ("direct-poll-interval", DIRECT, NONZERO_SPAN),
     ("direct-sign-requests", DIRECT, SWITCH),
     ("direct-sts", DIRECT, SWITCH),
     ("direct-sts-endpoint", STS, URL),
@@ -439,7 +439,7 @@ const TABLE: &[Row] = &[
         ALONE,
         &["", "x", "-1", "4294967296"],
     ),
-    ("header-timeout", ALONE, SOME_SPAN),
+    ("header-timeout", ALONE, NONZERO_SPAN),
     ("max-header-size", ALONE, &["", "x", "-1", "1KiB", "2MiB"]),
     ("min-rate", ALONE, SIZE),
     ("max-uploads-in-flight", ALONE, COUNT),
