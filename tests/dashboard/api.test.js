@@ -112,7 +112,7 @@ test('dead letters match their schema', async () => {
     const list = await request('GET', 'dead-letters', 200);
     return list.events.length === 1 && list;
   }, 'an event to be given up on');
-  assert.deepEqual([event.transport, event.hook, event.filename], ['http', 'post-finish', 'done.bin']);
+  assert.deepEqual([event.transport, event.event, event.filename], ['http', 'post-finish', 'done.bin']);
   assert.match(event.error, /500/);
   await request('POST', 'dead-letters/retry', 422, { body: {} });
   await request('POST', 'dead-letters/retry', 422, { body: { ids: [event.id], all: true } });

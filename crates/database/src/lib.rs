@@ -59,7 +59,7 @@ impl fmt::Debug for Database {
     }
 }
 
-/// What a committed transaction survives.
+/// The failures that a committed transaction survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
     /// A power loss.

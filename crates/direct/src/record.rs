@@ -9,7 +9,7 @@ use landfall::upload::{Upload, UploadId};
 use landfall_grants::JobId;
 use landfall_s3::client::ObjectRef;
 
-/// How the bytes of an upload reach S3.
+/// The transfer mode of an upload: the requests that carry its bytes to S3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TransferMode {
     /// One presigned PUT.
@@ -54,7 +54,7 @@ pub struct Record {
     pub job: JobId,
     /// The subject of the principal that requested it.
     pub subject: String,
-    /// How its bytes reach S3.
+    /// The transfer mode.
     pub mode: TransferMode,
     /// The bucket and key of its object.
     pub object: ObjectRef,

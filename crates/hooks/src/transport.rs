@@ -44,9 +44,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 pub struct DeliveryError {
     /// The error message for the log.
     pub message: String,
-    /// Whether clients see the message, as with tusd (`--hooks-http-format v2` only).
+    /// True if clients see the message, as with tusd (`--hooks-http-format v2` only).
     pub client_visible: bool,
-    /// Whether the receiver rejected the message itself. Such an event is not retried.
+    /// True if the receiver rejected the message itself. Such an event is not retried.
     pub is_permanent: bool,
     /// The delay before the next attempt that the application requested.
     pub retry_after: Option<Duration>,

@@ -73,7 +73,7 @@ pub struct Config {
     /// It is compared with request targets as received, so it must be percent-encoded. It may also be an
     /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
-    /// Whether the router has already stripped the base path, as `axum::Router::nest_service` does.
+    /// True if the router has already stripped the base path, as `axum::Router::nest_service` does.
     ///
     /// The base path, which must be the mount path, is then used in `Location` and in the requests that
     /// hooks receive. Must be false if the base path is not stripped.
@@ -86,7 +86,7 @@ pub struct Config {
     pub cors: Option<Cors>,
     /// Resource limits.
     pub limits: Limits,
-    /// How long uploads are retained; a [`Sweeper`](crate::Sweeper) removes them.
+    /// The time for which uploads are retained; a [`Sweeper`](crate::Sweeper) removes them.
     pub lifetimes: Lifetimes,
     /// Rejects GET with 405. To disable a capability altogether, see [`Composer`].
     pub disable_download: bool,
@@ -111,7 +111,7 @@ pub struct Config {
     pub external_uploads: Option<Arc<dyn ExternalUploads>>,
     /// Minimum time between two progress events of one upload.
     pub progress_interval: Duration,
-    /// How long a request waits for an upload that another request is writing.
+    /// The time for which a request waits for an upload that another request is writing.
     pub lease_wait: Duration,
     /// Maximum time without received bytes in a request's body; `None` leaves timeouts to the server.
     ///

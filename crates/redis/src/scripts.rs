@@ -1,4 +1,4 @@
-//! The calls to Redis: four scripts, each of which is atomic.
+//! The calls to Redis: four atomic scripts.
 
 use std::{fmt, time::Duration};
 

@@ -25,7 +25,7 @@ pub struct PageSettings<'a> {
     pub max_size: Option<u64>,
     /// The version of the program.
     pub version: &'a str,
-    /// Whether completed uploads can be downloaded.
+    /// True if completed uploads can be downloaded.
     pub download: bool,
     /// The path for grants, if uploads require a token. The page cannot request one and shows a notice.
     pub token_endpoint: Option<&'a str>,

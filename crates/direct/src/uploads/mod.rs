@@ -48,7 +48,7 @@ const COMPLETES: &str = "Completes";
 /// Maximum attempts to change a record that others change concurrently.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Who makes a request.
+/// The sender of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Requester {
     /// An authenticated principal.
@@ -61,7 +61,7 @@ pub enum Requester {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct OpenRequest {
-    /// How its bytes reach S3.
+    /// The transfer mode.
     pub mode: TransferMode,
     /// The file's name.
     pub filename: String,

@@ -1,4 +1,4 @@
-//! Signs requests with which clients send their bytes.
+//! Signs the requests that carry clients' bytes.
 
 use std::time::Duration;
 

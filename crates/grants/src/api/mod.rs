@@ -88,7 +88,7 @@ pub struct ApiSettings {
     pub body_timeout: Duration,
     /// Interval of keep-alive comments in event streams; default 15 seconds.
     pub keep_alive_interval: Duration,
-    /// How often open event streams are authenticated again; default one minute.
+    /// The interval at which open event streams are authenticated again; default one minute.
     pub reauthorize_interval: Duration,
     /// Limits on open event streams.
     pub stream_limits: StreamLimits,

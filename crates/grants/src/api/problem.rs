@@ -23,7 +23,7 @@ pub(super) struct Problem {
     /// Invalid fields and their errors.
     errors: Vec<(Cow<'static, str>, Cow<'static, str>)>,
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether the CSRF check failed.
+    /// True if the CSRF check failed.
     is_cross_site: bool,
 }
 

@@ -9,7 +9,7 @@ use moka::future::Cache;
 use super::{AuthError, AuthMethod, Principal, credentials::bearer};
 use crate::{Clock, Queue, TokenHash, queue::ApiKey, token};
 
-/// How long keys are cached: a revoked key is rejected after this time.
+/// The time for which keys are cached: a revoked key is rejected after this time.
 const CACHE_TTL: Duration = Duration::from_secs(5);
 
 const CACHE_CAPACITY: u64 = 10_000;

@@ -57,7 +57,7 @@ pub struct FailedAttempt<'a> {
     pub client: Option<IpAddr>,
     /// The invalid API key or upload token.
     pub secret: Option<&'a str>,
-    /// Whether a page of another site may have caused it.
+    /// True if a page of another site may have caused it.
     pub is_cross_site: bool,
 }
 

@@ -25,7 +25,7 @@ use super::{
     http_client::{HttpClient, UrlError},
 };
 
-/// How long rejections are cached.
+/// The time for which rejections are cached.
 const REJECTION_CACHE_TTL: Duration = Duration::from_secs(1);
 
 const CACHE_CAPACITY: u64 = 10_000;
@@ -40,10 +40,10 @@ const MAX_UNKNOWN_CALLS: usize = 32;
 /// Maximum concurrent calls with other credentials per client address.
 const MAX_UNKNOWN_CALLS_PER_CLIENT: usize = 4;
 
-/// How long accepted credentials are remembered after their last use.
+/// The time for which accepted credentials are remembered after their last use.
 const KNOWN_TTL: Duration = Duration::from_secs(3600);
 
-/// How long the limit of a client address is kept after its last use; longer than any call.
+/// The time for which the limit of a client address is kept after its last use; longer than any call.
 const CLIENT_TTL: Duration = Duration::from_secs(600);
 
 const MAX_RESPONSE_BYTES: usize = 64 << 10;
@@ -85,7 +85,7 @@ const CREDENTIALS: [HeaderName; 2] = [header::COOKIE, header::AUTHORIZATION];
 pub struct ForwardAuthSettings {
     /// The endpoint of the application.
     pub url: String,
-    /// How long accepted credentials are cached; default 5 seconds. Rejections are cached for at
+    /// The time for which accepted credentials are cached; default 5 seconds. Rejections are cached for at
     /// most one second.
     pub cache: Duration,
     /// Timeout of a call; default 5 seconds.

@@ -29,7 +29,7 @@ pub struct GrantLimits {
     /// Bytes of running and completed uploads in a quota period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<u64>,
-    /// Whether the size must be declared.
+    /// True if the size must be declared.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub require_size: bool,
 }

@@ -38,9 +38,9 @@ pub struct Principal {
     pub subject: String,
     /// Its own limits, in addition to those of the server.
     pub limits: GrantLimits,
-    /// Whether it may list and cancel the uploads of all subjects.
+    /// True if it may list and cancel the uploads of all subjects.
     pub is_admin: bool,
-    /// Whether the request has only credentials that browsers send automatically, such as cookies
+    /// True if the request has only credentials that browsers send automatically, such as cookies
     /// or a stored password.
     pub by_cookie: bool,
 }
@@ -91,7 +91,7 @@ pub enum AuthError {
     Unauthenticated {
         /// The value of `WWW-Authenticate`.
         challenge: HeaderValue,
-        /// Whether an invalid secret was sent, which counts as a [failed attempt](FailedAttempts).
+        /// True if an invalid secret was sent, which counts as a [failed attempt](FailedAttempts).
         is_guess: bool,
     },
     /// The principal is denied, with a reason for users (403).

@@ -12,7 +12,7 @@ use crate::{
 };
 
 const PAGE: usize = 256;
-/// How long a creation may take in the store after its job was written.
+/// The time for which a creation may take in the store after its job was written.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAX_CONCURRENCY: usize = 8;
 

@@ -60,7 +60,7 @@ pub struct EventReader {
     subscription: Subscription,
     /// The number of the last event that was returned or skipped.
     cursor: i64,
-    /// Whether stored events must be read before those of the subscription.
+    /// True if stored events must be read before those of the subscription.
     is_behind: bool,
     /// Stored events that were read.
     read: VecDeque<Arc<SharedEvent>>,

@@ -76,7 +76,7 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 )];
 /// Requests that may wait for the writer; further callers wait until one is taken.
 const COMMAND_BUFFER: usize = 2048;
-/// How long closing waits for the writer.
+/// The time for which closing waits for the writer.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Migrates the tables of the queue to this version.
@@ -282,7 +282,7 @@ impl Queue {
 
     /// Prepares the end of a job, before its upload is removed.
     ///
-    /// If the process crashes and the upload is gone, the job ends this way. A later increase of
+    /// If the process crashes and the upload is gone, the job ends so. A later increase of
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     ///

@@ -21,7 +21,7 @@ use crate::JobId;
 
 const CHANNEL: &str = "landfall_queue_progress";
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the subjects of readers are announced again; changes are announced at once.
+/// The interval at which the subjects of readers are announced again; changes are announced at once.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 const VALID_FOR: Duration = Duration::from_secs(30);
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);

@@ -20,7 +20,7 @@ use crate::{Job, JobId, JobState};
 const MAX_JOBS: usize = 65_536;
 /// Maximum jobs whose progress listeners receive in one interval.
 const MAX_CHANGED: usize = 1024;
-/// How often the progress of partial uploads is written.
+/// The interval at which the progress of partial uploads is written.
 const PARTS_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum jobs whose progress other nodes receive in one interval.
 #[cfg(feature = "postgres")]
@@ -58,13 +58,13 @@ struct Progress {
     /// The offset that was sent to other nodes.
     #[cfg(feature = "postgres")]
     sent: u64,
-    /// Whether another node receives the upload.
+    /// True if another node receives the upload.
     is_remote: bool,
     /// The subject, known after the first write.
     owner: Option<Owner>,
     /// The job as listeners received it, while there are any.
     job: Option<Arc<Job>>,
-    /// Whether an end was requested: listeners receive no more progress.
+    /// True if an end was requested: listeners receive no more progress.
     has_ended: bool,
 }
 

@@ -25,9 +25,9 @@ use super::{
     writer::WriteRequest,
 };
 
-/// How long a call waits for the database.
+/// The time for which a call waits for the database.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the progress of a job is written.
+/// The interval at which the progress of a job is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// The same if the application receives progress.
 const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);

@@ -15,13 +15,13 @@ pub struct QueueSettings {
     pub database: Database,
     /// Shared connections to the database; opened if not set.
     pub connections: Option<Connections>,
-    /// Whether committed grants survive a power loss.
+    /// True if committed grants survive a power loss.
     pub survives_power_loss: bool,
-    /// How long after a grant the upload may be created; default one hour.
+    /// The time after a grant in which the upload may be created; default one hour.
     pub valid_for: Duration,
-    /// How long ended jobs are retained; default 30 days.
+    /// The time for which ended jobs are retained; default 30 days.
     pub retention: Duration,
-    /// How long events are retained; default one day.
+    /// The time for which events are retained; default one day.
     pub event_retention: Duration,
     /// Length of a quota period, counted since 1970; `None` for one unlimited period.
     pub quota_period: Option<Duration>,

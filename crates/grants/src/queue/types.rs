@@ -158,7 +158,7 @@ pub enum LimitExceeded {
 pub struct StartRequest {
     /// The upload.
     pub upload: UploadId,
-    /// Whether the upload is a partial upload (tus concatenation).
+    /// True if the upload is a partial upload (tus concatenation).
     pub is_part: bool,
     /// Its length, if known.
     pub length: Option<u64>,
@@ -343,7 +343,7 @@ impl Query {
 pub struct Page {
     /// The jobs.
     pub jobs: Vec<Job>,
-    /// Whether another page follows.
+    /// True if another page follows.
     pub has_more: bool,
 }
 
@@ -359,7 +359,7 @@ pub struct ApiKey {
     pub subject: String,
     /// Its limits.
     pub limits: GrantLimits,
-    /// Whether it may list and cancel the uploads of all subjects.
+    /// True if it may list and cancel the uploads of all subjects.
     pub is_admin: bool,
     /// Time of creation.
     pub created_at: SystemTime,

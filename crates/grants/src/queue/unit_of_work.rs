@@ -25,7 +25,7 @@ pub(super) struct Prefetch {
     pub(super) requests: BTreeSet<(String, String)>,
     /// Jobs by upload id; a missing one may be created.
     pub(super) uploads: BTreeSet<String>,
-    /// How many jobs may be created.
+    /// The maximum number of created jobs.
     pub(super) new_jobs: usize,
     /// Jobs whose partial uploads are read.
     pub(super) parts: BTreeSet<i64>,
@@ -88,7 +88,7 @@ pub(super) struct UnitOfWork<'a> {
     pub(super) is_postgres: bool,
     /// See [`Shared::slot`].
     pub(super) slot: i64,
-    /// Whether the application receives progress.
+    /// True if the application receives progress.
     pub(super) delivers_progress: bool,
     pub(super) unreadable: &'a Unreadable,
     /// The time of the transaction, in milliseconds since 1970.

@@ -129,7 +129,7 @@ fn tcp(resolver: Resolver) -> HttpConnector<Resolver> {
 #[error("{text}")]
 pub(super) struct SendError {
     text: String,
-    /// Whether the address policy denied it; a retry would be denied, too.
+    /// True if the address policy denied it; a retry would be denied, too.
     pub(super) is_denied: bool,
 }
 
@@ -213,7 +213,7 @@ impl Service<Uri> for ProxyConnector {
 
 struct Stream {
     io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether a proxy reads the requests, which must then have absolute URIs.
+    /// True if a proxy reads the requests, which must then have absolute URIs.
     is_proxied: bool,
 }
 

@@ -88,7 +88,7 @@ impl HttpCall<'_> {
 pub(super) struct Hop {
     pub(super) url: Url,
     pub(super) uri: Uri,
-    /// Whether the request is a POST with the body; otherwise it is a GET.
+    /// True if the request is a POST with the body; otherwise it is a GET.
     has_body: bool,
     /// Whether no earlier hop left the endpoint's origin. Only then are credentials sent.
     is_same_origin: bool,

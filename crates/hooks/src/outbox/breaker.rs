@@ -24,7 +24,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Breaker {
     settings: CircuitBreaker,
     state: Mutex<State>,
-    /// Whether the route is down, or deliveries that waited for it are not rescheduled yet.
+    /// True if the route is down, or deliveries that waited for it are not rescheduled yet.
     is_down: AtomicBool,
     opened: AtomicU64,
 }

@@ -38,7 +38,7 @@ pub(super) struct Effects {
     pub(super) recovered: Vec<usize>,
     /// The earliest time of a scheduled retry.
     pub(super) soonest: Option<i64>,
-    /// Whether rows are due that any node can claim.
+    /// True if rows are due that any node can claim.
     pub(super) is_due: bool,
     pub(super) maintenance: MaintenanceReport,
 }

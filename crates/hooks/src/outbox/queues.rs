@@ -80,7 +80,7 @@ pub(super) struct DeliveryQueues {
     routes: Vec<Mutex<RouteQueues>>,
     /// Notified when a delivery of the route may start.
     ready: Vec<Notify>,
-    /// Whether deliveries in the database wait for capacity.
+    /// True if deliveries in the database wait for capacity.
     has_backlog: AtomicBool,
     /// Notified when there is capacity again, or new deliveries in the database.
     pub(super) claimable: Notify,

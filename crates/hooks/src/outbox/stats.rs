@@ -62,9 +62,9 @@ pub struct RouteStats {
     pub failed: u64,
     /// Deliveries of this process that became dead letters.
     pub dead_lettered: u64,
-    /// Whether this process considers the receiver down.
+    /// True if this process considers the receiver down.
     pub is_down: bool,
-    /// How often this process has considered it down.
+    /// The number of times this process has considered it down.
     pub opened: u64,
 }
 

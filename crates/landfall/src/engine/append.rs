@@ -60,7 +60,7 @@ struct AppendBounds {
     declared_length: Option<u64>,
     /// The upload's length, if known by now.
     length: Option<u64>,
-    /// How many more bytes the upload accepts.
+    /// The number of bytes that the upload still accepts.
     remaining: u64,
 }
 

@@ -33,11 +33,11 @@ pub(crate) struct CreateRequest {
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) upload: Arc<Upload>,
-    /// How many bytes are stored; `None` if the request could not carry any.
+    /// The number of stored bytes; `None` if the request could not carry any.
     pub(crate) offset: Option<u64>,
     pub(crate) expires: Option<SystemTime>,
     pub(crate) reply: ClientResponse,
-    /// Whether an earlier request created it; this request's body is then left unread.
+    /// True if an earlier request created it; this request's body is then left unread.
     pub(crate) existed: bool,
 }
 

@@ -14,7 +14,7 @@ use super::{Engine, Error};
 
 /// Maximum concurrent detached effects.
 const MAX_EFFECTS: usize = 4096;
-/// How long a request waits for a free slot before it fails with 503.
+/// The time for which a request waits for a free slot before it fails with 503.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The limit on effects that outlive their requests.

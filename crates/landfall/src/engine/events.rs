@@ -21,7 +21,7 @@ use crate::{
 /// Backoff between attempts to record an event.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// How long recording is retried.
+/// The time for which recording is retried.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The outcome of a [prepared](crate::event::EventSink::prepare) event.

@@ -19,7 +19,7 @@ use crate::{
 enum HookCall<'a> {
     /// May the request access the upload?
     Access(Access<'a>),
-    /// May the upload be created, with which changes and which idempotency key?
+    /// Before creation: allow, change, or name an idempotency key.
     Create(&'a mut Upload, &'a mut Option<Arc<dyn IdempotencyKey>>),
     /// Is the upload accepted as complete?
     Finish(&'a Snapshot),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long uploads are retained; `None` is forever.
+/// The time for which uploads are retained; `None` is forever.
 ///
 /// An expired upload returns 410. Its bytes are removed by a [`Sweeper`](crate::Sweeper), which the
 /// program must run:

@@ -63,7 +63,7 @@ use crate::{
 };
 use landfall_protocol::ProblemKind;
 
-/// How long a transfer waits for an evicted one to end.
+/// The time for which a transfer waits for an evicted one to end.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request that causes an operation; `None` if no hook or sink needs it.
@@ -79,7 +79,7 @@ pub(crate) struct Engine {
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
-    /// Whether unfinished uploads can be downloaded.
+    /// True if unfinished uploads can be downloaded.
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
     event_kinds: EventKinds,

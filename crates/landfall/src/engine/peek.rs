@@ -1,4 +1,4 @@
-//! A body whose first frame can be awaited before it is read.
+//! A body whose first frame can be polled before it is read.
 
 use std::{
     future::poll_fn,

@@ -227,7 +227,7 @@ impl Engine {
     /// Compares the checksum of the head or the trailer section with that of the bytes.
     ///
     /// The bytes of a body whose trailer was not declared were not hashed: they are read back. A body of
-    /// known length cannot be verified this way, because its offset may have been published.
+    /// known length cannot be verified so, because its offset may have been published.
     async fn verify(
         &self,
         upload: &Upload,

@@ -129,7 +129,7 @@ pub struct Event {
     pub at: SystemTime,
     /// The upload.
     pub upload: Arc<Upload>,
-    /// How many bytes are stored.
+    /// The number of stored bytes.
     pub offset: u64,
     /// The request that caused it, if any.
     pub request: Option<Arc<RequestInfo>>,

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, header};
 pub struct Peer {
     /// The address; `None` for a UNIX socket.
     pub address: Option<SocketAddr>,
-    /// Whether the connection is encrypted.
+    /// True if the connection is encrypted.
     pub tls: bool,
 }
 

@@ -89,9 +89,9 @@ pub(super) struct ResponseDraft {
     status: StatusCode,
     headers: HeaderMap,
     pub(super) outcome: ResponseContent,
-    /// Whether caches may store it: only a finished file is immutable.
+    /// True if caches may store it: only a finished file is immutable.
     pub(super) is_cacheable: bool,
-    /// Whether the request's body is unread.
+    /// True if the request's body is unread.
     pub(super) close_after: bool,
 }
 

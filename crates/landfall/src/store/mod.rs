@@ -415,7 +415,7 @@ pub struct Orphan {
     pub size: u64,
     /// The time of the last change: a recent one may belong to a creation in progress.
     pub modified: SystemTime,
-    /// Whether it may be removed. False for anything with bytes of an upload, because applications
+    /// True if it may be removed. False for anything with bytes of an upload, because applications
     /// remove descriptions of completed uploads and keep the bytes. Such an orphan is only
     /// reported.
     pub removable: bool,

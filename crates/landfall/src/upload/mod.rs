@@ -29,7 +29,7 @@ pub enum UploadKind {
         parts: Vec<UploadId>,
         /// `Upload-Concat` as received; HEAD returns it unchanged.
         header: String,
-        /// Whether the parts have been concatenated; before, the upload has no offset.
+        /// True if the parts have been concatenated; before, the upload has no offset.
         concatenated: bool,
     },
 }
@@ -66,7 +66,7 @@ pub struct Upload {
     pub completion: Completion,
     /// The entity tag of the stored object, received at completion. `None` if the backend has none.
     pub etag: Option<String>,
-    /// Whether another program (tusd) created it. Its lifetime then starts at the start of this
+    /// True if another program (tusd) created it. Its lifetime then starts at the start of this
     /// process at the earliest, so that taking over a directory removes nothing at once.
     pub created_by_tusd: bool,
 }

@@ -54,7 +54,7 @@ pub struct HealthCheck {
     pub component: Component,
     /// Its name.
     pub name: String,
-    /// Whether it works.
+    /// True if it works.
     pub healthy: bool,
     /// Its state in a sentence.
     pub message: String,

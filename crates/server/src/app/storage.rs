@@ -28,7 +28,7 @@ use crate::settings::{self, LeaseKind, Settings};
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) backend: StorageBackend,
-    /// Whether leases are in the memory of this process.
+    /// True if leases are in the memory of this process.
     #[cfg(feature = "grants")]
     is_single_node: bool,
     /// The leases, if other nodes share them.

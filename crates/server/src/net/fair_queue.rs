@@ -3,7 +3,7 @@
 //! A runtime runs its tasks one after the other, so a client with many connections would get many times
 //! the throughput of a client with one. While several addresses send, only a few bodies of one address
 //! are read at a time. A body that has used its share, or has nothing to read, yields to the next one.
-//! Between turns an address pauses [`PAUSE_FACTOR`] times as long as its turns took, which leaves the
+//! Between turns an address pauses [`DELAY_FACTOR`] times as long as its turns took, which leaves the
 //! processors to the others. Nothing waits while a single address sends, and an address with one body
 //! never waits.
 
@@ -28,7 +28,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
 const SHARE_BYTES: usize = 128 * 1024;
 /// Ratio of the pause to the turns of an address with waiting bodies.
-const PAUSE_FACTOR: u32 = 3;
+const DELAY_FACTOR: u32 = 3;
 /// Precision of the runtime's timers; shorter pauses are added up.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
@@ -62,7 +62,7 @@ impl QueueState {
             return;
         }
         let now = Instant::now();
-        self.pause += (now - began) * PAUSE_FACTOR;
+        self.pause += (now - began) * DELAY_FACTOR;
         if self.pause >= MIN_PAUSE {
             self.resume_at = Some(now + self.pause.min(MAX_PAUSE));
             self.pause = Duration::ZERO;
@@ -310,7 +310,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_pauses_longer_than_its_turns_take() {
         let turn = Duration::from_millis(2);
-        assert!(pause_after(&queue(2), turn).await >= PAUSE_FACTOR * turn);
+        assert!(pause_after(&queue(2), turn).await >= DELAY_FACTOR * turn);
         // The pause is limited, however long the turn took.
         let long = pause_after(&queue(2), Duration::from_secs(9)).await;
         assert!(long <= MAX_PAUSE + MIN_PAUSE, "{long:?}");
@@ -319,7 +319,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn short_turns_are_added_up() {
         let queue = queue(2);
-        let turn = MIN_PAUSE * 2 / 3 / PAUSE_FACTOR;
+        let turn = MIN_PAUSE * 2 / 3 / DELAY_FACTOR;
         assert_eq!(pause_after(&queue, turn).await, Duration::ZERO);
         assert!(pause_after(&queue, turn).await >= MIN_PAUSE);
     }

@@ -51,7 +51,7 @@ pub struct ConnectionLimits {
     pub read_buffer: usize,
     /// Time without received bytes, in a body or between requests, until a grown buffer is released.
     pub release_after: Duration,
-    /// Whether HTTP/2 with prior knowledge is accepted besides HTTP/1.
+    /// True if HTTP/2 with prior knowledge is accepted besides HTTP/1.
     pub http2: bool,
     /// Maximum number of concurrent streams of one HTTP/2 connection.
     pub max_streams: u32,

@@ -82,9 +82,9 @@ pub(super) struct ConnectionActivity {
     written: AtomicU64,
     requests: AtomicU32,
     closed: AtomicBool,
-    /// Whether a large read has grown hyper's buffer.
+    /// True if a large read has grown hyper's buffer.
     has_grown_buffer: AtomicBool,
-    /// Whether this is a socket, whose bytes are counted in [`NetStats`].
+    /// True if this is a socket, whose bytes are counted in [`NetStats`].
     socket: bool,
     waker: AtomicWaker,
 }
@@ -414,9 +414,9 @@ struct TrackedConnection {
     epoch: PhaseEpoch,
     /// Start of the epoch.
     since: Instant,
-    /// Whether buffers were requested to be released since the last byte.
+    /// True if buffers were requested to be released since the last byte.
     release_requested: bool,
-    /// Whether it is being evicted.
+    /// True if it is being evicted.
     evicted: bool,
     read: u64,
     read_at: Instant,

@@ -548,7 +548,7 @@ fn keys() -> Command {
     Command::new("keys")
         .about("Add, list or revoke API keys")
         .long_about(
-            "Adds, lists and revokes the API keys with which applications request grants (--grants). A \
+            "Adds, lists and revokes the API keys that applications use to request grants (--grants). A \
              key is printed once, when it is added: only its hash is stored. A running server applies \
              changes within seconds. Use the server's settings, so that the command finds the same \
              database.",

@@ -124,7 +124,7 @@ pub struct NewKey {
     pub name: String,
     /// Subject of its principal; `None` is the name.
     pub subject: Option<String>,
-    /// Whether it may see and cancel all uploads.
+    /// True if it may see and cancel all uploads.
     pub is_admin: bool,
     /// Limits of its principal.
     pub limits: GrantLimits,

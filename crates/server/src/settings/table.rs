@@ -64,11 +64,11 @@ pub(super) struct Setting {
     /// Whether tusd reports a wrong text only when it starts, with exit code 1.
     pub(super) fails_at_start: bool,
     pub(super) sensitivity: Sensitivity,
-    /// Whether an empty text is a value; for other settings it is an error.
+    /// True if an empty text is a value; for other settings it is an error.
     pub(super) may_be_empty: bool,
-    /// Whether it limits or protects: then it is an error to set it where it has no effect.
+    /// True if it limits or protects: then it is an error to set it where it has no effect.
     pub(super) protects: bool,
-    /// Whether it is listed by `-h`.
+    /// True if it is listed by `-h`.
     pub(super) is_common: bool,
     /// The description, in one to three sentences.
     pub(super) help: &'static str,

@@ -1,5 +1,5 @@
 //! Parsers of setting texts. Every error is the rest of a sentence that begins with the name of the
-//! setting, and says what to write instead.
+//! setting, and the accepted syntax.
 
 use std::path::PathBuf;
 use std::time::Duration;

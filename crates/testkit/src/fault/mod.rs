@@ -1,6 +1,6 @@
 //! Stores with injected faults, and a locker that loses leases.
 //!
-//! * [`FaultStore`] fails by a script or at random, in every way the traits allow;
+//! * [`FaultStore`] fails by a script or at random, with every error that the traits allow;
 //! * [`PowerLossStore`] loses power: uncommitted data is gone;
 //! * [`FaultLocker`] revokes leases.
 //!

@@ -59,7 +59,7 @@ pub struct JwtSettings {
     pub subject: String,
     /// The claim with the [`GrantLimits`](super::GrantLimits) and `admin`.
     pub limits: String,
-    /// How often keys are refreshed; default 10 minutes.
+    /// The interval at which keys are refreshed; default 10 minutes.
     pub refresh: Duration,
     /// Minimum time between refreshes because of an unknown key or a failure; default 30 seconds.
     pub min_refresh_interval: Duration,

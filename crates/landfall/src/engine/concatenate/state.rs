@@ -45,7 +45,7 @@ struct State {
     by_part: HashMap<UploadId, HashSet<UploadId>>,
     running: HashSet<UploadId>,
     failed: HashMap<UploadId, Failure>,
-    /// How many partial uploads were removed in all.
+    /// The number of partial uploads removed in all.
     removals: u64,
 }
 

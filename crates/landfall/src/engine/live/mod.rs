@@ -33,9 +33,9 @@ pub(super) const SHARDS: usize = 16;
 /// A writer that received nothing for this long is idle: all data that its client sent has arrived.
 /// TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
 const IDLE_AFTER: Duration = Duration::from_millis(250);
-/// How often a waiting request checks the writer.
+/// The interval at which a waiting request checks the writer.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a request waits for a writer that keeps receiving.
+/// The time for which a request waits for a writer that keeps receiving.
 const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ struct Shard {
 /// The set of uploads being written.
 #[derive(Debug)]
 pub(super) struct LiveUploads {
-    /// Whether progress is emitted.
+    /// True if progress is emitted.
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
@@ -158,9 +158,9 @@ pub(crate) struct LiveUpload {
     received: AtomicU64,
     /// The offset of the last progress event.
     emitted: AtomicU64,
-    /// Whether the writer waits for data from its client.
+    /// True if the writer waits for data from its client.
     is_waiting: AtomicBool,
-    /// Whether the writer must end even while its client sends.
+    /// True if the writer must end even while its client sends.
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
     /// Wakes the writer.
@@ -175,7 +175,7 @@ struct WriterState {
     offset: u64,
     /// When bytes were received last.
     received_at: Instant,
-    /// Whether a write is in progress, which changes the offset.
+    /// True if a write is in progress, which changes the offset.
     is_writing: bool,
     has_ended: bool,
     /// Another request continues at `offset`: no more bytes may be written.

@@ -33,7 +33,7 @@ use crate::{
     store::Append,
 };
 
-/// How long unverified bytes wait in memory for the rest of their body.
+/// The time for which unverified bytes wait in memory for the rest of their body.
 const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the transfer of one body ended.
@@ -61,16 +61,16 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) live: &'a LiveUpload,
     pub(super) signal: &'a YieldSignal,
     pub(super) memory: &'m Memory,
-    /// How many more bytes the upload accepts.
+    /// The number of bytes that the upload still accepts.
     pub(super) remaining: u64,
     /// The body's length, if known.
     pub(super) body_length: Option<u64>,
-    /// How long the body may be silent.
+    /// The time for which the body may be silent.
     pub(super) timeout: Option<Duration>,
-    /// Whether the offset may be published before the body has ended.
+    /// True if the offset may be published before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
-    /// Whether the store has unverified bytes.
+    /// True if the store has unverified bytes.
     pub(super) is_staged: bool,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct TransferReport<'m> {
     pub(super) outcome: TransferOutcome,
     /// The checksums of the body, if one was declared.
     pub(super) verifier: Verifier,
-    /// Whether the store has unverified bytes.
+    /// True if the store has unverified bytes.
     pub(super) is_staged: bool,
     /// All bytes of a short body that must be verified before they are written.
     pub(super) unwritten: WriteBatch<'m>,

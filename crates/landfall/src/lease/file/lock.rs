@@ -18,7 +18,7 @@ use nix::{
 
 use crate::lease::{YieldReason, YieldSignal};
 
-/// How long a lock file is assumed to be still at its path.
+/// The time for which a lock file is assumed to be still at its path.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lock file, and the locks of this process in it.

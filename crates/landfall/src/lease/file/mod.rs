@@ -39,9 +39,9 @@ const LOCK_FILES: usize = 64;
 /// Polling intervals. Together they bound the duration of a takeover between two processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intervals {
-    /// How often a holder checks for requests of other processes.
+    /// The interval at which a holder checks for requests of other processes.
     pub holder: Duration,
-    /// How often a waiter tries to acquire the lease.
+    /// The interval at which a waiter tries to acquire the lease.
     pub waiter: Duration,
 }
 

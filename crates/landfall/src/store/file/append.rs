@@ -52,7 +52,7 @@ pub(super) struct FileAppend {
 #[derive(Debug, Clone, Copy)]
 struct UnverifiedRange {
     from: u64,
-    /// Whether the mark is stored in the `.info`. It is stored before the first byte is written.
+    /// True if the mark is stored in the `.info`. It is stored before the first byte is written.
     stored: bool,
 }
 

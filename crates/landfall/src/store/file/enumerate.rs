@@ -48,7 +48,7 @@ struct Names {
     dir: String,
     after: Option<String>,
     sorted: Vec<Name>,
-    /// Whether the range extends to the end of the directory.
+    /// True if the range extends to the end of the directory.
     all: bool,
 }
 

@@ -109,7 +109,7 @@ pub struct FileOptions {
     /// at once, and files are less fragmented. Default: off, because a client could reserve the whole
     /// disk by creating large uploads without sending them.
     pub preallocate: bool,
-    /// Whether all I/O runs on tokio's blocking pool, that of the [locker](Store::locker) included.
+    /// True if all I/O runs on tokio's blocking pool, that of the [locker](Store::locker) included.
     ///
     /// Otherwise I/O runs in the calling task while it is fast. Set it where a disk may hang for
     /// long, as network disks do. Default: off.
@@ -150,7 +150,7 @@ pub struct FileStore(Arc<Inner>);
 struct Inner {
     root: Root,
     options: FileOptions,
-    /// Whether space is preallocated: enabled, and useful on this file system.
+    /// True if space is preallocated: enabled, and useful on this file system.
     reserves: bool,
     cache: UploadCache,
     io: IoPool,

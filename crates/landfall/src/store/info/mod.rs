@@ -29,7 +29,7 @@ pub struct UploadInfo {
     pub unverified_from: Option<u64>,
     /// A reason why the bytes are not reliable.
     pub damaged: Option<String>,
-    /// Whether it is unknown if the parts of this final upload were concatenated, because tusd does
+    /// True if it is unknown if the parts of this final upload were concatenated, because tusd does
     /// not record it. They were if all bytes are stored.
     pub concatenated_unknown: bool,
     /// Extensions of the store.

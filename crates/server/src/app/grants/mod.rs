@@ -221,7 +221,7 @@ impl Grants {
 /// Statistics for the metrics.
 #[derive(Debug)]
 pub(super) struct GrantStats {
-    /// Whether grants are enabled.
+    /// True if grants are enabled.
     pub(super) enabled: bool,
     pub(super) api: Arc<ApiStats>,
     pub(super) queue: QueueStats,

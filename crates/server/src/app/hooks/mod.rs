@@ -31,7 +31,7 @@ use crate::{log, settings::Settings};
 pub(super) struct HookRoute {
     pub(super) transport: Arc<InstrumentedTransport>,
     pub(super) names: HookNames,
-    /// Whether the names are configured for this transport, rather than the common default.
+    /// True if the names are configured for this transport, rather than the common default.
     own_events: bool,
     /// The start-up log line.
     line: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::error::Elapsed;
 
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts to resolve a host. If `is_local`, its address must belong to this machine.
 pub(super) fn spawn_lookup(
@@ -17,7 +17,7 @@ pub(super) fn spawn_lookup(
     let address = host.parse::<IpAddr>().ok();
     let lookup: Option<JoinHandle<_>> = address.is_none().then(|| {
         let host = host.clone();
-        tokio::spawn(tokio::time::timeout(LOOKUP_TIMEOUT, async move {
+        tokio::spawn(tokio::time::timeout(DNS_TIMEOUT, async move {
             let found = tokio::net::lookup_host((host, 0)).await?;
             Ok::<_, io::Error>(found.map(|found| found.ip()).collect::<Vec<_>>())
         }))
@@ -46,7 +46,7 @@ fn resolved(
         Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
         Ok(Err(_)) => Err(format!(
             "the host {host:?} cannot be resolved: no response from the name server in {}s",
-            LOOKUP_TIMEOUT.as_secs()
+            DNS_TIMEOUT.as_secs()
         )),
         Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
     }

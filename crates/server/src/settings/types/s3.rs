@@ -17,7 +17,7 @@ pub struct S3 {
     pub endpoint: Option<String>,
     /// Region; `None` takes it from the environment and the AWS configuration files.
     pub region: Option<String>,
-    /// Whether URLs are path-style; `None` depends on the endpoint.
+    /// True if URLs are path-style; `None` depends on the endpoint.
     pub path_style: Option<bool>,
     /// Use Amazon's endpoints without TLS.
     pub disable_ssl: bool,
