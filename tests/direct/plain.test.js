@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { MIB, sha256, sourceFile } from '../clients/lib/source.js'
-import { until } from '../clients/lib/tus.js'
 import { Listener } from '../grants/lib/listener.js'
 import { object, objects } from '../nodes/lib/bucket.js'
 import { addCaller, openWith, startDirect, startWorld } from './lib/setup.js'

@@ -77,7 +77,7 @@ export function request(method, url, { headers = {}, body = null, signal, onSent
       xhr.upload.onload = () => restartTimer(TIMEOUT.bodyResponse);
     }
     signal?.addEventListener('abort', abort);
-    quiet(body ? TIMEOUT.body : TIMEOUT.response);
+    restartTimer(body ? TIMEOUT.body : TIMEOUT.response);
     xhr.send(body);
   });
 }

@@ -11,10 +11,10 @@ use tokio::sync::Mutex;
 
 /// Uploads in a hash map.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OwnStore(Arc<Mutex<HashMap<Id, StoredUpload>>>);
+pub(crate) struct OwnStore(Arc<Mutex<HashMap<Id, Entry>>>);
 
 #[derive(Debug)]
-struct StoredUpload {
+struct Entry {
     now: Snapshot,
     bytes: Vec<u8>,
     /// The newest lease that changed it.
@@ -22,19 +22,14 @@ struct StoredUpload {
 }
 
 impl OwnStore {
-    async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut StoredUpload) -> T) -> Result<T> {
+    async fn with<T>(&self, id: &Id, work: impl FnOnce(&mut Entry) -> T) -> Result<T> {
         let found = self.0.lock().await.get_mut(id).map(work);
         found.ok_or_else(|| StoreError::NotFound(id.clone()))
     }
 
     /// Changes an upload, unless a newer lease has done so, and returns it.
-    async fn change(
-        &self,
-        id: &Id,
-        fence: Fence,
-        by: impl FnOnce(&mut StoredUpload),
-    ) -> Result<Snapshot> {
-        let change = |kept: &mut StoredUpload| {
+    async fn change(&self, id: &Id, fence: Fence, by: impl FnOnce(&mut Entry)) -> Result<Snapshot> {
+        let change = |kept: &mut Entry| {
             if fence < kept.newest {
                 return Err(StoreError::LeaseLost(id.clone()));
             }
@@ -64,7 +59,7 @@ impl Store for OwnStore {
             modified: SystemTime::now(),
         };
         let (bytes, newest) = (Vec::new(), Fence(0));
-        all.insert(id, StoredUpload { now, bytes, newest });
+        all.insert(id, Entry { now, bytes, newest });
         Ok(upload)
     }
 
@@ -114,7 +109,7 @@ struct OwnAppend {
 }
 
 impl OwnAppend {
-    async fn change(&mut self, by: impl FnOnce(&mut StoredUpload)) -> Result<()> {
+    async fn change(&mut self, by: impl FnOnce(&mut Entry)) -> Result<()> {
         self.kept = self.store.change(&self.id, self.fence, by).await?.offset;
         Ok(())
     }
@@ -162,7 +157,7 @@ impl Append for OwnAppend {
 impl Read for OwnStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         let range = range.start as usize..range.end as usize;
-        let copy = |kept: &mut StoredUpload| Bytes::copy_from_slice(&kept.bytes[range]);
+        let copy = |kept: &mut Entry| Bytes::copy_from_slice(&kept.bytes[range]);
         let piece = self.with(&upload.id, copy).await;
         Ok(Box::pin(futures_util::stream::iter([Ok(piece?)])))
     }
