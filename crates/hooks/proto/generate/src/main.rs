@@ -38,7 +38,10 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         if !check {
             fs::write(file, code)?;
         } else if fs::read_to_string(file)? != code {
-            eprintln!("crates/hooks/{} differs from the code generated from hook.proto", side.file);
+            eprintln!(
+                "crates/hooks/{} differs from the code generated from hook.proto",
+                side.file
+            );
             differs = true;
         }
     }

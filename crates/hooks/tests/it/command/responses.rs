@@ -93,7 +93,8 @@ async fn spawn_errors_name_the_remedy() {
     let hooks = Hooks::none().file(HookName::PreCreate, 0o755, "#!/no/such/shell\n");
     let text = sentence(hooks.deliver(HookName::PreCreate).await);
     assert!(
-        text.ends_with("not the interpreter that its first line names"),
+        text.starts_with("the interpreter in the first line of the hook /")
+            && text.ends_with(" is missing"),
         "{text}"
     );
 
