@@ -13,7 +13,7 @@ fn object(value: Value) -> Map<String, Value> {
 #[test]
 fn names_are_normalized() {
     for (name, normal) in [
-        ("My FileFields.PDF", "my_file.pdf"),
+        ("My File.PDF", "my_file.pdf"),
         ("  a  b\tc ", "a__b_c"),
         ("ÄÖ\u{a0}x", "äö_x"),
         ("a", "a"),

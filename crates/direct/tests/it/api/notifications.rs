@@ -22,7 +22,7 @@ fn record(harness: &Harness, key: &str) -> Value {
 
 /// Uploads a file without completing it.
 async fn silent(harness: &Harness, id: &str) -> String {
-    let body = json!({"file_name": "My FileFields", "file_type": "a/b", "request_id": id});
+    let body = json!({"file_name": "My File", "file_type": "a/b", "request_id": id});
     let signed = harness
         .ann("POST", "/api/sign_s3")
         .json(&body)

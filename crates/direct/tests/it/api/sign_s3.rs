@@ -10,7 +10,7 @@ on_both!(a_signed_put_is_completed);
 
 async fn a_signed_put_is_completed(service: Service) {
     let harness = Harness::with(service, |_| {}, |_| {}).await;
-    let body = json!({"file_name": " My FileFields.PDF", "file_type": "application/pdf"});
+    let body = json!({"file_name": " My File.PDF", "file_type": "application/pdf"});
     let signed = harness.ann("POST", "/api/sign_s3").json(&body).send().await;
     let signed = signed.expect(200);
     assert_eq!(signed.names(), ["file_type", "signed_request", "url"]);
@@ -183,7 +183,7 @@ async fn errors_name_the_invalid_field() {
         .body("{")
         .send()
         .await
-        .api_error(400, None, "not JSON");
+        .api_error(400, None, "not valid JSON");
     request()
         .body("[]")
         .send()

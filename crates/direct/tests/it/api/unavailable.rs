@@ -89,7 +89,9 @@ async fn an_unavailable_bucket_is_reported() {
         let request = harness.request("POST", &format!("/api/s3_events?token={SECRET}"));
         request.json(&notice).send().await
     };
-    tell().await.api_error(503, None, "send it again");
+    tell()
+        .await
+        .api_error(503, None, "send the notification again");
     proxy.revive();
     tell().await.expect(200);
     assert_eq!(complete().await.expect(200).json["size"], 5);

@@ -334,7 +334,7 @@ async fn check_result(world: &World, mut said: Output) {
 #[test]
 fn every_upload_ends_once_after_crashes() {
     run_child();
-    let test = "sweep::kills::every_upload_ends_once_after_crashes";
+    let test = "sweep::crashes::every_upload_ends_once_after_crashes";
     kill(test, TestDatabase::sqlite());
 }
 
@@ -342,6 +342,6 @@ fn every_upload_ends_once_after_crashes() {
 #[test]
 fn on_postgres_whoever_is_killed_everything_ends_once() {
     run_child();
-    let test = "sweep::kills::on_postgres_whoever_is_killed_everything_ends_once";
+    let test = "sweep::crashes::on_postgres_whoever_is_killed_everything_ends_once";
     kill(test, TestDatabase::postgres());
 }
