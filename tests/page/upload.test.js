@@ -230,7 +230,7 @@ test('the same file twice is taken once', async () => {
   await visitor.choose(file);
   await visitor.row('twice.bin').midway(0.1);
   await visitor.choose(file);
-  await visitor.tab.getByText('twice.bin is in the list already.').first().waitFor();
+  await visitor.tab.getByText('twice.bin is already in the list.').first().waitFor();
   await visitor.slow();
   await visitor.row('twice.bin').is('done');
   assert.equal(visitor.sent('POST').length, 1);
@@ -281,7 +281,7 @@ test('the size limit is shown and enforced without a request', async () => {
   const strict = await Landfall.start('-max-size', '1000000');
   try {
     const visitor = await Visitor.open(browser, strict.page);
-    await visitor.tab.getByText('Up to 1.0 MB for each file.').waitFor();
+    await visitor.tab.getByText('Up to 1.0 MB per file.').waitFor();
     await visitor.choose([await strict.file('exact.bin', 1_000_000), await strict.file('over.bin', 1_000_001)]);
     await visitor.row('exact.bin').is('done');
     const over = await visitor.row('over.bin').is('rejected');

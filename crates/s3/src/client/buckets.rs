@@ -29,7 +29,7 @@ impl Client {
         let mut request = S3Request::new(Operation::ListObjects, Method::GET, bucket, None)
             .query("list-type", "2")
             .query("encoding-type", "url")
-            .query("max-credentials", &max.to_string());
+            .query("max-keys", &max.to_string());
         if !prefix.is_empty() {
             request = request.query("prefix", prefix);
         }

@@ -49,7 +49,7 @@ pub(super) enum Cli {
     /// Print a text, such as the help.
     Print(String),
     /// Run a command with settings.
-    Run(Subcommand, Options),
+    Run(Subcommand, Box<Options>),
 }
 
 /// The values of the options that are not settings.
@@ -135,14 +135,14 @@ pub(super) fn parse(
     }
     Ok(Cli::Run(
         subcommand,
-        Options {
+        Box::new(Options {
             config: get(matches, "config"),
             dry_run: get(matches, "dry-run").unwrap_or(false),
             json: get(matches, "json").unwrap_or(false),
             origins,
             events: events_command(action, matches),
             keys: keys_command(action, matches),
-        },
+        }),
     ))
 }
 
