@@ -163,7 +163,7 @@ fn cancelling_leaves_nothing_in_the_bucket() {
     upload.send(1, &part);
     let list = operator.get("/admin/api/uploads?search=two.bin");
     let row = &list["uploads"][0];
-    assert_eq!(row["way"], "direct", "{row}");
+    assert_eq!(row["transfer"], "direct", "{row}");
     assert!(row["upload_id"].as_str().unwrap().starts_with("direct-"));
     let row = operator.gets(
         200,

@@ -43,7 +43,7 @@ fn start_up_lines_name_paths_and_endpoint() {
     ]);
     server.says("Using /up/api, /up/s3, /up/t as the paths for direct uploads.");
     server.says("Clients upload to 'https://files.example.com'.");
-    server.says("whoever may upload may send as much as S3 takes");
+    server.says("the size of uploads is not limited");
     let key = place.key(&["app"]);
     let app = App::new(&server, &key);
     let ask = json!({"file_name": "a.txt", "file_type": ""});
@@ -79,12 +79,12 @@ fn invalid_settings_are_reported_at_startup() {
     fs::write(&short, "hunter2\n").unwrap();
     let own = ["-direct", "-state-dir", state, "-host=127.0.0.1", "-port=0"];
     for (words, code, told) in [
-        (vec!["-direct-key={id}"], 2, "nothing before its first {"),
+        (vec!["-direct-key={id}"], 2, "has no literal prefix"),
         (vec!["-direct-key=u/{what}"], 2, "{what}"),
         (
             vec!["-grants-path=/api/jobs"],
             2,
-            "grants can't be at /api/jobs",
+            "the path /api/jobs of grants overlaps",
         ),
         (
             vec!["-direct-notifications-secret-file", &short],
@@ -106,5 +106,5 @@ fn invalid_settings_are_reported_at_startup() {
     let mut command = crate::s3_harness::keyless(&["serve"]);
     let (code, _, error) = run(command.args(own));
     assert_eq!(code, Some(2), "{error}");
-    assert!(error.contains("needs a bucket"), "{error}");
+    assert!(error.contains("requires a bucket"), "{error}");
 }

@@ -100,7 +100,7 @@ fn keys_are_created_listed_and_revoked_while_the_server_runs() {
     let dir = server.dir();
     let key = add_key(
         dir,
-        &["one", "-subject", "ann", "-rate=5/1h", "-expires=90d"],
+        &["one", "-subject", "ann", "-rate-limit=5/1h", "-expires=90d"],
     );
     let boss = add_key(dir, &["boss", "-admin"]);
     let (code, _, told) = keys(dir, &["add", "one"]);

@@ -141,7 +141,7 @@ fn a_wrong_endpoint_or_secret_is_reported() {
             .args(["-s3-region", "eu-elsewhere-1"]),
     );
     assert_eq!((code, mark(&found, "region")), (0, "warn"), "{found:#?}");
-    assert!(found["region"][0].1.ends_with("set -s3-region garage"));
+    assert!(found["region"][0].1.ends_with("set --s3-region garage"));
 
     let nowhere = ["-s3-endpoint", "http://nowhere.invalid"];
     let (code, found) = doctor(bucket.command(&["doctor", "s3"]).args(nowhere));

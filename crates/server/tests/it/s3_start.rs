@@ -64,7 +64,7 @@ fn a_wrong_bucket_is_reported() {
         bucket.name = "nothing-like-it".to_owned();
         let told = refusal(&mut bucket.command(&[]));
         let wanted = format!(
-            "landfall: there is no bucket \"nothing-like-it\" at {}: create it, or correct",
+            "landfall: the bucket \"nothing-like-it\" does not exist at {}: create it, or correct",
             bucket.access.endpoint
         );
         assert!(told.starts_with(&wanted), "{told}");
@@ -110,7 +110,7 @@ fn a_wrong_endpoint_is_reported() {
             .args(["-s3-endpoint", "http://127.0.0.1:9"]),
     );
     assert!(
-        told.starts_with("landfall: http://127.0.0.1:9 can't be reached: correct -s3-endpoint"),
+        told.starts_with("landfall: http://127.0.0.1:9 is unreachable: correct --s3-endpoint"),
         "{told}"
     );
     // A web server that isn't S3: Landfall itself.

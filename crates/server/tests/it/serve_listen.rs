@@ -76,7 +76,7 @@ fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
         .arg(&socket);
     let (code, _, err) = run(&mut command);
     assert_eq!(code, Some(1));
-    assert!(err.contains("is there and is not a socket"), "{err}");
+    assert!(err.contains("exists and is not a socket"), "{err}");
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 

@@ -251,7 +251,7 @@ fn config_check_shows_owners_and_modes() {
     assert!(of_uploads.ends_with(", mode 0750"), "{of_uploads}");
     assert!(of_uploads.contains(&uid.to_string()), "{of_uploads}");
     assert!(line("# leases").ends_with(": does not exist yet"));
-    assert!(line("# state directory").contains("nothing is stored"));
+    assert!(line("# state directory").contains("store no state"));
 
     set_mode(uploads, 0o777);
     let (code, _, error) = checked(uploads, &[]);
