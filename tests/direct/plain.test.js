@@ -122,7 +122,7 @@ test('a plain page', async (t) => {
     const source = await sourceFile(t, 100_000, { name: 'large.txt' })
     const large = await send(t, seldom, { size: source.size }, source, ['--max-size', '50KB'])
     assert.match(large.result.message, /50000|50 KB|50,000|large/i)
-    const typed = await send(t, seldom, {}, source, ['--types', 'image/*'])
+    const typed = await send(t, seldom, {}, source, ['--allowed-types', 'image/*'])
     assert.match(typed.result.message, /text\/plain|type/)
     for (const { caller } of [large, typed]) assert.deepEqual(await caller.all(), [])
   })

@@ -27,7 +27,7 @@ test('rules', async (t) => {
     for (const size of [1_000, 6 * MIB]) {
       await t.test(`${client.name}: a type that is not allowed (${size} bytes)`, TIMEOUT, async (t) => {
         const before = await bucket()
-        const caller = await addCaller(landfall, `type-${size}-${named(client.name)}`, ['--types', 'image/*'])
+        const caller = await addCaller(landfall, `type-${size}-${named(client.name)}`, ['--allowed-types', 'image/*'])
         const { page } = await openClient(t, world, landfall, client, caller.key)
         const source = await sourceFile(t, size, { name: 'notes.txt' })
         await add(page, [source])

@@ -16,7 +16,7 @@ async function lifeOfKeys(t, database) {
   assert.equal((await app.ask('POST', '', { id: 'one', ...FILE })).status, 201)
 
   // A key of another subject with limits, and an admin key.
-  const small = await addKey(landfall, 'small', ['--subject', 'ann', '--max-size', '10', '--types', 'image/*', '--active', '1'], database)
+  const small = await addKey(landfall, 'small', ['--subject', 'ann', '--max-size', '10', '--allowed-types', 'image/*', '--max-active', '1'], database)
   const ann = Caller.withKey(landfall.endpoint, small)
   assert.equal((await ann.ask('GET', '/one')).status, 404)
   const large = await ann.ask('POST', '', { id: 'one', ...FILE, filesize: 11, filetype: 'image/png' })
