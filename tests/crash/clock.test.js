@@ -8,7 +8,7 @@ import { test } from 'node:test'
 
 import { Landfall } from '../clients/lib/landfall.js'
 import { bytes, tempDir } from '../clients/lib/source.js'
-import { assertDistinct, assertStory, byUpload } from '../hooks/lib/ledger.js'
+import { assertDistinct, assertDeliveries, byUpload } from '../hooks/lib/ledger.js'
 import { Receiver } from '../hooks/lib/receiver.js'
 import { sweep, until } from './lib/program.js'
 import { BYTES, ask } from './lib/request.js'
@@ -94,7 +94,7 @@ test('a clock that jumps harms no upload and no event', { timeout: 60_000 }, asy
   const told = byUpload(receiver.deliveries)
   for (const { url } of uploads) {
     const id = landfall.idOf(url)
-    assertStory(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
+    assertDeliveries(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
   }
   assertDistinct(receiver.deliveries)
 

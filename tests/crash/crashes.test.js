@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 import { Landfall } from '../clients/lib/landfall.js'
 import { randomNumbers } from '../clients/lib/source.js'
-import { assertDistinct, assertStory, byUpload, uploadOf } from '../hooks/lib/ledger.js'
+import { assertDistinct, assertDeliveries, byUpload, uploadOf } from '../hooks/lib/ledger.js'
 import { Receiver, raw } from '../hooks/lib/receiver.js'
 import { checkSwept, checkUploads } from './lib/check.js'
 import { Client } from './lib/client.js'
@@ -128,7 +128,7 @@ for (const [n, durability] of runs.entries()) {
       if (hooks.includes('post-finish') && upload.state === 'gone' && upload.fate !== 'rejected') {
         story = ['post-create', 'post-finish', 'post-terminate']
       }
-      assertStory(id, stories.get(id), story, { replayed: true })
+      assertDeliveries(id, stories.get(id), story, { replayed: true })
       if (story.includes('post-finish')) {
         assert.equal(upload.furthest, upload.length, `${id} was never sent in whole`)
       }

@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 
 import { Landfall } from '../clients/lib/landfall.js'
 import { bytes } from '../clients/lib/source.js'
-import { assertStory, byUpload } from '../hooks/lib/ledger.js'
+import { assertDeliveries, byUpload } from '../hooks/lib/ledger.js'
 import { Receiver } from '../hooks/lib/receiver.js'
 import { until } from './lib/program.js'
 import { BYTES, ask } from './lib/request.js'
@@ -77,6 +77,6 @@ test('uploads go on in a copy of the directory on another machine', { timeout: 6
   const told = byUpload(receiver.deliveries)
   for (const { url } of uploads) {
     const id = fresh.idOf(url)
-    assertStory(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
+    assertDeliveries(id, told.get(id), ['post-create', 'post-finish'], { replayed: true })
   }
 })

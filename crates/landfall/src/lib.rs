@@ -11,7 +11,7 @@
 //!
 //! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)))?;
 //! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
-//! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
+//! # Ok(()) }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
