@@ -195,7 +195,7 @@ struct Inner {
 impl Direct {
     /// Creates direct uploads whose jobs are in `queue`.
     ///
-    /// Pass it to the handler's [`Config::direct`](landfall::Config::direct), and the handler to
+    /// Pass it to the handler's [`Config::external_uploads`](landfall::Config::external_uploads), and the handler to
     /// [`Self::set_handler`].
     #[must_use]
     pub fn new(settings: DirectSettings, queue: Queue, repository: Repository) -> Self {
