@@ -153,7 +153,7 @@ fn a_wrong_endpoint_or_secret_is_reported() {
             .command(&["doctor", "s3"])
             .args(["-s3-endpoint", &tls]),
     );
-    assert_eq!((code, mark(&found, "answer")), (1, "FAIL"), "{found:#?}");
+    assert_eq!((code, mark(&found, "response")), (1, "FAIL"), "{found:#?}");
 
     let (code, found) = doctor(
         bucket
