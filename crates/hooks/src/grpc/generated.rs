@@ -157,7 +157,7 @@ pub struct HookResponse {
     /// Rejects an access (pre-access).
     #[prost(bool, tag = "1001")]
     pub reject_access: bool,
-    /// The time for which the response to pre-access is cached for similar requests; 0 = not cached.
+    /// How long the response to pre-access is cached for similar requests; 0 = not cached.
     #[prost(uint64, tag = "1002")]
     pub cache_for_seconds: u64,
 }
