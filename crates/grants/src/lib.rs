@@ -10,6 +10,7 @@ pub mod auth;
 pub mod enforce;
 pub mod job;
 pub mod policy;
+mod problem;
 pub mod queue;
 mod token;
 
@@ -18,6 +19,7 @@ pub use landfall_database::Clock;
 pub use self::{
     auth::{GrantLimits, Principal},
     job::{Job, JobId, JobState},
+    problem::Problem,
     queue::{Queue, QueueSettings},
     token::{Token, TokenHash},
 };

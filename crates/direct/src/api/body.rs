@@ -5,11 +5,14 @@ use axum::{
     response::Response,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_grants::api::{json_object, media_type, read_body};
+use landfall_grants::{
+    Problem,
+    api::{json_object, media_type, read_body},
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Api, problem::Problem};
+use super::Api;
 
 /// Maximum bytes of a body.
 pub(super) const MAX_BODY: usize = 100 * 1024;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use axum::response::Response;
 use http::StatusCode;
 use jiff::{Timestamp, tz::TimeZone};
+use landfall_grants::Problem;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
@@ -13,7 +14,6 @@ use super::{
     body::json,
     fields::FileFields,
     identity::Purpose,
-    problem::Problem,
     problem_for,
     sign::{open, script_headers},
 };

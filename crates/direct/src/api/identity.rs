@@ -2,17 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderValue, StatusCode, request::Parts};
+use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{hook::UploadToken, service::Peer};
-use landfall_grants::{Job, JobState, TokenHash, api::request_id};
+use landfall_grants::{Job, JobState, Problem, TokenHash, api::request_id};
 use moka::future::Cache;
 
-use super::{
-    Api,
-    fields::ExplicitToken,
-    problem::{Problem, ProblemContext},
-    query::Query,
-};
+use super::{Api, metadata::ExplicitToken, problem::ProblemContext, query::Query};
 use crate::Requester;
 
 /// Lifetime of cached tokens.
@@ -113,7 +108,10 @@ impl Api {
                 StatusCode::UNAUTHORIZED,
                 "there is no grant with this token",
             )
-            .challenge(HeaderValue::from_static("Bearer realm=\"uploads\"")));
+            .with_header(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"uploads\""),
+            ));
         };
         if purpose == Purpose::Open {
             authorize_open(&job, queue.now())?;

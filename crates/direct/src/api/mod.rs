@@ -25,6 +25,7 @@ mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
+mod metadata;
 mod multipart;
 mod notifications;
 mod presign;
@@ -45,6 +46,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
 use landfall_grants::{
+    Problem,
     api::{CorsContext, CorsRules, request_id},
     auth::Authenticator,
     enforce::ClientAddress,
@@ -52,9 +54,9 @@ use landfall_grants::{
 
 use self::{
     identity::TokenCache,
-    problem::{Problem, ProblemContext},
+    problem::{ApiFamily, ProblemContext},
     query::Query,
-    route::{ApiFamily, MatchedRoute, Route},
+    route::{MatchedRoute, Route},
 };
 use crate::{Direct, DirectError};
 
@@ -200,10 +202,10 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         (true, None) => match located.map(|located| located.route(&parts.method)) {
             Some(Ok(route)) => run(&api, route, Call { parts, body }).await,
             Some(Err(problem)) => Err(problem),
-            None => Err(Problem::nothing_here()),
+            None => Err(problem::nothing_here()),
         },
     };
-    let mut response = result.unwrap_or_else(|problem| problem.respond(family));
+    let mut response = result.unwrap_or_else(|problem| problem::respond(problem, family));
     context.apply(response.headers_mut());
     if let Some((method, path, id)) = log {
         let status = response.status().as_u16();

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::response::Response;
 use http::StatusCode;
 use landfall::upload::UploadId;
+use landfall_grants::Problem;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -14,14 +15,12 @@ use super::{
     companion::date,
     fields::FileFields,
     identity::Purpose,
-    problem::{Problem, can_set_header},
+    problem::{self, can_set_header},
     problem_for,
     sign::open,
 };
-use crate::{CompletedUpload, Record, Requester, TransferMode};
+use crate::{CompletedUpload, Record, Requester, TransferMode, uploads::MAX_PARTS};
 
-/// S3's limit for parts.
-const MAX_PARTS: u32 = 10_000;
 /// Maximum bytes of a name in a generated key.
 const MAX_NAME_LEN: usize = 255;
 /// Maximum URLs in one response.
@@ -83,7 +82,7 @@ async fn find(api: &Api, call: &mut Call, id: &str) -> Result<(Requester, Arc<Re
 fn key(query: Query<'_>) -> Result<std::borrow::Cow<'_, str>, Problem> {
     match query.single("key")? {
         Some(key) if !key.is_empty() => Ok(key),
-        _ => Err(Problem::field("key", MISSING_KEY)),
+        _ => Err(problem::field("key", MISSING_KEY)),
     }
 }
 
@@ -114,7 +113,7 @@ fn part_number(text: &str) -> Result<u32, Problem> {
     let number = is_number.then(|| text.parse().ok()).flatten();
     number
         .filter(|number| (1..=MAX_PARTS).contains(number))
-        .ok_or_else(|| Problem::field("partNumber", INVALID_PART_NUMBER))
+        .ok_or_else(|| problem::field("partNumber", INVALID_PART_NUMBER))
 }
 
 /// `GET /s3/multipart/{id}/batch`
@@ -123,14 +122,14 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
     let query = Query::new(uri.query());
     key(query)?;
     let Some(numbers) = query.single("partNumbers")? else {
-        return Err(Problem::field(
+        return Err(problem::field(
             "partNumbers",
             "s3: the part numbers must be passed as a comma separated query parameter. \
              For example: \"?partNumbers=4,6,7,21\"",
         ));
     };
     if numbers.split(',').nth(MAX_URLS).is_some() {
-        return Err(Problem::field(
+        return Err(problem::field(
             "partNumbers",
             format!("s3: at most {MAX_URLS} part numbers may be requested at a time"),
         ));
@@ -194,7 +193,7 @@ pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Resp
 fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Problem> {
     const INVALID_PARTS: &str = "s3: `parts` must be an array of {ETag, PartNumber} objects.";
     let Some(Value::Array(parts)) = fields.remove("parts") else {
-        return Err(Problem::field("parts", INVALID_PARTS));
+        return Err(problem::field("parts", INVALID_PARTS));
     };
     let parts = parts.into_iter().map(|part| {
         let number = part.get("PartNumber")?.as_u64()?;
@@ -204,7 +203,7 @@ fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Pro
         known.then_some((number, etag))
     });
     let parts = parts.collect::<Option<Vec<_>>>();
-    parts.ok_or_else(|| Problem::field("parts", INVALID_PARTS))
+    parts.ok_or_else(|| problem::field("parts", INVALID_PARTS))
 }
 
 /// Returns the response for a completed upload, with the message and headers of hooks.

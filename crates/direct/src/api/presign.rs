@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::response::Response;
 use http::{StatusCode, request::Parts};
+use landfall_grants::Problem;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -13,8 +14,7 @@ use super::{
     companion::Fields,
     fields::{self, FileFields},
     identity::Purpose,
-    problem::Problem,
-    problem_for,
+    problem, problem_for,
     sign::{open, script_headers},
 };
 use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
@@ -158,7 +158,7 @@ fn file(key: &str, mut fields: Map<String, Value>) -> Result<FileFields, Problem
 
 /// Parses the request to presign, and its key.
 fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, String), Problem> {
-    let unsupported = || Problem::field("method", "Unsupported operation");
+    let unsupported = || problem::field("method", "Unsupported operation");
     let mut text = |name: &str| match fields.remove(name) {
         Some(Value::String(text)) if !text.is_empty() => Some(text),
         _ => None,
@@ -177,7 +177,7 @@ fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, Strin
             let number = number.and_then(|number| u32::try_from(number).ok());
             let number = number.filter(|number| (1..=10_000).contains(number));
             Some(number.ok_or_else(|| {
-                Problem::field(
+                problem::field(
                     "partNumber",
                     "the partNumber must be a number between 1 and 10000",
                 )

@@ -1,115 +1,54 @@
-//! Error responses: the only place where errors become responses.
+//! Error responses in the formats of the APIs: the only place where errors become responses.
 
 use std::{borrow::Cow, time::Duration};
 
-use axum::{body::Body, response::Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use http::{HeaderName, StatusCode, header};
 use landfall::{external::HookError, upload::UploadId};
-use landfall_grants::{
-    api::JsonBodyError,
-    auth::AuthError,
-    policy::PolicyDenial,
-    queue::{LimitExceeded, QueueError},
-};
+use landfall_grants::{Problem, queue::QueueError};
 use landfall_s3::client::{self, ErrorKind};
 use serde_json::{Value, json};
 
-use super::route::ApiFamily;
 use crate::DirectError;
 
-/// `Retry-After` if the time is unknown.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-/// `Retry-After` when a limit is exceeded.
-const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
-
-/// An error response.
-#[derive(Debug)]
-pub(super) struct Problem {
-    status: StatusCode,
-    /// The message for people.
-    message: Cow<'static, str>,
-    /// The invalid field of the request.
-    field: Option<&'static str>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+/// The API family of a path, which defines the format of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiFamily {
+    /// `sign_s3` and related routes.
+    Api,
+    /// Companion's routes.
+    S3,
 }
 
-impl Problem {
-    pub(super) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-            field: None,
-            headers: Vec::new(),
-        }
-    }
+/// An invalid field of the request (400).
+pub(super) fn field(field: &'static str, why: impl Into<Cow<'static, str>>) -> Problem {
+    Problem::field(field, why).with_status(StatusCode::BAD_REQUEST)
+}
 
-    /// Creates a problem with a field of the request (400).
-    pub(super) fn field(field: &'static str, why: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            field: Some(field),
-            ..Self::new(StatusCode::BAD_REQUEST, why)
-        }
-    }
+pub(super) fn nothing_here() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+}
 
-    pub(super) fn nothing_here() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing at this path")
+/// Creates the response in the format of an API family.
+pub(super) fn respond(problem: Problem, family: ApiFamily) -> Response {
+    let (status, message) = (problem.status(), problem.detail());
+    let mut body = match family {
+        ApiFamily::Api => json!({
+            "statusCode": status.as_u16(),
+            "error": status.canonical_reason().unwrap_or("Error"),
+            "message": message,
+        }),
+        // Companion has only `error`, and its clients show only `message`.
+        ApiFamily::S3 => json!({"message": message, "error": message}),
+    };
+    if let Some((field, _)) = problem.errors().first() {
+        body["field"] = Value::from(field_name(field, family));
     }
-
-    pub(super) fn allow(mut self, methods: &'static str) -> Self {
-        let methods = HeaderValue::from_static(methods);
-        self.headers.push((header::ALLOW, methods));
-        self
-    }
-
-    pub(super) fn challenge(mut self, challenge: HeaderValue) -> Self {
-        self.headers.push((header::WWW_AUTHENTICATE, challenge));
-        self
-    }
-
-    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.headers
-            .push((header::RETRY_AFTER, seconds.max(1).into()));
-        self
-    }
-
-    #[cfg(test)]
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// Returns the internal name of the invalid field.
-    #[cfg(test)]
-    pub(super) fn named_field(&self) -> Option<&'static str> {
-        self.field
-    }
-
-    /// Creates the response in the format of an API family.
-    pub(super) fn respond(self, family: ApiFamily) -> Response {
-        let mut body = match family {
-            ApiFamily::Api => json!({
-                "statusCode": self.status.as_u16(),
-                "error": self.status.canonical_reason().unwrap_or("Error"),
-                "message": self.message,
-            }),
-            // Companion has only `error`, and its clients show only `message`.
-            ApiFamily::S3 => json!({"message": self.message, "error": self.message}),
-        };
-        if let Some(field) = self.field {
-            body["field"] = Value::from(field_name(field, family));
-        }
-        let mut response = Response::new(Body::from(body.to_string()));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.extend(self.headers);
-        let json = HeaderValue::from_static("application/json; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, json);
-        response
-    }
+    problem.respond_with("application/json; charset=utf-8", &body)
 }
 
 /// Returns the name of a field in an API family.
-fn field_name(field: &'static str, family: ApiFamily) -> &'static str {
+fn field_name(field: &str, family: ApiFamily) -> &str {
     match (field, family) {
         ("filename" | "file_name", ApiFamily::Api) => "file_name",
         ("filename" | "file_name", ApiFamily::S3) => "filename",
@@ -132,7 +71,7 @@ impl ProblemContext<'_> {
     /// Converts an error. Internal errors are logged with their cause, which clients do not see.
     pub(super) fn problem(self, error: DirectError) -> Problem {
         match error {
-            DirectError::Invalid { field, message } => Problem::field(field, message),
+            DirectError::Invalid { field, message } => self::field(field, message),
             DirectError::NotFound => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
             DirectError::NotUploaded => Problem::new(StatusCode::CONFLICT, error.to_string()),
             DirectError::Conflict { gone, message } => {
@@ -147,13 +86,13 @@ impl ProblemContext<'_> {
             }
             DirectError::InvalidParts(message) => Problem::new(StatusCode::BAD_REQUEST, message),
             DirectError::Policy(no) => no.into(),
-            DirectError::LimitExceeded(refusal) => limit_exceeded(&refusal),
+            DirectError::LimitExceeded(refusal) => refusal.into(),
             DirectError::Hook(declined) => self.hook_error(*declined),
             DirectError::S3(error) => self.s3(&error),
             DirectError::Queue(error) => self.queue(&error),
             DirectError::Database(error) => {
                 self.log(&error, "database error");
-                unavailable("the server's database is not available right now")
+                Problem::unavailable("the server's database is not available right now")
             }
             DirectError::Internal(ref why) => {
                 self.log(why, "internal error");
@@ -172,7 +111,7 @@ impl ProblemContext<'_> {
             return Problem::new(StatusCode::BAD_REQUEST, error.to_string());
         }
         self.log(error, "upload queue error");
-        unavailable("the upload queue is not available right now")
+        Problem::unavailable("the upload queue is not available right now")
     }
 
     fn hook_error(self, declined: HookError) -> Problem {
@@ -195,11 +134,10 @@ impl ProblemContext<'_> {
             true => format!("the upload was denied with {status}"),
             false => message,
         };
-        let mut problem = Problem::new(status, message);
-        let named = headers.iter().filter(|(name, _)| can_set_header(name));
-        let named = named.map(|(name, value)| (name.clone(), value.clone()));
-        problem.headers.extend(named);
-        problem
+        let headers = headers.iter().filter(|(name, _)| can_set_header(name));
+        headers.fold(Problem::new(status, message), |problem, (name, value)| {
+            problem.with_header(name.clone(), value.clone())
+        })
     }
 
     fn s3(self, error: &client::Error) -> Problem {
@@ -217,11 +155,11 @@ impl ProblemContext<'_> {
             ),
             ErrorKind::Unavailable { retry_after } => {
                 self.log(error, "storage is unavailable");
-                Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "the storage is not available right now",
-                )
-                .retry_after(retry_after.unwrap_or(RETRY_AFTER))
+                let problem = Problem::unavailable("the storage is not available right now");
+                match retry_after {
+                    Some(wait) => problem.retry_after(*wait),
+                    None => problem,
+                }
             }
             ErrorKind::AccessDenied => {
                 self.log(error, "storage denied access");
@@ -253,10 +191,6 @@ impl ProblemContext<'_> {
     }
 }
 
-fn unavailable(message: &'static str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(RETRY_AFTER)
-}
-
 /// Returns whether a hook can set a header: not those of the response itself or of CORS.
 pub(super) fn can_set_header(name: &HeaderName) -> bool {
     const RESERVED_HEADERS: [HeaderName; 6] = [
@@ -268,50 +202,4 @@ pub(super) fn can_set_header(name: &HeaderName) -> bool {
         header::CACHE_CONTROL,
     ];
     !RESERVED_HEADERS.contains(name) && !name.as_str().starts_with("access-control-")
-}
-
-fn limit_exceeded(refusal: &LimitExceeded) -> Problem {
-    let (message, wait) = match refusal {
-        LimitExceeded::Active(limit) => (
-            format!("the limit of {limit} active uploads is reached; finish or cancel one"),
-            LIMIT_RETRY_AFTER,
-        ),
-        LimitExceeded::Rate(wait) => ("the rate limit for new uploads is exceeded".into(), *wait),
-        LimitExceeded::Quota { quota, used } => (
-            format!("the quota of {quota} bytes is exceeded: {used} bytes are used or reserved"),
-            LIMIT_RETRY_AFTER,
-        ),
-    };
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(wait)
-}
-
-impl From<JsonBodyError> for Problem {
-    fn from(none: JsonBodyError) -> Self {
-        Self::new(none.status(), none.to_string())
-    }
-}
-
-impl From<AuthError> for Problem {
-    fn from(denied: AuthError) -> Self {
-        let problem = Self::new(denied.status(), denied.to_string());
-        match denied {
-            AuthError::Unauthenticated { challenge, .. } => problem.challenge(challenge),
-            AuthError::TooManyFailures { retry_after } => problem.retry_after(retry_after),
-            AuthError::Unavailable => problem.retry_after(RETRY_AFTER),
-            AuthError::Forbidden(_) | AuthError::CrossSite => problem,
-        }
-    }
-}
-
-impl From<PolicyDenial> for Problem {
-    fn from(no: PolicyDenial) -> Self {
-        let problem = Self {
-            field: no.field,
-            ..Self::new(no.status, no.message)
-        };
-        match no.retry_after {
-            Some(wait) => problem.retry_after(wait),
-            None => problem,
-        }
-    }
 }

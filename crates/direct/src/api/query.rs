@@ -2,9 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use landfall_grants::Problem;
 use url::form_urlencoded;
 
-use super::{fields, problem::Problem};
+use super::{metadata, problem};
 
 /// The query of a request.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +29,7 @@ impl<'a> Query<'a> {
         let value = values.next();
         match values.next() {
             None => Ok(value.map(|(_, value)| value)),
-            Some(_) => Err(Problem::field(
+            Some(_) => Err(problem::field(
                 name,
                 format!("s3: the \"{name}\" query parameter must not be repeated"),
             )),
@@ -45,7 +46,7 @@ impl<'a> Query<'a> {
         for (key, value) in self.pairs() {
             if let Some(name) = bracketed(&key) {
                 metadata.insert(name.to_owned(), value.into_owned());
-                fields::check_metadata_size(&metadata)?;
+                metadata::check_size(&metadata)?;
             }
         }
         Ok(metadata)
@@ -55,7 +56,7 @@ impl<'a> Query<'a> {
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);
-            fields::is_token_name(name) || fields::is_secret(value)
+            metadata::is_token_name(name) || metadata::is_secret(value)
         };
         if !self.pairs().any(|(key, value)| is_secret(&key, &value)) {
             return None;

@@ -2,19 +2,11 @@
 
 use std::borrow::Cow;
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
+use landfall_grants::Problem;
 use percent_encoding::percent_decode_str;
 
-use super::problem::Problem;
-
-/// The API family of a path, which defines the format of errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ApiFamily {
-    /// `sign_s3` and related routes.
-    Api,
-    /// Companion's routes.
-    S3,
-}
+use super::problem::{self, ApiFamily};
 
 /// A parsed path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +68,7 @@ impl<'a> MatchedRoute<'a> {
         let names = [names.next(), names.next(), names.next(), names.next()];
         let is = |wanted: Method| *method == wanted;
         let (route, allowed) = match (self.family, names) {
-            (_, [.., Some(_)]) => return Err(Problem::nothing_here()),
+            (_, [.., Some(_)]) => return Err(problem::nothing_here()),
             (ApiFamily::Api, [Some("sign_s3"), None, ..]) => {
                 (is(Method::POST).then_some(Route::SignPut), "POST")
             }
@@ -111,14 +103,14 @@ impl<'a> MatchedRoute<'a> {
                     Some(number) => (is(Method::GET).then_some(Route::Part(id, number)), "GET"),
                 }
             }
-            _ => return Err(Problem::nothing_here()),
+            _ => return Err(problem::nothing_here()),
         };
         route.ok_or_else(|| {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "this method is not allowed here",
             )
-            .allow(allowed)
+            .with_header(header::ALLOW, HeaderValue::from_static(allowed))
         })
     }
 }
@@ -155,7 +147,7 @@ fn upload_id(segment: &str) -> Result<Cow<'_, str>, Problem> {
     let id = percent_decode_str(segment).decode_utf8();
     id.ok()
         .filter(|id| !id.is_empty())
-        .ok_or_else(Problem::nothing_here)
+        .ok_or_else(problem::nothing_here)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use http::{HeaderMap, header};
+use landfall_grants::Problem;
 use serde::Serialize;
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     body::{MAX_BODY, json},
     fields,
     identity::Purpose,
-    problem::Problem,
     problem_for,
 };
 use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};

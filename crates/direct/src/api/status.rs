@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
+use landfall_grants::Problem;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, Call, body::MAX_BODY, fields, identity::Purpose, multipart::completion_response,
-    problem::Problem, problem_for,
+    Api, Call, body::MAX_BODY, fields, identity::Purpose, metadata, multipart::completion_response,
+    problem, problem_for,
 };
 use crate::{Record, Requester};
 
@@ -34,7 +35,7 @@ pub(super) async fn progress(api: &Api, mut call: Call) -> Result<Response, Prob
     let (record, fields) = named(api, &mut call).await?;
     let sent = fields.get("uploaded").and_then(fields::count);
     let sent =
-        sent.ok_or_else(|| Problem::field("uploaded", "uploaded must be a whole number of bytes"))?;
+        sent.ok_or_else(|| problem::field("uploaded", "uploaded must be a whole number of bytes"))?;
     let noted = api.direct().progress(&record, sent).await;
     noted.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
     let mut response = Response::default();
@@ -49,11 +50,11 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
     let mut text = |name: &'static str| match said.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Problem::field(name, format!("the {name} must be a text"))),
+        Some(_) => Err(problem::field(name, format!("the {name} must be a text"))),
     };
     let (key, url) = (text("key")?, text("url")?);
     let (request_id, token) = (text("request_id")?, text("upload_token")?);
-    let explicit_token = token.map(|token| fields::ExplicitToken {
+    let explicit_token = token.map(|token| metadata::ExplicitToken {
         token,
         request_id: None,
     });
@@ -65,7 +66,7 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
         (Some(key), ..) => direct.find(&requester, &key, None).await,
         (None, Some(url), ..) => {
             let key = direct.key_of(&url).ok_or_else(|| {
-                Problem::field(
+                problem::field(
                     "url",
                     "this is not the URL of a file in the server's bucket",
                 )
@@ -77,7 +78,7 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
             direct.by_request(&requester, &job.request_id).await
         }
         (None, None, None, Requester::Principal(_)) => {
-            return Err(Problem::field(
+            return Err(problem::field(
                 "key",
                 "the key, url or request_id of the file is required",
             ));

@@ -5,17 +5,12 @@ use std::sync::Arc;
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
 use landfall_grants::{
     Job,
+    enforce::labels,
     queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
 };
 use landfall_s3::client::ErrorKind;
 
-use super::{
-    Direct,
-    authorize::Authorization,
-    object_headers,
-    open::{OpenOutcome, apply_job},
-    schedule,
-};
+use super::{Direct, authorize::Authorization, object_headers, schedule};
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
 
 impl Direct {
@@ -227,6 +222,34 @@ impl Direct {
             tracing::error!(%job, %error, "failed to release quota reservation");
         }
     }
+}
+
+/// The result of opening an upload in one transaction.
+pub(super) enum OpenOutcome {
+    Opened(Arc<Record>),
+    /// The job of an earlier, equal request.
+    Existing(Authorization),
+}
+
+/// Copies the granted job to a draft.
+fn apply_job(record: &mut Record, job: &Job) {
+    record.job = job.id;
+    let upload = Arc::make_mut(&mut record.upload);
+    upload.max_size = job.max_size.filter(|_| upload.length.is_none());
+    upload.labels.extend(labels_of(job));
+}
+
+/// Returns the labels that identify the job of an upload.
+pub(super) fn labels_of(job: &Job) -> impl Iterator<Item = (String, String)> {
+    let subject = job.subject.clone();
+    [
+        Some((labels::JOB, job.id.to_string())),
+        Some((labels::REQUEST_ID, job.request_id.clone())),
+        subject.map(|subject| (labels::SUBJECT, subject)),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(key, value)| (key.into(), value))
 }
 
 /// Returns the error if an upload was not bound to its job.

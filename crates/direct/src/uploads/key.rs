@@ -13,7 +13,7 @@ use landfall_s3::{
 };
 use sha2::Sha256;
 
-use crate::{CLIENT_KEY_PREFIX, DirectError, TransferMode};
+use crate::{CLIENT_KEY_PREFIX, DirectError, Record, TransferMode};
 
 /// Prefix of the ids of direct uploads; a UUID follows.
 pub(super) const ID_PREFIX: &str = "direct-";
@@ -50,6 +50,11 @@ pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
             _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
         });
     is_uuid.then_some(uuid)
+}
+
+/// Returns whether the key is unique to this upload, since it contains its random id.
+pub(super) fn has_unique_key(record: &Record) -> bool {
+    uuid_of(record.id()).is_some_and(|uuid| record.object.key.contains(uuid))
 }
 
 /// Returns the name of a file without directories and control characters, short enough for a key.

@@ -33,6 +33,7 @@ use landfall::{Handler, external::HookDispatcher, hook::ClientResponse};
 use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 
+pub(crate) use self::part_set::MAX_PARTS;
 use self::{lookup::RecordCache, parts::ProgressThrottle};
 use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};
 

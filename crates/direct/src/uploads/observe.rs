@@ -4,8 +4,8 @@ use landfall_s3::client::{ErrorKind, ObjectHead, Part};
 
 use super::{
     Direct, REPLACES,
-    key::{object_fingerprint, uuid_of},
-    sign::MAX_PARTS,
+    key::{has_unique_key, object_fingerprint},
+    part_set::MAX_PARTS,
 };
 use crate::{DirectError, Record, TransferMode};
 
@@ -99,9 +99,4 @@ impl Direct {
         let is_new = before.is_none_or(|before| *before != object_fingerprint(head));
         is_new && (!is_signed_once || has_unique_key(record) || is_in_time())
     }
-}
-
-/// Returns whether the key is unique to this upload, since it contains its random id.
-pub(super) fn has_unique_key(record: &Record) -> bool {
-    uuid_of(record.id()).is_some_and(|uuid| record.object.key.contains(uuid))
 }

@@ -9,13 +9,13 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, enforce::labels, queue::NewJob};
+use landfall_grants::{Job, queue::NewJob};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,
     authorize::{Authorization, ExistingUpload},
-    create::is_transient,
+    create::{OpenOutcome, is_transient, labels_of},
     key, request, schedule,
     spec::{UploadSpec, check_mode},
 };
@@ -211,32 +211,4 @@ impl Direct {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// The result of opening an upload in one transaction.
-pub(super) enum OpenOutcome {
-    Opened(Arc<Record>),
-    /// The job of an earlier, equal request.
-    Existing(Authorization),
-}
-
-/// Copies the granted job to a draft.
-pub(super) fn apply_job(record: &mut Record, job: &Job) {
-    record.job = job.id;
-    let upload = Arc::make_mut(&mut record.upload);
-    upload.max_size = job.max_size.filter(|_| upload.length.is_none());
-    upload.labels.extend(labels_of(job));
-}
-
-/// Returns the labels that identify the job of an upload.
-fn labels_of(job: &Job) -> impl Iterator<Item = (String, String)> {
-    let subject = job.subject.clone();
-    [
-        Some((labels::JOB, job.id.to_string())),
-        Some((labels::REQUEST_ID, job.request_id.clone())),
-        subject.map(|subject| (labels::SUBJECT, subject)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(key, value)| (key.into(), value))
 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use landfall_s3::client::Part;
 
-use super::sign::MAX_PARTS;
+/// S3's limits for parts.
+pub(crate) const MAX_PARTS: u32 = 10_000;
 
 /// The parts that become the object.
 #[derive(Debug, Clone, PartialEq, Eq)]

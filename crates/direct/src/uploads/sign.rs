@@ -7,13 +7,11 @@ use landfall_s3::client::ObjectRef;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
-    Direct, REPLACES, SignedOperation, SignedPost, SignedPut, object_headers,
-    observe::has_unique_key,
+    Direct, REPLACES, SignedOperation, SignedPost, SignedPut, key::has_unique_key, object_headers,
+    part_set::MAX_PARTS,
 };
 use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, stats::count};
 
-/// S3's limits for parts.
-pub(super) const MAX_PARTS: u32 = 10_000;
 const MIN_PART_SIZE: u64 = 5 << 20;
 
 /// Characters that are encoded in the path of a URL.

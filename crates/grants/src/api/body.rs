@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
+use crate::Problem;
+
 /// An error in a request body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonBodyError {
@@ -25,6 +27,12 @@ pub enum JsonBodyError {
     /// JSON, but not an object.
     #[error("request body must be a JSON object")]
     NotObject,
+}
+
+impl From<JsonBodyError> for Problem {
+    fn from(error: JsonBodyError) -> Self {
+        Self::new(error.status(), error.to_string())
+    }
 }
 
 impl JsonBodyError {

@@ -6,12 +6,12 @@ use landfall::Handler;
 
 use super::{
     Api, job_json, json, list,
-    problem::{Problem, fault},
+    problem::{fault, not_found},
     request_id,
     stats::count,
 };
 use crate::{
-    Job, JobState, Queue,
+    Job, JobState, Problem, Queue,
     enforce::{self, CancelError},
 };
 
@@ -50,7 +50,7 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
             match ended {
                 Ok(Some(job)) if job.state == JobState::Completed => return Err(completed()),
                 Ok(Some(job)) => job,
-                Ok(None) => return Err(Problem::not_found()),
+                Ok(None) => return Err(not_found()),
                 Err(Failed::Cancel(CancelError::Queue(error))) => {
                     return Err(fault(&error, request_id(&parts)));
                 }

@@ -10,7 +10,8 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Cors;
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::respond};
+use crate::Problem;
 
 /// CORS headers that an API allows in addition to those of uploads.
 #[derive(Debug, Clone, Copy)]
@@ -109,9 +110,10 @@ pub(super) async fn middleware(
     let cors = api.settings.cors.as_ref();
     let context = CorsContext::new(CORS_RULES, cors, &head, |head| is_same_origin(&api, head));
     let mut response = match (context.is_allowed(), context.preflight()) {
-        (false, _) => {
-            Problem::new(StatusCode::FORBIDDEN, "origin not allowed").respond(api.settings.style)
-        }
+        (false, _) => respond(
+            Problem::new(StatusCode::FORBIDDEN, "origin not allowed"),
+            api.settings.style,
+        ),
         (true, Some(response)) => response,
         (true, None) => next.run(request).await,
     };

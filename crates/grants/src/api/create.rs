@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::{
     Api,
-    problem::{Problem, fault},
+    problem::{fault, not_found},
     request_id,
 };
-use crate::{Job, Token, enforce};
+use crate::{Job, Problem, Token, enforce};
 
 /// Maximum length of a forwarded error message.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -66,7 +66,7 @@ pub(super) async fn create(
                     url,
                     job: Box::new(job),
                 }),
-                None => Err(Problem::not_found()),
+                None => Err(not_found()),
             }
         }
         _ => Err(refused(api, job, reply).await),
@@ -77,7 +77,7 @@ pub(super) async fn create(
 /// stays, and a request with the same id finds it.
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
-    let wait = reply.headers().get(header::RETRY_AFTER).cloned();
+    let retry_after = reply.headers().get(header::RETRY_AFTER).cloned();
     let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
         .collect()
         .await;
@@ -105,7 +105,11 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
         true => format!("the upload was rejected with {status}"),
         false => message,
     };
-    Problem::new(status, message).retry_after_as(wait)
+    let problem = Problem::new(status, message);
+    match retry_after {
+        Some(wait) => problem.with_header(header::RETRY_AFTER, wait),
+        None => problem,
+    }
 }
 
 /// Returns the tus creation request of a job.

@@ -1,7 +1,5 @@
 //! `POST`: creating a grant.
 
-use std::time::Duration;
-
 use axum::{extract::Request, response::Response};
 use http::{StatusCode, request::Parts};
 use serde_json::{Value, json};
@@ -13,18 +11,15 @@ use super::{
     grant_request::{GrantRequest, ResponseMode},
     job_json::rfc3339,
     json,
-    problem::{Problem, fault},
+    problem::fault,
     request_id,
     stats::count,
 };
 use crate::{
-    Job, JobState, Principal, Token,
+    Job, JobState, Principal, Problem, Token,
     policy::{self, PolicyRequest},
-    queue::{GrantOutcome, JobLimits, LimitExceeded, NewJob},
+    queue::{GrantOutcome, JobLimits, NewJob},
 };
-
-/// When a limit on active jobs or the quota is exceeded. The actual time is unknown.
-const LIMIT_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// `POST /uploadjobs`
 pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
@@ -33,7 +28,7 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
     count(match &answer {
         Ok((false, _)) => &stats.granted,
         Ok((true, _)) => &stats.repeated,
-        Err(problem) if problem.is_ours() => &stats.failed,
+        Err(problem) if problem.status().is_server_error() => &stats.failed,
         Err(_) => &stats.rejected,
     });
     answer.map(|(_, response)| response)
@@ -60,7 +55,7 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
                 "this id was used for another request; choose another id",
             ));
         }
-        GrantOutcome::LimitExceeded(refusal) => return Err(refused(refusal)),
+        GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
     };
     match job.state {
         JobState::Cancelled | JobState::Failed | JobState::Expired => {
@@ -122,21 +117,6 @@ async fn apply_policies(
     new.request_fingerprint = Some(fingerprint);
     new.limits = JobLimits::from(&ask.limits);
     Ok(new)
-}
-
-fn refused(refusal: LimitExceeded) -> Problem {
-    let (detail, wait) = match refusal {
-        LimitExceeded::Active(max) => (
-            format!("maximum of {max} active uploads reached; finish or cancel one"),
-            LIMIT_RETRY_AFTER,
-        ),
-        LimitExceeded::Rate(wait) => ("rate limit exceeded".into(), wait),
-        LimitExceeded::Quota { quota, used } => (
-            format!("quota exceeded; {used} of {quota} bytes are used or reserved"),
-            LIMIT_RETRY_AFTER,
-        ),
-    };
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
 }
 
 /// Returns the response body, which contains the upload token only this once.

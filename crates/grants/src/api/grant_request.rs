@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::{
     ApiStyle,
     body::{json_object, media_type},
-    problem::Problem,
 };
+use crate::Problem;
 
 const MAX_ID: usize = 255;
 const MAX_FILENAME: usize = 1024;

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use super::{
     Api, ApiStyle, job_json, json,
-    problem::{Problem, fault},
+    problem::{fault, not_found},
     request_id, scope,
 };
 use crate::{
-    Job, JobId, JobState, Principal,
+    Job, JobId, JobState, Principal, Problem,
     queue::{Query, Scope},
 };
 
@@ -86,7 +86,7 @@ pub(super) async fn find(
     {
         return Ok(job);
     }
-    Err(Problem::not_found())
+    Err(not_found())
 }
 
 /// The query parameters.

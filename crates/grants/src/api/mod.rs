@@ -35,15 +35,16 @@ use landfall::{
 };
 use tokio::sync::{Semaphore, watch};
 
+use self::events::StreamLimiter;
 pub use self::{
     body::{JsonBodyError, json_object, media_type, read_body},
     cors::{CorsContext, CorsRules, request_id},
     events::StreamLimits,
     stats::ApiStats,
 };
-use self::{events::StreamLimiter, problem::Problem};
 use crate::{
-    Principal, Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy, queue::Scope,
+    Principal, Problem, Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy,
+    queue::Scope,
 };
 
 /// Maximum concurrent cancellations of this process; more wait.
@@ -213,7 +214,7 @@ impl Api {
     async fn answer(&self, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
         match answer.await {
             Ok(response) => response,
-            Err(problem) => problem.respond(self.settings.style),
+            Err(problem) => problem::respond(problem, self.settings.style),
         }
     }
 }
@@ -255,11 +256,17 @@ async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {
 
 async fn wrong_method(State(api): State<Arc<Api>>) -> Response {
     let detail = "method not allowed";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail).respond(api.settings.style)
+    problem::respond(
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail),
+        api.settings.style,
+    )
 }
 
 async fn nothing_here(State(api): State<Arc<Api>>) -> Response {
-    Problem::new(StatusCode::NOT_FOUND, "not found").respond(api.settings.style)
+    problem::respond(
+        Problem::new(StatusCode::NOT_FOUND, "not found"),
+        api.settings.style,
+    )
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {

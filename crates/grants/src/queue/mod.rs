@@ -25,7 +25,6 @@ mod record;
 mod reports;
 mod runtime;
 mod save;
-mod search;
 mod settings;
 mod start;
 mod time;

@@ -6,7 +6,7 @@ use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
 use super::{
-    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, load, purge, read, search,
+    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, load, purge, read,
 };
 use crate::{JobId, JobState};
 
@@ -70,24 +70,15 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 10,
             ),
         ),
+        ("search", read::search(&query(|_| ()), "a", 10)),
         (
-            "search",
-            search::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
+            "search in states",
+            read::search(&query(|query| query.states.clone_from(&two)), "a", 10),
         ),
         (
-            "own search in states",
-            search::search_blocks(
-                &query(|query| {
-                    query.search = Some("a".into());
-                    query.scope = own.clone();
-                    query.states.clone_from(&two);
-                }),
-                &[1, 2],
-                10,
-            ),
+            "own search",
+            read::search(&query(|query| query.scope = own.clone()), "a", 10),
         ),
-        ("number_range", search::number_range()),
-        ("bounded count", search::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),

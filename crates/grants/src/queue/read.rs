@@ -9,7 +9,6 @@ use super::{
     Page, Query, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
     load::{parts, push_list},
     record::{COLUMNS, Record, clean, filename_key, read_event, state_number, unsigned},
-    search,
     time::{MINUTE, millis, time},
 };
 use crate::{JobState, job::JobEvent};
@@ -84,12 +83,11 @@ pub(super) fn by_token(hash: &str) -> Statement {
 pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
     let limit = query.limit.clamp(1, MAX_PAGE_LEN);
     let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
-    let is_search = query.search.as_deref().is_some_and(|text| !text.is_empty());
-    let mut records = if is_search && !search::is_selective(shared, query).await? {
-        search::search(shared, query, one_more).await?
-    } else {
-        records(shared, walk(query, one_more)).await?
+    let statement = match query.search.as_deref().filter(|text| !text.is_empty()) {
+        Some(text) => search(query, text, one_more),
+        None => walk(query, one_more),
     };
+    let mut records = records(shared, statement).await?;
     let has_more = records.len() > limit;
     records.truncate(limit);
     Ok(Page {
@@ -108,8 +106,6 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
         Scope::Subject(subject) => Some(statement.bind(clean(subject))),
         Scope::All => None,
     };
-    let wanted = query.search.as_deref().filter(|text| !text.is_empty());
-    let wanted = wanted.map(|text| starts_with(&mut statement, text));
     let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
     states.dedup();
     if states.is_empty() {
@@ -126,15 +122,6 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
         if let Some(after) = after {
             conditions.push(format!("number {beyond} ${after}"));
         }
-        if let Some((names, ids)) = &wanted {
-            conditions.push(format!(
-                "({} OR {} OR {} OR {})",
-                names.on("filename_key"),
-                ids.on("subject"),
-                ids.on("request_id"),
-                ids.on("upload_id")
-            ));
-        }
         let union = if at == 0 { "" } else { " UNION ALL " };
         let filter = if conditions.is_empty() {
             String::new()
@@ -150,7 +137,49 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     statement
 }
 
-pub(super) const fn direction(query: &Query) -> (&'static str, &'static str) {
+/// Selects the jobs of a scope whose file name or an id starts with a text.
+///
+/// The jobs of a subject are found by its index. Otherwise the search index is scanned by number
+/// until enough jobs are found.
+pub(super) fn search(query: &Query, text: &str, limit: i64) -> Statement {
+    let (order, beyond) = direction(query);
+    let mut statement = Statement::new(format!(
+        "SELECT {COLUMNS} FROM (SELECT number AS found FROM queue_jobs WHERE "
+    ));
+    let (names, ids) = starts_with(&mut statement, text);
+    statement.push(&format!(
+        "({} OR {} OR {} OR {})",
+        names.on("filename_key"),
+        ids.on("subject"),
+        ids.on("request_id"),
+        ids.on("upload_id")
+    ));
+    if let Scope::Subject(subject) = &query.scope {
+        let subject = statement.bind(clean(subject));
+        statement.push(&format!(" AND subject = ${subject}"));
+    }
+    if let Some(after) = query.after {
+        let after = statement.bind(after.0);
+        statement.push(&format!(" AND number {beyond} ${after}"));
+    }
+    statement.push(&format!(
+        " ORDER BY number {order}) AS matches CROSS JOIN queue_jobs WHERE number = found"
+    ));
+    if !query.states.is_empty() {
+        let states = query
+            .states
+            .iter()
+            .map(|state| state_number(*state).to_string());
+        let states: Vec<_> = states.collect();
+        // The sign keeps SQLite from using the index of states.
+        statement.push(&format!(" AND +state IN ({})", states.join(", ")));
+    }
+    let limit = statement.bind(limit);
+    statement.push(&format!(" ORDER BY found {order} LIMIT ${limit}"));
+    statement
+}
+
+const fn direction(query: &Query) -> (&'static str, &'static str) {
     if query.newest_first {
         ("DESC", "<")
     } else {
@@ -159,17 +188,17 @@ pub(super) const fn direction(query: &Query) -> (&'static str, &'static str) {
 }
 
 /// The parameters of a range of strings.
-pub(super) struct TextRange(usize, usize);
+struct TextRange(usize, usize);
 
 impl TextRange {
-    pub(super) fn on(&self, column: &str) -> String {
+    fn on(&self, column: &str) -> String {
         let Self(first, last) = self;
         format!("({column} >= ${first} AND {column} < ${last})")
     }
 }
 
 /// Binds the ranges of a prefix, for file names (ignoring case) and for ids.
-pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
+fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
     let mut between = |text: String| {
         let last = format!("{text}{MAX_CHAR}");
         TextRange(statement.bind(text), statement.bind(last))

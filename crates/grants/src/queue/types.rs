@@ -137,19 +137,33 @@ pub enum GrantStartOutcome {
 }
 
 /// A limit that does not allow a grant now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
     /// The maximum number of active jobs.
+    #[error("maximum of {0} active uploads reached; finish or cancel one")]
     Active(u32),
     /// The rate limit; time until the next grant.
+    #[error("rate limit for new uploads exceeded")]
     Rate(Duration),
     /// The quota, in bytes.
+    #[error("quota exceeded; {used} of {quota} bytes are used or reserved")]
     Quota {
         /// The quota.
         quota: u64,
         /// Reserved and used bytes.
         used: u64,
     },
+}
+
+impl LimitExceeded {
+    /// Returns the time after which to try again; a minute if it is unknown.
+    #[must_use]
+    pub const fn retry_after(&self) -> Duration {
+        match self {
+            Self::Rate(wait) => *wait,
+            Self::Active(_) | Self::Quota { .. } => Duration::from_secs(60),
+        }
+    }
 }
 
 /// A request to bind an upload to a job.

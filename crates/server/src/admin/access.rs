@@ -18,12 +18,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
 use landfall_grants::{
-    TokenHash,
+    Problem, TokenHash,
     auth::{FailedAttempt, KeySecret, is_cross_site},
 };
 use serde::Deserialize;
 
-use super::{Admin, page, problem::Problem, session::SessionKind};
+use super::{Admin, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
@@ -143,7 +143,7 @@ pub(super) async fn login(
                 .insert(header::RETRY_AFTER, seconds(wait));
             response
         }
-        Err(AccessDenied::Unavailable(problem)) => page::login(problem.status, &problem.message),
+        Err(AccessDenied::Unavailable(problem)) => page::login(problem.status(), problem.detail()),
         Err(AccessDenied::Unauthenticated | AccessDenied::CrossSite) => {
             page::login(StatusCode::UNAUTHORIZED, "Invalid admin key.")
         }

@@ -7,10 +7,11 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
+use landfall_grants::Problem;
 use landfall_hooks::outbox::{self, EventSelection};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, job_json::time, problem::Problem};
+use super::{Admin, job_json::time, problem};
 
 /// Default number of listed events.
 const DEFAULT_PAGE: usize = 50;
@@ -62,7 +63,7 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<DeadLetterQuery>, QueryRejection>,
 ) -> Result<Json<DeadLetters>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
     let Some(events) = admin.0.status.events() else {
         let (events, has_more) = (Vec::new(), false);
@@ -128,10 +129,10 @@ async fn change(
         (true, 0) => EventSelection::AllDead,
         (false, 1..=MAX_BATCH) => EventSelection::DeadIds(selection.ids),
         (false, 0) | (true, _) => {
-            return Err(Problem::invalid("Set either \"ids\" or \"all\": true."));
+            return Err(problem::invalid("Set either \"ids\" or \"all\": true."));
         }
         (false, _) => {
-            return Err(Problem::invalid(format!(
+            return Err(problem::invalid(format!(
                 "At most {MAX_BATCH} ids are allowed per request."
             )));
         }

@@ -11,7 +11,10 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use landfall_grants::queue::{EventReader, QueueError, Scope, SharedEvent};
+use landfall_grants::{
+    Problem,
+    queue::{EventReader, QueueError, Scope, SharedEvent},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{
@@ -22,7 +25,7 @@ use tokio::{
 use super::{
     Admin,
     job_json::{JobJson, time},
-    problem::Problem,
+    problem,
 };
 
 /// Maximum number of concurrent streams.
@@ -53,7 +56,7 @@ pub(super) async fn events(
     query: Result<Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
     let Ok(permit) = admin.0.streams.clone().try_acquire_owned() else {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -1,9 +1,10 @@
 //! The API keys of applications, without their secrets.
 
 use axum::{Json, extract::State};
+use landfall_grants::Problem;
 use serde::Serialize;
 
-use super::{Admin, job_json::time, problem::Problem};
+use super::{Admin, job_json::time};
 
 #[derive(Serialize)]
 pub(super) struct Keys {

@@ -9,11 +9,11 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use landfall_grants::queue::Throughput;
+use landfall_grants::{Problem, queue::Throughput};
 use landfall_hooks::outbox::{OutboxStats, RouteStats};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem::Problem};
+use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Maximum range of throughput: a day.
@@ -148,7 +148,7 @@ pub(super) async fn throughput(
     State(admin): State<Admin>,
     query: Result<Query<ThroughputQuery>, QueryRejection>,
 ) -> Result<Json<Minutes>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
     let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
     let last = minute_of(admin.now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();

@@ -50,7 +50,7 @@ pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Res
             html_response(StatusCode::OK, html)
         }
         Ok(false) => login(StatusCode::OK, ""),
-        Err(problem) => login(problem.status, &problem.message),
+        Err(problem) => login(problem.status(), problem.detail()),
     }
 }
 

@@ -6,12 +6,12 @@ use axum::{
 };
 use http::StatusCode;
 use landfall_grants::{
-    Job, JobId, JobState, enforce,
+    Job, JobId, JobState, Problem, enforce,
     queue::{self, Scope},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, job_json::JobJson, problem::Problem};
+use super::{Admin, job_json::JobJson, problem};
 
 /// Default page size.
 const DEFAULT_PAGE: usize = 50;
@@ -42,14 +42,14 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Uploads>, Problem> {
-    let Query(filter) = query.map_err(|error| Problem::invalid(error.body_text()))?;
+    let Query(filter) = query.map_err(|error| problem::invalid(error.body_text()))?;
     let mut query = queue::Query::new(Scope::All);
     let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
         .map(|name| name.parse::<JobState>())
         .collect::<Result<_, _>>()
-        .map_err(|error| Problem::invalid(error.to_string()))?;
+        .map_err(|error| problem::invalid(error.to_string()))?;
     query.search = Some(filter.search.trim().to_owned()).filter(|search| !search.is_empty());
     query.after = filter.after.map(JobId);
     query.newest_first = true;

@@ -2,17 +2,17 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use landfall::hook::{MediaType, UploadToken};
-use landfall_grants::auth::KeySecret;
+use landfall::hook::MediaType;
+use landfall_grants::Problem;
 use serde_json::{Map, Value};
 
-use super::{problem::Problem, query::Query};
+use super::{
+    metadata::{ExplicitToken, UPLOAD_TOKEN, check_size, extract_token},
+    problem,
+    query::Query,
+};
 use crate::{OpenRequest, TransferMode};
 
-/// Maximum number of metadata entries.
-const MAX_ENTRIES: usize = 64;
-/// Maximum bytes of the metadata.
-const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// Maximum characters of a name.
 const MAX_NAME_LEN: usize = 1024;
 /// Maximum characters of a type.
@@ -21,19 +21,6 @@ const MAX_TYPE_LEN: usize = 255;
 const MAX_REQUEST_ID_LEN: usize = 255;
 /// Maximum integer of the databases.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
-
-/// With this entry, `token` is an upload token.
-const REQUEST_ID: &str = "upload_request_id";
-const UPLOAD_TOKEN: &str = "upload_token";
-const TOKEN: &str = "token";
-
-/// An upload token among the fields of a file.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct ExplicitToken {
-    pub(super) token: String,
-    /// The request id of its grant, if given.
-    pub(super) request_id: Option<String>,
-}
 
 /// The fields of a file.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,7 +38,7 @@ impl FileFields {
     pub(super) fn from_query(query: Query<'_>) -> Result<Self, Problem> {
         let name = query.single("filename")?.unwrap_or_default();
         if name.is_empty() {
-            return Err(Problem::field(
+            return Err(problem::field(
                 "filename",
                 "s3: the \"filename\" query parameter is required and must be a non-empty string",
             ));
@@ -80,7 +67,7 @@ impl FileFields {
         let name = match fields.remove("filename") {
             Some(Value::String(name)) if !name.is_empty() => checked_name("filename", name)?,
             _ => {
-                return Err(Problem::field(
+                return Err(problem::field(
                     "filename",
                     "s3: the \"filename\" field is required and must be a non-empty string",
                 ));
@@ -90,7 +77,7 @@ impl FileFields {
             None | Some(Value::Null) => None,
             Some(Value::String(stated)) => Some(stated),
             Some(_) => {
-                return Err(Problem::field("type", "s3: content type must be a string"));
+                return Err(problem::field("type", "s3: content type must be a string"));
             }
         };
         let kind = content_type("type", stated)?;
@@ -139,7 +126,7 @@ pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(id)) => checked_id(id).map(Some),
-        Some(_) => Err(Problem::field(
+        Some(_) => Err(problem::field(
             "request_id",
             "the request_id must be a text",
         )),
@@ -155,7 +142,7 @@ fn checked_id(id: String) -> Result<String, Problem> {
         && is_name
     {
         true => Ok(id),
-        false => Err(Problem::field(
+        false => Err(problem::field(
             "request_id",
             format!(
                 "the request_id must have 1 to {MAX_REQUEST_ID_LEN} visible characters, and not be \".\", \
@@ -169,7 +156,7 @@ fn checked_id(id: String) -> Result<String, Problem> {
 pub(super) fn checked_name(field: &'static str, name: String) -> Result<String, Problem> {
     match name.chars().count() <= MAX_NAME_LEN {
         true => Ok(name),
-        false => Err(Problem::field(
+        false => Err(problem::field(
             field,
             format!("the {field} must have at most {MAX_NAME_LEN} characters"),
         )),
@@ -184,7 +171,7 @@ pub(super) fn content_type(
     let stated = stated.filter(|kind| !matches!(&**kind, "" | "null" | "undefined"));
     match &stated {
         Some(kind) if kind.len() > MAX_TYPE_LEN || MediaType::parse(kind).is_none() => {
-            Err(Problem::field(
+            Err(problem::field(
                 field,
                 format!(
                     "the {field} must be a media type of at most {MAX_TYPE_LEN} characters, such as image/png"
@@ -201,7 +188,7 @@ fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
         Some(Value::Object(fields)) => fields,
         Some(_) => {
-            return Err(Problem::field(
+            return Err(problem::field(
                 "metadata",
                 "the metadata must be an object of names and texts",
             ));
@@ -213,28 +200,8 @@ fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
         other => Some((name, other.to_string())),
     });
     let metadata = texts.collect();
-    check_metadata_size(&metadata)?;
+    check_size(&metadata)?;
     Ok(metadata)
-}
-
-/// Checks the size of the metadata.
-///
-/// # Errors
-/// It is too large.
-pub(super) fn check_metadata_size(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
-    let bytes: usize = metadata
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    match metadata.len() <= MAX_ENTRIES && bytes <= MAX_METADATA_BYTES {
-        true => Ok(()),
-        false => Err(Problem::field(
-            "metadata",
-            format!(
-                "the metadata must have at most {MAX_ENTRIES} entries and {MAX_METADATA_BYTES} bytes"
-            ),
-        )),
-    }
 }
 
 /// Parses a number of bytes.
@@ -258,34 +225,6 @@ fn size_of(metadata: &BTreeMap<String, String>) -> Option<u64> {
     metadata.get("size").and_then(|text| digits(text))
 }
 
-/// Returns whether an entry with this name can be a token.
-pub(super) fn is_token_name(name: &str) -> bool {
-    matches!(name, UPLOAD_TOKEN | TOKEN)
-}
-
-/// Returns whether a text is a Landfall token or key.
-pub(super) fn is_secret(text: &str) -> bool {
-    text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX)
-}
-
-/// Removes the upload token and all other secrets from metadata. `token` often belongs to the
-/// application, as with tus.
-fn extract_token(
-    metadata: &mut BTreeMap<String, String>,
-    outer: Option<String>,
-) -> Option<ExplicitToken> {
-    let request_id = metadata.get(REQUEST_ID).cloned();
-    let own = metadata.remove(UPLOAD_TOKEN);
-    let is_ours = |text: &String| request_id.is_some() || text.starts_with(UploadToken::PREFIX);
-    let other = match metadata.get(TOKEN).is_some_and(is_ours) {
-        true => metadata.remove(TOKEN),
-        false => None,
-    };
-    metadata.retain(|_, value| !is_secret(value));
-    let token = outer.or(own).or(other)?;
-    Some(ExplicitToken { token, request_id })
-}
-
 /// Converts a name to lower case with `_` for white space, as expected from `sign_s3`.
 pub(super) fn normalize_name(name: &str) -> String {
     let name = name.trim().to_lowercase();
@@ -298,13 +237,13 @@ pub(super) fn normalize_name(name: &str) -> String {
 pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
     let name = match fields.remove("file_name") {
         None | Some(Value::Null) => {
-            return Err(Problem::field("file_name", "the file_name is required"));
+            return Err(problem::field("file_name", "the file_name is required"));
         }
         Some(Value::String(name)) => normalize_name(&name),
-        Some(_) => return Err(Problem::field("file_name", "the file_name must be a text")),
+        Some(_) => return Err(problem::field("file_name", "the file_name must be a text")),
     };
     if name.is_empty() {
-        return Err(Problem::field(
+        return Err(problem::field(
             "file_name",
             "the file_name must not be empty",
         ));
@@ -313,19 +252,19 @@ pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Prob
     let stated = match fields.remove("file_type") {
         None | Some(Value::Null) => None,
         Some(Value::String(kind)) if kind.contains(char::is_whitespace) => {
-            return Err(Problem::field(
+            return Err(problem::field(
                 "file_type",
                 "the file_type must not contain white space: write image/png, or text/plain;charset=utf-8",
             ));
         }
         Some(Value::String(kind)) => Some(kind),
-        Some(_) => return Err(Problem::field("file_type", "the file_type must be a text")),
+        Some(_) => return Err(problem::field("file_type", "the file_type must be a text")),
     };
     let kind = content_type("file_type", stated)?;
     let size = match fields.remove("file_size") {
         None | Some(Value::Null) => None,
         Some(size) => Some(count(&size).ok_or_else(|| {
-            Problem::field(
+            problem::field(
                 "file_size",
                 "the file_size must be a whole number of bytes, 0 or more",
             )

@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_grants::{TokenHash, api::request_id};
+use landfall_grants::{Problem, TokenHash, api::request_id};
 use serde_json::json;
 
 pub(super) use self::read::Notification;
 use super::{
     Api, Call, Query,
     body::{MAX_LIST_BODY, json},
-    problem::{Problem, ProblemContext},
+    problem::ProblemContext,
 };
 use crate::DirectError;
 
@@ -122,7 +122,7 @@ fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
                 StatusCode::UNAUTHORIZED,
                 "the notification secret is missing or wrong",
             )
-            .challenge(HeaderValue::from_static("Bearer")))
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
         }
     }
 }

@@ -9,14 +9,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::super::{
-    Api,
-    problem::{Problem, fault},
-    request_id,
-};
+use super::super::{Api, problem::fault, request_id};
 use super::{frame, stream_limits::StreamPermit};
 use crate::{
-    Principal,
+    Principal, Problem,
     auth::AuthError,
     queue::{EventReader, Query, QueueError, Scope, SharedEvent},
 };

@@ -18,7 +18,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use self::listener::Listener;
 pub(super) use self::stream_limits::StreamLimiter;
 pub use self::stream_limits::StreamLimits;
-use super::{Api, list::ListParams, problem::Problem, scope};
+use super::{Api, list::ListParams, scope};
+use crate::Problem;
 
 /// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

@@ -8,7 +8,8 @@ use std::{
 
 use http::StatusCode;
 
-use super::super::{ApiStats, problem::Problem};
+use super::super::ApiStats;
+use crate::Problem;
 
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -120,9 +121,9 @@ mod tests {
         let table = StreamLimiter::new(seats, stats.clone());
         let first = table.acquire("a").unwrap();
         let _second = table.acquire("a").unwrap();
-        assert!(!table.acquire("a").unwrap_err().is_ours());
+        assert!(!table.acquire("a").unwrap_err().status().is_server_error());
         let _third = table.acquire("b").unwrap();
-        assert!(table.acquire("c").unwrap_err().is_ours());
+        assert!(table.acquire("c").unwrap_err().status().is_server_error());
         assert_eq!(stats.event_streams.load(Relaxed), 3);
         drop(first);
         let _fourth = table.acquire("a").unwrap();

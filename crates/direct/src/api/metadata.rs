@@ -1,0 +1,74 @@
+//! Metadata in requests: its size, and the tokens in it.
+
+use std::collections::BTreeMap;
+
+use landfall::hook::UploadToken;
+use landfall_grants::{Problem, auth::KeySecret};
+
+use super::problem;
+
+/// Maximum number of metadata entries.
+const MAX_ENTRIES: usize = 64;
+/// Maximum bytes of the metadata.
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// With this entry, `token` is an upload token.
+const REQUEST_ID: &str = "upload_request_id";
+pub(super) const UPLOAD_TOKEN: &str = "upload_token";
+const TOKEN: &str = "token";
+
+/// An upload token among the fields of a file.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct ExplicitToken {
+    pub(super) token: String,
+    /// The request id of its grant, if given.
+    pub(super) request_id: Option<String>,
+}
+
+/// Checks the size of the metadata.
+///
+/// # Errors
+/// It is too large.
+pub(super) fn check_size(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
+    let bytes: usize = metadata
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    match metadata.len() <= MAX_ENTRIES && bytes <= MAX_METADATA_BYTES {
+        true => Ok(()),
+        false => Err(problem::field(
+            "metadata",
+            format!(
+                "the metadata must have at most {MAX_ENTRIES} entries and {MAX_METADATA_BYTES} bytes"
+            ),
+        )),
+    }
+}
+
+/// Returns whether an entry with this name can be a token.
+pub(super) fn is_token_name(name: &str) -> bool {
+    matches!(name, UPLOAD_TOKEN | TOKEN)
+}
+
+/// Returns whether a text is a Landfall token or key.
+pub(super) fn is_secret(text: &str) -> bool {
+    text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX)
+}
+
+/// Removes the upload token and all other secrets from metadata. `token` often belongs to the
+/// application, as with tus.
+pub(super) fn extract_token(
+    metadata: &mut BTreeMap<String, String>,
+    outer: Option<String>,
+) -> Option<ExplicitToken> {
+    let request_id = metadata.get(REQUEST_ID).cloned();
+    let own = metadata.remove(UPLOAD_TOKEN);
+    let is_ours = |text: &String| request_id.is_some() || text.starts_with(UploadToken::PREFIX);
+    let other = match metadata.get(TOKEN).is_some_and(is_ours) {
+        true => metadata.remove(TOKEN),
+        false => None,
+    };
+    metadata.retain(|_, value| !is_secret(value));
+    let token = outer.or(own).or(other)?;
+    Some(ExplicitToken { token, request_id })
+}
