@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -11,9 +11,10 @@ use landfall_database::{Row, Statement};
 use tokio::time::timeout;
 
 use super::{
-    ApiKey, NewKey, QueueError, Shared,
+    ApiKey, NewKey, QueueError,
     grant::MAX_ID_LEN,
     record::{clean, json},
+    shared::Shared,
     time::{millis, time},
 };
 use crate::TokenHash;
@@ -23,18 +24,6 @@ const COLUMNS: &str = "number, name, subject, limits, is_admin, created_at, expi
 const USE_INTERVAL: Duration = Duration::from_secs(60);
 /// Timeout for updating `used_at`; the next use tries again.
 const USE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Uses of API keys that are not stored yet. A task stores them, so that authentication does not
-/// wait for the writer's lock.
-#[derive(Debug, Default)]
-pub(super) struct KeyUses(Mutex<PendingUses>);
-
-#[derive(Debug, Default)]
-struct PendingUses {
-    /// Time of use by key, in milliseconds since 1970.
-    at: BTreeMap<i64, i64>,
-    is_writing: bool,
-}
 
 fn read(row: &Row) -> Result<ApiKey, QueueError> {
     let id = row.number(0)?;
@@ -147,18 +136,4 @@ async fn write_uses(shared: &Shared, uses: &BTreeMap<i64, i64>) -> Result<(), Qu
     }
     transaction.commit().await?;
     Ok(())
-}
-
-impl KeyUses {
-    fn lock(&self) -> MutexGuard<'_, PendingUses> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes the uses to store. If there are none, the next use starts a task.
-    fn take(&self) -> Option<BTreeMap<i64, i64>> {
-        let mut pending = self.lock();
-        let uses = mem::take(&mut pending.at);
-        pending.is_writing = !uses.is_empty();
-        pending.is_writing.then_some(uses)
-    }
 }

@@ -7,14 +7,18 @@
 //! job ends once. Readers resume the events after the last number that they have read.
 
 mod command;
+mod event_channels;
 mod expiry;
 mod feed;
 mod grant;
+mod key_uses;
 mod keys;
 mod latest_event;
 mod load;
 mod message;
 mod numbers;
+#[cfg(feature = "postgres")]
+mod peer_subjects;
 #[cfg(feature = "postgres")]
 mod peers;
 #[cfg(test)]
@@ -26,6 +30,7 @@ mod reports;
 mod runtime;
 mod save;
 mod settings;
+mod shared;
 mod start;
 mod time;
 mod transition;
@@ -48,8 +53,9 @@ use tokio::{
 };
 
 pub use self::{
+    event_channels::SharedEvent,
     expiry::ExpiredGrants,
-    feed::{EventReader, SharedEvent},
+    feed::EventReader,
     runtime::QueueStats,
     settings::{QueueError, QueueSettings},
     types::{
@@ -60,7 +66,8 @@ pub use self::{
 };
 use self::{
     record::Record,
-    runtime::{QueueRuntime, Shared},
+    runtime::QueueRuntime,
+    shared::Shared,
     start::{StartJob, TrackUpload},
     transition::{FinishJob, PrepareEnd},
     writer::WriteRequest,

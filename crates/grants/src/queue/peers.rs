@@ -4,9 +4,7 @@
 //! subjects. Lost notifications are compensated when progress is written to the jobs.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Write as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,113 +14,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{QueueError, Scope, Shared, load::lock_key};
+use super::{QueueError, peer_subjects::Subjects, shared::Shared};
 use crate::JobId;
 
 const CHANNEL: &str = "landfall_queue_progress";
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which the subjects of readers are announced again; changes are announced at once.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
-const VALID_FOR: Duration = Duration::from_secs(30);
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
-/// A node with readers of more subjects announces all subjects.
-const MAX_SUBJECTS: usize = 350;
-const MAX_NODES: usize = 256;
 /// In bytes; PostgreSQL accepts less than 8000.
 const MAX_PAYLOAD: usize = 7500;
 /// Maximum notifications per interval, to limit the load on the database. The rest is sent in the
 /// next interval, or seen when it is written.
 const MAX_NOTIFICATIONS: usize = 16;
-
-/// The subjects that other nodes have announced.
-#[derive(Debug, Default)]
-pub(super) struct Peers(Mutex<HashMap<String, Announcement>>);
-
-#[derive(Debug)]
-struct Announcement {
-    received: Instant,
-    subjects: Subjects,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Subjects {
-    All,
-    Hashes(BTreeSet<i64>),
-}
-
-impl Peers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Announcement>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the union of the announced subjects.
-    fn subjects(&self) -> Option<Subjects> {
-        let mut nodes = self.lock();
-        nodes.retain(|_, announcement| announcement.received.elapsed() < VALID_FOR);
-        let mut hashes = BTreeSet::new();
-        for announcement in nodes.values() {
-            match &announcement.subjects {
-                Subjects::All => return Some(Subjects::All),
-                Subjects::Hashes(some) => hashes.extend(some),
-            }
-        }
-        (!hashes.is_empty()).then_some(Subjects::Hashes(hashes))
-    }
-
-    fn set_subjects(&self, node: &str, subjects: Subjects) {
-        let mut nodes = self.lock();
-        if nodes.len() >= MAX_NODES && !nodes.contains_key(node) {
-            return;
-        }
-        let received = Instant::now();
-        nodes.insert(node.to_owned(), Announcement { received, subjects });
-    }
-}
-
-impl Subjects {
-    /// Returns the subjects of this node's readers; `None` without readers.
-    fn from_scopes(scopes: &[Scope]) -> Option<Self> {
-        let hashes = scopes.iter().map(|scope| match scope {
-            Scope::Subject(subject) => Some(hash(subject)),
-            Scope::All => None,
-        });
-        match hashes.collect::<Option<BTreeSet<_>>>() {
-            Some(hashes) if hashes.is_empty() => None,
-            Some(hashes) if hashes.len() <= MAX_SUBJECTS => Some(Self::Hashes(hashes)),
-            _ => Some(Self::All),
-        }
-    }
-
-    fn contains(&self, subject: Option<&str>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Hashes(hashes) => subject.is_some_and(|subject| hashes.contains(&hash(subject))),
-        }
-    }
-
-    fn format(&self) -> String {
-        match self {
-            Self::All => "*".to_owned(),
-            Self::Hashes(hashes) => hashes.iter().fold(String::new(), |mut text, hash| {
-                let _ = write!(text, "{hash:x} ");
-                text
-            }),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        if text == "*" {
-            return Some(Self::All);
-        }
-        let hashes = text.split_whitespace();
-        let hashes = hashes.map(|hash| u64::from_str_radix(hash, 16).map(u64::cast_signed));
-        hashes.collect::<Result<_, _>>().ok().map(Self::Hashes)
-    }
-}
-
-fn hash(subject: &str) -> i64 {
-    lock_key("subject", subject)
-}
 
 /// Sends and receives until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {

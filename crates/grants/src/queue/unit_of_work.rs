@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use landfall_database::Statement;
 
 use super::{
-    QueueSettings, Shared,
+    QueueSettings,
     record::{Record, signed, state_number},
-    runtime::Unreadable,
+    shared::{Shared, Unreadable},
     time::time,
 };
 use crate::{Job, JobId, JobState, Token, job::JobEventKind};

@@ -1,0 +1,33 @@
+//! Uses of API keys that are not stored yet.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Uses of API keys that are not stored yet. A task stores them, so that authentication does not
+/// wait for the writer's lock.
+#[derive(Debug, Default)]
+pub(super) struct KeyUses(Mutex<PendingUses>);
+
+#[derive(Debug, Default)]
+pub(super) struct PendingUses {
+    /// Time of use by key, in milliseconds since 1970.
+    pub(super) at: BTreeMap<i64, i64>,
+    pub(super) is_writing: bool,
+}
+
+impl KeyUses {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PendingUses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the uses to store. If there are none, the next use starts a task.
+    pub(super) fn take(&self) -> Option<BTreeMap<i64, i64>> {
+        let mut pending = self.lock();
+        let uses = mem::take(&mut pending.at);
+        pending.is_writing = !uses.is_empty();
+        pending.is_writing.then_some(uses)
+    }
+}
