@@ -49,8 +49,14 @@ CREATE INDEX queue_expiring ON queue_jobs (expires_at) WHERE state = 0;
 
 CREATE INDEX queue_ended ON queue_jobs (ended_at) WHERE ended_at IS NOT NULL;
 
--- Prefix search: a scan by number that does not read the rows. New jobs append to it.
-CREATE INDEX queue_search ON queue_jobs (number, filename_key, subject, request_id, upload_id);
+-- Prefix search, in blocks of numbers: a search reads few blocks and sorts little.
+CREATE INDEX queue_search_name ON queue_jobs (number / 16384, filename_key);
+
+CREATE INDEX queue_search_subject ON queue_jobs (number / 16384, subject);
+
+CREATE INDEX queue_search_request ON queue_jobs (number / 16384, request_id);
+
+CREATE INDEX queue_search_upload ON queue_jobs (number / 16384, upload_id);
 
 -- Hashes of upload tokens, at most five per job.
 CREATE TABLE queue_tokens (

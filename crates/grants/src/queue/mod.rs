@@ -14,6 +14,7 @@ mod grant;
 mod key_uses;
 mod keys;
 mod latest_event;
+mod list;
 mod load;
 mod message;
 mod numbers;
@@ -29,6 +30,7 @@ mod record;
 mod reports;
 mod runtime;
 mod save;
+mod search;
 mod settings;
 mod shared;
 mod start;
@@ -237,7 +239,7 @@ impl Queue {
     /// The database failed or timed out.
     pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
         let (shared, query) = (self.shared(), query.clone());
-        self.read(async move { read::list(&shared, &query).await })
+        self.read(async move { list::list(&shared, &query).await })
             .await
     }
 

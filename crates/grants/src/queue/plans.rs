@@ -6,7 +6,8 @@ use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
 use super::{
-    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, load, purge, read,
+    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, list, load, purge, read,
+    search,
 };
 use crate::{JobId, JobState};
 
@@ -47,22 +48,22 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("token", read::by_token("h")),
         ("request", read::by_request("s", "r")),
         ("upload", read::by_upload("u")),
-        ("all", read::walk(&query(|_| ()), 10)),
+        ("all", list::walk(&query(|_| ()), 10)),
         (
             "newest",
-            read::walk(&query(|query| query.newest_first = true), 10),
+            list::walk(&query(|query| query.newest_first = true), 10),
         ),
         (
             "states",
-            read::walk(&query(|query| query.states.clone_from(&two)), 10),
+            list::walk(&query(|query| query.states.clone_from(&two)), 10),
         ),
         (
             "own",
-            read::walk(&query(|query| query.scope = own.clone()), 10),
+            list::walk(&query(|query| query.scope = own.clone()), 10),
         ),
         (
             "own in states",
-            read::walk(
+            list::walk(
                 &query(|query| {
                     query.scope = own.clone();
                     query.states.clone_from(&two);
@@ -70,15 +71,24 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 10,
             ),
         ),
-        ("search", read::search(&query(|_| ()), "a", 10)),
         (
-            "search in states",
-            read::search(&query(|query| query.states.clone_from(&two)), "a", 10),
+            "search",
+            search::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
         ),
         (
-            "own search",
-            read::search(&query(|query| query.scope = own.clone()), "a", 10),
+            "own search in states",
+            search::search_blocks(
+                &query(|query| {
+                    query.search = Some("a".into());
+                    query.scope = own.clone();
+                    query.states.clone_from(&two);
+                }),
+                &[1, 2],
+                10,
+            ),
         ),
+        ("number_range", search::number_range()),
+        ("bounded count", search::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),

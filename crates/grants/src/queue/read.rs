@@ -6,16 +6,14 @@ use landfall::upload::UploadId;
 use landfall_database::{Row, Statement};
 
 use super::{
-    Page, Query, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
+    QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
     load::{parts, push_list},
-    record::{COLUMNS, Record, clean, filename_key, read_event, state_number, unsigned},
+    record::{COLUMNS, Record, clean, read_event, state_number, unsigned},
     time::{MINUTE, millis, time},
 };
 use crate::{JobState, job::JobEvent};
 
 const MAX_PAGE_LEN: usize = 1000;
-/// Sorts after all strings with the same prefix.
-const MAX_CHAR: char = '\u{10ffff}';
 
 /// Reads the jobs of a statement that selects [`COLUMNS`].
 pub(super) async fn records(
@@ -78,132 +76,6 @@ pub(super) fn by_token(hash: &str) -> Statement {
          (SELECT job_number FROM queue_tokens WHERE hash = $1)"
     ))
     .with(hash)
-}
-
-pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueError> {
-    let limit = query.limit.clamp(1, MAX_PAGE_LEN);
-    let one_more = i64::try_from(limit).unwrap_or(i64::MAX) + 1;
-    let statement = match query.search.as_deref().filter(|text| !text.is_empty()) {
-        Some(text) => search(query, text, one_more),
-        None => walk(query, one_more),
-    };
-    let mut records = records(shared, statement).await?;
-    let has_more = records.len() > limit;
-    records.truncate(limit);
-    Ok(Page {
-        jobs: records.into_iter().map(|record| record.job).collect(),
-        has_more,
-    })
-}
-
-/// Selects the jobs of a scope by number, with an index for each state.
-pub(super) fn walk(query: &Query, limit: i64) -> Statement {
-    let (order, beyond) = direction(query);
-    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));
-    let limit = statement.bind(limit);
-    let after = query.after.map(|after| statement.bind(after.0));
-    let subject = match &query.scope {
-        Scope::Subject(subject) => Some(statement.bind(clean(subject))),
-        Scope::All => None,
-    };
-    let mut states: Vec<_> = query.states.iter().map(|state| Some(*state)).collect();
-    states.dedup();
-    if states.is_empty() {
-        states.push(None);
-    }
-    for (at, state) in states.into_iter().enumerate() {
-        let mut conditions = Vec::new();
-        if let Some(subject) = subject {
-            conditions.push(format!("subject = ${subject}"));
-        }
-        if let Some(state) = state {
-            conditions.push(format!("state = {}", state_number(state)));
-        }
-        if let Some(after) = after {
-            conditions.push(format!("number {beyond} ${after}"));
-        }
-        let union = if at == 0 { "" } else { " UNION ALL " };
-        let filter = if conditions.is_empty() {
-            String::new()
-        } else {
-            format!("WHERE {} ", conditions.join(" AND "))
-        };
-        statement.push(&format!(
-            "{union}SELECT * FROM (SELECT {COLUMNS} FROM queue_jobs {filter}\
-             ORDER BY number {order} LIMIT ${limit}) AS s{at}"
-        ));
-    }
-    statement.push(&format!(") AS jobs ORDER BY number {order} LIMIT ${limit}"));
-    statement
-}
-
-/// Selects the jobs of a scope whose file name or an id starts with a text.
-///
-/// The jobs of a subject are found by its index. Otherwise the search index is scanned by number
-/// until enough jobs are found.
-pub(super) fn search(query: &Query, text: &str, limit: i64) -> Statement {
-    let (order, beyond) = direction(query);
-    let mut statement = Statement::new(format!(
-        "SELECT {COLUMNS} FROM (SELECT number AS found FROM queue_jobs WHERE "
-    ));
-    let (names, ids) = starts_with(&mut statement, text);
-    statement.push(&format!(
-        "({} OR {} OR {} OR {})",
-        names.on("filename_key"),
-        ids.on("subject"),
-        ids.on("request_id"),
-        ids.on("upload_id")
-    ));
-    if let Scope::Subject(subject) = &query.scope {
-        let subject = statement.bind(clean(subject));
-        statement.push(&format!(" AND subject = ${subject}"));
-    }
-    if let Some(after) = query.after {
-        let after = statement.bind(after.0);
-        statement.push(&format!(" AND number {beyond} ${after}"));
-    }
-    statement.push(&format!(
-        " ORDER BY number {order}) AS matches CROSS JOIN queue_jobs WHERE number = found"
-    ));
-    if !query.states.is_empty() {
-        let states = query
-            .states
-            .iter()
-            .map(|state| state_number(*state).to_string());
-        let states: Vec<_> = states.collect();
-        // The sign keeps SQLite from using the index of states.
-        statement.push(&format!(" AND +state IN ({})", states.join(", ")));
-    }
-    let limit = statement.bind(limit);
-    statement.push(&format!(" ORDER BY found {order} LIMIT ${limit}"));
-    statement
-}
-
-const fn direction(query: &Query) -> (&'static str, &'static str) {
-    if query.newest_first {
-        ("DESC", "<")
-    } else {
-        ("ASC", ">")
-    }
-}
-
-/// The parameters of a range of strings.
-struct TextRange(usize, usize);
-
-impl TextRange {
-    fn on(&self, column: &str) -> String {
-        let Self(first, last) = self;
-        format!("({column} >= ${first} AND {column} < ${last})")
-    }
-}
-
-/// Binds the ranges of a prefix, for file names (ignoring case) and for ids.
-fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
-    let mut between = |text: String| {
-        let last = format!("{text}{MAX_CHAR}");
-        TextRange(statement.bind(text), statement.bind(last))
-    };
-    (between(filename_key(&clean(text))), between(clean(text)))
 }
 
 pub(super) async fn uploads_of(shared: &Shared, job: i64) -> Result<Vec<UploadId>, QueueError> {

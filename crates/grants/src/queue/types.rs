@@ -350,6 +350,15 @@ impl Query {
             limit: 100,
         }
     }
+
+    /// Returns the order of numbers, and how those of the next page compare with [`Self::after`].
+    pub(super) const fn direction(&self) -> (&'static str, &'static str) {
+        if self.newest_first {
+            ("DESC", "<")
+        } else {
+            ("ASC", ">")
+        }
+    }
 }
 
 /// A page of jobs.

@@ -1,12 +1,14 @@
 //! The writer tasks. Commands that arrive during a transaction are batched into the next one.
 
 use std::{
+    iter,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::yield_now,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -46,6 +48,12 @@ pub(super) enum WriteRequest {
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteRequest>) {
     let mut batch = Vec::with_capacity(BATCH_SIZE);
     while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
+        // Commands of tasks that are ready now share the transaction. PostgreSQL has its own delays.
+        if !shared.database.is_postgres() {
+            yield_now().await;
+            let room = BATCH_SIZE.saturating_sub(batch.len());
+            batch.extend(iter::from_fn(|| requests.try_recv().ok()).take(room));
+        }
         let mut closed = None;
         let mut commands = Vec::with_capacity(batch.len());
         let mut reports = Vec::new();
