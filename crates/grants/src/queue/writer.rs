@@ -48,7 +48,8 @@ pub(super) enum WriteRequest {
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteRequest>) {
     let mut batch = Vec::with_capacity(BATCH_SIZE);
     while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
-        // Commands of tasks that are ready now share the transaction. PostgreSQL has its own delays.
+        // Commands of tasks that are ready now share the transaction. On PostgreSQL they gather
+        // while a transaction waits for the server.
         if !shared.database.is_postgres() {
             yield_now().await;
             let room = BATCH_SIZE.saturating_sub(batch.len());
