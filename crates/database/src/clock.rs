@@ -9,6 +9,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use crate::convert::unix_millis;
+
 /// The clock of a database. Clones share it.
 ///
 /// On PostgreSQL it follows the server's clock, which each write transaction reads. On SQLite it is
@@ -45,10 +47,10 @@ impl Clock {
     #[must_use]
     pub fn millis(&self) -> i64 {
         match &*self.0 {
-            Source::Custom(now) => since_epoch(now()),
+            Source::Custom(now) => unix_millis(now()),
             Source::Database(ahead) => {
                 let ahead = ahead.load(Ordering::Relaxed);
-                since_epoch(SystemTime::now()).saturating_add(ahead)
+                unix_millis(SystemTime::now()).saturating_add(ahead)
             }
         }
     }
@@ -63,7 +65,7 @@ impl Clock {
     #[cfg(feature = "postgres")]
     pub(crate) fn set(&self, now: i64) {
         if let Source::Database(ahead) = &*self.0 {
-            let local = since_epoch(SystemTime::now());
+            let local = unix_millis(SystemTime::now());
             ahead.store(now.saturating_sub(local), Ordering::Relaxed);
         }
     }
@@ -80,14 +82,4 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Clock").field(&self.now()).finish()
     }
-}
-
-fn since_epoch(at: SystemTime) -> i64 {
-    millis(at.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-/// Converts a duration to milliseconds, the unit of all stored times.
-#[must_use]
-pub fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }

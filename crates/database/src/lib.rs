@@ -6,6 +6,7 @@
 
 mod clock;
 mod connections;
+mod convert;
 mod lease;
 #[cfg(feature = "postgres")]
 mod listener;
@@ -23,8 +24,9 @@ use std::{fmt, path::PathBuf};
 #[cfg(feature = "postgres")]
 pub use self::listener::Listener;
 pub use self::{
-    clock::{Clock, millis},
+    clock::Clock,
     connections::Connections,
+    convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
     lease::{
         Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
     },

@@ -12,14 +12,12 @@ use std::{
 
 use landfall::upload::UploadId;
 use landfall_database::{
-    Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement,
+    Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement, replace_nul,
+    unix_millis,
 };
 use tokio::runtime::Handle;
 
-use self::{
-    row::{COLUMNS, clean, millis},
-    runtime::DatabaseRuntime,
-};
+use self::{row::COLUMNS, runtime::DatabaseRuntime};
 use crate::Record;
 
 /// The name of the set of tables.
@@ -324,7 +322,7 @@ fn select_by_subject(
     let mut statement = Statement::new(format!(
         "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND object_key = $2"
     ))
-    .with(clean(subject))
+    .with(replace_nul(subject))
     .with(key);
     for (column, value) in [("bucket", bucket), ("multipart_upload_id", multipart)] {
         if let Some(value) = value {
@@ -364,8 +362,8 @@ fn due(
          UPDATE direct_uploads SET next_check_at = $1 WHERE number IN (SELECT number FROM due) \
          RETURNING {COLUMNS}"
     ))
-    .with(millis(retry_after))
-    .with(millis(now))
+    .with(unix_millis(retry_after))
+    .with(unix_millis(now))
     .with(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
@@ -374,6 +372,6 @@ fn purge(before: SystemTime) -> Statement {
         "DELETE FROM direct_uploads WHERE number IN (SELECT number FROM direct_uploads \
          WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)",
     )
-    .with(millis(before))
+    .with(unix_millis(before))
     .with(BATCH_SIZE)
 }

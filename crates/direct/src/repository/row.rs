@@ -1,12 +1,11 @@
 //! Conversion between records and rows.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use landfall::{store::info::UploadInfo, upload::UploadId};
-use landfall_database::{DatabaseError, Insert, Row, Statement};
+use landfall_database::{
+    DatabaseError, Insert, Row, Statement, from_unix_millis, replace_nul, signed, unix_millis,
+};
 use landfall_grants::JobId;
 use landfall_s3::client::ObjectRef;
 
@@ -36,28 +35,6 @@ pub(super) const fn status_number(status: Status) -> i64 {
     status as i64
 }
 
-/// Converts a time to milliseconds since 1970.
-pub(super) fn millis(at: SystemTime) -> i64 {
-    span(at.duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-pub(super) fn span(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn time(millis: i64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Replaces U+0000, which PostgreSQL rejects, as the upload queue does.
-pub(super) fn clean(subject: &str) -> String {
-    subject.replace('\0', "\u{fffd}")
-}
-
 /// Returns the description as JSON, in the format of `.info` files.
 fn upload_json(record: &Record) -> String {
     let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
@@ -70,7 +47,7 @@ fn next_check_at(record: &Record) -> Option<i64> {
     let at = record
         .next_check_at
         .filter(|_| record.status != Status::Completed);
-    at.map(millis)
+    at.map(unix_millis)
 }
 
 /// The `INSERT` of a record, unless its id exists.
@@ -107,14 +84,14 @@ pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
         record.id().as_str().into(),
         upload_json(record).into(),
         record.job.0.into(),
-        clean(&record.subject).into(),
+        replace_nul(&record.subject).into(),
         (record.mode as i64).into(),
         record.object.bucket.as_str().into(),
         record.object.key.as_str().into(),
         record.multipart.clone().into(),
         status_number(record.status).into(),
         signed(record.stored).into(),
-        millis(record.active_at).into(),
+        unix_millis(record.active_at).into(),
         next_check_at(record).into(),
         i64::from(record.check_count).into(),
         signed(record.version).into(),
@@ -135,7 +112,7 @@ pub(super) fn update(record: &Record, now: &str) -> Statement {
         .with(record.multipart.clone())
         .with(status_number(record.status))
         .with(signed(record.stored))
-        .with(millis(record.active_at))
+        .with(unix_millis(record.active_at))
         .with(next_check_at(record))
         .with(i64::from(record.check_count))
         .with(record.id().as_str())
@@ -153,7 +130,7 @@ pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
             record.id().as_str().into(),
             signed(record.version).into(),
             signed(record.stored).into(),
-            millis(record.active_at).into(),
+            unix_millis(record.active_at).into(),
             next_check_at(record).into(),
             i64::from(record.check_count).into(),
         ]
@@ -184,8 +161,8 @@ pub(super) fn touch(
          next_check_at = CASE WHEN next_check_at < $2 THEN next_check_at ELSE $2 END \
          WHERE id = $3 AND status = $4 AND lease_expires_at <= {now}"
     ))
-    .with(millis(active_at))
-    .with(millis(next_check_at))
+    .with(unix_millis(active_at))
+    .with(unix_millis(next_check_at))
     .with(id.as_str())
     .with(status_number(Status::Open))
 }
@@ -216,8 +193,8 @@ pub(super) fn read(row: &Row) -> Result<Record, DatabaseError> {
         status: from_number(&STATUSES, status)
             .ok_or_else(|| invalid(format!("unknown status {status}")))?,
         stored: row.number("stored_bytes")?.unsigned_abs(),
-        active_at: time(row.number("active_at")?),
-        next_check_at: row.opt_number("next_check_at")?.map(time),
+        active_at: from_unix_millis(row.number("active_at")?),
+        next_check_at: row.opt_number("next_check_at")?.map(from_unix_millis),
         check_count: u32::try_from(row.number("check_count")?).unwrap_or(u32::MAX),
         version: row.number("version")?.unsigned_abs(),
     })

@@ -2,14 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use landfall_database::Statement;
+use landfall_database::{Statement, from_unix_millis, unix_millis};
 
-use super::{
-    Queue, QueueError, purge,
-    time::{millis, time},
-    transition::ExpireGrants,
-    writer::WriteRequest,
-};
+use super::{Queue, QueueError, purge, transition::ExpireGrants, writer::WriteRequest};
 
 /// The result of [`Queue::expire_grants`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,7 +33,7 @@ impl Queue {
     /// Safe to drop.
     pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
         // Read the clock first: a grant that expires meanwhile is the next expiry.
-        let now = millis(self.now());
+        let now = unix_millis(self.now());
         let mut count = 0;
         loop {
             let shared = self.shared();
@@ -53,7 +48,7 @@ impl Queue {
         let next = self.read(async move {
             let rows = shared.database.read(next_expiry(now)).await?;
             let first = rows.first().map(|row| row.number(0)).transpose()?;
-            Ok(first.map(time))
+            Ok(first.map(from_unix_millis))
         });
         Ok(ExpiredGrants {
             count,

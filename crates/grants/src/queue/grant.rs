@@ -2,14 +2,15 @@
 
 use std::{fmt, time::Duration};
 
+use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned};
+
 use landfall_hooks::outbox::Outbox;
 
 use super::{
     GrantOutcome, GrantStartOutcome, LimitExceeded, NewJob, Queue, QueueError, StartRequest,
     command::QueueCommand,
-    record::{Record, clean, signed, unsigned},
+    record::Record,
     start::StartJob,
-    time::{span, time},
     unit_of_work::{Prefetch, UnitOfWork},
     writer::WriteRequest,
 };
@@ -59,9 +60,9 @@ impl Queue {
     /// Sanitizes a request and checks what the database and the outbox accept.
     fn accept(&self, mut new: NewJob) -> Result<NewJob, QueueError> {
         for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
-            *text = clean(text);
+            *text = replace_nul(text);
         }
-        new.filetype = new.filetype.as_deref().map(clean);
+        new.filetype = new.filetype.as_deref().map(replace_nul);
         if new.subject.len() > MAX_ID_LEN {
             return Err(QueueError::TooLong("the subject"));
         }
@@ -253,12 +254,12 @@ fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Dura
     let Some(created) = times.get(at) else {
         return Duration::ZERO;
     };
-    let free = created.saturating_add(span(rate.per));
+    let free = created.saturating_add(millis(rate.per));
     Duration::from_millis(unsigned(free.saturating_sub(work.now)))
 }
 
 fn record(new: &NewJob, reserved: u64, work: &UnitOfWork<'_>) -> Record {
-    let now = time(work.now);
+    let now = from_unix_millis(work.now);
     let mut job = new.draft(now);
     let quota = new.limits.quota.map(|_| reserved);
     let max_size = job.max_size.into_iter().chain(quota).min();

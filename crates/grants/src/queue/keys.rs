@@ -7,16 +7,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use landfall_database::{Row, Statement};
+use landfall_database::{Row, Statement, from_unix_millis, replace_nul, unix_millis};
 use tokio::time::timeout;
 
-use super::{
-    ApiKey, NewKey, QueueError,
-    grant::MAX_ID_LEN,
-    record::{clean, json},
-    shared::Shared,
-    time::{millis, time},
-};
+use super::{ApiKey, NewKey, QueueError, grant::MAX_ID_LEN, record::json, shared::Shared};
 use crate::TokenHash;
 
 const COLUMNS: &str = "number, name, subject, limits, is_admin, created_at, expires_at, used_at";
@@ -35,9 +29,9 @@ fn read(row: &Row) -> Result<ApiKey, QueueError> {
         subject: row.text(2)?,
         limits,
         is_admin: row.number(4)? != 0,
-        created_at: time(row.number(5)?),
-        expires_at: row.opt_number(6)?.map(time),
-        used_at: row.opt_number(7)?.map(time),
+        created_at: from_unix_millis(row.number(5)?),
+        expires_at: row.opt_number(6)?.map(from_unix_millis),
+        used_at: row.opt_number(7)?.map(from_unix_millis),
     })
 }
 
@@ -51,12 +45,12 @@ pub(super) async fn add(shared: &Shared, key: &NewKey) -> Result<ApiKey, QueueEr
          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {COLUMNS}"
     ))
     .with(key.hash.as_str())
-    .with(clean(&key.name))
-    .with(clean(&key.subject))
+    .with(replace_nul(&key.name))
+    .with(replace_nul(&key.subject))
     .with(json(&key.limits))
     .with(i64::from(key.is_admin))
-    .with(millis(shared.settings.clock.now()))
-    .with(key.expires_at.map(millis));
+    .with(unix_millis(shared.settings.clock.now()))
+    .with(key.expires_at.map(unix_millis));
     let rows = transaction.fetch(statement).await?;
     let key = rows
         .first()
@@ -75,7 +69,7 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<ApiKey>, QueueError> {
 pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueError> {
     let mut transaction = shared.database.write().await?;
     let statement = Statement::new("DELETE FROM api_keys WHERE name = $1 OR number = $2")
-        .with(clean(which))
+        .with(replace_nul(which))
         .with(which.parse().unwrap_or(-1));
     let revoked = transaction.execute(statement).await?;
     transaction.commit().await?;
@@ -111,7 +105,7 @@ pub(super) async fn find(
 /// Records the use of a key, to be stored by one background task.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
     let mut pending = shared.key_uses.lock();
-    pending.at.insert(id, millis(now));
+    pending.at.insert(id, unix_millis(now));
     if !mem::replace(&mut pending.is_writing, true) {
         tokio::spawn(store_uses(shared.clone()));
     }

@@ -1,10 +1,10 @@
 //! Listing jobs by number.
 
-use landfall_database::Statement;
+use landfall_database::{Statement, replace_nul};
 
 use super::{
     Page, Query, QueueError, Scope, read,
-    record::{COLUMNS, clean, state_number},
+    record::{COLUMNS, state_number},
     search::{is_selective, search, starts_with},
     shared::Shared,
 };
@@ -35,7 +35,7 @@ pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let limit = statement.bind(limit);
     let after = query.after.map(|after| statement.bind(after.0));
     let subject = match &query.scope {
-        Scope::Subject(subject) => Some(statement.bind(clean(subject))),
+        Scope::Subject(subject) => Some(statement.bind(replace_nul(subject))),
         Scope::All => None,
     };
     let wanted = query.search.as_deref().filter(|text| !text.is_empty());

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use landfall_database::{Row, Statement, Transaction};
+use landfall_database::{Row, Statement, Transaction, millis, unsigned};
 pub(super) use landfall_database::{parts, push_list};
 use sha2::{Digest as _, Sha256};
 
 use super::{
     QueueError,
     numbers::{self, Sequence},
-    record::{COLUMNS, Record, unsigned},
+    record::{COLUMNS, Record},
     unit_of_work::{Part, Prefetch, UnitOfWork, Usage},
 };
 
@@ -150,7 +150,7 @@ impl UnitOfWork<'_> {
 
     /// Returns the current quota period.
     pub(super) fn quota_period(&self) -> i64 {
-        let period = self.settings.quota_period.map_or(0, super::time::span);
+        let period = self.settings.quota_period.map_or(0, millis);
         if period > 0 { self.now / period } else { 0 }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::UNIX_EPOCH;
 
+use landfall_database::from_unix_millis;
+
 use landfall_hooks::{
     HookName, Message,
     message::{JobData, MessageId},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{time::time, unit_of_work::NewEvent};
+use super::unit_of_work::NewEvent;
 use crate::{Job, job::JobEventKind};
 
 pub(super) const fn name(kind: JobEventKind) -> HookName {
@@ -29,7 +31,13 @@ pub(super) fn message(event: &NewEvent, now: i64) -> Message {
         id: id(event),
         sequence: u64::try_from(event.number).unwrap_or_default(),
     };
-    Message::about_job(name(event.kind), time(now), facts, upload, number)
+    Message::about_job(
+        name(event.kind),
+        from_unix_millis(now),
+        facts,
+        upload,
+        number,
+    )
 }
 
 /// Returns an id of the event that is unique across databases, in hexadecimal.

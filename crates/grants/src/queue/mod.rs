@@ -34,7 +34,6 @@ mod search;
 mod settings;
 mod shared;
 mod start;
-mod time;
 mod transition;
 mod types;
 mod unit_of_work;
@@ -46,7 +45,7 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_database::{Connections, Durability, Migration, Statement};
+use landfall_database::{Connections, Durability, Migration, Statement, unix_millis};
 pub use landfall_database::{Database, DatabaseError};
 use tokio::{
     runtime::Handle,
@@ -82,6 +81,8 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-queue.sqlite.sql"),
     include_str!("../../migrations/0001-queue.postgres.sql"),
 )];
+/// Milliseconds.
+const MINUTE: i64 = 60_000;
 /// Requests that may wait for the writer; further callers wait until one is taken.
 const COMMAND_BUFFER: usize = 2048;
 /// The time for which closing waits for the writer.
@@ -351,7 +352,7 @@ impl Queue {
         limit: usize,
     ) -> Result<Vec<StaleJob>, QueueError> {
         let shared = self.shared();
-        let after = after.map(|job| (time::millis(job.updated_at) / time::MINUTE, job.id.0));
+        let after = after.map(|job| (unix_millis(job.updated_at) / MINUTE, job.id.0));
         self.read(async move { read::stale_jobs(&shared, filter, after, limit).await })
             .await
     }

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use landfall_database::{Statement, Transaction};
+use landfall_database::{Statement, Transaction, millis, unix_millis};
 
 use super::{
-    QueueError, Shared,
+    MINUTE, QueueError, Shared,
     load::{parts, push_list},
     record::state_number,
     save::count,
-    time::{MINUTE, millis, span},
 };
 use crate::JobState;
 
@@ -65,7 +64,7 @@ pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
 }
 
 pub(super) async fn find_expired(shared: &Shared) -> Result<Vec<i64>, QueueError> {
-    let now = millis(shared.settings.clock.now());
+    let now = unix_millis(shared.settings.clock.now());
     let rows = shared.database.read(expired(now)).await?;
     let numbers = rows.iter().map(|row| row.number("number"));
     Ok(numbers.collect::<Result<_, _>>()?)
@@ -74,21 +73,25 @@ pub(super) async fn find_expired(shared: &Shared) -> Result<Vec<i64>, QueueError
 /// Deletes rows older than their retention. Returns the number of jobs.
 pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     let settings = &shared.settings;
-    let now = millis(settings.clock.now());
+    let now = unix_millis(settings.clock.now());
     let mut removed = 0;
     loop {
-        let count = remove_jobs(shared, now.saturating_sub(span(settings.retention))).await?;
+        let count = remove_jobs(shared, now.saturating_sub(millis(settings.retention))).await?;
         removed += count;
         if count < BATCH_SIZE.unsigned_abs() {
             break;
         }
     }
-    let before = now.saturating_sub(span(settings.event_retention));
+    let before = now.saturating_sub(millis(settings.event_retention));
     while execute(shared, old_events(before)).await? >= BATCH_SIZE.unsigned_abs() {}
-    let minute = now.saturating_sub(span(THROUGHPUT_RETENTION)) / MINUTE;
+    let minute = now.saturating_sub(millis(THROUGHPUT_RETENTION)) / MINUTE;
     let statement = Statement::new("DELETE FROM queue_throughput WHERE minute < $1");
     execute(shared, statement.with(minute)).await?;
-    if let Some(period) = settings.quota_period.map(span).filter(|period| *period > 0) {
+    if let Some(period) = settings
+        .quota_period
+        .map(millis)
+        .filter(|period| *period > 0)
+    {
         // Keep the last period: uploads granted in it may still be running.
         let statement = Statement::new(
             "DELETE FROM queue_usage WHERE quota_period < $1 AND (subject, quota_period) IN \

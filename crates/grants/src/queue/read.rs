@@ -3,13 +3,12 @@
 use std::time::SystemTime;
 
 use landfall::upload::UploadId;
-use landfall_database::{Row, Statement};
+use landfall_database::{Row, Statement, from_unix_millis, replace_nul, unix_millis, unsigned};
 
 use super::{
-    QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
+    MINUTE, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
     load::{parts, push_list},
-    record::{COLUMNS, Record, clean, read_event, state_number, unsigned},
-    time::{MINUTE, millis, time},
+    record::{COLUMNS, Record, read_event, state_number},
 };
 use crate::{JobState, job::JobEvent};
 
@@ -59,8 +58,8 @@ pub(super) fn by_request(subject: &str, request_id: &str) -> Statement {
     Statement::new(format!(
         "SELECT {COLUMNS} FROM queue_jobs WHERE subject = $1 AND request_id = $2"
     ))
-    .with(clean(subject))
-    .with(clean(request_id))
+    .with(replace_nul(subject))
+    .with(replace_nul(request_id))
 }
 
 pub(super) fn by_upload(upload: &str) -> Statement {
@@ -129,7 +128,7 @@ pub(super) async fn stale_jobs(
 
 /// Selects running jobs by the minute of their last update and their number.
 pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) -> Statement {
-    let (since, before) = (millis(filter.since), millis(filter.before));
+    let (since, before) = (unix_millis(filter.since), unix_millis(filter.before));
     let (minute, number) = after.unwrap_or((since / MINUTE, i64::MIN));
     // The states are literals, so that the partial index is used.
     Statement::new(format!(
@@ -153,7 +152,7 @@ pub(super) fn events_of(scope: &Scope, after: i64, limit: usize) -> Statement {
     .with(after)
     .with(limit);
     if let Scope::Subject(subject) = scope {
-        let subject = statement.bind(clean(subject));
+        let subject = statement.bind(replace_nul(subject));
         statement.push(&format!(" AND subject = ${subject}"));
     }
     statement.push(" ORDER BY number LIMIT $2");
@@ -218,12 +217,12 @@ pub(super) async fn throughput(
          CAST(SUM(completed) AS BIGINT), CAST(SUM(failed) AS BIGINT) \
          FROM queue_throughput WHERE minute >= $1 GROUP BY minute ORDER BY minute",
     )
-    .with(millis(since) / MINUTE);
+    .with(unix_millis(since) / MINUTE);
     let mut minutes = Vec::new();
     for row in shared.database.read(statement).await? {
         let figure = |at| Ok::<_, QueueError>(unsigned(row.number(at)?));
         minutes.push(Throughput {
-            minute: time(row.number("minute")?.saturating_mul(MINUTE)),
+            minute: from_unix_millis(row.number("minute")?.saturating_mul(MINUTE)),
             bytes: figure(1)?,
             started: figure(2)?,
             completed: figure(3)?,

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use landfall_database::{Row, Statement, Value};
-
-use super::{
-    JobEnd, QueueError,
-    time::{MINUTE, millis, time},
+use landfall_database::{
+    Row, Statement, Value, from_unix_millis, replace_nul, signed, unix_millis, unsigned,
 };
+
+use super::{JobEnd, MINUTE, QueueError};
 use crate::{
     Job, JobId, JobState,
     job::{JobEvent, JobEventKind},
@@ -61,8 +60,9 @@ impl Record {
     pub(super) fn read(row: &Row) -> Result<Self, QueueError> {
         let length = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(unsigned));
         let number = |column: &str| Ok::<_, QueueError>(unsigned(row.number(column)?));
-        let moment = |column: &str| Ok::<_, QueueError>(time(row.number(column)?));
-        let maybe_moment = |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(time));
+        let moment = |column: &str| Ok::<_, QueueError>(from_unix_millis(row.number(column)?));
+        let maybe_moment =
+            |column: &str| Ok::<_, QueueError>(row.opt_number(column)?.map(from_unix_millis));
         let metadata = row.text("metadata")?;
         let metadata = serde_json::from_str(&metadata)
             .map_err(|error| QueueError::InvalidRow(format!("metadata: {error}")))?;
@@ -103,7 +103,7 @@ impl Record {
     fn values(&self) -> [Value; 28] {
         let job = &self.job;
         let filename_key = job.filename.as_deref().map(filename_key);
-        let moment = |at: Option<SystemTime>| Value::from(at.map(millis));
+        let moment = |at: Option<SystemTime>| Value::from(at.map(unix_millis));
         [
             job.id.0.into(),
             text(job.subject.as_deref()),
@@ -115,8 +115,8 @@ impl Record {
             number(job.max_size),
             text(Some(&json(&job.metadata))),
             self.quota_period.into(),
-            millis(job.created_at).into(),
-            millis(job.expires_at).into(),
+            unix_millis(job.created_at).into(),
+            unix_millis(job.expires_at).into(),
             state_number(job.state).into(),
             text(job.reason.as_deref()),
             number(job.size),
@@ -130,8 +130,8 @@ impl Record {
             signed(self.reserved_bytes).into(),
             text(job.etag.as_deref()),
             moment(job.started_at),
-            millis(job.updated_at).into(),
-            (millis(job.updated_at) / MINUTE).into(),
+            unix_millis(job.updated_at).into(),
+            (unix_millis(job.updated_at) / MINUTE).into(),
             moment(job.ended_at),
         ]
     }
@@ -180,7 +180,7 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
         kind.ok_or_else(|| QueueError::InvalidRow(format!("event {number}: unknown kind")))?;
     let job = serde_json::from_str(&row.text("job_json")?)
         .map_err(|error| QueueError::InvalidRow(format!("event {number}: {error}")))?;
-    let at = time(row.number("created_at")?);
+    let at = from_unix_millis(row.number("created_at")?);
     Ok(JobEvent {
         number,
         kind,
@@ -197,7 +197,7 @@ fn format_end(end: &JobEnd) -> Option<String> {
         JobEnd::Failed(reason) => (JobState::Failed, reason.as_str()),
         JobEnd::Expired => (JobState::Expired, ""),
     };
-    Some(clean(&format!("{} {reason}", state_number(state))))
+    Some(replace_nul(&format!("{} {reason}", state_number(state))))
 }
 
 fn parse_end(text: &str) -> Option<JobEnd> {
@@ -242,22 +242,8 @@ pub(super) fn filename_key(name: &str) -> String {
         .collect()
 }
 
-/// Replaces U+0000, which PostgreSQL does not store.
-pub(super) fn clean(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
 pub(super) fn text(text: Option<&str>) -> Value {
-    text.map(clean).into()
-}
-
-/// Clamps to the maximum of the database.
-pub(super) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-pub(super) fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or_default()
+    text.map(replace_nul).into()
 }
 
 pub(super) fn number(number: Option<u64>) -> Value {

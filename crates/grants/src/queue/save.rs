@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use landfall_database::{DatabaseError, Statement, Transaction, Value};
+use landfall_database::{DatabaseError, Statement, Transaction, Value, signed};
 
 use super::{
-    QueueError,
+    MINUTE, QueueError,
     load::parts,
     message,
     numbers::{self, Sequence},
-    record::{self, number, signed, text},
-    time::MINUTE,
+    record::{self, number, text},
     unit_of_work::{NewEvent, Part, UnitOfWork},
 };
 use crate::job::JobEventKind;

@@ -4,13 +4,13 @@
 //! divided into blocks of numbers. The matches in a block are found by an index range and sorted,
 //! block by block until the page is full.
 
-use landfall_database::Statement;
+use landfall_database::{Statement, replace_nul, unsigned};
 
 use super::{
     Query, QueueError, Scope, Shared,
     load::{parts, push_list},
     read,
-    record::{COLUMNS, Record, clean, filename_key, state_number, unsigned},
+    record::{COLUMNS, Record, filename_key, state_number},
 };
 use crate::JobState;
 
@@ -46,7 +46,7 @@ pub(super) fn bounded_count(subject: &str) -> Statement {
         "SELECT COUNT(*) FROM (SELECT number FROM queue_jobs WHERE subject = $1 LIMIT {}) AS found",
         SELECTIVE_LIMIT + 1
     ))
-    .with(clean(subject))
+    .with(replace_nul(subject))
 }
 
 /// Searches block by block until the page is full.
@@ -122,7 +122,7 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
         conditions.push_str(&format!(" AND number {beyond} ${after}"));
     }
     if let Scope::Subject(subject) = &query.scope {
-        let subject = statement.bind(clean(subject));
+        let subject = statement.bind(replace_nul(subject));
         // The expression makes the planner choose the index of blocks; also for states below.
         conditions.push_str(&format!(" AND COALESCE(subject, '') = ${subject}"));
     }
@@ -172,5 +172,8 @@ pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, 
         let last = format!("{text}{MAX_CHAR}");
         TextRange(statement.bind(text), statement.bind(last))
     };
-    (between(filename_key(&clean(text))), between(clean(text)))
+    (
+        between(filename_key(&replace_nul(text))),
+        between(replace_nul(text)),
+    )
 }

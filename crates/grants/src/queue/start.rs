@@ -4,11 +4,12 @@ use std::time::SystemTime;
 
 use landfall::upload::{Upload, UploadId};
 
+use landfall_database::{from_unix_millis, replace_nul, unix_millis};
+
 use super::{
     StartOutcome, StartRequest,
     command::QueueCommand,
-    record::{Record, clean},
-    time::{millis, time},
+    record::Record,
     unit_of_work::{Part, Prefetch, UnitOfWork},
 };
 use crate::{Job, JobId, JobState, job::JobEventKind};
@@ -105,7 +106,7 @@ impl StartJob {
             .unwrap_or(u64::MAX);
         let now = work.now;
         let parts = work.parts.entry(number).or_default();
-        let upload = clean(self.start.upload.as_str());
+        let upload = replace_nul(self.start.upload.as_str());
         if parts.contains_key(&upload) {
             return true;
         }
@@ -164,7 +165,7 @@ impl TrackUpload {
         }
         let mut take = |keys: [&str; 3]| {
             let stated = keys.into_iter().find_map(|key| metadata.remove(key));
-            stated.and_then(|value| value.as_str().map(clean))
+            stated.and_then(|value| value.as_str().map(replace_nul))
         };
         Self {
             upload: upload.id.to_string(),
@@ -177,7 +178,7 @@ impl TrackUpload {
     }
 
     fn record(&self, work: &UnitOfWork<'_>) -> Record {
-        let now = time(work.now);
+        let now = from_unix_millis(work.now);
         let mut job = Job::new(self.upload.clone(), now);
         job.filename.clone_from(&self.filename);
         job.filetype.clone_from(&self.filetype);
@@ -200,9 +201,9 @@ impl QueueCommand for TrackUpload {
     fn apply(&self, work: &mut UnitOfWork<'_>) -> JobId {
         let newest = work.uploads.get(&self.upload);
         if let Some(record) = newest.and_then(|number| work.record(*number)) {
-            let ended = record.job.ended_at.map(millis);
+            let ended = record.job.ended_at.map(unix_millis);
             // An upload id can be reused after the earlier upload ended.
-            let is_this = match (ended, self.created.map(millis)) {
+            let is_this = match (ended, self.created.map(unix_millis)) {
                 (Some(ended), Some(created)) => created <= ended,
                 (ended, _) => ended.is_none(),
             };
@@ -219,7 +220,7 @@ impl QueueCommand for TrackUpload {
 impl UnitOfWork<'_> {
     /// Sets the state started.
     fn mark_started(&mut self, number: i64) {
-        let (now, rate_measured_at) = (time(self.now), self.now);
+        let (now, rate_measured_at) = (from_unix_millis(self.now), self.now);
         let node = self.settings.node.clone();
         let started_at_grant = self.settings.started_at_grant;
         let Some(record) = self.change(number) else {

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use landfall_database::{from_unix_millis, replace_nul, signed};
+
 use super::{
     Completion, JobEnd, Report,
     command::QueueCommand,
-    record::{clean, signed, smooth_rate},
-    time::time,
+    record::smooth_rate,
     unit_of_work::{Part, Prefetch, UnitOfWork},
 };
 use crate::{JobId, JobState, job::JobEventKind};
@@ -94,7 +95,7 @@ impl UnitOfWork<'_> {
                 continue;
             }
             let offset = match &report.part {
-                Some(part) => self.advance_part(number, clean(part.as_str()), report),
+                Some(part) => self.advance_part(number, replace_nul(part.as_str()), report),
                 None => {
                     if let Some(length) = report.length {
                         self.set_size(number, length);
@@ -185,7 +186,7 @@ impl UnitOfWork<'_> {
 
     /// Expires a grant that was not used in time. Returns whether this call did.
     pub(super) fn expire(&mut self, number: i64) -> bool {
-        let now = time(self.now);
+        let now = from_unix_millis(self.now);
         let is_due = self.record(number).is_some_and(|record| {
             record.job.state == JobState::Received && record.job.expires_at <= now
         });
@@ -194,7 +195,7 @@ impl UnitOfWork<'_> {
 
     /// Ends a job. Returns whether this call did.
     fn finish(&mut self, number: i64, end: &JobEnd) -> bool {
-        let now = time(self.now);
+        let now = from_unix_millis(self.now);
         let Some(job) = self.record(number).map(|record| &record.job) else {
             return false;
         };
@@ -223,7 +224,7 @@ impl UnitOfWork<'_> {
             used = *bytes;
             if let Some(record) = self.change(number) {
                 record.job.size = record.job.size.or(Some(*bytes));
-                record.job.etag = etag.as_deref().map(clean);
+                record.job.etag = etag.as_deref().map(replace_nul);
                 record.job.started_at = record.job.started_at.or(Some(now));
             }
             self.set_offset(number, *bytes);
@@ -235,7 +236,7 @@ impl UnitOfWork<'_> {
             return false;
         };
         record.job.state = state;
-        record.job.reason = reason.map(|why| clean(why));
+        record.job.reason = reason.map(|why| replace_nul(why));
         record.job.ended_at = Some(now);
         record.prepared_end = None;
         let reserved = std::mem::take(&mut record.reserved_bytes);

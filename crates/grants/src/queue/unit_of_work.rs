@@ -7,13 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use landfall_database::Statement;
+use landfall_database::{Statement, from_unix_millis, signed};
 
 use super::{
     QueueSettings,
-    record::{Record, signed, state_number},
+    record::{Record, state_number},
     shared::{Shared, Unreadable},
-    time::time,
 };
 use crate::{Job, JobId, JobState, Token, job::JobEventKind};
 
@@ -175,7 +174,7 @@ impl<'a> UnitOfWork<'a> {
 
     /// Returns a job for modification and marks it as changed.
     pub(super) fn change(&mut self, number: i64) -> Option<&mut Record> {
-        let now = time(self.now);
+        let now = from_unix_millis(self.now);
         let loaded = self.jobs.get_mut(&number)?;
         loaded.is_changed = true;
         loaded.record.job.updated_at = now;
