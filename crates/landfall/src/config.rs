@@ -7,7 +7,7 @@ use crate::{
     event::EventSink,
     external::ExternalUploads,
     hook::Hook,
-    service::{Cors, Forwarded},
+    service::{cors::Cors, forwarded::Forwarded},
 };
 
 /// A configuration that cannot work.

@@ -16,7 +16,6 @@ use crate::{
     engine::{Engine, Error, Reservations},
     event::{EventKind, TerminationReason},
     hook::{ClientResponse, Intent, RequestInfo, UploadToken},
-    service::request_info,
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -125,8 +124,7 @@ impl HookDispatcher {
     /// Its upload token is removed from the headers of `request`; it must not be logged or stored.
     pub fn request(&self, request: &mut Parts) -> Arc<RequestInfo> {
         let token = UploadToken::extract(&mut request.headers);
-        let peer = request.extensions.get().copied();
-        Arc::new(request_info(request, peer, token))
+        Arc::new(RequestInfo::from_parts(request, token))
     }
 
     /// Checks whether the request may access the upload (`None` for a creation).

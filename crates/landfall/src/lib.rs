@@ -23,6 +23,7 @@ pub mod event;
 pub mod external;
 pub mod hook;
 pub mod lease;
+mod request_body;
 pub mod runtime;
 pub mod service;
 pub mod store;

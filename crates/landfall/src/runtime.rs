@@ -1,10 +1,8 @@
 //! Values per tokio runtime, for handlers that serve from several runtimes.
 
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::VecDeque;
 
+use parking_lot::Mutex;
 use tokio::runtime;
 
 /// Maximum number of runtimes with a value.
@@ -31,7 +29,7 @@ impl<T: Clone> PerRuntime<T> {
     /// If there is no runtime.
     pub fn get(&self, make: impl FnOnce() -> T) -> T {
         let id = runtime::Handle::current().id();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         if let Some((_, found)) = all.iter().find(|(one, _)| *one == id) {
             return found.clone();
         }

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-use http_body::Body;
 use landfall_protocol::{Append as Head, ProblemKind};
 use tokio::time::timeout;
 
@@ -18,10 +16,10 @@ use super::{
     receive::{BodyStream, Interruption},
 };
 use crate::{
-    BoxError,
     event::EventKind,
     hook::ClientResponse,
     lease::Lease,
+    request_body::RequestBody,
     upload::{Completion, Upload, UploadId},
 };
 
@@ -66,17 +64,13 @@ struct AppendBounds {
 
 impl Engine {
     /// Appends a body. A failure reports when the upload expires, too (T-EXP-2).
-    pub(crate) async fn append<B>(
+    pub(crate) async fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
-    ) -> Result<AppendOutcome, AppendError>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<AppendOutcome, AppendError> {
         let mut expires = None;
         let appended = self
             .append_body(context, id, request, body, &mut expires)
@@ -109,18 +103,14 @@ impl Engine {
     /// All checks run before anything is written, in the order of E-4. A writer whose client has
     /// disconnected yields, so that a client whose old connection hangs gets through at once. A request
     /// that cannot succeed interrupts no writer.
-    async fn append_body<B>(
+    async fn append_body<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
         expires: &mut Option<SystemTime>,
-    ) -> Result<(u64, ClientResponse), Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<(u64, ClientResponse), Error> {
         let _in_flight = self.enter_transfer()?;
         let permit = self.transfer_permit().await?;
         let body = &mut PeekedBody::new(body);
@@ -206,16 +196,12 @@ impl Engine {
     ///
     /// The holder is interrupted only if the append fits the upload's known state and its client sends
     /// data: a late request of a disconnected client interrupts nothing.
-    async fn lease_for_append<B>(
+    async fn lease_for_append<B: RequestBody + Unpin>(
         &self,
         id: &UploadId,
         request: &AppendRequest,
         body: &mut PeekedBody<'_, B>,
-    ) -> Result<Lease, Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Lease, Error> {
         let at = request.head.offset;
         if self.live.get(id).is_none()
             && let Some(lease) = self.free_lease(id).await?

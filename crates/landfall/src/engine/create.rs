@@ -2,20 +2,18 @@
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
-use bytes::Bytes;
-use http_body::Body;
 use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
-    Engine, Error, RequestContext, add,
+    Engine, Error, InspectOutcome, RequestContext, add,
     idempotency::KeyState,
     receive::{BodyStream, Interruption},
 };
 use crate::{
-    BoxError,
     event::{EventKind, TerminationReason},
     hook::{ClientResponse, Intent},
     lease::Lease,
+    request_body::RequestBody,
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
@@ -41,18 +39,27 @@ pub(crate) struct Created {
     pub(crate) existed: bool,
 }
 
+impl Created {
+    /// Returns the result of a repeated creation with an idempotency key.
+    pub(super) fn existing(found: InspectOutcome, reply: ClientResponse) -> Self {
+        Self {
+            offset: found.offset,
+            expires: found.expires,
+            upload: found.upload,
+            reply,
+            existed: true,
+        }
+    }
+}
+
 impl Engine {
     /// Creates an upload (tus 1.0.0, Creation, Creation With Upload, Concatenation).
-    pub(crate) async fn create<B>(
+    pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         request: CreateRequest,
         body: &mut B,
-    ) -> Result<Created, Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Created, Error> {
         let CreateRequest {
             head,
             parts,
@@ -97,9 +104,9 @@ impl Engine {
             drop(self.transfer_permit().await?);
         }
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key, &reply).await? {
+        let key = match self.start_idempotent(key).await? {
             KeyState::New(key) => key,
-            KeyState::Exists(created) => return Ok(created),
+            KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
         };
         self.assign_id(&mut upload, key.as_ref()).await?;
         let body_length = if is_transfer { content_length } else { Some(0) };

@@ -4,13 +4,8 @@ use std::sync::Arc;
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, create::Created};
-use crate::{
-    hook::{ClientResponse, IdempotencyKey},
-    lease::Lease,
-    store::StoreError,
-    upload::Upload,
-};
+use super::{Engine, Error, InspectOutcome};
+use crate::{hook::IdempotencyKey, lease::Lease, store::StoreError, upload::Upload};
 
 /// A creation with an idempotency key that has no upload yet.
 #[derive(Debug)]
@@ -25,7 +20,7 @@ pub(super) enum KeyState {
     /// It has no upload yet, or the request has no key.
     New(Option<IdempotentCreate>),
     /// The upload that was created with it.
-    Exists(Created),
+    Exists(InspectOutcome),
 }
 
 impl Engine {
@@ -33,7 +28,6 @@ impl Engine {
     pub(super) async fn start_idempotent(
         self: &Arc<Self>,
         key: Option<Arc<dyn IdempotencyKey>>,
-        reply: &ClientResponse,
     ) -> Result<KeyState, Error> {
         let Some(key) = key else {
             return Ok(KeyState::New(None));
@@ -44,15 +38,7 @@ impl Engine {
         };
         if let Some(id) = key.stored_id().await? {
             match Box::pin(self.inspect(&None, &id)).await {
-                Ok(found) => {
-                    return Ok(KeyState::Exists(Created {
-                        offset: found.offset,
-                        expires: found.expires,
-                        upload: found.upload,
-                        reply: reply.clone(),
-                        existed: true,
-                    }));
-                }
+                Ok(found) => return Ok(KeyState::Exists(found)),
                 Err(error) if error.problem().kind == ProblemKind::NotFound => {}
                 // A crash during creation leaves a damaged upload, which cannot be resumed.
                 Err(Error::Store(StoreError::Damaged { .. })) => {}

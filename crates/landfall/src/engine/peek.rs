@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use crate::BoxError;
+use crate::{BoxError, request_body::RequestBody};
 
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
@@ -19,11 +19,7 @@ pub(super) struct PeekedBody<'a, B> {
     first: Option<NextFrame>,
 }
 
-impl<'a, B> PeekedBody<'a, B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
+impl<'a, B: RequestBody + Unpin> PeekedBody<'a, B> {
     pub(super) fn new(body: &'a mut B) -> Self {
         Self { body, first: None }
     }
@@ -41,11 +37,7 @@ where
     }
 }
 
-impl<B> Body for PeekedBody<'_, B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
+impl<B: RequestBody + Unpin> Body for PeekedBody<'_, B> {
     type Data = Bytes;
     type Error = BoxError;
 

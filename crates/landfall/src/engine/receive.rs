@@ -2,9 +2,7 @@
 
 use std::{ops::Range, pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use futures_core::Stream;
-use http_body::Body;
 use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 
 use super::{
@@ -13,11 +11,11 @@ use super::{
     transfer::{Transfer, TransferOutcome, TransferReport},
 };
 use crate::{
-    BoxError,
     checksum::{Hasher, Verifier},
     event::TerminationReason,
     hook::ClientResponse,
     lease::Lease,
+    request_body::RequestBody,
     store::Append,
     upload::{Upload, UploadId},
 };
@@ -62,7 +60,7 @@ pub(super) enum Interruption {
 
 impl Engine {
     /// Receives a body. After an error of the store, the bytes written before it still count.
-    pub(super) async fn receive<B>(
+    pub(super) async fn receive<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         upload: &Arc<Upload>,
@@ -70,11 +68,7 @@ impl Engine {
         lease: &Lease,
         remaining: u64,
         body_stream: BodyStream<'_, B>,
-    ) -> Result<Received, Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Received, Error> {
         let start = append.offset();
         let visibility = if body_stream.checksum.is_present() {
             Visibility::Verified

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::ClientResponse;
+use super::response::ClientResponse;
 use crate::{
     BoxError,
     upload::{Upload, UploadId},

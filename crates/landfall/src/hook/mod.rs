@@ -2,6 +2,7 @@
 
 mod content_type;
 mod idempotency;
+pub(crate) mod response;
 mod token;
 mod types;
 
@@ -11,8 +12,9 @@ use async_trait::async_trait;
 
 pub use self::content_type::{MediaType, matches_content_type};
 pub use self::idempotency::{IdempotencyError, IdempotencyKey};
+pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
-pub use self::types::{Access, ClientResponse, CreateDecision, Decision, Intent, RequestInfo};
+pub use self::types::{Access, CreateDecision, Decision, Intent, RequestInfo};
 use crate::{
     BoxError,
     upload::{Snapshot, Upload},

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
 
-use super::{IdempotencyKey, UploadToken};
-use crate::upload::{Metadata, UploadId};
+use super::{IdempotencyKey, UploadToken, response::ClientResponse};
+use crate::{
+    service::forwarded::Peer,
+    upload::{Metadata, UploadId},
+};
 
 /// The request that causes a hook call or an event.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,19 @@ pub struct RequestInfo {
     pub extensions: Extensions,
     /// The upload token, which is removed from the headers.
     pub token: Option<UploadToken>,
+}
+
+impl RequestInfo {
+    pub(crate) fn from_parts(parts: &Parts, token: Option<UploadToken>) -> Self {
+        Self {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            remote: parts.extensions.get().map_or_else(String::new, Peer::text),
+            headers: parts.headers.clone(),
+            extensions: parts.extensions.clone(),
+            token,
+        }
+    }
 }
 
 /// What a request does with an upload.
@@ -67,55 +82,6 @@ pub struct Access<'a> {
     pub id: Option<&'a UploadId>,
 }
 
-/// A hook's changes to the response that the client gets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientResponse {
-    /// Replaces the status.
-    pub status: Option<http::StatusCode>,
-    /// Headers to add or replace; `Location` and the protocol's headers cannot be replaced.
-    pub headers: HeaderMap,
-    /// Replaces the body.
-    pub body: Option<Bytes>,
-}
-
-impl ClientResponse {
-    /// Creates a response with a status and a plain text. An invalid status becomes 500.
-    #[must_use]
-    pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
-        let status =
-            http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        Self {
-            status: Some(status),
-            headers: HeaderMap::new(),
-            body: Some(body.into()),
-        }
-        .header(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        )
-    }
-
-    /// Adds or replaces a header.
-    #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    /// Returns whether it changes nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.status.is_none() && self.headers.is_empty() && self.body.is_none()
-    }
-
-    /// Applies another response on top of this one.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.status = other.status.or(self.status);
-        self.body = other.body.or_else(|| self.body.take());
-        self.headers.extend(other.headers);
-    }
-}
-
 /// The decision of a blocking hook, each with a response for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -136,8 +102,14 @@ impl Decision {
     }
 }
 
+impl Default for Decision {
+    fn default() -> Self {
+        Self::allow()
+    }
+}
+
 /// The result of [`Hook::before_create`](super::Hook::before_create).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CreateDecision {
     /// The decision.
@@ -170,7 +142,7 @@ impl CreateDecision {
     /// Allows the creation unchanged.
     #[must_use]
     pub fn allow() -> Self {
-        Self::new(Decision::allow())
+        Self::default()
     }
 
     /// Denies the creation.
@@ -184,15 +156,7 @@ impl CreateDecision {
     pub fn new(answer: Decision) -> Self {
         Self {
             answer,
-            id: None,
-            metadata: None,
-            storage: BTreeMap::new(),
-            expires: None,
-            max_size: None,
-            content_types: Vec::new(),
-            labels: BTreeMap::new(),
-            length: None,
-            idempotency: None,
+            ..Self::default()
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, request::Parts};
 
 use super::{
     forwarded::{Forwarded, Peer},
     range::{self, Precondition, RangeRequest},
-    urls::{RequestOrigin, UploadUrls},
+    urls::UploadUrls,
 };
 use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
 
@@ -27,28 +27,28 @@ fn urls(choice: u8) -> UploadUrls {
     UploadUrls::new(&config).expect("a valid configuration")
 }
 
+fn request(headers: &HeaderMap, version: Version) -> Parts {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.headers, parts.version) = (headers.clone(), version);
+    parts
+}
+
 /// Checks that `Location` is a valid header and URL, and resolves to the upload.
 ///
 /// # Panics
 /// If a property does not hold.
 pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
     let urls = urls(choice);
-    let uri = Uri::from_static("/");
     let version = if choice & 32 != 0 {
         Version::HTTP_2
     } else {
         Version::HTTP_11
     };
-    let peer = Some(Peer {
+    let mut request = request(headers, version);
+    request.extensions.insert(Peer {
         address: None,
         tls: choice & 64 != 0,
     });
-    let request = RequestOrigin {
-        headers,
-        uri: &uri,
-        version,
-        peer,
-    };
     let location = urls.location(&request, id);
     HeaderValue::from_str(&location).expect("a header");
     if let Ok(uri) = location.parse::<Uri>() {
@@ -68,18 +68,12 @@ pub fn location(choice: u8, headers: &HeaderMap, id: &UploadId) {
 /// If a property does not hold.
 pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
     let urls = urls(choice);
-    let uri = Uri::from_static("/");
     let version = if choice & 32 != 0 {
         Version::HTTP_10
     } else {
         Version::HTTP_11
     };
-    let request = RequestOrigin {
-        headers,
-        uri: &uri,
-        version,
-        peer: None,
-    };
+    let request = request(headers, version);
     match urls.resolve(&request, url) {
         Ok(id) => assert_eq!(UploadId::new(id.as_str()), Ok(id)),
         Err(problem) => {

@@ -2,10 +2,10 @@
 //! as single functions for custom routing.
 
 mod body;
-mod cors;
+pub(crate) mod cors;
 mod detach;
 mod download;
-mod forwarded;
+pub(crate) mod forwarded;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,21 +24,14 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
-use http_body::Body;
 use landfall_protocol::{
     Extensions, MetadataSyntax, Operation, Problem, ProblemKind, TUS_VERSION, Target,
     effective_method, headers,
 };
 
-pub(crate) use self::operations::request_info;
-use self::{
-    response::Rejection,
-    stats::RequestCounters,
-    urls::{RequestOrigin, UploadUrls},
-};
-pub use crate::engine::RequestBodyError;
+use self::{response::Rejection, stats::RequestCounters, urls::UploadUrls};
+pub use crate::{engine::RequestBodyError, request_body::RequestBody};
 
 pub use self::{
     body::ResponseBody,
@@ -218,9 +211,7 @@ impl Handler {
     /// It has the format of `Location`.
     #[must_use]
     pub fn creation_url(&self, request: &Parts) -> String {
-        self.0
-            .urls
-            .creation_url(&RequestOrigin::from_parts(request))
+        self.0.urls.creation_url(request)
     }
 
     /// Returns whether the client uses HTTPS, and the `host[:port]` it connects to, if known.
@@ -228,9 +219,7 @@ impl Handler {
     /// Headers of trusted proxies are honored.
     #[must_use]
     pub fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
-        self.0
-            .urls
-            .external_origin(&RequestOrigin::from_parts(request))
+        self.0.urls.external_origin(request)
     }
 
     /// Resolves a prepared event for a sink: returns whether the effect has happened.
@@ -279,11 +268,7 @@ impl Handler {
     }
 
     /// Handles any request below the base path.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn handle<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
         let Some(routed) = self.route(&request) else {
             return response::not_found();
         };
@@ -314,81 +299,69 @@ impl Handler {
         })
     }
 
-    async fn respond<B>(&self, request: Request<B>, routed: Routed) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    async fn respond<B: RequestBody>(
+        &self,
+        request: Request<B>,
+        routed: Routed,
+    ) -> Response<ResponseBody> {
         let (mut parts, body) = request.into_parts();
         self.run(&mut parts, pin!(body), routed).await
     }
 
     /// Handles OPTIONS: returns the server's capabilities.
-    pub async fn options<B>(&self, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
         self.respond(request, Routed::collection(Operation::Options))
             .await
     }
 
     /// Handles POST: creates an upload.
-    pub async fn create<B>(&self, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
         self.respond(request, Routed::collection(Operation::Create))
             .await
     }
 
     /// Handles HEAD: returns the offset of an upload.
-    pub async fn inspect<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn inspect<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
         self.run_on(Operation::Inspect, id, request).await
     }
 
     /// Handles PATCH: appends bytes to an upload.
-    pub async fn append<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn append<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
         self.run_on(Operation::Append, id, request).await
     }
 
     /// Handles DELETE: removes an upload.
-    pub async fn terminate<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn terminate<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
         self.run_on(Operation::Terminate, id, request).await
     }
 
     /// Handles GET: returns the bytes of an upload.
-    pub async fn download<B>(&self, id: &str, request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    pub async fn download<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
         self.run_on(Operation::Download, id, request).await
     }
 
-    async fn run_on<B>(
+    async fn run_on<B: RequestBody>(
         &self,
         operation: Operation,
         id: &str,
         request: Request<B>,
-    ) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Response<ResponseBody> {
         let offered = match operation {
             Operation::Terminate => self.0.extensions.termination,
             Operation::Download => self.0.extensions.download,
@@ -409,16 +382,12 @@ impl Handler {
     }
 
     /// Runs a request: origin, version, operation, response.
-    async fn run<B>(
+    async fn run<B: RequestBody>(
         &self,
         parts: &mut Parts,
         mut body: Pin<&mut B>,
         routed: Routed,
-    ) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Response<ResponseBody> {
         let Routed {
             target,
             operation,
@@ -521,11 +490,7 @@ impl Routed {
     }
 }
 
-impl<B> tower_service::Service<Request<B>> for Handler
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;

@@ -2,7 +2,6 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use landfall_protocol::{
@@ -11,14 +10,13 @@ use landfall_protocol::{
 };
 
 use super::{
-    Handler, Peer, download,
+    Handler, download,
     response::{self, Rejection, ResponseContent, ResponseDraft},
-    urls::RequestOrigin,
 };
 use crate::{
-    BoxError,
     engine::{AppendRequest, CreateRequest, Error, RequestContext},
     hook::{Intent, RequestInfo, UploadToken},
+    request_body::RequestBody,
     upload::{UploadId, UploadKind},
 };
 
@@ -29,32 +27,21 @@ struct RequestHead<'a> {
     content_length: Option<u64>,
 }
 
-impl RequestHead<'_> {
-    fn origin(&self) -> RequestOrigin<'_> {
-        RequestOrigin::from_parts(self.parts)
-    }
-}
-
 impl Handler {
-    pub(super) async fn operate<B>(
+    pub(super) async fn operate<B: RequestBody>(
         &self,
         parts: &Parts,
         mut body: Pin<&mut B>,
         operation: Operation,
         id: Option<Result<UploadId, Problem>>,
         token: Option<UploadToken>,
-    ) -> Result<ResponseDraft, Rejection>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<ResponseDraft, Rejection> {
         require_version(operation, &parts.headers)?;
         let engine = &self.0.engine;
-        let peer = parts.extensions.get().copied();
         let head = RequestHead {
             parts,
             context: engine.needs_request_info().then(|| {
-                let mut info = request_info(parts, peer, token);
+                let mut info = RequestInfo::from_parts(parts, token);
                 info.uri = self.0.urls.original(info.uri);
                 Arc::new(info)
             }),
@@ -65,14 +52,23 @@ impl Handler {
             (_, Some(id)) => id?,
             (_, None) => return Err(ProblemKind::NotFound.into()),
         };
-        Ok(match operation {
-            Operation::Inspect => self.handle_inspect(head, &id).await?,
-            Operation::Append => self.handle_append(head, &id, &mut body).await?,
-            Operation::Terminate => self.handle_terminate(head, &id).await?,
-            Operation::Download => self.handle_download(head, &id).await?,
+        let intent = match operation {
+            Operation::Inspect => Intent::Inspect,
+            Operation::Append => Intent::Write,
+            Operation::Terminate => Intent::Terminate,
+            Operation::Download => Intent::Read,
             Operation::Options | Operation::Create => {
                 return Err(ProblemKind::MethodNotAllowed.into());
             }
+        };
+        engine
+            .check_access(&head.context, intent, Some(&id))
+            .await?;
+        Ok(match intent {
+            Intent::Write => self.handle_append(head, &id, &mut body).await?,
+            Intent::Inspect => self.handle_inspect(head, &id).await?,
+            Intent::Terminate => self.handle_terminate(head, &id).await?,
+            _ => download::handle(engine, &head.context, &id, &parts.headers).await?,
         })
     }
 
@@ -91,15 +87,11 @@ impl Handler {
         draft
     }
 
-    async fn handle_create<B>(
+    async fn handle_create<B: RequestBody>(
         &self,
         head: RequestHead<'_>,
         body: &mut Pin<&mut B>,
-    ) -> Result<ResponseDraft, Error>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<ResponseDraft, Error> {
         let inner = &*self.0;
         let engine = &inner.engine;
         let create = Create::parse_with(
@@ -111,7 +103,7 @@ impl Handler {
         let ids = match &create.concat {
             Some(Concat::Final { urls, .. }) => urls
                 .iter()
-                .map(|url| inner.urls.resolve(&head.origin(), url))
+                .map(|url| inner.urls.resolve(head.parts, url))
                 .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
@@ -122,7 +114,7 @@ impl Handler {
         };
         let created = engine.create(&head.context, request, body).await?;
         let mut draft = ResponseDraft::new(StatusCode::CREATED);
-        let location = inner.urls.location(&head.origin(), &created.upload.id);
+        let location = inner.urls.location(head.parts, &created.upload.id);
         tracing::debug!(
             id = %created.upload.id,
             requestId = response::request_id(head.parts),
@@ -140,20 +132,13 @@ impl Handler {
         Ok(draft)
     }
 
-    async fn handle_append<B>(
+    async fn handle_append<B: RequestBody>(
         &self,
         head: RequestHead<'_>,
         id: &UploadId,
         body: &mut Pin<&mut B>,
-    ) -> Result<ResponseDraft, Rejection>
-    where
-        B: Body<Data = Bytes> + Send,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<ResponseDraft, Rejection> {
         let engine = &self.0.engine;
-        engine
-            .check_access(&head.context, Intent::Write, Some(id))
-            .await?;
         let append = match Append::parse(&head.parts.headers) {
             Ok(append) => append,
             // Errors of the upload precede errors of the request (E-4).
@@ -188,9 +173,6 @@ impl Handler {
         id: &UploadId,
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
-        engine
-            .check_access(&head.context, Intent::Inspect, Some(id))
-            .await?;
         engine.wait_for_stable_offset(id).await;
         let inspected = engine.inspect(&head.context, id).await?;
         let upload = &inspected.upload;
@@ -213,8 +195,8 @@ impl Handler {
             }
             // tusd does not store the header.
             UploadKind::Final { header, parts, .. } if header.is_empty() => {
-                let origin = head.origin();
-                let urls = parts.iter().map(|part| self.0.urls.location(&origin, part));
+                let urls = parts.iter();
+                let urls = urls.map(|part| self.0.urls.location(head.parts, part));
                 let urls: Vec<_> = urls.collect();
                 let list = format!("final;{}", urls.join(" "));
                 draft.set(headers::UPLOAD_CONCAT, response::value(&list)?);
@@ -242,40 +224,10 @@ impl Handler {
         id: &UploadId,
     ) -> Result<ResponseDraft, Error> {
         let engine = &self.0.engine;
-        engine
-            .check_access(&head.context, Intent::Terminate, Some(id))
-            .await?;
         let reply = engine.terminate(&head.context, id).await?;
         let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
         draft.apply(reply);
         Ok(draft)
-    }
-
-    async fn handle_download(
-        &self,
-        head: RequestHead<'_>,
-        id: &UploadId,
-    ) -> Result<ResponseDraft, Error> {
-        let engine = &self.0.engine;
-        engine
-            .check_access(&head.context, Intent::Read, Some(id))
-            .await?;
-        download::handle(engine, &head.context, id, &head.parts.headers).await
-    }
-}
-
-pub(crate) fn request_info(
-    parts: &Parts,
-    peer: Option<Peer>,
-    token: Option<UploadToken>,
-) -> RequestInfo {
-    RequestInfo {
-        method: parts.method.clone(),
-        uri: parts.uri.clone(),
-        remote: peer.as_ref().map_or_else(String::new, Peer::text),
-        headers: parts.headers.clone(),
-        extensions: parts.extensions.clone(),
-        token,
     }
 }
 

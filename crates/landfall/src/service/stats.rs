@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use http::{Method, StatusCode};
 use landfall_protocol::Operation;
+use parking_lot::Mutex;
 
 use crate::engine::{Engine, get};
 
@@ -73,7 +71,7 @@ impl RequestCounters {
     }
 
     pub(super) fn count_error(&self, status: StatusCode, code: &'static str) {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = self.errors.lock();
         *errors.entry((status.as_u16(), code)).or_default() += 1;
     }
 
@@ -81,11 +79,7 @@ impl RequestCounters {
         let counters = &engine.counters;
         Stats {
             requests: std::array::from_fn(|at| (METHODS[at], get(&self.requests[at]))),
-            errors: self
-                .errors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            errors: self.errors.lock().clone(),
             bytes_received: get(&counters.bytes_received),
             bytes_sent: get(&counters.bytes_sent),
             created: get(&counters.created),

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, Uri, Version, header, request::Parts, uri::Scheme};
+use http::{Uri, Version, header, request::Parts, uri::Scheme};
 use landfall_protocol::{Problem, ProblemKind};
+use percent_encoding::percent_decode_str;
 
 use super::forwarded::{Forwarded, Origin, Peer, has_forwarded_headers, is_authority, is_path};
 use crate::{
@@ -110,7 +111,7 @@ impl UploadUrls {
     }
 
     /// Returns the `Location` of an upload.
-    pub(super) fn location(&self, request: &RequestOrigin<'_>, id: &UploadId) -> String {
+    pub(super) fn location(&self, request: &Parts, id: &UploadId) -> String {
         let id = id.as_str();
         let escaped = if id.contains('%') {
             Cow::Owned(id.replace('%', "%25"))
@@ -121,12 +122,12 @@ impl UploadUrls {
     }
 
     /// Returns the URL for creating uploads.
-    pub(super) fn creation_url(&self, request: &RequestOrigin<'_>) -> String {
+    pub(super) fn creation_url(&self, request: &Parts) -> String {
         self.url(request, "")
     }
 
     /// Returns whether the client uses HTTPS, and the host that it connects to.
-    pub(super) fn external_origin(&self, request: &RequestOrigin<'_>) -> (bool, Option<String>) {
+    pub(super) fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
         let origin = self.origin(request);
         (
             origin.scheme == "https",
@@ -134,7 +135,7 @@ impl UploadUrls {
         )
     }
 
-    fn url(&self, request: &RequestOrigin<'_>, id: &str) -> String {
+    fn url(&self, request: &Parts, id: &str) -> String {
         match &self.style {
             LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
             LocationStyle::Relative => format!("{}{id}", self.base),
@@ -154,11 +155,7 @@ impl UploadUrls {
 
     /// Parses a URL in `Upload-Concat` to an id. The host of an absolute or scheme-relative URL
     /// (`//host/path`) must be this server's, unless a proxy in front may have changed it (E-42).
-    pub(super) fn resolve(
-        &self,
-        request: &RequestOrigin<'_>,
-        url: &str,
-    ) -> Result<UploadId, Problem> {
+    pub(super) fn resolve(&self, request: &Parts, url: &str) -> Result<UploadId, Problem> {
         let reject =
             |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));
         let mut path = url;
@@ -184,7 +181,7 @@ impl UploadUrls {
             let is_own = origin
                 .authority
                 .is_none_or(|own| same_host(&own, &rest[..slash], scheme));
-            if !is_own && !request.has_forwarded_headers() {
+            if !is_own && !could_be_forwarded(request) {
                 return Err(reject(
                     "is on another host; if a proxy is in front, set --behind-proxy or --public-url",
                 ));
@@ -212,9 +209,10 @@ impl UploadUrls {
     }
 
     /// Returns the scheme, host and prefix under which the client sees this server.
-    fn origin<'a>(&self, request: &RequestOrigin<'a>) -> Origin<'a> {
-        let is_tls = request.peer.is_some_and(|peer| peer.tls)
-            || request.uri.scheme() == Some(&Scheme::HTTPS);
+    fn origin<'a>(&self, request: &'a Parts) -> Origin<'a> {
+        let peer = request.extensions.get::<Peer>().copied();
+        let is_tls =
+            peer.is_some_and(|peer| peer.tls) || request.uri.scheme() == Some(&Scheme::HTTPS);
         let mut origin = Origin {
             scheme: if is_tls { "https" } else { "http" },
             authority: request
@@ -226,15 +224,15 @@ impl UploadUrls {
                 .map(Cow::Borrowed),
             prefix: "",
         };
-        if self.forwarded.trusts(request.peer) {
-            origin.apply_forwarded(request.headers);
+        if self.forwarded.trusts(peer) {
+            origin.apply_forwarded(&request.headers);
         } else if matches!(self.forwarded, Forwarded::Ignore)
             && self.style == LocationStyle::Absolute
-            && has_forwarded_headers(request.headers)
+            && has_forwarded_headers(&request.headers)
         {
             self.warned.call_once(|| {
                 tracing::warn!(
-                    peer = ?request.peer.and_then(|peer| peer.address),
+                    peer = ?peer.and_then(|peer| peer.address),
                     "received a request from an unknown proxy, so upload URLs may \
                      be wrong. Set --behind-proxy (with --trusted-proxies unless it is on this \
                      machine), --public-url, or --relative-location"
@@ -245,30 +243,11 @@ impl UploadUrls {
     }
 }
 
-/// The parts of a request that determine the server's origin as the client sees it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RequestOrigin<'a> {
-    pub(super) headers: &'a HeaderMap,
-    pub(super) uri: &'a Uri,
-    pub(super) version: Version,
-    pub(super) peer: Option<Peer>,
-}
-
-impl<'a> RequestOrigin<'a> {
-    pub(super) fn from_parts(parts: &'a Parts) -> Self {
-        Self {
-            headers: &parts.headers,
-            uri: &parts.uri,
-            version: parts.version,
-            peer: parts.extensions.get().copied(),
-        }
-    }
-
-    fn has_forwarded_headers(&self) -> bool {
-        has_forwarded_headers(self.headers)
-            || self.headers.contains_key(header::VIA)
-            || self.version == Version::HTTP_10
-    }
+/// Returns true if a proxy has, or may have, forwarded the request.
+fn could_be_forwarded(request: &Parts) -> bool {
+    has_forwarded_headers(&request.headers)
+        || request.headers.contains_key(header::VIA)
+        || request.version == Version::HTTP_10
 }
 
 /// Returns the path of an absolute HTTP URL; `None` for other URLs.
@@ -309,21 +288,13 @@ fn same_host(own: &str, other: &str, scheme: &str) -> bool {
 
 /// Decodes percent-encoding once; `None` if it is invalid or not UTF-8.
 fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
-    if !escaped.contains('%') {
-        return Some(escaped.into());
-    }
-    let mut bytes = Vec::with_capacity(escaped.len());
-    let mut rest = escaped.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(if byte == b'%' {
-            let high = char::from(rest.next()?).to_digit(16)?;
-            let low = char::from(rest.next()?).to_digit(16)?;
-            u8::try_from(high * 16 + low).ok()?
-        } else {
-            byte
-        });
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    let is_escape = |after: &str| {
+        let digits = after.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let is_valid = escaped.split('%').skip(1).all(is_escape);
+    let decoded = percent_decode_str(escaped).decode_utf8().ok();
+    decoded.filter(|_| is_valid)
 }
 
 #[cfg(test)]
@@ -339,17 +310,20 @@ mod tests {
         UploadUrls::new(&config).unwrap()
     }
 
-    fn located(urls: &UploadUrls, headers: &[(&'static str, &'static str)]) -> String {
-        let mut map = HeaderMap::new();
+    fn request(headers: &[(&'static str, &'static str)], peer: Option<Peer>) -> Parts {
+        let mut request = http::Request::builder().uri("/files/");
         for (name, value) in headers {
-            map.append(*name, http::HeaderValue::from_static(value));
+            request = request.header(*name, *value);
         }
-        let request = RequestOrigin {
-            headers: &map,
-            uri: &Uri::from_static("/files/"),
-            version: Version::HTTP_11,
-            peer: None,
-        };
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        if let Some(peer) = peer {
+            parts.extensions.insert(peer);
+        }
+        parts
+    }
+
+    fn located(urls: &UploadUrls, headers: &[(&'static str, &'static str)]) -> String {
+        let request = request(headers, None);
         urls.location(&request, &UploadId::new("a").unwrap())
     }
 
@@ -382,22 +356,11 @@ mod tests {
     #[test]
     fn an_unknown_peer_is_no_unix_socket() {
         let local = urls(|c| c.forwarded = Forwarded::TrustIf(Arc::new(|ip| ip.is_none())));
-        let headers: HeaderMap = [(
-            http::HeaderName::from_static("x-forwarded-host"),
-            http::HeaderValue::from_static("out"),
-        )]
-        .into_iter()
-        .collect();
         for (peer, location) in [
             (None, "/files/a"),
             (Some(Peer::default()), "http://out/files/a"),
         ] {
-            let request = RequestOrigin {
-                headers: &headers,
-                uri: &Uri::from_static("/files/"),
-                version: Version::HTTP_11,
-                peer,
-            };
+            let request = request(&[("x-forwarded-host", "out")], peer);
             let id = UploadId::new("a").unwrap();
             assert_eq!(local.location(&request, &id), location, "{peer:?}");
         }

@@ -3,15 +3,14 @@
 use std::{
     collections::BTreeMap,
     ops::{Bound, Range},
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::Arc,
     time::SystemTime,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::stream;
+use parking_lot::Mutex;
 
 use super::{
     Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page, Read,
@@ -21,6 +20,9 @@ use crate::{
     lease::{Fence, Locker, MemoryLocker},
     upload::{Snapshot, Upload, UploadId},
 };
+
+/// Maximum size of a chunk of a [`ByteStream`], in bytes.
+const CHUNK_SIZE: usize = 64 * 1024;
 
 /// A store in memory with every capability, for tests and as an example of a complete store.
 ///
@@ -61,13 +63,8 @@ impl MemoryStore {
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
         let store = Self::new();
-        store.lock().capacity = Some(bytes);
+        store.uploads.lock().capacity = Some(bytes);
         store
-    }
-
-    /// Ignores poisoning: a panic leaves the uploads consistent.
-    fn lock(&self) -> MutexGuard<'_, Uploads> {
-        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +124,7 @@ fn full() -> StoreError {
 #[async_trait]
 impl Store for MemoryStore {
     async fn create(&self, mut upload: Upload) -> Result<Arc<Upload>> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         if uploads.by_id.contains_key(&upload.id) {
             return Err(StoreError::AlreadyExists(upload.id));
         }
@@ -145,11 +142,11 @@ impl Store for MemoryStore {
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
-        self.lock().get(id).map(StoredUpload::snapshot)
+        self.uploads.lock().get(id).map(StoredUpload::snapshot)
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         let modified = uploads.get(id)?.modified;
         let stored = uploads.change(id, fence)?;
         stored.modified = modified;
@@ -166,7 +163,7 @@ impl Store for MemoryStore {
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         let stored = uploads.change(&upload.id, fence)?;
         let storage = stored.upload.storage.clone();
         stored.upload = Arc::new(Upload {
@@ -216,7 +213,7 @@ impl Append for MemoryAppend {
     }
 
     fn readable(&self) -> Option<u64> {
-        let uploads = self.store.lock();
+        let uploads = self.store.uploads.lock();
         uploads
             .get(&self.id)
             .ok()
@@ -224,7 +221,7 @@ impl Append for MemoryAppend {
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
-        let mut uploads = self.store.lock();
+        let mut uploads = self.store.uploads.lock();
         for mut chunk in chunks.drain(..) {
             let (wanted, remaining) = (chunk.len(), uploads.remaining());
             chunk.truncate(remaining);
@@ -240,25 +237,30 @@ impl Append for MemoryAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        Ok(self.store.lock().change(&self.id, self.fence)?.offset() as u64)
+        Ok(self
+            .store
+            .uploads
+            .lock()
+            .change(&self.id, self.fence)?
+            .offset() as u64)
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        let mut uploads = self.store.lock();
+        let mut uploads = self.store.uploads.lock();
         uploads.change(&self.id, self.fence)?.unverified_from = Some(self.offset);
         self.verified = self.offset;
         Ok(())
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        let mut uploads = self.store.lock();
+        let mut uploads = self.store.uploads.lock();
         uploads.change(&self.id, self.fence)?.unverified_from = None;
         self.verified = self.offset;
         Ok(())
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        let mut uploads = self.store.lock();
+        let mut uploads = self.store.uploads.lock();
         uploads.change(&self.id, self.fence)?;
         uploads.truncate(&self.id, self.verified);
         self.offset = self.verified;
@@ -269,7 +271,7 @@ impl Append for MemoryAppend {
 #[async_trait]
 impl Terminate for MemoryStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         match uploads.change(&upload.id, fence) {
             Err(StoreError::NotFound(_)) => return Ok(false),
             stored => stored?,
@@ -282,14 +284,14 @@ impl Terminate for MemoryStore {
 #[async_trait]
 impl Finish for MemoryStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        self.lock().change(&upload.id, fence).map(|_| None)
+        self.uploads.lock().change(&upload.id, fence).map(|_| None)
     }
 }
 
 #[async_trait]
 impl Read for MemoryStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
-        let uploads = self.lock();
+        let uploads = self.uploads.lock();
         let stored = uploads.get(&upload.id)?;
         let bytes = usize::try_from(range.start)
             .ok()
@@ -299,18 +301,10 @@ impl Read for MemoryStore {
                 action: format!("reading bytes {range:?} of upload {}", upload.id),
                 source: "the range exceeds the offset".into(),
             })?;
-        Ok(Box::pin(ChunkStream(Bytes::copy_from_slice(bytes))))
-    }
-}
-
-struct ChunkStream(Bytes);
-
-impl Stream for ChunkStream {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let len = self.0.len().min(64 * 1024);
-        Poll::Ready((len > 0).then(|| Ok(self.0.split_to(len))))
+        let bytes = Bytes::copy_from_slice(bytes);
+        let starts = (0..bytes.len()).step_by(CHUNK_SIZE);
+        let chunks = starts.map(move |at| Ok(bytes.slice(at..bytes.len().min(at + CHUNK_SIZE))));
+        Ok(Box::pin(stream::iter(chunks)))
     }
 }
 
@@ -322,7 +316,7 @@ impl Concatenate for MemoryStore {
         parts: &[Arc<Upload>],
         fence: Fence,
     ) -> Result<u64> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         uploads.change(&target.id, fence)?;
         uploads.truncate(&target.id, 0);
         let mut bytes = Vec::new();
@@ -348,7 +342,7 @@ impl DeferLength for MemoryStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        let mut uploads = self.lock();
+        let mut uploads = self.uploads.lock();
         let stored = uploads.change(&upload.id, fence)?;
         stored.upload = Arc::new(Upload {
             length: Some(length),
@@ -361,7 +355,7 @@ impl DeferLength for MemoryStore {
 #[async_trait]
 impl Enumerate for MemoryStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        let uploads = self.lock();
+        let uploads = self.uploads.lock();
         let after = cursor
             .as_ref()
             .map_or(Bound::Unbounded, |c| Bound::Excluded(c.0.as_str()));

@@ -13,7 +13,7 @@ pub use self::id::{InvalidId, MAX_ID_LEN, MAX_SEGMENT_LEN, UploadId};
 pub use landfall_protocol::Metadata;
 use sha2::{Digest as _, Sha256};
 
-use crate::hook::ClientResponse;
+use crate::hook::response::ClientResponse;
 
 /// The role of an upload in a concatenation (tus 1.0.0, Concatenation).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

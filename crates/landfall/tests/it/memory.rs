@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use landfall::{Composer, Config, store::MemoryStore};
-use landfall_testkit::fault::{Call, Fault, FaultStore, Faults};
+use landfall_testkit::fault::{Fault, FaultStore, Faults, StoreCall};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Open, Site};
@@ -34,7 +34,7 @@ async fn transfer_waiting_for_memory_yields() {
     let site = Site::start(config, None).await;
     let (hanging, waiting) = (site.create(10).await, site.create(10).await);
 
-    faults.plan(Call::Write, Fault::Slow(HANG));
+    faults.plan(StoreCall::Write, Fault::Slow(HANG));
     let begun = Instant::now();
     let _hanging = begin(&site, &hanging).await;
     until(|| faults.happened() == 1).await;

@@ -17,7 +17,7 @@ use landfall::{
     store::MemoryStore,
     upload::{Completion, Upload},
 };
-use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
+use landfall_testkit::fault::{Failure, Fault, FaultStore, Faults, StoreCall};
 use tokio::net::TcpStream;
 
 use crate::harness::{DATA, Site, everywhere, id, with_defaults};
@@ -150,7 +150,7 @@ async fn bytes_that_could_not_be_read_back_do_not_count() {
         Fault::Before(Failure::Io),
         Fault::Short(2, Failure::Unavailable),
     ] {
-        faults.plan(Call::Read, fault);
+        faults.plan(StoreCall::Read, fault);
         assert!(ask().send().await.status >= 500);
         assert_eq!(site.offset(&path).await, 0, "{fault:?}");
     }

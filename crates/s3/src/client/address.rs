@@ -154,11 +154,11 @@ impl Address {
         let mut path = base.to_owned();
         if in_path {
             path.push('/');
-            encode::push_path(&mut path, bucket);
+            path.extend(encode::path(bucket));
         }
         if let Some(key) = key {
             path.push('/');
-            encode::push_path(&mut path, key);
+            path.extend(encode::path(key));
         } else if path.is_empty() {
             path.push('/');
         }

@@ -18,10 +18,9 @@ use tokio::time::{sleep, timeout};
 use super::{
     Inner, ObjectRef,
     error::{Error, ErrorKind, Result},
-    request::BodyStalled,
+    http_send::{BodyStalled, ResponseBody},
     retry::RetryPolicy,
     stats::Operation,
-    transport::ResponseBody,
 };
 
 /// The body of an object, as a stream.
@@ -84,14 +83,7 @@ impl ObjectBody {
         if length > max {
             return Err(too_many());
         }
-        let Some(first) = self.stream.next().await.transpose()? else {
-            return Ok(Bytes::new());
-        };
-        if first.len() == length {
-            return Ok(first);
-        }
         let mut all = BytesMut::with_capacity(length);
-        all.extend_from_slice(&first);
         while let Some(bytes) = self.stream.next().await.transpose()? {
             all.extend_from_slice(&bytes);
         }

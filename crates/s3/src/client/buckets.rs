@@ -26,7 +26,7 @@ impl Client {
         after: Option<String>,
         max: u32,
     ) -> Result<ObjectsPage> {
-        let mut request = S3Request::new(Operation::ListObjects, Method::GET, bucket, None)
+        let mut request = S3Request::new(Operation::ListObjectsV2, Method::GET, bucket, None)
             .query("list-type", "2")
             .query("encoding-type", "url")
             .query("max-keys", &max.to_string());

@@ -19,9 +19,8 @@ use tokio::process::Command;
 
 use super::{
     credentials::{Credentials, ProvideCredentials},
+    http_send::{HttpSend, collect},
     payload::{Payload, PayloadBody},
-    request::collect,
-    transport::HttpSend,
 };
 
 /// Timeout of a request to a token or metadata service.
@@ -57,37 +56,27 @@ impl CredentialChain {
             process = process.with_profile(profile);
         }
         // The regional endpoint: only the partition's own token service knows its roles.
+        let session_name =
+            std::env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "landfall".to_owned());
         let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
-            .with_role_session_name(session_name())
+            .with_role_session_name(session_name)
             .with_region(std::env::var("AWS_REGION").unwrap_or_else(|_| region.to_owned()))
             .with_regional_sts_endpoint();
-        Self::with_entries(
-            context(http),
-            vec![
+        let container = ECSCredentialProvider::new();
+        let instance = IMDSv2CredentialProvider::new();
+        Self {
+            context: context(http),
+            entries: vec![
                 ("the environment", Box::new(EnvCredentialProvider::new())),
                 ("the shared files", Box::new(shared)),
                 ("SSO", Box::new(sso)),
                 ("web identity", Box::new(web_identity)),
                 ("a credential process", Box::new(process)),
-                (
-                    "the container's endpoint",
-                    Box::new(ECSCredentialProvider::new()),
-                ),
-                (
-                    "the instance's metadata",
-                    Box::new(IMDSv2CredentialProvider::new()),
-                ),
+                ("the container's endpoint", Box::new(container)),
+                ("the instance's metadata", Box::new(instance)),
             ],
-        )
+        }
     }
-
-    fn with_entries(context: Context, entries: Vec<ChainEntry>) -> Self {
-        Self { context, entries }
-    }
-}
-
-fn session_name() -> String {
-    std::env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "landfall".to_owned())
 }
 
 fn context(http: Arc<dyn HttpSend>) -> Context {
@@ -139,11 +128,8 @@ impl FileRead for FileReader {
                 .read_to_end(&mut bytes)?;
             Ok::<_, std::io::Error>(bytes)
         });
-        match read.await {
-            Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(error)) => Err(failed("cannot read file", error)),
-            Err(error) => Err(failed("cannot read file", error)),
-        }
+        let read = read.await.map_err(std::io::Error::other).flatten();
+        read.map_err(|error| failed("cannot read file", &error))
     }
 }
 
@@ -176,13 +162,10 @@ impl CredentialHttpSend for MetadataHttp {
     async fn http_send(&self, request: Request<Bytes>) -> reqsign_core::Result<Response<Bytes>> {
         let request = request.map(|body| Payload::from(body).body());
         let fetched = tokio::time::timeout(HTTP_TIMEOUT, fetch(&*self.http, request));
-        match fetched.await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(reqsign_core::Error::unexpected(format!(
-                "no response: {error}"
-            ))),
-            Err(_) => Err(reqsign_core::Error::unexpected("timeout")),
-        }
+        let fetched = fetched.await;
+        fetched
+            .map_err(|_| reqsign_core::Error::unexpected("timeout"))?
+            .map_err(|error| failed("no response", &*error))
     }
 }
 
@@ -215,7 +198,7 @@ impl CommandExecute for ProcessRunner {
                 stdout: output.stdout,
                 stderr: output.stderr,
             }),
-            Ok(Err(error)) => Err(failed("cannot start the credential process", error)),
+            Ok(Err(error)) => Err(failed("cannot start the credential process", &error)),
             Err(_) => Err(reqsign_core::Error::unexpected(
                 "the credential process timed out",
             )),
@@ -223,10 +206,7 @@ impl CommandExecute for ProcessRunner {
     }
 }
 
-fn failed(
-    what: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> reqsign_core::Error {
+fn failed(what: &str, error: &dyn std::error::Error) -> reqsign_core::Error {
     reqsign_core::Error::unexpected(format!("{what}: {error}"))
 }
 
@@ -238,6 +218,10 @@ mod tests {
         tests::script::{Script, Step, response},
         transport::Pool,
     };
+
+    fn chain(context: Context, entries: Vec<ChainEntry>) -> CredentialChain {
+        CredentialChain { context, entries }
+    }
 
     fn pool() -> Arc<Pool> {
         Arc::new(Pool::new(&ClientSettings::default(), false).expect("a pool"))
@@ -259,7 +243,7 @@ mod tests {
              [work]\naws_access_key_id = AKID\naws_secret_access_key = s/e+c=\n",
         )
         .expect("written");
-        let chain = CredentialChain::with_entries(
+        let chain = chain(
             context(pool()),
             vec![
                 (
@@ -285,8 +269,7 @@ mod tests {
         .expect("written");
         let process = ProcessCredentialProvider::new()
             .with_command(format!("cat {}", response.to_str().expect("text")));
-        let chain =
-            CredentialChain::with_entries(context(pool()), vec![("a process", Box::new(process))]);
+        let chain = chain(context(pool()), vec![("a process", Box::new(process))]);
         let found = chain.credentials().await.expect("found");
         assert_eq!(found.session_token.as_deref(), Some("T"));
         let expires = found.expires.expect("an end");
@@ -310,10 +293,7 @@ mod tests {
         let container = ECSCredentialProvider::new()
             .with_endpoint(format!("{}/role?a=b", script.endpoint()))
             .with_auth_token("the-token");
-        let chain = CredentialChain::with_entries(
-            context(pool()),
-            vec![("container", Box::new(container))],
-        );
+        let chain = chain(context(pool()), vec![("container", Box::new(container))]);
         let found = chain.credentials().await.expect("found");
         assert_eq!(
             (found.access_key_id.as_str(), found.session_token.as_deref()),
@@ -329,8 +309,7 @@ mod tests {
         let text = |body| response("200 OK", &[], body);
         let script = Script::start([text("session"), text("my-role"), keys("IMDS")]).await;
         let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
-        let chain =
-            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
+        let chain = chain(context(pool()), vec![("instance", Box::new(instance))]);
         assert_eq!(
             chain.credentials().await.expect("found").access_key_id,
             "IMDS"
@@ -350,8 +329,7 @@ mod tests {
     async fn silent_metadata_service_times_out() {
         let script = Script::start([Step::Silence]).await;
         let instance = IMDSv2CredentialProvider::new().with_endpoint(script.endpoint());
-        let chain =
-            CredentialChain::with_entries(context(pool()), vec![("instance", Box::new(instance))]);
+        let chain = chain(context(pool()), vec![("instance", Box::new(instance))]);
         tokio::time::pause();
         let error = chain.credentials().await.expect_err("nothing").to_string();
         assert!(error.contains("; instance: "), "{error}");
@@ -361,7 +339,7 @@ mod tests {
     async fn error_names_each_source() {
         let folder = tempfile::tempdir().expect("a folder");
         let process = ProcessCredentialProvider::new().with_command("false");
-        let chain = CredentialChain::with_entries(
+        let chain = chain(
             context(pool()),
             vec![
                 ("files", Box::new(files(folder.path()))),

@@ -1,16 +1,12 @@
 //! Credentials and their sources.
 
-use std::{
-    fmt,
-    sync::{Arc, RwLock},
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use landfall::BoxError;
-use tokio::sync::Mutex;
+use serde::Deserialize;
 
-use super::{credential_chain::CredentialChain, transport::HttpSend};
+use super::elements;
 
 /// An access key. Its `Debug` output contains no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,227 +79,29 @@ pub trait ProvideCredentials: fmt::Debug + Send + Sync + 'static {
     async fn credentials(&self) -> Result<Credentials, BoxError>;
 }
 
-/// Credentials with less remaining lifetime are refreshed.
-const REFRESH_BEFORE: Duration = Duration::from_secs(300);
-
-/// Credentials with less remaining lifetime are not used, because the request has to arrive in
-/// time.
-const USABLE_UNTIL: Duration = Duration::from_secs(15);
-
-#[derive(Debug)]
-pub(super) struct CredentialCache {
-    source: Option<Source>,
-    current: RwLock<Option<Arc<Credentials>>>,
-    /// Locked during a refresh, so that only one task refreshes.
-    refreshing: Mutex<()>,
+/// Temporary credentials that a policy restricts.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TemporaryCredentials {
+    /// Access key id.
+    #[serde(deserialize_with = "elements::filled")]
+    pub access_key_id: String,
+    /// Secret access key.
+    #[serde(deserialize_with = "elements::filled")]
+    pub secret_access_key: String,
+    /// Session token, to send with every request.
+    #[serde(deserialize_with = "elements::filled")]
+    pub session_token: String,
+    /// Expiry time.
+    #[serde(deserialize_with = "elements::time")]
+    pub expiration: SystemTime,
 }
 
-#[derive(Debug)]
-enum Source {
-    Static(Arc<Credentials>),
-    Provider(Arc<dyn ProvideCredentials>),
-}
-
-impl CredentialCache {
-    pub(super) fn new(source: CredentialSource, http: Arc<dyn HttpSend>, region: &str) -> Self {
-        let source = match source {
-            CredentialSource::Anonymous => None,
-            CredentialSource::Static(credentials) => Some(Source::Static(Arc::new(credentials))),
-            CredentialSource::Provider(provider) => Some(Source::Provider(provider)),
-            CredentialSource::Standard => Some(Source::Provider(Arc::new(CredentialChain::new(
-                None, http, region,
-            )))),
-            CredentialSource::Profile(profile) => Some(Source::Provider(Arc::new(
-                CredentialChain::new(Some(profile), http, region),
-            ))),
-        };
-        Self {
-            source,
-            current: RwLock::default(),
-            refreshing: Mutex::default(),
-        }
-    }
-
-    /// Returns valid credentials; `None` if requests are not signed.
-    pub(super) async fn get(&self) -> Result<Option<Arc<Credentials>>, BoxError> {
-        let provider = match &self.source {
-            None => return Ok(None),
-            Some(Source::Static(credentials)) => return Ok(Some(credentials.clone())),
-            Some(Source::Provider(provider)) => provider,
-        };
-        let now = SystemTime::now();
-        let current = self.current();
-        if let Some(current) = &current
-            && has_left(current, now, REFRESH_BEFORE)
-        {
-            return Ok(Some(current.clone()));
-        }
-        let usable = current.filter(|current| has_left(current, now, USABLE_UNTIL));
-        let _refreshing = match (&usable, self.refreshing.try_lock()) {
-            (_, Ok(guard)) => guard,
-            // Another task refreshes, and the current ones are still valid.
-            (Some(usable), Err(_)) => return Ok(Some(usable.clone())),
-            (None, Err(_)) => self.refreshing.lock().await,
-        };
-        if let Some(current) = self.current()
-            && has_left(&current, SystemTime::now(), REFRESH_BEFORE)
-        {
-            return Ok(Some(current));
-        }
-        match provider.credentials().await {
-            Ok(fresh) => {
-                let fresh = Arc::new(fresh);
-                *self
-                    .current
-                    .write()
-                    .unwrap_or_else(|broken| broken.into_inner()) = Some(fresh.clone());
-                Ok(Some(fresh))
-            }
-            Err(error) => match usable {
-                Some(usable) => {
-                    tracing::warn!(%error, "failed to refresh S3 credentials that expire soon");
-                    Ok(Some(usable))
-                }
-                None => Err(error),
-            },
-        }
-    }
-
-    /// Discards credentials that the service rejected; false if a refresh cannot help.
-    pub(super) fn invalidate(&self, ended: &Arc<Credentials>) -> bool {
-        if !matches!(self.source, Some(Source::Provider(_))) {
-            return false;
-        }
-        let mut current = self
-            .current
-            .write()
-            .unwrap_or_else(|broken| broken.into_inner());
-        if current
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, ended))
-        {
-            *current = None;
-        }
-        true
-    }
-
-    fn current(&self) -> Option<Arc<Credentials>> {
-        self.current
-            .read()
-            .unwrap_or_else(|broken| broken.into_inner())
-            .clone()
-    }
-}
-
-fn has_left(credentials: &Credentials, now: SystemTime, min: Duration) -> bool {
-    credentials
-        .expires
-        .is_none_or(|expires| expires > now + min)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::client::transport::Pool;
-
-    /// Provides credentials with the listed lifetimes, then fails.
-    #[derive(Debug)]
-    struct ScriptedProvider {
-        lifetimes: Vec<Option<u64>>,
-        calls: AtomicUsize,
-    }
-
-    #[async_trait]
-    impl ProvideCredentials for ScriptedProvider {
-        async fn credentials(&self) -> Result<Credentials, BoxError> {
-            tokio::task::yield_now().await;
-            let call = self.calls.fetch_add(1, Ordering::Relaxed);
-            let lifetime = *self.lifetimes.get(call).ok_or("nothing more")?;
-            let mut credentials = Credentials::new(format!("key{call}"), "secret");
-            credentials.expires =
-                lifetime.map(|seconds| SystemTime::now() + Duration::from_secs(seconds));
-            Ok(credentials)
-        }
-    }
-
-    fn cache(source: CredentialSource) -> CredentialCache {
-        let pool = Pool::new(&crate::client::ClientSettings::default(), false).expect("a pool");
-        CredentialCache::new(source, Arc::new(pool), "r")
-    }
-
-    fn scripted(lifetimes: &[Option<u64>]) -> (Arc<ScriptedProvider>, CredentialCache) {
-        let scripted = Arc::new(ScriptedProvider {
-            lifetimes: lifetimes.to_vec(),
-            calls: AtomicUsize::default(),
-        });
-        let cache = cache(CredentialSource::Provider(scripted.clone()));
-        (scripted, cache)
-    }
-
-    async fn id(cache: &CredentialCache) -> String {
-        cache
-            .get()
-            .await
-            .expect("keys")
-            .expect("signed")
-            .access_key_id
-            .clone()
-    }
-
-    #[tokio::test]
-    async fn concurrent_calls_fetch_credentials_once() {
-        let (scripted, cache) = scripted(&[None]);
-        let (a, b) = tokio::join!(id(&cache), id(&cache));
-        assert_eq!((a.as_str(), b.as_str()), ("key0", "key0"));
-        assert_eq!(id(&cache).await, "key0");
-        assert_eq!(scripted.calls.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test]
-    async fn expiring_credentials_are_refreshed_and_used_until_then() {
-        let (scripted, cache) = scripted(&[Some(100), Some(100)]);
-        assert_eq!(id(&cache).await, "key0");
-        assert_eq!(id(&cache).await, "key1");
-        assert_eq!(
-            id(&cache).await,
-            "key1",
-            "the source fails, but these still do"
-        );
-        assert_eq!(scripted.calls.load(Ordering::Relaxed), 3);
-    }
-
-    #[tokio::test]
-    async fn expired_credentials_are_not_used() {
-        let (_, cache) = scripted(&[Some(10)]);
-        assert_eq!(id(&cache).await, "key0");
-        let error = cache.get().await.expect_err("none left");
-        assert_eq!(error.to_string(), "nothing more");
-    }
-
-    #[tokio::test]
-    async fn rejected_credentials_are_fetched_again() {
-        let (_, cache) = scripted(&[None, None]);
-        let first = cache.get().await.expect("keys").expect("signed");
-        assert!(cache.invalidate(&first));
-        assert_eq!(id(&cache).await, "key1");
-        assert!(cache.invalidate(&first), "one of long ago changes nothing");
-        assert_eq!(id(&cache).await, "key1");
-    }
-
-    #[tokio::test]
-    async fn static_credentials_are_unchanged() {
-        let credentials = Credentials::new("id", "the-secret");
-        let debug = format!("{credentials:?}");
-        assert!(
-            debug.contains("id") && !debug.contains("the-secret"),
-            "{debug}"
-        );
-        let cache = self::cache(CredentialSource::Static(credentials));
-        let given = cache.get().await.expect("keys").expect("signed");
-        assert!(!cache.invalidate(&given));
-        let anonymous = self::cache(CredentialSource::Anonymous);
-        assert!(anonymous.get().await.expect("none needed").is_none());
+impl fmt::Debug for TemporaryCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TemporaryCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("expiration", &self.expiration)
+            .finish_non_exhaustive()
     }
 }

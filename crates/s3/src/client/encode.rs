@@ -1,57 +1,27 @@
 //! Percent-encoding as SigV4 requires it: everything but `A-Z a-z 0-9 - . _ ~`, once.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{
+    AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode,
+};
 
-/// Appends a key; slashes are not encoded.
-pub(super) fn push_path(out: &mut String, key: &str) {
-    push(out, key, |byte| is_plain(byte) || byte == b'/');
-}
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
-pub(super) fn path(key: &str) -> String {
-    let mut out = String::with_capacity(key.len() + 16);
-    push_path(&mut out, key);
-    out
-}
+const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
-}
-
-#[inline]
-fn push(out: &mut String, text: &str, is_plain: impl Fn(u8) -> bool) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
-        // `at` is a character boundary: everything before it is ASCII.
-        out.push_str(&rest[..at]);
-        let next = rest[at..].chars().next().map_or(1, char::len_utf8);
-        for byte in rest[at..at + next].bytes() {
-            out.push('%');
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        rest = &rest[at + next..];
-    }
-    out.push_str(rest);
+/// Encodes a key; slashes are not encoded.
+pub(super) fn path(key: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(key, RESERVED_IN_PATH)
 }
 
 /// A query string, encoded and ordered as it is both signed and sent.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query {
-    /// All encoded names and values, concatenated.
-    text: String,
-    pairs: Vec<Pair>,
-}
-
-/// Byte positions of one pair in the text.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    name: usize,
-    value: usize,
-    end: usize,
-}
+pub(super) struct Query(BTreeMap<String, String>);
 
 impl Query {
     pub(super) fn new() -> Self {
@@ -64,36 +34,14 @@ impl Query {
     }
 
     pub(super) fn push(&mut self, name: &str, value: &str) {
-        let start = self.text.len();
-        push(&mut self.text, name, is_plain);
-        let middle = self.text.len();
-        push(&mut self.text, value, is_plain);
-        self.pairs.push(Pair {
-            name: start,
-            value: middle,
-            end: self.text.len(),
-        });
+        let encode = |text| utf8_percent_encode(text, RESERVED).to_string();
+        self.0.insert(encode(name), encode(value));
     }
 
-    /// Returns the canonical query: sorted by encoded name and value, each name followed by `=`.
+    /// Returns the canonical query: sorted by encoded name, each name followed by `=`.
     pub(super) fn canonical(&self) -> String {
-        let slices = |pair: &Pair| {
-            let name = &self.text[pair.name..pair.value];
-            (name, &self.text[pair.value..pair.end])
-        };
-        let mut pairs: Vec<_> = self.pairs.iter().map(slices).collect();
-        pairs.sort_unstable();
-        // Reserves space for a signature.
-        let mut out = String::with_capacity(self.text.len() + 2 * pairs.len() + 96);
-        for (name, value) in pairs {
-            if !out.is_empty() {
-                out.push('&');
-            }
-            out.push_str(name);
-            out.push('=');
-            out.push_str(value);
-        }
-        out
+        let pairs = self.0.iter().map(|(name, value)| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join("&")
     }
 }
 
@@ -113,6 +61,10 @@ pub(super) fn decode_listed(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn path(key: &str) -> String {
+        super::path(key).to_string()
+    }
 
     #[test]
     fn keys_are_encoded_once_by_segment() {

@@ -8,6 +8,17 @@ use landfall::BoxError;
 /// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Returns `None` if the object does not exist.
+///
+/// # Errors
+/// Any other error.
+pub fn if_exists<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// A call that failed, after all its attempts.
 ///
 /// Its `Display` is one line: the operation, its target, and the service's message. It never

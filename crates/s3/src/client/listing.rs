@@ -2,16 +2,28 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
+use super::elements;
+
 /// One part of a multipart upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct Part {
     /// Part number, from 1 to 10,000.
+    #[serde(rename = "PartNumber")]
     pub number: u32,
     /// Length in bytes.
     pub size: u64,
     /// Entity tag as the service sent it, quoted.
+    #[serde(rename = "ETag", deserialize_with = "elements::filled")]
     pub etag: String,
     /// Upload time, if the service sent it.
+    #[serde(
+        rename = "LastModified",
+        default,
+        deserialize_with = "elements::if_time"
+    )]
     pub modified: Option<SystemTime>,
 }
 
@@ -25,13 +37,17 @@ pub struct PartsPage {
 }
 
 /// An unfinished multipart upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct MultipartUpload {
     /// Key of the future object.
+    #[serde(deserialize_with = "elements::filled")]
     pub key: String,
     /// Multipart upload id.
+    #[serde(deserialize_with = "elements::filled")]
     pub upload_id: String,
     /// Creation time, if the service sent it.
+    #[serde(default, deserialize_with = "elements::if_time")]
     pub initiated: Option<SystemTime>,
 }
 
@@ -45,15 +61,23 @@ pub struct MultipartUploadsPage {
 }
 
 /// One object of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct ListedObject {
     /// Object key.
+    #[serde(deserialize_with = "elements::filled")]
     pub key: String,
     /// Length in bytes.
     pub size: u64,
     /// Modification time, if the service sent it.
+    #[serde(
+        rename = "LastModified",
+        default,
+        deserialize_with = "elements::if_time"
+    )]
     pub modified: Option<SystemTime>,
     /// Entity tag as the service sent it, quoted.
+    #[serde(rename = "ETag", default)]
     pub etag: String,
 }
 
@@ -67,18 +91,32 @@ pub struct ObjectsPage {
 }
 
 /// One rule of a bucket's CORS configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
 pub struct CorsRule {
     /// Rule name.
+    #[serde(
+        rename = "ID",
+        deserialize_with = "elements::if_filled",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub id: Option<String>,
     /// Allowed origins, with at most one `*` each.
+    #[serde(rename = "AllowedOrigin")]
     pub allowed_origins: Vec<String>,
     /// Allowed methods.
+    #[serde(rename = "AllowedMethod")]
     pub allowed_methods: Vec<String>,
     /// Allowed request headers.
+    #[serde(rename = "AllowedHeader")]
     pub allowed_headers: Vec<String>,
     /// Response headers that pages may read; multipart uploads with presigned URLs need `ETag`.
+    #[serde(rename = "ExposeHeader")]
     pub expose_headers: Vec<String>,
     /// Time that browsers may cache a preflight response, in seconds.
+    #[serde(
+        deserialize_with = "elements::if_number",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub max_age_seconds: Option<u32>,
 }

@@ -9,13 +9,16 @@
 mod address;
 mod body;
 mod buckets;
+mod credential_cache;
 mod credential_chain;
 mod credentials;
+mod elements;
 mod encode;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod http_send;
 mod listing;
 mod multipart;
 mod object;
@@ -41,12 +44,13 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use self::{address::Address, credentials::CredentialCache, region::Regions, transport::Pool};
+use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
     body::ObjectBody,
-    credentials::{CredentialSource, Credentials, ProvideCredentials},
-    error::{Error, ErrorKind, Result},
+    credentials::{CredentialSource, Credentials, ProvideCredentials, TemporaryCredentials},
+    error::{Error, ErrorKind, Result, if_exists},
+    http_send::{HttpSend, ResponseBody},
     listing::{
         CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
     },
@@ -55,8 +59,7 @@ pub use self::{
     post_policy::PostPolicy,
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
-    sts::{Partition, TemporaryCredentials, TokenRequest},
-    transport::{HttpSend, ResponseBody},
+    sts::{Partition, TokenRequest},
 };
 
 /// A client of one S3 service. Clones share connections, credentials and counters.

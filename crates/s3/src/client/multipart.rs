@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use hex::FromHex;
 use http::Method;
 use md5::{Digest, Md5};
 
@@ -10,7 +11,6 @@ use super::{
     error::{ErrorKind, Result},
     objects::{etag, put_headers},
     request::{S3Request, SendOutcome},
-    sign::hex,
     stats::Operation,
     xml,
 };
@@ -72,20 +72,15 @@ impl Client {
         source: &ObjectRef,
         range: Option<Range<u64>>,
     ) -> Result<String> {
-        let from = encode::path(&format!("{}/{}", source.bucket, source.key));
+        let from = encode::path(&source.to_string()).to_string();
         let mut request = S3Request::for_object(Operation::UploadPartCopy, Method::PUT, object)
             .query("partNumber", &number.to_string())
             .query("uploadId", upload_id)
             .header("x-amz-copy-source", &from)?;
         let mut timeout_bytes = MAX_TIMEOUT_BYTES;
-        if let Some(Range { start, end }) = range {
-            if start >= end {
-                let message = format!("the range {start}..{end} is empty");
-                return Err(request.error(ErrorKind::InvalidRange).with_message(message));
-            }
-            timeout_bytes = timeout_bytes.min(end - start);
-            let range = format!("bytes={start}-{}", end - 1);
-            request = request.header("x-amz-copy-source-range", &range)?;
+        if let Some(range) = range {
+            timeout_bytes = timeout_bytes.min(range.end.saturating_sub(range.start));
+            request = request.range("x-amz-copy-source-range", &range)?;
         }
         let request = request.with_timeout_bytes(timeout_bytes);
         let response = self.inner.send(&request).await?;
@@ -204,25 +199,14 @@ fn is_made_of(etag: &str, parts: &[(u32, String)], leniently: bool) -> bool {
     let mut md5 = Md5::new();
     let mut all_md5 = true;
     for (_, part) in parts {
-        match digest(part.trim_matches('"')) {
-            Some(digest) => md5.update(digest),
-            None => all_md5 = false,
+        match <[u8; 16]>::from_hex(part.trim_matches('"')) {
+            Ok(digest) => md5.update(digest),
+            Err(_) => all_md5 = false,
         }
     }
     let suffix = format!("-{}", parts.len());
-    (all_md5 && etag == format!("{}{suffix}", hex(&md5.finalize())))
+    (all_md5 && etag == format!("{}{suffix}", hex::encode(md5.finalize())))
         || (leniently && etag.ends_with(&suffix))
-}
-
-fn digest(etag: &str) -> Option<[u8; 16]> {
-    let mut out = [0; 16];
-    if etag.len() != 32 || !etag.is_ascii() {
-        return None;
-    }
-    for (index, byte) in out.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(etag.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use md5::{Digest, Md5};
 use super::{
     Client, Condition, Inner, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, Payload,
     error::{ErrorKind, Result},
+    http_send::ResponseBody,
     request::{S3Request, SendOutcome},
-    sign::hex,
     stats::Operation,
-    transport::ResponseBody,
 };
 
 const METADATA: &str = "x-amz-meta-";
@@ -53,7 +52,7 @@ impl Client {
             Err(error) if in_doubt && *error.kind() == ErrorKind::PreconditionFailed => {
                 let mut md5 = Md5::new();
                 payload.chunks().for_each(|chunk| md5.update(chunk));
-                let ours = hex(&md5.finalize());
+                let ours = hex::encode(md5.finalize());
                 match self.head_object(object).await {
                     Ok(head) if head.etag.trim_matches('"') == ours => Ok(head.etag),
                     _ => Err(error),
@@ -117,12 +116,8 @@ impl Inner {
         etag: Option<&str>,
     ) -> Result<(ObjectHead, Range<u64>, ResponseBody)> {
         let mut request = S3Request::for_object(Operation::GetObject, Method::GET, object);
-        if let Some(Range { start, end }) = &range {
-            if start >= end {
-                let message = format!("the range {start}..{end} is empty");
-                return Err(request.error(ErrorKind::InvalidRange).with_message(message));
-            }
-            request = request.header("range", &format!("bytes={start}-{}", end - 1))?;
+        if let Some(range) = &range {
+            request = request.range("range", range)?;
         }
         if let Some(etag) = etag {
             request = request.header("if-match", etag)?;

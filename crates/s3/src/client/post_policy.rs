@@ -84,7 +84,7 @@ impl Client {
             "conditions": conditions,
         });
         let policy = STANDARD.encode(policy.to_string());
-        let signature = signer.sign_policy(&policy);
+        let signature = signer.sign(&policy);
         form.push(("policy".to_owned(), policy));
         form.push(("x-amz-signature".to_owned(), signature));
 

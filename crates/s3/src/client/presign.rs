@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, Method, header::HOST};
 
 use super::{
-    Client, ObjectRef,
+    Client, Inner, ObjectRef,
+    address::Target,
     credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
@@ -18,12 +19,7 @@ impl Client {
     /// Returns the unsigned URL of an object.
     #[must_use]
     pub fn object_url(&self, object: &ObjectRef) -> String {
-        let region = self.inner.regions.get(&object.bucket);
-        let target = self
-            .inner
-            .address
-            .target(&region, &object.bucket, Some(&object.key));
-        target.url("")
+        self.inner.object_target(object).1.url("")
     }
 
     /// Returns a presigned URL for one kind of request.
@@ -46,20 +42,15 @@ impl Client {
         let error = |kind| Error::new(kind, "Presign", object.to_string());
         let credentials = self.credentials_for(expires, error).await?;
         let inner = &self.inner;
-        let region = inner.regions.get(&object.bucket);
-        let target = inner
-            .address
-            .target(&region, &object.bucket, Some(&object.key));
+        let (region, target) = inner.object_target(object);
         let mut pairs = Query::new();
         for (name, value) in query {
             pairs.push(name, value);
         }
         let mut headers = headers.clone();
         let host = target.host_header();
-        headers.insert(
-            HOST,
-            host.map_err(|source| error(ErrorKind::Other).with_source(source))?,
-        );
+        let host = host.map_err(|source| error(ErrorKind::Other).with_source(source))?;
+        headers.insert(HOST, host);
         let now = (inner.settings.clock)();
         let signer = Signer::new(&credentials, &region, S3, now);
         let query = signer.sign_query(&method, &target.path, pairs, &headers, expires);
@@ -85,5 +76,16 @@ impl Client {
                 error(ErrorKind::BadCredentials)
                     .with_message("there are no credentials to sign with")
             })
+    }
+}
+
+impl Inner {
+    /// Returns the region of an object and its URL there.
+    fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Target) {
+        let region = self.regions.get(&object.bucket);
+        let target = self
+            .address
+            .target(&region, &object.bucket, Some(&object.key));
+        (region, target)
     }
 }

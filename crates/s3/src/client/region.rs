@@ -1,6 +1,9 @@
 //! Region lookup: settings, environment, shared configuration file, and the service's redirects.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, sync::RwLock};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use ini::Ini;
+use parking_lot::RwLock;
 
 use super::{Client, settings::SettingsError};
 
@@ -54,23 +57,13 @@ fn from_profile(profile: Option<&str>, environment: Environment<'_>) -> Option<S
 }
 
 fn region_of(config: &str, profile: &str) -> Option<String> {
-    let mut inside = false;
-    for line in config.lines().map(str::trim) {
-        if let Some(section) = line
-            .strip_prefix('[')
-            .and_then(|line| line.split(']').next())
-        {
-            let section = section.trim();
-            let named = section.strip_prefix("profile ").map(str::trim);
-            inside = named == Some(profile) || (profile == "default" && section == "default");
-        } else if inside
-            && let Some((name, value)) = line.split_once('=')
-            && name.trim() == "region"
-        {
-            return Some(value.trim().to_owned()).filter(|value| !value.is_empty());
-        }
-    }
-    None
+    let config = Ini::load_from_str_noescape(config).ok()?;
+    let unnamed = config
+        .section(Some(profile))
+        .filter(|_| profile == "default");
+    let section = unnamed.or_else(|| config.section(Some(format!("profile {profile}"))));
+    let region = section?.get("region")?;
+    (!region.is_empty()).then(|| region.to_owned())
 }
 
 /// The region of each bucket: the one that the service named, or else the configured one.
@@ -92,10 +85,7 @@ impl Regions {
     }
 
     pub(super) fn get(&self, bucket: &str) -> Arc<str> {
-        let learned = self
-            .learned
-            .read()
-            .unwrap_or_else(|broken| broken.into_inner());
+        let learned = self.learned.read();
         learned.get(bucket).unwrap_or(&self.initial).clone()
     }
 
@@ -104,10 +94,7 @@ impl Regions {
         if !is_name(region) || &*self.get(bucket) == region {
             return false;
         }
-        let mut learned = self
-            .learned
-            .write()
-            .unwrap_or_else(|broken| broken.into_inner());
+        let mut learned = self.learned.write();
         if learned.len() >= CACHE_CAPACITY {
             learned.clear();
         }

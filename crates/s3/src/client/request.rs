@@ -1,17 +1,16 @@
 //! Sending of one request: signing, classification of the response, retries.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode,
     header::{CONTENT_LENGTH, HOST, USER_AGENT},
     response::Parts,
 };
-use http_body_util::BodyExt;
 use landfall::BoxError;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Inner, ObjectRef,
@@ -19,12 +18,12 @@ use super::{
     credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
+    http_send::{ResponseBody, collect},
     payload::Payload,
     response::{ErrorResponse, RetryAction},
     retry::RetryPolicy,
-    sign::{S3, Signer, UNSIGNED_PAYLOAD, hex},
+    sign::{S3, Signer, UNSIGNED_PAYLOAD},
     stats::Operation,
-    transport::ResponseBody,
     xml,
 };
 
@@ -80,6 +79,16 @@ impl<'a> S3Request<'a> {
         Ok(self)
     }
 
+    /// Sets a header to a range, which must not be empty.
+    pub(super) fn range(self, name: &'static str, range: &Range<u64>) -> Result<Self> {
+        let Range { start, end } = range;
+        if start >= end {
+            let message = format!("the range {start}..{end} is empty");
+            return Err(self.error(ErrorKind::InvalidRange).with_message(message));
+        }
+        self.header(name, &format!("bytes={start}-{}", end - 1))
+    }
+
     pub(super) fn header_value(&self, name: &str, value: &str) -> Result<HeaderValue> {
         HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             self.error(ErrorKind::Other)
@@ -126,8 +135,8 @@ impl<'a> S3Request<'a> {
 
     fn payload_hash(&self) -> String {
         match self.payload.sha256() {
-            Some(hash) => hex(hash),
-            None if self.payload.is_empty() => hex(&Sha256::digest([])),
+            Some(hash) => hex::encode(hash),
+            None if self.payload.is_empty() => hex::encode(Sha256::digest([])),
             None => UNSIGNED_PAYLOAD.to_owned(),
         }
     }
@@ -153,6 +162,17 @@ struct RequestError {
     error: Error,
     retry: RetryAction,
     credentials: Option<Arc<Credentials>>,
+}
+
+impl From<Error> for RequestError {
+    /// An error that a retry cannot help.
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            retry: RetryAction::None,
+            credentials: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,35 +261,31 @@ impl Inner {
         mode: ReadMode,
         policy: &RetryPolicy,
     ) -> Result<S3Response, RequestError> {
-        let no_credentials = |source: BoxError| RequestError {
-            error: request.error(ErrorKind::BadCredentials).with_source(source),
-            retry: RetryAction::None,
-            credentials: None,
-        };
-        let credentials = match timeout_at(policy.deadline(), self.credentials.get()).await {
-            Ok(credentials) => credentials.map_err(no_credentials)?,
-            Err(_) => return Err(no_credentials("timeout while getting credentials".into())),
-        };
+        let getting = before(
+            policy.deadline(),
+            self.credentials.get(),
+            "timeout while getting credentials",
+        );
+        let credentials = getting
+            .await
+            .map_err(|source| request.error(ErrorKind::BadCredentials).with_source(source))?;
         let http_request = self
             .http_request(request, credentials.as_deref())
-            .map_err(|error| RequestError {
-                error: request.unexpected(error),
-                retry: RetryAction::None,
-                credentials: None,
-            })?;
-        // With `with_timeout_bytes`, the response starts when the work is done.
-        let ends = policy.attempt_deadline();
-        let response = match timeout_at(ends, self.http.send(http_request)).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(transport_error(request, error)),
-            Err(_) => {
-                return Err(transport_error(
-                    request,
-                    "the service did not respond in time",
-                ));
-            }
+            .map_err(|error| request.unexpected(error))?;
+        let interrupted = |source: BoxError| RequestError {
+            error: request
+                .error(ErrorKind::Unavailable { retry_after: None })
+                .with_source(source),
+            retry: RetryAction::Backoff(None),
+            credentials: None,
         };
-        let (head, body) = response.into_parts();
+        // With `with_timeout_bytes`, the response starts when the work is done.
+        let sending = before(
+            policy.attempt_deadline(),
+            self.http.send(http_request),
+            "the service did not respond in time",
+        );
+        let (head, body) = sending.await.map_err(interrupted)?.into_parts();
         if mode == ReadMode::HeadOnly && head.status.is_success() {
             return Ok(S3Response {
                 head,
@@ -277,12 +293,12 @@ impl Inner {
                 stream: Some(body),
             });
         }
-        let reading = collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES);
-        let body = match timeout_at(policy.deadline(), reading).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => return Err(transport_error(request, error)),
-            Err(_) => return Err(transport_error(request, "the response did not end in time")),
-        };
+        let reading = before(
+            policy.deadline(),
+            collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES),
+            "the response did not end in time",
+        );
+        let body = reading.await.map_err(interrupted)?;
         self.stats
             .operation(request.operation)
             .received(body.len() as u64);
@@ -386,54 +402,11 @@ impl Inner {
     }
 }
 
-/// An attempt without a response, or with part of one.
-fn transport_error(request: &S3Request<'_>, source: impl Into<BoxError>) -> RequestError {
-    let error = request
-        .error(ErrorKind::Unavailable { retry_after: None })
-        .with_source(source);
-    RequestError {
-        error,
-        retry: RetryAction::Backoff(None),
-        credentials: None,
-    }
+async fn before<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, BoxError>>,
+    late: &str,
+) -> Result<T, BoxError> {
+    let finished = timeout_at(deadline, call).await;
+    finished.unwrap_or_else(|_| Err(late.into()))
 }
-
-/// Reads a body of at most `largest` bytes; fails if no data arrives for `idle`.
-pub(super) async fn collect(
-    mut body: ResponseBody,
-    idle: Duration,
-    largest: usize,
-) -> Result<Bytes, BoxError> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = timeout(idle, body.frame()).await.map_err(|_| BodyStalled)? {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        if first.len() + rest.len() + data.len() > largest {
-            return Err("the response is too large".into());
-        }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&std::mem::take(&mut first));
-            rest.extend_from_slice(&data);
-        }
-    }
-    Ok(if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    })
-}
-
-#[derive(Debug)]
-pub(super) struct BodyStalled;
-
-impl fmt::Display for BodyStalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the response body stalled")
-    }
-}
-
-impl std::error::Error for BodyStalled {}

@@ -40,32 +40,28 @@ impl ErrorResponse {
         let region = problem.region.or_else(|| header("x-amz-bucket-region"));
         let code = problem.code;
         let mut message = problem.message;
-        let kind = classify(
+        let mut kind = classify(
             operation,
             head.status,
             code.as_deref(),
             message.as_deref(),
             &region,
         );
-        let retry = match &kind {
-            ErrorKind::Unavailable { .. } => RetryAction::Backoff(retry_after(&head.headers)),
+        let delay = retry_after(&head.headers);
+        let retry = match &mut kind {
+            ErrorKind::Unavailable { retry_after } => {
+                *retry_after = delay;
+                RetryAction::Backoff(delay)
+            }
             // Another conditional write was in progress; a retry may succeed.
             ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
-                RetryAction::Backoff(retry_after(&head.headers))
+                RetryAction::Backoff(delay)
             }
             ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
             ErrorKind::WrongRegion => region
                 .clone()
                 .map_or(RetryAction::None, RetryAction::ChangeRegion),
             _ => RetryAction::None,
-        };
-        let kind = match (kind, &retry) {
-            (ErrorKind::Unavailable { .. }, RetryAction::Backoff(retry_after)) => {
-                ErrorKind::Unavailable {
-                    retry_after: *retry_after,
-                }
-            }
-            (kind, _) => kind,
         };
         match &kind {
             ErrorKind::WrongRegion => {
@@ -190,7 +186,7 @@ fn classify(
             Operation::HeadBucket
             | Operation::PutObject
             | Operation::CreateMultipartUpload
-            | Operation::ListObjects
+            | Operation::ListObjectsV2
             | Operation::ListMultipartUploads => ErrorKind::NoSuchBucket,
             _ => ErrorKind::Other,
         },

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{credentials::CredentialSource, transport::HttpSend};
+use super::{credentials::CredentialSource, http_send::HttpSend};
 
 /// Settings of a [`Client`](super::Client). The defaults are for AWS.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{AUTHORIZATION, InvalidHeaderValue, USER_AGENT},
 };
-use jiff::{Timestamp, tz::Offset};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{credentials::Credentials, encode::Query};
@@ -104,31 +104,22 @@ impl<'a> Signer<'a> {
         query
     }
 
-    /// Signs the base64 text of a POST policy.
-    pub(super) fn sign_policy(&self, policy: &str) -> String {
-        self.signed(policy)
-    }
-
     pub(super) fn date_time(&self) -> &str {
         &self.date_time
     }
 
     /// Returns the value of `Credential`: key id and scope.
     pub(super) fn credential(&self) -> String {
-        let id = &self.credentials.access_key_id;
-        let mut out = String::with_capacity(id.len() + 64);
-        out.push_str(id);
-        out.push('/');
-        self.push_scope(&mut out);
-        out
+        format!("{}/{}", self.credentials.access_key_id, self.scope())
     }
 
-    fn push_scope(&self, out: &mut String) {
-        for word in [self.date(), self.region, self.service] {
-            out.push_str(word);
-            out.push('/');
-        }
-        out.push_str("aws4_request");
+    fn scope(&self) -> String {
+        format!(
+            "{}/{}/{}/aws4_request",
+            self.date(),
+            self.region,
+            self.service
+        )
     }
 
     fn date(&self) -> &str {
@@ -136,46 +127,23 @@ impl<'a> Signer<'a> {
     }
 
     fn signature(&self, request: &str) -> String {
-        let mut text = String::with_capacity(192);
-        text.push_str(ALGORITHM);
-        text.push('\n');
-        text.push_str(&self.date_time);
-        text.push('\n');
-        self.push_scope(&mut text);
-        text.push('\n');
-        push_hex(&mut text, &Sha256::digest(request));
-        self.signed(&text)
+        let digest = hex::encode(Sha256::digest(request));
+        let (date_time, scope) = (&self.date_time, self.scope());
+        self.sign(&format!("{ALGORITHM}\n{date_time}\n{scope}\n{digest}"))
     }
 
-    fn signed(&self, text: &str) -> String {
+    /// Signs a text, such as the base64 text of a POST policy.
+    pub(super) fn sign(&self, text: &str) -> String {
         let secret = &self.credentials.secret_access_key;
         let digest = key::sign(secret, self.date(), self.region, self.service, text);
-        hex(&digest)
+        hex::encode(digest)
     }
 }
 
 fn date_time(at: SystemTime) -> String {
     // Services reject a time out of the calendar's range.
     let at = Timestamp::try_from(at).unwrap_or_default();
-    let at = Offset::UTC.to_datetime(at);
-    let mut out = String::with_capacity(16);
-    push_digits(&mut out, at.year().unsigned_abs(), 4);
-    push_digits(&mut out, at.month().unsigned_abs().into(), 2);
-    push_digits(&mut out, at.day().unsigned_abs().into(), 2);
-    out.push('T');
-    push_digits(&mut out, at.hour().unsigned_abs().into(), 2);
-    push_digits(&mut out, at.minute().unsigned_abs().into(), 2);
-    push_digits(&mut out, at.second().unsigned_abs().into(), 2);
-    out.push('Z');
-    out
-}
-
-/// Appends the last `count` decimal digits of a number.
-fn push_digits(out: &mut String, number: u16, count: u32) {
-    for object in (0..count).rev() {
-        let digit = number / 10_u16.pow(object) % 10;
-        out.push(char::from(b'0' + (digit as u8)));
-    }
+    at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// Returns the names of all headers but `User-Agent`, which proxies change, in order.
@@ -197,47 +165,17 @@ fn canonical_request(
     names: &str,
     payload: &str,
 ) -> String {
-    let mut out = String::with_capacity(path.len() + query.len() + 256);
-    for line in [method.as_str(), path, query] {
-        out.push_str(line);
-        out.push('\n');
-    }
+    let mut out = format!("{method}\n{path}\n{query}\n");
     for name in names.split(';') {
-        out.push_str(name);
-        out.push(':');
-        for (index, value) in headers.get_all(name).iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
+        let values = headers.get_all(name).iter().map(|value| {
             // SigV4 collapses runs of spaces.
             let value = String::from_utf8_lossy(value.as_bytes());
-            for (index, word) in value.split_ascii_whitespace().enumerate() {
-                if index > 0 {
-                    out.push(' ');
-                }
-                out.push_str(word);
-            }
-        }
-        out.push('\n');
+            value.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
+        });
+        let values = values.collect::<Vec<_>>().join(",");
+        out.push_str(&format!("{name}:{values}\n"));
     }
-    for line in ["\n", names, "\n", payload] {
-        out.push_str(line);
-    }
-    out
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut out, bytes);
-    out
-}
-
-fn push_hex(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
+    out + &format!("\n{names}\n{payload}")
 }
 
 #[cfg(test)]

@@ -5,108 +5,73 @@ use std::{
     time::Duration,
 };
 
-/// The operations of S3 and of the token service that the client uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(usize)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Creates a multipart upload.
-    CreateMultipartUpload,
-    /// Uploads a part.
-    UploadPart,
-    /// Copies an object, or a range of it, into a part.
-    UploadPartCopy,
-    /// Lists the parts of a multipart upload.
-    ListParts,
-    /// Completes a multipart upload.
-    CompleteMultipartUpload,
-    /// Aborts a multipart upload.
-    AbortMultipartUpload,
-    /// Lists unfinished multipart uploads.
-    ListMultipartUploads,
-    /// Writes an object.
-    PutObject,
-    /// Reads an object.
-    GetObject,
-    /// Reads an object's headers and metadata.
-    HeadObject,
-    /// Deletes an object.
-    DeleteObject,
-    /// Lists objects.
-    ListObjects,
-    /// Checks that a bucket exists.
-    HeadBucket,
-    /// Reads a bucket's CORS rules.
-    GetBucketCors,
-    /// Sets a bucket's CORS rules.
-    PutBucketCors,
-    /// Requests temporary credentials of the client's own user.
-    GetFederationToken,
-    /// Requests temporary credentials of a role.
-    AssumeRole,
+/// Declares the operations with their labels in tusd's metrics.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident => $tusd_label:expr,)*) => {
+        /// The operations of S3 and of the token service that the client uses.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Operation {
+            /// All operations, in declaration order.
+            pub const ALL: [Self; 17] = [$(Self::$name),*];
+
+            /// Returns the name in S3's API reference, such as `UploadPart`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// Returns the label in tusd's metric `tusd_s3_request_duration_ms`, if there is one.
+            pub const fn tusd_label(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$name => $tusd_label,)*
+                }
+            }
+        }
+    };
 }
 
-impl Operation {
-    /// All operations, in declaration order.
-    pub const ALL: [Self; 17] = [
-        Self::CreateMultipartUpload,
-        Self::UploadPart,
-        Self::UploadPartCopy,
-        Self::ListParts,
-        Self::CompleteMultipartUpload,
-        Self::AbortMultipartUpload,
-        Self::ListMultipartUploads,
-        Self::PutObject,
-        Self::GetObject,
-        Self::HeadObject,
-        Self::DeleteObject,
-        Self::ListObjects,
-        Self::HeadBucket,
-        Self::GetBucketCors,
-        Self::PutBucketCors,
-        Self::GetFederationToken,
-        Self::AssumeRole,
-    ];
-
-    /// Returns the name in S3's API reference, such as `UploadPart`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CreateMultipartUpload => "CreateMultipartUpload",
-            Self::UploadPart => "UploadPart",
-            Self::UploadPartCopy => "UploadPartCopy",
-            Self::ListParts => "ListParts",
-            Self::CompleteMultipartUpload => "CompleteMultipartUpload",
-            Self::AbortMultipartUpload => "AbortMultipartUpload",
-            Self::ListMultipartUploads => "ListMultipartUploads",
-            Self::PutObject => "PutObject",
-            Self::GetObject => "GetObject",
-            Self::HeadObject => "HeadObject",
-            Self::DeleteObject => "DeleteObject",
-            Self::ListObjects => "ListObjectsV2",
-            Self::HeadBucket => "HeadBucket",
-            Self::GetBucketCors => "GetBucketCors",
-            Self::PutBucketCors => "PutBucketCors",
-            Self::GetFederationToken => "GetFederationToken",
-            Self::AssumeRole => "AssumeRole",
-        }
-    }
-
-    /// Returns the label in tusd's metric `tusd_s3_request_duration_ms`; `None` if tusd has none.
-    pub const fn tusd_label(self) -> Option<&'static str> {
-        Some(match self {
-            Self::CreateMultipartUpload => "create_multipart_upload",
-            Self::UploadPart => "upload_part",
-            Self::UploadPartCopy => "upload_part_copy",
-            Self::ListParts => "list_parts",
-            Self::CompleteMultipartUpload => "complete_multipart_upload",
-            Self::AbortMultipartUpload => "abort_multipart_upload",
-            Self::GetObject => "get_object",
-            Self::HeadObject => "head_object",
-            Self::DeleteObject => "delete_object",
-            Self::PutObject => "put_object",
-            _ => return None,
-        })
-    }
+operations! {
+    /// Creates a multipart upload.
+    CreateMultipartUpload => Some("create_multipart_upload"),
+    /// Uploads a part.
+    UploadPart => Some("upload_part"),
+    /// Copies an object, or a range of it, into a part.
+    UploadPartCopy => Some("upload_part_copy"),
+    /// Lists the parts of a multipart upload.
+    ListParts => Some("list_parts"),
+    /// Completes a multipart upload.
+    CompleteMultipartUpload => Some("complete_multipart_upload"),
+    /// Aborts a multipart upload.
+    AbortMultipartUpload => Some("abort_multipart_upload"),
+    /// Lists unfinished multipart uploads.
+    ListMultipartUploads => None,
+    /// Writes an object.
+    PutObject => Some("put_object"),
+    /// Reads an object.
+    GetObject => Some("get_object"),
+    /// Reads an object's headers and metadata.
+    HeadObject => Some("head_object"),
+    /// Deletes an object.
+    DeleteObject => Some("delete_object"),
+    /// Lists objects.
+    ListObjectsV2 => None,
+    /// Checks that a bucket exists.
+    HeadBucket => None,
+    /// Reads a bucket's CORS rules.
+    GetBucketCors => None,
+    /// Sets a bucket's CORS rules.
+    PutBucketCors => None,
+    /// Requests temporary credentials of the client's own user.
+    GetFederationToken => None,
+    /// Requests temporary credentials of a role.
+    AssumeRole => None,
 }
 
 /// Counters of one client and its clones, all atomic.

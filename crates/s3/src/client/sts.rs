@@ -1,12 +1,13 @@
 //! Temporary credentials for clients (AWS STS: `GetFederationToken`, `AssumeRole`).
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::Method;
 
 use super::{
     Client,
     address::Target,
+    credentials::TemporaryCredentials,
     encode::Query,
     error::{ErrorKind, Result},
     request::S3Request,
@@ -16,28 +17,6 @@ use super::{
 
 /// The token service has no buckets.
 const NO_BUCKET: &str = "";
-
-/// Temporary credentials that a policy restricts.
-#[derive(Clone, PartialEq, Eq)]
-pub struct TemporaryCredentials {
-    /// Access key id.
-    pub access_key_id: String,
-    /// Secret access key.
-    pub secret_access_key: String,
-    /// Session token, to send with every request.
-    pub session_token: String,
-    /// Expiry time.
-    pub expiration: SystemTime,
-}
-
-impl std::fmt::Debug for TemporaryCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TemporaryCredentials")
-            .field("access_key_id", &self.access_key_id)
-            .field("expiration", &self.expiration)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A request for temporary credentials.
 #[derive(Debug, Clone, Copy)]

@@ -1,11 +1,10 @@
-//! HTTP transport: the client's connection pool, or a custom one.
+//! The pool of HTTP connections that a client uses by default.
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -15,28 +14,10 @@ use landfall::{BoxError, runtime::PerRuntime};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
+    http_send::{HttpSend, ResponseBody},
     payload::PayloadBody,
     settings::{ClientSettings, SettingsError},
 };
-
-/// The body of a response.
-pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// An HTTP transport that sends one request once. The client adds signing, retries and deadlines.
-#[async_trait]
-pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
-    /// Sends a request with an absolute URI and returns the response once its head has arrived.
-    ///
-    /// Redirects are returned, not followed.
-    ///
-    /// # Errors
-    /// Any error that prevents a response; it is treated as transient and retried.
-    ///
-    /// # Cancel safety
-    /// A dropped call must abort the exchange, so that its request has no effect later.
-    async fn send(&self, request: Request<PayloadBody>)
-    -> Result<Response<ResponseBody>, BoxError>;
-}
 
 /// Shorter than the idle timeout of services, to avoid requests on connections that they close.
 const IDLE: Duration = Duration::from_secs(15);
@@ -115,20 +96,14 @@ impl HttpSend for Pool {
 
 /// Flattens hyper's chain of errors into one line.
 fn error_chain(error: legacy::Error) -> BoxError {
-    let mut text = if error.is_connect() {
+    let problem = if error.is_connect() {
         "cannot connect"
     } else {
         "the request failed"
+    };
+    let first = std::error::Error::source(&error);
+    match std::iter::successors(first, |error| error.source()).last() {
+        Some(cause) => format!("{problem}: {cause}").into(),
+        None => problem.into(),
     }
-    .to_owned();
-    let mut cause = std::error::Error::source(&error);
-    let mut last = String::new();
-    while let Some(error) = cause {
-        last = error.to_string();
-        cause = error.source();
-    }
-    if !last.is_empty() {
-        text = format!("{text}: {last}");
-    }
-    text.into()
 }

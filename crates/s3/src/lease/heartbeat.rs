@@ -7,13 +7,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use landfall::upload::UploadId;
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 
 use super::{
@@ -47,11 +48,7 @@ struct Heartbeat {
 
 impl Incarnation {
     fn last_heartbeat(&self) -> Heartbeat {
-        let last = self
-            .last_heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        last.clone()
+        self.last_heartbeat.lock().clone()
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -63,10 +60,7 @@ impl Incarnation {
         if !self.is_alive() {
             return false;
         }
-        *self
-            .last_heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = heartbeat;
+        *self.last_heartbeat.lock() = heartbeat;
         true
     }
 }

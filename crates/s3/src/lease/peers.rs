@@ -2,9 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::records::{LeaseRequest, MAX_REQUESTS, NodeRecord, RecordError, Records};
 use crate::client::Condition;
@@ -38,12 +39,8 @@ impl Peers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn is_dead(&self, owner: &str) -> bool {
-        self.lock().get(owner).is_some_and(|peer| peer.dead)
+        self.peers.lock().get(owner).is_some_and(|peer| peer.dead)
     }
 
     pub(super) fn mark_dead(&self, owner: &str) {
@@ -52,7 +49,7 @@ impl Peers {
     }
 
     fn record(&self, owner: &str, sequence: Option<u64>, ttl: Duration, sent: Instant, dead: bool) {
-        let mut peers = self.lock();
+        let mut peers = self.peers.lock();
         if peers.len() >= MAX_PEERS && !peers.contains_key(owner) {
             peers.clear();
         }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::client::{
     Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload, Result, SettingsError,
+    if_exists,
 };
 
 const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -103,10 +104,8 @@ impl Records {
         &self,
         object_ref: &ObjectRef,
     ) -> Result<Option<(T, String)>, RecordError> {
-        let object = match self.client.get_object(object_ref, None).await {
-            Ok(object) => object,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(object) = if_exists(self.client.get_object(object_ref, None).await)? else {
+            return Ok(None);
         };
         let etag = object.head.etag.clone();
         let bytes = object.bytes(MAX_RECORD_BYTES).await?;
@@ -128,12 +127,10 @@ impl Records {
             object: object_ref.to_string(),
             source,
         })?;
-        match put_record(&self.client, object_ref, text, condition).await {
-            Ok(etag) => Ok(Some(etag)),
-            // The record to replace was deleted.
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
+        let put = put_record(&self.client, object_ref, text, condition).await;
+        match put {
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(None),
-            Err(error) => Err(error.into()),
+            put => Ok(if_exists(put)?),
         }
     }
 }
@@ -185,11 +182,8 @@ async fn probe_conditional_writes(client: &Client, object_ref: &ObjectRef) -> Re
     let write =
         async |text: &str, condition| put_record(client, object_ref, text.into(), condition).await;
     let refused = |result: Result<String>| match result {
-        Ok(_) => Ok(false),
-        Err(error) => match error.kind() {
-            ErrorKind::PreconditionFailed => Ok(true),
-            _ => Err(error),
-        },
+        Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(true),
+        result => result.map(|_| false),
     };
     let attempt = async || -> Result<bool> {
         let first = write("first", Condition::IfAbsent).await?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,6 +9,7 @@ use landfall::{
     lease::{YieldReason, YieldSignal},
     upload::UploadId,
 };
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::records::LeaseRequest;
@@ -114,16 +114,11 @@ impl LeaseTable {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LeaseTableState> {
-        // A panic under this lock leaves the maps consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts an attempt, unless the lease is being released.
     ///
     /// An upload has at most one attempt at a time: the node's requests wait for the local lease.
     pub(super) fn start_attempt(&self, id: &UploadId) -> AcquireStep {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let record = match state.releases.get(id) {
             Some(release) if release.in_progress || release.yield_to_remote => {
                 let yield_to_remote = release.yield_to_remote;
@@ -139,7 +134,7 @@ impl LeaseTable {
 
     /// Ends a failed attempt. With an owner in `in_doubt`, the lease may have been acquired.
     pub(super) fn attempt_failed(&self, id: &UploadId, in_doubt: Option<&str>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.attempts.remove(id);
         if let Some(owner) = in_doubt {
             self.queue_release(&mut state, id, owner, None, false, None);
@@ -147,7 +142,7 @@ impl LeaseTable {
     }
 
     pub(super) fn record_held(&self, id: &UploadId, lease: HeldLease) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.attempts.remove(id);
         let yield_to_remote = false;
         state.held.insert(
@@ -160,7 +155,7 @@ impl LeaseTable {
     }
 
     pub(super) fn release(&self, id: &UploadId) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(LeaseEntry {
             lease,
             yield_to_remote,
@@ -183,7 +178,7 @@ impl LeaseTable {
 
     /// Removes a lease whose record was deleted.
     pub(super) fn remove(&self, id: &UploadId) {
-        self.lock().held.remove(id);
+        self.state.lock().held.remove(id);
     }
 
     fn queue_release(
@@ -213,7 +208,7 @@ impl LeaseTable {
     ///
     /// A lease that is not held here may stem from a call with an unknown outcome; it is released.
     pub(super) fn on_request(&self, id: &UploadId, request: &LeaseRequest, owner: &str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(held) = state.held.get_mut(id) {
             if held.lease.written.reserved == request.fence {
                 held.yield_to_remote = true;
@@ -226,14 +221,14 @@ impl LeaseTable {
 
     /// Returns the end of the next reservation, if a release is reserved.
     pub(super) fn next_reservation_end(&self) -> Option<Instant> {
-        let state = self.lock();
+        let state = self.state.lock();
         let reserved_until =
             |release: &PendingRelease| release.reserved_until.filter(|_| !release.in_progress);
         state.releases.values().filter_map(reserved_until).min()
     }
 
     pub(super) fn next_release(&self, now: Instant) -> Option<(UploadId, PendingRelease)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let LeaseTableState {
             releases, attempts, ..
         } = &mut *state;
@@ -247,7 +242,7 @@ impl LeaseTable {
 
     /// Removes a release that was written or is no longer needed.
     pub(super) fn release_written(&self, id: &UploadId, record: Option<CachedRecord>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.releases.remove(id);
         if let Some(record) = record {
             if state.cached.len() >= CACHE_CAPACITY {
@@ -260,7 +255,7 @@ impl LeaseTable {
 
     /// Requeues a release that may not have been written.
     pub(super) fn release_failed(&self, id: &UploadId) {
-        if let Some(release) = self.lock().releases.get_mut(id) {
+        if let Some(release) = self.state.lock().releases.get_mut(id) {
             release.mark_in_doubt();
         }
         self.release_done.notify_waiters();
@@ -268,22 +263,22 @@ impl LeaseTable {
 
     /// Requeues all releases whose writes were interrupted.
     pub(super) fn interrupt_releases(&self) {
-        for release in self.lock().releases.values_mut() {
+        for release in self.state.lock().releases.values_mut() {
             release.mark_in_doubt();
         }
     }
 
     pub(super) fn all_released(&self) -> bool {
-        self.lock().releases.is_empty()
+        self.state.lock().releases.is_empty()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.held.is_empty() && state.attempts.is_empty() && state.releases.is_empty()
     }
 
     pub(super) fn mark_lost(&self, owner: &str) -> u64 {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut lost = 0;
         for held in state.held.values() {
             if held.lease.owner == owner
@@ -299,7 +294,7 @@ impl LeaseTable {
 
     /// Returns the number of leases held now, and of those lost so far.
     pub(super) fn count(&self) -> (usize, u64) {
-        let state = self.lock();
+        let state = self.state.lock();
         (state.held.len(), state.lost)
     }
 }

@@ -3,10 +3,9 @@
 //! Reused blocks of one size keep the process within its memory budget: buffers of many sizes that
 //! are freed on other threads fragment the heap and can double its size.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
 
 /// Size of a reusable block, in bytes. Smaller blocks are freed.
 pub(super) const BLOCK_SIZE: usize = 64 * 1024;
@@ -18,21 +17,17 @@ pub(super) struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
 impl BlockPool {
     /// Returns an empty block with a capacity of `size` bytes, at most [`BLOCK_SIZE`].
     pub(super) fn take(&self, size: usize) -> Block {
-        let used = (size >= BLOCK_SIZE).then(|| self.free().pop()).flatten();
+        let used = (size >= BLOCK_SIZE).then(|| self.0.lock().pop()).flatten();
         Block {
             bytes: used.unwrap_or_else(|| Vec::with_capacity(size.min(BLOCK_SIZE))),
             pool: self.clone(),
         }
     }
-
-    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl fmt::Debug for BlockPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BlockPool({} free)", self.free().len())
+        write!(f, "BlockPool({} free)", self.0.lock().len())
     }
 }
 
@@ -65,7 +60,7 @@ impl Drop for Block {
         if self.bytes.capacity() == BLOCK_SIZE {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
-            self.pool.free().push(bytes);
+            self.pool.0.lock().push(bytes);
         }
     }
 }
@@ -95,17 +90,17 @@ mod tests {
         let other = pool.take(BLOCK_SIZE);
         assert_ne!(other.as_ref().as_ptr(), at);
         drop(block);
-        assert_eq!(pool.free().len(), 1);
+        assert_eq!(pool.0.lock().len(), 1);
         let again = pool.take(BLOCK_SIZE);
         assert_eq!((again.as_ref().as_ptr(), again.as_ref().len()), (at, 0));
-        assert_eq!(pool.free().len(), 0);
+        assert_eq!(pool.0.lock().len(), 0);
     }
 
     #[test]
     fn small_blocks_are_freed() {
         let pool = BlockPool::default();
         drop(pool.take(100));
-        assert_eq!(pool.free().len(), 0);
+        assert_eq!(pool.0.lock().len(), 0);
         assert_eq!(pool.take(BLOCK_SIZE + 1).remaining(), BLOCK_SIZE);
     }
 }

@@ -6,11 +6,11 @@ use landfall::store::{Result, StoreError};
 
 use super::{
     Inner, Payload,
+    description::{mark_changed, writer},
     error::{damaged, failed},
     part_plan::Segment,
-    remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, mark_changed, store_plan},
+    remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
-    writer::writer,
 };
 use crate::client::{Error, ErrorKind};
 
@@ -271,6 +271,7 @@ impl Inner {
 
     async fn complete_parts(&self, state: &mut UploadState, multipart: &str) -> Result<String> {
         let remote = &state.remote;
+        let completing = |error| failed(remote.id(), "completing the multipart upload", error);
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
             let parts = &remote.counted.parts;
@@ -285,20 +286,12 @@ impl Inner {
                 // Another process that saw all the bytes completed it.
                 return match self.wait_for_object(remote, true).await? {
                     Some(head) if head.size == state.offset() => Ok(head.etag),
-                    Some(_) => Err(failed(
-                        remote.id(),
-                        "completing the multipart upload",
-                        error,
-                    )),
+                    Some(_) => Err(completing(error)),
                     None => Err(StoreError::NotFound(remote.id().clone())),
                 };
             }
             if *error.kind() != ErrorKind::InvalidPart {
-                return Err(failed(
-                    remote.id(),
-                    "completing the multipart upload",
-                    error,
-                ));
+                return Err(completing(error));
             }
             // Another process may be completing it now.
             match waits.next() {

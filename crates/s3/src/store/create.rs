@@ -10,15 +10,16 @@ use landfall::{
 
 use super::{
     Inner,
+    description::StoredInfo,
     error::failed,
     layout::{self, BUCKET, KEY, MULTIPART},
-    part_plan::{CountedParts, PartPlan, Segment},
+    part_plan::{PartPlan, Segment},
     remote_state::{RemoteState, store_plan},
     session::{CachedState, UploadSession, UploadState},
 };
 use crate::{
     UploadIds,
-    client::{ErrorKind, ObjectRef},
+    client::{ObjectRef, if_exists},
 };
 
 impl Inner {
@@ -105,24 +106,14 @@ impl Inner {
                 return Err(error);
             }
         };
-        let remote = RemoteState {
-            object_id: object_id.to_owned(),
-            counted: CountedParts {
-                next: 1,
-                ..CountedParts::default()
-            },
-            incomplete_part: None,
-            incomplete_part_bytes: 0,
-            complete: false,
-            object_etag: None,
-            modified: SystemTime::now(),
+        let stored = StoredInfo {
             info,
             etag,
-            object_ref,
-            multipart,
-            plan,
-            is_in_doubt: false,
+            object_id: object_id.to_owned(),
+            modified: SystemTime::now(),
+            writer: None,
         };
+        let remote = RemoteState::new(stored, object_ref, multipart, plan);
         let fence = fence.unwrap_or(Fence(0));
         let mut state = UploadState::new(remote, fence, self.new_buffer(), &session);
         state.writer_recorded = writer_recorded;
@@ -141,10 +132,11 @@ impl Inner {
     async fn write_info(&self, info: &UploadInfo, object_id: &str) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
-            match self.client.head_object(&self.layout.info(object_id)).await {
-                Ok(_) => return Err(StoreError::AlreadyExists(id.clone())),
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
-                Err(error) => return Err(failed(id, "checking for a description", error)),
+            let head = self.client.head_object(&self.layout.info(object_id)).await;
+            let head =
+                if_exists(head).map_err(|error| failed(id, "checking for a description", error))?;
+            if head.is_some() {
+                return Err(StoreError::AlreadyExists(id.clone()));
             }
         }
         match self.put_info(info, object_id, None).await {

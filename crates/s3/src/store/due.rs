@@ -3,11 +3,11 @@
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher as _, Hash},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use landfall::store::{Result, StoreError};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, enumerate::listing_error, layout::RESERVED_PREFIX};
@@ -42,25 +42,21 @@ struct Due {
 }
 
 impl DueTimes {
-    fn lock(&self) -> MutexGuard<'_, Times> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn start_sweep(&self) {
-        let mut times = self.lock();
+        let mut times = self.0.lock();
         times.sweep = times.sweep.wrapping_add(1);
     }
 
     /// Ends a complete sweep: objects that it did not list are forgotten.
     pub(super) fn finish_sweep(&self) {
-        let mut times = self.lock();
+        let mut times = self.0.lock();
         let sweep = times.sweep;
         times.objects.retain(|_, due| due.sweep == sweep);
     }
 
     /// Returns the due time of this version of an object, if it is in the future.
     pub(super) fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
-        let mut times = self.lock();
+        let mut times = self.0.lock();
         let sweep = times.sweep;
         let hash = times.hash(key, version);
         let due = times.objects.get_mut(&hash)?;
@@ -73,7 +69,7 @@ impl DueTimes {
     pub(super) fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
         let seconds = at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let at = seconds.map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
-        let mut times = self.lock();
+        let mut times = self.0.lock();
         let hash = times.hash(key, version);
         let sweep = times.sweep;
         if times.objects.len() < MAX_OBJECTS || times.objects.contains_key(&hash) {
@@ -179,6 +175,6 @@ mod tests {
         times.finish_sweep();
         assert!(times.get("a", "1").is_some());
         assert!(times.get("b", "1").is_none());
-        assert_eq!(times.lock().objects.len(), 1);
+        assert_eq!(times.0.lock().objects.len(), 1);
     }
 }

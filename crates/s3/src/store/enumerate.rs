@@ -14,11 +14,10 @@ use landfall::{
 
 use super::{
     Inner, S3Store,
-    damaged::InfoContent,
+    description::{InfoContent, multipart_of},
     layout::{self, INFO, PART},
-    remote_state,
 };
-use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef};
+use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
 const MAX_CONCURRENCY: usize = 8;
 /// Time until a multipart upload with a description is examined again.
@@ -208,16 +207,12 @@ impl Inner {
         }
         if let Some(name) = self.layout.object_of(&object.key, PART) {
             let info = self.layout.info(name);
-            return match self.client.head_object(&info).await {
-                Ok(_) => Ok(ListedEntry::Nothing),
+            let info = if_exists(self.client.head_object(&info).await).map_err(listing_error)?;
+            if info.is_none() {
                 // A removal deletes the description last, so another program deleted it.
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(orphan(
-                    UploadId::new(name).ok(),
-                    "bytes without a description",
-                    object.size == 0,
-                )),
-                Err(error) => Err(listing_error(error)),
-            };
+                let id = UploadId::new(name).ok();
+                return Ok(orphan(id, "bytes without a description", object.size == 0));
+            }
         }
         Ok(ListedEntry::Nothing)
     }
@@ -326,9 +321,7 @@ impl Inner {
     async fn describes_multipart(&self, object_id: &str, multipart: &str) -> Result<bool> {
         Ok(match self.load_info(object_id).await? {
             InfoContent::Missing => false,
-            InfoContent::Read(info) => {
-                remote_state::multipart_of(&info, object_id).as_deref() == Some(multipart)
-            }
+            InfoContent::Read(info) => multipart_of(&info, object_id).as_deref() == Some(multipart),
             // It may name any.
             InfoContent::Unreadable(_) => true,
         })

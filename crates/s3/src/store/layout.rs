@@ -13,6 +13,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use jiff::Timestamp;
 use landfall::{
     hook::MediaType,
     store::{Result, StoreError},
@@ -311,17 +312,8 @@ fn sanitize(text: &str) -> String {
 }
 
 fn date(now: SystemTime) -> String {
-    let days = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
-    // Days since 0000-03-01, so that a leap day is the last day of its year.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = era * 400 + year + u64::from(month <= 2);
-    format!("{year:04}/{month:02}/{day:02}")
+    let now = Timestamp::try_from(now).unwrap_or_default();
+    now.strftime("%Y/%m/%d").to_string()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod commit;
 mod concat;
 mod create;
 mod damaged;
+mod description;
 mod due;
 mod enumerate;
 mod error;
@@ -66,11 +67,11 @@ use self::{
     append::S3Append,
     block_pool::BlockPool,
     budget::MemoryBudget,
+    description::writer,
     due::DueTimes,
     part_buffer::PartBuffer,
     part_plan::PartSizeLimits,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
-    writer::writer,
 };
 use crate::{
     InvalidOptions, S3Options,

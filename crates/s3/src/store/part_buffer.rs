@@ -1,9 +1,7 @@
 //! The buffer of the next part.
 
-use std::{future::poll_fn, pin::Pin};
-
 use bytes::Bytes;
-use futures_core::Stream as _;
+use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -81,7 +79,7 @@ impl PartBuffer {
         self.memory.add(memory);
         let mut body = object.body;
         let mut len = 0;
-        while let Some(bytes) = poll_fn(|context| Pin::new(&mut body).poll_next(context)).await {
+        while let Some(bytes) = body.next().await {
             let mut bytes = bytes?;
             bytes.truncate((max - len).saturating_add(1));
             len += bytes.len();

@@ -1,22 +1,21 @@
 //! Downloads, through the server or by presigned URL.
 
-use std::{
-    ops::Range,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::ops::Range;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Method};
 use landfall::{
     store::{ByteStream, Read, Result, StoreError},
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, error::failed, session::CachedState};
-use crate::client::{ErrorKind, Object, ObjectRef};
+use super::{
+    Inner, S3Store,
+    error::{damaged, failed},
+    session::CachedState,
+};
+use crate::client::{Object, ObjectRef, if_exists};
 
 #[async_trait]
 impl Read for S3Store {
@@ -75,23 +74,16 @@ impl Inner {
         let id = &upload.id;
         let action = "reading";
         if range.is_empty() {
-            return match self.client.head_object(object_ref).await {
-                Ok(_) => Ok(Some(Box::pin(EmptyStream))),
-                Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-                Err(error) => Err(failed(id, action, error)),
-            };
+            let head = if_exists(self.client.head_object(object_ref).await)
+                .map_err(|error| failed(id, action, error))?;
+            return Ok(head.map(|_| Box::pin(stream::empty()) as ByteStream));
         }
         let all = upload.length == Some(range.end) && range.start == 0;
         let part = (!all).then(|| range.clone());
-        match self.client.get_object(object_ref, part).await {
-            Ok(object) => Ok(Some(Box::pin(ObjectStream {
-                object,
-                left: range.end - range.start,
-                id: id.clone(),
-            }))),
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-            Err(error) => Err(failed(id, action, error)),
-        }
+        let object = if_exists(self.client.get_object(object_ref, part).await)
+            .map_err(|error| failed(id, action, error))?;
+        let len = range.end - range.start;
+        Ok(object.map(|object| stream_bytes(object, len, id.clone())))
     }
 
     async fn invalidate(&self, id: &UploadId) {
@@ -106,46 +98,20 @@ impl Inner {
     }
 }
 
-struct EmptyStream;
-
-impl Stream for EmptyStream {
-    type Item = Result<Bytes>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(None)
-    }
-}
-
-/// The bytes of an object; fails if they end early.
-struct ObjectStream {
-    object: Object,
-    left: u64,
-    id: UploadId,
-}
-
-impl Stream for ObjectStream {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        if this.left == 0 {
-            return Poll::Ready(None);
+/// Streams the bytes of an object; fails if they end early.
+fn stream_bytes(object: Object, len: u64, id: UploadId) -> ByteStream {
+    let state = (object.body, len, id);
+    Box::pin(stream::try_unfold(state, async |(mut body, left, id)| {
+        if left == 0 {
+            return Ok(None);
         }
-        let piece = ready!(Pin::new(&mut this.object.body).poll_next(cx));
-        Poll::Ready(Some(match piece {
-            Some(Ok(mut bytes)) => {
-                bytes.truncate(usize::try_from(this.left).unwrap_or(usize::MAX));
-                this.left -= bytes.len() as u64;
-                Ok(bytes)
-            }
-            Some(Err(error)) => {
-                this.left = 0;
-                Err(failed(&this.id, "reading", error))
-            }
-            None => {
-                this.left = 0;
-                Err(super::error::damaged(&this.id, "its object ended early"))
-            }
-        }))
-    }
+        let mut bytes = match body.next().await {
+            Some(Ok(bytes)) => bytes,
+            Some(Err(error)) => return Err(failed(&id, "reading", error)),
+            None => return Err(damaged(&id, "its object ended early")),
+        };
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        let left = left - bytes.len() as u64;
+        Ok(Some((bytes, (body, left, id))))
+    }))
 }

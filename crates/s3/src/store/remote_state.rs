@@ -3,34 +3,24 @@
 use std::time::{Duration, SystemTime};
 
 use landfall::{
-    lease::Fence,
-    store::{
-        Result, StoreError,
-        info::{self, UploadInfo},
-    },
+    store::{Result, StoreError, info::UploadInfo},
     upload::{UploadId, UploadKind},
 };
 
 use super::{
     Inner,
-    damaged::InfoLookup,
+    description::{StoredInfo, multipart_of, writer},
     error::{damaged, failed},
-    layout::{self, MULTIPART, OWNER},
+    layout::OWNER,
     part_plan::{CountedParts, PartPlan},
-    session::UploadSession,
-    writer::writer,
 };
-use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload};
+use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
 /// Description extension: the [`PartPlan`].
 const PLAN: &str = "Parts";
-/// Description extension: last change of the upload, in milliseconds since 1970.
-///
-/// Only present if the last write of the description did not change the upload.
-const CHANGED: &str = "Changed";
 /// User metadata of `.part`: its start offset.
 const START_METADATA: &str = "landfall-start";
-/// User metadata of `.part`: the writer that had no part in flight when it wrote this object.
+/// User metadata of `.part`: its writer.
 const WRITER_METADATA: &str = "landfall-writer";
 /// Delays while an object is expected whose multipart upload no longer exists.
 pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
@@ -39,16 +29,6 @@ pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_millis(400),
 ];
-
-#[derive(Debug)]
-pub(super) struct StoredInfo {
-    pub(super) info: UploadInfo,
-    pub(super) etag: String,
-    pub(super) object_id: String,
-    pub(super) modified: SystemTime,
-    /// The writer that the description named when it was read.
-    pub(super) writer: Option<String>,
-}
 
 #[derive(Debug)]
 pub(super) struct RemoteState {
@@ -81,15 +61,38 @@ pub(super) struct IncompletePart {
     pub(super) modified: Option<SystemTime>,
     /// Its metadata contains `start`; tusd's does not.
     pub(super) has_start: bool,
-}
-
-#[derive(Debug)]
-struct StoredIncompletePart {
-    part: IncompletePart,
+    /// The writer that had no part in flight when it wrote this object.
     writer: Option<String>,
 }
 
 impl RemoteState {
+    /// Creates the state of an upload without bytes.
+    pub(super) fn new(
+        stored: StoredInfo,
+        object_ref: ObjectRef,
+        multipart: Option<String>,
+        plan: PartPlan,
+    ) -> Self {
+        Self {
+            info: stored.info,
+            etag: stored.etag,
+            object_id: stored.object_id,
+            object_ref,
+            multipart,
+            plan,
+            counted: CountedParts {
+                next: 1,
+                ..CountedParts::default()
+            },
+            incomplete_part: None,
+            incomplete_part_bytes: 0,
+            complete: false,
+            object_etag: None,
+            modified: stored.modified,
+            is_in_doubt: false,
+        }
+    }
+
     pub(super) fn id(&self) -> &UploadId {
         &self.info.upload.id
     }
@@ -162,109 +165,10 @@ impl RemoteState {
     }
 }
 
-pub(super) fn multipart_of(info: &UploadInfo, object_id: &str) -> Option<String> {
-    let stored = info.upload.storage.get(MULTIPART).cloned();
-    stored.or_else(|| {
-        let (named, multipart) = layout::split(&info.upload.id)?;
-        (named == object_id).then(|| multipart.to_owned())
-    })
-}
-
 impl Inner {
-    pub(super) async fn get_info(&self, id: &UploadId) -> Result<Option<StoredInfo>> {
-        match self.find_info(id).await? {
-            InfoLookup::Read(stored) => Ok(Some(*stored)),
-            InfoLookup::Missing => Ok(None),
-            InfoLookup::Unreadable { reason, .. } => Err(damaged(id, reason)),
-        }
-    }
-
-    pub(super) async fn find_info(&self, id: &UploadId) -> Result<InfoLookup> {
-        if let Some((object_id, _)) = layout::split(id) {
-            match self.find_info_as(id, object_id).await? {
-                InfoLookup::Missing => {}
-                found => return Ok(found),
-            }
-        }
-        self.find_info_as(id, id.as_str()).await
-    }
-
-    async fn find_info_as(&self, id: &UploadId, object_id: &str) -> Result<InfoLookup> {
-        let object_ref = self.layout.info(object_id);
-        let action = "reading the description";
-        let read = match self.client.get_object(&object_ref, None).await {
-            Ok(read) => read,
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => return Ok(InfoLookup::Missing),
-            Err(error) => return Err(failed(id, action, error)),
-        };
-        let unreadable = |reason: String| {
-            let object_id = object_id.to_owned();
-            Ok(InfoLookup::Unreadable { object_id, reason })
-        };
-        if read.head.size > info::MAX_LEN {
-            return unreadable("its description is too long".into());
-        }
-        let etag = read.head.etag.clone();
-        let modified = read.head.modified.unwrap_or(SystemTime::UNIX_EPOCH);
-        let json = read
-            .bytes(usize::try_from(info::MAX_LEN).unwrap_or(usize::MAX))
-            .await
-            .map_err(|error| failed(id, action, error))?;
-        let info = match UploadInfo::decode(id, &json) {
-            Ok(info) => info,
-            Err(broken) => return unreadable(broken.to_string()),
-        };
-        let changed = info
-            .extensions
-            .get(CHANGED)
-            .and_then(|changed| changed.parse().ok());
-        let changed = changed
-            .and_then(|changed| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(changed)));
-        let modified = changed.unwrap_or(modified);
-        let writer = writer(&info).map(str::to_owned);
-        // The ids `a+1` and `a+2` share a description, which belongs to one of them.
-        if info.stated_id != id.as_str() {
-            return Ok(InfoLookup::Missing);
-        }
-        Ok(InfoLookup::Read(Box::new(StoredInfo {
-            info,
-            etag,
-            object_id: object_id.to_owned(),
-            modified,
-            writer,
-        })))
-    }
-
-    /// Reads the state of an upload from S3.
-    ///
-    /// In a shared bucket a writer is first named in the description; it has a session and the
-    /// fence of its lease.
-    pub(super) async fn probe(
-        &self,
-        id: &UploadId,
-        writer: Option<(&UploadSession, Fence)>,
-    ) -> Result<RemoteState> {
-        let Some(mut stored) = self.get_info(id).await? else {
-            return Err(StoreError::NotFound(id.clone()));
-        };
-        if let Some(reason) = &stored.info.damaged {
-            return Err(damaged(id, reason.clone()));
-        }
-        if let (true, Some((session, fence))) = (self.options.shared, writer) {
-            self.take_ownership(&mut stored, session, fence).await?;
-        }
-        self.load_remote_state(stored).await
-    }
-
-    async fn load_remote_state(&self, stored: StoredInfo) -> Result<RemoteState> {
-        let StoredInfo {
-            info,
-            etag,
-            object_id,
-            modified,
-            writer,
-        } = stored;
-        let id = info.upload.id.clone();
+    pub(super) async fn load_remote_state(&self, stored: StoredInfo) -> Result<RemoteState> {
+        let id = stored.info.upload.id.clone();
+        let info = &stored.info;
         let stored_plan = info.extensions.get(PLAN).map_or("", String::as_str);
         let Some(plan) = PartPlan::parse(stored_plan) else {
             return Err(damaged(
@@ -272,34 +176,18 @@ impl Inner {
                 format!("its part plan is invalid: {stored_plan:?}"),
             ));
         };
-        let mut remote = RemoteState {
-            object_ref: self.layout.stored_object(&object_id, &info.upload.storage),
-            multipart: multipart_of(&info, &object_id),
-            counted: CountedParts {
-                next: 1,
-                ..CountedParts::default()
-            },
-            incomplete_part: None,
-            incomplete_part_bytes: 0,
-            complete: false,
-            object_etag: None,
-            info,
-            etag,
-            object_id,
-            plan,
-            modified,
-            is_in_doubt: false,
-        };
+        let object_id = &stored.object_id;
+        let object_ref = self.layout.stored_object(object_id, &info.upload.storage);
+        let multipart = multipart_of(info, object_id);
+        let writer = stored.writer.clone();
+        let mut remote = RemoteState::new(stored, object_ref, multipart, plan);
+        let part = self.head_incomplete_part(&id, &remote.object_id);
         let (parts, incomplete_part) = match &remote.multipart {
             Some(multipart) => {
                 let parts = self.list_parts(&id, &remote.object_ref, multipart);
-                let part = self.head_incomplete_part(&id, &remote.object_id);
                 futures_util::future::try_join(parts, part).await?
             }
-            None => (
-                None,
-                self.head_incomplete_part(&id, &remote.object_id).await?,
-            ),
+            None => (None, part.await?),
         };
         match parts {
             Some(parts) => remote.count_parts(&parts)?,
@@ -313,12 +201,12 @@ impl Inner {
                 }
             }
         }
-        let (incomplete_part, settled_writer) = incomplete_part
-            .map(|found| (found.part, found.writer))
-            .unzip();
+        let settled_writer = incomplete_part
+            .as_ref()
+            .and_then(|part| part.writer.clone());
         remote.is_in_doubt = match writer {
             None => false,
-            Some(writer) if self.options.shared => settled_writer.flatten() != Some(writer),
+            Some(writer) if self.options.shared => settled_writer != Some(writer),
             Some(writer) => !self.is_own_token(&writer),
         };
         remote.count_incomplete_part(incomplete_part);
@@ -358,26 +246,21 @@ impl Inner {
         &self,
         id: &UploadId,
         object_id: &str,
-    ) -> Result<Option<StoredIncompletePart>> {
-        match self.client.head_object(&self.layout.part(object_id)).await {
-            Ok(head) => {
-                let start = head
-                    .metadata
-                    .get(START_METADATA)
-                    .and_then(|start| start.parse().ok());
-                let part = IncompletePart {
-                    start: start.unwrap_or_default(),
-                    len: head.size,
-                    etag: head.etag,
-                    modified: head.modified,
-                    has_start: start.is_some(),
-                };
-                let writer = head.metadata.get(WRITER_METADATA).cloned();
-                Ok(Some(StoredIncompletePart { part, writer }))
+    ) -> Result<Option<IncompletePart>> {
+        let head = if_exists(self.client.head_object(&self.layout.part(object_id)).await)
+            .map_err(|error| failed(id, "reading the metadata of .part", error))?;
+        Ok(head.map(|mut head| {
+            let start = head.metadata.remove(START_METADATA);
+            let start = start.and_then(|start| start.parse().ok());
+            IncompletePart {
+                start: start.unwrap_or_default(),
+                len: head.size,
+                etag: head.etag,
+                modified: head.modified,
+                has_start: start.is_some(),
+                writer: head.metadata.remove(WRITER_METADATA),
             }
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-            Err(error) => Err(failed(id, "reading the metadata of .part", error)),
-        }
+        }))
     }
 
     /// Like [`Inner::completed_object`], but retries if the multipart upload no longer exists.
@@ -406,40 +289,16 @@ impl Inner {
         had_multipart: bool,
     ) -> Result<Option<ObjectHead>> {
         let (id, upload) = (remote.id(), &remote.info.upload);
-        match self.client.head_object(&remote.object_ref).await {
-            Ok(head) => {
-                // The length of a final upload is the sum of its parts, before it is concatenated.
-                let length = upload.length.filter(|_| !upload.is_final());
-                let right_size = length.is_none_or(|length| length == head.size);
-                let owner = head.metadata.get(OWNER);
-                let owned = had_multipart || owner.is_some_and(|owner| owner == id.as_str());
-                Ok((right_size && owned).then_some(head))
-            }
-            Err(error) if *error.kind() == ErrorKind::NoSuchKey => Ok(None),
-            Err(error) => Err(failed(id, "reading the metadata of the object", error)),
-        }
-    }
-
-    /// Writes a description over the one with the entity tag `over`; `None`: there must be none.
-    pub(super) async fn put_info(
-        &self,
-        info: &UploadInfo,
-        object_id: &str,
-        over: Option<&str>,
-    ) -> Result<String> {
-        let condition = match over {
-            _ if !self.options.conditional_writes => Condition::None,
-            Some(etag) => Condition::IfMatch(etag.to_owned()),
-            None => Condition::IfAbsent,
-        };
-        let payload = self.payload(info.encode());
-        let headers = self.layout.internal_headers("application/json");
-        let object_ref = self.layout.info(object_id);
-        let put = self
-            .client
-            .put_object(&object_ref, payload, &headers, condition);
-        put.await
-            .map_err(|error| failed(&info.upload.id, "writing the description", error))
+        let head = if_exists(self.client.head_object(&remote.object_ref).await)
+            .map_err(|error| failed(id, "reading the metadata of the object", error))?;
+        // The length of a final upload is the sum of its parts, before it is concatenated.
+        let length = upload.length.filter(|_| !upload.is_final());
+        Ok(head.filter(|head| {
+            let right_size = length.is_none_or(|length| length == head.size);
+            let owner = head.metadata.get(OWNER);
+            let owned = had_multipart || owner.is_some_and(|owner| owner == id.as_str());
+            right_size && owned
+        }))
     }
 
     /// Writes `.part` with the bytes from `start` on.
@@ -481,20 +340,9 @@ impl Inner {
             etag,
             modified: None,
             has_start: true,
+            writer: None,
         })
     }
-}
-
-/// Marks the next write of the description as a change of the upload.
-pub(super) fn mark_changed(info: &mut UploadInfo) {
-    info.extensions.remove(CHANGED);
-}
-
-/// Marks the next write of the description as no change of the upload.
-pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
-    let changed = stored.modified.duration_since(SystemTime::UNIX_EPOCH);
-    let changed = changed.unwrap_or_default().as_millis().to_string();
-    stored.info.extensions.insert(CHANGED.into(), changed);
 }
 
 pub(super) fn store_plan(info: &mut UploadInfo, plan: &PartPlan) {

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ use landfall::{
     lease::Fence,
     upload::{Snapshot, UploadId},
 };
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::{part_buffer::PartBuffer, remote_state::RemoteState};
@@ -268,11 +269,11 @@ impl UploadSession {
     }
 
     pub(super) fn record_writer(&self, writer: Option<&str>) {
-        *lock(&self.last_writer) = Some(writer.map(str::to_owned));
+        *self.last_writer.lock() = Some(writer.map(str::to_owned));
     }
 
     pub(super) fn take_recorded_writer(&self) -> Option<Option<String>> {
-        lock(&self.last_writer).take()
+        self.last_writer.lock().take()
     }
 
     /// Whether the max_fence lease has the upload open for appending.
@@ -293,7 +294,7 @@ impl UploadSession {
 
     /// Records activity, and the pending bytes in memory after it.
     pub(super) fn touch(&self, buffered: u64) {
-        *lock(&self.touched) = Instant::now();
+        *self.touched.lock() = Instant::now();
         let buffered = usize::try_from(buffered).unwrap_or(usize::MAX);
         self.buffered.store(buffered, Ordering::Relaxed);
     }
@@ -308,19 +309,19 @@ impl UploadSession {
     }
 
     pub(super) fn idle_for(&self) -> Duration {
-        lock(&self.touched).elapsed()
+        self.touched.lock().elapsed()
     }
 
     pub(super) fn published(&self) -> Option<Snapshot> {
-        lock(&self.published).clone()
+        self.published.lock().clone()
     }
 
     pub(super) fn publish(&self, snapshot: Snapshot) {
-        *lock(&self.published) = Some(snapshot);
+        *self.published.lock() = Some(snapshot);
     }
 
     pub(super) fn unpublish(&self) {
-        *lock(&self.published) = None;
+        *self.published.lock() = None;
     }
 }
 
@@ -368,12 +369,12 @@ impl UploadSessions {
     }
 
     pub(super) fn get(&self, id: &UploadId) -> Option<Arc<UploadSession>> {
-        lock(&self.by_id).get(id).cloned()
+        self.by_id.lock().get(id).cloned()
     }
 
     pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<UploadSession> {
-        let mut by_id = lock(&self.by_id);
-        let mut swept = lock(&self.swept);
+        let mut by_id = self.by_id.lock();
+        let mut swept = self.swept.lock();
         let is_full = by_id.len() >= MAX_SESSIONS
             || (self.bytes.load(Ordering::Relaxed) > MAX_BYTES
                 && swept.elapsed() >= EVICTION_INTERVAL);
@@ -391,7 +392,7 @@ impl UploadSessions {
 
     /// Removes the session of an upload that does not exist.
     pub(super) fn remove_if_unused(&self, session: Arc<UploadSession>) {
-        let mut by_id = lock(&self.by_id);
+        let mut by_id = self.by_id.lock();
         let is_it = |known: &Arc<UploadSession>| Arc::ptr_eq(known, &session);
         // This reference and the map's.
         if by_id.get(&session.id).is_some_and(is_it) && Arc::strong_count(&session) <= 2 {
@@ -401,7 +402,9 @@ impl UploadSessions {
 
     /// Returns idle sessions with bytes in memory, the largest first.
     pub(super) fn idle_sessions(&self, rested: Duration) -> Vec<Arc<UploadSession>> {
-        let mut idle_sessions: Vec<_> = lock(&self.by_id)
+        let mut idle_sessions: Vec<_> = self
+            .by_id
+            .lock()
             .values()
             .filter(|session| session.buffered() > 0)
             .filter(|session| !session.is_being_written() || session.idle_for() >= rested)
@@ -413,9 +416,6 @@ impl UploadSessions {
 }
 
 /// A panic elsewhere leaves the values consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,8 @@ use landfall::{
 
 use super::{
     Inner, S3Store,
-    damaged::InfoLookup,
+    description::{InfoLookup, multipart_of},
     error::failed,
-    remote_state,
     session::{CachedState, UploadSession},
 };
 
@@ -68,7 +67,7 @@ impl Inner {
         let object_ref = self
             .layout
             .stored_object(&stored.object_id, &stored.info.upload.storage);
-        if let Some(multipart) = remote_state::multipart_of(&stored.info, &stored.object_id) {
+        if let Some(multipart) = multipart_of(&stored.info, &stored.object_id) {
             let aborted = self.client.abort_multipart(&object_ref, &multipart).await;
             aborted.map_err(removing)?;
         }

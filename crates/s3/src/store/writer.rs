@@ -6,47 +6,23 @@
 
 use landfall::{
     lease::Fence,
-    store::{Result, StoreError, info::UploadInfo},
+    store::{Result, StoreError},
+    upload::UploadId,
 };
 
 use super::{
     Inner,
-    remote_state::{StoredInfo, preserve_change_time},
+    description::{StoredInfo, preserve_change_time, writer},
+    error::damaged,
+    remote_state::RemoteState,
     session::UploadSession,
 };
-
-/// Description extension: the writer, as `fence:token`.
-const WRITER: &str = "Writer";
 
 /// Maximum number of attempts, if late writes of the previous writer change the description
 /// meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
-pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
-    info.extensions.get(WRITER).map(String::as_str)
-}
-
 impl Inner {
-    /// Names this process as the writer in the description.
-    ///
-    /// In a shared bucket each name is unique, and so is the entity tag.
-    pub(super) fn set_writer(&self, info: &mut UploadInfo, Fence(number): Fence) {
-        let mut writer = format!("{number}:{:016x}", self.incarnation);
-        if self.options.shared {
-            writer.push_str(&format!("{:016x}", rand::random::<u64>()));
-        }
-        info.extensions.insert(WRITER.into(), writer);
-    }
-
-    pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
-        writer(info).is_some_and(|writer| self.is_own_token(writer))
-    }
-
-    pub(super) fn is_own_token(&self, writer: &str) -> bool {
-        let token = writer.split_once(':').map_or("", |(_, token)| token);
-        token.starts_with(&format!("{:016x}", self.incarnation))
-    }
-
     /// Fails if this process named itself under this lease and the description now names another
     /// writer.
     pub(super) fn check_writer(
@@ -102,5 +78,26 @@ impl Inner {
         }
         session.record_ownership(fence);
         Ok(())
+    }
+
+    /// Reads the state of an upload from S3.
+    ///
+    /// In a shared bucket a writer is first named in the description; it has a session and the
+    /// fence of its lease.
+    pub(super) async fn probe(
+        &self,
+        id: &UploadId,
+        writer: Option<(&UploadSession, Fence)>,
+    ) -> Result<RemoteState> {
+        let Some(mut stored) = self.get_info(id).await? else {
+            return Err(StoreError::NotFound(id.clone()));
+        };
+        if let Some(reason) = &stored.info.damaged {
+            return Err(damaged(id, reason.clone()));
+        }
+        if let (true, Some((session, fence))) = (self.options.shared, writer) {
+            self.take_ownership(&mut stored, session, fence).await?;
+        }
+        self.load_remote_state(stored).await
     }
 }

@@ -50,7 +50,7 @@ fn requests(client: &Client) -> (u64, u64) {
     for operation in Operation::ALL {
         let calls = stats.operation(operation).calls();
         match operation {
-            Operation::ListObjects | Operation::ListMultipartUploads => list += calls,
+            Operation::ListObjectsV2 | Operation::ListMultipartUploads => list += calls,
             _ => other += calls,
         }
     }

@@ -139,53 +139,36 @@ fn content(length: u64) -> [(HeaderName, String); 2] {
     ]
 }
 
+async fn post(handler: &Handler, fields: &[(HeaderName, String)], bytes: Bytes) -> Response {
+    send(handler, Method::POST, "/files/", fields, body(bytes)).await
+}
+
 /// Creates an upload of this length, with these bytes of it.
 pub(super) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {
     let mut fields = vec![(LENGTH, length.to_string())];
     if !bytes.is_empty() {
         fields.extend(content(bytes.len() as u64));
     }
-    send(handler, Method::POST, "/files/", &fields, body(bytes)).await
+    post(handler, &fields, bytes).await
 }
 
 /// Creates a partial upload of this length.
 pub(super) async fn create_partial(handler: &Handler, length: u64) -> Response {
     let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
-    send(
-        handler,
-        Method::POST,
-        "/files/",
-        &fields,
-        body(Bytes::new()),
-    )
-    .await
+    post(handler, &fields, Bytes::new()).await
 }
 
 /// Creates a final upload.
 pub(super) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
     let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
     let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];
-    send(
-        handler,
-        Method::POST,
-        "/files/",
-        &fields,
-        body(Bytes::new()),
-    )
-    .await
+    post(handler, &fields, Bytes::new()).await
 }
 
 /// Creates an upload whose length is declared later.
 pub(super) async fn create_deferred(handler: &Handler) -> Response {
     let fields = [(DEFER, "1".to_owned())];
-    send(
-        handler,
-        Method::POST,
-        "/files/",
-        &fields,
-        body(Bytes::new()),
-    )
-    .await
+    post(handler, &fields, Bytes::new()).await
 }
 
 /// Appends a body of `length` bytes.
@@ -211,14 +194,8 @@ pub(super) async fn append_declaring(
     let mut fields = vec![(OFFSET, offset.to_string())];
     fields.extend(content(length));
     fields.extend(whole.map(|whole| (LENGTH, whole.to_string())));
-    send(
-        handler,
-        Method::PATCH,
-        &format!("/files/{id}"),
-        &fields,
-        body,
-    )
-    .await
+    let path = format!("/files/{id}");
+    send(handler, Method::PATCH, &path, &fields, body).await
 }
 
 pub(super) async fn head(handler: &Handler, id: &UploadId) -> Response {

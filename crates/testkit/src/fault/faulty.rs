@@ -14,23 +14,26 @@ use landfall::{
     lease::{Fence, Locker},
     store::{
         Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
-        Read, Result, Store, StoreError, Terminate,
+        Read, Result, Store, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
 
-use super::plan::{Call, Failure, Fault, Faults, with_fault};
+use super::{
+    capability,
+    plan::{Failure, Fault, Faults, StoreCall, with_fault},
+};
 
 /// A store around another, with [`Faults`]. It can do what the other can.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use landfall::{store::{MemoryStore, Store, StoreError}, upload::{Upload, UploadId}};
-/// use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults};
+/// use landfall_testkit::fault::{StoreCall, Failure, Fault, FaultStore, Faults};
 ///
 /// let faults = Faults::none();
 /// let store = FaultStore::new(MemoryStore::new(), faults.clone());
-/// faults.plan(Call::Create, Fault::Before(Failure::Full));
+/// faults.plan(StoreCall::Create, Fault::Before(Failure::Full));
 /// let id = UploadId::random();
 /// let full = store.create(Upload::new(id.clone(), Some(5))).await;
 /// assert!(matches!(full, Err(StoreError::Full(_))));
@@ -53,13 +56,13 @@ impl FaultStore {
         }
     }
 
-    async fn run<T>(&self, call: Call, work: impl Future<Output = Result<T>>) -> Result<T> {
+    async fn run<T>(&self, call: StoreCall, work: impl Future<Output = Result<T>>) -> Result<T> {
         with_fault(self.faults.draw(call), call, false, work).await
     }
 
     async fn run_repeatable<T>(
         &self,
-        call: Call,
+        call: StoreCall,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         with_fault(self.faults.draw(call), call, true, work).await
@@ -74,35 +77,20 @@ impl FaultStore {
     }
 }
 
-/// Wraps the capability of `$self.inner`.
-macro_rules! own {
-    ($self:ident, $accessor:ident) => {
-        $self.inner.$accessor().is_some().then_some($self)
-    };
-}
-
-/// The capability of the inner store, which is there if ours was handed out.
-macro_rules! inner {
-    ($self:ident, $accessor:ident) => {
-        $self.inner.$accessor().ok_or_else(|| StoreError::Other {
-            action: stringify!($accessor).into(),
-            source: "the store inside no longer can do this".into(),
-        })?
-    };
-}
-
 #[async_trait]
 impl Store for FaultStore {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
-        self.run(Call::Create, self.inner.create(upload)).await
+        self.run(StoreCall::Create, self.inner.create(upload)).await
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
-        self.run(Call::Load, self.inner.load(id)).await
+        self.run(StoreCall::Load, self.inner.load(id)).await
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let (snapshot, append) = self.run(Call::Resume, self.inner.resume(id, fence)).await?;
+        let (snapshot, append) = self
+            .run(StoreCall::Resume, self.inner.resume(id, fence))
+            .await?;
         Ok((snapshot, self.flaky(append)))
     }
 
@@ -111,44 +99,24 @@ impl Store for FaultStore {
         upload: Upload,
         fence: Fence,
     ) -> Result<(Arc<Upload>, Box<dyn Append>)> {
-        let both = self.run(Call::Create, self.inner.create_append(upload, fence));
+        let both = self.run(StoreCall::Create, self.inner.create_append(upload, fence));
         let (upload, append) = both.await?;
         Ok((upload, self.flaky(append)))
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        self.run_repeatable(Call::Save, self.inner.save(upload, fence))
+        self.run_repeatable(StoreCall::Save, self.inner.save(upload, fence))
             .await
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        own!(self, terminator).map(|own| own as _)
-    }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        own!(self, finisher).map(|own| own as _)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        own!(self, reader).map(|own| own as _)
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        own!(self, concatenator).map(|own| own as _)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        own!(self, length_deferrer).map(|own| own as _)
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        own!(self, enumerator).map(|own| own as _)
-    }
-    fn locker(&self) -> Option<Arc<dyn Locker>> {
-        self.inner.locker()
-    }
+    wrapped_capabilities!();
 }
 
 #[async_trait]
 impl Terminate for FaultStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let inner = inner!(self, terminator);
-        self.run_repeatable(Call::Terminate, inner.terminate(upload, fence))
+        let inner = capability(self.inner.terminator())?;
+        self.run_repeatable(StoreCall::Terminate, inner.terminate(upload, fence))
             .await
     }
 }
@@ -156,8 +124,8 @@ impl Terminate for FaultStore {
 #[async_trait]
 impl Finish for FaultStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        let inner = inner!(self, finisher);
-        self.run_repeatable(Call::Finish, inner.finish(upload, fence))
+        let inner = capability(self.inner.finisher())?;
+        self.run_repeatable(StoreCall::Finish, inner.finish(upload, fence))
             .await
     }
 }
@@ -165,14 +133,14 @@ impl Finish for FaultStore {
 #[async_trait]
 impl Read for FaultStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
-        let work = inner!(self, reader).read(upload, range);
-        match self.faults.draw(Call::Read) {
+        let work = capability(self.inner.reader())?.read(upload, range);
+        match self.faults.draw(StoreCall::Read) {
             Some(Fault::Short(left, failure)) => Ok(Box::pin(FailingDownload {
                 inner: work.await?,
                 left,
                 failure: Some(failure),
             })),
-            fault => with_fault(fault, Call::Read, false, work).await,
+            fault => with_fault(fault, StoreCall::Read, false, work).await,
         }
     }
 
@@ -190,9 +158,12 @@ impl Concatenate for FaultStore {
         parts: &[Arc<Upload>],
         fence: Fence,
     ) -> Result<u64> {
-        let inner = inner!(self, concatenator);
-        self.run(Call::Concatenate, inner.concatenate(target, parts, fence))
-            .await
+        let inner = capability(self.inner.concatenator())?;
+        self.run(
+            StoreCall::Concatenate,
+            inner.concatenate(target, parts, fence),
+        )
+        .await
     }
 }
 
@@ -204,9 +175,9 @@ impl DeferLength for FaultStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        let inner = inner!(self, length_deferrer);
+        let inner = capability(self.inner.length_deferrer())?;
         self.run(
-            Call::DeclareLength,
+            StoreCall::DeclareLength,
             inner.declare_length(upload, length, fence),
         )
         .await
@@ -216,12 +187,17 @@ impl DeferLength for FaultStore {
 #[async_trait]
 impl Enumerate for FaultStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.run(Call::Page, inner!(self, enumerator).page(cursor, limit))
-            .await
+        self.run(
+            StoreCall::Page,
+            capability(self.inner.enumerator())?.page(cursor, limit),
+        )
+        .await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        inner!(self, enumerator).remove_orphan(orphan).await
+        capability(self.inner.enumerator())?
+            .remove_orphan(orphan)
+            .await
     }
 }
 
@@ -234,7 +210,7 @@ struct FaultAppend {
 }
 
 impl FaultAppend {
-    fn draw(&self, call: Call) -> Option<Fault> {
+    fn draw(&self, call: StoreCall) -> Option<Fault> {
         if self.broken {
             Some(Fault::Before(Failure::Io))
         } else {
@@ -254,7 +230,7 @@ impl Append for FaultAppend {
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
-        let fault = self.draw(Call::Write);
+        let fault = self.draw(StoreCall::Write);
         if let Some(Fault::Short(most, failure)) = fault {
             let mut left = most;
             for chunk in chunks.iter_mut() {
@@ -262,43 +238,45 @@ impl Append for FaultAppend {
                 left -= chunk.len();
             }
             self.inner.write(chunks).await?;
-            return Err(failure.error(Call::Write));
+            return Err(failure.error(StoreCall::Write));
         }
-        let result = with_fault(fault, Call::Write, true, self.inner.write(chunks)).await;
+        let result = with_fault(fault, StoreCall::Write, true, self.inner.write(chunks)).await;
         chunks.clear();
         result
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        with_fault(
-            self.draw(Call::Commit),
-            Call::Commit,
-            true,
-            self.inner.commit(),
-        )
-        .await
+        let fault = self.draw(StoreCall::Commit);
+        with_fault(fault, StoreCall::Commit, true, self.inner.commit()).await
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
-        with_fault(
-            self.draw(Call::Hold),
-            Call::Hold,
-            true,
-            self.inner.begin_unverified(),
-        )
-        .await
+        let fault = self.draw(StoreCall::Hold);
+        with_fault(fault, StoreCall::Hold, true, self.inner.begin_unverified()).await
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
-        let fault = self.draw(Call::Confirm);
-        let result = with_fault(fault, Call::Confirm, false, self.inner.accept_unverified()).await;
+        let fault = self.draw(StoreCall::Confirm);
+        let result = with_fault(
+            fault,
+            StoreCall::Confirm,
+            false,
+            self.inner.accept_unverified(),
+        )
+        .await;
         self.broken |= result.is_err();
         result
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
-        let fault = self.draw(Call::Discard);
-        let result = with_fault(fault, Call::Discard, false, self.inner.discard_unverified()).await;
+        let fault = self.draw(StoreCall::Discard);
+        let result = with_fault(
+            fault,
+            StoreCall::Discard,
+            false,
+            self.inner.discard_unverified(),
+        )
+        .await;
         self.broken |= result.is_err();
         result
     }
@@ -319,7 +297,7 @@ impl Stream for FailingDownload {
             return Poll::Ready(
                 self.failure
                     .take()
-                    .map(|failure| Err(failure.error(Call::Read))),
+                    .map(|failure| Err(failure.error(StoreCall::Read))),
             );
         }
         let next = self.inner.as_mut().poll_next(cx);

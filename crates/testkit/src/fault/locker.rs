@@ -1,16 +1,13 @@
 //! A locker that loses leases.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use landfall::{
     lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldReason},
     upload::UploadId,
 };
+use parking_lot::Mutex;
 
 /// A locker whose leases can be revoked, as when the lease backend is unreachable for too long.
 #[derive(Debug, Clone)]
@@ -31,7 +28,7 @@ impl FaultLocker {
 
     /// Revokes the lease of `id` and signals its holder; returns false if there is none.
     pub fn lose(&self, id: &UploadId) -> bool {
-        let lease = self.lock().remove(id);
+        let lease = self.leases.lock().remove(id);
         if let Some(lease) = &lease {
             lease.signal().set(YieldReason::LeaseLost);
         }
@@ -40,26 +37,22 @@ impl FaultLocker {
 
     /// Takes the lease of `id` from its holder, which doesn't notice. Says whether there was one.
     pub fn lose_silently(&self, id: &UploadId) -> bool {
-        self.lock().remove(id).is_some()
+        self.leases.lock().remove(id).is_some()
     }
 
     /// Returns the uploads whose leases are held.
     #[must_use]
     pub fn held(&self) -> Vec<UploadId> {
-        self.lock().keys().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Lease>> {
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leases.lock().keys().cloned().collect()
     }
 
     fn keep(&self, id: &UploadId, lease: Lease) -> Lease {
         let (fence, signal) = (lease.fence(), lease.signal().clone());
-        self.lock().insert(id.clone(), lease);
+        self.leases.lock().insert(id.clone(), lease);
         Lease::new(
             fence,
             signal,
-            Box::new(Losable {
+            Box::new(RevocableLease {
                 locker: self.clone(),
                 id: id.clone(),
                 fence,
@@ -89,17 +82,17 @@ impl Locker for FaultLocker {
 }
 
 #[derive(Debug)]
-struct Losable {
+struct RevocableLease {
     locker: FaultLocker,
     id: UploadId,
     fence: Fence,
 }
 
-impl LeaseGuard for Losable {}
+impl LeaseGuard for RevocableLease {}
 
-impl Drop for Losable {
+impl Drop for RevocableLease {
     fn drop(&mut self) {
-        let mut leases = self.locker.lock();
+        let mut leases = self.locker.leases.lock();
         // Unless it was revoked, and another request has it.
         let own = leases
             .get(&self.id)

@@ -1,12 +1,9 @@
 //! Which call fails how.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use landfall::store::{Result, StoreError};
+use parking_lot::Mutex;
 
 use crate::test_data;
 
@@ -14,7 +11,7 @@ use crate::test_data;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "they are named after the methods")]
-pub enum Call {
+pub enum StoreCall {
     Create,
     Load,
     Resume,
@@ -60,7 +57,7 @@ pub enum Fault {
 }
 
 impl Failure {
-    pub(super) fn error(self, call: Call) -> StoreError {
+    pub(super) fn error(self, call: StoreCall) -> StoreError {
         let doing = || format!("{call:?}, where a fault was injected");
         match self {
             Self::Full => StoreError::Full("injected: no space left".into()),
@@ -75,17 +72,17 @@ impl Failure {
 
 /// The faults to come, shared with the [`FaultStore`](super::FaultStore)s that have them.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<Plan>>);
+pub struct Faults(Arc<Mutex<FaultPlan>>);
 
 #[derive(Debug, Default)]
-struct Plan {
-    script: Vec<(Call, Fault)>,
-    chance: Option<Chance>,
+struct FaultPlan {
+    script: Vec<(StoreCall, Fault)>,
+    chance: Option<FaultChance>,
     happened: u64,
 }
 
 #[derive(Debug)]
-struct Chance {
+struct FaultChance {
     state: u64,
     per_mille: u64,
 }
@@ -98,14 +95,14 @@ impl Faults {
     }
 
     /// The next `call` that has no fault planned yet has this one.
-    pub fn plan(&self, call: Call, fault: Fault) {
-        self.lock().script.push((call, fault));
+    pub fn plan(&self, call: StoreCall, fault: Fault) {
+        self.0.lock().script.push((call, fault));
     }
 
     /// From now on each call has a fault in `per_mille` of 1,000 cases, the same ones for the same
     /// `seed` and the same calls.
     pub fn by_chance(&self, seed: u64, per_mille: u64) {
-        self.lock().chance = Some(Chance {
+        self.0.lock().chance = Some(FaultChance {
             state: seed | 1,
             per_mille,
         });
@@ -113,7 +110,7 @@ impl Faults {
 
     /// No more faults from now on.
     pub fn stop(&self) {
-        let mut plan = self.lock();
+        let mut plan = self.0.lock();
         plan.script.clear();
         plan.chance = None;
     }
@@ -121,26 +118,22 @@ impl Faults {
     /// Returns the number of faults injected.
     #[must_use]
     pub fn happened(&self) -> u64 {
-        self.lock().happened
+        self.0.lock().happened
     }
 
-    pub(super) fn draw(&self, call: Call) -> Option<Fault> {
-        let mut plan = self.lock();
+    pub(super) fn draw(&self, call: StoreCall) -> Option<Fault> {
+        let mut plan = self.0.lock();
         let planned = plan.script.iter().position(|(planned, _)| *planned == call);
         let fault = match planned {
             Some(n) => Some(plan.script.remove(n).1),
-            None => plan.chance.as_mut().and_then(Chance::draw),
+            None => plan.chance.as_mut().and_then(FaultChance::draw),
         };
         plan.happened += u64::from(fault.is_some());
         fault
     }
-
-    fn lock(&self) -> MutexGuard<'_, Plan> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Chance {
+impl FaultChance {
     fn draw(&mut self) -> Option<Fault> {
         let mut next = |below: u64| (test_data::next(&mut self.state) >> 16) % below;
         if next(1000) >= self.per_mille {
@@ -160,7 +153,7 @@ impl Chance {
 /// call though it was done.
 pub(super) async fn with_fault<T>(
     fault: Option<Fault>,
-    call: Call,
+    call: StoreCall,
     repeatable: bool,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {

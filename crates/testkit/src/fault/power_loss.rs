@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,7 +19,10 @@ use landfall::{
     },
     upload::{Snapshot, Upload, UploadId},
 };
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
+
+use super::capability;
 
 /// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
 /// them in a [crash](Self::crash).
@@ -113,7 +116,7 @@ impl PowerLossStore {
     /// Older handles, and appends opened by them, fail from then on.
     #[must_use]
     pub fn crash(&self) -> Self {
-        self.lock().clear();
+        self.open.lock().clear();
         let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;
         Self {
             own_life,
@@ -131,12 +134,13 @@ impl PowerLossStore {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<UploadId, Cached>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn capability<'a, T: ?Sized>(&self, inner: Option<&'a T>) -> Result<&'a T> {
+        self.alive()?;
+        capability(inner)
     }
 
     fn cached(&self, id: &UploadId) -> Option<Cached> {
-        self.lock().get(id).cloned()
+        self.open.lock().get(id).cloned()
     }
 
     async fn sync(&self, id: &UploadId) -> Result<()> {
@@ -156,7 +160,7 @@ impl PowerLossStore {
         };
         let offset = cache.offset();
         let cached = Arc::new(AsyncMutex::new(cache));
-        self.lock().insert(id.clone(), Arc::clone(&cached));
+        self.open.lock().insert(id.clone(), Arc::clone(&cached));
         Box::new(CachedAppend {
             store: self.clone(),
             id: id.clone(),
@@ -164,22 +168,6 @@ impl PowerLossStore {
             offset,
         })
     }
-}
-
-macro_rules! own {
-    ($self:ident, $accessor:ident) => {
-        $self.inner.$accessor().is_some().then_some($self)
-    };
-}
-
-macro_rules! inner {
-    ($self:ident, $accessor:ident) => {{
-        $self.alive()?;
-        $self.inner.$accessor().ok_or_else(|| StoreError::Other {
-            action: stringify!($accessor).into(),
-            source: "the store inside no longer can do this".into(),
-        })?
-    }};
 }
 
 #[async_trait]
@@ -221,27 +209,7 @@ impl Store for PowerLossStore {
         self.inner.save(upload, fence).await
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        own!(self, terminator).map(|own| own as _)
-    }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        own!(self, finisher).map(|own| own as _)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        own!(self, reader).map(|own| own as _)
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        own!(self, concatenator).map(|own| own as _)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        own!(self, length_deferrer).map(|own| own as _)
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        own!(self, enumerator).map(|own| own as _)
-    }
-    fn locker(&self) -> Option<Arc<dyn Locker>> {
-        self.inner.locker()
-    }
+    wrapped_capabilities!();
 }
 
 #[derive(Debug)]
@@ -254,7 +222,7 @@ struct CachedAppend {
 
 impl Drop for CachedAppend {
     fn drop(&mut self) {
-        let mut open = self.store.lock();
+        let mut open = self.store.open.lock();
         let is_own = open
             .get(&self.id)
             .is_some_and(|cached| Arc::ptr_eq(cached, &self.cached));
@@ -325,8 +293,11 @@ impl Append for CachedAppend {
 #[async_trait]
 impl Terminate for PowerLossStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let any = inner!(self, terminator).terminate(upload, fence).await?;
-        self.lock().remove(&upload.id);
+        let any = self
+            .capability(self.inner.terminator())?
+            .terminate(upload, fence)
+            .await?;
+        self.open.lock().remove(&upload.id);
         Ok(any)
     }
 }
@@ -335,7 +306,9 @@ impl Terminate for PowerLossStore {
 impl Finish for PowerLossStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
-        inner!(self, finisher).finish(upload, fence).await
+        self.capability(self.inner.finisher())?
+            .finish(upload, fence)
+            .await
     }
 }
 
@@ -343,7 +316,9 @@ impl Finish for PowerLossStore {
 impl Read for PowerLossStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         drop(self.sync(&upload.id).await);
-        inner!(self, reader).read(upload, range).await
+        self.capability(self.inner.reader())?
+            .read(upload, range)
+            .await
     }
 
     fn reads_unfinished(&self) -> bool {
@@ -363,8 +338,8 @@ impl Concatenate for PowerLossStore {
         for part in parts {
             self.sync(&part.id).await?;
         }
-        self.lock().remove(&target.id);
-        inner!(self, concatenator)
+        self.open.lock().remove(&target.id);
+        self.capability(self.inner.concatenator())?
             .concatenate(target, parts, fence)
             .await
     }
@@ -378,7 +353,7 @@ impl DeferLength for PowerLossStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        inner!(self, length_deferrer)
+        self.capability(self.inner.length_deferrer())?
             .declare_length(upload, length, fence)
             .await
     }
@@ -387,10 +362,14 @@ impl DeferLength for PowerLossStore {
 #[async_trait]
 impl Enumerate for PowerLossStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        inner!(self, enumerator).page(cursor, limit).await
+        self.capability(self.inner.enumerator())?
+            .page(cursor, limit)
+            .await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        inner!(self, enumerator).remove_orphan(orphan).await
+        self.capability(self.inner.enumerator())?
+            .remove_orphan(orphan)
+            .await
     }
 }

@@ -14,14 +14,9 @@ use landfall::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use super::Pair;
+use super::{LONG, Pair, acquire, assert_held};
 
-const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(250);
-
-async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
-    locker.acquire(id, LONG).await.expect("acquire")
-}
 
 /// Takes a lease that the other process gave up, which may take as long as a takeover to be known.
 async fn free(locker: &Arc<dyn Locker>, id: &UploadId, within: Duration) -> Lease {
@@ -33,13 +28,6 @@ async fn free(locker: &Arc<dyn Locker>, id: &UploadId, within: Duration) -> Leas
             }
             result => return result.expect("a free lease"),
         }
-    }
-}
-
-fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
-    match result {
-        Err(LeaseError::Locked) => {}
-        other => panic!("{what} must give Held, not: {other:?}"),
     }
 }
 

@@ -21,9 +21,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::{LONG, acquire};
 use crate::check::{Check, checks};
 
-const LONG: Duration = Duration::from_secs(30);
 /// Time in which a node has to work again after a fault, on a busy machine.
 const MAX_RECOVERY: Duration = Duration::from_secs(8);
 
@@ -81,10 +81,6 @@ pub(super) fn all_with_faults() -> Vec<Check<Subject>> {
         a_waiter_that_is_gone_is_forgotten_with_the_lease,
     ]
     .to_vec()
-}
-
-async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
-    locker.acquire(id, LONG).await.expect("acquire")
 }
 
 fn assert_unavailable(fault: &str, result: Result<Lease, LeaseError>) {

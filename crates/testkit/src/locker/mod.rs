@@ -8,10 +8,27 @@ mod single_node;
 
 use std::{sync::Arc, time::Duration};
 
-use landfall::lease::Locker;
+use landfall::{
+    lease::{Lease, LeaseError, Locker},
+    upload::UploadId,
+};
 
 pub use self::cluster::{Cluster, FaultyNode, LockerLoad};
 use crate::check::{Check, Report, checks, run_all};
+
+/// Enough time for an operation of a locker that works.
+const LONG: Duration = Duration::from_secs(30);
+
+async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
+    locker.acquire(id, LONG).await.expect("acquire")
+}
+
+fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
+    match result {
+        Err(LeaseError::Locked) => {}
+        other => panic!("{what} must give Locked, not: {other:?}"),
+    }
+}
 
 /// The subject of the checks within one process.
 pub type Subject = Arc<dyn Locker>;

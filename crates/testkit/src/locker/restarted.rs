@@ -1,16 +1,12 @@
 //! Checks of a locker after a restart of its process.
 
-use std::time::Duration;
-
 use landfall::{
     lease::{Fence, Locker},
     upload::UploadId,
 };
 
-use super::Subject;
+use super::{LONG, Subject};
 use crate::check::{Check, checks};
-
-const LONG: Duration = Duration::from_secs(30);
 
 /// A locker that was made after another one gave leases and ended.
 pub(super) struct Restarted {

@@ -18,25 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::Subject;
+use super::{LONG, Subject, acquire, assert_held};
 
-const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(60);
 /// The limit for immediate reactions, generous for a busy machine.
 const PROMPT: Duration = Duration::from_secs(2);
 /// Maximum time of a takeover within one process.
 const TAKEOVER: Duration = Duration::from_millis(100);
-
-async fn acquire(locker: &Subject, id: &UploadId) -> Lease {
-    locker.acquire(id, LONG).await.expect("acquire")
-}
-
-fn assert_held(what: &str, result: Result<Lease, LeaseError>) {
-    match result {
-        Err(LeaseError::Locked) => {}
-        other => panic!("{what} must give Held, not: {other:?}"),
-    }
-}
 
 /// Begins to wait for a lease: on return it is in the queue, however busy the machine is.
 async fn wait_for(locker: &Subject, id: &UploadId) -> JoinHandle<Result<Lease, LeaseError>> {

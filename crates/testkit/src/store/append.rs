@@ -10,14 +10,16 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, drop_midway, expect, offset, poll_and_drop, uploaded, write},
+    support::{
+        append, create, drop_midway, expect, offset, poll_and_drop, resume, uploaded, write,
+    },
 };
 use crate::test_data;
 
 pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
     let bytes = test_data::bytes(1, 300_000);
     let upload = create(store, 300_000).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     assert_eq!(append.offset(), 0);
     let mut written = 0;
     let mut before = 0;
@@ -43,11 +45,7 @@ pub(super) async fn appending_continues_at_the_offset(store: &Subject) {
     let upload = create(store, 100_000).await;
     let mut start = 0;
     for (n, piece) in test_data::chunks(&bytes, 30_000, 3).iter().enumerate() {
-        let mut append = store
-            .resume(&upload.id, Fence(n as u64 + 1))
-            .await
-            .expect("resume")
-            .1;
+        let mut append = resume(store, &upload, Fence(n as u64 + 1)).await;
         assert_eq!(append.offset(), start, "the offset to continue at");
         write(&mut *append, piece).await;
         start += piece.len() as u64;
@@ -61,7 +59,7 @@ pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
     let many_small = test_data::bytes(3, 20_000);
     let one_large = test_data::bytes(4, 3_000_001);
     let upload = create(store, None).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     let mut all = Vec::new();
     let mut list = Vec::new();
     for shape in [
@@ -114,7 +112,7 @@ pub(super) async fn ten_mebibytes_are_kept(store: &Subject) {
 
 pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
     let upload = create(store, 40_000).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     let mut end = 0;
     for piece in test_data::chunks(&test_data::bytes(6, 40_000), 9_000, 1) {
         end += piece.len() as u64;
@@ -136,7 +134,7 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
     let before = store.load(&upload.id).await.expect("load").modified;
     // Stores may keep whole seconds.
     tokio::time::sleep(Duration::from_millis(2200)).await;
-    drop(store.resume(&upload.id, Fence(20)).await.expect("resume").1);
+    drop(resume(store, &upload, Fence(20)).await);
     let after = store.load(&upload.id).await.expect("load").modified;
     let later = after.duration_since(before).unwrap_or_default();
     assert!(
@@ -148,11 +146,11 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
 pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
     let bytes = test_data::bytes(7, 200_000);
     let upload = create(store, 200_000).await;
-    let mut first = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut first = resume(store, &upload, Fence(1)).await;
     write(&mut *first, &bytes.slice(..150_000)).await;
     let kept = first.offset();
     drop(first);
-    let second = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
+    let second = resume(store, &upload, Fence(2)).await;
     let offset = second.offset();
     assert!(
         (kept..=150_000).contains(&offset),
@@ -200,11 +198,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
     let mut kept = 0;
     while kept < bytes.len() {
         fence += 1;
-        let mut append = store
-            .resume(&upload.id, Fence(fence))
-            .await
-            .expect("resume")
-            .1;
+        let mut append = resume(store, &upload, Fence(fence)).await;
         let start = append.offset() as usize;
         assert!(
             (kept..=bytes.len()).contains(&start),

@@ -4,7 +4,7 @@ use landfall::lease::Fence;
 
 use super::{
     Subject,
-    support::{create, expect, write},
+    support::{create, expect, resume, write},
 };
 use crate::test_data;
 
@@ -17,7 +17,7 @@ pub(super) async fn a_hundred_uploads_at_once(store: &Subject) {
             let upload = create(&store, bytes.len() as u64).await;
             for (turn, piece) in test_data::chunks(&bytes, 40_000, n).iter().enumerate() {
                 let fence = Fence(turn as u64 + 1);
-                let mut append = store.resume(&upload.id, fence).await.expect("resume").1;
+                let mut append = resume(&store, &upload, fence).await;
                 write(&mut *append, piece).await;
                 append.commit().await.expect("commit");
                 tokio::task::yield_now().await;

@@ -11,7 +11,9 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, create, drop_midway, expect, offset, uploaded, write},
+    support::{
+        append, assert_not_found, create, drop_midway, expect, offset, resume, uploaded, write,
+    },
 };
 use crate::test_data;
 
@@ -220,7 +222,7 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
     write(&mut *first, &bytes).await;
     assert_eq!(first.commit().await.expect("commit"), 3000);
     drop(first);
-    let second = store.resume(&upload.id, Fence(6)).await.expect("resume").1;
+    let second = resume(store, &upload, Fence(6)).await;
     assert_eq!(second.offset(), 3000);
     drop(second);
     expect(store, &upload, &bytes).await;

@@ -14,7 +14,8 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        assert_fenced, assert_not_found, create, expect, offset, uploaded, write, write_refused,
+        assert_fenced, assert_not_found, create, expect, offset, resume, uploaded, write,
+        write_refused,
     },
 };
 use crate::test_data;
@@ -25,14 +26,10 @@ async fn overtaken(
     bytes: &Bytes,
 ) -> (Arc<Upload>, Box<dyn Append>, Box<dyn Append>) {
     let upload = create(store, None).await;
-    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
+    let mut older = resume(store, &upload, Fence(10)).await;
     write(&mut *older, bytes).await;
     assert_eq!(older.commit().await.expect("commit"), bytes.len() as u64);
-    let newer = store
-        .resume(&upload.id, Fence(11))
-        .await
-        .expect("resume by a newer lease")
-        .1;
+    let newer = resume(store, &upload, Fence(11)).await;
     assert_eq!(newer.offset(), bytes.len() as u64);
     (upload, older, newer)
 }
@@ -61,14 +58,10 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
 pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Subject) {
     let bytes = test_data::bytes(2, 6000);
     let upload = create(store, None).await;
-    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
+    let mut older = resume(store, &upload, Fence(10)).await;
     older.begin_unverified().await.expect("hold");
     write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
-    let mut newer = store
-        .resume(&upload.id, Fence(11))
-        .await
-        .expect("resume by a newer lease")
-        .1;
+    let mut newer = resume(store, &upload, Fence(11)).await;
     assert_eq!(
         newer.offset(),
         0,
@@ -115,7 +108,7 @@ pub(super) async fn an_older_lease_cannot_append(store: &Subject) {
 pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
     let upload = create(store, None).await;
     for (n, piece) in ["one ", "two ", "three"].iter().enumerate() {
-        let mut append = store.resume(&upload.id, Fence(5)).await.expect("resume").1;
+        let mut append = resume(store, &upload, Fence(5)).await;
         write(&mut *append, &Bytes::from_static(piece.as_bytes())).await;
         append
             .commit()
@@ -141,7 +134,7 @@ pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
 
 pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subject) {
     let upload = create(store, None).await;
-    let mut older = store.resume(&upload.id, Fence(10)).await.expect("resume").1;
+    let mut older = resume(store, &upload, Fence(10)).await;
     write(&mut *older, &Bytes::from_static(b"before")).await;
     let terminator = store.terminator().expect("a terminator");
     terminator
@@ -195,7 +188,7 @@ pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
         concatenated: false,
     };
     let target = store.create(target).await.expect("create");
-    let _newer = store.resume(&target.id, Fence(11)).await.expect("resume").1;
+    let _newer = resume(store, &target, Fence(11)).await;
     let concatenator = store.concatenator().expect("a concatenator");
     let joined = concatenator.concatenate(&target, &[part], Fence(10)).await;
     assert_fenced("concatenate", joined);

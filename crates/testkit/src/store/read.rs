@@ -9,7 +9,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, assert_same, create, read, uploaded},
+    support::{append, assert_not_found, assert_same, create, read, resume, uploaded},
 };
 use crate::test_data;
 
@@ -40,7 +40,7 @@ pub(super) async fn an_unfinished_upload_can_be_read_while_it_grows(store: &Subj
     let bytes = test_data::bytes(2, 90_000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..30_000)).await;
-    let mut writer = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
+    let mut writer = resume(store, &upload, Fence(2)).await;
     let mut end = 30_000;
     for piece in test_data::chunks(&bytes.slice(30_000..), 20_000, 3) {
         writer.write(&mut vec![piece.clone()]).await.expect("write");

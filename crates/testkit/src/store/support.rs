@@ -34,7 +34,7 @@ pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
 
 /// Appends and commits `bytes`.
 pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, bytes: &Bytes) {
-    let mut append = store.resume(&upload.id, fence).await.expect("resume").1;
+    let mut append = resume(store, upload, fence).await;
     let end = append.offset() + bytes.len() as u64;
     write(&mut *append, bytes).await;
     assert_eq!(
@@ -42,6 +42,11 @@ pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, 
         end,
         "the offset after a commit"
     );
+}
+
+/// Opens an upload for appending.
+pub(super) async fn resume(store: &Subject, upload: &Upload, fence: Fence) -> Box<dyn Append> {
+    store.resume(&upload.id, fence).await.expect("resume").1
 }
 
 pub(super) async fn write(append: &mut dyn Append, bytes: &Bytes) {

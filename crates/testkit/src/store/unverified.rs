@@ -5,7 +5,7 @@ use landfall::lease::Fence;
 
 use super::{
     Subject,
-    support::{append, create, expect, offset, write},
+    support::{append, create, expect, offset, resume, write},
 };
 use crate::test_data;
 
@@ -13,7 +13,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     let good = test_data::bytes(1, 400_000);
     let bad = test_data::bytes(2, 300_000);
     let upload = create(store, 400_000).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     write(&mut *append, &good.slice(..150_000)).await;
     append.commit().await.expect("commit");
     append.begin_unverified().await.expect("hold");
@@ -35,7 +35,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
 pub(super) async fn accepted_bytes_count(store: &Subject) {
     let bytes = test_data::bytes(3, 200_000);
     let upload = create(store, 200_000).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     append.begin_unverified().await.expect("hold");
     write(&mut *append, &bytes.slice(..90_000)).await;
     write(&mut *append, &bytes.slice(90_000..130_000)).await;
@@ -57,12 +57,12 @@ pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) 
     let bytes = test_data::bytes(4, 50_000);
     let upload = create(store, 50_000).await;
     append(store, &upload, Fence(1), &bytes.slice(..20_000)).await;
-    let mut held = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
+    let mut held = resume(store, &upload, Fence(2)).await;
     held.begin_unverified().await.expect("hold");
     write(&mut *held, &test_data::bytes(5, 30_000)).await;
     drop(held);
     expect(store, &upload, &bytes[..20_000]).await;
-    let next = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
+    let next = resume(store, &upload, Fence(3)).await;
     assert_eq!(next.offset(), 20_000);
     drop(next);
     append(store, &upload, Fence(4), &bytes.slice(20_000..)).await;
@@ -72,16 +72,12 @@ pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) 
 pub(super) async fn unverified_bytes_do_not_count_when_overtaken(store: &Subject) {
     let bytes = test_data::bytes(6, 50_000);
     let upload = create(store, 50_000).await;
-    let mut held = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut held = resume(store, &upload, Fence(1)).await;
     write(&mut *held, &bytes.slice(..10_000)).await;
     held.commit().await.expect("commit");
     held.begin_unverified().await.expect("hold");
     write(&mut *held, &test_data::bytes(7, 45_000)).await;
-    let mut newer = store
-        .resume(&upload.id, Fence(2))
-        .await
-        .expect("resume by a newer lease")
-        .1;
+    let mut newer = resume(store, &upload, Fence(2)).await;
     assert_eq!(newer.offset(), 10_000);
     write(&mut *newer, &bytes.slice(10_000..)).await;
     drop(held);
@@ -94,7 +90,7 @@ pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &S
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &Bytes::from_static(b"abc")).await;
     for way in 0..3 {
-        let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
+        let mut append = resume(store, &upload, Fence(2)).await;
         append.begin_unverified().await.expect("hold");
         match way {
             0 => append.accept_unverified().await.expect("confirm"),
@@ -105,7 +101,7 @@ pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &S
         drop(append);
         expect(store, &upload, b"abc").await;
     }
-    let mut after = store.resume(&upload.id, Fence(3)).await.expect("resume").1;
+    let mut after = resume(store, &upload, Fence(3)).await;
     write(&mut *after, &Bytes::from_static(b"def")).await;
     assert_eq!(after.commit().await.expect("commit"), 6);
     drop(after);
@@ -114,7 +110,7 @@ pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &S
 
 pub(super) async fn unverified_bytes_can_be_begun_again(store: &Subject) {
     let upload = create(store, None).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     let mut wanted = Vec::new();
     for round in 0..6_u8 {
         let bytes = test_data::bytes(u64::from(round), 5000);
@@ -137,7 +133,7 @@ pub(super) async fn discarding_without_unverified_bytes_restores_the_opening_off
     let good = test_data::bytes(8, 60_000);
     let upload = create(store, 60_000).await;
     append(store, &upload, Fence(1), &good.slice(..25_000)).await;
-    let mut append = store.resume(&upload.id, Fence(2)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(2)).await;
     write(&mut *append, &test_data::bytes(9, 30_000)).await;
     append.discard_unverified().await.expect("discard");
     assert_eq!(append.offset(), 25_000);
@@ -151,7 +147,7 @@ pub(super) async fn discarding_without_unverified_bytes_restores_the_opening_off
 
 pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
     let upload = create(store, None).await;
-    let mut append = store.resume(&upload.id, Fence(1)).await.expect("resume").1;
+    let mut append = resume(store, &upload, Fence(1)).await;
     let mut most = 0;
     for round in 0..8_u64 {
         let (is_held, start) = (round % 2 == 1, append.offset());

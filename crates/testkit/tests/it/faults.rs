@@ -6,7 +6,7 @@ use landfall::{
     store::{MemoryStore, Store, StoreError},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_testkit::fault::{Call, Failure, Fault, FaultStore, Faults, PowerLossStore};
+use landfall_testkit::fault::{Failure, Fault, FaultStore, Faults, PowerLossStore, StoreCall};
 
 fn upload() -> Upload {
     Upload::new(UploadId::random(), Some(100))
@@ -17,7 +17,7 @@ async fn a_short_write_keeps_the_bytes_that_fit() {
     let faults = Faults::none();
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let (upload, mut append) = store.create_append(upload(), Fence(1)).await.unwrap();
-    faults.plan(Call::Write, Fault::Short(7, Failure::Full));
+    faults.plan(StoreCall::Write, Fault::Short(7, Failure::Full));
     let mut chunks = vec![Bytes::from_static(b"hello "), Bytes::from_static(b"world")];
     assert!(matches!(
         append.write(&mut chunks).await,
@@ -40,7 +40,7 @@ async fn a_lost_answer_means_it_was_done() {
     let store = FaultStore::new(MemoryStore::new(), faults.clone());
     let mut upload = Upload::clone(&*store.create(upload()).await.unwrap());
     upload.completion = Completion::Done(None);
-    faults.plan(Call::Save, Fault::After(Failure::Unavailable));
+    faults.plan(StoreCall::Save, Fault::After(Failure::Unavailable));
     let saved = store.save(&upload, Fence(1)).await;
     assert!(matches!(saved, Err(StoreError::Unavailable { .. })));
     assert!(
@@ -55,7 +55,7 @@ async fn a_lost_answer_means_it_was_done() {
 
     // But an upload whose creation failed isn't there.
     let another = Upload::new(UploadId::random(), None);
-    faults.plan(Call::Create, Fault::After(Failure::Io));
+    faults.plan(StoreCall::Create, Fault::After(Failure::Io));
     assert!(matches!(
         store.create(another.clone()).await,
         Err(StoreError::Other { .. })
@@ -76,7 +76,7 @@ async fn bytes_never_count_after_a_failed_confirmation() {
         .write(&mut vec![Bytes::from_static(b"unsure")])
         .await
         .unwrap();
-    faults.plan(Call::Confirm, Fault::After(Failure::Io));
+    faults.plan(StoreCall::Confirm, Fault::After(Failure::Io));
     append.accept_unverified().await.unwrap_err();
     append.accept_unverified().await.unwrap_err();
     append.commit().await.unwrap_err();

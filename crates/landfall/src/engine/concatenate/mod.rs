@@ -49,9 +49,9 @@ impl Engine {
         }
         upload.length = sum;
         let (mut reply, key) = self.call_pre_create(context, &mut upload).await?;
-        let key = match self.start_idempotent(key, &reply).await? {
+        let key = match self.start_idempotent(key).await? {
             KeyState::New(key) => key,
-            KeyState::Exists(created) => return Ok(created),
+            KeyState::Exists(found) => return Ok(Created::existing(found, reply)),
         };
         self.assign_id(&mut upload, key.as_ref()).await?;
         let missing = parts.get(known.complete);

@@ -4,13 +4,14 @@
 
 use std::{
     cmp::Reverse,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{LiveUpload, LiveUploads, WriterState, lock};
+use super::{LiveUpload, LiveUploads, WriterState};
 
 /// A client that has sent nothing for this long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
@@ -45,7 +46,7 @@ impl LiveUploads {
     /// Evicts the writer whose client has been silent longest, or a slow one if none is silent. Returns
     /// false if all of them make progress.
     pub(in crate::engine) fn evict(&self) -> bool {
-        let mut scan = lock(&self.candidates.0);
+        let mut scan = self.candidates.0.lock();
         let now = Instant::now();
         loop {
             if let Some(live) = scan.found.pop() {
@@ -64,8 +65,8 @@ impl LiveUploads {
     fn scan(&self, now: Instant) -> Vec<Arc<LiveUpload>> {
         let mut found = Vec::new();
         for shard in &self.shards {
-            for live in lock(shard).writers.values() {
-                if let Some(silence) = live.idleness(&mut lock(&live.writer), now) {
+            for live in shard.lock().writers.values() {
+                if let Some(silence) = live.idleness(&mut live.writer.lock(), now) {
                     found.push((silence, live.clone()));
                 }
             }
@@ -101,7 +102,7 @@ impl LiveUpload {
 
     /// Requests the writer to end, unless its client makes progress again.
     fn evict(&self, now: Instant) -> bool {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer.lock();
         writer.is_evicted = self.idleness(&mut writer, now).is_some();
         if writer.is_evicted {
             self.requested.notify_waiters();

@@ -8,12 +8,13 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout},
@@ -68,7 +69,7 @@ impl LiveUploads {
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         let hash = self.hasher.hash_one(id);
         // The map uses the low bits of the same hash.
-        lock(&self.shards[(hash >> 60) as usize % SHARDS])
+        self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
     /// Adds an upload until the guard is dropped. The request has its lease, so there is no other
@@ -108,14 +109,14 @@ impl LiveUploads {
     pub(super) fn len(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| lock(shard).writers.len())
+            .map(|shard| shard.lock().writers.len())
             .sum()
     }
 
     /// Ends all transfers, for a shutdown.
     pub(super) fn shut_down(&self) {
         for shard in &self.shards {
-            for live in lock(shard).writers.values() {
+            for live in shard.lock().writers.values() {
                 live.shut_down();
             }
         }
@@ -123,15 +124,10 @@ impl LiveUploads {
 
     /// Returns the uploads of a shard that are being written, or were since the last call.
     pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
-        let mut shard = lock(&self.shards[shard]);
+        let mut shard = self.shards[shard].lock();
         let ended = shard.ended.take();
         shard.writers.values().cloned().chain(ended).collect()
     }
-}
-
-/// Locks a mutex. A panic under one of these locks leaves the state valid, so poisoning is ignored.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When the bytes of a body count and may be published.
@@ -241,7 +237,7 @@ impl LiveUpload {
     /// Starts a write that changes the offset; returns false if another request has taken over.
     #[must_use]
     pub(super) fn start_write(&self) -> bool {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer.lock();
         writer.is_writing = !writer.is_taken_over;
         writer.is_writing
     }
@@ -249,7 +245,7 @@ impl LiveUpload {
     /// Ends a write. If `counts`, the upload would keep this offset if the writer stopped now.
     pub(super) fn end_write(&self, offset: u64, counts: bool) {
         self.receive(offset);
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer.lock();
         if counts {
             writer.offset = offset;
         }
@@ -264,7 +260,7 @@ impl LiveUpload {
 
     /// Records that bytes were received that are not written yet.
     pub(super) fn touch(&self) {
-        lock(&self.writer).received_at = Instant::now();
+        self.writer.lock().received_at = Instant::now();
     }
 
     /// Waits for the next request to this writer.
@@ -288,11 +284,11 @@ impl LiveUpload {
 
     /// Returns the time since bytes were last received.
     pub(super) fn silent_for(&self) -> Duration {
-        lock(&self.writer).received_at.elapsed()
+        self.writer.lock().received_at.elapsed()
     }
 
     pub(super) fn take_request(&self) -> Option<WriterRequest> {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.writer.lock();
         if let Some(reply) = writer.stop.take() {
             return Some(WriterRequest::Stop(reply));
         }
@@ -324,13 +320,13 @@ impl LiveUpload {
 
     /// Stops the upload on behalf of a hook.
     pub(super) fn stop(&self, reply: ClientResponse) {
-        lock(&self.writer).stop.get_or_insert(reply);
+        self.writer.lock().stop.get_or_insert(reply);
         self.end();
     }
 
     /// Ends the transfer because the server shuts down.
     pub(super) fn shut_down(&self) {
-        lock(&self.writer).is_shutting_down = true;
+        self.writer.lock().is_shutting_down = true;
         self.end();
     }
 
@@ -422,7 +418,7 @@ impl LiveUpload {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let left = STABLE_TIMEOUT.saturating_sub(started.elapsed());
-            if let Some(result) = check(&mut lock(&self.writer), left.is_zero()) {
+            if let Some(result) = check(&mut self.writer.lock(), left.is_zero()) {
                 return result;
             }
             let _ = timeout(left.min(POLL_INTERVAL), changed).await;
@@ -462,7 +458,7 @@ impl Drop for LiveUploadGuard<'_> {
             }
         }
         drop(shard);
-        lock(&self.live.writer).has_ended = true;
+        self.live.writer.lock().has_ended = true;
         self.live.changed.notify_waiters();
     }
 }

@@ -16,7 +16,6 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http_body::Body;
 use tokio::time::{Sleep, sleep};
 
 use self::batch::BATCH_BYTES;
@@ -30,6 +29,7 @@ use crate::{
     checksum::Verifier,
     hook::ClientResponse,
     lease::{YieldReason, YieldSignal},
+    request_body::RequestBody,
     store::Append,
 };
 
@@ -101,11 +101,10 @@ impl<'m> Transfer<'_, 'm> {
     /// Runs until the body ends or is interrupted. Received bytes are written, with two exceptions: a
     /// short body with a checksum, which the caller verifies first, and the current batch when another
     /// request takes over.
-    pub(super) async fn run<B>(mut self, body: &mut B) -> Result<TransferReport<'m>, Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    pub(super) async fn run<B: RequestBody + Unpin>(
+        mut self,
+        body: &mut B,
+    ) -> Result<TransferReport<'m>, Error> {
         let mut batch = WriteBatch::new(self.memory, self.pack_limit());
         let outcome = self.read_body(body, &mut batch).await?;
         let outcome = self.conclude(&mut batch, outcome).await?;
@@ -119,15 +118,11 @@ impl<'m> Transfer<'_, 'm> {
 
     /// Reads the body until an end or interrupt. A separate function, so that its timers take no memory
     /// afterwards.
-    async fn read_body<B>(
+    async fn read_body<B: RequestBody + Unpin>(
         &mut self,
         body: &mut B,
         batch: &mut WriteBatch<'m>,
-    ) -> Result<TransferOutcome, Error>
-    where
-        B: Body<Data = Bytes> + Unpin,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<TransferOutcome, Error> {
         let (live, signal) = (self.live, self.signal);
         let max_bytes = self.append.write_size().min(BATCH_BYTES);
         let mut trailers = None;
@@ -296,11 +291,7 @@ impl<'m> Transfer<'_, 'm> {
     }
 }
 
-fn poll_body<B>(body: &mut B, cx: &mut Context<'_>) -> Poll<TransferEvent>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
+fn poll_body<B: RequestBody + Unpin>(body: &mut B, cx: &mut Context<'_>) -> Poll<TransferEvent> {
     Pin::new(body).poll_frame(cx).map(|frame| match frame {
         None => TransferEvent::End,
         Some(Err(error)) => TransferEvent::Failed(error.into()),

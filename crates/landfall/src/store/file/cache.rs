@@ -9,10 +9,12 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{record::Record, sys::FileVersion};
 use crate::{
@@ -101,9 +103,7 @@ impl UploadCache {
 
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
-        self.shards[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard].lock()
     }
 
     /// Returns the entry of an upload, if there is one.
@@ -192,21 +192,17 @@ impl Shard {
 impl CachedUpload {
     /// Locks the upload for a change; blocks while another change runs.
     pub(super) fn lock(&self) -> MutexGuard<'_, WriterState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Locks the upload for a change, unless another change runs.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriterState>> {
-        match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(std::sync::TryLockError::Poisoned(state)) => Some(state.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => None,
-        }
+        self.state.try_lock()
     }
 
     /// Locks the cached values. Never held during I/O.
     pub(super) fn info(&self) -> MutexGuard<'_, CachedInfo> {
-        self.info.lock().unwrap_or_else(PoisonError::into_inner)
+        self.info.lock()
     }
 }
 

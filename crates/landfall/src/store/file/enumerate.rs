@@ -9,11 +9,12 @@ use std::{
     collections::{BinaryHeap, HashSet},
     os::fd::AsFd,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rustix::fs::{Dir, FileType};
 
 use super::{
@@ -251,11 +252,7 @@ impl Inner {
     /// Returns whether no description refers to a data path. Reads all descriptions, but reuses the
     /// result for files older than the last pass.
     fn is_unreferenced(&self, path: &str, version: FileVersion) -> bool {
-        let mut referenced = self
-            .listing
-            .referenced
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut referenced = self.listing.referenced.lock();
         let cached = referenced.as_ref().filter(|referenced| {
             SystemTime::now()
                 .duration_since(referenced.started)
@@ -373,11 +370,7 @@ impl Inner {
 
     /// Returns the names of a directory after `after`, and whether they are all.
     fn names(&self, dir: &str, after: Option<&str>) -> Result<(Vec<Name>, bool)> {
-        if let Some(cached) = &*self
-            .listing
-            .names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        if let Some(cached) = &*self.listing.names.lock()
             && cached.dir == dir
             && cached.after.as_deref() <= after
         {
@@ -401,11 +394,7 @@ impl Inner {
             Ok(())
         })?;
         let sorted = first.into_sorted_vec();
-        *self
-            .listing
-            .names
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Names {
+        *self.listing.names.lock() = Some(Names {
             dir: dir.to_owned(),
             after: after.map(str::to_owned),
             sorted: sorted.clone(),

@@ -1,9 +1,6 @@
 //! Scheduling of I/O steps: in the calling task or on the blocking pool, with bounded concurrency.
 
-use std::{
-    sync::{Arc, MutexGuard},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::Semaphore;
 
@@ -46,11 +43,11 @@ impl IoPool {
     ///
     /// # Cancel safety
     /// A step that reached the pool runs to its end.
-    pub(crate) async fn run_inline<T, F>(&self, bytes: usize, step: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T> + Send + 'static,
-    {
+    pub(crate) async fn run_inline<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        step: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         if self.runs_inline() {
             return self.measure(bytes, step);
         }
@@ -59,25 +56,20 @@ impl IoPool {
     }
 
     /// Runs a short step that is known to wait for the disk.
-    pub(super) async fn run_blocking<T, F>(&self, step: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T> + Send + 'static,
-    {
+    pub(super) async fn run_blocking<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         on_pool(&self.short, step).await
     }
 
     /// Runs a short step that changes an upload, under the lock of that upload.
-    pub(super) async fn run_locked<T, F>(
+    pub(super) async fn run_locked<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
         bytes: usize,
-        step: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
-    {
+        step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         // The lock may be held during I/O of another task, so never wait for it in the task.
         if self.runs_inline()
             && let Some(mut state) = entry.try_lock()
@@ -86,51 +78,41 @@ impl IoPool {
         }
         let (this, entry) = (self.clone(), Arc::clone(entry));
         on_pool(&self.short, move || {
-            let mut state: MutexGuard<'_, WriterState> = entry.lock();
+            let mut state = entry.lock();
             this.measure(bytes, || step(&mut state))
         })
         .await
     }
 
-    pub(super) async fn run_sync<T, F>(&self, step: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T> + Send + 'static,
-    {
+    pub(super) async fn run_sync<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         on_pool(&self.syncs, step).await
     }
 
-    pub(super) async fn run_locked_sync<T, F>(
+    pub(super) async fn run_locked_sync<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
-        step: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
-    {
+        step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let entry = Arc::clone(entry);
         on_pool(&self.syncs, move || step(&mut entry.lock())).await
     }
 
     /// Runs a long step: copying, preallocation, removal of a large file, listing.
-    pub(super) async fn run_long<T, F>(&self, step: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> Result<T> + Send + 'static,
-    {
+    pub(super) async fn run_long<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         on_pool(&self.long, step).await
     }
 
-    pub(super) async fn run_locked_long<T, F>(
+    pub(super) async fn run_locked_long<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
-        step: F,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
-    {
+        step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let entry = Arc::clone(entry);
         on_pool(&self.long, move || step(&mut entry.lock())).await
     }
@@ -168,11 +150,10 @@ impl IoPool {
     }
 }
 
-async fn on_pool<T, F>(limit: &Arc<Semaphore>, step: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: FnOnce() -> Result<T> + Send + 'static,
-{
+async fn on_pool<T: Send + 'static>(
+    limit: &Arc<Semaphore>,
+    step: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let permit = Arc::clone(limit)
         .acquire_owned()
         .await

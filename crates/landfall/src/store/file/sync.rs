@@ -9,11 +9,13 @@ use std::{
     io,
     os::fd::AsFd,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     Durability, Inner,
@@ -51,31 +53,8 @@ struct SyncOutcome {
     done: u64,
     /// The newest sync that failed, and its error. The kernel reports a failure only once, so all
     /// callers that shared the sync must get it.
-    failed: Option<(u64, SyncFailure)>,
-}
-
-/// An I/O error that can be reported more than once.
-#[derive(Debug, Clone, Copy)]
-enum SyncFailure {
-    Os(i32),
-    Kind(io::ErrorKind),
-}
-
-impl From<&io::Error> for SyncFailure {
-    fn from(error: &io::Error) -> Self {
-        error
-            .raw_os_error()
-            .map_or_else(|| Self::Kind(error.kind()), Self::Os)
-    }
-}
-
-impl From<SyncFailure> for io::Error {
-    fn from(failure: SyncFailure) -> Self {
-        match failure {
-            SyncFailure::Os(code) => Self::from_raw_os_error(code),
-            SyncFailure::Kind(kind) => kind.into(),
-        }
-    }
+    /// With the error code of the system.
+    failed: Option<(u64, Option<i32>)>,
 }
 
 impl SyncGroup {
@@ -86,10 +65,11 @@ impl SyncGroup {
     {
         let wanted = self.started.load(Ordering::Acquire) + 1;
         let mut outcome = self.outcome.lock().await;
-        if let Some((failed, failure)) = outcome.failed
+        if let Some((failed, code)) = outcome.failed
             && failed >= wanted
         {
-            return Err(StoreError::io("syncing a directory", failure.into()));
+            let error = code.map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error);
+            return Err(StoreError::io("syncing a directory", error));
         }
         if outcome.done >= wanted {
             return Ok(());
@@ -102,7 +82,7 @@ impl SyncGroup {
                 Ok(())
             }
             Err(error) => {
-                outcome.failed = Some((this, SyncFailure::from(&error)));
+                outcome.failed = Some((this, error.raw_os_error()));
                 Err(StoreError::io("syncing a directory", error))
             }
         }
@@ -112,7 +92,7 @@ impl SyncGroup {
 impl DirectorySyncs {
     async fn sync(&self, inner: &Arc<Inner>, path: &str) -> Result<()> {
         let group = {
-            let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut groups = self.0.lock();
             Arc::clone(groups.entry(path.to_owned()).or_default())
         };
         let (this, dir) = (Arc::clone(inner), path.to_owned());
@@ -125,7 +105,7 @@ impl DirectorySyncs {
                 }
             })
             .await;
-        let mut groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.0.lock();
         // Two references, one of the map and one of this call: no one waits for this directory. The
         // root's group stays.
         if !path.is_empty() && Arc::strong_count(&group) == 2 {

@@ -5,11 +5,13 @@ mod response;
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
 
 use self::response::StoredResponse;
 use crate::upload::{Completion, Metadata, Upload, UploadId, UploadKind};
@@ -47,7 +49,7 @@ pub enum InvalidInfo {
     Malformed(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct InfoJson {
     #[serde(rename = "ID")]
@@ -56,6 +58,9 @@ struct InfoJson {
     size: Option<i64>,
     #[serde(default)]
     size_is_deferred: bool,
+    /// Always 0; tusd takes the offset from the data.
+    #[serde(skip_deserializing)]
+    offset: u64,
     #[serde(default)]
     meta_data: Option<BTreeMap<String, String>>,
     #[serde(default)]
@@ -72,30 +77,42 @@ struct InfoJson {
 }
 
 /// The fields that tusd does not have.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Serialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct LandfallInfo {
-    /// `Upload-Metadata` as received.
+    /// `Upload-Metadata` as received, if `MetaData` does not lead to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<String>,
     /// `Upload-Concat` as received.
+    #[serde(skip_serializing_if = "Option::is_none")]
     concat: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     concatenated: Option<bool>,
     /// Nanoseconds since 1970, as `expires`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
-    completion: Option<CompletionState>,
-    response: Option<StoredResponse>,
-    #[serde(rename = "ETag")]
-    etag: Option<String>,
-    unverified_from: Option<u64>,
-    damaged: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     extensions: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion: Option<CompletionState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<StoredResponse>,
+    #[serde(rename = "ETag", skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unverified_from: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damaged: Option<String>,
 }
 
 /// A [`Completion`] in JSON, without the response.
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 enum CompletionState {
     Pending,
@@ -207,116 +224,63 @@ fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
 
 fn encode(info: &UploadInfo) -> Vec<u8> {
     let upload = &info.upload;
-    let mut out = Json(Vec::with_capacity(512));
-    out.raw("{\"ID\":");
-    out.text(upload.id.as_str().as_bytes());
-    out.raw(",\"Size\":");
-    out.number(upload.length.unwrap_or(0));
-    out.raw(",\"SizeIsDeferred\":");
-    out.flag(upload.length.is_none());
-    out.raw(",\"Offset\":0,\"MetaData\":");
     let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
-    out.object(pairs.iter().map(|(key, value)| (*key, *value)));
-    out.raw(",\"IsPartial\":");
-    out.flag(upload.kind == UploadKind::Partial);
-    out.raw(",\"IsFinal\":");
-    out.flag(upload.is_final());
-    out.raw(",\"PartialUploads\":");
-    match &upload.kind {
-        UploadKind::Final { parts, .. } => {
-            out.raw("[");
-            for (n, part) in parts.iter().enumerate() {
-                out.raw(if n > 0 { "," } else { "" });
-                out.text(part.as_str().as_bytes());
-            }
-            out.raw("]");
-        }
-        _ => out.raw("null"),
-    }
-    out.raw(",\"Storage\":");
-    out.object(
-        upload
-            .storage
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_bytes())),
-    );
-    encode_landfall(&mut out, info, &pairs);
-    out.raw("}");
-    out.0
+    let metadata = pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), text(value)));
+    let partial_uploads = match &upload.kind {
+        UploadKind::Final { parts, .. } => Some(parts.iter().map(UploadId::to_string).collect()),
+        UploadKind::Regular | UploadKind::Partial => None,
+    };
+    let json = InfoJson {
+        id: upload.id.to_string(),
+        size: Some(upload.length.map_or(0, u64::cast_signed)),
+        size_is_deferred: upload.length.is_none(),
+        offset: 0,
+        meta_data: Some(metadata.collect()),
+        is_partial: upload.is_partial(),
+        is_final: upload.is_final(),
+        partial_uploads,
+        storage: Some(upload.storage.clone()),
+        landfall: Some(landfall_info(info, &pairs)),
+    };
+    go_json(&json)
 }
 
-fn encode_landfall(out: &mut Json, info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) {
+fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallInfo {
     let upload = &info.upload;
-    let mut lead = "";
-    out.raw(",\"Landfall\":{");
-    let mut member = |out: &mut Json, name: &str| {
-        out.raw(std::mem::replace(&mut lead, ","));
-        out.text(name.as_bytes());
-        out.raw(":");
+    let header = Some(upload.metadata.header());
+    let header = header.filter(|header| !header.is_empty() && !is_equivalent(header, pairs));
+    let (concat, concatenated) = match &upload.kind {
+        UploadKind::Final {
+            header,
+            concatenated,
+            ..
+        } => (Some(header), Some(*concatenated)),
+        UploadKind::Regular | UploadKind::Partial => (None, None),
     };
-    let header = upload.metadata.header();
-    if !header.is_empty() && !is_equivalent(header, pairs) {
-        member(out, "Metadata");
-        out.text(header.as_bytes());
-    }
-    if let UploadKind::Final {
-        header,
+    LandfallInfo {
+        metadata: header.map(str::to_owned),
+        concat: concat.filter(|header| !header.is_empty()).cloned(),
         concatenated,
-        ..
-    } = &upload.kind
-    {
-        if !header.is_empty() {
-            member(out, "Concat");
-            out.text(header.as_bytes());
-        }
-        member(out, "Concatenated");
-        out.flag(*concatenated);
+        created: upload.created.map(nanos),
+        expires: upload.expires.map(nanos),
+        max_size: upload.max_size,
+        labels: upload.labels.clone(),
+        extensions: info.extensions.clone(),
+        completion: match upload.completion {
+            Completion::NotTracked => None,
+            Completion::Pending => Some(CompletionState::Pending),
+            Completion::Done(_) => Some(CompletionState::Done),
+        },
+        response: upload
+            .completion
+            .response()
+            .map(|one| StoredResponse::new(one)),
+        etag: upload.etag.clone(),
+        unverified_from: info.unverified_from,
+        damaged: info.damaged.clone(),
     }
-    for (name, time) in [("Created", upload.created), ("Expires", upload.expires)] {
-        if let Some(time) = time {
-            member(out, name);
-            out.number(nanos(time));
-        }
-    }
-    if let Some(max) = upload.max_size {
-        member(out, "MaxSize");
-        out.number(max);
-    }
-    for (name, map) in [("Labels", &upload.labels), ("Extensions", &info.extensions)] {
-        if !map.is_empty() {
-            member(out, name);
-            let pairs = map.iter();
-            out.object(pairs.map(|(key, value)| (key.as_str(), value.as_bytes())));
-        }
-    }
-    let completion = match upload.completion {
-        Completion::NotTracked => None,
-        Completion::Pending => Some("pending"),
-        Completion::Done(_) => Some("done"),
-    };
-    if let Some(completion) = completion {
-        member(out, "Completion");
-        out.text(completion.as_bytes());
-    }
-    if let Some(response) = upload.completion.response()
-        && let Ok(json) = serde_json::to_string(&StoredResponse::new(response))
-    {
-        member(out, "Response");
-        out.raw(&json);
-    }
-    if let Some(etag) = &upload.etag {
-        member(out, "ETag");
-        out.text(etag.as_bytes());
-    }
-    if let Some(from) = info.unverified_from {
-        member(out, "UnverifiedFrom");
-        out.number(from);
-    }
-    if let Some(damaged) = &info.damaged {
-        member(out, "Damaged");
-        out.text(damaged.as_bytes());
-    }
-    out.raw("}");
 }
 
 fn nanos(time: SystemTime) -> u64 {
@@ -332,69 +296,42 @@ fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
         && Metadata::from_pairs(pairs.iter().map(|(key, value)| (*key, *value))).header() == header
 }
 
-/// JSON as Go's encoder writes it.
-struct Json(Vec<u8>);
-
-impl Json {
-    fn raw(&mut self, text: &str) {
-        self.0.extend_from_slice(text.as_bytes());
+/// Decodes a value as Go does: each byte that is not UTF-8 becomes U+FFFD.
+fn text(value: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in value.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
     }
+    text
+}
 
-    fn flag(&mut self, flag: bool) {
-        self.raw(if flag { "true" } else { "false" });
-    }
+fn go_json(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
+    let encoded = value.serialize(&mut serializer);
+    encoded.expect("text and numbers can be encoded");
+    out
+}
 
-    fn number(&mut self, number: u64) {
-        self.raw(&number.to_string());
-    }
+/// Writes JSON as Go does.
+struct GoFormatter;
 
-    fn object<'a>(&mut self, pairs: impl Iterator<Item = (&'a str, &'a [u8])>) {
-        self.raw("{");
-        for (n, (key, value)) in pairs.enumerate() {
-            self.raw(if n > 0 { "," } else { "" });
-            self.text(key.as_bytes());
-            self.raw(":");
-            self.text(value);
-        }
-        self.raw("}");
-    }
-
-    /// Writes a string; invalid UTF-8 becomes U+FFFD.
-    fn text(&mut self, text: &[u8]) {
-        self.raw("\"");
-        for chunk in text.utf8_chunks() {
-            self.valid(chunk.valid());
-            // Go writes one U+FFFD for each byte.
-            for _ in chunk.invalid() {
-                self.raw("\\ufffd");
+impl Formatter for GoFormatter {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        const ESCAPED: [char; 6] = ['<', '>', '&', '\u{2028}', '\u{2029}', '\u{fffd}'];
+        for piece in fragment.split_inclusive(ESCAPED) {
+            let plain = piece.trim_end_matches(ESCAPED);
+            out.write_all(plain.as_bytes())?;
+            for escaped in piece[plain.len()..].chars() {
+                write!(out, "\\u{:04x}", u32::from(escaped))?;
             }
         }
-        self.raw("\"");
-    }
-
-    fn valid(&mut self, text: &str) {
-        let mut plain = 0;
-        for (at, c) in text.char_indices() {
-            let escape = match c {
-                '"' => "\\\"",
-                '\\' => "\\\\",
-                '\n' => "\\n",
-                '\r' => "\\r",
-                '\t' => "\\t",
-                '\u{8}' => "\\b",
-                '\u{c}' => "\\f",
-                '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => "",
-                _ => continue,
-            };
-            self.raw(&text[plain..at]);
-            if escape.is_empty() {
-                self.raw(&format!("\\u{:04x}", u32::from(c)));
-            } else {
-                self.raw(escape);
-            }
-            plain = at + c.len_utf8();
-        }
-        self.raw(&text[plain..]);
+        Ok(())
     }
 }
 
@@ -488,16 +425,14 @@ mod tests {
 
     #[test]
     fn go_escapes() {
-        let mut out = Json(Vec::new());
-        out.text("a<b>&\"\\\n\r\t\u{8}\u{c}\u{1}\u{2028}\u{2029}/é😀\u{7f}".as_bytes());
+        let out = go_json(&"a<b>&\"\\\n\r\t\u{8}\u{c}\u{1}\u{2028}\u{2029}/é😀\u{7f}");
         assert_eq!(
-            String::from_utf8(out.0).unwrap(),
+            String::from_utf8(out).unwrap(),
             "\"a\\u003cb\\u003e\\u0026\\\"\\\\\\n\\r\\t\\b\\f\\u0001\\u2028\\u2029/é😀\u{7f}\""
         );
-        let mut out = Json(Vec::new());
-        out.text(b"a\xff\xfeb\xe2\x82");
+        let out = go_json(&text(b"a\xff\xfeb\xe2\x82"));
         assert_eq!(
-            String::from_utf8(out.0).unwrap(),
+            String::from_utf8(out).unwrap(),
             r#""a\ufffd\ufffdb\ufffd\ufffd""#
         );
     }

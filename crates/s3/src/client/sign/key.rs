@@ -8,52 +8,32 @@ use sha2::Sha256;
 /// Cached keys per thread: enough for two clients and their token service at the change of day.
 const CACHE_CAPACITY: usize = 8;
 
-struct Derived {
-    secret: String,
-    date: String,
-    region: String,
-    service: String,
-    key: Hmac<Sha256>,
-}
+/// Secret, date, region and service.
+type Scope<T> = [T; 4];
 
 thread_local! {
     /// Deriving a key costs as much as the rest of signing. The cache is per thread, so that
     /// threads do not contend, and in order of last use.
-    static DERIVED: RefCell<Vec<Derived>> = const { RefCell::new(Vec::new()) };
+    static DERIVED: RefCell<Vec<(Scope<String>, Hmac<Sha256>)>> = const { RefCell::new(Vec::new()) };
 }
 
 pub(super) fn sign(secret: &str, date: &str, region: &str, service: &str, text: &str) -> [u8; 32] {
+    let scope = [secret, date, region, service];
     let mut mac = DERIVED.with_borrow_mut(|derived| {
-        let position = derived.iter().position(|one| {
-            one.date == date
-                && one.service == service
-                && one.region == region
-                && one.secret == secret
-        });
-        match position {
-            Some(0) => {}
+        match derived.iter().position(|(other, _)| *other == scope) {
             Some(position) => derived[..=position].rotate_right(1),
             None => {
                 derived.truncate(CACHE_CAPACITY - 1);
-                derived.insert(
-                    0,
-                    Derived {
-                        secret: secret.to_owned(),
-                        date: date.to_owned(),
-                        region: region.to_owned(),
-                        service: service.to_owned(),
-                        key: derive(secret, date, region, service),
-                    },
-                );
+                derived.insert(0, (scope.map(str::to_owned), derive(scope)));
             }
         }
-        derived[0].key.clone()
+        derived[0].1.clone()
     });
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().into()
 }
 
-fn derive(secret: &str, date: &str, region: &str, service: &str) -> Hmac<Sha256> {
+fn derive([secret, date, region, service]: Scope<&str>) -> Hmac<Sha256> {
     let mut mac = keyed(format!("AWS4{secret}").as_bytes());
     for word in [date, region, service, "aws4_request"] {
         mac.update(word.as_bytes());
@@ -81,7 +61,7 @@ mod tests {
                     ("s", "q", "s3"),
                     ("t", "r", "s3"),
                 ] {
-                    let mut mac = derive(secret, &date, region, service);
+                    let mut mac = derive([secret, &date, region, service]);
                     mac.update(b"text");
                     let wanted: [u8; 32] = mac.finalize().into_bytes().into();
                     let got = sign(secret, &date, region, service, "text");

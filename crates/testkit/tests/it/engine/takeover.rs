@@ -14,7 +14,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_testkit::{
-    fault::{Call, Fault, FaultLocker, FaultStore, Faults},
+    fault::{Fault, FaultLocker, FaultStore, Faults, StoreCall},
     test_data,
 };
 use tokio::{
@@ -219,7 +219,7 @@ async fn a_yielding_writer_keeps_received_bytes() {
     let id = create(&handler).await;
     let (sender, loser) = writer(&handler, &id, &bytes, 0, 10_000).await;
     // During a slow write, more bytes arrive, and then another request takes over.
-    faults.plan(Call::Write, Fault::Slow(Duration::from_millis(300)));
+    faults.plan(StoreCall::Write, Fault::Slow(Duration::from_millis(300)));
     sender.send(bytes.slice(10_000..20_000)).await.unwrap();
     sleep(Duration::from_millis(100)).await;
     sender.send(bytes.slice(20_000..30_000)).await.unwrap();

@@ -1,0 +1,268 @@
+//! Descriptions of uploads: their `.info` objects.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use landfall::{
+    lease::Fence,
+    store::{
+        Result, StoreError,
+        info::{self, UploadInfo},
+    },
+    upload::UploadId,
+};
+
+use super::{
+    Inner,
+    error::{damaged, failed},
+    layout::{self, MULTIPART},
+};
+use crate::client::{self, Condition, ObjectHead, if_exists};
+
+/// Description extension: last change of the upload, in milliseconds since 1970.
+///
+/// Only present if the last write of the description did not change the upload.
+const CHANGED: &str = "Changed";
+/// Description extension: the writer, as `fence:token`.
+const WRITER: &str = "Writer";
+
+#[derive(Debug)]
+pub(super) struct StoredInfo {
+    pub(super) info: UploadInfo,
+    pub(super) etag: String,
+    pub(super) object_id: String,
+    pub(super) modified: SystemTime,
+    /// The writer that the description named when it was read.
+    pub(super) writer: Option<String>,
+}
+
+/// The content of an `.info` object, of whichever upload.
+#[derive(Debug)]
+pub(super) enum InfoContent {
+    Missing,
+    Read(Box<UploadInfo>),
+    /// With the upload it belongs to, if that is certain.
+    Unreadable(Option<UploadId>),
+}
+
+#[derive(Debug)]
+pub(super) enum InfoLookup {
+    Missing,
+    Read(Box<StoredInfo>),
+    Unreadable { object_id: String, reason: String },
+}
+
+/// Returns the upload that an unreadable description belongs to.
+///
+/// It is certain if the text begins with the id, as tusd's and ours do, or if the key is a random
+/// id.
+fn owner(object_id: &str, text: &[u8]) -> Option<UploadId> {
+    let stated = text.strip_prefix(b"{\"ID\":\"").and_then(|rest| {
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        UploadId::new(std::str::from_utf8(&rest[..end]).ok()?).ok()
+    });
+    let names_object = |id: &UploadId| {
+        id.as_str() == object_id || layout::split(id).is_some_and(|(named, _)| named == object_id)
+    };
+    let own = || {
+        UploadId::new(object_id)
+            .ok()
+            .filter(|_| layout::is_random(object_id))
+    };
+    stated.filter(names_object).or_else(own)
+}
+
+pub(super) fn multipart_of(info: &UploadInfo, object_id: &str) -> Option<String> {
+    let stored = info.upload.storage.get(MULTIPART).cloned();
+    stored.or_else(|| {
+        let (named, multipart) = layout::split(&info.upload.id)?;
+        (named == object_id).then(|| multipart.to_owned())
+    })
+}
+
+pub(super) fn writer(info: &UploadInfo) -> Option<&str> {
+    info.extensions.get(WRITER).map(String::as_str)
+}
+
+impl Inner {
+    pub(super) async fn get_info(&self, id: &UploadId) -> Result<Option<StoredInfo>> {
+        match self.find_info(id).await? {
+            InfoLookup::Read(stored) => Ok(Some(*stored)),
+            InfoLookup::Missing => Ok(None),
+            InfoLookup::Unreadable { reason, .. } => Err(damaged(id, reason)),
+        }
+    }
+
+    pub(super) async fn find_info(&self, id: &UploadId) -> Result<InfoLookup> {
+        if let Some((object_id, _)) = layout::split(id) {
+            match self.find_info_as(id, object_id).await? {
+                InfoLookup::Missing => {}
+                found => return Ok(found),
+            }
+        }
+        self.find_info_as(id, id.as_str()).await
+    }
+
+    async fn find_info_as(&self, id: &UploadId, object_id: &str) -> Result<InfoLookup> {
+        let found = self.read_info(object_id).await;
+        let found = found.map_err(|error| failed(id, "reading the description", error))?;
+        let Some((head, json)) = found else {
+            return Ok(InfoLookup::Missing);
+        };
+        let unreadable = |reason: String| {
+            let object_id = object_id.to_owned();
+            Ok(InfoLookup::Unreadable { object_id, reason })
+        };
+        let Some(json) = json else {
+            return unreadable("its description is too long".into());
+        };
+        let info = match UploadInfo::decode(id, &json) {
+            Ok(info) => info,
+            Err(broken) => return unreadable(broken.to_string()),
+        };
+        // The ids `a+1` and `a+2` share a description, which belongs to one of them.
+        if info.stated_id != id.as_str() {
+            return Ok(InfoLookup::Missing);
+        }
+        let changed = info.extensions.get(CHANGED);
+        let changed = changed.and_then(|changed| {
+            let since = Duration::from_millis(changed.parse().ok()?);
+            SystemTime::UNIX_EPOCH.checked_add(since)
+        });
+        let modified = changed.or(head.modified);
+        Ok(InfoLookup::Read(Box::new(StoredInfo {
+            etag: head.etag,
+            object_id: object_id.to_owned(),
+            modified: modified.unwrap_or(SystemTime::UNIX_EPOCH),
+            writer: writer(&info).map(str::to_owned),
+            info,
+        })))
+    }
+
+    /// Reads a description of whichever upload.
+    pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
+        let found = self.read_info(object_id).await;
+        let found = found.map_err(|error| StoreError::Other {
+            action: format!("reading {}", self.layout.info(object_id)),
+            source: error.into(),
+        })?;
+        let Some((_, text)) = found else {
+            return Ok(InfoContent::Missing);
+        };
+        let text = text.unwrap_or_default();
+        let Ok(placeholder) = UploadId::new("unnamed") else {
+            return Ok(InfoContent::Missing);
+        };
+        let decoded = UploadInfo::decode(&placeholder, &text).ok();
+        let named = decoded.and_then(|mut info| {
+            info.upload.id = UploadId::new(&info.stated_id).ok()?;
+            Some(Box::new(info))
+        });
+        Ok(match named {
+            Some(info) => InfoContent::Read(info),
+            None => InfoContent::Unreadable(owner(object_id, &text)),
+        })
+    }
+
+    /// Reads the `.info` object, without its text if that is too long.
+    async fn read_info(
+        &self,
+        object_id: &str,
+    ) -> client::Result<Option<(ObjectHead, Option<Bytes>)>> {
+        let object_ref = self.layout.info(object_id);
+        let Some(read) = if_exists(self.client.get_object(&object_ref, None).await)? else {
+            return Ok(None);
+        };
+        let head = read.head.clone();
+        let text = match usize::try_from(info::MAX_LEN) {
+            Ok(max) if head.size <= info::MAX_LEN => Some(read.bytes(max).await?),
+            _ => None,
+        };
+        Ok(Some((head, text)))
+    }
+
+    /// Writes a description over the one with the entity tag `over`; `None`: there must be none.
+    pub(super) async fn put_info(
+        &self,
+        info: &UploadInfo,
+        object_id: &str,
+        over: Option<&str>,
+    ) -> Result<String> {
+        let condition = match over {
+            _ if !self.options.conditional_writes => Condition::None,
+            Some(etag) => Condition::IfMatch(etag.to_owned()),
+            None => Condition::IfAbsent,
+        };
+        let payload = self.payload(info.encode());
+        let headers = self.layout.internal_headers("application/json");
+        let object_ref = self.layout.info(object_id);
+        let put = self
+            .client
+            .put_object(&object_ref, payload, &headers, condition);
+        put.await
+            .map_err(|error| failed(&info.upload.id, "writing the description", error))
+    }
+
+    /// Names this process as the writer in the description.
+    ///
+    /// In a shared bucket each name is unique, and so is the entity tag.
+    pub(super) fn set_writer(&self, info: &mut UploadInfo, Fence(number): Fence) {
+        let mut writer = format!("{number}:{:016x}", self.incarnation);
+        if self.options.shared {
+            writer.push_str(&format!("{:016x}", rand::random::<u64>()));
+        }
+        info.extensions.insert(WRITER.into(), writer);
+    }
+
+    pub(super) fn is_own_writer(&self, info: &UploadInfo) -> bool {
+        writer(info).is_some_and(|writer| self.is_own_token(writer))
+    }
+
+    pub(super) fn is_own_token(&self, writer: &str) -> bool {
+        let token = writer.split_once(':').map_or("", |(_, token)| token);
+        token.starts_with(&format!("{:016x}", self.incarnation))
+    }
+}
+
+/// Marks the next write of the description as a change of the upload.
+pub(super) fn mark_changed(info: &mut UploadInfo) {
+    info.extensions.remove(CHANGED);
+}
+
+/// Marks the next write of the description as no change of the upload.
+pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
+    let changed = stored.modified.duration_since(SystemTime::UNIX_EPOCH);
+    let changed = changed.unwrap_or_default().as_millis().to_string();
+    stored.info.extensions.insert(CHANGED.into(), changed);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn owner_of_unreadable_description_is_certain_or_unknown() {
+        let random = "14b1c4c77771671a8479bc0444bbc5ce";
+        let owner = |object_id: &str, text: &str| {
+            super::owner(object_id, text.as_bytes()).map(|id| id.as_str().to_owned())
+        };
+        let tusd = format!("{random}+mp");
+        for (object, text, wanted) in [
+            (random, "", Some(random)),
+            (random, "nonsense", Some(random)),
+            (
+                random,
+                &format!("{{\"ID\":\"{random}+mp\",\"Si"),
+                Some(&*tusd),
+            ),
+            (random, &format!("{{\"ID\":\"{random}+m"), Some(random)),
+            (random, "{\"ID\":\"other\",", Some(random)),
+            ("a/b", "{\"ID\":\"a/b\",\"Size\":", Some("a/b")),
+            ("a/b", "{\"ID\":\"a/b+mp\",\"Size\":", Some("a/b+mp")),
+            ("a/b", "{\"ID\":\"a/c\",\"Size\":", None),
+            ("a/b", "{\"id\":\"a/b\"}", None),
+            ("notes", "my notes", None),
+            ("notes", "", None),
+        ] {
+            assert_eq!(owner(object, text).as_deref(), wanted, "{object} {text}");
+        }
+    }
+}
