@@ -19,7 +19,7 @@ use super::direct::Direct;
 #[cfg(feature = "grants")]
 use super::grants::{ApiRoutes, Grants};
 use super::{
-    body::{AppBody, UploadBody},
+    body::{AppBody, UploadBody, upload_body},
     hooks::Hooks,
     metrics,
     proxies::UntrustedProxies,
@@ -233,7 +233,7 @@ impl Service<Request<net::Body>> for App {
                 Ok(routes.respond(&parts, &handler).await)
             }));
         }
-        AppFuture::Upload(self.handler.call(request.map(UploadBody)))
+        AppFuture::Upload(self.handler.call(request.map(upload_body)))
     }
 }
 
@@ -262,7 +262,7 @@ impl Future for AppFuture {
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBody> {
-    let mut response = Response::new(AppBody::Text(Some(body).filter(|body| !body.is_empty())));
+    let mut response = Response::new(AppBody::Text(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
@@ -313,8 +313,7 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
 
 fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<AppBody> {
     let (status, headers, bytes) = asset.respond(request_headers);
-    let body = Some(Bytes::from_static(bytes)).filter(|bytes| !bytes.is_empty());
-    let mut response = Response::new(AppBody::Text(body));
+    let mut response = Response::new(AppBody::Text(Bytes::from_static(bytes).into()));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
