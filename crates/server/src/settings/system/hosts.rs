@@ -88,39 +88,6 @@ fn can_bind_all(status: &str) -> bool {
     })
 }
 
-/// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
-pub(super) fn host_of_url(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    if scheme.contains("unix") {
-        return None;
-    }
-    host_of_authority(rest.split(['/', '?', '#']).next()?)
-}
-
-/// Returns the host of `host:port` or of a gRPC target.
-pub(in crate::settings) fn host_of_target(target: &str) -> Option<String> {
-    if target.starts_with("unix:") {
-        return None;
-    }
-    let rest = match target.split_once("://") {
-        Some((_, rest)) => rest.trim_start_matches('/'),
-        None => ["dns:", "passthrough:"]
-            .iter()
-            .find_map(|resolver| target.strip_prefix(resolver))
-            .unwrap_or(target),
-    };
-    host_of_authority(rest.trim_end_matches('/'))
-}
-
-fn host_of_authority(authority: &str) -> Option<String> {
-    let host = authority.rsplit('@').next()?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
-        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
-    };
-    Some(host.to_owned()).filter(|host| !host.is_empty())
-}
-
 /// Returns whether HTTP requests use a proxy, which resolves names.
 pub(super) fn has_http_proxy() -> bool {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
@@ -153,30 +120,6 @@ mod tests {
             let checked = spawn_lookup(host.to_owned(), true).await;
             assert_eq!(checked.is_ok(), is_local, "{host}: {checked:?}");
             spawn_lookup(host.to_owned(), false).await.unwrap();
-        }
-    }
-
-    #[test]
-    fn hosts_of_urls_and_targets() {
-        for (url, host) in [
-            ("http://h/x", Some("h")),
-            ("http://u:p@h:1?x", Some("h")),
-            ("http://[::1]:80/", Some("::1")),
-            ("redis+unix:///run/x", None),
-            ("postgres:///db?host=/run", None),
-        ] {
-            assert_eq!(host_of_url(url).as_deref(), host, "{url}");
-        }
-        for (target, host) in [
-            ("h:50051", Some("h")),
-            ("h", Some("h")),
-            ("[::1]:1", Some("::1")),
-            ("dns:///h:1", Some("h")),
-            ("dns:h:1", Some("h")),
-            ("https://h:1/", Some("h")),
-            ("unix:///run/x", None),
-        ] {
-            assert_eq!(host_of_target(target).as_deref(), host, "{target}");
         }
     }
 }

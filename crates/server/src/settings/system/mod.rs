@@ -10,12 +10,12 @@ mod hosts;
 mod tests;
 
 pub(crate) use directories::{check_private, refuse_link};
-pub(super) use hosts::host_of_target;
 
 use std::path::{Path, PathBuf};
 
 use landfall_hooks::HookNames;
 
+use super::address::{host_of_target, host_of_url};
 use super::check::Findings;
 use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
@@ -77,9 +77,8 @@ impl Loaded {
         let mut failed = Vec::new();
         let has_systemd_sockets = std::env::var_os("LISTEN_FDS").is_some();
         if has_systemd_sockets && findings.is_for_server() {
-            for name in ["host", "port", "unix-sock"] {
-                findings.without_effect(name, "with sockets passed by systemd");
-            }
+            let names = ["host", "port", "unix-sock"];
+            findings.without_effect(&names, "with sockets passed by systemd");
         }
         for (name, requirement) in requirements(
             &self.settings,
@@ -172,7 +171,7 @@ fn requirements(
             requirements.push(("upload-dir", Requirement::OwnDir(settings.own_dir())));
         }
         Some(bucket) => {
-            let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
+            let endpoint = settings.s3.endpoint.as_deref().and_then(host_of_url);
             requirements.extend(endpoint.map(|host| {
                 let host = match settings.s3.path_style {
                     Some(false) => format!("{bucket}.{host}"),
@@ -183,9 +182,8 @@ fn requirements(
         }
     }
     if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
-        requirements.extend(
-            hosts::host_of_url(url.reveal()).map(|host| ("lease", Requirement::Host(host))),
-        );
+        requirements
+            .extend(host_of_url(url.reveal()).map(|host| ("lease", Requirement::Host(host))));
     }
     if let Some(dir) = &hooks.command.dir {
         let names = hooks
@@ -203,7 +201,7 @@ fn requirements(
         }
         Some(Database::Postgres(url)) => {
             requirements.extend(
-                hosts::host_of_url(url.reveal()).map(|host| ("database", Requirement::Host(host))),
+                host_of_url(url.reveal()).map(|host| ("database", Requirement::Host(host))),
             );
         }
         // Other commands check the directory when they open the database.
@@ -278,11 +276,11 @@ fn optional_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
             .filter(|_| !behind_proxy)
             .map(|url| ("grants-jwt-keys", url)),
     )
-    .filter_map(|(name, url)| Some((name, hosts::host_of_url(url.reveal())?)));
-    let grpc = hooks.grpc.target.as_deref().and_then(hosts::host_of_target);
+    .filter_map(|(name, url)| Some((name, host_of_url(url.reveal())?)));
+    let grpc = hooks.grpc.target.as_deref().and_then(host_of_target);
     let kafka = brokers.kafka.brokers.iter();
     urls.chain(grpc.map(|host| ("hooks-grpc", host)))
-        .chain(kafka.filter_map(|broker| Some(("hooks-kafka", hosts::host_of_target(broker)?))))
+        .chain(kafka.filter_map(|broker| Some(("hooks-kafka", host_of_target(broker)?))))
         .collect()
 }
 

@@ -71,6 +71,14 @@ pub struct Settings {
 const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
+    /// Enables what other settings imply.
+    pub(super) fn apply_implied(&mut self) {
+        self.grants.enabled |= self.grants.required || self.direct.enabled;
+        if self.log.verbose {
+            self.log.level = self.log.level.max(LogLevel::Debug);
+        }
+    }
+
     /// Returns the time without activity after which a direct upload expires.
     #[must_use]
     pub fn direct_idle_timeout(&self) -> Duration {
@@ -341,8 +349,10 @@ pub struct Monitoring {
 pub struct Log {
     /// Format of log lines.
     pub format: LogFormat,
-    /// Level, at least debug with `--verbose`.
+    /// Level, at least debug if [`verbose`](Self::verbose).
     pub level: LogLevel,
+    /// Log at least at level debug.
+    pub verbose: bool,
 }
 
 /// The format of log lines.
