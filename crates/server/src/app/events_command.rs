@@ -16,9 +16,7 @@ use crate::settings::{self, EventsAction, EventsCommand, Loaded};
 /// # Errors
 /// The database cannot be used.
 pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let configured = state::database(&loaded.settings);
     let database = state::database_of(&configured);
     let name = state::describe_database(&database);

@@ -21,9 +21,7 @@ use crate::settings::{self, KeysCommand, Loaded};
 /// # Errors
 /// The database cannot be used, or the key cannot be created.
 pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let configured = state::database(&loaded.settings);
     let database = state::database_of(&configured);
     let name = state::describe_database(&database);

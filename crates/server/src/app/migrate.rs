@@ -16,9 +16,7 @@ use crate::settings::Loaded;
 /// # Errors
 /// The database cannot be used, or its tables were created by another program.
 pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let settings = &loaded.settings;
     let opened = SharedDatabase::default();
     let connections = opened.connect(settings, "events").await?;

@@ -234,9 +234,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
 /// The storage or the database cannot be opened or listed.
 pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     let checked = loaded.check_system().await;
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     checked?;
     let settings = loaded.settings;
     let dir = &settings.storage.upload_dir;

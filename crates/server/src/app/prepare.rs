@@ -67,9 +67,7 @@ fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
 /// The server could not start.
 pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(&mut loaded).await;
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     prepared?;
     terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)

@@ -159,15 +159,9 @@ impl Grants {
 
     /// Returns the reason why grants cannot be issued now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let reachable = self
-            .reachable
-            .is_healthy(async || match self.queue.check().await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to check the database of grants");
-                    false
-                }
-            });
+        let probe = async || self.queue.check().await;
+        let message = "failed to check the database of grants";
+        let reachable = self.reachable.is_healthy(message, probe);
         (!reachable.await).then_some("the grants database cannot be used\n")
     }
 

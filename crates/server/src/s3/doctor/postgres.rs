@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use landfall_postgres::{DatabaseError, PostgresLocker, PostgresSettings};
 
-use super::{Doctor, Finding, Severity, milliseconds};
+use super::{Doctor, Finding, milliseconds};
 
 /// Checks connection, notifications, and the time to acquire a lease.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let failed = |check, error: &dyn std::error::Error, advice: &str| {
-        Finding::new(check, Severity::Fail, error.to_string()).advise(advice.to_owned())
+        Finding::fail(check, error.to_string()).advise(advice.to_owned())
     };
     let mut settings = PostgresSettings::default();
     settings.can_migrate = false;
@@ -26,12 +26,12 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     match checked {
         Ok(()) => {
             let text = format!("connected, {took}");
-            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
-            doctor.report(Finding::new("PostgreSQL messages", Severity::Ok, "arrive"));
+            doctor.report(Finding::ok("PostgreSQL", text));
+            doctor.report(Finding::ok("PostgreSQL messages", "arrive"));
         }
         Err(error @ DatabaseError::NoNotifications) => {
             let text = format!("connected, {took}");
-            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
+            doctor.report(Finding::ok("PostgreSQL", text));
             let advice = "set pool_mode = session in PgBouncer, or correct --lease";
             doctor.report(failed("PostgreSQL messages", &error, advice));
             return;
@@ -46,7 +46,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     match locker.check().await {
         Ok(()) => {
             let text = milliseconds(started.elapsed());
-            doctor.report(Finding::new("PostgreSQL lease", Severity::Ok, text));
+            doctor.report(Finding::ok("PostgreSQL lease", text));
         }
         Err(error) => {
             let advice = "allow the user to write the table leases";

@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt as _;
 use redis::{AsyncCommands as _, Client, RedisError, aio::MultiplexedConnection};
 
-use super::{Doctor, Finding, Severity, milliseconds};
+use super::{Doctor, Finding, milliseconds};
 
 /// Maximum duration of a call.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,9 +18,8 @@ const MIN_MAJOR_VERSION: u32 = 6;
 
 /// Checks version, role, memory, round trip, scripts and messages.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
-    let failed = |check, error: String, fix: &str| {
-        Finding::new(check, Severity::Fail, error).advise(fix.to_owned())
-    };
+    let failed =
+        |check, error: String, fix: &str| Finding::fail(check, error).advise(fix.to_owned());
     let client = match Client::open(url) {
         Ok(client) => client,
         // Its text may contain the URL with a password.
@@ -39,9 +38,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
             return;
         }
     };
-    doctor.report(Finding::new(
+    doctor.report(Finding::ok(
         "Redis",
-        Severity::Ok,
         format!("connected, {}", milliseconds(started.elapsed())),
     ));
     match with_timeout(info(&mut connection)).await {
@@ -50,9 +48,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
                 doctor.report(finding);
             }
         }
-        Err(error) => doctor.report(Finding::new(
+        Err(error) => doctor.report(Finding::note(
             "Redis version",
-            Severity::Note,
             format!("cannot be read: {error}"),
         )),
     }
@@ -60,12 +57,12 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     match with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await {
         Ok(_) => {
             let text = milliseconds(started.elapsed());
-            doctor.report(Finding::new("Redis round trip", Severity::Ok, text));
+            doctor.report(Finding::ok("Redis round trip", text));
         }
         Err(error) => doctor.report(failed("Redis round trip", error, "allow PING")),
     }
     match with_timeout(script(&mut connection)).await {
-        Ok(()) => doctor.report(Finding::new("Redis scripts", Severity::Ok, "run")),
+        Ok(()) => doctor.report(Finding::ok("Redis scripts", "run")),
         Err(error) => doctor.report(failed(
             "Redis scripts",
             error,
@@ -74,9 +71,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
         )),
     }
     match with_timeout(pubsub(&client, &mut connection)).await {
-        Ok(took) => doctor.report(Finding::new(
+        Ok(took) => doctor.report(Finding::ok(
             "Redis messages",
-            Severity::Ok,
             format!("arrived, {}", milliseconds(took)),
         )),
         Err(error) => doctor.report(failed(
@@ -117,28 +113,21 @@ fn evaluate_info(info: &str) -> Vec<Finding> {
         .and_then(|n| n.parse::<u32>().ok());
     let text = format!("{name} {version}");
     findings.push(match major {
-        Some(major) if major < MIN_MAJOR_VERSION => {
-            Finding::new("Redis version", Severity::Warn, text)
-                .advise(format!("use version {MIN_MAJOR_VERSION} or newer"))
-        }
-        _ => Finding::new("Redis version", Severity::Ok, text),
+        Some(major) if major < MIN_MAJOR_VERSION => Finding::warn("Redis version", text)
+            .advise(format!("use version {MIN_MAJOR_VERSION} or newer")),
+        _ => Finding::ok("Redis version", text),
     });
     if value("role").is_some_and(|role| role != "master") {
         findings.push(
-            Finding::new(
-                "Redis role",
-                Severity::Fail,
-                "this is a replica, which rejects writes",
-            )
-            .advise("use the primary in --lease"),
+            Finding::fail("Redis role", "this is a replica, which rejects writes")
+                .advise("use the primary in --lease"),
         );
     }
     match value("maxmemory_policy") {
         Some(policy) if policy != "noeviction" && value("maxmemory") != Some("0") => {
             findings.push(
-                Finding::new(
+                Finding::warn(
                     "Redis memory",
-                    Severity::Warn,
                     format!(
                         "leases may be evicted when the memory is full (maxmemory-policy {policy})"
                     ),
@@ -191,7 +180,7 @@ async fn pubsub(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Severity, *};
 
     #[test]
     fn info_shows_risks_for_leases() {
