@@ -40,13 +40,13 @@ enum Locker {
 /// Evaluates an expression for the locker of any backend.
 macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
-        match &$leases.locker {
+        match $leases.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis($locker) => $value,
+            Locker::Redis(ref $locker) => $value,
             #[cfg(feature = "postgres")]
-            Locker::Postgres($locker) => $value,
+            Locker::Postgres(ref $locker) => $value,
             #[cfg(feature = "s3")]
-            Locker::Bucket($locker) => $value,
+            Locker::Bucket(ref $locker) => $value,
         }
     };
 }
@@ -144,7 +144,7 @@ impl SharedLeases {
     /// Returns the name of the backend.
     #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
-        match &self.locker {
+        match self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
             #[cfg(feature = "postgres")]
@@ -170,7 +170,7 @@ impl SharedLeases {
 
     /// Returns the reason why leases cannot be acquired, unless a store check covers it.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let (message, unavailable) = match &self.locker {
+        let (message, unavailable) = match self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(_) => (
                 "failed to reach Redis",
@@ -184,11 +184,11 @@ impl SharedLeases {
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => return None,
         };
-        let probe = async || match &self.locker {
+        let probe = async || match self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => locker.check().await.map(drop).map_err(BoxError::from),
+            Locker::Redis(ref locker) => locker.check().await.map(drop).map_err(BoxError::from),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => locker.check().await.map_err(BoxError::from),
+            Locker::Postgres(ref locker) => locker.check().await.map_err(BoxError::from),
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => Ok(()),
         };

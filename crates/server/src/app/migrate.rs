@@ -20,7 +20,7 @@ pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let settings = &loaded.settings;
     let opened = SharedDatabase::default();
     let connections = opened.connect(settings, "events").await?;
-    let place = state::describe_database(&state::database_of(&state::database(settings)));
+    let (_, place) = state::named_database(settings);
     let migrated = async {
         outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]

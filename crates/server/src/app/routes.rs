@@ -127,7 +127,7 @@ impl AppRoutes {
     async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return plain(StatusCode::NOT_FOUND, "404 page not found\n");
+            return not_found();
         }
         if self.metrics_path.as_deref() == Some(path) {
             let text = metrics::render(&handler.stats(), &self.stats, &self.storage, &self.hooks);
@@ -151,16 +151,13 @@ impl AppRoutes {
             "/readyz" => self.readiness().await,
             "/" => match &self.greeting {
                 Some(html) => html_response(html.clone(), self.policy.clone()),
-                None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+                None => not_found(),
             },
             _ => path
                 .strip_prefix(page::ASSET_PREFIX)
                 .filter(|_| self.greeting.is_some())
                 .and_then(page::asset)
-                .map_or_else(
-                    || plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-                    |asset| asset_response(asset, &parts.headers),
-                ),
+                .map_or_else(not_found, |asset| asset_response(asset, &parts.headers)),
         }
     }
 
@@ -272,6 +269,10 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBo
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+fn not_found() -> Response<AppBody> {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<AppBody> {

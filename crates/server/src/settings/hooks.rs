@@ -73,7 +73,7 @@ pub(super) fn http_format(text: &str) -> Parsed<Format> {
 }
 
 /// Parses a URL with one of the given schemes. Errors do not contain its password.
-fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
+pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
         let shown = redacted_url(text);
         let Some((scheme, _)) = text.split_once("://") else {
@@ -117,22 +117,6 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
         )),
         _ => Ok(parsed),
     }
-}
-
-/// Parses the URL of a NATS server.
-pub(super) fn nats(text: &str) -> Parsed<Option<Secret>> {
-    url(text, &["nats", "tls", "ws", "wss"], "nats://127.0.0.1:4222")
-}
-
-/// Parses the URL of an AMQP broker.
-pub(super) fn amqp(text: &str) -> Parsed<Option<Secret>> {
-    url(text, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f")
-}
-
-/// Parses the URL of a Redis or Valkey server.
-pub(super) fn redis(text: &str) -> Parsed<Option<Secret>> {
-    let schemes = ["redis", "rediss"];
-    url(text, &schemes, "redis://127.0.0.1:6379/0")
 }
 
 /// Parses Kafka brokers: a comma-separated list of `host:port`.

@@ -8,7 +8,6 @@ mod direct;
 #[cfg(feature = "grants")]
 mod grants;
 mod hooks;
-#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 mod leases;
 #[cfg(feature = "s3")]
 mod s3;
@@ -112,12 +111,9 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
     }
-    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     if let Some(shared) = &storage.leases {
         leases::leases(&mut page, &shared.stats());
     }
-    #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
-    let _ = storage;
     page.process();
     page.0
 }

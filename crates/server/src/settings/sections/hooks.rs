@@ -9,6 +9,9 @@ use landfall_hooks::FailureMode;
 const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
+const NATS_SCHEMES: &[&str] = &["nats", "tls", "ws", "wss"];
+const REDIS_SCHEMES: &[&str] = &["redis", "rediss"];
+
 pub(super) const HOOKS: Section = section! { "Hooks", [Serve, Sweep];
     "hooks-enabled-events", List("EVENTS"),
         "pre-create,post-create,post-receive,post-terminate,post-finish",
@@ -59,7 +62,8 @@ pub(super) const HTTP: Section = section! { "HTTP hooks", [Serve, Sweep];
         => "Delay between two attempts.";
     "hooks-http-timeout", Time, "15s", hooks.http.timeout = value::some_duration
         => "Maximum time of all attempts together.";
-    "hooks-http-size-limit", Size, "5120", hooks.http.size_limit = |v| value::size_within(v, 1, 64 << 20)
+    "hooks-http-size-limit", Size, "5120",
+        hooks.http.size_limit = |v| value::size_within(v, 1, 64 << 20)
         => "Maximum size of a response.";
     "hooks-http-skip-verify", Switch, "false", hooks.http.skip_verify = value::boolean
         => "Accept any TLS certificate of the endpoint.";
@@ -121,7 +125,9 @@ pub(super) const WASM: Section = section! { "WebAssembly hooks", [Serve, Sweep];
 };
 
 pub(super) const BROKERS: Section = section! { "Message brokers", [Serve, Sweep];
-    "hooks-nats", Text("URL"), "", hooks.brokers.nats.url = hooks::nats, secret_in_url
+    "hooks-nats", Text("URL"), "",
+        hooks.brokers.nats.url = |v| hooks::url(v, NATS_SCHEMES, "nats://127.0.0.1:4222"),
+        secret_in_url
         => "Publish events to NATS, such as nats://127.0.0.1:4222.";
     "hooks-nats-events", List("EVENTS"), "", hooks.brokers.nats.events = hooks::broker_events
         => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
@@ -131,7 +137,9 @@ pub(super) const BROKERS: Section = section! { "Message brokers", [Serve, Sweep]
     "hooks-nats-jetstream", Switch, "false", hooks.brokers.nats.jetstream = value::boolean
         => "Publish to JetStream; an event is delivered when a stream has stored it. Without it, \
             NATS may lose events.";
-    "hooks-amqp", Text("URL"), "", hooks.brokers.amqp.url = hooks::amqp, secret_in_url
+    "hooks-amqp", Text("URL"), "",
+        hooks.brokers.amqp.url = |v| hooks::url(v, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f"),
+        secret_in_url
         => "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
             amqp://127.0.0.1:5672/%2f.";
     "hooks-amqp-events", List("EVENTS"), "", hooks.brokers.amqp.events = hooks::broker_events
@@ -142,7 +150,9 @@ pub(super) const BROKERS: Section = section! { "Message brokers", [Serve, Sweep]
     "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}",
         hooks.brokers.amqp.routing_key = hooks::name
         => "Routing key; {event} is replaced by the event's name.";
-    "hooks-redis", Text("URL"), "", hooks.brokers.redis.url = hooks::redis, secret_in_url
+    "hooks-redis", Text("URL"), "",
+        hooks.brokers.redis.url = |v| hooks::url(v, REDIS_SCHEMES, "redis://127.0.0.1:6379/0"),
+        secret_in_url
         => "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.";
     "hooks-redis-events", List("EVENTS"), "", hooks.brokers.redis.events = hooks::broker_events
         => "Events to add. Not set: all non-blocking events of --hooks-enabled-events.";

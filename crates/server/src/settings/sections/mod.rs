@@ -10,7 +10,7 @@ mod s3;
 
 use super::address;
 use super::table::{Section, Setting, section};
-use super::types::{AllowOrigin, Compat, Durability, LogFormat, LogLevel};
+use super::types::{AllowOrigin, Durability, LogFormat, LogLevel};
 use super::value;
 
 /// Returns all settings, in the order of the help.
@@ -37,7 +37,8 @@ fn milliseconds(text: &str) -> value::Parsed<String> {
     }
 }
 
-const COMPAT: &[(&str, Compat)] = &[("strict", Compat::Strict), ("tusd", Compat::Tusd)];
+/// The value is whether to ignore malformed metadata.
+const COMPAT: &[(&str, bool)] = &[("strict", false), ("tusd", true)];
 
 const DURABILITY: &[(&str, Durability)] = &[
     ("none", Durability::None),
@@ -101,7 +102,8 @@ pub(super) static SECTIONS: &[Section] = &[
             => "Reject DELETE on uploads.";
         "disable-concatenation", Switch, "false", protocol.disable_concatenation = value::boolean
             => "Reject concatenation, which parallel uploads use (Upload-Concat).";
-        "compat", Text("strict|tusd"), "strict", protocol.compat = |v| value::choice(v, COMPAT)
+        "compat", Text("strict|tusd"), "strict",
+            protocol.lenient_metadata = |v| value::choice(v, COMPAT)
             => "Malformed Upload-Metadata: respond with 400 (strict), or ignore malformed pairs \
                 (tusd).";
     },

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use landfall::store::file::Durability;
 use landfall_hooks::HookNames;
 
 pub use direct::{Direct, SmallFiles, Sts};
@@ -157,18 +158,8 @@ pub struct Protocol {
     pub disable_termination: bool,
     /// Reject `Upload-Concat`, and do not advertise it.
     pub disable_concatenation: bool,
-    /// Treatment of malformed requests.
-    pub compat: Compat,
-}
-
-/// The treatment of malformed requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Reject them.
-    #[default]
-    Strict,
-    /// Ignore malformed metadata, as tusd does.
-    Tusd,
+    /// Ignore malformed metadata, as tusd does, instead of rejecting it.
+    pub lenient_metadata: bool,
 }
 
 impl Settings {
@@ -296,18 +287,6 @@ pub struct Storage {
     pub lease_holder_poll: Duration,
     /// Interval at which a waiter retries to acquire a lease of another process.
     pub lease_acquirer_poll: Duration,
-}
-
-/// The data that is synced (fsync) before a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing.
-    None,
-    /// A complete upload, before its completion is acknowledged.
-    #[default]
-    Complete,
-    /// All bytes, before their offset is acknowledged.
-    Every,
 }
 
 /// Lifetime of uploads.
