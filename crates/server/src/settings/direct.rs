@@ -1,8 +1,6 @@
 //! Parsers of settings of direct uploads. Errors are as in [`value`](super::value).
 
-use std::time::Duration;
-
-use super::value::{Parsed, some_duration};
+use super::value::Parsed;
 use super::{address, bucket};
 
 /// The first path segments of the API.
@@ -26,17 +24,6 @@ pub(super) fn key(text: &str) -> Parsed<String> {
         ));
     }
     Ok(text)
-}
-
-/// Parses the lifetime of temporary credentials, within Amazon's limits.
-pub(super) fn sts_lifetime(text: &str) -> Parsed<Duration> {
-    let span = some_duration(text)?;
-    if span < Duration::from_secs(15 * 60) || span > Duration::from_secs(36 * 3600) {
-        return Err(format!(
-            "{text} is out of range; write a lifetime from 15m to 36h"
-        ));
-    }
-    Ok(span)
 }
 
 /// Parses the ARN of a role.

@@ -242,6 +242,17 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
+/// Parses a duration from `min` to `max`, inclusive.
+pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Duration> {
+    let span = some_duration(text)?;
+    if span < duration(min)? || span > duration(max)? {
+        return Err(format!(
+            "{text} is out of range; write a duration from {min} to {max}"
+        ));
+    }
+    Ok(span)
+}
+
 /// Parses a number of seconds, or a duration of whole seconds.
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     if let Ok(seconds) = integer(text) {

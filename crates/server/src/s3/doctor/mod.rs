@@ -201,6 +201,23 @@ impl<'a> Doctor<'a> {
         self.call(check, async { result }).await
     }
 
+    /// Reports the text of a successful step, or the error of one that leases need; returns whether it
+    /// succeeded.
+    #[cfg(any(feature = "redis", feature = "postgres"))]
+    fn report_step(
+        &mut self,
+        check: &'static str,
+        result: Result<String, String>,
+        fix: &str,
+    ) -> bool {
+        let is_ok = result.is_ok();
+        self.report(match result {
+            Ok(text) => Finding::ok(check, text),
+            Err(error) => Finding::fail(check, error).advise(fix),
+        });
+        is_ok
+    }
+
     /// Reports a failed call that uploads need.
     fn report_failure(&mut self, check: &'static str, error: &Error) {
         let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);

@@ -18,15 +18,12 @@ const MIN_MAJOR_VERSION: u32 = 6;
 
 /// Checks version, role, memory, round trip, scripts and messages.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
-    let failed =
-        |check, error: String, fix: &str| Finding::fail(check, error).advise(fix.to_owned());
     let client = match Client::open(url) {
         Ok(client) => client,
         // Its text may contain the URL with a password.
         Err(error) => {
             let error = format!("--lease: {:?}", error.kind());
-            doctor.report(failed("Redis", error, "correct the URL"));
-            return;
+            return doctor.report(Finding::fail("Redis", error).advise("correct the URL"));
         }
     };
     let started = Instant::now();
@@ -34,53 +31,39 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
         Ok(connection) => connection,
         Err(error) => {
             let fix = "correct --lease, or start the server";
-            doctor.report(failed("Redis", error, fix));
-            return;
+            return doctor.report(Finding::fail("Redis", error).advise(fix));
         }
     };
-    doctor.report(Finding::ok(
-        "Redis",
-        format!("connected, {}", milliseconds(started.elapsed())),
-    ));
+    let took = milliseconds(started.elapsed());
+    doctor.report(Finding::ok("Redis", format!("connected, {took}")));
     match with_timeout(info(&mut connection)).await {
         Ok(text) => {
             for finding in evaluate_info(&text) {
                 doctor.report(finding);
             }
         }
-        Err(error) => doctor.report(Finding::note(
-            "Redis version",
-            format!("cannot be read: {error}"),
-        )),
+        Err(error) => {
+            let text = format!("cannot be read: {error}");
+            doctor.report(Finding::note("Redis version", text));
+        }
     }
     let started = Instant::now();
-    match with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await {
-        Ok(_) => {
-            let text = milliseconds(started.elapsed());
-            doctor.report(Finding::ok("Redis round trip", text));
-        }
-        Err(error) => doctor.report(failed("Redis round trip", error, "allow PING")),
-    }
-    match with_timeout(script(&mut connection)).await {
-        Ok(()) => doctor.report(Finding::ok("Redis scripts", "run")),
-        Err(error) => doctor.report(failed(
-            "Redis scripts",
-            error,
-            "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
-             landfall:",
-        )),
-    }
-    match with_timeout(pubsub(&client, &mut connection)).await {
-        Ok(took) => doctor.report(Finding::ok(
-            "Redis messages",
-            format!("arrived, {}", milliseconds(took)),
-        )),
-        Err(error) => doctor.report(failed(
-            "Redis messages",
-            error,
-            "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
-        )),
-    }
+    let ping = with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await;
+    let took = ping.map(|_| milliseconds(started.elapsed()));
+    doctor.report_step("Redis round trip", took, "allow PING");
+    let ran = with_timeout(script(&mut connection)).await;
+    doctor.report_step(
+        "Redis scripts",
+        ran.map(|()| "run".to_owned()),
+        "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
+         landfall:",
+    );
+    let arrived = with_timeout(pubsub(&client, &mut connection)).await;
+    doctor.report_step(
+        "Redis messages",
+        arrived.map(|took| format!("arrived, {}", milliseconds(took))),
+        "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
+    );
 }
 
 /// Runs a step with a timeout.

@@ -57,7 +57,8 @@ pub(super) const DIRECT: Section = section! { "Direct uploads", [Serve, Sweep];
     "direct-sts-role", Text("ARN"), "", direct.sts.role = |v| value::or_none(v, direct::role)
         => "ARN of the role to assume (AssumeRole), limited by a session policy to the principal's \
             keys. Not set: GetFederationToken, which requires the long-term keys of an IAM user.";
-    "direct-sts-lifetime", Time, "1h", direct.sts.lifetime = direct::sts_lifetime
+    "direct-sts-lifetime", Time, "1h",
+        direct.sts.lifetime = |v| value::duration_within(v, "15m", "36h")
         => "Lifetime of the credentials, from 15m to 36h, with --direct-sts-role to 12h.";
     "direct-notifications-secret", Text("SECRET"), "",
         direct.notifications_secret = grants::key, protects, secret

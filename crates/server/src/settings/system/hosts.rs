@@ -4,52 +4,31 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::error::Elapsed;
+use tokio::task::JoinHandle;
 
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts to resolve a host. If `is_local`, its address must belong to this machine.
-pub(super) fn spawn_lookup(
-    host: String,
-    is_local: bool,
-) -> impl Future<Output = Result<(), String>> {
-    let address = host.parse::<IpAddr>().ok();
-    let lookup: Option<JoinHandle<_>> = address.is_none().then(|| {
-        let host = host.clone();
-        tokio::spawn(tokio::time::timeout(DNS_TIMEOUT, async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok::<_, io::Error>(found.map(|found| found.ip()).collect::<Vec<_>>())
-        }))
-    });
-    async move {
-        let found = match lookup {
-            None => address.into_iter().collect(),
-            Some(lookup) => resolved(&host, lookup.await)?,
+pub(super) fn spawn_lookup(host: String, is_local: bool) -> JoinHandle<Result<(), String>> {
+    tokio::spawn(async move {
+        let lookup = tokio::net::lookup_host((host.as_str(), 0));
+        let found: Vec<IpAddr> = match tokio::time::timeout(DNS_TIMEOUT, lookup).await {
+            Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
+            Ok(Err(error)) => return Err(format!("the host {host:?} cannot be resolved: {error}")),
+            Err(_) => {
+                return Err(format!(
+                    "the host {host:?} cannot be resolved: no response from the name server in {}s",
+                    DNS_TIMEOUT.as_secs()
+                ));
+            }
         };
         // The server prefers IPv4, too.
-        let chosen = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
-        match chosen.filter(|_| is_local) {
-            Some(ip) => check_local(*ip),
-            None => Ok(()),
+        match found.iter().find(|ip| ip.is_ipv4()).or(found.first()) {
+            None => Err(format!("the host {host:?} has no address")),
+            Some(ip) if is_local => check_local(*ip),
+            Some(_) => Ok(()),
         }
-    }
-}
-
-fn resolved(
-    host: &str,
-    found: Result<Result<io::Result<Vec<IpAddr>>, Elapsed>, JoinError>,
-) -> Result<Vec<IpAddr>, String> {
-    match found {
-        Ok(Ok(Ok(found))) if found.is_empty() => Err(format!("the host {host:?} has no address")),
-        Ok(Ok(Ok(found))) => Ok(found),
-        Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
-        Ok(Err(_)) => Err(format!(
-            "the host {host:?} cannot be resolved: no response from the name server in {}s",
-            DNS_TIMEOUT.as_secs()
-        )),
-        Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
-    }
+    })
 }
 
 /// Checks that an address belongs to this machine, by binding a UDP socket.
@@ -117,9 +96,10 @@ mod tests {
             // Reserved for documentation.
             ("192.0.2.1", false),
         ] {
-            let checked = spawn_lookup(host.to_owned(), true).await;
+            let checked = spawn_lookup(host.to_owned(), true).await.unwrap();
             assert_eq!(checked.is_ok(), is_local, "{host}: {checked:?}");
-            spawn_lookup(host.to_owned(), false).await.unwrap();
+            let resolved = spawn_lookup(host.to_owned(), false).await.unwrap();
+            resolved.unwrap();
         }
     }
 }
