@@ -54,6 +54,26 @@ impl Finding {
         }
     }
 
+    /// Creates a finding that there is no problem.
+    pub(crate) fn ok(check: &'static str, text: impl Into<String>) -> Self {
+        Self::new(check, Severity::Ok, text)
+    }
+
+    /// Creates a finding for information.
+    pub(crate) fn note(check: &'static str, text: impl Into<String>) -> Self {
+        Self::new(check, Severity::Note, text)
+    }
+
+    /// Creates a finding about a feature besides uploads.
+    pub(crate) fn warn(check: &'static str, text: impl Into<String>) -> Self {
+        Self::new(check, Severity::Warn, text)
+    }
+
+    /// Creates a finding that uploads do not work.
+    pub(crate) fn fail(check: &'static str, text: impl Into<String>) -> Self {
+        Self::new(check, Severity::Fail, text)
+    }
+
     /// Adds a fix.
     pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());

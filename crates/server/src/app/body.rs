@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Full, combinators::MapErr};
 use landfall::{
     service::{RequestBodyError, ResponseBody},
     store::BoxError,
@@ -15,42 +16,24 @@ use landfall::{
 use crate::net::{self, BodyError};
 
 /// A request body with the library's error type.
-#[derive(Debug)]
-pub(super) struct UploadBody(pub(super) net::Body);
+pub(super) type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
 
-impl Body for UploadBody {
-    type Data = Bytes;
-    type Error = RequestBodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        Pin::new(&mut self.0)
-            .poll_frame(cx)
-            .map_err(|error| match error {
-                BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
-                BodyError::Reset => RequestBodyError::Reset,
-                BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
-                BodyError::Malformed(_) => RequestBodyError::Malformed,
-                _ => RequestBodyError::UnexpectedEnd,
-            })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
-    }
+/// Converts a request body.
+pub(super) fn upload_body(body: net::Body) -> UploadBody {
+    body.map_err(|error| match error {
+        BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
+        BodyError::Reset => RequestBodyError::Reset,
+        BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
+        BodyError::Malformed(_) => RequestBodyError::Malformed,
+        _ => RequestBodyError::UnexpectedEnd,
+    })
 }
 
 /// A response body: of an upload, or of anything else.
 #[derive(Debug)]
 pub(super) enum AppBody {
     Upload(ResponseBody),
-    Text(Option<Bytes>),
+    Text(Full<Bytes>),
     #[cfg(feature = "grants")]
     Page(axum::body::Body),
 }
@@ -65,7 +48,9 @@ impl Body for AppBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut *self {
             Self::Upload(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Text(text) => Pin::new(text)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
             #[cfg(feature = "grants")]
             Self::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
@@ -74,7 +59,7 @@ impl Body for AppBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Upload(body) => body.is_end_stream(),
-            Self::Text(text) => text.is_none(),
+            Self::Text(text) => text.is_end_stream(),
             #[cfg(feature = "grants")]
             Self::Page(body) => body.is_end_stream(),
         }
@@ -83,9 +68,7 @@ impl Body for AppBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Upload(body) => body.size_hint(),
-            Self::Text(text) => {
-                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
-            }
+            Self::Text(text) => text.size_hint(),
             #[cfg(feature = "grants")]
             Self::Page(body) => body.size_hint(),
         }

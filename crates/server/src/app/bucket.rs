@@ -91,15 +91,10 @@ impl Bucket {
 
     /// Returns the reason why uploads cannot be accepted now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let reachable = self.reachable.is_healthy(async || {
-            match s3::is_reachable(&self.prober, &self.name).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to reach the bucket");
-                    false
-                }
-            }
-        });
+        let probe = async || s3::is_reachable(&self.prober, &self.name).await;
+        let reachable = self
+            .reachable
+            .is_healthy("failed to reach the bucket", probe);
         (!reachable.await).then_some("the bucket is unreachable\n")
     }
 }

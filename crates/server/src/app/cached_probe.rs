@@ -1,6 +1,9 @@
 //! A health probe whose result is cached.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Mutex;
 
@@ -34,12 +37,18 @@ impl<T: Clone> CachedProbe<T> {
 }
 
 impl CachedProbe<bool> {
-    /// Returns the cached result, or that of `probe`; a timeout counts as false.
-    pub(super) async fn is_healthy(&self, probe: impl AsyncFnOnce() -> bool) -> bool {
+    /// Returns whether the probe succeeds in time, maybe as cached; logs `message` with its error.
+    pub(super) async fn is_healthy<T, E: Display>(
+        &self,
+        message: &'static str,
+        probe: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> bool {
         self.get(async || {
-            tokio::time::timeout(PROBE_TIMEOUT, probe())
-                .await
-                .unwrap_or(false)
+            let result = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
+            if let Ok(Err(error)) = &result {
+                tracing::warn!(%error, "{message}");
+            }
+            matches!(result, Ok(Ok(_)))
         })
         .await
     }
@@ -56,10 +65,10 @@ mod tests {
         let cached = CachedProbe::default();
         let probes = AtomicU32::new(0);
         let check = || {
-            cached.is_healthy(async || {
+            cached.is_healthy("failed", async || {
                 probes.fetch_add(1, Relaxed);
                 tokio::task::yield_now().await;
-                true
+                Ok::<_, &str>(())
             })
         };
         let (one, two) = tokio::join!(check(), check());

@@ -23,9 +23,7 @@ const MAX_FINDINGS: u64 = 1000;
 /// The directory cannot be listed.
 pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let checked = loaded.check_system().await;
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     checked?;
     let dir = &loaded.settings.storage.upload_dir;
     anyhow::ensure!(
@@ -73,14 +71,12 @@ pub(crate) async fn find_damaged(
     }
     let part = if cursor.is_some() { ", not all" } else { "" };
     report(match damaged {
-        0 => Finding::new(
+        0 => Finding::ok(
             "uploads",
-            Severity::Ok,
             format!("{examined} examined{part}; none is damaged"),
         ),
-        damaged => Finding::new(
+        damaged => Finding::note(
             "uploads",
-            Severity::Note,
             format!("{examined} examined{part}; {damaged} to check"),
         ),
     });
@@ -92,7 +88,7 @@ fn findings(page: &Page) -> Vec<Finding> {
     let damaged = page.damaged.iter().map(|damaged| {
         let (id, size, since) = (&damaged.id, damaged.size, date(damaged.modified));
         let text = format!("{id}: {size} bytes, last changed {since}; it cannot be resumed");
-        Finding::new("damaged upload", Severity::Warn, text)
+        Finding::warn("damaged upload", text)
             .advise("restore its description, or remove it with DELETE; unfinished ones expire")
     });
     let kept = page.orphans.iter().filter(|orphan| !orphan.removable);
@@ -104,7 +100,7 @@ fn findings(page: &Page) -> Vec<Finding> {
             "{name}: {reason}{owner}, {} bytes; never removed",
             orphan.size
         );
-        Finding::new("orphan", Severity::Note, text)
+        Finding::note("orphan", text)
     });
     damaged.chain(kept).collect()
 }

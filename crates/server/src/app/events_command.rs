@@ -9,27 +9,15 @@ use super::{
     state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::settings::{self, EventsAction, EventsCommand, Loaded};
+use crate::settings::{EventsAction, EventsCommand, Loaded};
 
 /// Lists, retries or deletes events, with or without a running server.
 ///
 /// # Errors
 /// The database cannot be used.
 pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
-    let configured = state::database(&loaded.settings);
-    let database = state::database_of(&configured);
-    let name = state::describe_database(&database);
-    if let settings::Database::File(file) = &configured {
-        anyhow::ensure!(
-            file.is_file(),
-            "{name} does not exist: no event was stored yet, or the server uses another database (see its \
-             start-up line \"Using … for undelivered events\"); run this command with the settings of the \
-             server, or set --state-dir DIR or --database URL"
-        );
-    }
+    loaded.print_warnings();
+    let (database, name) = state::stored_database(&loaded.settings, "event", "undelivered events")?;
     let events = Events::open(&database)
         .await
         .with_context(|| format!("cannot use {name}"))?;

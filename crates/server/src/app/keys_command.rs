@@ -21,22 +21,11 @@ use crate::settings::{self, KeysCommand, Loaded};
 /// # Errors
 /// The database cannot be used, or the key cannot be created.
 pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
-    let configured = state::database(&loaded.settings);
-    let database = state::database_of(&configured);
-    let name = state::describe_database(&database);
-    if let (settings::Database::File(file), false) =
-        (&configured, matches!(command, KeysCommand::Add(_)))
-    {
-        anyhow::ensure!(
-            file.is_file(),
-            "{name} does not exist: no key was created yet, or the server uses another database (see its \
-             start-up line \"Using … for grants\"); run this command with the settings of the server, or \
-             set --state-dir DIR or --database URL"
-        );
-    }
+    loaded.print_warnings();
+    let (database, name) = match command {
+        KeysCommand::Add(_) => state::named_database(&loaded.settings),
+        _ => state::stored_database(&loaded.settings, "key", "grants")?,
+    };
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());
         let connections = database.open(Durability::PowerLoss).await?;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::Composer;
+use landfall::{Composer, store::BoxError};
 #[cfg(feature = "postgres")]
 use landfall_postgres::{PostgresLocker, PostgresSettings};
 #[cfg(feature = "redis")]
@@ -14,7 +14,6 @@ use landfall_s3::{
     lease::{BucketLocker, BucketSettings, supports_conditional_writes},
 };
 
-#[cfg(any(feature = "redis", feature = "postgres"))]
 use super::cached_probe::CachedProbe;
 use crate::settings::Leases;
 
@@ -25,7 +24,6 @@ pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
-    #[cfg(any(feature = "redis", feature = "postgres"))]
     reachable: CachedProbe<bool>,
 }
 
@@ -37,6 +35,20 @@ enum Locker {
     Postgres(PostgresLocker),
     #[cfg(feature = "s3")]
     Bucket(BucketLocker),
+}
+
+/// Evaluates an expression for the locker of any backend.
+macro_rules! with_locker {
+    ($leases:ident, $locker:ident => $value:expr) => {
+        match $leases.locker {
+            #[cfg(feature = "redis")]
+            Locker::Redis(ref $locker) => $value,
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(ref $locker) => $value,
+            #[cfg(feature = "s3")]
+            Locker::Bucket(ref $locker) => $value,
+        }
+    };
 }
 
 /// Statistics of leases.
@@ -120,27 +132,19 @@ impl SharedLeases {
     fn new(locker: Locker) -> Self {
         Self {
             locker,
-            #[cfg(any(feature = "redis", feature = "postgres"))]
             reachable: CachedProbe::default(),
         }
     }
 
     /// Adds the locker to a composer.
     pub(super) fn configure(&self, composer: Composer) -> Composer {
-        match self.locker.clone() {
-            #[cfg(feature = "redis")]
-            Locker::Redis(locker) => composer.with_locker(locker),
-            #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => composer.with_locker(locker),
-            #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => composer.with_locker(locker),
-        }
+        with_locker!(self, locker => composer.with_locker(locker.clone()))
     }
 
     /// Returns the name of the backend.
     #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
-        match &self.locker {
+        match self.locker {
             #[cfg(feature = "redis")]
             Locker::Redis(_) => "Redis",
             #[cfg(feature = "postgres")]
@@ -152,77 +156,56 @@ impl SharedLeases {
 
     /// Returns statistics.
     pub(super) fn stats(&self) -> LeaseStats {
-        macro_rules! stats {
-            ($locker:ident) => {{
-                let stats = $locker.stats();
-                LeaseStats {
-                    held: stats.held,
-                    granted: stats.granted,
-                    taken_over: stats.waited,
-                    lost: stats.lost,
-                    unavailable: stats.unavailable,
-                }
-            }};
-        }
-        match &self.locker {
-            #[cfg(feature = "redis")]
-            Locker::Redis(locker) => stats!(locker),
-            #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => stats!(locker),
-            #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => stats!(locker),
-        }
+        with_locker!(self, locker => {
+            let stats = locker.stats();
+            LeaseStats {
+                held: stats.held,
+                granted: stats.granted,
+                taken_over: stats.waited,
+                lost: stats.lost,
+                unavailable: stats.unavailable,
+            }
+        })
     }
 
     /// Returns the reason why leases cannot be acquired, unless a store check covers it.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        match &self.locker {
+        let (message, unavailable) = match self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => {
-                let check = async || match locker.check().await {
-                    Ok(_) => true,
-                    Err(error) => {
-                        tracing::warn!(%error, "failed to reach Redis");
-                        false
-                    }
-                };
-                let reachable = self.reachable.is_healthy(check).await;
-                (!reachable).then_some("the lease backend Redis is unreachable\n")
-            }
+            Locker::Redis(_) => (
+                "failed to reach Redis",
+                "the lease backend Redis is unreachable\n",
+            ),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => {
-                let check = async || match locker.check().await {
-                    Ok(()) => true,
-                    Err(error) => {
-                        tracing::warn!(%error, "failed to acquire a lease in PostgreSQL");
-                        false
-                    }
-                };
-                let is_available = self.reachable.is_healthy(check).await;
-                (!is_available).then_some("the lease backend PostgreSQL is unavailable\n")
-            }
+            Locker::Postgres(_) => (
+                "failed to acquire a lease in PostgreSQL",
+                "the lease backend PostgreSQL is unavailable\n",
+            ),
             #[cfg(feature = "s3")]
-            Locker::Bucket(_) => None,
-        }
+            Locker::Bucket(_) => return None,
+        };
+        let probe = async || match self.locker {
+            #[cfg(feature = "redis")]
+            Locker::Redis(ref locker) => locker.check().await.map(drop).map_err(BoxError::from),
+            #[cfg(feature = "postgres")]
+            Locker::Postgres(ref locker) => locker.check().await.map_err(BoxError::from),
+            #[cfg(feature = "s3")]
+            Locker::Bucket(_) => Ok(()),
+        };
+        (!self.reachable.is_healthy(message, probe).await).then_some(unavailable)
     }
 
     /// Purges leases that were released before [`LEASE_RETENTION`], where the backend does not.
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
-        match &self.locker {
-            #[cfg(feature = "redis")]
-            Locker::Redis(_) => {}
-            // The locker purges the table.
-            #[cfg(feature = "postgres")]
-            Locker::Postgres(_) => {}
-            #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => {
-                let summary = locker.sweep(LEASE_RETENTION).await?;
-                tracing::info!(
-                    leases = summary.leases,
-                    servers = summary.nodes,
-                    "LeasesSwept"
-                );
-            }
+        #[cfg(feature = "s3")]
+        #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
+        if let Locker::Bucket(locker) = &self.locker {
+            let summary = locker.sweep(LEASE_RETENTION).await?;
+            tracing::info!(
+                leases = summary.leases,
+                servers = summary.nodes,
+                "LeasesSwept"
+            );
         }
         Ok(())
     }
@@ -240,13 +223,6 @@ impl SharedLeases {
 
     /// Releases all leases, so that others need not wait for their expiry.
     pub(super) async fn close(&self) {
-        match &self.locker {
-            #[cfg(feature = "redis")]
-            Locker::Redis(locker) => locker.close().await,
-            #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => locker.close().await,
-            #[cfg(feature = "s3")]
-            Locker::Bucket(locker) => locker.close().await,
-        }
+        with_locker!(self, locker => locker.close().await)
     }
 }

@@ -16,13 +16,11 @@ use crate::settings::Loaded;
 /// # Errors
 /// The database cannot be used, or its tables were created by another program.
 pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let settings = &loaded.settings;
     let opened = SharedDatabase::default();
     let connections = opened.connect(settings, "events").await?;
-    let place = state::describe_database(&state::database_of(&state::database(settings)));
+    let (_, place) = state::named_database(settings);
     let migrated = async {
         outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]

@@ -14,7 +14,10 @@ mod grants;
 mod hooks;
 #[cfg(feature = "grants")]
 mod keys_command;
-#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
+#[cfg_attr(
+    not(any(feature = "s3", feature = "redis", feature = "postgres")),
+    allow(unused, reason = "such a build has no locker that nodes share")
+)]
 mod leases;
 mod metrics;
 mod migrate;
@@ -61,7 +64,7 @@ use self::{
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},
-    settings::{Compat, Loaded, Settings},
+    settings::{Loaded, Settings},
 };
 
 /// Time for aborted requests to store received bytes and respond, after the grace time of a shutdown.
@@ -189,7 +192,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
         .context("failed to install signal handlers")?;
     if let Some(interval) = settings.expiry.sweep_interval {
-        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = storage.leases.clone() {
             tokio::spawn(leases.run_sweeper());
         }
@@ -234,9 +236,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
 /// The storage or the database cannot be opened or listed.
 pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode> {
     let checked = loaded.check_system().await;
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     checked?;
     let settings = loaded.settings;
     let dir = &settings.storage.upload_dir;
@@ -320,7 +320,6 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         })
         .await
         .with_context(|| format!("cannot list {}", storage.name()))?;
-    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }
@@ -370,7 +369,7 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
     config.disable_unfinished_download = protocol.disable_unfinished_download;
-    config.lenient_metadata = protocol.compat == Compat::Tusd;
+    config.lenient_metadata = protocol.lenient_metadata;
     config.disable_termination = protocol.disable_termination;
     config.disable_concatenation = protocol.disable_concatenation;
     config.base_path = urls.base_path.clone();

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 #[cfg(feature = "grants")]
 use landfall_grants::auth::Jwt;
 
@@ -12,9 +11,9 @@ use super::{
     hooks::{self, HookRoute},
     terminal,
 };
+use crate::settings::Loaded;
 #[cfg(feature = "grants")]
 use crate::settings::Secret;
-use crate::settings::{Loaded, Settings};
 
 /// Parts of a server that are created before anything is opened.
 pub(super) struct Prepared {
@@ -45,19 +44,8 @@ impl Prepared {
             #[cfg(feature = "grants")]
             jwt: grants::jwt(settings).await?,
             #[cfg(feature = "direct")]
-            notifications_secret: notifications_secret(settings)?,
+            notifications_secret: grants::notifications_secret(settings)?,
         })
-    }
-}
-
-#[cfg(feature = "direct")]
-fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
-    let direct = &settings.direct;
-    match &direct.notifications_secret_file {
-        Some(file) => grants::read_secret(file)
-            .with_context(|| format!("--direct-notifications-secret-file {}", file.display()))
-            .map(Some),
-        None => Ok(direct.notifications_secret.clone()),
     }
 }
 
@@ -67,9 +55,7 @@ fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
 /// The server could not start.
 pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let prepared = Prepared::new(&mut loaded).await;
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     prepared?;
     terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
     Ok(ExitCode::SUCCESS)

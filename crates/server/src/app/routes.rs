@@ -19,7 +19,7 @@ use super::direct::Direct;
 #[cfg(feature = "grants")]
 use super::grants::{ApiRoutes, Grants};
 use super::{
-    body::{AppBody, UploadBody},
+    body::{AppBody, UploadBody, upload_body},
     hooks::Hooks,
     metrics,
     proxies::UntrustedProxies,
@@ -127,7 +127,7 @@ impl AppRoutes {
     async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
-            return plain(StatusCode::NOT_FOUND, "404 page not found\n");
+            return not_found();
         }
         if self.metrics_path.as_deref() == Some(path) {
             let text = metrics::render(&handler.stats(), &self.stats, &self.storage, &self.hooks);
@@ -151,16 +151,13 @@ impl AppRoutes {
             "/readyz" => self.readiness().await,
             "/" => match &self.greeting {
                 Some(html) => html_response(html.clone(), self.policy.clone()),
-                None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+                None => not_found(),
             },
             _ => path
                 .strip_prefix(page::ASSET_PREFIX)
                 .filter(|_| self.greeting.is_some())
                 .and_then(page::asset)
-                .map_or_else(
-                    || plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-                    |asset| asset_response(asset, &parts.headers),
-                ),
+                .map_or_else(not_found, |asset| asset_response(asset, &parts.headers)),
         }
     }
 
@@ -233,7 +230,7 @@ impl Service<Request<net::Body>> for App {
                 Ok(routes.respond(&parts, &handler).await)
             }));
         }
-        AppFuture::Upload(self.handler.call(request.map(UploadBody)))
+        AppFuture::Upload(self.handler.call(request.map(upload_body)))
     }
 }
 
@@ -262,7 +259,7 @@ impl Future for AppFuture {
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBody> {
-    let mut response = Response::new(AppBody::Text(Some(body).filter(|body| !body.is_empty())));
+    let mut response = Response::new(AppBody::Text(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
@@ -272,6 +269,10 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBo
     );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+fn not_found() -> Response<AppBody> {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<AppBody> {
@@ -313,8 +314,7 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
 
 fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<AppBody> {
     let (status, headers, bytes) = asset.respond(request_headers);
-    let body = Some(Bytes::from_static(bytes)).filter(|bytes| !bytes.is_empty());
-    let mut response = Response::new(AppBody::Text(body));
+    let mut response = Response::new(AppBody::Text(Bytes::from_static(bytes).into()));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

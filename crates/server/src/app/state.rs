@@ -16,11 +16,6 @@ pub(super) fn node_name(settings: &Settings) -> String {
     })
 }
 
-/// Returns the configured database.
-pub(super) fn database(settings: &Settings) -> settings::Database {
-    settings.database()
-}
-
 /// Returns whether a path is on a network file system, where SQLite is not safe.
 ///
 /// Checks the nearest existing ancestor.
@@ -58,7 +53,7 @@ pub(super) fn survives_power_loss(settings: &Settings) -> bool {
 
 /// Warns about risky locations of the database; called once, when it is used.
 pub(super) fn warn_about_location(settings: &Settings) {
-    let settings::Database::File(file) = database(settings) else {
+    let settings::Database::File(file) = settings.database() else {
         return;
     };
     if is_on_network(&file) {
@@ -104,7 +99,7 @@ impl SharedDatabase {
         settings: &Settings,
         purpose: &str,
     ) -> anyhow::Result<Connections> {
-        let database = database_of(&database(settings));
+        let database = database_of(&settings.database());
         let durability = if survives_power_loss(settings) {
             DatabaseDurability::PowerLoss
         } else {
@@ -133,6 +128,34 @@ impl SharedDatabase {
             connections.close().await;
         }
     }
+}
+
+/// Returns the configured database and its name.
+pub(super) fn named_database(settings: &Settings) -> (Database, String) {
+    let database = database_of(&settings.database());
+    let name = describe_database(&database);
+    (database, name)
+}
+
+/// Returns the configured database and its name, for a command that reads what the server stored.
+///
+/// # Errors
+/// The file does not exist.
+pub(super) fn stored_database(
+    settings: &Settings,
+    item: &str,
+    purpose: &str,
+) -> anyhow::Result<(Database, String)> {
+    let (database, name) = named_database(settings);
+    if let Database::Sqlite(file) = &database {
+        anyhow::ensure!(
+            file.is_file(),
+            "{name} does not exist: no {item} was stored yet, or the server uses another database (see its \
+             start-up line \"Using … for {purpose}\"); run this command with the settings of the server, or \
+             set --state-dir DIR or --database URL"
+        );
+    }
+    Ok((database, name))
 }
 
 /// Converts the setting to a database.
@@ -209,10 +232,10 @@ mod tests {
     fn the_database_is_in_the_state_directory_by_default() {
         let file = |path: &str| settings::Database::File(path.into());
         assert_eq!(
-            database(&settings(&["-state-dir=/s"])),
+            settings(&["-state-dir=/s"]).database(),
             file("/s/landfall.db")
         );
-        assert_eq!(database(&settings(&["-database=/d.db"])), file("/d.db"));
+        assert_eq!(settings(&["-database=/d.db"]).database(), file("/d.db"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use landfall::{
     Composer,
     lease::{Intervals, MemoryLocker},
-    store::file::{Durability, FileOptions, FileStore},
+    store::file::{FileOptions, FileStore},
 };
 use rustix::fs::Access;
 #[cfg(feature = "grants")]
@@ -18,7 +18,6 @@ use rustix::fs::StatVfs;
 
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
-#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 use super::leases::SharedLeases;
 #[cfg(feature = "grants")]
 use crate::admin::StorageCapacity;
@@ -32,7 +31,6 @@ pub(super) struct Storage {
     #[cfg(feature = "grants")]
     is_single_node: bool,
     /// The leases, if other nodes share them.
-    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
@@ -65,49 +63,35 @@ impl Storage {
     /// The storage or the lease backend cannot be used.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         let (backend, composer) = StorageBackend::open(settings).await?;
-        #[cfg(feature = "grants")]
-        let is_single_node = settings.leases.kind == LeaseKind::Memory;
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
             _ => composer,
         };
-        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
-        {
-            let leases = match (&settings.leases.kind, &backend) {
-                #[cfg(feature = "redis")]
-                (LeaseKind::Redis(url), _) => {
-                    Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
-                }
-                #[cfg(feature = "postgres")]
-                (LeaseKind::Postgres(url), _) => {
-                    Some(SharedLeases::postgres(url.reveal(), &settings.leases).await?)
-                }
-                #[cfg(feature = "s3")]
-                (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
-                    Some(bucket.leases(settings).await?)
-                }
-                _ => None,
-            };
-            let composer = match &leases {
-                Some(leases) => leases.configure(composer),
-                None => composer,
-            };
-            let leases = leases.map(Arc::new);
-            let storage = Self {
-                backend,
-                #[cfg(feature = "grants")]
-                is_single_node,
-                leases,
-            };
-            Ok((storage, composer))
-        }
-        #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
+        let leases: Option<SharedLeases> = match (&settings.leases.kind, &backend) {
+            #[cfg(feature = "redis")]
+            (LeaseKind::Redis(url), _) => {
+                Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
+            }
+            #[cfg(feature = "postgres")]
+            (LeaseKind::Postgres(url), _) => {
+                Some(SharedLeases::postgres(url.reveal(), &settings.leases).await?)
+            }
+            #[cfg(feature = "s3")]
+            (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
+                Some(bucket.leases(settings).await?)
+            }
+            _ => None,
+        };
+        let composer = match &leases {
+            Some(leases) => leases.configure(composer),
+            None => composer,
+        };
         let storage = Self {
             backend,
             #[cfg(feature = "grants")]
-            is_single_node,
+            is_single_node: settings.leases.kind == LeaseKind::Memory,
+            leases: leases.map(Arc::new),
         };
-        #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
         Ok((storage, composer))
     }
 
@@ -133,7 +117,6 @@ impl Storage {
 
     /// Releases leases at shutdown, so that other nodes can take over at once.
     pub(super) async fn close(&self) {
-        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             leases.close().await;
         }
@@ -149,7 +132,6 @@ impl Storage {
 
     /// Returns the reason why leases cannot be acquired.
     pub(super) async fn lease_error(&self) -> Option<&'static str> {
-        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             return leases.health_error().await;
         }
@@ -182,7 +164,6 @@ impl Storage {
     /// Returns the name of the lease backend and its state.
     #[cfg(feature = "grants")]
     pub(super) fn describe_leases(&self) -> (&'static str, String) {
-        #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
         if let Some(leases) = &self.leases {
             let stats = leases.stats();
             let (held, taken, lost) = (stats.held, stats.taken_over, stats.lost);
@@ -210,11 +191,7 @@ impl Directory {
     fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         let storage = &settings.storage;
         let mut options = FileOptions::default();
-        options.durability = match storage.durability {
-            settings::Durability::None => Durability::None,
-            settings::Durability::Complete => Durability::Complete,
-            settings::Durability::Every => Durability::Every,
-        };
+        options.durability = storage.durability;
         options.dir_mode = storage.dir_perms;
         options.file_mode = storage.file_perms;
         options.preallocate = storage.preallocate;

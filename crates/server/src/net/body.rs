@@ -7,10 +7,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::connection::{ConnectionShared, RequestGuard};
 use super::fair_queue::QueuedBody;
-use super::service::{ConnectionShared, RequestGuard};
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
 
@@ -326,7 +327,7 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     enum Content<B> {
         Service { #[pin] body: B },
-        Rejection { text: Option<Bytes> },
+        Rejection { text: Full<Bytes> },
     }
 }
 
@@ -348,7 +349,7 @@ impl<B> OutgoingBody<B> {
 
     pub(super) fn rejection(text: Bytes, guard: RequestGuard) -> Self {
         Self {
-            inner: Content::Rejection { text: Some(text) },
+            inner: Content::Rejection { text: text.into() },
             guard,
             stream: None,
         }
@@ -380,25 +381,23 @@ where
                 }
                 frame
             }
-            ContentProjection::Rejection { text } => {
-                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
-            }
+            ContentProjection::Rejection { text } => Pin::new(text)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Content::Service { body } => body.is_end_stream(),
-            Content::Rejection { text } => text.is_none(),
+            Content::Rejection { text } => text.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Content::Service { body } => body.size_hint(),
-            Content::Rejection { text } => {
-                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
-            }
+            Content::Rejection { text } => text.size_hint(),
         }
     }
 }

@@ -17,8 +17,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
 
 use super::body::Body;
+use super::connection::ConnectionShared;
 use super::io::ServerIo;
-use super::service::{ConnectionService, ConnectionShared};
+use super::service::ConnectionService;
 use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
 use super::stream::StreamExecutor;

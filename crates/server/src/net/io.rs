@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::body::AbortReason;
+use super::connection::ConnectionShared;
 use super::rejection::HttpRejection;
 use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEADS};
-use super::service::ConnectionShared;
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{Phase, READING, ServerShared, TimeoutAction, WRITING};
 

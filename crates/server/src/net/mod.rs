@@ -19,6 +19,7 @@
 
 mod addresses;
 mod body;
+mod connection;
 mod driver;
 mod fair_queue;
 mod handover;

@@ -10,12 +10,12 @@ use tower_service::Service;
 
 use super::addresses::Admission;
 use super::body::Body;
+use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
 use super::info::ConnectionInfo;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::listener::Listener;
-use super::service::ConnectionShared;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
 use super::timeouts::{ServerShared, run_sweeper};

@@ -4,9 +4,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,198 +15,14 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tower_service::Service;
 
-use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
+use super::addresses::AddressPermit;
 use super::body::{Body, OutgoingBody};
-use super::handover::Handover;
-use super::info::ConnectionInfo;
+use super::connection::{ConnectionShared, HELD_BY_SERVICE, MAX_DISCARDED_REST, RequestGuard};
 use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
 use super::stream;
-use super::timeouts::{ConnectionActivity, Phase, ServerShared};
-
-/// Maximum rest of an unread body that is discarded so that the connection can be reused.
-///
-/// A larger rest, or one of unknown size, ends the connection (`Connection: close`).
-const MAX_DISCARDED_REST: u64 = 64 * 1024;
-
-/// The service still holds the body.
-const HELD_BY_SERVICE: u64 = u64::MAX - 1;
-
-/// State shared by the parts of one connection: I/O, service adapter, bodies and driver.
-#[derive(Debug)]
-pub(super) struct ConnectionShared {
-    pub(super) activity: Arc<ConnectionActivity>,
-    pub(super) server: Arc<ServerShared>,
-    info: ConnectionInfo,
-    /// Counts the connection for its address.
-    _permit: Option<AddressPermit>,
-    /// The address has too many connections: the request is rejected.
-    over_limit: bool,
-    /// HTTP/1: heads that the validator has accepted, wrapping.
-    heads: AtomicU32,
-    /// HTTP/1: unread bytes of the current request's body; `u64::MAX` if unknown.
-    unread_bytes: AtomicU64,
-    /// HTTP/1: whether the service has responded to the current request.
-    responded: AtomicBool,
-    /// HTTP/1: whether a new head can describe the rest of the current body.
-    pub(super) resumable: AtomicBool,
-    /// HTTP/2: requests without a complete response.
-    streams: AtomicU32,
-    /// HTTP/1: the rest of a body that the service has dropped, to be discarded.
-    abandoned: Mutex<Option<Incoming>>,
-    /// HTTP/1: whether a request was rejected by the limits of its address.
-    address_limited: AtomicBool,
-    /// HTTP/1: the current request while its hyper connection is replaced.
-    pub(super) handover: Handover,
-}
-
-impl ConnectionShared {
-    pub(super) fn new(
-        server: Arc<ServerShared>,
-        info: ConnectionInfo,
-        address_permit: Option<AddressPermit>,
-        over_limit: bool,
-    ) -> Arc<Self> {
-        let activity = Arc::new(ConnectionActivity::new(Phase::Head, true));
-        server.track(activity.clone());
-        Arc::new(Self {
-            activity,
-            server,
-            info,
-            _permit: address_permit,
-            over_limit,
-            heads: AtomicU32::new(0),
-            unread_bytes: AtomicU64::new(0),
-            responded: AtomicBool::new(false),
-            resumable: AtomicBool::new(false),
-            streams: AtomicU32::new(0),
-            abandoned: Mutex::default(),
-            address_limited: AtomicBool::new(false),
-            handover: Handover::default(),
-        })
-    }
-
-    pub(super) fn set_heads(&self, heads: u32) {
-        self.heads.store(heads, Relaxed);
-    }
-
-    pub(super) fn set_unread_bytes(&self, bytes: u64) {
-        self.unread_bytes.store(bytes, Relaxed);
-    }
-
-    /// HTTP/1: returns whether the client may still be sending an unwanted body.
-    pub(super) fn has_unread_body(&self) -> bool {
-        self.unread_bytes.load(Relaxed) != 0
-    }
-
-    /// HTTP/1: returns whether the service may still read the body and has not responded.
-    pub(super) fn is_receiving(&self) -> bool {
-        self.activity.phase() == Phase::Body
-            && self.unread_bytes.load(Relaxed) == HELD_BY_SERVICE
-            && !self.responded.load(Relaxed)
-    }
-
-    /// HTTP/1: takes a body that the service dropped before its end.
-    pub(super) fn abandon(&self, body: Incoming) {
-        let rest = body.size_hint().exact().unwrap_or(u64::MAX);
-        // A client that expects a 100 (Continue) may or may not send a rejected body.
-        let small = rest <= MAX_DISCARDED_REST && !self.handover.expects_continue();
-        self.set_unread_bytes(if small { rest } else { u64::MAX });
-        if small && rest > 0 {
-            *self.abandoned() = Some(body);
-        }
-    }
-
-    /// HTTP/1: discards received bytes of an abandoned body.
-    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) {
-        if !matches!(self.unread_bytes.load(Relaxed), 1..=MAX_DISCARDED_REST) {
-            return;
-        }
-        let mut abandoned = self.abandoned();
-        while let Some(body) = abandoned.as_mut() {
-            match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None) => {
-                    *abandoned = None;
-                    self.set_unread_bytes(0);
-                }
-                Poll::Ready(Some(Err(_))) => *abandoned = None,
-                Poll::Pending => return,
-            }
-        }
-    }
-
-    /// HTTP/1: returns whether a request was rejected by the limits of its address.
-    pub(super) fn is_address_limited(&self) -> bool {
-        self.address_limited.load(Relaxed)
-    }
-
-    fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a request for its client address.
-    fn check_address_limits<B: http_body::Body>(
-        &self,
-        request: &Request<B>,
-        address_permit: &mut Option<AddressPermit>,
-    ) -> Result<(), HttpRejection> {
-        let stats = &self.server.stats;
-        if self.over_limit {
-            NetStats::add(&stats.address_connections, 1);
-            return Err(TOO_MANY_CONNECTIONS);
-        }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer().ip());
-        addresses
-            .request(request.headers(), peer)
-            .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
-        if !request.body().is_end_stream() {
-            *address_permit = addresses
-                .upload(request.headers(), peer)
-                .inspect_err(|_| NetStats::add(&stats.address_uploads, 1))?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn has_streams(&self) -> bool {
-        self.streams.load(Relaxed) > 0
-    }
-}
-
-/// Tracks one request until hyper has taken the whole response.
-#[derive(Debug)]
-pub(super) struct RequestGuard {
-    shared: Arc<ConnectionShared>,
-    http2: bool,
-    /// Counts a body for its client address.
-    address_permit: Option<AddressPermit>,
-}
-
-impl RequestGuard {
-    fn new(shared: Arc<ConnectionShared>, http2: bool) -> Self {
-        if http2 && shared.streams.fetch_add(1, AcqRel) == 0 {
-            shared.activity.enter(Phase::Handling);
-        }
-        Self {
-            shared,
-            http2,
-            address_permit: None,
-        }
-    }
-}
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        if !self.http2 {
-            self.shared.activity.enter(Phase::Finishing);
-        } else if self.shared.streams.fetch_sub(1, AcqRel) == 1 {
-            self.shared.activity.enter(Phase::Idle);
-        }
-    }
-}
+use super::timeouts::Phase;
 
 /// The service as hyper calls it.
 #[derive(Debug)]

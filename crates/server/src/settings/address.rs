@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::types::redacted_url;
-use super::value::{Parsed, list};
+use super::value::{Parsed, list, or_none};
 
 /// Parses a host name or an address to listen on, and removes the brackets of an IPv6 address.
 pub(super) fn host(text: &str) -> Parsed<String> {
@@ -33,6 +33,39 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
+pub(super) fn host_of_url(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    if scheme.contains("unix") {
+        return None;
+    }
+    host_of_authority(rest.split(['/', '?', '#']).next()?)
+}
+
+/// Returns the host of `host:port` or of a gRPC target.
+pub(super) fn host_of_target(target: &str) -> Option<String> {
+    if target.starts_with("unix:") {
+        return None;
+    }
+    let rest = match target.split_once("://") {
+        Some((_, rest)) => rest.trim_start_matches('/'),
+        None => ["dns:", "passthrough:"]
+            .iter()
+            .find_map(|resolver| target.strip_prefix(resolver))
+            .unwrap_or(target),
+    };
+    host_of_authority(rest.trim_end_matches('/'))
+}
+
+fn host_of_authority(authority: &str) -> Option<String> {
+    let host = authority.rsplit('@').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next()?,
+        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
+    };
+    Some(host.to_owned()).filter(|host| !host.is_empty())
 }
 
 /// Checks a URL path without percent-encoding.
@@ -79,13 +112,19 @@ pub(super) fn page_path(text: &str) -> Parsed<String> {
 /// Parses the prefix of upload URLs, where empty means none, and adds a trailing slash.
 pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     const EXAMPLE: &str = "https://uploads.example.com/files/";
-    if text.is_empty() {
-        return Ok(None);
-    }
+    or_none(text, |text| {
+        let url = http_url(text, "URL prefix", EXAMPLE)?;
+        Ok(format!("{url}/"))
+    })
+}
+
+/// Parses an HTTP URL without user and query, and removes a trailing slash. Errors do not contain its
+/// password.
+pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(format!(
-            "{shown:?} is not an absolute URL; write one such as {EXAMPLE}"
+            "{shown:?} has no scheme; write https://{shown}, or http://{shown} without TLS"
         ));
     };
     if !matches!(scheme, "http" | "https") {
@@ -99,13 +138,13 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     let authority = rest.split('/').next().unwrap_or_default();
     let valid = text
         .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|h| !h.is_empty()));
+        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
     if !valid || authority.contains('@') {
         return Err(format!(
-            "{shown:?} is not a valid URL prefix; write one such as {EXAMPLE}"
+            "{shown:?} is not a {what}; write one such as {example}"
         ));
     }
-    Ok(Some(format!("{}/", text.trim_end_matches('/'))))
+    Ok(text.trim_end_matches('/').to_owned())
 }
 
 /// The networks of the name `loopback`.
@@ -254,5 +293,29 @@ mod tests {
         assert_eq!(header_names("X-One,x-two").unwrap(), ["X-One", "x-two"]);
         header_names("X One").unwrap_err();
         header_names("X-One\r\nSet-Cookie").unwrap_err();
+    }
+
+    #[test]
+    fn hosts_of_urls_and_targets() {
+        for (url, host) in [
+            ("http://h/x", Some("h")),
+            ("http://u:p@h:1?x", Some("h")),
+            ("http://[::1]:80/", Some("::1")),
+            ("redis+unix:///run/x", None),
+            ("postgres:///db?host=/run", None),
+        ] {
+            assert_eq!(host_of_url(url).as_deref(), host, "{url}");
+        }
+        for (target, host) in [
+            ("h:50051", Some("h")),
+            ("h", Some("h")),
+            ("[::1]:1", Some("::1")),
+            ("dns:///h:1", Some("h")),
+            ("dns:h:1", Some("h")),
+            ("https://h:1/", Some("h")),
+            ("unix:///run/x", None),
+        ] {
+            assert_eq!(host_of_target(target).as_deref(), host, "{target}");
+        }
     }
 }

@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
+use super::address::http_url;
 use super::hooks;
 use super::types::{Database, LeaseKind, Secret, redacted_url};
-use super::value::{Parsed, duration_or_none, list, size_within, some_duration};
-
-/// Parses a text that may be empty, which means `None`.
-pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    parse(text).map(Some)
-}
+use super::value::{Parsed, duration_or_none, duration_within, list, size_within};
 
 /// Parses a bucket name, with laxer rules than Amazon's, which other services do not share.
 pub(super) fn bucket(text: &str) -> Parsed<String> {
@@ -84,28 +77,7 @@ fn check_template(template: &str) -> Parsed<()> {
 
 /// Parses the URL of a service. Errors do not contain its password.
 pub(super) fn endpoint(text: &str) -> Parsed<String> {
-    const EXAMPLE: &str = "https://s3.example.com";
-    let shown = redacted_url(text);
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!(
-            "{shown:?} has no scheme; write https://{shown}, or http://{shown} without TLS"
-        ));
-    };
-    if !matches!(scheme, "http" | "https") {
-        return Err(format!(
-            "{shown:?} has neither the scheme http:// nor https://"
-        ));
-    }
-    let authority = rest.split('/').next().unwrap_or_default();
-    let valid = text
-        .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    if !valid || rest.contains(['?', '#']) || authority.contains('@') {
-        return Err(format!(
-            "{shown:?} is not a service URL; write one such as {EXAMPLE}"
-        ));
-    }
-    Ok(text.trim_end_matches('/').to_owned())
+    http_url(text, "service URL", "https://s3.example.com")
 }
 
 /// Parses the origin of a web page.
@@ -207,13 +179,7 @@ pub(super) fn part_size(text: &str) -> Parsed<u64> {
 
 /// Parses the lifetime of a presigned URL, at most the seven days that Amazon allows.
 pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
-    let span = some_duration(text)?;
-    if span < Duration::from_secs(1) || span > Duration::from_secs(7 * 86_400) {
-        return Err(format!(
-            "{text} is out of range; write a lifetime from 1s to 7d"
-        ));
-    }
-    Ok(span)
+    duration_within(text, "1s", "7d")
 }
 
 /// Parses object tags: a comma-separated list of `KEY=VALUE`.
@@ -288,15 +254,10 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
 
 /// Parses the TTL of leases, where 0 means the backend's default.
 pub(super) fn lease_ttl(text: &str) -> Parsed<Option<Duration>> {
-    let Some(span) = duration_or_none(text)? else {
-        return Ok(None);
-    };
-    if span < Duration::from_secs(1) || span > Duration::from_secs(600) {
-        return Err(format!(
-            "{text} is out of range; write a TTL from 1s to 10m"
-        ));
+    match duration_or_none(text)? {
+        None => Ok(None),
+        Some(_) => duration_within(text, "1s", "10m").map(Some),
     }
-    Ok(Some(span))
 }
 
 #[cfg(test)]

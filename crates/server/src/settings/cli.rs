@@ -13,35 +13,11 @@ use clap_complete::Shell;
 
 use super::layers::{Layers, Source};
 use super::problem::Problem;
-use super::sections::SECTIONS;
-use super::table::{Kind, Setting, setting, settings};
+use super::sections::{SECTIONS, setting, settings};
+use super::table::{Kind, Setting, Subcommand};
 use super::value::Parsed;
 use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey};
 use super::{bucket, grants, unsupported, value, version};
-
-/// A command that reads settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Subcommand {
-    /// Run the server.
-    #[default]
-    Serve,
-    /// Delete expired uploads.
-    Sweep,
-    /// List damaged uploads in the upload directory.
-    DoctorFiles,
-    /// Check the bucket and the lease backend.
-    DoctorS3,
-    /// Set the bucket's CORS rules.
-    SetCors,
-    /// List, retry and delete undelivered events.
-    Events,
-    /// Add, list and revoke API keys.
-    Keys,
-    /// Migrate the database.
-    Migrate,
-    /// Print the settings in force.
-    ConfigCheck,
-}
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -163,7 +139,7 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
             .filter(|_| matches.value_source(name) == Some(ValueSource::CommandLine))
     };
     for setting in settings() {
-        for alias in setting.aliases {
+        if let Some(alias) = setting.alias {
             match given(alias.name).map(|text| (alias.translate)(&text)) {
                 Some(Ok(text)) => layers.add(setting, text, Source::Flag(alias.name)),
                 Some(Err(reason)) => {
@@ -528,7 +504,7 @@ fn events() -> Command {
                     switch("pending", "List pending events instead of dead letters"),
                     text("transport", "NAME", "Only events for this transport, such as http"),
                     text("upload", "ID", "Only events of this upload"),
-                    parsed("limit", "COUNT", "List at most this many [default: 1000]", value::count),
+                    parsed("limit", "COUNT", "List at most this many [default: 1000]", value::count::<usize>),
                     switch("json", "Print a JSON object per line"),
                 ])
                 .defer(|command| with_settings(command, Subcommand::Events, false)),
@@ -576,7 +552,7 @@ fn keys() -> Command {
                     switch("admin", "Let the key see and cancel all uploads"),
                     parsed("max-size", "SIZE", "Maximum size of an upload", value::size_or_none),
                     parsed("allowed-types", "TYPES", "Allowed media types, such as image/*", grants::types),
-                    parsed("max-active", "COUNT", "Maximum granted and running uploads", grants::count_or_none),
+                    parsed("max-active", "COUNT", "Maximum granted and running uploads", value::number_or_none::<u32>),
                     parsed("rate-limit", "COUNT/TIME", "Maximum grants per time, such as 100/1h", grants::rate),
                     parsed("quota", "SIZE", "Maximum bytes in all", value::size_or_none),
                     parsed("expires", "TIME", "Key lifetime, such as 90d [default: never expires]", value::duration_or_none),
@@ -615,7 +591,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
     for section in SECTIONS {
         let is_used = section.subcommands.contains(&shown);
         for setting in section.settings {
-            for alias in setting.aliases {
+            if let Some(alias) = setting.alias {
                 command = command.arg(value_arg(alias.name, setting.kind).hide(true));
             }
             // The --max-size of keys add limits the key, not the server.
@@ -639,7 +615,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
 
 fn setting_arg(setting: &Setting) -> Arg {
     let mut help = setting.help.to_owned();
-    for alias in setting.aliases {
+    if let Some(alias) = setting.alias {
         help.push_str(&format!(" Older name: --{}.", alias.name));
     }
     let summary = setting

@@ -1,10 +1,7 @@
 //! Parsers of settings of direct uploads. Errors are as in [`value`](super::value).
 
-use std::time::Duration;
-
-use super::types::Secret;
-use super::value::{Parsed, some_duration};
-use super::{address, bucket, grants};
+use super::value::Parsed;
+use super::{address, bucket};
 
 /// The first path segments of the API.
 pub(crate) const API_PATHS: [&str; 3] = ["/api", "/s3", "/t"];
@@ -29,22 +26,8 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(text)
 }
 
-/// Parses the lifetime of temporary credentials, within Amazon's limits.
-pub(super) fn sts_lifetime(text: &str) -> Parsed<Duration> {
-    let span = some_duration(text)?;
-    if span < Duration::from_secs(15 * 60) || span > Duration::from_secs(36 * 3600) {
-        return Err(format!(
-            "{text} is out of range; write a lifetime from 15m to 36h"
-        ));
-    }
-    Ok(span)
-}
-
 /// Parses the ARN of a role.
-pub(super) fn role(text: &str) -> Parsed<Option<String>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
+pub(super) fn role(text: &str) -> Parsed<String> {
     let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_graphic || !text.starts_with("arn:") || !text.contains(":role/") || text.len() > 2048 {
         return Err(format!(
@@ -52,16 +35,7 @@ pub(super) fn role(text: &str) -> Parsed<Option<String>> {
              arn:aws:iam::123456789012:role/uploads"
         ));
     }
-    Ok(Some(text.to_owned()))
-}
-
-/// Parses the secret of notifications. Errors do not contain it.
-pub(super) fn notifications_secret(text: &str) -> Parsed<Option<Secret>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    grants::check_key(text)?;
-    Ok(Some(Secret::new(text)))
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -97,16 +71,5 @@ mod tests {
         ] {
             key(text).unwrap_err();
         }
-    }
-
-    #[test]
-    fn errors_do_not_contain_secrets() {
-        assert!(
-            !notifications_secret("hunter2")
-                .unwrap_err()
-                .contains("hunter2")
-        );
-        assert_eq!(notifications_secret(""), Ok(None));
-        assert!(notifications_secret("0123456789abcdef").unwrap().is_some());
     }
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
-use super::table::{settings, variable};
+use super::sections::settings;
+use super::table::variable;
 use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";

@@ -6,7 +6,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
-use super::table::{Kind, Setting, setting, setting_by_alias};
+use super::sections::{setting, settings};
+use super::table::{Kind, Setting};
 use super::unsupported::unsupported;
 
 /// The maximum size of a configuration file.
@@ -87,7 +88,8 @@ fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<TomlKey, String> {
     if key == "config" {
         return Err("a configuration file cannot name another one".to_owned());
     }
-    if let Some(setting) = setting_by_alias(key) {
+    let is_alias = |setting: &&Setting| setting.alias.is_some_and(|alias| alias.name == key);
+    if let Some(setting) = settings().find(is_alias) {
         return Err(format!("renamed; write {}", setting.name));
     }
     if value.is_table() {

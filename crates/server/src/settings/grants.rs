@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bucket;
 use super::hooks::endpoint;
 use super::types::{JwtKeys, Secret};
-use super::value::{Parsed, count, integer, list, one_of, path, some_duration};
+use super::value::{Parsed, count, list, one_of, or_none, path, some_duration};
 
 /// The minimum length of a dashboard key, in characters.
 pub(crate) const MIN_KEY_LEN: usize = 16;
@@ -44,12 +44,6 @@ pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// Parses a number, where 0 means no limit.
-pub(super) fn count_or_none(text: &str) -> Parsed<Option<u32>> {
-    let count = u32::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))?;
-    Ok((count != 0).then_some(count))
-}
-
 /// Parses a rate limit such as `100/1h`; empty and 0 mean no limit.
 pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     if matches!(text, "" | "0") {
@@ -59,8 +53,7 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     let (limit, per) = text
         .split_once('/')
         .ok_or_else(|| invalid(format!("{text:?} has no slash")))?;
-    let limit = u32::try_from(count(limit).map_err(invalid)?)
-        .map_err(|_| invalid(format!("{limit} is too large")))?;
+    let limit = count(limit).map_err(invalid)?;
     // 10/s is ten per second.
     let per = if per.starts_with(|c: char| c.is_ascii_alphabetic()) {
         format!("1{per}")
@@ -73,10 +66,9 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
 
 /// Parses the location of the keys of JSON web tokens.
 pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
-    match text {
-        "" => Ok(None),
-        url if url.contains("://") => Ok(endpoint(url)?.map(JwtKeys::Url)),
-        file => Ok(Some(JwtKeys::File(path(file)?))),
+    match text.contains("://") {
+        true => Ok(endpoint(text)?.map(JwtKeys::Url)),
+        false => Ok(or_none(text, path)?.map(JwtKeys::File)),
     }
 }
 
@@ -119,13 +111,9 @@ pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// Parses the dashboard key. Errors do not contain it.
-pub(super) fn admin_key(text: &str) -> Parsed<Option<Secret>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    check_key(text)?;
-    Ok(Some(Secret::new(text)))
+/// Parses a key, such as that of the dashboard. Errors do not contain it.
+pub(super) fn key(text: &str) -> Parsed<Option<Secret>> {
+    or_none(text, |text| check_key(text).map(|()| Secret::new(text)))
 }
 
 /// Checks the length and the characters of a key. Errors do not contain it.
@@ -205,10 +193,10 @@ mod tests {
 
     #[test]
     fn keys_are_long_and_absent_from_errors() {
-        assert_eq!(admin_key(""), Ok(None));
-        admin_key("0123456789abcdef").unwrap().unwrap();
+        assert_eq!(key(""), Ok(None));
+        key("0123456789abcdef").unwrap().unwrap();
         for text in ["0123456789abcde", "0123456789 abcdef", "0123456789abcdeé"] {
-            let error = admin_key(text).unwrap_err();
+            let error = key(text).unwrap_err();
             assert!(!error.contains("0123"), "{error}");
         }
     }

@@ -2,10 +2,9 @@
 
 use landfall_hooks::{HookName, HookNames, format::Format};
 
-use super::bucket::or_none;
-use super::system::host_of_target;
+use super::address::host_of_target;
 use super::types::{Database, Secret, redacted_url};
-use super::value::{Parsed, choice, count, duration, integer, list, one_of, path, size_within};
+use super::value::{Parsed, choice, count, duration, integer, list, number, one_of, or_none, path};
 
 const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
 
@@ -74,7 +73,7 @@ pub(super) fn http_format(text: &str) -> Parsed<Format> {
 }
 
 /// Parses a URL with one of the given schemes. Errors do not contain its password.
-fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
+pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
         let shown = redacted_url(text);
         let Some((scheme, _)) = text.split_once("://") else {
@@ -118,22 +117,6 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
         )),
         _ => Ok(parsed),
     }
-}
-
-/// Parses the URL of a NATS server.
-pub(super) fn nats(text: &str) -> Parsed<Option<Secret>> {
-    url(text, &["nats", "tls", "ws", "wss"], "nats://127.0.0.1:4222")
-}
-
-/// Parses the URL of an AMQP broker.
-pub(super) fn amqp(text: &str) -> Parsed<Option<Secret>> {
-    url(text, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f")
-}
-
-/// Parses the URL of a Redis or Valkey server.
-pub(super) fn redis(text: &str) -> Parsed<Option<Secret>> {
-    let schemes = ["redis", "rediss"];
-    url(text, &schemes, "redis://127.0.0.1:6379/0")
 }
 
 /// Parses Kafka brokers: a comma-separated list of `host:port`.
@@ -232,11 +215,11 @@ pub(super) fn secrets(text: &str) -> Parsed<Vec<Secret>> {
 
 /// Parses an exit code or an HTTP status, where 0 means none.
 pub(super) fn stop_code(text: &str) -> Parsed<Option<u16>> {
-    let code = u16::try_from(integer(text)?)
-        .ok()
-        .filter(|code| *code <= 599)
-        .ok_or_else(|| format!("{text} is not an exit code or HTTP status"))?;
-    Ok((code != 0).then_some(code))
+    match integer(text)? {
+        0 => Ok(None),
+        600.. => Err(format!("{text} is not an exit code or HTTP status")),
+        _ => number(text).map(Some),
+    }
 }
 
 /// Parses a duration; a number without a unit means seconds, as in tusd 1.
@@ -252,25 +235,11 @@ pub(super) fn is_bare_number(text: &str) -> bool {
     integer(text).is_ok_and(|seconds| seconds != 0)
 }
 
-/// Parses the maximum size of a response.
-pub(super) fn response_size(text: &str) -> Parsed<usize> {
-    let bytes = size_within(text, 1, 64 << 20)?;
-    usize::try_from(bytes).map_err(|_| format!("{text} is too large"))
-}
-
 /// Parses a maximum concurrency.
 pub(super) fn concurrency(text: &str) -> Parsed<usize> {
     match count(text)? {
         count if count > 65_535 => Err(format!("{text} is too large; the maximum is 65535")),
         count => Ok(count),
-    }
-}
-
-/// Parses a number that must not be zero.
-pub(super) fn some_number(text: &str) -> Parsed<u64> {
-    match integer(text)? {
-        0 => Err("must be at least 1".to_owned()),
-        number => Ok(number),
     }
 }
 

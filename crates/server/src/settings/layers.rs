@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::problem::Problem;
-use super::table::{Setting, settings};
+use super::sections::settings;
+use super::table::Setting;
 use super::types::Settings;
 
 /// The source of a setting's text; a later kind overrides an earlier one.
@@ -103,6 +104,7 @@ impl Layers {
                 });
             }
         }
+        parsed.apply_implied();
         parsed
     }
 }

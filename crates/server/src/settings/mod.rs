@@ -43,8 +43,9 @@ pub use reference::reference;
 pub(crate) use system::{check_private, refuse_link};
 pub use types::*;
 
-use cli::{Cli, Subcommand};
+use cli::Cli;
 use layers::Layers;
+use table::Subcommand;
 
 /// The command to run, with its settings.
 #[derive(Clone, Debug)]
@@ -192,6 +193,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Prints the warnings to standard error.
+    pub(crate) fn print_warnings(&self) {
+        for warning in &self.warnings {
+            eprintln!("landfall: warning: {warning}");
+        }
+    }
+
     /// Returns all settings as an equivalent configuration file, with their sources.
     pub fn to_toml(&self) -> String {
         report::report(&self.layers)
@@ -311,7 +319,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
         };
-        for setting in table::settings() {
+        for setting in sections::settings() {
             if let Err(reason) = (setting.set)(&mut settings, setting.default) {
                 // Does not depend on input; a test parses every default.
                 unreachable!("the default of {}: {reason}", setting.name);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{table, unsupported};
+use super::{sections, unsupported};
 
 /// A problem with a setting, in one sentence that names its flag, variable or line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl std::error::Error for Failure {}
 
 /// Returns the setting whose name is most similar to an unknown one, if it is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let names = table::settings()
+    let names = sections::settings()
         .map(|setting| setting.name)
         .chain(["config"])
         .chain(unsupported::all().map(|flag| flag.name));

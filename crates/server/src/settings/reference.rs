@@ -74,7 +74,7 @@ fn setting_row(setting: &Setting) -> String {
         default => format!("`{}`", default.replace('|', "\\|")),
     };
     let mut help = setting.help.to_owned();
-    for alias in setting.aliases {
+    if let Some(alias) = setting.alias {
         help.push_str(&format!(" Older name of the flag: `--{}`.", alias.name));
     }
     let flag = match setting.kind.placeholder() {

@@ -1,8 +1,31 @@
 //! The types of the settings table, whose rows are in [`sections`](super::sections).
 
-use super::cli::Subcommand;
-use super::sections::SECTIONS;
 use super::types::Settings;
+use super::value::{self, Parsed};
+
+/// A command that reads settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Subcommand {
+    /// Run the server.
+    #[default]
+    Serve,
+    /// Delete expired uploads.
+    Sweep,
+    /// List damaged uploads in the upload directory.
+    DoctorFiles,
+    /// Check the bucket and the lease backend.
+    DoctorS3,
+    /// Set the bucket's CORS rules.
+    SetCors,
+    /// List, retry and delete undelivered events.
+    Events,
+    /// Add, list and revoke API keys.
+    Keys,
+    /// Migrate the database.
+    Migrate,
+    /// Print the settings in force.
+    ConfigCheck,
+}
 
 /// The syntax of a setting's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +71,7 @@ pub(super) enum Sensitivity {
 pub(super) struct FlagAlias {
     pub(super) name: &'static str,
     /// Converts the value to the syntax of the setting.
-    pub(super) translate: fn(&str) -> Result<String, String>,
+    pub(super) translate: fn(&str) -> Parsed<String>,
 }
 
 /// A setting: a row of the table.
@@ -59,8 +82,8 @@ pub(super) struct Setting {
     pub(super) kind: Kind,
     /// The text that means the default.
     pub(super) default: &'static str,
-    /// Older names, on the command line only.
-    pub(super) aliases: &'static [FlagAlias],
+    /// An older name, on the command line only.
+    pub(super) alias: Option<FlagAlias>,
     /// Whether tusd reports a wrong text only when it starts, with exit code 1.
     pub(super) fails_at_start: bool,
     pub(super) sensitivity: Sensitivity,
@@ -74,7 +97,7 @@ pub(super) struct Setting {
     pub(super) help: &'static str,
     /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
     /// setting's name.
-    pub(super) set: fn(&mut Settings, &str) -> Result<(), String>,
+    pub(super) set: fn(&mut Settings, &str) -> Parsed<()>,
 }
 
 impl Setting {
@@ -83,13 +106,13 @@ impl Setting {
         kind: Kind,
         default: &'static str,
         help: &'static str,
-        set: fn(&mut Settings, &str) -> Result<(), String>,
+        set: fn(&mut Settings, &str) -> Parsed<()>,
     ) -> Self {
         Self {
             name,
             kind,
             default,
-            aliases: &[],
+            alias: None,
             fails_at_start: false,
             sensitivity: Sensitivity::Public,
             may_be_empty: false,
@@ -100,8 +123,12 @@ impl Setting {
         }
     }
 
-    pub(super) const fn aliases(mut self, aliases: &'static [FlagAlias]) -> Self {
-        self.aliases = aliases;
+    pub(super) const fn alias(
+        mut self,
+        name: &'static str,
+        translate: fn(&str) -> Parsed<String>,
+    ) -> Self {
+        self.alias = Some(FlagAlias { name, translate });
         self
     }
 
@@ -139,7 +166,7 @@ impl Setting {
     pub(super) fn lacks_value(&self, text: &str) -> bool {
         !self.may_be_empty
             && match self.kind {
-                Kind::List(_) => super::value::list(text).next().is_none(),
+                Kind::List(_) => value::list(text).next().is_none(),
                 _ => text.trim().is_empty(),
             }
     }
@@ -160,21 +187,47 @@ pub(super) struct Section {
     pub(super) title: &'static str,
     /// The commands that use the settings.
     pub(super) subcommands: &'static [Subcommand],
-    /// A setting that reads another one's value comes after it.
     pub(super) settings: &'static [Setting],
 }
 
-/// Returns all settings, in the order in which they are applied.
-pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
-    SECTIONS.iter().flat_map(|section| section.settings)
+/// Stores a parsed value.
+pub(super) fn assign<T>(
+    field: &mut T,
+    text: &str,
+    parse: impl FnOnce(&str) -> Parsed<T>,
+) -> Parsed<()> {
+    *field = parse(text)?;
+    Ok(())
 }
 
-/// Returns the setting with this name.
-pub(super) fn setting(name: &str) -> Option<&'static Setting> {
-    settings().find(|setting| setting.name == name)
+/// Declares a [`Section`]: its title, the commands that use it, and a row for each setting, which is
+/// `name, kind, default, field = parser, properties => help;`. The field is one of [`Settings`], and
+/// the properties are methods of [`Setting`].
+macro_rules! section {
+    (
+        $title:literal, [$($subcommand:ident),*];
+        $(
+            $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal,
+            $($field:ident).+ = $parse:expr $(, $property:ident $(($($argument:expr),*))?)*
+            => $help:literal;
+        )*
+    ) => {
+        $crate::settings::table::Section {
+            title: $title,
+            subcommands: &[$($crate::settings::table::Subcommand::$subcommand),*],
+            settings: &[$(
+                $crate::settings::table::Setting::new(
+                    $name,
+                    $crate::settings::table::Kind::$kind $(($placeholder))?,
+                    $default,
+                    $help,
+                    |settings, text| {
+                        $crate::settings::table::assign(&mut settings.$($field).+, text, $parse)
+                    },
+                )
+                $(.$property($($($argument),*)?))*
+            ),*],
+        }
+    };
 }
-
-/// Returns the setting with this older name.
-pub(super) fn setting_by_alias(name: &str) -> Option<&'static Setting> {
-    settings().find(|setting| setting.aliases.iter().any(|alias| alias.name == name))
-}
+pub(super) use section;

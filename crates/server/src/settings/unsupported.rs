@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn no_flag_is_both_supported_and_unsupported() {
         for flag in all() {
-            let setting = super::super::table::setting(flag.name);
+            let setting = super::super::sections::setting(flag.name);
             assert!(setting.is_none(), "{}", flag.name);
         }
     }

@@ -9,6 +9,14 @@ use super::types::redacted_url;
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
 
+/// Parses a text that may be empty, which means `None`.
+pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    parse(text).map(Some)
+}
+
 /// Parses a boolean as Go's flags do.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
@@ -55,18 +63,22 @@ pub(super) fn port(text: &str) -> Parsed<u16> {
     u16::try_from(integer(text)?).map_err(|_| format!("{text} is not a port; the maximum is 65535"))
 }
 
-/// Parses a number that must not be zero.
-pub(super) fn count(text: &str) -> Parsed<usize> {
-    match usize::try_from(integer(text)?) {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(count) => Ok(count),
-        Err(_) => Err(format!("{text} is too large")),
+/// Parses a number that may be zero.
+pub(super) fn number<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
+    T::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))
+}
+
+/// Parses a number, where 0 means none.
+pub(super) fn number_or_none<T: TryFrom<u64>>(text: &str) -> Parsed<Option<T>> {
+    match integer(text)? {
+        0 => Ok(None),
+        _ => number(text).map(Some),
     }
 }
 
-/// Parses a number that may be zero.
-pub(super) fn number(text: &str) -> Parsed<usize> {
-    usize::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))
+/// Parses a number that must not be zero.
+pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
+    number_or_none(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
 
 /// Units of sizes. Units of one letter are omitted: `M` is ambiguous.
@@ -112,7 +124,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
 }
 
 /// Parses a size from `min` to `max`, inclusive.
-pub(super) fn size_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
+pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Parsed<T> {
     let bytes = size(text)?;
     if bytes < min {
         return Err(format!("{text} is too small; the minimum is {min} bytes"));
@@ -120,7 +132,7 @@ pub(super) fn size_within(text: &str, min: u64, max: u64) -> Parsed<u64> {
     if bytes > max {
         return Err(format!("{text} is too large; the maximum is {max} bytes"));
     }
-    Ok(bytes)
+    T::try_from(bytes).map_err(|_| format!("{text} is too large"))
 }
 
 /// Parses a size, where 0 means no limit.
@@ -230,6 +242,17 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
+/// Parses a duration from `min` to `max`, inclusive.
+pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Duration> {
+    let span = some_duration(text)?;
+    if span < duration(min)? || span > duration(max)? {
+        return Err(format!(
+            "{text} is out of range; write a duration from {min} to {max}"
+        ));
+    }
+    Ok(span)
+}
+
 /// Parses a number of seconds, or a duration of whole seconds.
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     if let Ok(seconds) = integer(text) {
@@ -290,7 +313,7 @@ pub(super) fn some_path(text: &str) -> Parsed<PathBuf> {
 
 /// Parses a path, where empty means none.
 pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
-    path(text).map(|path| (!text.is_empty()).then_some(path))
+    or_none(text, path)
 }
 
 /// Splits a comma-separated list, without spaces around items and without empty items.

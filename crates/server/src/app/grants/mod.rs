@@ -22,7 +22,7 @@ use landfall_hooks::outbox::Outbox;
 
 use self::maintenance::Maintenance;
 #[cfg(feature = "direct")]
-pub(super) use self::secret_file::read_secret;
+pub(super) use self::secret_file::notifications_secret;
 pub(super) use self::{
     authentication::jwt,
     maintenance::MaintenanceStats,
@@ -83,8 +83,7 @@ impl Grants {
         if !settings.has_queue() {
             return Ok(None);
         }
-        let database_config = state::database_of(&state::database(settings));
-        let database_name = state::describe_database(&database_config);
+        let (database_config, database_name) = state::named_database(settings);
         let mut wanted = QueueSettings::new(database_config);
         wanted.connections = Some(database.connect(settings, "grants").await?);
         wanted.survives_power_loss = state::survives_power_loss(settings);
@@ -159,15 +158,9 @@ impl Grants {
 
     /// Returns the reason why grants cannot be issued now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let reachable = self
-            .reachable
-            .is_healthy(async || match self.queue.check().await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to check the database of grants");
-                    false
-                }
-            });
+        let probe = async || self.queue.check().await;
+        let message = "failed to check the database of grants";
+        let reachable = self.reachable.is_healthy(message, probe);
         (!reachable.await).then_some("the grants database cannot be used\n")
     }
 

@@ -1,6 +1,10 @@
 //! The admin key, and secrets in files.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 
@@ -15,11 +19,33 @@ const MAX_FILE_SIZE: u64 = 1026;
 /// The file cannot be read or contains no key. The error does not contain its text.
 pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
-    match &admin.key_file {
+    secret("--admin-key-file", &admin.key_file, &admin.key)
+}
+
+/// Returns the secret of bucket notifications, of the settings or its file.
+///
+/// # Errors
+/// As for [`admin_key`].
+#[cfg(feature = "direct")]
+pub(in crate::app) fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
+    let direct = &settings.direct;
+    secret(
+        "--direct-notifications-secret-file",
+        &direct.notifications_secret_file,
+        &direct.notifications_secret,
+    )
+}
+
+fn secret(
+    name: &str,
+    file: &Option<PathBuf>,
+    configured: &Option<Secret>,
+) -> anyhow::Result<Option<Secret>> {
+    match file {
         Some(file) => read_secret(file)
-            .with_context(|| format!("--admin-key-file {}", file.display()))
+            .with_context(|| format!("{name} {}", file.display()))
             .map(Some),
-        None => Ok(admin.key.clone()),
+        None => Ok(configured.clone()),
     }
 }
 
@@ -27,7 +53,7 @@ pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Se
 ///
 /// # Errors
 /// The file cannot be read or contains no valid secret. The error does not contain its text.
-pub(in crate::app) fn read_secret(path: &Path) -> anyhow::Result<Secret> {
+fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
     let read = File::open(path)?
         .take(MAX_FILE_SIZE + 1)

@@ -146,15 +146,9 @@ impl Hooks {
         if outbox.is_full() {
             return Some("too many undelivered events, see landfall events list --pending\n");
         }
-        let reachable = self
-            .reachable
-            .is_healthy(async || match outbox.check().await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to reach the outbox database");
-                    false
-                }
-            });
+        let probe = async || outbox.check().await;
+        let message = "failed to reach the outbox database";
+        let reachable = self.reachable.is_healthy(message, probe);
         (!reachable.await).then_some("the outbox database is unreachable\n")
     }
 

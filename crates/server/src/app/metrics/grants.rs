@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use landfall_grants::JobState;
 
-use super::Page;
+use super::{Page, metrics};
 use crate::app::grants::GrantStats;
 
 /// Adds the metrics of grants, jobs and the queue.
@@ -32,72 +32,35 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
             };
             page.sample("landfall_jobs", &[("state", name)], count);
         }
-        let help = "Bytes of completed uploads that are still listed.";
-        page.single(
-            "landfall_jobs_completed_bytes",
-            "gauge",
-            help,
-            totals.completed_bytes,
-        );
+        metrics! { page;
+            gauge landfall_jobs_completed_bytes = totals.completed_bytes,
+                "Bytes of completed uploads that are still listed.";
+        }
     }
     let maintenance = &stats.maintenance;
-    for (name, help, value) in [
-        (
-            "landfall_queue_batches_total",
-            "Transactions that wrote to the queue.",
-            stats.queue.batches,
-        ),
-        (
-            "landfall_queue_commands_total",
-            "Commands executed in these transactions.",
-            stats.queue.commands,
-        ),
-        (
-            "landfall_queue_failures_total",
-            "Transactions that failed.",
-            stats.queue.failures,
-        ),
-        (
-            "landfall_queue_unreadable_events_total",
-            "Events skipped because another version wrote them.",
-            stats.queue.unreadable_events,
-        ),
-        (
-            "landfall_queue_reconciled_total",
-            "Jobs whose end was found by reconciliation.",
-            maintenance.ended.load(Relaxed),
-        ),
-        (
-            "landfall_stale_jobs_checked_total",
-            "Stale jobs compared with the store.",
-            maintenance.examined.load(Relaxed),
-        ),
-        (
-            "landfall_reconcile_failures_total",
-            "Comparisons that failed because of the store.",
-            maintenance.unknown.load(Relaxed),
-        ),
-        (
-            "landfall_grants_expired_total",
-            "Grants that expired before their upload started.",
-            maintenance.expired.load(Relaxed),
-        ),
-        (
-            "landfall_jobs_removed_total",
-            "Jobs purged after their retention time.",
-            maintenance.purged.load(Relaxed),
-        ),
-        (
-            "landfall_queue_maintenance_failures_total",
-            "Maintenance passes that failed because of the database.",
-            maintenance.failed.load(Relaxed),
-        ),
-    ] {
-        page.single(name, "counter", help, value);
+    metrics! { page;
+        counter landfall_queue_batches_total = stats.queue.batches,
+            "Transactions that wrote to the queue.";
+        counter landfall_queue_commands_total = stats.queue.commands,
+            "Commands executed in these transactions.";
+        counter landfall_queue_failures_total = stats.queue.failures, "Transactions that failed.";
+        counter landfall_queue_unreadable_events_total = stats.queue.unreadable_events,
+            "Events skipped because another version wrote them.";
+        counter landfall_queue_reconciled_total = maintenance.ended.load(Relaxed),
+            "Jobs whose end was found by reconciliation.";
+        counter landfall_stale_jobs_checked_total = maintenance.examined.load(Relaxed),
+            "Stale jobs compared with the store.";
+        counter landfall_reconcile_failures_total = maintenance.unknown.load(Relaxed),
+            "Comparisons that failed because of the store.";
+        counter landfall_grants_expired_total = maintenance.expired.load(Relaxed),
+            "Grants that expired before their upload started.";
+        counter landfall_jobs_removed_total = maintenance.purged.load(Relaxed),
+            "Jobs purged after their retention time.";
+        counter landfall_queue_maintenance_failures_total = maintenance.failed.load(Relaxed),
+            "Maintenance passes that failed because of the database.";
+        gauge landfall_queue_last_event_number = stats.newest_event.max(0),
+            "Number of the last event of the queue.";
     }
-    let help = "Number of the last event of the queue.";
-    let newest = u64::try_from(stats.newest_event).unwrap_or_default();
-    page.single("landfall_queue_last_event_number", "gauge", help, newest);
 }
 
 fn grant_results(page: &mut Page, stats: &GrantStats) {
@@ -112,15 +75,9 @@ fn grant_results(page: &mut Page, stats: &GrantStats) {
     ] {
         page.sample(name, &[("result", result)], count.load(Relaxed));
     }
-    let help = "Uploads cancelled by their principals.";
-    let cancelled = api.cancelled.load(Relaxed);
-    page.single(
-        "landfall_grants_cancelled_total",
-        "counter",
-        help,
-        cancelled,
-    );
-    let help = "Open event streams.";
-    let listening = api.event_streams.load(Relaxed);
-    page.single("landfall_event_streams", "gauge", help, listening);
+    metrics! { page;
+        counter landfall_grants_cancelled_total = api.cancelled.load(Relaxed),
+            "Uploads cancelled by their principals.";
+        gauge landfall_event_streams = api.event_streams.load(Relaxed), "Open event streams.";
+    }
 }

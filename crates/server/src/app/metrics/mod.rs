@@ -8,7 +8,6 @@ mod direct;
 #[cfg(feature = "grants")]
 mod grants;
 mod hooks;
-#[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
 mod leases;
 #[cfg(feature = "s3")]
 mod s3;
@@ -25,6 +24,24 @@ use super::storage::StorageBackend;
 use super::{hooks::Hooks, storage::Storage};
 use crate::net::NetStats;
 
+/// Adds metrics as `kind name = value, help;`, with a sample for each row of `for row in rows` and its
+/// label, if these are given.
+macro_rules! metrics {
+    ($page:expr; $($kind:ident $name:ident = $value:expr, $help:literal;)*) => {$(
+        $page.single(stringify!($name), stringify!($kind), $help, $value);
+    )*};
+    (
+        $page:expr, for $row:ident in $rows:expr, $label:literal = $label_value:expr;
+        $($kind:ident $name:ident = $value:expr, $help:literal;)*
+    ) => {$(
+        $page.family(stringify!($name), stringify!($kind), $help);
+        for $row in $rows {
+            $page.sample(stringify!($name), &[($label, $label_value)], $value);
+        }
+    )*};
+}
+use metrics;
+
 /// Renders the metrics.
 pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &Hooks) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
@@ -33,118 +50,49 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     for (method, count) in stats.requests {
         page.sample("tusd_requests_total", &[("method", method)], count);
     }
-    page.family(
-        "tusd_errors_total",
-        "counter",
-        "Error responses by status and code.",
-    );
+    let help = "Error responses by status and code.";
+    page.family("tusd_errors_total", "counter", help);
     for ((status, code), count) in &stats.errors {
-        let labels = [("status", status.to_string()), ("code", (*code).to_owned())];
-        let labels = labels
-            .each_ref()
-            .map(|(name, value)| (*name, value.as_str()));
+        let labels = [("status", &*status.to_string()), ("code", *code)];
         page.sample("tusd_errors_total", &labels, *count);
     }
-    for (name, help, value) in [
-        (
-            "tusd_bytes_received",
-            "Bytes of uploads stored.",
-            stats.bytes_received,
-        ),
-        ("tusd_uploads_created", "Uploads created.", stats.created),
-        (
-            "tusd_uploads_finished",
-            "Uploads completed.",
-            stats.finished,
-        ),
-        (
-            "tusd_uploads_terminated",
-            "Uploads terminated by clients.",
-            stats.terminated,
-        ),
-        (
-            "landfall_bytes_sent_total",
-            "Bytes of uploads sent.",
-            stats.bytes_sent,
-        ),
-        (
-            "landfall_uploads_expired_total",
-            "Uploads removed by the sweeper.",
-            stats.expired,
-        ),
-        (
-            "landfall_takeovers_total",
-            "Requests that yielded to a newer request for the same upload.",
-            stats.takeovers,
-        ),
-        (
-            "landfall_evictions_total",
-            "Transfers of silent or slow clients ended to make room for others.",
-            stats.evictions,
-        ),
-        (
-            "landfall_checksum_mismatches_total",
-            "Bodies with a wrong checksum.",
-            stats.checksum_mismatches,
-        ),
-        (
-            "landfall_connections_total",
-            "Connections accepted.",
-            net.accepted.load(Relaxed),
-        ),
-        (
-            "landfall_accept_errors_total",
-            "Failed attempts to accept a connection.",
-            net.accept_errors.load(Relaxed),
-        ),
-        (
-            "landfall_connection_limit_reached_total",
-            "Times the connection limit was reached.",
-            net.limit_reached.load(Relaxed),
-        ),
-        (
-            "landfall_connections_evicted_total",
-            "Connections of silent or slow clients closed at the connection limit.",
-            net.evicted.load(Relaxed),
-        ),
-        (
-            "landfall_address_connections_rejected_total",
-            "Connections rejected by the limit per client address.",
-            net.address_connections.load(Relaxed),
-        ),
-        (
-            "landfall_address_requests_rejected_total",
-            "Requests rejected by the rate limit per client address.",
-            net.address_requests.load(Relaxed),
-        ),
-        (
-            "landfall_address_uploads_rejected_total",
-            "Uploads rejected by the limit per client address.",
-            net.address_uploads.load(Relaxed),
-        ),
-        (
-            "landfall_invalid_requests_total",
-            "Requests rejected because they were not valid HTTP.",
-            net.rejected.load(Relaxed),
-        ),
-        (
-            "landfall_network_bytes_in_total",
-            "Bytes received.",
-            net.bytes_in.load(Relaxed),
-        ),
-        (
-            "landfall_network_bytes_out_total",
-            "Bytes sent.",
-            net.bytes_out.load(Relaxed),
-        ),
-    ] {
-        page.single(name, "counter", help, value);
+    metrics! { page;
+        counter tusd_bytes_received = stats.bytes_received, "Bytes of uploads stored.";
+        counter tusd_uploads_created = stats.created, "Uploads created.";
+        counter tusd_uploads_finished = stats.finished, "Uploads completed.";
+        counter tusd_uploads_terminated = stats.terminated, "Uploads terminated by clients.";
+        counter landfall_bytes_sent_total = stats.bytes_sent, "Bytes of uploads sent.";
+        counter landfall_uploads_expired_total = stats.expired, "Uploads removed by the sweeper.";
+        counter landfall_takeovers_total = stats.takeovers,
+            "Requests that yielded to a newer request for the same upload.";
+        counter landfall_evictions_total = stats.evictions,
+            "Transfers of silent or slow clients ended to make room for others.";
+        counter landfall_checksum_mismatches_total = stats.checksum_mismatches,
+            "Bodies with a wrong checksum.";
+        counter landfall_connections_total = net.accepted.load(Relaxed), "Connections accepted.";
+        counter landfall_accept_errors_total = net.accept_errors.load(Relaxed),
+            "Failed attempts to accept a connection.";
+        counter landfall_connection_limit_reached_total = net.limit_reached.load(Relaxed),
+            "Times the connection limit was reached.";
+        counter landfall_connections_evicted_total = net.evicted.load(Relaxed),
+            "Connections of silent or slow clients closed at the connection limit.";
+        counter landfall_address_connections_rejected_total = net.address_connections.load(Relaxed),
+            "Connections rejected by the limit per client address.";
+        counter landfall_address_requests_rejected_total = net.address_requests.load(Relaxed),
+            "Requests rejected by the rate limit per client address.";
+        counter landfall_address_uploads_rejected_total = net.address_uploads.load(Relaxed),
+            "Uploads rejected by the limit per client address.";
+        counter landfall_invalid_requests_total = net.rejected.load(Relaxed),
+            "Requests rejected because they were not valid HTTP.";
+        counter landfall_network_bytes_in_total = net.bytes_in.load(Relaxed), "Bytes received.";
+        counter landfall_network_bytes_out_total = net.bytes_out.load(Relaxed), "Bytes sent.";
+        gauge tusd_connections_open = net.open.load(Relaxed), "Open connections.";
+        gauge landfall_uploads_live = stats.live_uploads, "Uploads being received.";
+        gauge landfall_orphans = stats.reported_orphans,
+            "Files or objects with content that belong to no upload, as of the last sweep.";
     }
-    page.family(
-        "landfall_timeouts_total",
-        "counter",
-        "Connections ended by a timeout.",
-    );
+    let name = "landfall_timeouts_total";
+    page.family(name, "counter", "Connections ended by a timeout.");
     for (timer, count) in [
         ("header", &net.header_timeouts),
         ("idle", &net.idle_timeouts),
@@ -152,36 +100,20 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         ("rate", &net.too_slow),
         ("write", &net.write_timeouts),
     ] {
-        page.sample(
-            "landfall_timeouts_total",
-            &[("timer", timer)],
-            count.load(Relaxed),
-        );
+        page.sample(name, &[("timer", timer)], count.load(Relaxed));
     }
-    let open = net.open.load(Relaxed);
-    page.single("tusd_connections_open", "gauge", "Open connections.", open);
-    let help = "Uploads being received.";
-    page.single("landfall_uploads_live", "gauge", help, stats.live_uploads);
-    let help = "Files or objects with content that belong to no upload, as of the last sweep.";
-    page.single("landfall_orphans", "gauge", help, stats.reported_orphans);
-    page.family("landfall_build_info", "gauge", "The running version.");
-    page.sample(
-        "landfall_build_info",
-        &[("version", env!("CARGO_PKG_VERSION"))],
-        1,
-    );
+    let name = "landfall_build_info";
+    page.family(name, "gauge", "The running version.");
+    page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
     hooks::hooks(&mut page, hooks);
     #[cfg(feature = "s3")]
     if let StorageBackend::Bucket(bucket) = &storage.backend {
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
     }
-    #[cfg(any(feature = "s3", feature = "redis", feature = "postgres"))]
     if let Some(shared) = &storage.leases {
         leases::leases(&mut page, &shared.stats());
     }
-    #[cfg(not(any(feature = "s3", feature = "redis", feature = "postgres")))]
-    let _ = storage;
     page.process();
     page.0
 }
@@ -229,9 +161,31 @@ impl Page {
         let _ = writeln!(self.0, " {value}");
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value);
+    }
+
+    /// Adds one series of a histogram; `counts` has one more item than `bounds_ms`.
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds_ms: &[u64],
+        counts: &[u64],
+        sum_seconds: f64,
+    ) {
+        let bucket = format!("{name}_bucket");
+        let mut up_to = 0;
+        for (at, count) in counts.iter().enumerate() {
+            up_to += count;
+            let bound = bounds_ms
+                .get(at)
+                .map_or_else(|| "+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
+            self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), up_to);
+        }
+        self.sample(&format!("{name}_sum"), labels, sum_seconds);
+        self.sample(&format!("{name}_count"), labels, up_to);
     }
 
     /// Adds the standard `process_…` metrics that the system provides.

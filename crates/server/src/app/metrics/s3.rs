@@ -5,7 +5,7 @@ use landfall_s3::{
     client::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
 };
 
-use super::Page;
+use super::{Page, metrics};
 
 /// Adds the metrics of calls, by operation.
 pub(super) fn client(page: &mut Page, stats: &Stats) {
@@ -32,39 +32,14 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
         page.sample(&format!("{name}_count"), &labels, of.calls());
     }
     histogram(page, made().collect());
-    type Count = fn(&OperationStats) -> u64;
-    let counters: [(&str, &str, Count); 5] = [
-        (
-            "landfall_s3_calls_total",
-            "Finished calls to S3.",
-            OperationStats::calls,
-        ),
-        (
-            "landfall_s3_errors_total",
-            "Calls to S3 that failed, after all attempts.",
-            OperationStats::failures,
-        ),
-        (
-            "landfall_s3_retries_total",
-            "Retries of calls to S3.",
-            OperationStats::retries,
-        ),
-        (
-            "landfall_s3_bytes_out_total",
-            "Bytes sent to S3, retries included.",
-            OperationStats::bytes_out,
-        ),
-        (
-            "landfall_s3_bytes_in_total",
-            "Bytes received from S3.",
-            OperationStats::bytes_in,
-        ),
-    ];
-    for (name, help, count) in counters {
-        page.family(name, "counter", help);
-        for (operation, of) in made() {
-            page.sample(name, &[("operation", operation.name())], count(of));
-        }
+    metrics! { page, for call in made(), "operation" = call.0.name();
+        counter landfall_s3_calls_total = call.1.calls(), "Finished calls to S3.";
+        counter landfall_s3_errors_total = call.1.failures(),
+            "Calls to S3 that failed, after all attempts.";
+        counter landfall_s3_retries_total = call.1.retries(), "Retries of calls to S3.";
+        counter landfall_s3_bytes_out_total = call.1.bytes_out(),
+            "Bytes sent to S3, retries included.";
+        counter landfall_s3_bytes_in_total = call.1.bytes_in(), "Bytes received from S3.";
     }
 }
 
@@ -73,19 +48,9 @@ fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
     let name = "landfall_s3_request_duration_seconds";
     page.family(name, "histogram", "Durations of calls to S3 in seconds.");
     for (operation, of) in made {
-        let label = ("operation", operation.name());
-        let counts = of.durations();
-        let mut up_to = 0;
-        for (bound, count) in DURATION_BOUNDS_MS.iter().zip(counts) {
-            up_to += count;
-            let bound = (*bound as f64 / 1000.0).to_string();
-            page.sample(&format!("{name}_bucket"), &[label, ("le", &bound)], up_to);
-        }
-        let all: u64 = counts.iter().sum();
-        page.sample(&format!("{name}_bucket"), &[label, ("le", "+Inf")], all);
-        let sum = of.total_duration().as_secs_f64();
-        page.sample(&format!("{name}_sum"), &[label], sum);
-        page.sample(&format!("{name}_count"), &[label], all);
+        let labels = [("operation", operation.name())];
+        let seconds = of.total_duration().as_secs_f64();
+        page.histogram(name, &labels, &DURATION_BOUNDS_MS, &of.durations(), seconds);
     }
 }
 
@@ -112,34 +77,14 @@ fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
 
 /// Adds the metrics of memory and parts.
 pub(super) fn store(page: &mut Page, stats: &StoreStats) {
-    for (name, help, value) in [
-        (
-            "tusd_s3_upload_semaphore_demand",
-            "Parts being uploaded to S3.",
-            stats.parts_in_flight,
-        ),
-        (
-            "tusd_s3_upload_semaphore_limit",
-            "Maximum number of parts uploaded to S3 concurrently.",
-            stats.parts_limit,
-        ),
-        (
-            "landfall_s3_memory_bytes",
-            "Memory used by parts.",
-            stats.memory_used,
-        ),
-        (
-            "landfall_s3_memory_limit_bytes",
-            "Memory limit for parts.",
-            stats.memory_limit,
-        ),
-        (
-            "landfall_s3_memory_waiting",
-            "Uploads waiting for memory.",
-            stats.memory_waiting,
-        ),
-    ] {
-        page.single(name, "gauge", help, value as u64);
+    metrics! { page;
+        gauge tusd_s3_upload_semaphore_demand = stats.parts_in_flight,
+            "Parts being uploaded to S3.";
+        gauge tusd_s3_upload_semaphore_limit = stats.parts_limit,
+            "Maximum number of parts uploaded to S3 concurrently.";
+        gauge landfall_s3_memory_bytes = stats.memory_used, "Memory used by parts.";
+        gauge landfall_s3_memory_limit_bytes = stats.memory_limit, "Memory limit for parts.";
+        gauge landfall_s3_memory_waiting = stats.memory_waiting, "Uploads waiting for memory.";
     }
 }
 

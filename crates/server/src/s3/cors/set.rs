@@ -21,9 +21,7 @@ use crate::{
 /// # Errors
 /// The rules cannot be read or set; the error contains the fix.
 pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let settings = &loaded.settings.s3;
     let bucket = settings.bucket.as_deref().context("no bucket is named")?;
     let client = probe_client(settings)?;

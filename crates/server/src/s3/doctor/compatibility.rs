@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use landfall_s3::client::{Condition, Error, ErrorKind, ObjectHeaders, Payload};
 
-use super::{Doctor, Finding, Severity};
+use super::{Doctor, Finding};
 use crate::{s3::diagnosis, settings::LeaseKind};
 
 /// Checks each known difference.
@@ -24,20 +24,18 @@ fn report(
     no: &'static str,
 ) {
     let finding = match result {
-        Ok(true) => Finding::new(check, Severity::Note, yes),
-        Ok(false) => Finding::new(check, Severity::Note, no),
-        Err(error) => Finding::new(
+        Ok(accepted) => Finding::note(check, if accepted { yes } else { no }),
+        Err(error) => Finding::note(
             check,
-            Severity::Note,
             format!("not detected: {}", diagnosis::error_line(&error)),
         ),
     };
     doctor.report(finding);
 }
 
-/// Returns whether the service accepted a call; an unrelated error is returned.
-fn accepted<T>(result: Result<T, Error>) -> Result<bool, Error> {
-    match result {
+/// Returns whether the service accepts calls; an unrelated error is returned.
+async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
+    match call.await {
         Ok(_) => Ok(true),
         Err(error) => match error.kind() {
             ErrorKind::Unavailable { .. } | ErrorKind::BadCredentials | ErrorKind::ClockSkew => {
@@ -80,12 +78,12 @@ async fn conditions(doctor: &mut Doctor<'_>) {
         Err(error) => (false, diagnosis::error_line(error)),
     };
     let finding = match (works, needed) {
-        (true, _) => Finding::new("conditional writes", Severity::Ok, text),
-        (false, true) => Finding::new("conditional writes", Severity::Fail, text).advise(
+        (true, _) => Finding::ok("conditional writes", text),
+        (false, true) => Finding::fail("conditional writes", text).advise(
             "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
              single node with --lease memory",
         ),
-        (false, false) => Finding::new("conditional writes", Severity::Note, text).advise(
+        (false, false) => Finding::note("conditional writes", text).advise(
             "several servers on this bucket need --lease redis://… or --lease postgres://…",
         ),
     };
@@ -106,15 +104,18 @@ async fn small_parts(doctor: &mut Doctor<'_>) {
     let client = doctor.client.clone();
     let result = async {
         let (object, id) = doctor.begin("small-parts").await?;
-        let mut parts = Vec::new();
-        for number in [1, 2] {
-            let payload = Payload::from(Bytes::from_static(b"short"));
-            match client.upload_part(&object, &id, number, payload).await {
-                Ok(etag) => parts.push((number, etag)),
-                Err(error) => return accepted::<()>(Err(error)),
+        accepted(async {
+            let mut parts = Vec::new();
+            for number in [1, 2] {
+                let payload = Payload::from(Bytes::from_static(b"short"));
+                parts.push((
+                    number,
+                    client.upload_part(&object, &id, number, payload).await?,
+                ));
             }
-        }
-        accepted(client.complete_multipart(&object, &id, &parts).await)
+            client.complete_multipart(&object, &id, &parts).await
+        })
+        .await
     }
     .await;
     report(
@@ -131,13 +132,13 @@ async fn empty_part(doctor: &mut Doctor<'_>) {
     let client = doctor.client.clone();
     let result = async {
         let (object, id) = doctor.begin("empty-part").await?;
-        match client
-            .upload_part(&object, &id, 1, Payload::default())
-            .await
-        {
-            Ok(etag) => accepted(client.complete_multipart(&object, &id, &[(1, etag)]).await),
-            Err(error) => accepted::<()>(Err(error)),
-        }
+        accepted(async {
+            let etag = client
+                .upload_part(&object, &id, 1, Payload::default())
+                .await?;
+            client.complete_multipart(&object, &id, &[(1, etag)]).await
+        })
+        .await
     }
     .await;
     report(
@@ -159,13 +160,13 @@ async fn small_copy(doctor: &mut Doctor<'_>) {
             .put_object(&source, payload, &ObjectHeaders::default(), Condition::None)
             .await?;
         let (object, id) = doctor.begin("short-copy").await?;
-        match client
-            .upload_part_copy(&object, &id, 1, &source, None)
-            .await
-        {
-            Ok(etag) => accepted(client.complete_multipart(&object, &id, &[(1, etag)]).await),
-            Err(error) => accepted::<()>(Err(error)),
-        }
+        accepted(async {
+            let etag = client
+                .upload_part_copy(&object, &id, 1, &source, None)
+                .await?;
+            client.complete_multipart(&object, &id, &[(1, etag)]).await
+        })
+        .await
     }
     .await;
     report(

@@ -1,19 +1,14 @@
 //! Checks the bucket's CORS rules and its responses to browsers.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use landfall_s3::client::CorsRule;
+use landfall_s3::client::{CorsRule, ObjectRef};
 
 use super::{Doctor, Finding, Severity, web};
 use crate::s3::{
     cors::{self, RequiredRules, find_rule, missing},
     diagnosis,
 };
-
-/// Lifetime of presigned test requests.
-const PRESIGN_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Checks whether pages of these origins can use the bucket.
 ///
@@ -26,7 +21,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
             Ok(None) => "the bucket has no rules".to_owned(),
             Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
         };
-        let finding = Finding::new("CORS", Severity::Note, text);
+        let finding = Finding::note("CORS", text);
         let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
         doctor.report(match pages {
             true => finding.advise(
@@ -46,7 +41,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     let started = doctor.findings.len();
     if let Err(error) = &read {
         let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
-        let finding = Finding::new("CORS", Severity::Note, text);
+        let finding = Finding::note("CORS", text);
         doctor.report(finding.advise("the next checks test the responses of the service"));
     }
     for origin in origins {
@@ -94,15 +89,11 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
         .iter()
         .map(|origin| format!(" --origin {origin}"))
         .collect();
-    let mut finding = Finding::new(
-        "CORS to set",
-        Severity::Note,
-        format!("landfall s3 set-cors{flags}"),
-    )
-    .advise(format!(
-        "or by other means{keeps}: aws s3api put-bucket-cors --bucket {bucket} \
+    let mut finding =
+        Finding::note("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
+            "or by other means{keeps}: aws s3api put-bucket-cors --bucket {bucket} \
          --cors-configuration '{rules}'"
-    ));
+        ));
     finding.rules = Some(rules);
     finding
 }
@@ -224,117 +215,86 @@ async fn preflight(
     severity: Severity,
 ) {
     const CHECK: &str = "preflight";
-    let headers = match method {
-        "PUT" => required.headers.join(","),
-        _ => String::new(),
-    };
-    let Ok(presigned_method) = Method::from_bytes(method.as_bytes()) else {
+    let Ok(signed_method) = Method::from_bytes(method.as_bytes()) else {
         return;
     };
-    let object =
-        landfall_s3::client::ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
-    let none = HeaderMap::new();
-    let url = match doctor
-        .client
-        .presign(presigned_method, &object, &[], &none, PRESIGN_LIFETIME)
-        .await
-    {
-        Ok(url) => url,
-        Err(error) => {
-            return doctor.report(Finding::new(CHECK, severity, diagnosis::error_line(&error)));
-        }
+    let wanted_headers = match method {
+        "PUT" => required.headers.as_slice(),
+        _ => &[],
     };
-    let mut request = Request::options(url)
+    let mut request = Request::options("")
         .header(header::ORIGIN, origin)
         .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
-    if !headers.is_empty() {
-        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, headers);
+    if !wanted_headers.is_empty() {
+        let wanted_headers = wanted_headers.join(",");
+        request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, wanted_headers);
     }
-    let Ok(request) = request.body(()) else {
-        return;
-    };
-    let response = match web::send(request).await {
+    let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
+    let signed = (signed_method, HeaderMap::new());
+    let response = match send(doctor, &object, signed, request).await {
         Ok(response) => response,
         Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
     };
     let cors = CorsResponse(&response);
     let methods = cors.values(header::ACCESS_CONTROL_ALLOW_METHODS);
     let headers = cors.values(header::ACCESS_CONTROL_ALLOW_HEADERS);
-    let missing = match method {
-        "PUT" => missing(&headers, &required.headers),
-        _ => Vec::new(),
-    };
+    let missing = missing(&headers, wanted_headers).join(", ");
     let problem = if let Some(problem) = cors.problem(origin) {
-        Some(problem)
+        problem
     } else if !methods.iter().any(|one| one == method || one == "*") {
-        Some(format!(
-            "the service allows only the methods {:?}",
-            methods.join(", ")
-        ))
+        let methods = methods.join(", ");
+        format!("the service allows only the methods {methods:?}")
     } else if !missing.is_empty() {
-        Some(format!(
-            "the service does not allow the headers {}",
-            missing.join(", ")
-        ))
+        format!("the service does not allow the headers {missing}")
     } else {
-        None
+        let text = format!("{method} from {origin} is allowed");
+        return doctor.report(Finding::ok(CHECK, text));
     };
-    doctor.report(match problem {
-        None => Finding::new(
-            CHECK,
-            Severity::Ok,
-            format!("{method} from {origin} is allowed"),
-        ),
-        Some(problem) => Finding::new(
-            CHECK,
-            severity,
-            format!("{method} from {origin}: {problem}"),
-        ),
-    });
+    let text = format!("{method} from {origin}: {problem}");
+    doctor.report(Finding::new(CHECK, severity, text));
 }
 
 /// Uploads an empty file by a presigned URL, as a page would, and checks the readable headers.
 async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity) {
     const CHECK: &str = "presigned PUT";
     let object = doctor.object("by-page");
-    let mut headers = HeaderMap::new();
     let content_type = HeaderValue::from_static("text/x-landfall");
-    headers.insert(header::CONTENT_TYPE, content_type.clone());
-    let signed = doctor
-        .client
-        .presign(Method::PUT, &object, &[], &headers, PRESIGN_LIFETIME);
-    let url = match signed.await {
-        Ok(url) => url,
-        Err(error) => {
-            return doctor.report(Finding::new(CHECK, severity, diagnosis::error_line(&error)));
-        }
-    };
-    let request = Request::put(url)
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.clone())]);
+    let request = Request::put("")
         .header(header::ORIGIN, origin)
-        .header(header::CONTENT_TYPE, content_type)
-        .body(());
-    let Ok(request) = request else { return };
-    let response = match web::send(request).await {
+        .header(header::CONTENT_TYPE, content_type);
+    let response = match send(doctor, &object, (Method::PUT, headers), request).await {
         Ok(response) => response,
         Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
     };
     let cors = CorsResponse(&response);
     let exposed = cors.values(header::ACCESS_CONTROL_EXPOSE_HEADERS);
     let problem = if let Some(problem) = cors.problem(origin) {
-        Some(problem)
+        problem
     } else if !response.headers().contains_key(header::ETAG) {
-        Some("the response has no ETag".to_owned())
+        "the response has no ETag".to_owned()
     } else if !missing(&exposed, &["etag"]).is_empty() {
-        Some("the response does not expose its ETag".to_owned())
+        "the response does not expose its ETag".to_owned()
     } else {
-        None
+        let text = format!("from {origin} works, ETag can be read");
+        return doctor.report(Finding::ok(CHECK, text));
     };
-    doctor.report(match problem {
-        None => Finding::new(
-            CHECK,
-            Severity::Ok,
-            format!("from {origin} works, ETag can be read"),
-        ),
-        Some(problem) => Finding::new(CHECK, severity, format!("from {origin}: {problem}")),
-    });
+    doctor.report(Finding::new(
+        CHECK,
+        severity,
+        format!("from {origin}: {problem}"),
+    ));
+}
+
+/// Sends a request to a URL that is signed for a method and headers.
+async fn send(
+    doctor: &Doctor<'_>,
+    object: &ObjectRef,
+    (method, headers): (Method, HeaderMap),
+    request: http::request::Builder,
+) -> Result<Response<Bytes>, String> {
+    let signed = doctor.presign(method, object, &[], &headers).await;
+    let url = signed.map_err(|error| diagnosis::error_line(&error))?;
+    let request = request.uri(url).body(());
+    web::send(request.map_err(|error| error.to_string())?).await
 }

@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderMap, Method, Request, Uri, header};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
-use super::{Doctor, Finding, Requirement, Severity, milliseconds, web};
+use super::{Doctor, Finding, Severity, milliseconds, web};
 use crate::s3::Diagnosis;
 
 /// Maximum duration of a connection attempt.
@@ -29,24 +29,16 @@ pub(super) struct Aborted;
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     // A presigned URL shows the credentials and the address without a call.
     let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
-    let signed = doctor
-        .client
-        .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
-        .await;
-    let url = match signed {
+    let none = HeaderMap::new();
+    let url = match doctor.presign(Method::GET, &object, &[], &none).await {
         Ok(url) => url,
         Err(error) => {
-            let finding = doctor.failure("credentials", Requirement::Uploads, &error);
-            doctor.report(finding);
+            doctor.report_failure("credentials", &error);
             return Err(Aborted);
         }
     };
     let Ok(uri) = url.parse::<Uri>() else {
-        doctor.report(Finding::new(
-            "endpoint",
-            Severity::Fail,
-            "cannot be used in a URL",
-        ));
+        doctor.report(Finding::fail("endpoint", "cannot be used in a URL"));
         return Err(Aborted);
     };
     doctor.report(credentials(&uri));
@@ -54,10 +46,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     probe(doctor, &uri).await?;
     bucket(doctor).await?;
     // By now the client has detected another region of the bucket, and signs for it.
-    let signed_again = doctor
-        .client
-        .presign(Method::GET, &object, &[], &HeaderMap::new(), LIFETIME)
-        .await;
+    let signed_again = doctor.presign(Method::GET, &object, &[], &none).await;
     if let Some(found) = signed_again.ok().and_then(|url| url.parse::<Uri>().ok())
         && region(&found) != region(&uri)
     {
@@ -67,13 +56,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
             region(&uri)
         );
         let remedy = format!("set --s3-region {}", region(&found));
-        doctor.report(Finding::new("region", Severity::Warn, text).advise(remedy));
+        doctor.report(Finding::warn("region", text).advise(remedy));
     }
     Ok(())
 }
-
-/// Lifetime of the presigned URLs, which are only inspected.
-const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Returns a query parameter of a presigned URL.
 fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
@@ -108,7 +94,7 @@ fn credentials(signed: &Uri) -> Finding {
         "access key {key}{temporary}, from {}; region {region}",
         origin(&key)
     );
-    Finding::new("credentials", Severity::Ok, text)
+    Finding::ok("credentials", text)
 }
 
 /// Guesses where an access key was configured.
@@ -145,13 +131,12 @@ fn origin(key: &str) -> String {
 /// Checks DNS and TCP separately, to tell which fails.
 async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let host = uri.host().unwrap_or_default();
-    let port = uri
-        .port_u16()
-        .unwrap_or(if uri.scheme_str() == Some("http") {
-            80
-        } else {
-            443
-        });
+    let default_port = if uri.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    let port = uri.port_u16().unwrap_or(default_port);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let started = Instant::now();
     let resolved = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((bare, port))).await;
@@ -159,7 +144,7 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
             let text = format!("{host} has no address: {error}");
-            doctor.report(Finding::new("name", Severity::Fail, text).advise(
+            doctor.report(Finding::fail("name", text).advise(
                 "correct --s3-endpoint or --s3-region, or this machine's DNS; if only the host with the \
                  bucket's name is unknown, set --s3-path-style true",
             ));
@@ -169,8 +154,7 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     };
     let Some(first) = addresses.first() else {
         let text = format!("{host} was not resolved within {} s", TIMEOUT.as_secs());
-        doctor
-            .report(Finding::new("name", Severity::Fail, text).advise("check this machine's DNS"));
+        doctor.report(Finding::fail("name", text).advise("check this machine's DNS"));
         return Err(Aborted);
     };
     let others = match addresses.len() {
@@ -178,9 +162,8 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         all => format!(" and {} more", all - 1),
     };
     let took = milliseconds(started.elapsed());
-    doctor.report(Finding::new(
+    doctor.report(Finding::ok(
         "name",
-        Severity::Ok,
         format!("{host} is {}{others}, {took}", first.ip()),
     ));
 
@@ -190,14 +173,14 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let error = match connected {
         Ok(Ok(_)) => {
             let text = format!("{host}:{port}, {}", milliseconds(started.elapsed()));
-            doctor.report(Finding::new("connection", Severity::Ok, text));
+            doctor.report(Finding::ok("connection", text));
             return Ok(());
         }
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("timeout after {} s", TIMEOUT.as_secs()),
     };
     let text = format!("cannot connect to {host}:{port}: {error}");
-    doctor.report(Finding::new("connection", Severity::Fail, text).advise(
+    doctor.report(Finding::fail("connection", text).advise(
         "correct --s3-endpoint, start the service, or allow the connection in the firewall",
     ));
     Err(Aborted)
@@ -227,7 +210,7 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
             } else {
                 "if the service requires TLS, use https:// in --s3-endpoint"
             };
-            doctor.report(Finding::new("response", Severity::Fail, error).advise(advice));
+            doctor.report(Finding::fail("response", error).advise(advice));
             return Err(Aborted);
         }
     };
@@ -238,19 +221,11 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         .and_then(|server| server.to_str().ok())
         .map_or(String::new(), |server| format!(", {server}"));
     let transport = if tls { "TLS" } else { "no TLS" };
-    let severity = if tls || is_private_host(uri) {
-        Severity::Ok
-    } else {
-        Severity::Warn
-    };
-    let finding = Finding::new(
-        "response",
-        severity,
-        format!("HTTP over {transport}{server}, {}", milliseconds(took)),
-    );
-    doctor.report(match severity {
-        Severity::Warn => finding.advise("use https:// unless the network in between is private"),
-        _ => finding,
+    let text = format!("HTTP over {transport}{server}, {}", milliseconds(took));
+    doctor.report(match tls || is_private_host(uri) {
+        true => Finding::ok("response", text),
+        false => Finding::warn("response", text)
+            .advise("use https:// unless the network in between is private"),
     });
     let date = headers
         .get(header::DATE)
@@ -287,7 +262,7 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
     let severity = match skew {
         skew if skew > MAX_SKEW => Severity::Fail,
         skew if skew > WARN_SKEW => Severity::Warn,
-        _ => return Finding::new("clock", Severity::Ok, "agrees with that of the service"),
+        _ => return Finding::ok("clock", "agrees with that of the service"),
     };
     Finding::new("clock", severity, text).advise("synchronize it, for example by NTP")
 }
@@ -300,9 +275,8 @@ async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
         .list_objects(doctor.bucket, &doctor.settings.s3.object_prefix, None, 1)
         .await;
     let finding = match listing {
-        Ok(_) => Finding::new(
+        Ok(_) => Finding::ok(
             "bucket",
-            Severity::Ok,
             format!(
                 "{} exists and can be listed, {}",
                 doctor.bucket,
@@ -311,9 +285,8 @@ async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
         ),
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
             let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
-            Finding::new(
+            Finding::warn(
                 "bucket",
-                Severity::Warn,
                 format!(
                     "{} cannot be listed, which expiry and landfall sweep require: {}",
                     doctor.bucket, diagnosis.response
@@ -322,8 +295,7 @@ async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
             .advise(diagnosis.fix)
         }
         Err(error) => {
-            let finding = doctor.failure("bucket", Requirement::Uploads, &error);
-            doctor.report(finding);
+            doctor.report_failure("bucket", &error);
             return Err(Aborted);
         }
     };

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode};
 use landfall_s3::client::ObjectRef;
 use serde::Deserialize;
 
-use super::{Doctor, Finding, Severity, web};
+use super::{Doctor, Finding, web};
 
 /// The lifecycle rules that concern multipart uploads.
 #[derive(Debug, Deserialize)]
@@ -52,14 +52,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();
     let query = [("lifecycle", "")];
-    let minute = Duration::from_secs(60);
-    let signed = doctor
-        .client
-        .presign(Method::GET, &object, &query, &none, minute);
-    let Some(uri) = signed.await.ok().and_then(|url| url.parse::<Uri>().ok()) else {
-        return;
-    };
-    let Ok(request) = Request::get(uri).body(()) else {
+    let signed = doctor.presign(Method::GET, &object, &query, &none).await;
+    let Some(Ok(request)) = signed.ok().map(|url| Request::get(url).body(())) else {
         return;
     };
     let keep = doctor.settings.expiry.unfinished;
@@ -67,20 +61,17 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
         Ok(response) if response.status() == StatusCode::OK => {
             match days(&String::from_utf8_lossy(response.body())) {
                 Ok(days) => evaluate(days, keep),
-                Err(error) => Finding::new(
-                    "lifecycle",
-                    Severity::Note,
-                    format!("cannot parse the rules: {error}"),
-                ),
+                Err(error) => {
+                    Finding::note("lifecycle", format!("cannot parse the rules: {error}"))
+                }
             }
         }
         Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
-        Ok(response) => Finding::new(
+        Ok(response) => Finding::note(
             "lifecycle",
-            Severity::Note,
             format!("cannot read the rules ({})", response.status()),
         ),
-        Err(error) => Finding::new("lifecycle", Severity::Note, error),
+        Err(error) => Finding::note("lifecycle", error),
     };
     doctor.report(finding);
 }
@@ -90,29 +81,20 @@ fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
     const DAY: u64 = 86_400;
     let least = keep.map(|keep| keep.as_secs().div_ceil(DAY) + 1);
     match (days, least) {
-        (None, least) => Finding::new(
-            "lifecycle",
-            Severity::Note,
-            "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
+        (None, least) => Finding::note("lifecycle", "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
         )
         .advise(format!(
             "as a second safety net, add one (AbortIncompleteMultipartUpload) after {} days or more",
             least.unwrap_or(30)
         )),
-        (Some(days), Some(least)) if days >= least => Finding::new(
-            "lifecycle",
-            Severity::Ok,
-            format!("the bucket aborts incomplete multipart uploads after {days} days"),
+        (Some(days), Some(least)) if days >= least => Finding::ok("lifecycle", format!("the bucket aborts incomplete multipart uploads after {days} days"),
         ),
         (Some(days), least) => {
             let ours = match keep {
                 Some(keep) => format!("{:.1} days", keep.as_secs_f64() / DAY as f64),
                 None => "without a limit".to_owned(),
             };
-            Finding::new(
-                "lifecycle",
-                Severity::Warn,
-                format!(
+            Finding::warn("lifecycle", format!(
                     "the bucket aborts multipart uploads {days} days after their creation, but Landfall \
                      keeps them {ours} (--expire-unfinished)"
                 ),
@@ -127,7 +109,7 @@ fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Severity, *};
 
     #[test]
     fn the_shortest_enabled_rule_is_used() {

@@ -22,6 +22,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use http::{HeaderMap, Method};
 use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
 
 use super::{Diagnosis, diagnosis};
@@ -35,9 +36,7 @@ use crate::{
 /// # Errors
 /// The settings name no bucket, or the client cannot be created.
 pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Result<ExitCode> {
-    for warning in &loaded.warnings {
-        eprintln!("landfall: warning: {warning}");
-    }
+    loaded.print_warnings();
     let settings = &loaded.settings;
     let bucket = settings
         .s3
@@ -118,15 +117,6 @@ struct Doctor<'a> {
     multiparts: Vec<(ObjectRef, String)>,
 }
 
-/// The effect of a failed call.
-#[derive(Clone, Copy)]
-enum Requirement {
-    /// Uploads do not work.
-    Uploads,
-    /// Uploads work; the feature named by the text does not.
-    Optional(&'static str),
-}
-
 impl<'a> Doctor<'a> {
     fn new(settings: &'a Settings, bucket: &'a str, client: Client, prints: bool) -> Self {
         let now = SystemTime::now()
@@ -173,52 +163,80 @@ impl<'a> Doctor<'a> {
         self.findings.iter().filter(has_severity).count()
     }
 
-    /// Makes a call and reports its result.
+    /// Makes a call that uploads need, and reports its result.
     async fn call<T>(
         &mut self,
         check: &'static str,
-        requirement: Requirement,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
         let started = Instant::now();
         match call.await {
             Ok(value) => {
-                self.report(Finding::new(
-                    check,
-                    Severity::Ok,
-                    milliseconds(started.elapsed()),
-                ));
+                self.report(Finding::ok(check, milliseconds(started.elapsed())));
                 Some(value)
             }
             Err(error) => {
-                let finding = self.failure(check, requirement, &error);
-                self.report(finding);
+                self.report_failure(check, &error);
                 None
             }
         }
     }
 
-    /// Returns the finding for a failed call.
-    fn failure(&self, check: &'static str, requirement: Requirement, error: &Error) -> Finding {
-        let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
-        let is_missing = matches!(
-            error.kind(),
-            ErrorKind::AccessDenied | ErrorKind::NotImplemented
-        );
-        match requirement {
-            Requirement::Optional(feature) if is_missing => Finding::new(
-                check,
-                Severity::Warn,
-                format!("{feature}: {}", diagnosis.response),
-            )
-            .advise(diagnosis.fix),
-            _ => Finding::new(
-                check,
-                Severity::Fail,
-                format!("{}: {}", diagnosis.problem, diagnosis.response),
-            )
-            .advise(diagnosis.fix),
+    /// Makes a call that only a feature needs; `missing` says what does not work without it.
+    async fn optional_call<T>(
+        &mut self,
+        check: &'static str,
+        missing: &'static str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Option<T> {
+        let result = call.await;
+        if let Err(error) = &result
+            && let ErrorKind::AccessDenied | ErrorKind::NotImplemented = error.kind()
+        {
+            let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
+            let text = format!("{missing}: {}", diagnosis.response);
+            self.report(Finding::warn(check, text).advise(diagnosis.fix));
+            return None;
         }
+        self.call(check, async { result }).await
+    }
+
+    /// Reports the text of a successful step, or the error of one that leases need; returns whether it
+    /// succeeded.
+    #[cfg(any(feature = "redis", feature = "postgres"))]
+    fn report_step(
+        &mut self,
+        check: &'static str,
+        result: Result<String, String>,
+        fix: &str,
+    ) -> bool {
+        let is_ok = result.is_ok();
+        self.report(match result {
+            Ok(text) => Finding::ok(check, text),
+            Err(error) => Finding::fail(check, error).advise(fix),
+        });
+        is_ok
+    }
+
+    /// Reports a failed call that uploads need.
+    fn report_failure(&mut self, check: &'static str, error: &Error) {
+        let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
+        let text = format!("{}: {}", diagnosis.problem, diagnosis.response);
+        self.report(Finding::fail(check, text).advise(diagnosis.fix));
+    }
+
+    /// Signs a request without a body for an object; the result is a URL.
+    async fn presign(
+        &self,
+        method: Method,
+        object: &ObjectRef,
+        query: &[(&str, &str)],
+        headers: &HeaderMap,
+    ) -> Result<String, Error> {
+        let lifetime = Duration::from_secs(60);
+        self.client
+            .presign(method, object, query, headers, lifetime)
+            .await
     }
 
     /// Creates a multipart upload, which is aborted at the end.
@@ -255,7 +273,7 @@ impl<'a> Doctor<'a> {
                 "cannot remove {what}{more}: {}",
                 diagnosis::error_line(error)
             );
-            let finding = Finding::new("clean-up", Severity::Warn, text);
+            let finding = Finding::warn("clean-up", text);
             self.report(finding.advise("delete the objects below .landfall/doctor manually"));
         }
     }

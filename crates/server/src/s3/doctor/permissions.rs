@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
 
-use super::{Doctor, Finding, Requirement, Severity};
+use super::{Doctor, Finding};
 use crate::s3::{Diagnosis, object_headers};
 
 /// The minimum part size of all services.
@@ -16,11 +16,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     let none = ObjectHeaders::default();
     let payload = Payload::from(Bytes::from_static(b"landfall"));
     let put = client.put_object(&small, payload, &none, Condition::None);
-    if doctor
-        .call("put object", Requirement::Uploads, put)
-        .await
-        .is_none()
-    {
+    if doctor.call("put object", put).await.is_none() {
         // The call was denied, so there is nothing to remove.
         doctor.objects.clear();
         return false;
@@ -30,19 +26,14 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     let payload = Payload::from(content.clone());
     let put = client.put_object(&source, payload, &none, Condition::None);
     if let Err(error) = put.await {
-        let finding = doctor.failure("put 5 MiB", Requirement::Uploads, &error);
-        doctor.report(finding);
+        doctor.report_failure("put 5 MiB", &error);
         return true;
     }
     read(doctor, &source).await;
     multipart(doctor, &source, content).await;
     abort(doctor).await;
     let delete = client.delete_object(&source);
-    if doctor
-        .call("delete object", Requirement::Uploads, delete)
-        .await
-        .is_some()
-    {
+    if doctor.call("delete object", delete).await.is_some() {
         missing_object(doctor, &source).await;
     }
     true
@@ -51,11 +42,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
 /// Checks HEAD, GET and GET with a range.
 async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
     let client = doctor.client.clone();
-    let head = doctor.call(
-        "head object",
-        Requirement::Uploads,
-        client.head_object(source),
-    );
+    let head = doctor.call("head object", client.head_object(source));
     if let Some(head) = head.await {
         expect_size(doctor, "head object", &head, PART as u64);
     }
@@ -67,14 +54,14 @@ async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
             .bytes(PART)
             .await
     };
-    if let Some(bytes) = doctor.call("get object", Requirement::Uploads, get).await
+    if let Some(bytes) = doctor.call("get object", get).await
         && bytes != "LLLL"
     {
         let text = format!(
             "requested 4 bytes by Range, received {} others",
             bytes.len()
         );
-        doctor.report(Finding::new("get object", Severity::Fail, text));
+        doctor.report(Finding::fail("get object", text));
     }
 }
 
@@ -82,7 +69,7 @@ async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
 fn expect_size(doctor: &mut Doctor<'_>, check: &'static str, head: &ObjectHead, size: u64) {
     if head.size != size {
         let text = format!("the object should have {size} bytes and has {}", head.size);
-        doctor.report(Finding::new(check, Severity::Fail, text));
+        doctor.report(Finding::fail(check, text));
     }
 }
 
@@ -100,7 +87,7 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
             if without_headers.is_ok() {
                 let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
                 doctor.report(
-                    Finding::new("object headers", Severity::Fail, diagnosis.response).advise(
+                    Finding::fail("object headers", diagnosis.response).advise(
                         "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
                          header: permit it, or remove the setting",
                     ),
@@ -111,17 +98,17 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
         Err(error) => Err(error),
     };
     let begin = async { started };
-    let Some(id) = doctor
-        .call("create multipart", Requirement::Uploads, begin)
-        .await
-    else {
+    let Some(id) = doctor.call("create multipart", begin).await else {
         return;
     };
     doctor.multiparts.push((object.clone(), id.clone()));
 
     let copy = client.upload_part_copy(&object, &id, 1, source, None);
-    let requirement = Requirement::Optional("concatenation of partial uploads will not work");
-    let first = match doctor.call("upload part copy", requirement, copy).await {
+    let missing = "concatenation of partial uploads will not work";
+    let first = match doctor
+        .optional_call("upload part copy", missing, copy)
+        .await
+    {
         Some(etag) => Some(etag),
         // Continue with an uploaded part.
         None => client
@@ -131,9 +118,9 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
     };
     let end = Payload::from(Bytes::from_static(b"the end"));
     let send = client.upload_part(&object, &id, 2, end);
-    let second = doctor.call("upload part", Requirement::Uploads, send).await;
+    let second = doctor.call("upload part", send).await;
     let list = client.list_parts(&object, &id, 0);
-    let listed = doctor.call("list parts", Requirement::Uploads, list).await;
+    let listed = doctor.call("list parts", list).await;
     let (Some(first), Some(second)) = (first, second) else {
         return;
     };
@@ -141,15 +128,12 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
         let found: Vec<(u32, u64)> = page.parts.iter().map(|p| (p.number, p.size)).collect();
         if found != [(1, PART as u64), (2, 7)] {
             let text = format!("two parts were uploaded, but these are listed: {found:?}");
-            doctor.report(Finding::new("list parts", Severity::Fail, text));
+            doctor.report(Finding::fail("list parts", text));
         }
     }
     let parts = [(1, first), (2, second)];
     let complete = client.complete_multipart(&object, &id, &parts);
-    if doctor
-        .call("complete multipart", Requirement::Uploads, complete)
-        .await
-        .is_some()
+    if doctor.call("complete multipart", complete).await.is_some()
         && let Ok(head) = client.head_object(&object).await
     {
         expect_size(doctor, "complete multipart", &head, PART as u64 + 7);
@@ -164,31 +148,25 @@ async fn abort(doctor: &mut Doctor<'_>) {
     };
     let key_prefix = doctor.key_prefix.clone();
     let list = client.list_multiparts(doctor.bucket, &key_prefix, None, 100);
-    let requirement =
-        Requirement::Optional("the sweeper cannot find multipart uploads left by a crash");
-    if let Some(page) = doctor.call("list multiparts", requirement, list).await
+    let missing = "the sweeper cannot find multipart uploads left by a crash";
+    if let Some(page) = doctor.optional_call("list multiparts", missing, list).await
         && !page.uploads.iter().any(|one| one.upload_id == id)
     {
         let text = "one that was just started isn't listed: the sweeper finds none either";
-        doctor.report(Finding::new("list multiparts", Severity::Warn, text));
+        doctor.report(Finding::warn("list multiparts", text));
     }
     let abort = client.abort_multipart(&object, &id);
-    if doctor
-        .call("abort multipart", Requirement::Uploads, abort)
-        .await
-        .is_none()
-    {
+    if doctor.call("abort multipart", abort).await.is_none() {
         return;
     }
     match client.list_parts(&object, &id, 0).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
         Err(error) => {
-            let finding = doctor.failure("abort multipart", Requirement::Uploads, &error);
-            doctor.report(finding);
+            doctor.report_failure("abort multipart", &error);
         }
         Ok(_) => {
             let text = "one that was aborted is still there";
-            doctor.report(Finding::new("abort multipart", Severity::Warn, text));
+            doctor.report(Finding::warn("abort multipart", text));
         }
     }
 }
@@ -198,21 +176,17 @@ async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            doctor.report(Finding::new(
-                "missing objects",
-                Severity::Note,
-                "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
+            doctor.report(Finding::note("missing objects", "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
                  Landfall treats them as missing",
             ));
         }
         Err(error) => {
-            let finding = doctor.failure("missing objects", Requirement::Uploads, &error);
-            doctor.report(finding);
+            doctor.report_failure("missing objects", &error);
         }
         Ok(_) => {
             let text = "a deleted object still exists; wait for it, or check whether an object lock of \
                         the bucket retains it";
-            doctor.report(Finding::new("delete object", Severity::Warn, text));
+            doctor.report(Finding::warn("delete object", text));
         }
     }
 }

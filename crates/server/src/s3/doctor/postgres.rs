@@ -4,54 +4,45 @@ use std::time::Instant;
 
 use landfall_postgres::{DatabaseError, PostgresLocker, PostgresSettings};
 
-use super::{Doctor, Finding, Severity, milliseconds};
+use super::{Doctor, Finding, milliseconds};
 
 /// Checks connection, notifications, and the time to acquire a lease.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
-    let failed = |check, error: &dyn std::error::Error, advice: &str| {
-        Finding::new(check, Severity::Fail, error.to_string()).advise(advice.to_owned())
-    };
     let mut settings = PostgresSettings::default();
     settings.can_migrate = false;
     let locker = match PostgresLocker::new(url, settings) {
         Ok(locker) => locker,
         Err(error) => {
-            doctor.report(failed("PostgreSQL", &error, "correct --lease"));
-            return;
+            let finding = Finding::fail("PostgreSQL", error.to_string());
+            return doctor.report(finding.advise("correct --lease"));
         }
     };
     let started = Instant::now();
     let checked = locker.check().await;
-    let took = milliseconds(started.elapsed());
-    match checked {
-        Ok(()) => {
-            let text = format!("connected, {took}");
-            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
-            doctor.report(Finding::new("PostgreSQL messages", Severity::Ok, "arrive"));
+    let connected = match &checked {
+        Ok(()) | Err(DatabaseError::NoNotifications) => {
+            Ok(format!("connected, {}", milliseconds(started.elapsed())))
         }
-        Err(error @ DatabaseError::NoNotifications) => {
-            let text = format!("connected, {took}");
-            doctor.report(Finding::new("PostgreSQL", Severity::Ok, text));
-            let advice = "set pool_mode = session in PgBouncer, or correct --lease";
-            doctor.report(failed("PostgreSQL messages", &error, advice));
-            return;
-        }
-        Err(error) => {
-            let advice = "correct --lease, start the server, or allow the user to create tables";
-            doctor.report(failed("PostgreSQL", &error, advice));
-            return;
-        }
+        Err(error) => Err(error.to_string()),
+    };
+    let fix = "correct --lease, start the server, or allow the user to create tables";
+    if !doctor.report_step("PostgreSQL", connected, fix) {
+        return;
+    }
+    let arrived = checked.map(|()| "arrive".to_owned());
+    let fix = "set pool_mode = session in PgBouncer, or correct --lease";
+    let arrived = arrived.map_err(|error| error.to_string());
+    if !doctor.report_step("PostgreSQL messages", arrived, fix) {
+        return;
     }
     let started = Instant::now();
-    match locker.check().await {
-        Ok(()) => {
-            let text = milliseconds(started.elapsed());
-            doctor.report(Finding::new("PostgreSQL lease", Severity::Ok, text));
-        }
-        Err(error) => {
-            let advice = "allow the user to write the table leases";
-            doctor.report(failed("PostgreSQL lease", &error, advice));
-        }
-    }
+    let checked = locker.check().await;
+    let took = checked.map(|()| milliseconds(started.elapsed()));
+    let fix = "allow the user to write the table leases";
+    doctor.report_step(
+        "PostgreSQL lease",
+        took.map_err(|error| error.to_string()),
+        fix,
+    );
     locker.close().await;
 }

@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt as _;
 use redis::{AsyncCommands as _, Client, RedisError, aio::MultiplexedConnection};
 
-use super::{Doctor, Finding, Severity, milliseconds};
+use super::{Doctor, Finding, milliseconds};
 
 /// Maximum duration of a call.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,16 +18,12 @@ const MIN_MAJOR_VERSION: u32 = 6;
 
 /// Checks version, role, memory, round trip, scripts and messages.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
-    let failed = |check, error: String, fix: &str| {
-        Finding::new(check, Severity::Fail, error).advise(fix.to_owned())
-    };
     let client = match Client::open(url) {
         Ok(client) => client,
         // Its text may contain the URL with a password.
         Err(error) => {
             let error = format!("--lease: {:?}", error.kind());
-            doctor.report(failed("Redis", error, "correct the URL"));
-            return;
+            return doctor.report(Finding::fail("Redis", error).advise("correct the URL"));
         }
     };
     let started = Instant::now();
@@ -35,56 +31,39 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
         Ok(connection) => connection,
         Err(error) => {
             let fix = "correct --lease, or start the server";
-            doctor.report(failed("Redis", error, fix));
-            return;
+            return doctor.report(Finding::fail("Redis", error).advise(fix));
         }
     };
-    doctor.report(Finding::new(
-        "Redis",
-        Severity::Ok,
-        format!("connected, {}", milliseconds(started.elapsed())),
-    ));
+    let took = milliseconds(started.elapsed());
+    doctor.report(Finding::ok("Redis", format!("connected, {took}")));
     match with_timeout(info(&mut connection)).await {
         Ok(text) => {
             for finding in evaluate_info(&text) {
                 doctor.report(finding);
             }
         }
-        Err(error) => doctor.report(Finding::new(
-            "Redis version",
-            Severity::Note,
-            format!("cannot be read: {error}"),
-        )),
+        Err(error) => {
+            let text = format!("cannot be read: {error}");
+            doctor.report(Finding::note("Redis version", text));
+        }
     }
     let started = Instant::now();
-    match with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await {
-        Ok(_) => {
-            let text = milliseconds(started.elapsed());
-            doctor.report(Finding::new("Redis round trip", Severity::Ok, text));
-        }
-        Err(error) => doctor.report(failed("Redis round trip", error, "allow PING")),
-    }
-    match with_timeout(script(&mut connection)).await {
-        Ok(()) => doctor.report(Finding::new("Redis scripts", Severity::Ok, "run")),
-        Err(error) => doctor.report(failed(
-            "Redis scripts",
-            error,
-            "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
-             landfall:",
-        )),
-    }
-    match with_timeout(pubsub(&client, &mut connection)).await {
-        Ok(took) => doctor.report(Finding::new(
-            "Redis messages",
-            Severity::Ok,
-            format!("arrived, {}", milliseconds(took)),
-        )),
-        Err(error) => doctor.report(failed(
-            "Redis messages",
-            error,
-            "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
-        )),
-    }
+    let ping = with_timeout(redis::cmd("PING").query_async::<String>(&mut connection)).await;
+    let took = ping.map(|_| milliseconds(started.elapsed()));
+    doctor.report_step("Redis round trip", took, "allow PING");
+    let ran = with_timeout(script(&mut connection)).await;
+    doctor.report_step(
+        "Redis scripts",
+        ran.map(|()| "run".to_owned()),
+        "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
+         landfall:",
+    );
+    let arrived = with_timeout(pubsub(&client, &mut connection)).await;
+    doctor.report_step(
+        "Redis messages",
+        arrived.map(|took| format!("arrived, {}", milliseconds(took))),
+        "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
+    );
 }
 
 /// Runs a step with a timeout.
@@ -117,28 +96,21 @@ fn evaluate_info(info: &str) -> Vec<Finding> {
         .and_then(|n| n.parse::<u32>().ok());
     let text = format!("{name} {version}");
     findings.push(match major {
-        Some(major) if major < MIN_MAJOR_VERSION => {
-            Finding::new("Redis version", Severity::Warn, text)
-                .advise(format!("use version {MIN_MAJOR_VERSION} or newer"))
-        }
-        _ => Finding::new("Redis version", Severity::Ok, text),
+        Some(major) if major < MIN_MAJOR_VERSION => Finding::warn("Redis version", text)
+            .advise(format!("use version {MIN_MAJOR_VERSION} or newer")),
+        _ => Finding::ok("Redis version", text),
     });
     if value("role").is_some_and(|role| role != "master") {
         findings.push(
-            Finding::new(
-                "Redis role",
-                Severity::Fail,
-                "this is a replica, which rejects writes",
-            )
-            .advise("use the primary in --lease"),
+            Finding::fail("Redis role", "this is a replica, which rejects writes")
+                .advise("use the primary in --lease"),
         );
     }
     match value("maxmemory_policy") {
         Some(policy) if policy != "noeviction" && value("maxmemory") != Some("0") => {
             findings.push(
-                Finding::new(
+                Finding::warn(
                     "Redis memory",
-                    Severity::Warn,
                     format!(
                         "leases may be evicted when the memory is full (maxmemory-policy {policy})"
                     ),
@@ -191,7 +163,7 @@ async fn pubsub(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Severity, *};
 
     #[test]
     fn info_shows_risks_for_leases() {

@@ -3,7 +3,7 @@
 use landfall::store::Store as _;
 use landfall_s3::S3Store;
 
-use super::{Doctor, Finding, Severity};
+use super::{Doctor, Finding};
 use crate::app;
 
 /// Maximum number of examined uploads, since each costs several calls.
@@ -25,6 +25,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     }
     if let Err(error) = found {
         let text = format!("uploads cannot be listed: {error}");
-        doctor.report(Finding::new("uploads", Severity::Warn, text));
+        doctor.report(Finding::warn("uploads", text));
     }
 }

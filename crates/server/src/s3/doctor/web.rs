@@ -34,7 +34,7 @@ pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String
         let response = client
             .request(request.map(|()| Empty::new()))
             .await
-            .map_err(|error| causes(&error))?;
+            .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, MAX_BODY)
             .collect()
@@ -45,19 +45,4 @@ pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String
     tokio::time::timeout(TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
-}
-
-/// Formats an error with all its causes, each once.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let message = cause.to_string();
-        if !text.ends_with(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        next = cause.source();
-    }
-    text
 }

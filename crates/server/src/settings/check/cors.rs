@@ -14,16 +14,7 @@ const FOREIGN_ORIGINS: [&str; 3] = [
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let cors = &settings.cors;
     if cors.disable {
-        for name in [
-            "cors-allow-origin",
-            "cors-allow-credentials",
-            "cors-allow-methods",
-            "cors-allow-headers",
-            "cors-expose-headers",
-            "cors-max-age",
-        ] {
-            findings.without_effect(name, "with --disable-cors");
-        }
+        findings.without_effect(&findings.given("cors-"), "with --disable-cors");
         return;
     }
     let matched = FOREIGN_ORIGINS

@@ -16,19 +16,11 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (direct, s3) = (&settings.direct, &settings.s3);
     if !direct.enabled {
-        for name in findings.given("direct-") {
-            findings.without_effect(name, "without --direct");
-        }
+        findings.without_effect(&findings.given("direct-"), "without --direct");
         return;
     }
     if !direct.sts.enabled {
-        for name in [
-            "direct-sts-endpoint",
-            "direct-sts-role",
-            "direct-sts-lifetime",
-        ] {
-            findings.without_effect(name, "without --direct-sts");
-        }
+        findings.without_effect(&findings.given("direct-sts-"), "without --direct-sts");
     }
     if direct.sts.role.is_some() && direct.sts.lifetime > MAX_ROLE_DURATION {
         findings.problem(

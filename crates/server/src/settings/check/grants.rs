@@ -43,14 +43,14 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         for name in findings.given("grants-") {
             // The dashboard uses it as well.
             if name != "grants-retention" || !admin.is_on() {
-                findings.without_effect(name, "without --grants");
+                findings.without_effect(&[name], "without --grants");
             }
         }
     } else {
         if grants.jwt.keys.is_none() {
             for name in findings.given("grants-jwt-") {
                 if name != "grants-jwt-keys" {
-                    findings.without_effect(name, "without --grants-jwt-keys");
+                    findings.without_effect(&[name], "without --grants-jwt-keys");
                 }
             }
         }
@@ -72,22 +72,23 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             );
         }
         if settings.cors.disable {
-            findings.without_effect("grants-allowed-origins", "with --disable-cors");
+            findings.without_effect(&["grants-allowed-origins"], "with --disable-cors");
         }
         if grants.forward_auth.url.is_none() {
             findings.without_effect(
-                "grants-forward-auth-cache",
+                &["grants-forward-auth-cache"],
                 "without --grants-forward-auth-url",
             );
         }
     }
     if !admin.is_on() {
-        findings.without_effect("admin-path", "without --admin-key");
+        findings.without_effect(&["admin-path"], "without --admin-key");
     }
     for (name, event) in idle_events(settings) {
-        if !findings.is_given(name) {
+        if !findings.is_given(&name) {
             continue;
         }
+        let name = name.as_str();
         let reason = format!("{event} requires --grants");
         match event {
             // A user relies on a hook that authorizes uploads.
@@ -98,27 +99,23 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
 }
 
 /// Returns the hooks about jobs that are enabled although there are no jobs, one for each setting.
-fn idle_events(settings: &Settings) -> impl Iterator<Item = (&'static str, HookName)> {
-    let (hooks, brokers) = (&settings.hooks, &settings.hooks.brokers);
+fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
     let granted = settings.grants.enabled;
-    let has_queue = granted || settings.admin.is_on();
-    let is_idle = move |event: &HookName| match event {
+    let has_queue = settings.has_queue();
+    let is_idle = |event: &HookName| match event {
         HookName::PreGrant => !granted,
         event => !has_queue && HookNames::JOB_EVENTS.contains(*event),
     };
-    [
-        ("hooks-enabled-events", Some(hooks.enabled_names())),
-        ("hooks-dir-events", hooks.command.events),
-        ("hooks-http-events", hooks.http.events),
-        ("hooks-grpc-events", hooks.grpc.events),
-        ("hooks-wasm-events", hooks.wasm.events),
-        ("hooks-nats-events", brokers.nats.events),
-        ("hooks-amqp-events", brokers.amqp.events),
-        ("hooks-redis-events", brokers.redis.events),
-        ("hooks-kafka-events", brokers.kafka.events),
-    ]
-    .into_iter()
-    .filter_map(move |(name, events)| Some((name, events?.iter().find(is_idle)?)))
+    let enabled = Some(settings.hooks.enabled_names());
+    let own_lists = settings.hooks.transports().map(|transport| {
+        let name = format!("{}-events", transport.setting);
+        (name, transport.events)
+    });
+    [("hooks-enabled-events".to_owned(), enabled)]
+        .into_iter()
+        .chain(own_lists)
+        .filter_map(|(name, events)| Some((name, events?.iter().find(is_idle)?)))
+        .collect()
 }
 
 /// Enabled pages: the setting of their path, the path, and a description.

@@ -5,48 +5,26 @@ use crate::settings::hooks::is_bare_number;
 use crate::settings::types::{Database, Secret};
 use landfall_hooks::{HookName, format::Format};
 
-/// The transports by the settings that enable them, with the features that they need.
-const TRANSPORTS: [(&str, bool, &str); 8] = [
-    ("hooks-dir", true, ""),
-    ("hooks-http", cfg!(feature = "hooks-http"), "hooks-http"),
-    ("hooks-grpc", cfg!(feature = "hooks-grpc"), "hooks-grpc"),
-    ("hooks-wasm", cfg!(feature = "hooks-wasm"), "hooks-wasm"),
-    ("hooks-nats", cfg!(feature = "nats"), "nats"),
-    ("hooks-amqp", cfg!(feature = "amqp"), "amqp"),
-    ("hooks-redis", cfg!(feature = "redis"), "redis"),
-    ("hooks-kafka", cfg!(feature = "kafka"), "kafka"),
-];
-
 const NOTHING_STORED: &str =
     "without --grants, --admin-key or hooks with events: only these use a database";
 
 /// Returns the feature that a setting needs and this build lacks.
+#[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    let found = TRANSPORTS.iter().find(|(known, ..)| *known == name)?;
-    (!found.1).then_some(found.2)
+    let transports = Settings::default().hooks.transports();
+    let found = transports.into_iter().find(|one| one.setting == name)?;
+    found.missing_feature
 }
 
 /// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
-    let brokers = &hooks.brokers;
-
-    // In the order of `TRANSPORTS`.
-    let enabled = [
-        hooks.command.dir.is_some(),
-        hooks.http.url.is_some(),
-        hooks.grpc.target.is_some(),
-        hooks.wasm.file.is_some(),
-        brokers.nats.url.is_some(),
-        brokers.amqp.url.is_some(),
-        brokers.redis.url.is_some(),
-        !brokers.kafka.brokers.is_empty(),
-    ];
-    let transports = || TRANSPORTS.iter().map(|(name, ..)| *name).zip(enabled);
-    for (name, _) in transports().filter(|(_, is_on)| *is_on) {
-        if let Some(feature) = missing_feature(name) {
-            let what = format!("--{name}");
-            findings.problem(name, not_compiled_in(&what, feature));
+    let transports = hooks.transports();
+    let is_enabled = transports.iter().any(|transport| transport.is_used);
+    for transport in transports.iter().filter(|transport| transport.is_used) {
+        if let Some(feature) = transport.missing_feature {
+            let name = transport.setting;
+            findings.problem(name, not_compiled_in(&format!("--{name}"), feature));
         }
     }
     let database = settings.state.database.as_ref();
@@ -82,85 +60,67 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         }
     }
 
-    for (transport, _) in transports().filter(|(_, is_on)| !is_on) {
-        for name in findings.given(&format!("{transport}-")) {
-            findings.without_effect(name, &format!("without --{transport}"));
-        }
+    for transport in transports.iter().filter(|transport| !transport.is_used) {
+        let name = transport.setting;
+        let names = findings.given(&format!("{name}-"));
+        findings.without_effect(&names, &format!("without --{name}"));
     }
-    if !enabled.contains(&true) {
-        for name in [
-            "hooks-enabled-events",
-            "hooks-failure-mode",
-            "events-max-queued",
-            "events-max-bytes",
-            "events-strict-order",
-            "events-retry-for",
-            "events-dead-letter-retention",
-        ] {
-            findings.without_effect(name, "without hooks");
-        }
-    }
-    if enabled.contains(&true) {
+    if is_enabled {
         check_names(settings, findings);
+    } else {
+        let names = ["hooks-enabled-events", "hooks-failure-mode"];
+        findings.without_effect(&names, "without hooks");
+        findings.without_effect(&findings.given("events-"), "without hooks");
     }
-    for (name, attempts, is_on) in [
-        (
-            "hooks-http-backoff",
-            hooks.http.attempts,
-            hooks.http.url.is_some(),
-        ),
-        (
-            "hooks-grpc-backoff",
-            hooks.grpc.attempts,
-            hooks.grpc.target.is_some(),
-        ),
-    ] {
-        if is_on && attempts <= 1 {
-            findings.without_effect(name, "without a retry");
-        }
+    if hooks.http.url.is_some() && hooks.http.attempts <= 1 {
+        findings.without_effect(&["hooks-http-backoff"], "without a retry");
+    }
+    if hooks.grpc.target.is_some() && hooks.grpc.attempts <= 1 {
+        findings.without_effect(&["hooks-grpc-backoff"], "without a retry");
     }
     let is_plain = |url: &Secret| url.reveal().starts_with("http://");
     if hooks.http.url.as_ref().is_some_and(is_plain) {
         findings.without_effect(
-            "hooks-http-skip-verify",
+            &["hooks-http-skip-verify"],
             "with --hooks-http at http://, without TLS",
         );
     }
     if hooks.grpc.target.is_some() && !hooks.grpc.secure {
-        for name in [
-            "hooks-grpc-server-tls-certificate",
-            "hooks-grpc-client-tls-certificate",
-            "hooks-grpc-client-tls-key",
-        ] {
-            findings.without_effect(name, "without --hooks-grpc-secure");
-        }
+        findings.without_effect(
+            &[
+                "hooks-grpc-server-tls-certificate",
+                "hooks-grpc-client-tls-certificate",
+                "hooks-grpc-client-tls-key",
+            ],
+            "without --hooks-grpc-secure",
+        );
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
         findings.without_effect(
-            "hooks-http-redirect-allow",
+            &["hooks-http-redirect-allow"],
             "without --hooks-http-follow-redirects",
         );
     }
     if !follows_progress(settings) {
         findings.without_effect(
-            "progress-hooks-interval",
+            &["progress-hooks-interval"],
             "without hooks that receive post-receive",
         );
     }
     if database.is_some() {
-        findings.without_effect("state-dir", "with --database");
+        findings.without_effect(&["state-dir"], "with --database");
     } else if !settings.stores_state() && findings.is_for_server() {
-        findings.without_effect("state-dir", NOTHING_STORED);
+        findings.without_effect(&["state-dir"], NOTHING_STORED);
     }
     if !settings.stores_state() && findings.is_for_server() {
-        findings.without_effect("database", NOTHING_STORED);
-        findings.without_effect("node-name", NOTHING_STORED);
+        findings.without_effect(&["database"], NOTHING_STORED);
+        findings.without_effect(&["node-name"], NOTHING_STORED);
     }
     let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1
         || hooks.http.url.is_some() && hooks.http.format != Format::V2;
     if hooks.stop_code.is_some() && !is_v1 {
         findings.without_effect(
-            "hooks-stop-code",
+            &["hooks-stop-code"],
             "without --hooks-dir-format v1, or --hooks-http-format v1 or auto; a hook stops an \
              upload with StopUpload in its response",
         );
@@ -175,9 +135,13 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
 /// Reports settings of hooks that no transport in use is called for.
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
-    if hooks.own_lists().iter().all(Option::is_some) {
+    let transports = hooks.transports();
+    if transports
+        .iter()
+        .all(|one| !one.is_used || one.events.is_some())
+    {
         findings.without_effect(
-            "hooks-enabled-events",
+            &["hooks-enabled-events"],
             "if every transport has its own list, such as --hooks-http-events",
         );
     }
@@ -189,18 +153,10 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
         );
     }
     if !settings.has_outbox() {
-        for name in [
-            "events-max-queued",
-            "events-max-bytes",
-            "events-strict-order",
-            "events-retry-for",
-            "events-dead-letter-retention",
-        ] {
-            findings.without_effect(
-                name,
-                "without hooks that receive events other than post-receive",
-            );
-        }
+        findings.without_effect(
+            &findings.given("events-"),
+            "without hooks that receive events other than post-receive",
+        );
     }
 }
 

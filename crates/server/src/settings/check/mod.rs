@@ -6,10 +6,10 @@ mod grants;
 mod hooks;
 mod s3;
 
-use super::cli::Subcommand;
 use super::layers::Layers;
 use super::problem::Problem;
-use super::table::setting;
+use super::sections::setting;
+use super::table::Subcommand;
 use super::types::Settings;
 
 /// Pages that are always served.
@@ -102,19 +102,21 @@ impl<'a> Findings<'a> {
             .push(format!("{}: {reason}", self.place(name)));
     }
 
-    /// Reports a setting that has no effect: an error if it limits or protects, because a user relies on
-    /// it, and otherwise a warning. A default is not reported.
-    pub(super) fn without_effect(&mut self, name: &str, reason: &str) {
-        let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
-            return;
-        };
-        if given.text == setting.default {
-            return;
-        }
-        let reason = format!("has no effect {reason}");
-        match setting.protects {
-            true => self.problem(name, reason),
-            false => self.warning(name, reason),
+    /// Reports settings that have no effect: an error if one limits or protects, because a user relies on
+    /// it, and otherwise a warning. Defaults are not reported.
+    pub(super) fn without_effect(&mut self, names: &[&str], reason: &str) {
+        for name in names {
+            let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
+                continue;
+            };
+            if given.text == setting.default {
+                continue;
+            }
+            let reason = format!("has no effect {reason}");
+            match setting.protects {
+                true => self.problem(name, reason),
+                false => self.warning(name, reason),
+            }
         }
     }
 }
@@ -149,39 +151,38 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     cors::check(settings, findings);
 
     if settings.listen.unix_sock.is_some() {
-        for name in ["host", "port"] {
-            findings.without_effect(name, "with --unix-sock");
-        }
+        findings.without_effect(&["host", "port"], "with --unix-sock");
     }
     let urls = &settings.urls;
     if !urls.behind_proxy {
-        findings.without_effect("trusted-proxies", "without --behind-proxy");
+        findings.without_effect(&["trusted-proxies"], "without --behind-proxy");
     } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
         findings.without_effect(
-            "behind-proxy",
+            &["behind-proxy"],
             "with an empty --trusted-proxies: no proxy is trusted",
         );
     }
     if settings.listen.unix_sock.is_some() {
         findings.without_effect(
-            "max-connections-per-address",
+            &["max-connections-per-address"],
             "with --unix-sock: its connections have no address",
         );
         if !urls.behind_proxy {
-            for name in ["max-requests-per-address", "max-uploads-per-address"] {
-                findings.without_effect(name, "with --unix-sock and without --behind-proxy");
-            }
+            findings.without_effect(
+                &["max-requests-per-address", "max-uploads-per-address"],
+                "with --unix-sock and without --behind-proxy",
+            );
         }
     }
     if settings.protocol.disable_download {
-        findings.without_effect("disable-unfinished-download", "with --disable-download");
+        findings.without_effect(&["disable-unfinished-download"], "with --disable-download");
     }
     if !settings.monitoring.expose_metrics {
-        findings.without_effect("metrics-path", "with --expose-metrics=false");
+        findings.without_effect(&["metrics-path"], "with --expose-metrics=false");
     }
     if settings.timeouts.network.is_none() {
         findings.without_effect(
-            "min-rate",
+            &["min-rate"],
             "with --network-timeout 0, over which it is averaged",
         );
         settings.limits.min_rate = None;

@@ -29,29 +29,27 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     let s3 = &mut settings.s3;
     if s3.bucket.is_some() {
-        for name in FILE_SETTINGS {
-            findings.without_effect(name, "with --s3-bucket");
-        }
+        findings.without_effect(FILE_SETTINGS, "with --s3-bucket");
         findings.without_effect(
-            "s3-max-buffered-parts",
+            &["s3-max-buffered-parts"],
             "in Landfall: parts are buffered in memory only, limited by --s3-memory",
         );
         if s3.endpoint.is_some() {
             findings.without_effect(
-                "s3-disable-ssl",
+                &["s3-disable-ssl"],
                 "with --s3-endpoint: its URL has the scheme",
             );
         }
         if !s3.download.redirect {
-            findings.without_effect("s3-redirect-lifetime", "without --s3-download redirect");
+            findings.without_effect(&["s3-redirect-lifetime"], "without --s3-download redirect");
         } else if settings.protocol.disable_download {
-            findings.without_effect("s3-download", "with --disable-download");
+            findings.without_effect(&["s3-download"], "with --disable-download");
         }
     } else {
         for name in findings.given("s3-") {
             // Reported above.
             if name != "s3-endpoint" {
-                findings.without_effect(name, "without --s3-bucket");
+                findings.without_effect(&[name], "without --s3-bucket");
             }
         }
     }
@@ -61,21 +59,16 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             LeaseKind::Memory | LeaseKind::Redis(_) | LeaseKind::Postgres(_)
         )
     {
-        for name in [
-            "filelock-holder-poll-interval",
-            "filelock-acquirer-poll-interval",
-        ] {
-            findings.without_effect(
-                name,
-                "with leases in memory, Redis or PostgreSQL, which use no lock files",
-            );
-        }
+        findings.without_effect(
+            &findings.given("filelock-"),
+            "with leases in memory, Redis or PostgreSQL, which use no lock files",
+        );
     }
     match settings.leases.kind {
         LeaseKind::Store if s3.bucket.is_some() => {}
         LeaseKind::Redis(_) | LeaseKind::Postgres(_) => {}
         LeaseKind::Auto | LeaseKind::Memory | LeaseKind::Store => findings.without_effect(
-            "lease-ttl",
+            &["lease-ttl"],
             "without leases in a bucket, Redis or PostgreSQL: others have no TTL",
         ),
     }

@@ -1,10 +1,7 @@
 //! The sections about hooks, the outbox and the server's own state.
 
-use super::assign;
 use crate::settings::address;
-use crate::settings::bucket::or_none;
-use crate::settings::cli::Subcommand;
-use crate::settings::table::{Kind, Section, Setting};
+use crate::settings::table::{Section, section};
 use crate::settings::value;
 use crate::settings::{grants, hooks};
 use landfall_hooks::FailureMode;
@@ -12,537 +9,194 @@ use landfall_hooks::FailureMode;
 const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
 
-/// A sweep emits events.
-const SUBCOMMANDS: &[Subcommand] = &[Subcommand::Serve, Subcommand::Sweep];
+const NATS_SCHEMES: &[&str] = &["nats", "tls", "ws", "wss"];
+const REDIS_SCHEMES: &[&str] = &["redis", "rediss"];
 
-pub(super) const HOOKS: Section = Section {
-    title: "Hooks",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-enabled-events",
-            Kind::List("EVENTS"),
-            "pre-create,post-create,post-receive,post-terminate,post-finish",
-            "Enabled hooks, comma-separated, for transports without an own list. Blocking hooks: \
-             pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
-             post-create, post-receive, post-finish, post-terminate, post-expire, with --grants \
-             UploadStarted, UploadProgress, UploadCompleted, UploadCancelled, UploadFailed, \
-             UploadExpired. Empty: tusd's seven.",
-            |s, v| assign(&mut s.hooks.enabled, hooks::enabled(v)),
-        )
-        .may_be_empty()
-        .fails_at_start(),
-        Setting::new(
-            "progress-hooks-interval",
-            Kind::Time,
-            "1s",
-            "Interval of post-receive events while data of an upload arrives.",
-            |s, v| assign(&mut s.hooks.progress_interval, value::some_duration(v)),
-        ),
-        Setting::new(
-            "hooks-failure-mode",
-            Kind::Text("deny|allow"),
-            "deny",
-            "When a blocking hook is unreachable: deny the request with 500, or allow it.",
-            |s, v| assign(&mut s.hooks.failure_mode, value::choice(v, FAILURE_MODES)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-stop-code",
-            Kind::Number("CODE"),
-            "0",
-            "Exit code or status with which post-receive stops an upload, as in tusd 1; 0 is \
-             none. Requires --hooks-dir-format v1, or --hooks-http-format v1 or auto.",
-            |s, v| assign(&mut s.hooks.stop_code, hooks::stop_code(v)),
-        ),
-    ],
+pub(super) const HOOKS: Section = section! { "Hooks", [Serve, Sweep];
+    "hooks-enabled-events", List("EVENTS"),
+        "pre-create,post-create,post-receive,post-terminate,post-finish",
+        hooks.enabled = hooks::enabled, may_be_empty, fails_at_start
+        => "Enabled hooks, comma-separated, for transports without an own list. Blocking hooks: \
+            pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
+            post-create, post-receive, post-finish, post-terminate, post-expire, with --grants \
+            UploadStarted, UploadProgress, UploadCompleted, UploadCancelled, UploadFailed, \
+            UploadExpired. Empty: tusd's seven.";
+    "progress-hooks-interval", Time, "1s", hooks.progress_interval = value::some_duration
+        => "Interval of post-receive events while data of an upload arrives.";
+    "hooks-failure-mode", Text("deny|allow"), "deny",
+        hooks.failure_mode = |v| value::choice(v, FAILURE_MODES), protects
+        => "When a blocking hook is unreachable: deny the request with 500, or allow it.";
+    "hooks-stop-code", Number("CODE"), "0", hooks.stop_code = hooks::stop_code
+        => "Exit code or status with which post-receive stops an upload, as in tusd 1; 0 is none. \
+            Requires --hooks-dir-format v1, or --hooks-http-format v1 or auto.";
 };
 
-pub(super) const COMMAND: Section = Section {
-    title: "Command hooks",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-dir",
-            Kind::Text("DIR"),
-            "",
-            "Run the program with the hook's name in this directory.",
-            |s, v| assign(&mut s.hooks.command.dir, value::path_or_none(v)),
-        )
-        .common(),
-        Setting::new(
-            "hooks-dir-events",
-            Kind::List("EVENTS"),
-            "",
-            "Blocking hooks and events for these programs. Not set: --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.command.events, hooks::events(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-dir-timeout",
-            Kind::Time,
-            "10m",
-            "Maximum run time; then the program and all processes it started are killed.",
-            |s, v| assign(&mut s.hooks.command.timeout, value::some_duration(v)),
-        ),
-        Setting::new(
-            "hooks-dir-max-processes",
-            Kind::Number("COUNT"),
-            "32",
-            "Maximum running programs; more wait.",
-            |s, v| assign(&mut s.hooks.command.max_processes, hooks::concurrency(v)),
-        ),
-        Setting::new(
-            "hooks-dir-format",
-            Kind::Text("v2|v1"),
-            "v2",
-            "Format of standard input and exit codes: that of tusd 2 or tusd 1.",
-            |s, v| assign(&mut s.hooks.command.format, hooks::format(v)),
-        ),
-    ],
+pub(super) const COMMAND: Section = section! { "Command hooks", [Serve, Sweep];
+    "hooks-dir", Text("DIR"), "", hooks.command.dir = value::path_or_none, common
+        => "Run the program with the hook's name in this directory.";
+    "hooks-dir-events", List("EVENTS"), "", hooks.command.events = hooks::events, protects
+        => "Blocking hooks and events for these programs. Not set: --hooks-enabled-events.";
+    "hooks-dir-timeout", Time, "10m", hooks.command.timeout = value::some_duration
+        => "Maximum run time; then the program and all processes it started are killed.";
+    "hooks-dir-max-processes", Number("COUNT"), "32",
+        hooks.command.max_processes = hooks::concurrency
+        => "Maximum running programs; more wait.";
+    "hooks-dir-format", Text("v2|v1"), "v2", hooks.command.format = hooks::format
+        => "Format of standard input and exit codes: that of tusd 2 or tusd 1.";
 };
 
-pub(super) const HTTP: Section = Section {
-    title: "HTTP hooks",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-http",
-            Kind::Text("URL"),
-            "",
-            "POST each blocking hook and event to this URL (webhook).",
-            |s, v| assign(&mut s.hooks.http.url, hooks::endpoint(v)),
-        )
-        .common()
-        .secret_in_url(),
-        Setting::new(
-            "hooks-http-events",
-            Kind::List("EVENTS"),
-            "",
-            "Blocking hooks and events for this URL. Not set: --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.http.events, hooks::events(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-http-format",
-            Kind::Text("auto|v2|v1"),
-            "auto",
-            "Format of requests and responses: exactly that of tusd 2 (v2) or tusd 1 (v1), or \
-             one that works with code for either (auto).",
-            |s, v| assign(&mut s.hooks.http.format, hooks::http_format(v)),
-        ),
-        Setting::new(
-            "hooks-http-forward-headers",
-            Kind::List("HEADERS"),
-            "",
-            "Headers of the client's request to forward, comma-separated.",
-            |s, v| assign(&mut s.hooks.http.forward_headers, address::header_names(v)),
-        )
-        .may_be_empty(),
-        Setting::new(
-            "hooks-http-retry",
-            Kind::Number("COUNT"),
-            "3",
-            "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.",
-            |s, v| assign(&mut s.hooks.http.attempts, value::number(v)),
-        ),
-        Setting::new(
-            "hooks-http-backoff",
-            Kind::Time,
-            "1s",
-            "Delay between two attempts.",
-            |s, v| assign(&mut s.hooks.http.backoff, hooks::backoff(v)),
-        ),
-        Setting::new(
-            "hooks-http-timeout",
-            Kind::Time,
-            "15s",
-            "Maximum time of all attempts together.",
-            |s, v| assign(&mut s.hooks.http.timeout, value::some_duration(v)),
-        ),
-        Setting::new(
-            "hooks-http-size-limit",
-            Kind::Size,
-            "5120",
-            "Maximum size of a response.",
-            |s, v| assign(&mut s.hooks.http.size_limit, hooks::response_size(v)),
-        ),
-        Setting::new(
-            "hooks-http-skip-verify",
-            Kind::Switch,
-            "false",
-            "Accept any TLS certificate of the endpoint.",
-            |s, v| assign(&mut s.hooks.http.skip_verify, value::boolean(v)),
-        ),
-        Setting::new(
-            "hooks-http-secret",
-            Kind::List("SECRETS"),
-            "",
-            "Sign requests with this secret (Standard Webhooks): whsec_ and base64, or plain \
-             text. With several, comma-separated, each signs, so that secrets can be rotated. \
-             Prefer the variable: command lines are visible to other users.",
-            |s, v| assign(&mut s.hooks.http.secrets, hooks::secrets(v)),
-        )
-        .secret()
-        .protects(),
-        Setting::new(
-            "hooks-http-follow-redirects",
-            Kind::Switch,
-            "false",
-            "Follow redirects to public hosts, the endpoint's own host, and \
-             --hooks-http-redirect-allow.",
-            |s, v| assign(&mut s.hooks.http.follow_redirects, value::boolean(v)),
-        ),
-        Setting::new(
-            "hooks-http-redirect-allow",
-            Kind::List("NETWORKS"),
-            "",
-            "Networks that redirects may lead to in addition, comma-separated: IP addresses, \
-             networks such as 10.0.0.0/8, or private.",
-            |s, v| assign(&mut s.hooks.http.redirect_allow, address::networks(v)),
-        )
-        .may_be_empty(),
-        Setting::new(
-            "hooks-http-max-concurrency",
-            Kind::Number("COUNT"),
-            "64",
-            "Maximum concurrent calls; more wait.",
-            |s, v| assign(&mut s.hooks.http.max_concurrency, hooks::concurrency(v)),
-        ),
-    ],
+pub(super) const HTTP: Section = section! { "HTTP hooks", [Serve, Sweep];
+    "hooks-http", Text("URL"), "", hooks.http.url = hooks::endpoint, common, secret_in_url
+        => "POST each blocking hook and event to this URL (webhook).";
+    "hooks-http-events", List("EVENTS"), "", hooks.http.events = hooks::events, protects
+        => "Blocking hooks and events for this URL. Not set: --hooks-enabled-events.";
+    "hooks-http-format", Text("auto|v2|v1"), "auto", hooks.http.format = hooks::http_format
+        => "Format of requests and responses: exactly that of tusd 2 (v2) or tusd 1 (v1), or one \
+            that works with code for either (auto).";
+    "hooks-http-forward-headers", List("HEADERS"), "",
+        hooks.http.forward_headers = address::header_names, may_be_empty
+        => "Headers of the client's request to forward, comma-separated.";
+    "hooks-http-retry", Number("COUNT"), "3", hooks.http.attempts = value::number
+        => "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.";
+    "hooks-http-backoff", Time, "1s", hooks.http.backoff = hooks::backoff
+        => "Delay between two attempts.";
+    "hooks-http-timeout", Time, "15s", hooks.http.timeout = value::some_duration
+        => "Maximum time of all attempts together.";
+    "hooks-http-size-limit", Size, "5120",
+        hooks.http.size_limit = |v| value::size_within(v, 1, 64 << 20)
+        => "Maximum size of a response.";
+    "hooks-http-skip-verify", Switch, "false", hooks.http.skip_verify = value::boolean
+        => "Accept any TLS certificate of the endpoint.";
+    "hooks-http-secret", List("SECRETS"), "", hooks.http.secrets = hooks::secrets, secret, protects
+        => "Sign requests with this secret (Standard Webhooks): whsec_ and base64, or plain text. \
+            With several, comma-separated, each signs, so that secrets can be rotated. Prefer the \
+            variable: command lines are visible to other users.";
+    "hooks-http-follow-redirects", Switch, "false", hooks.http.follow_redirects = value::boolean
+        => "Follow redirects to public hosts, the endpoint's own host, and \
+            --hooks-http-redirect-allow.";
+    "hooks-http-redirect-allow", List("NETWORKS"), "",
+        hooks.http.redirect_allow = address::networks, may_be_empty
+        => "Networks that redirects may lead to in addition, comma-separated: IP addresses, \
+            networks such as 10.0.0.0/8, or private.";
+    "hooks-http-max-concurrency", Number("COUNT"), "64",
+        hooks.http.max_concurrency = hooks::concurrency
+        => "Maximum concurrent calls; more wait.";
 };
 
-pub(super) const GRPC: Section = Section {
-    title: "gRPC hooks",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-grpc",
-            Kind::Text("HOST:PORT"),
-            "",
-            "Call the gRPC service proto.HookHandler of tusd at this address.",
-            |s, v| assign(&mut s.hooks.grpc.target, or_none(v, hooks::grpc_target)),
-        ),
-        Setting::new(
-            "hooks-grpc-events",
-            Kind::List("EVENTS"),
-            "",
-            "Blocking hooks and events for this server. Not set: --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.grpc.events, hooks::events(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-grpc-retry",
-            Kind::Number("COUNT"),
-            "3",
-            "Total attempts of a call if the server is busy or unreachable; at least 1.",
-            |s, v| assign(&mut s.hooks.grpc.attempts, value::number(v)),
-        ),
-        Setting::new(
-            "hooks-grpc-backoff",
-            Kind::Time,
-            "1s",
-            "Delay between two attempts.",
-            |s, v| assign(&mut s.hooks.grpc.backoff, hooks::backoff(v)),
-        ),
-        Setting::new(
-            "hooks-grpc-timeout",
-            Kind::Time,
-            "60s",
-            "Maximum time of a call; 0 is unlimited, as in tusd.",
-            |s, v| assign(&mut s.hooks.grpc.timeout, value::duration_or_none(v)),
-        ),
-        Setting::new(
-            "hooks-grpc-secure",
-            Kind::Switch,
-            "false",
-            "Use TLS; requires --hooks-grpc-server-tls-certificate.",
-            |s, v| assign(&mut s.hooks.grpc.secure, value::boolean(v)),
-        ),
-        Setting::new(
-            "hooks-grpc-server-tls-certificate",
-            Kind::Text("FILE"),
-            "",
-            "PEM file with the CA certificate, or with the server's own.",
-            |s, v| assign(&mut s.hooks.grpc.server_certificate, value::path_or_none(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-grpc-client-tls-certificate",
-            Kind::Text("FILE"),
-            "",
-            "PEM file with the client certificate.",
-            |s, v| assign(&mut s.hooks.grpc.client_certificate, value::path_or_none(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-grpc-client-tls-key",
-            Kind::Text("FILE"),
-            "",
-            "PEM file with the key of the client certificate.",
-            |s, v| assign(&mut s.hooks.grpc.client_key, value::path_or_none(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-grpc-forward-headers",
-            Kind::List("HEADERS"),
-            "",
-            "Headers of the client's request to forward as metadata, comma-separated.",
-            |s, v| assign(&mut s.hooks.grpc.forward_headers, address::header_names(v)),
-        )
-        .may_be_empty(),
-    ],
+pub(super) const GRPC: Section = section! { "gRPC hooks", [Serve, Sweep];
+    "hooks-grpc", Text("HOST:PORT"), "",
+        hooks.grpc.target = |v| value::or_none(v, hooks::grpc_target)
+        => "Call the gRPC service proto.HookHandler of tusd at this address.";
+    "hooks-grpc-events", List("EVENTS"), "", hooks.grpc.events = hooks::events, protects
+        => "Blocking hooks and events for this server. Not set: --hooks-enabled-events.";
+    "hooks-grpc-retry", Number("COUNT"), "3", hooks.grpc.attempts = value::number
+        => "Total attempts of a call if the server is busy or unreachable; at least 1.";
+    "hooks-grpc-backoff", Time, "1s", hooks.grpc.backoff = hooks::backoff
+        => "Delay between two attempts.";
+    "hooks-grpc-timeout", Time, "60s", hooks.grpc.timeout = value::duration_or_none
+        => "Maximum time of a call; 0 is unlimited, as in tusd.";
+    "hooks-grpc-secure", Switch, "false", hooks.grpc.secure = value::boolean
+        => "Use TLS; requires --hooks-grpc-server-tls-certificate.";
+    "hooks-grpc-server-tls-certificate", Text("FILE"), "",
+        hooks.grpc.server_certificate = value::path_or_none, protects
+        => "PEM file with the CA certificate, or with the server's own.";
+    "hooks-grpc-client-tls-certificate", Text("FILE"), "",
+        hooks.grpc.client_certificate = value::path_or_none, protects
+        => "PEM file with the client certificate.";
+    "hooks-grpc-client-tls-key", Text("FILE"), "",
+        hooks.grpc.client_key = value::path_or_none, protects
+        => "PEM file with the key of the client certificate.";
+    "hooks-grpc-forward-headers", List("HEADERS"), "",
+        hooks.grpc.forward_headers = address::header_names, may_be_empty
+        => "Headers of the client's request to forward as metadata, comma-separated.";
 };
 
-pub(super) const WASM: Section = Section {
-    title: "WebAssembly hooks",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-wasm",
-            Kind::Text("FILE"),
-            "",
-            "Call this WebAssembly plugin, in a sandbox without files, network or clock.",
-            |s, v| assign(&mut s.hooks.wasm.file, value::path_or_none(v)),
-        ),
-        Setting::new(
-            "hooks-wasm-events",
-            Kind::List("EVENTS"),
-            "",
-            "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
-             whose responses have an effect.",
-            |s, v| assign(&mut s.hooks.wasm.events, hooks::events(v)),
-        )
-        .protects(),
-        Setting::new(
-            "hooks-wasm-fuel",
-            Kind::Number("STEPS"),
-            "100000000",
-            "Maximum steps of a call, about one per instruction.",
-            |s, v| assign(&mut s.hooks.wasm.fuel, hooks::some_number(v)),
-        ),
-        Setting::new(
-            "hooks-wasm-memory",
-            Kind::Size,
-            "16MiB",
-            "Maximum memory of a call.",
-            |s, v| {
-                assign(
-                    &mut s.hooks.wasm.memory,
-                    value::size_within(v, 64 << 10, 4 << 30),
-                )
-            },
-        ),
-    ],
+pub(super) const WASM: Section = section! { "WebAssembly hooks", [Serve, Sweep];
+    "hooks-wasm", Text("FILE"), "", hooks.wasm.file = value::path_or_none
+        => "Call this WebAssembly plugin, in a sandbox without files, network or clock.";
+    "hooks-wasm-events", List("EVENTS"), "", hooks.wasm.events = hooks::events, protects
+        => "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
+            whose responses have an effect.";
+    "hooks-wasm-fuel", Number("STEPS"), "100000000", hooks.wasm.fuel = value::count
+        => "Maximum steps of a call, about one per instruction.";
+    "hooks-wasm-memory", Size, "16MiB",
+        hooks.wasm.memory = |v| value::size_within(v, 64 << 10, 4 << 30)
+        => "Maximum memory of a call.";
 };
 
-pub(super) const BROKERS: Section = Section {
-    title: "Message brokers",
-    subcommands: SUBCOMMANDS,
-    settings: &[
-        Setting::new(
-            "hooks-nats",
-            Kind::Text("URL"),
-            "",
-            "Publish events to NATS, such as nats://127.0.0.1:4222.",
-            |s, v| assign(&mut s.hooks.brokers.nats.url, hooks::nats(v)),
-        )
-        .secret_in_url(),
-        Setting::new(
-            "hooks-nats-events",
-            Kind::List("EVENTS"),
-            "",
-            "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.brokers.nats.events, hooks::broker_events(v)),
-        ),
-        Setting::new(
-            "hooks-nats-subject",
-            Kind::Text("SUBJECT"),
-            "landfall.{event}",
-            "Subject; {event} is replaced by the event's name.",
-            |s, v| assign(&mut s.hooks.brokers.nats.subject, hooks::nats_subject(v)),
-        ),
-        Setting::new(
-            "hooks-nats-jetstream",
-            Kind::Switch,
-            "false",
-            "Publish to JetStream; an event is delivered when a stream has stored it. Without \
-             it, NATS may lose events.",
-            |s, v| assign(&mut s.hooks.brokers.nats.jetstream, value::boolean(v)),
-        ),
-        Setting::new(
-            "hooks-amqp",
-            Kind::Text("URL"),
-            "",
-            "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
-             amqp://127.0.0.1:5672/%2f.",
-            |s, v| assign(&mut s.hooks.brokers.amqp.url, hooks::amqp(v)),
-        )
-        .secret_in_url(),
-        Setting::new(
-            "hooks-amqp-events",
-            Kind::List("EVENTS"),
-            "",
-            "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.brokers.amqp.events, hooks::broker_events(v)),
-        ),
-        Setting::new(
-            "hooks-amqp-exchange",
-            Kind::Text("NAME"),
-            "",
-            "Exchange. Empty: the default exchange, where the routing key names a queue.",
-            |s, v| assign(&mut s.hooks.brokers.amqp.exchange, hooks::name_or_empty(v)),
-        )
-        .may_be_empty(),
-        Setting::new(
-            "hooks-amqp-routing-key",
-            Kind::Text("KEY"),
-            "landfall.{event}",
-            "Routing key; {event} is replaced by the event's name.",
-            |s, v| assign(&mut s.hooks.brokers.amqp.routing_key, hooks::name(v)),
-        ),
-        Setting::new(
-            "hooks-redis",
-            Kind::Text("URL"),
-            "",
-            "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.",
-            |s, v| assign(&mut s.hooks.brokers.redis.url, hooks::redis(v)),
-        )
-        .secret_in_url(),
-        Setting::new(
-            "hooks-redis-events",
-            Kind::List("EVENTS"),
-            "",
-            "Events to add. Not set: all non-blocking events of --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.brokers.redis.events, hooks::broker_events(v)),
-        ),
-        Setting::new(
-            "hooks-redis-stream",
-            Kind::Text("KEY"),
-            "landfall:events",
-            "Key of the stream.",
-            |s, v| assign(&mut s.hooks.brokers.redis.stream, hooks::name(v)),
-        ),
-        Setting::new(
-            "hooks-redis-max-length",
-            Kind::Number("COUNT"),
-            "100000",
-            "Approximate maximum length of the stream; older entries are removed.",
-            |s, v| assign(&mut s.hooks.brokers.redis.max_length, hooks::some_number(v)),
-        ),
-        Setting::new(
-            "hooks-kafka",
-            Kind::List("HOST:PORT,..."),
-            "",
-            "Produce events to Kafka; bootstrap brokers, comma-separated.",
-            |s, v| assign(&mut s.hooks.brokers.kafka.brokers, hooks::kafka(v)),
-        ),
-        Setting::new(
-            "hooks-kafka-events",
-            Kind::List("EVENTS"),
-            "",
-            "Events to produce. Not set: all non-blocking events of --hooks-enabled-events.",
-            |s, v| assign(&mut s.hooks.brokers.kafka.events, hooks::broker_events(v)),
-        ),
-        Setting::new(
-            "hooks-kafka-topic",
-            Kind::Text("TOPIC"),
-            "landfall-events",
-            "Topic.",
-            |s, v| assign(&mut s.hooks.brokers.kafka.topic, hooks::kafka_topic(v)),
-        ),
-    ],
+pub(super) const BROKERS: Section = section! { "Message brokers", [Serve, Sweep];
+    "hooks-nats", Text("URL"), "",
+        hooks.brokers.nats.url = |v| hooks::url(v, NATS_SCHEMES, "nats://127.0.0.1:4222"),
+        secret_in_url
+        => "Publish events to NATS, such as nats://127.0.0.1:4222.";
+    "hooks-nats-events", List("EVENTS"), "", hooks.brokers.nats.events = hooks::broker_events
+        => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
+    "hooks-nats-subject", Text("SUBJECT"), "landfall.{event}",
+        hooks.brokers.nats.subject = hooks::nats_subject
+        => "Subject; {event} is replaced by the event's name.";
+    "hooks-nats-jetstream", Switch, "false", hooks.brokers.nats.jetstream = value::boolean
+        => "Publish to JetStream; an event is delivered when a stream has stored it. Without it, \
+            NATS may lose events.";
+    "hooks-amqp", Text("URL"), "",
+        hooks.brokers.amqp.url = |v| hooks::url(v, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f"),
+        secret_in_url
+        => "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
+            amqp://127.0.0.1:5672/%2f.";
+    "hooks-amqp-events", List("EVENTS"), "", hooks.brokers.amqp.events = hooks::broker_events
+        => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
+    "hooks-amqp-exchange", Text("NAME"), "",
+        hooks.brokers.amqp.exchange = hooks::name_or_empty, may_be_empty
+        => "Exchange. Empty: the default exchange, where the routing key names a queue.";
+    "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}",
+        hooks.brokers.amqp.routing_key = hooks::name
+        => "Routing key; {event} is replaced by the event's name.";
+    "hooks-redis", Text("URL"), "",
+        hooks.brokers.redis.url = |v| hooks::url(v, REDIS_SCHEMES, "redis://127.0.0.1:6379/0"),
+        secret_in_url
+        => "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.";
+    "hooks-redis-events", List("EVENTS"), "", hooks.brokers.redis.events = hooks::broker_events
+        => "Events to add. Not set: all non-blocking events of --hooks-enabled-events.";
+    "hooks-redis-stream", Text("KEY"), "landfall:events", hooks.brokers.redis.stream = hooks::name
+        => "Key of the stream.";
+    "hooks-redis-max-length", Number("COUNT"), "100000",
+        hooks.brokers.redis.max_length = value::count
+        => "Approximate maximum length of the stream; older entries are removed.";
+    "hooks-kafka", List("HOST:PORT,..."), "", hooks.brokers.kafka.brokers = hooks::kafka
+        => "Produce events to Kafka; bootstrap brokers, comma-separated.";
+    "hooks-kafka-events", List("EVENTS"), "", hooks.brokers.kafka.events = hooks::broker_events
+        => "Events to produce. Not set: all non-blocking events of --hooks-enabled-events.";
+    "hooks-kafka-topic", Text("TOPIC"), "landfall-events",
+        hooks.brokers.kafka.topic = hooks::kafka_topic
+        => "Topic.";
 };
 
-pub(super) const STATE: Section = Section {
-    title: "State",
-    subcommands: &[
-        Subcommand::Serve,
-        Subcommand::Sweep,
-        Subcommand::Events,
-        Subcommand::Keys,
-        Subcommand::Migrate,
-    ],
-    settings: &[
-        Setting::new(
-            "state-dir",
-            Kind::Text("DIR"),
-            "",
-            "Directory of the server's own files; created when needed. Not set: STATE_DIRECTORY \
-             of systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall \
-             with a bucket.",
-            |s, v| assign(&mut s.state.dir, value::path_or_none(v)),
-        ),
-        Setting::new(
-            "database",
-            Kind::Text("URL|FILE"),
-            "",
-            "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
-             nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
-             file. Not set: landfall.db in the state directory.",
-            |s, v| assign(&mut s.state.database, hooks::database(v)),
-        )
-        .secret_in_url(),
-        Setting::new(
-            "node-name",
-            Kind::Text("NAME"),
-            "",
-            "Name of this node in a shared database. Not set: the host name.",
-            |s, v| assign(&mut s.state.node, grants::node(v)),
-        ),
-    ],
+pub(super) const STATE: Section = section! { "State", [Serve, Sweep, Events, Keys, Migrate];
+    "state-dir", Text("DIR"), "", state.dir = value::path_or_none
+        => "Directory of the server's own files; created when needed. Not set: STATE_DIRECTORY of \
+            systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall with \
+            a bucket.";
+    "database", Text("URL|FILE"), "", state.database = hooks::database, secret_in_url
+        => "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
+            nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
+            file. Not set: landfall.db in the state directory.";
+    "node-name", Text("NAME"), "", state.node = grants::node
+        => "Name of this node in a shared database. Not set: the host name.";
 };
 
-pub(super) const OUTBOX: Section = Section {
-    title: "Outbox: retries and dead letters",
-    subcommands: &[Subcommand::Serve, Subcommand::Sweep, Subcommand::Events],
-    settings: &[
-        Setting::new(
-            "events-max-queued",
-            Kind::Number("COUNT"),
-            "1000000",
-            "Maximum number of stored events. At the limit, new uploads get a 503 response.",
-            |s, v| assign(&mut s.hooks.outbox.max_queued, hooks::some_number(v)),
-        ),
-        Setting::new(
-            "events-max-bytes",
-            Kind::Size,
-            "1GiB",
-            "Maximum bytes of stored events. At the limit, new uploads get a 503 response.",
-            |s, v| {
-                assign(
-                    &mut s.hooks.outbox.max_bytes,
-                    value::size_within(v, 1, u64::MAX),
-                )
-            },
-        ),
-        Setting::new(
-            "events-strict-order",
-            Kind::Switch,
-            "false",
-            "Keep strict ordering: a failed event blocks later events of its upload until it is \
-             delivered or becomes a dead letter, instead of for one minute.",
-            |s, v| assign(&mut s.hooks.outbox.strict_order, value::boolean(v)),
-        ),
-        Setting::new(
-            "events-retry-for",
-            Kind::Time,
-            "168h",
-            "Retry a failed delivery for this long, with at least 20 attempts if they fit, then \
-             move it to the dead letters (see landfall events).",
-            |s, v| assign(&mut s.hooks.outbox.retry_for, value::some_duration(v)),
-        ),
-        Setting::new(
-            "events-dead-letter-retention",
-            Kind::Time,
-            "30d",
-            "Time for which dead letters are stored.",
-            |s, v| {
-                assign(
-                    &mut s.hooks.outbox.dead_letter_retention,
-                    value::some_duration(v),
-                )
-            },
-        ),
-    ],
+pub(super) const OUTBOX: Section = section! {
+    "Outbox: retries and dead letters", [Serve, Sweep, Events];
+    "events-max-queued", Number("COUNT"), "1000000", hooks.outbox.max_queued = value::count
+        => "Maximum number of stored events. At the limit, new uploads get a 503 response.";
+    "events-max-bytes", Size, "1GiB",
+        hooks.outbox.max_bytes = |v| value::size_within(v, 1, u64::MAX)
+        => "Maximum bytes of stored events. At the limit, new uploads get a 503 response.";
+    "events-strict-order", Switch, "false", hooks.outbox.strict_order = value::boolean
+        => "Keep strict ordering: a failed event blocks later events of its upload until it is \
+            delivered or becomes a dead letter, instead of for one minute.";
+    "events-retry-for", Time, "168h", hooks.outbox.retry_for = value::some_duration
+        => "Retry a failed delivery for this long, with at least 20 attempts if they fit, then \
+            move it to the dead letters (see landfall events).";
+    "events-dead-letter-retention", Time, "30d",
+        hooks.outbox.dead_letter_retention = value::some_duration
+        => "Time for which dead letters are stored.";
 };

@@ -4,52 +4,31 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::error::Elapsed;
+use tokio::task::JoinHandle;
 
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Starts to resolve a host. If `is_local`, its address must belong to this machine.
-pub(super) fn spawn_lookup(
-    host: String,
-    is_local: bool,
-) -> impl Future<Output = Result<(), String>> {
-    let address = host.parse::<IpAddr>().ok();
-    let lookup: Option<JoinHandle<_>> = address.is_none().then(|| {
-        let host = host.clone();
-        tokio::spawn(tokio::time::timeout(DNS_TIMEOUT, async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok::<_, io::Error>(found.map(|found| found.ip()).collect::<Vec<_>>())
-        }))
-    });
-    async move {
-        let found = match lookup {
-            None => address.into_iter().collect(),
-            Some(lookup) => resolved(&host, lookup.await)?,
+pub(super) fn spawn_lookup(host: String, is_local: bool) -> JoinHandle<Result<(), String>> {
+    tokio::spawn(async move {
+        let lookup = tokio::net::lookup_host((host.as_str(), 0));
+        let found: Vec<IpAddr> = match tokio::time::timeout(DNS_TIMEOUT, lookup).await {
+            Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
+            Ok(Err(error)) => return Err(format!("the host {host:?} cannot be resolved: {error}")),
+            Err(_) => {
+                return Err(format!(
+                    "the host {host:?} cannot be resolved: no response from the name server in {}s",
+                    DNS_TIMEOUT.as_secs()
+                ));
+            }
         };
         // The server prefers IPv4, too.
-        let chosen = found.iter().find(|ip| ip.is_ipv4()).or(found.first());
-        match chosen.filter(|_| is_local) {
-            Some(ip) => check_local(*ip),
-            None => Ok(()),
+        match found.iter().find(|ip| ip.is_ipv4()).or(found.first()) {
+            None => Err(format!("the host {host:?} has no address")),
+            Some(ip) if is_local => check_local(*ip),
+            Some(_) => Ok(()),
         }
-    }
-}
-
-fn resolved(
-    host: &str,
-    found: Result<Result<io::Result<Vec<IpAddr>>, Elapsed>, JoinError>,
-) -> Result<Vec<IpAddr>, String> {
-    match found {
-        Ok(Ok(Ok(found))) if found.is_empty() => Err(format!("the host {host:?} has no address")),
-        Ok(Ok(Ok(found))) => Ok(found),
-        Ok(Ok(Err(error))) => Err(format!("the host {host:?} cannot be resolved: {error}")),
-        Ok(Err(_)) => Err(format!(
-            "the host {host:?} cannot be resolved: no response from the name server in {}s",
-            DNS_TIMEOUT.as_secs()
-        )),
-        Err(error) => Err(format!("the host {host:?} cannot be resolved: {error}")),
-    }
+    })
 }
 
 /// Checks that an address belongs to this machine, by binding a UDP socket.
@@ -88,39 +67,6 @@ fn can_bind_all(status: &str) -> bool {
     })
 }
 
-/// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
-pub(super) fn host_of_url(url: &str) -> Option<String> {
-    let (scheme, rest) = url.split_once("://")?;
-    if scheme.contains("unix") {
-        return None;
-    }
-    host_of_authority(rest.split(['/', '?', '#']).next()?)
-}
-
-/// Returns the host of `host:port` or of a gRPC target.
-pub(in crate::settings) fn host_of_target(target: &str) -> Option<String> {
-    if target.starts_with("unix:") {
-        return None;
-    }
-    let rest = match target.split_once("://") {
-        Some((_, rest)) => rest.trim_start_matches('/'),
-        None => ["dns:", "passthrough:"]
-            .iter()
-            .find_map(|resolver| target.strip_prefix(resolver))
-            .unwrap_or(target),
-    };
-    host_of_authority(rest.trim_end_matches('/'))
-}
-
-fn host_of_authority(authority: &str) -> Option<String> {
-    let host = authority.rsplit('@').next()?;
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next()?,
-        None => host.rsplit_once(':').map_or(host, |(host, _)| host),
-    };
-    Some(host.to_owned()).filter(|host| !host.is_empty())
-}
-
 /// Returns whether HTTP requests use a proxy, which resolves names.
 pub(super) fn has_http_proxy() -> bool {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
@@ -150,33 +96,10 @@ mod tests {
             // Reserved for documentation.
             ("192.0.2.1", false),
         ] {
-            let checked = spawn_lookup(host.to_owned(), true).await;
+            let checked = spawn_lookup(host.to_owned(), true).await.unwrap();
             assert_eq!(checked.is_ok(), is_local, "{host}: {checked:?}");
-            spawn_lookup(host.to_owned(), false).await.unwrap();
-        }
-    }
-
-    #[test]
-    fn hosts_of_urls_and_targets() {
-        for (url, host) in [
-            ("http://h/x", Some("h")),
-            ("http://u:p@h:1?x", Some("h")),
-            ("http://[::1]:80/", Some("::1")),
-            ("redis+unix:///run/x", None),
-            ("postgres:///db?host=/run", None),
-        ] {
-            assert_eq!(host_of_url(url).as_deref(), host, "{url}");
-        }
-        for (target, host) in [
-            ("h:50051", Some("h")),
-            ("h", Some("h")),
-            ("[::1]:1", Some("::1")),
-            ("dns:///h:1", Some("h")),
-            ("dns:h:1", Some("h")),
-            ("https://h:1/", Some("h")),
-            ("unix:///run/x", None),
-        ] {
-            assert_eq!(host_of_target(target).as_deref(), host, "{target}");
+            let resolved = spawn_lookup(host.to_owned(), false).await.unwrap();
+            resolved.unwrap();
         }
     }
 }

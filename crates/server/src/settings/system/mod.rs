@@ -10,42 +10,17 @@ mod hosts;
 mod tests;
 
 pub(crate) use directories::{check_private, refuse_link};
-pub(super) use hosts::host_of_target;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landfall_hooks::HookNames;
+use tokio::task::JoinHandle;
 
+use super::address::{host_of_target, host_of_url};
 use super::check::Findings;
 use super::sections::SECTIONS;
 use super::types::{Database, JwtKeys, LeaseKind, Settings};
 use super::{Failure, Loaded, Subcommand};
-
-/// A condition that a setting requires.
-enum Requirement<'a> {
-    /// A readable file.
-    File(&'a Path),
-    /// A directory that can be written or created.
-    WritableDir(&'a Path),
-    /// The server's own directory inside one that is checked separately.
-    OwnDir(PathBuf),
-    /// The state directory.
-    StateDir(PathBuf),
-    /// A directory with programs.
-    Programs(&'a Path, HookNames),
-    /// A path for a UNIX socket.
-    Socket(&'a Path),
-    /// A path for a SQLite file.
-    Database(PathBuf),
-    /// A host whose address belongs to this machine.
-    LocalHost(&'a str),
-    /// A port that this user is allowed to listen on.
-    Port(u16),
-    /// A host that resolves.
-    Host(String),
-    /// A host that should resolve, but may start later.
-    OptionalHost(String),
-}
 
 impl Loaded {
     /// Returns the server's directories with owners and modes, as TOML comments.
@@ -69,69 +44,28 @@ impl Loaded {
             &mut problems,
             &mut self.warnings,
         );
-        let subcommand = match self.subcommand {
-            Subcommand::ConfigCheck => Subcommand::Serve,
-            other => other,
-        };
-        let mut lookups = Vec::new();
-        let mut failed = Vec::new();
         let has_systemd_sockets = std::env::var_os("LISTEN_FDS").is_some();
         if has_systemd_sockets && findings.is_for_server() {
-            for name in ["host", "port", "unix-sock"] {
-                findings.without_effect(name, "with sockets passed by systemd");
-            }
+            let names = ["host", "port", "unix-sock"];
+            findings.without_effect(&names, "with sockets passed by systemd");
         }
-        for (name, requirement) in requirements(
-            &self.settings,
-            has_systemd_sockets,
-            findings.is_for_server(),
-        ) {
-            // Only the first problem of a setting is reported: others often follow from it.
-            if !is_used_by(name, subcommand) || failed.contains(&name) {
-                continue;
-            }
-            let checked = match requirement {
-                Requirement::File(path) => files::readable(path),
-                Requirement::WritableDir(path) => {
-                    files::writable_dir(path).map(|()| warn_if_shared(name, path, &mut findings))
-                }
-                Requirement::OwnDir(path) => directories::refuse_link(&path)
-                    .and_then(|()| files::own_dir(&path))
-                    .map(|()| warn_if_shared(name, &path, &mut findings)),
-                Requirement::StateDir(path) => check_state_dir(name, &path, &mut findings),
-                Requirement::Programs(path, names) => {
-                    check_programs(name, path, names, &mut findings)
-                }
-                Requirement::Socket(path) => files::socket(path),
-                Requirement::Database(path) => {
-                    files::database(&path).map(|()| warn_if_shared(name, &path, &mut findings))
-                }
-                Requirement::LocalHost(host) => {
-                    lookups.push((name, true, hosts::spawn_lookup(host.to_owned(), true)));
-                    Ok(())
-                }
-                Requirement::Port(port) => hosts::check_port(port),
-                Requirement::Host(host) => {
-                    lookups.push((name, true, hosts::spawn_lookup(host, false)));
-                    Ok(())
-                }
-                Requirement::OptionalHost(host) => {
-                    lookups.push((name, false, hosts::spawn_lookup(host, false)));
-                    Ok(())
-                }
-            };
-            if let Err(reason) = checked {
-                findings.problem_at_start(name, reason);
-                failed.push(name);
-            }
+        let mut checks = SystemChecks {
+            findings,
+            subcommand: match self.subcommand {
+                Subcommand::ConfigCheck => Subcommand::Serve,
+                other => other,
+            },
+            failed: Vec::new(),
+            lookups: Vec::new(),
+        };
+        if !has_systemd_sockets {
+            checks.check_listen(&self.settings);
         }
-        for (name, required, lookup) in lookups {
-            match lookup.await {
-                Err(reason) if required => findings.problem_at_start(name, reason),
-                Err(reason) => findings.warning(name, format!("{reason}; it may start later")),
-                Ok(()) => {}
-            }
-        }
+        checks.check_storage(&self.settings);
+        checks.check_state(&self.settings);
+        checks.check_files(&self.settings);
+        checks.check_optional_hosts(&self.settings);
+        checks.finish().await;
         if problems.is_empty() {
             Ok(())
         } else {
@@ -148,142 +82,195 @@ fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
     })
 }
 
-/// Returns the requirements of the settings.
-fn requirements(
-    settings: &Settings,
-    has_systemd_sockets: bool,
-    is_for_server: bool,
-) -> Vec<(&'static str, Requirement<'_>)> {
-    let mut requirements = Vec::new();
-    let (listen, hooks) = (&settings.listen, &settings.hooks);
-    if !has_systemd_sockets {
-        match &listen.unix_sock {
-            Some(path) => requirements.push(("unix-sock", Requirement::Socket(path))),
-            None => requirements.extend([
-                ("host", Requirement::LocalHost(&listen.host)),
-                ("port", Requirement::Port(listen.port)),
-            ]),
-        }
-    }
-    match &settings.s3.bucket {
-        None => {
-            let dir = &settings.storage.upload_dir;
-            requirements.push(("upload-dir", Requirement::WritableDir(dir)));
-            requirements.push(("upload-dir", Requirement::OwnDir(settings.own_dir())));
-        }
-        Some(bucket) => {
-            let endpoint = settings.s3.endpoint.as_deref().and_then(hosts::host_of_url);
-            requirements.extend(endpoint.map(|host| {
-                let host = match settings.s3.path_style {
-                    Some(false) => format!("{bucket}.{host}"),
-                    _ => host,
-                };
-                ("s3-endpoint", Requirement::Host(host))
-            }));
-        }
-    }
-    if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
-        requirements.extend(
-            hosts::host_of_url(url.reveal()).map(|host| ("lease", Requirement::Host(host))),
-        );
-    }
-    if let Some(dir) = &hooks.command.dir {
-        let names = hooks
-            .command
-            .events
-            .unwrap_or_else(|| hooks.enabled_names());
-        requirements.push(("hooks-dir", Requirement::Programs(dir, names)));
-    }
-    if let Some(dir) = &settings.state.dir {
-        requirements.push(("state-dir", Requirement::WritableDir(dir)));
-    }
-    match &settings.state.database {
-        Some(Database::File(path)) => {
-            requirements.push(("database", Requirement::Database(path.clone())))
-        }
-        Some(Database::Postgres(url)) => {
-            requirements.extend(
-                hosts::host_of_url(url.reveal()).map(|host| ("database", Requirement::Host(host))),
-            );
-        }
-        // Other commands check the directory when they open the database.
-        None if is_for_server && settings.stores_state() => {
-            requirements.push(("state-dir", Requirement::StateDir(settings.state_dir())));
-            if let Database::File(path) = settings.database() {
-                requirements.push(("state-dir", Requirement::Database(path)));
-            }
-        }
-        None => {}
-    }
-    let jwt_keys = match &settings.grants.jwt.keys {
-        Some(JwtKeys::File(path)) => Some(path),
-        _ => None,
-    };
-    let files = [
-        ("hooks-wasm", hooks.wasm.file.as_ref()),
-        (
-            "hooks-grpc-server-tls-certificate",
-            hooks.grpc.server_certificate.as_ref(),
-        ),
-        (
-            "hooks-grpc-client-tls-certificate",
-            hooks.grpc.client_certificate.as_ref(),
-        ),
-        ("hooks-grpc-client-tls-key", hooks.grpc.client_key.as_ref()),
-        ("grants-jwt-keys", jwt_keys),
-        ("admin-key-file", settings.admin.key_file.as_ref()),
-        (
-            "direct-notifications-secret-file",
-            settings.direct.notifications_secret_file.as_ref(),
-        ),
-    ];
-    requirements.extend(
-        files
-            .into_iter()
-            .filter_map(|(name, path)| Some((name, Requirement::File(path?)))),
-    );
-    requirements.extend(
-        optional_hosts(settings)
-            .into_iter()
-            .map(|(name, host)| (name, Requirement::OptionalHost(host))),
-    );
-    requirements
+/// The checks of a command's settings.
+struct SystemChecks<'a> {
+    findings: Findings<'a>,
+    subcommand: Subcommand,
+    /// The settings with a problem. Only their first is reported: others often follow from it.
+    failed: Vec<&'static str>,
+    /// Running lookups of hosts, and whether each must succeed.
+    lookups: Vec<(&'static str, bool, JoinHandle<Result<(), String>>)>,
 }
 
-/// Returns the hosts of applications and brokers. With containers, one that starts later does not resolve
-/// yet.
-fn optional_hosts(settings: &Settings) -> Vec<(&'static str, String)> {
-    let (hooks, grants) = (&settings.hooks, &settings.grants);
-    let brokers = &hooks.brokers;
-    let jwt_url = match &grants.jwt.keys {
-        Some(JwtKeys::Url(url)) => Some(url),
-        _ => None,
-    };
-    let behind_proxy = hosts::has_http_proxy();
-    let urls = [
-        ("hooks-http", &hooks.http.url, !behind_proxy),
-        ("hooks-nats", &brokers.nats.url, true),
-        ("hooks-amqp", &brokers.amqp.url, true),
-        ("hooks-redis", &brokers.redis.url, true),
-        (
-            "grants-forward-auth-url",
-            &grants.forward_auth.url,
-            !behind_proxy,
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(name, url, is_direct)| Some((name, url.as_ref().filter(|_| is_direct)?)))
-    .chain(
-        jwt_url
-            .filter(|_| !behind_proxy)
-            .map(|url| ("grants-jwt-keys", url)),
-    )
-    .filter_map(|(name, url)| Some((name, hosts::host_of_url(url.reveal())?)));
-    let grpc = hooks.grpc.target.as_deref().and_then(hosts::host_of_target);
-    let kafka = brokers.kafka.brokers.iter();
-    urls.chain(grpc.map(|host| ("hooks-grpc", host)))
-        .chain(kafka.filter_map(|broker| Some(("hooks-kafka", hosts::host_of_target(broker)?))))
-        .collect()
+impl SystemChecks<'_> {
+    /// Makes a check of a setting, if the command uses it.
+    fn check(
+        &mut self,
+        name: &'static str,
+        check: impl FnOnce(&mut Findings<'_>) -> Result<(), String>,
+    ) {
+        if !is_used_by(name, self.subcommand) || self.failed.contains(&name) {
+            return;
+        }
+        if let Err(reason) = check(&mut self.findings) {
+            self.findings.problem_at_start(name, reason);
+            self.failed.push(name);
+        }
+    }
+
+    /// Checks a path, and warns if other users can write to it.
+    fn check_shared(
+        &mut self,
+        name: &'static str,
+        path: &Path,
+        check: impl FnOnce(&Path) -> Result<(), String>,
+    ) {
+        self.check(name, |findings| {
+            check(path)?;
+            if let Some(reason) = directories::written_by_others(path) {
+                findings.warning(name, reason);
+            }
+            Ok(())
+        });
+    }
+
+    /// Starts to resolve the host of a setting, if the command uses it.
+    fn resolve(&mut self, name: &'static str, host: Option<String>, is_required: bool) {
+        if let Some(host) = host.filter(|_| is_used_by(name, self.subcommand)) {
+            let lookup = hosts::spawn_lookup(host, name == "host");
+            self.lookups.push((name, is_required, lookup));
+        }
+    }
+
+    fn check_listen(&mut self, settings: &Settings) {
+        let listen = &settings.listen;
+        if let Some(path) = &listen.unix_sock {
+            return self.check("unix-sock", |_| files::socket(path));
+        }
+        self.resolve("host", Some(listen.host.clone()), true);
+        self.check("port", |_| hosts::check_port(listen.port));
+    }
+
+    fn check_storage(&mut self, settings: &Settings) {
+        match &settings.s3.bucket {
+            None => {
+                let dir = &settings.storage.upload_dir;
+                self.check_shared("upload-dir", dir, files::writable_dir);
+                self.check_shared("upload-dir", &settings.own_dir(), |dir| {
+                    directories::refuse_link(dir)?;
+                    files::own_dir(dir)
+                });
+            }
+            Some(bucket) => {
+                let endpoint = settings.s3.endpoint.as_deref().and_then(host_of_url);
+                let host = endpoint.map(|host| match settings.s3.path_style {
+                    Some(false) => format!("{bucket}.{host}"),
+                    _ => host,
+                });
+                self.resolve("s3-endpoint", host, true);
+            }
+        }
+        if let LeaseKind::Redis(url) | LeaseKind::Postgres(url) = &settings.leases.kind {
+            self.resolve("lease", host_of_url(url.reveal()), true);
+        }
+    }
+
+    fn check_state(&mut self, settings: &Settings) {
+        if let Some(dir) = &settings.state.dir {
+            self.check_shared("state-dir", dir, files::writable_dir);
+        }
+        match &settings.state.database {
+            Some(Database::File(path)) => self.check_shared("database", path, files::database),
+            Some(Database::Postgres(url)) => {
+                self.resolve("database", host_of_url(url.reveal()), true);
+            }
+            // Other commands check the directory when they open the database.
+            None if self.findings.is_for_server() && settings.stores_state() => {
+                let dir = settings.state_dir();
+                self.check("state-dir", |findings| {
+                    check_state_dir("state-dir", &dir, findings)
+                });
+                if let Database::File(path) = settings.database() {
+                    self.check_shared("state-dir", &path, files::database);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn check_files(&mut self, settings: &Settings) {
+        let hooks = &settings.hooks;
+        if let Some(dir) = &hooks.command.dir {
+            let names = hooks.command.events.unwrap_or(hooks.enabled_names());
+            self.check("hooks-dir", |findings| {
+                check_programs("hooks-dir", dir, names, findings)
+            });
+        }
+        let jwt_keys = match &settings.grants.jwt.keys {
+            Some(JwtKeys::File(path)) => Some(path.clone()),
+            _ => None,
+        };
+        let (grpc, direct) = (&hooks.grpc, &settings.direct);
+        for (name, file) in [
+            ("hooks-wasm", &hooks.wasm.file),
+            (
+                "hooks-grpc-server-tls-certificate",
+                &grpc.server_certificate,
+            ),
+            (
+                "hooks-grpc-client-tls-certificate",
+                &grpc.client_certificate,
+            ),
+            ("hooks-grpc-client-tls-key", &grpc.client_key),
+            ("grants-jwt-keys", &jwt_keys),
+            ("admin-key-file", &settings.admin.key_file),
+            (
+                "direct-notifications-secret-file",
+                &direct.notifications_secret_file,
+            ),
+        ] {
+            if let Some(file) = file {
+                self.check(name, |_| files::readable(file));
+            }
+        }
+    }
+
+    /// Resolves the hosts of applications and brokers. With containers, one that starts later does not
+    /// resolve yet.
+    fn check_optional_hosts(&mut self, settings: &Settings) {
+        let (hooks, grants) = (&settings.hooks, &settings.grants);
+        let brokers = &hooks.brokers;
+        let jwt_url = match &grants.jwt.keys {
+            Some(JwtKeys::Url(url)) => Some(url.clone()),
+            _ => None,
+        };
+        let is_direct = !hosts::has_http_proxy();
+        for (name, url, is_direct) in [
+            ("hooks-http", &hooks.http.url, is_direct),
+            ("hooks-nats", &brokers.nats.url, true),
+            ("hooks-amqp", &brokers.amqp.url, true),
+            ("hooks-redis", &brokers.redis.url, true),
+            (
+                "grants-forward-auth-url",
+                &grants.forward_auth.url,
+                is_direct,
+            ),
+            ("grants-jwt-keys", &jwt_url, is_direct),
+        ] {
+            let url = url.as_ref().filter(|_| is_direct);
+            self.resolve(name, url.and_then(|url| host_of_url(url.reveal())), false);
+        }
+        let target = hooks.grpc.target.as_deref();
+        self.resolve("hooks-grpc", target.and_then(host_of_target), false);
+        for broker in &brokers.kafka.brokers {
+            self.resolve("hooks-kafka", host_of_target(broker), false);
+        }
+    }
+
+    /// Waits for the lookups.
+    async fn finish(mut self) {
+        for (name, is_required, lookup) in self.lookups {
+            let result = lookup.await.unwrap_or_else(|error| Err(error.to_string()));
+            match result {
+                Err(reason) if is_required => self.findings.problem_at_start(name, reason),
+                Err(reason) => {
+                    let reason = format!("{reason}; it may start later");
+                    self.findings.warning(name, reason);
+                }
+                Ok(()) => {}
+            }
+        }
+    }
 }
 
 /// Checks the state directory.
@@ -294,13 +281,6 @@ fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Resul
             Ok(())
         }
         _ => directories::check_private(dir),
-    }
-}
-
-/// Warns if other users can write to a path.
-fn warn_if_shared(name: &str, path: &Path, findings: &mut Findings<'_>) {
-    if let Some(reason) = directories::written_by_others(path) {
-        findings.warning(name, reason);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Invalid values of every setting, and settings without effect.
 
-use super::super::table::{setting, settings};
+use super::super::sections::{setting, settings};
 use super::spellings::SAMPLES;
 use super::*;
 

@@ -1,6 +1,7 @@
 //! Secrets are absent from `config check`, errors and `Debug`.
 
-use super::super::table::{Sensitivity, setting, settings};
+use super::super::sections::{setting, settings};
+use super::super::table::Sensitivity;
 use super::*;
 
 const SECRET: &str = "hunter2hunter2hunter2";

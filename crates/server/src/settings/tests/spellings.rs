@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::super::check::missing_feature;
-use super::super::table::{Kind, Setting, settings};
+use super::super::sections::settings;
+use super::super::table::{Kind, Setting};
 use super::super::*;
 use super::{file, from_file, loaded, run};
 
@@ -301,7 +302,7 @@ fn every_setting_has_the_same_effect_in_every_spelling() {
     assert_eq!(sampled, known);
     let mut seen = Vec::new();
     for (name, text) in SAMPLES {
-        let result = spellings(table::setting(name).unwrap(), text);
+        let result = spellings(sections::setting(name).unwrap(), text);
         assert!(result.len() >= 6, "{name}");
         if let Some(feature) = missing_feature(name) {
             for (shown, error) in result {
@@ -317,7 +318,7 @@ fn every_setting_has_the_same_effect_in_every_spelling() {
         for (shown, other) in result {
             assert_eq!(other, Ok(first.clone()), "{shown}");
         }
-        let required = required_args(table::setting(name).unwrap());
+        let required = required_args(sections::setting(name).unwrap());
         // Some of them require the setting, too.
         if let Ok(Invocation::Serve(without)) = run(required, &[]) {
             assert_ne!(first, without.settings, "{name} changes nothing");
@@ -382,7 +383,7 @@ fn report_is_an_equivalent_file() {
         ["relative-location", "s3-transfer-acceleration"],
     ] {
         let is_shown = |name: &&str| {
-            let sensitivity = table::setting(name).unwrap().sensitivity;
+            let sensitivity = sections::setting(name).unwrap().sensitivity;
             sensitivity != table::Sensitivity::Secret
         };
         let without_secrets = |text: &str| {

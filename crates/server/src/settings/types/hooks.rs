@@ -42,47 +42,99 @@ impl Hooks {
         HookName::PostExpire,
     ]);
 
-    /// Returns the events of each transport in use; `None` for one without an own list.
-    pub(crate) fn own_lists(&self) -> Vec<Option<HookNames>> {
-        self.transports().map(|(own, _)| own).collect()
-    }
-
     /// Returns all blocking hooks and events of the transports in use.
     pub(crate) fn used_names(&self) -> HookNames {
-        self.transports()
-            .map(|(own, possible)| own.unwrap_or(self.enabled_names().intersection(possible)))
-            .fold(HookNames::from_names(&[]), HookNames::union)
+        let used = self.transports().into_iter().filter(|one| one.is_used);
+        used.map(|one| {
+            let enabled = self.enabled_names().intersection(one.supported);
+            one.events.unwrap_or(enabled)
+        })
+        .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
-    /// Returns the own list of each transport in use, and the names that it supports.
-    fn transports(&self) -> impl Iterator<Item = (Option<HookNames>, HookNames)> {
+    /// Returns all transports, in the order in which blocking hooks are called.
+    pub(crate) fn transports(&self) -> [HookTransport; 8] {
         let all: HookNames = HookName::ALL.into_iter().collect();
-        let events: HookNames = HookName::ALL
-            .into_iter()
-            .filter(|name| !name.is_blocking())
-            .collect();
-        let brokers = &self.brokers;
+        // A plugin has no side effects: other events are useless to it.
+        let answers = HookNames::WITH_RESPONSE;
+        let events = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
+        let events: HookNames = events.collect();
+        let (command, http, grpc, wasm) = (&self.command, &self.http, &self.grpc, &self.wasm);
+        let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
+        let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
+        let has_kafka = !kafka.brokers.is_empty();
+        macro_rules! missing {
+            ($feature:literal) => {
+                (!cfg!(feature = $feature)).then_some($feature)
+            };
+        }
         [
-            (self.command.dir.is_some(), self.command.events, all),
-            (self.http.url.is_some(), self.http.events, all),
-            (self.grpc.target.is_some(), self.grpc.events, all),
-            // A plugin has no side effects: other events are useless to it.
             (
-                self.wasm.file.is_some(),
-                self.wasm.events,
-                HookNames::WITH_RESPONSE,
+                "hooks-dir",
+                None,
+                command.dir.is_some(),
+                command.events,
+                all,
             ),
-            (brokers.nats.url.is_some(), brokers.nats.events, events),
-            (brokers.amqp.url.is_some(), brokers.amqp.events, events),
-            (brokers.redis.url.is_some(), brokers.redis.events, events),
             (
-                !brokers.kafka.brokers.is_empty(),
-                brokers.kafka.events,
+                "hooks-http",
+                missing!("hooks-http"),
+                http.url.is_some(),
+                http.events,
+                all,
+            ),
+            (
+                "hooks-grpc",
+                missing!("hooks-grpc"),
+                grpc.target.is_some(),
+                grpc.events,
+                all,
+            ),
+            (
+                "hooks-wasm",
+                missing!("hooks-wasm"),
+                wasm.file.is_some(),
+                wasm.events,
+                answers,
+            ),
+            (
+                "hooks-nats",
+                missing!("nats"),
+                nats.url.is_some(),
+                nats.events,
+                events,
+            ),
+            (
+                "hooks-amqp",
+                missing!("amqp"),
+                amqp.url.is_some(),
+                amqp.events,
+                events,
+            ),
+            (
+                "hooks-redis",
+                missing!("redis"),
+                redis.url.is_some(),
+                redis.events,
+                events,
+            ),
+            (
+                "hooks-kafka",
+                missing!("kafka"),
+                has_kafka,
+                kafka.events,
                 events,
             ),
         ]
-        .into_iter()
-        .filter_map(|(is_used, own, possible)| is_used.then_some((own, possible)))
+        .map(
+            |(setting, missing_feature, is_used, events, supported)| HookTransport {
+                setting,
+                missing_feature,
+                is_used,
+                events,
+                supported,
+            },
+        )
     }
 
     /// Returns [`Self::enabled`] as a set.
@@ -90,6 +142,21 @@ impl Hooks {
     pub fn enabled_names(&self) -> HookNames {
         self.enabled.iter().copied().collect()
     }
+}
+
+/// A transport of hooks and events.
+#[derive(Debug)]
+pub(crate) struct HookTransport {
+    /// The setting that enables it.
+    pub(crate) setting: &'static str,
+    /// The feature that it needs and this build lacks.
+    pub(crate) missing_feature: Option<&'static str>,
+    /// Whether it is enabled.
+    pub(crate) is_used: bool,
+    /// Its own list of blocking hooks and events, if it has one.
+    pub(crate) events: Option<HookNames>,
+    /// The blocking hooks and events that it supports.
+    pub(crate) supported: HookNames,
 }
 
 /// Settings of command hooks.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+pub use landfall::store::file::Durability;
 use landfall_hooks::HookNames;
 
 pub use direct::{Direct, SmallFiles, Sts};
@@ -71,6 +72,14 @@ pub struct Settings {
 const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
+    /// Enables what other settings imply.
+    pub(super) fn apply_implied(&mut self) {
+        self.grants.enabled |= self.grants.required || self.direct.enabled;
+        if self.log.verbose {
+            self.log.level = self.log.level.max(LogLevel::Debug);
+        }
+    }
+
     /// Returns the time without activity after which a direct upload expires.
     #[must_use]
     pub fn direct_idle_timeout(&self) -> Duration {
@@ -149,18 +158,8 @@ pub struct Protocol {
     pub disable_termination: bool,
     /// Reject `Upload-Concat`, and do not advertise it.
     pub disable_concatenation: bool,
-    /// Treatment of malformed requests.
-    pub compat: Compat,
-}
-
-/// The treatment of malformed requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compat {
-    /// Reject them.
-    #[default]
-    Strict,
-    /// Ignore malformed metadata, as tusd does.
-    Tusd,
+    /// Ignore malformed metadata, as tusd does, instead of rejecting it.
+    pub lenient_metadata: bool,
 }
 
 impl Settings {
@@ -290,18 +289,6 @@ pub struct Storage {
     pub lease_acquirer_poll: Duration,
 }
 
-/// The data that is synced (fsync) before a response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Nothing.
-    None,
-    /// A complete upload, before its completion is acknowledged.
-    #[default]
-    Complete,
-    /// All bytes, before their offset is acknowledged.
-    Every,
-}
-
 /// Lifetime of uploads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expiry {
@@ -341,8 +328,10 @@ pub struct Monitoring {
 pub struct Log {
     /// Format of log lines.
     pub format: LogFormat,
-    /// Level, at least debug with `--verbose`.
+    /// Level, at least debug if [`verbose`](Self::verbose).
     pub level: LogLevel,
+    /// Log at least at level debug.
+    pub verbose: bool,
 }
 
 /// The format of log lines.
