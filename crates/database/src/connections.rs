@@ -6,32 +6,14 @@ use std::sync::{
 };
 
 use crate::{
-    Clock, Database, DatabaseError, Durability, Row, Statement, Transaction, sqlite, sqlite::File,
-    statement::RowOf,
+    Clock, Database, DatabaseError, Durability, Row, Statement, Transaction,
+    sqlite::{self, File, sqlite_rows},
 };
 #[cfg(feature = "postgres")]
 use crate::{
     listener::Listener,
     postgres::{ACQUIRE_TIMEOUT, Server},
 };
-
-/// Builds a query with its bound values, for either database.
-macro_rules! bind {
-    ($sql:expr, $values:expr) => {{
-        // `Statement` takes its SQL from the program alone.
-        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
-        for value in $values {
-            query = match value {
-                crate::Value::Number(number) => query.bind(number),
-                crate::Value::Text(text) => query.bind(text),
-                crate::Value::NullText => query.bind(None::<String>),
-                crate::Value::NullNumber => query.bind(None::<i64>),
-            };
-        }
-        query
-    }};
-}
-pub(crate) use bind;
 
 /// An open database. Cheap to clone; all clones share the connections.
 ///
@@ -268,19 +250,6 @@ impl Connections {
             Pools::Postgres(server) => server.pool.close().await,
         }
     }
-}
-
-pub(crate) async fn sqlite_rows<'e>(
-    executor: impl sqlx::SqliteExecutor<'e>,
-    statement: Statement,
-) -> Result<Vec<Row>, DatabaseError> {
-    let Statement { sql, values, .. } = statement;
-    // Boxed to keep the futures of requests small.
-    let rows = Box::pin(bind!(sqlite::without_names(sql), values).fetch_all(executor)).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Row(RowOf::Sqlite(row)))
-        .collect())
 }
 
 #[cfg(all(test, feature = "postgres"))]

@@ -30,7 +30,7 @@ pub use self::{
     },
     migrate::Migration,
     runtime::run_in,
-    statement::{Column, Insert, Row, Statement, Value, parts, push_list},
+    statement::{Column, Insert, Row, Statement, Value, in_parts, parts, push_list},
     transaction::Transaction,
 };
 

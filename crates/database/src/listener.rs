@@ -41,18 +41,12 @@ impl Listener {
     /// # Cancel safety
     /// Dropped, the subscription may have taken effect.
     pub async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
-        let listen = timeout(TEST_TIMEOUT, Box::pin(self.0.listen(channel)));
-        Ok(listen
-            .await
-            .map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??)
+        in_time(self.0.listen(channel)).await
     }
 
     /// Unsubscribes from a channel.
     pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
-        let unlisten = timeout(TEST_TIMEOUT, Box::pin(self.0.unlisten(channel)));
-        Ok(unlisten
-            .await
-            .map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??)
+        in_time(self.0.unlisten(channel)).await
     }
 
     /// Waits for the next notification and returns its payload.
@@ -69,11 +63,16 @@ impl Listener {
                 Ok(Ok(None)) => return Err(DatabaseError::Closed),
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) => {
-                    let test = sqlx::query("SELECT 1").execute(&mut self.0);
-                    let test = timeout(TEST_TIMEOUT, Box::pin(test)).await;
-                    test.map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??;
+                    in_time(sqlx::query("SELECT 1").execute(&mut self.0)).await?;
                 }
             }
         }
     }
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, DatabaseError> {
+    let done = timeout(TEST_TIMEOUT, Box::pin(call)).await;
+    Ok(done.map_err(|_| DatabaseError::Timeout(TEST_TIMEOUT))??)
 }

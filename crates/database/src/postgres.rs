@@ -12,7 +12,9 @@ use sqlx::{
 use tokio::time::{error::Elapsed, timeout};
 
 use crate::{
-    DatabaseError, Durability, Row, Statement, connections::bind, pooled::Pooled, statement::RowOf,
+    DatabaseError, Durability, Row, Statement,
+    pooled::Pooled,
+    statement::{RowOf, bind},
 };
 
 /// Connections per process.

@@ -14,7 +14,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{DatabaseError, Durability, pooled::Pooled};
+use crate::{
+    DatabaseError, Durability, Row, Statement,
+    pooled::Pooled,
+    statement::{RowOf, bind},
+};
 
 /// Time limit for the lock of another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,6 +122,19 @@ fn create(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(path)?;
     Ok(())
+}
+
+pub(crate) async fn sqlite_rows<'e>(
+    executor: impl sqlx::SqliteExecutor<'e>,
+    statement: Statement,
+) -> Result<Vec<Row>, DatabaseError> {
+    let Statement { sql, values, .. } = statement;
+    // Boxed to keep the futures of requests small.
+    let rows = Box::pin(bind!(without_names(sql), values).fetch_all(executor)).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Row(RowOf::Sqlite(row)))
+        .collect())
 }
 
 /// Replaces `$1`, `$2`, … by `?` if they are in order.

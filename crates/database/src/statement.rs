@@ -49,6 +49,24 @@ impl From<Option<String>> for Value {
     }
 }
 
+/// Builds a query with its bound values, for either database.
+macro_rules! bind {
+    ($sql:expr, $values:expr) => {{
+        // `Statement` takes its SQL from the program alone.
+        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
+        for value in $values {
+            query = match value {
+                crate::Value::Number(number) => query.bind(number),
+                crate::Value::Text(text) => query.bind(text),
+                crate::Value::NullText => query.bind(None::<String>),
+                crate::Value::NullNumber => query.bind(None::<i64>),
+            };
+        }
+        query
+    }};
+}
+pub(crate) use bind;
+
 /// SQL with its values. The SQL comes from the program alone; all input is bound as values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -184,6 +202,11 @@ pub fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
         rows = rest;
         Some(part)
     })
+}
+
+/// Creates a statement for each [part](parts) of the rows.
+pub fn in_parts<'a, T>(rows: &'a [T], create: impl Fn(&'a [T]) -> Statement) -> Vec<Statement> {
+    parts(rows).map(create).collect()
 }
 
 /// Appends a list of values as `($1, $2)`.

@@ -11,9 +11,9 @@ use sqlx::Sqlite;
 use crate::postgres::{Server, Session};
 use crate::{
     Clock, DatabaseError, Row, Statement,
-    connections::{bind, sqlite_rows},
     pooled::Pooled,
-    sqlite::without_names,
+    sqlite::{sqlite_rows, without_names},
+    statement::bind,
 };
 
 /// A write transaction, rolled back when dropped.
@@ -115,6 +115,22 @@ impl Transaction {
             Connection::Postgres(session) => session.execute(statement).await?,
         };
         self.is_failed = false;
+        Ok(rows)
+    }
+
+    /// Executes statements one after the other, as [`execute`](Self::execute) does, and returns the
+    /// number of rows they changed.
+    ///
+    /// # Errors
+    /// The database failed; drop the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropped, the transaction can no longer be committed.
+    pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<u64, DatabaseError> {
+        let mut rows = 0;
+        for statement in statements {
+            rows += self.execute(statement).await?;
+        }
         Ok(rows)
     }
 

@@ -24,6 +24,7 @@ pub mod message;
 pub mod outbox;
 mod progress_notifier;
 pub mod response;
+mod secret_url;
 pub mod transport;
 #[cfg(feature = "wasm")]
 pub mod wasm;
@@ -33,5 +34,6 @@ pub use self::{
     message::{HookName, HookNames, Message},
     progress_notifier::{ProgressNotifier, ProgressStats, Route},
     response::{HookResponse, UploadChanges},
+    secret_url::SecretUrl,
     transport::{DeliveryError, Transport},
 };

@@ -77,6 +77,13 @@ impl DeliveryError {
         }
     }
 
+    /// Creates an error whose message is `what` and the underlying error.
+    #[must_use]
+    pub fn caused_by(what: impl fmt::Display, source: impl Into<BoxError>) -> Self {
+        let source = source.into();
+        Self::with_source(format!("{what}: {source}"), source)
+    }
+
     /// Makes the message visible to clients.
     #[must_use]
     pub fn client_visible(mut self) -> Self {

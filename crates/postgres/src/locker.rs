@@ -135,8 +135,8 @@ impl PostgresLocker {
     ///
     /// The first call creates the table if it is missing, and checks that notifications arrive.
     ///
+    /// # Errors
     /// The reason why PostgreSQL cannot be used.
-    /// The reason why it cannot be used.
     ///
     /// # Cancel safety
     /// Safe to cancel.
@@ -157,8 +157,8 @@ impl PostgresLocker {
     /// Returns statistics about the leases of this node.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
-        let Shared { table, .. } = &*self.0.shared;
-        table.stats(self.0.shared.is_connected())
+        let shared = &self.0.shared;
+        shared.table.stats(shared.is_connected())
     }
 
     /// Waits until the database has released the dropped leases.
@@ -168,10 +168,8 @@ impl PostgresLocker {
     /// # Cancel safety
     /// Safe to cancel.
     pub async fn close(&self) {
-        let Shared {
-            table, settings, ..
-        } = &*self.0.shared;
-        let _ = timeout(settings.timeout, table.all_released()).await;
+        let shared = &self.0.shared;
+        let _ = timeout(shared.settings.timeout, shared.table.all_released()).await;
     }
 
     /// Acquires the lease in the database for a request that holds it within this node.

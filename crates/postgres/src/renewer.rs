@@ -18,7 +18,7 @@ use landfall::{lease::remote::LeaseTable, upload::UploadId};
 use landfall_database::{DatabaseError, LeaseNotice, LeaseOwner, Leases, OwnedLease};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, watch},
+    sync::{Notify, OnceCell, watch},
     time::{sleep, timeout},
 };
 
@@ -56,8 +56,7 @@ pub(crate) struct Shared {
     /// The time of the first failure since the last successful call to PostgreSQL.
     down_since: Mutex<Option<Instant>>,
     failed: Notify,
-    /// The table exists.
-    is_migrated: AtomicBool,
+    migrated: OnceCell<()>,
     /// Notifications arrive.
     is_subscribed: AtomicBool,
     /// Notified when a renewal is needed at once, since notifications were lost.
@@ -74,7 +73,7 @@ impl Shared {
             settings,
             down_since: Mutex::default(),
             failed: Notify::new(),
-            is_migrated: AtomicBool::new(false),
+            migrated: OnceCell::new(),
             is_subscribed: AtomicBool::new(false),
             renew_now: Notify::new(),
         }
@@ -117,11 +116,8 @@ impl Shared {
 
     /// Creates the table of leases once.
     pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
-        if !self.is_migrated.load(Ordering::Relaxed) {
-            self.leases.migrate().await?;
-            self.is_migrated.store(true, Ordering::Relaxed);
-        }
-        Ok(())
+        let migrated = self.migrated.get_or_try_init(|| self.leases.migrate());
+        migrated.await.copied()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -140,15 +136,14 @@ pub(crate) fn start(
         .name("landfall-leases".into())
         .spawn(move || {
             runtime.block_on(async {
-                let renewer = Renewer(shared);
                 let work = async {
                     tokio::join!(
-                        renewer.0.table.expire(),
-                        renewer.renew(),
-                        renewer.release(),
-                        renewer.receive(),
-                        renewer.probe(),
-                        renewer.purge(),
+                        shared.table.expire(),
+                        shared.renew(),
+                        shared.release(),
+                        shared.receive(),
+                        shared.probe(),
+                        shared.purge(),
                     );
                 };
                 tokio::select! {
@@ -156,8 +151,8 @@ pub(crate) fn start(
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
                 // Leases that are not released now expire.
-                let _ = timeout(SHUTDOWN_TIMEOUT, renewer.send_releases()).await;
-                let close = renewer.0.leases.connections().close();
+                let _ = timeout(SHUTDOWN_TIMEOUT, shared.send_releases()).await;
+                let close = shared.leases.connections().close();
                 let _ = timeout(SHUTDOWN_TIMEOUT, close).await;
             });
             // Name resolution in progress must not delay the end.
@@ -167,18 +162,16 @@ pub(crate) fn start(
     Ok(handle)
 }
 
-struct Renewer(Arc<Shared>);
-
-impl Renewer {
+impl Shared {
     /// Renews all leases in one statement, every quarter of their lifetime.
     async fn renew(&self) {
-        let interval = self.0.settings.ttl / 4;
-        let limit = (self.0.settings.timeout / 2).min(self.0.settings.ttl / 5);
+        let interval = self.settings.ttl / 4;
+        let limit = (self.settings.timeout / 2).min(self.settings.ttl / 5);
         let mut wait = interval;
         loop {
             let age = tokio::select! {
                 () = sleep(wait) => interval / 2,
-                () = self.0.renew_now.notified() => Duration::ZERO,
+                () = self.renew_now.notified() => Duration::ZERO,
             };
             wait = interval;
             if let Err(error) = self.renew_older_than(age, limit).await {
@@ -189,13 +182,7 @@ impl Renewer {
     }
 
     async fn renew_older_than(&self, age: Duration, limit: Duration) -> Result<(), DatabaseError> {
-        let Shared {
-            table,
-            leases,
-            settings,
-            ..
-        } = &*self.0;
-        let due = table.due(age);
+        let due = self.table.due(age);
         if due.is_empty() {
             return Ok(());
         }
@@ -205,8 +192,8 @@ impl Renewer {
         });
         let owned: Vec<_> = owned.collect();
         let sent = Instant::now();
-        let renewals = (self.0)
-            .call(limit, leases.renew(&owned, settings.ttl))
+        let renewals = self
+            .call(limit, self.leases.renew(&owned, self.settings.ttl))
             .await?;
         let waiting: HashMap<_, _> = renewals
             .into_iter()
@@ -214,13 +201,14 @@ impl Renewer {
             .collect();
         for (lease, owned) in due.iter().zip(&owned) {
             let Some(waiting) = waiting.get(&owned.name) else {
-                table.lost(lease);
+                self.table.lost(lease);
                 continue;
             };
-            table.renewed(lease, sent);
+            self.table.renewed(lease, sent);
             // The notification may have been lost.
             if let Some(request) = waiting {
-                table.request_yield(&lease.id, &lease.owner, request.offset);
+                self.table
+                    .request_yield(&lease.id, &lease.owner, request.offset);
             }
         }
         Ok(())
@@ -228,7 +216,7 @@ impl Renewer {
 
     async fn release(&self) {
         loop {
-            self.0.table.release_queued().await;
+            self.table.release_queued().await;
             while let Err(error) = self.send_releases().await {
                 tracing::warn!(%error, "failed to release leases: they expire");
                 sleep(RETRY_DELAY).await;
@@ -238,14 +226,8 @@ impl Renewer {
 
     /// Sends all queued releases.
     async fn send_releases(&self) -> Result<(), DatabaseError> {
-        let Shared {
-            table,
-            leases,
-            settings,
-            ..
-        } = &*self.0;
         loop {
-            let batch = table.releases(usize::MAX).into_iter();
+            let batch = self.table.releases(usize::MAX).into_iter();
             let batch = batch.map(|(id, owner)| OwnedLease {
                 name: name(&id),
                 owner,
@@ -254,9 +236,9 @@ impl Renewer {
             if batch.is_empty() {
                 return Ok(());
             }
-            let limit = settings.timeout / 2;
-            self.0.call(limit, leases.release(&batch)).await?;
-            table.discard_releases(batch.len());
+            let limit = self.settings.timeout / 2;
+            self.call(limit, self.leases.release(&batch)).await?;
+            self.table.discard_releases(batch.len());
         }
     }
 
@@ -266,19 +248,18 @@ impl Renewer {
             if let Err(error) = self.receive_until_lost().await {
                 tracing::debug!(%error, "notifications about leases are interrupted");
             }
-            self.0.is_subscribed.store(false, Ordering::Relaxed);
+            self.is_subscribed.store(false, Ordering::Relaxed);
             sleep(RETRY_DELAY).await;
         }
     }
 
     async fn receive_until_lost(&self) -> Result<(), DatabaseError> {
-        let Shared { table, leases, .. } = &*self.0;
-        self.0.migrate().await?;
-        let mut notices = leases.subscribe().await?;
-        self.0.is_subscribed.store(true, Ordering::Relaxed);
+        self.migrate().await?;
+        let mut notices = self.leases.subscribe().await?;
+        self.is_subscribed.store(true, Ordering::Relaxed);
         // Notifications may have been lost meanwhile.
-        table.wake_all();
-        self.0.renew_now.notify_one();
+        self.table.wake_all();
+        self.renew_now.notify_one();
         loop {
             match notices.receive().await? {
                 LeaseNotice::Yield {
@@ -287,12 +268,12 @@ impl Renewer {
                     request,
                 } => {
                     if let Some(id) = upload_id(&name) {
-                        table.request_yield(&id, &owner, request.offset);
+                        self.table.request_yield(&id, &owner, request.offset);
                     }
                 }
-                LeaseNotice::Reserved { name, node } if self.0.node == node => {
+                LeaseNotice::Reserved { name, node } if self.node == node => {
                     if let Some(id) = upload_id(&name) {
-                        table.wake(&id);
+                        self.table.wake(&id);
                     }
                 }
                 LeaseNotice::Reserved { .. } => {}
@@ -305,17 +286,17 @@ impl Renewer {
         // It affects no row.
         let none = [OwnedLease {
             name: String::new(),
-            owner: self.0.next_owner(),
+            owner: self.next_owner(),
         }];
         loop {
-            self.0.failed.notified().await;
-            while self.0.down_for().is_some() {
+            self.failed.notified().await;
+            while self.down_for().is_some() {
                 sleep(RETRY_DELAY).await;
-                let probe = self.0.leases.release(&none);
-                let _ = self.0.call(self.0.settings.timeout / 2, probe).await;
+                let probe = self.leases.release(&none);
+                let _ = self.call(self.settings.timeout / 2, probe).await;
             }
             // Repeat the renewals that failed meanwhile.
-            self.0.renew_now.notify_one();
+            self.renew_now.notify_one();
         }
     }
 
@@ -325,7 +306,7 @@ impl Renewer {
             // Jitter keeps nodes from purging at the same time.
             let interval = PURGE_INTERVAL.mul_f64(rand::random_range(0.5..1.5));
             sleep(interval).await;
-            if let Err(error) = self.0.leases.purge(RETENTION).await {
+            if let Err(error) = self.leases.purge(RETENTION).await {
                 tracing::warn!(%error, "failed to purge the table of leases");
             }
         }

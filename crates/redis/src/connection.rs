@@ -199,36 +199,27 @@ impl RedisConnection {
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
-        let server: String = redis::cmd("INFO")
-            .arg("server")
-            .query_async(&mut connection)
-            .await?;
-        let replication: String = redis::cmd("INFO")
-            .arg("replication")
-            .query_async(&mut connection)
-            .await?;
-        if field(&replication, "role") == Some("slave") {
+        let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
+        if field(&info, "role") == Some("slave") {
             return Err(RedisError::from((
                 redis::ErrorKind::Client,
                 "the server is a replica; leases need the primary",
             )));
         }
-        let field = |name| field(&server, name);
-        let Some(run) = field("run_id").filter(|run| !run.is_empty()) else {
+        let Some(run) = field(&info, "run_id").filter(|run| !run.is_empty()) else {
             return Err(RedisError::from((
                 redis::ErrorKind::Client,
                 "the response to INFO has no run_id, which identifies restarts",
             )));
         };
-        let uptime = field("uptime_in_seconds").and_then(|text| text.parse().ok());
+        let uptime = field(&info, "uptime_in_seconds").and_then(|text| text.parse().ok());
         let uptime = Duration::from_secs(uptime.unwrap_or(0));
         let run: String = run.chars().take(16).collect();
         self.scripts.load(&mut connection).await?;
         // A promoted replica has been the primary for less than its uptime.
-        let primary_for = if was_promoted(&replication) {
-            Duration::ZERO
-        } else {
-            uptime
+        let primary_for = match was_promoted(&info) {
+            true => Duration::ZERO,
+            false => uptime,
         };
         let started = Instant::now();
         let enter = self.scripts.enter(&run, primary_for);
@@ -409,12 +400,12 @@ impl Reconnects {
     }
 }
 
-/// Returns whether the server continues the data of another primary, by `INFO replication`.
+/// Returns whether the server continues the data of another primary, by `INFO`.
 ///
 /// `master_replid` cannot identify a primary: it changes an hour after the last replica
 /// disconnected.
-fn was_promoted(replication: &str) -> bool {
-    let other = field(replication, "master_replid2").unwrap_or_default();
+fn was_promoted(info: &str) -> bool {
+    let other = field(info, "master_replid2").unwrap_or_default();
     other.bytes().any(|byte| byte != b'0')
 }
 

@@ -159,24 +159,16 @@ impl RedisLocker {
     /// Safe to cancel.
     pub async fn check(&self) -> Result<ServerInfo, ConnectionError> {
         let connection = &self.0.connection;
-        let info = |section: &'static str| async move {
-            let info = connection.call::<String>(|_| {
-                let mut info = redis::cmd("INFO");
-                info.arg(section);
-                info
-            });
-            info.await.map(|(info, _)| info)
-        };
-        let (server, memory) = (info("server").await?, info("memory").await?);
+        let (info, _): (String, _) = connection.call(|_| redis::cmd("INFO")).await?;
         let attempt = self.attempt(&UploadId::random(), None);
         self.0.acquire(&attempt, YieldRequest::None).await?;
-        let valkey = field(&server, "valkey_version");
-        let limited = field(&memory, "maxmemory").is_some_and(|limit| limit != "0");
-        let policy = field(&memory, "maxmemory_policy").filter(|policy| *policy != "noeviction");
+        let valkey = field(&info, "valkey_version");
+        let limited = field(&info, "maxmemory").is_some_and(|limit| limit != "0");
+        let policy = field(&info, "maxmemory_policy").filter(|policy| *policy != "noeviction");
         Ok(ServerInfo {
             name: if valkey.is_some() { "valkey" } else { "redis" }.into(),
             version: valkey
-                .or_else(|| field(&server, "redis_version"))
+                .or_else(|| field(&info, "redis_version"))
                 .unwrap_or_default()
                 .into(),
             eviction_policy: policy.filter(|_| limited).map(str::to_owned),

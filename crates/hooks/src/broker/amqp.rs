@@ -1,7 +1,6 @@
 //! AMQP 0-9-1 (RabbitMQ).
 
 use std::{
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
@@ -15,22 +14,21 @@ use lapin::{
 
 use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
-    connection::{Broker, ManagedConnection, PublishError},
-    redacted_url,
+    connection::{Broker, BrokerTransport, PublishError},
     template::Template,
 };
-use crate::{DeliveryError, HookResponse, Message, Transport, format};
+use crate::{DeliveryError, Message, SecretUrl, Transport, format};
 
 const PERSISTENT: u8 = 2;
 
-/// Settings of [`Amqp`].
-#[derive(Clone)]
+/// Settings of a [`transport`].
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AmqpSettings {
     /// The URL: `amqp://user:password@host:5672/vhost`, or `amqps://` for TLS.
     ///
     /// The virtual host `/` is `%2f`, or omitted together with its slash.
-    pub url: String,
+    pub url: SecretUrl,
     /// The exchange, which must exist. Empty for the default exchange, whose routing keys are queue
     /// names.
     pub exchange: String,
@@ -47,7 +45,7 @@ pub struct AmqpSettings {
 impl AmqpSettings {
     /// Creates default settings for the default exchange of this broker.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<SecretUrl>) -> Self {
         Self {
             url: url.into(),
             exchange: String::new(),
@@ -59,87 +57,48 @@ impl AmqpSettings {
     }
 }
 
-impl fmt::Debug for AmqpSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AmqpSettings")
-            .field("url", &redacted_url(&self.url))
-            .field("exchange", &self.exchange)
-            .field("routing_key", &self.routing_key)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Publishes persistent messages to an exchange.
-///
-/// Properties are `message-id` (the message id), `type` (`io.landfall.upload.post-finish`, …),
-/// `timestamp` and `content-type`.
-///
-/// A delivery succeeds when the broker has confirmed it, which a durable queue does after writing
-/// to disk. A message that no queue receives is a failure.
-#[derive(Debug)]
-pub struct Amqp {
-    connection: ManagedConnection<Exchange>,
-}
-
-impl Amqp {
-    /// Validates the settings. It connects for the first message.
-    ///
-    /// # Errors
-    /// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
-    pub fn new(settings: AmqpSettings) -> Result<Self, SettingsError> {
-        let read: Result<AMQPUri, String> = settings.url.parse();
-        let uri = read.map_err(|error| {
-            let url = redacted_url(&settings.url);
-            SettingsError(format!("AMQP URL {url:?}: {error}"))
-        })?;
-        let routing_key = Template::new("AMQP routing key", &settings.routing_key)?;
-        // Reserves space for the longest event name.
-        for (what, text, max_len) in [
-            ("exchange", &settings.exchange, 255),
-            ("routing key", &settings.routing_key, 240),
-        ] {
-            if text.len() > max_len {
-                let text = format!("AMQP {what} {text:?} is longer than {max_len} bytes");
-                return Err(SettingsError(text));
-            }
-        }
-        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
-        let exchange = Exchange {
-            uri,
-            routing_key,
-            settings,
-        };
-        Ok(Self {
-            connection: ManagedConnection::new(exchange, max_concurrency, timeout),
-        })
-    }
-}
-
-#[async_trait]
-impl Transport for Amqp {
-    fn name(&self) -> &str {
-        "amqp"
-    }
-
-    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        self.connection.deliver(message).await
-    }
-
-    async fn check(&self) -> Result<(), DeliveryError> {
-        self.connection.check().await
-    }
-}
-
 struct Exchange {
     uri: AMQPUri,
     routing_key: Template,
     settings: AmqpSettings,
 }
 
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
+/// Creates a transport that publishes persistent messages to an exchange.
+///
+/// Properties are `message-id` (the message id), `type` (`io.landfall.upload.post-finish`, …),
+/// `timestamp` and `content-type`.
+///
+/// A delivery succeeds when the broker has confirmed it, which a durable queue does after writing
+/// to disk. A message that no queue receives is a failure.
+///
+/// The settings are validated here; it connects for the first message.
+///
+/// # Errors
+/// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
+pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError> {
+    let read: Result<AMQPUri, String> = settings.url.as_str().parse();
+    let uri = read.map_err(|error| {
+        let url = settings.url.redacted();
+        SettingsError(format!("AMQP URL {url:?}: {error}"))
+    })?;
+    let routing_key = Template::new("AMQP routing key", &settings.routing_key)?;
+    // Reserves space for the longest event name.
+    for (what, text, max_len) in [
+        ("exchange", &settings.exchange, 255),
+        ("routing key", &settings.routing_key, 240),
+    ] {
+        if text.len() > max_len {
+            let text = format!("AMQP {what} {text:?} is longer than {max_len} bytes");
+            return Err(SettingsError(text));
+        }
     }
+    let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
+    let exchange = Exchange {
+        uri,
+        routing_key,
+        settings,
+    };
+    Ok(BrokerTransport::new(exchange, max_concurrency, timeout))
 }
 
 /// A connection with a pool of channels.
@@ -170,7 +129,7 @@ impl Connection {
 
     /// Classifies an error: one of a channel leaves the connection open.
     fn publish_error(&self, error: lapin::Error) -> PublishError {
-        let failure = DeliveryError::with_source(format!("the AMQP broker: {error}"), error);
+        let failure = DeliveryError::caused_by(Exchange::NAME, error);
         if self.connection.status().connected() {
             PublishError::Rejected(failure)
         } else {
@@ -183,18 +142,15 @@ impl Connection {
 impl Broker for Exchange {
     type Connection = Arc<Connection>;
 
+    const TRANSPORT: &'static str = "amqp";
     const NAME: &'static str = "the AMQP broker";
 
     async fn connect(&self) -> Result<Arc<Connection>, DeliveryError> {
         let properties = ConnectionProperties::default().with_connection_name("landfall".into());
-        let connection = lapin::Connection::connect_uri(self.uri.clone(), properties)
-            .await
-            .map_err(|error| {
-                DeliveryError::with_source(
-                    format!("cannot connect to the AMQP broker: {error}"),
-                    error,
-                )
-            })?;
+        let connection = lapin::Connection::connect_uri(self.uri.clone(), properties).await;
+        let connection = connection.map_err(|error| {
+            DeliveryError::caused_by("cannot connect to the AMQP broker", error)
+        })?;
         Ok(Arc::new(Connection {
             connection,
             idle: Mutex::default(),

@@ -1,4 +1,4 @@
-//! Connections to brokers: opened on demand, and again after they break.
+//! The transport to a broker: its connection is opened on demand, and again after it broke.
 
 use std::{
     fmt,
@@ -9,19 +9,26 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::MAX_BACKOFF;
-use crate::{DeliveryError, HookResponse, Message};
+use crate::{DeliveryError, HookResponse, Message, Transport};
 
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What differs between brokers.
 #[async_trait]
-pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
+pub(super) trait Broker: Send + Sync + 'static {
+    /// An open connection.
     type Connection: Clone + Send + Sync;
 
+    /// The name of the transport.
+    const TRANSPORT: &'static str;
+    /// The name in messages.
     const NAME: &'static str;
 
+    /// Opens a connection.
     async fn connect(&self) -> Result<Self::Connection, DeliveryError>;
 
+    /// Publishes a message, and returns when the broker has acknowledged it.
     async fn publish(
         &self,
         connection: &Self::Connection,
@@ -32,12 +39,14 @@ pub(super) trait Broker: fmt::Debug + Send + Sync + 'static {
 /// The reason for a missing acknowledgment.
 #[derive(Debug)]
 pub(super) enum PublishError {
+    /// The connection is unusable.
     Connection(DeliveryError),
     /// The broker rejected the message; others may succeed.
     Rejected(DeliveryError),
 }
 
-pub(super) struct ManagedConnection<B: Broker> {
+/// A [`Transport`] to a message broker.
+pub(super) struct BrokerTransport<B: Broker> {
     broker: B,
     timeout: Duration,
     permits: Semaphore,
@@ -53,8 +62,8 @@ struct State<C> {
     retry_at: Instant,
 }
 
-impl<B: Broker> ManagedConnection<B> {
-    /// Creates a connection for `max_concurrency` deliveries, each within `timeout`.
+impl<B: Broker> BrokerTransport<B> {
+    /// Creates a transport for `max_concurrency` deliveries, each within `timeout`.
     pub(super) fn new(broker: B, max_concurrency: usize, timeout: Duration) -> Self {
         Self {
             broker,
@@ -70,7 +79,7 @@ impl<B: Broker> ManagedConnection<B> {
         }
     }
 
-    pub(super) async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+    async fn publish(&self, message: &Message) -> Result<(), DeliveryError> {
         if message.hook.is_blocking() {
             let text = format!("{} does not support blocking hooks", B::NAME);
             return Err(DeliveryError::new(format!("{text}: {}", message.hook)));
@@ -92,7 +101,7 @@ impl<B: Broker> ManagedConnection<B> {
         match tokio::time::timeout_at(deadline, published).await {
             Ok(Ok(())) => {
                 self.state.lock().await.failures = 0;
-                Ok(HookResponse::default())
+                Ok(())
             }
             Ok(Err(PublishError::Rejected(failure))) => {
                 self.state.lock().await.failures = 0;
@@ -102,14 +111,6 @@ impl<B: Broker> ManagedConnection<B> {
                 Err(self.discard(generation, failure).await)
             }
             Err(_) => Err(self.discard(generation, late("did not acknowledge")).await),
-        }
-    }
-
-    /// Checks that a connection is open, or can be opened.
-    pub(super) async fn check(&self) -> Result<(), DeliveryError> {
-        match tokio::time::timeout(CHECK_TIMEOUT.min(self.timeout), self.connection()).await {
-            Ok(connected) => connected.map(|_| ()),
-            Err(_) => Err(DeliveryError::new(format!("{} does not respond", B::NAME))),
         }
     }
 
@@ -180,11 +181,31 @@ impl<C> State<C> {
     }
 }
 
-impl<B: Broker> fmt::Debug for ManagedConnection<B> {
+#[async_trait]
+impl<B: Broker> Transport for BrokerTransport<B> {
+    fn name(&self) -> &str {
+        B::TRANSPORT
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
+        self.publish(message)
+            .await
+            .map(|()| HookResponse::default())
+    }
+
+    /// Checks that a connection is open, or can be opened.
+    async fn check(&self) -> Result<(), DeliveryError> {
+        match tokio::time::timeout(CHECK_TIMEOUT.min(self.timeout), self.connection()).await {
+            Ok(connected) => connected.map(|_| ()),
+            Err(_) => Err(DeliveryError::new(format!("{} does not respond", B::NAME))),
+        }
+    }
+}
+
+impl<B: Broker> fmt::Debug for BrokerTransport<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ManagedConnection")
-            .field("broker", &self.broker)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_tuple("BrokerTransport")
+            .field(&B::TRANSPORT)
+            .finish()
     }
 }

@@ -1,6 +1,6 @@
 //! NATS, with or without JetStream.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
 use async_nats::{
     Client, ConnectOptions, Event, HeaderMap, RequestErrorKind, ServerAddr, ServerError,
@@ -16,19 +16,18 @@ use tokio::sync::watch;
 
 use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
-    connection::{Broker, ManagedConnection, PublishError},
-    redacted_url,
+    connection::{Broker, BrokerTransport, PublishError},
     template::Template,
 };
-use crate::{DeliveryError, HookResponse, Message, Transport, format, transport::error_chain};
+use crate::{DeliveryError, Message, SecretUrl, Transport, format, transport::error_chain};
 
-/// Settings of [`Nats`].
-#[derive(Clone)]
+/// Settings of a [`transport`].
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct NatsSettings {
     /// Comma-separated URLs of servers of one cluster: `nats://host:4222`, `tls://host`, with
     /// `user:password@` or `token@` if needed.
-    pub servers: String,
+    pub servers: SecretUrl,
     /// A file with a user's JWT and key, as written by `nsc`.
     pub credentials_file: Option<PathBuf>,
     /// The subject, with `{event}` for the message's name; `landfall.{event}` by default.
@@ -46,7 +45,7 @@ pub struct NatsSettings {
 impl NatsSettings {
     /// Creates default settings for core NATS on these servers.
     #[must_use]
-    pub fn new(servers: impl Into<String>) -> Self {
+    pub fn new(servers: impl Into<SecretUrl>) -> Self {
         Self {
             servers: servers.into(),
             credentials_file: None,
@@ -59,18 +58,16 @@ impl NatsSettings {
     }
 }
 
-impl fmt::Debug for NatsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.servers.split(',').map(redacted_url).collect();
-        f.debug_struct("NatsSettings")
-            .field("servers", &servers)
-            .field("subject", &self.subject)
-            .field("jetstream", &self.jetstream)
-            .finish_non_exhaustive()
-    }
+struct Server {
+    addresses: Vec<ServerAddr>,
+    login: Option<Login>,
+    subject: Template,
+    settings: NatsSettings,
 }
 
-/// Publishes events to NATS with the headers `Content-Type` and `Nats-Msg-Id` (the message id).
+/// Creates a transport that publishes events to NATS.
+///
+/// Messages have the headers `Content-Type` and `Nats-Msg-Id` (the message id).
 ///
 /// With JetStream a delivery succeeds when the stream has stored the message; the stream drops
 /// duplicates by id. Core NATS neither stores nor acknowledges: a delivery succeeds when the server
@@ -79,72 +76,49 @@ impl fmt::Debug for NatsSettings {
 /// permission is usually detected, but certainly only with JetStream.
 ///
 /// The user needs permission to publish the subjects, and to publish and subscribe to `_INBOX.>`.
-#[derive(Debug)]
-pub struct Nats {
-    connection: ManagedConnection<Server>,
-}
-
-impl Nats {
-    /// Validates the settings. It connects for the first message.
-    ///
-    /// # Errors
-    /// A URL or the subject is invalid.
-    pub fn new(settings: NatsSettings) -> Result<Self, SettingsError> {
-        let mut addresses = Vec::new();
-        let mut login = None;
-        for url in settings.servers.split(',') {
-            let (address, found) = read(url.trim())?;
-            if login.is_some() && found.is_some() && login != found {
-                let text = "NATS URLs with different users: all servers must be of one cluster";
-                return Err(SettingsError(text.into()));
-            }
-            login = login.or(found);
-            addresses.push(address);
+///
+/// The settings are validated here; it connects for the first message.
+///
+/// # Errors
+/// A URL or the subject is invalid.
+pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError> {
+    let mut addresses = Vec::new();
+    let mut login = None;
+    for url in settings.servers.as_str().split(',') {
+        let (address, found) = read(url.trim())?;
+        if login.is_some() && found.is_some() && login != found {
+            let text = "NATS URLs with different users: all servers must be of one cluster";
+            return Err(SettingsError(text.into()));
         }
-        let subject = Template::new("NATS subject", &settings.subject)?;
-        let tokens = settings.subject.split('.');
-        let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
-        if tokens
-            .into_iter()
-            .any(|token| token.is_empty() || token.contains(is_invalid))
-        {
-            let text = &settings.subject;
-            let text =
-                format!("NATS subject {text:?}: use tokens between dots, without *, > and spaces");
-            return Err(SettingsError(text));
-        }
-        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
-        let server = Server {
-            addresses,
-            login,
-            subject,
-            settings,
-        };
-        Ok(Self {
-            connection: ManagedConnection::new(server, max_concurrency, timeout),
-        })
+        login = login.or(found);
+        addresses.push(address);
     }
-}
-
-#[async_trait]
-impl Transport for Nats {
-    fn name(&self) -> &str {
-        "nats"
+    let subject = Template::new("NATS subject", &settings.subject)?;
+    let tokens = settings.subject.split('.');
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
+    if tokens
+        .into_iter()
+        .any(|token| token.is_empty() || token.contains(is_invalid))
+    {
+        let text = &settings.subject;
+        let text =
+            format!("NATS subject {text:?}: use tokens between dots, without *, > and spaces");
+        return Err(SettingsError(text));
     }
-
-    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        self.connection.deliver(message).await
-    }
-
-    async fn check(&self) -> Result<(), DeliveryError> {
-        self.connection.check().await
-    }
+    let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
+    let server = Server {
+        addresses,
+        login,
+        subject,
+        settings,
+    };
+    Ok(BrokerTransport::new(server, max_concurrency, timeout))
 }
 
 /// Splits a URL into the address and the credentials, which the client library ignores.
 fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
     let invalid = |error: &dyn fmt::Display| {
-        let url = redacted_url(url);
+        let url = SecretUrl::from(url).redacted();
         SettingsError(format!("NATS URL {url:?}: {error}"))
     };
     let address: ServerAddr = url.parse().map_err(|error| invalid(&error))?;
@@ -181,19 +155,6 @@ enum Login {
     Token(String),
 }
 
-struct Server {
-    addresses: Vec<ServerAddr>,
-    login: Option<Login>,
-    subject: Template,
-    settings: NatsSettings,
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
-    }
-}
-
 #[derive(Clone)]
 struct Connection {
     client: Client,
@@ -213,6 +174,7 @@ enum Health {
 impl Broker for Server {
     type Connection = Connection;
 
+    const TRANSPORT: &'static str = "nats";
     const NAME: &'static str = "NATS";
 
     async fn connect(&self) -> Result<Connection, DeliveryError> {
@@ -220,7 +182,7 @@ impl Broker for Server {
         let mut options = ConnectOptions::new()
             .name("landfall")
             .connection_timeout(self.settings.timeout)
-            // One round of servers; `ManagedConnection` reconnects after that.
+            // One round of servers; `BrokerTransport` reconnects after that.
             .max_reconnects(self.addresses.len())
             .event_callback(move |event| {
                 let failed = match event {
@@ -242,22 +204,12 @@ impl Broker for Server {
         if let Some(file) = &self.settings.credentials_file {
             let read = options.credentials_file(file).await;
             options = read.map_err(|error| {
-                let text = format!(
-                    "cannot read NATS credentials in {}: {error}",
-                    file.display()
-                );
-                DeliveryError::with_source(text, error)
+                let what = format!("cannot read NATS credentials in {}", file.display());
+                DeliveryError::caused_by(what, error)
             })?;
         }
-        let client = options
-            .connect(&self.addresses[..])
-            .await
-            .map_err(|error| {
-                DeliveryError::with_source(
-                    format!("cannot connect to NATS: {}", error_chain(&error)),
-                    error,
-                )
-            })?;
+        let client = options.connect(&self.addresses[..]).await;
+        let client = client.map_err(|error| chained("cannot connect to NATS", error))?;
         let jetstream = self.settings.jetstream.then(|| {
             ContextBuilder::new()
                 .ack_timeout(self.settings.timeout)
@@ -290,7 +242,7 @@ impl Broker for Server {
         tokio::select! {
             // Prefer an error that arrived before the acknowledgment.
             biased;
-            error = failed => Err(PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))),
+            error = failed => Err(connection_lost(&error)),
             sent = send(connection, &subject, message, payload) => sent,
         }
     }
@@ -320,15 +272,12 @@ async fn send(
         };
     }
     let client = &connection.client;
-    let connection_lost = |text: String| PublishError::Connection(DeliveryError::new(text));
     if let Err(error) = client
         .publish_with_headers(subject, headers, payload.into())
         .await
     {
-        let text = format!("NATS did not take the message: {}", error_chain(&error));
-        return Err(PublishError::Rejected(DeliveryError::with_source(
-            text, error,
-        )));
+        let failure = chained("NATS did not take the message", error);
+        return Err(PublishError::Rejected(failure));
     }
     // The server processes a connection in order: its response to this request, which has no
     // responders, means that it has the message.
@@ -336,17 +285,15 @@ async fn send(
         Ok(_) => {}
         Err(error) if error.kind() == RequestErrorKind::NoResponders => {}
         Err(error) => {
-            return Err(connection_lost(format!(
-                "NATS does not respond: {}",
-                error_chain(&error)
-            )));
+            let failure = chained("NATS does not respond", error);
+            return Err(PublishError::Connection(failure));
         }
     }
     // Errors before the response arrive through another task.
     tokio::task::yield_now().await;
     match &*connection.health.borrow() {
         Health::Healthy => Ok(()),
-        Health::Failed(error) => Err(connection_lost(format!("NATS: {error}"))),
+        Health::Failed(error) => Err(connection_lost(error)),
     }
 }
 
@@ -357,15 +304,17 @@ fn jetstream_error(subject: &str, error: jetstream::context::PublishError) -> Pu
             error,
         )),
         PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
-            let text = format!("JetStream did not acknowledge: {}", error_chain(&error));
-            PublishError::Connection(DeliveryError::with_source(text, error))
+            PublishError::Connection(chained("JetStream did not acknowledge", error))
         }
-        _ => {
-            let text = format!(
-                "JetStream did not store the message: {}",
-                error_chain(&error)
-            );
-            PublishError::Rejected(DeliveryError::with_source(text, error))
-        }
+        _ => PublishError::Rejected(chained("JetStream did not store the message", error)),
     }
+}
+
+fn connection_lost(error: &str) -> PublishError {
+    PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))
+}
+
+/// Creates an error with `what` and all causes, since the client's own messages omit them.
+fn chained(what: &str, error: impl Error + Send + Sync + 'static) -> DeliveryError {
+    DeliveryError::with_source(format!("{what}: {}", error_chain(&error)), error)
 }

@@ -1,6 +1,6 @@
 //! Redis or Valkey streams.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{
@@ -10,20 +10,19 @@ use redis::{
 
 use super::{
     DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
-    connection::{Broker, ManagedConnection, PublishError},
-    redacted_url,
+    connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{DeliveryError, HookResponse, Message, Transport, format};
+use crate::{DeliveryError, Message, SecretUrl, Transport, format};
 
-/// Settings of [`RedisStream`].
-#[derive(Clone)]
+/// Settings of a [`transport`].
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RedisStreamSettings {
     /// The URL: `redis://user:password@host:6379/database`, `rediss://` for TLS, or
     /// `redis+unix:///path/of/socket`.
     ///
     /// One server (the primary), not a cluster.
-    pub url: String,
+    pub url: SecretUrl,
     /// The stream's key; `landfall:events` by default.
     pub stream: String,
     /// The approximate maximum length of the stream, read or not; 0 for no limit. 100,000 by
@@ -40,7 +39,7 @@ pub struct RedisStreamSettings {
 impl RedisStreamSettings {
     /// Creates default settings for this server.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<SecretUrl>) -> Self {
         Self {
             url: url.into(),
             stream: "landfall:events".into(),
@@ -52,92 +51,56 @@ impl RedisStreamSettings {
     }
 }
 
-impl fmt::Debug for RedisStreamSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStreamSettings")
-            .field("url", &redacted_url(&self.url))
-            .field("stream", &self.stream)
-            .field("max_length", &self.max_length)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Adds events to a stream: `XADD stream MAXLEN ~ max_length *` with the fields `id` (the message
-/// id), `event` (`post-finish`, …), `upload` (its id) and `data` (the CloudEvent).
-///
-/// A delivery succeeds when Redis has responded. `appendfsync` and replication decide whether the
-/// event survives a crash of Redis.
-#[derive(Debug)]
-pub struct RedisStream {
-    connection: ManagedConnection<Stream>,
-}
-
-impl RedisStream {
-    /// Validates the settings. It connects for the first message.
-    ///
-    /// # Errors
-    /// The URL is invalid, or the stream name is empty.
-    pub fn new(settings: RedisStreamSettings) -> Result<Self, SettingsError> {
-        let client = Client::open(settings.url.as_str()).map_err(|error| {
-            let url = redacted_url(&settings.url);
-            SettingsError(format!("Redis URL {url:?}: {error}"))
-        })?;
-        if settings.stream.is_empty() {
-            return Err(SettingsError(
-                "the name of the Redis stream must not be empty".into(),
-            ));
-        }
-        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
-        let stream = Stream { client, settings };
-        Ok(Self {
-            connection: ManagedConnection::new(stream, max_concurrency, timeout),
-        })
-    }
-}
-
-#[async_trait]
-impl Transport for RedisStream {
-    fn name(&self) -> &str {
-        "redis"
-    }
-
-    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        self.connection.deliver(message).await
-    }
-
-    async fn check(&self) -> Result<(), DeliveryError> {
-        self.connection.check().await
-    }
-}
-
 struct Stream {
     client: Client,
     settings: RedisStreamSettings,
 }
 
-impl fmt::Debug for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
+/// Creates a transport that adds events to a stream.
+///
+/// It sends `XADD stream MAXLEN ~ max_length *` with the fields `id` (the message id), `event`
+/// (`post-finish`, …), `upload` (its id) and `data` (the CloudEvent).
+///
+/// A delivery succeeds when Redis has responded. `appendfsync` and replication decide whether the
+/// event survives a crash of Redis.
+///
+/// The settings are validated here; it connects for the first message.
+///
+/// # Errors
+/// The URL is invalid, or the stream name is empty.
+pub fn transport(settings: RedisStreamSettings) -> Result<impl Transport, SettingsError> {
+    let client = Client::open(settings.url.as_str()).map_err(|error| {
+        let url = settings.url.redacted();
+        SettingsError(format!("Redis URL {url:?}: {error}"))
+    })?;
+    if settings.stream.is_empty() {
+        return Err(SettingsError(
+            "the name of the Redis stream must not be empty".into(),
+        ));
     }
+    let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
+    let stream = Stream { client, settings };
+    Ok(BrokerTransport::new(stream, max_concurrency, timeout))
 }
 
 #[async_trait]
 impl Broker for Stream {
     type Connection = MultiplexedConnection;
 
+    const TRANSPORT: &'static str = "redis";
     const NAME: &'static str = "Redis";
 
     async fn connect(&self) -> Result<MultiplexedConnection, DeliveryError> {
-        // `ManagedConnection` has the timeout.
+        // `BrokerTransport` has the timeout.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.settings.timeout))
             .set_response_timeout(None);
-        self.client
-            .get_multiplexed_async_connection_with_config(&config)
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
+        connection
             .await
-            .map_err(|error| {
-                DeliveryError::with_source(format!("cannot connect to Redis: {error}"), error)
-            })
+            .map_err(|error| DeliveryError::caused_by("cannot connect to Redis", error))
     }
 
     async fn publish(
@@ -170,8 +133,8 @@ impl Stream {
             || error.is_connection_dropped()
             || error.is_timeout()
             || error.is_unrecoverable_error();
-        let text = format!("Redis, stream {:?}: {error}", self.settings.stream);
-        let failure = DeliveryError::with_source(text, error);
+        let what = format!("Redis, stream {:?}", self.settings.stream);
+        let failure = DeliveryError::caused_by(what, error);
         if broken {
             PublishError::Connection(failure)
         } else {

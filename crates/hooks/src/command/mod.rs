@@ -158,10 +158,10 @@ impl Command {
                 "the hook {} timed out after {:?} and was terminated",
                 message.hook, self.timeout
             ))),
-            Err(OutputError::Io(error)) => Err(DeliveryError::with_source(
-                format!("lost track of the hook {}: {error}", message.hook),
-                error,
-            )),
+            Err(OutputError::Io(error)) => {
+                let what = format!("lost track of the hook {}", message.hook);
+                Err(DeliveryError::caused_by(what, error))
+            }
             Err(OutputError::Shutdown) => Err(DeliveryError::new(format!(
                 "the hook {} was terminated by the server's shutdown",
                 message.hook

@@ -1,14 +1,19 @@
 //! Parsing of responses by the rules of Go's JSON decoder.
 
-use std::{collections::BTreeMap, fmt, time::Duration, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    de::{MapAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use crate::{HookResponse, UploadChanges};
 
@@ -42,42 +47,39 @@ pub enum ParseError {
 pub fn parse_response(json: &[u8]) -> Result<HookResponse, ParseError> {
     // Go replaces invalid UTF-8, too. Outside of strings it remains an error.
     let json = String::from_utf8_lossy(json);
+    let json: &RawValue = serde_json::from_str(&json)?;
+    let object: Option<Object<'_>> =
+        serde_json::from_str(json.get()).map_err(|_| ParseError::NotObject)?;
     let mut response = HookResponse::default();
-    let fields = match serde_json::from_str(&json)? {
-        Json::Object(fields) => fields,
-        Json::Null => Vec::new(),
-        _ => return Err(ParseError::NotObject),
-    };
-    for (key, value) in fields {
-        let path = JsonPath::top(&key);
-        match lower(&key).as_str() {
-            "httpresponse" => http_response(&mut response, value, &key)?,
-            "changefileinfo" => changes(&mut response.changes, value, &key)?,
-            "rejectupload" => value.bool(&path, &mut response.reject_upload)?,
-            "rejecttermination" => value.bool(&path, &mut response.reject_termination)?,
-            "rejectaccess" => value.bool(&path, &mut response.reject_access)?,
-            "stopupload" => value.bool(&path, &mut response.stop_upload)?,
-            "cachefor" => response.cache_for = value.span(&path)?,
+    for (key, json) in object.unwrap_or_default().0 {
+        let field = Field { path: key, json };
+        match field.path.to_ascii_lowercase().as_str() {
+            "httpresponse" => http_response(&mut response, &field)?,
+            "changefileinfo" => changes(&mut response.changes, &field)?,
+            "rejectupload" => field.bool(&mut response.reject_upload)?,
+            "rejecttermination" => field.bool(&mut response.reject_termination)?,
+            "rejectaccess" => field.bool(&mut response.reject_access)?,
+            "stopupload" => field.bool(&mut response.stop_upload)?,
+            "cachefor" => response.cache_for = field.span()?,
             _ => {}
         }
     }
     Ok(response)
 }
 
-fn http_response(response: &mut HookResponse, value: Json, outer: &str) -> Result<(), ParseError> {
+fn http_response(response: &mut HookResponse, object: &Field<'_>) -> Result<(), ParseError> {
     let reply = &mut response.client_response;
-    for (key, value) in value.object(&JsonPath::top(outer), "an object")? {
-        let path = JsonPath { outer, key: &key };
-        match lower(&key).as_str() {
-            "statuscode" => reply.status = value.status(&path)?.or(reply.status),
+    for (key, field) in object.fields()? {
+        match key.as_str() {
+            "statuscode" => reply.status = field.status()?.or(reply.status),
             "body" => {
-                if let Some(body) = value.text(&path)? {
+                if let Some(body) = field.text()? {
                     reply.body = (!body.is_empty()).then(|| Bytes::from(body));
                 }
             }
             "header" => {
-                for (name, value) in value.texts(&path)?.unwrap_or_default() {
-                    let invalid = || path.invalid("valid header names and values");
+                for (name, value) in field.texts()?.unwrap_or_default() {
+                    let invalid = || field.invalid("valid header names and values");
                     let name = HeaderName::try_from(name).map_err(|_| invalid())?;
                     let value = HeaderValue::try_from(value).map_err(|_| invalid())?;
                     reply.headers.insert(name, value);
@@ -89,239 +91,152 @@ fn http_response(response: &mut HookResponse, value: Json, outer: &str) -> Resul
     Ok(())
 }
 
-fn changes(changes: &mut UploadChanges, value: Json, outer: &str) -> Result<(), ParseError> {
-    for (key, value) in value.object(&JsonPath::top(outer), "an object")? {
-        let path = JsonPath { outer, key: &key };
-        match lower(&key).as_str() {
+fn changes(changes: &mut UploadChanges, object: &Field<'_>) -> Result<(), ParseError> {
+    for (key, field) in object.fields()? {
+        match key.as_str() {
             "id" => {
-                if let Some(id) = value.text(&path)? {
+                if let Some(id) = field.text()? {
                     changes.id = Some(id).filter(|id| !id.is_empty());
                 }
             }
-            "metadata" => match value.texts(&path)? {
+            "metadata" => match field.texts()? {
                 Some(more) => changes.metadata.get_or_insert_default().extend(more),
                 None => changes.metadata = None,
             },
-            "storage" => changes
-                .storage
-                .extend(value.texts(&path)?.unwrap_or_default()),
-            "labels" => changes
-                .labels
-                .extend(value.texts(&path)?.unwrap_or_default()),
-            "expires" => changes.expires = value.time(&path)?,
-            "maxsize" => changes.max_size = value.size(&path)?,
-            "contenttypes" => changes.content_types = value.list(&path)?,
+            "storage" => changes.storage.extend(field.texts()?.unwrap_or_default()),
+            "labels" => changes.labels.extend(field.texts()?.unwrap_or_default()),
+            "expires" => changes.expires = field.time()?,
+            "maxsize" => changes.max_size = field.size()?,
+            "contenttypes" => changes.content_types = field.list()?,
             _ => {}
         }
     }
     Ok(())
 }
 
-fn lower(key: &str) -> String {
-    key.to_ascii_lowercase()
+/// A field of a response. In it, `null` means that the field is not set.
+struct Field<'a> {
+    /// The keys of the field, such as `HTTPResponse.StatusCode`.
+    path: String,
+    json: &'a RawValue,
 }
 
-struct JsonPath<'a> {
-    outer: &'a str,
-    key: &'a str,
-}
-
-impl<'a> JsonPath<'a> {
-    const fn top(key: &'a str) -> Self {
-        Self { outer: "", key }
-    }
-
+impl<'a> Field<'a> {
     fn invalid(&self, expected: &'static str) -> ParseError {
-        let field = match (self.outer, self.key) {
-            ("", key) => key.to_owned(),
-            (outer, key) => format!("{outer}.{key}"),
-        };
+        let field = self.path.clone();
         ParseError::Field { field, expected }
     }
-}
 
-/// A JSON value, with object fields in their order in the text.
-enum Json {
-    Null,
-    Bool(bool),
-    Integer(i128),
-    Fraction(f64),
-    Text(String),
-    List(Vec<Self>),
-    Object(Vec<(String, Self)>),
-}
-
-impl Json {
-    fn object(
-        self,
-        path: &JsonPath<'_>,
-        expected: &'static str,
-    ) -> Result<Vec<(String, Self)>, ParseError> {
-        match self {
-            Self::Object(fields) => Ok(fields),
-            Self::Null => Ok(Vec::new()),
-            _ => Err(path.invalid(expected)),
-        }
+    fn parse<T: Deserialize<'a>>(&self, expected: &'static str) -> Result<Option<T>, ParseError> {
+        serde_json::from_str(self.json.get()).map_err(|_| self.invalid(expected))
     }
 
-    fn bool(self, path: &JsonPath<'_>, into: &mut bool) -> Result<(), ParseError> {
-        match self {
-            Self::Bool(value) => *into = value,
-            Self::Null => {}
-            _ => return Err(path.invalid("true or false")),
-        }
+    /// Returns the fields of an object with their keys in lower case.
+    fn fields(&self) -> Result<Vec<(String, Self)>, ParseError> {
+        let object: Object<'a> = self.parse("an object")?.unwrap_or_default();
+        let fields = object.0.into_iter().map(|(key, json)| {
+            let path = format!("{}.{key}", self.path);
+            (key.to_ascii_lowercase(), Self { path, json })
+        });
+        Ok(fields.collect())
+    }
+
+    fn bool(&self, into: &mut bool) -> Result<(), ParseError> {
+        *into = self.parse("true or false")?.unwrap_or(*into);
         Ok(())
     }
 
-    fn text(self, path: &JsonPath<'_>) -> Result<Option<String>, ParseError> {
-        match self {
-            Self::Text(text) => Ok(Some(text)),
-            Self::Null => Ok(None),
-            _ => Err(path.invalid("a string")),
-        }
+    fn text(&self) -> Result<Option<String>, ParseError> {
+        self.parse("a string")
     }
 
     /// Returns an object of strings. As in Go, a `null` value is an empty string.
-    fn texts(self, path: &JsonPath<'_>) -> Result<Option<BTreeMap<String, String>>, ParseError> {
-        const WANTED: &str = "an object of strings";
-        if matches!(self, Self::Null) {
-            return Ok(None);
-        }
-        let fields = self.object(path, WANTED)?;
-        let texts = fields.into_iter().map(|(key, value)| match value {
-            Self::Text(text) => Ok((key, text)),
-            Self::Null => Ok((key, String::new())),
-            _ => Err(path.invalid(WANTED)),
-        });
-        texts.collect::<Result<_, _>>().map(Some)
+    fn texts(&self) -> Result<Option<BTreeMap<String, String>>, ParseError> {
+        let texts: Option<BTreeMap<_, Option<_>>> = self.parse("an object of strings")?;
+        let texts = texts.map(BTreeMap::into_iter);
+        Ok(texts.map(|texts| {
+            texts
+                .map(|(key, text)| (key, text.unwrap_or_default()))
+                .collect()
+        }))
     }
 
-    fn list(self, path: &JsonPath<'_>) -> Result<Vec<String>, ParseError> {
-        const WANTED: &str = "a list of strings";
-        match self {
-            Self::Null => Ok(Vec::new()),
-            Self::List(items) => {
-                let texts = items.into_iter().map(|item| match item {
-                    Self::Text(text) => Ok(text),
-                    _ => Err(path.invalid(WANTED)),
-                });
-                texts.collect()
-            }
-            _ => Err(path.invalid(WANTED)),
+    fn list(&self) -> Result<Vec<String>, ParseError> {
+        Ok(self.parse("a list of strings")?.unwrap_or_default())
+    }
+
+    fn status(&self) -> Result<Option<StatusCode>, ParseError> {
+        const EXPECTED: &str = "an integer: 0 or a status from 200 to 999";
+        let code = self.parse(EXPECTED)?.filter(|code: &u16| *code != 0);
+        let status = code.map(|code| StatusCode::from_u16(code.max(100)));
+        match status.transpose() {
+            Ok(status) if status.is_none_or(|status| !status.is_informational()) => Ok(status),
+            _ => Err(self.invalid(EXPECTED)),
         }
     }
 
-    fn status(self, path: &JsonPath<'_>) -> Result<Option<StatusCode>, ParseError> {
-        match self {
-            Self::Null | Self::Integer(0) => Ok(None),
-            Self::Integer(number @ 200..=999) => {
-                let status = u16::try_from(number).ok();
-                Ok(status.and_then(|status| StatusCode::from_u16(status).ok()))
-            }
-            _ => Err(path.invalid("an integer: 0 or a status from 200 to 999")),
-        }
+    fn size(&self) -> Result<Option<u64>, ParseError> {
+        let size = self.parse("an integer: a number of bytes, or 0 for no limit")?;
+        Ok(size.filter(|bytes| *bytes != 0))
     }
 
-    fn size(self, path: &JsonPath<'_>) -> Result<Option<u64>, ParseError> {
-        let invalid = || path.invalid("an integer: a number of bytes, or 0 for no limit");
-        match self {
-            Self::Null => Ok(None),
-            Self::Integer(bytes) => match u64::try_from(bytes) {
-                Ok(bytes) => Ok((bytes != 0).then_some(bytes)),
-                Err(_) => Err(invalid()),
-            },
-            _ => Err(invalid()),
+    fn span(&self) -> Result<Option<Duration>, ParseError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Span {
+            Seconds(f64),
+            Text(String),
         }
-    }
 
-    fn span(self, path: &JsonPath<'_>) -> Result<Option<Duration>, ParseError> {
-        let invalid =
-            || path.invalid("a duration such as \"90s\" or \"1h30m\", or a number of seconds");
-        let span = match self {
-            Self::Null => return Ok(None),
-            Self::Integer(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
-            Self::Fraction(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-            Self::Text(text) if text.is_empty() || text == "0" => return Ok(None),
-            Self::Text(text) => {
+        const EXPECTED: &str = "a duration such as \"90s\" or \"1h30m\", or a number of seconds";
+        let span = match self.parse(EXPECTED)? {
+            None => return Ok(None),
+            Some(Span::Text(text)) if text.is_empty() || text == "0" => return Ok(None),
+            Some(Span::Seconds(seconds)) => Duration::try_from_secs_f64(seconds).ok(),
+            Some(Span::Text(text)) => {
                 let span = text.parse::<SignedDuration>().ok();
                 span.and_then(|span| Duration::try_from(span).ok())
             }
-            _ => None,
         };
-        let span = span.ok_or_else(invalid)?;
+        let span = span.ok_or_else(|| self.invalid(EXPECTED))?;
         Ok((!span.is_zero()).then_some(span))
     }
 
-    fn time(self, path: &JsonPath<'_>) -> Result<Option<SystemTime>, ParseError> {
-        let invalid = || path.invalid("a time such as \"2026-11-20T14:00:00Z\"");
-        match self {
-            Self::Null => Ok(None),
-            Self::Text(text) if text.is_empty() => Ok(None),
-            Self::Text(text) => {
-                let time: Timestamp = text.parse().map_err(|_| invalid())?;
-                Ok(Some(time.into()))
-            }
-            _ => Err(invalid()),
-        }
+    fn time(&self) -> Result<Option<SystemTime>, ParseError> {
+        const EXPECTED: &str = "a time such as \"2026-11-20T14:00:00Z\"";
+        let text: Option<String> = self.parse(EXPECTED)?;
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let time: Timestamp = text.parse().map_err(|_| self.invalid(EXPECTED))?;
+        Ok(Some(time.into()))
     }
 }
 
-impl<'de> Deserialize<'de> for Json {
+/// A JSON object: its fields in their order in the text, which decides between equal keys.
+#[derive(Default)]
+struct Object<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyJson)
-    }
-}
+        struct ObjectVisitor;
 
-struct AnyJson;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Vec<(String, &'de RawValue)>;
 
-impl<'de> Visitor<'de> for AnyJson {
-    type Value = Json;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
-        Ok(Json::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
-        Ok(Json::Integer(value.into()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
-        Ok(Json::Integer(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::Fraction(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
-        Ok(Json::Text(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Json, E> {
-        Ok(Json::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(fields)
+            }
         }
-        Ok(Json::List(list))
-    }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json, A::Error> {
-        let mut object = Vec::new();
-        while let Some(field) = fields.next_entry()? {
-            object.push(field);
-        }
-        Ok(Json::Object(object))
+        deserializer.deserialize_map(ObjectVisitor).map(Self)
     }
 }

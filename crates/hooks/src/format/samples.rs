@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     HookName, HookNames, Message,
-    message::{JobData, MessageId, RequestData, UploadData},
+    message::{JobData, RequestData, UploadData},
 };
 
 const ID: &str = "5d892c228ec8d0451dfec588697e8930";
@@ -25,26 +25,20 @@ pub fn samples() -> Vec<Message> {
 fn sample(hook: HookName) -> Message {
     let nth = hook as u64;
     let at = UNIX_EPOCH + Duration::from_micros(1_795_176_000_000_000 + nth * 1_250_000);
-    let number = MessageId {
+    let job = job(hook, at);
+    let upload = match &job {
+        Some(job) => job.upload((hook != HookName::PreGrant).then_some(ID)),
+        None => upload(hook),
+    };
+    Message {
         id: format!("{:032x}", 0x4c1d_07f3_a8be_52d6_u128 * u128::from(nth + 1)),
         sequence: 1_795_176_000_000_000 + nth * 1_250_000,
-    };
-    if let Some(job) = job(hook, at) {
-        let id = (hook != HookName::PreGrant).then_some(ID);
-        let upload = job.upload(id);
-        let mut message = Message::about_job(hook, at, job, upload, number);
-        message.request = request(hook);
-        return message;
-    }
-    Message {
-        id: number.id,
-        sequence: number.sequence,
         at,
         hook,
         intent: (hook == HookName::PreAccess).then_some(Intent::Write),
-        upload: upload(hook),
+        upload,
         request: request(hook),
-        job: None,
+        job,
     }
 }
 
@@ -122,22 +116,13 @@ fn request(hook: HookName) -> RequestData {
         // No request causes an expiry, and job events are sent later.
         HookName::PostExpire => return RequestData::default(),
         hook if HookNames::JOB_EVENTS.contains(hook) => return RequestData::default(),
-        HookName::PreGrant => {
-            return RequestData {
-                method: "POST".to_owned(),
-                uri: "/uploadjobs".to_owned(),
-                remote: "127.0.0.1:59395".to_owned(),
-                headers: texts(&[
-                    ("Content-Length", "104"),
-                    ("Content-Type", "application/json"),
-                    ("Host", "localhost:8080"),
-                ])
-                .into_iter()
-                .map(|(name, value)| (name, vec![value]))
-                .collect(),
-                redacted: BTreeMap::new(),
-            };
-        }
+        HookName::PreGrant => (
+            "POST",
+            &[
+                ("Content-Length", "104"),
+                ("Content-Type", "application/json"),
+            ],
+        ),
         HookName::PreCreate => (
             "POST",
             &[
@@ -156,17 +141,20 @@ fn request(hook: HookName) -> RequestData {
             ],
         ),
     };
+    let is_grant = hook == HookName::PreGrant;
     let usual = [("Host", "localhost:8080"), ("Tus-Resumable", "1.0.0")];
+    let usual = if is_grant { &usual[..1] } else { &usual };
     RequestData {
         method: method.to_owned(),
         uri: match method {
+            _ if is_grant => "/uploadjobs".to_owned(),
             "POST" => "/files/".to_owned(),
             _ => format!("/files/{ID}"),
         },
         remote: "127.0.0.1:59395".to_owned(),
         headers: texts(more)
             .into_iter()
-            .chain(texts(&usual))
+            .chain(texts(usual))
             .map(|(name, value)| (name, vec![value]))
             .collect(),
         redacted: BTreeMap::new(),

@@ -15,32 +15,16 @@ pub(super) struct Body {
 
 /// Reads a body up to `limit` bytes.
 pub(super) async fn read_body(mut body: Incoming, limit: usize) -> Result<Body, hyper::Error> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut bytes = BytesMut::new();
     let mut is_complete = true;
-    while let Some(frame) = body.frame().await {
-        let Ok(mut data) = frame?.into_data() else {
+    while is_complete && let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
             continue;
         };
-        let remaining = limit - first.len() - rest.len();
-        if data.len() > remaining {
-            data.truncate(remaining);
-            is_complete = false;
-        }
-        if first.is_empty() {
-            // Nearly all bodies arrive in one frame.
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
-        }
-        if !is_complete {
-            break;
-        }
+        let remaining = limit - bytes.len();
+        is_complete = data.len() <= remaining;
+        bytes.extend_from_slice(&data[..data.len().min(remaining)]);
     }
-    let bytes = if rest.is_empty() {
-        first
-    } else {
-        [first.as_ref(), &rest].concat().into()
-    };
+    let bytes = bytes.freeze();
     Ok(Body { bytes, is_complete })
 }

@@ -257,5 +257,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[path = "classify_tests.rs"]
 mod tests;

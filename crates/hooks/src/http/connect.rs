@@ -174,39 +174,29 @@ impl Service<Uri> for ProxyConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let Some(proxy) = self.proxies.for_uri(&uri) else {
-            let connecting = self.tcp.call(uri);
-            return Box::pin(async move {
-                Ok(Stream {
-                    io: MaybeHttpsStream::Http(connecting.await?),
-                    is_proxied: false,
-                })
-            });
-        };
-        let address = proxy.uri().clone();
-        if !matches!(address.scheme_str(), Some("http" | "https")) {
-            let text = format!("the proxy {address} is not an HTTP proxy");
-            return Box::pin(async move { Err(io::Error::other(text).into()) });
-        }
-        if uri.scheme_str() == Some("https") {
-            let mut tunnel = Tunnel::new(address, self.to_proxy.clone());
-            if let Some(authorization) = proxy.basic_auth() {
-                tunnel = tunnel.with_auth(authorization.clone());
-            }
-            let connecting = tunnel.call(uri);
-            return Box::pin(async move {
-                Ok(Stream {
-                    io: connecting.await?,
-                    is_proxied: false,
-                })
-            });
-        }
-        let connecting = self.to_proxy.call(address);
+        let mut this = self.clone();
         Box::pin(async move {
-            Ok(Stream {
-                io: connecting.await?,
-                is_proxied: true,
-            })
+            let Some(proxy) = this.proxies.for_uri(&uri) else {
+                let io = MaybeHttpsStream::Http(this.tcp.call(uri).await?);
+                let is_proxied = false;
+                return Ok(Stream { io, is_proxied });
+            };
+            let address = proxy.uri().clone();
+            if !matches!(address.scheme_str(), Some("http" | "https")) {
+                let text = format!("the proxy {address} is not an HTTP proxy");
+                return Err(io::Error::other(text).into());
+            }
+            let is_proxied = uri.scheme_str() != Some("https");
+            let io = if is_proxied {
+                this.to_proxy.call(address).await?
+            } else {
+                let mut tunnel = Tunnel::new(address, this.to_proxy);
+                if let Some(authorization) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                tunnel.call(uri).await?
+            };
+            Ok(Stream { io, is_proxied })
         })
     }
 }

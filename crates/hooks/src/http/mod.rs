@@ -105,7 +105,7 @@ impl Http {
     /// # Errors
     /// A setting is invalid, or the system has no root certificates for an `https` endpoint.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpSettingsError> {
-        let endpoint = Endpoint::new(&settings.url)?;
+        let endpoint = Endpoint::new(settings.url.as_str())?;
         if settings.timeout.is_zero() {
             return Err(HttpSettingsError::Zero("the timeout"));
         }
@@ -244,10 +244,8 @@ impl Http {
             Body::default()
         } else {
             reading.await.map_err(|error| {
-                AttemptError::Transient(DeliveryError::with_source(
-                    format!("failed to read the hook endpoint's response: {error}"),
-                    error,
-                ))
+                let what = "failed to read the hook endpoint's response";
+                AttemptError::Transient(DeliveryError::caused_by(what, error))
             })?
         };
         Ok(RawResponse {
@@ -291,8 +289,8 @@ impl Transport for Http {
         match time::timeout(CHECK_TIMEOUT, self.client.touch(self.endpoint.uri.clone())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                let text = format!("could not connect to the hook endpoint: {error}");
-                Err(DeliveryError::with_source(text, error))
+                let what = "could not connect to the hook endpoint";
+                Err(DeliveryError::caused_by(what, error))
             }
             Err(_) => Err(DeliveryError::new(format!(
                 "could not connect to the hook endpoint within {CHECK_TIMEOUT:?}"

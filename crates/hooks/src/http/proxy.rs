@@ -1,12 +1,12 @@
 //! HTTP proxies, by the same environment variables as Go programs.
 
-use std::{env, fmt, net::IpAddr, sync::Arc};
+use std::{env, net::IpAddr, sync::Arc};
 
 use http::{HeaderValue, Uri};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 
 /// The proxies for requests. Those to `localhost` and loopback addresses use none.
-#[derive(Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Proxies(Option<Arc<Matcher>>);
 
 impl Proxies {
@@ -65,22 +65,6 @@ impl Proxies {
             return None;
         }
         self.for_uri(uri)?.basic_auth().cloned()
-    }
-}
-
-impl Default for Proxies {
-    fn default() -> Self {
-        Self::none()
-    }
-}
-
-/// Omits passwords of proxies.
-impl fmt::Debug for Proxies {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            None => f.write_str("Proxies::none()"),
-            Some(matcher) => matcher.fmt(f),
-        }
     }
 }
 

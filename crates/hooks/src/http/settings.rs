@@ -1,20 +1,20 @@
 //! Settings of HTTP hooks.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::{Proxies, Secret};
-use crate::format::Format;
+use crate::{SecretUrl, format::Format};
 
 /// Settings of [`Http`](super::Http).
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HttpSettings {
     /// The endpoint URL, `http://…` or `https://…`; private addresses are allowed.
     ///
     /// A user and password in it become Basic authentication.
-    pub url: String,
+    pub url: SecretUrl,
     /// The format of messages and responses; see [`Http`](super::Http).
     pub format: Format,
     /// Headers of the client's request to forward, in any spelling.
@@ -48,7 +48,7 @@ pub struct HttpSettings {
 impl HttpSettings {
     /// Creates settings with tusd's defaults.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<SecretUrl>) -> Self {
         Self {
             url: url.into(),
             format: Format::default(),
@@ -65,27 +65,6 @@ impl HttpSettings {
             stop_code: None,
             proxies: Proxies::from_env(),
         }
-    }
-}
-
-/// Omits the URL, which may contain a password.
-impl fmt::Debug for HttpSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpSettings")
-            .field("format", &self.format)
-            .field("forward_headers", &self.forward_headers)
-            .field("attempts", &self.attempts)
-            .field("backoff", &self.backoff)
-            .field("timeout", &self.timeout)
-            .field("size_limit", &self.size_limit)
-            .field("skip_verify", &self.skip_verify)
-            .field("secrets", &self.secrets.len())
-            .field("follow_redirects", &self.follow_redirects)
-            .field("redirect_allow", &self.redirect_allow)
-            .field("max_concurrency", &self.max_concurrency)
-            .field("stop_code", &self.stop_code)
-            .field("proxies", &self.proxies)
-            .finish_non_exhaustive()
     }
 }
 

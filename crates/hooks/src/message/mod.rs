@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
 use landfall::{
     event::{Event, EventKind, next_sequence},
     hook::{Access, Intent, RequestInfo},
-    upload::{Upload, UploadKind},
+    upload::{Upload, UploadId, UploadKind},
 };
 use serde::{Deserialize, Serialize};
 
@@ -199,6 +199,19 @@ impl RequestData {
 }
 
 impl Message {
+    fn new(hook: HookName, at: SystemTime, upload: UploadData, id: MessageId) -> Self {
+        Self {
+            id: id.id,
+            sequence: id.sequence,
+            at,
+            hook,
+            intent: None,
+            upload,
+            request: RequestData::default(),
+            job: None,
+        }
+    }
+
     /// Creates the message of a blocking hook for an upload.
     #[must_use]
     pub fn blocking(
@@ -215,50 +228,38 @@ impl Message {
             upload.storage = None;
         }
         Self {
-            id: id.id,
-            sequence: id.sequence,
-            at: SystemTime::now(),
-            hook,
-            intent: None,
-            upload,
             request: RequestData::new(request),
-            job: None,
+            ..Self::new(hook, SystemTime::now(), upload, id)
         }
     }
 
     /// Creates the message of `pre-access`.
     #[must_use]
     pub fn access(request: &RequestInfo, access: &Access<'_>, id: MessageId) -> Self {
-        let mut upload = UploadData::default();
-        if let Some(id) = access.id {
-            id.as_str().clone_into(&mut upload.id);
-        }
+        let upload = UploadData {
+            id: access.id.map_or("", UploadId::as_str).to_owned(),
+            ..UploadData::default()
+        };
         Self {
-            id: id.id,
-            sequence: id.sequence,
-            at: SystemTime::now(),
-            hook: HookName::PreAccess,
             intent: Some(access.intent),
-            upload,
             request: RequestData::new(request),
-            job: None,
+            ..Self::new(HookName::PreAccess, SystemTime::now(), upload, id)
         }
     }
 
     /// Creates the message of an event, with the request headers that events may carry.
     #[must_use]
     pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
+        let id = MessageId {
+            id: event.id(),
+            sequence: event.sequence,
+        };
+        let upload = UploadData::new(&event.upload, event.offset);
         let request = event.request.as_deref();
         let request = request.map(|request| RequestData::for_event(request, allowed));
         Self {
-            id: event.id(),
-            sequence: event.sequence,
-            at: event.at,
-            hook: HookName::from_kind(event.kind),
-            intent: None,
-            upload: UploadData::new(&event.upload, event.offset),
             request: request.unwrap_or_default(),
-            job: None,
+            ..Self::new(HookName::from_kind(event.kind), event.at, upload, id)
         }
     }
 
@@ -274,14 +275,8 @@ impl Message {
         id: MessageId,
     ) -> Self {
         Self {
-            id: id.id,
-            sequence: id.sequence,
-            at,
-            hook,
-            intent: None,
-            upload,
-            request: RequestData::default(),
             job: Some(job),
+            ..Self::new(hook, at, upload, id)
         }
     }
 

@@ -96,23 +96,16 @@ impl HookName {
     }
 
     /// Returns the alternative spelling of a job event: `upload-started`, …
-    const fn kebab(self) -> Option<&'static str> {
-        Some(match self {
-            Self::UploadStarted => "upload-started",
-            Self::UploadProgress => "upload-progress",
-            Self::UploadCompleted => "upload-completed",
-            Self::UploadCancelled => "upload-cancelled",
-            Self::UploadFailed => "upload-failed",
-            Self::UploadExpired => "upload-expired",
-            _ => return None,
-        })
+    fn kebab(self) -> Option<String> {
+        let state = self.as_str().strip_prefix("Upload")?;
+        Some(format!("upload-{}", state.to_ascii_lowercase()))
     }
 
     /// Returns the CloudEvents type: `io.landfall.upload.post-finish` or
     /// `io.landfall.upload.started`.
     pub(crate) fn cloud_event_kind(self) -> String {
-        let name = self.kebab().and_then(|name| name.strip_prefix("upload-"));
-        format!("io.landfall.upload.{}", name.unwrap_or(self.as_str()))
+        let name = self.as_str().trim_start_matches("Upload");
+        format!("io.landfall.upload.{}", name.to_ascii_lowercase())
     }
 
     /// Returns whether this is a blocking hook: the request waits for the response.
@@ -150,7 +143,7 @@ impl FromStr for HookName {
     fn from_str(name: &str) -> Result<Self, UnknownName> {
         let found = Self::ALL
             .into_iter()
-            .find(|known| known.as_str() == name || known.kebab() == Some(name));
+            .find(|known| known.as_str() == name || known.kebab().as_deref() == Some(name));
         found.ok_or_else(|| UnknownName(name.to_owned()))
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall_database::{
-    Connections, Database, DatabaseError, Row, Statement, Value, parts, push_list,
+    Connections, Database, DatabaseError, Row, Statement, Value, in_parts, push_list,
 };
 use serde::Serialize;
 
@@ -250,9 +250,8 @@ impl Events {
                 .iter()
                 .map(|(key, route)| ((key.as_str(), route.as_str()), now))
                 .collect();
-            for part in parts(&followers) {
-                transaction.execute(sql::reschedule(part)).await?;
-            }
+            let reschedule = in_parts(&followers, sql::reschedule);
+            transaction.execute_all(reschedule).await?;
             u64::try_from(rows.len()).unwrap_or(u64::MAX)
         } else {
             // A dead letter holds no others.

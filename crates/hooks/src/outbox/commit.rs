@@ -6,13 +6,12 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Transaction, millis, parts};
+use landfall_database::{DatabaseError, Transaction, in_parts, millis, parts};
 
 use super::{
     Shared,
     batch::{Batch, ClaimLimits, Command, InDoubt, Resolved, Size},
     event::{self, OutboxEvent},
-    maintenance::MaintenanceReport,
     queues::ClaimedEvent,
     sql::{self, Attempt, NewRow},
 };
@@ -41,6 +40,14 @@ pub(super) struct Effects {
     /// True if rows are due that any node can claim.
     pub(super) is_due: bool,
     pub(super) maintenance: MaintenanceReport,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MaintenanceReport {
+    pub(super) dead: Vec<String>,
+    pub(super) known: Vec<String>,
+    /// Dead letters removed after their retention.
+    pub(super) purged: u64,
 }
 
 pub(super) struct BatchTransaction<'a> {
@@ -72,17 +79,15 @@ impl BatchTransaction<'_> {
                 Command::Resolved(resolved) => self.resolve(resolved).await?,
                 Command::Requeue(events) => {
                     let events: Vec<&str> = events.iter().map(String::as_str).collect();
-                    for part in parts(&events) {
-                        let statement = sql::requeue(part, &self.me);
-                        self.transaction.execute(statement).await?;
-                    }
+                    let requeue = in_parts(&events, |part| sql::requeue(part, &self.me));
+                    self.transaction.execute_all(requeue).await?;
                 }
                 Command::Abandon(events) => {
                     let events: Vec<&str> = events.iter().map(|event| &**event).collect();
-                    for part in parts(&events) {
-                        let statement = sql::abandon_prepared(part, &self.me, self.now);
-                        self.transaction.execute(statement).await?;
-                    }
+                    let abandon = in_parts(&events, |part| {
+                        sql::abandon_prepared(part, &self.me, self.now)
+                    });
+                    self.transaction.execute_all(abandon).await?;
                 }
                 _ => {}
             }
@@ -112,10 +117,9 @@ impl BatchTransaction<'_> {
         });
         for (route, events) in by_route(delivered) {
             let route = self.shared.routes[route].transport.name();
-            for part in parts(&events) {
-                let deleted = self.transaction.execute(sql::delete(route, part)).await?;
-                self.count_deleted(deleted);
-            }
+            let delete = in_parts(&events, |part| sql::delete(route, part));
+            let deleted = self.transaction.execute_all(delete).await?;
+            self.count_deleted(deleted);
         }
         Ok(())
     }
@@ -190,10 +194,10 @@ impl BatchTransaction<'_> {
                 shared.routes[route].transport.name(),
                 shared.order_hold(route),
             );
-            for part in parts(&events) {
-                let release = sql::release_behind(name, part, self.now, hold, is_postgres);
-                self.transaction.execute(release).await?;
-            }
+            let release = in_parts(&events, |part| {
+                sql::release_behind(name, part, self.now, hold, is_postgres)
+            });
+            self.transaction.execute_all(release).await?;
         }
         for (route, event, _) in mine {
             let claimed = ClaimedEvent {
@@ -242,10 +246,8 @@ impl BatchTransaction<'_> {
         }
         // Every node locks rows in the same order, so that transactions do not deadlock.
         all.sort_by_key(|row| (row.event, row.route));
-        for part in parts(&all) {
-            let statement = sql::prepare(part, self.now);
-            self.transaction.execute(statement).await?;
-        }
+        let prepare = in_parts(&all, |part| sql::prepare(part, self.now));
+        self.transaction.execute_all(prepare).await?;
         Ok(())
     }
 

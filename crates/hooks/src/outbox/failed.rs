@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_database::{DatabaseError, millis, parts};
+use landfall_database::{DatabaseError, in_parts, millis};
 use rand::Rng;
 
 use super::{
@@ -60,10 +60,8 @@ impl BatchTransaction<'_> {
             self.effects.released.push((route, event));
         }
         let keys = borrowed(&released);
-        for part in parts(&keys) {
-            let statement = sql::release(part, &self.me);
-            self.transaction.execute(statement).await?;
-        }
+        let release = in_parts(&keys, |part| sql::release(part, &self.me));
+        self.transaction.execute_all(release).await?;
         let failures: Vec<_> = failures
             .iter()
             .map(|(failure, route, attempts, due)| sql::Failed {
@@ -74,10 +72,10 @@ impl BatchTransaction<'_> {
                 error: &failure.error,
             })
             .collect();
-        for part in parts(&failures) {
-            let statement = sql::record_failures(part, &self.me, self.now);
-            self.transaction.execute(statement).await?;
-        }
+        let record = in_parts(&failures, |part| {
+            sql::record_failures(part, &self.me, self.now)
+        });
+        self.transaction.execute_all(record).await?;
         // After the failed rows were locked: see `sql::release_behind`.
         self.reschedule(&rescheduled).await
     }
@@ -103,9 +101,8 @@ impl BatchTransaction<'_> {
 
     async fn reschedule(&mut self, keys: &[Due]) -> Result<(), DatabaseError> {
         let keys = borrowed(keys);
-        for part in parts(&keys) {
-            self.transaction.execute(sql::reschedule(part)).await?;
-        }
+        let reschedule = in_parts(&keys, sql::reschedule);
+        self.transaction.execute_all(reschedule).await?;
         Ok(())
     }
 
@@ -116,12 +113,8 @@ impl BatchTransaction<'_> {
                 continue;
             };
             let name = self.route(route).to_owned();
-            for statement in [
-                sql::recover(&name, since, self.now),
-                sql::hold_again(&name, since, self.now),
-            ] {
-                self.transaction.execute(statement).await?;
-            }
+            let statements = sql::recover(&name, since, self.now);
+            self.transaction.execute_all(statements.into()).await?;
             self.effects.recovered.push(route);
             self.effects.is_due = true;
         }

@@ -23,14 +23,6 @@ const COUNT_EVERY: u32 = 5;
 /// The lease of a node with a presence file: other nodes detect its death by the file.
 const PRESENT_TIMEOUT: Duration = Duration::from_secs(300);
 
-#[derive(Debug, Default)]
-pub(super) struct MaintenanceReport {
-    pub(super) dead: Vec<String>,
-    pub(super) known: Vec<String>,
-    /// Dead letters removed after their retention.
-    pub(super) purged: u64,
-}
-
 #[derive(Debug, Clone, Default)]
 pub(super) struct NodeLease {
     pub(super) node: String,
@@ -103,12 +95,7 @@ impl Outbox {
                 continue;
             }
             let dir = shared.settings.presence_dir.as_deref();
-            let is_dead = match Node::presence_in(dir, &other) {
-                Presence::Dead => true,
-                Presence::Alive => false,
-                Presence::Unknown => until < now,
-            };
-            if is_dead {
+            if Node::presence_in(dir, &other).is_dead(until < now) {
                 return Ok(true);
             }
         }
@@ -186,18 +173,14 @@ impl BatchTransaction<'_> {
             let register = sql::register_node(&self.me, until);
             self.transaction.execute(register).await?;
             for route in self.shared.names() {
-                for statement in sql::retry_now(route, self.now) {
-                    self.transaction.execute(statement).await?;
-                }
+                let retry = sql::retry_now(route, self.now);
+                self.transaction.execute_all(retry.into()).await?;
             }
             self.effects.is_due = true;
             return Ok(false);
         }
-        let renewed = self
-            .transaction
-            .execute(sql::renew(&self.me, until))
-            .await?;
-        Ok(renewed == 0)
+        let renew = sql::renew(&self.me, until);
+        Ok(self.transaction.execute(renew).await? == 0)
     }
 
     /// Releases the rows of `node`: pending events now, prepared ones at `resolve_at`.
@@ -206,10 +189,9 @@ impl BatchTransaction<'_> {
         node: &str,
         resolve_at: i64,
     ) -> Result<(), DatabaseError> {
-        let pending = sql::take_over(node, PENDING, self.now);
-        self.transaction.execute(pending).await?;
-        let prepared = sql::take_over(node, PREPARED, resolve_at);
-        self.transaction.execute(prepared).await?;
+        let due = [(PENDING, self.now), (PREPARED, resolve_at)];
+        let take_over = due.map(|(state, due)| sql::take_over(node, state, due));
+        self.transaction.execute_all(take_over.into()).await?;
         self.effects.is_due = true;
         Ok(())
     }
@@ -218,11 +200,7 @@ impl BatchTransaction<'_> {
         for row in self.transaction.fetch(sql::nodes()).await? {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
             let presence = node.presence_of(&other);
-            let is_dead = match presence {
-                Presence::Dead => true,
-                Presence::Alive => false,
-                Presence::Unknown => until < self.now,
-            };
+            let is_dead = presence.is_dead(until < self.now);
             if other == self.me || !is_dead {
                 self.effects.maintenance.known.push(other);
                 continue;
@@ -247,11 +225,8 @@ impl BatchTransaction<'_> {
     /// Takes over rows of unregistered nodes. The database may commit a transaction of a process
     /// shortly after its eviction.
     pub(super) async fn find_orphaned(&mut self) -> Result<(), DatabaseError> {
-        for state in [PENDING, PREPARED] {
-            let adopt = sql::adopt_orphaned(state, self.now);
-            let adopted = self.transaction.execute(adopt).await?;
-            self.effects.is_due |= adopted > 0;
-        }
+        let adopt = [PENDING, PREPARED].map(|state| sql::adopt_orphaned(state, self.now));
+        self.effects.is_due |= self.transaction.execute_all(adopt.into()).await? > 0;
         Ok(())
     }
 
@@ -264,9 +239,8 @@ impl BatchTransaction<'_> {
             if state != PENDING || self.shared.names().any(|name| name == route) {
                 continue;
             }
-            for statement in sql::mark_unrouted(&route, then, self.now) {
-                self.transaction.execute(statement).await?;
-            }
+            let mark = sql::mark_unrouted(&route, then, self.now);
+            self.transaction.execute_all(mark.into()).await?;
         }
         let then = self.now - millis(settings.dead_letter_retention);
         let purged = self.transaction.execute(sql::purge_dead(then)).await?;

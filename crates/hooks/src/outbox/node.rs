@@ -30,6 +30,17 @@ pub(super) enum Presence {
     Unknown,
 }
 
+impl Presence {
+    /// Returns whether the node is dead; without a file, its lease decides.
+    pub(super) const fn is_dead(self, is_expired: bool) -> bool {
+        match self {
+            Self::Dead => true,
+            Self::Alive => false,
+            Self::Unknown => is_expired,
+        }
+    }
+}
+
 impl Node {
     /// Creates a node with a new id and its presence file.
     pub(super) fn new(dir: Option<&Path>) -> Result<Self, OutboxError> {

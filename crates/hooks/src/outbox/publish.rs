@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use landfall_database::{Statement, parts};
+use landfall_database::{Statement, in_parts};
 
 use super::{Outbox, OutboxError, commit::rows, event::OutboxEvent, sql};
 use crate::{HookName, HookNames, Message};
@@ -39,7 +39,6 @@ impl Outbox {
             .map(|message| OutboxEvent::from_message(message.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let now = shared.database.clock().millis();
-        let mut statements = Vec::new();
         // The newest progress of each ordering key, in the order in which all nodes lock rows.
         let progress = events
             .iter()
@@ -48,18 +47,15 @@ impl Outbox {
             .map(|event| (&*event.key, event.sequence))
             .collect();
         let newest: Vec<_> = newest.into_iter().collect();
-        for part in parts(&newest) {
-            statements.push(sql::supersede(HookName::UploadProgress.as_str(), part));
-        }
+        let progress = HookName::UploadProgress.as_str();
+        let mut statements = in_parts(&newest, |part| sql::supersede(progress, part));
         let mut deliveries: Vec<_> = events
             .iter()
             .flat_map(|event| rows(shared, event).map(|(_, row)| row))
             .collect();
         // Every node locks rows in the same order, so that transactions do not deadlock.
         deliveries.sort_by_key(|row| (row.event, row.route));
-        for part in parts(&deliveries) {
-            statements.push(sql::insert_pending(part, now));
-        }
+        statements.extend(in_parts(&deliveries, |part| sql::insert_pending(part, now)));
         Ok(statements)
     }
 

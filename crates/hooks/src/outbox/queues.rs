@@ -264,5 +264,4 @@ impl DeliveryQueues {
 }
 
 #[cfg(test)]
-#[path = "queues_tests.rs"]
 mod tests;

@@ -149,9 +149,7 @@ impl Transport for Wasm {
         });
         let response = call
             .await
-            .map_err(|error| {
-                DeliveryError::with_source(format!("the plugin task failed: {error}"), error)
-            })?
+            .map_err(|error| DeliveryError::caused_by("the plugin task failed", error))?
             .map_err(|reason| {
                 DeliveryError::new(format!("the plugin failed in {hook}: {reason}"))
             })?;
@@ -159,8 +157,8 @@ impl Transport for Wasm {
             return Ok(HookResponse::default());
         }
         format::parse_response(response.as_bytes()).map_err(|error| {
-            let text = format!("failed to parse the plugin's response to {hook}: {error}");
-            DeliveryError::with_source(text, error)
+            let what = format!("failed to parse the plugin's response to {hook}");
+            DeliveryError::caused_by(what, error)
         })
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use landfall_hooks::{
     HookName, Transport,
-    broker::{Amqp, AmqpSettings},
+    broker::{AmqpSettings, amqp},
     format::cloud_event,
 };
 use landfall_test_services::RabbitMq;
@@ -27,7 +27,7 @@ fn transport(url: &str, exchange: &str) -> Arc<dyn Transport> {
     let mut settings = AmqpSettings::new(url);
     settings.source = SOURCE.into();
     settings.exchange = exchange.into();
-    Arc::new(Amqp::new(settings).unwrap())
+    Arc::new(amqp::transport(settings).unwrap())
 }
 
 /// Creates a durable topic exchange and a durable queue of this name for all its events.
@@ -143,7 +143,7 @@ async fn unroutable_message_is_a_failure_of_that_message_alone() {
     settings.source = SOURCE.into();
     settings.exchange = "routes".into();
     settings.routing_key = "elsewhere.{event}".into();
-    let lost = Amqp::new(settings.clone()).unwrap();
+    let lost = amqp::transport(settings.clone()).unwrap();
     let text = failure(&lost, &told("a", 1)).await.to_string();
     assert!(text.contains("elsewhere.post-finish"), "{text}");
     assert!(text.contains("NO_ROUTE"), "{text}");
@@ -159,7 +159,7 @@ async fn unroutable_message_is_a_failure_of_that_message_alone() {
         )
         .await
         .unwrap();
-    let half: Arc<dyn Transport> = Arc::new(Amqp::new(settings).unwrap());
+    let half: Arc<dyn Transport> = Arc::new(amqp::transport(settings).unwrap());
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..400 {
         let half = Arc::clone(&half);
@@ -200,7 +200,7 @@ async fn default_exchange_routes_by_queue_name() {
     settings.routing_key = "direct".into();
     settings.source = SOURCE.into();
     let message = told("a", 1);
-    let amqp = Amqp::new(settings).unwrap();
+    let amqp = amqp::transport(settings).unwrap();
     amqp.deliver(&message).await.unwrap();
     assert_arrived(&[message], &bodies(&channel, "direct").await);
 }
@@ -239,7 +239,7 @@ async fn silent_or_absent_broker_times_out() {
         let scheme = if tls { "amqps" } else { "amqp" };
         let mut settings = AmqpSettings::new(format!("{scheme}://{address}"));
         settings.timeout = Duration::from_millis(500);
-        Box::new(Amqp::new(settings).unwrap())
+        Box::new(amqp::transport(settings).unwrap())
     })
     .await;
 }
@@ -256,7 +256,7 @@ fn invalid_settings_are_named() {
     ] {
         let mut settings = AmqpSettings::new("amqp://host");
         change(&mut settings);
-        let error = Amqp::new(settings).unwrap_err().to_string();
+        let error = amqp::transport(settings).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }

@@ -9,8 +9,8 @@ use std::{
 use landfall_hooks::{
     Transport,
     broker::{
-        Kafka, KafkaSettings,
-        kafka::{KafkaLogin, KafkaMechanism},
+        KafkaSettings,
+        kafka::{self, KafkaLogin, KafkaMechanism},
     },
     format::cloud_event,
 };
@@ -38,7 +38,7 @@ fn transport(cluster: &Cluster, change: impl FnOnce(&mut KafkaSettings)) -> Arc<
     let mut settings = KafkaSettings::new(cluster.brokers());
     settings.source = SOURCE.into();
     change(&mut settings);
-    Arc::new(Kafka::new(settings).unwrap())
+    Arc::new(kafka::transport(settings).unwrap())
 }
 
 fn records(cluster: &Cluster) -> Vec<Record> {
@@ -199,7 +199,7 @@ async fn silent_or_absent_broker_times_out() {
         let mut settings = KafkaSettings::new(address);
         settings.tls = tls;
         settings.timeout = Duration::from_millis(500);
-        Box::new(Kafka::new(settings).unwrap())
+        Box::new(kafka::transport(settings).unwrap())
     })
     .await;
 }
@@ -221,7 +221,7 @@ fn invalid_settings_are_named() {
     ] {
         let mut settings = KafkaSettings::new("host:9092");
         change(&mut settings);
-        let error = Kafka::new(settings).unwrap_err().to_string();
+        let error = kafka::transport(settings).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use async_nats::{
 use futures_util::StreamExt;
 use landfall_hooks::{
     HookName, Message, Transport,
-    broker::{Nats, NatsSettings},
+    broker::{NatsSettings, nats},
     format::cloud_event,
 };
 use landfall_test_services::Nats as Server;
@@ -23,7 +23,7 @@ fn transport(url: &str, change: impl FnOnce(&mut NatsSettings)) -> Arc<dyn Trans
     let mut settings = NatsSettings::new(url);
     settings.source = SOURCE.into();
     change(&mut settings);
-    Arc::new(Nats::new(settings).unwrap())
+    Arc::new(nats::transport(settings).unwrap())
 }
 
 async fn client(server: &Server) -> async_nats::Client {
@@ -184,7 +184,7 @@ async fn silent_or_absent_broker_times_out() {
         let scheme = if tls { "tls" } else { "nats" };
         let mut settings = NatsSettings::new(format!("{scheme}://{address}"));
         settings.timeout = Duration::from_millis(500);
-        Box::new(Nats::new(settings).unwrap())
+        Box::new(nats::transport(settings).unwrap())
     })
     .await;
 }
@@ -196,7 +196,7 @@ fn invalid_settings_are_named() {
             (|settings| settings.servers = "http://me:secret@host".into()) as fn(&mut NatsSettings),
             "http://host",
         ),
-        (|settings| settings.servers = String::new(), "NATS URL"),
+        (|settings| settings.servers = "".into(), "NATS URL"),
         (
             |settings| settings.servers = "ws://a:secret@host".into(),
             "ws://host",
@@ -211,7 +211,7 @@ fn invalid_settings_are_named() {
     ] {
         let mut settings = NatsSettings::new("nats://host");
         change(&mut settings);
-        let error = Nats::new(settings).unwrap_err().to_string();
+        let error = nats::transport(settings).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use landfall_hooks::{
     HookName, Transport,
-    broker::{RedisStream, RedisStreamSettings},
+    broker::{self, RedisStreamSettings},
     format::cloud_event,
 };
 use landfall_test_services::Redis as Server;
@@ -23,7 +23,7 @@ fn transport(url: &str, change: impl FnOnce(&mut RedisStreamSettings)) -> Arc<dy
     let mut settings = RedisStreamSettings::new(url);
     settings.source = SOURCE.into();
     change(&mut settings);
-    Arc::new(RedisStream::new(settings).unwrap())
+    Arc::new(broker::redis::transport(settings).unwrap())
 }
 
 async fn client(server: &Server) -> MultiplexedConnection {
@@ -143,19 +143,19 @@ async fn silent_or_absent_broker_times_out() {
         let scheme = if tls { "rediss" } else { "redis" };
         let mut settings = RedisStreamSettings::new(format!("{scheme}://{address}"));
         settings.timeout = Duration::from_millis(500);
-        Box::new(RedisStream::new(settings).unwrap())
+        Box::new(broker::redis::transport(settings).unwrap())
     })
     .await;
 }
 
 #[test]
 fn invalid_settings_are_named() {
-    let error = RedisStream::new(RedisStreamSettings::new("http://:secret@host"));
+    let error = broker::redis::transport(RedisStreamSettings::new("http://:secret@host"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("http://host"), "{error}");
     assert!(!error.contains("secret"), "{error}");
     let mut settings = RedisStreamSettings::new("rediss://host");
     settings.stream = String::new();
-    let error = RedisStream::new(settings).unwrap_err().to_string();
+    let error = broker::redis::transport(settings).unwrap_err().to_string();
     assert!(error.contains("name"), "{error}");
 }

@@ -26,9 +26,9 @@ use tokio::sync::Mutex;
 use self::partition::partition;
 use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
-    connection::{Broker, ManagedConnection, PublishError},
+    connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{DeliveryError, HookResponse, Message, Transport, format};
+use crate::{DeliveryError, Message, Transport, format};
 
 /// Far larger than the topic list of a large cluster.
 const MAX_RESPONSE_SIZE: usize = 16 << 20;
@@ -36,8 +36,8 @@ const MAX_RESPONSE_SIZE: usize = 16 << 20;
 /// Maximum age of the topic's metadata, as in Kafka's client.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// Settings of [`Kafka`].
-#[derive(Clone)]
+/// Settings of a [`transport`].
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct KafkaSettings {
     /// Comma-separated bootstrap brokers, `host:port`.
@@ -72,16 +72,6 @@ impl KafkaSettings {
     }
 }
 
-impl fmt::Debug for KafkaSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaSettings")
-            .field("brokers", &self.brokers)
-            .field("topic", &self.topic)
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
-    }
-}
-
 /// SASL credentials.
 #[derive(Clone)]
 pub struct KafkaLogin {
@@ -113,56 +103,48 @@ pub enum KafkaMechanism {
     ScramSha512,
 }
 
-/// Publishes events to a topic, with the ordering key as the record key.
-///
-/// Records have the header `content-type` and the time of the event. A delivery succeeds when all
-/// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
-/// chooses for the key: all events of an upload are in one partition, in order. Kafka does not drop
-/// duplicates; the id is in the CloudEvent.
+struct Cluster {
+    brokers: Vec<String>,
+    tls: Option<Arc<ClientConfig>>,
+    settings: KafkaSettings,
+}
+
+/// Creates a transport that publishes events to a topic, with the ordering key as the record key.
 ///
 /// Records have the header `content-type` and the time of the event. A delivery succeeds when all
 /// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
 /// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
 /// duplicates; the id is in the CloudEvent.
-#[derive(Debug)]
-pub struct Kafka {
-    connection: ManagedConnection<Cluster>,
-}
-
-impl Kafka {
-    /// Validates the settings. It connects for the first message.
-    ///
-    /// # Errors
-    /// A broker or the topic is invalid, or the system has no certificate authorities for TLS.
-    pub fn new(settings: KafkaSettings) -> Result<Self, SettingsError> {
-        let brokers = settings.brokers.split(',').map(|broker| {
-            let broker = broker.trim();
-            let host = broker.rsplit_once(':').filter(|(host, port)| {
-                !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok()
-            });
-            host.ok_or_else(|| SettingsError(format!("Kafka broker {broker:?} is not host:port")))?;
-            Ok(broker.to_owned())
+///
+/// The settings are validated here; it connects for the first message.
+///
+/// # Errors
+/// A broker or the topic is invalid, or the system has no certificate authorities for TLS.
+pub fn transport(settings: KafkaSettings) -> Result<impl Transport, SettingsError> {
+    let brokers = settings.brokers.split(',').map(|broker| {
+        let broker = broker.trim();
+        let host = broker.rsplit_once(':').filter(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok()
         });
-        let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
-        let topic = &settings.topic;
-        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(is_valid) {
-            let text = format!(
-                "Kafka topic {topic:?}: use up to 249 of letters, digits, '.', '_' and '-'"
-            );
-            return Err(SettingsError(text));
-        }
-        let tls = settings.tls.then(tls).transpose()?;
-        let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
-        let cluster = Cluster {
-            brokers,
-            tls,
-            settings,
-        };
-        Ok(Self {
-            connection: ManagedConnection::new(cluster, max_concurrency, timeout),
-        })
+        host.ok_or_else(|| SettingsError(format!("Kafka broker {broker:?} is not host:port")))?;
+        Ok(broker.to_owned())
+    });
+    let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
+    let topic = &settings.topic;
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if topic.is_empty() || topic.len() > 249 || !topic.chars().all(is_valid) {
+        let text =
+            format!("Kafka topic {topic:?}: use up to 249 of letters, digits, '.', '_' and '-'");
+        return Err(SettingsError(text));
     }
+    let tls = settings.tls.then(tls).transpose()?;
+    let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
+    let cluster = Cluster {
+        brokers,
+        tls,
+        settings,
+    };
+    Ok(BrokerTransport::new(cluster, max_concurrency, timeout))
 }
 
 fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
@@ -181,33 +163,6 @@ fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
     ))
 }
 
-#[async_trait]
-impl Transport for Kafka {
-    fn name(&self) -> &str {
-        "kafka"
-    }
-
-    async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        self.connection.deliver(message).await
-    }
-
-    async fn check(&self) -> Result<(), DeliveryError> {
-        self.connection.check().await
-    }
-}
-
-struct Cluster {
-    brokers: Vec<String>,
-    tls: Option<Arc<ClientConfig>>,
-    settings: KafkaSettings,
-}
-
-impl fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.settings.fmt(f)
-    }
-}
-
 struct Connection {
     client: Client,
     topic: Mutex<Topic>,
@@ -223,13 +178,14 @@ struct Topic {
 impl Broker for Cluster {
     type Connection = Arc<Connection>;
 
+    const TRANSPORT: &'static str = "kafka";
     const NAME: &'static str = "Kafka";
 
     async fn connect(&self) -> Result<Arc<Connection>, DeliveryError> {
         let mut builder = ClientBuilder::new(self.brokers.clone())
             .client_id("landfall")
             .max_message_size(MAX_RESPONSE_SIZE)
-            // Enough for a leader election; `ManagedConnection` handles longer failures.
+            // Enough for a leader election; `BrokerTransport` handles longer failures.
             .backoff_config(BackoffConfig {
                 init_backoff: Duration::from_millis(100),
                 max_backoff: Duration::from_secs(1),
@@ -247,9 +203,10 @@ impl Broker for Cluster {
                 KafkaMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
-        let client = builder.build().await.map_err(|error| {
-            DeliveryError::with_source(format!("cannot connect to Kafka: {error}"), error)
-        })?;
+        let client = builder
+            .build()
+            .await
+            .map_err(|error| DeliveryError::caused_by("cannot connect to Kafka", error))?;
         let topic = Topic::fetch(&client, &self.settings.topic).await?;
         Ok(Arc::new(Connection {
             client,
@@ -302,10 +259,10 @@ impl Connection {
 
 impl Topic {
     async fn fetch(client: &Client, name: &str) -> Result<Self, DeliveryError> {
-        let topics = client.list_topics().await.map_err(|error| {
-            let text = format!("failed to list Kafka topics: {error}");
-            DeliveryError::with_source(text, error)
-        })?;
+        let topics = client
+            .list_topics()
+            .await
+            .map_err(|error| DeliveryError::caused_by("failed to list Kafka topics", error))?;
         let found = topics.into_iter().find(|topic| topic.name == name);
         let mut partitions: Vec<i32> = found
             .into_iter()
@@ -338,8 +295,7 @@ fn publish_error(error: Error) -> PublishError {
             ..
         }
     );
-    let failure =
-        DeliveryError::with_source(format!("Kafka did not take the message: {error}"), error);
+    let failure = DeliveryError::caused_by("Kafka did not take the message", error);
     if is_rejection {
         PublishError::Rejected(failure)
     } else {

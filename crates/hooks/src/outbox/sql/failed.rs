@@ -97,26 +97,17 @@ pub(in crate::outbox) fn mark_dead(event: &str, route: &str, error: &str, now: i
 }
 
 /// Resets events that failed since a route went down, so that they are delivered at once in order.
-pub(in crate::outbox) fn recover(route: &str, since: i64, now: i64) -> Statement {
-    Statement::new(
+///
+/// Running retries of them hold later events as if they failed first now.
+pub(in crate::outbox) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
+    [
         "UPDATE outbox_deliveries SET first_failed_at = NULL, due_at = $1 WHERE state = 1 \
          AND owner_node = '' AND first_failed_at IS NOT NULL AND route = $2 \
          AND first_failed_at >= $3",
-    )
-    .with(now)
-    .with(route)
-    .with(since)
-}
-
-/// Restarts the hold of running retries that failed first since a route went down.
-pub(in crate::outbox) fn hold_again(route: &str, since: i64, now: i64) -> Statement {
-    Statement::new(
         "UPDATE outbox_deliveries SET first_failed_at = $1 WHERE state = 1 \
          AND owner_node <> '' AND route = $2 AND first_failed_at >= $3",
-    )
-    .with(now)
-    .with(route)
-    .with(since)
+    ]
+    .map(|sql| Statement::new(sql).with(now).with(route).with(since))
 }
 
 /// Ends the backoff of a route's deliveries and restarts their retry time.

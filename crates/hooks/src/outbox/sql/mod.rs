@@ -9,9 +9,7 @@ mod counts;
 mod failed;
 mod nodes;
 #[cfg(test)]
-mod plans;
-#[cfg(all(test, feature = "postgres"))]
-mod races;
+mod tests;
 
 use landfall_database::{Statement, Value, push_list};
 

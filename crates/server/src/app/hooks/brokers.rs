@@ -2,13 +2,13 @@
 
 use anyhow::Context as _;
 #[cfg(feature = "amqp")]
-use landfall_hooks::broker::{Amqp, AmqpSettings};
+use landfall_hooks::broker::{AmqpSettings, amqp};
 #[cfg(feature = "kafka")]
-use landfall_hooks::broker::{Kafka, KafkaSettings};
+use landfall_hooks::broker::{KafkaSettings, kafka};
 #[cfg(feature = "nats")]
-use landfall_hooks::broker::{Nats, NatsSettings};
+use landfall_hooks::broker::{NatsSettings, nats};
 #[cfg(feature = "redis")]
-use landfall_hooks::broker::{RedisStream, RedisStreamSettings};
+use landfall_hooks::broker::{RedisStreamSettings, redis};
 use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
 
 use super::{HookRoute, transports::route};
@@ -37,7 +37,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
         options.subject.clone_from(&brokers.nats.subject);
         options.jetstream = brokers.nats.jetstream;
         source.clone_into(&mut options.source);
-        let nats = Nats::new(options).context("-hooks-nats")?;
+        let nats = nats::transport(options).context("-hooks-nats")?;
         routes.push(event_route(nats, hooks, brokers.nats.events, line));
     }
     #[cfg(feature = "amqp")]
@@ -50,7 +50,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
         options.exchange.clone_from(&brokers.amqp.exchange);
         options.routing_key.clone_from(&brokers.amqp.routing_key);
         source.clone_into(&mut options.source);
-        let amqp = Amqp::new(options).context("-hooks-amqp")?;
+        let amqp = amqp::transport(options).context("-hooks-amqp")?;
         routes.push(event_route(amqp, hooks, brokers.amqp.events, line));
     }
     #[cfg(feature = "redis")]
@@ -63,7 +63,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
         options.stream.clone_from(&brokers.redis.stream);
         options.max_length = brokers.redis.max_length;
         source.clone_into(&mut options.source);
-        let redis = RedisStream::new(options).context("-hooks-redis")?;
+        let redis = redis::transport(options).context("-hooks-redis")?;
         routes.push(event_route(redis, hooks, brokers.redis.events, line));
     }
     #[cfg(feature = "kafka")]
@@ -73,7 +73,7 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
         let mut options = KafkaSettings::new(addresses);
         options.topic.clone_from(&brokers.kafka.topic);
         source.clone_into(&mut options.source);
-        let kafka = Kafka::new(options).context("-hooks-kafka")?;
+        let kafka = kafka::transport(options).context("-hooks-kafka")?;
         routes.push(event_route(kafka, hooks, brokers.kafka.events, line));
     }
     Ok(())

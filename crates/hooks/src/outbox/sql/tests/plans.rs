@@ -4,7 +4,7 @@
 use landfall_database::Transaction;
 use landfall_database::{Connections, Database, Durability, Statement};
 
-use super::*;
+use super::super::*;
 use crate::outbox::{MIGRATIONS, TABLE_SET};
 
 /// Rows of the table: four fifths are pending, the others have failed, are prepared or dead.
@@ -64,6 +64,7 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
     let strict = OrderHold { limit: None };
     // Only a few are due later.
     let [retry, wake] = retry_now("http", ROWS - 10);
+    let [recovered, held_again] = recover("http", now, now);
     let [unrouted, unrouted_failed] = mark_unrouted("gone", now, now);
     let failed = Failed {
         event: "e9",
@@ -109,8 +110,8 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ("reschedule", reschedule(&[(("u9", "http"), now)])),
         ("failures", record_failures(&[failed], "me", now)),
         ("mark dead", mark_dead("e9", "http", "no", now)),
-        ("recover", recover("http", now, now)),
-        ("hold again", hold_again("http", now, now)),
+        ("recover", recovered),
+        ("hold again", held_again),
         ("retry", retry),
         ("wake", wake),
         ("purge", purge_dead(100)),

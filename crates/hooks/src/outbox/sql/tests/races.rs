@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use landfall_database::{Connections, Database, Durability, Statement, Transaction};
 use landfall_test_services::Postgres;
 
-use super::*;
+use super::super::*;
 use crate::outbox::{MIGRATIONS, TABLE_SET};
 
 const NOW: i64 = 1_000_000;

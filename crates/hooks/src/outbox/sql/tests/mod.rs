@@ -1,0 +1,5 @@
+//! Tests of the statements.
+
+mod plans;
+#[cfg(feature = "postgres")]
+mod races;
