@@ -196,7 +196,7 @@ fn invalid_settings_are_named() {
             (|settings| settings.servers = "http://me:secret@host".into()) as fn(&mut NatsSettings),
             "http://host",
         ),
-        (|settings| settings.servers = String::new(), "NATS URL"),
+        (|settings| settings.servers = "".into(), "NATS URL"),
         (
             |settings| settings.servers = "ws://a:secret@host".into(),
             "ws://host",
