@@ -10,12 +10,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::Full;
 use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
-    service::ResponseBody,
     store::{MemoryStore, Store as _},
     upload::{Upload, UploadId},
 };
@@ -23,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     check::{Check, checks, run_all},
+    engine::client,
     store::drop_midway,
 };
 
@@ -114,17 +112,6 @@ fn event(kind: EventKind, upload: &Arc<Upload>) -> Event {
     Event::new(kind, upload.clone(), 0, None)
 }
 
-async fn send(handler: &Handler, request: Request<Full<Bytes>>) -> Response<ResponseBody> {
-    handler.handle(request).await
-}
-
-fn request(method: Method, path: &str) -> http::request::Builder {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("Tus-Resumable", "1.0.0")
-}
-
 async fn events_arrive_in_order(subject: &Subject) {
     const UPLOADS: usize = 40;
     let record = crate::record::RecordingSink::default();
@@ -136,17 +123,12 @@ async fn events_arrive_in_order(subject: &Subject) {
     for _ in 0..UPLOADS {
         let handler = handler.clone();
         running.spawn(async move {
-            let create = request(Method::POST, "/files/").header("Upload-Length", "5");
-            let created = send(&handler, create.body(Full::default()).unwrap()).await;
-            let location = created.headers()["location"].to_str().unwrap().to_owned();
-            let append = request(Method::PATCH, &location)
-                .header("Content-Type", "application/offset+octet-stream")
-                .header("Upload-Offset", "0");
-            let appended = send(&handler, append.body("hello".into()).unwrap()).await;
-            assert_eq!(appended.status(), 204);
-            let delete = request(Method::DELETE, &location);
-            let deleted = send(&handler, delete.body(Full::default()).unwrap()).await;
-            assert_eq!(deleted.status(), 204);
+            let created = client::create(&handler, 5, Bytes::new()).await;
+            let id = created.expect(201).id();
+            let body = client::body("hello".into());
+            let appended = client::append(&handler, &id, 0, 5, body).await;
+            appended.expect(204);
+            client::delete(&handler, &id).await.expect(204);
         });
     }
     running.join_all().await;
@@ -266,10 +248,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
     for round in 0..UPLOADS {
         let handler = handler.clone();
         running.spawn(async move {
-            let create = request(Method::POST, "/files/")
-                .header("Upload-Length", "5")
-                .header("Content-Type", "application/offset+octet-stream");
-            let created = send(&handler, create.body("hello".into()).unwrap());
+            let created = client::create(&handler, 5, "hello".into());
             if round % 4 == 3 {
                 created.await;
             } else {
@@ -282,8 +261,7 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
     let mut ids = BTreeSet::new();
     for prepared in record.prepared() {
         // The client comes back, which finishes what only lacked its completion.
-        let head = request(Method::HEAD, &format!("/files/{}", prepared.upload.id));
-        send(&handler, head.body(Full::default()).unwrap()).await;
+        client::head(&handler, &prepared.upload.id).await;
         let began = Instant::now();
         // A prepared event happens soon, or never.
         while store.load(&prepared.upload.id).await.is_err() && began.elapsed() < SILENCE {

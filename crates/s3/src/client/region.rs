@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-use ini::Ini;
 use parking_lot::RwLock;
 
 use super::{Client, settings::SettingsError};
@@ -57,13 +56,23 @@ fn from_profile(profile: Option<&str>, environment: Environment<'_>) -> Option<S
 }
 
 fn region_of(config: &str, profile: &str) -> Option<String> {
-    let config = Ini::load_from_str_noescape(config).ok()?;
-    let unnamed = config
-        .section(Some(profile))
-        .filter(|_| profile == "default");
-    let section = unnamed.or_else(|| config.section(Some(format!("profile {profile}"))));
-    let region = section?.get("region")?;
-    (!region.is_empty()).then(|| region.to_owned())
+    let mut inside = false;
+    for line in config.lines().map(str::trim) {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.split(']').next())
+        {
+            let section = section.trim();
+            let named = section.strip_prefix("profile ").map(str::trim);
+            inside = named == Some(profile) || (profile == "default" && section == "default");
+        } else if inside
+            && let Some((name, value)) = line.split_once('=')
+            && name.trim() == "region"
+        {
+            return Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+        }
+    }
+    None
 }
 
 /// The region of each bucket: the one that the service named, or else the configured one.

@@ -415,8 +415,6 @@ impl UploadSessions {
     }
 }
 
-/// A panic elsewhere leaves the values consistent.
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,19 +14,19 @@ use landfall::{Handler, service::RequestBodyError, upload::UploadId};
 use tokio::sync::mpsc;
 
 /// The longest that a request may take.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A response.
 #[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Response {
     /// Returns the headers with the state of the upload, and whether it expires, without the time.
-    pub(super) fn state(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn state(&self) -> Vec<(&'static str, String)> {
         const NAMES: [&str; 5] = [
             "upload-offset",
             "upload-length",
@@ -46,12 +46,12 @@ impl Response {
         fields.collect()
     }
 
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.headers.get(name)?.to_str().ok()?.parse().ok()
     }
 
     /// The id in `Location`.
-    pub(super) fn id(&self) -> UploadId {
+    pub(crate) fn id(&self) -> UploadId {
         let location = self.headers.get("location");
         let id = location.and_then(|path| path.to_str().ok()?.rsplit_once("/files/"));
         let id = id.and_then(|(_, id)| UploadId::new(&id.replace("%2B", "+")).ok());
@@ -59,14 +59,14 @@ impl Response {
     }
 
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Self {
+    pub(crate) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
         self
     }
 }
 
 /// A request body that ends when all of its senders are dropped.
-pub(super) struct SentBody(mpsc::UnboundedReceiver<Bytes>);
+pub(crate) struct SentBody(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for SentBody {
     type Data = Bytes;
@@ -82,7 +82,7 @@ impl Body for SentBody {
 }
 
 /// Sends a request.
-pub(super) async fn send(
+pub(crate) async fn send(
     handler: &Handler,
     method: Method,
     path: &str,
@@ -111,7 +111,7 @@ pub(super) async fn send(
 }
 
 /// A body that holds these bytes.
-pub(super) fn body(bytes: Bytes) -> SentBody {
+pub(crate) fn body(bytes: Bytes) -> SentBody {
     let (sender, body) = open_body();
     if !bytes.is_empty() {
         let _ = sender.send(bytes);
@@ -120,7 +120,7 @@ pub(super) fn body(bytes: Bytes) -> SentBody {
 }
 
 /// Creates a body that yields the frames sent to it.
-pub(super) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
+pub(crate) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, SentBody(receiver))
 }
@@ -144,7 +144,7 @@ async fn post(handler: &Handler, fields: &[(HeaderName, String)], bytes: Bytes) 
 }
 
 /// Creates an upload of this length, with these bytes of it.
-pub(super) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {
+pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {
     let mut fields = vec![(LENGTH, length.to_string())];
     if !bytes.is_empty() {
         fields.extend(content(bytes.len() as u64));
@@ -153,26 +153,26 @@ pub(super) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Resp
 }
 
 /// Creates a partial upload of this length.
-pub(super) async fn create_partial(handler: &Handler, length: u64) -> Response {
+pub(crate) async fn create_partial(handler: &Handler, length: u64) -> Response {
     let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
     post(handler, &fields, Bytes::new()).await
 }
 
 /// Creates a final upload.
-pub(super) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
+pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
     let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
     let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];
     post(handler, &fields, Bytes::new()).await
 }
 
 /// Creates an upload whose length is declared later.
-pub(super) async fn create_deferred(handler: &Handler) -> Response {
+pub(crate) async fn create_deferred(handler: &Handler) -> Response {
     let fields = [(DEFER, "1".to_owned())];
     post(handler, &fields, Bytes::new()).await
 }
 
 /// Appends a body of `length` bytes.
-pub(super) async fn append(
+pub(crate) async fn append(
     handler: &Handler,
     id: &UploadId,
     offset: u64,
@@ -183,7 +183,7 @@ pub(super) async fn append(
 }
 
 /// Appends a body of `length` bytes, and declares the length of the whole upload.
-pub(super) async fn append_declaring(
+pub(crate) async fn append_declaring(
     handler: &Handler,
     id: &UploadId,
     offset: u64,
@@ -198,15 +198,15 @@ pub(super) async fn append_declaring(
     send(handler, Method::PATCH, &path, &fields, body).await
 }
 
-pub(super) async fn head(handler: &Handler, id: &UploadId) -> Response {
+pub(crate) async fn head(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::HEAD, id).await
 }
 
-pub(super) async fn get(handler: &Handler, id: &UploadId) -> Response {
+pub(crate) async fn get(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::GET, id).await
 }
 
-pub(super) async fn delete(handler: &Handler, id: &UploadId) -> Response {
+pub(crate) async fn delete(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::DELETE, id).await
 }
 

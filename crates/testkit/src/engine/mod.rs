@@ -3,7 +3,7 @@
 //! The suites of the parts check the documentation of their traits. This one checks what clients
 //! see of the parts together: takeovers, completion, dropped requests, final uploads.
 
-mod client;
+pub(crate) mod client;
 mod completion;
 mod deferred;
 mod dropped;

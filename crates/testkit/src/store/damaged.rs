@@ -4,8 +4,6 @@
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
-use http::{Method, Request};
-use http_body_util::Empty;
 use landfall::{
     Composer, Config, Handler, Lifetimes, SweepReason, Sweeper,
     lease::Fence,
@@ -16,6 +14,7 @@ use landfall::{
 use super::support::{append, assert_not_found, create, expect};
 use crate::{
     check::{Check, Report, checks, run_all},
+    engine::client,
     test_data,
 };
 
@@ -113,22 +112,10 @@ async fn a_damaged_upload_can_be_terminated(subject: &Subject) {
 async fn a_damaged_upload_answers_delete(subject: &Subject) {
     let upload = damaged(subject).await;
     let handler = handler(subject, None);
-    let path = format!("/files/{}", upload.id);
-    for (method, status) in [
-        (Method::HEAD, 500),
-        (Method::DELETE, 204),
-        (Method::HEAD, 404),
-        (Method::DELETE, 404),
-    ] {
-        let request = Request::builder()
-            .method(&method)
-            .uri(&path)
-            .header("tus-resumable", "1.0.0")
-            .body(Empty::new())
-            .expect("a request");
-        let response = handler.handle(request).await;
-        assert_eq!(response.status().as_u16(), status, "{method}");
-    }
+    client::head(&handler, &upload.id).await.expect(500);
+    client::delete(&handler, &upload.id).await.expect(204);
+    client::head(&handler, &upload.id).await.expect(404);
+    client::delete(&handler, &upload.id).await.expect(404);
 }
 
 /// The ids of the uploads listed as damaged.

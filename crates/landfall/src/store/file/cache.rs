@@ -135,9 +135,7 @@ impl UploadCache {
     #[cfg(test)]
     fn len(&self) -> usize {
         let shards = self.shards.iter();
-        shards
-            .map(|shard| shard.lock().unwrap().entries.len())
-            .sum()
+        shards.map(|shard| shard.lock().entries.len()).sum()
     }
 }
 
