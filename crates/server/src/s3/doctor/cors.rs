@@ -222,7 +222,8 @@ async fn preflight(
         "PUT" => required.headers.as_slice(),
         _ => &[],
     };
-    let mut request = Request::options("")
+    let mut request = Request::builder()
+        .method(Method::OPTIONS)
         .header(header::ORIGIN, origin)
         .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
     if !wanted_headers.is_empty() {
@@ -260,7 +261,8 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
     let object = doctor.object("by-page");
     let content_type = HeaderValue::from_static("text/x-landfall");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.clone())]);
-    let request = Request::put("")
+    let request = Request::builder()
+        .method(Method::PUT)
         .header(header::ORIGIN, origin)
         .header(header::CONTENT_TYPE, content_type);
     let response = match send(doctor, &object, (Method::PUT, headers), request).await {
