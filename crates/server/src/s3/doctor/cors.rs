@@ -21,7 +21,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
             Ok(None) => "the bucket has no rules".to_owned(),
             Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
         };
-        let finding = Finding::note("CORS", text);
+        let finding = Finding::info("CORS", text);
         let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
         doctor.report(match pages {
             true => finding.advise(
@@ -41,7 +41,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     let started = doctor.findings.len();
     if let Err(error) = &read {
         let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
-        let finding = Finding::note("CORS", text);
+        let finding = Finding::info("CORS", text);
         doctor.report(finding.advise("the next checks test the responses of the service"));
     }
     for origin in origins {
@@ -90,7 +90,7 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
         .map(|origin| format!(" --origin {origin}"))
         .collect();
     let mut finding =
-        Finding::note("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
+        Finding::info("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
             "or by other means{keeps}: aws s3api put-bucket-cors --bucket {bucket} \
          --cors-configuration '{rules}'"
         ));

@@ -174,7 +174,7 @@ impl<'a> Doctor<'a> {
         self.report_call(check, started, result)
     }
 
-    /// Makes a call that only a feature needs; `missing` says what does not work without it.
+    /// Makes a call that only a feature needs; `missing` describes what fails without it.
     async fn optional_call<T>(
         &mut self,
         check: &'static str,
