@@ -60,7 +60,7 @@ impl Finding {
     }
 
     /// Creates a finding for information.
-    pub(crate) fn note(check: &'static str, text: impl Into<String>) -> Self {
+    pub(crate) fn info(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Note, text)
     }
 

@@ -75,7 +75,7 @@ pub(crate) async fn find_damaged(
             "uploads",
             format!("{examined} examined{part}; none is damaged"),
         ),
-        damaged => Finding::note(
+        damaged => Finding::info(
             "uploads",
             format!("{examined} examined{part}; {damaged} to check"),
         ),
@@ -100,7 +100,7 @@ fn findings(page: &Page) -> Vec<Finding> {
             "{name}: {reason}{owner}, {} bytes; never removed",
             orphan.size
         );
-        Finding::note("orphan", text)
+        Finding::info("orphan", text)
     });
     damaged.chain(kept).collect()
 }

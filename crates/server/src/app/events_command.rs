@@ -17,7 +17,8 @@ use crate::settings::{EventsAction, EventsCommand, Loaded};
 /// The database cannot be used.
 pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
-    let (database, name) = state::stored_database(&loaded.settings, "event", "undelivered events")?;
+    let (database, name) =
+        state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
     let events = Events::open(&database)
         .await
         .with_context(|| format!("cannot use {name}"))?;

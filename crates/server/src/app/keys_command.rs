@@ -24,7 +24,7 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
     loaded.print_warnings();
     let (database, name) = match command {
         KeysCommand::Add(_) => state::named_database(&loaded.settings),
-        _ => state::stored_database(&loaded.settings, "key", "grants")?,
+        _ => state::stored_database(&loaded.settings, "key was created", "grants")?,
     };
     let open = async {
         let mut wanted = QueueSettings::new(database.clone());

@@ -150,7 +150,7 @@ pub(super) fn stored_database(
     if let Database::Sqlite(file) = &database {
         anyhow::ensure!(
             file.is_file(),
-            "{name} does not exist: no {item} was stored yet, or the server uses another database (see its \
+            "{name} does not exist: no {item} yet, or the server uses another database (see its \
              start-up line \"Using … for {purpose}\"); run this command with the settings of the server, or \
              set --state-dir DIR or --database URL"
         );

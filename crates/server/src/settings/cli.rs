@@ -14,7 +14,7 @@ use clap_complete::Shell;
 use super::layers::{Layers, Source};
 use super::problem::Problem;
 use super::sections::{SECTIONS, setting, settings};
-use super::table::{Kind, Setting, Subcommand};
+use super::table::{Kind, Property, Setting, Subcommand};
 use super::value::Parsed;
 use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey};
 use super::{bucket, grants, unsupported, value, version};
@@ -139,7 +139,7 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
             .filter(|_| matches.value_source(name) == Some(ValueSource::CommandLine))
     };
     for setting in settings() {
-        if let Some(alias) = setting.alias {
+        for alias in setting.aliases {
             match given(alias.name).map(|text| (alias.translate)(&text)) {
                 Some(Ok(text)) => layers.add(setting, text, Source::Flag(alias.name)),
                 Some(Err(reason)) => {
@@ -591,7 +591,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
     for section in SECTIONS {
         let is_used = section.subcommands.contains(&shown);
         for setting in section.settings {
-            if let Some(alias) = setting.alias {
+            for alias in setting.aliases {
                 command = command.arg(value_arg(alias.name, setting.kind).hide(true));
             }
             // The --max-size of keys add limits the key, not the server.
@@ -606,7 +606,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
                 setting_arg(setting)
                     .help_heading(heading)
                     .hide(!is_used)
-                    .hide_short_help(!setting.is_common),
+                    .hide_short_help(!setting.has(Property::Common)),
             );
         }
     }
@@ -615,7 +615,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
 
 fn setting_arg(setting: &Setting) -> Arg {
     let mut help = setting.help.to_owned();
-    if let Some(alias) = setting.alias {
+    for alias in setting.aliases {
         help.push_str(&format!(" Older name: --{}.", alias.name));
     }
     let summary = setting

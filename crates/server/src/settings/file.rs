@@ -88,7 +88,7 @@ fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<TomlKey, String> {
     if key == "config" {
         return Err("a configuration file cannot name another one".to_owned());
     }
-    let is_alias = |setting: &&Setting| setting.alias.is_some_and(|alias| alias.name == key);
+    let is_alias = |setting: &&Setting| setting.aliases.iter().any(|alias| alias.name == key);
     if let Some(setting) = settings().find(is_alias) {
         return Err(format!("renamed; write {}", setting.name));
     }

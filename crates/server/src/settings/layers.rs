@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::problem::Problem;
 use super::sections::settings;
-use super::table::Setting;
+use super::table::{Property, Setting};
 use super::types::Settings;
 
 /// The source of a setting's text; a later kind overrides an earlier one.
@@ -97,7 +97,7 @@ impl Layers {
             };
             if let Err(reason) = result {
                 let problem = Problem::new(source, reason);
-                problems.push(if setting.fails_at_start {
+                problems.push(if setting.has(Property::FailsAtStart) {
                     problem.at_start()
                 } else {
                     problem

@@ -74,7 +74,7 @@ fn setting_row(setting: &Setting) -> String {
         default => format!("`{}`", default.replace('|', "\\|")),
     };
     let mut help = setting.help.to_owned();
-    if let Some(alias) = setting.alias {
+    for alias in setting.aliases {
         help.push_str(&format!(" Older name of the flag: `--{}`.", alias.name));
     }
     let flag = match setting.kind.placeholder() {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::layers::Layers;
 use super::sections::SECTIONS;
-use super::table::{Kind, Sensitivity, Setting};
+use super::table::{Kind, Property, Setting};
 use super::types::redacted_url;
 use super::value;
 
@@ -18,17 +18,24 @@ pub(super) fn report(layers: &Layers) -> String {
         lines.push((format!("\n# {}", section.title), None));
         for setting in section.settings {
             let (line, source) = match layers.get(setting.name) {
-                Some(given) => match printable(setting, &given.text) {
-                    Printable::All => (line(setting, &given.text), given.source.to_string()),
-                    Printable::Part(text) => (
-                        format!("# {}", line(setting, &text)),
-                        format!("{}, secrets omitted", given.source),
-                    ),
-                    Printable::Nothing => (
-                        format!("# {} = ***", setting.name),
-                        format!("{}, omitted", given.source),
-                    ),
-                },
+                Some(given) if setting.has(Property::Secret) => (
+                    format!("# {} = ***", setting.name),
+                    format!("{}, omitted", given.source),
+                ),
+                Some(given) => {
+                    let redacted = match setting.has(Property::SecretInUrl) {
+                        true => redacted_url(&given.text),
+                        false => given.text.clone(),
+                    };
+                    let line = line(setting, &redacted);
+                    match redacted == given.text {
+                        true => (line, given.source.to_string()),
+                        false => (
+                            format!("# {line}"),
+                            format!("{}, secrets omitted", given.source),
+                        ),
+                    }
+                }
                 None => {
                     let line = line(setting, setting.default);
                     let unset = setting.lacks_value(setting.default);
@@ -55,28 +62,6 @@ pub(super) fn report(layers: &Layers) -> String {
         };
     }
     report.trim_start().to_owned()
-}
-
-/// The printable part of a text.
-enum Printable {
-    All,
-    Part(String),
-    Nothing,
-}
-
-fn printable(setting: &Setting, text: &str) -> Printable {
-    match setting.sensitivity {
-        Sensitivity::Public => Printable::All,
-        Sensitivity::Secret => Printable::Nothing,
-        Sensitivity::Url => {
-            let redacted = redacted_url(text);
-            if redacted == text {
-                Printable::All
-            } else {
-                Printable::Part(redacted)
-            }
-        }
-    }
 }
 
 fn line(setting: &Setting, text: &str) -> String {

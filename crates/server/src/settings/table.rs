@@ -57,13 +57,21 @@ impl Kind {
     }
 }
 
-/// The part of a setting's text that may be printed.
+/// A property of a setting that few have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sensitivity {
-    Public,
-    /// A URL, printed without its password and its query.
-    Url,
+pub(super) enum Property {
+    /// It is listed by `-h`.
+    Common,
+    /// It limits or protects: it is an error to set it where it has no effect.
+    Protects,
+    /// It must not be printed.
     Secret,
+    /// It is a URL, printed without its password and its query.
+    SecretInUrl,
+    /// An empty text is a value; for other settings it is an error.
+    MayBeEmpty,
+    /// tusd reports a wrong text only when it starts, with exit code 1.
+    FailsAtStart,
 }
 
 /// The name of a flag in an older tusd.
@@ -82,17 +90,9 @@ pub(super) struct Setting {
     pub(super) kind: Kind,
     /// The text that means the default.
     pub(super) default: &'static str,
-    /// An older name, on the command line only.
-    pub(super) alias: Option<FlagAlias>,
-    /// Whether tusd reports a wrong text only when it starts, with exit code 1.
-    pub(super) fails_at_start: bool,
-    pub(super) sensitivity: Sensitivity,
-    /// True if an empty text is a value; for other settings it is an error.
-    pub(super) may_be_empty: bool,
-    /// True if it limits or protects: then it is an error to set it where it has no effect.
-    pub(super) protects: bool,
-    /// True if it is listed by `-h`.
-    pub(super) is_common: bool,
+    /// Older names, on the command line only.
+    pub(super) aliases: &'static [FlagAlias],
+    pub(super) properties: &'static [Property],
     /// The description, in one to three sentences.
     pub(super) help: &'static str,
     /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
@@ -101,70 +101,13 @@ pub(super) struct Setting {
 }
 
 impl Setting {
-    pub(super) const fn new(
-        name: &'static str,
-        kind: Kind,
-        default: &'static str,
-        help: &'static str,
-        set: fn(&mut Settings, &str) -> Parsed<()>,
-    ) -> Self {
-        Self {
-            name,
-            kind,
-            default,
-            alias: None,
-            fails_at_start: false,
-            sensitivity: Sensitivity::Public,
-            may_be_empty: false,
-            protects: false,
-            is_common: false,
-            help,
-            set,
-        }
-    }
-
-    pub(super) const fn alias(
-        mut self,
-        name: &'static str,
-        translate: fn(&str) -> Parsed<String>,
-    ) -> Self {
-        self.alias = Some(FlagAlias { name, translate });
-        self
-    }
-
-    pub(super) const fn fails_at_start(mut self) -> Self {
-        self.fails_at_start = true;
-        self
-    }
-
-    pub(super) const fn secret(mut self) -> Self {
-        self.sensitivity = Sensitivity::Secret;
-        self
-    }
-
-    pub(super) const fn secret_in_url(mut self) -> Self {
-        self.sensitivity = Sensitivity::Url;
-        self
-    }
-
-    pub(super) const fn may_be_empty(mut self) -> Self {
-        self.may_be_empty = true;
-        self
-    }
-
-    pub(super) const fn protects(mut self) -> Self {
-        self.protects = true;
-        self
-    }
-
-    pub(super) const fn common(mut self) -> Self {
-        self.is_common = true;
-        self
+    pub(super) fn has(&self, property: Property) -> bool {
+        self.properties.contains(&property)
     }
 
     /// Returns whether a text is empty although a value is required.
     pub(super) fn lacks_value(&self, text: &str) -> bool {
-        !self.may_be_empty
+        !self.has(Property::MayBeEmpty)
             && match self.kind {
                 Kind::List(_) => value::list(text).next().is_none(),
                 _ => text.trim().is_empty(),
@@ -201,33 +144,32 @@ pub(super) fn assign<T>(
 }
 
 /// Declares a [`Section`]: its title, the commands that use it, and a row for each setting, which is
-/// `name, kind, default, field = parser, properties => help;`. The field is one of [`Settings`], and
-/// the properties are methods of [`Setting`].
+/// `name, kind, default, field = parser, properties; alias "name" by translator => help;`. The field is
+/// one of [`Settings`].
 macro_rules! section {
     (
         $title:literal, [$($subcommand:ident),*];
         $(
             $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal,
-            $($field:ident).+ = $parse:expr $(, $property:ident $(($($argument:expr),*))?)*
+            $($field:ident).+ = $parse:expr
+            $(, $property:ident)* $(; alias $alias:literal by $translate:ident)?
             => $help:literal;
         )*
-    ) => {
-        $crate::settings::table::Section {
+    ) => {{
+        use $crate::settings::table::*;
+        Section {
             title: $title,
-            subcommands: &[$($crate::settings::table::Subcommand::$subcommand),*],
-            settings: &[$(
-                $crate::settings::table::Setting::new(
-                    $name,
-                    $crate::settings::table::Kind::$kind $(($placeholder))?,
-                    $default,
-                    $help,
-                    |settings, text| {
-                        $crate::settings::table::assign(&mut settings.$($field).+, text, $parse)
-                    },
-                )
-                $(.$property($($($argument),*)?))*
-            ),*],
+            subcommands: &[$(Subcommand::$subcommand),*],
+            settings: &[$(Setting {
+                name: $name,
+                kind: Kind::$kind $(($placeholder))?,
+                default: $default,
+                aliases: &[$(FlagAlias { name: $alias, translate: $translate })?],
+                properties: &[$(Property::$property),*],
+                help: $help,
+                set: |settings, text| assign(&mut settings.$($field).+, text, $parse),
+            }),*],
         }
-    };
+    }};
 }
 pub(super) use section;

@@ -416,7 +416,8 @@ fn every_flag_of_tusd_accepts_its_default_unless_empty() {
         flags += 1;
         if default.is_empty() {
             // tusd uses its default instead; an empty text is usually a mistake.
-            let may_be_empty = sections::setting(name).is_some_and(|setting| setting.may_be_empty);
+            let may_be_empty = sections::setting(name)
+                .is_some_and(|setting| setting.has(table::Property::MayBeEmpty));
             let result = run(&[&format!("-{name}=")], &[]);
             assert_eq!(result.is_ok(), may_be_empty, "{line}: {result:?}");
             continue;

@@ -24,8 +24,8 @@ fn report(
     no: &'static str,
 ) {
     let finding = match result {
-        Ok(accepted) => Finding::note(check, if accepted { yes } else { no }),
-        Err(error) => Finding::note(
+        Ok(accepted) => Finding::info(check, if accepted { yes } else { no }),
+        Err(error) => Finding::info(
             check,
             format!("not detected: {}", diagnosis::error_line(&error)),
         ),
@@ -83,7 +83,7 @@ async fn conditions(doctor: &mut Doctor<'_>) {
             "--lease store cannot work here: use --lease redis://… or --lease postgres://…, or a \
              single node with --lease memory",
         ),
-        (false, false) => Finding::note("conditional writes", text).advise(
+        (false, false) => Finding::info("conditional writes", text).advise(
             "several servers on this bucket need --lease redis://… or --lease postgres://…",
         ),
     };

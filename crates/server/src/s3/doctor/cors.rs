@@ -21,7 +21,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
             Ok(None) => "the bucket has no rules".to_owned(),
             Ok(Some(rules)) => format!("the bucket has {} rule(s)", rules.len()),
         };
-        let finding = Finding::note("CORS", text);
+        let finding = Finding::info("CORS", text);
         let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
         doctor.report(match pages {
             true => finding.advise(
@@ -41,7 +41,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     let started = doctor.findings.len();
     if let Err(error) = &read {
         let text = format!("cannot read the rules: {}", diagnosis::error_line(error));
-        let finding = Finding::note("CORS", text);
+        let finding = Finding::info("CORS", text);
         doctor.report(finding.advise("the next checks test the responses of the service"));
     }
     for origin in origins {
@@ -90,7 +90,7 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
         .map(|origin| format!(" --origin {origin}"))
         .collect();
     let mut finding =
-        Finding::note("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
+        Finding::info("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
             "or by other means{keeps}: aws s3api put-bucket-cors --bucket {bucket} \
          --cors-configuration '{rules}'"
         ));
@@ -222,7 +222,8 @@ async fn preflight(
         "PUT" => required.headers.as_slice(),
         _ => &[],
     };
-    let mut request = Request::options("")
+    let mut request = Request::builder()
+        .method(Method::OPTIONS)
         .header(header::ORIGIN, origin)
         .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
     if !wanted_headers.is_empty() {
@@ -260,7 +261,8 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
     let object = doctor.object("by-page");
     let content_type = HeaderValue::from_static("text/x-landfall");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.clone())]);
-    let request = Request::put("")
+    let request = Request::builder()
+        .method(Method::PUT)
         .header(header::ORIGIN, origin)
         .header(header::CONTENT_TYPE, content_type);
     let response = match send(doctor, &object, (Method::PUT, headers), request).await {

@@ -62,16 +62,16 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
             match days(&String::from_utf8_lossy(response.body())) {
                 Ok(days) => evaluate(days, keep),
                 Err(error) => {
-                    Finding::note("lifecycle", format!("cannot parse the rules: {error}"))
+                    Finding::info("lifecycle", format!("cannot parse the rules: {error}"))
                 }
             }
         }
         Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
-        Ok(response) => Finding::note(
+        Ok(response) => Finding::info(
             "lifecycle",
             format!("cannot read the rules ({})", response.status()),
         ),
-        Err(error) => Finding::note("lifecycle", error),
+        Err(error) => Finding::info("lifecycle", error),
     };
     doctor.report(finding);
 }
@@ -81,7 +81,7 @@ fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
     const DAY: u64 = 86_400;
     let least = keep.map(|keep| keep.as_secs().div_ceil(DAY) + 1);
     match (days, least) {
-        (None, least) => Finding::note("lifecycle", "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
+        (None, least) => Finding::info("lifecycle", "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
         )
         .advise(format!(
             "as a second safety net, add one (AbortIncompleteMultipartUpload) after {} days or more",

@@ -170,25 +170,18 @@ impl<'a> Doctor<'a> {
         call: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
         let started = Instant::now();
-        match call.await {
-            Ok(value) => {
-                self.report(Finding::ok(check, milliseconds(started.elapsed())));
-                Some(value)
-            }
-            Err(error) => {
-                self.report_failure(check, &error);
-                None
-            }
-        }
+        let result = call.await;
+        self.report_call(check, started, result)
     }
 
-    /// Makes a call that only a feature needs; `missing` says what does not work without it.
+    /// Makes a call that only a feature needs; `missing` describes what fails without it.
     async fn optional_call<T>(
         &mut self,
         check: &'static str,
         missing: &'static str,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Option<T> {
+        let started = Instant::now();
         let result = call.await;
         if let Err(error) = &result
             && let ErrorKind::AccessDenied | ErrorKind::NotImplemented = error.kind()
@@ -198,7 +191,20 @@ impl<'a> Doctor<'a> {
             self.report(Finding::warn(check, text).advise(diagnosis.fix));
             return None;
         }
-        self.call(check, async { result }).await
+        self.report_call(check, started, result)
+    }
+
+    fn report_call<T>(
+        &mut self,
+        check: &'static str,
+        started: Instant,
+        result: Result<T, Error>,
+    ) -> Option<T> {
+        match &result {
+            Ok(_) => self.report(Finding::ok(check, milliseconds(started.elapsed()))),
+            Err(error) => self.report_failure(check, error),
+        }
+        result.ok()
     }
 
     /// Reports the text of a successful step, or the error of one that leases need; returns whether it

@@ -176,7 +176,7 @@ async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            doctor.report(Finding::note("missing objects", "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
+            doctor.report(Finding::info("missing objects", "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
                  Landfall treats them as missing",
             ));
         }

@@ -44,7 +44,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
         }
         Err(error) => {
             let text = format!("cannot be read: {error}");
-            doctor.report(Finding::note("Redis version", text));
+            doctor.report(Finding::info("Redis version", text));
         }
     }
     let started = Instant::now();

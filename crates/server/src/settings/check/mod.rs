@@ -9,7 +9,7 @@ mod s3;
 use super::layers::Layers;
 use super::problem::Problem;
 use super::sections::setting;
-use super::table::Subcommand;
+use super::table::{Property, Subcommand};
 use super::types::Settings;
 
 /// Pages that are always served.
@@ -113,7 +113,7 @@ impl<'a> Findings<'a> {
                 continue;
             }
             let reason = format!("has no effect {reason}");
-            match setting.protects {
+            match setting.has(Property::Protects) {
                 true => self.problem(name, reason),
                 false => self.warning(name, reason),
             }

@@ -9,17 +9,17 @@ const SMALL_FILES: &[(&str, SmallFiles)] = &[("post", SmallFiles::Post), ("put",
 
 pub(super) const DIRECT: Section = section! { "Direct uploads", [Serve, Sweep];
     "direct", Switch, "false",
-        direct.enabled = value::boolean, common
+        direct.enabled = value::boolean, Common
         => "Let clients upload directly to --s3-bucket with presigned requests, and verify the \
             objects; implies --grants.";
-    "direct-path", Text("PATH"), "", direct.path = direct::path, may_be_empty
+    "direct-path", Text("PATH"), "", direct.path = direct::path, MayBeEmpty
         => "Prefix of the API's paths /api/..., /s3/... and /t/....";
     "direct-endpoint", Text("URL"), "", direct.endpoint = |v| value::or_none(v, bucket::endpoint)
         => "S3 endpoint for browsers. Not set: that of the server (--s3-endpoint).";
     "direct-key", Text("TEMPLATE"), "uploads/{id}/{filename}", direct.key = direct::key
         => "Key template of objects below --s3-object-prefix, as in --s3-key. Must start with a \
             literal prefix that no other uploads use.";
-    "direct-acl", Text("ACL"), "", direct.acl = acl, protects
+    "direct-acl", Text("ACL"), "", direct.acl = acl, Protects
         => "Canned ACL of these objects, such as public-read. Not set: that of --s3-acl.";
     "direct-public-url", Text("URL"), "",
         direct.public_url = |v| value::or_none(v, bucket::endpoint)
@@ -61,10 +61,10 @@ pub(super) const DIRECT: Section = section! { "Direct uploads", [Serve, Sweep];
         direct.sts.lifetime = |v| value::duration_within(v, "15m", "36h")
         => "Lifetime of the credentials, from 15m to 36h, with --direct-sts-role to 12h.";
     "direct-notifications-secret", Text("SECRET"), "",
-        direct.notifications_secret = grants::key, protects, secret
+        direct.notifications_secret = grants::key, Protects, Secret
         => "Accept bucket notifications (POST to /api/s3_events) with this secret of at least 16 \
             characters. Prefer the variable or the file: command lines are visible to other users.";
     "direct-notifications-secret-file", Text("FILE"), "",
-        direct.notifications_secret_file = value::path_or_none, protects
+        direct.notifications_secret_file = value::path_or_none, Protects
         => "Accept bucket notifications with the secret in this file of one line.";
 };

@@ -59,9 +59,9 @@ const LOG_LEVELS: &[(&str, LogLevel)] = &[
 /// The sections, in the order of the help.
 pub(super) static SECTIONS: &[Section] = &[
     section! { "Listening", [Serve];
-        "host", Text("HOST"), "0.0.0.0", listen.host = address::host, common
+        "host", Text("HOST"), "0.0.0.0", listen.host = address::host, Common
             => "Address or host name to listen on.";
-        "port", Number("PORT"), "8080", listen.port = value::port, common
+        "port", Number("PORT"), "8080", listen.port = value::port, Common
             => "TCP port to listen on. 0 lets the system choose a port, which the start-up log \
                 prints.";
         "unix-sock", Text("FILE"), "", listen.unix_sock = value::path_or_none
@@ -72,13 +72,13 @@ pub(super) static SECTIONS: &[Section] = &[
                 HTTP/1.1.";
     },
     section! { "URLs and proxies", [Serve];
-        "base-path", Text("PATH"), "/files/", urls.base_path = address::base_path, common
+        "base-path", Text("PATH"), "/files/", urls.base_path = address::base_path, Common
             => "URL path of the upload endpoint.";
-        "behind-proxy", Switch, "false", urls.behind_proxy = value::boolean, common
+        "behind-proxy", Switch, "false", urls.behind_proxy = value::boolean, Common
             => "Trust forwarded headers of reverse proxies. Scheme and host of upload URLs are \
                 taken from Forwarded, X-Forwarded-Proto and X-Forwarded-Host of --trusted-proxies.";
         "trusted-proxies", List("NETWORKS"), "loopback",
-            urls.trusted_proxies = address::networks, may_be_empty
+            urls.trusted_proxies = address::networks, MayBeEmpty
             => "Proxies that --behind-proxy trusts, comma-separated: IP addresses, networks such \
                 as 10.0.0.0/8, loopback (this machine), or private (this machine and all private \
                 networks, whose hosts can then forge client addresses). Peers on a UNIX socket are \
@@ -91,7 +91,7 @@ pub(super) static SECTIONS: &[Section] = &[
                 paths unchanged.";
     },
     section! { "Protocol", [Serve];
-        "max-size", Size, "0", protocol.max_size = value::size_or_none, common
+        "max-size", Size, "0", protocol.max_size = value::size_or_none, Common
             => "Maximum upload size; 0 is unlimited.";
         "disable-download", Switch, "false", protocol.disable_download = value::boolean
             => "Reject GET on uploads.";
@@ -116,20 +116,20 @@ pub(super) static SECTIONS: &[Section] = &[
         "cors-allow-credentials", Switch, "false", cors.allow_credentials = value::boolean
             => "Let pages of allowed origins send cookies (Access-Control-Allow-Credentials).";
         "cors-allow-methods", List("METHODS"), "",
-            cors.allow_methods = address::methods, may_be_empty
+            cors.allow_methods = address::methods, MayBeEmpty
             => "Methods to allow in addition to the built-in ones, comma-separated.";
         "cors-allow-headers", List("HEADERS"), "",
-            cors.allow_headers = address::header_names, may_be_empty
+            cors.allow_headers = address::header_names, MayBeEmpty
             => "Request headers to allow in addition to the built-in ones, comma-separated.";
         "cors-expose-headers", List("HEADERS"), "",
-            cors.expose_headers = address::header_names, may_be_empty
+            cors.expose_headers = address::header_names, MayBeEmpty
             => "Response headers to expose in addition to the built-in ones, comma-separated.";
         "cors-max-age", Text("SECONDS"), "86400", cors.max_age = value::seconds
             => "Time for which browsers may cache a preflight response.";
     },
     section! { "Storage", [Serve, Sweep, DoctorFiles];
         "upload-dir", Text("DIR"), "./data",
-            storage.upload_dir = value::some_path, common, alias("dir", unchanged)
+            storage.upload_dir = value::some_path, Common; alias "dir" by unchanged
             => "Directory of uploads, unless --s3-bucket is set. Created if missing.";
         "dir-perms", Mode, "775", storage.dir_perms = |v| value::permissions(v, 0o300)
             => "Permissions of new directories in octal; umask applies.";
@@ -165,7 +165,7 @@ pub(super) static SECTIONS: &[Section] = &[
     grants::ADMIN,
     hooks::STATE,
     section! { "Expiry", [Serve, Sweep];
-        "expire-unfinished", Time, "7d", expiry.unfinished = value::duration_or_none, common
+        "expire-unfinished", Time, "7d", expiry.unfinished = value::duration_or_none, Common
             => "Delete unfinished uploads after this time without data; 0 keeps them.";
         "expire-finished", Time, "0", expiry.finished = value::duration_or_none
             => "Delete finished uploads this long after their completion; 0 keeps them.";
@@ -193,12 +193,12 @@ pub(super) static SECTIONS: &[Section] = &[
             log.level = |v| value::choice(v, LOG_LEVELS)
             => "Log level; each level includes those before it. debug logs every request.";
         "verbose", Switch, "false",
-            log.verbose = value::boolean, common
+            log.verbose = value::boolean, Common
             => "Log at level debug or more.";
     },
     section! { "Timeouts", [Serve];
         "network-timeout", Time, "60s",
-            timeouts.network = value::duration_or_none, alias("timeout", milliseconds)
+            timeouts.network = value::duration_or_none; alias "timeout" by milliseconds
             => "Close a connection after this time without progress; 0 never does.";
         "shutdown-timeout", Time, "10s", timeouts.shutdown = value::duration
             => "Time for running requests to finish after SIGTERM or SIGINT; 0 aborts them at \
@@ -231,7 +231,7 @@ pub(super) static SECTIONS: &[Section] = &[
         "max-header-size", Size, "64KiB",
             limits.max_header_size = |v| value::size_within(v, 8 << 10, 1 << 20)
             => "Maximum size of a request's head, from 8KiB to 1MiB.";
-        "min-rate", Size, "16", limits.min_rate = value::size_or_none, protects
+        "min-rate", Size, "16", limits.min_rate = value::size_or_none, Protects
             => "Minimum bytes per second of a request body, averaged over --network-timeout; 0 is \
                 no minimum.";
         "max-uploads-in-flight", Number("COUNT"), "10000",

@@ -31,7 +31,7 @@ const ACLS: &[(&str, &str)] = &[
 ];
 
 pub(super) const S3: Section = section! { "S3 storage", [Serve, Sweep, DoctorS3, SetCors];
-    "s3-bucket", Text("NAME"), "", s3.bucket = |v| value::or_none(v, bucket::bucket), common
+    "s3-bucket", Text("NAME"), "", s3.bucket = |v| value::or_none(v, bucket::bucket), Common
         => "Store uploads in this bucket instead of a directory. Credentials come from \
             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile AWS_PROFILE, web identity, \
             the container or the instance.";
@@ -41,7 +41,7 @@ pub(super) const S3: Section = section! { "S3 storage", [Serve, Sweep, DoctorS3,
         => "Key template of finished objects below the prefix, such as {date}/{id}/{filename}. \
             {date} is yyyy/mm/dd of the creation, {meta:NAME} a value of the upload's metadata. \
             Not set: {id}.";
-    "s3-endpoint", Text("URL"), "", s3.endpoint = |v| value::or_none(v, bucket::endpoint), common
+    "s3-endpoint", Text("URL"), "", s3.endpoint = |v| value::or_none(v, bucket::endpoint), Common
         => "Endpoint of an S3-compatible service, such as https://s3.example.com. Not set: Amazon \
             S3.";
     "s3-region", Text("REGION"), "", s3.region = |v| value::or_none(v, bucket::word)
@@ -97,18 +97,18 @@ pub(super) const S3: Section = section! { "S3 storage", [Serve, Sweep, DoctorS3,
     "s3-tags", List("KEY=VALUE,..."), "", s3.headers.tags = bucket::tags
         => "Tags of objects, at most 10.";
     "s3-sse", Text("AES256|aws:kms|aws:kms:dsse"), "",
-        s3.headers.sse = |v| value::or_none(v, |v| named(v, SSE)), protects
+        s3.headers.sse = |v| value::or_none(v, |v| named(v, SSE)), Protects
         => "Server-side encryption of objects. Not set: the default of the bucket.";
     "s3-sse-kms-key-id", Text("KEY"), "",
-        s3.headers.sse_kms_key_id = |v| value::or_none(v, bucket::kms_key), protects
+        s3.headers.sse_kms_key_id = |v| value::or_none(v, bucket::kms_key), Protects
         => "Id or ARN of the KMS key. Implies aws:kms, unless --s3-sse is aws:kms:dsse.";
-    "s3-acl", Text("ACL"), "", s3.headers.acl = acl, protects
+    "s3-acl", Text("ACL"), "", s3.headers.acl = acl, Protects
         => "Canned ACL of objects, such as bucket-owner-full-control. Not set: none is sent, as \
             buckets without ACLs require.";
 };
 
 pub(super) const LEASES: Section = section! { "Leases", [Serve, Sweep, DoctorS3];
-    "lease", Text("auto|memory|store|URL"), "auto", leases.kind = bucket::lease, secret_in_url
+    "lease", Text("auto|memory|store|URL"), "auto", leases.kind = bucket::lease, SecretInUrl
         => "Lease backend: memory (single node), store (lock files or bucket objects), a redis://, \
             rediss:// (TLS) or postgres:// URL. auto: store for a directory, memory for a bucket.";
     "lease-ttl", Time, "0", leases.ttl = bucket::lease_ttl

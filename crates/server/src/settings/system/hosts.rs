@@ -8,8 +8,11 @@ use tokio::task::JoinHandle;
 
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A running check of a host.
+pub(super) type Lookup = JoinHandle<Result<(), String>>;
+
 /// Starts to resolve a host. If `is_local`, its address must belong to this machine.
-pub(super) fn spawn_lookup(host: String, is_local: bool) -> JoinHandle<Result<(), String>> {
+pub(super) fn spawn_lookup(host: String, is_local: bool) -> Lookup {
     tokio::spawn(async move {
         let lookup = tokio::net::lookup_host((host.as_str(), 0));
         let found: Vec<IpAddr> = match tokio::time::timeout(DNS_TIMEOUT, lookup).await {

@@ -14,7 +14,6 @@ pub(crate) use directories::{check_private, refuse_link};
 use std::path::Path;
 
 use landfall_hooks::HookNames;
-use tokio::task::JoinHandle;
 
 use super::address::{host_of_target, host_of_url};
 use super::check::Findings;
@@ -89,7 +88,7 @@ struct SystemChecks<'a> {
     /// The settings with a problem. Only their first is reported: others often follow from it.
     failed: Vec<&'static str>,
     /// Running lookups of hosts, and whether each must succeed.
-    lookups: Vec<(&'static str, bool, JoinHandle<Result<(), String>>)>,
+    lookups: Vec<(&'static str, bool, hosts::Lookup)>,
 }
 
 impl SystemChecks<'_> {

@@ -1,7 +1,7 @@
 //! Secrets are absent from `config check`, errors and `Debug`.
 
 use super::super::sections::{setting, settings};
-use super::super::table::Sensitivity;
+use super::super::table::{Property, Setting};
 use super::*;
 
 const SECRET: &str = "hunter2hunter2hunter2";
@@ -84,10 +84,14 @@ const TEXTS: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+fn is_secret(setting: &Setting) -> bool {
+    setting.has(Property::Secret) || setting.has(Property::SecretInUrl)
+}
+
 #[test]
 fn reports_and_debug_omit_secrets() {
     let marked: Vec<&str> = settings()
-        .filter(|setting| setting.sensitivity != Sensitivity::Public)
+        .filter(|setting| is_secret(setting))
         .map(|setting| setting.name)
         .collect();
     for name in &marked {
@@ -128,7 +132,7 @@ fn errors_omit_passwords() {
             "redis://:hunter2hunter2hunter2 @h",
             "https://h/?key=hunter2hunter2hunter2#",
         ] {
-            let is_url = setting.sensitivity != Sensitivity::Public
+            let is_url = is_secret(setting)
                 || setting
                     .kind
                     .placeholder()

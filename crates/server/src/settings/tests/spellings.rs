@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::check::missing_feature;
 use super::super::sections::settings;
-use super::super::table::{Kind, Setting};
+use super::super::table::{Kind, Property, Setting};
 use super::super::*;
 use super::{file, from_file, loaded, run};
 
@@ -210,7 +210,7 @@ fn required_args(setting: &Setting) -> &'static [&'static str] {
     match setting.name {
         "direct" | "s3-endpoint" => &["-s3-bucket=uploads"],
         "cors-allow-credentials" => &["-cors-allow-origin=^https://app\\.example$"],
-        _ if !setting.protects => &[],
+        _ if !setting.has(Property::Protects) => &[],
         name if name.starts_with("s3-") => &["-s3-bucket=uploads"],
         name if name.starts_with("direct-") => &["-direct", "-s3-bucket=uploads"],
         "grants-jwt-keys" => &["-grants", "-grants-jwt-issuer=https://other.example/"],
@@ -382,10 +382,7 @@ fn report_is_an_equivalent_file() {
         ["public-url", "s3-transfer-acceleration"],
         ["relative-location", "s3-transfer-acceleration"],
     ] {
-        let is_shown = |name: &&str| {
-            let sensitivity = sections::setting(name).unwrap().sensitivity;
-            sensitivity != table::Sensitivity::Secret
-        };
+        let is_shown = |name: &&str| !sections::setting(name).unwrap().has(Property::Secret);
         let without_secrets = |text: &str| {
             let secrets = ["user:secret@", ":secret@", "token@", "guest:guest@", "?x=1"];
             secrets
