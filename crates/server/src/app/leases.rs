@@ -184,13 +184,15 @@ impl SharedLeases {
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => return None,
         };
-        let probe = async || match self.locker {
-            #[cfg(feature = "redis")]
-            Locker::Redis(ref locker) => locker.check().await.map(drop).map_err(BoxError::from),
-            #[cfg(feature = "postgres")]
-            Locker::Postgres(ref locker) => locker.check().await.map_err(BoxError::from),
-            #[cfg(feature = "s3")]
-            Locker::Bucket(_) => Ok(()),
+        let probe = async || -> Result<(), BoxError> {
+            match self.locker {
+                #[cfg(feature = "redis")]
+                Locker::Redis(ref locker) => locker.check().await.map(drop).map_err(BoxError::from),
+                #[cfg(feature = "postgres")]
+                Locker::Postgres(ref locker) => locker.check().await.map_err(BoxError::from),
+                #[cfg(feature = "s3")]
+                Locker::Bucket(_) => Ok(()),
+            }
         };
         (!self.reachable.is_healthy(message, probe).await).then_some(unavailable)
     }

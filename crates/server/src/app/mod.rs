@@ -15,8 +15,8 @@ mod hooks;
 #[cfg(feature = "grants")]
 mod keys_command;
 #[cfg_attr(
-    not(any(feature = "s3", feature = "redis", feature = "postgres")),
-    allow(unused, reason = "such a build has no locker that nodes share")
+    not(any(feature = "redis", feature = "postgres")),
+    allow(unused, reason = "such a build has no server for leases")
 )]
 mod leases;
 mod metrics;

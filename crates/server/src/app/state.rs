@@ -147,7 +147,7 @@ pub(super) fn stored_database(
     purpose: &str,
 ) -> anyhow::Result<(Database, String)> {
     let (database, name) = named_database(settings);
-    if let Database::Sqlite(file) = &database {
+    if let settings::Database::File(file) = settings.database() {
         anyhow::ensure!(
             file.is_file(),
             "{name} does not exist: no {item} yet, or the server uses another database (see its \
