@@ -21,7 +21,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 type Text = Cow<'static, str>;
 
-/// An error response: a problem document, unless an API has a format of its own.
+/// An error response: a problem document, unless an API has another format.
 ///
 /// ```
 /// use axum::response::IntoResponse;
