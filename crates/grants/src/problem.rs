@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use landfall_hooks::outbox::OutboxError;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +36,7 @@ pub struct Problem {
     status: StatusCode,
     detail: Text,
     errors: Vec<(Text, Text)>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     is_cross_site: bool,
 }
 
@@ -48,7 +48,7 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             is_cross_site: false,
         }
     }
@@ -90,7 +90,7 @@ impl Problem {
     /// Adds a header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -98,9 +98,8 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.headers
-            .insert(header::RETRY_AFTER, seconds.max(1).into());
-        self
+        self.headers.retain(|(name, _)| name != header::RETRY_AFTER);
+        self.with_header(header::RETRY_AFTER, seconds.max(1).into())
     }
 
     /// Returns the status.
@@ -119,12 +118,6 @@ impl Problem {
     #[must_use]
     pub fn errors(&self) -> &[(Text, Text)] {
         &self.errors
-    }
-
-    /// Returns the headers other than `Content-Type`.
-    #[must_use]
-    pub const fn headers(&self) -> &HeaderMap {
-        &self.headers
     }
 
     /// Returns whether the request was denied as cross-site request forgery.
@@ -151,7 +144,9 @@ impl Problem {
     pub fn respond_with(self, content_type: &'static str, body: &Value) -> Response {
         let mut response = (self.status, Body::from(body.to_string())).into_response();
         let headers = response.headers_mut();
-        headers.extend(self.headers);
+        for (name, value) in self.headers {
+            headers.append(name, value);
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         response
     }
@@ -249,7 +244,10 @@ mod tests {
     fn waits_are_whole_seconds() {
         for (wait, says) in [(0, "1"), (1000, "1"), (1001, "2")] {
             let problem = Problem::unavailable("").retry_after(Duration::from_millis(wait));
-            assert_eq!(problem.headers[header::RETRY_AFTER], says);
+            assert_eq!(
+                problem.headers,
+                [(header::RETRY_AFTER, HeaderValue::from_static(says))]
+            );
         }
     }
 }
