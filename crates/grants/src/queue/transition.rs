@@ -10,7 +10,7 @@ use super::{
     record::smooth_rate,
     unit_of_work::{Part, Prefetch, UnitOfWork},
 };
-use crate::{JobId, JobState, job::JobEventKind};
+use crate::{Job, JobId, JobState, job::JobEventKind};
 
 /// Minimum time over which a rate is measured.
 const MIN_MEASURED_MILLIS: i64 = 250;
@@ -175,7 +175,7 @@ impl UnitOfWork<'_> {
         let Some(record) = self.change(number) else {
             return;
         };
-        record.job.size = Some(length);
+        set_size(&mut record.job, length);
         if record.job.subject.is_none() {
             return;
         }
@@ -223,7 +223,9 @@ impl UnitOfWork<'_> {
         if let JobEnd::Completed(Completion { bytes, etag }) = end {
             used = *bytes;
             if let Some(record) = self.change(number) {
-                record.job.size = record.job.size.or(Some(*bytes));
+                if record.job.size.is_none() {
+                    set_size(&mut record.job, *bytes);
+                }
                 record.job.etag = etag.as_deref().map(replace_nul);
                 record.job.started_at = record.job.started_at.or(Some(now));
             }
@@ -244,4 +246,10 @@ impl UnitOfWork<'_> {
         self.emit(number, kind);
         true
     }
+}
+
+/// Sets the size of a job whose size was unknown; its offset does not exceed it.
+fn set_size(job: &mut Job, size: u64) {
+    job.size = Some(size);
+    job.offset = job.offset.min(size);
 }

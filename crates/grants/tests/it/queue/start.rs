@@ -356,3 +356,34 @@ async fn uploads_without_a_grant_are_followed() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_below_the_written_progress_caps_it() {
+    everywhere(async |place| {
+        let queue = place.queue().await;
+        for (request, ends) in [("r1", false), ("r2", true)] {
+            let id = started(&queue, asked("ann", request, None)).await;
+            queue.report(Report {
+                job: id,
+                part: None,
+                offset: 7,
+                length: None,
+            });
+            until(async || {
+                let offset = "SELECT upload_offset FROM queue_jobs WHERE number =";
+                place.number(&format!("{offset} {}", id.0)).await == 7
+            })
+            .await;
+            if ends {
+                assert!(queue.finish(id, JobEnd::completed(5)).await.unwrap());
+            } else {
+                let start = StartRequest::new(upload(&format!("u{id}")), Some(5), "digest");
+                let outcome = queue.start(id, start).await.unwrap();
+                assert_eq!(outcome, StartOutcome::Bound);
+            }
+            let job = queue.get(id).await.unwrap().unwrap();
+            assert_eq!((job.offset, job.size), (5, Some(5)), "{request}");
+        }
+    })
+    .await;
+}
