@@ -6,12 +6,12 @@
 //!
 //! `tests/seeds.rs` runs the functions on the seeds, with any compiler.
 
-mod answer;
-mod caller;
+mod authentication;
 mod connection;
 mod direct;
 mod head;
-mod hook;
+mod hook_response;
+mod s3_response;
 mod serve;
 mod settings;
 mod stored;
@@ -20,12 +20,12 @@ mod upload;
 mod values;
 
 pub use self::{
-    answer::s3_answer,
-    caller::caller_answer,
+    authentication::authentication,
     connection::connection,
     direct::{direct_request, s3_event},
     head::{append, create, request, trailers},
-    hook::hook_answer,
+    hook_response::hook_response,
+    s3_response::s3_response,
     serve::{http2, pipeline},
     settings::{arguments, config_file},
     stored::stored_rows,

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 const TARGETS: [(&str, fn(&[u8])); 25] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
-    ("caller_answer", landfall_fuzz::caller_answer),
+    ("authentication", landfall_fuzz::authentication),
     ("checksum", landfall_fuzz::checksum),
     ("concat", landfall_fuzz::concat),
     ("config_file", landfall_fuzz::config_file),
@@ -13,7 +13,7 @@ const TARGETS: [(&str, fn(&[u8])); 25] = [
     ("create", landfall_fuzz::create),
     ("direct_request", landfall_fuzz::direct_request),
     ("fields", landfall_fuzz::fields),
-    ("hook_answer", landfall_fuzz::hook_answer),
+    ("hook_response", landfall_fuzz::hook_response),
     ("hook_transport", landfall_fuzz::hook_transport),
     ("http2", landfall_fuzz::http2),
     ("info", landfall_fuzz::info),
@@ -23,8 +23,8 @@ const TARGETS: [(&str, fn(&[u8])); 25] = [
     ("pipeline", landfall_fuzz::pipeline),
     ("range", landfall_fuzz::range),
     ("request", landfall_fuzz::request),
-    ("s3_answer", landfall_fuzz::s3_answer),
     ("s3_event", landfall_fuzz::s3_event),
+    ("s3_response", landfall_fuzz::s3_response),
     ("stored_rows", landfall_fuzz::stored_rows),
     ("trailers", landfall_fuzz::trailers),
     ("upload_id", landfall_fuzz::upload_id),
@@ -52,9 +52,22 @@ fn names(folder: &str) -> Vec<String> {
 #[test]
 fn every_target_has_a_file_seeds_and_a_dictionary() {
     let targets = TARGETS.map(|(name, _)| name.to_owned());
-    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("libfuzzer/src/bin"), targets);
     assert_eq!(names("seeds"), targets);
     assert_eq!(names("dictionaries"), targets);
+}
+
+#[test]
+fn every_file_passes_the_input_to_its_target() {
+    for (name, _) in TARGETS {
+        let file = format!("libfuzzer/src/bin/{name}.rs");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let code = format!(
+            "//! Fuzzes `landfall_fuzz::{name}`.\n#![no_main]\n\n\
+             libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_fuzz::{name}(data));\n"
+        );
+        assert_eq!(fs::read_to_string(file).unwrap(), code);
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
 ///
 /// A principal has a valid name, an error is one clean sentence, and an invalid response never
 /// authenticates.
-pub fn caller_answer(data: &[u8]) {
+pub fn authentication(data: &[u8]) {
     let [kind, rest @ ..] = data else {
         return;
     };

@@ -3,7 +3,7 @@ use landfall_s3::client::{ErrorKind, fuzzing};
 /// Responses of an S3 service: the first byte selects the request, the rest is the body.
 ///
 /// Names are not empty, a listing advances, CORS rules survive a round trip, and an error is one line.
-pub fn s3_answer(data: &[u8]) {
+pub fn s3_response(data: &[u8]) {
     let Some((&question, body)) = data.split_first() else {
         return;
     };

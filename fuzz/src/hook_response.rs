@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// A response in JSON: it survives a round trip, zero and empty fields have no effect, and an error is
 /// one line.
-pub fn hook_answer(data: &[u8]) {
+pub fn hook_response(data: &[u8]) {
     let reaction = match parse_response(data) {
         Ok(reaction) => reaction,
         Err(error) => {

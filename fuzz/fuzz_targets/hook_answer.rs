@@ -1,4 +1,0 @@
-//! Fuzzes `landfall_fuzz::hook_answer`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| landfall_fuzz::hook_answer(data));
