@@ -32,7 +32,7 @@ fn accepted(loaded: &Loaded) {
     let mut settings = loaded.settings.clone();
     settings.admin.key = None;
     match read_file(printed.as_bytes()) {
-        Ok(Invocation::Serve(again)) => assert_eq!(again.settings, settings, "{printed}"),
+        Ok(Invocation::Run(again, _)) => assert_eq!(again.settings, settings, "{printed}"),
         Ok(other) => panic!("{other:?} from {printed}"),
         Err(failure) => panic!("{failure}\nfrom\n{printed}"),
     }
@@ -53,17 +53,7 @@ pub fn arguments(data: &[u8]) {
     let Some(sent) = text(data) else { return };
     let args = sent.split('\n').filter(|arg| !arg.contains("config"));
     match read(args.map(OsString::from), []) {
-        Ok(Invocation::Serve(loaded)) => accepted(&loaded),
-        Ok(
-            Invocation::Sweep { loaded, .. }
-            | Invocation::DoctorS3 { loaded, .. }
-            | Invocation::SetCors { loaded, .. }
-            | Invocation::Events { loaded, .. }
-            | Invocation::Keys { loaded, .. }
-            | Invocation::Migrate(loaded)
-            | Invocation::DoctorFiles(loaded)
-            | Invocation::ConfigCheck(loaded),
-        ) => accepted(&loaded),
+        Ok(Invocation::Run(loaded, _)) => accepted(&loaded),
         Ok(Invocation::Print(shown)) => assert!(shown.ends_with('\n')),
         Err(failure) => rejected(&failure),
     }
@@ -72,7 +62,7 @@ pub fn arguments(data: &[u8]) {
 /// A configuration file.
 pub fn config_file(data: &[u8]) {
     match read_file(data) {
-        Ok(Invocation::Serve(loaded)) => accepted(&loaded),
+        Ok(Invocation::Run(loaded, _)) => accepted(&loaded),
         Ok(other) => panic!("{other:?}"),
         Err(failure) => rejected(&failure),
     }

@@ -6,9 +6,11 @@ use std::{
     process::ExitCode,
 };
 
+#[cfg(feature = "s3")]
+use landfall_server::s3;
 use landfall_server::{
     app, log,
-    settings::{self, Failure, Invocation},
+    settings::{self, Failure, Invocation, Loaded, Options, Subcommand},
 };
 
 // glibc's allocator releases no memory below the highest object in use, so the process would keep the
@@ -19,35 +21,30 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => print(&text),
-        Ok(Invocation::ConfigCheck(loaded)) => run(app::config_check(loaded)),
-        Ok(Invocation::Serve(loaded)) => {
+        Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn run_command(loaded: Loaded, options: Options) -> ExitCode {
+    match loaded.subcommand {
+        Subcommand::Sweep => run(app::sweep(loaded, options.dry_run)),
+        Subcommand::DoctorFiles => run(app::doctor_files(loaded)),
+        #[cfg(feature = "s3")]
+        Subcommand::DoctorS3 => run(s3::doctor::run(loaded, options.json, options.origins)),
+        #[cfg(feature = "s3")]
+        Subcommand::SetCors => run(s3::cors::set(loaded, options.origins, options.dry_run)),
+        Subcommand::Events => run(app::events(loaded, options.events)),
+        #[cfg(feature = "grants")]
+        Subcommand::Keys => run(app::keys(loaded, options.keys, options.json)),
+        Subcommand::Migrate => run(app::migrate(loaded)),
+        Subcommand::ConfigCheck => run(app::config_check(loaded)),
+        // The settings of a command that is not compiled in are rejected.
+        _ => {
             let settings = &loaded.settings;
             log::init(&settings.log, settings.s3.log_api_calls);
             run(app::serve(loaded))
         }
-        Ok(Invocation::DoctorFiles(loaded)) => run(app::doctor_files(loaded)),
-        #[cfg(feature = "s3")]
-        Ok(Invocation::DoctorS3 {
-            loaded,
-            json,
-            origins,
-        }) => run(landfall_server::s3::doctor::run(loaded, json, origins)),
-        #[cfg(feature = "s3")]
-        Ok(Invocation::SetCors {
-            loaded,
-            origins,
-            dry_run,
-        }) => run(landfall_server::s3::cors::set(loaded, origins, dry_run)),
-        Ok(Invocation::Events { loaded, command }) => run(app::events(loaded, command)),
-        #[cfg(feature = "grants")]
-        Ok(Invocation::Keys {
-            loaded,
-            command,
-            json,
-        }) => run(app::keys(loaded, command, json)),
-        Ok(Invocation::Migrate(loaded)) => run(app::migrate(loaded)),
-        Ok(Invocation::Sweep { loaded, dry_run }) => run(app::sweep(loaded, dry_run)),
-        Err(failure) => fail(&failure),
     }
 }
 

@@ -125,7 +125,7 @@ pub(super) async fn login(
     };
     match admin.authenticate(&parts, key.trim()).await {
         Ok(kind) => {
-            let (https, _) = admin.0.handler.external_origin(&parts);
+            let (https, _) = admin.0.parts.handler.external_origin(&parts);
             let cookie = admin.0.sessions.create(kind, admin.now(), https);
             tracing::info!(
                 client = admin.address(&parts).map(tracing::field::display),
@@ -155,7 +155,7 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
     if !admin.0.cross_site.allows(&parts) {
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
-    let (https, _) = admin.0.handler.external_origin(&parts);
+    let (https, _) = admin.0.parts.handler.external_origin(&parts);
     let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
     redirect_to_page(cookie)
 }
@@ -176,7 +176,7 @@ impl Admin {
 
     fn address(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>();
-        (self.0.client)(&parts.headers, peer.and_then(|peer| peer.address))
+        (self.0.parts.client)(&parts.headers, peer.and_then(|peer| peer.address))
     }
 
     /// Returns whether the request has a valid session.
@@ -186,7 +186,7 @@ impl Admin {
             Some(SessionKind::Admin) => true,
             // The key may have been revoked meanwhile.
             Some(SessionKind::Key(id)) => {
-                let keys = self.0.queue.keys().await?;
+                let keys = self.0.parts.queue.keys().await?;
                 keys.iter()
                     .any(|key| key.id == id && self.is_valid_admin_key(key))
             }
@@ -227,7 +227,7 @@ impl Admin {
         if hash == self.0.key {
             return Ok(SessionKind::Admin);
         }
-        let found = self.0.queue.key(&hash).await;
+        let found = self.0.parts.queue.key(&hash).await;
         match found.map_err(|error| AccessDenied::Unavailable(error.into()))? {
             Some(found) if self.is_valid_admin_key(&found) => Ok(SessionKind::Key(found.id)),
             _ => {
@@ -240,7 +240,7 @@ impl Admin {
                     secret: key.starts_with(KeySecret::PREFIX).then_some(key),
                     is_cross_site: is_cross_site(&parts.headers),
                 };
-                let recorded = self.0.failed_attempts.record(&attempt);
+                let recorded = self.0.parts.failed_attempts.record(&attempt);
                 Err(recorded.map_or_else(AccessDenied::TooManyFailures, |()| {
                     AccessDenied::Unauthenticated
                 }))

@@ -65,7 +65,7 @@ pub(super) async fn list(
 ) -> Result<Json<DeadLetters>, Problem> {
     let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
-    let Some(events) = admin.0.status.events() else {
+    let Some(events) = admin.0.parts.status.events() else {
         let (events, has_more) = (Vec::new(), false);
         return Ok(Json(DeadLetters { events, has_more }));
     };
@@ -137,7 +137,7 @@ async fn change(
             )));
         }
     };
-    let changed = match (admin.0.status.events(), action) {
+    let changed = match (admin.0.parts.status.events(), action) {
         (None, _) => 0,
         (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
         (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,

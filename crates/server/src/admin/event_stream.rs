@@ -63,8 +63,8 @@ pub(super) async fn events(
             "Too many event streams are open.",
         ));
     };
-    let newest = admin.0.queue.latest_event().await?;
-    let issued = admin.0.queue.last_event_number().await?;
+    let newest = admin.0.parts.queue.latest_event().await?;
+    let issued = admin.0.parts.queue.last_event_number().await?;
     let header = headers.get("last-event-id");
     let after = header
         .and_then(|id| id.to_str().ok()?.trim().parse().ok())
@@ -72,8 +72,8 @@ pub(super) async fn events(
     let is_unknown = after.is_some_and(|after| after > issued);
     let after = after.filter(|_| !is_unknown).unwrap_or(newest);
     let reader = EventStreamReader {
-        events: admin.0.queue.read_events(Scope::All, after),
-        closing: admin.0.closing.clone(),
+        events: admin.0.parts.queue.read_events(Scope::All, after),
+        closing: admin.0.parts.closing.clone(),
         // The client's last event is unknown: the database was replaced, for example by an older backup.
         reset_at: is_unknown.then_some(newest),
         until: Instant::now() + STREAM_LIFETIME,

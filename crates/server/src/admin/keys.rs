@@ -24,7 +24,7 @@ struct Key {
 
 /// `GET keys`: lists API keys.
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Keys>, Problem> {
-    let keys = admin.0.queue.keys().await?;
+    let keys = admin.0.parts.queue.keys().await?;
     let keys = keys.into_iter().map(|key| Key {
         id: key.id,
         name: key.name,

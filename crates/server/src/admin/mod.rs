@@ -71,15 +71,9 @@ impl fmt::Debug for AdminParts {
 pub struct Admin(Arc<Inner>);
 
 struct Inner {
+    parts: AdminParts,
     key: TokenHash,
     sessions: Sessions,
-    node: String,
-    queue: Queue,
-    handler: Handler,
-    status: Arc<dyn ServerStatus>,
-    client: Arc<ClientAddress>,
-    closing: watch::Receiver<bool>,
-    failed_attempts: FailedAttempts,
     cross_site: CsrfPolicy,
     streams: Arc<tokio::sync::Semaphore>,
     started: (Instant, SystemTime),
@@ -88,7 +82,7 @@ struct Inner {
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
-            .field("node", &self.0.node)
+            .field("parts", &self.0.parts)
             .finish_non_exhaustive()
     }
 }
@@ -103,13 +97,7 @@ impl Admin {
         Self(Arc::new(Inner {
             key: TokenHash::from_secret(&parts.key),
             sessions: Sessions::new(&parts.key),
-            node: parts.node,
-            queue: parts.queue,
-            handler: parts.handler,
-            status: parts.status,
-            client: parts.client,
-            closing: parts.closing,
-            failed_attempts: parts.failed_attempts,
+            parts,
             cross_site,
             streams: Arc::new(tokio::sync::Semaphore::new(event_stream::MAX_STREAMS)),
             started: (Instant::now(), SystemTime::now()),

@@ -74,18 +74,18 @@ impl From<OutboxStats> for Outbox {
 
 /// `GET overview`: returns totals, storage and health.
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
-    let inner = &*admin.0;
+    let parts = &admin.0.parts;
     let now = admin.now();
-    let health = inner.status.health();
+    let health = parts.status.health();
     let (totals, recent, health) = tokio::join!(
-        inner.queue.totals(),
-        inner.queue.throughput(minute_of(now) - MINUTE),
+        parts.queue.totals(),
+        parts.queue.throughput(minute_of(now) - MINUTE),
         health
     );
     let (totals, recent) = (totals?, recent?);
-    let (start, started_at) = inner.started;
+    let (start, started_at) = admin.0.started;
     Ok(Json(Overview {
-        node: inner.node.clone(),
+        node: parts.node.clone(),
         version: env!("CARGO_PKG_VERSION"),
         now: time(now),
         started_at: time(started_at),
@@ -93,10 +93,10 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview
         jobs: totals.jobs,
         completed_bytes: totals.completed_bytes,
         rate: rate(&recent, now),
-        active_uploads: inner.handler.stats().live_uploads,
-        storage: inner.status.storage(),
+        active_uploads: parts.handler.stats().live_uploads,
+        storage: parts.status.storage(),
         health,
-        outbox: inner.status.outbox().map(Into::into),
+        outbox: parts.status.outbox().map(Into::into),
     }))
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn throughput(
     let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
     let last = minute_of(admin.now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
-    let found = admin.0.queue.throughput(first).await?;
+    let found = admin.0.parts.queue.throughput(first).await?;
     Ok(Json(Minutes {
         minutes: fill_gaps(&found, first, count),
     }))

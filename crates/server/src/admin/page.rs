@@ -44,7 +44,7 @@ pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Res
             let version = env!("CARGO_PKG_VERSION");
             let html = fill(DASHBOARD, |name| match name {
                 "version" => Some(version),
-                "node" => Some(admin.0.node.as_str()),
+                "node" => Some(admin.0.parts.node.as_str()),
                 _ => None,
             });
             html_response(StatusCode::OK, html)

@@ -54,7 +54,7 @@ pub(super) async fn list(
     query.after = filter.after.map(JobId);
     query.newest_first = true;
     query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
-    let page = admin.0.queue.list(&query).await?;
+    let page = admin.0.parts.queue.list(&query).await?;
     let last = page.jobs.last().map(|job| job.id.0);
     let now = admin.now();
     Ok(Json(Uploads {
@@ -83,8 +83,8 @@ pub(super) async fn cancel(
 ) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
     let cancelled = enforce::cancel(
-        &admin.0.queue,
-        &admin.0.handler,
+        &admin.0.parts.queue,
+        &admin.0.parts.handler,
         &job,
         "cancelled by an operator",
     );
@@ -110,5 +110,5 @@ pub(super) async fn cancel(
 async fn find(admin: &Admin, id: &str) -> Result<Job, Problem> {
     let unknown = || Problem::new(StatusCode::NOT_FOUND, "There is no such upload.");
     let id = id.parse::<JobId>().map_err(|_| unknown())?;
-    admin.0.queue.get(id).await?.ok_or_else(unknown)
+    admin.0.parts.queue.get(id).await?.ok_or_else(unknown)
 }

@@ -1,13 +1,11 @@
 //! Adapters between the bodies of the HTTP server and of the library.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll},
-};
-
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full, combinators::MapErr};
+use http_body::Body;
+use http_body_util::{
+    BodyExt as _, Either,
+    combinators::{MapErr, UnsyncBoxBody},
+};
 use landfall::{
     service::{RequestBodyError, ResponseBody},
     store::BoxError,
@@ -30,47 +28,12 @@ pub(super) fn upload_body(body: net::Body) -> UploadBody {
 }
 
 /// A response body: of an upload, or of anything else.
-#[derive(Debug)]
-pub(super) enum AppBody {
-    Upload(ResponseBody),
-    Text(Full<Bytes>),
-    #[cfg(feature = "grants")]
-    Page(axum::body::Body),
-}
+pub(super) type AppBody = Either<ResponseBody, UnsyncBoxBody<Bytes, BoxError>>;
 
-impl Body for AppBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut *self {
-            Self::Upload(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Text(text) => Pin::new(text)
-                .poll_frame(cx)
-                .map_err(|never| match never {}),
-            #[cfg(feature = "grants")]
-            Self::Page(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Upload(body) => body.is_end_stream(),
-            Self::Text(text) => text.is_end_stream(),
-            #[cfg(feature = "grants")]
-            Self::Page(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Upload(body) => body.size_hint(),
-            Self::Text(text) => text.size_hint(),
-            #[cfg(feature = "grants")]
-            Self::Page(body) => body.size_hint(),
-        }
-    }
+/// Converts the body of a response that is not about an upload.
+pub(super) fn other_body<B>(body: B) -> AppBody
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    Either::Right(body.map_err(Into::into).boxed_unsync())
 }

@@ -79,7 +79,7 @@ mod tests {
 
     fn proxies(args: &[&str]) -> Option<UntrustedProxies> {
         match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Serve(loaded)) => UntrustedProxies::new(&loaded.settings.urls),
+            Ok(Invocation::Run(loaded, _)) => UntrustedProxies::new(&loaded.settings.urls),
             other => panic!("{other:?}"),
         }
     }

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use landfall::{Handler, service::Peer};
 use tower_service::Service;
@@ -19,7 +20,7 @@ use super::direct::Direct;
 #[cfg(feature = "grants")]
 use super::grants::{ApiRoutes, Grants};
 use super::{
-    body::{AppBody, UploadBody, upload_body},
+    body::{AppBody, UploadBody, other_body, upload_body},
     hooks::Hooks,
     metrics,
     proxies::UntrustedProxies,
@@ -220,7 +221,7 @@ impl Service<Request<net::Body>> for App {
         if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {
             return AppFuture::Other(Box::pin(async move {
                 let response = api_routes.respond(request).await;
-                Ok(response.map(AppBody::Page))
+                Ok(response.map(other_body))
             }));
         }
         if !self.routes.is_upload_path(request.uri().path()) {
@@ -252,14 +253,14 @@ impl Future for AppFuture {
                     let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
                     response.extensions_mut().insert(phrase);
                 }
-                response.map(AppBody::Upload)
+                response.map(AppBody::Left)
             }),
         }
     }
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBody> {
-    let mut response = Response::new(AppBody::Text(body.into()));
+    let mut response = Response::new(other_body(Full::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
@@ -314,7 +315,7 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
 
 fn asset_response(asset: Asset, request_headers: &HeaderMap) -> Response<AppBody> {
     let (status, headers, bytes) = asset.respond(request_headers);
-    let mut response = Response::new(AppBody::Text(Bytes::from_static(bytes).into()));
+    let mut response = Response::new(other_body(Full::from(bytes)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -189,7 +189,7 @@ mod tests {
 
     fn settings(args: &[&str]) -> Settings {
         match settings::read(args.iter().map(Into::into), []).unwrap() {
-            settings::Invocation::Serve(loaded) => loaded.settings,
+            settings::Invocation::Run(loaded, _) => loaded.settings,
             other => panic!("{other:?}"),
         }
     }

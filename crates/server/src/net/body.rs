@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
 use super::connection::{ConnectionShared, RequestGuard};
@@ -314,20 +314,11 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     pub(super) struct OutgoingBody<B> {
         #[pin]
-        inner: Content<B>,
+        inner: Either<B, Full<Bytes>>,
         // Dropped when hyper has taken all of it.
         guard: RequestGuard,
         // HTTP/2: the activity of this stream.
         stream: Option<Arc<ConnectionActivity>>,
-    }
-}
-
-pin_project_lite::pin_project! {
-    #[project = ContentProjection]
-    #[derive(Debug)]
-    enum Content<B> {
-        Service { #[pin] body: B },
-        Rejection { text: Full<Bytes> },
     }
 }
 
@@ -341,7 +332,7 @@ impl<B> OutgoingBody<B> {
             stream.set_waiting(WRITING);
         }
         Self {
-            inner: Content::Service { body },
+            inner: Either::Left(body),
             guard,
             stream,
         }
@@ -349,7 +340,7 @@ impl<B> OutgoingBody<B> {
 
     pub(super) fn rejection(text: Bytes, guard: RequestGuard) -> Self {
         Self {
-            inner: Content::Rejection { text: text.into() },
+            inner: Either::Right(text.into()),
             guard,
             stream: None,
         }
@@ -362,42 +353,29 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let me = self.project();
-        match me.inner.project() {
-            ContentProjection::Service { body } => {
-                let frame = body.poll_frame(cx);
-                if let Some(stream) = me.stream {
-                    // hyper polls again when the client's window has space.
-                    stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
-                    if let Poll::Ready(Some(Ok(frame))) = &frame {
-                        stream.add_written(frame.data_ref().map_or(0, Bytes::len));
-                    }
-                }
-                frame
+        let frame = me.inner.poll_frame(cx);
+        if let Some(stream) = me.stream {
+            // hyper polls again when the client's window has space.
+            stream.set_waiting(if frame.is_pending() { 0 } else { WRITING });
+            if let Poll::Ready(Some(Ok(frame))) = &frame {
+                stream.add_written(frame.data_ref().map_or(0, Bytes::len));
             }
-            ContentProjection::Rejection { text } => Pin::new(text)
-                .poll_frame(cx)
-                .map_err(|never| match never {}),
         }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Content::Service { body } => body.is_end_stream(),
-            Content::Rejection { text } => text.is_end_stream(),
-        }
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Content::Service { body } => body.size_hint(),
-            Content::Rejection { text } => text.size_hint(),
-        }
+        self.inner.size_hint()
     }
 }

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::sections::{SECTIONS, setting, settings};
 use super::table::{Kind, Property, Setting, Subcommand};
 use super::value::Parsed;
-use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey};
+use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
 use super::{bucket, grants, unsupported, value, version};
 
 /// A parsed command line.
@@ -26,17 +26,6 @@ pub(super) enum Cli {
     Print(String),
     /// Run a command with settings.
     Run(Subcommand, Box<Options>),
-}
-
-/// The values of the options that are not settings.
-#[derive(Debug, Default)]
-pub(super) struct Options {
-    pub(super) config: Option<String>,
-    pub(super) dry_run: bool,
-    pub(super) json: bool,
-    pub(super) origins: Vec<String>,
-    pub(super) events: EventsCommand,
-    pub(super) keys: KeysCommand,
 }
 
 const EXAMPLES: &str = "\

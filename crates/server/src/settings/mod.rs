@@ -8,7 +8,7 @@
 //! use landfall_server::settings::{Invocation, read};
 //!
 //! let args = ["-port", "8070", "--max-size=2GiB"].map(Into::into);
-//! let Ok(Invocation::Serve(loaded)) = read(args, []) else { panic!() };
+//! let Ok(Invocation::Run(loaded, _)) = read(args, []) else { panic!() };
 //! assert_eq!(loaded.settings.listen.port, 8070);
 //! assert_eq!(loaded.settings.protocol.max_size, Some(2 << 30));
 //! ```
@@ -41,69 +41,36 @@ pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use reference::reference;
 pub(crate) use system::{check_private, refuse_link};
+pub use table::Subcommand;
 pub use types::*;
 
 use cli::Cli;
 use layers::Layers;
-use table::Subcommand;
 
-/// The command to run, with its settings.
+/// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Invocation {
     /// Print this text, which ends with a line break.
     Print(String),
-    /// Run the server.
-    Serve(Loaded),
-    /// Delete expired uploads once.
-    Sweep {
-        /// The settings.
-        loaded: Loaded,
-        /// Only list what would be deleted, and why.
-        dry_run: bool,
-    },
-    /// List damaged uploads in the upload directory.
-    DoctorFiles(Loaded),
-    /// Check the bucket and the lease backend.
-    #[cfg(feature = "s3")]
-    DoctorS3 {
-        /// The settings; they have a bucket.
-        loaded: Loaded,
-        /// Print the findings as JSON.
-        json: bool,
-        /// Origins that must be allowed by the bucket's CORS rules.
-        origins: Vec<String>,
-    },
-    /// Set the CORS rules of the bucket.
-    #[cfg(feature = "s3")]
-    SetCors {
-        /// The settings; they have a bucket.
-        loaded: Loaded,
-        /// The allowed origins; at least one.
-        origins: Vec<String>,
-        /// Only print the rules.
-        dry_run: bool,
-    },
-    /// List, retry or delete undelivered events.
-    Events {
-        /// The settings.
-        loaded: Loaded,
-        /// The command.
-        command: EventsCommand,
-    },
-    /// Migrate the database.
-    Migrate(Loaded),
-    /// Add, list or revoke API keys.
-    #[cfg(feature = "grants")]
-    Keys {
-        /// The settings.
-        loaded: Loaded,
-        /// The command.
-        command: KeysCommand,
-        /// Print a JSON object per line.
-        json: bool,
-    },
-    /// Print [`Loaded::to_toml`].
-    ConfigCheck(Loaded),
+    /// Run [`Loaded::subcommand`].
+    Run(Box<Loaded>, Box<Options>),
+}
+
+/// The options that are not settings; a command uses its own, and others have their defaults.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The configuration file.
+    config: Option<String>,
+    /// Only print what would be deleted or set.
+    pub dry_run: bool,
+    /// Print JSON.
+    pub json: bool,
+    /// Origins that the bucket's CORS rules allow, or should; each once.
+    pub origins: Vec<String>,
+    /// The subcommand of `landfall events`.
+    pub events: EventsCommand,
+    /// The subcommand of `landfall keys`.
+    pub keys: KeysCommand,
 }
 
 /// A subcommand of `landfall keys`.
@@ -188,8 +155,9 @@ pub struct Loaded {
     pub settings: Settings,
     /// Settings that are allowed but may be mistakes: a line each.
     pub warnings: Vec<String>,
+    /// The command to run.
+    pub subcommand: Subcommand,
     layers: Layers,
-    subcommand: Subcommand,
 }
 
 impl Loaded {
@@ -221,7 +189,7 @@ pub fn read(
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
 
-    let (subcommand, options) = match cli::parse(args, &mut layers, &mut problems) {
+    let (subcommand, mut options) = match cli::parse(args, &mut layers, &mut problems) {
         Ok(Cli::Print(text)) => return Ok(Invocation::Print(text)),
         Ok(Cli::Run(subcommand, options)) => (subcommand, options),
         Err(problem) => {
@@ -231,7 +199,7 @@ pub fn read(
         }
     };
     let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);
-    if let Some(config) = options.config.or(config) {
+    if let Some(config) = options.config.take().or(config) {
         file::read(&config, &mut layers, &mut problems);
     }
     let mut settings = layers.parse(&mut problems);
@@ -249,41 +217,10 @@ pub fn read(
     let loaded = Loaded {
         settings,
         warnings,
-        layers,
         subcommand,
+        layers,
     };
-    Ok(match subcommand {
-        Subcommand::Sweep => Invocation::Sweep {
-            loaded,
-            dry_run: options.dry_run,
-        },
-        Subcommand::DoctorFiles => Invocation::DoctorFiles(loaded),
-        #[cfg(feature = "s3")]
-        Subcommand::DoctorS3 => Invocation::DoctorS3 {
-            loaded,
-            json: options.json,
-            origins: options.origins,
-        },
-        #[cfg(feature = "s3")]
-        Subcommand::SetCors => Invocation::SetCors {
-            loaded,
-            origins: options.origins,
-            dry_run: options.dry_run,
-        },
-        Subcommand::Events => Invocation::Events {
-            loaded,
-            command: options.events,
-        },
-        #[cfg(feature = "grants")]
-        Subcommand::Keys => Invocation::Keys {
-            loaded,
-            command: options.keys,
-            json: options.json,
-        },
-        Subcommand::Migrate => Invocation::Migrate(loaded),
-        Subcommand::ConfigCheck => Invocation::ConfigCheck(loaded),
-        _ => Invocation::Serve(loaded),
-    })
+    Ok(Invocation::Run(Box::new(loaded), options))
 }
 
 /// Returns the output of `landfall version`: three lines, as tusd's scripts expect them. Commit and

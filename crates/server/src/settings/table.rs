@@ -5,7 +5,7 @@ use super::value::{self, Parsed};
 
 /// A command that reads settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Subcommand {
+pub enum Subcommand {
     /// Run the server.
     #[default]
     Serve,

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn the_store_ignores_keys_of_direct_uploads() {
         let prefixes = |args: &[&str]| match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Serve(loaded)) => key_prefixes(&loaded.settings),
+            Ok(Invocation::Run(loaded, _)) => key_prefixes(&loaded.settings),
             other => panic!("{other:?}"),
         };
         let args = ["-s3-bucket=b", "-direct"];

@@ -198,24 +198,17 @@ impl<'a> RequestLine<'a> {
         if self.target.starts_with(b"/") || self.target == b"*" {
             return Ok(());
         }
-        let authority = self
-            .target
-            .get(..7)
-            .filter(|scheme| scheme.eq_ignore_ascii_case(b"http://"))
-            .map(|_| &self.target[7..])
-            .or_else(|| {
-                let scheme = self.target.get(..8)?;
-                scheme
-                    .eq_ignore_ascii_case(b"https://")
-                    .then(|| &self.target[8..])
-            })
+        let after = |scheme: &[u8]| {
+            let (start, rest) = self.target.split_at_checked(scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then_some(rest)
+        };
+        let rest = after(b"http://")
+            .or_else(|| after(b"https://"))
             .ok_or(HttpRejection::bad(
                 "the request target is neither a path nor an http URL",
             ))?;
-        let end = authority
-            .iter()
-            .position(|b| matches!(b, b'/' | b'?' | b'#'));
-        let authority = &authority[..end.unwrap_or(authority.len())];
+        let mut parts = rest.split(|b| matches!(b, b'/' | b'?' | b'#'));
+        let authority = parts.next().unwrap_or_default();
         match host {
             Some(host) if !same_host(authority, host) => Err(HttpRejection::bad(
                 "the Host header and the host of the request target differ",
@@ -285,32 +278,15 @@ fn is_token(byte: u8) -> bool {
 }
 
 static TOKEN: [bool; 256] = {
+    let tokens = b"!#$%&'*+-.^_`|~0123456789\
+        ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut table = [false; 256];
-    let mut byte = 0_u8;
-    loop {
-        table[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
-        if byte == u8::MAX {
-            break table;
-        }
-        byte += 1;
+    let mut at = 0;
+    while at < tokens.len() {
+        table[tokens[at] as usize] = true;
+        at += 1;
     }
+    table
 };
 
 /// Returns whether every parser accepts a byte in a request target (RFC 3986 section 3.3).

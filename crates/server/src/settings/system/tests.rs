@@ -7,11 +7,7 @@ use super::super::{Invocation, Loaded, read};
 
 fn loaded(args: &[&str]) -> Loaded {
     match read(args.iter().map(Into::into), []) {
-        Ok(
-            Invocation::Serve(loaded)
-            | Invocation::ConfigCheck(loaded)
-            | Invocation::Sweep { loaded, .. },
-        ) => loaded,
+        Ok(Invocation::Run(loaded, _)) => *loaded,
         other => panic!("{args:?}: {other:?}"),
     }
 }

@@ -199,11 +199,9 @@ fn debug_omits_passwords_of_urls() {
 #[test]
 fn keys_commands_accept_only_their_options() {
     let keys = |args: &[&str]| match run(args, &[]) {
-        Ok(Invocation::Keys {
-            command,
-            json,
-            loaded,
-        }) => (command, json, loaded.settings),
+        Ok(Invocation::Run(loaded, options)) if loaded.subcommand == Subcommand::Keys => {
+            (options.keys, options.json, loaded.settings)
+        }
         other => panic!("{args:?}: {other:?}"),
     };
     let (added, _, settings) = keys(&[
@@ -242,12 +240,10 @@ fn keys_commands_accept_only_their_options() {
 
     let of_server = [("LANDFALL_MAX_SIZE", "1KiB")];
     match run(&["keys", "add", "a"], &of_server).unwrap() {
-        Invocation::Keys {
-            command: KeysCommand::Add(key),
-            ..
-        } => {
-            assert_eq!(key.limits.max_size, None);
-        }
+        Invocation::Run(_, options) => match options.keys {
+            KeysCommand::Add(key) => assert_eq!(key.limits.max_size, None),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
     let (listed, json, _) = keys(&["keys", "list", "-json"]);

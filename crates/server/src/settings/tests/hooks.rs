@@ -176,7 +176,9 @@ fn databases_are_files_or_postgresql() {
 #[test]
 fn events_commands_accept_only_their_options() {
     let events = |args: &[&str]| match run(args, &[]) {
-        Ok(Invocation::Events { command, .. }) => command,
+        Ok(Invocation::Run(loaded, options)) if loaded.subcommand == Subcommand::Events => {
+            options.events
+        }
         other => panic!("{args:?}: {other:?}"),
     };
     assert_eq!(events(&["events", "list"]), EventsCommand::default());

@@ -489,7 +489,7 @@ async fn failure_of(args: &[String], variables: &[(String, String)]) -> Option<(
             .map(|(name, text)| (name.into(), text.into())),
     );
     let loaded = match read {
-        Ok(Invocation::Serve(loaded) | Invocation::ConfigCheck(loaded)) => loaded,
+        Ok(Invocation::Run(loaded, _)) => *loaded,
         Ok(other) => panic!("{args:?}: {other:?}"),
         Err(failure) => return Some((failure.exit_code(), failure.to_string())),
     };
@@ -545,7 +545,7 @@ fn complaint(name: &str, args: &[String]) -> Option<String> {
     let of_setting = |error: &String| error.starts_with(&format!("--{name}: "));
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match run(&args, &[]) {
-        Ok(Invocation::Serve(loaded)) => loaded
+        Ok(Invocation::Run(loaded, _)) => loaded
             .warnings
             .into_iter()
             .find(|error| of_setting(error) && error.contains("has no effect")),

@@ -197,14 +197,11 @@ fn doctor_accepts_settings_and_its_options() {
         ],
     ] {
         match run(args, &[]) {
-            Ok(Invocation::DoctorS3 {
-                loaded,
-                json,
-                origins,
-            }) => {
+            Ok(Invocation::Run(loaded, options)) => {
+                assert_eq!(loaded.subcommand, Subcommand::DoctorS3);
                 assert_eq!(loaded.settings.s3.bucket.as_deref(), Some("b"));
-                assert!(json);
-                assert_eq!(origins, ["https://x.example"]);
+                assert!(options.json);
+                assert_eq!(options.origins, ["https://x.example"]);
             }
             other => panic!("{args:?}: {other:?}"),
         }
@@ -237,14 +234,12 @@ fn set_cors_accepts_several_origins_once_each() {
         "-origin=https://x.example",
     ];
     match run(&args, &[]) {
-        Ok(Invocation::SetCors {
-            loaded,
-            origins,
-            dry_run,
-        }) => {
+        Ok(Invocation::Run(loaded, options)) => {
+            assert_eq!(loaded.subcommand, Subcommand::SetCors);
             assert_eq!(loaded.settings.s3.bucket.as_deref(), Some("b"));
-            assert_eq!(origins, ["https://x.example", "http://localhost:3000"]);
-            assert!(dry_run);
+            let origins = ["https://x.example", "http://localhost:3000"];
+            assert_eq!(options.origins, origins);
+            assert!(options.dry_run);
         }
         other => panic!("{other:?}"),
     }

@@ -286,7 +286,7 @@ fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Setti
                 args.into_iter().map(Into::into),
                 variables.into_iter().map(|(n, v)| (n.into(), v.into())),
             ) {
-                Ok(Invocation::Serve(loaded)) => Ok(loaded.settings),
+                Ok(Invocation::Run(loaded, _)) => Ok(loaded.settings),
                 Ok(other) => panic!("{shown}: {other:?}"),
                 Err(failure) => Err(failure.to_string()),
             };
@@ -320,7 +320,7 @@ fn every_setting_has_the_same_effect_in_every_spelling() {
         }
         let required = required_args(sections::setting(name).unwrap());
         // Some of them require the setting, too.
-        if let Ok(Invocation::Serve(without)) = run(required, &[]) {
+        if let Ok(Invocation::Run(without, _)) = run(required, &[]) {
             assert_ne!(first, without.settings, "{name} changes nothing");
         }
         assert!(!seen.contains(&first), "{name} does what another one does");

@@ -55,86 +55,33 @@ impl Hooks {
     /// Returns all transports, in the order in which blocking hooks are called.
     pub(crate) fn transports(&self) -> [HookTransport; 8] {
         let all: HookNames = HookName::ALL.into_iter().collect();
-        // A plugin has no side effects: other events are useless to it.
-        let answers = HookNames::WITH_RESPONSE;
         let events = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
         let events: HookNames = events.collect();
         let (command, http, grpc, wasm) = (&self.command, &self.http, &self.grpc, &self.wasm);
         let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
         let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
-        let has_kafka = !kafka.brokers.is_empty();
-        macro_rules! missing {
-            ($feature:literal) => {
-                (!cfg!(feature = $feature)).then_some($feature)
-            };
-        }
         [
-            (
-                "hooks-dir",
-                None,
-                command.dir.is_some(),
-                command.events,
-                all,
-            ),
-            (
-                "hooks-http",
-                missing!("hooks-http"),
-                http.url.is_some(),
-                http.events,
-                all,
-            ),
-            (
-                "hooks-grpc",
-                missing!("hooks-grpc"),
-                grpc.target.is_some(),
-                grpc.events,
-                all,
-            ),
-            (
-                "hooks-wasm",
-                missing!("hooks-wasm"),
-                wasm.file.is_some(),
-                wasm.events,
-                answers,
-            ),
-            (
-                "hooks-nats",
-                missing!("nats"),
-                nats.url.is_some(),
-                nats.events,
-                events,
-            ),
-            (
-                "hooks-amqp",
-                missing!("amqp"),
-                amqp.url.is_some(),
-                amqp.events,
-                events,
-            ),
-            (
-                "hooks-redis",
-                missing!("redis"),
-                redis.url.is_some(),
-                redis.events,
-                events,
-            ),
-            (
-                "hooks-kafka",
-                missing!("kafka"),
-                has_kafka,
-                kafka.events,
-                events,
-            ),
+            ("hooks-dir", command.dir.is_some(), command.events),
+            ("hooks-http", http.url.is_some(), http.events),
+            ("hooks-grpc", grpc.target.is_some(), grpc.events),
+            ("hooks-wasm", wasm.file.is_some(), wasm.events),
+            ("hooks-nats", nats.url.is_some(), nats.events),
+            ("hooks-amqp", amqp.url.is_some(), amqp.events),
+            ("hooks-redis", redis.url.is_some(), redis.events),
+            ("hooks-kafka", !kafka.brokers.is_empty(), kafka.events),
         ]
-        .map(
-            |(setting, missing_feature, is_used, events, supported)| HookTransport {
-                setting,
-                missing_feature,
-                is_used,
-                events,
-                supported,
+        .map(|(setting, is_used, own_events)| HookTransport {
+            setting,
+            missing_feature: missing_feature(setting),
+            is_used,
+            events: own_events,
+            supported: match setting {
+                "hooks-dir" | "hooks-http" | "hooks-grpc" => all,
+                // A plugin has no side effects: other events are useless to it.
+                "hooks-wasm" => HookNames::WITH_RESPONSE,
+                _ => events,
             },
-        )
+        })
     }
 
     /// Returns [`Self::enabled`] as a set.
@@ -142,6 +89,21 @@ impl Hooks {
     pub fn enabled_names(&self) -> HookNames {
         self.enabled.iter().copied().collect()
     }
+}
+
+/// Returns the feature that a transport needs and this build lacks.
+fn missing_feature(setting: &str) -> Option<&'static str> {
+    let (feature, is_compiled_in) = match setting {
+        "hooks-http" => ("hooks-http", cfg!(feature = "hooks-http")),
+        "hooks-grpc" => ("hooks-grpc", cfg!(feature = "hooks-grpc")),
+        "hooks-wasm" => ("hooks-wasm", cfg!(feature = "hooks-wasm")),
+        "hooks-nats" => ("nats", cfg!(feature = "nats")),
+        "hooks-amqp" => ("amqp", cfg!(feature = "amqp")),
+        "hooks-redis" => ("redis", cfg!(feature = "redis")),
+        "hooks-kafka" => ("kafka", cfg!(feature = "kafka")),
+        _ => return None,
+    };
+    (!is_compiled_in).then_some(feature)
 }
 
 /// A transport of hooks and events.
