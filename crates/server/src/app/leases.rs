@@ -71,9 +71,7 @@ impl SharedLeases {
     #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = RedisSettings::default();
-        if let Some(ttl) = settings.ttl {
-            options.ttl = ttl;
-        }
+        options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
         let server = locker
             .check()
@@ -92,9 +90,7 @@ impl SharedLeases {
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = PostgresSettings::default();
-        if let Some(ttl) = settings.ttl {
-            options.ttl = ttl;
-        }
+        options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = PostgresLocker::new(url, options).context("--lease")?;
         locker
             .check()

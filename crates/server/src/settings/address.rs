@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::types::redacted_url;
-use super::value::{Parsed, list, or_none};
+use super::value::{Parsed, list, or_none, valid};
 
 /// Parses a host name or an address to listen on, and removes the brackets of an IPv6 address.
 pub(super) fn host(text: &str) -> Parsed<String> {
@@ -27,12 +27,9 @@ pub(super) fn host(text: &str) -> Parsed<String> {
             "{text:?} contains a port; write --host {host} --port {port}"
         ));
     }
-    if text.contains(['/', '[', ']', '@', '?', '#', ' ']) {
-        return Err(format!(
-            "{text:?} is not a host; write an IP address or a name, such as 127.0.0.1"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_host = !text.contains(['/', '[', ']', '@', '?', '#', ' ']);
+    let expected = "a host; write an IP address or a name, such as 127.0.0.1";
+    valid(text, is_host, expected)
 }
 
 /// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
@@ -123,9 +120,12 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
 pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!(
-            "{shown:?} has no scheme; write https://{shown}, or http://{shown} without TLS"
-        ));
+        return Err(match text.starts_with('/') {
+            true => format!("{shown:?} has no scheme and host; write one such as {example}"),
+            false => format!(
+                "{shown:?} has no scheme; write https://{shown}, or http://{shown} without TLS"
+            ),
+        });
     };
     if !matches!(scheme, "http" | "https") {
         return Err(format!(
@@ -195,9 +195,12 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
 /// Parses a list of methods.
 pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
     list(text)
-        .map(|item| match http::Method::from_bytes(item.as_bytes()) {
-            Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} is not a valid method name")),
+        .map(|item| {
+            valid(
+                item,
+                item.parse::<http::Method>().is_ok(),
+                "a valid method name",
+            )
         })
         .collect()
 }
@@ -205,9 +208,12 @@ pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
 /// Parses a list of header names, and keeps their case.
 pub(super) fn header_names(text: &str) -> Parsed<Vec<String>> {
     list(text)
-        .map(|item| match http::HeaderName::from_bytes(item.as_bytes()) {
-            Ok(_) => Ok(item.to_owned()),
-            Err(_) => Err(format!("{item:?} is not a valid header name")),
+        .map(|item| {
+            valid(
+                item,
+                item.parse::<http::HeaderName>().is_ok(),
+                "a valid header name",
+            )
         })
         .collect()
 }
@@ -272,6 +278,13 @@ mod tests {
         ] {
             url_prefix_or_none(text).unwrap_err();
         }
+        let host = url_prefix_or_none("x.example/files").unwrap_err();
+        assert!(host.contains("write https://x.example/files,"), "{host}");
+        let path = url_prefix_or_none("/files/").unwrap_err();
+        assert!(
+            path.contains("write one such as https://uploads.example.com/files/"),
+            "{path}"
+        );
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::address::http_url;
 use super::hooks;
 use super::types::{Database, LeaseKind, Secret, redacted_url};
-use super::value::{Parsed, duration_or_none, duration_within, list, size_within};
+use super::value::{
+    Parsed, duration_or_none, duration_within, is_plain, list, printable, size_within, valid,
+};
 
 /// Parses a bucket name, with laxer rules than Amazon's, which other services do not share.
 pub(super) fn bucket(text: &str) -> Parsed<String> {
@@ -18,36 +20,23 @@ pub(super) fn bucket(text: &str) -> Parsed<String> {
             }
         });
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if !text.bytes().all(plain) || text.len() > 255 || text.starts_with('.') {
-        return Err(format!(
-            "{text:?} is not a bucket name; write letters, digits, dots and dashes"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_name = is_plain(text, "-._") && text.len() <= 255 && !text.starts_with('.');
+    let expected = "a bucket name; write letters, digits, dots and dashes";
+    valid(text, is_name, expected)
 }
 
 /// Parses a key prefix, and adds a trailing slash.
 pub(super) fn object_prefix(text: &str) -> Parsed<String> {
-    if text.len() > 512 || text.contains(char::is_control) {
-        return Err(
-            "is not a key prefix; write at most 512 bytes without control characters".to_owned(),
-        );
+    let mut prefix = printable(text, 512, "a key prefix")?;
+    if !prefix.is_empty() && !prefix.ends_with('/') {
+        prefix.push('/');
     }
-    Ok(match text {
-        "" => String::new(),
-        text if text.ends_with('/') => text.to_owned(),
-        text => format!("{text}/"),
-    })
+    Ok(prefix)
 }
 
 /// Parses a key template.
 pub(super) fn key(text: &str) -> Parsed<String> {
-    if text.len() > 512 || text.contains(char::is_control) {
-        return Err(
-            "is not a key template; write at most 512 bytes without control characters".to_owned(),
-        );
-    }
+    let template = printable(text, 512, "a key template")?;
     #[cfg(feature = "s3")]
     check_template(text)?;
     if !text.is_empty() && !text.contains('{') {
@@ -57,7 +46,7 @@ pub(super) fn key(text: &str) -> Parsed<String> {
             text.trim_end_matches('/')
         ));
     }
-    Ok(text.to_owned())
+    Ok(template)
 }
 
 /// Expands a key template for a sample upload.
@@ -93,29 +82,22 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
 
 /// Parses a simple name, such as a region.
 pub(super) fn word(text: &str) -> Parsed<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
-        return Err(format!(
-            "{text:?} is not a valid name; write letters, digits and dashes, such as eu-central-1"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_word = (1..=64).contains(&text.len()) && is_plain(text, "-_.");
+    let expected = "a valid name; write letters, digits and dashes, such as eu-central-1";
+    valid(text, is_word, expected)
 }
 
 /// Parses a header value.
 pub(super) fn header_value(text: &str) -> Parsed<String> {
-    match http::HeaderValue::from_str(text) {
-        Ok(value) if value.to_str().is_ok() => Ok(text.to_owned()),
-        _ => Err(format!(
-            "{text:?} is not a valid header value; write ASCII without line breaks"
-        )),
-    }
+    let value = http::HeaderValue::from_str(text);
+    let is_value = value.is_ok_and(|value| value.to_str().is_ok());
+    let expected = "a valid header value; write ASCII without line breaks";
+    valid(text, is_value, expected)
 }
 
 /// Returns whether a text is an HTTP token.
 fn is_token(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(plain)
+    !text.is_empty() && is_plain(text, "!#$%&'*+-.^_`|~")
 }
 
 /// Parses a `Content-Type`.
@@ -160,13 +142,9 @@ pub(super) fn cache_control(text: &str) -> Parsed<String> {
 
 /// Parses the id, alias or ARN of a KMS key.
 pub(super) fn kms_key(text: &str) -> Parsed<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-.".contains(&byte);
-    if text.len() > 2048 || !text.bytes().all(plain) {
-        return Err(format!(
-            "{text:?} is not a KMS key; write its id, its ARN, or alias/NAME"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_key = text.len() <= 2048 && is_plain(text, ":/_-.");
+    let expected = "a KMS key; write its id, its ARN, or alias/NAME";
+    valid(text, is_key, expected)
 }
 
 /// Amazon's maximum part size.

@@ -1,6 +1,6 @@
 //! Parsers of settings of direct uploads. Errors are as in [`value`](super::value).
 
-use super::value::Parsed;
+use super::value::{Parsed, valid};
 use super::{address, bucket};
 
 /// The first path segments of the API.
@@ -29,13 +29,9 @@ pub(super) fn key(text: &str) -> Parsed<String> {
 /// Parses the ARN of a role.
 pub(super) fn role(text: &str) -> Parsed<String> {
     let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_graphic || !text.starts_with("arn:") || !text.contains(":role/") || text.len() > 2048 {
-        return Err(format!(
-            "{text:?} is not a role ARN; write one such as \
-             arn:aws:iam::123456789012:role/uploads"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_role = text.starts_with("arn:") && text.contains(":role/") && text.len() <= 2048;
+    let expected = "a role ARN; write one such as arn:aws:iam::123456789012:role/uploads";
+    valid(text, is_graphic && is_role, expected)
 }
 
 #[cfg(test)]

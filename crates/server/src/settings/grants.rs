@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::bucket;
 use super::hooks::endpoint;
 use super::types::{JwtKeys, Secret};
-use super::value::{Parsed, count, list, one_of, or_none, path, some_duration};
+use super::value::{
+    Parsed, count, is_plain, list, one_of, or_none, path, printable, some_duration,
+};
 
 /// The minimum length of a dashboard key, in characters.
 pub(crate) const MIN_KEY_LEN: usize = 16;
@@ -27,10 +29,7 @@ pub(super) fn base_path(text: &str) -> Parsed<String> {
 
 /// Parses media types: `image/png`, `image/*` or `*/*`.
 pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
-    let token = |part: &str| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte);
-        !part.is_empty() && part.bytes().all(plain)
-    };
+    let token = |part: &str| !part.is_empty() && is_plain(part, "!#$&-^_.+");
     list(text)
         .map(|item| match item.split_once('/') {
             Some(("*", "*")) => Ok(item.to_owned()),
@@ -74,21 +73,17 @@ pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
 
 /// Parses a list of signature algorithms.
 pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
-    let named: Vec<String> = list(text)
-        .map(
-            |item| match ALGORITHMS.iter().find(|known| **known == item) {
-                Some(_) => Ok(item.to_owned()),
-                None => Err(format!(
-                    "unsupported algorithm {item:?}; write {}",
-                    one_of(ALGORITHMS)
-                )),
-            },
-        )
-        .collect::<Parsed<_>>()?;
+    let named: Vec<String> = list(text).map(str::to_owned).collect();
     if named.is_empty() {
         return Err("is empty; write at least one algorithm, such as RS256".to_owned());
     }
-    Ok(named)
+    match named.iter().find(|name| !ALGORITHMS.contains(&&***name)) {
+        Some(unknown) => Err(format!(
+            "unsupported algorithm {unknown:?}; write {}",
+            one_of(ALGORITHMS)
+        )),
+        None => Ok(named),
+    }
 }
 
 /// Parses the name or the value of a claim.
@@ -135,12 +130,7 @@ pub(crate) fn check_key(text: &str) -> Parsed<()> {
 
 /// Parses the name of a node.
 pub(super) fn node(text: &str) -> Parsed<Option<String>> {
-    if text.len() > 255 || text.contains(char::is_control) {
-        return Err(
-            "is not a valid name; write at most 255 bytes without control characters".to_owned(),
-        );
-    }
-    Ok(Some(text.to_owned()).filter(|name| !name.is_empty()))
+    or_none(text, |text| printable(text, 255, "a valid name"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use landfall_hooks::{HookName, HookNames, format::Format};
 
 use super::address::host_of_target;
 use super::types::{Database, Secret, redacted_url};
-use super::value::{Parsed, choice, count, duration, integer, list, number, one_of, or_none, path};
+use super::value::{
+    Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
+};
 
 const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
 
@@ -76,30 +78,20 @@ pub(super) fn http_format(text: &str) -> Parsed<Format> {
 pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
         let shown = redacted_url(text);
-        let Some((scheme, _)) = text.split_once("://") else {
+        let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!(
                 "{shown:?} has no scheme; write a URL such as {example}"
             ));
         };
         if !schemes.contains(&scheme) {
+            let known: Vec<_> = schemes.iter().map(|known| format!("{known}://")).collect();
+            let known = one_of(&known);
             return Err(format!(
-                "{shown:?} has the scheme {scheme}://; write {}",
-                one_of(
-                    &schemes
-                        .iter()
-                        .map(|known| format!("{known}://"))
-                        .collect::<Vec<_>>()
-                )
+                "{shown:?} has the scheme {scheme}://; write {known}"
             ));
         }
-        let known = |scheme: &&str| {
-            let rest = text
-                .split_once("://")
-                .filter(|(given, _)| given == scheme)
-                .map(|(_, rest)| rest);
-            rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#']))
-        };
-        if !schemes.iter().any(known) || text.contains(|c: char| c.is_control() || c == ' ') {
+        let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
+        if !has_host || text.contains(|c: char| c.is_control() || c == ' ') {
             return Err(format!("{shown:?} is not a URL such as {example}"));
         }
         Ok(Secret::new(text))
@@ -121,22 +113,15 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
 
 /// Parses Kafka brokers: a comma-separated list of `host:port`.
 pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| {
-            let port = item
-                .rsplit_once(':')
-                .map(|(host, port)| (host, port.parse::<u16>()));
-            match port {
-                Some((host, Ok(1..)))
-                    if is_host(host.trim_start_matches('[').trim_end_matches(']')) =>
-                {
-                    Ok(item.to_owned())
-                }
-                _ => Err(format!(
-                    "{item:?} is not a broker; write HOST:PORT, such as 127.0.0.1:9092"
-                )),
-            }
+    let is_broker = |item: &str| {
+        item.rsplit_once(':').is_some_and(|(host, port)| {
+            is_host(host.trim_start_matches('[').trim_end_matches(']'))
+                && matches!(port.parse::<u16>(), Ok(1..))
         })
+    };
+    let expected = "a broker; write HOST:PORT, such as 127.0.0.1:9092";
+    list(text)
+        .map(|item| valid(item, is_broker(item), expected))
         .collect()
 }
 
@@ -181,31 +166,23 @@ pub(super) fn nats_subject(text: &str) -> Parsed<String> {
 
 /// Parses a Kafka topic.
 pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if text.len() > 249 || matches!(text, "" | "." | "..") || !text.bytes().all(plain) {
-        return Err(format!(
-            "{text:?} is not a topic; write at most 249 letters, digits, dots, dashes and underscores"
-        ));
-    }
-    Ok(text.to_owned())
+    let is_topic = text.len() <= 249 && !matches!(text, "" | "." | "..") && is_plain(text, "-_.");
+    let expected = "a topic; write at most 249 letters, digits, dots, dashes and underscores";
+    valid(text, is_topic, expected)
 }
 
 /// Parses the target of a gRPC server.
 pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     let text = name(text)?;
     let is_socket = text.starts_with("unix:");
-    if !is_socket && !host_of_target(&text).is_some_and(|host| is_host(&host)) {
-        return Err(format!(
-            "{text:?} is not a server address; write HOST:PORT, such as 127.0.0.1:50051, or unix:///PATH"
-        ));
-    }
-    Ok(text)
+    let has_host = host_of_target(&text).is_some_and(|host| is_host(&host));
+    let expected = "a server address; write HOST:PORT, such as 127.0.0.1:50051, or unix:///PATH";
+    valid(&text, is_socket || has_host, expected)
 }
 
 /// Returns whether a text can be a host name or an address.
 fn is_host(text: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:%".contains(&byte);
-    !text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)
+    !text.is_empty() && !text.starts_with('-') && is_plain(text, "-_.:%")
 }
 
 /// Parses a list of secrets.

@@ -17,6 +17,30 @@ pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> P
     parse(text).map(Some)
 }
 
+/// Returns the text if it is valid; otherwise an error that says what it should be.
+pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String> {
+    match is_valid {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is not {expected}")),
+    }
+}
+
+/// Returns the text if it has at most `max` bytes and no control characters.
+pub(super) fn printable(text: &str, max: usize, what: &str) -> Parsed<String> {
+    if text.len() > max || text.contains(char::is_control) {
+        return Err(format!(
+            "is not {what}; write at most {max} bytes without control characters"
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Returns whether a text has only ASCII letters, digits and the characters of `others`.
+pub(super) fn is_plain(text: &str, others: &str) -> bool {
+    text.chars()
+        .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+}
+
 /// Parses a boolean as Go's flags do.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {

@@ -22,59 +22,47 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
     // The `source` attribute of CloudEvents.
-    let source = settings
-        .urls
-        .public_url
-        .as_deref()
-        .unwrap_or(DEFAULT_SOURCE);
+    let source = settings.urls.public_url.as_deref();
+    let source = source.unwrap_or(DEFAULT_SOURCE);
     #[cfg(feature = "nats")]
     if let Some(url) = &brokers.nats.url {
-        let line = format!(
-            "Using '{}' as the NATS server for events",
-            url.redacted_url()
-        );
         let mut options = NatsSettings::new(url.reveal());
         options.subject.clone_from(&brokers.nats.subject);
         options.jetstream = brokers.nats.jetstream;
         source.clone_into(&mut options.source);
         let nats = nats::transport(options).context("-hooks-nats")?;
-        routes.push(event_route(nats, hooks, brokers.nats.events, line));
+        let name = (url.redacted_url(), "NATS server");
+        routes.push(event_route(nats, hooks, brokers.nats.events, name));
     }
     #[cfg(feature = "amqp")]
     if let Some(url) = &brokers.amqp.url {
-        let line = format!(
-            "Using '{}' as the AMQP broker for events",
-            url.redacted_url()
-        );
         let mut options = AmqpSettings::new(url.reveal());
         options.exchange.clone_from(&brokers.amqp.exchange);
         options.routing_key.clone_from(&brokers.amqp.routing_key);
         source.clone_into(&mut options.source);
         let amqp = amqp::transport(options).context("-hooks-amqp")?;
-        routes.push(event_route(amqp, hooks, brokers.amqp.events, line));
+        let name = (url.redacted_url(), "AMQP broker");
+        routes.push(event_route(amqp, hooks, brokers.amqp.events, name));
     }
     #[cfg(feature = "redis")]
     if let Some(url) = &brokers.redis.url {
-        let line = format!(
-            "Using '{}' as the Redis server for events",
-            url.redacted_url()
-        );
         let mut options = RedisStreamSettings::new(url.reveal());
         options.stream.clone_from(&brokers.redis.stream);
         options.max_length = brokers.redis.max_length;
         source.clone_into(&mut options.source);
         let redis = redis::transport(options).context("-hooks-redis")?;
-        routes.push(event_route(redis, hooks, brokers.redis.events, line));
+        let name = (url.redacted_url(), "Redis server");
+        routes.push(event_route(redis, hooks, brokers.redis.events, name));
     }
     #[cfg(feature = "kafka")]
     if !brokers.kafka.brokers.is_empty() {
         let addresses = brokers.kafka.brokers.join(",");
-        let line = format!("Using '{addresses}' as the Kafka brokers for events");
-        let mut options = KafkaSettings::new(addresses);
+        let mut options = KafkaSettings::new(addresses.as_str());
         options.topic.clone_from(&brokers.kafka.topic);
         source.clone_into(&mut options.source);
         let kafka = kafka::transport(options).context("-hooks-kafka")?;
-        routes.push(event_route(kafka, hooks, brokers.kafka.events, line));
+        let name = (addresses, "Kafka brokers");
+        routes.push(event_route(kafka, hooks, brokers.kafka.events, name));
     }
     Ok(())
 }
@@ -84,8 +72,9 @@ fn event_route(
     transport: impl Transport,
     hooks: &Hooks,
     events: Option<HookNames>,
-    line: String,
+    (address, kind): (String, &str),
 ) -> HookRoute {
+    let line = format!("Using '{address}' as the {kind} for events");
     let notifications: HookNames = HookName::ALL
         .into_iter()
         .filter(|name| !name.is_blocking())
