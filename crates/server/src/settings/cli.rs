@@ -13,8 +13,8 @@ use clap_complete::Shell;
 
 use super::layers::{Layers, Source};
 use super::problem::Problem;
+use super::sections::table::{Kind, Property, Setting, Subcommand};
 use super::sections::{SECTIONS, setting, settings};
-use super::table::{Kind, Property, Setting, Subcommand};
 use super::value::Parsed;
 use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
 use super::{bucket, grants, unsupported, value, version};
@@ -579,7 +579,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
     };
     for section in SECTIONS {
         let is_used = section.subcommands.contains(&shown);
-        for setting in section.settings {
+        for setting in section.settings() {
             for alias in setting.aliases {
                 command = command.arg(value_arg(alias.name, setting.kind).hide(true));
             }

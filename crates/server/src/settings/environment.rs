@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
 use super::sections::settings;
-use super::table::variable;
+use super::sections::table::variable;
 use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";

@@ -6,8 +6,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
+use super::sections::table::{Kind, Setting};
 use super::sections::{setting, settings};
-use super::table::{Kind, Setting};
 use super::unsupported::unsupported;
 
 /// The maximum size of a configuration file.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::problem::Problem;
+use super::sections::Settings;
 use super::sections::settings;
-use super::table::{Property, Setting};
-use super::types::Settings;
+use super::sections::table::{Property, Setting};
 
 /// The source of a setting's text; a later kind overrides an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,6 @@ mod reference;
 mod report;
 mod sections;
 mod system;
-mod table;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -40,8 +39,9 @@ use std::ffi::OsString;
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use reference::reference;
+pub use sections::table::Subcommand;
+pub use sections::*;
 pub(crate) use system::{check_private, refuse_link};
-pub use table::Subcommand;
 pub use types::*;
 
 use cli::Cli;
@@ -232,36 +232,4 @@ pub fn version() -> String {
         option_env!("LANDFALL_BUILD_COMMIT").unwrap_or("n/a"),
         option_env!("LANDFALL_BUILD_DATE").unwrap_or("n/a"),
     )
-}
-
-impl Default for Settings {
-    /// Returns the defaults of the table of settings.
-    fn default() -> Self {
-        let mut settings = Self {
-            listen: Listen::default(),
-            urls: Urls::default(),
-            protocol: Protocol::default(),
-            cors: Cors::default(),
-            storage: Storage::default(),
-            s3: S3::default(),
-            leases: Leases::default(),
-            hooks: Hooks::default(),
-            state: State::default(),
-            grants: Grants::default(),
-            direct: Direct::default(),
-            admin: Admin::default(),
-            expiry: Expiry::default(),
-            monitoring: Monitoring::default(),
-            log: Log::default(),
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-        };
-        for setting in sections::settings() {
-            if let Err(reason) = (setting.set)(&mut settings, setting.default) {
-                // Does not depend on input; a test parses every default.
-                unreachable!("the default of {}: {reason}", setting.name);
-            }
-        }
-        settings
-    }
 }

@@ -3,7 +3,7 @@
 use clap::Command;
 
 use super::sections::SECTIONS;
-use super::table::Setting;
+use super::sections::table::Setting;
 use super::{cli, unsupported};
 
 /// Returns the generated part of docs/configuration.md.
@@ -13,7 +13,7 @@ pub fn reference() -> String {
         text.push_str(&format!("### {}\n\n", section.title));
         text.push_str("| flag, key | variable | default | description |\n");
         text.push_str("| --- | --- | --- | --- |\n");
-        for setting in section.settings {
+        for setting in section.settings() {
             text.push_str(&setting_row(setting));
         }
         text.push('\n');

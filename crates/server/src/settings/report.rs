@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::layers::Layers;
 use super::sections::SECTIONS;
-use super::table::{Kind, Property, Setting};
+use super::sections::table::{Kind, Property, Setting};
 use super::types::redacted_url;
 use super::value;
 
@@ -16,7 +16,7 @@ pub(super) fn report(layers: &Layers) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
         lines.push((format!("\n# {}", section.title), None));
-        for setting in section.settings {
+        for setting in section.settings() {
             let (line, source) = match layers.get(setting.name) {
                 Some(given) if setting.has(Property::Secret) => (
                     format!("# {} = ***", setting.name),

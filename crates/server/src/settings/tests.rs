@@ -406,7 +406,7 @@ fn every_flag_of_tusd_accepts_its_default_unless_empty() {
         if default.is_empty() {
             // tusd uses its default instead; an empty text is usually a mistake.
             let may_be_empty = sections::setting(name)
-                .is_some_and(|setting| setting.has(table::Property::MayBeEmpty));
+                .is_some_and(|setting| setting.has(sections::table::Property::MayBeEmpty));
             let result = run(&[&format!("-{name}=")], &[]);
             assert_eq!(result.is_ok(), may_be_empty, "{line}: {result:?}");
             continue;

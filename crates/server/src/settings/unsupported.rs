@@ -2,7 +2,7 @@
 //!
 //! They fail with a reason. tusd's default is accepted, because it requests no feature.
 
-use super::table::Kind;
+use super::sections::table::Kind;
 use super::value;
 
 /// Flags that are unsupported for the same reason.

@@ -8,9 +8,9 @@ mod s3;
 
 use super::layers::Layers;
 use super::problem::Problem;
+use super::sections::Settings;
 use super::sections::setting;
-use super::table::{Property, Subcommand};
-use super::types::Settings;
+use super::sections::table::{Property, Subcommand};
 
 /// Pages that are always served.
 const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];

@@ -1,7 +1,10 @@
-//! The sections about grants and the dashboard.
+//! Settings of grants and of the dashboard.
 
-use crate::settings::table::{Section, section};
-use crate::settings::types::GrantsApi;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::table::group;
+use crate::settings::types::{GrantsApi, JwtKeys, Secret};
 use crate::settings::{grants, hooks, value};
 
 const APIS: &[(&str, GrantsApi)] = &[
@@ -9,82 +12,116 @@ const APIS: &[(&str, GrantsApi)] = &[
     ("laravel", GrantsApi::Laravel),
 ];
 
-pub(super) const GRANTS: Section = section! { "Grants", [Serve, Sweep];
-    "grants", Switch, "false", grants.enabled = value::boolean
+group! {
+    /// Settings of grants.
+    pub struct Grants at grants, with {
+        /// Limits of every subject.
+        limits: GrantLimits,
+        /// Authentication by JSON web tokens.
+        jwt: Jwt,
+        /// Authentication by the application.
+        forward_auth: ForwardAuth,
+    };
+    enabled: bool = value::boolean, "grants", Switch, "false"
         => "Serve the grants API at --grants-path, and track granted uploads.";
-    "require-grant", Switch, "false",
-        grants.required = value::boolean, Common
+    required: bool = value::boolean, "require-grant", Switch, "false", Common
         => "Require an upload token for every upload; implies --grants.";
-    "grants-path", Text("PATH"), "/uploadjobs", grants.path = grants::base_path
+    path: String = grants::base_path, "grants-path", Text("PATH"), "/uploadjobs"
         => "URL path of the grants API.";
-    "grants-api", Text("landfall|laravel"), "landfall", grants.api = |v| value::choice(v, APIS)
+    api: GrantsApi = |v| value::choice(v, APIS), "grants-api", Text("landfall|laravel"), "landfall"
         => "Format of the API: Landfall's own, or that of the Laravel package laravel-tus-upload, \
             for its front end.";
-    "grants-valid-for", Time, "1h", grants.valid_for = value::some_duration
+    valid_for: Duration = value::some_duration, "grants-valid-for", Time, "1h"
         => "Time within which a granted upload must be created. Running uploads are not \
             interrupted.";
-    "grants-retention", Time, "720h", grants.retention = value::some_duration
+    retention: Duration = value::some_duration, "grants-retention", Time, "720h"
         => "Time for which finished jobs are listed.";
-    "grants-max-size", Size, "0", grants.limits.max_size = value::size_or_none, Protects
-        => "Maximum size of a granted upload; 0 is --max-size.";
-    "grants-allowed-types", List("TYPES"), "", grants.limits.allowed_types = grants::types, Protects
-        => "Media types that are granted, comma-separated, such as image/* or application/pdf. Not \
-            set: all.";
-    "grants-require-size", Switch, "false", grants.limits.require_size = value::boolean, Protects
-        => "Reject grants for uploads of unknown size.";
-    "grants-max-active", Number("COUNT"), "0",
-        grants.limits.max_active = value::number_or_none, Protects
-        => "Maximum granted and running uploads per subject; 0 is unlimited.";
-    "grants-rate-limit", Text("COUNT/TIME"), "", grants.limits.rate_limit = grants::rate, Protects
-        => "Maximum grants per subject and time, such as 100/1h. Not set: unlimited.";
-    "grants-quota", Size, "0", grants.limits.quota = value::size_or_none, Protects
-        => "Maximum bytes per subject, of granted, running and completed uploads; 0 is unlimited.";
-    "grants-quota-period", Time, "0", grants.quota_period = value::duration_or_none
+    quota_period: Option<Duration> = value::duration_or_none, "grants-quota-period", Time, "0"
         => "Restart quotas after this time, such as 24h (at midnight UTC); 0 never does.";
-    "grants-enforce-type", Switch, "false", grants.enforce_type = value::boolean, Protects
+    enforce_type: bool = value::boolean, "grants-enforce-type", Switch, "false", Protects
         => "Reject uploads that declare another media type than was granted.";
-};
-
-pub(super) const AUTHENTICATION: Section = section! { "Grants: authentication", [Serve];
-    "grants-jwt-keys", Text("URL|FILE"), "",
-        grants.jwt.keys = grants::jwt_keys, SecretInUrl, Protects
-        => "Authenticate by JSON web tokens signed with these keys: the URL or file of a key set \
-            (JWKS), or a PEM file with a public key. API keys (landfall keys) are always accepted.";
-    "grants-jwt-issuer", List("ISSUERS"), "", grants.jwt.issuers = grants::claims, Protects
-        => "Accepted iss values, comma-separated. Empty: not checked. This or \
-            --grants-jwt-audience is required.";
-    "grants-jwt-audience", List("AUDIENCES"), "", grants.jwt.audiences = grants::claims, Protects
-        => "Accepted aud values, comma-separated. Empty: not checked. This or --grants-jwt-issuer \
-            is required.";
-    "grants-jwt-subject", Text("CLAIM"), "sub", grants.jwt.subject = grants::claim
-        => "Claim with the subject.";
-    "grants-jwt-algorithms", List("NAMES"), "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA",
-        grants.jwt.algorithms = grants::algorithms, Protects
-        => "Accepted signature algorithms, comma-separated. HS256, HS384 and HS512 need their \
-            shared key (oct) in a file.";
-    "grants-jwt-limits", Text("CLAIM"), "landfall", grants.jwt.limits = grants::claim
-        => "Claim with limits of the subject: an object with max_size, allowed_types, max_active, \
-            rate_limit, quota and admin.";
-    "grants-forward-auth-url", Text("URL"), "",
-        grants.forward_auth.url = hooks::endpoint, SecretInUrl, Protects
-        => "Authenticate by the application (forward auth): GET to this URL with the client's \
-            Cookie and Authorization. It responds 200 with the subject (JSON, or the header \
-            X-Landfall-Subject), 401 or 403.";
-    "grants-forward-auth-cache", Time, "5s", grants.forward_auth.cache = value::duration
-        => "Time for which a forward-auth response is cached; 0 disables the cache.";
-    "grants-allowed-origins", List("ORIGINS"), "",
-        grants.allowed_origins = grants::origins, MayBeEmpty
+    allowed_origins: Vec<String> = grants::origins,
+        "grants-allowed-origins", List("ORIGINS"), "", MayBeEmpty
         => "Other origins whose pages may send requests with cookies and read responses, \
             comma-separated, such as https://app.example.com. Empty: pages of --cors-allow-origin \
             may send requests, without cookies. The server's own origin is always allowed.";
-};
+}
 
-pub(super) const ADMIN: Section = section! { "Dashboard", [Serve];
-    "admin-key", Text("KEY"), "", admin.key = grants::key, Secret
+group! {
+    /// Limits of a subject; `None` and empty lists set no limit.
+    #[derive(Eq)]
+    pub struct GrantLimits at grants.limits;
+    max_size: Option<u64> = value::size_or_none, "grants-max-size", Size, "0", Protects
+        => "Maximum size of a granted upload; 0 is --max-size.";
+    allowed_types: Vec<String> = grants::types, "grants-allowed-types", List("TYPES"), "", Protects
+        => "Media types that are granted, comma-separated, such as image/* or application/pdf. Not \
+            set: all.";
+    require_size: bool = value::boolean, "grants-require-size", Switch, "false", Protects
+        => "Reject grants for uploads of unknown size.";
+    max_active: Option<u32> = value::number_or_none,
+        "grants-max-active", Number("COUNT"), "0", Protects
+        => "Maximum granted and running uploads per subject; 0 is unlimited.";
+    rate_limit: Option<(u32, Duration)> = grants::rate,
+        "grants-rate-limit", Text("COUNT/TIME"), "", Protects
+        => "Maximum grants per subject and time, such as 100/1h. Not set: unlimited.";
+    quota: Option<u64> = value::size_or_none, "grants-quota", Size, "0", Protects
+        => "Maximum bytes per subject, of granted, running and completed uploads; 0 is unlimited.";
+}
+
+group! {
+    /// Settings of JSON web tokens.
+    pub struct Jwt at grants.jwt;
+    keys: Option<JwtKeys> = grants::jwt_keys,
+        "grants-jwt-keys", Text("URL|FILE"), "", SecretInUrl, Protects
+        => "Authenticate by JSON web tokens signed with these keys: the URL or file of a key set \
+            (JWKS), or a PEM file with a public key. API keys (landfall keys) are always \
+            accepted.";
+    issuers: Vec<String> = grants::claims, "grants-jwt-issuer", List("ISSUERS"), "", Protects
+        => "Accepted iss values, comma-separated. Empty: not checked. This or \
+            --grants-jwt-audience is required.";
+    audiences: Vec<String> = grants::claims, "grants-jwt-audience", List("AUDIENCES"), "", Protects
+        => "Accepted aud values, comma-separated. Empty: not checked. This or --grants-jwt-issuer \
+            is required.";
+    subject: String = grants::claim, "grants-jwt-subject", Text("CLAIM"), "sub"
+        => "Claim with the subject.";
+    algorithms: Vec<String> = grants::algorithms,
+        "grants-jwt-algorithms", List("NAMES"),
+        "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA", Protects
+        => "Accepted signature algorithms, comma-separated. HS256, HS384 and HS512 need their \
+            shared key (oct) in a file.";
+    limits: String = grants::claim, "grants-jwt-limits", Text("CLAIM"), "landfall"
+        => "Claim with limits of the subject: an object with max_size, allowed_types, max_active, \
+            rate_limit, quota and admin.";
+}
+
+group! {
+    /// Settings of forward auth.
+    pub struct ForwardAuth at grants.forward_auth;
+    url: Option<Secret> = hooks::endpoint,
+        "grants-forward-auth-url", Text("URL"), "", SecretInUrl, Protects
+        => "Authenticate by the application (forward auth): GET to this URL with the client's \
+            Cookie and Authorization. It responds 200 with the subject (JSON, or the header \
+            X-Landfall-Subject), 401 or 403.";
+    cache: Duration = value::duration, "grants-forward-auth-cache", Time, "5s"
+        => "Time for which a forward-auth response is cached; 0 disables the cache.";
+}
+
+group! {
+    /// Settings of the dashboard.
+    pub struct Admin at admin;
+    key: Option<Secret> = grants::key, "admin-key", Text("KEY"), "", Secret
         => "Enable the dashboard; log in with this key of at least 16 characters. Prefer the \
             variable or the file: command lines are visible to other users.";
-    "admin-key-file", Text("FILE"), "", admin.key_file = value::path_or_none, Common
+    key_file: Option<PathBuf> = value::path_or_none, "admin-key-file", Text("FILE"), "", Common
         => "Enable the dashboard with the key in this file of one line.";
-    "admin-path", Text("PATH"), "/admin", admin.path = grants::base_path
+    path: String = grants::base_path, "admin-path", Text("PATH"), "/admin"
         => "Path of the dashboard.";
-};
+}
+
+impl Admin {
+    /// Returns whether the dashboard is enabled.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.key.is_some() || self.key_file.is_some()
+    }
+}

@@ -1,10 +1,14 @@
-//! The sections about hooks, the outbox and the server's own state.
+//! Settings of hooks, of message brokers and of the outbox.
 
-use crate::settings::address;
-use crate::settings::table::{Section, section};
-use crate::settings::value;
-use crate::settings::{grants, hooks};
-use landfall_hooks::FailureMode;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
+
+use super::table::group;
+use crate::settings::types::Secret;
+use crate::settings::{address, hooks, value};
 
 const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];
@@ -12,191 +16,221 @@ const FAILURE_MODES: &[(&str, FailureMode)] =
 const NATS_SCHEMES: &[&str] = &["nats", "tls", "ws", "wss"];
 const REDIS_SCHEMES: &[&str] = &["redis", "rediss"];
 
-pub(super) const HOOKS: Section = section! { "Hooks", [Serve, Sweep];
-    "hooks-enabled-events", List("EVENTS"),
-        "pre-create,post-create,post-receive,post-terminate,post-finish",
-        hooks.enabled = hooks::enabled, MayBeEmpty, FailsAtStart
+group! {
+    /// Settings of hooks.
+    pub struct Hooks at hooks, with {
+        /// Command hooks.
+        command: CommandHooks,
+        /// HTTP hooks.
+        http: HttpHooks,
+        /// gRPC hooks.
+        grpc: GrpcHooks,
+        /// WebAssembly hooks.
+        wasm: WasmHooks,
+        /// Message brokers.
+        brokers: Brokers,
+        /// The outbox.
+        outbox: Outbox,
+    };
+    enabled: Vec<HookName> = hooks::enabled,
+        "hooks-enabled-events", List("EVENTS"),
+        "pre-create,post-create,post-receive,post-terminate,post-finish", MayBeEmpty, FailsAtStart
         => "Enabled hooks, comma-separated, for transports without an own list. Blocking hooks: \
             pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
             post-create, post-receive, post-finish, post-terminate, post-expire, with --grants \
             UploadStarted, UploadProgress, UploadCompleted, UploadCancelled, UploadFailed, \
             UploadExpired. Empty: tusd's seven.";
-    "progress-hooks-interval", Time, "1s", hooks.progress_interval = value::some_duration
+    progress_interval: Duration = value::some_duration, "progress-hooks-interval", Time, "1s"
         => "Interval of post-receive events while data of an upload arrives.";
-    "hooks-failure-mode", Text("deny|allow"), "deny",
-        hooks.failure_mode = |v| value::choice(v, FAILURE_MODES), Protects
+    failure_mode: FailureMode = |v| value::choice(v, FAILURE_MODES),
+        "hooks-failure-mode", Text("deny|allow"), "deny", Protects
         => "When a blocking hook is unreachable: deny the request with 500, or allow it.";
-    "hooks-stop-code", Number("CODE"), "0", hooks.stop_code = hooks::stop_code
+    stop_code: Option<u16> = hooks::stop_code, "hooks-stop-code", Number("CODE"), "0"
         => "Exit code or status with which post-receive stops an upload, as in tusd 1; 0 is none. \
             Requires --hooks-dir-format v1, or --hooks-http-format v1 or auto.";
-};
+}
 
-pub(super) const COMMAND: Section = section! { "Command hooks", [Serve, Sweep];
-    "hooks-dir", Text("DIR"), "", hooks.command.dir = value::path_or_none, Common
+group! {
+    /// Settings of command hooks.
+    pub struct CommandHooks at hooks.command;
+    dir: Option<PathBuf> = value::path_or_none, "hooks-dir", Text("DIR"), "", Common
         => "Run the program with the hook's name in this directory.";
-    "hooks-dir-events", List("EVENTS"), "", hooks.command.events = hooks::events, Protects
+    events: Option<HookNames> = hooks::events, "hooks-dir-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for these programs. Not set: --hooks-enabled-events.";
-    "hooks-dir-timeout", Time, "10m", hooks.command.timeout = value::some_duration
+    timeout: Duration = value::some_duration, "hooks-dir-timeout", Time, "10m"
         => "Maximum run time; then the program and all processes it started are killed.";
-    "hooks-dir-max-processes", Number("COUNT"), "32",
-        hooks.command.max_processes = hooks::concurrency
+    max_processes: usize = hooks::concurrency, "hooks-dir-max-processes", Number("COUNT"), "32"
         => "Maximum running programs; more wait.";
-    "hooks-dir-format", Text("v2|v1"), "v2", hooks.command.format = hooks::format
+    format: Format = hooks::format, "hooks-dir-format", Text("v2|v1"), "v2"
         => "Format of standard input and exit codes: that of tusd 2 or tusd 1.";
-};
+}
 
-pub(super) const HTTP: Section = section! { "HTTP hooks", [Serve, Sweep];
-    "hooks-http", Text("URL"), "", hooks.http.url = hooks::endpoint, Common, SecretInUrl
+group! {
+    /// Settings of HTTP hooks.
+    pub struct HttpHooks at hooks.http;
+    url: Option<Secret> = hooks::endpoint, "hooks-http", Text("URL"), "", Common, SecretInUrl
         => "POST each blocking hook and event to this URL (webhook).";
-    "hooks-http-events", List("EVENTS"), "", hooks.http.events = hooks::events, Protects
+    events: Option<HookNames> = hooks::events, "hooks-http-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this URL. Not set: --hooks-enabled-events.";
-    "hooks-http-format", Text("auto|v2|v1"), "auto", hooks.http.format = hooks::http_format
+    format: Format = hooks::http_format, "hooks-http-format", Text("auto|v2|v1"), "auto"
         => "Format of requests and responses: exactly that of tusd 2 (v2) or tusd 1 (v1), or one \
             that works with code for either (auto).";
-    "hooks-http-forward-headers", List("HEADERS"), "",
-        hooks.http.forward_headers = address::header_names, MayBeEmpty
+    forward_headers: Vec<String> = address::header_names,
+        "hooks-http-forward-headers", List("HEADERS"), "", MayBeEmpty
         => "Headers of the client's request to forward, comma-separated.";
-    "hooks-http-retry", Number("COUNT"), "3", hooks.http.attempts = value::number
+    attempts: usize = value::number, "hooks-http-retry", Number("COUNT"), "3"
         => "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.";
-    "hooks-http-backoff", Time, "1s", hooks.http.backoff = hooks::backoff
+    backoff: Duration = hooks::backoff, "hooks-http-backoff", Time, "1s"
         => "Delay between two attempts.";
-    "hooks-http-timeout", Time, "15s", hooks.http.timeout = value::some_duration
+    timeout: Duration = value::some_duration, "hooks-http-timeout", Time, "15s"
         => "Maximum time of all attempts together.";
-    "hooks-http-size-limit", Size, "5120",
-        hooks.http.size_limit = |v| value::size_within(v, 1, 64 << 20)
+    size_limit: usize = |v| value::size_within(v, 1, 64 << 20),
+        "hooks-http-size-limit", Size, "5120"
         => "Maximum size of a response.";
-    "hooks-http-skip-verify", Switch, "false", hooks.http.skip_verify = value::boolean
+    skip_verify: bool = value::boolean, "hooks-http-skip-verify", Switch, "false"
         => "Accept any TLS certificate of the endpoint.";
-    "hooks-http-secret", List("SECRETS"), "", hooks.http.secrets = hooks::secrets, Secret, Protects
+    secrets: Vec<Secret> = hooks::secrets,
+        "hooks-http-secret", List("SECRETS"), "", Secret, Protects
         => "Sign requests with this secret (Standard Webhooks): whsec_ and base64, or plain text. \
             With several, comma-separated, each signs, so that secrets can be rotated. Prefer the \
             variable: command lines are visible to other users.";
-    "hooks-http-follow-redirects", Switch, "false", hooks.http.follow_redirects = value::boolean
+    follow_redirects: bool = value::boolean, "hooks-http-follow-redirects", Switch, "false"
         => "Follow redirects to public hosts, the endpoint's own host, and \
             --hooks-http-redirect-allow.";
-    "hooks-http-redirect-allow", List("NETWORKS"), "",
-        hooks.http.redirect_allow = address::networks, MayBeEmpty
+    redirect_allow: Vec<IpNet> = address::networks,
+        "hooks-http-redirect-allow", List("NETWORKS"), "", MayBeEmpty
         => "Networks that redirects may lead to in addition, comma-separated: IP addresses, \
             networks such as 10.0.0.0/8, or private.";
-    "hooks-http-max-concurrency", Number("COUNT"), "64",
-        hooks.http.max_concurrency = hooks::concurrency
+    max_concurrency: usize = hooks::concurrency, "hooks-http-max-concurrency", Number("COUNT"), "64"
         => "Maximum concurrent calls; more wait.";
-};
+}
 
-pub(super) const GRPC: Section = section! { "gRPC hooks", [Serve, Sweep];
-    "hooks-grpc", Text("HOST:PORT"), "",
-        hooks.grpc.target = |v| value::or_none(v, hooks::grpc_target)
+group! {
+    /// Settings of gRPC hooks.
+    pub struct GrpcHooks at hooks.grpc;
+    target: Option<String> = |v| value::or_none(v, hooks::grpc_target),
+        "hooks-grpc", Text("HOST:PORT"), ""
         => "Call the gRPC service proto.HookHandler of tusd at this address.";
-    "hooks-grpc-events", List("EVENTS"), "", hooks.grpc.events = hooks::events, Protects
+    events: Option<HookNames> = hooks::events, "hooks-grpc-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this server. Not set: --hooks-enabled-events.";
-    "hooks-grpc-retry", Number("COUNT"), "3", hooks.grpc.attempts = value::number
+    attempts: usize = value::number, "hooks-grpc-retry", Number("COUNT"), "3"
         => "Total attempts of a call if the server is busy or unreachable; at least 1.";
-    "hooks-grpc-backoff", Time, "1s", hooks.grpc.backoff = hooks::backoff
+    backoff: Duration = hooks::backoff, "hooks-grpc-backoff", Time, "1s"
         => "Delay between two attempts.";
-    "hooks-grpc-timeout", Time, "60s", hooks.grpc.timeout = value::duration_or_none
+    timeout: Option<Duration> = value::duration_or_none, "hooks-grpc-timeout", Time, "60s"
         => "Maximum time of a call; 0 is unlimited, as in tusd.";
-    "hooks-grpc-secure", Switch, "false", hooks.grpc.secure = value::boolean
+    secure: bool = value::boolean, "hooks-grpc-secure", Switch, "false"
         => "Use TLS; requires --hooks-grpc-server-tls-certificate.";
-    "hooks-grpc-server-tls-certificate", Text("FILE"), "",
-        hooks.grpc.server_certificate = value::path_or_none, Protects
+    server_certificate: Option<PathBuf> = value::path_or_none,
+        "hooks-grpc-server-tls-certificate", Text("FILE"), "", Protects
         => "PEM file with the CA certificate, or with the server's own.";
-    "hooks-grpc-client-tls-certificate", Text("FILE"), "",
-        hooks.grpc.client_certificate = value::path_or_none, Protects
+    client_certificate: Option<PathBuf> = value::path_or_none,
+        "hooks-grpc-client-tls-certificate", Text("FILE"), "", Protects
         => "PEM file with the client certificate.";
-    "hooks-grpc-client-tls-key", Text("FILE"), "",
-        hooks.grpc.client_key = value::path_or_none, Protects
+    client_key: Option<PathBuf> = value::path_or_none,
+        "hooks-grpc-client-tls-key", Text("FILE"), "", Protects
         => "PEM file with the key of the client certificate.";
-    "hooks-grpc-forward-headers", List("HEADERS"), "",
-        hooks.grpc.forward_headers = address::header_names, MayBeEmpty
+    forward_headers: Vec<String> = address::header_names,
+        "hooks-grpc-forward-headers", List("HEADERS"), "", MayBeEmpty
         => "Headers of the client's request to forward as metadata, comma-separated.";
-};
+}
 
-pub(super) const WASM: Section = section! { "WebAssembly hooks", [Serve, Sweep];
-    "hooks-wasm", Text("FILE"), "", hooks.wasm.file = value::path_or_none
+group! {
+    /// Settings of WebAssembly hooks.
+    pub struct WasmHooks at hooks.wasm;
+    file: Option<PathBuf> = value::path_or_none, "hooks-wasm", Text("FILE"), ""
         => "Call this WebAssembly plugin, in a sandbox without files, network or clock.";
-    "hooks-wasm-events", List("EVENTS"), "", hooks.wasm.events = hooks::events, Protects
+    events: Option<HookNames> = hooks::events, "hooks-wasm-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
             whose responses have an effect.";
-    "hooks-wasm-fuel", Number("STEPS"), "100000000", hooks.wasm.fuel = value::count
+    fuel: u64 = value::count, "hooks-wasm-fuel", Number("STEPS"), "100000000"
         => "Maximum steps of a call, about one per instruction.";
-    "hooks-wasm-memory", Size, "16MiB",
-        hooks.wasm.memory = |v| value::size_within(v, 64 << 10, 4 << 30)
+    memory: u64 = |v| value::size_within(v, 64 << 10, 4 << 30), "hooks-wasm-memory", Size, "16MiB"
         => "Maximum memory of a call.";
-};
+}
 
-pub(super) const BROKERS: Section = section! { "Message brokers", [Serve, Sweep];
-    "hooks-nats", Text("URL"), "",
-        hooks.brokers.nats.url = |v| hooks::url(v, NATS_SCHEMES, "nats://127.0.0.1:4222"),
-        SecretInUrl
+/// Settings of message brokers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Brokers {
+    /// NATS.
+    pub nats: Nats,
+    /// An AMQP 0-9-1 broker.
+    pub amqp: Amqp,
+    /// Redis or Valkey.
+    pub redis: RedisStream,
+    /// Kafka.
+    pub kafka: Kafka,
+}
+
+group! {
+    /// Settings of NATS.
+    pub struct Nats at hooks.brokers.nats;
+    url: Option<Secret> = |v| hooks::url(v, NATS_SCHEMES, "nats://127.0.0.1:4222"),
+        "hooks-nats", Text("URL"), "", SecretInUrl
         => "Publish events to NATS, such as nats://127.0.0.1:4222.";
-    "hooks-nats-events", List("EVENTS"), "", hooks.brokers.nats.events = hooks::broker_events
+    events: Option<HookNames> = hooks::broker_events, "hooks-nats-events", List("EVENTS"), ""
         => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
-    "hooks-nats-subject", Text("SUBJECT"), "landfall.{event}",
-        hooks.brokers.nats.subject = hooks::nats_subject
+    subject: String = hooks::nats_subject, "hooks-nats-subject", Text("SUBJECT"), "landfall.{event}"
         => "Subject; {event} is replaced by the event's name.";
-    "hooks-nats-jetstream", Switch, "false", hooks.brokers.nats.jetstream = value::boolean
+    jetstream: bool = value::boolean, "hooks-nats-jetstream", Switch, "false"
         => "Publish to JetStream; an event is delivered when a stream has stored it. Without it, \
             NATS may lose events.";
-    "hooks-amqp", Text("URL"), "",
-        hooks.brokers.amqp.url = |v| hooks::url(v, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f"),
-        SecretInUrl
+}
+
+group! {
+    /// Settings of an AMQP 0-9-1 broker.
+    pub struct Amqp at hooks.brokers.amqp;
+    url: Option<Secret> = |v| hooks::url(v, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f"),
+        "hooks-amqp", Text("URL"), "", SecretInUrl
         => "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
             amqp://127.0.0.1:5672/%2f.";
-    "hooks-amqp-events", List("EVENTS"), "", hooks.brokers.amqp.events = hooks::broker_events
+    events: Option<HookNames> = hooks::broker_events, "hooks-amqp-events", List("EVENTS"), ""
         => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
-    "hooks-amqp-exchange", Text("NAME"), "",
-        hooks.brokers.amqp.exchange = hooks::name_or_empty, MayBeEmpty
+    exchange: String = hooks::name_or_empty, "hooks-amqp-exchange", Text("NAME"), "", MayBeEmpty
         => "Exchange. Empty: the default exchange, where the routing key names a queue.";
-    "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}",
-        hooks.brokers.amqp.routing_key = hooks::name
+    routing_key: String = hooks::name, "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}"
         => "Routing key; {event} is replaced by the event's name.";
-    "hooks-redis", Text("URL"), "",
-        hooks.brokers.redis.url = |v| hooks::url(v, REDIS_SCHEMES, "redis://127.0.0.1:6379/0"),
-        SecretInUrl
+}
+
+group! {
+    /// Settings of a stream in Redis or Valkey.
+    pub struct RedisStream at hooks.brokers.redis;
+    url: Option<Secret> = |v| hooks::url(v, REDIS_SCHEMES, "redis://127.0.0.1:6379/0"),
+        "hooks-redis", Text("URL"), "", SecretInUrl
         => "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.";
-    "hooks-redis-events", List("EVENTS"), "", hooks.brokers.redis.events = hooks::broker_events
+    events: Option<HookNames> = hooks::broker_events, "hooks-redis-events", List("EVENTS"), ""
         => "Events to add. Not set: all non-blocking events of --hooks-enabled-events.";
-    "hooks-redis-stream", Text("KEY"), "landfall:events", hooks.brokers.redis.stream = hooks::name
+    stream: String = hooks::name, "hooks-redis-stream", Text("KEY"), "landfall:events"
         => "Key of the stream.";
-    "hooks-redis-max-length", Number("COUNT"), "100000",
-        hooks.brokers.redis.max_length = value::count
+    max_length: u64 = value::count, "hooks-redis-max-length", Number("COUNT"), "100000"
         => "Approximate maximum length of the stream; older entries are removed.";
-    "hooks-kafka", List("HOST:PORT,..."), "", hooks.brokers.kafka.brokers = hooks::kafka
+}
+
+group! {
+    /// Settings of Kafka.
+    pub struct Kafka at hooks.brokers.kafka;
+    brokers: Vec<String> = hooks::kafka, "hooks-kafka", List("HOST:PORT,..."), ""
         => "Produce events to Kafka; bootstrap brokers, comma-separated.";
-    "hooks-kafka-events", List("EVENTS"), "", hooks.brokers.kafka.events = hooks::broker_events
+    events: Option<HookNames> = hooks::broker_events, "hooks-kafka-events", List("EVENTS"), ""
         => "Events to produce. Not set: all non-blocking events of --hooks-enabled-events.";
-    "hooks-kafka-topic", Text("TOPIC"), "landfall-events",
-        hooks.brokers.kafka.topic = hooks::kafka_topic
+    topic: String = hooks::kafka_topic, "hooks-kafka-topic", Text("TOPIC"), "landfall-events"
         => "Topic.";
-};
+}
 
-pub(super) const STATE: Section = section! { "State", [Serve, Sweep, Events, Keys, Migrate];
-    "state-dir", Text("DIR"), "", state.dir = value::path_or_none
-        => "Directory of the server's own files; created when needed. Not set: STATE_DIRECTORY of \
-            systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall with \
-            a bucket.";
-    "database", Text("URL|FILE"), "", state.database = hooks::database, SecretInUrl
-        => "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
-            nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
-            file. Not set: landfall.db in the state directory.";
-    "node-name", Text("NAME"), "", state.node = grants::node
-        => "Name of this node in a shared database. Not set: the host name.";
-};
-
-pub(super) const OUTBOX: Section = section! {
-    "Outbox: retries and dead letters", [Serve, Sweep, Events];
-    "events-max-queued", Number("COUNT"), "1000000", hooks.outbox.max_queued = value::count
+group! {
+    /// Settings of the outbox.
+    pub struct Outbox at hooks.outbox;
+    max_queued: u64 = value::count, "events-max-queued", Number("COUNT"), "1000000"
         => "Maximum number of stored events. At the limit, new uploads get a 503 response.";
-    "events-max-bytes", Size, "1GiB",
-        hooks.outbox.max_bytes = |v| value::size_within(v, 1, u64::MAX)
+    max_bytes: u64 = |v| value::size_within(v, 1, u64::MAX), "events-max-bytes", Size, "1GiB"
         => "Maximum bytes of stored events. At the limit, new uploads get a 503 response.";
-    "events-strict-order", Switch, "false", hooks.outbox.strict_order = value::boolean
+    strict_order: bool = value::boolean, "events-strict-order", Switch, "false"
         => "Keep strict ordering: a failed event blocks later events of its upload until it is \
             delivered or becomes a dead letter, instead of for one minute.";
-    "events-retry-for", Time, "168h", hooks.outbox.retry_for = value::some_duration
+    retry_for: Duration = value::some_duration, "events-retry-for", Time, "168h"
         => "Retry a failed delivery for this long, with at least 20 attempts if they fit, then \
             move it to the dead letters (see landfall events).";
-    "events-dead-letter-retention", Time, "30d",
-        hooks.outbox.dead_letter_retention = value::some_duration
+    dead_letter_retention: Duration = value::some_duration,
+        "events-dead-letter-retention", Time, "30d"
         => "Time for which dead letters are stored.";
-};
+}

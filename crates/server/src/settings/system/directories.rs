@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::settings::types::{Database, Settings};
+use crate::settings::sections::Settings;
+use crate::settings::types::Database;
 
 /// The mode bits that let the group and others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;

@@ -18,7 +18,8 @@ use landfall_hooks::HookNames;
 use super::address::{host_of_target, host_of_url};
 use super::check::Findings;
 use super::sections::SECTIONS;
-use super::types::{Database, JwtKeys, LeaseKind, Settings};
+use super::sections::Settings;
+use super::types::{Database, JwtKeys, LeaseKind};
 use super::{Failure, Loaded, Subcommand};
 
 impl Loaded {
@@ -77,7 +78,7 @@ impl Loaded {
 fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
     SECTIONS.iter().any(|section| {
         section.subcommands.contains(&subcommand)
-            && section.settings.iter().any(|known| known.name == name)
+            && section.settings().any(|known| known.name == name)
     })
 }
 

@@ -1,7 +1,7 @@
 //! Empty texts, which usually come from an unset variable in a script or a compose file.
 
 use super::super::sections::settings;
-use super::super::table::Kind;
+use super::super::sections::table::Kind;
 use super::*;
 
 /// The settings for which an empty text is a value, with its meaning.

@@ -1,7 +1,7 @@
 //! Secrets are absent from `config check`, errors and `Debug`.
 
+use super::super::sections::table::{Property, Setting};
 use super::super::sections::{setting, settings};
-use super::super::table::{Property, Setting};
 use super::*;
 
 const SECRET: &str = "hunter2hunter2hunter2";

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::check::missing_feature;
 use super::super::sections::settings;
-use super::super::table::{Kind, Property, Setting};
+use super::super::sections::table::{Kind, Property, Setting};
 use super::super::*;
 use super::{file, from_file, loaded, run};
 

@@ -4,7 +4,10 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{Secret, Settings};
+use super::Settings;
+use super::table::group;
+use crate::settings::types::Database;
+use crate::settings::{grants, hooks, value};
 
 /// The directory inside the upload directory for leases and, by default, for state.
 const OWN_DIR: &str = ".landfall";
@@ -12,24 +15,19 @@ const OWN_DIR: &str = ".landfall";
 /// The SQLite file in the state directory.
 const FILE: &str = "landfall.db";
 
-/// Settings of the state directory and of the database.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct State {
-    /// State directory; `None` is the default one.
-    pub dir: Option<PathBuf>,
-    /// Database; `None` is a file in the state directory.
-    pub database: Option<Database>,
-    /// Name of this node; `None` is the host name.
-    pub node: Option<String>,
-}
-
-/// A database.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Database {
-    /// A SQLite file.
-    File(PathBuf),
-    /// The URL of a PostgreSQL server.
-    Postgres(Secret),
+group! {
+    /// Settings of the state directory and of the database.
+    pub struct State at state;
+    dir: Option<PathBuf> = value::path_or_none, "state-dir", Text("DIR"), ""
+        => "Directory of the server's own files; created when needed. Not set: STATE_DIRECTORY of \
+            systemd, otherwise .landfall in the upload directory, or ~/.local/state/landfall with \
+            a bucket.";
+    database: Option<Database> = hooks::database, "database", Text("URL|FILE"), "", SecretInUrl
+        => "Database of the outbox, grants and the dashboard: a PostgreSQL URL, which several \
+            nodes can share, such as postgres://landfall@db.example.com/landfall, or a SQLite \
+            file. Not set: landfall.db in the state directory.";
+    node: Option<String> = grants::node, "node-name", Text("NAME"), ""
+        => "Name of this node in a shared database. Not set: the host name.";
 }
 
 impl Settings {

@@ -1,7 +1,7 @@
-//! The types of the settings table, whose rows are in [`sections`](super::sections).
+//! The types and the macros of the table of settings.
 
-use super::types::Settings;
-use super::value::{self, Parsed};
+use super::Settings;
+use crate::settings::value::{self, Parsed};
 
 /// A command that reads settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Subcommand {
 
 /// The syntax of a setting's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::settings) enum Kind {
     /// True or false; on the command line the value may be left out.
     Switch,
     Number(&'static str),
@@ -46,7 +46,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Returns the placeholder of the value in the help; `None` for a switch.
-    pub(super) fn placeholder(self) -> Option<&'static str> {
+    pub(in crate::settings) fn placeholder(self) -> Option<&'static str> {
         match self {
             Self::Switch => None,
             Self::Number(word) | Self::Text(word) | Self::List(word) => Some(word),
@@ -59,7 +59,7 @@ impl Kind {
 
 /// A property of a setting that few have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Property {
+pub(in crate::settings) enum Property {
     /// It is listed by `-h`.
     Common,
     /// It limits or protects: it is an error to set it where it has no effect.
@@ -76,37 +76,37 @@ pub(super) enum Property {
 
 /// The name of a flag in an older tusd.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FlagAlias {
-    pub(super) name: &'static str,
+pub(in crate::settings) struct FlagAlias {
+    pub(in crate::settings) name: &'static str,
     /// Converts the value to the syntax of the setting.
-    pub(super) translate: fn(&str) -> Parsed<String>,
+    pub(in crate::settings) translate: fn(&str) -> Parsed<String>,
 }
 
 /// A setting: a row of the table.
 #[derive(Debug)]
-pub(super) struct Setting {
+pub(in crate::settings) struct Setting {
     /// The flag without dashes, and the TOML key. The variable is derived from it.
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(in crate::settings) name: &'static str,
+    pub(in crate::settings) kind: Kind,
     /// The text that means the default.
-    pub(super) default: &'static str,
+    pub(in crate::settings) default: &'static str,
     /// Older names, on the command line only.
-    pub(super) aliases: &'static [FlagAlias],
-    pub(super) properties: &'static [Property],
+    pub(in crate::settings) aliases: &'static [FlagAlias],
+    pub(in crate::settings) properties: &'static [Property],
     /// The description, in one to three sentences.
-    pub(super) help: &'static str,
+    pub(in crate::settings) help: &'static str,
     /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
     /// setting's name.
-    pub(super) set: fn(&mut Settings, &str) -> Parsed<()>,
+    pub(in crate::settings) set: fn(&mut Settings, &str) -> Parsed<()>,
 }
 
 impl Setting {
-    pub(super) fn has(&self, property: Property) -> bool {
+    pub(in crate::settings) fn has(&self, property: Property) -> bool {
         self.properties.contains(&property)
     }
 
     /// Returns whether a text is empty although a value is required.
-    pub(super) fn lacks_value(&self, text: &str) -> bool {
+    pub(in crate::settings) fn lacks_value(&self, text: &str) -> bool {
         !self.has(Property::MayBeEmpty)
             && match self.kind {
                 Kind::List(_) => value::list(text).next().is_none(),
@@ -114,23 +114,29 @@ impl Setting {
             }
     }
 
-    pub(super) fn variable(&self) -> String {
+    pub(in crate::settings) fn variable(&self) -> String {
         variable(self.name)
     }
 }
 
 /// Returns the environment variable of a flag.
-pub(super) fn variable(name: &str) -> String {
+pub(in crate::settings) fn variable(name: &str) -> String {
     format!("LANDFALL_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// A group of settings.
+/// Settings under a title.
 #[derive(Debug)]
-pub(super) struct Section {
-    pub(super) title: &'static str,
+pub(in crate::settings) struct Section {
+    pub(in crate::settings) title: &'static str,
     /// The commands that use the settings.
-    pub(super) subcommands: &'static [Subcommand],
-    pub(super) settings: &'static [Setting],
+    pub(in crate::settings) subcommands: &'static [Subcommand],
+    pub(super) groups: &'static [&'static [Setting]],
+}
+
+impl Section {
+    pub(in crate::settings) fn settings(&self) -> impl Iterator<Item = &'static Setting> {
+        self.groups.iter().copied().flatten()
+    }
 }
 
 /// Stores a parsed value.
@@ -143,33 +149,49 @@ pub(super) fn assign<T>(
     Ok(())
 }
 
-/// Declares a [`Section`]: its title, the commands that use it, and a row for each setting, which is
-/// `name, kind, default, field = parser, properties; alias "name" by translator => help;`. The field is
-/// one of [`Settings`].
-macro_rules! section {
+/// Declares a struct of settings, at a field of [`Settings`], and their [`Setting`]s.
+///
+/// A setting is `field: type = parser, name, kind, default, properties; alias "name" by translator =>
+/// help;`. The help is also the documentation of the field. Structs with settings of their own follow
+/// `with`.
+macro_rules! group {
     (
-        $title:literal, [$($subcommand:ident),*];
+        $(#[$meta:meta])*
+        pub struct $group:ident at $($path:ident).+
+        $(, with { $($(#[$part_meta:meta])* $part:ident: $part_type:ty,)* })?;
         $(
-            $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal,
-            $($field:ident).+ = $parse:expr
+            $field:ident: $type:ty = $parse:expr,
+            $name:literal, $kind:ident $(($placeholder:literal))?, $default:literal
             $(, $property:ident)* $(; alias $alias:literal by $translate:ident)?
             => $help:literal;
         )*
-    ) => {{
-        use $crate::settings::table::*;
-        Section {
-            title: $title,
-            subcommands: &[$(Subcommand::$subcommand),*],
-            settings: &[$(Setting {
-                name: $name,
-                kind: Kind::$kind $(($placeholder))?,
-                default: $default,
-                aliases: &[$(FlagAlias { name: $alias, translate: $translate })?],
-                properties: &[$(Property::$property),*],
-                help: $help,
-                set: |settings, text| assign(&mut settings.$($field).+, text, $parse),
-            }),*],
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[allow(rustdoc::bare_urls, reason = "the help is plain text")]
+        pub struct $group {
+            $(#[doc = $help] pub $field: $type,)*
+            $($($(#[$part_meta])* pub $part: $part_type,)*)?
         }
-    }};
+
+        impl $group {
+            pub(super) const SETTINGS: &'static [super::table::Setting] = {
+                use super::table::*;
+                &[$(Setting {
+                    name: $name,
+                    kind: Kind::$kind $(($placeholder))?,
+                    default: $default,
+                    aliases: &[$(FlagAlias { name: $alias, translate: $translate })?],
+                    properties: &[$(Property::$property),*],
+                    help: $help,
+                    set: |settings, text| assign(&mut Self::of(settings).$field, text, $parse),
+                }),*]
+            };
+
+            fn of(settings: &mut super::Settings) -> &mut Self {
+                &mut settings.$($path).+
+            }
+        }
+    };
 }
-pub(super) use section;
+pub(super) use group;

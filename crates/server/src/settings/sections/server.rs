@@ -1,0 +1,263 @@
+//! Settings of the server itself: addresses, protocol, file storage, expiry, logging and limits.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::table::group;
+use crate::settings::types::{AllowOrigin, Durability, LogFormat, LogLevel};
+use crate::settings::{address, value};
+
+fn unchanged(text: &str) -> value::Parsed<String> {
+    Ok(text.to_owned())
+}
+
+/// Translates the milliseconds of tusd 1.
+fn milliseconds(text: &str) -> value::Parsed<String> {
+    match value::integer(text) {
+        Ok(milliseconds) => Ok(format!("{milliseconds}ms")),
+        Err(_) => Err(format!(
+            "expects milliseconds without a unit; write --network-timeout {text}"
+        )),
+    }
+}
+
+/// The value is whether to ignore malformed metadata.
+const COMPAT: &[(&str, bool)] = &[("strict", false), ("tusd", true)];
+
+const DURABILITY: &[(&str, Durability)] = &[
+    ("none", Durability::None),
+    ("complete", Durability::Complete),
+    ("every", Durability::Every),
+];
+
+const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+const LOG_LEVELS: &[(&str, LogLevel)] = &[
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
+group! {
+    /// Addresses to listen on. Sockets passed by systemd (`LISTEN_FDS`) take precedence.
+    pub struct Listen at listen;
+    host: String = address::host, "host", Text("HOST"), "0.0.0.0", Common
+        => "Address or host name to listen on.";
+    port: u16 = value::port, "port", Number("PORT"), "8080", Common
+        => "TCP port to listen on. 0 lets the system choose a port, which the start-up log \
+            prints.";
+    unix_sock: Option<PathBuf> = value::path_or_none, "unix-sock", Text("FILE"), ""
+        => "Listen on this UNIX socket instead of TCP. A socket passed by systemd takes \
+            precedence.";
+    h2c: bool = value::boolean, "enable-h2c", Switch, "false"
+        => "Accept HTTP/2 without TLS from clients with prior knowledge, in addition to HTTP/1.1.";
+}
+
+group! {
+    /// Settings of upload URLs and of proxies.
+    pub struct Urls at urls;
+    base_path: String = address::base_path, "base-path", Text("PATH"), "/files/", Common
+        => "URL path of the upload endpoint.";
+    behind_proxy: bool = value::boolean, "behind-proxy", Switch, "false", Common
+        => "Trust forwarded headers of reverse proxies. Scheme and host of upload URLs are taken \
+            from Forwarded, X-Forwarded-Proto and X-Forwarded-Host of --trusted-proxies.";
+    trusted_proxies: Vec<IpNet> = address::networks,
+        "trusted-proxies", List("NETWORKS"), "loopback", MayBeEmpty
+        => "Proxies that --behind-proxy trusts, comma-separated: IP addresses, networks such as \
+            10.0.0.0/8, loopback (this machine), or private (this machine and all private \
+            networks, whose hosts can then forge client addresses). Peers on a UNIX socket are \
+            always trusted.";
+    public_url: Option<String> = address::url_prefix_or_none, "public-url", Text("URL"), ""
+        => "Prefix of upload URLs, such as https://uploads.example.com/files/. Not set: taken from \
+            the request.";
+    relative_location: bool = value::boolean, "relative-location", Switch, "false"
+        => "Return upload URLs without scheme and host. Correct behind every proxy that keeps \
+            paths unchanged.";
+}
+
+impl Urls {
+    /// Returns whether forwarded headers of a request from `peer` are trusted.
+    ///
+    /// `None` is a peer on a UNIX socket: it is on this machine, so it is trusted whenever a proxy is
+    /// expected.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        self.behind_proxy
+            && peer.is_none_or(|peer| {
+                // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d.
+                let peer = peer.to_canonical();
+                self.trusted_proxies
+                    .iter()
+                    .any(|range| range.contains(&peer))
+            })
+    }
+}
+
+group! {
+    /// Settings of the protocol.
+    pub struct Protocol at protocol;
+    max_size: Option<u64> = value::size_or_none, "max-size", Size, "0", Common
+        => "Maximum upload size; 0 is unlimited.";
+    disable_download: bool = value::boolean, "disable-download", Switch, "false"
+        => "Reject GET on uploads.";
+    disable_unfinished_download: bool = value::boolean,
+        "disable-unfinished-download", Switch, "false"
+        => "Reject GET on unfinished uploads. Blocking hooks for pre-finish imply it.";
+    disable_termination: bool = value::boolean, "disable-termination", Switch, "false"
+        => "Reject DELETE on uploads.";
+    disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
+        => "Reject concatenation, which parallel uploads use (Upload-Concat).";
+    lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
+        => "Malformed Upload-Metadata: respond with 400 (strict), or ignore malformed pairs \
+            (tusd).";
+}
+
+group! {
+    /// Settings of CORS.
+    pub struct Cors at cors;
+    disable: bool = value::boolean, "disable-cors", Switch, "false"
+        => "Ignore the Origin header, and send no CORS headers.";
+    allow_origin: AllowOrigin = AllowOrigin::new, "cors-allow-origin", Text("REGEX"), ".*"
+        => "Regular expression for allowed origins. It matches anywhere in the origin; write ^ and \
+            $ to match all of it.";
+    allow_credentials: bool = value::boolean, "cors-allow-credentials", Switch, "false"
+        => "Let pages of allowed origins send cookies (Access-Control-Allow-Credentials).";
+    allow_methods: Vec<String> = address::methods,
+        "cors-allow-methods", List("METHODS"), "", MayBeEmpty
+        => "Methods to allow in addition to the built-in ones, comma-separated.";
+    allow_headers: Vec<String> = address::header_names,
+        "cors-allow-headers", List("HEADERS"), "", MayBeEmpty
+        => "Request headers to allow in addition to the built-in ones, comma-separated.";
+    expose_headers: Vec<String> = address::header_names,
+        "cors-expose-headers", List("HEADERS"), "", MayBeEmpty
+        => "Response headers to expose in addition to the built-in ones, comma-separated.";
+    max_age: Duration = value::seconds, "cors-max-age", Text("SECONDS"), "86400"
+        => "Time for which browsers may cache a preflight response.";
+}
+
+group! {
+    /// Settings of file storage.
+    pub struct Storage at storage;
+    upload_dir: PathBuf = value::some_path,
+        "upload-dir", Text("DIR"), "./data", Common; alias "dir" by unchanged
+        => "Directory of uploads, unless --s3-bucket is set. Created if missing.";
+    dir_perms: u32 = |v| value::permissions(v, 0o300), "dir-perms", Mode, "775"
+        => "Permissions of new directories in octal; umask applies.";
+    file_perms: u32 = |v| value::permissions(v, 0o600), "file-perms", Mode, "664"
+        => "Permissions of new files in octal; umask applies.";
+    durability: Durability = |v| value::choice(v, DURABILITY),
+        "durability", Text("none|complete|every"), "complete"
+        => "Sync to disk (fsync): before a completed upload is acknowledged (complete), before \
+            every offset is acknowledged (every), or never (none).";
+    preallocate: bool = value::boolean, "preallocate", Switch, "false"
+        => "Reserve the disk space of an upload when its length is known. A full disk is then \
+            reported at creation, but clients can fill the disk without sending a byte.";
+    lease_holder_poll: Duration = value::some_duration,
+        "filelock-holder-poll-interval", Time, "100ms"
+        => "Interval at which a process that holds an upload's lease polls for requests of other \
+            processes on the same directory.";
+    lease_acquirer_poll: Duration = value::some_duration,
+        "filelock-acquirer-poll-interval", Time, "10ms"
+        => "Interval at which a process retries to acquire a lease that another process holds.";
+}
+
+group! {
+    /// Lifetime of uploads.
+    pub struct Expiry at expiry;
+    unfinished: Option<Duration> = value::duration_or_none, "expire-unfinished", Time, "7d", Common
+        => "Delete unfinished uploads after this time without data; 0 keeps them.";
+    finished: Option<Duration> = value::duration_or_none, "expire-finished", Time, "0"
+        => "Delete finished uploads this long after their completion; 0 keeps them.";
+    orphans: Option<Duration> = value::duration_or_none, "expire-orphans", Time, "1h"
+        => "Delete orphaned files and objects older than this, such as those of an interrupted \
+            creation; 0 keeps them.";
+    sweep_interval: Option<Duration> = value::duration_or_none, "sweep-interval", Time, "10m"
+        => "Interval of the sweeper, which deletes expired uploads; 0 disables it (see landfall \
+            sweep).";
+}
+
+impl Expiry {
+    /// Returns the minimum age of orphans to delete; [`Duration::MAX`] keeps them.
+    #[must_use]
+    pub fn orphan_age(&self) -> Duration {
+        self.orphans.unwrap_or(Duration::MAX)
+    }
+}
+
+group! {
+    /// Settings of metrics, the start page and the start-up log.
+    pub struct Monitoring at monitoring;
+    expose_metrics: bool = value::boolean, "expose-metrics", Switch, "true"
+        => "Serve metrics for Prometheus.";
+    metrics_path: String = address::page_path, "metrics-path", Text("PATH"), "/metrics"
+        => "Path of the metrics.";
+    show_greeting: bool = value::boolean, "show-greeting", Switch, "true"
+        => "Serve a page at / for uploading files from a browser.";
+    show_startup_logs: bool = value::boolean, "show-startup-logs", Switch, "true"
+        => "Print the start-up log, whose last line has the upload URL.";
+}
+
+group! {
+    /// Settings of logging.
+    pub struct Log at log;
+    format: LogFormat = |v| value::choice(v, LOG_FORMATS), "log-format", Text("text|json"), "text"
+        => "Format of log lines.";
+    level: LogLevel = |v| value::choice(v, LOG_LEVELS),
+        "log-level", Text("error|warn|info|debug|trace"), "info"
+        => "Log level; each level includes those before it. debug logs every request.";
+    verbose: bool = value::boolean, "verbose", Switch, "false", Common
+        => "Log at level debug or more.";
+}
+
+group! {
+    /// Timeouts.
+    pub struct Timeouts at timeouts;
+    network: Option<Duration> = value::duration_or_none,
+        "network-timeout", Time, "60s"; alias "timeout" by milliseconds
+        => "Close a connection after this time without progress; 0 never does.";
+    shutdown: Duration = value::duration, "shutdown-timeout", Time, "10s"
+        => "Time for running requests to finish after SIGTERM or SIGINT; 0 aborts them at once. \
+            Received bytes are stored in either case.";
+    acquire_lock: Duration = value::duration, "acquire-lock-timeout", Time, "20s"
+        => "Maximum time that a request waits for an upload that another request writes.";
+    request_completion: Duration = value::duration, "request-completion-timeout", Time, "10s"
+        => "Time for the work of a request to finish after its connection is closed.";
+}
+
+group! {
+    /// Limits of connections, requests and memory.
+    pub struct Limits at limits;
+    max_connections: usize = value::count, "max-connections", Number("COUNT"), "10000"
+        => "Maximum open connections; more wait.";
+    max_connections_per_address: u32 = value::number,
+        "max-connections-per-address", Number("COUNT"), "512"
+        => "Maximum open connections per client address (IPv6: per /64); 0 is unlimited. More get \
+            a 429 response; past twice the limit they are closed. Loopback addresses, UNIX sockets \
+            and trusted proxies are not counted.";
+    max_requests_per_address: u32 = value::number,
+        "max-requests-per-address", Number("COUNT"), "1000"
+        => "Maximum average requests per second and client address; 0 is unlimited. More get a 429 \
+            response with Retry-After. Behind trusted proxies, the forwarded address counts.";
+    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "128"
+        => "Maximum concurrent requests with a body per client address; 0 is unlimited. More get a \
+            429 response with Retry-After. Behind trusted proxies, the forwarded address counts.";
+    header_timeout: Duration = value::some_duration, "header-timeout", Time, "15s"
+        => "Maximum time for the head of a request to arrive.";
+    max_header_size: usize = |v| value::size_within(v, 8 << 10, 1 << 20),
+        "max-header-size", Size, "64KiB"
+        => "Maximum size of a request's head, from 8KiB to 1MiB.";
+    min_rate: Option<u64> = value::size_or_none, "min-rate", Size, "16", Protects
+        => "Minimum bytes per second of a request body, averaged over --network-timeout; 0 is no \
+            minimum.";
+    max_uploads_in_flight: usize = value::count, "max-uploads-in-flight", Number("COUNT"), "10000"
+        => "Maximum concurrent requests that write uploads. Beyond it, stalled and slow requests \
+            are ended; if there are none, new ones get a 503 response with Retry-After.";
+    max_buffered_bytes: u64 = |v| value::size_within(v, 1 << 20, u64::MAX),
+        "max-buffered-bytes", Size, "256MiB"
+        => "Memory for bytes that wait to be stored, for all uploads together; at least 1MiB. When \
+            it is full, clients are slowed down (backpressure).";
+}

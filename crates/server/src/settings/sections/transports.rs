@@ -1,0 +1,93 @@
+//! The transports of hooks.
+
+use landfall_hooks::{HookName, HookNames};
+
+use super::Hooks;
+
+impl Hooks {
+    /// Events that are stored until they are delivered.
+    pub const STORED: HookNames = HookNames::from_names(&[
+        HookName::PostCreate,
+        HookName::PostFinish,
+        HookName::PostTerminate,
+        HookName::PostExpire,
+    ]);
+
+    /// Returns all blocking hooks and events of the transports in use.
+    pub(crate) fn used_names(&self) -> HookNames {
+        let used = self.transports().into_iter().filter(|one| one.is_used);
+        used.map(|one| {
+            let enabled = self.enabled_names().intersection(one.supported);
+            one.events.unwrap_or(enabled)
+        })
+        .fold(HookNames::from_names(&[]), HookNames::union)
+    }
+
+    /// Returns all transports, in the order in which blocking hooks are called.
+    pub(crate) fn transports(&self) -> [HookTransport; 8] {
+        let all: HookNames = HookName::ALL.into_iter().collect();
+        let events = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
+        let events: HookNames = events.collect();
+        let (command, http, grpc, wasm) = (&self.command, &self.http, &self.grpc, &self.wasm);
+        let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
+        let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
+        [
+            ("hooks-dir", command.dir.is_some(), command.events),
+            ("hooks-http", http.url.is_some(), http.events),
+            ("hooks-grpc", grpc.target.is_some(), grpc.events),
+            ("hooks-wasm", wasm.file.is_some(), wasm.events),
+            ("hooks-nats", nats.url.is_some(), nats.events),
+            ("hooks-amqp", amqp.url.is_some(), amqp.events),
+            ("hooks-redis", redis.url.is_some(), redis.events),
+            ("hooks-kafka", !kafka.brokers.is_empty(), kafka.events),
+        ]
+        .map(|(setting, is_used, own_events)| HookTransport {
+            setting,
+            missing_feature: missing_feature(setting),
+            is_used,
+            events: own_events,
+            supported: match setting {
+                "hooks-dir" | "hooks-http" | "hooks-grpc" => all,
+                // A plugin has no side effects: other events are useless to it.
+                "hooks-wasm" => HookNames::WITH_RESPONSE,
+                _ => events,
+            },
+        })
+    }
+
+    /// Returns [`Self::enabled`] as a set.
+    #[must_use]
+    pub fn enabled_names(&self) -> HookNames {
+        self.enabled.iter().copied().collect()
+    }
+}
+
+/// Returns the feature that a transport needs and this build lacks.
+fn missing_feature(setting: &str) -> Option<&'static str> {
+    let (feature, is_compiled_in) = match setting {
+        "hooks-http" => ("hooks-http", cfg!(feature = "hooks-http")),
+        "hooks-grpc" => ("hooks-grpc", cfg!(feature = "hooks-grpc")),
+        "hooks-wasm" => ("hooks-wasm", cfg!(feature = "hooks-wasm")),
+        "hooks-nats" => ("nats", cfg!(feature = "nats")),
+        "hooks-amqp" => ("amqp", cfg!(feature = "amqp")),
+        "hooks-redis" => ("redis", cfg!(feature = "redis")),
+        "hooks-kafka" => ("kafka", cfg!(feature = "kafka")),
+        _ => return None,
+    };
+    (!is_compiled_in).then_some(feature)
+}
+
+/// A transport of hooks and events.
+#[derive(Debug)]
+pub(crate) struct HookTransport {
+    /// The setting that enables it.
+    pub(crate) setting: &'static str,
+    /// The feature that it needs and this build lacks.
+    pub(crate) missing_feature: Option<&'static str>,
+    /// Whether it is enabled.
+    pub(crate) is_used: bool,
+    /// Its own list of blocking hooks and events, if it has one.
+    pub(crate) events: Option<HookNames>,
+    /// The blocking hooks and events that it supports.
+    pub(crate) supported: HookNames,
+}
