@@ -8,7 +8,7 @@ use crate::{net::ClientAddress, settings::Urls};
 
 /// Returns the address for per-address limits.
 ///
-/// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limit_address.
+/// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
 pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
     let urls = urls.clone();
     ClientAddress::new(move |headers, peer| {

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::settings::{EventsAction, EventsCommand, Loaded};
 
+/// The default of `--limit`.
+const DEFAULT_LIMIT: usize = 1000;
+
 /// Lists, retries or deletes events, with or without a running server.
 ///
 /// # Errors
@@ -62,11 +65,12 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
         (false, true) => vec![EventState::Pending],
         (false, false) => vec![EventState::Dead],
     };
+    let limit = command.limit.unwrap_or(DEFAULT_LIMIT);
     let query = Query {
         states,
         route: command.transport.clone(),
         upload: command.upload.clone(),
-        limit: command.limit,
+        limit,
         ..Query::default()
     };
     let found = events.list(&query).await?;
@@ -76,7 +80,7 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
         }
     } else {
         print(&table(&found, SystemTime::now()))?;
-        if found.len() == command.limit {
+        if found.len() == limit {
             print(&format!(
                 "… the newest {}; --limit shows more\n",
                 found.len()

@@ -91,7 +91,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     hooks.configure(&mut config);
     #[cfg(feature = "grants")]
     let (grants, cors) = (
-        Grants::open(&settings, &database, hooks.outbox(), prepared.admin_key).await?,
+        Grants::open(
+            &settings,
+            &database,
+            hooks.outbox().cloned(),
+            prepared.admin_key,
+        )
+        .await?,
         config.cors.clone(),
     );
     #[cfg(feature = "grants")]
@@ -101,21 +107,17 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "grants")]
     let policies = grants::policies(&settings, hooks.grant_hooks());
     #[cfg(feature = "direct")]
-    let direct = match &grants {
-        None => None,
-        Some(grants) => {
-            let (queue, policies) = (grants.queue(), policies.clone());
-            let secret = prepared.notifications_secret;
-            let direct =
-                Direct::open(&settings, &database, &storage, queue, policies, secret).await?;
-            direct.map(Arc::new)
-        }
-    };
-    #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
-        direct.configure(&mut config);
-    }
-    let uses_database = hooks.outbox_stats().is_some();
+    let direct = Direct::open(
+        &settings,
+        &database,
+        &storage,
+        grants.as_ref().map(Grants::queue),
+        policies.clone(),
+        prepared.notifications_secret,
+        &mut config,
+    )
+    .await?;
+    let uses_database = hooks.outbox().is_some();
     #[cfg(feature = "grants")]
     let uses_database = uses_database || grants.is_some();
     if uses_database {
@@ -263,7 +265,7 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             Grants::open(
                 &settings,
                 &database,
-                hooks.as_ref().and_then(Hooks::outbox),
+                hooks.as_ref().and_then(Hooks::outbox).cloned(),
                 None,
             )
             .await?
@@ -274,18 +276,16 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         grants.track_jobs(&mut config);
     }
     #[cfg(feature = "direct")]
-    let direct = match &grants {
-        None => None,
-        // A sweep grants nothing, so it needs no policies.
-        Some(grants) => {
-            let (queue, policies) = (grants.queue(), Vec::new());
-            Direct::open(&settings, &database, &storage, queue, policies, None).await?
-        }
-    };
-    #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
-        direct.configure(&mut config);
-    }
+    let direct = Direct::open(
+        &settings,
+        &database,
+        &storage,
+        grants.as_ref().map(Grants::queue),
+        Vec::new(),
+        None,
+        &mut config,
+    )
+    .await?;
     let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {

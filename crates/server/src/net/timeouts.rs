@@ -70,7 +70,7 @@ const MIN_RATE: f64 = 1024.0;
 const MAX_EVICTIONS: usize = 16;
 
 /// The counters of one connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
     /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
     epoch: AtomicU32,
@@ -93,15 +93,8 @@ impl ConnectionActivity {
     pub(super) fn new(phase: Phase, socket: bool) -> Self {
         Self {
             epoch: AtomicU32::new(phase as u32),
-            action: AtomicU64::new(0),
-            waiting: AtomicU8::new(0),
-            read: AtomicU64::new(0),
-            written: AtomicU64::new(0),
-            requests: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
-            has_grown_buffer: AtomicBool::new(false),
             socket,
-            waker: AtomicWaker::new(),
+            ..Self::default()
         }
     }
 

@@ -160,7 +160,6 @@ fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
 }
 
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
-    let default = EventsCommand::default();
     EventsCommand {
         action: match action {
             "retry" => EventsAction::Retry,
@@ -172,7 +171,7 @@ fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
         pending: get(matches, "pending").unwrap_or(false),
         transport: get(matches, "transport"),
         upload: get(matches, "upload"),
-        limit: get(matches, "limit").unwrap_or(default.limit),
+        limit: get(matches, "limit"),
         json: get(matches, "json").unwrap_or(false),
     }
 }
@@ -357,10 +356,7 @@ pub(super) fn command(short: bool) -> Command {
                 .arg(switch("dry-run", "List what would be deleted and why, and delete nothing"))
                 .defer(|command| with_settings(command, Subcommand::Sweep, false)),
             doctor(),
-            Command::new("s3")
-                .about("Configure a bucket")
-                .subcommand_required(true)
-                .disable_help_subcommand(true)
+            parent("s3", "Configure a bucket")
                 .subcommand(set_cors()),
             events(),
             keys(),
@@ -373,10 +369,7 @@ pub(super) fn command(short: bool) -> Command {
                      server's settings, so that the command finds the same database.",
                 )
                 .defer(|command| with_settings(command, Subcommand::Migrate, false)),
-            Command::new("config")
-                .about("Check the configuration")
-                .subcommand_required(true)
-                .disable_help_subcommand(true)
+            parent("config", "Check the configuration")
                 .subcommand(
                     Command::new("check")
                         .about("Check all settings, and print them with their sources")
@@ -397,11 +390,16 @@ pub(super) fn command(short: bool) -> Command {
     with_settings(root, Subcommand::Serve, short)
 }
 
-fn doctor() -> Command {
-    Command::new("doctor")
-        .about("Diagnose the storage")
+/// Builds a command that only has subcommands.
+fn parent(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
         .subcommand_required(true)
         .disable_help_subcommand(true)
+}
+
+fn doctor() -> Command {
+    parent("doctor", "Diagnose the storage")
         .subcommands([
             Command::new("files")
                 .about("List damaged uploads in a directory")
@@ -476,10 +474,7 @@ fn events() -> Command {
             )
             .defer(|command| with_settings(command, Subcommand::Events, false))
     };
-    Command::new("events")
-        .about("List, retry or delete undelivered events (dead letters)")
-        .subcommand_required(true)
-        .disable_help_subcommand(true)
+    parent("events", "List, retry or delete undelivered events (dead letters)")
         .after_long_help(
             "A server may run at the same time. Use the server's settings, so that the command finds the \
              same database.\n\nExamples:\n  landfall events list --config /etc/landfall.toml\n  landfall \

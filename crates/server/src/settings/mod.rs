@@ -101,7 +101,7 @@ pub struct NewKey {
 }
 
 /// A subcommand of `landfall events`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct EventsCommand {
     /// The action.
     pub action: EventsAction,
@@ -115,32 +115,17 @@ pub struct EventsCommand {
     pub transport: Option<String>,
     /// Only events of the upload with this id.
     pub upload: Option<String>,
-    /// Maximum number to list.
-    pub limit: usize,
+    /// Maximum number to list; `None` is 1000.
+    pub limit: Option<usize>,
     /// Print a JSON object per line.
     pub json: bool,
 }
 
-impl Default for EventsCommand {
-    /// Lists the first thousand dead letters.
-    fn default() -> Self {
-        Self {
-            action: EventsAction::List,
-            ids: Vec::new(),
-            all: false,
-            pending: false,
-            transport: None,
-            upload: None,
-            limit: 1000,
-            json: false,
-        }
-    }
-}
-
 /// An action of `landfall events`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum EventsAction {
     /// List events.
+    #[default]
     List,
     /// Deliver dead letters again.
     Retry,

@@ -45,13 +45,14 @@ impl Direct {
         settings: &Settings,
         database: &SharedDatabase,
         storage: &Storage,
-        queue: &Queue,
+        queue: Option<&Queue>,
         policies: Vec<Arc<dyn Policy>>,
         secret: Option<Secret>,
-    ) -> anyhow::Result<Option<Self>> {
-        if !settings.direct.enabled {
+        config: &mut Config,
+    ) -> anyhow::Result<Option<Arc<Self>>> {
+        let Some(queue) = queue.filter(|_| settings.direct.enabled) else {
             return Ok(None);
-        }
+        };
         let StorageBackend::Bucket(bucket) = &storage.backend else {
             bail!("--direct needs a bucket: set --s3-bucket NAME");
         };
@@ -65,18 +66,15 @@ impl Direct {
         let repository = Repository::open(connections)
             .await
             .context("cannot use the tables of direct uploads")?;
-        Ok(Some(Self {
-            uploads: landfall_direct::Direct::new(wanted, queue.clone(), repository),
+        let uploads = landfall_direct::Direct::new(wanted, queue.clone(), repository);
+        config.external_uploads = Some(Arc::new(uploads.clone()));
+        Ok(Some(Arc::new(Self {
+            uploads,
             stats,
             secret,
             stop: watch::Sender::new(false),
             sweeper: Mutex::default(),
-        }))
-    }
-
-    /// Registers direct uploads with a handler's configuration.
-    pub(super) fn configure(&self, config: &mut Config) {
-        config.external_uploads = Some(Arc::new(self.uploads.clone()));
+        })))
     }
 
     /// Connects them to the handler's hooks and event sinks.

@@ -44,16 +44,7 @@ pub(in crate::app) struct InstrumentedTransport {
     transport: Arc<dyn Transport>,
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
-    last_delivery: Mutex<LastDelivery>,
-}
-
-/// The result of the last delivery.
-#[derive(Debug, Default)]
-enum LastDelivery {
-    #[default]
-    None,
-    Succeeded,
-    Failed(String),
+    last_delivery: Mutex<Option<Result<(), String>>>,
 }
 
 impl InstrumentedTransport {
@@ -69,19 +60,16 @@ impl InstrumentedTransport {
     /// Returns the error of the last delivery, if it failed.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn last_error(&self) -> Option<String> {
-        match &*self.last_delivery() {
-            LastDelivery::Failed(why) => Some(why.clone()),
-            LastDelivery::None | LastDelivery::Succeeded => None,
-        }
+        self.last_delivery().clone()?.err()
     }
 
     /// Returns whether any delivery has finished.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn was_called(&self) -> bool {
-        !matches!(*self.last_delivery(), LastDelivery::None)
+        self.last_delivery().is_some()
     }
 
-    fn last_delivery(&self) -> MutexGuard<'_, LastDelivery> {
+    fn last_delivery(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
         self.last_delivery
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +127,7 @@ impl Transport for InstrumentedTransport {
                     event_id = event,
                     "HookInvocationFinish"
                 );
-                *self.last_delivery() = LastDelivery::Succeeded;
+                *self.last_delivery() = Some(Ok(()));
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
                     tracing::info!(id, transport, event_id = event, "HookStopUpload");
                 }
@@ -155,7 +143,7 @@ impl Transport for InstrumentedTransport {
                     event_id = event,
                     "HookInvocationError"
                 );
-                *self.last_delivery() = LastDelivery::Failed(error);
+                *self.last_delivery() = Some(Err(error));
             }
         }
         result

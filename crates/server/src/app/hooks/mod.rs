@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use landfall::{Config, Handler};
 use landfall_hooks::{
-    BlockingHooks, FailureMode, HookName, HookNames, Transport as _, outbox::OutboxStats,
+    BlockingHooks, FailureMode, HookName, HookNames, Transport as _,
+    outbox::{Outbox, OutboxStats},
 };
 
 use self::events::EventPipeline;
@@ -118,22 +119,20 @@ impl Hooks {
     }
 
     /// Returns the outbox, if any route receives events.
-    #[cfg(feature = "grants")]
-    pub(super) fn outbox(&self) -> Option<landfall_hooks::outbox::Outbox> {
-        let outbox = self.events.outbox.as_ref();
-        outbox.map(|(outbox, _)| outbox.clone())
+    pub(super) fn outbox(&self) -> Option<&Outbox> {
+        self.events.outbox.as_ref().map(|(outbox, _)| outbox)
     }
 
     /// Starts the delivery of events on this runtime, until [`close`](Self::close).
     pub(super) fn run(&self, handler: &Handler) {
-        if let Some((outbox, _)) = &self.events.outbox {
+        if let Some(outbox) = self.outbox() {
             tokio::spawn(outbox.clone().run(handler.clone()));
         }
     }
 
     /// Flushes undelivered events at shutdown.
     pub(super) async fn close(&self) {
-        if let Some((outbox, _)) = &self.events.outbox {
+        if let Some(outbox) = self.outbox() {
             outbox.close().await;
         }
     }
@@ -142,7 +141,7 @@ impl Hooks {
     ///
     /// An unreachable application is none: its events stay in the outbox.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let (outbox, _) = self.events.outbox.as_ref()?;
+        let outbox = self.outbox()?;
         if outbox.is_full() {
             return Some("too many undelivered events, see landfall events list --pending\n");
         }
@@ -154,19 +153,13 @@ impl Hooks {
 
     /// Returns the statistics of the outbox, if there is one.
     pub(super) fn outbox_stats(&self) -> Option<OutboxStats> {
-        self.events
-            .outbox
-            .as_ref()
-            .map(|(outbox, _)| outbox.stats())
+        self.outbox().map(Outbox::stats)
     }
 
     /// Returns the stored events of the outbox, if there is one.
     #[cfg(feature = "grants")]
     pub(super) fn events(&self) -> Option<landfall_hooks::outbox::Events> {
-        self.events
-            .outbox
-            .as_ref()
-            .map(|(outbox, _)| outbox.events())
+        self.outbox().map(Outbox::events)
     }
 
     /// Logs the start-up lines; the first of each kind are tusd's.

@@ -130,20 +130,24 @@ impl RequestHeadValidator {
     /// # Errors
     /// A head was rejected. The validator must not be used afterwards.
     pub fn scan(&mut self, all: &[u8]) -> Result<ScannedHeads, HttpRejection> {
-        let mut bytes = all;
         let mut buffered = Vec::new();
+        let forward_len = self.scan_into(all, &mut buffered)?;
+        Ok(ScannedHeads {
+            buffered,
+            forward_len,
+        })
+    }
+
+    /// Returns the number of bytes to forward.
+    fn scan_into(&mut self, all: &[u8], buffered: &mut Vec<u8>) -> Result<usize, HttpRejection> {
+        let mut bytes = all;
         // Start of the incomplete trailers.
         let mut trailers = 0;
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Head => match self.scan_head(bytes, &mut buffered)? {
+                State::Head => match self.scan_head(bytes, buffered)? {
                     Some(rest) => bytes = rest,
-                    None => {
-                        return Ok(ScannedHeads {
-                            buffered,
-                            forward_len: all.len() - bytes.len(),
-                        });
-                    }
+                    None => return Ok(all.len() - bytes.len()),
                 },
                 State::Sized(left) => {
                     let n = u64::try_from(bytes.len()).unwrap_or(u64::MAX).min(*left);
@@ -161,9 +165,7 @@ impl RequestHeadValidator {
                         } else {
                             State::Head
                         };
-                        if !self.partial.is_empty() {
-                            buffered = std::mem::take(&mut self.partial);
-                        }
+                        self.release(buffered);
                         bytes = rest;
                     }
                     Some((next, rest)) => {
@@ -178,19 +180,14 @@ impl RequestHeadValidator {
                     }
                     None => {
                         self.state = State::Broken;
-                        if !self.partial.is_empty() {
-                            buffered = std::mem::take(&mut self.partial);
-                        }
+                        self.release(buffered);
                     }
                 },
                 State::Broken => break,
                 // None of them is forwarded.
                 State::BrokenTrailer => {
                     self.partial = Vec::new();
-                    return Ok(ScannedHeads {
-                        buffered,
-                        forward_len: trailers,
-                    });
+                    return Ok(trailers);
                 }
             }
         }
@@ -201,24 +198,20 @@ impl RequestHeadValidator {
             if self.partial.len() + begun.len() > self.max_head {
                 // hyper has the same limit and ends the body with an error.
                 self.state = State::Broken;
-                if !self.partial.is_empty() {
-                    buffered = std::mem::take(&mut self.partial);
-                }
-                return Ok(ScannedHeads {
-                    buffered,
-                    forward_len: all.len(),
-                });
+                self.release(buffered);
+                return Ok(all.len());
             }
             self.partial.extend_from_slice(begun);
-            return Ok(ScannedHeads {
-                buffered,
-                forward_len: trailers,
-            });
+            return Ok(trailers);
         }
-        Ok(ScannedHeads {
-            buffered,
-            forward_len: all.len(),
-        })
+        Ok(all.len())
+    }
+
+    /// Moves the stored bytes, if there are any, to those that are forwarded first.
+    fn release(&mut self, buffered: &mut Vec<u8>) {
+        if !self.partial.is_empty() {
+            *buffered = std::mem::take(&mut self.partial);
+        }
     }
 
     /// Scans bytes of a head; returns the bytes after it, or `None` if it is incomplete.

@@ -9,10 +9,38 @@ use crate::{s3::diagnosis, settings::LeaseKind};
 /// Checks each known difference.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     conditions(doctor).await;
-    small_parts(doctor).await;
-    empty_part(doctor).await;
-    small_copy(doctor).await;
-    put_during_multipart(doctor).await;
+    let result = small_parts(doctor).await;
+    report(
+        doctor,
+        "short parts",
+        result,
+        "are accepted, unlike by Amazon; Landfall uploads none",
+        "are rejected below 5 MiB, as by Amazon: shorter rests are stored in a .part object",
+    );
+    let result = empty_part(doctor).await;
+    report(
+        doctor,
+        "empty parts",
+        result,
+        "are accepted, as by Amazon",
+        "are rejected: empty uploads are written with one PUT instead",
+    );
+    let result = small_copy(doctor).await;
+    report(
+        doctor,
+        "short part copies",
+        result,
+        "are accepted, as by Amazon",
+        "are rejected: short partial uploads are concatenated by reading and uploading them",
+    );
+    let result = put_during_multipart(doctor).await;
+    report(
+        doctor,
+        "PUT over multipart",
+        result,
+        "a PUT keeps the pending multipart upload of its key, as at Amazon",
+        "a PUT aborts the pending multipart upload of its key; Landfall makes none",
+    );
 }
 
 /// Reports a difference, or why it cannot be detected.
@@ -100,105 +128,65 @@ fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
 }
 
 /// Checks parts below 5 MiB that are not the last.
-async fn small_parts(doctor: &mut Doctor<'_>) {
+async fn small_parts(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
-    let result = async {
-        let (object, id) = doctor.begin("small-parts").await?;
-        accepted(async {
-            let mut parts = Vec::new();
-            for number in [1, 2] {
-                let payload = Payload::from(Bytes::from_static(b"short"));
-                parts.push((
-                    number,
-                    client.upload_part(&object, &id, number, payload).await?,
-                ));
-            }
-            client.complete_multipart(&object, &id, &parts).await
-        })
-        .await
-    }
-    .await;
-    report(
-        doctor,
-        "short parts",
-        result,
-        "are accepted, unlike by Amazon; Landfall uploads none",
-        "are rejected below 5 MiB, as by Amazon: shorter rests are stored in a .part object",
-    );
+    let (object, id) = doctor.begin("small-parts").await?;
+    accepted(async {
+        let mut parts = Vec::new();
+        for number in [1, 2] {
+            let payload = Payload::from(Bytes::from_static(b"short"));
+            parts.push((
+                number,
+                client.upload_part(&object, &id, number, payload).await?,
+            ));
+        }
+        client.complete_multipart(&object, &id, &parts).await
+    })
+    .await
 }
 
 /// Checks a part without bytes.
-async fn empty_part(doctor: &mut Doctor<'_>) {
+async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
-    let result = async {
-        let (object, id) = doctor.begin("empty-part").await?;
-        accepted(async {
-            let etag = client
-                .upload_part(&object, &id, 1, Payload::default())
-                .await?;
-            client.complete_multipart(&object, &id, &[(1, etag)]).await
-        })
-        .await
-    }
-    .await;
-    report(
-        doctor,
-        "empty parts",
-        result,
-        "are accepted, as by Amazon",
-        "are rejected: empty uploads are written with one PUT instead",
-    );
+    let (object, id) = doctor.begin("empty-part").await?;
+    accepted(async {
+        let etag = client
+            .upload_part(&object, &id, 1, Payload::default())
+            .await?;
+        client.complete_multipart(&object, &id, &[(1, etag)]).await
+    })
+    .await
 }
 
 /// Checks a part copied from a short object.
-async fn small_copy(doctor: &mut Doctor<'_>) {
+async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
-    let result = async {
-        let source = doctor.object("short");
-        let payload = Payload::from(Bytes::from_static(b"short"));
-        client
-            .put_object(&source, payload, &ObjectHeaders::default(), Condition::None)
+    let source = doctor.object("short");
+    let payload = Payload::from(Bytes::from_static(b"short"));
+    client
+        .put_object(&source, payload, &ObjectHeaders::default(), Condition::None)
+        .await?;
+    let (object, id) = doctor.begin("short-copy").await?;
+    accepted(async {
+        let etag = client
+            .upload_part_copy(&object, &id, 1, &source, None)
             .await?;
-        let (object, id) = doctor.begin("short-copy").await?;
-        accepted(async {
-            let etag = client
-                .upload_part_copy(&object, &id, 1, &source, None)
-                .await?;
-            client.complete_multipart(&object, &id, &[(1, etag)]).await
-        })
-        .await
-    }
-    .await;
-    report(
-        doctor,
-        "short part copies",
-        result,
-        "are accepted, as by Amazon",
-        "are rejected: short partial uploads are concatenated by reading and uploading them",
-    );
+        client.complete_multipart(&object, &id, &[(1, etag)]).await
+    })
+    .await
 }
 
 /// Checks a PUT at the key of an incomplete multipart upload.
-async fn put_during_multipart(doctor: &mut Doctor<'_>) {
+async fn put_during_multipart(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
-    let result = async {
-        let (object, id) = doctor.begin("put-over").await?;
-        let payload = Payload::from(Bytes::from_static(b"over"));
-        client
-            .put_object(&object, payload, &ObjectHeaders::default(), Condition::None)
-            .await?;
-        match client.list_parts(&object, &id, 0).await {
-            Ok(_) => Ok(true),
-            Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(false),
-            Err(error) => Err(error),
-        }
+    let (object, id) = doctor.begin("put-over").await?;
+    let payload = Payload::from(Bytes::from_static(b"over"));
+    client
+        .put_object(&object, payload, &ObjectHeaders::default(), Condition::None)
+        .await?;
+    match client.list_parts(&object, &id, 0).await {
+        Ok(_) => Ok(true),
+        Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(false),
+        Err(error) => Err(error),
     }
-    .await;
-    report(
-        doctor,
-        "PUT over multipart",
-        result,
-        "a PUT keeps the pending multipart upload of its key, as at Amazon",
-        "a PUT aborts the pending multipart upload of its key; Landfall makes none",
-    );
 }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use super::files::inspect;
 use crate::settings::sections::Settings;
 use crate::settings::types::Database;
 
@@ -103,14 +103,6 @@ pub(super) fn written_by_others(path: &Path) -> Option<String> {
 fn writers(found: &Metadata) -> Option<u32> {
     let mode = found.mode() & 0o7777;
     (mode & WRITABLE_BY_OTHERS != 0).then_some(mode)
-}
-
-fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
-    match std::fs::metadata(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("failed to read {}: {error}", path.display())),
-    }
 }
 
 /// Describes the server's directories in TOML comments.

@@ -147,7 +147,8 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
+/// Returns the metadata of a path; `None` if it does not exist.
+pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -191,7 +191,7 @@ fn events_commands_accept_only_their_options() {
         "5",
         "-json",
     ]);
-    assert!(listed.pending && listed.json && listed.limit == 5);
+    assert!(listed.pending && listed.json && listed.limit == Some(5));
     assert_eq!(listed.upload.as_deref(), Some("a"));
     let retried = events(&["events", "retry", "7", "-state-dir", "/s", "8"]);
     assert_eq!(
