@@ -17,7 +17,7 @@ pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> P
     parse(text).map(Some)
 }
 
-/// Returns the text if it is valid; otherwise an error that says what it should be.
+/// Returns the text if it is valid; otherwise an error with `expected`.
 pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String> {
     match is_valid {
         true => Ok(text.to_owned()),

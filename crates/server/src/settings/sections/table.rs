@@ -152,7 +152,7 @@ pub(super) fn assign<T>(
 /// Declares a struct of settings, at a field of [`Settings`], and their [`Setting`]s.
 ///
 /// A setting is `field: type = parser, name, kind, default, properties; alias "name" by translator =>
-/// help;`. The help is also the documentation of the field. Structs with settings of their own follow
+/// help;`. The help is also the documentation of the field. Structs with settings that have settings too follow
 /// `with`.
 macro_rules! group {
     (
