@@ -152,8 +152,7 @@ pub(super) fn assign<T>(
 /// Declares a struct of settings, at a field of [`Settings`], and their [`Setting`]s.
 ///
 /// A setting is `field: type = parser, name, kind, default, properties; alias "name" by translator =>
-/// help;`. The help is also the documentation of the field. Structs with settings that have settings too follow
-/// `with`.
+/// help;`. The help is also the documentation of the field. Fields that are groups follow `with`.
 macro_rules! group {
     (
         $(#[$meta:meta])*
