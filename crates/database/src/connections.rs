@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     Clock, Database, DatabaseError, Durability, Row, Statement, Transaction,
-    sqlite::{self, File, sqlite_rows},
+    sqlite::{self, File},
 };
 #[cfg(feature = "postgres")]
 use crate::{
@@ -128,7 +128,7 @@ impl Connections {
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {
             #[cfg(feature = "postgres")]
-            (Pools::Postgres(server), DatabaseError::Sql(sqlx::Error::PoolTimedOut)) => {
+            (Pools::Postgres(server), DatabaseError::Postgres(sqlx::Error::PoolTimedOut)) => {
                 DatabaseError::NoConnection {
                     timeout: ACQUIRE_TIMEOUT,
                     reason: server.explain().await,
@@ -149,7 +149,7 @@ impl Connections {
         let clock = self.clock.clone();
         let begun = match &self.pools {
             Pools::Sqlite(file) => match file.writer().await {
-                Ok(connection) => Box::pin(Transaction::begin_sqlite(connection, clock)).await,
+                Ok(session) => Transaction::begin_sqlite(session, clock).await,
                 Err(error) => Err(error),
             },
             #[cfg(feature = "postgres")]
@@ -170,7 +170,7 @@ impl Connections {
     /// May be dropped.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         match &self.pools {
-            Pools::Sqlite(file) => sqlite_rows(file.readers()?, statement).await,
+            Pools::Sqlite(file) => file.read(statement).await,
             #[cfg(feature = "postgres")]
             Pools::Postgres(server) => server.read(statement).await,
         }

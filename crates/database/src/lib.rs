@@ -11,6 +11,7 @@ mod lease;
 #[cfg(feature = "postgres")]
 mod listener;
 mod migrate;
+#[cfg(feature = "postgres")]
 mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -20,6 +21,8 @@ mod statement;
 mod transaction;
 
 use std::{fmt, path::PathBuf};
+
+use rusqlite::{ErrorCode, ffi};
 
 #[cfg(feature = "postgres")]
 pub use self::listener::Listener;
@@ -147,15 +150,26 @@ pub enum DatabaseError {
         /// The cause, as far as it is known.
         reason: String,
     },
-    /// A statement or the connection failed.
-    // Not a `#[source]` as well: the message would be printed twice.
+    // The errors below are not a `#[source]` as well: the message would be printed twice.
+    /// A statement or the file of SQLite failed.
     #[error("database error: {0}")]
-    Sql(sqlx::Error),
+    Sqlite(rusqlite::Error),
+    /// A statement or the connection of PostgreSQL failed.
+    #[cfg(feature = "postgres")]
+    #[error("database error: {0}")]
+    Postgres(sqlx::Error),
 }
 
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+#[cfg(feature = "postgres")]
 impl From<sqlx::Error> for DatabaseError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
+        Self::Postgres(error)
     }
 }
 
@@ -166,7 +180,12 @@ impl DatabaseError {
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
-            Self::Sql(sqlx::Error::Database(error)) => {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_extended_error_code(),
+                Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
+            ),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
                 error.is_unique_violation() || matches!(&*code, "40001" | "40P01")
             }
@@ -180,25 +199,30 @@ impl DatabaseError {
     /// Without that statement, the transaction would have been committed.
     #[must_use]
     pub fn is_statement_error(&self) -> bool {
-        use sqlx::error::ErrorKind;
         match self {
             Self::InvalidRow(_) => true,
-            Self::Sql(sqlx::Error::Database(error)) => {
+            Self::Sqlite(error) => error.sqlite_error_code().is_none_or(|code| {
+                matches!(
+                    code,
+                    ErrorCode::Unknown
+                        | ErrorCode::TooBig
+                        | ErrorCode::ConstraintViolation
+                        | ErrorCode::TypeMismatch
+                        | ErrorCode::ParameterOutOfRange
+                )
+            }),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(sqlx::Error::Database(error)) => {
                 let code = error.code().unwrap_or_default();
-                let is_postgres = code.len() == 5;
-                if is_postgres {
-                    // Data exceptions, violated constraints, syntax errors and exceeded limits. A
-                    // missing privilege would fail other statements as well.
-                    return code != "42501"
-                        && ["22", "23", "42", "54"]
-                            .iter()
-                            .any(|class| code.starts_with(class));
-                }
-                // SQLite: general errors, too large, constraint, mismatch, out of range.
-                let primary = code.parse::<u32>().unwrap_or_default() & 0xff;
-                error.kind() != ErrorKind::Other || matches!(primary, 1 | 18 | 19 | 20 | 25)
+                // Data exceptions, violated constraints, syntax errors and exceeded limits. A
+                // missing privilege would fail other statements as well.
+                code != "42501"
+                    && ["22", "23", "42", "54"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
             }
-            Self::Sql(error) => matches!(
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) => matches!(
                 error,
                 sqlx::Error::ColumnDecode { .. }
                     | sqlx::Error::ColumnNotFound(_)

@@ -1,17 +1,17 @@
 //! A pooled connection that returns to its pool only if it is known to be idle.
 
-use sqlx::{Database, pool::PoolConnection};
+use sqlx::{PgConnection, Postgres, pool::PoolConnection};
 
 /// A pooled connection. Dropped before [`reuse`](Self::reuse), it is closed at once: it may be
 /// inside a transaction, or wait for a server that does not respond.
 #[derive(Debug)]
-pub(crate) struct Pooled<DB: Database> {
-    connection: Option<PoolConnection<DB>>,
+pub(crate) struct Pooled {
+    connection: Option<PoolConnection<Postgres>>,
     is_idle: bool,
 }
 
-impl<DB: Database> Pooled<DB> {
-    pub(crate) const fn new(connection: PoolConnection<DB>) -> Self {
+impl Pooled {
+    pub(crate) const fn new(connection: PoolConnection<Postgres>) -> Self {
         Self {
             connection: Some(connection),
             is_idle: false,
@@ -19,7 +19,7 @@ impl<DB: Database> Pooled<DB> {
     }
 
     /// Returns the connection; an error after [`close`](Self::close).
-    pub(crate) fn get(&mut self) -> Result<&mut DB::Connection, sqlx::Error> {
+    pub(crate) fn get(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = self.connection.as_deref_mut();
         connection.ok_or(sqlx::Error::PoolClosed)
     }
@@ -30,13 +30,12 @@ impl<DB: Database> Pooled<DB> {
     }
 
     /// Closes the connection without sending a message to the server.
-    #[cfg(feature = "postgres")]
     pub(crate) fn close(&mut self) {
         drop(self.connection.take().map(PoolConnection::detach));
     }
 }
 
-impl<DB: Database> Drop for Pooled<DB> {
+impl Drop for Pooled {
     fn drop(&mut self) {
         if !self.is_idle {
             drop(self.connection.take().map(PoolConnection::detach));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
+    AssertSqlSafe, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use tokio::time::{error::Elapsed, timeout};
@@ -182,7 +182,7 @@ impl Server {
 /// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) connection: Pooled<Postgres>,
+    pub(crate) connection: Pooled,
     health: Health,
     is_persistent: bool,
 }

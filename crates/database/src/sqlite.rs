@@ -1,4 +1,8 @@
 //! SQLite in a file.
+//!
+//! Statements of a transaction run on the task that calls them: a switch to another thread and back
+//! costs more than most of them. What may wait runs on a blocking thread: opening, waiting for
+//! another process's transaction, commits and reads.
 
 use std::{
     fs::{DirBuilder, OpenOptions},
@@ -9,21 +13,26 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{
-    Sqlite, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags,
+    types::{FromSql, Null, ValueRef},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+    time::timeout,
 };
 
-use crate::{
-    DatabaseError, Durability, Row, Statement,
-    pooled::Pooled,
-    statement::{RowOf, bind},
-};
+use crate::{Column, DatabaseError, Durability, Row, Statement, Value, statement::RowOf};
 
 /// Time limit for the lock of another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections in addition to the writer.
 const MAX_READERS: u32 = 2;
+/// Prepared statements of a connection.
+const MAX_PREPARED: usize = 256;
 
 /// Page cache of the writer, in KiB: large enough for the indexes that are written constantly.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
@@ -33,9 +42,8 @@ const CHECKPOINT_PAGES: u32 = 4000;
 /// An open file: one connection that writes, and some that read.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    path: Arc<Path>,
+    writer: Arc<Pool>,
+    readers: Arc<Pool>,
     /// Device and inode.
     identity: (u64, u64),
 }
@@ -46,60 +54,267 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
         source,
     };
     create(path).map_err(failed)?;
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(match durability {
-            Durability::PowerLoss => SqliteSynchronous::Full,
-            Durability::ProcessCrash => SqliteSynchronous::Normal,
-        })
-        .busy_timeout(BUSY_TIMEOUT);
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
-        // Pinging a local file detects nothing and costs a thread switch per transaction.
-        .test_before_acquire(false)
-        .connect_with(
-            options
-                .clone()
-                .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
-                .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string()),
-        )
-        .await?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(MAX_READERS)
-        .connect_lazy_with(options.read_only(true));
-    Ok(File {
-        writer,
-        readers,
-        path: path.into(),
+    let file = File {
+        writer: Pool::new(path, Access::Write(durability), 1),
+        readers: Pool::new(path, Access::Read, MAX_READERS),
         identity: identity(path).map_err(failed)?,
-    })
+    };
+    file.writer().await?.reuse();
+    Ok(file)
 }
 
 impl File {
     /// Returns the connection that writes, once it is free.
-    pub(crate) async fn writer(&self) -> Result<Pooled<Sqlite>, DatabaseError> {
+    pub(crate) async fn writer(&self) -> Result<Session, DatabaseError> {
         self.check()?;
-        Ok(Pooled::new(Box::pin(self.writer.acquire()).await?))
+        self.writer.acquire().await
     }
 
-    pub(crate) fn readers(&self) -> Result<&SqlitePool, DatabaseError> {
+    /// Reads rows, concurrently with the writer.
+    pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.check()?;
-        Ok(&self.readers)
+        let session = self.readers.acquire().await?;
+        let (session, rows) = session
+            .run(move |connection| fetch(connection, &statement))
+            .await?;
+        session.reuse();
+        Ok(rows)
     }
 
     /// Checks that the path still names the open file: writes to a deleted file would be lost.
     fn check(&self) -> Result<(), DatabaseError> {
-        if identity(&self.path).ok() == Some(self.identity) {
+        let path = &self.writer.path;
+        if identity(path).ok() == Some(self.identity) {
             Ok(())
         } else {
-            Err(DatabaseError::Replaced(PathBuf::from(&*self.path)))
+            Err(DatabaseError::Replaced(path.clone()))
         }
     }
 
     pub(crate) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+}
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+enum Access {
+    Read,
+    Write(Durability),
+}
+
+/// Connections of one kind, opened when they are needed.
+#[derive(Debug)]
+struct Pool {
+    path: PathBuf,
+    access: Access,
+    max: u32,
+    permits: Arc<Semaphore>,
+    idle: parking_lot::Mutex<Vec<Connection>>,
+}
+
+impl Pool {
+    fn new(path: &Path, access: Access, max: u32) -> Arc<Self> {
+        Arc::new(Self {
+            path: path.to_owned(),
+            access,
+            max,
+            permits: Arc::new(Semaphore::new(max as usize)),
+            idle: parking_lot::Mutex::default(),
+        })
+    }
+
+    async fn acquire(self: &Arc<Self>) -> Result<Session, DatabaseError> {
+        let permit = timeout(ACQUIRE_TIMEOUT, self.permits.clone().acquire_owned());
+        let permit = permit.await.map_err(|_| DatabaseError::NoConnection {
+            timeout: ACQUIRE_TIMEOUT,
+            reason: "all connections are in use".to_owned(),
+        })?;
+        let permit = permit.map_err(|_| DatabaseError::Closed)?;
+        let idle = self.idle.lock().pop();
+        let pool = self.clone();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => blocking(move || pool.connect()).await??,
+        };
+        Ok(Session {
+            connection,
+            pool: self.clone(),
+            _permit: permit,
+        })
+    }
+
+    fn connect(&self) -> rusqlite::Result<Connection> {
+        let flags = match self.access {
+            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            Access::Write(_) => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        };
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.set_prepared_statement_cache_capacity(MAX_PREPARED);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        if let Access::Write(durability) = self.access {
+            let synchronous = match durability {
+                Durability::PowerLoss => "FULL",
+                Durability::ProcessCrash => "NORMAL",
+            };
+            connection.execute_batch(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
+                 PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
+                 PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+            ))?;
+            // See `Session::begin`.
+            connection.busy_timeout(Duration::ZERO)?;
+        }
+        Ok(connection)
+    }
+
+    /// Waits for the connections in use and closes all.
+    async fn close(&self) {
+        if let Ok(all) = self.permits.acquire_many(self.max).await {
+            self.permits.close();
+            drop(all);
+        }
+        let idle = std::mem::take(&mut *self.idle.lock());
+        // The last connection of a file writes the log back to it.
+        let _ = blocking(move || drop(idle)).await;
+    }
+}
+
+/// A connection in use. Dropped before [`reuse`](Self::reuse), it is closed: it may be inside a
+/// transaction.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Connection,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Session {
+    /// Starts a transaction that writes, when no other process has one.
+    pub(crate) async fn begin(self) -> Result<Self, DatabaseError> {
+        // Not deferred: upgrading a read transaction to a write can fail.
+        const BEGIN: &str = "BEGIN IMMEDIATE";
+        match simple(&self.connection, BEGIN) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                let wait = |connection: &Connection| {
+                    connection.busy_timeout(BUSY_TIMEOUT)?;
+                    simple(connection, BEGIN)?;
+                    connection.busy_timeout(Duration::ZERO)
+                };
+                Ok(self.run(wait).await?.0)
+            }
+            done => Ok(done.map(|()| self)?),
+        }
+    }
+
+    /// Executes a statement and returns the number of rows it changed.
+    pub(crate) fn execute(&self, statement: &Statement) -> Result<u64, DatabaseError> {
+        fetch(&self.connection, statement)?;
+        Ok(self.connection.changes())
+    }
+
+    /// Executes a statement and returns its rows.
+    pub(crate) fn fetch(&self, statement: &Statement) -> Result<Vec<Row>, DatabaseError> {
+        Ok(fetch(&self.connection, statement)?)
+    }
+
+    /// Executes several statements without values.
+    pub(crate) fn script(&self, sql: &str) -> Result<(), DatabaseError> {
+        Ok(self.connection.execute_batch(sql)?)
+    }
+
+    /// Ends the transaction and returns the connection to its pool.
+    pub(crate) async fn end(self, sql: &'static str) -> Result<(), DatabaseError> {
+        let (session, ()) = self.run(|connection| simple(connection, sql)).await?;
+        session.reuse();
+        Ok(())
+    }
+
+    /// Runs work that may wait on a blocking thread. After an error the connection is closed.
+    async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<(Self, T), DatabaseError> {
+        let done = blocking(move || work(&self.connection).map(|done| (self, done)));
+        Ok(done.await??)
+    }
+
+    fn reuse(self) {
+        self.pool.idle.lock().push(self.connection);
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DatabaseError> {
+    spawn_blocking(work)
+        .await
+        .map_err(|_| DatabaseError::Closed)
+}
+
+/// Executes a statement without values and rows.
+fn simple(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+fn fetch(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec<Row>> {
+    let mut prepared = connection.prepare_cached(&numbered(&statement.sql))?;
+    for (at, value) in (1_usize..).zip(&statement.values) {
+        match value {
+            Value::Number(number) => prepared.raw_bind_parameter(at, number)?,
+            Value::Text(text) => prepared.raw_bind_parameter(at, text)?,
+            Value::NullText | Value::NullNumber => prepared.raw_bind_parameter(at, Null)?,
+        }
+    }
+    let columns: Arc<[String]> = prepared
+        .column_names()
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    let mut found = Vec::new();
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns.len()).map(|at| row.get(at));
+        found.push(Row(RowOf::Sqlite(SqliteRow {
+            columns: columns.clone(),
+            values: values.collect::<Result<_, _>>()?,
+        })));
+    }
+    Ok(found)
+}
+
+/// Replaces `$1` by `?1`: SQLite takes `$1` for a name, and resolves it by a linear search.
+fn numbered(sql: &str) -> String {
+    let mut pieces = sql.split('$');
+    let mut numbered = String::with_capacity(sql.len());
+    numbered.push_str(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        let is_number = piece.starts_with(|c: char| c.is_ascii_digit());
+        numbered.push(if is_number { '?' } else { '$' });
+        numbered.push_str(piece);
+    }
+    numbered
+}
+
+/// A row with its column names.
+#[derive(Debug)]
+pub(crate) struct SqliteRow {
+    columns: Arc<[String]>,
+    values: Vec<rusqlite::types::Value>,
+}
+
+impl SqliteRow {
+    pub(crate) fn get<T: FromSql>(&self, column: Column<'_>) -> Result<T, DatabaseError> {
+        let at = match column {
+            Column::Index(at) => Some(at),
+            Column::Name(name) => self.columns.iter().position(|column| column == name),
+        };
+        let value = at.and_then(|at| self.values.get(at));
+        let value = value.ok_or_else(|| DatabaseError::InvalidRow(format!("no {column:?}")))?;
+        T::column_result(ValueRef::from(value))
+            .map_err(|error| DatabaseError::InvalidRow(format!("{column:?}: {error}")))
     }
 }
 
@@ -124,56 +339,23 @@ fn create(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn sqlite_rows<'e>(
-    executor: impl sqlx::SqliteExecutor<'e>,
-    statement: Statement,
-) -> Result<Vec<Row>, DatabaseError> {
-    let Statement { sql, values, .. } = statement;
-    // Boxed to keep the futures of requests small.
-    let rows = Box::pin(bind!(without_names(sql), values).fetch_all(executor)).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Row(RowOf::Sqlite(row)))
-        .collect())
-}
-
-/// Replaces `$1`, `$2`, … by `?` if they are in order.
-///
-/// SQLite resolves a named parameter by a linear search, so a thousand of them take a million
-/// steps.
-pub(crate) fn without_names(sql: String) -> String {
-    let mut pieces = sql.split('$');
-    let mut unnamed = String::with_capacity(sql.len());
-    unnamed.push_str(pieces.next().unwrap_or_default());
-    for (piece, number) in pieces.zip(1_usize..) {
-        let rest = piece.trim_start_matches(|c: char| c.is_ascii_digit());
-        if piece[..piece.len() - rest.len()].parse() != Ok(number) {
-            return sql;
-        }
-        unnamed.push('?');
-        unnamed.push_str(rest);
-    }
-    unnamed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ordered_parameters_lose_their_names() {
-        for (sql, unnamed) in [
+    fn parameters_are_numbered() {
+        for (sql, expected) in [
             ("SELECT 1", "SELECT 1"),
             (
                 "($1, CAST($2 AS BIGINT)), ($3)",
-                "(?, CAST(? AS BIGINT)), (?)",
+                "(?1, CAST(?2 AS BIGINT)), (?3)",
             ),
-            ("x = $2 OR x = $1", "x = $2 OR x = $1"),
-            ("x = $1 OR y = $1", "x = $1 OR y = $1"),
-            ("x = $1 OR y = '$.a'", "x = $1 OR y = '$.a'"),
-            ("$1$2", "??"),
+            ("x = $2 OR x = $1", "x = ?2 OR x = ?1"),
+            ("x = $1 OR y = '$.a'", "x = ?1 OR y = '$.a'"),
+            ("$1$12", "?1?12"),
         ] {
-            assert_eq!(without_names(sql.to_owned()), unnamed);
+            assert_eq!(numbered(sql), expected);
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+#[cfg(feature = "postgres")]
 use sqlx::Row as _;
 
-use crate::DatabaseError;
+use crate::{DatabaseError, sqlite::SqliteRow};
 
 /// A value of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +50,8 @@ impl From<Option<String>> for Value {
     }
 }
 
-/// Builds a query with its bound values, for either database.
+/// Builds a query with its bound values.
+#[cfg(feature = "postgres")]
 macro_rules! bind {
     ($sql:expr, $values:expr) => {{
         // `Statement` takes its SQL from the program alone.
@@ -65,6 +67,7 @@ macro_rules! bind {
         query
     }};
 }
+#[cfg(feature = "postgres")]
 pub(crate) use bind;
 
 /// SQL with its values. The SQL comes from the program alone; all input is bound as values.
@@ -226,7 +229,7 @@ pub struct Row(pub(crate) RowOf);
 
 #[derive(Debug)]
 pub(crate) enum RowOf {
-    Sqlite(sqlx::sqlite::SqliteRow),
+    Sqlite(SqliteRow),
     #[cfg(feature = "postgres")]
     Postgres(sqlx::postgres::PgRow),
 }
@@ -255,12 +258,11 @@ impl From<usize> for Column<'_> {
 macro_rules! column {
     ($row:ident, $column:expr) => {
         match ($row, $column.into()) {
-            (RowOf::Sqlite(row), Column::Name(name)) => row.try_get(name),
-            (RowOf::Sqlite(row), Column::Index(index)) => row.try_get(index),
+            (RowOf::Sqlite(row), column) => row.get(column),
             #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Name(name)) => row.try_get(name),
+            (RowOf::Postgres(row), Column::Name(name)) => Ok(row.try_get(name)?),
             #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Index(index)) => row.try_get(index),
+            (RowOf::Postgres(row), Column::Index(index)) => Ok(row.try_get(index)?),
         }
     };
 }
@@ -272,7 +274,7 @@ impl Row {
     /// The column does not exist or has another type.
     pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
         let Self(row) = self;
-        Ok(column!(row, column)?)
+        column!(row, column)
     }
 
     /// Returns an integer or NULL.
@@ -284,7 +286,7 @@ impl Row {
         column: impl Into<Column<'a>>,
     ) -> Result<Option<i64>, DatabaseError> {
         let Self(row) = self;
-        Ok(column!(row, column)?)
+        column!(row, column)
     }
 
     /// Returns a text.
@@ -293,7 +295,7 @@ impl Row {
     /// The column does not exist or has another type.
     pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
         let Self(row) = self;
-        Ok(column!(row, column)?)
+        column!(row, column)
     }
 
     /// Returns a text or NULL.
@@ -305,7 +307,7 @@ impl Row {
         column: impl Into<Column<'a>>,
     ) -> Result<Option<String>, DatabaseError> {
         let Self(row) = self;
-        Ok(column!(row, column)?)
+        column!(row, column)
     }
 }
 

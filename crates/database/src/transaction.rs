@@ -5,16 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use sqlx::Sqlite;
-
 #[cfg(feature = "postgres")]
 use crate::postgres::{Server, Session};
-use crate::{
-    Clock, DatabaseError, Row, Statement,
-    pooled::Pooled,
-    sqlite::{sqlite_rows, without_names},
-    statement::bind,
-};
+use crate::{Clock, DatabaseError, Row, Statement, sqlite};
 
 /// A write transaction, rolled back when dropped.
 ///
@@ -33,22 +26,18 @@ pub struct Transaction {
 
 #[derive(Debug)]
 enum Connection {
-    Sqlite(Pooled<Sqlite>),
+    Sqlite(sqlite::Session),
     #[cfg(feature = "postgres")]
     Postgres(Session),
 }
 
 impl Transaction {
     pub(crate) async fn begin_sqlite(
-        mut connection: Pooled<Sqlite>,
+        session: sqlite::Session,
         clock: Clock,
     ) -> Result<Self, DatabaseError> {
-        // Not deferred: upgrading a read transaction to a write can fail.
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(connection.get()?)
-            .await?;
         Ok(Self {
-            connection: Connection::Sqlite(connection),
+            connection: Connection::Sqlite(session.begin().await?),
             clock,
             is_failed: false,
             is_writable: Arc::default(),
@@ -105,12 +94,7 @@ impl Transaction {
     pub async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
-            Connection::Sqlite(connection) => {
-                let Statement { sql, values, .. } = statement;
-                let query = bind!(without_names(sql), values);
-                let done = Box::pin(query.execute(connection.get()?));
-                done.await?.rows_affected()
-            }
+            Connection::Sqlite(session) => session.execute(&statement)?,
             #[cfg(feature = "postgres")]
             Connection::Postgres(session) => session.execute(statement).await?,
         };
@@ -144,7 +128,7 @@ impl Transaction {
     pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
-            Connection::Sqlite(connection) => sqlite_rows(connection.get()?, statement).await?,
+            Connection::Sqlite(session) => session.fetch(&statement)?,
             #[cfg(feature = "postgres")]
             Connection::Postgres(session) => session.rows(statement).await?,
         };
@@ -156,9 +140,7 @@ impl Transaction {
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.is_failed = true;
         match &mut self.connection {
-            Connection::Sqlite(connection) => {
-                sqlx::raw_sql(sql).execute(connection.get()?).await?;
-            }
+            Connection::Sqlite(session) => session.script(sql)?,
             #[cfg(feature = "postgres")]
             Connection::Postgres(session) => session.migrate(sql).await?,
         }
@@ -191,16 +173,13 @@ impl Transaction {
 
     async fn end(self, sql: &'static str) -> Result<(), DatabaseError> {
         match self.connection {
-            Connection::Sqlite(mut connection) => {
-                Box::pin(sqlx::query(sql).execute(connection.get()?)).await?;
-                connection.reuse();
-            }
+            Connection::Sqlite(session) => session.end(sql).await,
             #[cfg(feature = "postgres")]
             Connection::Postgres(mut session) => {
                 session.simple(sql).await?;
                 session.connection.reuse();
+                Ok(())
             }
         }
-        Ok(())
     }
 }

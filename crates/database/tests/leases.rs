@@ -148,8 +148,10 @@ async fn a_row_has_one_owner_at_a_time(connections: Connections) {
         assert!(other.is_none() || !lease.is_held());
         sleep(Duration::from_millis(100)).await;
     }
-    // Simulate a lease that was not renewed within its lifetime.
-    execute(&connections, "UPDATE things SET lease_expires_at = 1").await;
+    // Simulate a lease that another owner took, and that ended: a renewal by the first one in
+    // between would prolong an own one.
+    let taken = "UPDATE things SET lease_owner = 'another', lease_expires_at = 1";
+    execute(&connections, taken).await;
     let newer = leases.acquire("a").await.unwrap().unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while lease.is_held() {

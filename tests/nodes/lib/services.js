@@ -13,7 +13,7 @@ const START_TIMEOUT_MS = 120_000
 
 // Ends the service when this process is gone, for any reason.
 const watchdog = readFileSync(
-  new URL('../../../crates/test-services/src/watchdog.sh', import.meta.url),
+  new URL('../../services/src/watchdog.sh', import.meta.url),
   'utf8',
 )
 

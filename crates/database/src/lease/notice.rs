@@ -58,7 +58,7 @@ impl Leases {
         match timeout(SELF_TEST_TIMEOUT, arrives).await {
             Ok(Ok(())) => {}
             // PgBouncer delivered it to another client.
-            Ok(Err(DatabaseError::Sql(sqlx::Error::Protocol(_)))) | Err(_) => {
+            Ok(Err(DatabaseError::Postgres(sqlx::Error::Protocol(_)))) | Err(_) => {
                 return Err(DatabaseError::NoNotifications);
             }
             Ok(Err(error)) => return Err(error),

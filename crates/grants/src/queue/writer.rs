@@ -50,10 +50,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteR
     while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
         // Commands of tasks that are ready now share the transaction. On PostgreSQL they gather
         // while a transaction waits for the server.
-        if !shared.database.is_postgres() {
+        let mut is_growing = !shared.database.is_postgres();
+        while is_growing {
             yield_now().await;
-            let room = BATCH_SIZE.saturating_sub(batch.len());
+            let (before, room) = (batch.len(), BATCH_SIZE.saturating_sub(batch.len()));
             batch.extend(iter::from_fn(|| requests.try_recv().ok()).take(room));
+            is_growing = batch.len() > before;
         }
         let mut closed = None;
         let mut commands = Vec::with_capacity(batch.len());
