@@ -143,7 +143,7 @@ fn handler(store: MemoryStore) -> Handler {
     let mut config = Config::new(Composer::join(store)).hook(Numbers::default());
     config.limits.max_size = Some(1 << 20);
     config.lease_wait = Duration::from_secs(1);
-    Handler::new(config).unwrap()
+    Handler::new(config).expect("a valid configuration")
 }
 
 /// The first byte is the size of the writes; the rest are pipelined requests, of which the last may be

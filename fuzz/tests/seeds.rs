@@ -1,8 +1,11 @@
 //! Runs every target on its seeds, without a fuzzer.
+#![allow(clippy::unwrap_used)]
 
 use std::{fs, path::Path};
 
-const TARGETS: [(&str, fn(&[u8])); 25] = [
+type Property = fn(&[u8]);
+
+const TARGETS: [(&str, Property); 25] = [
     ("append", landfall_fuzz::append),
     ("arguments", landfall_fuzz::arguments),
     ("authentication", landfall_fuzz::authentication),

@@ -268,11 +268,7 @@ fn fetch(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec
             Value::NullText | Value::NullNumber => prepared.raw_bind_parameter(at, Null)?,
         }
     }
-    let columns: Arc<[String]> = prepared
-        .column_names()
-        .into_iter()
-        .map(Into::into)
-        .collect();
+    let columns: Arc<[String]> = prepared.column_names().map(Into::into).collect();
     let mut found = Vec::new();
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
