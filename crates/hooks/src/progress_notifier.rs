@@ -4,13 +4,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{HookName, HookNames, Message, Transport, message::EventHeaders};
@@ -103,7 +104,7 @@ impl ProgressNotifier {
 
     /// Drops waiting progress of a removed upload. A running call continues.
     pub fn discard(&self, upload: &str) {
-        let mut calls = self.0.lock();
+        let mut calls = self.0.calls.lock();
         for route in 0..self.0.routes.len() {
             if let Some(call) = calls.get_mut(&(route, upload.to_owned())) {
                 call.next = None;
@@ -118,7 +119,7 @@ impl ProgressNotifier {
     pub async fn wait_idle(&self, upload: &str) {
         for route in 0..self.0.routes.len() {
             let finished = {
-                let calls = self.0.lock();
+                let calls = self.0.calls.lock();
                 let call = calls.get(&(route, upload.to_owned()));
                 call.map(|call| call.finished.subscribe())
             };
@@ -148,7 +149,7 @@ impl EventSink for ProgressNotifier {
     fn emit_progress(&self, event: Event) {
         for route in 0..self.0.routes.len() {
             let key = (route, event.upload.id.as_str().to_owned());
-            let mut calls = self.0.lock();
+            let mut calls = self.0.calls.lock();
             if let Some(call) = calls.get_mut(&key) {
                 call.next = Some(event.clone());
                 continue;
@@ -174,12 +175,6 @@ impl EventSink for ProgressNotifier {
             };
             tokio::spawn(task.run(event.clone()));
         }
-    }
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, String), PendingNotification>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,7 +213,7 @@ impl NotifyTask {
 
     /// Returns the progress that arrived during the call. Without any, the task ends atomically.
     fn next(&mut self) -> Option<Event> {
-        let mut calls = self.inner.lock();
+        let mut calls = self.inner.calls.lock();
         let next = calls.get_mut(&self.key)?.next.take();
         if next.is_none() {
             calls.remove(&self.key);
@@ -231,7 +226,7 @@ impl NotifyTask {
 impl Drop for NotifyTask {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.inner.lock().remove(&self.key);
+            self.inner.calls.lock().remove(&self.key);
         }
     }
 }

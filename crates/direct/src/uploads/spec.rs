@@ -1,6 +1,6 @@
 //! Validation of requests to open an upload.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use http::StatusCode;
 use landfall::{
@@ -101,10 +101,7 @@ impl UploadSpec {
         );
         // Texts and numbers always have a JSON form, in which maps are sorted.
         let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
-        digest[..16].iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(&digest[..16])
     }
 
     /// Returns the request to the policies.
@@ -244,8 +241,5 @@ pub(super) fn ended_job_error(job: &Job) -> Option<DirectError> {
         JobState::Expired => "this upload has expired; request a new one",
         _ => return None,
     };
-    Some(DirectError::Conflict {
-        gone: true,
-        message: message.into(),
-    })
+    Some(DirectError::ended(message))
 }

@@ -37,7 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::events::StreamLimiter;
 pub use self::{
-    body::{JsonBodyError, json_object, media_type, read_body},
+    body::{JsonBodyError, check_json, json_object, read_body},
     cors::{CorsContext, CorsRules, request_id},
     events::StreamLimits,
     stats::ApiStats,

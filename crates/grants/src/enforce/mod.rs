@@ -51,7 +51,7 @@ pub mod labels {
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
 
 /// Settings of [`GrantHook`].
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GrantHookSettings {
     /// Rejects uploads without an upload token.
@@ -64,19 +64,6 @@ pub struct GrantHookSettings {
     pub failed_attempts: Option<FailedAttempts>,
     /// Finds the client's address; default is the address of the connection.
     pub client: Option<Arc<ClientAddress>>,
-}
-
-impl Default for GrantHookSettings {
-    /// Requires, tracks and limits nothing.
-    fn default() -> Self {
-        Self {
-            require_token: false,
-            enforce_type: false,
-            track_all: false,
-            failed_attempts: None,
-            client: None,
-        }
-    }
 }
 
 impl fmt::Debug for GrantHookSettings {

@@ -104,7 +104,7 @@ pub(super) async fn find(
 
 /// Records the use of a key, to be stored by one background task.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
-    let mut pending = shared.key_uses.lock();
+    let mut pending = shared.key_uses.0.lock();
     pending.at.insert(id, unix_millis(now));
     if !mem::replace(&mut pending.is_writing, true) {
         tokio::spawn(store_uses(shared.clone()));

@@ -85,7 +85,7 @@ impl Outbox {
         let shared = &self.shared;
         let nodes = shared.database.read(sql::nodes()).await?;
         let now = shared.database.clock().millis();
-        let me = shared.lease().clone();
+        let me = shared.lease.lock().clone();
         let mut is_due = true;
         for row in nodes {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);

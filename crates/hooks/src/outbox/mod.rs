@@ -39,7 +39,7 @@ mod writer;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,7 @@ use landfall::{
 };
 pub use landfall_database::{Clock, Connections, Database, DatabaseError, Durability, Statement};
 use landfall_database::{Migration, millis};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
@@ -141,14 +142,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn prepared(&self) -> MutexGuard<'_, PreparedEvents> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lease(&self) -> MutexGuard<'_, NodeLease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.transport.name())
     }
@@ -303,7 +296,7 @@ impl Outbox {
         let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
         let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
-            let prepared = shared.prepared();
+            let prepared = shared.prepared.lock();
             new.retain(|event| !prepared.contains_key(&event.id));
         }
         if new.is_empty() && !is_creation {

@@ -1,12 +1,11 @@
 //! Counters, and the capacity of the outbox.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use super::{OutboxError, batch::Size, breaker::Breaker, settings::OutboxSettings};
 
@@ -154,10 +153,7 @@ impl Counters {
         settings: &OutboxSettings,
         factor: usize,
     ) -> Result<(), OutboxError> {
-        let _guard = self
-            .reserving
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.reserving.lock();
         let total = self.total();
         let limit = settings.max_queued.saturating_mul(factor);
         if total.rows >= limit || total.rows.saturating_add(size.rows) > limit {
@@ -204,10 +200,7 @@ impl Counters {
 
     pub(super) fn set_counts(&self, routes: &[RouteCounts]) {
         for (counters, counts) in self.routes.iter().zip(routes) {
-            *counters
-                .counts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = *counts;
+            *counters.counts.lock() = *counts;
         }
     }
 
@@ -218,10 +211,7 @@ impl Counters {
     ) -> OutboxStats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let route = |(counters, (name, breaker)): (&RouteCounters, (&str, &Breaker))| {
-            let counts = *counters
-                .counts
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let counts = *counters.counts.lock();
             RouteStats {
                 name: name.to_owned(),
                 prepared: counts.prepared,

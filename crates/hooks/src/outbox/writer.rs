@@ -227,9 +227,9 @@ impl Writer {
             );
             self.node.remove_own_file();
             self.node = node;
-            *shared.lease() = NodeLease::new(&self.node, shared.settings.node_timeout);
+            *shared.lease.lock() = NodeLease::new(&self.node, shared.settings.node_timeout);
             shared.queues.clear();
-            shared.prepared().clear();
+            shared.prepared.lock().clear();
         }
         Ok(step.effects)
     }
@@ -300,7 +300,7 @@ impl Writer {
                 Command::Prepare(stored) => {
                     counters.release(stored.reserved, stored.reserved);
                     let now = Instant::now();
-                    let mut prepared = shared.prepared();
+                    let mut prepared = shared.prepared.lock();
                     for event in stored.events {
                         prepared.insert(event.id, (now, event.message.hook));
                     }
@@ -308,7 +308,7 @@ impl Writer {
                     let _ = stored.done.send(Ok(()));
                 }
                 Command::Emit { event, .. } => {
-                    shared.prepared().remove(&event.id);
+                    shared.prepared.lock().remove(&event.id);
                 }
                 Command::Claim { done, .. } => {
                     let _ = done.send(claimed.take().unwrap_or_default());
