@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use landfall_database::{Statement, Transaction, millis, unix_millis};
 
-use super::{
-    MINUTE, QueueError, Shared,
-    load::{parts, push_list},
-    record::state_number,
-    save::count,
-};
+use super::{MINUTE, QueueError, Shared, load::parts, record::state_number, save::count};
 use crate::JobState;
 
 /// Rows per transaction, so that other writers do not wait long.
@@ -141,8 +136,8 @@ async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), Qu
         "queue_jobs WHERE number",
     ] {
         for part in parts(numbers) {
-            let mut statement = Statement::new(format!("DELETE FROM {table} IN "));
-            push_list(&mut statement, part.iter().copied());
+            let statement =
+                Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied());
             transaction.execute(statement).await?;
         }
     }
