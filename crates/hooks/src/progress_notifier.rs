@@ -1,13 +1,6 @@
 //! Progress notifications (`post-receive`): sent immediately, best effort, not stored.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
@@ -43,9 +36,7 @@ struct Inner {
     routes: Vec<Route>,
     headers: EventHeaders,
     calls: Mutex<HashMap<(usize, String), PendingNotification>>,
-    delivered: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
+    stats: Mutex<ProgressStats>,
 }
 
 #[derive(Debug)]
@@ -86,20 +77,14 @@ impl ProgressNotifier {
             routes: routes.into_iter().filter(wanting).collect(),
             headers,
             calls: Mutex::default(),
-            delivered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            stats: Mutex::default(),
         }))
     }
 
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> ProgressStats {
-        ProgressStats {
-            delivered: self.0.delivered.load(Ordering::Relaxed),
-            failed: self.0.failed.load(Ordering::Relaxed),
-            dropped: self.0.dropped.load(Ordering::Relaxed),
-        }
+        *self.0.stats.lock()
     }
 
     /// Drops waiting progress of a removed upload. A running call continues.
@@ -156,7 +141,7 @@ impl EventSink for ProgressNotifier {
             }
             let running = calls.keys().filter(|(of, _)| *of == route).count();
             if running >= MAX_CONCURRENCY {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+                self.0.stats.lock().dropped += 1;
                 continue;
             }
             let finished = watch::Sender::new(());
@@ -192,14 +177,14 @@ impl NotifyTask {
             let message = Message::event(&event, &self.inner.headers);
             match transport.deliver(&message).await {
                 Ok(response) => {
-                    self.inner.delivered.fetch_add(1, Ordering::Relaxed);
+                    self.inner.stats.lock().delivered += 1;
                     if response.stop_upload {
                         event.stop(response.client_response);
                         return;
                     }
                 }
                 Err(error) => {
-                    self.inner.failed.fetch_add(1, Ordering::Relaxed);
+                    self.inner.stats.lock().failed += 1;
                     let (id, route) = (&event.upload.id, transport.name());
                     tracing::warn!(%id, route, %error, "failed to deliver progress");
                 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{hook::UploadToken, service::Peer};
-use landfall_grants::{Job, JobState, Problem, TokenHash};
+use landfall_grants::{Job, JobState, Problem, TokenHash, enforce::client_address};
 use moka::future::Cache;
 
 use super::{Api, ApiError, metadata::ExplicitToken, query::Query};
@@ -111,10 +111,7 @@ impl Api {
     /// Returns the client's address, behind trusted proxies.
     pub(super) fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        match &self.settings.client {
-            Some(find) => find(&parts.headers, peer),
-            None => peer.map(|peer| peer.ip()),
-        }
+        client_address(self.settings.client.as_ref(), &parts.headers, peer)
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) async fn get_or_create(
     let create = Statement::new(
         "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
     );
-    runtime.execute(create.with(name).with(digits)).await?;
+    let create = create.with(name).with(digits);
+    runtime.connections.execute(create).await?;
     let missing = || DatabaseError::InvalidRow(format!("the secret {name} is missing"));
     get(runtime, name).await?.ok_or_else(missing)
 }

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use landfall::{
-    hook::{MediaType, UploadToken},
-    upload::Metadata,
-};
+use landfall::{hook::MediaType, upload::Metadata};
 use landfall_grants::{
     Job, JobState,
-    auth::KeySecret,
+    auth::is_secret,
     policy::{PolicyDenial, PolicyRequest},
     queue::{JobLimits, NewJob},
 };
@@ -198,8 +195,6 @@ impl UploadSpec {
 fn sanitize(
     mut metadata: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, DirectError> {
-    let is_secret =
-        |text: &str| text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX);
     metadata.retain(|key, value| !RESERVED_KEYS.contains(&&**key) && !is_secret(value));
     let length = |(key, value): (&String, &String)| key.len() + value.len();
     if metadata.iter().map(length).sum::<usize>() > MAX_METADATA_BYTES {

@@ -67,13 +67,10 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<ApiKey>, QueueError> {
 }
 
 pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueError> {
-    let mut transaction = shared.database.write().await?;
     let statement = Statement::new("DELETE FROM api_keys WHERE name = $1 OR number = $2")
         .with(replace_nul(which))
         .with(which.parse().unwrap_or(-1));
-    let revoked = transaction.execute(statement).await?;
-    transaction.commit().await?;
-    Ok(revoked)
+    Ok(shared.database.execute(statement).await?)
 }
 
 /// Returns the key with this hash, unless it has expired.

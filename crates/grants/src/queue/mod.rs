@@ -40,7 +40,7 @@ mod unit_of_work;
 mod writer;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -57,8 +57,8 @@ pub use self::{
     event_channels::SharedEvent,
     expiry::ExpiredGrants,
     feed::EventReader,
-    runtime::QueueStats,
     settings::{QueueError, QueueSettings},
+    shared::QueueStats,
     types::{
         ApiKey, Completion, GrantOutcome, GrantStartOutcome, JobEnd, JobLimits, LimitExceeded,
         NewJob, NewKey, Page, Query, Report, Scope, StaleFilter, StaleJob, StartOutcome,
@@ -178,14 +178,11 @@ impl Queue {
     /// Returns the counters of this process.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
-        let counters = &self.0.shared.counters;
+        let shared = &self.0.shared;
         QueueStats {
-            batches: counters.batches.load(Ordering::Relaxed),
-            commands: counters.commands.load(Ordering::Relaxed),
-            failures: counters.failures.load(Ordering::Relaxed),
-            dropped_reports: counters.dropped_reports.load(Ordering::Relaxed),
-            unreadable_jobs: counters.unreadable_jobs.count(),
-            unreadable_events: counters.unreadable_events.count(),
+            unreadable_jobs: shared.unreadable_jobs.count(),
+            unreadable_events: shared.unreadable_events.count(),
+            ..*shared.counters.lock()
         }
     }
 

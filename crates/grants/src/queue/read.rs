@@ -25,7 +25,7 @@ pub(super) async fn records(
 
 /// Parses rows, skipping those of a newer version, and adds unwritten progress.
 fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
-    let unreadable = &shared.counters.unreadable_jobs;
+    let unreadable = &shared.unreadable_jobs;
     let read = |row| unreadable.skip(row, Record::read(row));
     let mut records: Vec<_> = rows.iter().filter_map(read).collect();
     shared.reports.show(&mut records);
@@ -169,7 +169,7 @@ pub(super) async fn events(
         let rows = shared.database.read(events_of(scope, after, limit)).await?;
         for row in &rows {
             after = after.max(row.number("number")?);
-            events.extend(shared.counters.unreadable_events.skip(row, read_event(row)));
+            events.extend(shared.unreadable_events.skip(row, read_event(row)));
         }
         // Skipped rows do not end the page.
         if rows.len() < limit || events.len() >= limit {

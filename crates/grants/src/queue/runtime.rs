@@ -34,24 +34,6 @@ impl Drop for QueueRuntime {
     }
 }
 
-/// Counters of this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct QueueStats {
-    /// Committed write transactions.
-    pub batches: u64,
-    /// Commands in these transactions.
-    pub commands: u64,
-    /// Transactions that failed after all retries.
-    pub failures: u64,
-    /// Progress reports that the database rejected.
-    pub dropped_reports: u64,
-    /// Jobs that were skipped because a newer version wrote them.
-    pub unreadable_jobs: u64,
-    /// Events that were skipped because a newer version wrote them.
-    pub unreadable_events: u64,
-}
-
 impl Queue {
     /// Sends a command to the writer and waits for its output.
     pub(super) async fn write<C: QueueCommand>(

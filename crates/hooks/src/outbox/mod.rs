@@ -69,7 +69,7 @@ use self::{
     node::Node,
     queues::DeliveryQueues,
     sql::OrderHold,
-    stats::{Counters, add},
+    stats::Counters,
     writer::Writer,
 };
 use crate::HookName;
@@ -130,7 +130,7 @@ struct Shared {
     queues: DeliveryQueues,
     breakers: Vec<Breaker>,
     prepared: Mutex<PreparedEvents>,
-    counters: Counters,
+    counters: Mutex<Counters>,
     /// The time of the next retry.
     soonest: AtomicI64,
     /// Notified when a retry is scheduled at `soonest`.
@@ -162,9 +162,10 @@ impl Shared {
 
     /// Reserves capacity, which the writer releases.
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
-        let reserved = self.counters.reserve(size, &self.settings, factor);
+        let mut counters = self.counters.lock();
+        let reserved = counters.reserve(size, factor);
         if reserved.is_err() {
-            add(&self.counters.rejected_requests, 1);
+            counters.stats.rejected_requests += 1;
         }
         reserved
     }
@@ -221,7 +222,10 @@ impl Outbox {
                 .map(|_| Breaker::new(settings.circuit_breaker))
                 .collect(),
             prepared: Mutex::default(),
-            counters: Counters::new(routes.len()),
+            counters: Mutex::new(Counters::new(
+                &settings,
+                routes.iter().map(|route| route.transport.name()),
+            )),
             soonest: AtomicI64::new(i64::MAX),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
@@ -241,11 +245,12 @@ impl Outbox {
     /// Returns the counters. The database is counted every few seconds.
     #[must_use]
     pub fn stats(&self) -> OutboxStats {
-        let Shared {
-            counters, settings, ..
-        } = &*self.shared;
-        let routes = self.shared.names().zip(&self.shared.breakers);
-        counters.snapshot(settings, routes)
+        let mut stats = self.shared.counters.lock().stats.clone();
+        for (route, breaker) in stats.routes.iter_mut().zip(&self.shared.breakers) {
+            route.is_down = breaker.is_down();
+            route.opened = breaker.opened();
+        }
+        stats
     }
 
     /// Checks that the database responds, for health pages.
@@ -302,7 +307,10 @@ impl Outbox {
         if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let size = new.iter().map(|event| shared.event_size(event)).sum();
+        let size = new
+            .iter()
+            .map(|event| shared.event_size(event))
+            .fold(Size::default(), Size::plus);
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
@@ -322,7 +330,7 @@ impl Outbox {
         match timeout(settings.write_timeout, store).await {
             Ok(stored) => stored,
             Err(_) => {
-                add(&shared.counters.persist_failures, 1);
+                shared.counters.lock().stats.persist_failures += 1;
                 Err(OutboxError::Timeout(settings.write_timeout))
             }
         }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_grants::{Problem, TokenHash, api::request_id};
+use http::{HeaderValue, StatusCode, header};
+use landfall_grants::{Problem, TokenHash, api::request_id, auth::bearer};
 use serde_json::json;
 
 pub(super) use self::read::Notification;
@@ -123,10 +123,4 @@ fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
         }
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
