@@ -211,7 +211,7 @@ impl Connections {
         }
     }
 
-    /// Executes a statement in a transaction of its own and returns the number of changed rows.
+    /// Executes a statement in one transaction and returns the number of changed rows.
     ///
     /// # Errors
     /// The database failed.
