@@ -211,6 +211,20 @@ impl Connections {
         }
     }
 
+    /// Executes a statement in one transaction and returns the number of changed rows.
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Dropped, the statement may or may not have been executed.
+    pub async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
+        let mut transaction = self.write().await?;
+        let changed = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
     /// Checks that tables can be written, for the readiness check.
     ///
     /// Privileges may have been revoked, the file deleted, or the disk may be full. Each probe is a

@@ -161,6 +161,13 @@ impl Statement {
         self.sql.push_str(sql);
     }
 
+    /// Appends a list of values as `($1, $2)`.
+    #[must_use]
+    pub fn list<T: Into<Value>>(mut self, values: impl IntoIterator<Item = T>) -> Self {
+        push_list(&mut self, values);
+        self
+    }
+
     /// Turns it into SQLite's `EXPLAIN QUERY PLAN`, whose fourth column describes a step, for
     /// tests.
     #[must_use]

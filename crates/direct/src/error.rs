@@ -50,8 +50,8 @@ pub enum DirectError {
     #[error("{0}")]
     Policy(#[from] PolicyDenial),
     /// A limit, the rate limit or the quota is exceeded.
-    #[error("too many requests in progress")]
-    LimitExceeded(LimitExceeded),
+    #[error(transparent)]
+    LimitExceeded(#[from] LimitExceeded),
     /// A hook denies the upload or failed.
     #[error("{0}")]
     Hook(#[source] Box<HookError>),
@@ -88,20 +88,32 @@ impl DirectError {
         }
     }
 
-    /// A request with the same key, id or token and other parameters was made before.
-    pub(crate) fn conflicting_request(what: &str) -> Self {
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        let message = message.into();
         Self::Conflict {
             gone: false,
-            message: format!("another upload was requested with this {what} before"),
+            message,
         }
+    }
+
+    pub(crate) fn ended(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self::Conflict {
+            gone: true,
+            message,
+        }
+    }
+
+    /// A request with the same key, id or token and other parameters was made before.
+    pub(crate) fn conflicting_request(what: &str) -> Self {
+        Self::conflict(format!(
+            "another upload was requested with this {what} before"
+        ))
     }
 
     /// The upload was cancelled, has failed or expired.
     pub(crate) fn gone() -> Self {
-        Self::Conflict {
-            gone: true,
-            message: "this upload was cancelled, has failed or expired; create a new one".into(),
-        }
+        Self::ended("this upload was cancelled, has failed or expired; create a new one")
     }
 
     /// A task panicked.

@@ -22,6 +22,12 @@ pub enum TransferMode {
     SignedMultipart,
 }
 
+impl TransferMode {
+    pub(crate) const fn is_multipart(self) -> bool {
+        matches!(self, Self::Multipart | Self::SignedMultipart)
+    }
+}
+
 /// The status of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {

@@ -52,7 +52,7 @@ impl TokenHash {
     #[must_use]
     pub fn from_secret(secret: &str) -> Self {
         let digest = Sha256::digest(secret);
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex::encode(digest))
     }
 
     /// Returns the 64 hexadecimal digits.

@@ -26,6 +26,12 @@ mod progress_notifier;
 pub mod response;
 mod secret_url;
 pub mod transport;
+#[cfg(any(feature = "grpc", feature = "http"))]
+#[cfg_attr(
+    not(all(feature = "grpc", feature = "http")),
+    allow(dead_code, reason = "each of the two creates it in one way")
+)]
+mod verifier;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 

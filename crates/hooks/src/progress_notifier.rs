@@ -1,16 +1,10 @@
 //! Progress notifications (`post-receive`): sent immediately, best effort, not stored.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{HookName, HookNames, Message, Transport, message::EventHeaders};
@@ -42,9 +36,7 @@ struct Inner {
     routes: Vec<Route>,
     headers: EventHeaders,
     calls: Mutex<HashMap<(usize, String), PendingNotification>>,
-    delivered: AtomicU64,
-    failed: AtomicU64,
-    dropped: AtomicU64,
+    stats: Mutex<ProgressStats>,
 }
 
 #[derive(Debug)]
@@ -85,25 +77,19 @@ impl ProgressNotifier {
             routes: routes.into_iter().filter(wanting).collect(),
             headers,
             calls: Mutex::default(),
-            delivered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            stats: Mutex::default(),
         }))
     }
 
     /// Returns the counters.
     #[must_use]
     pub fn stats(&self) -> ProgressStats {
-        ProgressStats {
-            delivered: self.0.delivered.load(Ordering::Relaxed),
-            failed: self.0.failed.load(Ordering::Relaxed),
-            dropped: self.0.dropped.load(Ordering::Relaxed),
-        }
+        *self.0.stats.lock()
     }
 
     /// Drops waiting progress of a removed upload. A running call continues.
     pub fn discard(&self, upload: &str) {
-        let mut calls = self.0.lock();
+        let mut calls = self.0.calls.lock();
         for route in 0..self.0.routes.len() {
             if let Some(call) = calls.get_mut(&(route, upload.to_owned())) {
                 call.next = None;
@@ -118,7 +104,7 @@ impl ProgressNotifier {
     pub async fn wait_idle(&self, upload: &str) {
         for route in 0..self.0.routes.len() {
             let finished = {
-                let calls = self.0.lock();
+                let calls = self.0.calls.lock();
                 let call = calls.get(&(route, upload.to_owned()));
                 call.map(|call| call.finished.subscribe())
             };
@@ -148,14 +134,14 @@ impl EventSink for ProgressNotifier {
     fn emit_progress(&self, event: Event) {
         for route in 0..self.0.routes.len() {
             let key = (route, event.upload.id.as_str().to_owned());
-            let mut calls = self.0.lock();
+            let mut calls = self.0.calls.lock();
             if let Some(call) = calls.get_mut(&key) {
                 call.next = Some(event.clone());
                 continue;
             }
             let running = calls.keys().filter(|(of, _)| *of == route).count();
             if running >= MAX_CONCURRENCY {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+                self.0.stats.lock().dropped += 1;
                 continue;
             }
             let finished = watch::Sender::new(());
@@ -177,12 +163,6 @@ impl EventSink for ProgressNotifier {
     }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(usize, String), PendingNotification>> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Sends the progress of one upload to one route, one call at a time.
 struct NotifyTask {
     inner: Arc<Inner>,
@@ -197,14 +177,14 @@ impl NotifyTask {
             let message = Message::event(&event, &self.inner.headers);
             match transport.deliver(&message).await {
                 Ok(response) => {
-                    self.inner.delivered.fetch_add(1, Ordering::Relaxed);
+                    self.inner.stats.lock().delivered += 1;
                     if response.stop_upload {
                         event.stop(response.client_response);
                         return;
                     }
                 }
                 Err(error) => {
-                    self.inner.failed.fetch_add(1, Ordering::Relaxed);
+                    self.inner.stats.lock().failed += 1;
                     let (id, route) = (&event.upload.id, transport.name());
                     tracing::warn!(%id, route, %error, "failed to deliver progress");
                 }
@@ -218,7 +198,7 @@ impl NotifyTask {
 
     /// Returns the progress that arrived during the call. Without any, the task ends atomically.
     fn next(&mut self) -> Option<Event> {
-        let mut calls = self.inner.lock();
+        let mut calls = self.inner.calls.lock();
         let next = calls.get_mut(&self.key)?.next.take();
         if next.is_none() {
             calls.remove(&self.key);
@@ -231,7 +211,7 @@ impl NotifyTask {
 impl Drop for NotifyTask {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.inner.lock().remove(&self.key);
+            self.inner.calls.lock().remove(&self.key);
         }
     }
 }

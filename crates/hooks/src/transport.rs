@@ -113,7 +113,7 @@ impl DeliveryError {
 }
 
 /// Returns an error's message and the causes that it does not already contain.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
+pub fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -4,15 +4,15 @@ use axum::{
     body::{Body, Bytes},
     response::Response,
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use landfall_grants::{
     Problem,
-    api::{json_object, media_type, read_body},
+    api::{check_json, json_object, read_body},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Api;
+use super::{Api, Call};
 
 /// Maximum bytes of a body.
 pub(super) const MAX_BODY: usize = 100 * 1024;
@@ -21,44 +21,28 @@ pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
 
 impl Api {
     /// Reads the body of a request.
-    pub(super) async fn read(&self, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    pub(super) async fn read(&self, call: &mut Call, limit: usize) -> Result<Bytes, Problem> {
+        let body = std::mem::take(&mut call.body);
         Ok(read_body(body, limit, self.settings.body_timeout).await?)
     }
 
     /// Reads the JSON object in the body of a request.
     pub(super) async fn object(
         &self,
-        headers: &HeaderMap,
-        body: Body,
+        call: &mut Call,
         limit: usize,
     ) -> Result<Map<String, Value>, Problem> {
-        match media_type(headers).as_deref() {
-            Some(json) if json == "application/json" || json.ends_with("+json") => {}
-            _ => {
-                return Err(Problem::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "the request must be JSON, with Content-Type: application/json",
-                ));
-            }
-        }
-        Ok(json_object(&self.read(body, limit).await?)?)
+        check_json(&call.parts.headers)?;
+        Ok(json_object(&self.read(call, limit).await?)?)
     }
 }
 
 /// Creates a JSON response.
 pub(super) fn json(body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(text) => {
-            let mut response = Response::new(Body::from(text));
-            let json = HeaderValue::from_static("application/json; charset=utf-8");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-            response
-        }
-        Err(error) => {
-            tracing::error!(%error, "failed to serialize response");
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-            response
-        }
-    }
+    // Texts and numbers always have a JSON form.
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Body::from(text));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }

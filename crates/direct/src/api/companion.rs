@@ -10,11 +10,10 @@ use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::{
-    Api, Call, Query,
+    Api, ApiError, Call, Query,
     body::json,
     fields::FileFields,
     identity::Purpose,
-    problem_for,
     sign::{open, script_headers},
 };
 use crate::{DirectError, SmallFiles, TransferMode};
@@ -40,7 +39,7 @@ impl Serialize for Fields<'_> {
     }
 }
 
-pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Problem> {
+pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
     let mut file = FileFields::from_query(Query::new(uri.query()))?;
     let explicit_token = file.explicit_token.take();
@@ -52,11 +51,10 @@ pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Proble
         SmallFiles::Post => TransferMode::Post,
         SmallFiles::Put => TransferMode::Put,
     };
-    let record = open(api, &mut call, &requester, file.open_request(mode)).await?;
-    let refuse = |error| problem_for(&call.parts, Some(record.id()), error);
+    let record = open(api, call, &requester, file.open_request(mode)).await?;
     match settings.small_files {
         SmallFiles::Post => {
-            let form = api.direct().sign_post(&record).await.map_err(refuse)?;
+            let form = api.direct().sign_post(&record).await?;
             Ok(json(&Parameters {
                 method: "POST",
                 url: &form.url,
@@ -69,8 +67,7 @@ pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Proble
             let put = api
                 .direct()
                 .presign_put(&record, settings.url_lifetime, true)
-                .await;
-            let put = put.map_err(refuse)?;
+                .await?;
             Ok(json(&Parameters {
                 method: "PUT",
                 url: &put.url,
@@ -83,14 +80,14 @@ pub(super) async fn params(api: &Api, mut call: Call) -> Result<Response, Proble
 }
 
 /// Returns credentials with the field names of Companion and of the newest client.
-pub(super) async fn credentials(api: &Api, mut call: Call) -> Result<Response, Problem> {
+pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
     if api.direct().settings().sts.is_none() {
-        return Err(off());
+        return Err(off().into());
     }
     let given = match api.direct().credentials(&requester).await {
-        Err(DirectError::NotFound) => return Err(off()),
-        given => given.map_err(|error| call.problem(error))?,
+        Err(DirectError::NotFound) => return Err(off().into()),
+        given => given?,
     };
     let keys = &given.credentials;
     let expiration = date(keys.expiration);

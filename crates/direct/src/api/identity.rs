@@ -4,16 +4,14 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{hook::UploadToken, service::Peer};
-use landfall_grants::{Job, JobState, Problem, TokenHash, api::request_id};
+use landfall_grants::{Job, JobState, Problem, TokenHash, enforce::client_address};
 use moka::future::Cache;
 
-use super::{Api, metadata::ExplicitToken, problem::ProblemContext, query::Query};
-use crate::Requester;
+use super::{Api, ApiError, metadata::ExplicitToken, query::Query};
+use crate::{DirectError, Requester};
 
 /// Lifetime of cached tokens.
-const CACHE_TTL: Duration = Duration::from_secs(5);
-/// Maximum number of cached tokens.
-const CACHE_CAPACITY: u64 = 10_000;
+pub(super) const CACHE_TTL: Duration = Duration::from_secs(5);
 
 /// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +25,6 @@ pub(super) enum Purpose {
 /// A cache of jobs with running uploads, by the hashes of their tokens.
 pub(super) type TokenCache = Cache<String, Job>;
 
-pub(super) fn tokens() -> TokenCache {
-    Cache::builder()
-        .max_capacity(CACHE_CAPACITY)
-        .time_to_live(CACHE_TTL)
-        .build()
-}
-
 impl Api {
     /// Identifies the requester, and removes the token from the request.
     ///
@@ -43,7 +34,7 @@ impl Api {
         parts: &mut Parts,
         explicit_token: Option<ExplicitToken>,
         purpose: Purpose,
-    ) -> Result<Requester, Problem> {
+    ) -> Result<Requester, ApiError> {
         let token = UploadToken::extract(&mut parts.headers);
         if explicit_token.is_some() {
             remove_tokens(parts);
@@ -77,7 +68,7 @@ impl Api {
         token: &str,
         meant: Option<String>,
         purpose: Purpose,
-    ) -> Result<Job, Problem> {
+    ) -> Result<Job, ApiError> {
         let hash = TokenHash::from_secret(token);
         let found = match purpose {
             Purpose::Use => self.tokens.get(hash.as_str()).await,
@@ -87,13 +78,7 @@ impl Api {
             return Ok(job);
         }
         let queue = self.settings.direct.queue();
-        let job = queue.by_token(&hash).await.map_err(|error| {
-            let about = ProblemContext {
-                request_id: request_id(parts),
-                upload: None,
-            };
-            about.queue(&error)
-        })?;
+        let job = queue.by_token(&hash).await.map_err(DirectError::from)?;
         let job = job.filter(|job| meant.is_none_or(|id| id == job.request_id));
         let Some(job) = job else {
             let callers = &self.settings.authenticator;
@@ -102,16 +87,17 @@ impl Api {
                     StatusCode::TOO_MANY_REQUESTS,
                     "too many wrong tokens; try again later",
                 )
-                .retry_after(wait));
+                .retry_after(wait)
+                .into());
             }
-            return Err(Problem::new(
+            let challenge = HeaderValue::from_static("Bearer realm=\"uploads\"");
+            let problem = Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "there is no grant with this token",
-            )
-            .with_header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"uploads\""),
-            ));
+            );
+            return Err(problem
+                .with_header(header::WWW_AUTHENTICATE, challenge)
+                .into());
         };
         if purpose == Purpose::Open {
             authorize_open(&job, queue.now())?;
@@ -125,10 +111,7 @@ impl Api {
     /// Returns the client's address, behind trusted proxies.
     pub(super) fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        match &self.settings.client {
-            Some(find) => find(&parts.headers, peer),
-            None => peer.map(|peer| peer.ip()),
-        }
+        client_address(self.settings.client.as_ref(), &parts.headers, peer)
     }
 }
 

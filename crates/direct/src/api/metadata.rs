@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use landfall::hook::UploadToken;
-use landfall_grants::{Problem, auth::KeySecret};
+use landfall_grants::{Problem, auth::is_secret};
 
 use super::problem;
 
@@ -48,11 +48,6 @@ pub(super) fn check_size(metadata: &BTreeMap<String, String>) -> Result<(), Prob
 /// Returns whether an entry with this name can be a token.
 pub(super) fn is_token_name(name: &str) -> bool {
     matches!(name, UPLOAD_TOKEN | TOKEN)
-}
-
-/// Returns whether a text is a Landfall token or key.
-pub(super) fn is_secret(text: &str) -> bool {
-    text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX)
 }
 
 /// Removes the upload token and all other secrets from metadata. `token` often belongs to the

@@ -58,7 +58,7 @@ use self::{
     query::Query,
     route::{MatchedRoute, Route},
 };
-use crate::{Direct, DirectError};
+use crate::{Direct, DirectError, cache::cache};
 
 /// Methods and headers that CORS allows in addition to those of tus.
 const CORS_RULES: CorsRules = CorsRules {
@@ -120,7 +120,7 @@ pub const PATH_PREFIXES: [&str; 3] = ["/api", "/s3", "/t"];
 pub fn service(settings: ApiSettings) -> Router {
     let api = Arc::new(Api {
         path: settings.path.trim_end_matches('/').to_owned(),
-        tokens: identity::tokens(),
+        tokens: cache(identity::CACHE_TTL),
         settings,
     });
     // `route` parses all paths: S3's ids may contain encoded slashes, and tokens must be removed
@@ -146,22 +146,40 @@ impl Api {
 struct Call {
     parts: Parts,
     body: Body,
+    /// The upload that it is about, for the log.
+    upload: Option<UploadId>,
 }
 
-impl Call {
-    /// Converts an error of an unknown upload to a response.
-    fn problem(&self, error: DirectError) -> Problem {
-        problem_for(&self.parts, None, error)
+/// The error of a handler.
+enum ApiError {
+    Problem(Problem),
+    Direct(DirectError),
+}
+
+impl<E: Into<Problem>> From<E> for ApiError {
+    fn from(error: E) -> Self {
+        Self::Problem(error.into())
     }
 }
 
-/// Converts an error to a response.
-fn problem_for(parts: &Parts, upload: Option<&UploadId>, error: DirectError) -> Problem {
-    let about = ProblemContext {
-        request_id: request_id(parts),
-        upload,
-    };
-    about.problem(error)
+impl From<DirectError> for ApiError {
+    fn from(error: DirectError) -> Self {
+        Self::Direct(error)
+    }
+}
+
+impl Call {
+    /// Converts an error to a response, and logs an internal one.
+    fn problem(&self, error: ApiError) -> Problem {
+        match error {
+            ApiError::Problem(problem) => problem,
+            ApiError::Direct(error) => ProblemContext {
+                request_id: request_id(&self.parts),
+                upload: self.upload.as_ref(),
+            }
+            .problem(error),
+        }
+    }
 }
 
 /// Handles a request.
@@ -188,11 +206,8 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         };
         (parts.method.clone(), path, request_id(&parts).to_owned())
     });
-    let cross_site = api.settings.authenticator.csrf();
-    let cors = api.settings.cors.as_ref();
-    let context = CorsContext::new(CORS_RULES, cors, &parts, |head| {
-        cross_site.is_same_origin(head)
-    });
+    let csrf = api.settings.authenticator.csrf();
+    let context = CorsContext::new(CORS_RULES, api.settings.cors.as_ref(), &parts, csrf);
     let result = match (context.is_allowed(), context.preflight()) {
         (false, _) => Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -200,7 +215,16 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
         )),
         (true, Some(response)) => Ok(response),
         (true, None) => match located.map(|located| located.route(&parts.method)) {
-            Some(Ok(route)) => run(&api, route, Call { parts, body }).await,
+            Some(Ok(route)) => {
+                let upload = None;
+                let mut call = Call {
+                    parts,
+                    body,
+                    upload,
+                };
+                let result = run(&api, route, &mut call).await;
+                result.map_err(|error| call.problem(error))
+            }
             Some(Err(problem)) => Err(problem),
             None => Err(problem::nothing_here()),
         },
@@ -214,7 +238,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     response
 }
 
-async fn run(api: &Api, route: Route<'_>, call: Call) -> Result<Response, Problem> {
+async fn run(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
     match route {
         Route::Part(id, number) => multipart::part(api, call, &id, number).await,
         Route::SignPut => Box::pin(sign::sign(api, call)).await,

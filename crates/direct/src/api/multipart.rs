@@ -6,17 +6,15 @@ use axum::response::Response;
 use http::StatusCode;
 use landfall::upload::UploadId;
 use landfall_grants::Problem;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, Call, Query,
+    Api, ApiError, Call, Query,
     body::{MAX_BODY, MAX_LIST_BODY, json},
     companion::date,
     fields::FileFields,
     identity::Purpose,
     problem::{self, can_set_header},
-    problem_for,
     sign::open,
 };
 use crate::{CompletedUpload, Record, Requester, TransferMode, uploads::MAX_PARTS};
@@ -31,9 +29,8 @@ const MISSING_KEY: &str =
 const INVALID_PART_NUMBER: &str = "s3: the part number must be a number between 1 and 10000.";
 
 /// `POST /s3/multipart`
-pub(super) async fn create(api: &Api, mut call: Call) -> Result<Response, Problem> {
-    let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let fields = api.object(call, MAX_BODY).await?;
     let mut file = FileFields::from_json(fields)?;
     let explicit_token = file.explicit_token.take();
     let requester = api
@@ -43,13 +40,14 @@ pub(super) async fn create(api: &Api, mut call: Call) -> Result<Response, Proble
     if api.direct().settings().sts.is_some() && matches!(requester, Requester::Principal(_)) {
         asked.key = client_key(&asked.filename);
     }
-    let record = open(api, &mut call, &requester, asked).await?;
+    let record = open(api, call, &requester, asked).await?;
     let Some(id) = &record.multipart else {
         // It was opened before with another mode.
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "this upload was opened before, and is not a multipart upload",
-        ));
+        )
+        .into());
     };
     Ok(json(&json!({
         "key": record.object.key,
@@ -70,13 +68,13 @@ fn client_key(name: &str) -> Option<String> {
 }
 
 /// Finds the upload at the key in the query.
-async fn find(api: &Api, call: &mut Call, id: &str) -> Result<(Requester, Arc<Record>), Problem> {
+async fn find(api: &Api, call: &mut Call, id: &str) -> Result<Arc<Record>, ApiError> {
     let uri = call.parts.uri.clone();
     let key = key(Query::new(uri.query()))?;
     let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
-    let found = api.direct().find(&requester, &key, Some(id)).await;
-    let record = found.map_err(|error| call.problem(error))?;
-    Ok((requester, record))
+    let record = api.direct().find(&requester, &key, Some(id)).await?;
+    call.upload = Some(record.id().clone());
+    Ok(record)
 }
 
 fn key(query: Query<'_>) -> Result<std::borrow::Cow<'_, str>, Problem> {
@@ -89,23 +87,15 @@ fn key(query: Query<'_>) -> Result<std::borrow::Cow<'_, str>, Problem> {
 /// `GET /s3/multipart/{id}/{number}`
 pub(super) async fn part(
     api: &Api,
-    mut call: Call,
+    call: &mut Call,
     id: &str,
     number: &str,
-) -> Result<Response, Problem> {
-    /// The response.
-    #[derive(Serialize)]
-    struct Part<'a> {
-        url: &'a str,
-        /// Lifetime in seconds.
-        expires: u64,
-    }
+) -> Result<Response, ApiError> {
     let number = part_number(number)?;
-    let (_, record) = find(api, &mut call, id).await?;
-    let url = api.direct().presign_part(&record, number).await;
-    let url = url.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let record = find(api, call, id).await?;
+    let url = api.direct().presign_part(&record, number).await?;
     let expires = api.direct().settings().url_lifetime.as_secs();
-    Ok(json(&Part { url: &url, expires }))
+    Ok(json(&json!({ "url": url, "expires": expires })))
 }
 
 fn part_number(text: &str) -> Result<u32, Problem> {
@@ -117,7 +107,7 @@ fn part_number(text: &str) -> Result<u32, Problem> {
 }
 
 /// `GET /s3/multipart/{id}/batch`
-pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
+pub(super) async fn batch(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
     let query = Query::new(uri.query());
     key(query)?;
@@ -126,60 +116,52 @@ pub(super) async fn batch(api: &Api, mut call: Call, id: &str) -> Result<Respons
             "partNumbers",
             "s3: the part numbers must be passed as a comma separated query parameter. \
              For example: \"?partNumbers=4,6,7,21\"",
-        ));
+        )
+        .into());
     };
     if numbers.split(',').nth(MAX_URLS).is_some() {
         return Err(problem::field(
             "partNumbers",
             format!("s3: at most {MAX_URLS} part numbers may be requested at a time"),
-        ));
+        )
+        .into());
     }
     let numbers = numbers.split(',').map(|text| part_number(text.trim()));
     let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-    let (_, record) = find(api, &mut call, id).await?;
+    let record = find(api, call, id).await?;
     let mut urls = BTreeMap::new();
     for number in numbers {
-        let url = api.direct().presign_part(&record, number).await;
-        let url = url.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+        let url = api.direct().presign_part(&record, number).await?;
         urls.insert(number, url);
     }
     Ok(json(&json!({ "presignedUrls": urls })))
 }
 
 /// `GET /s3/multipart/{id}`
-pub(super) async fn parts(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
-    /// A part in S3.
-    #[derive(Serialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Part {
-        part_number: u32,
-        #[serde(rename = "ETag")]
-        etag: String,
-        size: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        last_modified: Option<String>,
-    }
-    let (_, record) = find(api, &mut call, id).await?;
-    let parts = api.direct().parts(&record).await;
-    let parts = parts.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
-    let parts = parts.into_iter().map(|part| Part {
-        part_number: part.number,
-        etag: part.etag,
-        size: part.size,
-        last_modified: part.modified.map(date),
+pub(super) async fn parts(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
+    let record = find(api, call, id).await?;
+    let parts = api.direct().parts(&record).await?;
+    let parts = parts.into_iter().map(|part| {
+        let mut row = json!({
+            "PartNumber": part.number,
+            "ETag": part.etag,
+            "Size": part.size,
+        });
+        if let Some(modified) = part.modified {
+            row["LastModified"] = date(modified).into();
+        }
+        row
     });
     Ok(json(&parts.collect::<Vec<_>>()))
 }
 
 /// `POST /s3/multipart/{id}/complete`
-pub(super) async fn complete(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
-    let (_, record) = find(api, &mut call, id).await?;
-    let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, MAX_LIST_BODY).await?;
+pub(super) async fn complete(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
+    let record = find(api, call, id).await?;
+    let fields = api.object(call, MAX_LIST_BODY).await?;
     let parts = parse_parts(fields)?;
     let done = api.direct().complete(&record, &parts, &mut call.parts);
-    let done = Box::pin(done).await;
-    let done = done.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let done = Box::pin(done).await?;
     let object = &done.record.object;
     let body = json!({
         "location": done.location,
@@ -223,10 +205,9 @@ pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Re
 }
 
 /// `DELETE /s3/multipart/{id}`
-pub(super) async fn abort(api: &Api, mut call: Call, id: &str) -> Result<Response, Problem> {
-    let (_, record) = find(api, &mut call, id).await?;
-    let cancelled = Box::pin(api.direct().cancel(&record, &mut call.parts)).await;
-    cancelled.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+pub(super) async fn abort(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
+    let record = find(api, call, id).await?;
+    Box::pin(api.direct().cancel(&record, &mut call.parts)).await?;
     // Clients parse this as JSON.
     Ok(json(&json!({})))
 }

@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::response::Response;
-use http::{StatusCode, request::Parts};
+use http::StatusCode;
 use landfall_grants::Problem;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Api, Call,
+    Api, ApiError, Call,
     body::{MAX_BODY, json},
     companion::Fields,
     fields::{self, FileFields},
     identity::Purpose,
-    problem, problem_for,
+    problem,
     sign::{open, script_headers},
 };
 use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
@@ -42,15 +42,15 @@ enum PresignTarget {
     Multipart(String, SignedOperation),
 }
 
-pub(super) async fn presign(api: &Api, mut call: Call) -> Result<Response, Problem> {
+pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     if !api.direct().settings().sign_requests {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "presigning of requests is disabled; enable it with --direct-sign-requests",
-        ));
+        )
+        .into());
     }
-    let body = std::mem::take(&mut call.body);
-    let mut fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+    let mut fields = api.object(call, MAX_BODY).await?;
     let (target, key) = parse_target(&mut fields)?;
     let lifetime = fields.remove("expiresIn").as_ref().and_then(fields::count);
     let mut file = file(&key, fields)?;
@@ -61,25 +61,24 @@ pub(super) async fn presign(api: &Api, mut call: Call) -> Result<Response, Probl
     let requester = api
         .requester(&mut call.parts, file.explicit_token.take(), purpose)
         .await?;
-    let response = match target {
+    match target {
         PresignTarget::File { knows_type } => {
             let ours = api.direct().settings();
             let asked = lifetime.map_or(ours.url_lifetime, Duration::from_secs);
             let lifetime = asked.clamp(Duration::from_secs(1), ours.url_lifetime);
-            whole(api, &mut call, &requester, file, knows_type, lifetime).await?
+            whole(api, call, &requester, file, knows_type, lifetime).await
         }
         PresignTarget::CreateMultipart => {
             let mode = TransferMode::SignedMultipart;
-            let record = open(api, &mut call, &requester, request_at_key(file, mode, &key)).await?;
-            signed(api, &call.parts, &record, SignedOperation::Create).await?
+            let record = open(api, call, &requester, request_at_key(file, mode, &key)).await?;
+            signed(api, &record, SignedOperation::Create).await
         }
         PresignTarget::Multipart(id, act) => {
-            let found = api.direct().find(&requester, &key, Some(&id)).await;
-            let record = found.map_err(|error| call.problem(error))?;
-            signed(api, &call.parts, &record, act).await?
+            let record = api.direct().find(&requester, &key, Some(&id)).await?;
+            call.upload = Some(record.id().clone());
+            signed(api, &record, act).await
         }
-    };
-    Ok(response)
+    }
 }
 
 /// Presigns a file: by a form, which limits the size, if the client can send the form's fields.
@@ -90,16 +89,15 @@ async fn whole(
     file: FileFields,
     knows_type: bool,
     lifetime: Duration,
-) -> Result<Response, Problem> {
+) -> Result<Response, ApiError> {
     let mode = match (api.direct().settings().small_files, knows_type) {
         (SmallFiles::Post, true) => TransferMode::Post,
         _ => TransferMode::Put,
     };
     let key = file.name.clone();
     let record = open(api, call, requester, request_at_key(file, mode, &key)).await?;
-    let refuse = |error| problem_for(&call.parts, Some(record.id()), error);
     if mode == TransferMode::Post {
-        let form = api.direct().sign_post(&record).await.map_err(refuse)?;
+        let form = api.direct().sign_post(&record).await?;
         return Ok(json(&Presigned {
             url: &form.url,
             key: &record.object.key,
@@ -110,8 +108,7 @@ async fn whole(
     let put = api
         .direct()
         .presign_put(&record, lifetime, knows_type)
-        .await;
-    let put = put.map_err(refuse)?;
+        .await?;
     Ok(json(&Presigned {
         url: &put.url,
         key: &record.object.key,
@@ -120,14 +117,8 @@ async fn whole(
     }))
 }
 
-async fn signed(
-    api: &Api,
-    parts: &Parts,
-    record: &Record,
-    act: SignedOperation,
-) -> Result<Response, Problem> {
-    let url = api.direct().presign_operation(record, act).await;
-    let url = url.map_err(|error| problem_for(parts, Some(record.id()), error))?;
+async fn signed(api: &Api, record: &Record, act: SignedOperation) -> Result<Response, ApiError> {
+    let url = api.direct().presign_operation(record, act).await?;
     Ok(json(&Presigned {
         url: &url,
         key: &record.object.key,

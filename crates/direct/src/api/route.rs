@@ -64,54 +64,37 @@ impl<'a> MatchedRoute<'a> {
     /// 404, or 405 if the path has routes for other methods.
     pub(super) fn route(&self, method: &Method) -> Result<Route<'a>, Problem> {
         let rest = self.rest.strip_suffix('/').unwrap_or(self.rest);
-        let mut names = rest.split('/').skip(1);
-        let names = [names.next(), names.next(), names.next(), names.next()];
-        let is = |wanted: Method| *method == wanted;
-        let (route, allowed) = match (self.family, names) {
-            (_, [.., Some(_)]) => return Err(problem::nothing_here()),
-            (ApiFamily::Api, [Some("sign_s3"), None, ..]) => {
-                (is(Method::POST).then_some(Route::SignPut), "POST")
+        let names: Vec<_> = rest.split('/').skip(1).collect();
+        let (route, allowed) = match (self.family, &*names) {
+            (ApiFamily::Api, ["sign_s3"]) => (Route::SignPut, "POST"),
+            (ApiFamily::Api, ["complete_s3"]) => (Route::Check, "POST"),
+            (ApiFamily::Api, ["progress_s3"]) => (Route::Progress, "POST"),
+            (ApiFamily::Api, ["s3_events"]) => (Route::Notifications, "POST"),
+            (ApiFamily::S3, ["params"]) => (Route::Params, "GET"),
+            (ApiFamily::S3, ["sts"]) => (Route::Credentials, "GET"),
+            (ApiFamily::S3, ["presign"]) => (Route::Presign, "POST"),
+            (ApiFamily::S3, ["multipart"]) => (Route::Create, "POST"),
+            (ApiFamily::S3, ["multipart", id]) if *method == Method::DELETE => {
+                (Route::Abort(upload_id(id)?), "GET, DELETE")
             }
-            (ApiFamily::Api, [Some("complete_s3"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Check), "POST")
+            (ApiFamily::S3, ["multipart", id]) => (Route::Parts(upload_id(id)?), "GET, DELETE"),
+            (ApiFamily::S3, ["multipart", id, "complete"]) => {
+                (Route::Complete(upload_id(id)?), "POST")
             }
-            (ApiFamily::Api, [Some("progress_s3"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Progress), "POST")
-            }
-            (ApiFamily::Api, [Some("s3_events"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Notifications), "POST")
-            }
-            (ApiFamily::S3, [Some("params"), None, ..]) => {
-                (is(Method::GET).then_some(Route::Params), "GET")
-            }
-            (ApiFamily::S3, [Some("sts"), None, ..]) => {
-                (is(Method::GET).then_some(Route::Credentials), "GET")
-            }
-            (ApiFamily::S3, [Some("presign"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Presign), "POST")
-            }
-            (ApiFamily::S3, [Some("multipart"), None, ..]) => {
-                (is(Method::POST).then_some(Route::Create), "POST")
-            }
-            (ApiFamily::S3, [Some("multipart"), Some(id), what, None]) => {
-                let id = upload_id(id)?;
-                match what {
-                    None if is(Method::DELETE) => (Some(Route::Abort(id)), ""),
-                    None => (is(Method::GET).then_some(Route::Parts(id)), "GET, DELETE"),
-                    Some("complete") => (is(Method::POST).then_some(Route::Complete(id)), "POST"),
-                    Some("batch") => (is(Method::GET).then_some(Route::Batch(id)), "GET"),
-                    Some(number) => (is(Method::GET).then_some(Route::Part(id, number)), "GET"),
-                }
+            (ApiFamily::S3, ["multipart", id, "batch"]) => (Route::Batch(upload_id(id)?), "GET"),
+            (ApiFamily::S3, ["multipart", id, number]) => {
+                (Route::Part(upload_id(id)?, number), "GET")
             }
             _ => return Err(problem::nothing_here()),
         };
-        route.ok_or_else(|| {
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this method is not allowed here",
-            )
-            .with_header(header::ALLOW, HeaderValue::from_static(allowed))
-        })
+        if allowed.split(", ").any(|name| name == method.as_str()) {
+            return Ok(route);
+        }
+        let problem = Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "this method is not allowed here",
+        );
+        Err(problem.with_header(header::ALLOW, HeaderValue::from_static(allowed)))
     }
 }
 

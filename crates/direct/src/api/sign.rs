@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use http::{HeaderMap, header};
-use landfall_grants::Problem;
 use serde::Serialize;
 
 use super::{
-    Api, Call,
+    Api, ApiError, Call,
     body::{MAX_BODY, json},
     fields,
     identity::Purpose,
-    problem_for,
 };
 use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};
 
@@ -27,24 +25,16 @@ struct SignedResponse<'a> {
     headers: BTreeMap<&'a str, &'a str>,
 }
 
-pub(super) async fn sign(api: &Api, mut call: Call) -> Result<Response, Problem> {
-    let body = std::mem::take(&mut call.body);
-    let fields = api.object(&call.parts.headers, body, MAX_BODY).await?;
+pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let fields = api.object(call, MAX_BODY).await?;
     let mut file = fields::sign_s3(fields)?;
     let explicit_token = file.explicit_token.take();
     let requester = api
         .requester(&mut call.parts, explicit_token, Purpose::Open)
         .await?;
-    let record = open(
-        api,
-        &mut call,
-        &requester,
-        file.open_request(TransferMode::Put),
-    )
-    .await?;
+    let record = open(api, call, &requester, file.open_request(TransferMode::Put)).await?;
     let lifetime = api.direct().settings().put_lifetime;
-    let put = api.direct().presign_put(&record, lifetime, true).await;
-    let put = put.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let put = api.direct().presign_put(&record, lifetime, true).await?;
     let mut headers = script_headers(&put.headers);
     headers.remove(header::CONTENT_TYPE.as_str());
     Ok(json(&SignedResponse {
@@ -61,10 +51,10 @@ pub(super) async fn open(
     call: &mut Call,
     requester: &Requester,
     asked: OpenRequest,
-) -> Result<std::sync::Arc<Record>, Problem> {
+) -> Result<std::sync::Arc<Record>, ApiError> {
     // Boxed to keep the futures of other routes small.
-    let opened = Box::pin(api.direct().open(requester, asked, &mut call.parts)).await;
-    let record = opened.map_err(|error| call.problem(error))?;
+    let record = Box::pin(api.direct().open(requester, asked, &mut call.parts)).await?;
+    call.upload = Some(record.id().clone());
     Ok(record)
 }
 

@@ -5,21 +5,19 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
-use landfall_grants::Problem;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, Call, body::MAX_BODY, fields, identity::Purpose, metadata, multipart::completion_response,
-    problem, problem_for,
+    Api, ApiError, Call, body::MAX_BODY, fields, identity::Purpose, metadata,
+    multipart::completion_response, problem,
 };
 use crate::{Record, Requester};
 
 /// `POST /api/complete_s3`
-pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem> {
-    let (record, _) = named(api, &mut call).await?;
+pub(super) async fn check(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let (record, _) = named(api, call).await?;
     let done = api.direct().check(&record, Some(&mut call.parts));
-    let done = Box::pin(done).await;
-    let done = done.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    let done = Box::pin(done).await?;
     let body = json!({
         "state": "completed",
         "key": done.record.object.key,
@@ -31,22 +29,20 @@ pub(super) async fn check(api: &Api, mut call: Call) -> Result<Response, Problem
 }
 
 /// `POST /api/progress_s3`
-pub(super) async fn progress(api: &Api, mut call: Call) -> Result<Response, Problem> {
-    let (record, fields) = named(api, &mut call).await?;
+pub(super) async fn progress(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let (record, fields) = named(api, call).await?;
     let sent = fields.get("uploaded").and_then(fields::count);
     let sent =
         sent.ok_or_else(|| problem::field("uploaded", "uploaded must be a whole number of bytes"))?;
-    let noted = api.direct().progress(&record, sent).await;
-    noted.map_err(|error| problem_for(&call.parts, Some(record.id()), error))?;
+    api.direct().progress(&record, sent).await?;
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     Ok(response)
 }
 
 /// Finds the upload by its key, URL or request id; an upload token needs none of them.
-async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), Problem> {
-    let body = std::mem::take(&mut call.body);
-    let mut said = api.object(&call.parts.headers, body, MAX_BODY).await?;
+async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), ApiError> {
+    let mut said = api.object(call, MAX_BODY).await?;
     let mut text = |name: &'static str| match said.remove(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -81,9 +77,11 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
             return Err(problem::field(
                 "key",
                 "the key, url or request_id of the file is required",
-            ));
+            )
+            .into());
         }
     };
-    let record = found.map_err(|error| call.problem(error))?;
+    let record = found?;
+    call.upload = Some(record.id().clone());
     Ok((record, said))
 }

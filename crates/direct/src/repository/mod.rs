@@ -294,7 +294,7 @@ impl Repository {
     async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
         let runtime = self.runtime.clone();
         self.runtime
-            .run(async move { runtime.execute(statement).await })
+            .run(async move { runtime.connections.execute(statement).await })
             .await
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use landfall_database::{Connections, DatabaseError, Statement, run_in};
+use landfall_database::{Connections, DatabaseError, run_in};
 use tokio::{runtime::Handle, time::timeout};
 
 /// Time limit of a database call.
@@ -50,13 +50,5 @@ impl DatabaseRuntime {
             Some(Err(_)) => Err(DatabaseError::Timeout(TIMEOUT)),
             None => Err(DatabaseError::Closed),
         }
-    }
-
-    /// Executes a statement and returns the number of changed rows.
-    pub(super) async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
-        let mut transaction = self.connections.write().await?;
-        let changed = transaction.execute(statement).await?;
-        transaction.commit().await?;
-        Ok(changed)
     }
 }

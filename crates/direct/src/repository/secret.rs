@@ -15,15 +15,13 @@ pub(super) async fn get_or_create(
     if let Some(secret) = get(runtime, name).await? {
         return Ok(secret);
     }
-    let digits: String = rand::random::<[u8; 32]>()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digits = hex::encode(rand::random::<[u8; 32]>());
     // If several nodes start at once, the first one creates it.
     let create = Statement::new(
         "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
     );
-    runtime.execute(create.with(name).with(digits)).await?;
+    let create = create.with(name).with(digits);
+    runtime.connections.execute(create).await?;
     let missing = || DatabaseError::InvalidRow(format!("the secret {name} is missing"));
     get(runtime, name).await?.ok_or_else(missing)
 }
@@ -43,13 +41,8 @@ async fn get(runtime: &DatabaseRuntime, name: &str) -> Result<Option<[u8; 32]>, 
 }
 
 fn parse(digits: &str) -> Option<[u8; 32]> {
-    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
     let mut secret = [0; 32];
-    for (at, byte) in secret.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
+    hex::decode_to_slice(digits, &mut secret).ok()?;
     Some(secret)
 }
 

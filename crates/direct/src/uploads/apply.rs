@@ -233,10 +233,9 @@ impl Direct {
         };
         if self.can_be_replaced(&record) && !self.is_unchanged(&record, &head).await? {
             // The upload stays, and the hooks are called again for the new object.
-            return Err(DirectError::Conflict {
-                gone: false,
-                message: "the file was replaced while it was checked; complete it again".into(),
-            });
+            return Err(DirectError::conflict(
+                "the file was replaced while it was checked; complete it again",
+            ));
         }
         self.record_completion(&dispatcher, record, &head, reply, info)
             .await

@@ -103,9 +103,7 @@ impl Direct {
             GrantOutcome::Created(job, _) => (job, true),
             GrantOutcome::Existing(job, _) => (job, false),
             GrantOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
-            GrantOutcome::LimitExceeded(refusal) => {
-                return Err(DirectError::LimitExceeded(refusal));
-            }
+            GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
         };
         let authorization = Authorization {
             types,
@@ -127,11 +125,9 @@ impl Direct {
         let job = self.queue().get(job.id).await?;
         let job = Box::new(job.ok_or(DirectError::NotFound)?);
         if job.state == JobState::Received && job.expires_at <= self.queue().now() {
-            return Err(DirectError::Conflict {
-                gone: true,
-                message: "the upload token has expired; request a new one from the application"
-                    .into(),
-            });
+            return Err(DirectError::ended(
+                "the upload token has expired; request a new one from the application",
+            ));
         }
         if spec.key.is_some() {
             let why = "an upload token is valid for the granted file, not for a key";

@@ -10,7 +10,7 @@ use super::{
     request,
     sign::multipart_id,
 };
-use crate::{DirectError, Record, TransferMode};
+use crate::{DirectError, Record};
 
 impl Direct {
     /// Verifies the object of an upload and completes it; repeated calls have no further effect.
@@ -54,14 +54,8 @@ impl Direct {
     ) -> Result<CompletedUpload, DirectError> {
         let dispatcher = self.dispatcher()?;
         let info = request::info(&dispatcher, request);
-        if !matches!(
-            record.mode,
-            TransferMode::Multipart | TransferMode::SignedMultipart
-        ) {
-            return Err(DirectError::Conflict {
-                gone: false,
-                message: "this file is not sent in parts".into(),
-            });
+        if !record.mode.is_multipart() {
+            return Err(DirectError::conflict("this file is not sent in parts"));
         }
         check_order(parts).map_err(DirectError::InvalidParts)?;
         dispatcher
@@ -80,10 +74,7 @@ impl Direct {
         multipart_id(record)?;
         match self.advance(record.id(), AdvanceRequest::default()).await? {
             AdvanceOutcome::Removed(reason) => Err(reason.error()),
-            AdvanceOutcome::Completed(_) => Err(DirectError::Conflict {
-                gone: false,
-                message: "the file is complete".into(),
-            }),
+            AdvanceOutcome::Completed(_) => Err(DirectError::conflict("the file is complete")),
             AdvanceOutcome::Pending => Ok(()),
         }
     }

@@ -66,9 +66,7 @@ impl Direct {
                 return Ok(OpenOutcome::Existing(authorization));
             }
             GrantStartOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
-            GrantStartOutcome::LimitExceeded(refusal) => {
-                return Err(DirectError::LimitExceeded(refusal));
-            }
+            GrantStartOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
         };
         apply_job(&mut record, &job);
         authorization.job = job;

@@ -80,10 +80,7 @@ impl RemovalReason {
                 stored: *stored,
                 limit: *limit,
             },
-            Self::Invalid(why) => DirectError::Conflict {
-                gone: true,
-                message: format!("the file was removed: {why}"),
-            },
+            Self::Invalid(why) => DirectError::ended(format!("the file was removed: {why}")),
             Self::Unwanted(_) | Self::Vanished(_) | Self::Expired => DirectError::gone(),
         }
     }

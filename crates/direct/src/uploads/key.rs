@@ -1,9 +1,6 @@
 //! File names, object keys and upload ids.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use landfall::upload::{Metadata, Upload, UploadId};
@@ -12,6 +9,7 @@ use landfall_s3::{
     client::{ObjectHead, ObjectRef},
 };
 use sha2::Sha256;
+use uuid::{Builder, Uuid};
 
 use crate::{CLIENT_KEY_PREFIX, DirectError, Record, TransferMode};
 
@@ -28,27 +26,15 @@ const PREFIX_BYTES: usize = 16;
 
 /// Creates a random UUID (version 4).
 pub(super) fn uuid() -> String {
-    let mut bytes: [u8; 16] = rand::random();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    Builder::from_random_bytes(rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 /// Returns the UUID of a direct upload's id; `None` for any other id.
 pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
     let uuid = id.as_str().strip_prefix(ID_PREFIX)?;
-    let is_uuid = uuid.len() == 36
-        && uuid.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-        });
+    let is_uuid = Uuid::try_parse(uuid).is_ok_and(|parsed| parsed.to_string() == uuid);
     is_uuid.then_some(uuid)
 }
 
@@ -108,11 +94,8 @@ pub(super) fn client_key_prefix(objects: &S3Options, secret: &[u8; 32], subject:
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of every length");
     mac.update(subject.as_bytes());
     let mut prefix = format!("{}{slash}{CLIENT_KEY_PREFIX}", objects.object_prefix);
-    for byte in &mac.finalize().into_bytes()[..PREFIX_BYTES] {
-        let _ = write!(prefix, "{byte:02x}");
-    }
-    prefix.push('/');
-    prefix
+    prefix += &hex::encode(&mac.finalize().into_bytes()[..PREFIX_BYTES]);
+    prefix + "/"
 }
 
 /// Returns a key that a client chose, below the principal's prefix.

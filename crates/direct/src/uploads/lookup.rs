@@ -1,36 +1,12 @@
 //! Finds uploads. No principal finds the uploads of another.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use landfall_grants::{Job, JobId};
 use landfall_s3::client::ErrorKind;
-use moka::future::Cache;
 
 use super::{Direct, MAX_ATTEMPTS, Requester, key};
 use crate::{DirectError, Record, Status, TransferMode};
-
-/// Maximum number of cached records.
-const CACHE_CAPACITY: u64 = 10_000;
-/// Lifetime of cached records: another node may end the upload meanwhile.
-const CACHE_TTL: Duration = Duration::from_secs(5);
-
-/// A cache of records by subject, key and multipart upload.
-pub(super) struct RecordCache(Cache<String, Arc<Record>>);
-
-impl Default for RecordCache {
-    fn default() -> Self {
-        let cache = Cache::builder()
-            .max_capacity(CACHE_CAPACITY)
-            .time_to_live(CACHE_TTL);
-        Self(cache.build())
-    }
-}
-
-impl fmt::Debug for RecordCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RecordCache(..)")
-    }
-}
 
 impl Requester {
     /// Returns the subject whose uploads it can access.
@@ -83,13 +59,13 @@ impl Direct {
         multipart: Option<&str>,
     ) -> Result<Arc<Record>, DirectError> {
         let cache_key = cache_key(requester.subject(), key, multipart);
-        let record = match self.0.cache.0.get(&cache_key).await {
+        let record = match self.0.cache.get(&cache_key).await {
             Some(record) => record,
             None => {
                 let record = Arc::new(self.lookup(requester, key, multipart).await?);
                 // Do not cache records in status `Creating`.
                 if record.status != Status::Creating {
-                    self.0.cache.0.insert(cache_key, record.clone()).await;
+                    self.0.cache.insert(cache_key, record.clone()).await;
                 }
                 record
             }
@@ -209,7 +185,7 @@ impl Direct {
         for key in keys.into_iter().flatten() {
             for multipart in [None, record.multipart.as_deref()] {
                 let cache_key = cache_key(subject, key, multipart);
-                self.0.cache.0.invalidate(&cache_key).await;
+                self.0.cache.invalidate(&cache_key).await;
             }
         }
     }

@@ -29,13 +29,13 @@ use std::{
 };
 
 use http::HeaderMap;
-use landfall::{Handler, external::HookDispatcher, hook::ClientResponse};
+use landfall::{Handler, external::HookDispatcher, hook::ClientResponse, upload::UploadId};
 use landfall_grants::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
+use moka::future::Cache;
 
 pub(crate) use self::part_set::MAX_PARTS;
-use self::{lookup::RecordCache, parts::ProgressThrottle};
-use crate::{DirectError, DirectSettings, Record, Repository, TransferMode};
+use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache::cache};
 
 /// Key of a description's `storage`: the fingerprint of the object that was at its key before.
 const REPLACES: &str = "Replaces";
@@ -48,6 +48,11 @@ const COMPLETES: &str = "Completes";
 
 /// Maximum attempts to change a record that others change concurrently.
 const MAX_ATTEMPTS: usize = 3;
+
+/// Lifetime of cached records: another node may end the upload meanwhile.
+const CACHE_TTL: Duration = Duration::from_secs(5);
+/// Minimum interval of progress events per upload.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sender of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -187,10 +192,10 @@ struct Inner {
     repository: Repository,
     /// Set by [`Direct::set_handler`], since the handler refers to this.
     handler: OnceLock<Handler>,
-    /// Recently used records.
-    cache: RecordCache,
+    /// Recently used records, by subject, key and multipart upload.
+    cache: Cache<String, Arc<Record>>,
     /// Uploads whose progress was emitted recently.
-    throttle: ProgressThrottle,
+    throttle: Cache<UploadId, ()>,
 }
 
 impl Direct {
@@ -206,8 +211,8 @@ impl Direct {
             queue,
             repository,
             handler: OnceLock::new(),
-            cache: RecordCache::default(),
-            throttle: ProgressThrottle::default(),
+            cache: cache(CACHE_TTL),
+            throttle: cache(PROGRESS_INTERVAL),
         }))
     }
 

@@ -26,11 +26,7 @@ pub(super) enum Observed {
 impl Direct {
     /// Finds out the state of an upload in S3.
     pub(super) async fn observe(&self, record: &Record) -> Result<Observed, DirectError> {
-        let is_multipart = matches!(
-            record.mode,
-            TransferMode::Multipart | TransferMode::SignedMultipart
-        );
-        if is_multipart && record.multipart.is_none() {
+        if record.mode.is_multipart() && record.multipart.is_none() {
             // A multipart upload without a recorded id cannot be completed.
             return Ok(Observed::Nothing);
         }

@@ -1,10 +1,9 @@
 //! Received parts, and progress reported by clients.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use landfall::upload::{Upload, UploadId};
+use landfall::upload::Upload;
 use landfall_s3::client::Part;
-use moka::future::Cache;
 
 use super::{
     COMPLETES, Direct, MAX_ATTEMPTS, schedule,
@@ -12,30 +11,8 @@ use super::{
 };
 use crate::{DirectError, Record};
 
-/// Minimum interval of progress events per upload.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum number of uploads in the throttle.
-const CACHE_CAPACITY: u64 = 10_000;
 /// Minimum interval at which activity is recorded.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
-
-/// The uploads whose progress was emitted within the last second.
-pub(super) struct ProgressThrottle(Cache<UploadId, ()>);
-
-impl Default for ProgressThrottle {
-    fn default() -> Self {
-        let cache = Cache::builder()
-            .max_capacity(CACHE_CAPACITY)
-            .time_to_live(PROGRESS_INTERVAL);
-        Self(cache.build())
-    }
-}
-
-impl fmt::Debug for ProgressThrottle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProgressThrottle(..)")
-    }
-}
 
 impl Direct {
     /// Lists the parts in S3, at most 10,000.
@@ -61,10 +38,10 @@ impl Direct {
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         require_open(record)?;
         let id = record.id();
-        if self.0.throttle.0.contains_key(id) {
+        if self.0.throttle.contains_key(id) {
             return Ok(());
         }
-        self.0.throttle.0.insert(id.clone(), ()).await;
+        self.0.throttle.insert(id.clone(), ()).await;
         if let Some(length) = record.upload.length {
             // The size is verified against S3 on completion.
             self.dispatcher()?

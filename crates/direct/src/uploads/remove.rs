@@ -187,12 +187,7 @@ impl Direct {
         }
         // Other multipart uploads at the key: S3's response was lost, or the client created them.
         let is_known = record.mode == TransferMode::Multipart && record.multipart.is_some();
-        if !is_known
-            && matches!(
-                record.mode,
-                TransferMode::Multipart | TransferMode::SignedMultipart
-            )
-        {
+        if !is_known && record.mode.is_multipart() {
             self.remove_orphaned_parts(record).await?;
         }
         let head = match client.head_object(&record.object).await {
@@ -254,8 +249,5 @@ pub(super) fn snapshot(record: &Record) -> Snapshot {
 }
 
 fn already_complete() -> DirectError {
-    DirectError::Conflict {
-        gone: false,
-        message: "the file is complete and cannot be cancelled".into(),
-    }
+    DirectError::conflict("the file is complete and cannot be cancelled")
 }

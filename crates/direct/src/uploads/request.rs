@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
-use landfall::{
-    external::HookDispatcher,
-    hook::{RequestInfo, UploadToken},
-};
-use landfall_grants::auth::KeySecret;
+use landfall::{external::HookDispatcher, hook::RequestInfo};
+use landfall_grants::auth::contains_secret;
 use percent_encoding::percent_decode_str;
 
 /// Returns the request for hooks and sinks. Landfall's keys and tokens are removed from `request`;
@@ -27,7 +24,7 @@ pub(super) fn info(dispatcher: &HookDispatcher, request: &mut Parts) -> Arc<Requ
 fn redact(request: &mut Parts) {
     let mut withheld = Vec::new();
     for (name, value) in &request.headers {
-        if is_secret(&String::from_utf8_lossy(value.as_bytes())) {
+        if contains_secret(&String::from_utf8_lossy(value.as_bytes())) {
             withheld.push(name.clone());
         }
     }
@@ -44,18 +41,14 @@ fn redact(request: &mut Parts) {
             .path_and_query()
             .map_or("", PathAndQuery::as_str),
     );
-    if is_secret(&said.decode_utf8_lossy()) {
+    if contains_secret(&said.decode_utf8_lossy()) {
         request.uri = without_query(&request.uri);
     }
 }
 
-fn is_secret(text: &str) -> bool {
-    text.contains(UploadToken::PREFIX) || text.contains(KeySecret::PREFIX)
-}
-
 /// Removes the query, and a path that contains a secret.
 fn without_query(uri: &Uri) -> Uri {
-    let path = match is_secret(&percent_decode_str(uri.path()).decode_utf8_lossy()) {
+    let path = match contains_secret(&percent_decode_str(uri.path()).decode_utf8_lossy()) {
         true => "/",
         false => uri.path(),
     };

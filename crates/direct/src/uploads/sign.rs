@@ -235,10 +235,7 @@ fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectErr
         TransferMode::Multipart => "this file is sent in parts",
         TransferMode::SignedMultipart => "this file is sent in parts by signed requests",
     };
-    Err(DirectError::Conflict {
-        gone: false,
-        message: message.into(),
-    })
+    Err(DirectError::conflict(message))
 }
 
 /// Checks that an upload is open.
@@ -246,10 +243,9 @@ pub(super) fn require_open(record: &Record) -> Result<(), DirectError> {
     match record.status {
         Status::Open => Ok(()),
         Status::Creating => Err(DirectError::Locked),
-        Status::Completing | Status::Completed => Err(DirectError::Conflict {
-            gone: false,
-            message: "the file is complete".into(),
-        }),
+        Status::Completing | Status::Completed => {
+            Err(DirectError::conflict("the file is complete"))
+        }
         Status::Removed => Err(DirectError::gone()),
     }
 }

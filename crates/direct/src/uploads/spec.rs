@@ -1,15 +1,12 @@
 //! Validation of requests to open an upload.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use http::StatusCode;
-use landfall::{
-    hook::{MediaType, UploadToken},
-    upload::Metadata,
-};
+use landfall::{hook::MediaType, upload::Metadata};
 use landfall_grants::{
     Job, JobState,
-    auth::KeySecret,
+    auth::is_secret,
     policy::{PolicyDenial, PolicyRequest},
     queue::{JobLimits, NewJob},
 };
@@ -101,10 +98,7 @@ impl UploadSpec {
         );
         // Texts and numbers always have a JSON form, in which maps are sorted.
         let digest = Sha256::digest(serde_json::to_vec(&parts).unwrap_or_default());
-        digest[..16].iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(&digest[..16])
     }
 
     /// Returns the request to the policies.
@@ -201,8 +195,6 @@ impl UploadSpec {
 fn sanitize(
     mut metadata: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, DirectError> {
-    let is_secret =
-        |text: &str| text.starts_with(UploadToken::PREFIX) || text.starts_with(KeySecret::PREFIX);
     metadata.retain(|key, value| !RESERVED_KEYS.contains(&&**key) && !is_secret(value));
     let length = |(key, value): (&String, &String)| key.len() + value.len();
     if metadata.iter().map(length).sum::<usize>() > MAX_METADATA_BYTES {
@@ -244,8 +236,5 @@ pub(super) fn ended_job_error(job: &Job) -> Option<DirectError> {
         JobState::Expired => "this upload has expired; request a new one",
         _ => return None,
     };
-    Some(DirectError::Conflict {
-        gone: true,
-        message: message.into(),
-    })
+    Some(DirectError::ended(message))
 }

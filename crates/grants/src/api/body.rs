@@ -27,6 +27,9 @@ pub enum JsonBodyError {
     /// JSON, but not an object.
     #[error("request body must be a JSON object")]
     NotObject,
+    /// It has another media type.
+    #[error("unsupported media type; send JSON with Content-Type: application/json")]
+    NotJsonType,
 }
 
 impl From<JsonBodyError> for Problem {
@@ -43,6 +46,7 @@ impl JsonBodyError {
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken | Self::NotJson(_) | Self::NotObject => StatusCode::BAD_REQUEST,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::NotJsonType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         }
     }
 }
@@ -83,9 +87,19 @@ pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, JsonBodyError> {
     }
 }
 
+/// Checks that a request has JSON.
+///
+/// # Errors
+/// [`JsonBodyError::NotJsonType`].
+pub fn check_json(headers: &HeaderMap) -> Result<(), JsonBodyError> {
+    match media_type(headers).as_deref() {
+        Some(json) if json == "application/json" || json.ends_with("+json") => Ok(()),
+        _ => Err(JsonBodyError::NotJsonType),
+    }
+}
+
 /// Returns the media type of a body in lower case, without parameters.
-#[must_use]
-pub fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
     let essence = value.split(';').next().unwrap_or_default().trim();
     Some(essence.to_ascii_lowercase())

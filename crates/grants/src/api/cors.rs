@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Cors;
 
 use super::{Api, problem::respond};
-use crate::Problem;
+use crate::{Problem, auth::CsrfPolicy};
 
 /// CORS headers that an API allows in addition to those of uploads.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +42,9 @@ pub struct CorsContext<'a> {
 
 impl<'a> CorsContext<'a> {
     /// Evaluates the origin of a request. Pages of this server are always allowed.
-    pub fn new(
-        rules: CorsRules,
-        cors: Option<&'a Cors>,
-        head: &Parts,
-        is_same_origin: impl FnOnce(&Parts) -> bool,
-    ) -> Self {
+    pub fn new(rules: CorsRules, cors: Option<&'a Cors>, head: &Parts, csrf: &CsrfPolicy) -> Self {
         let is_listed = cors.is_none_or(|cors| cors.allows(&head.headers));
-        let is_allowed = is_listed || is_same_origin(head);
+        let is_allowed = is_listed || csrf.is_same_origin(head);
         Self {
             rules,
             cors: cors.filter(|_| is_listed),
@@ -107,8 +102,11 @@ pub(super) async fn middleware(
     let (parts, body) = request.into_parts();
     let head = parts.clone();
     request = Request::from_parts(parts, body);
-    let cors = api.settings.cors.as_ref();
-    let context = CorsContext::new(CORS_RULES, cors, &head, |head| is_same_origin(&api, head));
+    let (cors, csrf) = (
+        api.settings.cors.as_ref(),
+        api.settings.authenticator.csrf(),
+    );
+    let context = CorsContext::new(CORS_RULES, cors, &head, csrf);
     let mut response = match (context.is_allowed(), context.preflight()) {
         (false, _) => respond(
             Problem::new(StatusCode::FORBIDDEN, "origin not allowed"),
@@ -126,22 +124,6 @@ pub(super) async fn middleware(
         "GrantResponseOutgoing"
     );
     response
-}
-
-/// Returns whether a request comes from a page of this server.
-fn is_same_origin(api: &Api, head: &Parts) -> bool {
-    let (is_tls, host) = api.settings.handler.external_origin(head);
-    let (scheme, port) = if is_tls {
-        ("https", ":443")
-    } else {
-        ("http", ":80")
-    };
-    let page = head.headers.get(header::ORIGIN);
-    let page = page.and_then(|page| page.to_str().ok()).unwrap_or_default();
-    host.is_some_and(|host| {
-        let host = host.strip_suffix(port).unwrap_or(&host);
-        page.eq_ignore_ascii_case(&format!("{scheme}://{host}"))
-    })
 }
 
 /// Appends to a list in a header.

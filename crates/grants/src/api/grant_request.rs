@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use axum::body::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use landfall::hook::{MediaType, UploadToken};
 use serde_json::{Map, Value};
 
 use super::{
     ApiStyle,
-    body::{json_object, media_type},
+    body::{check_json, json_object, media_type},
 };
 use crate::Problem;
 
@@ -53,19 +53,13 @@ impl GrantRequest {
         body: &Bytes,
         style: ApiStyle,
     ) -> Result<Self, Problem> {
-        let fields = match media_type(headers).as_deref() {
-            Some(json) if json == "application/json" || json.ends_with("+json") => {
-                json_object(body)?
-            }
-            Some("application/x-www-form-urlencoded") if style == ApiStyle::Laravel => {
-                parse_form(body)
-            }
-            _ => {
-                return Err(Problem::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "unsupported media type; send JSON with Content-Type: application/json",
-                ));
-            }
+        let is_form = style == ApiStyle::Laravel
+            && media_type(headers).as_deref() == Some("application/x-www-form-urlencoded");
+        let fields = if is_form {
+            parse_form(body)
+        } else {
+            check_json(headers)?;
+            json_object(body)?
         };
         Self::of(fields, style)
     }

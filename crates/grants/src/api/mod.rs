@@ -19,11 +19,11 @@ mod list;
 mod problem;
 mod stats;
 
-use std::{convert::Infallible, fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{FromRequestParts, Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     middleware,
     response::Response,
     routing::{MethodRouter, get},
@@ -37,13 +37,16 @@ use tokio::sync::{Semaphore, watch};
 
 use self::events::StreamLimiter;
 pub use self::{
-    body::{JsonBodyError, json_object, media_type, read_body},
+    body::{JsonBodyError, check_json, json_object, read_body},
     cors::{CorsContext, CorsRules, request_id},
     events::StreamLimits,
     stats::ApiStats,
 };
 use crate::{
-    Principal, Problem, Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy,
+    Principal, Problem, Queue,
+    auth::Authenticator,
+    enforce::{ClientAddress, client_address},
+    policy::Policy,
     queue::Scope,
 };
 
@@ -145,9 +148,12 @@ pub fn service(settings: ApiSettings) -> Router {
         settings,
     });
     let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
-    let router = with_trailing_slash(Router::new(), &path, jobs.clone());
+    let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
+    if !path.is_empty() {
+        // The package's front end requests the list with a trailing slash.
+        router = router.route(&path, jobs);
+    }
     router
-        .route(if path.is_empty() { "/" } else { &path }, jobs)
         .route(&format!("{path}/events"), get(listen))
         .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
         .method_not_allowed_fallback(wrong_method)
@@ -157,30 +163,6 @@ pub fn service(settings: ApiSettings) -> Router {
             cors::middleware,
         ))
         .with_state(api)
-}
-
-/// The package's front end requests the list with a trailing slash.
-fn with_trailing_slash(
-    router: Router<Arc<Api>>,
-    path: &str,
-    jobs: MethodRouter<Arc<Api>>,
-) -> Router<Arc<Api>> {
-    match path {
-        "" => router,
-        path => router.route(&format!("{path}/"), jobs),
-    }
-}
-
-/// The request id in a path; empty, which is no valid id, if it is not UTF-8.
-struct Id(String);
-
-impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
-        let id = Path::<String>::from_request_parts(parts, state).await;
-        Ok(Self(id.map_or_else(|_| String::new(), |Path(id)| id)))
-    }
 }
 
 /// State shared by requests.
@@ -205,10 +187,7 @@ impl Api {
 
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        match &self.settings.client {
-            Some(find) => find(&parts.headers, peer),
-            None => peer.map(|peer| peer.ip()),
-        }
+        client_address(self.settings.client.as_ref(), &parts.headers, peer)
     }
 
     async fn answer(&self, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
@@ -234,6 +213,13 @@ fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem>
     }
 }
 
+type IdPath = Result<Path<String>, PathRejection>;
+
+/// Returns the request id in a path; empty, which is no valid id, if it is not UTF-8.
+fn id(path: IdPath) -> String {
+    path.map(|Path(id)| id).unwrap_or_default()
+}
+
 async fn grant(State(api): State<Arc<Api>>, request: Request) -> Response {
     api.answer(grant::grant(&api, request)).await
 }
@@ -242,12 +228,12 @@ async fn list(State(api): State<Arc<Api>>, request: Request) -> Response {
     api.answer(list::list(&api, request)).await
 }
 
-async fn one(State(api): State<Arc<Api>>, Id(id): Id, request: Request) -> Response {
-    api.answer(list::one(&api, &id, request)).await
+async fn one(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
+    api.answer(list::one(&api, &id(path), request)).await
 }
 
-async fn cancel(State(api): State<Arc<Api>>, Id(id): Id, request: Request) -> Response {
-    api.answer(cancel::cancel(&api, &id, request)).await
+async fn cancel(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
+    api.answer(cancel::cancel(&api, &id(path), request)).await
 }
 
 async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {

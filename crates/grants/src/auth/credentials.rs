@@ -14,7 +14,8 @@ pub(super) fn has_two(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the token of `Authorization: Bearer`.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -22,7 +23,17 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Returns whether the bearer token is an API key or upload token of Landfall.
 pub(super) fn are_own(headers: &HeaderMap) -> bool {
-    bearer(headers).is_some_and(|token| {
-        token.starts_with(KeySecret::PREFIX) || token.starts_with(UploadToken::PREFIX)
-    })
+    bearer(headers).is_some_and(is_secret)
+}
+
+/// Returns whether a text is an API key or upload token of Landfall.
+#[must_use]
+pub fn is_secret(text: &str) -> bool {
+    text.starts_with(KeySecret::PREFIX) || text.starts_with(UploadToken::PREFIX)
+}
+
+/// Returns whether a text may contain an API key or upload token of Landfall.
+#[must_use]
+pub fn contains_secret(text: &str) -> bool {
+    text.contains(KeySecret::PREFIX) || text.contains(UploadToken::PREFIX)
 }

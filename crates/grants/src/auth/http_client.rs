@@ -1,6 +1,6 @@
 //! An HTTP client for key sets and forward auth.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -11,6 +11,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use landfall::runtime::PerRuntime;
+use landfall_hooks::transport::error_chain;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::timeout;
 use url::Url;
@@ -128,21 +129,6 @@ fn without_secrets(url: &str) -> String {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://…@{rest}"),
         _ => bare.to_owned(),
     }
-}
-
-/// Returns the messages of an error and its sources, without repetitions.
-fn error_chain(error: &dyn Error) -> String {
-    let mut chain = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if !chain.ends_with(&text) {
-            chain.push_str(": ");
-            chain.push_str(&text);
-        }
-        next = cause.source();
-    }
-    chain
 }
 
 #[cfg(test)]

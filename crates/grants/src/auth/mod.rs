@@ -21,6 +21,7 @@ use http::{HeaderValue, StatusCode, request::Parts};
 
 pub use self::{
     api_keys::{ApiKeys, KeySecret},
+    credentials::{bearer, contains_secret, is_secret},
     csrf::{CsrfPolicy, InvalidOrigin, is_cross_site},
     external_origin::ExternalOrigin,
     failed_attempts::{FailedAttempt, FailedAttempts},

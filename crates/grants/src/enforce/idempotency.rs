@@ -1,12 +1,11 @@
 //! Idempotent creation: binding uploads to jobs.
 
-use std::sync::{Mutex, PoisonError};
-
 use async_trait::async_trait;
 use landfall::{
     hook::{IdempotencyError, IdempotencyKey},
     upload::{Upload, UploadId, UploadKind},
 };
+use parking_lot::Mutex;
 
 use super::{labels, verify::TokenRejection};
 use crate::{
@@ -56,7 +55,7 @@ impl IdempotencyKey for GrantKey {
         match bound {
             Some((_, digest)) if digest != self.digest => Err(lost(TokenRejection::Differs)),
             Some((upload, _)) => {
-                let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut noted = self.noted.lock();
                 *noted = Some(upload.clone());
                 Ok(Some(upload))
             }
@@ -68,7 +67,7 @@ impl IdempotencyKey for GrantKey {
         let start = if self.is_part {
             StartRequest::part(upload.id.clone(), upload.length)
         } else {
-            let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let noted = self.noted.lock();
             StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
                 .replacing(noted.clone())
         };
@@ -79,7 +78,7 @@ impl IdempotencyKey for GrantKey {
                 format!("the upload {other} was created under this grant meanwhile").into(),
             )),
             StartOutcome::Expired => Err(lost(TokenRejection::TooLate)),
-            StartOutcome::Ended(state) => Err(lost(TokenRejection::Ended(state))),
+            StartOutcome::Ended(state) => Err(lost(TokenRejection::ended(state))),
             StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
             StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
             StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge {

@@ -50,8 +50,21 @@ pub mod labels {
 /// Finds the client's address of a request, behind trusted proxies.
 pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
 
+/// Returns the client's address of a request; without a finder that of the connection.
+#[must_use]
+pub fn client_address(
+    finder: Option<&Arc<ClientAddress>>,
+    headers: &HeaderMap,
+    peer: Option<SocketAddr>,
+) -> Option<IpAddr> {
+    match finder {
+        Some(find) => find(headers, peer),
+        None => peer.map(|peer| peer.ip()),
+    }
+}
+
 /// Settings of [`GrantHook`].
-#[derive(Clone)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct GrantHookSettings {
     /// Rejects uploads without an upload token.
@@ -64,19 +77,6 @@ pub struct GrantHookSettings {
     pub failed_attempts: Option<FailedAttempts>,
     /// Finds the client's address; default is the address of the connection.
     pub client: Option<Arc<ClientAddress>>,
-}
-
-impl Default for GrantHookSettings {
-    /// Requires, tracks and limits nothing.
-    fn default() -> Self {
-        Self {
-            require_token: false,
-            enforce_type: false,
-            track_all: false,
-            failed_attempts: None,
-            client: None,
-        }
-    }
 }
 
 impl fmt::Debug for GrantHookSettings {
@@ -107,11 +107,8 @@ impl GrantHook {
     }
 
     fn client(&self, request: &RequestInfo) -> Option<IpAddr> {
-        let peer: Option<SocketAddr> = request.remote.parse().ok();
-        match &self.settings.client {
-            Some(find) => find(&request.headers, peer),
-            None => peer.map(|peer| peer.ip()),
-        }
+        let peer = request.remote.parse().ok();
+        client_address(self.settings.client.as_ref(), &request.headers, peer)
     }
 
     fn untokened(&self, upload: &Upload) -> CreateDecision {

@@ -1,9 +1,6 @@
 //! Verification of a creation against its grant.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, header};
 use landfall::{
@@ -14,80 +11,65 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{Job, JobState};
 
-/// Why a creation is rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Why a creation is rejected; its text is for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TokenRejection {
+    #[error("upload token required; request one from the application and send it as Upload-Token")]
     NoToken,
+    #[error("invalid upload token")]
     UnknownToken,
+    #[error("too many invalid upload tokens; try again later")]
     TooManyGuesses(Duration),
+    #[error("upload token expired; request another one from the application")]
     TooLate,
+    #[error("upload expired; request another one from the application")]
+    Expired,
+    #[error("the upload of this grant has {0}")]
     Ended(JobState),
+    #[error("the upload is larger than the granted {granted} bytes")]
     TooLarge { granted: u64 },
+    #[error("the upload is smaller than the granted {granted} bytes")]
     OtherLength { granted: u64 },
+    #[error("the upload does not have the granted type {granted:?}")]
     OtherType { granted: String },
+    #[error("a final upload may only concatenate partial uploads of the same grant")]
     OtherParts,
+    #[error(
+        "the lengths of the partial uploads are unknown; \
+         together they must have the granted {granted} bytes"
+    )]
     UnknownLength { granted: u64 },
+    #[error("too many partial uploads, or more bytes than granted")]
     TooManyParts,
+    #[error("this upload token was used for an upload with another length or other metadata")]
     Differs,
+}
+
+impl TokenRejection {
+    pub(super) fn ended(state: JobState) -> Self {
+        match state {
+            JobState::Expired => Self::Expired,
+            state => Self::Ended(state),
+        }
+    }
+
+    const fn status(&self) -> u16 {
+        match self {
+            Self::OtherLength { .. } | Self::UnknownLength { .. } => 400,
+            Self::NoToken | Self::UnknownToken => 401,
+            Self::OtherParts => 403,
+            Self::Differs => 409,
+            Self::TooLate | Self::Expired | Self::Ended(_) => 410,
+            Self::TooLarge { .. } | Self::TooManyParts => 413,
+            Self::OtherType { .. } => 415,
+            Self::TooManyGuesses(_) => 429,
+        }
+    }
 }
 
 impl From<TokenRejection> for ClientResponse {
     fn from(refused: TokenRejection) -> Self {
-        let (status, text) = match &refused {
-            TokenRejection::NoToken => (
-                401,
-                "upload token required; request one from the application and send it as Upload-Token"
-                    .into(),
-            ),
-            TokenRejection::UnknownToken => (401, "invalid upload token".into()),
-            TokenRejection::TooManyGuesses(_) => {
-                (429, "too many invalid upload tokens; try again later".into())
-            }
-            TokenRejection::TooLate => (
-                410,
-                "upload token expired; request another one from the application".into(),
-            ),
-            TokenRejection::Ended(JobState::Expired) => (
-                410,
-                "upload expired; request another one from the application".into(),
-            ),
-            TokenRejection::Ended(state) => {
-                (410, format!("the upload of this grant has {state}"))
-            }
-            TokenRejection::TooLarge { granted } => (
-                413,
-                format!("the upload is larger than the granted {granted} bytes"),
-            ),
-            TokenRejection::OtherLength { granted } => (
-                400,
-                format!("the upload is smaller than the granted {granted} bytes"),
-            ),
-            TokenRejection::OtherType { granted } => (
-                415,
-                format!("the upload does not have the granted type {granted:?}"),
-            ),
-            TokenRejection::OtherParts => (
-                403,
-                "a final upload may only concatenate partial uploads of the same grant"
-                    .into(),
-            ),
-            TokenRejection::UnknownLength { granted } => (
-                400,
-                format!(
-                    "the lengths of the partial uploads are unknown; together they must have the granted {granted} bytes"
-                ),
-            ),
-            TokenRejection::TooManyParts => (
-                413,
-                "too many partial uploads, or more bytes than granted"
-                    .into(),
-            ),
-            TokenRejection::Differs => (
-                409,
-                "this upload token was used for an upload with another length or other metadata".into(),
-            ),
-        };
-        let reply = Self::text(status, text + "\n");
+        let reply = Self::text(refused.status(), format!("{refused}\n"));
         match refused {
             TokenRejection::NoToken | TokenRejection::UnknownToken => reply.header(
                 header::WWW_AUTHENTICATE,
@@ -121,7 +103,7 @@ pub(super) fn check(
         JobState::Received if now >= job.expires_at => return Err(TokenRejection::TooLate),
         // The creation of a completed upload may be repeated, since its response may be lost.
         JobState::Received | JobState::Started | JobState::Progress | JobState::Completed => {}
-        ended => return Err(TokenRejection::Ended(ended)),
+        ended => return Err(TokenRejection::ended(ended)),
     }
     let is_part = upload.kind == UploadKind::Partial;
     let is_again = job.upload_id.is_some() && !is_part;
@@ -195,10 +177,5 @@ pub(super) fn digest(upload: &Upload) -> String {
             hash.update(text);
         }
     }
-    hash.finalize()[..16]
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex::encode(&hash.finalize()[..16])
 }

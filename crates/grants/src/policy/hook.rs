@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use landfall::{
-    hook::{ClientResponse, RequestInfo, UploadToken},
+    hook::{ClientResponse, RequestInfo},
     service::Peer,
 };
 use landfall_hooks::{
@@ -15,7 +15,7 @@ use landfall_hooks::{
 use serde_json::Value;
 
 use super::{Policy, PolicyDenial, PolicyRequest};
-use crate::{GrantLimits, Principal, auth::KeySecret};
+use crate::{GrantLimits, Principal, auth::contains_secret};
 
 /// Maximum length of a hook's message, in characters.
 const MAX_MESSAGE_LEN: usize = 2000;
@@ -100,13 +100,9 @@ fn redacted_request(request: &Parts) -> RequestData {
 }
 
 fn without_keys(headers: &HeaderMap) -> HeaderMap {
-    let is_secret = |value: &http::HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        [KeySecret::PREFIX, UploadToken::PREFIX]
-            .iter()
-            .any(|prefix| text.contains(prefix))
-    };
-    let harmless = headers.iter().filter(|(_, value)| !is_secret(value));
+    let harmless = headers
+        .iter()
+        .filter(|(_, value)| !contains_secret(&String::from_utf8_lossy(value.as_bytes())));
     let mut left = HeaderMap::with_capacity(headers.len());
     for (name, value) in harmless {
         left.append(name, value.clone());

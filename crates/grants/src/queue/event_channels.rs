@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::Scope;
@@ -121,12 +122,8 @@ pub(super) struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        lock(&self.channels).leave(&self.scope);
+        self.channels.lock().leave(&self.scope);
     }
-}
-
-fn lock(channels: &Mutex<Channels>) -> MutexGuard<'_, Channels> {
-    channels.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Feed {
@@ -140,7 +137,7 @@ impl Feed {
     }
 
     pub(super) fn subscribe(&self, scope: Scope) -> Subscription {
-        let events = lock(&self.channels).subscribe(&scope);
+        let events = self.channels.lock().subscribe(&scope);
         self.wake.notify_one();
         Subscription {
             events,
@@ -152,7 +149,7 @@ impl Feed {
 
     /// Becomes idle without readers. A later subscriber finds it idle and waits.
     pub(super) fn idle_without_readers(&self) -> bool {
-        let channels = lock(&self.channels);
+        let channels = self.channels.lock();
         let is_idle = channels.is_empty();
         if is_idle {
             self.phase.send_replace(Phase::Idle);
@@ -163,7 +160,7 @@ impl Feed {
     /// Returns the scopes that have readers.
     #[cfg(feature = "postgres")]
     pub(super) fn scopes(&self) -> Vec<Scope> {
-        let channels = lock(&self.channels);
+        let channels = self.channels.lock();
         let subjects = channels.subjects.keys().cloned().map(Scope::Subject);
         subjects
             .chain(channels.all.iter().map(|_| Scope::All))
@@ -171,12 +168,16 @@ impl Feed {
     }
 
     pub(super) fn has_readers(&self, subject: Option<&str>) -> bool {
-        lock(&self.channels).for_subject(subject).next().is_some()
+        self.channels.lock().for_subject(subject).next().is_some()
     }
 
     pub(super) fn send(&self, event: JobEvent) {
         let event = SharedEvent::new(event);
-        for channel in lock(&self.channels).for_subject(event.event.job.subject.as_deref()) {
+        for channel in self
+            .channels
+            .lock()
+            .for_subject(event.event.job.subject.as_deref())
+        {
             // Fails if the last reader has just left.
             let _ = channel.send(event.clone());
         }

@@ -36,16 +36,14 @@ impl Queue {
         let now = unix_millis(self.now());
         let mut count = 0;
         loop {
-            let shared = self.shared();
-            let numbers = self.read(async move { purge::find_expired(&shared).await });
+            let numbers = self.read(|shared| async move { purge::find_expired(&shared).await });
             let numbers = numbers.await?;
             if numbers.is_empty() {
                 break;
             }
             count += self.write(ExpireGrants(numbers), WriteRequest::Run).await?;
         }
-        let shared = self.shared();
-        let next = self.read(async move {
+        let next = self.read(|shared| async move {
             let rows = shared.database.read(next_expiry(now)).await?;
             let first = rows.first().map(|row| row.number(0)).transpose()?;
             Ok(first.map(from_unix_millis))

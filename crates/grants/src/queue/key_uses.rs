@@ -1,15 +1,13 @@
 //! Uses of API keys that are not stored yet.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, mem};
+
+use parking_lot::Mutex;
 
 /// Uses of API keys that are not stored yet. A task stores them, so that authentication does not
 /// wait for the writer's lock.
 #[derive(Debug, Default)]
-pub(super) struct KeyUses(Mutex<PendingUses>);
+pub(super) struct KeyUses(pub(super) Mutex<PendingUses>);
 
 #[derive(Debug, Default)]
 pub(super) struct PendingUses {
@@ -19,13 +17,9 @@ pub(super) struct PendingUses {
 }
 
 impl KeyUses {
-    pub(super) fn lock(&self) -> MutexGuard<'_, PendingUses> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the uses to store. If there are none, the next use starts a task.
     pub(super) fn take(&self) -> Option<BTreeMap<i64, i64>> {
-        let mut pending = self.lock();
+        let mut pending = self.0.lock();
         let uses = mem::take(&mut pending.at);
         pending.is_writing = !uses.is_empty();
         pending.is_writing.then_some(uses)

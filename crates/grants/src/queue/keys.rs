@@ -67,13 +67,10 @@ pub(super) async fn list(shared: &Shared) -> Result<Vec<ApiKey>, QueueError> {
 }
 
 pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueError> {
-    let mut transaction = shared.database.write().await?;
     let statement = Statement::new("DELETE FROM api_keys WHERE name = $1 OR number = $2")
         .with(replace_nul(which))
         .with(which.parse().unwrap_or(-1));
-    let revoked = transaction.execute(statement).await?;
-    transaction.commit().await?;
-    Ok(revoked)
+    Ok(shared.database.execute(statement).await?)
 }
 
 /// Returns the key with this hash, unless it has expired.
@@ -104,7 +101,7 @@ pub(super) async fn find(
 
 /// Records the use of a key, to be stored by one background task.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
-    let mut pending = shared.key_uses.lock();
+    let mut pending = shared.key_uses.0.lock();
     pending.at.insert(id, unix_millis(now));
     if !mem::replace(&mut pending.is_writing, true) {
         tokio::spawn(store_uses(shared.clone()));

@@ -54,8 +54,8 @@ impl UnitOfWork<'_> {
         }
         let uploads: Vec<_> = prefetch.uploads.iter().collect();
         for part in parts(&uploads) {
-            let mut statement = Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ");
-            push_list(&mut statement, part.iter().map(|upload| upload.as_str()));
+            let statement = Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ")
+                .list(part.iter().map(|upload| upload.as_str()));
             for row in transaction.fetch(statement).await? {
                 numbers.insert(row.number("number")?);
             }
@@ -88,10 +88,10 @@ impl UnitOfWork<'_> {
     ) -> Result<(), QueueError> {
         let numbers: Vec<_> = prefetch.parts.iter().copied().collect();
         for part in parts(&numbers) {
-            let mut statement = Statement::new(
+            let statement = Statement::new(
                 "SELECT job_number, upload_id, length, upload_offset, created_at FROM queue_parts WHERE job_number IN ",
-            );
-            push_list(&mut statement, part.iter().copied());
+            )
+            .list(part.iter().copied());
             for row in transaction.fetch(statement).await? {
                 let found = Part {
                     length: row.opt_number("length")?.map(unsigned),

@@ -47,11 +47,7 @@ fn id(event: &NewEvent) -> String {
     hash.update(created.unwrap_or_default().as_nanos().to_be_bytes());
     hash.update(event.job.id.0.to_be_bytes());
     hash.update(event.number.to_be_bytes());
-    let digest = hash.finalize();
-    digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&hash.finalize()[..16])
 }
 
 fn facts(job: &Job) -> JobData {

@@ -22,8 +22,6 @@ mod numbers;
 mod peer_subjects;
 #[cfg(feature = "postgres")]
 mod peers;
-#[cfg(test)]
-mod plans;
 mod purge;
 mod read;
 mod record;
@@ -34,13 +32,15 @@ mod search;
 mod settings;
 mod shared;
 mod start;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod types;
 mod unit_of_work;
 mod writer;
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -57,8 +57,8 @@ pub use self::{
     event_channels::SharedEvent,
     expiry::ExpiredGrants,
     feed::EventReader,
-    runtime::QueueStats,
     settings::{QueueError, QueueSettings},
+    shared::QueueStats,
     types::{
         ApiKey, Completion, GrantOutcome, GrantStartOutcome, JobEnd, JobLimits, LimitExceeded,
         NewJob, NewKey, Page, Query, Report, Scope, StaleFilter, StaleJob, StartOutcome,
@@ -178,14 +178,11 @@ impl Queue {
     /// Returns the counters of this process.
     #[must_use]
     pub fn stats(&self) -> QueueStats {
-        let counters = &self.0.shared.counters;
+        let shared = &self.0.shared;
         QueueStats {
-            batches: counters.batches.load(Ordering::Relaxed),
-            commands: counters.commands.load(Ordering::Relaxed),
-            failures: counters.failures.load(Ordering::Relaxed),
-            dropped_reports: counters.dropped_reports.load(Ordering::Relaxed),
-            unreadable_jobs: counters.unreadable_jobs.count(),
-            unreadable_events: counters.unreadable_events.count(),
+            unreadable_jobs: shared.unreadable_jobs.count(),
+            unreadable_events: shared.unreadable_events.count(),
+            ..*shared.counters.lock()
         }
     }
 
@@ -197,8 +194,7 @@ impl Queue {
     /// # Cancel safety
     /// Safe to drop, as are all methods that only read.
     pub async fn check(&self) -> Result<(), QueueError> {
-        let shared = self.shared();
-        self.read(async move { Ok(shared.database.check(purge::probes()).await?) })
+        self.read(|shared| async move { Ok(shared.database.check(purge::probes()).await?) })
             .await
     }
 
@@ -239,8 +235,8 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
-        let (shared, query) = (self.shared(), query.clone());
-        self.read(async move { list::list(&shared, &query).await })
+        let query = query.clone();
+        self.read(|shared| async move { list::list(&shared, &query).await })
             .await
     }
 
@@ -336,8 +332,7 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
-        let shared = self.shared();
-        self.read(async move { read::uploads_of(&shared, id.0).await })
+        self.read(|shared| async move { read::uploads_of(&shared, id.0).await })
             .await
     }
 
@@ -351,9 +346,8 @@ impl Queue {
         after: Option<&Job>,
         limit: usize,
     ) -> Result<Vec<StaleJob>, QueueError> {
-        let shared = self.shared();
         let after = after.map(|job| (unix_millis(job.updated_at) / MINUTE, job.id.0));
-        self.read(async move { read::stale_jobs(&shared, filter, after, limit).await })
+        self.read(|shared| async move { read::stale_jobs(&shared, filter, after, limit).await })
             .await
     }
 
@@ -368,7 +362,7 @@ impl Queue {
     /// Safe to drop.
     pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
         let expired = self.expire_grants().await?.count;
-        let shared = self.shared();
+        let shared = self.0.shared.clone();
         let removed = self.run_on_runtime(async move { purge::remove(&shared).await });
         Ok((expired, removed.await?))
     }
@@ -383,8 +377,8 @@ impl Queue {
         after: i64,
         limit: usize,
     ) -> Result<Vec<JobEvent>, QueueError> {
-        let (shared, scope) = (self.shared(), scope.clone());
-        self.read(async move { read::events(&shared, &scope, after, limit).await })
+        let scope = scope.clone();
+        self.read(|shared| async move { read::events(&shared, &scope, after, limit).await })
             .await
     }
 
@@ -409,8 +403,7 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn latest_event(&self) -> Result<i64, QueueError> {
-        let shared = self.shared();
-        self.read(async move { latest_event::newest(&shared).await })
+        self.read(|shared| async move { latest_event::newest(&shared).await })
             .await
     }
 
@@ -419,8 +412,7 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn last_event_number(&self) -> Result<i64, QueueError> {
-        let shared = self.shared();
-        self.read(async move { numbers::last_event(&shared.database).await })
+        self.read(|shared| async move { numbers::last_event(&shared.database).await })
             .await
     }
 
@@ -432,8 +424,7 @@ impl Queue {
     /// # Cancel safety
     /// If it is dropped, the key may be stored.
     pub async fn add_key(&self, key: NewKey) -> Result<ApiKey, QueueError> {
-        let shared = self.shared();
-        self.read(async move { keys::add(&shared, &key).await })
+        self.read(|shared| async move { keys::add(&shared, &key).await })
             .await
     }
 
@@ -442,8 +433,8 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
-        let shared = self.shared();
-        self.read(async move { keys::list(&shared).await }).await
+        self.read(|shared| async move { keys::list(&shared).await })
+            .await
     }
 
     /// Revokes the API keys with this number or name. Returns how many.
@@ -454,8 +445,8 @@ impl Queue {
     /// # Cancel safety
     /// If it is dropped, they may be revoked.
     pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
-        let (shared, which) = (self.shared(), which.to_owned());
-        self.read(async move { keys::revoke(&shared, &which).await })
+        let which = which.to_owned();
+        self.read(|shared| async move { keys::revoke(&shared, &which).await })
             .await
     }
 
@@ -466,8 +457,8 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
-        let (shared, hash) = (self.shared(), hash.clone());
-        self.read(async move { keys::find(&shared, &hash).await })
+        let hash = hash.clone();
+        self.read(|shared| async move { keys::find(&shared, &hash).await })
             .await
     }
 
@@ -476,8 +467,8 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn totals(&self) -> Result<Totals, QueueError> {
-        let shared = self.shared();
-        self.read(async move { read::totals(&shared).await }).await
+        self.read(|shared| async move { read::totals(&shared).await })
+            .await
     }
 
     /// Returns the activity since a time, for minutes with activity; it is kept for a week.
@@ -485,8 +476,7 @@ impl Queue {
     /// # Errors
     /// The database failed or timed out.
     pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
-        let shared = self.shared();
-        self.read(async move { read::throughput(&shared, since).await })
+        self.read(|shared| async move { read::throughput(&shared, since).await })
             .await
     }
 
@@ -495,8 +485,7 @@ impl Queue {
     }
 
     async fn fetch_record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
-        let shared = self.shared();
-        self.read(async move { read::record(&shared, statement).await })
+        self.read(|shared| async move { read::record(&shared, statement).await })
             .await
     }
 }

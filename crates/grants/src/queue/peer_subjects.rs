@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write as _,
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::{Scope, load::lock_key};
 
@@ -31,13 +32,9 @@ pub(super) enum Subjects {
 }
 
 impl Peers {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Announcement>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the union of the announced subjects.
     pub(super) fn subjects(&self) -> Option<Subjects> {
-        let mut nodes = self.lock();
+        let mut nodes = self.0.lock();
         nodes.retain(|_, announcement| announcement.received.elapsed() < VALID_FOR);
         let mut hashes = BTreeSet::new();
         for announcement in nodes.values() {
@@ -50,7 +47,7 @@ impl Peers {
     }
 
     pub(super) fn set_subjects(&self, node: &str, subjects: Subjects) {
-        let mut nodes = self.lock();
+        let mut nodes = self.0.lock();
         if nodes.len() >= MAX_NODES && !nodes.contains_key(node) {
             return;
         }

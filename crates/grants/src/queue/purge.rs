@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use landfall_database::{Statement, Transaction, millis, unix_millis};
 
-use super::{
-    MINUTE, QueueError, Shared,
-    load::{parts, push_list},
-    record::state_number,
-    save::count,
-};
+use super::{MINUTE, QueueError, Shared, load::parts, record::state_number, save::count};
 use crate::JobState;
 
 /// Rows per transaction, so that other writers do not wait long.
@@ -83,10 +78,10 @@ pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
         }
     }
     let before = now.saturating_sub(millis(settings.event_retention));
-    while execute(shared, old_events(before)).await? >= BATCH_SIZE.unsigned_abs() {}
+    while shared.database.execute(old_events(before)).await? >= BATCH_SIZE.unsigned_abs() {}
     let minute = now.saturating_sub(millis(THROUGHPUT_RETENTION)) / MINUTE;
     let statement = Statement::new("DELETE FROM queue_throughput WHERE minute < $1");
-    execute(shared, statement.with(minute)).await?;
+    shared.database.execute(statement.with(minute)).await?;
     if let Some(period) = settings
         .quota_period
         .map(millis)
@@ -98,16 +93,12 @@ pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
              (SELECT subject, quota_period FROM queue_usage WHERE quota_period < $1 \
              GROUP BY subject, quota_period HAVING SUM(reserved_bytes) <= 0)",
         );
-        execute(shared, statement.with(now / period - 1)).await?;
+        shared
+            .database
+            .execute(statement.with(now / period - 1))
+            .await?;
     }
     Ok(removed)
-}
-
-async fn execute(shared: &Shared, statement: Statement) -> Result<u64, QueueError> {
-    let mut transaction = shared.database.write().await?;
-    let rows = transaction.execute(statement).await?;
-    transaction.commit().await?;
-    Ok(rows)
 }
 
 async fn remove_jobs(shared: &Shared, before: i64) -> Result<u64, QueueError> {
@@ -141,8 +132,8 @@ async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), Qu
         "queue_jobs WHERE number",
     ] {
         for part in parts(numbers) {
-            let mut statement = Statement::new(format!("DELETE FROM {table} IN "));
-            push_list(&mut statement, part.iter().copied());
+            let statement =
+                Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied());
             transaction.execute(statement).await?;
         }
     }

@@ -7,7 +7,7 @@ use landfall_database::{Row, Statement, from_unix_millis, replace_nul, unix_mill
 
 use super::{
     MINUTE, QueueError, Scope, Shared, StaleFilter, StaleJob, Throughput, Totals,
-    load::{parts, push_list},
+    load::parts,
     record::{COLUMNS, Record, read_event, state_number},
 };
 use crate::{JobState, job::JobEvent};
@@ -25,7 +25,7 @@ pub(super) async fn records(
 
 /// Parses rows, skipping those of a newer version, and adds unwritten progress.
 fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
-    let unreadable = &shared.counters.unreadable_jobs;
+    let unreadable = &shared.unreadable_jobs;
     let read = |row| unreadable.skip(row, Record::read(row));
     let mut records: Vec<_> = rows.iter().filter_map(read).collect();
     shared.reports.show(&mut records);
@@ -48,10 +48,8 @@ pub(super) fn by_number(number: i64) -> Statement {
 }
 
 pub(super) fn by_numbers(numbers: &[i64]) -> Statement {
-    let mut statement =
-        Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
-    push_list(&mut statement, numbers.iter().copied());
-    statement
+    Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "))
+        .list(numbers.iter().copied())
 }
 
 pub(super) fn by_request(subject: &str, request_id: &str) -> Statement {
@@ -107,9 +105,9 @@ pub(super) async fn stale_jobs(
         })
         .collect();
     for part in parts(&numbers) {
-        let mut statement =
-            Statement::new("SELECT job_number, upload_id FROM queue_parts WHERE job_number IN ");
-        push_list(&mut statement, part.iter().copied());
+        let statement =
+            Statement::new("SELECT job_number, upload_id FROM queue_parts WHERE job_number IN ")
+                .list(part.iter().copied());
         for row in shared.database.read(statement).await? {
             let job = row.number("job_number")?;
             if let Some(one) = all.iter_mut().find(|one| one.job.id.0 == job) {
@@ -171,7 +169,7 @@ pub(super) async fn events(
         let rows = shared.database.read(events_of(scope, after, limit)).await?;
         for row in &rows {
             after = after.max(row.number("number")?);
-            events.extend(shared.counters.unreadable_events.skip(row, read_event(row)));
+            events.extend(shared.unreadable_events.skip(row, read_event(row)));
         }
         // Skipped rows do not end the page.
         if rows.len() < limit || events.len() >= limit {

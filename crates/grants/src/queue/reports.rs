@@ -3,11 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use landfall::upload::UploadId;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
@@ -146,13 +147,9 @@ impl Reports {
         }
     }
 
-    fn jobs(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn add(&self, report: Report) {
         let now = Instant::now();
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&report.job) {
             return;
         }
@@ -173,13 +170,13 @@ impl Reports {
 
     /// Returns when the next report is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.jobs().next
+        self.jobs.lock().next
     }
 
     /// Takes the reports that are due, or all.
     pub(super) fn take(&self, all: bool) -> Vec<Report> {
         let now = Instant::now();
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         if !all && jobs.next.is_none_or(|next| next > now) {
             return Vec::new();
         }
@@ -206,7 +203,7 @@ impl Reports {
     /// Takes the reports of a job, to write them before its end or prepared end. Reports being
     /// written are included, since the end may be written first.
     pub(super) fn take_job(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
-        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
             into.append(&mut progress.writing);
             into.extend(progress.reports.drain().map(|(_, report)| report));
             // After a prepared end, write new progress at once, because it clears the end.
@@ -218,7 +215,7 @@ impl Reports {
     /// Adds reports again after a failed write.
     pub(super) fn requeue(&self, reports: Vec<Report>) {
         let now = Instant::now();
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         for report in reports {
             jobs.jobs.entry(report.job).or_default().add(report, now);
         }
@@ -228,7 +225,7 @@ impl Reports {
 
     /// Adds unwritten progress to jobs that were read.
     pub(super) fn show(&self, records: &mut [Record]) {
-        let jobs = self.jobs();
+        let jobs = self.jobs.lock();
         for Record {
             job, prepared_end, ..
         } in records
@@ -245,7 +242,7 @@ impl Reports {
     /// Sets offset and subject of jobs that were written.
     pub(super) fn set_written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
         let now = Instant::now();
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         for job in written {
             let Some(progress) = jobs.jobs.get_mut(&job.id) else {
                 continue;
@@ -260,14 +257,14 @@ impl Reports {
 
     /// Records the offset up to which listeners have received the progress of a job.
     pub(super) fn set_published(&self, job: JobId, offset: u64) {
-        if let Some(progress) = self.jobs().jobs.get_mut(&job) {
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
             progress.published = progress.published.max(offset);
         }
     }
 
     /// Ends the progress of a job. Returns the offset that its listeners have received.
     pub(super) fn end(&self, job: JobId) -> u64 {
-        self.jobs().jobs.get_mut(&job).map_or(0, |progress| {
+        self.jobs.lock().jobs.get_mut(&job).map_or(0, |progress| {
             progress.has_ended = true;
             progress.published
         })
@@ -278,7 +275,7 @@ impl Reports {
     /// skipped.
     pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
         let mut changed = Changed::default();
-        for (id, progress) in &mut self.jobs().jobs {
+        for (id, progress) in &mut self.jobs.lock().jobs {
             let Some(live) = progress.live else {
                 continue;
             };
@@ -312,7 +309,7 @@ impl Reports {
 
     /// Adds a running job that was read.
     pub(super) fn set_job(&self, job: Job) {
-        if let Some(progress) = self.jobs().jobs.get_mut(&job.id) {
+        if let Some(progress) = self.jobs.lock().jobs.get_mut(&job.id) {
             progress.has_ended |= job.state.is_terminal();
             progress.owner = Some(Owner(job.subject.as_deref().map(Into::into)));
             progress.job = Some(Arc::new(job));
@@ -323,7 +320,7 @@ impl Reports {
     #[cfg(feature = "postgres")]
     pub(super) fn set_remote(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
         let now = Instant::now();
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         for (job, offset, rate) in received {
             if jobs.jobs.len() >= MAX_JOBS && !jobs.jobs.contains_key(&job) {
                 continue;
@@ -353,7 +350,7 @@ impl Reports {
         is_wanted: impl Fn(Option<&str>) -> bool,
     ) -> Vec<(JobId, u64, u64)> {
         let mut unsent = Vec::new();
-        for (id, progress) in &self.jobs().jobs {
+        for (id, progress) in &self.jobs.lock().jobs {
             let (Some(live), Some(Owner(subject))) = (progress.live, &progress.owner) else {
                 continue;
             };
@@ -369,7 +366,7 @@ impl Reports {
     /// Records progress as sent to other nodes.
     #[cfg(feature = "postgres")]
     pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
-        let mut jobs = self.jobs();
+        let mut jobs = self.jobs.lock();
         for (job, offset, _) in sent {
             if let Some(progress) = jobs.jobs.get_mut(job) {
                 progress.sent = progress.sent.max(*offset);

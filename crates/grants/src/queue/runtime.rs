@@ -34,29 +34,7 @@ impl Drop for QueueRuntime {
     }
 }
 
-/// Counters of this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct QueueStats {
-    /// Committed write transactions.
-    pub batches: u64,
-    /// Commands in these transactions.
-    pub commands: u64,
-    /// Transactions that failed after all retries.
-    pub failures: u64,
-    /// Progress reports that the database rejected.
-    pub dropped_reports: u64,
-    /// Jobs that were skipped because a newer version wrote them.
-    pub unreadable_jobs: u64,
-    /// Events that were skipped because a newer version wrote them.
-    pub unreadable_events: u64,
-}
-
 impl Queue {
-    pub(super) fn shared(&self) -> Arc<Shared> {
-        self.0.shared.clone()
-    }
-
     /// Sends a command to the writer and waits for its output.
     pub(super) async fn write<C: QueueCommand>(
         &self,
@@ -76,16 +54,20 @@ impl Queue {
     }
 
     /// Runs a future in the queue's runtime, with a timeout.
-    pub(super) async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static, F>(
         &self,
-        future: impl Future<Output = Result<T, QueueError>> + Send + 'static,
-    ) -> Result<T, QueueError> {
-        let future = async {
-            timeout(TIMEOUT, future)
+        read: impl FnOnce(Arc<Shared>) -> F,
+    ) -> Result<T, QueueError>
+    where
+        F: Future<Output = Result<T, QueueError>> + Send + 'static,
+    {
+        let read = read(self.0.shared.clone());
+        let read = async {
+            timeout(TIMEOUT, read)
                 .await
                 .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
         };
-        self.run_on_runtime(future).await
+        self.run_on_runtime(read).await
     }
 
     /// Runs a future in the queue's runtime; it is cancelled if this is dropped.

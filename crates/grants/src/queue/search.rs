@@ -8,9 +8,9 @@ use landfall_database::{Statement, replace_nul, unsigned};
 
 use super::{
     Query, QueueError, Scope, Shared,
-    load::{parts, push_list},
+    load::parts,
     read,
-    record::{COLUMNS, Record, filename_key, state_number},
+    record::{Record, filename_key, state_number},
 };
 use crate::JobState;
 
@@ -90,10 +90,7 @@ pub(super) async fn search(
     }
     let mut jobs = Vec::with_capacity(found.len());
     for part in parts(&found) {
-        let mut statement =
-            Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
-        push_list(&mut statement, part.iter().copied());
-        jobs.extend(read::records(shared, statement).await?);
+        jobs.extend(read::records(shared, read::by_numbers(part)).await?);
     }
     jobs.sort_by_key(|record| record.job.id);
     if query.newest_first {

@@ -7,6 +7,7 @@ use std::{
 
 use landfall_database::{Connections, Row};
 use landfall_hooks::HookName;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch as channel};
 
 use super::{QueueError, QueueSettings, event_channels::Feed, key_uses::KeyUses, reports::Reports};
@@ -34,7 +35,10 @@ pub(super) struct Shared {
     pub(super) newest: channel::Sender<i64>,
     /// Notified when a watcher or reader of events appears.
     pub(super) watched: Notify,
-    pub(super) counters: QueueCounters,
+    /// Without unreadable rows.
+    pub(super) counters: Mutex<QueueStats>,
+    pub(super) unreadable_jobs: Unreadable,
+    pub(super) unreadable_events: Unreadable,
 }
 
 impl Shared {
@@ -60,7 +64,9 @@ impl Shared {
             key_uses: KeyUses::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),
-            counters: QueueCounters::default(),
+            counters: Mutex::default(),
+            unreadable_jobs: Unreadable::default(),
+            unreadable_events: Unreadable::default(),
         }
     }
 
@@ -84,14 +90,22 @@ fn delivers_progress(settings: &QueueSettings) -> bool {
     outbox.is_some_and(|outbox| outbox.names().contains(HookName::UploadProgress))
 }
 
-#[derive(Debug, Default)]
-pub(super) struct QueueCounters {
-    pub(super) batches: AtomicU64,
-    pub(super) commands: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) dropped_reports: AtomicU64,
-    pub(super) unreadable_jobs: Unreadable,
-    pub(super) unreadable_events: Unreadable,
+/// Counters of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Committed write transactions.
+    pub batches: u64,
+    /// Commands in these transactions.
+    pub commands: u64,
+    /// Transactions that failed after all retries.
+    pub failures: u64,
+    /// Progress reports that the database rejected.
+    pub dropped_reports: u64,
+    /// Jobs that were skipped because a newer version wrote them.
+    pub unreadable_jobs: u64,
+    /// Events that were skipped because a newer version wrote them.
+    pub unreadable_events: u64,
 }
 
 /// Counts rows that cannot be read, such as those of a newer version. Rows are counted and logged

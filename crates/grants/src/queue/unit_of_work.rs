@@ -127,7 +127,7 @@ impl<'a> UnitOfWork<'a> {
             is_postgres: shared.database.is_postgres(),
             slot: shared.slot,
             delivers_progress: shared.delivers_progress(),
-            unreadable: &shared.counters.unreadable_jobs,
+            unreadable: &shared.unreadable_jobs,
             now: shared.settings.clock.millis(),
             jobs: BTreeMap::new(),
             requests: HashMap::new(),

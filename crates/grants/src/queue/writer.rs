@@ -1,10 +1,6 @@
 //! The writer tasks. Commands that arrive during a transaction are batched into the next one.
 
-use std::{
-    iter,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -134,9 +130,10 @@ async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, repor
         }
         match attempt(shared, &mut commands, &reports).await {
             Ok(newest) => {
-                shared.counters.batches.fetch_add(1, Ordering::Relaxed);
-                let len = u64::try_from(commands.len()).unwrap_or(u64::MAX);
-                shared.counters.commands.fetch_add(len, Ordering::Relaxed);
+                let mut counters = shared.counters.lock();
+                counters.batches += 1;
+                counters.commands += u64::try_from(commands.len()).unwrap_or(u64::MAX);
+                drop(counters);
                 commands.into_iter().for_each(|command| command.complete());
                 shared.observe(newest);
                 return;
@@ -151,7 +148,7 @@ async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, repor
             },
         }
     };
-    shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+    shared.counters.lock().failures += 1;
     tracing::error!(%error, "failed to write to the queue");
     let error = Arc::new(error);
     for command in commands {
@@ -170,7 +167,7 @@ async fn divide(
 ) {
     match (commands.len(), reports.len()) {
         (0 | 1, 0) => {
-            shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+            shared.counters.lock().failures += 1;
             tracing::error!(%error, command = ?commands.first(), "queue command rejected by the database");
             let error = Arc::new(error);
             for command in commands {
@@ -178,10 +175,7 @@ async fn divide(
             }
         }
         (0, 1) => {
-            shared
-                .counters
-                .dropped_reports
-                .fetch_add(1, Ordering::Relaxed);
+            shared.counters.lock().dropped_reports += 1;
             let job = reports.first().map(|report| report.job.0);
             tracing::error!(%error, job, "dropped a progress report rejected by the database");
         }

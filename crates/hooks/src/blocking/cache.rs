@@ -3,12 +3,12 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use http::{HeaderName, header};
 use landfall::hook::{Access, Decision, Intent, RequestInfo};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 const CACHE_CAPACITY: usize = 20_000;
@@ -83,7 +83,7 @@ struct CacheEntry {
 
 impl Cache {
     pub(super) fn get(&self, key: &CacheKey, now: Instant) -> Option<Decision> {
-        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = self.0.lock();
         let entry = generations.current.get(key);
         let entry = entry.or_else(|| generations.previous.get(key))?;
         (now < entry.expires_at).then(|| entry.decision.clone())
@@ -93,7 +93,7 @@ impl Cache {
         let Some(expires_at) = now.checked_add(ttl.min(MAX_TTL)) else {
             return;
         };
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.0.lock();
         if generations.current.len() >= CACHE_CAPACITY / 2 {
             generations.previous = mem::take(&mut generations.current);
         }
@@ -184,7 +184,7 @@ mod tests {
             cache.insert(key, Decision::allow(), second, now);
         }
         assert_eq!(cache.get(&first, now), None);
-        let generations = cache.0.lock().unwrap();
+        let generations = cache.0.lock();
         assert!(generations.current.len() + generations.previous.len() <= CACHE_CAPACITY);
     }
 }

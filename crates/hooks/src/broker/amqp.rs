@@ -1,7 +1,7 @@
 //! AMQP 0-9-1 (RabbitMQ).
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -11,6 +11,7 @@ use lapin::{
     options::{BasicPublishOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
+use parking_lot::Mutex;
 
 use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
@@ -112,7 +113,7 @@ struct Connection {
 
 impl Connection {
     async fn channel(&self) -> Result<Channel, lapin::Error> {
-        let idle = self.idle().pop();
+        let idle = self.idle.lock().pop();
         if let Some(channel) = idle.filter(|channel| channel.status().connected()) {
             return Ok(channel);
         }
@@ -121,10 +122,6 @@ impl Connection {
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         Ok(channel)
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Channel>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Classifies an error: one of a channel leaves the connection open.
@@ -186,7 +183,7 @@ impl Broker for Exchange {
                 .basic_publish(exchange, key, options, &body, properties)
                 .await?
                 .await?;
-            connection.idle().push(channel);
+            connection.idle.lock().push(channel);
             Ok(confirmed)
         };
         let rejected = |error: String| {

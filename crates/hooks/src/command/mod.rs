@@ -90,10 +90,8 @@ pub enum CommandError {
 /// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
-    dir: PathBuf,
-    format: Format,
-    timeout: Duration,
-    stop_code: Option<i32>,
+    /// Its directory is absolute.
+    settings: CommandSettings,
     excluded: Vec<OsString>,
     limits: ProcessLimits,
 }
@@ -103,7 +101,7 @@ impl Command {
     ///
     /// # Errors
     /// The directory is missing, or no processes are allowed.
-    pub fn new(settings: CommandSettings) -> Result<Self, CommandError> {
+    pub fn new(mut settings: CommandSettings) -> Result<Self, CommandError> {
         if settings.max_processes == 0 {
             return Err(CommandError::NoProcesses);
         }
@@ -113,23 +111,20 @@ impl Command {
                 false => Err(io::ErrorKind::NotADirectory.into()),
             }
         });
-        let dir = checked.map_err(|source| CommandError::Directory {
+        settings.dir = checked.map_err(|source| CommandError::Directory {
             dir: settings.dir,
             source,
         })?;
         Ok(Self {
-            dir,
-            format: settings.format,
-            timeout: settings.timeout,
-            stop_code: settings.stop_code,
             excluded: environment::excluded(),
             limits: ProcessLimits::new(settings.max_processes),
+            settings,
         })
     }
 
     /// Runs the command for a message; `None` if there is none.
     async fn run(&self, message: &Message) -> Result<Option<Output>, DeliveryError> {
-        let file = self.dir.join(message.hook.as_str());
+        let file = self.settings.dir.join(message.hook.as_str());
         // Most events have no command: these do not wait for a permit.
         if is_missing(&file) {
             return self.skip();
@@ -140,7 +135,7 @@ impl Command {
             command.env_remove(name);
         }
         command
-            .current_dir(&self.dir)
+            .current_dir(&self.settings.dir)
             .envs(environment::variables(message))
             .stdout(match self.forwards_output(message.hook) {
                 true => Stdio::inherit(),
@@ -151,12 +146,12 @@ impl Command {
             Err(_) if is_missing(&file) => return self.skip(),
             Err(error) => return Err(spawn_error(&file, error)),
         };
-        let input = format::body(self.format, message);
-        match process.wait(input, self.timeout, permit).await {
+        let input = format::body(self.settings.format, message);
+        match process.wait(input, self.settings.timeout, permit).await {
             Ok(output) => Ok(Some(output)),
             Err(OutputError::Timeout) => Err(DeliveryError::new(format!(
                 "the hook {} timed out after {:?} and was terminated",
-                message.hook, self.timeout
+                message.hook, self.settings.timeout
             ))),
             Err(OutputError::Io(error)) => {
                 let what = format!("lost track of the hook {}", message.hook);
@@ -172,19 +167,22 @@ impl Command {
     /// Ignores an event without command, but fails if the directory is missing, as after a lost
     /// mount.
     fn skip(&self) -> Result<Option<Output>, DeliveryError> {
-        match self.dir.is_dir() {
+        match self.settings.dir.is_dir() {
             true => Ok(None),
             false => Err(self.directory_missing()),
         }
     }
 
     fn directory_missing(&self) -> DeliveryError {
-        DeliveryError::new(format!("the directory {} is missing", self.dir.display()))
+        DeliveryError::new(format!(
+            "the directory {} is missing",
+            self.settings.dir.display()
+        ))
     }
 
     /// Returns whether output goes to this process's own: tusd 1 reads it for blocking hooks only.
     fn forwards_output(&self, hook: HookName) -> bool {
-        self.format == Format::V1 && !hook.is_blocking()
+        self.settings.format == Format::V1 && !hook.is_blocking()
     }
 
     /// Applies the rules of tusd 1: the exit code is the response.
@@ -204,7 +202,7 @@ impl Command {
             return Ok(response);
         }
         let code = output.status.code();
-        if hook == HookName::PostReceive && code.is_some() && code == self.stop_code {
+        if hook == HookName::PostReceive && code.is_some() && code == self.settings.stop_code {
             response.stop_upload = true;
             return Ok(response);
         }
@@ -262,14 +260,14 @@ impl Transport for Command {
         let Some(output) = self.run(message).await? else {
             return Ok(HookResponse::default());
         };
-        match self.format {
+        match self.settings.format {
             Format::V1 => self.parse_v1(message.hook, &output),
             Format::V2 | Format::Auto => parse_v2(message.hook, &output),
         }
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {
-        match self.dir.is_dir() {
+        match self.settings.dir.is_dir() {
             true => Ok(()),
             false => Err(self.directory_missing()),
         }

@@ -72,14 +72,10 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// It also has `Landfall-Sequence` ([`Message::sequence`]) and, except in version 2, `Hook-Name`.
 #[derive(Debug)]
 pub struct Http {
+    settings: HttpSettings,
     endpoint: Endpoint,
     forward: Vec<HeaderName>,
-    attempts: u32,
-    backoff: Duration,
-    timeout: Duration,
-    secrets: Vec<Secret>,
     classifier: ResponseClassifier,
-    proxies: Proxies,
     calls: Semaphore,
     client: Client,
     redirects: Option<Redirects>,
@@ -133,10 +129,6 @@ impl Http {
             client: client(None),
             redirects,
             forward: forwarded(&settings.forward_headers)?,
-            attempts: settings.attempts,
-            backoff: settings.backoff,
-            timeout: settings.timeout,
-            secrets: settings.secrets,
             classifier: ResponseClassifier {
                 format: settings.format,
                 limit: match settings.format {
@@ -145,9 +137,9 @@ impl Http {
                 },
                 stop_code: settings.stop_code,
             },
-            proxies: settings.proxies,
             calls: Semaphore::new(settings.max_concurrency.min(Semaphore::MAX_PERMITS)),
             endpoint,
+            settings,
         })
     }
 
@@ -161,14 +153,15 @@ impl Http {
         let hook = call.message.hook;
         let started = time::Instant::now();
         let attempts = if hook.is_blocking() || hook == HookName::PostReceive {
-            self.attempts
+            self.settings.attempts
         } else {
             1
         };
         let mut nth = 1;
         loop {
             let outcome = self.attempt(call).await;
-            let would_be_late = started.elapsed().saturating_add(self.backoff) >= self.timeout;
+            let would_be_late =
+                started.elapsed().saturating_add(self.settings.backoff) >= self.settings.timeout;
             let is_last = nth >= attempts || would_be_late;
             let failure = match outcome {
                 Ok(raw) if is_last || !raw.status.is_server_error() => {
@@ -182,7 +175,7 @@ impl Http {
             };
             tracing::debug!(%hook, id = call.message.id, attempt = nth, error = %failure, "HookRetry");
             *last_error = Some(failure);
-            time::sleep(self.backoff).await;
+            time::sleep(self.settings.backoff).await;
             nth += 1;
         }
     }
@@ -225,7 +218,7 @@ impl Http {
         };
         let literal = redirects.policy.check_literal(&hop.url);
         let is_checked = literal.map_err(|error| permanent("", error))?;
-        if !is_checked && self.proxies.for_uri(&hop.uri).is_some() {
+        if !is_checked && self.settings.proxies.for_uri(&hop.uri).is_some() {
             let text = "a redirect to another host is not followed through a proxy, which resolves \
                         its address";
             return Err(AttemptError::Permanent(DeliveryError::new(text)));
@@ -269,13 +262,13 @@ impl Transport for Http {
             cross_origin_body: OnceLock::new(),
             format: self.classifier.format,
             forward: &self.forward,
-            secrets: &self.secrets,
-            proxies: &self.proxies,
+            secrets: &self.settings.secrets,
+            proxies: &self.settings.proxies,
         };
         let mut last_error = None;
-        let calling = time::timeout(self.timeout, self.call(&call, &mut last_error)).await;
+        let calling = time::timeout(self.settings.timeout, self.call(&call, &mut last_error)).await;
         calling.unwrap_or_else(|_| {
-            let limit = self.timeout;
+            let limit = self.settings.timeout;
             let before = last_error.map_or_else(String::new, |failure| {
                 format!("; previous error: {failure}")
             });

@@ -1,12 +1,10 @@
 //! Administration of stored events: list, retry and delete.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
-    Connections, Database, DatabaseError, Row, Statement, Value, in_parts, push_list,
+    Connections, Database, DatabaseError, Row, Statement, Value, from_unix_millis, in_parts,
+    push_list, unsigned,
 };
 use serde::Serialize;
 
@@ -296,8 +294,6 @@ fn stored_event(row: &Row) -> Result<StoredEvent, DatabaseError> {
         sql::PENDING => EventState::Pending,
         _ => EventState::Dead,
     };
-    let time =
-        |millis: i64| UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default());
     let due_at = row.number("due_at")?;
     Ok(StoredEvent {
         id: row.text("event_id")?,
@@ -305,11 +301,11 @@ fn stored_event(row: &Row) -> Result<StoredEvent, DatabaseError> {
         event: row.text("event_name")?,
         upload: row.text("ordering_key")?,
         state,
-        attempts: u64::try_from(row.number("attempts")?).unwrap_or_default(),
+        attempts: unsigned(row.number("attempts")?),
         error: row.opt_text("last_error")?,
-        created_at: time(row.number("created_at")?),
-        dead_at: row.opt_number("dead_at")?.map(time),
-        due_at: (state == EventState::Pending).then(|| time(due_at)),
+        created_at: from_unix_millis(row.number("created_at")?),
+        dead_at: row.opt_number("dead_at")?.map(from_unix_millis),
+        due_at: (state == EventState::Pending).then(|| from_unix_millis(due_at)),
         message: serde_json::from_str(&row.text("message")?).ok(),
     })
 }

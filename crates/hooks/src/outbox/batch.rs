@@ -75,12 +75,19 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
-impl std::iter::Sum for Size {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            rows: sum.rows.saturating_add(one.rows),
-            bytes: sum.bytes.saturating_add(one.bytes),
-        })
+impl Size {
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    pub(super) fn minus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_sub(other.rows),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
     }
 }
 

@@ -5,14 +5,12 @@
 //! retries do not open it, because an event that always fails says nothing about the receiver.
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
 use landfall_database::millis;
+use parking_lot::Mutex;
 
 use super::settings::CircuitBreaker;
 
@@ -66,10 +64,6 @@ impl Breaker {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns whether the route is down, or its deliveries are not rescheduled yet.
     pub(super) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Acquire)
@@ -80,7 +74,7 @@ impl Breaker {
     }
 
     pub(super) fn permit(&self, now: i64) -> Permit {
-        let Some(open) = self.lock().open else {
+        let Some(open) = self.state.lock().open else {
             return Permit::Any;
         };
         let allowed_at = match open.probe {
@@ -94,21 +88,21 @@ impl Breaker {
     }
 
     pub(super) fn started(&self, now: i64) {
-        if let Some(open) = &mut self.lock().open {
+        if let Some(open) = &mut self.state.lock().open {
             open.probe = Some(now);
         }
     }
 
     /// Records a response of the receiver. Returns since when the route was down, if it was.
     pub(super) fn succeeded(&self) -> Option<i64> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.failures = 0;
         state.open.take().map(|_| state.failing_since)
     }
 
     /// Records a failed attempt. Returns whether the breaker opened.
     pub(super) fn failed(&self, is_first_attempt: bool, now: i64) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(open) = &mut state.open {
             // Other attempts started before the breaker opened.
             if open.probe.take().is_some() {
@@ -143,7 +137,7 @@ impl Breaker {
 
     /// Records that deliveries that waited for the route have been rescheduled.
     pub(super) fn recovered(&self) {
-        let state = self.lock();
+        let state = self.state.lock();
         if state.open.is_none() {
             self.is_down.store(false, Ordering::Release);
         }

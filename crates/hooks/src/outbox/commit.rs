@@ -151,7 +151,7 @@ impl BatchTransaction<'_> {
                 }
                 // A node that prepared an event and was not evicted since knows that the row
                 // exists, unless another node has made it pending.
-                let is_prepared = is_known && shared.prepared().contains_key(&event.id);
+                let is_prepared = is_known && shared.prepared.lock().contains_key(&event.id);
                 let list = if is_prepared {
                     &mut known
                 } else {

@@ -14,7 +14,6 @@ use super::{
     batch::{Command, FailedDelivery},
     breaker::Permit,
     queues::{Allowed, ClaimedEvent},
-    stats::add,
 };
 
 /// Timeout of the wait for a progress call of the same upload.
@@ -113,7 +112,7 @@ impl Outbox {
         let delivered = timeout(limit, transport.deliver(&event.message)).await;
         let (error, retry_after, is_permanent) = match delivered {
             Ok(Ok(_)) => {
-                add(&shared.counters.routes[route].delivered, 1);
+                shared.counters.lock().stats.routes[route].delivered += 1;
                 self.on_response(route).await;
                 let command = Command::Delivered {
                     route,
@@ -133,7 +132,7 @@ impl Outbox {
             }
             Err(_) => (format!("no response within {limit:?}"), None, false),
         };
-        add(&shared.counters.routes[route].failed, 1);
+        shared.counters.lock().stats.routes[route].failed += 1;
         tracing::warn!(
             hook = %event.message.hook,
             id = &*event.key,

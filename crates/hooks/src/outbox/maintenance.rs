@@ -11,7 +11,7 @@ use super::{
     commit::BatchTransaction,
     node::{Node, Presence},
     sql::{self, DEAD, PENDING, PREPARED},
-    stats::RouteCounts,
+    stats::RouteStats,
 };
 
 /// Interval of checks for dead nodes.
@@ -85,7 +85,7 @@ impl Outbox {
         let shared = &self.shared;
         let nodes = shared.database.read(sql::nodes()).await?;
         let now = shared.database.clock().millis();
-        let me = shared.lease().clone();
+        let me = shared.lease.lock().clone();
         let mut is_due = true;
         for row in nodes {
             let (other, until) = (row.text("node_id")?, row.number("expires_at")?);
@@ -104,20 +104,14 @@ impl Outbox {
 
     pub(super) async fn count(&self) -> Result<(), DatabaseError> {
         let shared = &self.shared;
-        let batches = || {
-            shared
-                .counters
-                .batches
-                .load(std::sync::atomic::Ordering::Acquire)
-        };
-        let before = batches();
-        let mut counts = vec![RouteCounts::default(); shared.routes.len()];
+        let before = shared.counters.lock().stats.batches;
+        let mut counts = vec![RouteStats::default(); shared.routes.len()];
         let mut stored = Size::default();
         for row in shared.database.read(sql::counts()).await? {
             let (route, state) = (row.text("route")?, row.number("state")?);
             let size = size(&row)?;
             if state != DEAD {
-                stored = [stored, size].into_iter().sum();
+                stored = stored.plus(size);
             }
             let Some(at) = shared.names().position(|name| name == route) else {
                 continue;
@@ -146,10 +140,14 @@ impl Outbox {
             }
         }
         // The writer's own numbers are newer while it writes.
-        if batches() == before && !shared.counters.is_reserved() {
-            shared.counters.set_stored(stored);
+        let mut counters = shared.counters.lock();
+        if counters.stats.batches == before && !counters.is_reserved() {
+            counters.set_stored(stored);
         }
-        shared.counters.set_counts(&counts);
+        for (route, counted) in counters.stats.routes.iter_mut().zip(counts) {
+            (route.prepared, route.pending) = (counted.prepared, counted.pending);
+            (route.dead, route.oldest) = (counted.dead, counted.oldest);
+        }
         Ok(())
     }
 }
@@ -258,7 +256,7 @@ impl BatchTransaction<'_> {
         for row in self.transaction.fetch(sql::counts()).await? {
             if row.number("state")? != DEAD {
                 let size = size(&row)?;
-                stored = [stored, size].into_iter().sum();
+                stored = stored.plus(size);
             }
         }
         self.effects.stored = Some(stored);

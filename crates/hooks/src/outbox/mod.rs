@@ -39,7 +39,7 @@ mod writer;
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicI64},
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,7 @@ use landfall::{
 };
 pub use landfall_database::{Clock, Connections, Database, DatabaseError, Durability, Statement};
 use landfall_database::{Migration, millis};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::timeout,
@@ -68,7 +69,7 @@ use self::{
     node::Node,
     queues::DeliveryQueues,
     sql::OrderHold,
-    stats::{Counters, add},
+    stats::Counters,
     writer::Writer,
 };
 use crate::HookName;
@@ -129,7 +130,7 @@ struct Shared {
     queues: DeliveryQueues,
     breakers: Vec<Breaker>,
     prepared: Mutex<PreparedEvents>,
-    counters: Counters,
+    counters: Mutex<Counters>,
     /// The time of the next retry.
     soonest: AtomicI64,
     /// Notified when a retry is scheduled at `soonest`.
@@ -141,14 +142,6 @@ struct Shared {
 }
 
 impl Shared {
-    fn prepared(&self) -> MutexGuard<'_, PreparedEvents> {
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lease(&self) -> MutexGuard<'_, NodeLease> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().map(|route| route.transport.name())
     }
@@ -169,9 +162,10 @@ impl Shared {
 
     /// Reserves capacity, which the writer releases.
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
-        let reserved = self.counters.reserve(size, &self.settings, factor);
+        let mut counters = self.counters.lock();
+        let reserved = counters.reserve(size, factor);
         if reserved.is_err() {
-            add(&self.counters.rejected_requests, 1);
+            counters.stats.rejected_requests += 1;
         }
         reserved
     }
@@ -228,7 +222,10 @@ impl Outbox {
                 .map(|_| Breaker::new(settings.circuit_breaker))
                 .collect(),
             prepared: Mutex::default(),
-            counters: Counters::new(routes.len()),
+            counters: Mutex::new(Counters::new(
+                &settings,
+                routes.iter().map(|route| route.transport.name()),
+            )),
             soonest: AtomicI64::new(i64::MAX),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
@@ -248,11 +245,12 @@ impl Outbox {
     /// Returns the counters. The database is counted every few seconds.
     #[must_use]
     pub fn stats(&self) -> OutboxStats {
-        let Shared {
-            counters, settings, ..
-        } = &*self.shared;
-        let routes = self.shared.names().zip(&self.shared.breakers);
-        counters.snapshot(settings, routes)
+        let mut stats = self.shared.counters.lock().stats.clone();
+        for (route, breaker) in stats.routes.iter_mut().zip(&self.shared.breakers) {
+            route.is_down = breaker.is_down();
+            route.opened = breaker.opened();
+        }
+        stats
     }
 
     /// Checks that the database responds, for health pages.
@@ -303,13 +301,16 @@ impl Outbox {
         let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
         let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
-            let prepared = shared.prepared();
+            let prepared = shared.prepared.lock();
             new.retain(|event| !prepared.contains_key(&event.id));
         }
         if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let size = new.iter().map(|event| shared.event_size(event)).sum();
+        let size = new
+            .iter()
+            .map(|event| shared.event_size(event))
+            .fold(Size::default(), Size::plus);
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
@@ -329,7 +330,7 @@ impl Outbox {
         match timeout(settings.write_timeout, store).await {
             Ok(stored) => stored,
             Err(_) => {
-                add(&shared.counters.persist_failures, 1);
+                shared.counters.lock().stats.persist_failures += 1;
                 Err(OutboxError::Timeout(settings.write_timeout))
             }
         }

@@ -70,6 +70,6 @@ impl Outbox {
     /// Returns whether the outbox has reached its limit, at which creations are rejected.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.shared.counters.is_full(&self.shared.settings)
+        self.shared.counters.lock().is_full()
     }
 }

@@ -3,11 +3,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::Message;
@@ -97,8 +98,7 @@ impl DeliveryQueues {
     }
 
     fn lock(&self, route: usize) -> MutexGuard<'_, RouteQueues> {
-        let queues = self.routes[route].lock();
-        queues.unwrap_or_else(PoisonError::into_inner)
+        self.routes[route].lock()
     }
 
     fn max_events(&self) -> usize {

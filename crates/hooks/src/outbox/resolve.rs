@@ -46,7 +46,7 @@ impl Outbox {
         let after = self.shared.settings.resolve_after;
         let now = Instant::now();
         let mut stale = Vec::new();
-        self.shared.prepared().retain(|event, (since, hook)| {
+        self.shared.prepared.lock().retain(|event, (since, hook)| {
             let max_age = match hook {
                 HookName::PostCreate => after * CREATION_FACTOR,
                 _ => after,

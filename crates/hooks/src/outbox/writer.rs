@@ -16,7 +16,6 @@ use super::{
     maintenance::{NodeLease, renewal_interval},
     node::Node,
     sql,
-    stats::add,
 };
 
 const MAX_COMMANDS: usize = 512;
@@ -115,9 +114,9 @@ impl Writer {
         let mut is_first = true;
         loop {
             // Requests that timed out were reported as failed.
-            let counters = &self.shared.counters;
             batch.commands.retain(|command| match command {
                 Command::Prepare(stored) if stored.done.is_closed() => {
+                    let mut counters = self.shared.counters.lock();
                     counters.release(stored.reserved, Size::default());
                     false
                 }
@@ -133,7 +132,7 @@ impl Writer {
                 }
                 Err(error) => error,
             };
-            add(&self.shared.counters.failed_batches, 1);
+            self.shared.counters.lock().stats.failed_batches += 1;
             if error.is_statement_error() {
                 return Some((batch, error));
             }
@@ -147,8 +146,8 @@ impl Writer {
 
     /// Drops a command that the database rejects while it accepts others.
     fn reject(&self, command: Command, error: &DatabaseError) {
-        let counters = &self.shared.counters;
-        add(&counters.rejected_commands, 1);
+        let mut counters = self.shared.counters.lock();
+        counters.stats.rejected_commands += 1;
         match command {
             Command::Prepare(stored) => {
                 tracing::error!(%error, "the outbox rejected a request: the database cannot store its event");
@@ -227,9 +226,9 @@ impl Writer {
             );
             self.node.remove_own_file();
             self.node = node;
-            *shared.lease() = NodeLease::new(&self.node, shared.settings.node_timeout);
+            *shared.lease.lock() = NodeLease::new(&self.node, shared.settings.node_timeout);
             shared.queues.clear();
-            shared.prepared().clear();
+            shared.prepared.lock().clear();
         }
         Ok(step.effects)
     }
@@ -253,14 +252,9 @@ impl Writer {
     /// Applies the effects of a committed transaction.
     fn finish(&mut self, batch: Batch, effects: Effects) {
         let shared = self.shared.clone();
-        let Shared {
-            counters, queues, ..
-        } = &*shared;
-        add(&counters.batches, 1);
-        add(
-            &counters.batched,
-            u64::try_from(batch.events()).unwrap_or(u64::MAX),
-        );
+        let (queues, mut counters) = (&shared.queues, shared.counters.lock());
+        counters.stats.batches += 1;
+        counters.stats.batched += u64::try_from(batch.events()).unwrap_or(u64::MAX);
         counters.subtract(effects.deleted);
         counters.release(Size::default(), effects.unreserved);
         for (route, event) in effects.released {
@@ -270,7 +264,7 @@ impl Writer {
             queues.push(route, event);
         }
         for route in effects.dead_lettered {
-            add(&counters.routes[route].dead_lettered, 1);
+            counters.stats.routes[route].dead_lettered += 1;
         }
         if let Some(soonest) = effects.soonest {
             shared.soonest.fetch_min(soonest, Ordering::AcqRel);
@@ -292,7 +286,7 @@ impl Writer {
         if batch.maintenance() == Some(true) {
             self.node.sweep(&effects.maintenance.known, ORPHAN_FILE_AGE);
         }
-        add(&counters.dead_purged, effects.maintenance.purged);
+        counters.stats.dead_purged += effects.maintenance.purged;
         let mut in_doubt = Some(effects.in_doubt);
         let mut claimed = Some(effects.claimed);
         for command in batch.commands {
@@ -300,7 +294,7 @@ impl Writer {
                 Command::Prepare(stored) => {
                     counters.release(stored.reserved, stored.reserved);
                     let now = Instant::now();
-                    let mut prepared = shared.prepared();
+                    let mut prepared = shared.prepared.lock();
                     for event in stored.events {
                         prepared.insert(event.id, (now, event.message.hook));
                     }
@@ -308,7 +302,7 @@ impl Writer {
                     let _ = stored.done.send(Ok(()));
                 }
                 Command::Emit { event, .. } => {
-                    shared.prepared().remove(&event.id);
+                    shared.prepared.lock().remove(&event.id);
                 }
                 Command::Claim { done, .. } => {
                     let _ = done.send(claimed.take().unwrap_or_default());

@@ -1,9 +1,8 @@
 //! Log messages of plugins.
 
-use std::{
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::HookName;
 
@@ -42,7 +41,7 @@ impl Log {
 
     /// Writes a line, unless the rate limit is reached.
     pub(super) fn line(&self, level: u32, hook: Option<HookName>, bytes: &[u8]) {
-        let Some(dropped) = self.window().admit(Instant::now()) else {
+        let Some(dropped) = self.window.lock().admit(Instant::now()) else {
             return;
         };
         let plugin = self.plugin.as_str();
@@ -57,13 +56,6 @@ impl Log {
             2 => tracing::info!(plugin, hook, text, "plugin log"),
             _ => tracing::debug!(plugin, hook, text, "plugin log"),
         }
-    }
-
-    fn window(&self) -> std::sync::MutexGuard<'_, LogWindow> {
-        // The counters stay valid if a thread panics.
-        self.window
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

@@ -6,31 +6,31 @@ use std::collections::BTreeSet;
 
 use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use landfall_grants::{Problem, TokenHash, api::request_id};
+use http::{HeaderValue, StatusCode, header};
+use landfall_grants::{Problem, TokenHash, api::request_id, auth::bearer};
 use serde_json::json;
 
 pub(super) use self::read::Notification;
 use super::{
-    Api, Call, Query,
+    Api, ApiError, Call, Query,
     body::{MAX_LIST_BODY, json},
-    problem::ProblemContext,
 };
 use crate::DirectError;
 
 /// Maximum number of objects checked concurrently.
 const MAX_CONCURRENCY: usize = 8;
 
-pub(super) async fn handle(api: &Api, call: Call) -> Result<Response, Problem> {
+pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let Some(secret) = &api.settings.notifications_secret else {
         return Err(Problem::new(
             StatusCode::NOT_FOUND,
             "bucket notifications are disabled; enable them with --direct-notifications-secret",
-        ));
+        )
+        .into());
     };
-    check_secret(api, &call, secret)?;
+    check_secret(api, call, secret)?;
     // Not checked for its type: senders use different ones.
-    let body = api.read(call.body, MAX_LIST_BODY).await?;
+    let body = api.read(call, MAX_LIST_BODY).await?;
     let notification =
         Notification::read(&body).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?;
     let objects = match notification {
@@ -71,15 +71,13 @@ pub(super) async fn handle(api: &Api, call: Call) -> Result<Response, Problem> {
     match later {
         // The sender retries.
         Some(error) => {
-            let about = ProblemContext {
-                request_id: request_id(&call.parts),
-                upload: None,
-            };
-            let _ = about.problem(error);
+            // Logs the cause.
+            let _ = call.problem(error.into());
             Err(Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "not all objects could be checked; send the notification again",
-            ))
+            )
+            .into())
         }
         None => Ok(json(&json!({"received": received, "matched": matched}))),
     }
@@ -125,10 +123,4 @@ fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
             .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
         }
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -2,11 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use super::super::ApiStats;
 use crate::Problem;
@@ -64,7 +65,7 @@ impl StreamLimiter {
 
     /// Acquires a permit.
     pub(super) fn acquire(self: &Arc<Self>, subject: &str) -> Result<StreamPermit, Problem> {
-        let mut taken = self.lock();
+        let mut taken = self.taken.lock();
         let own = taken.by_subject.get(subject).copied().unwrap_or_default();
         if own >= self.seats.per_subject {
             let detail = "too many event streams of this subject";
@@ -86,16 +87,11 @@ impl StreamLimiter {
             subject: subject.to_owned(),
         })
     }
-
-    fn lock(&self) -> MutexGuard<'_, OpenStreams> {
-        // The counts are consistent even after a panic.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut taken = self.table.lock();
+        let mut taken = self.table.taken.lock();
         taken.total -= 1;
         if let Some(own) = taken.by_subject.get_mut(&self.subject) {
             *own -= 1;
@@ -128,6 +124,6 @@ mod tests {
         drop(first);
         let _fourth = table.acquire("a").unwrap();
         assert_eq!(stats.event_streams.load(Relaxed), 3);
-        assert_eq!(table.lock().by_subject["a"], 2);
+        assert_eq!(table.taken.lock().by_subject["a"], 2);
     }
 }

@@ -4,11 +4,12 @@ use std::{
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as Lock, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{Request, StatusCode, header};
+use parking_lot::Mutex as Lock;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     task::JoinHandle,
@@ -91,7 +92,7 @@ impl KeyCache {
     /// Returns the keys, if any were loaded. Stale keys are used during a refresh.
     pub(super) async fn keys(&self) -> Option<Arc<KeySet>> {
         let this = &self.0;
-        let cached = this.cached();
+        let cached = this.cached.lock().clone();
         if cached.keys.is_none() {
             return this.refreshed_since(None, EMPTY_RETRY_INTERVAL).await;
         }
@@ -123,20 +124,13 @@ impl CachedKeys {
 }
 
 impl Inner {
-    fn cached(&self) -> CachedKeys {
-        self.cached
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
     async fn refreshed_since(
         self: &Arc<Self>,
         than: Option<&Arc<KeySet>>,
         min_interval: Duration,
     ) -> Option<Arc<KeySet>> {
         let guard = self.refreshing.clone().lock_owned().await;
-        let cached = self.cached();
+        let cached = self.cached.lock().clone();
         let is_same = match (than, &cached.keys) {
             (Some(old), Some(keys)) => Arc::ptr_eq(old, keys),
             (None, None) => true,
@@ -150,7 +144,7 @@ impl Inner {
         }
         // The refresh continues in the background if this request is dropped.
         let refreshed = self.clone().refresh_in_background(guard).await;
-        let keys = self.cached().keys;
+        let keys = self.cached.lock().keys.clone();
         keys.filter(|_| refreshed.is_ok_and(|is_new| is_new))
     }
 
@@ -168,17 +162,12 @@ impl Inner {
     }
 
     async fn refresh(&self) -> Result<(), String> {
-        self.change(|cached| cached.attempted_at = Some(Instant::now()));
+        self.cached.lock().attempted_at = Some(Instant::now());
         let keys = self.location.read().await?;
-        self.change(|cached| {
-            cached.keys = Some(Arc::new(keys));
-            cached.refreshed_at = Some(Instant::now());
-        });
+        let mut cached = self.cached.lock();
+        cached.keys = Some(Arc::new(keys));
+        cached.refreshed_at = Some(Instant::now());
         Ok(())
-    }
-
-    fn change(&self, change: impl FnOnce(&mut CachedKeys)) {
-        change(&mut self.cached.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

@@ -176,16 +176,15 @@ pub(in crate::outbox) fn owned_elsewhere(
     now: i64,
     hold: OrderHold,
 ) -> Statement {
-    let mut statement = Statement::new(
+    Statement::new(
         "SELECT DISTINCT ordering_key FROM outbox_deliveries WHERE state = 1 \
          AND (owner_node <> $1 OR first_failed_at IS NOT NULL) \
          AND (first_failed_at IS NULL OR first_failed_at > $2) AND route = $3 AND ordering_key IN ",
     )
     .with(me)
     .with(hold.since(now))
-    .with(route);
-    push_list(&mut statement, keys.iter().copied());
-    statement
+    .with(route)
+    .list(keys.iter().copied())
 }
 
 /// Releases new pending deliveries of a route until the failed deliveries of their keys no longer

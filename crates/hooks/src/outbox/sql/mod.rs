@@ -11,7 +11,7 @@ mod nodes;
 #[cfg(test)]
 mod tests;
 
-use landfall_database::{Statement, Value, push_list};
+use landfall_database::{Statement, Value};
 
 pub(super) use self::{claim::*, counts::*, failed::*, nodes::*};
 
@@ -140,19 +140,16 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
 }
 
 pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
-    let mut statement =
-        Statement::new("DELETE FROM outbox_deliveries WHERE route = $1 AND event_id IN ")
-            .with(route);
-    push_list(&mut statement, events.iter().copied());
-    statement
+    Statement::new("DELETE FROM outbox_deliveries WHERE route = $1 AND event_id IN ")
+        .with(route)
+        .list(events.iter().copied())
 }
 
 pub(super) fn prepared(events: &[&str]) -> Statement {
-    let mut statement = Statement::new(
+    Statement::new(
         "SELECT event_id, route, message FROM outbox_deliveries WHERE state = 0 AND event_id IN ",
-    );
-    push_list(&mut statement, events.iter().copied());
-    statement
+    )
+    .list(events.iter().copied())
 }
 
 /// Makes a prepared event pending, for any node, with this message and sequence number.
@@ -194,13 +191,12 @@ pub(super) fn delete_prepared(event: &str, me: &str) -> Statement {
 
 /// Releases prepared events that `me` could not resolve. They keep their due time.
 pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
-    let mut statement = Statement::new(
+    Statement::new(
         "UPDATE outbox_deliveries SET owner_node = '' \
          WHERE state = 0 AND owner_node = $1 AND event_id IN ",
     )
-    .with(resolver(me));
-    push_list(&mut statement, events.iter().copied());
-    statement
+    .with(resolver(me))
+    .list(events.iter().copied())
 }
 
 /// Returns the owner of rows that `me` resolves, unlike rows that it prepared.

@@ -19,13 +19,17 @@ use landfall_hooks::{
 
 use super::harness::{TIMEOUT, TestDatabase};
 
-const JOBS: u64 = 33_334;
 const LIFECYCLE: [HookName; 3] = [
     HookName::UploadStarted,
     HookName::UploadCompleted,
     HookName::UploadCancelled,
 ];
-const EVENTS: usize = 3 * JOBS as usize;
+
+/// Returns the number of jobs, three events each; ten times as many if `LANDFALL_LONG=1`.
+fn job_count() -> u64 {
+    let is_long = std::env::var("LANDFALL_LONG").is_ok_and(|long| long == "1");
+    if is_long { 33_334 } else { 3_334 }
+}
 
 /// A receiver that records the order of each job's events.
 #[derive(Debug, Default)]
@@ -56,11 +60,11 @@ impl Transport for TestTransport {
     }
 }
 
-fn message(job: u64, step: u64) -> Message {
+fn message(job: u64, step: u64, jobs: u64) -> Message {
     let mut data = JobData::default();
     data.id = job.to_string();
     let upload = data.upload(None);
-    let sequence = step * JOBS + job + 1;
+    let sequence = step * jobs + job + 1;
     let number = MessageId {
         id: format!("{sequence:032x}"),
         sequence,
@@ -100,9 +104,12 @@ async fn three_day_outage_loses_no_event() {
 
     // A third of all events per day.
     for day in 0..3 {
-        let jobs: Vec<u64> = (0..JOBS).collect();
+        let jobs: Vec<u64> = (0..job_count()).collect();
         for part in jobs.chunks(2000) {
-            let messages: Vec<_> = part.iter().map(|job| message(*job, day)).collect();
+            let messages: Vec<_> = part
+                .iter()
+                .map(|job| message(*job, day, job_count()))
+                .collect();
             let mut transaction = connections.write().await.unwrap();
             for statement in outbox.insert_statements(&messages).unwrap() {
                 transaction.execute(statement).await.unwrap();
@@ -123,14 +130,14 @@ async fn three_day_outage_loses_no_event() {
     receiver.is_up.store(true, Ordering::SeqCst);
     moved.fetch_add(60, Ordering::SeqCst);
     let began = Instant::now();
-    while receiver.received.load(Ordering::SeqCst) < EVENTS as u64 {
+    while receiver.received.load(Ordering::SeqCst) < 3 * job_count() {
         let stats = outbox.stats();
         assert!(began.elapsed() < TIMEOUT, "{stats:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     println!("all received after {:?}", began.elapsed());
     let jobs = receiver.jobs.lock().unwrap().clone();
-    assert_eq!(jobs.len(), JOBS as usize);
+    assert_eq!(jobs.len() as u64, job_count());
     for (job, events) in jobs {
         assert_eq!(events, LIFECYCLE, "of {job}");
     }

@@ -5,7 +5,7 @@ use landfall_database::Transaction;
 use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
-use super::{
+use super::super::{
     MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, list, load, purge, read,
     search,
 };

@@ -1,0 +1,19 @@
+//! Caches of what the database or S3 would be asked again and again.
+
+use std::{hash::Hash, time::Duration};
+
+use moka::future::Cache;
+
+const CAPACITY: u64 = 10_000;
+
+/// Creates a cache whose entries live this long.
+pub(crate) fn cache<K, V>(time_to_live: Duration) -> Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(CAPACITY)
+        .time_to_live(time_to_live)
+        .build()
+}

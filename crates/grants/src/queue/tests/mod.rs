@@ -1,0 +1,3 @@
+//! Tests of the statements.
+
+mod plans;
