@@ -269,10 +269,7 @@ impl Engine {
             None => None,
         };
         let length = declared_length.or(upload.length);
-        let end = length
-            .or(self.max_size(upload))
-            .unwrap_or(i64::MAX.unsigned_abs());
-        let remaining = end.saturating_sub(offset);
+        let remaining = self.remaining(upload, length, offset);
         if body_length > remaining {
             return Err(ProblemKind::SizeExceeded.into());
         }
@@ -302,9 +299,8 @@ impl Engine {
     }
 
     /// Returns how many more bytes the upload accepts.
-    pub(super) fn remaining(&self, upload: &Upload, offset: u64) -> u64 {
-        let end = upload
-            .length
+    pub(super) fn remaining(&self, upload: &Upload, length: Option<u64>, offset: u64) -> u64 {
+        let end = length
             .or(self.max_size(upload))
             .unwrap_or(i64::MAX.unsigned_abs());
         end.saturating_sub(offset)

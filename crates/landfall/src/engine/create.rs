@@ -94,7 +94,9 @@ impl Engine {
             }
         }
         let with_upload = head.with_upload;
-        if with_upload && content_length.is_some_and(|n| n > self.remaining(&upload, 0)) {
+        if with_upload
+            && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
+        {
             return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
@@ -151,7 +153,7 @@ impl Engine {
             Ok((upload, (append, lease)))
         };
         let (upload, (append, lease)) = self.emit_created(context, create).await?;
-        let remaining = self.remaining(&upload, 0);
+        let remaining = self.remaining(&upload, upload.length, 0);
         let body_stream = BodyStream {
             body,
             content_length,

@@ -41,6 +41,7 @@ pub(crate) use self::{
     create::CreateRequest,
     error::Error,
     events::Reservations,
+    hooks::HookCall,
     inspect::InspectOutcome,
 };
 pub use self::{

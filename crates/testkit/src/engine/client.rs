@@ -153,22 +153,26 @@ pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Resp
 }
 
 /// Creates a partial upload of this length.
-pub(crate) async fn create_partial(handler: &Handler, length: u64) -> Response {
+pub(crate) async fn create_empty(handler: &Handler, length: u64) -> UploadId {
+    create(handler, length, Bytes::new()).await.expect(201).id()
+}
+
+pub(crate) async fn create_partial(handler: &Handler, length: u64) -> UploadId {
     let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
-    post(handler, &fields, Bytes::new()).await
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
 /// Creates a final upload.
-pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
+pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> UploadId {
     let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
     let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];
-    post(handler, &fields, Bytes::new()).await
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
 /// Creates an upload whose length is declared later.
-pub(crate) async fn create_deferred(handler: &Handler) -> Response {
+pub(crate) async fn create_deferred(handler: &Handler) -> UploadId {
     let fields = [(DEFER, "1".to_owned())];
-    post(handler, &fields, Bytes::new()).await
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
 /// Appends a body of `length` bytes.
@@ -200,6 +204,12 @@ pub(crate) async fn append_declaring(
 
 pub(crate) async fn head(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::HEAD, id).await
+}
+
+/// Returns the offset that HEAD gives.
+pub(crate) async fn offset(handler: &Handler, id: &UploadId) -> Option<u64> {
+    let found = head(handler, id).await.expect(200);
+    found.number("upload-offset")
 }
 
 pub(crate) async fn get(handler: &Handler, id: &UploadId) -> Response {

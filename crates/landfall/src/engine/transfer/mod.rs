@@ -8,7 +8,7 @@
 mod batch;
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future as _, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -190,7 +190,11 @@ impl<'m> Transfer<'_, 'm> {
                     }
                     self.remaining -= data.len() as u64;
                     if !batch.try_permit() {
-                        interrupted = first_of(batch.permit(), interrupts.as_mut()).await.err();
+                        interrupted = tokio::select! {
+                            biased;
+                            () = batch.permit() => None,
+                            interrupt = interrupts.as_mut() => Some(interrupt),
+                        };
                     }
                     batch.push(data);
                     if is_overrun {
@@ -347,22 +351,9 @@ impl Interrupt {
 
 /// Waits for an interrupt. Lease requests up to the signal state `answered` are ignored.
 async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
-    let lease = pin!(signal.wait_above(answered));
-    match first_of(live.next_request(), lease).await {
-        Ok(request) => Interrupt::Request(request),
-        Err(asked) => Interrupt::Lease(asked),
+    tokio::select! {
+        biased;
+        request = live.next_request() => Interrupt::Request(request),
+        reason = signal.wait_above(answered) => Interrupt::Lease(reason),
     }
-}
-
-/// Waits for the first of two futures.
-async fn first_of<T, F: Future>(
-    one: impl Future<Output = T>,
-    mut other: Pin<&mut F>,
-) -> Result<T, F::Output> {
-    let mut one = pin!(one);
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Ok(value)),
-        Poll::Pending => other.as_mut().poll(cx).map(Err),
-    })
-    .await
 }
