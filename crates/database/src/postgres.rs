@@ -179,7 +179,6 @@ impl Server {
     }
 }
 
-/// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Pooled<Postgres>,
@@ -198,7 +197,6 @@ impl Session {
         self.checked(done, STATEMENT_TIMEOUT)
     }
 
-    /// Executes the statements of a migration.
     pub(crate) async fn migrate(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await?;

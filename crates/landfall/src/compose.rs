@@ -7,7 +7,6 @@ use crate::{
     store::{Concatenate, DeferLength, Enumerate, Finish, Read, Store, Terminate},
 };
 
-/// The source of a capability.
 enum Capability<T: ?Sized> {
     Store,
     Other(Arc<T>),

@@ -5,9 +5,8 @@ use std::{future::Future, sync::Arc, time::SystemTime};
 use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add,
-    idempotency::KeyState,
-    receive::{BodyStream, Interruption},
+    Engine, Error, InspectOutcome, RequestContext, add, idempotency::KeyState, receive::BodyStream,
+    transfer::Interruption,
 };
 use crate::{
     event::{EventKind, TerminationReason},
@@ -17,7 +16,6 @@ use crate::{
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
-/// A parsed creation request.
 #[derive(Debug)]
 pub(crate) struct CreateRequest {
     pub(crate) head: Head,
@@ -27,7 +25,6 @@ pub(crate) struct CreateRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-/// The result of a creation.
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) upload: Arc<Upload>,

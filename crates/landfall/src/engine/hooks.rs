@@ -15,7 +15,6 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// A call to the hooks.
 pub(crate) enum HookCall<'a> {
     /// May the request access the upload?
     Access(Access<'a>),

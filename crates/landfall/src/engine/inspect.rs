@@ -10,7 +10,6 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// The state of an upload.
 #[derive(Debug)]
 pub(crate) struct InspectOutcome {
     pub(crate) upload: Arc<Upload>,

@@ -202,7 +202,6 @@ impl Engine {
         Ok(snapshot)
     }
 
-    /// Returns when the upload expires.
     pub(crate) fn expiry(
         &self,
         upload: &Upload,

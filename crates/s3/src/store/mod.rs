@@ -91,7 +91,6 @@ struct Inner {
     sessions: UploadSessions,
     budget: MemoryBudget,
     pool: BlockPool,
-    /// Limits concurrent part uploads.
     part_slots: Arc<Semaphore>,
     /// Identifies this process as a writer.
     incarnation: u64,

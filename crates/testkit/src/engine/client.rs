@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 /// The longest that a request may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
-/// A response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
@@ -81,7 +80,6 @@ impl Body for SentBody {
     }
 }
 
-/// Sends a request.
 pub(crate) async fn send(
     handler: &Handler,
     method: Method,
@@ -110,7 +108,6 @@ pub(crate) async fn send(
     }
 }
 
-/// A body that holds these bytes.
 pub(crate) fn body(bytes: Bytes) -> SentBody {
     let (sender, body) = open_body();
     if !bytes.is_empty() {
@@ -162,7 +159,6 @@ pub(crate) async fn create_partial(handler: &Handler, length: u64) -> UploadId {
     post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
-/// Creates a final upload.
 pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> UploadId {
     let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
     let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];

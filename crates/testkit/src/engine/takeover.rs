@@ -15,7 +15,6 @@ use crate::test_data;
 
 const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
-/// Maximum attempts of a client.
 const MAX_ATTEMPTS: usize = 5;
 
 /// A request whose body has not ended.

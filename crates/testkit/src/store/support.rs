@@ -32,7 +32,6 @@ pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     upload
 }
 
-/// Appends and commits `bytes`.
 pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, bytes: &Bytes) {
     let mut append = resume(store, upload, fence).await;
     let end = append.offset() + bytes.len() as u64;
@@ -44,7 +43,6 @@ pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, 
     );
 }
 
-/// Opens an upload for appending.
 pub(super) async fn resume(store: &Subject, upload: &Upload, fence: Fence) -> Box<dyn Append> {
     store.resume(&upload.id, fence).await.expect("resume").1
 }

@@ -24,7 +24,6 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Maximum bytes copied in one step.
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// Buffer size of a copy by reading and writing.
 const BUFFER_BYTES: usize = 1024 * 1024;
