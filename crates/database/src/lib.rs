@@ -15,6 +15,7 @@ mod migrate;
 mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod row;
 mod runtime;
 mod sqlite;
 mod statement;
@@ -34,8 +35,9 @@ pub use self::{
         Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
     },
     migrate::Migration,
+    row::{Column, Row},
     runtime::run_in,
-    statement::{Column, Insert, Row, Statement, Value, in_parts, parts, push_list},
+    statement::{Insert, Statement, Value, in_parts, parts, push_list},
     transaction::Transaction,
 };
 

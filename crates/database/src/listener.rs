@@ -44,7 +44,6 @@ impl Listener {
         in_time(self.0.listen(channel)).await
     }
 
-    /// Unsubscribes from a channel.
     pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
         in_time(self.0.unlisten(channel)).await
     }

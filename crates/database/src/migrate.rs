@@ -8,8 +8,6 @@
 //! sqlx's migrator has neither kind, and does not keep two processes from migrating one SQLite file
 //! at the same time.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use crate::{Connections, DatabaseError, Statement, Transaction};
@@ -147,9 +145,5 @@ fn count(steps: usize) -> i64 {
 }
 
 fn checksum(sql: &str) -> String {
-    let digest = Sha256::digest(sql);
-    digest[..16].iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(&Sha256::digest(sql)[..16])
 }

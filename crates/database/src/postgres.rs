@@ -12,9 +12,7 @@ use sqlx::{
 use tokio::time::{error::Elapsed, timeout};
 
 use crate::{
-    DatabaseError, Durability, Row, Statement,
-    pooled::Pooled,
-    statement::{RowOf, bind},
+    DatabaseError, Durability, Row, Statement, pooled::Pooled, row::RowOf, statement::bind,
 };
 
 /// Connections per process.
@@ -179,7 +177,6 @@ impl Server {
     }
 }
 
-/// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Pooled,
@@ -198,7 +195,6 @@ impl Session {
         self.checked(done, STATEMENT_TIMEOUT)
     }
 
-    /// Executes the statements of a migration.
     pub(crate) async fn migrate(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await?;

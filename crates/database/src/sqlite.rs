@@ -13,17 +13,17 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags,
-    types::{FromSql, Null, ValueRef},
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, types::Null};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::timeout,
 };
 
-use crate::{Column, DatabaseError, Durability, Row, Statement, Value, statement::RowOf};
+use crate::{
+    DatabaseError, Durability, Row, Statement, Value,
+    row::{RowOf, SqliteRow},
+};
 
 /// Time limit for the lock of another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -292,26 +292,6 @@ fn numbered(sql: &str) -> String {
         numbered.push_str(piece);
     }
     numbered
-}
-
-/// A row with its column names.
-#[derive(Debug)]
-pub(crate) struct SqliteRow {
-    columns: Arc<[String]>,
-    values: Vec<rusqlite::types::Value>,
-}
-
-impl SqliteRow {
-    pub(crate) fn get<T: FromSql>(&self, column: Column<'_>) -> Result<T, DatabaseError> {
-        let at = match column {
-            Column::Index(at) => Some(at),
-            Column::Name(name) => self.columns.iter().position(|column| column == name),
-        };
-        let value = at.and_then(|at| self.values.get(at));
-        let value = value.ok_or_else(|| DatabaseError::InvalidRow(format!("no {column:?}")))?;
-        T::column_result(ValueRef::from(value))
-            .map_err(|error| DatabaseError::InvalidRow(format!("{column:?}: {error}")))
-    }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

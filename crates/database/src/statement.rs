@@ -2,11 +2,6 @@
 
 use std::fmt::Write as _;
 
-#[cfg(feature = "postgres")]
-use sqlx::Row as _;
-
-use crate::{DatabaseError, sqlite::SqliteRow};
-
 /// A value of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -228,94 +223,6 @@ pub fn push_list<T: Into<Value>>(statement: &mut Statement, values: impl IntoIte
         let _ = write!(statement.sql, "{comma}${number}");
     }
     statement.push(")");
-}
-
-/// A result row.
-#[derive(Debug)]
-pub struct Row(pub(crate) RowOf);
-
-#[derive(Debug)]
-pub(crate) enum RowOf {
-    Sqlite(SqliteRow),
-    #[cfg(feature = "postgres")]
-    Postgres(sqlx::postgres::PgRow),
-}
-
-/// A column of a row.
-#[derive(Debug, Clone, Copy)]
-pub enum Column<'a> {
-    /// By name.
-    Name(&'a str),
-    /// By index, from 0.
-    Index(usize),
-}
-
-impl<'a> From<&'a str> for Column<'a> {
-    fn from(name: &'a str) -> Self {
-        Self::Name(name)
-    }
-}
-
-impl From<usize> for Column<'_> {
-    fn from(index: usize) -> Self {
-        Self::Index(index)
-    }
-}
-
-macro_rules! column {
-    ($row:ident, $column:expr) => {
-        match ($row, $column.into()) {
-            (RowOf::Sqlite(row), column) => row.get(column),
-            #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Name(name)) => Ok(row.try_get(name)?),
-            #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Index(index)) => Ok(row.try_get(index)?),
-        }
-    };
-}
-
-impl Row {
-    /// Returns an integer (`BIGINT` on PostgreSQL).
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
-    pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns an integer or NULL.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
-    pub fn opt_number<'a>(
-        &self,
-        column: impl Into<Column<'a>>,
-    ) -> Result<Option<i64>, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns a text.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
-    pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns a text or NULL.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
-    pub fn opt_text<'a>(
-        &self,
-        column: impl Into<Column<'a>>,
-    ) -> Result<Option<String>, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
 }
 
 #[cfg(test)]

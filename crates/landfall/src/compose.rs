@@ -7,7 +7,6 @@ use crate::{
     store::{Concatenate, DeferLength, Enumerate, Finish, Read, Store, Terminate},
 };
 
-/// The source of a capability.
 enum Capability<T: ?Sized> {
     Store,
     Other(Arc<T>),
@@ -54,18 +53,6 @@ macro_rules! capabilities {
                 Self { store, locker, $($name: Arc::new(Capability::Store),)* }
             }
 
-            /// Takes only the core of a store (create, load, append, save).
-            ///
-            /// Capabilities are then added one by one.
-            #[must_use]
-            pub fn core_only(store: Arc<dyn Store>) -> Self {
-                Self {
-                    store,
-                    locker: Arc::new(MemoryLocker::new()),
-                    $($name: Arc::new(Capability::Disabled),)*
-                }
-            }
-
             $(
                 $(#[$doc])*
                 #[must_use]
@@ -85,7 +72,7 @@ macro_rules! capabilities {
                 #[must_use]
                 pub fn $name(&self) -> Option<&dyn $trait> {
                     match &*self.$name {
-                        Capability::Store => self.store.$name(),
+                        Capability::Store => self.store.capabilities().$name,
                         Capability::Other(other) => Some(&**other),
                         Capability::Disabled => None,
                     }

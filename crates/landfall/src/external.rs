@@ -7,13 +7,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request::Parts};
 use landfall_protocol::ProblemKind;
 
 use crate::{
     BoxError, Resolution,
-    engine::{Engine, Error, Reservations},
+    engine::{Engine, Error, HookCall, Reservations},
     event::{EventKind, TerminationReason},
     hook::{ClientResponse, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
@@ -86,7 +85,7 @@ impl From<Error> for HookError {
             hook_error.status = status.unwrap_or(hook_error.status);
             hook_error.headers = headers.clone();
             if let Some(body) = body {
-                hook_error.message = text(body);
+                hook_error.message = String::from_utf8_lossy(body).trim().to_owned();
             }
         }
         let has_no_answer = matches!(error, Error::Rejected(ProblemKind::Internal, _));
@@ -95,10 +94,6 @@ impl From<Error> for HookError {
         }
         hook_error
     }
-}
-
-fn text(body: &Bytes) -> String {
-    String::from_utf8_lossy(body).trim().to_owned()
 }
 
 /// Calls the hooks and sinks of a handler for uploads whose bytes bypass it. Cheap to clone.
@@ -174,7 +169,7 @@ impl HookDispatcher {
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
         let context = request.cloned();
-        Ok(self.0.call_pre_finish(&context, upload).await?)
+        Ok(self.0.call_all(&context, HookCall::Finish(upload)).await?)
     }
 
     /// Checks whether a client may remove the upload.
@@ -187,7 +182,10 @@ impl HookDispatcher {
         upload: &Snapshot,
     ) -> Result<ClientResponse, HookError> {
         let context = Some(request.clone());
-        Ok(self.0.call_pre_terminate(&context, upload).await?)
+        Ok(self
+            .0
+            .call_all(&context, HookCall::Terminate(upload))
+            .await?)
     }
 
     /// Prepares an event in the sinks, before its effect.

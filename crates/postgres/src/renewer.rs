@@ -57,7 +57,6 @@ pub(crate) struct Shared {
     down_since: Mutex<Option<Instant>>,
     failed: Notify,
     migrated: OnceCell<()>,
-    /// Notifications arrive.
     is_subscribed: AtomicBool,
     /// Notified when a renewal is needed at once, since notifications were lost.
     renew_now: Notify,
@@ -224,7 +223,6 @@ impl Shared {
         }
     }
 
-    /// Sends all queued releases.
     async fn send_releases(&self) -> Result<(), DatabaseError> {
         loop {
             let batch = self.table.releases(usize::MAX).into_iter();

@@ -2,217 +2,83 @@
 
 use std::{borrow::Cow, fmt};
 
-/// The kind of a [`Problem`]. Codes and messages are tusd's where tusd has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "documented by the table below")]
-pub enum ProblemKind {
-    UnsupportedVersion,
-    MaxSizeExceeded,
-    InvalidContentType,
-    ContentEncoding,
-    InvalidUploadLength,
-    InvalidOffset,
-    InvalidMetadata,
-    InvalidMethod,
-    InvalidPath,
-    NotFound,
-    Gone,
-    Locked,
-    MismatchedOffset,
-    SizeExceeded,
-    NotImplemented,
-    NotFinished,
-    InvalidConcat,
-    ConcatenationUnsupported,
-    ModifyFinal,
-    AmbiguousLength,
-    InvalidDeferLength,
-    InvalidChecksum,
-    UnsupportedChecksum,
-    ChecksumMismatch,
-    Stopped,
-    Rejected,
-    TerminationRejected,
-    Forbidden,
-    Interrupted,
-    ShuttingDown,
-    OriginNotAllowed,
-    UnexpectedEof,
-    ReadTimeout,
-    ConnectionReset,
-    IncompleteUpload,
-    MethodNotAllowed,
-    AlreadyExists,
-    RangeNotSatisfiable,
-    TooManyUploads,
-    StorageFull,
-    Unavailable,
-    Internal,
+macro_rules! problem_kinds {
+    ($($kind:ident => $status:literal, $code:literal, $message:literal;)*) => {
+        /// The kind of a [`Problem`]. Codes and messages are tusd's where tusd has one.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ProblemKind {
+            $(#[doc = concat!($status, " ", $code, ": ", $message)] $kind,)*
+        }
+
+        impl ProblemKind {
+            /// Returns status code, error code and message.
+            #[must_use]
+            pub const fn describe(self) -> (u16, &'static str, &'static str) {
+                match self {
+                    $(Self::$kind => ($status, $code, $message),)*
+                }
+            }
+        }
+    };
+}
+
+problem_kinds! {
+    UnsupportedVersion => 412, "ERR_UNSUPPORTED_VERSION",
+        "missing, invalid or unsupported Tus-Resumable header";
+    MaxSizeExceeded => 413, "ERR_MAX_SIZE_EXCEEDED", "maximum size exceeded";
+    InvalidContentType => 415, "ERR_INVALID_CONTENT_TYPE", "missing or invalid Content-Type header";
+    ContentEncoding => 415, "ERR_UNSUPPORTED_CONTENT_ENCODING", "Content-Encoding is not supported";
+    InvalidUploadLength => 400, "ERR_INVALID_UPLOAD_LENGTH",
+        "missing or invalid Upload-Length header";
+    InvalidOffset => 400, "ERR_INVALID_OFFSET", "missing or invalid Upload-Offset header";
+    InvalidMetadata => 400, "ERR_INVALID_METADATA", "invalid Upload-Metadata header";
+    InvalidMethod => 400, "ERR_INVALID_METHOD", "invalid X-HTTP-Method-Override header";
+    InvalidPath => 400, "ERR_INVALID_PATH", "invalid upload URL";
+    NotFound => 404, "ERR_UPLOAD_NOT_FOUND", "upload not found";
+    Gone => 410, "ERR_UPLOAD_GONE", "upload has expired or was removed";
+    Locked => 423, "ERR_UPLOAD_LOCKED", "file currently locked";
+    MismatchedOffset => 409, "ERR_MISMATCHED_OFFSET", "mismatched offset";
+    SizeExceeded => 413, "ERR_UPLOAD_SIZE_EXCEEDED", "upload's size exceeded";
+    NotImplemented => 501, "ERR_NOT_IMPLEMENTED", "feature not implemented";
+    NotFinished => 400, "ERR_UPLOAD_NOT_FINISHED", "one of the partial uploads is not finished";
+    InvalidConcat => 400, "ERR_INVALID_CONCAT", "invalid Upload-Concat header";
+    ConcatenationUnsupported => 400, "ERR_CONCATENATION_UNSUPPORTED",
+        "Upload-Concat header is not supported by server";
+    ModifyFinal => 403, "ERR_MODIFY_FINAL", "modifying a final upload is not allowed";
+    AmbiguousLength => 400, "ERR_AMBIGUOUS_UPLOAD_LENGTH",
+        "provided both Upload-Length and Upload-Defer-Length";
+    InvalidDeferLength => 400, "ERR_INVALID_UPLOAD_LENGTH_DEFER",
+        "invalid Upload-Defer-Length header";
+    InvalidChecksum => 400, "ERR_INVALID_CHECKSUM", "invalid Upload-Checksum header";
+    UnsupportedChecksum => 400, "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
+        "unsupported checksum algorithm";
+    ChecksumMismatch => 460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch";
+    Stopped => 400, "ERR_UPLOAD_STOPPED", "upload has been stopped by server";
+    Rejected => 400, "ERR_UPLOAD_REJECTED", "upload creation has been rejected by server";
+    TerminationRejected => 400, "ERR_UPLOAD_TERMINATION_REJECTED",
+        "upload termination has been rejected by server";
+    Forbidden => 403, "ERR_FORBIDDEN", "access to the upload is not allowed";
+    Interrupted => 423, "ERR_UPLOAD_INTERRUPTED",
+        "upload has been interrupted by another request for this upload resource";
+    ShuttingDown => 503, "ERR_SERVER_SHUTDOWN",
+        "request has been interrupted because the server is shutting down";
+    OriginNotAllowed => 403, "ERR_ORIGIN_NOT_ALLOWED", "request origin is not allowed";
+    UnexpectedEof => 400, "ERR_UNEXPECTED_EOF", "server expected to receive more bytes";
+    ReadTimeout => 500, "ERR_READ_TIMEOUT", "timeout while reading request body";
+    ConnectionReset => 500, "ERR_CONNECTION_RESET", "TCP connection reset by peer";
+    IncompleteUpload => 400, "ERR_INCOMPLETE_UPLOAD", "cannot stream non-finished upload";
+    MethodNotAllowed => 405, "ERR_METHOD_NOT_ALLOWED", "method not allowed";
+    AlreadyExists => 409, "ERR_UPLOAD_EXISTS", "an upload with this id exists already";
+    RangeNotSatisfiable => 416, "ERR_RANGE_NOT_SATISFIABLE", "the range lies outside the upload";
+    TooManyUploads => 503, "ERR_TOO_MANY_UPLOADS",
+        "too many uploads are in progress, try again later";
+    StorageFull => 507, "ERR_STORAGE_FULL", "no space is left for this upload, try again later";
+    Unavailable => 503, "ERR_STORAGE_UNAVAILABLE", "storage is unavailable, try again later";
+    Internal => 500, "ERR_INTERNAL_SERVER_ERROR", "internal server error";
 }
 
 impl ProblemKind {
-    /// Returns status code, error code and message.
-    #[must_use]
-    pub const fn describe(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Self::UnsupportedVersion => (
-                412,
-                "ERR_UNSUPPORTED_VERSION",
-                "missing, invalid or unsupported Tus-Resumable header",
-            ),
-            Self::MaxSizeExceeded => (413, "ERR_MAX_SIZE_EXCEEDED", "maximum size exceeded"),
-            Self::InvalidContentType => (
-                415,
-                "ERR_INVALID_CONTENT_TYPE",
-                "missing or invalid Content-Type header",
-            ),
-            Self::ContentEncoding => (
-                415,
-                "ERR_UNSUPPORTED_CONTENT_ENCODING",
-                "Content-Encoding is not supported",
-            ),
-            Self::InvalidUploadLength => (
-                400,
-                "ERR_INVALID_UPLOAD_LENGTH",
-                "missing or invalid Upload-Length header",
-            ),
-            Self::InvalidOffset => (
-                400,
-                "ERR_INVALID_OFFSET",
-                "missing or invalid Upload-Offset header",
-            ),
-            Self::InvalidMetadata => (
-                400,
-                "ERR_INVALID_METADATA",
-                "invalid Upload-Metadata header",
-            ),
-            Self::InvalidMethod => (
-                400,
-                "ERR_INVALID_METHOD",
-                "invalid X-HTTP-Method-Override header",
-            ),
-            Self::InvalidPath => (400, "ERR_INVALID_PATH", "invalid upload URL"),
-            Self::NotFound => (404, "ERR_UPLOAD_NOT_FOUND", "upload not found"),
-            Self::Gone => (410, "ERR_UPLOAD_GONE", "upload has expired or was removed"),
-            Self::Locked => (423, "ERR_UPLOAD_LOCKED", "file currently locked"),
-            Self::MismatchedOffset => (409, "ERR_MISMATCHED_OFFSET", "mismatched offset"),
-            Self::SizeExceeded => (413, "ERR_UPLOAD_SIZE_EXCEEDED", "upload's size exceeded"),
-            Self::NotImplemented => (501, "ERR_NOT_IMPLEMENTED", "feature not implemented"),
-            Self::NotFinished => (
-                400,
-                "ERR_UPLOAD_NOT_FINISHED",
-                "one of the partial uploads is not finished",
-            ),
-            Self::InvalidConcat => (400, "ERR_INVALID_CONCAT", "invalid Upload-Concat header"),
-            Self::ConcatenationUnsupported => (
-                400,
-                "ERR_CONCATENATION_UNSUPPORTED",
-                "Upload-Concat header is not supported by server",
-            ),
-            Self::ModifyFinal => (
-                403,
-                "ERR_MODIFY_FINAL",
-                "modifying a final upload is not allowed",
-            ),
-            Self::AmbiguousLength => (
-                400,
-                "ERR_AMBIGUOUS_UPLOAD_LENGTH",
-                "provided both Upload-Length and Upload-Defer-Length",
-            ),
-            Self::InvalidDeferLength => (
-                400,
-                "ERR_INVALID_UPLOAD_LENGTH_DEFER",
-                "invalid Upload-Defer-Length header",
-            ),
-            Self::InvalidChecksum => (
-                400,
-                "ERR_INVALID_CHECKSUM",
-                "invalid Upload-Checksum header",
-            ),
-            Self::UnsupportedChecksum => (
-                400,
-                "ERR_UNSUPPORTED_CHECKSUM_ALGORITHM",
-                "unsupported checksum algorithm",
-            ),
-            Self::ChecksumMismatch => (460, "ERR_CHECKSUM_MISMATCH", "checksum mismatch"),
-            Self::Stopped => (
-                400,
-                "ERR_UPLOAD_STOPPED",
-                "upload has been stopped by server",
-            ),
-            Self::Rejected => (
-                400,
-                "ERR_UPLOAD_REJECTED",
-                "upload creation has been rejected by server",
-            ),
-            Self::TerminationRejected => (
-                400,
-                "ERR_UPLOAD_TERMINATION_REJECTED",
-                "upload termination has been rejected by server",
-            ),
-            Self::Forbidden => (403, "ERR_FORBIDDEN", "access to the upload is not allowed"),
-            Self::Interrupted => (
-                423,
-                "ERR_UPLOAD_INTERRUPTED",
-                "upload has been interrupted by another request for this upload resource",
-            ),
-            Self::ShuttingDown => (
-                503,
-                "ERR_SERVER_SHUTDOWN",
-                "request has been interrupted because the server is shutting down",
-            ),
-            Self::OriginNotAllowed => (
-                403,
-                "ERR_ORIGIN_NOT_ALLOWED",
-                "request origin is not allowed",
-            ),
-            Self::UnexpectedEof => (
-                400,
-                "ERR_UNEXPECTED_EOF",
-                "server expected to receive more bytes",
-            ),
-            Self::ReadTimeout => (
-                500,
-                "ERR_READ_TIMEOUT",
-                "timeout while reading request body",
-            ),
-            Self::ConnectionReset => (500, "ERR_CONNECTION_RESET", "TCP connection reset by peer"),
-            Self::IncompleteUpload => (
-                400,
-                "ERR_INCOMPLETE_UPLOAD",
-                "cannot stream non-finished upload",
-            ),
-            Self::MethodNotAllowed => (405, "ERR_METHOD_NOT_ALLOWED", "method not allowed"),
-            Self::AlreadyExists => (
-                409,
-                "ERR_UPLOAD_EXISTS",
-                "an upload with this id exists already",
-            ),
-            Self::RangeNotSatisfiable => (
-                416,
-                "ERR_RANGE_NOT_SATISFIABLE",
-                "the range lies outside the upload",
-            ),
-            Self::TooManyUploads => (
-                503,
-                "ERR_TOO_MANY_UPLOADS",
-                "too many uploads are in progress, try again later",
-            ),
-            Self::StorageFull => (
-                507,
-                "ERR_STORAGE_FULL",
-                "no space is left for this upload, try again later",
-            ),
-            Self::Unavailable => (
-                503,
-                "ERR_STORAGE_UNAVAILABLE",
-                "storage is unavailable, try again later",
-            ),
-            Self::Internal => (500, "ERR_INTERNAL_SERVER_ERROR", "internal server error"),
-        }
-    }
-
     /// Returns the seconds for `Retry-After`, where a retry makes sense.
     #[must_use]
     pub const fn retry_after(self) -> Option<u64> {

@@ -93,7 +93,6 @@ struct LockerInner {
     scripts: Arc<Scripts>,
     settings: RedisSettings,
     numbers: AtomicU64,
-    /// The greatest fence so far.
     max_fence: AtomicU64,
     stop: watch::Sender<bool>,
 }

@@ -52,7 +52,6 @@ pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
     }
 }
 
-/// The result of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewal {
     Renewed(YieldRequest),
@@ -121,7 +120,6 @@ impl Scripts {
         &self.channel
     }
 
-    /// Loads the scripts into the server.
     pub(crate) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         for script in [&self.acquire, &self.renew, &self.release, &self.enter] {
             let _: String = script.load_async(connection).await?;
@@ -168,7 +166,6 @@ impl Scripts {
         call
     }
 
-    /// Parses the reply of [`Scripts::acquire`].
     pub(crate) fn acquire_reply((granted, value): (u8, u64)) -> AcquireReply {
         if granted == 1 {
             AcquireReply::Granted(Fence(value))
@@ -207,7 +204,6 @@ impl Scripts {
         call
     }
 
-    /// Parses the reply of [`Scripts::renew`].
     pub(crate) fn renewal(reply: &str) -> Renewal {
         match reply.strip_prefix('w') {
             None if reply == "0" => Renewal::Lost,

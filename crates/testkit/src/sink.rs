@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use landfall::{
     Composer, Config, Handler,
     event::{Event, EventKind, EventSink},
@@ -123,8 +122,7 @@ async fn events_arrive_in_order(subject: &Subject) {
     for _ in 0..UPLOADS {
         let handler = handler.clone();
         running.spawn(async move {
-            let created = client::create(&handler, 5, Bytes::new()).await;
-            let id = created.expect(201).id();
+            let id = client::create_empty(&handler, 5).await;
             let body = client::body("hello".into());
             let appended = client::append(&handler, &id, 0, 5, body).await;
             appended.expect(204);

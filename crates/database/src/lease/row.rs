@@ -20,7 +20,6 @@ use tokio::{
 use super::sql;
 use crate::{Connections, DatabaseError, Statement, millis};
 
-/// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The row leases of a table with the columns `id`, `lease_owner` and `lease_expires_at`.

@@ -79,63 +79,34 @@ impl Hasher {
 
 /// The checksums required for one request body, according to the request head.
 #[derive(Debug)]
-pub(crate) enum Verifier {
-    /// No checksum.
-    Off,
-    /// A checksum in the head.
-    One(Box<(Hasher, Checksum)>),
-    /// A checksum in a trailer. Its algorithm is known only at the end, so all of them are
-    /// computed.
-    All(Box<[(Algorithm, Hasher)]>),
-}
+pub(crate) struct Verifier(Vec<(Algorithm, Hasher)>);
 
 impl Verifier {
     pub(crate) fn new(announced: &ChecksumPlacement) -> Self {
-        match announced {
-            ChecksumPlacement::None => Self::Off,
-            ChecksumPlacement::Header(checksum) => Self::One(Box::new((
-                Hasher::new(checksum.algorithm),
-                checksum.clone(),
-            ))),
-            ChecksumPlacement::Trailer => Self::All(
-                Algorithm::ALL
-                    .into_iter()
-                    .map(|a| (a, Hasher::new(a)))
-                    .collect(),
-            ),
-        }
+        let hasher = |algorithm| (algorithm, Hasher::new(algorithm));
+        Self(match announced {
+            ChecksumPlacement::None => Vec::new(),
+            ChecksumPlacement::Header(checksum) => vec![hasher(checksum.algorithm)],
+            // The algorithm of a trailer is known only at the end.
+            ChecksumPlacement::Trailer => Algorithm::ALL.map(hasher).into(),
+        })
     }
 
     pub(crate) fn is_on(&self) -> bool {
-        !matches!(self, Self::Off)
+        !self.0.is_empty()
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Off => {}
-            Self::One(one) => one.0.update(bytes),
-            Self::All(hashers) => hashers.iter_mut().for_each(|(_, h)| h.update(bytes)),
+        for (_, hasher) in &mut self.0 {
+            hasher.update(bytes);
         }
     }
 
     /// Returns whether the bytes have this checksum. Requires `is_on`.
     pub(crate) fn matches(self, stated: &Checksum) -> bool {
-        let hasher = match self {
-            Self::Off => return false,
-            Self::One(one) if one.1.algorithm == stated.algorithm => one.0,
-            Self::One(_) => return false,
-            Self::All(hashers) => {
-                let found = hashers
-                    .into_vec()
-                    .into_iter()
-                    .find(|(a, _)| *a == stated.algorithm);
-                let Some((_, hasher)) = found else {
-                    return false;
-                };
-                hasher
-            }
-        };
-        hasher.digest(stated.digest.len()) == stated.digest
+        let mut hashers = self.0.into_iter();
+        let found = hashers.find(|(algorithm, _)| *algorithm == stated.algorithm);
+        found.is_some_and(|(_, hasher)| hasher.digest(stated.digest.len()) == stated.digest)
     }
 }
 

@@ -10,10 +10,8 @@ use landfall_protocol::{Append as Head, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Engine, Error, RequestContext,
-    create::can_complete,
-    peek::PeekedBody,
-    receive::{BodyStream, Interruption},
+    Engine, Error, RequestContext, create::can_complete, peek::PeekedBody, receive::BodyStream,
+    transfer::Interruption,
 };
 use crate::{
     event::EventKind,
@@ -28,7 +26,6 @@ const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// The longest such interval; each poll costs calls to the store.
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
-/// A parsed append request.
 #[derive(Debug)]
 pub(crate) struct AppendRequest {
     pub(crate) head: Head,
@@ -36,7 +33,6 @@ pub(crate) struct AppendRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-/// The result of an append.
 #[derive(Debug)]
 pub(crate) struct AppendOutcome {
     pub(crate) offset: u64,
@@ -44,7 +40,6 @@ pub(crate) struct AppendOutcome {
     pub(crate) reply: ClientResponse,
 }
 
-/// A failed append.
 #[derive(Debug)]
 pub(crate) struct AppendError {
     pub(crate) error: Error,
@@ -54,7 +49,6 @@ pub(crate) struct AppendError {
 
 /// What an upload accepts of an append.
 struct AppendBounds {
-    /// The length that the request declares.
     declared_length: Option<u64>,
     /// The upload's length, if known by now.
     length: Option<u64>,
@@ -269,10 +263,7 @@ impl Engine {
             None => None,
         };
         let length = declared_length.or(upload.length);
-        let end = length
-            .or(self.max_size(upload))
-            .unwrap_or(i64::MAX.unsigned_abs());
-        let remaining = end.saturating_sub(offset);
+        let remaining = self.remaining(upload, length, offset);
         if body_length > remaining {
             return Err(ProblemKind::SizeExceeded.into());
         }
@@ -302,9 +293,8 @@ impl Engine {
     }
 
     /// Returns how many more bytes the upload accepts.
-    pub(super) fn remaining(&self, upload: &Upload, offset: u64) -> u64 {
-        let end = upload
-            .length
+    pub(super) fn remaining(&self, upload: &Upload, length: Option<u64>, offset: u64) -> u64 {
+        let end = length
             .or(self.max_size(upload))
             .unwrap_or(i64::MAX.unsigned_abs());
         end.saturating_sub(offset)

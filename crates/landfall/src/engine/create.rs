@@ -5,9 +5,8 @@ use std::{future::Future, sync::Arc, time::SystemTime};
 use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add,
-    idempotency::KeyState,
-    receive::{BodyStream, Interruption},
+    Engine, Error, InspectOutcome, RequestContext, add, idempotency::KeyState, receive::BodyStream,
+    transfer::Interruption,
 };
 use crate::{
     event::{EventKind, TerminationReason},
@@ -17,7 +16,6 @@ use crate::{
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
-/// A parsed creation request.
 #[derive(Debug)]
 pub(crate) struct CreateRequest {
     pub(crate) head: Head,
@@ -27,7 +25,6 @@ pub(crate) struct CreateRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-/// The result of a creation.
 #[derive(Debug)]
 pub(crate) struct Created {
     pub(crate) upload: Arc<Upload>,
@@ -94,7 +91,9 @@ impl Engine {
             }
         }
         let with_upload = head.with_upload;
-        if with_upload && content_length.is_some_and(|n| n > self.remaining(&upload, 0)) {
+        if with_upload
+            && content_length.is_some_and(|n| n > self.remaining(&upload, upload.length, 0))
+        {
             return Err(ProblemKind::SizeExceeded.into());
         }
         // A body without bytes needs no transfer: the result is the same as of a plain creation.
@@ -151,7 +150,7 @@ impl Engine {
             Ok((upload, (append, lease)))
         };
         let (upload, (append, lease)) = self.emit_created(context, create).await?;
-        let remaining = self.remaining(&upload, 0);
+        let remaining = self.remaining(&upload, upload.length, 0);
         let body_stream = BodyStream {
             body,
             content_length,

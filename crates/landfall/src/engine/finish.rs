@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, add, is_missing};
+use super::{Engine, Error, HookCall, RequestContext, add, is_missing};
 use crate::{
     event::{EventKind, TerminationReason},
     hook::ClientResponse,
@@ -97,7 +97,7 @@ impl Engine {
             offset,
             modified: SystemTime::now(),
         };
-        let reply = match self.call_pre_finish(context, &snapshot).await {
+        let reply = match self.call_all(context, HookCall::Finish(&snapshot)).await {
             Ok(reply) => reply,
             Err(refused @ Error::Rejected(ProblemKind::Rejected, _)) => {
                 self.remove(context, &upload, offset, lease, TerminationReason::Hook)

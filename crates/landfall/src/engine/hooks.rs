@@ -15,8 +15,7 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// A call to the hooks.
-enum HookCall<'a> {
+pub(crate) enum HookCall<'a> {
     /// May the request access the upload?
     Access(Access<'a>),
     /// Before creation: allow, change, or name an idempotency key.
@@ -70,7 +69,7 @@ impl HookCall<'_> {
 
 impl Engine {
     /// Calls every hook registered for this point and returns their merged response for the client.
-    async fn call_all(
+    pub(crate) async fn call_all(
         &self,
         context: &RequestContext,
         mut call: HookCall<'_>,
@@ -137,24 +136,6 @@ impl Engine {
                 .into());
         }
         Ok((reply, key))
-    }
-
-    /// Checks whether the hooks accept the upload as complete.
-    pub(crate) async fn call_pre_finish(
-        &self,
-        context: &RequestContext,
-        snapshot: &Snapshot,
-    ) -> Result<ClientResponse, Error> {
-        self.call_all(context, HookCall::Finish(snapshot)).await
-    }
-
-    /// Checks whether a client may remove the upload.
-    pub(crate) async fn call_pre_terminate(
-        &self,
-        context: &RequestContext,
-        snapshot: &Snapshot,
-    ) -> Result<ClientResponse, Error> {
-        self.call_all(context, HookCall::Terminate(snapshot)).await
     }
 }
 

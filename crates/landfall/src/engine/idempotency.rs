@@ -15,7 +15,6 @@ pub(super) struct IdempotentCreate {
     _lease: Option<Lease>,
 }
 
-/// The state of an idempotency key.
 pub(super) enum KeyState {
     /// It has no upload yet, or the request has no key.
     New(Option<IdempotentCreate>),

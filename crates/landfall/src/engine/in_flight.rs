@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 
 use super::{Engine, Error};
 
-/// Counts the work in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     count: AtomicUsize,

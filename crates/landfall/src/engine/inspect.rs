@@ -10,7 +10,6 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// The state of an upload.
 #[derive(Debug)]
 pub(crate) struct InspectOutcome {
     pub(crate) upload: Arc<Upload>,
@@ -65,24 +64,16 @@ impl Engine {
         id: &UploadId,
     ) -> Result<InspectOutcome, Error> {
         if let Some(live) = self.live.get(id) {
-            let (offset, modified) = (live.offset(), SystemTime::now());
             let last = Snapshot {
                 upload: live.upload.clone(),
-                offset,
-                modified,
+                offset: live.offset(),
+                modified: SystemTime::now(),
             };
             // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());
             }
-            let expires = self.expiry(&live.upload, offset, modified);
-            let upload = live.upload.clone();
-            return Ok(InspectOutcome {
-                upload,
-                offset: Some(offset),
-                modified,
-                expires,
-            });
+            return Ok(self.inspected(last));
         }
         let mut snapshot = self.load(id).await?;
         if !snapshot.upload.is_concatenated() {
@@ -93,12 +84,20 @@ impl Engine {
             self.complete_interrupted(context, id).await?;
             snapshot = self.load(id).await?;
         }
-        let expires = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
-        Ok(InspectOutcome {
-            upload: snapshot.upload,
-            offset: Some(snapshot.offset),
-            modified: snapshot.modified,
-            expires,
-        })
+        Ok(self.inspected(snapshot))
+    }
+
+    pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
+        let Snapshot {
+            upload,
+            offset,
+            modified,
+        } = snapshot;
+        InspectOutcome {
+            expires: self.expiry(&upload, offset, modified),
+            offset: upload.is_concatenated().then_some(offset),
+            upload,
+            modified,
+        }
     }
 }

@@ -41,6 +41,7 @@ pub(crate) use self::{
     create::CreateRequest,
     error::Error,
     events::Reservations,
+    hooks::HookCall,
     inspect::InspectOutcome,
 };
 pub use self::{
@@ -201,7 +202,6 @@ impl Engine {
         Ok(snapshot)
     }
 
-    /// Returns when the upload expires.
     pub(crate) fn expiry(
         &self,
         upload: &Upload,

@@ -22,7 +22,6 @@ const MIN_STEP: Duration = Duration::from_millis(50);
 /// Idle rounds after which the task ends.
 const IDLE_ROUNDS: usize = 2;
 
-/// True if the task runs.
 #[derive(Debug, Default)]
 pub(super) struct ProgressTask(Arc<AtomicBool>);
 

@@ -6,14 +6,13 @@ use futures_core::Stream;
 use landfall_protocol::{Checksum, ChecksumPlacement, Problem, ProblemKind};
 
 use super::{
-    Engine, Error, RequestBodyError, RequestContext, add,
+    Engine, Error, RequestContext, add,
     live::{LiveUpload, Visibility},
-    transfer::{Transfer, TransferOutcome, TransferReport},
+    transfer::{Interruption, Transfer, TransferReport},
 };
 use crate::{
     checksum::{Hasher, Verifier},
     event::TerminationReason,
-    hook::ClientResponse,
     lease::Lease,
     request_body::RequestBody,
     store::Append,
@@ -38,24 +37,11 @@ struct ReceivedBody<'a> {
     checksum: ChecksumPlacement,
 }
 
-/// The result of receiving a body.
 pub(super) struct Received {
     /// The upload's offset, committed by the store.
     pub(super) offset: u64,
     /// Why the body was not received completely.
     pub(super) interruption: Option<Interruption>,
-}
-
-/// Why a body was not received completely.
-#[derive(Debug)]
-pub(super) enum Interruption {
-    Overrun,
-    Yielded,
-    Lost,
-    Stopped(ClientResponse),
-    Evicted,
-    Connection(RequestBodyError),
-    Checksum(Problem),
 }
 
 impl Engine {
@@ -152,7 +138,7 @@ impl Engine {
             }
         };
         let mut interruption = match outcome {
-            TransferOutcome::End(trailers) => {
+            Ok(trailers) => {
                 let stated = checksum.with_trailers(trailers.as_ref());
                 let range = start..append.offset();
                 match self
@@ -167,12 +153,7 @@ impl Engine {
                     }
                 }
             }
-            TransferOutcome::Overrun => Some(Interruption::Overrun),
-            TransferOutcome::Yielded => Some(Interruption::Yielded),
-            TransferOutcome::Lost => Some(Interruption::Lost),
-            TransferOutcome::Stopped(reply) => Some(Interruption::Stopped(reply)),
-            TransferOutcome::Evicted => Some(Interruption::Evicted),
-            TransferOutcome::Failed(fault) => Some(Interruption::Connection(fault)),
+            Err(interruption) => Some(interruption),
         };
         if interruption.is_none() && visibility == Visibility::Verified && !live.start_write() {
             interruption = Some(Interruption::Yielded);

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Engine, Error};
 use crate::{
+    lease::Lease,
     store::{Damaged, DueFilter, Enumerate, Orphan, Page, StoreError},
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
@@ -327,16 +328,18 @@ impl Sweeper {
         {
             return Ok(false);
         }
-        if self.dry_run {
-            return Ok(true);
-        }
-        if self.engine.composer.terminator().is_none() {
+        if !self.dry_run && self.engine.composer.terminator().is_none() {
             return Ok(false);
         }
-        let engine = self.engine.clone();
-        self.engine
-            .detached(async move { engine.expire(&current, &lease).await })
-            .await?;
+        self.expire(current, lease).await
+    }
+
+    async fn expire(&self, snapshot: Snapshot, lease: Lease) -> Result<bool, Error> {
+        if !self.dry_run {
+            let engine = self.engine.clone();
+            let expire = async move { engine.expire(&snapshot, &lease).await };
+            self.engine.detached(expire).await?;
+        }
         Ok(true)
     }
 
@@ -357,19 +360,12 @@ impl Sweeper {
             Ok(_) | Err(StoreError::NotFound(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        if self.dry_run {
-            return Ok(true);
-        }
         let snapshot = Snapshot {
             upload: Arc::new(described),
             offset: 0,
             modified: damaged.modified,
         };
-        let running = engine.clone();
-        engine
-            .detached(async move { running.expire(&snapshot, &lease).await })
-            .await?;
-        Ok(true)
+        self.expire(snapshot, lease).await
     }
 
     async fn remove_orphan(

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
 
-use super::{Engine, Error, RequestContext, add};
+use super::{Engine, Error, HookCall, RequestContext, add};
 use crate::{
     event::{Event, EventKind, TerminationReason},
     hook::ClientResponse,
@@ -24,7 +24,7 @@ impl Engine {
         if self.has_expired(&known) {
             return Err(ProblemKind::Gone.into());
         }
-        let reply = self.call_pre_terminate(context, &known).await?;
+        let reply = self.call_all(context, HookCall::Terminate(&known)).await?;
         self.remove_by_id(context, id, TerminationReason::Client)
             .await?;
         Ok(reply)

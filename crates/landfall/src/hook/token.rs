@@ -5,7 +5,6 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{Metadata, headers};
 
-/// The dedicated header.
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
 /// Metadata keys of the token. Applications often use the first for other purposes.
 const KEYS: [&str; 2] = ["token", "upload_token"];

@@ -42,18 +42,14 @@ struct Counter(AtomicU64);
 impl Counter {
     /// Returns the fence for a time of the clock.
     fn after(&self, now: u64) -> Fence {
-        let mut newest = self.0.load(Ordering::Relaxed);
-        loop {
-            // By two: a consecutive number would prove that no other process had the upload.
-            let next = now.max(newest.saturating_add(2));
-            match self
-                .0
-                .compare_exchange_weak(newest, next, Ordering::Relaxed, Ordering::Relaxed)
-            {
-                Ok(_) => return Fence(next),
-                Err(seen) => newest = seen,
-            }
-        }
+        // By two: a consecutive number would prove that no other process had the upload.
+        let after = |newest: u64| now.max(newest.saturating_add(2));
+        let newest = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |newest| {
+                Some(after(newest))
+            });
+        Fence(after(newest.unwrap_or_else(|newest| newest)))
     }
 }
 

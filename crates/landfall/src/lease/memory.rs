@@ -5,13 +5,14 @@ use std::{
     fmt,
     hash::BuildHasher,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldSignal};
@@ -53,7 +54,7 @@ impl MemoryLocker {
     /// Returns the number of leases.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.0.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     /// Returns whether there are no leases.
@@ -195,7 +196,7 @@ impl Table {
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, HashMap<UploadId, LockEntry>> {
         let hash = self.hasher.hash_one(id);
         // The upper bits: the map uses the lower ones.
-        lock(&self.shards[(hash >> 32) as usize % SHARDS])
+        self.shards[(hash >> 32) as usize % SHARDS].lock()
     }
 
     /// Makes the first waiter the holder, or removes the entry.
@@ -215,10 +216,6 @@ impl Table {
 }
 
 /// Ignores poisoning: a panic under these locks leaves the map consistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A lease within this process; dropping it hands it off to the next waiter.
 pub(super) struct LocalLease {
     table: Arc<Table>,

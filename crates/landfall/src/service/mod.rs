@@ -473,7 +473,6 @@ impl Handler {
     }
 }
 
-/// A routed request.
 struct Routed {
     target: Target,
     operation: Result<Operation, Problem>,

@@ -20,7 +20,6 @@ use crate::{
     upload::{UploadId, UploadKind},
 };
 
-/// The context of an operation.
 struct RequestHead<'a> {
     parts: &'a Parts,
     context: RequestContext,

@@ -4,14 +4,12 @@ use std::{ops::Range, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
-/// The meaning of a `Range` header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RangeRequest {
     /// The full resource: no header, or one that must be ignored.
     Full,
     /// One range. Several ranges get the full resource, as the RFC allows.
     Partial(Range<u64>),
-    /// A range outside the resource.
     Unsatisfiable,
 }
 
@@ -51,10 +49,8 @@ pub(crate) fn parse(value: Option<&str>, length: u64) -> RangeRequest {
     }
 }
 
-/// The result of the preconditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precondition {
-    /// Proceed.
     Proceed {
         /// Whether `If-Range` allows the `Range` header.
         range: bool,

@@ -52,7 +52,6 @@ fn is_reserved(name: &HeaderName) -> bool {
     RESERVED_HEADERS.contains(name)
 }
 
-/// An error response.
 pub(super) struct Rejection {
     pub(super) error: Error,
     /// When the upload expires, if that is known and it still exists (T-EXP-2).
@@ -74,7 +73,6 @@ impl From<AppendError> for Rejection {
     }
 }
 
-/// The content of a response.
 pub(super) enum ResponseContent {
     Empty,
     /// The response to HEAD: no body, but a length.
@@ -84,7 +82,6 @@ pub(super) enum ResponseContent {
     Body(ResponseBody),
 }
 
-/// A response under construction.
 pub(super) struct ResponseDraft {
     status: StatusCode,
     headers: HeaderMap,
@@ -120,7 +117,6 @@ impl ResponseDraft {
         }
     }
 
-    /// Applies a hook's response.
     pub(super) fn apply(&mut self, reply: ClientResponse) {
         if let Some(status) = reply.status {
             self.status = status;
@@ -270,7 +266,6 @@ pub(super) fn request_id(parts: &Parts) -> &str {
 
 /// Maximum bytes of an unread body that are drained to keep the connection open.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
-/// Maximum time for draining.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Handles an unread request body (E-56): drains a small rest, otherwise closes an HTTP/1.1 connection

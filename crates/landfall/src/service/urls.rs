@@ -121,7 +121,6 @@ impl UploadUrls {
         self.url(request, &escaped)
     }
 
-    /// Returns the URL for creating uploads.
     pub(super) fn creation_url(&self, request: &Parts) -> String {
         self.url(request, "")
     }

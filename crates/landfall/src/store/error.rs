@@ -1,6 +1,6 @@
 //! Errors of stores, grouped by the reaction of the caller.
 
-use std::{io, time::Duration};
+use std::io;
 
 use crate::{BoxError, upload::UploadId};
 
@@ -41,13 +41,8 @@ pub enum StoreError {
         what: String,
     },
     /// The store is temporarily unavailable; a retry may succeed.
-    #[error("the store is unavailable: {source}")]
-    Unavailable {
-        /// The delay that the store requested.
-        retry_after: Option<Duration>,
-        /// The cause.
-        source: BoxError,
-    },
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
     /// Any other error.
     #[error("{action}: {source}")]
     Other {
@@ -59,6 +54,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Describes the damage of an upload.
+    #[must_use]
+    pub fn damaged(id: &UploadId, what: impl Into<String>) -> Self {
+        Self::Damaged {
+            id: id.clone(),
+            what: what.into(),
+        }
+    }
+
+    /// Wraps the cause of a failed action.
+    #[must_use]
+    pub fn other(action: impl Into<String>, source: impl Into<BoxError>) -> Self {
+        Self::Other {
+            action: action.into(),
+            source: source.into(),
+        }
+    }
+
     /// Converts the I/O error of an action.
     ///
     /// A full disk or quota becomes [`StoreError::Full`]. Running out of file descriptors or memory
@@ -70,14 +83,10 @@ impl StoreError {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => Self::Full(source.into()),
-            _ if is_exhausted(&source) => Self::Unavailable {
-                retry_after: None,
-                source: format!("{}: {source}", action.into()).into(),
-            },
-            _ => Self::Other {
-                action: action.into(),
-                source: source.into(),
-            },
+            _ if is_exhausted(&source) => {
+                Self::Unavailable(format!("{}: {source}", action.into()).into())
+            }
+            _ => Self::other(action, source),
         }
     }
 }

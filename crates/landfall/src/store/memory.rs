@@ -13,8 +13,8 @@ use futures_util::stream;
 use parking_lot::Mutex;
 
 use super::{
-    Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page, Read,
-    Result, Store, StoreError, Terminate,
+    Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan,
+    Page, Read, Result, Store, StoreError, Terminate,
 };
 use crate::{
     lease::{Fence, Locker, MemoryLocker},
@@ -173,24 +173,10 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::all(self)
     }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        Some(self)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        Some(self)
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        Some(self)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        Some(self)
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        Some(self)
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         Some(Arc::new(self.locker.clone()))
     }
@@ -297,9 +283,11 @@ impl Read for MemoryStore {
             .ok()
             .zip(usize::try_from(range.end).ok())
             .and_then(|(start, end)| stored.bytes[..stored.offset()].get(start..end))
-            .ok_or_else(|| StoreError::Other {
-                action: format!("reading bytes {range:?} of upload {}", upload.id),
-                source: "the range exceeds the offset".into(),
+            .ok_or_else(|| {
+                StoreError::other(
+                    format!("reading bytes {range:?} of upload {}", upload.id),
+                    "the range exceeds the offset",
+                )
             })?;
         let bytes = Bytes::copy_from_slice(bytes);
         let starts = (0..bytes.len()).step_by(CHUNK_SIZE);

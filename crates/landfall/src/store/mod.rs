@@ -1,8 +1,7 @@
 //! Storage of uploads: the [`Store`] trait and its optional capabilities.
 //!
-//! A store implements [`Store`]. Each further capability is a trait that the store returns from an
-//! accessor (`fn terminator(&self) -> Option<&dyn Terminate>`), so unsupported operations cannot be
-//! called. The engine changes an upload only under a [lease](crate::lease) and passes the lease's
+//! A store implements [`Store`]. Each further capability is a trait, and the store returns those that it
+//! implements as its [`Capabilities`], so unsupported operations cannot be called. The engine changes an upload only under a [lease](crate::lease) and passes the lease's
 //! [`Fence`]. The store rejects a change with an older fence than one it has seen for that upload
 //! ([`StoreError::LeaseLost`]).
 //!
@@ -116,34 +115,55 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::NotFound`], [`StoreError::LeaseLost`].
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()>;
 
-    /// Returns the capability to remove uploads.
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        None
+    /// Returns the optional operations that this store has.
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::default()
     }
-    /// Returns the capability to finish complete uploads.
-    fn finisher(&self) -> Option<&dyn Finish> {
-        None
-    }
-    /// Returns the capability to read bytes.
-    fn reader(&self) -> Option<&dyn Read> {
-        None
-    }
-    /// Returns the capability to concatenate uploads.
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        None
-    }
-    /// Returns the capability to set a deferred length.
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        None
-    }
-    /// Returns the capability to list uploads, for the sweeper.
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        None
-    }
+
     /// Returns the locker of this store, which [`Composer::join`](crate::Composer::join) uses
     /// unless another one is set.
     fn locker(&self) -> Option<Arc<dyn crate::lease::Locker>> {
         None
+    }
+}
+
+/// The optional operations of a [`Store`].
+#[derive(Clone, Copy, Default)]
+pub struct Capabilities<'a> {
+    /// Removes uploads.
+    pub terminator: Option<&'a dyn Terminate>,
+    /// Finishes complete uploads.
+    pub finisher: Option<&'a dyn Finish>,
+    /// Reads bytes.
+    pub reader: Option<&'a dyn Read>,
+    /// Concatenates uploads.
+    pub concatenator: Option<&'a dyn Concatenate>,
+    /// Sets deferred lengths.
+    pub length_deferrer: Option<&'a dyn DeferLength>,
+    /// Lists uploads, for the sweeper.
+    pub enumerator: Option<&'a dyn Enumerate>,
+}
+
+impl<'a> Capabilities<'a> {
+    /// Returns all of them, for a store with every optional operation.
+    pub fn all<S>(store: &'a S) -> Self
+    where
+        S: Terminate + Finish + Read + Concatenate + DeferLength + Enumerate,
+    {
+        Self {
+            terminator: Some(store),
+            finisher: Some(store),
+            reader: Some(store),
+            concatenator: Some(store),
+            length_deferrer: Some(store),
+            enumerator: Some(store),
+        }
+    }
+}
+
+impl fmt::Debug for Capabilities<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capabilities").finish_non_exhaustive()
     }
 }
 

@@ -52,14 +52,7 @@ impl UploadId {
     /// cannot be guessed, so it may serve as the only credential of its upload.
     #[must_use]
     pub fn random() -> Self {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let bytes: [u8; 16] = rand::random();
-        let mut text = [0; 32];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-            pair[0] = HEX[usize::from(byte >> 4)];
-            pair[1] = HEX[usize::from(byte & 15)];
-        }
-        Self(std::str::from_utf8(&text).unwrap_or_default().into())
+        Self(hex::encode(rand::random::<[u8; 16]>()).into())
     }
 
     /// Parses an id.

@@ -4,7 +4,6 @@ mod id;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -139,11 +138,7 @@ impl Upload {
         // A separator that no id contains.
         hash.update([0]);
         hash.update(fact);
-        let digest = hash.finalize();
-        digest[..16].iter().fold(String::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(&hash.finalize()[..16])
     }
 
     /// Returns the approximate memory size in bytes, for caches, because clients control it.

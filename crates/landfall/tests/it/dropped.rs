@@ -21,7 +21,7 @@ use landfall::{
     Composer, Config,
     lease::{Fence, Locker},
     store::{
-        Append, Read, Result, Store,
+        Append, Capabilities, Result, Store,
         file::{FileOptions, FileStore},
     },
     upload::{Snapshot, Upload, UploadId},
@@ -84,8 +84,12 @@ impl Store for SlowStore {
         self.inner.save(upload, fence).await
     }
 
-    fn reader(&self) -> Option<&dyn Read> {
-        self.inner.reader()
+    fn capabilities(&self) -> Capabilities<'_> {
+        let inner = self.inner.capabilities();
+        Capabilities {
+            reader: inner.reader,
+            ..Capabilities::default()
+        }
     }
 
     fn locker(&self) -> Option<Arc<dyn Locker>> {

@@ -20,7 +20,6 @@ pub(super) fn if_filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Str
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// Parses a time.
 pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
     let text = String::deserialize(from)?;
     let time = text.trim().parse::<Timestamp>().map_err(D::Error::custom)?;

@@ -35,7 +35,6 @@ pub(super) enum XmlError {
 
 type Result<T> = std::result::Result<T, XmlError>;
 
-/// The content of an error response.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Problem {

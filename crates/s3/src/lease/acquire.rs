@@ -51,7 +51,6 @@ pub(super) struct LockerInner {
     pub(super) granted: AtomicU64,
     pub(super) waited: AtomicU64,
     pub(super) unavailable: AtomicU64,
-    /// The greatest fence seen.
     max_fence: AtomicU64,
 }
 

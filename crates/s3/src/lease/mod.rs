@@ -15,6 +15,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+pub use landfall::lease::remote::LeaseStats;
 use landfall::{
     lease::{Lease, LeaseError, Locker, MemoryLocker},
     upload::UploadId,
@@ -64,22 +65,6 @@ impl Default for BucketSettings {
             timeout: Duration::from_secs(5),
         }
     }
-}
-
-/// Counters of a locker.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LeaseStats {
-    /// Leases held now.
-    pub held: usize,
-    /// Leases granted.
-    pub granted: u64,
-    /// Requests that waited for a lease of another node.
-    pub waited: u64,
-    /// Leases that expired before they were renewed.
-    pub lost: u64,
-    /// Lease requests that failed because the bucket was unavailable.
-    pub unavailable: u64,
 }
 
 /// A locker with leases in the bucket, for nodes that share no other service.
@@ -203,14 +188,12 @@ impl BucketLocker {
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
         let node = &self.0.node;
-        let (held, lost) = node.table.count();
-        LeaseStats {
-            held,
-            granted: node.granted.load(Ordering::Relaxed),
-            waited: node.waited.load(Ordering::Relaxed),
-            lost,
-            unavailable: node.unavailable.load(Ordering::Relaxed),
-        }
+        let mut stats = LeaseStats::default();
+        (stats.held, stats.lost) = node.table.count();
+        stats.granted = node.granted.load(Ordering::Relaxed);
+        stats.waited = node.waited.load(Ordering::Relaxed);
+        stats.unavailable = node.unavailable.load(Ordering::Relaxed);
+        stats
     }
 
     /// Waits until all dropped leases are released in the bucket, and deletes the heartbeat record.

@@ -81,8 +81,7 @@ impl Records {
 
     pub(super) fn lease(&self, id: &UploadId) -> ObjectRef {
         let name = if id.as_str().len() > MAX_ID_LEN {
-            let digest = Sha256::digest(id.as_str());
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digest = hex::encode(Sha256::digest(id.as_str()));
             // Upload ids do not begin with a dot.
             format!(".{digest}")
         } else {

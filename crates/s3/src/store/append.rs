@@ -44,10 +44,9 @@ async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_
         CachedState::Known(state) if state.fence == fence => Ok(cached),
         CachedState::Deleted => Err(StoreError::NotFound(session.id.clone())),
         // An earlier call failed and its state was discarded.
-        CachedState::Known(_) | CachedState::Unknown => Err(StoreError::Unavailable {
-            retry_after: None,
-            source: "an earlier write of this request failed".into(),
-        }),
+        CachedState::Known(_) | CachedState::Unknown => Err(StoreError::Unavailable(
+            "an earlier write of this request failed".into(),
+        )),
     }
 }
 

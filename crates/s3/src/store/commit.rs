@@ -7,7 +7,7 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner, Payload,
     description::{mark_changed, writer},
-    error::{damaged, failed},
+    error::failed,
     part_plan::Segment,
     remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
@@ -320,16 +320,13 @@ impl Inner {
         };
         if !remote.counted.parts.iter().all(is_listed) {
             // They were replaced: the next request counts the parts again.
-            return StoreError::Unavailable {
-                retry_after: None,
-                source: error.into(),
-            };
+            return StoreError::Unavailable(error.into());
         }
         let reason = "S3 lists its parts but refuses to complete it; delete it and upload it again";
         remote.info.damaged = Some(reason.to_owned());
         tracing::error!(id = %id, %error, "failed to complete upload: S3 rejects its parts");
         match self.save_info(state).await {
-            Ok(()) => damaged(&id, reason),
+            Ok(()) => StoreError::damaged(&id, reason),
             Err(error) => error,
         }
     }

@@ -18,7 +18,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{
     Inner, Payload, S3Store,
     budget::{MemoryPermit, RECLAIM_INTERVAL},
-    error::{damaged, failed},
+    error::failed,
     session::{CachedState, PartUploadResult, UploadState},
 };
 use crate::client::{ErrorKind, ObjectRef};
@@ -235,9 +235,8 @@ impl Inner {
         let mut parts = Vec::with_capacity(plan.len());
         let mut on_part_uploaded =
             |result: Result<PartUploadResult, tokio::task::JoinError>| -> Result<()> {
-                let (number, made) = result.map_err(|error| StoreError::Other {
-                    action: format!("concatenating upload {id}"),
-                    source: error.into(),
+                let (number, made) = result.map_err(|error| {
+                    StoreError::other(format!("concatenating upload {id}"), error)
                 })?;
                 match made {
                     Ok(etag) => parts.push((number, etag)),
@@ -324,7 +323,7 @@ impl Inner {
                 .map_err(reading)?;
             let read = buffer.push_object(object, len, memory).await;
             if read.map_err(reading)? != len {
-                return Err(damaged(
+                return Err(StoreError::damaged(
                     id,
                     "a source of the concatenation has the wrong length",
                 ));

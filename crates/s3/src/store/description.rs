@@ -14,7 +14,7 @@ use landfall::{
 
 use super::{
     Inner,
-    error::{damaged, failed},
+    error::failed,
     layout::{self, MULTIPART},
 };
 use crate::client::{self, Condition, ObjectHead, if_exists};
@@ -89,7 +89,7 @@ impl Inner {
         match self.find_info(id).await? {
             InfoLookup::Read(stored) => Ok(Some(*stored)),
             InfoLookup::Missing => Ok(None),
-            InfoLookup::Unreadable { reason, .. } => Err(damaged(id, reason)),
+            InfoLookup::Unreadable { reason, .. } => Err(StoreError::damaged(id, reason)),
         }
     }
 
@@ -142,9 +142,8 @@ impl Inner {
     /// Reads a description of whichever upload.
     pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
         let found = self.read_info(object_id).await;
-        let found = found.map_err(|error| StoreError::Other {
-            action: format!("reading {}", self.layout.info(object_id)),
-            source: error.into(),
+        let found = found.map_err(|error| {
+            StoreError::other(format!("reading {}", self.layout.info(object_id)), error)
         })?;
         let Some((_, text)) = found else {
             return Ok(InfoContent::Missing);

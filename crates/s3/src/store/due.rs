@@ -127,10 +127,8 @@ impl Inner {
             false => Condition::None,
         };
         let record = serde_json::to_vec(&SweeperRecord { process: own });
-        let record = record.map_err(|error| StoreError::Other {
-            action: "encoding the sweeper record".into(),
-            source: error.into(),
-        })?;
+        let record =
+            record.map_err(|error| StoreError::other("encoding the sweeper record", error))?;
         let headers = self.layout.internal_headers("application/json");
         let put = self
             .client

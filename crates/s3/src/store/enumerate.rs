@@ -83,14 +83,8 @@ impl Inner {
 
 pub(super) fn listing_error(error: Error) -> StoreError {
     match error.kind() {
-        ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
-            retry_after: *retry_after,
-            source: error.into(),
-        },
-        _ => StoreError::Other {
-            action: "listing the bucket".into(),
-            source: error.into(),
-        },
+        ErrorKind::Unavailable { .. } => StoreError::Unavailable(error.into()),
+        _ => StoreError::other("listing the bucket", error),
     }
 }
 

@@ -12,28 +12,12 @@ pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
     match error.kind() {
         ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
         ErrorKind::PreconditionFailed => StoreError::LeaseLost(id.clone()),
-        ErrorKind::Unavailable { retry_after } => StoreError::Unavailable {
-            retry_after: *retry_after,
-            source: error.into(),
-        },
-        ErrorKind::NoSuchBucket
+        ErrorKind::Unavailable { .. }
+        | ErrorKind::NoSuchBucket
         | ErrorKind::AccessDenied
         | ErrorKind::BadCredentials
         | ErrorKind::ClockSkew
-        | ErrorKind::WrongRegion => StoreError::Unavailable {
-            retry_after: None,
-            source: error.into(),
-        },
-        _ => StoreError::Other {
-            action: format!("{action} of upload {id}"),
-            source: error.into(),
-        },
-    }
-}
-
-pub(super) fn damaged(id: &UploadId, what: impl Into<String>) -> StoreError {
-    StoreError::Damaged {
-        id: id.clone(),
-        what: what.into(),
+        | ErrorKind::WrongRegion => StoreError::Unavailable(error.into()),
+        _ => StoreError::other(format!("{action} of upload {id}"), error),
     }
 }

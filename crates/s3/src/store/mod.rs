@@ -51,10 +51,7 @@ use std::{
 use async_trait::async_trait;
 use landfall::{
     lease::{Fence, Locker, MemoryLocker},
-    store::{
-        Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError,
-        Terminate,
-    },
+    store::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError},
     upload::{Snapshot, Upload, UploadId},
 };
 use sha2::{Digest as _, Sha256};
@@ -94,7 +91,6 @@ struct Inner {
     sessions: UploadSessions,
     budget: MemoryBudget,
     pool: BlockPool,
-    /// Limits concurrent part uploads.
     part_slots: Arc<Semaphore>,
     /// Identifies this process as a writer.
     incarnation: u64,
@@ -437,24 +433,10 @@ impl Store for S3Store {
             .map(drop)
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::all(self)
     }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        Some(self)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        Some(self)
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        Some(self)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        Some(self)
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        Some(self)
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         Some(Arc::new(self.0.locker.clone()))
     }

@@ -31,7 +31,6 @@ pub(super) struct CountedParts {
     /// Numbers and entity tags of the parts, in order.
     pub(super) parts: Vec<(u32, String)>,
     pub(super) offset: u64,
-    /// The number of the next part.
     pub(super) next: u32,
     /// The highest number ever used, whether it counts or not.
     pub(super) highest: u32,

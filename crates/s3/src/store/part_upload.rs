@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     Inner,
     budget::{MemoryPermit, RECLAIM_INTERVAL},
-    error::{damaged, failed},
+    error::failed,
     layout::MULTIPART,
     part_plan::Segment,
     session::UploadState,
@@ -100,10 +100,9 @@ impl Inner {
             round = if others == turns { round + 1 } else { 1 };
             turns = others;
         }
-        Err(StoreError::Unavailable {
-            retry_after: None,
-            source: "the memory for parts (--s3-memory) is used up".into(),
-        })
+        Err(StoreError::Unavailable(
+            "the memory for parts (--s3-memory) is used up".into(),
+        ))
     }
 
     /// Moves the buffered bytes to `.part` and releases their memory.
@@ -121,7 +120,10 @@ impl Inner {
         }
         let id = state.remote.id().clone();
         let Some(part) = &state.remote.incomplete_part else {
-            return Err(damaged(&id, "its .part object is missing in S3"));
+            return Err(StoreError::damaged(
+                &id,
+                "its .part object is missing in S3",
+            ));
         };
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
         let memory = match self.budget.try_acquire(len) {
@@ -142,7 +144,10 @@ impl Inner {
         {
             Ok(object) => object,
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                return Err(damaged(&id, "its .part object is missing in S3"));
+                return Err(StoreError::damaged(
+                    &id,
+                    "its .part object is missing in S3",
+                ));
             }
             Err(error) => return Err(failed(&id, action, error)),
         };
@@ -152,7 +157,10 @@ impl Inner {
         let mut buffer = self.new_buffer();
         let read = buffer.push_object(object, len, memory).await;
         if read.map_err(|error| failed(&id, action, error))? != len {
-            return Err(damaged(&id, "its .part object has the wrong length"));
+            return Err(StoreError::damaged(
+                &id,
+                "its .part object has the wrong length",
+            ));
         }
         std::mem::swap(&mut state.buffer, &mut buffer);
         state.buffer.append(buffer);
@@ -327,10 +335,10 @@ fn on_part_uploaded(
     let part = match result {
         Ok((number, Ok(etag))) => Ok((number, etag)),
         Ok((_, Err(error))) => Err(failed(&id, "uploading a part", error)),
-        Err(error) => Err(StoreError::Other {
-            action: format!("uploading a part of upload {id}"),
-            source: error.into(),
-        }),
+        Err(error) => Err(StoreError::other(
+            format!("uploading a part of upload {id}"),
+            error,
+        )),
     };
     state.has_failed |= part.is_err();
     state.uploaded.push(part?);

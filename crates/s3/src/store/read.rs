@@ -10,11 +10,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{
-    Inner, S3Store,
-    error::{damaged, failed},
-    session::CachedState,
-};
+use super::{Inner, S3Store, error::failed, session::CachedState};
 use crate::client::{Object, ObjectRef, if_exists};
 
 #[async_trait]
@@ -108,7 +104,7 @@ fn stream_bytes(object: Object, len: u64, id: UploadId) -> ByteStream {
         let mut bytes = match body.next().await {
             Some(Ok(bytes)) => bytes,
             Some(Err(error)) => return Err(failed(&id, "reading", error)),
-            None => return Err(damaged(&id, "its object ended early")),
+            None => return Err(StoreError::damaged(&id, "its object ended early")),
         };
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let left = left - bytes.len() as u64;

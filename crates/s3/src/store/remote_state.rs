@@ -10,7 +10,7 @@ use landfall::{
 use super::{
     Inner,
     description::{StoredInfo, multipart_of, writer},
-    error::{damaged, failed},
+    error::failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
 };
@@ -118,7 +118,7 @@ impl RemoteState {
         let counted = self.plan.count(parts, length, self.limit());
         let counted = counted.map_err(|missing| {
             let at = missing.0;
-            damaged(
+            StoreError::damaged(
                 self.id(),
                 format!("the parts after byte {at} are missing in S3"),
             )
@@ -171,7 +171,7 @@ impl Inner {
         let info = &stored.info;
         let stored_plan = info.extensions.get(PLAN).map_or("", String::as_str);
         let Some(plan) = PartPlan::parse(stored_plan) else {
-            return Err(damaged(
+            return Err(StoreError::damaged(
                 &id,
                 format!("its part plan is invalid: {stored_plan:?}"),
             ));

@@ -37,7 +37,6 @@ const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct UploadSession {
     pub(super) id: UploadId,
-    /// The greatest fence seen.
     max_fence: AtomicU64,
     /// The fence under which this process named itself in the description; 0 if none.
     owned_fence: AtomicU64,

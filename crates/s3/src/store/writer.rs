@@ -13,7 +13,6 @@ use landfall::{
 use super::{
     Inner,
     description::{StoredInfo, preserve_change_time, writer},
-    error::damaged,
     remote_state::RemoteState,
     session::UploadSession,
 };
@@ -93,7 +92,7 @@ impl Inner {
             return Err(StoreError::NotFound(id.clone()));
         };
         if let Some(reason) = &stored.info.damaged {
-            return Err(damaged(id, reason.clone()));
+            return Err(StoreError::damaged(id, reason.clone()));
         }
         if let (true, Some((session, fence))) = (self.options.shared, writer) {
             self.take_ownership(&mut stored, session, fence).await?;

@@ -75,7 +75,12 @@ async fn upload(store: &S3Store, bytes: &Bytes, cuts: &[usize], acknowledged: &A
         start = end;
     }
     let fence = Fence(cuts.len() as u64 + 1);
-    let _ = store.finisher().unwrap().finish(&upload, fence).await;
+    let _ = store
+        .capabilities()
+        .finisher
+        .unwrap()
+        .finish(&upload, fence)
+        .await;
 }
 
 /// Resumes the upload at the reported offset and finishes it.
@@ -113,7 +118,7 @@ async fn remove(store: &S3Store, acknowledged: &Acknowledged) {
         return;
     };
     let upload = Upload::new(id, None);
-    let terminator = store.terminator().unwrap();
+    let terminator = store.capabilities().terminator.unwrap();
     terminator.terminate(&upload, Fence(200)).await.unwrap();
 }
 
@@ -289,13 +294,13 @@ async fn removal_can_be_repeated_after_crash() {
             )
             .unwrap();
             tokio::select! {
-                _ = victim.terminator().unwrap().terminate(&upload, Fence(2)) => {}
+                _ = victim.capabilities().terminator.unwrap().terminate(&upload, Fence(2)) => {}
                 () = proxy.killed() => {}
             }
             let killed = proxy.is_dead();
             proxy.revive();
             let next = S3Store::new(client(&access), options.clone()).unwrap();
-            let terminator = next.terminator().unwrap();
+            let terminator = next.capabilities().terminator.unwrap();
             terminator.terminate(&upload, Fence(3)).await.unwrap();
             assert_eq!(left(&next).await, [""; 0], "{}", proxy.transcript());
             if !killed {
@@ -340,17 +345,18 @@ async fn concatenation_can_be_repeated_after_crash() {
         )
         .unwrap();
         tokio::select! {
-            _ = victim.concatenator().unwrap().concatenate(&target, &parts, Fence(1)) => {}
+            _ = victim.capabilities().concatenator.unwrap().concatenate(&target, &parts, Fence(1)) => {}
             () = proxy.killed() => {}
         }
         let killed = proxy.is_dead();
         proxy.revive();
         let next = S3Store::new(client(&access), options.clone()).unwrap();
-        let concatenator = next.concatenator().unwrap();
+        let concatenator = next.capabilities().concatenator.unwrap();
         let sum = concatenator.concatenate(&target, &parts, Fence(2)).await;
         assert_eq!(sum.unwrap(), whole.len() as u64, "{}", proxy.transcript());
         assert_same(&read(&next, &target).await, &whole);
-        next.terminator()
+        next.capabilities()
+            .terminator
             .unwrap()
             .terminate(&target, Fence(3))
             .await

@@ -137,7 +137,7 @@ async fn damaged_upload_with_tusd_id_is_removed_with_its_parts() {
             "{loaded:?}"
         );
         if by_client {
-            let terminator = restarted.terminator().unwrap();
+            let terminator = restarted.capabilities().terminator.unwrap();
             let known = Upload::new(upload.id.clone(), None);
             assert!(terminator.terminate(&known, Fence(5)).await.unwrap());
         } else {
@@ -182,7 +182,7 @@ async fn a_finished_object_outlives_its_damaged_description() {
     );
     // Its client may still remove it.
     let known = Upload::new(upload.id.clone(), None);
-    let terminator = restarted.terminator().unwrap();
+    let terminator = restarted.capabilities().terminator.unwrap();
     assert!(terminator.terminate(&known, Fence(5)).await.unwrap());
     assert_eq!(keys(&client, &options).await, Vec::<String>::new());
 }
@@ -205,7 +205,7 @@ async fn info_object_of_another_program_is_reported_and_kept() {
     assert_eq!(keys(&client, &options).await.len(), 3);
     // A removal by id deletes the description, and not an object that may not be its own.
     let named = Upload::new(UploadId::new("notes").unwrap(), None);
-    let terminator = store.terminator().unwrap();
+    let terminator = store.capabilities().terminator.unwrap();
     assert!(terminator.terminate(&named, Fence(5)).await.unwrap());
     assert_eq!(keys(&client, &options).await, ["up/empty.info", "up/notes"]);
 }

@@ -94,7 +94,12 @@ async fn permanent_faults_are_reported_with_the_right_offset() {
             append.write(&mut pieces(&bytes.slice(390 * KIB..))).await?;
             append.commit().await?;
             drop(append);
-            store.finisher().unwrap().finish(&upload, Fence(2)).await
+            store
+                .capabilities()
+                .finisher
+                .unwrap()
+                .finish(&upload, Fence(2))
+                .await
         }
         .await;
         let story = format!("{operation:?}: {failed:?}: {}", proxy.transcript());
@@ -169,7 +174,7 @@ async fn interrupted_download_is_an_error() {
     append(&store, &upload.id, 1, &bytes).await;
     finish(&store, &upload, 1).await;
     proxy.inject(Rule::on(Operation::GetObject), Fault::CutAnswer);
-    let reader = store.reader().unwrap();
+    let reader = store.capabilities().reader.unwrap();
     let mut stream = reader.read(&upload, 0..bytes.len() as u64).await.unwrap();
     let mut got = 0;
     let ended = loop {

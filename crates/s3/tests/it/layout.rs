@@ -286,7 +286,8 @@ async fn templates_and_hooks_choose_object_keys() {
         assert_eq!(head.metadata["user"], "ann");
         assert_eq!(head.metadata["filename"], "?n?.bin");
         assert_same(&read(&next, &upload).await, &bytes);
-        next.terminator()
+        next.capabilities()
+            .terminator
             .unwrap()
             .terminate(&upload, Fence(3))
             .await
@@ -320,7 +321,7 @@ async fn download_redirects_to_s3() {
     let upload = create(&store, bytes.len() as u64).await;
     append(&store, &upload.id, 1, &bytes).await;
     finish(&store, &upload, 1).await;
-    let reader = store.reader().unwrap();
+    let reader = store.capabilities().reader.unwrap();
     let disposition = "attachment;filename=\"a b.txt\"";
     let link = reader
         .link(&upload, "text/plain", disposition)
@@ -393,7 +394,7 @@ async fn orphans_are_found_and_removed() {
         .unwrap();
 
     let other = S3Store::new(client.clone(), store.options().clone()).unwrap();
-    let enumerator = other.enumerator().unwrap();
+    let enumerator = other.capabilities().enumerator.unwrap();
     for limit in [1, 2, 1000] {
         let (mut uploads, mut orphans) = (Vec::new(), Vec::new());
         let mut cursor = None;
@@ -457,7 +458,7 @@ async fn excluded_prefixes_are_ignored() {
     append(&store, &upload.id, 1, &pattern(1, 5)).await;
 
     let other = S3Store::new(client.clone(), store.options().clone()).unwrap();
-    let enumerator = other.enumerator().unwrap();
+    let enumerator = other.capabilities().enumerator.unwrap();
     let (mut uploads, mut orphans) = (Vec::new(), Vec::new());
     let mut cursor = None;
     loop {

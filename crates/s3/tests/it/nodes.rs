@@ -61,7 +61,8 @@ async fn overtaken_node_is_fenced(access: &Access, options: S3Options) {
     // The cached state of a node is invalid after another writer.
     assert_fenced(one.save(&upload, Fence(10)).await);
     assert_fenced(
-        one.terminator()
+        one.capabilities()
+            .terminator
             .unwrap()
             .terminate(&upload, Fence(10))
             .await,
@@ -183,7 +184,7 @@ async fn lease_with_smaller_fence_writes_and_removes() {
         append(&next, &upload.id, 7, &bytes.slice(10 * KIB..20 * KIB)).await;
         let sweeper = node();
         assert_eq!(sweeper.load(&upload.id).await.unwrap().offset, 20 * 1024);
-        let terminator = sweeper.terminator().unwrap();
+        let terminator = sweeper.capabilities().terminator.unwrap();
         assert!(terminator.terminate(&upload, Fence(8)).await.unwrap());
     }
 }
@@ -208,7 +209,7 @@ async fn a_late_removal_spares_an_upload_that_another_node_resumed() {
             &bytes.slice(end..end + 5 * KIB),
         )
         .await;
-        let terminator = sweeper.terminator().unwrap();
+        let terminator = sweeper.capabilities().terminator.unwrap();
         assert_fenced(terminator.terminate(&upload, Fence(fence)).await);
         let offset = writer.load(&upload.id).await.unwrap().offset;
         assert_eq!(offset, (end + 5 * KIB) as u64);

@@ -83,7 +83,7 @@ async fn parts_grow_while_the_length_is_unknown() {
     append(&first, &upload.id, 1, &bytes.slice(..2 * MIB)).await;
     let second = store(options);
     append(&second, &upload.id, 2, &bytes.slice(2 * MIB..)).await;
-    let deferrer = second.length_deferrer().unwrap();
+    let deferrer = second.capabilities().length_deferrer.unwrap();
     let upload = deferrer
         .declare_length(&upload, bytes.len() as u64, Fence(3))
         .await

@@ -67,7 +67,7 @@ pub(crate) async fn append(store: &S3Store, id: &UploadId, fence: u64, bytes: &B
 
 /// Completes an upload that has all its bytes, and returns the entity tag of its object.
 pub(crate) async fn finish(store: &S3Store, upload: &Upload, fence: u64) -> Option<String> {
-    let finisher = store.finisher().unwrap();
+    let finisher = store.capabilities().finisher.unwrap();
     finisher.finish(upload, Fence(fence)).await.unwrap()
 }
 
@@ -81,7 +81,13 @@ pub(crate) fn pieces(bytes: &Bytes) -> Vec<Bytes> {
 
 pub(crate) async fn read(store: &S3Store, upload: &Upload) -> Vec<u8> {
     let len = upload.length.unwrap();
-    let mut stream = store.reader().unwrap().read(upload, 0..len).await.unwrap();
+    let mut stream = store
+        .capabilities()
+        .reader
+        .unwrap()
+        .read(upload, 0..len)
+        .await
+        .unwrap();
     let mut bytes = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
         bytes.extend_from_slice(&piece.unwrap());

@@ -50,7 +50,7 @@ async fn write_until_killed(
                 }
             }
             if append.commit().await.is_ok()
-                && let Some(finisher) = store.finisher()
+                && let Some(finisher) = store.capabilities().finisher
             {
                 let _ = finisher.finish(&snapshot.upload, Fence(fence)).await;
             }
@@ -87,10 +87,15 @@ async fn completes_after_kills(access: &Access, options: S3Options, rounds: Rang
         append.write(&mut pieces(&rest)).await.unwrap();
         assert_eq!(append.commit().await.unwrap(), bytes.len() as u64);
         drop(append);
-        let finished = next.finisher().unwrap().finish(&upload, Fence(10)).await;
+        let finished = next
+            .capabilities()
+            .finisher
+            .unwrap()
+            .finish(&upload, Fence(10))
+            .await;
         assert!(finished.is_ok(), "round {round}: {finished:?}");
         assert_same(&read(&next, &upload).await, &bytes);
-        let terminator = next.terminator().unwrap();
+        let terminator = next.capabilities().terminator.unwrap();
         assert!(terminator.terminate(&upload, Fence(20)).await.unwrap());
     }
 }
@@ -218,14 +223,19 @@ async fn upload_with_rejected_parts_is_damaged_and_not_completed_again() {
         let upload = create(&store, bytes.len() as u64).await;
         proxy.inject(completing(), refused);
         append(&store, &upload.id, 1, &bytes).await;
-        let finished = store.finisher().unwrap().finish(&upload, Fence(1)).await;
+        let finished = store
+            .capabilities()
+            .finisher
+            .unwrap()
+            .finish(&upload, Fence(1))
+            .await;
         assert_damaged(finished);
         let calls = proxy.count(Operation::CompleteMultipartUpload);
         let next = S3Store::new(client(&access), options).unwrap();
         assert_damaged(next.load(&upload.id).await);
         assert_damaged(next.resume(&upload.id, Fence(2)).await.map(drop));
         assert_eq!(proxy.count(Operation::CompleteMultipartUpload), calls);
-        let terminator = next.terminator().unwrap();
+        let terminator = next.capabilities().terminator.unwrap();
         assert!(terminator.terminate(&upload, Fence(3)).await.unwrap());
         proxy.revive();
     }

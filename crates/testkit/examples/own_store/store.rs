@@ -5,7 +5,9 @@ use std::{collections::HashMap, ops::Range, sync::Arc, time::SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::lease::Fence;
-use landfall::store::{Append, ByteStream, Read, Result, Store, StoreError, Terminate};
+use landfall::store::{
+    Append, ByteStream, Capabilities, Read, Result, Store, StoreError, Terminate,
+};
 use landfall::upload::{Snapshot, Upload, UploadId as Id};
 use tokio::sync::Mutex;
 
@@ -87,12 +89,12 @@ impl Store for OwnStore {
         saved.await.map(drop)
     }
 
-    fn reader(&self) -> Option<&dyn Read> {
-        Some(self)
-    }
-
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities {
+            reader: Some(self),
+            terminator: Some(self),
+            ..Capabilities::default()
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use tokio::sync::mpsc;
 /// The longest that a request may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
-/// A response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
@@ -81,7 +80,6 @@ impl Body for SentBody {
     }
 }
 
-/// Sends a request.
 pub(crate) async fn send(
     handler: &Handler,
     method: Method,
@@ -110,7 +108,6 @@ pub(crate) async fn send(
     }
 }
 
-/// A body that holds these bytes.
 pub(crate) fn body(bytes: Bytes) -> SentBody {
     let (sender, body) = open_body();
     if !bytes.is_empty() {
@@ -153,22 +150,25 @@ pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Resp
 }
 
 /// Creates a partial upload of this length.
-pub(crate) async fn create_partial(handler: &Handler, length: u64) -> Response {
-    let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
-    post(handler, &fields, Bytes::new()).await
+pub(crate) async fn create_empty(handler: &Handler, length: u64) -> UploadId {
+    create(handler, length, Bytes::new()).await.expect(201).id()
 }
 
-/// Creates a final upload.
-pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Response {
+pub(crate) async fn create_partial(handler: &Handler, length: u64) -> UploadId {
+    let fields = [(LENGTH, length.to_string()), (CONCAT, "partial".into())];
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
+}
+
+pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> UploadId {
     let parts: Vec<_> = parts.iter().map(|part| format!("/files/{part}")).collect();
     let fields = [(CONCAT, format!("final;{}", parts.join(" ")))];
-    post(handler, &fields, Bytes::new()).await
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
 /// Creates an upload whose length is declared later.
-pub(crate) async fn create_deferred(handler: &Handler) -> Response {
+pub(crate) async fn create_deferred(handler: &Handler) -> UploadId {
     let fields = [(DEFER, "1".to_owned())];
-    post(handler, &fields, Bytes::new()).await
+    post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
 /// Appends a body of `length` bytes.
@@ -200,6 +200,12 @@ pub(crate) async fn append_declaring(
 
 pub(crate) async fn head(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::HEAD, id).await
+}
+
+/// Returns the offset that HEAD gives.
+pub(crate) async fn offset(handler: &Handler, id: &UploadId) -> Option<u64> {
+    let found = head(handler, id).await.expect(200);
+    found.number("upload-offset")
 }
 
 pub(crate) async fn get(handler: &Handler, id: &UploadId) -> Response {

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use landfall::{
     BoxError, Config, Handler,
     hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
@@ -43,10 +42,7 @@ impl SlowHook {
 
     /// Sends all of an upload, and returns when the hook is called.
     async fn upload(&self, handler: &Handler) -> (UploadId, JoinHandle<Response>) {
-        let id = client::create(handler, LENGTH, Bytes::new())
-            .await
-            .expect(201)
-            .id();
+        let id = client::create_empty(handler, LENGTH).await;
         let (sender, target) = (handler.clone(), id.clone());
         let response = tokio::spawn(async move {
             let body = client::body(test_data::bytes(1, LENGTH as usize));
@@ -108,11 +104,7 @@ pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &
     hook.may_decide.add_permits(1);
     response.await.expect("a response").expect(204);
     for reader in [&handler, &other] {
-        let offset = client::head(reader, &id)
-            .await
-            .expect(200)
-            .number("upload-offset");
-        assert_eq!(offset, Some(LENGTH));
+        assert_eq!(client::offset(reader, &id).await, Some(LENGTH));
     }
     let again = timeout(Duration::from_millis(100), hook.is_called.notified()).await;
     assert!(

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use landfall::{Config, Handler, upload::UploadId};
 
-use super::{client, open};
+use super::{assert_content, client, open};
 use crate::{store::poll_times, test_data};
 
 const LENGTH: u64 = 40_000;
@@ -13,12 +12,7 @@ const LENGTH: u64 = 40_000;
 async fn create_partials(handler: &Handler, count: usize) -> Vec<UploadId> {
     let mut partials = Vec::new();
     for _ in 0..count {
-        partials.push(
-            client::create_partial(handler, LENGTH)
-                .await
-                .expect(201)
-                .id(),
-        );
+        partials.push(client::create_partial(handler, LENGTH).await);
     }
     partials
 }
@@ -33,10 +27,7 @@ pub(super) async fn the_length_of_a_final_upload_is_stored_at_its_creation(confi
     let (handler, other) = (open(config), open(config));
     let partials = create_partials(&handler, 3).await;
     complete(&handler, &partials[0], 0).await;
-    let id = client::create_final(&handler, &partials)
-        .await
-        .expect(201)
-        .id();
+    let id = client::create_final(&handler, &partials).await;
     let stored = config.store.store().load(&id).await.expect("load");
     assert_eq!(stored.upload.length, Some(3 * LENGTH), "what the store has");
     for reader in [&handler, &other] {
@@ -50,10 +41,7 @@ pub(super) async fn the_length_of_a_final_upload_is_stored_at_its_creation(confi
 pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config: &Config) {
     let handler = open(config);
     let partials = create_partials(&handler, 2).await;
-    let id = client::create_final(&handler, &partials)
-        .await
-        .expect(201)
-        .id();
+    let id = client::create_final(&handler, &partials).await;
     let (store, concatenator) = (config.store.store(), config.store.concatenator());
     let concatenator = concatenator.expect("a concatenator");
     let mut parts = Vec::new();
@@ -61,7 +49,7 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
         let lease = config.store.locker().acquire(partial, client::LIMIT).await;
         let lease = lease.expect("a lease");
         let (snapshot, mut append) = store.resume(partial, lease.fence()).await.expect("resume");
-        let bytes: Bytes = test_data::bytes(seed as u64, LENGTH as usize);
+        let bytes = test_data::bytes(seed as u64, LENGTH as usize);
         append.write(&mut vec![bytes]).await.expect("write");
         append.commit().await.expect("commit");
         drop(append);
@@ -93,13 +81,9 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
     let (handler, other) = (open(&config), open(&config));
     let partials = create_partials(&handler, 2).await;
     complete(&handler, &partials[0], 0).await;
-    let early = client::create_final(&handler, &partials).await.expect(201);
-    let waiting = early.id();
+    let waiting = client::create_final(&handler, &partials).await;
     complete(&handler, &partials[1], 1).await;
-    let late = client::create_final(&handler, &partials)
-        .await
-        .expect(201)
-        .id();
+    let late = client::create_final(&handler, &partials).await;
     let parts: Vec<_> = partials
         .iter()
         .map(|part| format!("/files/{part}"))
@@ -127,13 +111,7 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
         for reader in [&handler, &other] {
             assert_eq!(client::head(reader, &id).await.expect(200).state(), wanted);
         }
-        if config.store.reader().is_some() {
-            let read = client::get(&other, &id).await.expect(200).bytes;
-            assert!(
-                read == bytes.concat(),
-                "bytes are missing or in the wrong place"
-            );
-        }
+        assert_content(&config, &other, &id, &bytes.concat()).await;
     }
     for part in &partials {
         let state = client::head(&other, part).await.expect(200).state();

@@ -7,6 +7,7 @@ use landfall::{Config, Handler, upload::UploadId};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{
+    assert_content,
     client::{self, LIMIT, Response},
     open,
 };
@@ -14,7 +15,6 @@ use crate::test_data;
 
 const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
-/// Maximum attempts of a client.
 const MAX_ATTEMPTS: usize = 5;
 
 /// A request whose body has not ended.
@@ -45,10 +45,7 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
     let handlers = [open(&config), open(&config)];
     let handler = &handlers[0];
     let bytes = test_data::bytes(1, LENGTH as usize);
-    let id = client::create(handler, LENGTH, Bytes::new())
-        .await
-        .expect(201)
-        .id();
+    let id = client::create_empty(handler, LENGTH).await;
     let mut writer = start(handler, &id, 0);
     let (mut sent, mut known) = (0, 0);
     for turn in 1..=WRITERS {
@@ -61,8 +58,8 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // The offset that the writer's own process reports is acknowledged.
-        let head = client::head(&handlers[(turn as usize + 1) % 2], &id).await;
-        known = known.max(head.expect(200).number("upload-offset").unwrap_or(0));
+        let offset = client::offset(&handlers[(turn as usize + 1) % 2], &id).await;
+        known = known.max(offset.unwrap_or(0));
         let handler = &handlers[turn as usize % 2];
         let (next, offset) = take_over(handler, &id, &bytes, known..=end as u64).await;
         // Its body continues although no request waits for it.
@@ -82,15 +79,8 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
     let _ = writer.body.send(bytes.slice(sent..));
     drop(writer.body);
     writer.response.await.expect("a response").expect(204);
-    let offset = client::head(handler, &id)
-        .await
-        .expect(200)
-        .number("upload-offset");
-    assert_eq!(offset, Some(LENGTH));
-    if config.store.reader().is_some() {
-        let read = client::get(handler, &id).await.expect(200).bytes;
-        assert!(read == bytes, "bytes are missing or in the wrong place");
-    }
+    assert_eq!(client::offset(handler, &id).await, Some(LENGTH));
+    assert_content(&config, handler, &id, &bytes).await;
 }
 
 /// Gets the offset and resumes there, as clients do, and again if that was too early.
@@ -103,11 +93,7 @@ async fn take_over(
     let mut known = *possible.start();
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        let offset = client::head(handler, id)
-            .await
-            .expect(200)
-            .number("upload-offset");
-        let offset = offset.expect("an offset");
+        let offset = client::offset(handler, id).await.expect("an offset");
         assert!(
             offset >= known,
             "the offset fell from {known} to {offset}: acknowledged bytes are lost"

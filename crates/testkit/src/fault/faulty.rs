@@ -13,8 +13,8 @@ use futures_core::Stream;
 use landfall::{
     lease::{Fence, Locker},
     store::{
-        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
-        Read, Result, Store, Terminate,
+        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
+        Orphan, Page, Read, Result, Store, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -22,6 +22,7 @@ use landfall::{
 use super::{
     capability,
     plan::{Failure, Fault, Faults, StoreCall, with_fault},
+    wrapped,
 };
 
 /// A store around another, with [`Faults`]. It can do what the other can.
@@ -109,13 +110,19 @@ impl Store for FaultStore {
             .await
     }
 
-    wrapped_capabilities!();
+    fn capabilities(&self) -> Capabilities<'_> {
+        wrapped(self, self.inner.capabilities())
+    }
+
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
 }
 
 #[async_trait]
 impl Terminate for FaultStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let inner = capability(self.inner.terminator())?;
+        let inner = capability(self.inner.capabilities().terminator)?;
         self.run_repeatable(StoreCall::Terminate, inner.terminate(upload, fence))
             .await
     }
@@ -124,7 +131,7 @@ impl Terminate for FaultStore {
 #[async_trait]
 impl Finish for FaultStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
-        let inner = capability(self.inner.finisher())?;
+        let inner = capability(self.inner.capabilities().finisher)?;
         self.run_repeatable(StoreCall::Finish, inner.finish(upload, fence))
             .await
     }
@@ -133,7 +140,7 @@ impl Finish for FaultStore {
 #[async_trait]
 impl Read for FaultStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
-        let work = capability(self.inner.reader())?.read(upload, range);
+        let work = capability(self.inner.capabilities().reader)?.read(upload, range);
         match self.faults.draw(StoreCall::Read) {
             Some(Fault::Short(left, failure)) => Ok(Box::pin(FailingDownload {
                 inner: work.await?,
@@ -145,7 +152,7 @@ impl Read for FaultStore {
     }
 
     fn reads_unfinished(&self) -> bool {
-        let reader = self.inner.reader();
+        let reader = self.inner.capabilities().reader;
         reader.is_some_and(|reader| reader.reads_unfinished())
     }
 }
@@ -158,12 +165,9 @@ impl Concatenate for FaultStore {
         parts: &[Arc<Upload>],
         fence: Fence,
     ) -> Result<u64> {
-        let inner = capability(self.inner.concatenator())?;
-        self.run(
-            StoreCall::Concatenate,
-            inner.concatenate(target, parts, fence),
-        )
-        .await
+        let inner = capability(self.inner.capabilities().concatenator)?;
+        let work = inner.concatenate(target, parts, fence);
+        self.run(StoreCall::Concatenate, work).await
     }
 }
 
@@ -175,27 +179,21 @@ impl DeferLength for FaultStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        let inner = capability(self.inner.length_deferrer())?;
-        self.run(
-            StoreCall::DeclareLength,
-            inner.declare_length(upload, length, fence),
-        )
-        .await
+        let inner = capability(self.inner.capabilities().length_deferrer)?;
+        let work = inner.declare_length(upload, length, fence);
+        self.run(StoreCall::DeclareLength, work).await
     }
 }
 
 #[async_trait]
 impl Enumerate for FaultStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.run(
-            StoreCall::Page,
-            capability(self.inner.enumerator())?.page(cursor, limit),
-        )
-        .await
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        self.run(StoreCall::Page, inner.page(cursor, limit)).await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        capability(self.inner.enumerator())?
+        capability(self.inner.capabilities().enumerator)?
             .remove_orphan(orphan)
             .await
     }
@@ -257,26 +255,16 @@ impl Append for FaultAppend {
 
     async fn accept_unverified(&mut self) -> Result<()> {
         let fault = self.draw(StoreCall::Confirm);
-        let result = with_fault(
-            fault,
-            StoreCall::Confirm,
-            false,
-            self.inner.accept_unverified(),
-        )
-        .await;
+        let accepted = self.inner.accept_unverified();
+        let result = with_fault(fault, StoreCall::Confirm, false, accepted).await;
         self.broken |= result.is_err();
         result
     }
 
     async fn discard_unverified(&mut self) -> Result<()> {
         let fault = self.draw(StoreCall::Discard);
-        let result = with_fault(
-            fault,
-            StoreCall::Discard,
-            false,
-            self.inner.discard_unverified(),
-        )
-        .await;
+        let discarded = self.inner.discard_unverified();
+        let result = with_fault(fault, StoreCall::Discard, false, discarded).await;
         self.broken |= result.is_err();
         result
     }

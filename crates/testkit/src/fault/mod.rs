@@ -6,31 +6,9 @@
 //!
 //! All of them follow the contracts of the traits, so callers must work with them.
 
-use landfall::store::{Result, StoreError};
-
-/// The accessors of a store around `inner`, which has the capabilities of `inner`.
-macro_rules! wrapped_capabilities {
-    ($($accessor:ident: $capability:ident,)+) => {
-        $(
-            fn $accessor(&self) -> Option<&dyn $capability> {
-                self.inner.$accessor().is_some().then_some(self as _)
-            }
-        )+
-        fn locker(&self) -> Option<Arc<dyn Locker>> {
-            self.inner.locker()
-        }
-    };
-    () => {
-        wrapped_capabilities! {
-            terminator: Terminate,
-            finisher: Finish,
-            reader: Read,
-            concatenator: Concatenate,
-            length_deferrer: DeferLength,
-            enumerator: Enumerate,
-        }
-    };
-}
+use landfall::store::{
+    Capabilities, Concatenate, DeferLength, Enumerate, Finish, Read, Result, StoreError, Terminate,
+};
 
 mod faulty;
 mod locker;
@@ -46,8 +24,26 @@ pub use self::{
 
 /// Returns a capability of the inner store, which exists if the outer one was handed out.
 fn capability<T: ?Sized>(inner: Option<&T>) -> Result<&T> {
-    inner.ok_or_else(|| StoreError::Other {
-        action: "using a capability of the inner store".into(),
-        source: "the inner store no longer has it".into(),
+    inner.ok_or_else(|| {
+        StoreError::other(
+            "using a capability of the inner store",
+            "the inner store no longer has it",
+        )
     })
+}
+
+/// Returns the capabilities of `wrapper`, as far as the inner store has them.
+fn wrapped<'a, S>(wrapper: &'a S, inner: Capabilities<'_>) -> Capabilities<'a>
+where
+    S: Terminate + Finish + Read + Concatenate + DeferLength + Enumerate,
+{
+    let all = Capabilities::all(wrapper);
+    Capabilities {
+        terminator: inner.terminator.and(all.terminator),
+        finisher: inner.finisher.and(all.finisher),
+        reader: inner.reader.and(all.reader),
+        concatenator: inner.concatenator.and(all.concatenator),
+        length_deferrer: inner.length_deferrer.and(all.length_deferrer),
+        enumerator: inner.enumerator.and(all.enumerator),
+    }
 }

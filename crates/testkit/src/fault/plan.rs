@@ -62,10 +62,7 @@ impl Failure {
         match self {
             Self::Full => StoreError::Full("injected: no space left".into()),
             Self::Io => StoreError::io(doing(), io::Error::from_raw_os_error(5)),
-            Self::Unavailable => StoreError::Unavailable {
-                retry_after: None,
-                source: doing().into(),
-            },
+            Self::Unavailable => StoreError::Unavailable(doing().into()),
         }
     }
 }

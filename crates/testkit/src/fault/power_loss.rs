@@ -14,15 +14,15 @@ use bytes::Bytes;
 use landfall::{
     lease::{Fence, Locker},
     store::{
-        Append, ByteStream, Concatenate, Cursor, DeferLength, Enumerate, Finish, Orphan, Page,
-        Read, Result, Store, StoreError, Terminate,
+        Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
+        Orphan, Page, Read, Result, Store, StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::capability;
+use super::{capability, wrapped};
 
 /// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
 /// them in a [crash](Self::crash).
@@ -86,10 +86,7 @@ impl Cache {
         // The store inside knows best why.
         self.inner.commit().await?;
         let source = "bytes were lost, so none can follow".into();
-        Err(StoreError::Unavailable {
-            retry_after: None,
-            source,
-        })
+        Err(StoreError::Unavailable(source))
     }
 
     fn end_unverified(&mut self) {
@@ -128,10 +125,7 @@ impl PowerLossStore {
         if self.life.load(Ordering::SeqCst) == self.own_life {
             return Ok(());
         }
-        Err(StoreError::Unavailable {
-            retry_after: None,
-            source: "the store has crashed".into(),
-        })
+        Err(StoreError::Unavailable("the store has crashed".into()))
     }
 
     fn capability<'a, T: ?Sized>(&self, inner: Option<&'a T>) -> Result<&'a T> {
@@ -209,7 +203,13 @@ impl Store for PowerLossStore {
         self.inner.save(upload, fence).await
     }
 
-    wrapped_capabilities!();
+    fn capabilities(&self) -> Capabilities<'_> {
+        wrapped(self, self.inner.capabilities())
+    }
+
+    fn locker(&self) -> Option<Arc<dyn Locker>> {
+        self.inner.locker()
+    }
 }
 
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl Append for CachedAppend {
 impl Terminate for PowerLossStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let any = self
-            .capability(self.inner.terminator())?
+            .capability(self.inner.capabilities().terminator)?
             .terminate(upload, fence)
             .await?;
         self.open.lock().remove(&upload.id);
@@ -306,7 +306,7 @@ impl Terminate for PowerLossStore {
 impl Finish for PowerLossStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
-        self.capability(self.inner.finisher())?
+        self.capability(self.inner.capabilities().finisher)?
             .finish(upload, fence)
             .await
     }
@@ -316,13 +316,13 @@ impl Finish for PowerLossStore {
 impl Read for PowerLossStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         drop(self.sync(&upload.id).await);
-        self.capability(self.inner.reader())?
+        self.capability(self.inner.capabilities().reader)?
             .read(upload, range)
             .await
     }
 
     fn reads_unfinished(&self) -> bool {
-        let reader = self.inner.reader();
+        let reader = self.inner.capabilities().reader;
         reader.is_some_and(|reader| reader.reads_unfinished())
     }
 }
@@ -339,7 +339,7 @@ impl Concatenate for PowerLossStore {
             self.sync(&part.id).await?;
         }
         self.open.lock().remove(&target.id);
-        self.capability(self.inner.concatenator())?
+        self.capability(self.inner.capabilities().concatenator)?
             .concatenate(target, parts, fence)
             .await
     }
@@ -353,7 +353,7 @@ impl DeferLength for PowerLossStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        self.capability(self.inner.length_deferrer())?
+        self.capability(self.inner.capabilities().length_deferrer)?
             .declare_length(upload, length, fence)
             .await
     }
@@ -362,13 +362,13 @@ impl DeferLength for PowerLossStore {
 #[async_trait]
 impl Enumerate for PowerLossStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.capability(self.inner.enumerator())?
+        self.capability(self.inner.capabilities().enumerator)?
             .page(cursor, limit)
             .await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        self.capability(self.inner.enumerator())?
+        self.capability(self.inner.capabilities().enumerator)?
             .remove_orphan(orphan)
             .await
     }

@@ -1,10 +1,7 @@
 //! Checks of two lockers in two processes.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -14,7 +11,7 @@ use landfall::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{LONG, Pair, acquire, assert_held};
+use super::{LONG, Pair, acquire, assert_alone, assert_held};
 
 const SHORT: Duration = Duration::from_millis(250);
 
@@ -160,13 +157,7 @@ pub(super) async fn one_upload_has_one_holder_under_pressure(pair: &Pair) {
         tasks.spawn(async move {
             for _ in 0..20 {
                 let lease = acquire(&locker, &id).await;
-                assert_eq!(
-                    holders.fetch_add(1, Ordering::SeqCst),
-                    0,
-                    "two have the lease"
-                );
-                tokio::task::yield_now().await;
-                holders.fetch_sub(1, Ordering::SeqCst);
+                assert_alone(&holders).await;
                 drop(lease);
                 sleep(Duration::from_millis(1)).await;
             }

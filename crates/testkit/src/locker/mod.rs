@@ -6,7 +6,13 @@ mod cluster;
 mod restarted;
 mod single_node;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use landfall::{
     lease::{Lease, LeaseError, Locker},
@@ -21,6 +27,19 @@ const LONG: Duration = Duration::from_secs(30);
 
 async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
     locker.acquire(id, LONG).await.expect("acquire")
+}
+
+/// Acquires a lease that must be free.
+async fn acquire_free(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
+    locker.try_acquire(id).await.expect("a free lease")
+}
+
+/// Asserts that no other task is in this section, while others run.
+async fn assert_alone(holders: &AtomicU32) {
+    let others = holders.fetch_add(1, Ordering::SeqCst);
+    assert_eq!(others, 0, "two have the lease");
+    tokio::task::yield_now().await;
+    holders.fetch_sub(1, Ordering::SeqCst);
 }
 
 fn assert_held(what: &str, result: Result<Lease, LeaseError>) {

@@ -11,7 +11,6 @@ use crate::check::{Check, checks};
 /// A locker that was made after another one gave leases and ended.
 pub(super) struct Restarted {
     id: UploadId,
-    /// The newest fence before the restart.
     newest: Fence,
     locker: Subject,
 }

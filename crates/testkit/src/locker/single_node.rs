@@ -1,10 +1,7 @@
 //! Checks of a locker within one process.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
 };
 
@@ -18,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{LONG, Subject, acquire, assert_held};
+use super::{LONG, Subject, acquire, acquire_free, assert_alone, assert_held};
 
 const SHORT: Duration = Duration::from_millis(60);
 /// The limit for immediate reactions, generous for a busy machine.
@@ -60,12 +57,7 @@ pub(super) async fn a_dropped_lease_is_free(locker: &Subject) {
     let id = UploadId::random();
     for _ in 0..100 {
         drop(acquire(locker, &id).await);
-        drop(
-            locker
-                .try_acquire(&id)
-                .await
-                .expect("try_acquire of a free lease"),
-        );
+        drop(acquire_free(locker, &id).await);
         drop(
             locker
                 .acquire(&id, Duration::ZERO)
@@ -85,12 +77,7 @@ pub(super) async fn leases_of_different_uploads_are_independent(locker: &Subject
         format!("x-{name}"),
     ] {
         let id = UploadId::new(&id).expect("a good id");
-        leases.push(
-            locker
-                .try_acquire(&id)
-                .await
-                .expect("the lease of another upload"),
-        );
+        leases.push(acquire_free(locker, &id).await);
     }
     assert!(leases.iter().all(|lease| lease.signal().reason().is_none()));
 }
@@ -238,7 +225,7 @@ pub(super) async fn a_timed_out_waiter_leaves_no_trace(locker: &Subject) {
         );
     }
     drop(lease);
-    let lease = locker.try_acquire(&id).await.expect("the lease is free");
+    let lease = acquire_free(locker, &id).await;
     assert_eq!(
         lease.signal().reason(),
         None,
@@ -253,7 +240,7 @@ pub(super) async fn fences_grow(locker: &Subject) {
         let lease = if n % 2 == 0 {
             acquire(locker, &a).await
         } else {
-            locker.try_acquire(&a).await.expect("a free lease")
+            acquire_free(locker, &a).await
         };
         assert!(
             Some(lease.fence()) > newest,
@@ -292,24 +279,13 @@ pub(super) async fn one_upload_has_one_holder_under_pressure(locker: &Subject) {
         tasks.spawn(async move {
             for _ in 0..50 {
                 let lease = acquire(&locker, &id).await;
-                assert_eq!(
-                    holders.fetch_add(1, Ordering::SeqCst),
-                    0,
-                    "two have the lease"
-                );
-                tokio::task::yield_now().await;
-                holders.fetch_sub(1, Ordering::SeqCst);
+                assert_alone(&holders).await;
                 drop(lease);
             }
         });
     }
     tasks.join_all().await;
-    drop(
-        locker
-            .try_acquire(&id)
-            .await
-            .expect("the lease is free in the end"),
-    );
+    drop(acquire_free(locker, &id).await);
 }
 
 pub(super) async fn a_thousand_uploads_at_once(locker: &Subject) {
@@ -321,13 +297,7 @@ pub(super) async fn a_thousand_uploads_at_once(locker: &Subject) {
             let (locker, id, holders) = (locker.clone(), id.clone(), holders.clone());
             tasks.spawn(async move {
                 let lease = acquire(&locker, &id).await;
-                assert_eq!(
-                    holders.fetch_add(1, Ordering::SeqCst),
-                    0,
-                    "two have a lease"
-                );
-                tokio::task::yield_now().await;
-                holders.fetch_sub(1, Ordering::SeqCst);
+                assert_alone(&holders).await;
                 drop(lease);
             });
         }
@@ -336,11 +306,6 @@ pub(super) async fn a_thousand_uploads_at_once(locker: &Subject) {
     tasks.join_all().await;
     let mut leases = Vec::new();
     for id in &ids {
-        leases.push(
-            locker
-                .try_acquire(id)
-                .await
-                .expect("all are free in the end"),
-        );
+        leases.push(acquire_free(locker, id).await);
     }
 }

@@ -11,7 +11,8 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        append, create, drop_midway, expect, offset, poll_and_drop, resume, uploaded, write,
+        append, create, drop_midway, expect, finish_if_able, offset, poll_and_drop, resume,
+        uploaded, write,
     },
 };
 use crate::test_data;
@@ -94,9 +95,7 @@ pub(super) async fn an_upload_without_bytes_is_whole(store: &Subject) {
     append.write(&mut Vec::new()).await.expect("write");
     assert_eq!(append.commit().await.expect("commit"), 0);
     drop(append);
-    if let Some(finisher) = store.finisher() {
-        finisher.finish(&upload, Fence(1)).await.expect("finish");
-    }
+    finish_if_able(store, &upload, Fence(1)).await;
     assert!(store.load(&upload.id).await.expect("load").is_complete());
     expect(store, &upload, b"").await;
 }
@@ -104,9 +103,7 @@ pub(super) async fn an_upload_without_bytes_is_whole(store: &Subject) {
 pub(super) async fn ten_mebibytes_are_kept(store: &Subject) {
     let bytes = test_data::bytes(5, 10 << 20);
     let upload = uploaded(store, &bytes).await;
-    if let Some(finisher) = store.finisher() {
-        finisher.finish(&upload, Fence(1)).await.expect("finish");
-    }
+    finish_if_able(store, &upload, Fence(1)).await;
     expect(store, &upload, &bytes).await;
 }
 

@@ -11,7 +11,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, drop_midway, expect},
+    support::{append, assert_not_found, drop_midway, expect, finish_if_able, terminate},
 };
 use crate::test_data;
 
@@ -20,9 +20,7 @@ async fn part(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     upload.kind = UploadKind::Partial;
     let upload = store.create(upload).await.expect("create");
     append(store, &upload, Fence(1), bytes).await;
-    if let Some(finisher) = store.finisher() {
-        finisher.finish(&upload, Fence(1)).await.expect("finish");
-    }
+    finish_if_able(store, &upload, Fence(1)).await;
     upload
 }
 
@@ -45,7 +43,8 @@ async fn target(store: &Subject, parts: &[Arc<Upload>]) -> Arc<Upload> {
 
 async fn join(store: &Subject, target: &Upload, parts: &[Arc<Upload>]) -> Result<u64, StoreError> {
     store
-        .concatenator()
+        .capabilities()
+        .concatenator
         .expect("a concatenator")
         .concatenate(target, parts, Fence(2))
         .await
@@ -162,12 +161,8 @@ pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
     let (a, b) = (test_data::bytes(12, 100_000), test_data::bytes(13, 8192));
     let parts = [part(store, &a).await, part(store, &b).await];
     let target = check(store, &parts, &[&a, &b]).await;
-    let terminator = store.terminator().expect("a terminator");
     for part in &parts {
-        terminator
-            .terminate(part, Fence(3))
-            .await
-            .expect("terminate");
+        terminate(store, part, Fence(3)).await.expect("terminate");
     }
     expect(store, &target, &[&a[..], &b[..]].concat()).await;
 }
@@ -175,7 +170,7 @@ pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
 pub(super) async fn a_dropped_concatenation_starts_again_empty(store: &Subject) {
     let (a, b) = (test_data::bytes(14, 300_000), test_data::bytes(15, 70_000));
     let parts = [part(store, &a).await, part(store, &b).await];
-    let concatenator = store.concatenator().expect("a concatenator");
+    let concatenator = store.capabilities().concatenator.expect("a concatenator");
     for round in 0..6_usize {
         let target = target(store, &parts).await;
         drop_midway(round, concatenator.concatenate(&target, &parts, Fence(2))).await;

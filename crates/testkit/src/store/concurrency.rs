@@ -4,7 +4,7 @@ use landfall::lease::Fence;
 
 use super::{
     Subject,
-    support::{create, expect, resume, write},
+    support::{create, expect, finish_if_able, resume, write},
 };
 use crate::test_data;
 
@@ -22,9 +22,7 @@ pub(super) async fn a_hundred_uploads_at_once(store: &Subject) {
                 append.commit().await.expect("commit");
                 tokio::task::yield_now().await;
             }
-            if let Some(finisher) = store.finisher() {
-                finisher.finish(&upload, Fence(1000)).await.expect("finish");
-            }
+            finish_if_able(&store, &upload, Fence(1000)).await;
             expect(&store, &upload, &bytes).await;
             (upload, bytes)
         });

@@ -12,7 +12,8 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        append, assert_not_found, create, drop_midway, expect, offset, resume, uploaded, write,
+        append, assert_not_found, create, described, drop_midway, expect, offset, resume,
+        terminate, uploaded, write,
     },
 };
 use crate::test_data;
@@ -53,7 +54,7 @@ pub(super) async fn a_taken_id_is_rejected_and_the_upload_kept(store: &Subject) 
         matches!(again, Err(StoreError::AlreadyExists(_))),
         "{again:?}"
     );
-    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    assert_eq!(described(store, &upload.id).await, upload);
     expect(store, &upload, &bytes).await;
 }
 
@@ -73,7 +74,7 @@ pub(super) async fn one_of_many_creations_of_an_id_wins(store: &Subject) {
         }
     }
     assert_eq!(won.len(), 1, "creations that won");
-    assert_eq!(store.load(&id).await.expect("load").upload, won[0]);
+    assert_eq!(described(store, &id).await, won[0]);
 }
 
 pub(super) async fn a_missing_upload_is_not_found(store: &Subject) {
@@ -114,10 +115,7 @@ pub(super) async fn a_description_comes_back_as_it_was(store: &Subject) {
     ] {
         let wanted = full_description(kind);
         let created = store.create(wanted.clone()).await.expect("create");
-        for upload in [
-            &created,
-            &store.load(&wanted.id).await.expect("load").upload,
-        ] {
+        for upload in [&created, &described(store, &wanted.id).await] {
             // The place is the store's to fill in.
             let mut got = Upload::clone(upload);
             got.storage.clone_from(&wanted.storage);
@@ -125,15 +123,9 @@ pub(super) async fn a_description_comes_back_as_it_was(store: &Subject) {
         }
     }
     let deferred = create(store, None).await;
-    assert_eq!(
-        store.load(&deferred.id).await.expect("load").upload.length,
-        None
-    );
+    assert_eq!(described(store, &deferred.id).await.length, None);
     let empty = create(store, 0).await;
-    assert_eq!(
-        store.load(&empty.id).await.expect("load").upload.length,
-        Some(0)
-    );
+    assert_eq!(described(store, &empty.id).await.length, Some(0));
 }
 
 pub(super) async fn metadata_comes_back_byte_for_byte(store: &Subject) {
@@ -149,7 +141,7 @@ pub(super) async fn metadata_comes_back_byte_for_byte(store: &Subject) {
         upload.metadata = Metadata::from_header(header).expect("a good header");
         let created = store.create(upload.clone()).await.expect("create");
         assert_eq!(created.metadata, upload.metadata, "{header:?} as created");
-        let loaded = store.load(&upload.id).await.expect("load").upload;
+        let loaded = described(store, &upload.id).await;
         assert_eq!(
             loaded.metadata.header(),
             header,
@@ -157,7 +149,7 @@ pub(super) async fn metadata_comes_back_byte_for_byte(store: &Subject) {
         );
         assert_eq!(loaded.metadata, upload.metadata, "{header:?} as loaded");
         store.save(&loaded, Fence(1)).await.expect("save");
-        let saved = store.load(&upload.id).await.expect("load").upload;
+        let saved = described(store, &upload.id).await;
         assert_eq!(saved.metadata, upload.metadata, "{header:?} as saved");
     }
 }
@@ -193,18 +185,12 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
         uploads.push((upload, bytes));
     }
     for (upload, bytes) in &uploads {
-        assert_eq!(
-            store.load(&upload.id).await.expect("load").upload.id,
-            upload.id
-        );
+        assert_eq!(described(store, &upload.id).await.id, upload.id);
         expect(store, upload, bytes).await;
     }
-    if let Some(terminator) = store.terminator() {
+    if store.capabilities().terminator.is_some() {
         for (upload, _) in &uploads {
-            terminator
-                .terminate(upload, Fence(2))
-                .await
-                .expect("terminate");
+            terminate(store, upload, Fence(2)).await.expect("terminate");
             assert_not_found("load", store.load(&upload.id).await);
         }
     }
@@ -218,7 +204,7 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
         .await
         .expect("create_append");
     assert_eq!(first.offset(), 0);
-    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    assert_eq!(described(store, &upload.id).await, upload);
     write(&mut *first, &bytes).await;
     assert_eq!(first.commit().await.expect("commit"), 3000);
     drop(first);
@@ -231,15 +217,13 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
 pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     let other = uploaded(store, &Bytes::from_static(b"stays")).await;
-    let terminator = store.terminator().expect("a terminator");
-    terminator
-        .terminate(&upload, Fence(2))
+    terminate(store, &upload, Fence(2))
         .await
         .expect("terminate");
     assert_not_found("load", store.load(&upload.id).await);
     assert_not_found("append", store.resume(&upload.id, Fence(3)).await);
     assert_not_found("save", store.save(&upload, Fence(3)).await);
-    if let Some(reader) = store.reader() {
+    if let Some(reader) = store.capabilities().reader {
         assert_not_found("read", reader.read(&upload, 0..1000).await.map(drop));
     }
     expect(store, &other, b"stays").await;
@@ -247,9 +231,8 @@ pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
 
 pub(super) async fn termination_can_be_repeated(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
-    let terminator = store.terminator().expect("a terminator");
     for there in [true, false, false] {
-        let removed = terminator.terminate(&upload, Fence(2)).await;
+        let removed = terminate(store, &upload, Fence(2)).await;
         assert_eq!(
             removed.expect("terminate"),
             there,
@@ -257,16 +240,13 @@ pub(super) async fn termination_can_be_repeated(store: &Subject) {
         );
     }
     let never = Upload::new(UploadId::random(), Some(1));
-    let removed = terminator.terminate(&never, Fence(1)).await;
+    let removed = terminate(store, &never, Fence(1)).await;
     assert!(!removed.expect("terminate what never was"));
 }
 
 pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
-    store
-        .terminator()
-        .expect("a terminator")
-        .terminate(&upload, Fence(2))
+    terminate(store, &upload, Fence(2))
         .await
         .expect("terminate");
     let again = store
@@ -304,14 +284,12 @@ pub(super) async fn a_dropped_creation_leaves_nothing_or_an_empty_upload(store: 
 }
 
 pub(super) async fn a_dropped_termination_can_be_repeated(store: &Subject) {
-    let terminator = store.terminator().expect("a terminator");
     for round in 0..6_usize {
         let bytes = test_data::bytes(round as u64, 50_000);
         let upload = uploaded(store, &bytes).await;
         let fence = Fence(round as u64 + 10);
-        drop_midway(round, terminator.terminate(&upload, fence)).await;
-        terminator
-            .terminate(&upload, Fence(fence.0 + 1))
+        drop_midway(round, terminate(store, &upload, fence)).await;
+        terminate(store, &upload, Fence(fence.0 + 1))
             .await
             .expect("a repeated termination");
         assert_not_found("load", store.load(&upload.id).await);

@@ -11,7 +11,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::support::{append, assert_not_found, create, expect};
+use super::support::{append, assert_not_found, create, expect, terminate};
 use crate::{
     check::{Check, Report, checks, run_all},
     engine::client,
@@ -53,15 +53,19 @@ pub fn all() -> Vec<Check<Subject>> {
     all.extend(checks![|_: &Subject| true;
         a_damaged_upload_is_not_served,
     ]);
-    all.extend(checks![|s: &Subject| s.store.terminator().is_some();
-        a_damaged_upload_can_be_terminated,
-        a_damaged_upload_answers_delete,
-    ]);
-    all.extend(checks![|s: &Subject| s.store.enumerator().is_some();
-        damaged_uploads_are_listed_with_the_others,
-    ]);
+    all.extend(
+        checks![|s: &Subject| s.store.capabilities().terminator.is_some();
+            a_damaged_upload_can_be_terminated,
+            a_damaged_upload_answers_delete,
+        ],
+    );
+    all.extend(
+        checks![|s: &Subject| s.store.capabilities().enumerator.is_some();
+            damaged_uploads_are_listed_with_the_others,
+        ],
+    );
     all.extend(checks![
-        |s: &Subject| s.store.enumerator().is_some() && s.store.terminator().is_some();
+        |s: &Subject| s.store.capabilities().enumerator.is_some() && s.store.capabilities().terminator.is_some();
         a_damaged_upload_expires,
     ]);
     all
@@ -97,13 +101,12 @@ async fn a_damaged_upload_is_not_served(subject: &Subject) {
 async fn a_damaged_upload_can_be_terminated(subject: &Subject) {
     let upload = damaged(subject).await;
     let store = &subject.store;
-    let terminator = store.terminator().expect("a terminator");
     // All that is known of it is its id.
     let known = Upload::new(upload.id.clone(), None);
-    let removed = terminator.terminate(&known, Fence(2)).await;
+    let removed = terminate(store, &known, Fence(2)).await;
     assert!(removed.expect("terminate"), "there was something");
     assert_not_found("load", store.load(&upload.id).await);
-    let removed = terminator.terminate(&known, Fence(3)).await;
+    let removed = terminate(store, &known, Fence(3)).await;
     assert!(!removed.expect("terminate again"), "it is removed already");
     let listed = listed(subject).await;
     assert!(listed.is_empty(), "a removed upload is listed: {listed:?}");
@@ -120,7 +123,7 @@ async fn a_damaged_upload_answers_delete(subject: &Subject) {
 
 /// The ids of the uploads listed as damaged.
 async fn listed(subject: &Subject) -> Vec<UploadId> {
-    let enumerator = subject.store.enumerator();
+    let enumerator = subject.store.capabilities().enumerator;
     let (mut cursor, mut listed) = (None, Vec::new());
     while let Some(enumerator) = enumerator {
         let page = enumerator.page(cursor, 3).await.expect("page");
@@ -145,7 +148,7 @@ async fn damaged_uploads_are_listed_with_the_others(subject: &Subject) {
         };
         wanted.insert(upload.id.clone(), n % 2 == 1);
     }
-    let enumerator = store.enumerator().expect("an enumerator");
+    let enumerator = store.capabilities().enumerator.expect("an enumerator");
     for limit in [1, 3, 100] {
         let (mut cursor, mut listed) = (None, BTreeMap::new());
         loop {

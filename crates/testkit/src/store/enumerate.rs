@@ -10,7 +10,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create},
+    support::{append, create, described, terminate},
 };
 use crate::test_data;
 
@@ -23,7 +23,7 @@ async fn read_page(
     limit: usize,
     listed: &mut Listed,
 ) -> Option<Cursor> {
-    let enumerator = store.enumerator().expect("an enumerator");
+    let enumerator = store.capabilities().enumerator.expect("an enumerator");
     let page = enumerator.page(cursor, limit).await.expect("page");
     let entries = page.uploads.len() + page.orphans.len();
     assert!(
@@ -83,7 +83,7 @@ pub(super) async fn every_upload_is_listed_once_whatever_the_page_size(store: &S
     }
     let listed = list(store, 7).await;
     for (id, snapshot) in listed {
-        assert_eq!(store.load(&id).await.expect("load").upload, snapshot.upload);
+        assert_eq!(described(store, &id).await, snapshot.upload);
     }
 }
 
@@ -103,12 +103,10 @@ pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store:
             go.push(upload)
         }
     }
-    let terminator = store.terminator().expect("a terminator");
     let mut listed = Listed::new();
     let mut cursor = read_page(store, None, 3, &mut listed).await;
     while let Some(upload) = go.pop() {
-        terminator
-            .terminate(&upload, Fence(2))
+        terminate(store, &upload, Fence(2))
             .await
             .expect("terminate");
         create(store, 10).await;

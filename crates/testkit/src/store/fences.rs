@@ -14,8 +14,8 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        assert_fenced, assert_not_found, create, expect, offset, resume, uploaded, write,
-        write_refused,
+        assert_fenced, assert_not_found, create, declare_length, described, expect, offset, resume,
+        terminate, uploaded, write, write_refused,
     },
 };
 use crate::test_data;
@@ -90,12 +90,12 @@ pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
     changed.metadata = Metadata::from_pairs([("stale", "1")]);
     changed.completion = Completion::Done(None);
     assert_fenced("save", store.save(&changed, Fence(10)).await);
-    assert_eq!(store.load(&upload.id).await.expect("load").upload, upload);
+    assert_eq!(described(store, &upload.id).await, upload);
     store
         .save(&changed, Fence(11))
         .await
         .expect("save by the newer lease");
-    assert_eq!(*store.load(&upload.id).await.expect("load").upload, changed);
+    assert_eq!(*described(store, &upload.id).await, changed);
 }
 
 pub(super) async fn an_older_lease_cannot_append(store: &Subject) {
@@ -121,12 +121,10 @@ pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
 pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
     let bytes = test_data::bytes(4, 500);
     let (upload, _older, newer) = overtaken(store, &bytes).await;
-    let terminator = store.terminator().expect("a terminator");
-    assert_fenced("terminate", terminator.terminate(&upload, Fence(10)).await);
+    assert_fenced("terminate", terminate(store, &upload, Fence(10)).await);
     expect(store, &upload, &bytes).await;
     drop(newer);
-    terminator
-        .terminate(&upload, Fence(12))
+    terminate(store, &upload, Fence(12))
         .await
         .expect("terminate by a newer lease");
     assert_not_found("load", store.load(&upload.id).await);
@@ -136,9 +134,7 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     let upload = create(store, None).await;
     let mut older = resume(store, &upload, Fence(10)).await;
     write(&mut *older, &Bytes::from_static(b"before")).await;
-    let terminator = store.terminator().expect("a terminator");
-    terminator
-        .terminate(&upload, Fence(11))
+    terminate(store, &upload, Fence(11))
         .await
         .expect("terminate");
     let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
@@ -149,7 +145,7 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     drop(older.begin_unverified().await);
     drop(older);
     assert_not_found("load", store.load(&upload.id).await);
-    if let Some(enumerator) = store.enumerator() {
+    if let Some(enumerator) = store.capabilities().enumerator {
         let page = enumerator.page(None, 1000).await.expect("page");
         assert!(
             page.uploads.iter().all(|s| s.upload.id != upload.id),
@@ -160,23 +156,15 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
 
 pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
     let (upload, _older, _newer) = overtaken(store, &Bytes::from_static(b"abc")).await;
-    let deferrer = store.length_deferrer().expect("a length deferrer");
     assert_fenced(
         "declare_length",
-        deferrer.declare_length(&upload, 9, Fence(10)).await,
+        declare_length(store, &upload, 9, Fence(10)).await,
     );
-    assert_eq!(
-        store.load(&upload.id).await.expect("load").upload.length,
-        None
-    );
-    deferrer
-        .declare_length(&upload, 8, Fence(11))
+    assert_eq!(described(store, &upload.id).await.length, None);
+    declare_length(store, &upload, 8, Fence(11))
         .await
         .expect("by the newer lease");
-    assert_eq!(
-        store.load(&upload.id).await.expect("load").upload.length,
-        Some(8)
-    );
+    assert_eq!(described(store, &upload.id).await.length, Some(8));
 }
 
 pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
@@ -189,7 +177,7 @@ pub(super) async fn an_older_lease_cannot_concatenate(store: &Subject) {
     };
     let target = store.create(target).await.expect("create");
     let _newer = resume(store, &target, Fence(11)).await;
-    let concatenator = store.concatenator().expect("a concatenator");
+    let concatenator = store.capabilities().concatenator.expect("a concatenator");
     let joined = concatenator.concatenate(&target, &[part], Fence(10)).await;
     assert_fenced("concatenate", joined);
     expect(store, &target, b"").await;

@@ -93,7 +93,7 @@ pub fn all() -> Vec<Check<Subject>> {
         unverified::readable_bytes_can_be_loaded,
         concurrency::a_hundred_uploads_at_once,
     ]);
-    all.extend(checks![|s: &Subject| s.terminator().is_some();
+    all.extend(checks![|s: &Subject| s.capabilities().terminator.is_some();
         create::a_terminated_upload_is_gone,
         create::termination_can_be_repeated,
         create::a_dropped_termination_can_be_repeated,
@@ -101,43 +101,47 @@ pub fn all() -> Vec<Check<Subject>> {
         fences::an_older_lease_cannot_terminate,
         fences::an_append_cannot_bring_back_a_terminated_upload,
     ]);
-    all.extend(checks![|s: &Subject| s.finisher().is_some();
+    all.extend(checks![|s: &Subject| s.capabilities().finisher.is_some();
         save::finishing_can_be_repeated,
     ]);
-    all.extend(checks![|s: &Subject| s.length_deferrer().is_some();
-        save::a_late_length_is_kept,
-        save::a_late_length_comes_between_bytes,
-        fences::an_older_lease_cannot_declare_a_length,
-    ]);
-    all.extend(checks![|s: &Subject| s.reader().is_some();
+    all.extend(
+        checks![|s: &Subject| s.capabilities().length_deferrer.is_some();
+            save::a_late_length_is_kept,
+            save::a_late_length_comes_between_bytes,
+            fences::an_older_lease_cannot_declare_a_length,
+        ],
+    );
+    all.extend(checks![|s: &Subject| s.capabilities().reader.is_some();
         read::any_range_can_be_read,
         read::many_can_read_at_once,
         read::a_missing_upload_cannot_be_read,
     ]);
     all.extend(checks![
-        |s: &Subject| s.reader().is_some_and(|reader| reader.reads_unfinished());
+        |s: &Subject| s.capabilities().reader.is_some_and(|reader| reader.reads_unfinished());
         read::an_unfinished_upload_can_be_read_while_it_grows,
     ]);
-    all.extend(checks![|s: &Subject| s.concatenator().is_some();
-        concatenate::parts_are_concatenated_in_order,
-        concatenate::empty_and_repeated_parts_are_concatenated,
-        concatenate::concatenating_nothing_is_empty,
-        concatenate::a_missing_part_fails_the_concatenation,
-        concatenate::concatenating_again_starts_empty,
-        concatenate::a_dropped_concatenation_starts_again_empty,
-        concatenate::large_parts_of_odd_size_are_concatenated,
-        fences::an_older_lease_cannot_concatenate,
-    ]);
+    all.extend(
+        checks![|s: &Subject| s.capabilities().concatenator.is_some();
+            concatenate::parts_are_concatenated_in_order,
+            concatenate::empty_and_repeated_parts_are_concatenated,
+            concatenate::concatenating_nothing_is_empty,
+            concatenate::a_missing_part_fails_the_concatenation,
+            concatenate::concatenating_again_starts_empty,
+            concatenate::a_dropped_concatenation_starts_again_empty,
+            concatenate::large_parts_of_odd_size_are_concatenated,
+            fences::an_older_lease_cannot_concatenate,
+        ],
+    );
     all.extend(checks![
-        |s: &Subject| s.concatenator().is_some() && s.terminator().is_some();
+        |s: &Subject| s.capabilities().concatenator.is_some() && s.capabilities().terminator.is_some();
         concatenate::parts_can_be_removed_afterwards,
     ]);
-    all.extend(checks![|s: &Subject| s.enumerator().is_some();
+    all.extend(checks![|s: &Subject| s.capabilities().enumerator.is_some();
         enumerate::every_upload_is_listed_once_whatever_the_page_size,
         enumerate::an_empty_store_lists_nothing,
     ]);
     all.extend(checks![
-        |s: &Subject| s.enumerator().is_some() && s.terminator().is_some();
+        |s: &Subject| s.capabilities().enumerator.is_some() && s.capabilities().terminator.is_some();
         enumerate::a_kept_upload_is_listed_once_while_others_are_removed,
     ]);
     all

@@ -57,7 +57,7 @@ pub(super) async fn many_can_read_at_once(store: &Subject) {
     for n in 0..20_u64 {
         let (store, upload, bytes) = (store.clone(), upload.clone(), bytes.clone());
         tasks.spawn(async move {
-            let reader = store.reader().expect("a reader");
+            let reader = store.capabilities().reader.expect("a reader");
             if n % 4 == 0 {
                 // A reader that disconnects in the middle.
                 let mut stream = reader.read(&upload, 0..600_000).await.expect("read");
@@ -76,6 +76,6 @@ pub(super) async fn many_can_read_at_once(store: &Subject) {
 
 pub(super) async fn a_missing_upload_cannot_be_read(store: &Subject) {
     let missing = Upload::new(UploadId::random(), Some(10));
-    let reader = store.reader().expect("a reader");
+    let reader = store.capabilities().reader.expect("a reader");
     assert_not_found("read", reader.read(&missing, 0..10).await.map(drop));
 }

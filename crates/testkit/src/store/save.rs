@@ -15,7 +15,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, drop_midway, expect, offset, uploaded},
+    support::{append, create, declare_length, described, drop_midway, expect, offset, uploaded},
 };
 use crate::test_data;
 
@@ -37,12 +37,12 @@ pub(super) async fn a_saved_description_replaces_the_old_one(store: &Subject) {
     upload.expires = Some(UNIX_EPOCH + Duration::from_secs(3_000_000_000));
     upload.completion = Completion::Done(None);
     store.save(&upload, Fence(1)).await.expect("save");
-    assert_eq!(*store.load(&upload.id).await.expect("load").upload, upload);
+    assert_eq!(*described(store, &upload.id).await, upload);
 
     upload.metadata = Metadata::default();
     upload.expires = None;
     store.save(&upload, Fence(1)).await.expect("save");
-    assert_eq!(*store.load(&upload.id).await.expect("load").upload, upload);
+    assert_eq!(*described(store, &upload.id).await, upload);
 }
 
 pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
@@ -56,7 +56,7 @@ pub(super) async fn saving_leaves_bytes_alone(store: &Subject) {
     expect(store, &upload, &bytes[..3000]).await;
     append(store, &upload, Fence(3), &bytes.slice(3000..)).await;
     expect(store, &changed, &bytes).await;
-    assert_eq!(*store.load(&upload.id).await.expect("load").upload, changed);
+    assert_eq!(*described(store, &upload.id).await, changed);
 }
 
 pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {
@@ -98,7 +98,7 @@ pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {
 
 pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: &Subject) {
     let upload = create(store, 5).await;
-    let described = |n: u64| {
+    let change_to = |n: u64| {
         let mut changed = Upload::clone(&upload);
         changed.expires = Some(UNIX_EPOCH + Duration::from_secs(n));
         changed.metadata = Metadata::from_pairs([("n", n.to_string().as_str())]);
@@ -109,7 +109,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
     };
     let mut before = Upload::clone(&upload);
     for round in 0..12_usize {
-        let (fence, wanted) = (Fence(round as u64 + 1), described(round as u64));
+        let (fence, wanted) = (Fence(round as u64 + 1), change_to(round as u64));
         drop_midway(round, store.save(&wanted, fence)).await;
         // The state that the next lease finds must stay.
         let (snapshot, append) = store
@@ -123,7 +123,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
             snapshot.upload
         );
         tokio::time::sleep(Duration::from_millis(30)).await;
-        let later = store.load(&upload.id).await.expect("load").upload;
+        let later = described(store, &upload.id).await;
         assert_eq!(
             *later, *snapshot.upload,
             "a dropped save took effect after the next lease had begun"
@@ -136,7 +136,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
 pub(super) async fn finishing_can_be_repeated(store: &Subject) {
     let bytes = test_data::bytes(2, 70_000);
     let upload = uploaded(store, &bytes).await;
-    let finisher = store.finisher().expect("a finisher");
+    let finisher = store.capabilities().finisher.expect("a finisher");
     for fence in [1, 1, 2] {
         finisher
             .finish(&upload, Fence(fence))
@@ -151,15 +151,7 @@ pub(super) async fn finishing_can_be_repeated(store: &Subject) {
         .finish(&recorded, Fence(3))
         .await
         .expect("finish after it was recorded");
-    assert!(
-        store
-            .load(&upload.id)
-            .await
-            .expect("load")
-            .upload
-            .completion
-            .is_done()
-    );
+    assert!(described(store, &upload.id).await.completion.is_done());
     expect(store, &upload, &bytes).await;
 }
 
@@ -167,9 +159,7 @@ pub(super) async fn a_late_length_is_kept(store: &Subject) {
     let mut upload = Upload::new(UploadId::random(), None);
     upload.metadata = Metadata::from_pairs([("name", "x")]);
     let upload = store.create(upload).await.expect("create");
-    let deferrer = store.length_deferrer().expect("a length deferrer");
-    let known = deferrer
-        .declare_length(&upload, 77, Fence(1))
+    let known = declare_length(store, &upload, 77, Fence(1))
         .await
         .expect("declare_length");
     let mut wanted = Upload::clone(&upload);
@@ -184,9 +174,7 @@ pub(super) async fn a_late_length_comes_between_bytes(store: &Subject) {
     let bytes = test_data::bytes(3, 9000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..4000)).await;
-    let deferrer = store.length_deferrer().expect("a length deferrer");
-    let known = deferrer
-        .declare_length(&upload, 9000, Fence(2))
+    let known = declare_length(store, &upload, 9000, Fence(2))
         .await
         .expect("declare_length");
     assert_eq!(offset(store, &upload).await, 4000);

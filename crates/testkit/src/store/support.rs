@@ -32,7 +32,6 @@ pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     upload
 }
 
-/// Appends and commits `bytes`.
 pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, bytes: &Bytes) {
     let mut append = resume(store, upload, fence).await;
     let end = append.offset() + bytes.len() as u64;
@@ -44,7 +43,6 @@ pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, 
     );
 }
 
-/// Opens an upload for appending.
 pub(super) async fn resume(store: &Subject, upload: &Upload, fence: Fence) -> Box<dyn Append> {
     store.resume(&upload.id, fence).await.expect("resume").1
 }
@@ -65,6 +63,39 @@ pub(super) async fn write_refused(append: &mut dyn Append, bytes: &Bytes) -> Sto
     error
 }
 
+pub(super) async fn described(store: &Subject, id: &UploadId) -> Arc<Upload> {
+    store.load(id).await.expect("load").upload
+}
+
+pub(super) async fn terminate(
+    store: &Subject,
+    upload: &Upload,
+    fence: Fence,
+) -> Result<bool, StoreError> {
+    let terminator = store.capabilities().terminator.expect("a terminator");
+    terminator.terminate(upload, fence).await
+}
+
+pub(super) async fn declare_length(
+    store: &Subject,
+    upload: &Upload,
+    length: u64,
+    fence: Fence,
+) -> Result<Arc<Upload>, StoreError> {
+    let deferrer = store
+        .capabilities()
+        .length_deferrer
+        .expect("a length deferrer");
+    deferrer.declare_length(upload, length, fence).await
+}
+
+/// Finishes an upload, if the store has a finisher.
+pub(super) async fn finish_if_able(store: &Subject, upload: &Upload, fence: Fence) {
+    if let Some(finisher) = store.capabilities().finisher {
+        finisher.finish(upload, fence).await.expect("finish");
+    }
+}
+
 pub(super) async fn offset(store: &Subject, upload: &Upload) -> u64 {
     store.load(&upload.id).await.expect("load").offset
 }
@@ -80,7 +111,7 @@ pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
     );
     // A joined upload is recorded as such by the engine.
     let is_whole = loaded.is_complete() || upload.is_final() && !bytes.is_empty();
-    let reader = store.reader();
+    let reader = store.capabilities().reader;
     if reader.is_some_and(|reader| is_whole || reader.reads_unfinished()) {
         let range = 0..bytes.len() as u64;
         assert_same(&read(store, upload, range).await, bytes);
@@ -88,7 +119,7 @@ pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
 }
 
 pub(super) async fn read(store: &Subject, upload: &Upload, range: Range<u64>) -> Vec<u8> {
-    let reader = store.reader().expect("a reader");
+    let reader = store.capabilities().reader.expect("a reader");
     collect(reader.read(upload, range).await.expect("read")).await
 }
 

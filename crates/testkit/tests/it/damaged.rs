@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use landfall::{
     lease::{Fence, Locker},
     store::{
-        Append, Cursor, Damaged, Enumerate, MemoryStore, Orphan, Page, Result, Store, StoreError,
-        Terminate, file::FileStore,
+        Append, Capabilities, Cursor, Damaged, Enumerate, MemoryStore, Orphan, Page, Result, Store,
+        StoreError, Terminate, file::FileStore,
     },
     upload::{Snapshot, Upload, UploadId},
 };
@@ -93,10 +93,7 @@ impl Mutant {
         Err(if self.is(Mutation::LoadAsMissing) {
             StoreError::NotFound(id.clone())
         } else {
-            StoreError::Damaged {
-                id: id.clone(),
-                what: "on purpose".into(),
-            }
+            StoreError::damaged(id, "on purpose")
         })
     }
 }
@@ -121,12 +118,14 @@ impl Store for Mutant {
         self.inner.save(upload, fence).await
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities {
+            terminator: Some(self),
+            enumerator: Some(self),
+            ..Capabilities::default()
+        }
     }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        Some(self)
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         self.inner.locker()
     }
@@ -141,7 +140,7 @@ impl Terminate for Mutant {
             _ => {}
         }
         self.damaged.lock().unwrap().remove(&upload.id);
-        let terminator = self.inner.terminator().expect("a terminator");
+        let terminator = self.inner.capabilities().terminator.expect("a terminator");
         terminator.terminate(upload, fence).await
     }
 }
@@ -149,7 +148,7 @@ impl Terminate for Mutant {
 #[async_trait]
 impl Enumerate for Mutant {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        let enumerator = self.inner.enumerator().expect("an enumerator");
+        let enumerator = self.inner.capabilities().enumerator.expect("an enumerator");
         let mut page = enumerator.page(cursor, limit).await?;
         let mut healthy = Vec::new();
         for snapshot in page.uploads.drain(..) {

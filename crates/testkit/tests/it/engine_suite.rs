@@ -14,8 +14,8 @@ use landfall::{
     Composer, Config,
     lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldSignal},
     store::{
-        Append, Concatenate, DeferLength, MemoryStore, Read, Result, Store, StoreError, Terminate,
-        file::FileStore,
+        Append, Capabilities, Concatenate, DeferLength, MemoryStore, Result, Store, StoreError,
+        Terminate, file::FileStore,
     },
     upload::{Completion, Snapshot, Upload, UploadId, UploadKind},
 };
@@ -158,18 +158,17 @@ impl Store for Mutant {
         self.inner.save(&upload, fence).await
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        let inner = self.inner.capabilities();
+        Capabilities {
+            terminator: Some(self),
+            reader: inner.reader,
+            concatenator: Some(self),
+            length_deferrer: Some(self),
+            ..Capabilities::default()
+        }
     }
-    fn reader(&self) -> Option<&dyn Read> {
-        self.inner.reader()
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        Some(self)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        Some(self)
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         self.inner.locker()
     }
@@ -188,7 +187,11 @@ impl DeferLength for Mutant {
             declared.length = Some(length);
             return Ok(Arc::new(declared));
         }
-        let deferrer = self.inner.length_deferrer().expect("a length deferrer");
+        let deferrer = self
+            .inner
+            .capabilities()
+            .length_deferrer
+            .expect("a length deferrer");
         deferrer.declare_length(upload, length, fence).await
     }
 }
@@ -199,7 +202,7 @@ impl Terminate for Mutant {
         if self.is(Mutation::KeepTerminated) {
             return Ok(true);
         }
-        let terminator = self.inner.terminator().expect("a terminator");
+        let terminator = self.inner.capabilities().terminator.expect("a terminator");
         terminator.terminate(upload, fence).await
     }
 }
@@ -214,7 +217,11 @@ impl Concatenate for Mutant {
     ) -> Result<u64> {
         let _gate = self.gate.lock().await;
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let concatenator = self.inner.concatenator().expect("a concatenator");
+        let concatenator = self
+            .inner
+            .capabilities()
+            .concatenator
+            .expect("a concatenator");
         concatenator.concatenate(target, parts, fence).await
     }
 }

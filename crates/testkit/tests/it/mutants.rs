@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     lease::Fence,
-    store::{Append, Concatenate, MemoryStore, Read, Result, Store, Terminate},
+    store::{Append, Capabilities, Concatenate, MemoryStore, Result, Store, Terminate},
     upload::{Snapshot, Upload, UploadId},
 };
 use landfall_testkit::store;
@@ -134,14 +134,14 @@ impl Store for Mutant {
         }
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        self.inner.reader()
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        let inner = self.inner.capabilities();
+        Capabilities {
+            terminator: Some(self),
+            reader: inner.reader,
+            concatenator: Some(self),
+            ..Capabilities::default()
+        }
     }
 }
 
@@ -160,7 +160,7 @@ impl Terminate for Mutant {
             }
             tokio::time::sleep(DELAY).await;
         }
-        let terminator = self.inner.terminator().expect("a terminator");
+        let terminator = self.inner.capabilities().terminator.expect("a terminator");
         terminator.terminate(upload, fence).await
     }
 }
@@ -173,11 +173,15 @@ impl Concatenate for Mutant {
         parts: &[Arc<Upload>],
         fence: Fence,
     ) -> Result<u64> {
-        let reader = self.inner.reader().expect("a reader");
+        let reader = self.inner.capabilities().reader.expect("a reader");
         let (snapshot, mut append) = self.inner.resume(&target.id, fence).await?;
         if !self.is(Mutation::ResumingConcatenate) || snapshot.offset == snapshot_length(&snapshot)
         {
-            let concatenator = self.inner.concatenator().expect("a concatenator");
+            let concatenator = self
+                .inner
+                .capabilities()
+                .concatenator
+                .expect("a concatenator");
             return concatenator.concatenate(target, parts, fence).await;
         }
         for part in parts {

@@ -17,35 +17,24 @@ impl Engine {
     pub(in crate::engine) async fn inspect_waiting(
         self: &Arc<Self>,
         context: &RequestContext,
-        snapshot: Snapshot,
+        mut snapshot: Snapshot,
     ) -> Result<InspectOutcome, Error> {
-        let Snapshot {
-            mut upload,
-            modified,
-            ..
-        } = snapshot;
+        let upload = snapshot.upload.clone();
         let UploadKind::Final { parts, .. } = &upload.kind else {
             return Err(ProblemKind::Internal.into());
         };
         if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
             let known = self.check_parts(&upload).await?;
-            let is_ready = known.complete == parts.len();
             if upload.length.is_none()
                 && let Some(sum) = known.sum_of(parts)
             {
-                upload = self.record_sum(&upload, sum).await?;
+                snapshot.upload = self.record_sum(&upload, sum).await?;
             }
-            if is_ready {
+            if known.complete == parts.len() {
                 self.start_concatenations(context.clone(), vec![upload.id.clone()]);
             }
         }
-        let expires = self.expiry(&upload, 0, modified);
-        Ok(InspectOutcome {
-            upload,
-            offset: None,
-            modified,
-            expires,
-        })
+        Ok(self.inspected(snapshot))
     }
 
     /// Stores a final upload's length that became known after its creation, so that it is not computed

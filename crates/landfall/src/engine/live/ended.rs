@@ -10,7 +10,6 @@ const MAX_ENDED: usize = 4096;
 /// Maximum memory per shard, in bytes: clients choose the size of metadata and headers.
 const MAX_BYTES: usize = 4 << 20;
 
-/// A bounded set of ended uploads.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     uploads: HashMap<UploadId, (Arc<LiveUpload>, usize)>,

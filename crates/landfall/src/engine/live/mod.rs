@@ -46,7 +46,6 @@ struct Shard {
     ended: Ended,
 }
 
-/// The set of uploads being written.
 #[derive(Debug)]
 pub(super) struct LiveUploads {
     /// True if progress is emitted.
@@ -113,7 +112,6 @@ impl LiveUploads {
             .sum()
     }
 
-    /// Ends all transfers, for a shutdown.
     pub(super) fn shut_down(&self) {
         for shard in &self.shards {
             for live in shard.lock().writers.values() {
@@ -141,14 +139,12 @@ pub(super) enum Visibility {
     Verified,
 }
 
-/// An upload that is being written.
 #[derive(Debug)]
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
     /// The request that writes.
     pub(super) context: RequestContext,
     visibility: Visibility,
-    /// The published offset.
     offset: AtomicU64,
     /// The offset that the received bytes would reach, for progress.
     received: AtomicU64,
@@ -159,7 +155,6 @@ pub(crate) struct LiveUpload {
     /// True if the writer must end even while its client sends.
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
-    /// Wakes the writer.
     requested: Notify,
     /// Notifies requests that wait for the writer.
     changed: Notify,
@@ -201,12 +196,9 @@ impl WriterState {
     }
 }
 
-/// A request to a writer.
 #[derive(Debug)]
 pub(super) enum WriterRequest {
-    /// A hook stops the upload.
     Stop(ClientResponse),
-    /// The server shuts down.
     ShutDown,
     /// Another request continues at the writer's offset.
     TakeOver,
@@ -307,7 +299,6 @@ impl LiveUpload {
 
 /// The side of other requests.
 impl LiveUpload {
-    /// Returns the published offset.
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }

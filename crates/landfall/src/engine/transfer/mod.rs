@@ -8,7 +8,7 @@
 mod batch;
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future as _, poll_fn},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
+use landfall_protocol::Problem;
 use tokio::time::{Sleep, sleep};
 
 use self::batch::BATCH_BYTES;
@@ -36,24 +37,23 @@ use crate::{
 /// The time for which unverified bytes wait in memory for the rest of their body.
 const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the transfer of one body ended.
+/// Why a body was not received completely.
 #[derive(Debug)]
-pub(super) enum TransferOutcome {
-    /// The body ended; holds its trailers.
-    End(Option<HeaderMap>),
+pub(super) enum Interruption {
     /// The body is longer than the upload accepts; the bytes that fit are stored.
     Overrun,
-    /// Another request takes over the upload.
     Yielded,
-    /// The lease is lost.
     Lost,
     /// A hook stopped the upload.
     Stopped(ClientResponse),
     /// The client was silent while other transfers waited to start.
     Evicted,
-    /// The connection failed.
-    Failed(RequestBodyError),
+    Connection(RequestBodyError),
+    Checksum(Problem),
 }
+
+/// How the transfer of one body ended: with its trailers, or interrupted.
+pub(super) type TransferOutcome = Result<Option<HeaderMap>, Interruption>;
 
 /// The transfer of one body into the store.
 pub(super) struct Transfer<'a, 'm> {
@@ -63,7 +63,6 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) memory: &'m Memory,
     /// The number of bytes that the upload still accepts.
     pub(super) remaining: u64,
-    /// The body's length, if known.
     pub(super) body_length: Option<u64>,
     /// The time for which the body may be silent.
     pub(super) timeout: Option<Duration>,
@@ -86,7 +85,6 @@ enum TransferEvent {
     Failed(BoxError),
 }
 
-/// The result of a transfer.
 pub(super) struct TransferReport<'m> {
     pub(super) outcome: TransferOutcome,
     /// The checksums of the body, if one was declared.
@@ -141,7 +139,7 @@ impl<'m> Transfer<'_, 'm> {
                     0
                 };
                 if let Some(asked) = signal.reason_at(offset) {
-                    break Interrupt::Lease(asked).outcome();
+                    break Err(Interrupt::Lease(asked).interruption());
                 }
                 // The request finds this offset in the store and fails.
                 answered = requested;
@@ -151,7 +149,7 @@ impl<'m> Transfer<'_, 'm> {
             if live.must_end()
                 && let Some(request) = live.take_request()
             {
-                break Interrupt::Request(request).outcome();
+                break Err(Interrupt::Request(request).interruption());
             }
             let event = poll_fn(|cx: &mut Context<'_>| {
                 if batch.is_full(max_bytes) {
@@ -190,11 +188,15 @@ impl<'m> Transfer<'_, 'm> {
                     }
                     self.remaining -= data.len() as u64;
                     if !batch.try_permit() {
-                        interrupted = first_of(batch.permit(), interrupts.as_mut()).await.err();
+                        interrupted = tokio::select! {
+                            biased;
+                            () = batch.permit() => None,
+                            interrupt = interrupts.as_mut() => Some(interrupt),
+                        };
                     }
                     batch.push(data);
                     if is_overrun {
-                        break TransferOutcome::Overrun;
+                        break Err(Interruption::Overrun);
                     }
                 }
                 TransferEvent::Flush
@@ -212,14 +214,16 @@ impl<'m> Transfer<'_, 'm> {
                         self.is_staged = true;
                     }
                     if !self.flush(batch).await? {
-                        break TransferOutcome::Yielded;
+                        break Err(Interruption::Yielded);
                     }
                 }
                 TransferEvent::Trailers(fields) => trailers = Some(fields),
-                TransferEvent::End => break TransferOutcome::End(trailers),
+                TransferEvent::End => break Ok(trailers),
                 TransferEvent::Interrupt(interrupt) => interrupted = Some(interrupt),
                 TransferEvent::Failed(error) => {
-                    break TransferOutcome::Failed(RequestBodyError::classify(&*error));
+                    break Err(Interruption::Connection(RequestBodyError::classify(
+                        &*error,
+                    )));
                 }
             }
             match interrupted {
@@ -232,7 +236,7 @@ impl<'m> Transfer<'_, 'm> {
                 }
                 // The signal's state is checked against the offset in the next iteration.
                 Some(Interrupt::Lease(_)) => {}
-                Some(other) => break other.outcome(),
+                Some(other) => break Err(other.interruption()),
             }
         })
     }
@@ -254,11 +258,11 @@ impl<'m> Transfer<'_, 'm> {
     ) -> Result<TransferOutcome, Error> {
         match outcome {
             // The next holder continues at the published offset.
-            TransferOutcome::Lost | TransferOutcome::Yielded => batch.clear(Vec::new()),
+            Err(Interruption::Lost | Interruption::Yielded) => batch.clear(Vec::new()),
             _ if self.verifier.is_on() && !self.is_staged => self.hash(batch),
             _ if batch.frames().is_empty() => {}
             _ if self.flush(batch).await? => {}
-            _ => return Ok(TransferOutcome::Yielded),
+            _ => return Ok(Err(Interruption::Yielded)),
         }
         Ok(outcome)
     }
@@ -332,37 +336,24 @@ enum Interrupt {
 }
 
 impl Interrupt {
-    fn outcome(self) -> TransferOutcome {
+    fn interruption(self) -> Interruption {
         match self {
-            Self::Lease(YieldReason::LeaseLost) => TransferOutcome::Lost,
-            Self::Request(WriterRequest::Stop(reply)) => TransferOutcome::Stopped(reply),
-            Self::Request(WriterRequest::Evict) => TransferOutcome::Evicted,
+            Self::Lease(YieldReason::LeaseLost) => Interruption::Lost,
+            Self::Request(WriterRequest::Stop(reply)) => Interruption::Stopped(reply),
+            Self::Request(WriterRequest::Evict) => Interruption::Evicted,
             Self::Request(WriterRequest::ShutDown) => {
-                TransferOutcome::Failed(RequestBodyError::ShuttingDown)
+                Interruption::Connection(RequestBodyError::ShuttingDown)
             }
-            Self::Lease(YieldReason::Requested) | Self::Request(_) => TransferOutcome::Yielded,
+            Self::Lease(YieldReason::Requested) | Self::Request(_) => Interruption::Yielded,
         }
     }
 }
 
 /// Waits for an interrupt. Lease requests up to the signal state `answered` are ignored.
 async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
-    let lease = pin!(signal.wait_above(answered));
-    match first_of(live.next_request(), lease).await {
-        Ok(request) => Interrupt::Request(request),
-        Err(asked) => Interrupt::Lease(asked),
+    tokio::select! {
+        biased;
+        request = live.next_request() => Interrupt::Request(request),
+        reason = signal.wait_above(answered) => Interrupt::Lease(reason),
     }
-}
-
-/// Waits for the first of two futures.
-async fn first_of<T, F: Future>(
-    one: impl Future<Output = T>,
-    mut other: Pin<&mut F>,
-) -> Result<T, F::Output> {
-    let mut one = pin!(one);
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Ready(value) => Poll::Ready(Ok(value)),
-        Poll::Pending => other.as_mut().poll(cx).map(Err),
-    })
-    .await
 }

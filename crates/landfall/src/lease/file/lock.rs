@@ -6,7 +6,6 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,6 +14,8 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
 };
+
+use parking_lot::Mutex;
 
 use crate::lease::{YieldReason, YieldSignal};
 
@@ -63,10 +64,10 @@ impl LockFile {
 
     /// Locks a byte for the lease with `signal`; false if another lease has it.
     pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         let file = self.current(&mut open)?;
         // The kernel would allow a second lock through the same open file.
-        let still_locked = match self.held().get(&byte) {
+        let still_locked = match self.held.lock().get(&byte) {
             Some(held) if !held.released => return Ok(false),
             held => held.is_some(),
         };
@@ -74,7 +75,7 @@ impl LockFile {
         if acquired {
             let signal = signal.clone();
             let released = false;
-            self.held().insert(byte, HeldByte { signal, released });
+            self.held.lock().insert(byte, HeldByte { signal, released });
         }
         Ok(acquired)
     }
@@ -82,16 +83,16 @@ impl LockFile {
     /// Releases a byte without a system call. [`LockFile::unlock_released`] must follow, unless the
     /// byte is acquired again before.
     pub(super) fn release(&self, byte: u64) {
-        if let Some(held) = self.held().get_mut(&byte) {
+        if let Some(held) = self.held.lock().get_mut(&byte) {
             held.released = true;
         }
     }
 
     /// Unlocks a byte if it was released.
     pub(super) fn unlock_released(&self, byte: u64) {
-        let open = self.open();
+        let open = self.open.lock();
         {
-            let mut held = self.held();
+            let mut held = self.held.lock();
             if !held.get(&byte).is_some_and(|held| held.released) {
                 return;
             }
@@ -105,22 +106,25 @@ impl LockFile {
     }
 
     pub(super) fn holds(&self, byte: u64) -> bool {
-        self.held().get(&byte).is_some_and(|held| !held.released)
+        self.held
+            .lock()
+            .get(&byte)
+            .is_some_and(|held| !held.released)
     }
 
     /// Sets the signal of the lease at a byte, if this process holds it.
     pub(super) fn raise(&self, byte: u64, reason: YieldReason) {
-        if let Some(held) = self.held().get(&byte) {
+        if let Some(held) = self.held.lock().get(&byte) {
             held.signal.set(reason);
         }
     }
 
     /// Checks that the locks held are in the file at the path.
     pub(super) fn check(&self) -> io::Result<()> {
-        if self.held().is_empty() {
+        if self.held.lock().is_empty() {
             return Ok(());
         }
-        self.current(&mut self.open()).map(drop)
+        self.current(&mut self.open.lock()).map(drop)
     }
 
     /// Returns the lock file, opened if necessary, and reopened if it was removed: a lock in a
@@ -153,12 +157,13 @@ impl LockFile {
         }
         let new = OpenFile::new(&self.path)?;
         tracing::warn!(path = %self.path.display(), "the lock file was removed; created again");
-        let held: Vec<u64> = self.held().keys().copied().collect();
+        let held: Vec<u64> = self.held.lock().keys().copied().collect();
         for byte in held {
             if !lock(&new.file, byte)? {
                 self.raise(byte, YieldReason::LeaseLost);
                 // A released one needs no entry any more.
-                self.held()
+                self.held
+                    .lock()
                     .retain(|&other, held| other != byte || !held.released);
             }
         }
@@ -168,16 +173,7 @@ impl LockFile {
     /// Simulates a slow system call.
     #[cfg(test)]
     pub(super) fn stall(&self) -> impl Drop + '_ {
-        self.open()
-    }
-
-    /// Ignores poisoning: a panic under these locks leaves the data consistent.
-    fn open(&self) -> MutexGuard<'_, Option<OpenFile>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<u64, HeldByte>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

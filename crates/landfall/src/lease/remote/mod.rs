@@ -12,12 +12,13 @@ use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
 pub use self::attempt::Attempt;
@@ -107,11 +108,6 @@ pub enum Rejection {
     },
     /// The request failed.
     Failed(LeaseError),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic under one of these locks leaves the map consistent.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<O: Owner> LeaseTable<O> {
@@ -222,7 +218,7 @@ impl<O: Owner> LeaseTable<O> {
             sent,
             is_lost: false,
         };
-        lock(&self.held).insert(id, lease);
+        self.held.lock().insert(id, lease);
         self.first_held.notify_waiters();
         self.granted.fetch_add(1, Ordering::Relaxed);
         true
@@ -230,12 +226,12 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Removes a lease, and queues its release in the service.
     fn release(&self, id: &UploadId, owner: &O) {
-        if let Entry::Occupied(entry) = lock(&self.held).entry(id.clone())
+        if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
             && entry.get().owner == *owner
         {
             entry.remove();
         }
-        let mut releases = lock(&self.releases);
+        let mut releases = self.releases.lock();
         if releases.len() < MAX_RELEASES {
             releases.push_back(QueuedRelease {
                 id: id.clone(),
@@ -249,7 +245,7 @@ impl<O: Owner> LeaseTable<O> {
     /// Registers the one request of this node that waits for the lease in the service.
     fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a, O> {
         let notify = Arc::new(Notify::new());
-        lock(&self.waiters).insert(id.clone(), Arc::clone(&notify));
+        self.waiters.lock().insert(id.clone(), Arc::clone(&notify));
         WaiterGuard {
             table: self,
             id,
@@ -259,14 +255,14 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Wakes the request that waits for a lease.
     pub fn wake(&self, id: &UploadId) {
-        if let Some(waiter) = lock(&self.waiters).get(id) {
+        if let Some(waiter) = self.waiters.lock().get(id) {
             waiter.notify_one();
         }
     }
 
     /// Wakes all requests that wait for a lease: notifications may have been lost.
     pub fn wake_all(&self) {
-        for waiter in lock(&self.waiters).values() {
+        for waiter in self.waiters.lock().values() {
             waiter.notify_one();
         }
     }
@@ -274,7 +270,7 @@ impl<O: Owner> LeaseTable<O> {
     /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
     #[must_use]
     pub fn releases(&self, max: usize) -> Vec<(UploadId, O)> {
-        let mut releases = lock(&self.releases);
+        let mut releases = self.releases.lock();
         while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
             releases.pop_front();
         }
@@ -287,7 +283,7 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Removes the oldest releases from the queue, after they were sent.
     pub fn discard_releases(&self, sent: usize) {
-        let mut releases = lock(&self.releases);
+        let mut releases = self.releases.lock();
         let sent = sent.min(releases.len());
         releases.drain(..sent);
         self.notify_sent(&releases);
@@ -308,7 +304,7 @@ impl<O: Owner> LeaseTable<O> {
     pub async fn all_released(&self) {
         loop {
             let sent = self.sent.notified();
-            if lock(&self.releases).is_empty() {
+            if self.releases.lock().is_empty() {
                 return;
             }
             sent.await;
@@ -320,7 +316,7 @@ impl<O: Owner> LeaseTable<O> {
     pub fn stats(&self, connected: bool) -> LeaseStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         LeaseStats {
-            held: lock(&self.held).len(),
+            held: self.held.lock().len(),
             granted: count(&self.granted),
             waited: count(&self.waited),
             lost: count(&self.lost),
@@ -341,7 +337,7 @@ impl<O: Owner> LeaseTable<O> {
     pub async fn tick(&self) {
         loop {
             let first_held = self.first_held.notified();
-            if !lock(&self.held).is_empty() {
+            if !self.held.lock().is_empty() {
                 break;
             }
             first_held.await;
@@ -355,7 +351,7 @@ impl<O: Owner> LeaseTable<O> {
         loop {
             self.tick().await;
             let mut leases = 0;
-            for lease in lock(&self.held).values_mut() {
+            for lease in self.held.lock().values_mut() {
                 leases += u64::from(lease.sent.elapsed() >= usable_for && lease.lose(&self.lost));
             }
             if leases > 0 {
@@ -367,7 +363,7 @@ impl<O: Owner> LeaseTable<O> {
     /// Returns the leases whose last renewal is at least `age` ago.
     #[must_use]
     pub fn due(&self, age: Duration) -> Vec<OwnedLease<O>> {
-        let held = lock(&self.held);
+        let held = self.held.lock();
         let due = held
             .iter()
             .filter(|(_, lease)| !lease.is_lost && lease.sent.elapsed() >= age);
@@ -405,7 +401,7 @@ impl<O: Owner> LeaseTable<O> {
         owner: &O,
         action: impl FnOnce(&mut HeldLease<O>) -> T,
     ) -> Option<T> {
-        let mut held = lock(&self.held);
+        let mut held = self.held.lock();
         let lease = held.get_mut(id).filter(|held| held.owner == *owner)?;
         Some(action(lease))
     }
@@ -430,6 +426,6 @@ struct WaiterGuard<'a, O: Owner> {
 
 impl<O: Owner> Drop for WaiterGuard<'_, O> {
     fn drop(&mut self) {
-        lock(&self.table.waiters).remove(self.id);
+        self.table.waiters.lock().remove(self.id);
     }
 }

@@ -43,7 +43,6 @@ struct Shard {
     bytes: usize,
 }
 
-/// The cache entry of one upload.
 #[derive(Debug, Default)]
 pub(super) struct CachedUpload {
     state: Mutex<WriterState>,
@@ -56,7 +55,6 @@ pub(super) struct CachedUpload {
 /// The state that decides who may write; locked during every change of the upload.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
-    /// The greatest fence seen.
     highest_fence: u64,
     /// Incremented when the upload is opened for appending; older writers are rejected.
     epoch: u64,

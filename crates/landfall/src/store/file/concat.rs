@@ -24,7 +24,6 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// Maximum bytes copied in one step.
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
 /// Buffer size of a copy by reading and writing.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -126,10 +125,7 @@ impl Inner {
         let (file, version) = open().map_err(|error| failed(id, "opening a part", error))?;
         if !version.is_file() || version.size != size {
             let what = format!("it has {} bytes instead of {size}", version.size);
-            return Err(StoreError::Damaged {
-                id: id.clone(),
-                what,
-            });
+            return Err(StoreError::damaged(id, what));
         }
         Ok(file)
     }
@@ -168,10 +164,7 @@ impl Copy {
         }
         let len = (part.size - from).min(STEP_BYTES);
         let fail = |error| failed(&self.id, "concatenating the parts", error);
-        let short = || StoreError::Damaged {
-            id: part.id.clone(),
-            what: "its data was truncated while it was copied".into(),
-        };
+        let short = || StoreError::damaged(&part.id, "its data was truncated while it was copied");
         let count = usize::try_from(len).unwrap_or(BUFFER_BYTES);
         if let Some(copied) = sys::copy_range(source, from, target, to, count).map_err(fail)? {
             return Ok(copied as u64);

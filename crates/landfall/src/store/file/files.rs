@@ -115,13 +115,6 @@ fn is_file_name(id: &UploadId) -> bool {
     segments.map(str::len).all(|len| len <= MAX_SEGMENT_LEN)
 }
 
-fn damaged(id: &UploadId, what: impl Into<String>) -> StoreError {
-    StoreError::Damaged {
-        id: id.clone(),
-        what: what.into(),
-    }
-}
-
 impl Inner {
     /// Creates the files of a new upload.
     ///
@@ -251,10 +244,9 @@ impl Inner {
             }
             return self.check_state(id, record, info, data);
         }
-        Err(StoreError::Unavailable {
-            retry_after: None,
-            source: "the description of the upload keeps changing".into(),
-        })
+        Err(StoreError::Unavailable(
+            "the description of the upload keeps changing".into(),
+        ))
     }
 
     pub(super) fn check_state(
@@ -265,10 +257,10 @@ impl Inner {
         data: FileVersion,
     ) -> Result<FileState> {
         if !data.is_file() {
-            return Err(damaged(id, "its data is not a regular file"));
+            return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
         if let Some(what) = &record.damaged {
-            return Err(damaged(id, what));
+            return Err(StoreError::damaged(id, what));
         }
         let offset = record
             .unverified_from
@@ -283,7 +275,7 @@ impl Inner {
             }
         }
         if record.upload.length.is_some_and(|length| offset > length) {
-            return Err(damaged(id, "it has more bytes than its length"));
+            return Err(StoreError::damaged(id, "it has more bytes than its length"));
         }
         Ok(FileState {
             record,
@@ -318,7 +310,7 @@ impl Inner {
         let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
         let version = sys::stat_open(file.as_fd()).map_err(fail)?;
         if !version.is_file() || version.size > info::MAX_LEN {
-            return Err(damaged(
+            return Err(StoreError::damaged(
                 id,
                 "its description is not a regular file, or too large",
             ));
@@ -343,11 +335,14 @@ impl Inner {
             Err(InvalidInfo::Truncated)
                 if self.stat(id.as_str()).is_ok_and(|data| data.size > 0) =>
             {
-                return Err(damaged(id, "its description is truncated"));
+                return Err(StoreError::damaged(id, "its description is truncated"));
             }
             Err(InvalidInfo::Truncated) => return Err(StoreError::NotFound(id.clone())),
             Err(InvalidInfo::Malformed(what)) => {
-                return Err(damaged(id, format!("its description is malformed: {what}")));
+                return Err(StoreError::damaged(
+                    id,
+                    format!("its description is malformed: {what}"),
+                ));
             }
         };
         let mut upload = decoded.upload;
@@ -380,7 +375,7 @@ impl Inner {
         };
         let (data, version) = open().map_err(|error| failed(id, "opening the data", error))?;
         if !version.is_file() {
-            return Err(damaged(id, "its data is not a regular file"));
+            return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
         Ok((data, version))
     }

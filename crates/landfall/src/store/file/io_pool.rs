@@ -157,10 +157,7 @@ async fn on_pool<T: Send + 'static>(
     let permit = Arc::clone(limit)
         .acquire_owned()
         .await
-        .map_err(|closed| StoreError::Other {
-            action: "waiting for the blocking pool".into(),
-            source: closed.into(),
-        })?;
+        .map_err(|closed| StoreError::other("waiting for the blocking pool", closed))?;
     let step = move || {
         let _permit = permit;
         step()
@@ -169,10 +166,10 @@ async fn on_pool<T: Send + 'static>(
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => Err(StoreError::Other {
-                action: "running a step on the blocking pool".into(),
-                source: error.into(),
-            }),
+            Err(error) => Err(StoreError::other(
+                "running a step on the blocking pool",
+                error,
+            )),
         },
     }
 }

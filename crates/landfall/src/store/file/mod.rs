@@ -67,9 +67,7 @@ use self::{
     paths::Root,
     sync::DirectorySyncs,
 };
-use super::{
-    Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError, Terminate,
-};
+use super::{Append, Capabilities, DeferLength, Finish, Result, Store, StoreError, Terminate};
 use crate::{
     lease::{Fence, FileLocker, Intervals, Locker},
     upload::{Snapshot, Upload, UploadId},
@@ -417,24 +415,10 @@ impl Store for FileStore {
         Ok(())
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        Some(self)
+    fn capabilities(&self) -> Capabilities<'_> {
+        Capabilities::all(self)
     }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        Some(self)
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        Some(self)
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        Some(self)
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        Some(self)
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        Some(self)
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         Some(Arc::clone(&self.0.locker) as Arc<dyn Locker>)
     }
@@ -512,10 +496,10 @@ impl DeferLength for FileStore {
     ) -> Result<Arc<Upload>> {
         self.change(&upload.id, fence, move |record| {
             match record.upload.length {
-                Some(known) if known != length => Err(StoreError::Other {
-                    action: format!("declaring the length of upload {}", record.upload.id),
-                    source: format!("it is known to be {known}, not {length}").into(),
-                }),
+                Some(known) if known != length => Err(StoreError::other(
+                    format!("declaring the length of upload {}", record.upload.id),
+                    format!("it is known to be {known}, not {length}"),
+                )),
                 _ => {
                     Arc::make_mut(&mut record.upload).length = Some(length);
                     Ok(())

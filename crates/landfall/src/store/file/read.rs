@@ -37,10 +37,10 @@ impl Read for FileStore {
         };
         let (file, version) = self.0.io.run_inline(0, step).await?;
         if !version.is_file() || range.start > range.end || range.end > version.size {
-            return Err(StoreError::Other {
-                action: format!("reading bytes {range:?} of upload {}", upload.id),
-                source: "the range exceeds the offset".into(),
-            });
+            return Err(StoreError::other(
+                format!("reading bytes {range:?} of upload {}", upload.id),
+                "the range exceeds the offset",
+            ));
         }
         let reader = ChunkReader {
             io: self.0.io.clone(),

@@ -102,9 +102,6 @@ impl Inner {
     }
 
     fn take_error(&self, id: &UploadId, to: &Path, reason: String) -> StoreError {
-        StoreError::Other {
-            action: format!("moving upload {id} to {}", to.display()),
-            source: reason.into(),
-        }
+        StoreError::other(format!("moving upload {id} to {}", to.display()), reason)
     }
 }

@@ -138,113 +138,107 @@ impl UploadInfo {
     /// # Errors
     /// [`InvalidInfo`].
     pub fn decode(id: &UploadId, json: &[u8]) -> Result<Self, InvalidInfo> {
-        decode(id, json)
+        let info: InfoJson = serde_json::from_slice(json).map_err(|error| {
+            if error.is_eof() {
+                InvalidInfo::Truncated
+            } else {
+                InvalidInfo::Malformed(error.to_string())
+            }
+        })?;
+        let malformed = |what: String| Err(InvalidInfo::Malformed(what));
+        let length = if info.size_is_deferred {
+            None
+        } else {
+            let size = info.size.unwrap_or_default();
+            let Ok(size) = u64::try_from(size) else {
+                return malformed(format!("its Size is {size}"));
+            };
+            Some(size)
+        };
+        let created_by_tusd = info.landfall.is_none();
+        let landfall = info.landfall.unwrap_or_default();
+        let mut concatenated_unknown = false;
+        let kind = if info.is_final {
+            let mut parts = Vec::new();
+            for part in info.partial_uploads.unwrap_or_default() {
+                match UploadId::new(&part) {
+                    Ok(part) => parts.push(part),
+                    Err(error) => return malformed(format!("its part {part:?}: {error}")),
+                }
+            }
+            concatenated_unknown = landfall.concatenated.is_none();
+            UploadKind::Final {
+                parts,
+                header: landfall.concat.unwrap_or_default(),
+                concatenated: landfall.concatenated.unwrap_or(false),
+            }
+        } else if info.is_partial {
+            UploadKind::Partial
+        } else {
+            UploadKind::Regular
+        };
+        let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
+        if let Some(header) = &landfall.metadata {
+            metadata = metadata.with_header(header);
+        }
+        let mut upload = Upload::new(id.clone(), length);
+        upload.metadata = metadata;
+        upload.kind = kind;
+        upload.storage = info.storage.unwrap_or_default();
+        let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
+        upload.created = landfall.created.and_then(time);
+        upload.expires = landfall.expires.and_then(time);
+        upload.max_size = landfall.max_size;
+        upload.labels = landfall.labels;
+        upload.completion = match landfall.completion {
+            None => Completion::NotTracked,
+            Some(CompletionState::Pending) => Completion::Pending,
+            Some(CompletionState::Done) => {
+                let response = landfall.response.map(StoredResponse::into_response);
+                Completion::Done(response.map(Arc::new))
+            }
+        };
+        upload.etag = landfall.etag;
+        upload.created_by_tusd = created_by_tusd;
+        Ok(Self {
+            upload,
+            stated_id: info.id,
+            unverified_from: landfall.unverified_from,
+            damaged: landfall.damaged,
+            concatenated_unknown,
+            extensions: landfall.extensions,
+        })
     }
 
     /// Encodes an `.info`: byte for byte as tusd would, with the object `Landfall` at the end,
     /// which also marks it as created here.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
-    }
-}
-
-fn decode(id: &UploadId, json: &[u8]) -> Result<UploadInfo, InvalidInfo> {
-    let info: InfoJson = serde_json::from_slice(json).map_err(|error| {
-        if error.is_eof() {
-            InvalidInfo::Truncated
-        } else {
-            InvalidInfo::Malformed(error.to_string())
-        }
-    })?;
-    let malformed = |what: String| Err(InvalidInfo::Malformed(what));
-    let length = if info.size_is_deferred {
-        None
-    } else {
-        let size = info.size.unwrap_or_default();
-        let Ok(size) = u64::try_from(size) else {
-            return malformed(format!("its Size is {size}"));
-        };
-        Some(size)
-    };
-    let created_by_tusd = info.landfall.is_none();
-    let landfall = info.landfall.unwrap_or_default();
-    let mut concatenated_unknown = false;
-    let kind = if info.is_final {
-        let mut parts = Vec::new();
-        for part in info.partial_uploads.unwrap_or_default() {
-            match UploadId::new(&part) {
-                Ok(part) => parts.push(part),
-                Err(error) => return malformed(format!("its part {part:?}: {error}")),
+        let upload = &self.upload;
+        let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
+        let metadata = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), text(value)));
+        let partial_uploads = match &upload.kind {
+            UploadKind::Final { parts, .. } => {
+                Some(parts.iter().map(UploadId::to_string).collect())
             }
-        }
-        concatenated_unknown = landfall.concatenated.is_none();
-        UploadKind::Final {
-            parts,
-            header: landfall.concat.unwrap_or_default(),
-            concatenated: landfall.concatenated.unwrap_or(false),
-        }
-    } else if info.is_partial {
-        UploadKind::Partial
-    } else {
-        UploadKind::Regular
-    };
-    let mut metadata = Metadata::from_pairs(info.meta_data.unwrap_or_default());
-    if let Some(header) = &landfall.metadata {
-        metadata = metadata.with_header(header);
+            UploadKind::Regular | UploadKind::Partial => None,
+        };
+        let json = InfoJson {
+            id: upload.id.to_string(),
+            size: Some(upload.length.map_or(0, u64::cast_signed)),
+            size_is_deferred: upload.length.is_none(),
+            offset: 0,
+            meta_data: Some(metadata.collect()),
+            is_partial: upload.is_partial(),
+            is_final: upload.is_final(),
+            partial_uploads,
+            storage: Some(upload.storage.clone()),
+            landfall: Some(landfall_info(self, &pairs)),
+        };
+        go_json(&json)
     }
-    let mut upload = Upload::new(id.clone(), length);
-    upload.metadata = metadata;
-    upload.kind = kind;
-    upload.storage = info.storage.unwrap_or_default();
-    let time = |nanos| SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanos));
-    upload.created = landfall.created.and_then(time);
-    upload.expires = landfall.expires.and_then(time);
-    upload.max_size = landfall.max_size;
-    upload.labels = landfall.labels;
-    upload.completion = match landfall.completion {
-        None => Completion::NotTracked,
-        Some(CompletionState::Pending) => Completion::Pending,
-        Some(CompletionState::Done) => {
-            let response = landfall.response.map(StoredResponse::into_response);
-            Completion::Done(response.map(Arc::new))
-        }
-    };
-    upload.etag = landfall.etag;
-    upload.created_by_tusd = created_by_tusd;
-    Ok(UploadInfo {
-        upload,
-        stated_id: info.id,
-        unverified_from: landfall.unverified_from,
-        damaged: landfall.damaged,
-        concatenated_unknown,
-        extensions: landfall.extensions,
-    })
-}
-
-fn encode(info: &UploadInfo) -> Vec<u8> {
-    let upload = &info.upload;
-    let pairs: BTreeMap<&str, &[u8]> = upload.metadata.iter().collect();
-    let metadata = pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), text(value)));
-    let partial_uploads = match &upload.kind {
-        UploadKind::Final { parts, .. } => Some(parts.iter().map(UploadId::to_string).collect()),
-        UploadKind::Regular | UploadKind::Partial => None,
-    };
-    let json = InfoJson {
-        id: upload.id.to_string(),
-        size: Some(upload.length.map_or(0, u64::cast_signed)),
-        size_is_deferred: upload.length.is_none(),
-        offset: 0,
-        meta_data: Some(metadata.collect()),
-        is_partial: upload.is_partial(),
-        is_final: upload.is_final(),
-        partial_uploads,
-        storage: Some(upload.storage.clone()),
-        landfall: Some(landfall_info(info, &pairs)),
-    };
-    go_json(&json)
 }
 
 fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallInfo {
@@ -369,7 +363,7 @@ mod tests {
 
     #[test]
     fn tusds_description_is_encoded_byte_for_byte_plus_the_landfall_object() {
-        let decoded = decode(&sample().id, TUSD.as_bytes()).unwrap();
+        let decoded = UploadInfo::decode(&sample().id, TUSD.as_bytes()).unwrap();
         let mut expected = sample();
         expected.created_by_tusd = true;
         assert_eq!(decoded.upload, expected);
@@ -377,7 +371,7 @@ mod tests {
         let tusds = TUSD.strip_suffix('}').unwrap();
         assert_eq!(again, format!("{tusds},\"Landfall\":{{}}}}"));
         assert!(
-            !decode(&sample().id, again.as_bytes())
+            !UploadInfo::decode(&sample().id, again.as_bytes())
                 .unwrap()
                 .upload
                 .created_by_tusd
@@ -419,7 +413,7 @@ mod tests {
             )
         );
         assert!(json.contains(r#""PartialUploads":["a","b/c"]"#));
-        let decoded = decode(&upload.id, json.as_bytes()).unwrap();
+        let decoded = UploadInfo::decode(&upload.id, json.as_bytes()).unwrap();
         assert_eq!(decoded, info);
     }
 
@@ -442,19 +436,22 @@ mod tests {
         let v1 = r#"{"ID":"x","Size":5,"SizeIsDeferred":false,"Offset":0,"MetaData":null,
             "IsPartial":true,"IsFinal":false,"PartialUploads":null,
             "Storage":{"Path":"./data/x","Type":"filestore"}}"#;
-        let decoded = decode(&id("x"), v1.as_bytes()).unwrap();
+        let decoded = UploadInfo::decode(&id("x"), v1.as_bytes()).unwrap();
         assert_eq!(decoded.upload.kind, UploadKind::Partial);
         assert!(decoded.upload.metadata.is_empty());
 
         let deferred = r#"{"ID":"x","Size":0,"SizeIsDeferred":true}"#;
         assert_eq!(
-            decode(&id("x"), deferred.as_bytes()).unwrap().upload.length,
+            UploadInfo::decode(&id("x"), deferred.as_bytes())
+                .unwrap()
+                .upload
+                .length,
             None
         );
 
         let concatenated = r#"{"ID":"x","Size":5,"IsFinal":true,"PartialUploads":["a"]}"#;
         assert!(
-            decode(&id("x"), concatenated.as_bytes())
+            UploadInfo::decode(&id("x"), concatenated.as_bytes())
                 .unwrap()
                 .concatenated_unknown
         );
@@ -464,7 +461,7 @@ mod tests {
     fn truncated_and_malformed_descriptions_are_rejected() {
         for end in 0..TUSD.len() {
             assert_eq!(
-                decode(&id("x"), &TUSD.as_bytes()[..end]),
+                UploadInfo::decode(&id("x"), &TUSD.as_bytes()[..end]),
                 Err(InvalidInfo::Truncated),
                 "{end}"
             );
@@ -481,7 +478,7 @@ mod tests {
         ] {
             assert!(
                 matches!(
-                    decode(&id("x"), bad.as_bytes()),
+                    UploadInfo::decode(&id("x"), bad.as_bytes()),
                     Err(InvalidInfo::Malformed(_))
                 ),
                 "{bad}"
@@ -527,13 +524,13 @@ mod tests {
             let mut info = UploadInfo::new(upload);
             info.unverified_from = unverified_from;
             info.extensions = extensions;
-            let decoded = decode(&info.upload.id, &info.encode()).unwrap();
+            let decoded = UploadInfo::decode(&info.upload.id, &info.encode()).unwrap();
             prop_assert_eq!(decoded, info);
         }
 
         #[test]
         fn decoding_never_panics(json in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&id("x"), &json);
+            let _ = UploadInfo::decode(&id("x"), &json);
         }
     }
 }

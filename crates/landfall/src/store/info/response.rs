@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::hook::ClientResponse;
 
-/// A [`ClientResponse`] in JSON.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct StoredResponse {

@@ -15,7 +15,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     let Ok(store) = S3Store::new(doctor.client.clone(), options) else {
         return;
     };
-    let Some(enumerator) = store.enumerator() else {
+    let Some(enumerator) = store.capabilities().enumerator else {
         return;
     };
     let mut findings = Vec::new();

@@ -9,10 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use landfall::{
     lease::{Fence, Locker},
-    store::{
-        Append, Concatenate, DeferLength, Enumerate, Finish, Read, Result, Store, StoreError,
-        Terminate,
-    },
+    store::{Append, Capabilities, Result, Store, StoreError},
     upload::{Snapshot, Upload, UploadId},
 };
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
@@ -112,10 +109,7 @@ impl GatedStore {
         if self.gate.state().life == self.life {
             return Ok(());
         }
-        Err(StoreError::Unavailable {
-            retry_after: None,
-            source: "the store was killed".into(),
-        })
+        Err(StoreError::Unavailable("the store was killed".into()))
     }
 
     async fn turn(&self, id: &UploadId) -> OwnedMutexGuard<()> {
@@ -176,24 +170,10 @@ impl Store for GatedStore {
         self.inner.save(upload, fence).await
     }
 
-    fn terminator(&self) -> Option<&dyn Terminate> {
-        self.inner.terminator()
+    fn capabilities(&self) -> Capabilities<'_> {
+        self.inner.capabilities()
     }
-    fn finisher(&self) -> Option<&dyn Finish> {
-        self.inner.finisher()
-    }
-    fn reader(&self) -> Option<&dyn Read> {
-        self.inner.reader()
-    }
-    fn concatenator(&self) -> Option<&dyn Concatenate> {
-        self.inner.concatenator()
-    }
-    fn length_deferrer(&self) -> Option<&dyn DeferLength> {
-        self.inner.length_deferrer()
-    }
-    fn enumerator(&self) -> Option<&dyn Enumerate> {
-        self.inner.enumerator()
-    }
+
     fn locker(&self) -> Option<Arc<dyn Locker>> {
         self.inner.locker()
     }

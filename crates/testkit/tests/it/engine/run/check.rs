@@ -16,7 +16,11 @@ impl ModelRun {
         let loaded = self.store.load(&known.id).await.expect("load");
         let mut described = loaded.upload;
         if described.length.is_none() {
-            let deferrer = self.store.length_deferrer().expect("a length deferrer");
+            let deferrer = self
+                .store
+                .capabilities()
+                .length_deferrer
+                .expect("a length deferrer");
             let declared = deferrer.declare_length(&described, length, newest).await;
             described = declared.expect("declare_length");
         }
@@ -144,7 +148,7 @@ impl ModelRun {
     /// The bytes, if they can be read as yet.
     pub(super) async fn read(&self, known: &KnownUpload) -> Option<Vec<u8>> {
         let snapshot = self.store.load(&known.id).await.expect("load");
-        let reader = self.store.reader().expect("a reader");
+        let reader = self.store.capabilities().reader.expect("a reader");
         if !snapshot.is_complete() && !reader.reads_unfinished() {
             return None;
         }

@@ -344,7 +344,7 @@ impl ModelRun {
     }
 
     fn reads_unfinished(&self) -> bool {
-        let reader = self.store.reader();
+        let reader = self.store.capabilities().reader;
         reader.is_some_and(|reader| reader.reads_unfinished())
     }
 
