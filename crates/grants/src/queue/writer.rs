@@ -46,12 +46,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteR
     while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
         // Commands of tasks that are ready now share the transaction. On PostgreSQL they gather
         // while a transaction waits for the server.
-        let mut is_growing = !shared.database.is_postgres();
-        while is_growing {
+        if !shared.database.is_postgres() {
             yield_now().await;
-            let (before, room) = (batch.len(), BATCH_SIZE.saturating_sub(batch.len()));
+            let room = BATCH_SIZE.saturating_sub(batch.len());
             batch.extend(iter::from_fn(|| requests.try_recv().ok()).take(room));
-            is_growing = batch.len() > before;
         }
         let mut closed = None;
         let mut commands = Vec::with_capacity(batch.len());
