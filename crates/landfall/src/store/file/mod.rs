@@ -112,7 +112,8 @@ pub struct FileOptions {
     /// Otherwise I/O runs in the calling task while it is fast. Set it where a disk may hang for
     /// long, as network disks do. Default: off.
     pub always_on_threads: bool,
-    /// Minimum age of an orphan before it is [listed](Enumerate::page). Default: one minute.
+    /// Minimum age of an orphan before it is [listed](crate::store::Enumerate::page). Default: one
+    /// minute.
     ///
     /// A younger file may belong to an upload that is being created.
     pub orphan_age: Duration,
