@@ -4,7 +4,7 @@ use axum::{
     body::{Body, Bytes},
     response::Response,
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 use landfall_grants::{
     Problem,
     api::{check_json, json_object, read_body},
@@ -39,10 +39,18 @@ impl Api {
 
 /// Creates a JSON response.
 pub(super) fn json(body: &impl Serialize) -> Response {
-    // Texts and numbers always have a JSON form.
-    let text = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Body::from(text));
-    let json = HeaderValue::from_static("application/json; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    response
+    match serde_json::to_vec(body) {
+        Ok(text) => {
+            let mut response = Response::new(Body::from(text));
+            let json = HeaderValue::from_static("application/json; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "failed to serialize response");
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+    }
 }
