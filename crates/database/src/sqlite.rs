@@ -97,7 +97,7 @@ impl File {
     }
 }
 
-/// What a connection is for.
+/// The access of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Access {
     Read,

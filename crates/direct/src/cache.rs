@@ -1,4 +1,4 @@
-//! Caches of what the database or S3 would be asked again and again.
+//! Short-lived caches that save requests to the database and to S3.
 
 use std::{hash::Hash, time::Duration};
 

@@ -1,8 +1,9 @@
 //! Storage of uploads: the [`Store`] trait and its optional capabilities.
 //!
-//! A store implements [`Store`]. Each further capability is a trait, and the store returns those that it
-//! implements as its [`Capabilities`], so unsupported operations cannot be called. The engine changes an upload only under a [lease](crate::lease) and passes the lease's
-//! [`Fence`]. The store rejects a change with an older fence than one it has seen for that upload
+//! A store implements [`Store`]. Each further capability is a trait, and the store returns those that
+//! it implements as its [`Capabilities`], so unsupported operations cannot be called. The engine
+//! changes an upload only under a [lease](crate::lease) and passes the lease's [`Fence`]. The store
+//! rejects a change with an older fence than one it has seen for that upload
 //! ([`StoreError::LeaseLost`]).
 //!
 //! `landfall_testkit::store` tests an implementation.

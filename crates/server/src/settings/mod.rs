@@ -47,7 +47,7 @@ pub use types::*;
 use cli::Cli;
 use layers::Layers;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Clone, Debug)]
 pub enum Invocation {
     /// Print this text, which ends with a line break.

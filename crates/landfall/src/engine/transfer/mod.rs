@@ -52,7 +52,7 @@ pub(super) enum Interruption {
     Checksum(Problem),
 }
 
-/// How the transfer of one body ended: with its trailers, or interrupted.
+/// The outcome of the transfer of one body: its trailers, or the interruption.
 pub(super) type TransferOutcome = Result<Option<HeaderMap>, Interruption>;
 
 /// The transfer of one body into the store.
