@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
-use landfall_grants::{
-    Job,
-    enforce::labels,
-    queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
+use landfall_queue::{
+    GrantStartOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
 use landfall_s3::client::ErrorKind;
 

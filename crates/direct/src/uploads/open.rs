@@ -9,7 +9,7 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, queue::NewJob};
+use landfall_queue::{Job, NewJob};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use landfall_grants::Queue;
-use landfall_hooks::{
-    Transport as _,
-    outbox::{Events, OutboxStats},
-};
+use landfall_messages::Transport as _;
+use landfall_outbox::{Events, OutboxStats};
+use landfall_queue::Queue;
 use tokio::time::timeout;
 
 use super::{

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 /// Upper bounds of the duration histogram, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
