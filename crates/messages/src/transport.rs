@@ -98,12 +98,6 @@ impl DeliveryError {
         self
     }
 
-    /// Returns the message and the causes that it does not already contain.
-    #[must_use]
-    pub fn error_chain(&self) -> String {
-        error_chain(self)
-    }
-
     /// Sets the requested delay before the next attempt.
     #[must_use]
     pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
@@ -133,8 +127,8 @@ mod tests {
     #[test]
     fn each_cause_appears_once() {
         let twice = DeliveryError::with_source("it broke: pipe", std::io::Error::other("pipe"));
-        assert_eq!(twice.error_chain(), "it broke: pipe");
+        assert_eq!(error_chain(&twice), "it broke: pipe");
         let once = DeliveryError::with_source("it broke", std::io::Error::other("pipe"));
-        assert_eq!(once.error_chain(), "it broke: pipe");
+        assert_eq!(error_chain(&once), "it broke: pipe");
     }
 }

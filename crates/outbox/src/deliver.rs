@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfall::Handler;
+use landfall_messages::{DeliveryError, error_chain};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -177,9 +178,9 @@ impl Outbox {
 }
 
 /// Returns the error text to store, truncated.
-fn describe(failure: &landfall_messages::DeliveryError) -> String {
+fn describe(failure: &DeliveryError) -> String {
     const MAX_LEN: usize = 2000;
-    let mut text = failure.error_chain();
+    let mut text = error_chain(failure);
     text.truncate(text.floor_char_boundary(MAX_LEN));
     text
 }

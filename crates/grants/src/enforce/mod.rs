@@ -139,12 +139,8 @@ impl Hook for GrantHook {
         if let Err(refused) = verify::check(&job, upload, &parts, now, self.settings.enforce_type) {
             return Ok(refused.into());
         }
-        let mut creation = CreateDecision::allow()
-            .label(labels::JOB, job.id.to_string())
-            .label(labels::REQUEST_ID, &*job.request_id);
-        if let Some(subject) = &job.subject {
-            creation = creation.label(labels::SUBJECT, &**subject);
-        }
+        let mut creation = CreateDecision::allow();
+        creation.labels.extend(labels::from_job(&job));
         creation.metadata = verify::metadata(&job, upload);
         creation.max_size = job.size.or(job.max_size);
         if upload.kind != UploadKind::Partial {

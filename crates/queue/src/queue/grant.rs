@@ -6,7 +6,7 @@ use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned}
 use landfall_outbox::Outbox;
 
 use super::{
-    GrantOutcome, GrantStartOutcome, LimitExceeded, NewJob, Queue, QueueError, StartRequest,
+    GrantOutcome, LimitExceeded, NewJob, Queue, QueueError, StartOutcome, StartRequest,
     command::QueueCommand,
     record::Record,
     start::StartJob,
@@ -48,7 +48,7 @@ impl Queue {
         &self,
         new: NewJob,
         start: impl Fn(&Job) -> StartRequest + Send + 'static,
-    ) -> Result<GrantStartOutcome, QueueError> {
+    ) -> Result<GrantOutcome<StartOutcome, ()>, QueueError> {
         let command = CreateAndStartJob {
             new: self.accept(new)?,
             start: Box::new(start),
@@ -88,19 +88,19 @@ impl QueueCommand for CreateJob {
 
     fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantOutcome {
         match find_or_add(&self.0, work) {
-            Entry::Created(job) => {
+            GrantOutcome::Created(job, ()) => {
                 let token = work.issue_token(job.id.0);
                 GrantOutcome::Created(job, token)
             }
-            Entry::Existing(job) => {
+            GrantOutcome::Existing(job, ()) => {
                 let token = (!job.state.is_terminal()).then(|| {
                     work.jobs_to_prune.insert(job.id.0);
                     work.issue_token(job.id.0)
                 });
                 GrantOutcome::Existing(job, token)
             }
-            Entry::Conflict(job) => GrantOutcome::Conflict(job),
-            Entry::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
+            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
+            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
         }
     }
 }
@@ -120,23 +120,23 @@ impl fmt::Debug for CreateAndStartJob {
 }
 
 impl QueueCommand for CreateAndStartJob {
-    type Output = GrantStartOutcome;
+    type Output = GrantOutcome<StartOutcome, ()>;
 
     fn prefetch(&self, prefetch: &mut Prefetch) {
         prefetch_grant(&self.new, prefetch);
     }
 
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantStartOutcome {
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output {
         match find_or_add(&self.new, work) {
-            Entry::Created(job) => {
+            GrantOutcome::Created(job, ()) => {
                 let start = (self.start)(&job);
                 let started = StartJob { job: job.id, start }.apply(work);
                 let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
-                GrantStartOutcome::Created(Box::new(job), started)
+                GrantOutcome::Created(Box::new(job), started)
             }
-            Entry::Existing(job) => GrantStartOutcome::Existing(job),
-            Entry::Conflict(job) => GrantStartOutcome::Conflict(job),
-            Entry::LimitExceeded(limit) => GrantStartOutcome::LimitExceeded(limit),
+            GrantOutcome::Existing(job, ()) => GrantOutcome::Existing(job, ()),
+            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
+            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
         }
     }
 }
@@ -164,31 +164,22 @@ fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
     }
 }
 
-/// The job of a request.
-enum Entry {
-    Created(Box<Job>),
-    /// The job of an earlier, equal request.
-    Existing(Box<Job>),
-    /// The job of another request with this id.
-    Conflict(Box<Job>),
-    LimitExceeded(LimitExceeded),
-}
-
-fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> Entry {
+/// Returns the job of a request, created if there is none.
+fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> {
     let key = (new.subject.clone(), new.request_id.clone());
     if let Some(number) = work.requests.get(&key).copied() {
         work.expire(number);
         if let Some(record) = work.record(number) {
             let job = Box::new(record.job.clone());
             return match record.request_fingerprint == Some(fingerprint(new)) {
-                true => Entry::Existing(job),
-                false => Entry::Conflict(job),
+                true => GrantOutcome::Existing(job, ()),
+                false => GrantOutcome::Conflict(job),
             };
         }
     }
     let reserved = match check_limits(new, work) {
         Ok(reserved) => reserved,
-        Err(limit) => return Entry::LimitExceeded(limit),
+        Err(limit) => return GrantOutcome::LimitExceeded(limit),
     };
     let job = work.add(record(new, reserved, work));
     let number = job.id.0;
@@ -200,7 +191,7 @@ fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> Entry {
     if work.settings.started_at_grant {
         work.emit(number, JobEventKind::UploadStarted);
     }
-    Entry::Created(Box::new(job))
+    GrantOutcome::Created(Box::new(job), ())
 }
 
 /// Returns the fingerprint of the request before policies changed it.

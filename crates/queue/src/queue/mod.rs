@@ -61,9 +61,9 @@ pub use self::{
     settings::{QueueError, QueueSettings},
     shared::QueueStats,
     types::{
-        ApiKey, Completion, GrantOutcome, GrantStartOutcome, JobEnd, JobLimits, LimitExceeded,
-        NewJob, NewKey, Page, Query, Report, Scope, StaleFilter, StaleJob, StartOutcome,
-        StartRequest, Throughput, Totals,
+        ApiKey, Completion, GrantOutcome, JobEnd, JobLimits, LimitExceeded, NewJob, NewKey, Page,
+        Query, Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput,
+        Totals,
     },
 };
 use self::{
@@ -104,6 +104,9 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 ///
 /// It may be used from any runtime. Its connections belong to the runtime that opened it, which
 /// must run as long as the queue is used.
+///
+/// # Errors
+/// All methods fail if the database fails, or does not respond within ten seconds.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<QueueRuntime>);
 
@@ -200,41 +203,26 @@ impl Queue {
     }
 
     /// Returns the job with this number.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn get(&self, id: JobId) -> Result<Option<Job>, QueueError> {
         self.fetch_job(read::by_number(id.0)).await
     }
 
     /// Returns the job that a token was issued for, in any state.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn by_token(&self, hash: &TokenHash) -> Result<Option<Job>, QueueError> {
         self.fetch_job(read::by_token(hash.as_str())).await
     }
 
     /// Returns the job with this request id of the subject.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn by_request(&self, subject: &str, id: &str) -> Result<Option<Job>, QueueError> {
         self.fetch_job(read::by_request(subject, id)).await
     }
 
     /// Returns the newest job of an upload. Partial uploads are not considered.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn by_upload(&self, id: &UploadId) -> Result<Option<Job>, QueueError> {
         self.fetch_job(read::by_upload(id.as_str())).await
     }
 
     /// Returns a page of jobs by number; at most 1000.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
         let query = query.clone();
         self.read(|shared| async move { list::list(&shared, &query).await })
@@ -254,9 +242,6 @@ impl Queue {
     }
 
     /// Returns the upload that is bound to a job and the fingerprint of its creation.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn bound_upload(&self, id: JobId) -> Result<Option<(UploadId, String)>, QueueError> {
         let record = self.fetch_record(read::by_number(id.0)).await?;
         Ok(record.and_then(|record| {
@@ -266,9 +251,6 @@ impl Queue {
     }
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// If it is dropped, the job may exist; the same upload finds it.
@@ -292,9 +274,6 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     ///
-    /// # Errors
-    /// The database failed or timed out.
-    ///
     /// # Cancel safety
     /// If it is dropped, the end may be prepared.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
@@ -304,9 +283,6 @@ impl Queue {
 
     /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), unless it has
     /// ended.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn running_job(
         &self,
         id: &UploadId,
@@ -329,18 +305,12 @@ impl Queue {
     }
 
     /// Returns all uploads that are bound to a job, partial ones included.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
         self.read(|shared| async move { read::uploads_of(&shared, id.0).await })
             .await
     }
 
     /// Returns running jobs after `after`, by the minute of their last update; at most 1000.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn stale_jobs(
         &self,
         filter: StaleFilter,
@@ -369,9 +339,6 @@ impl Queue {
     }
 
     /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn events(
         &self,
         scope: &Scope,
@@ -400,18 +367,12 @@ impl Queue {
     }
 
     /// Returns the number of the latest event of all processes; 0 without events.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn latest_event(&self) -> Result<i64, QueueError> {
         self.read(|shared| async move { latest_event::newest(&shared).await })
             .await
     }
 
     /// Returns the last event number that was assigned, to progress as well.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn last_event_number(&self) -> Result<i64, QueueError> {
         self.read(|shared| async move { numbers::last_event(&shared.database).await })
             .await
@@ -430,18 +391,12 @@ impl Queue {
     }
 
     /// Returns all API keys, oldest first.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
         self.read(|shared| async move { keys::list(&shared).await })
             .await
     }
 
     /// Revokes the API keys with this number or name. Returns how many.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// If it is dropped, they may be revoked.
@@ -454,9 +409,6 @@ impl Queue {
     /// Returns the API key with this hash, unless it has expired.
     ///
     /// The time of its use is stored in the background, at most once a minute.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
         let hash = hash.clone();
         self.read(|shared| async move { keys::find(&shared, &hash).await })
@@ -464,18 +416,12 @@ impl Queue {
     }
 
     /// Returns the totals over all jobs.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn totals(&self) -> Result<Totals, QueueError> {
         self.read(|shared| async move { read::totals(&shared).await })
             .await
     }
 
     /// Returns the activity since a time, for minutes with activity; it is kept for a week.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
         self.read(|shared| async move { read::throughput(&shared, since).await })
             .await

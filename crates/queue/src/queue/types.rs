@@ -108,28 +108,16 @@ impl From<&GrantLimits> for JobLimits {
     }
 }
 
-/// The outcome of [`Queue::grant`](super::Queue::grant).
+/// The outcome of [`Queue::grant`](super::Queue::grant), and with another `New` and no token for an
+/// existing job that of [`Queue::grant_and_start`](super::Queue::grant_and_start).
 #[derive(Debug, Clone, PartialEq)]
-pub enum GrantOutcome {
-    /// A new job and its token.
-    Created(Box<Job>, Token),
-    /// The job of an earlier, equal request. If it has not ended, it gets another token, since the
-    /// first response may be lost. A job keeps its newest five tokens.
-    Existing(Box<Job>, Option<Token>),
-    /// The job of another request with this id.
-    Conflict(Box<Job>),
-    /// A limit is exceeded; nothing was written.
-    LimitExceeded(LimitExceeded),
-}
-
-/// The outcome of [`Queue::grant_and_start`](super::Queue::grant_and_start).
-#[derive(Debug, Clone, PartialEq)]
-pub enum GrantStartOutcome {
-    /// A new job and the outcome of its start. It has no upload unless that is
+pub enum GrantOutcome<New = Token, Existing = Option<Token>> {
+    /// A new job, and its token or the outcome of its start. It has no upload unless that is
     /// [`StartOutcome::Bound`].
-    Created(Box<Job>, StartOutcome),
-    /// The job of an earlier, equal request; nothing was written.
-    Existing(Box<Job>),
+    Created(Box<Job>, New),
+    /// The job of an earlier, equal request. If it was granted a token and has not ended, it gets
+    /// another one, since the first response may be lost. A job keeps its newest five tokens.
+    Existing(Box<Job>, Existing),
     /// The job of another request with this id; nothing was written.
     Conflict(Box<Job>),
     /// A limit is exceeded; nothing was written.

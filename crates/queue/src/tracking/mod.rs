@@ -15,10 +15,24 @@ pub use self::{
 
 /// Labels of uploads that belong to a job.
 pub mod labels {
+    use crate::Job;
+
     /// The number of the job.
     pub const JOB: &str = "job";
     /// The principal that requested the job.
     pub const SUBJECT: &str = "subject";
     /// The principal's id for the job.
     pub const REQUEST_ID: &str = "request_id";
+
+    /// Returns the labels of a job's upload.
+    pub fn from_job(job: &Job) -> impl Iterator<Item = (String, String)> {
+        let subject = job.subject.clone().map(|subject| (SUBJECT, subject));
+        let ids = [
+            (JOB, job.id.to_string()),
+            (REQUEST_ID, job.request_id.clone()),
+        ];
+        ids.into_iter()
+            .chain(subject)
+            .map(|(key, value)| (key.into(), value))
+    }
 }

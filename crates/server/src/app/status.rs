@@ -90,7 +90,7 @@ async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
         Ok(Ok(())) => transport
             .last_error()
             .map(|error| format!("the last call failed: {error}")),
-        Ok(Err(failure)) => Some(failure.error_chain()),
+        Ok(Err(failure)) => Some(landfall_messages::error_chain(&failure)),
         Err(_) => Some("the receiver does not respond".into()),
     };
     HealthCheck::new(

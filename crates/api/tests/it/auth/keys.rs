@@ -6,7 +6,7 @@ use landfall_api::auth::{ApiKeys, AuthError, AuthMethod as _};
 use landfall_queue::{GrantLimits, NewKey, Token};
 
 use super::{CLIENT, known, request, unknown};
-use crate::harness::{Place, everywhere, until};
+use crate::harness::{everywhere, until};
 
 fn new(secret: &Token, subject: &str) -> NewKey {
     NewKey {

@@ -15,8 +15,8 @@ use std::{
 
 use landfall_database::Database;
 use landfall_queue::{
-    GrantOutcome, GrantStartOutcome, Job, JobEnd, JobId, JobState, Queue, QueueSettings, Report,
-    StartOutcome, StartRequest,
+    GrantOutcome, Job, JobEnd, JobId, JobState, Queue, QueueSettings, Report, StartOutcome,
+    StartRequest,
 };
 
 use super::harness::{Place, asked, upload};
@@ -74,7 +74,7 @@ async fn work(queue: Queue, one: u32) {
         let job = if round % 3 == 0 {
             new.filetype = Some(DIRECT_ID.into());
             match queue.grant_and_start(new, start).await.unwrap() {
-                GrantStartOutcome::Created(job, StartOutcome::Bound) => job,
+                GrantOutcome::Created(job, StartOutcome::Bound) => job,
                 other => panic!("{other:?}"),
             }
         } else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use landfall::upload::{Metadata, Upload};
 use landfall_database::Statement;
 use landfall_queue::{
-    GrantStartOutcome, Job, JobEnd, JobId, JobState, LimitExceeded, Queue, Report, StartOutcome,
+    GrantOutcome, Job, JobEnd, JobId, JobState, LimitExceeded, Queue, Report, StartOutcome,
     StartRequest,
 };
 
@@ -113,7 +113,7 @@ async fn a_grant_and_its_start_are_one() {
             new
         };
         let both = queue.grant_and_start(with_quota("r1"), start(10)).await;
-        let GrantStartOutcome::Created(job, StartOutcome::Bound) = both.unwrap() else {
+        let GrantOutcome::Created(job, StartOutcome::Bound) = both.unwrap() else {
             panic!("not started");
         };
         assert_eq!(queue.stats().batches, 1);
@@ -123,14 +123,14 @@ async fn a_grant_and_its_start_are_one() {
         assert_eq!(queue.bound_upload(job.id).await.unwrap(), Some(bound));
         // The same request finds the job, and another one with its id does not.
         let again = queue.grant_and_start(with_quota("r1"), start(10)).await;
-        assert_eq!(again.unwrap(), GrantStartOutcome::Existing(job.clone()));
+        assert_eq!(again.unwrap(), GrantOutcome::Existing(job.clone(), ()));
         let mut other = with_quota("r1");
         other.filename = "other".into();
         let other = queue.grant_and_start(other, start(10)).await;
-        assert_eq!(other.unwrap(), GrantStartOutcome::Conflict(job));
+        assert_eq!(other.unwrap(), GrantOutcome::Conflict(job));
         // A start that does not fit leaves a grant.
         let large = queue.grant_and_start(with_quota("r2"), start(11)).await;
-        let GrantStartOutcome::Created(large, StartOutcome::TooLarge) = large.unwrap() else {
+        let GrantOutcome::Created(large, StartOutcome::TooLarge) = large.unwrap() else {
             panic!("started");
         };
         assert_eq!(large.state, JobState::Received);
@@ -140,7 +140,7 @@ async fn a_grant_and_its_start_are_one() {
             quota: 20,
             used: 20,
         };
-        assert_eq!(full.unwrap(), GrantStartOutcome::LimitExceeded(quota));
+        assert_eq!(full.unwrap(), GrantOutcome::LimitExceeded(quota));
         let broken = |_: &Job| {
             let broken = Statement::new("INSERT INTO nowhere (job) VALUES (1)");
             StartRequest::new(upload("broken"), Some(10), "d").with_statement(broken)

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use landfall_messages::Transport as _;
 use landfall_messages::HookName;
+use landfall_messages::Transport as _;
 use landfall_outbox::OutboxStats;
 
 use super::{Page, metrics};
