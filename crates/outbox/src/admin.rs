@@ -12,6 +12,9 @@ use serde::Serialize;
 use super::{Outbox, OutboxError, connect, migrate, sql};
 
 /// The events in the database of an outbox. Running servers notice changes within seconds.
+///
+/// # Errors
+/// All methods fail if the database fails.
 #[derive(Debug)]
 pub struct Events {
     database: Connections,
@@ -164,9 +167,6 @@ impl Events {
 
     /// Lists events.
     ///
-    /// # Errors
-    /// The database failed.
-    ///
     /// # Cancel safety
     /// Can be dropped at any time.
     pub async fn list(&self, query: &Query) -> Result<Vec<StoredEvent>, OutboxError> {
@@ -199,9 +199,6 @@ impl Events {
     /// Returns the number of deliveries, one per event and route. Deliveries that a server has
     /// claimed are not changed.
     ///
-    /// # Errors
-    /// The database failed.
-    ///
     /// # Cancel safety
     /// If dropped, it has done all or nothing.
     pub async fn retry(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
@@ -222,9 +219,6 @@ impl Events {
     ///
     /// Returns the number of deliveries, one per event and route. Deliveries that a server has
     /// claimed are not deleted.
-    ///
-    /// # Errors
-    /// The database failed.
     ///
     /// # Cancel safety
     /// If dropped, it has done all or nothing.

@@ -1,10 +1,7 @@
-//! The upload queue: jobs, tokens, quotas, API keys and events, in SQLite or PostgreSQL.
+//! The queue: jobs, tokens, quotas, API keys and events, in SQLite or PostgreSQL.
 //!
 //! A job starts as received and becomes started, progress, and then completed, cancelled, failed or
-//! expired. One writer task batches concurrent commands into transactions, and the transactions of
-//! several processes are serialized where they touch the same rows. A check in a transaction
-//! therefore still holds at its commit: one upload is bound to a job, no quota is exceeded, and a
-//! job ends once. Readers resume the events after the last number that they have read.
+//! expired.
 
 mod command;
 mod event_channels;
