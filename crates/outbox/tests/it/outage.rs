@@ -61,8 +61,10 @@ impl Transport for TestTransport {
 }
 
 fn message(job: u64, step: u64, jobs: u64) -> Message {
-    let mut data = JobData::default();
-    data.id = job.to_string();
+    let data = JobData {
+        id: job.to_string(),
+        ..JobData::default()
+    };
     let upload = data.upload(None);
     let sequence = step * jobs + job + 1;
     let number = MessageId {

@@ -68,10 +68,12 @@ impl Queue {
 
 /// Returns the `nth` event, for a job.
 fn told(hook: HookName, job: u64, nth: u64) -> Message {
-    let mut data = JobData::default();
-    data.id = job.to_string();
-    data.request_id = format!("r{job}");
-    data.filename = Some("a.png".into());
+    let data = JobData {
+        id: job.to_string(),
+        request_id: format!("r{job}"),
+        filename: Some("a.png".into()),
+        ..JobData::default()
+    };
     let upload = data.upload(None);
     let number = MessageId {
         id: format!("{nth:032x}"),

@@ -68,14 +68,15 @@ impl Policy for HookPolicy {
 }
 
 fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
-    let mut facts = JobData::default();
-    facts.subject = Some(principal.subject.clone());
-    facts.request_id.clone_from(&ask.id);
-    facts.filename = Some(ask.filename.clone());
-    facts.filetype.clone_from(&ask.filetype);
-    facts.size = ask.filesize;
-    facts.metadata = ask.metadata.clone().into_iter().collect();
-    facts
+    JobData {
+        subject: Some(principal.subject.clone()),
+        request_id: ask.id.clone(),
+        filename: Some(ask.filename.clone()),
+        filetype: ask.filetype.clone(),
+        size: ask.filesize,
+        metadata: ask.metadata.clone().into_iter().collect(),
+        ..JobData::default()
+    }
 }
 
 /// Returns the request without Landfall's secrets. Those of the application are only sent over

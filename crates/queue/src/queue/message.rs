@@ -36,22 +36,23 @@ fn id(event: &NewEvent) -> String {
 }
 
 fn facts(job: &Job) -> JobData {
-    let mut facts = JobData::default();
-    facts.id = job.id.to_string();
-    facts.subject.clone_from(&job.subject);
-    facts.request_id.clone_from(&job.request_id);
-    facts.state = job.state.to_string();
-    facts.reason.clone_from(&job.reason);
-    facts.filename.clone_from(&job.filename);
-    facts.filetype.clone_from(&job.filetype);
-    facts.size = job.size;
-    facts.offset = job.offset;
-    facts.etag.clone_from(&job.etag);
-    facts.metadata = job.metadata.clone().into_iter().collect();
-    facts.created = Some(job.created_at);
-    facts.expires = Some(job.expires_at);
-    facts.started = job.started_at;
-    facts.updated = Some(job.updated_at);
-    facts.ended = job.ended_at;
-    facts
+    let job = job.clone();
+    JobData {
+        id: job.id.to_string(),
+        subject: job.subject,
+        request_id: job.request_id,
+        state: job.state.to_string(),
+        reason: job.reason,
+        filename: job.filename,
+        filetype: job.filetype,
+        size: job.size,
+        offset: job.offset,
+        etag: job.etag,
+        metadata: job.metadata.into_iter().collect(),
+        created: Some(job.created_at),
+        expires: Some(job.expires_at),
+        started: job.started_at,
+        updated: Some(job.updated_at),
+        ended: job.ended_at,
+    }
 }

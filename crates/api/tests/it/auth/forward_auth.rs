@@ -561,7 +561,7 @@ async fn secrets_are_in_no_log() {
     assert!(asks(&application, "PATCH", &headers).await.is_err());
     drop(guard);
     let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let ours = told.lines().filter(|line| line.contains("landfall_grants"));
+    let ours = told.lines().filter(|line| line.contains("landfall_api"));
     assert_eq!(ours.clone().count(), 3, "{told}");
     assert!(
         ours.clone()
