@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use landfall_hooks::{HookResponse, format::parse_response};
+use landfall_hooks::format::parse_response;
+use landfall_messages::HookResponse;
 use serde_json::{Map, Value, json};
 
 /// A response in JSON: it survives a round trip, zero and empty fields have no effect, and an error is

@@ -2,6 +2,10 @@
 //!
 //! Both execute the same SQL, with parameters written as `$1` and values that are integers, texts
 //! or NULL. [`Database`] selects the database; [`Connections`] is an open one.
+//!
+//! On SQLite one transaction writes at a time, so parts of a program [share](Connections::share)
+//! connections and wait in turn. Leases exist as a table ([`Leases`]) and in the rows that they
+//! protect ([`RowLeases`]); only the clock of the database decides whether one has expired.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod clock;

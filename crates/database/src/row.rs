@@ -9,6 +9,9 @@ use sqlx::Row as _;
 use crate::DatabaseError;
 
 /// A result row.
+///
+/// # Errors
+/// All methods fail if the column does not exist or has another type.
 #[derive(Debug)]
 pub struct Row(pub(crate) RowOf);
 
@@ -54,18 +57,12 @@ macro_rules! column {
 
 impl Row {
     /// Returns an integer (`BIGINT` on PostgreSQL).
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
     pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
         let Self(row) = self;
         column!(row, column)
     }
 
     /// Returns an integer or NULL.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
     pub fn opt_number<'a>(
         &self,
         column: impl Into<Column<'a>>,
@@ -75,18 +72,12 @@ impl Row {
     }
 
     /// Returns a text.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
     pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
         let Self(row) = self;
         column!(row, column)
     }
 
     /// Returns a text or NULL.
-    ///
-    /// # Errors
-    /// The column does not exist or has another type.
     pub fn opt_text<'a>(
         &self,
         column: impl Into<Column<'a>>,

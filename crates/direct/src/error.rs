@@ -2,10 +2,7 @@
 
 use landfall::external::HookError;
 use landfall_database::DatabaseError;
-use landfall_grants::{
-    policy::PolicyDenial,
-    queue::{LimitExceeded, QueueError},
-};
+use landfall_queue::{LimitExceeded, QueueError, policy::PolicyDenial};
 use landfall_s3::client;
 
 /// An error of a direct upload. `api::problem` turns it into an HTTP response.

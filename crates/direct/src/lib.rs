@@ -1,10 +1,18 @@
 //! Direct uploads to S3: Landfall authenticates and authorizes a client and signs its requests, the
 //! bytes go from the client to the bucket, and Landfall verifies the object.
 //!
-//! A direct upload is a [`Job`](landfall_grants::Job) of the upload queue, under the same
+//! A direct upload is a [`Job`](landfall_queue::Job) of the upload queue, under the same
 //! authentication, policies, grants and quotas. The hooks of the [`Handler`](landfall::Handler) are
 //! called, and its sinks receive the events. A [`Record`] in the [`Repository`] stores the state
-//! that only direct uploads have.
+//! that only direct uploads have; it is inserted in the transaction that starts the job.
+//!
+//! Requests of clients, bucket notifications and the sweeper only trigger a check, in three steps:
+//! `uploads/observe.rs` reads what S3 has, `uploads/decide.rs` decides what to do, a pure function,
+//! and `uploads/apply.rs` does it under a row lease. A completion is recorded before it starts, so
+//! the next check continues after a crash. A change applies only to the version of the record from
+//! which it was made. Signing a part makes no database or S3 call while the record is cached.
+//!
+//! Start reading at `uploads/open.rs` and `uploads/decide.rs`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;

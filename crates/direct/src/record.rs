@@ -6,7 +6,7 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_grants::JobId;
+use landfall_queue::JobId;
 use landfall_s3::client::ObjectRef;
 
 /// The transfer mode of an upload: the requests that carry its bytes to S3.

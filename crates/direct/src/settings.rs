@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_grants::policy::Policy;
+use landfall_queue::policy::Policy;
 use landfall_s3::{S3Options, client::Client};
 
 use crate::DirectStats;

@@ -1,16 +1,15 @@
 //! An upload server with HTTP hooks and at-least-once delivery of events.
 //!
-//! `cargo run -p landfall-hooks --features http,outbox --example embedded [ENDPOINT [PORT [DIR]]]`
+//! `cargo run -p landfall-hooks --features http --example embedded [ENDPOINT [PORT [DIR]]]`
 
 use std::{path::Path, sync::Arc};
 
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use landfall::{Composer, Config, Handler, store::file::FileStore};
-use landfall_hooks::{
-    BlockingHooks, FailureMode, HookName, HookNames, Transport,
-    http::{Http, HttpSettings},
-    outbox::{Database, Outbox, OutboxSettings, Route},
-};
+use landfall_database::Database;
+use landfall_hooks::http::{Http, HttpSettings};
+use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames, Route, Transport};
+use landfall_outbox::{Outbox, OutboxSettings};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

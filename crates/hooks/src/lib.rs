@@ -1,11 +1,20 @@
-//! Hooks for Landfall: an application allows, changes, observes and stops uploads.
+//! Hook transports for Landfall: they bring messages to an application.
 //!
-//! A [`Message`] is a blocking hook call or an event. A [`Transport`] brings it to the application
-//! and returns a [`HookResponse`]. [`BlockingHooks`] implements [`Hook`](landfall::hook::Hook) over
-//! a transport; the [outbox](outbox::Outbox) delivers events at least once.
+//! Each module implements [`Transport`](landfall_messages::Transport): [`command`] starts a process,
+//! `http` and `grpc` call a server, `wasm` runs a plugin, and `broker` publishes events to NATS, AMQP,
+//! Redis or Kafka. All but the first are cargo features, and none knows another.
+//!
+//! [`format`] serializes a message as the JSON that receivers written for tusd 1 or 2 expect, byte
+//! for byte, or as a CloudEvent, and parses responses by the rules of Go's decoder.
+//!
+//! Responses come from outside: their size is limited, names in them are checked like those of
+//! clients, and the target of a redirect is checked when it is connected to, after its name is
+//! resolved. A transport retries a blocking hook only as long as the waiting client allows;
+//! `landfall-outbox` retries events.
+//!
+//! Start reading at `command/mod.rs`, the simplest transport.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod blocking;
 #[cfg(any(
     feature = "amqp",
     feature = "kafka",
@@ -19,13 +28,7 @@ pub mod format;
 pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
-pub mod message;
-#[cfg(feature = "outbox")]
-pub mod outbox;
-mod progress_notifier;
-pub mod response;
 mod secret_url;
-pub mod transport;
 #[cfg(any(feature = "grpc", feature = "http"))]
 #[cfg_attr(
     not(all(feature = "grpc", feature = "http")),
@@ -35,11 +38,4 @@ mod verifier;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
-pub use self::{
-    blocking::{BlockingHooks, FailureMode},
-    message::{HookName, HookNames, Message},
-    progress_notifier::{ProgressNotifier, ProgressStats, Route},
-    response::{HookResponse, UploadChanges},
-    secret_url::SecretUrl,
-    transport::{DeliveryError, Transport},
-};
+pub use self::secret_url::SecretUrl;

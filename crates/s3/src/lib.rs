@@ -1,5 +1,9 @@
 //! An S3 store for Landfall uploads, and the small S3 client that it uses.
 //!
+//! Uploads have tusd's layout. `store/mod.rs`, the place to start reading, has the order of calls
+//! that allows the process to die between any two. [`client`] signs and sends the requests; [`lease`]
+//! stores leases in the bucket.
+//!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use landfall::{Composer, Config, Handler};

@@ -5,10 +5,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header};
-use landfall_grants::{
-    Problem,
-    api::{check_json, json_object, read_body},
-};
+use landfall_api::{Problem, check_json, json_object, read_body};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use axum::response::Response;
 use http::StatusCode;
 use jiff::{Timestamp, tz::TimeZone};
-use landfall_grants::Problem;
+use landfall_api::Problem;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 

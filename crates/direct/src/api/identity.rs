@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{hook::UploadToken, service::Peer};
-use landfall_grants::{Job, JobState, Problem, TokenHash, enforce::client_address};
+use landfall_api::{Problem, client_address};
+use landfall_queue::{Job, JobState, TokenHash};
 use moka::future::Cache;
 
 use super::{Api, ApiError, metadata::ExplicitToken, query::Query};

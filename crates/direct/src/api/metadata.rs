@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use landfall::hook::UploadToken;
-use landfall_grants::{Problem, auth::is_secret};
+use landfall_api::Problem;
+use landfall_queue::is_secret;
 
 use super::problem;
 

@@ -45,11 +45,8 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
-use landfall_grants::{
-    Problem,
-    api::{CorsContext, CorsRules, request_id},
-    auth::Authenticator,
-    enforce::ClientAddress,
+use landfall_api::{
+    ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, request_id,
 };
 
 use self::{

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use landfall_grants::Problem;
+use landfall_api::Problem;
 use url::form_urlencoded;
 
 use super::{metadata, problem};
@@ -56,7 +56,7 @@ impl<'a> Query<'a> {
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);
-            metadata::is_token_name(name) || landfall_grants::auth::is_secret(value)
+            metadata::is_token_name(name) || landfall_queue::is_secret(value)
         };
         if !self.pairs().any(|(key, value)| is_secret(&key, &value)) {
             return None;

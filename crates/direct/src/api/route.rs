@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderValue, Method, StatusCode, header};
-use landfall_grants::Problem;
+use landfall_api::Problem;
 use percent_encoding::percent_decode_str;
 
 use super::problem::{self, ApiFamily};

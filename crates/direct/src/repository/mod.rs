@@ -34,6 +34,9 @@ const BATCH_SIZE: i64 = 500;
 /// The repository of direct uploads. Cheap to clone; several processes may share the tables.
 ///
 /// It can be used from any runtime. The connections belong to the one in which they were opened.
+///
+/// # Errors
+/// All methods fail if the database fails, or does not respond within ten seconds.
 #[derive(Clone)]
 pub struct Repository {
     runtime: Arc<DatabaseRuntime>,
@@ -123,9 +126,6 @@ impl Repository {
     }
 
     /// Returns a record by its id.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Record>, DatabaseError> {
         let statement = format!("SELECT {COLUMNS} FROM direct_uploads WHERE id = $1");
         self.fetch_one(Statement::new(statement).with(id.as_str()))
@@ -136,9 +136,6 @@ impl Repository {
     ///
     /// Clients do not know the bucket if a hook selects it: it and the multipart upload are
     /// optional.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn find(
         &self,
         subject: &str,
@@ -154,9 +151,6 @@ impl Repository {
     }
 
     /// Returns the newest record of an object, for bucket notifications.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     pub async fn find_by_object(
         &self,
         bucket: &str,
@@ -171,9 +165,6 @@ impl Repository {
     /// Writes a changed record unless it was written since it was read; returns whether it did.
     ///
     /// It then advances the record's version. Id, job, subject, mode and object never change.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// Dropped, the record may have been written.
@@ -190,9 +181,6 @@ impl Repository {
     ///
     /// It writes `stored`, `active_at`, `next_check_at` and `check_count`.
     ///
-    /// # Errors
-    /// The database failed or timed out.
-    ///
     /// # Cancel safety
     /// Dropped, the results may have been written.
     pub async fn reschedule(&self, records: &[Record]) -> Result<(), DatabaseError> {
@@ -207,9 +195,6 @@ impl Repository {
     /// latest.
     ///
     /// Nothing is written while the upload is leased.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// Dropped, it may have been written.
@@ -228,9 +213,6 @@ impl Repository {
     ///
     /// Returns `None` if any node holds the lease, or there is no such upload.
     ///
-    /// # Errors
-    /// The database failed or timed out.
-    ///
     /// # Cancel safety
     /// Dropped, the lease is released.
     pub async fn acquire_lease(&self, id: &UploadId) -> Result<Option<RowLease>, DatabaseError> {
@@ -241,9 +223,6 @@ impl Repository {
     /// first.
     ///
     /// They are due again after `retry_after`, so that no other node checks them meanwhile.
-    ///
-    /// # Errors
-    /// The database failed or timed out.
     ///
     /// # Cancel safety
     /// Dropped, the uploads may have been claimed.

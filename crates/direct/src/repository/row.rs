@@ -6,7 +6,7 @@ use landfall::{store::info::UploadInfo, upload::UploadId};
 use landfall_database::{
     DatabaseError, Insert, Row, Statement, from_unix_millis, replace_nul, signed, unix_millis,
 };
-use landfall_grants::JobId;
+use landfall_queue::JobId;
 use landfall_s3::client::ObjectRef;
 
 use super::runtime::now;

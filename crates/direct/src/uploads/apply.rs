@@ -9,7 +9,7 @@ use landfall::{
     hook::{ClientResponse, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
-use landfall_grants::queue;
+use landfall_database::RowLease;
 use landfall_s3::client::{self, ErrorKind, ObjectHead};
 
 use super::{
@@ -18,7 +18,6 @@ use super::{
     part_set::PartSet,
 };
 use crate::{DirectError, Record, Status, stats::count};
-use landfall_database::RowLease;
 
 /// Delay until the sweeper checks an upload that is being completed.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
@@ -268,7 +267,7 @@ impl Direct {
             .emit(permit, EventKind::Completed, upload, head.size, info)
             .await;
         // The queue's sink has done this already, if it is installed.
-        let end = queue::JobEnd::Completed(queue::Completion {
+        let end = landfall_queue::JobEnd::Completed(landfall_queue::Completion {
             bytes: head.size,
             etag: Some(head.etag.clone()),
         });

@@ -2,10 +2,7 @@
 
 use http::request::Parts;
 use landfall::upload::UploadId;
-use landfall_grants::{
-    Job, JobState, Principal, policy,
-    queue::{GrantOutcome, NewJob},
-};
+use landfall_queue::{GrantOutcome, Job, JobState, NewJob, Principal, policy};
 
 use super::{
     Direct, Requester, key,

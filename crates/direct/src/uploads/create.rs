@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use landfall::{event::EventKind, external::HookDispatcher, hook::RequestInfo};
-use landfall_grants::{
-    Job,
-    enforce::labels,
-    queue::{GrantStartOutcome, JobEnd, NewJob, StartOutcome, StartRequest},
+use landfall_queue::{
+    GrantOutcome, Job, JobEnd, NewJob, StartOutcome, StartRequest, tracking::labels,
 };
 use landfall_s3::client::ErrorKind;
 
@@ -60,13 +58,13 @@ impl Direct {
             }
         };
         let (job, started) = match granted {
-            GrantStartOutcome::Created(job, started) => (job, started),
-            GrantStartOutcome::Existing(job) => {
+            GrantOutcome::Created(job, started) => (job, started),
+            GrantOutcome::Existing(job, ()) => {
                 (authorization.job, authorization.is_new) = (job, false);
                 return Ok(OpenOutcome::Existing(authorization));
             }
-            GrantStartOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
-            GrantStartOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
+            GrantOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
+            GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
         };
         apply_job(&mut record, &job);
         authorization.job = job;
@@ -234,20 +232,7 @@ fn apply_job(record: &mut Record, job: &Job) {
     record.job = job.id;
     let upload = Arc::make_mut(&mut record.upload);
     upload.max_size = job.max_size.filter(|_| upload.length.is_none());
-    upload.labels.extend(labels_of(job));
-}
-
-/// Returns the labels that identify the job of an upload.
-pub(super) fn labels_of(job: &Job) -> impl Iterator<Item = (String, String)> {
-    let subject = job.subject.clone();
-    [
-        Some((labels::JOB, job.id.to_string())),
-        Some((labels::REQUEST_ID, job.request_id.clone())),
-        subject.map(|subject| (labels::SUBJECT, subject)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|(key, value)| (key.into(), value))
+    upload.labels.extend(labels::from_job(job));
 }
 
 /// Returns the error if an upload was not bound to its job.

@@ -6,7 +6,6 @@ use landfall::{
     event::{EventKind, TerminationReason},
     hook::matches_content_type,
 };
-use landfall_grants::queue;
 use landfall_s3::client::ObjectHead;
 
 use super::{
@@ -55,21 +54,21 @@ impl RemovalReason {
     }
 
     /// Returns the end of the job.
-    pub(super) fn job_end(&self) -> queue::JobEnd {
+    pub(super) fn job_end(&self) -> landfall_queue::JobEnd {
         match self {
             Self::Unwanted(TerminationReason::Hook) => {
-                queue::JobEnd::Failed("denied or stopped by a hook".into())
+                landfall_queue::JobEnd::Failed("denied or stopped by a hook".into())
             }
             Self::Unwanted(TerminationReason::Client) => {
-                queue::JobEnd::Cancelled("by the client".into())
+                landfall_queue::JobEnd::Cancelled("by the client".into())
             }
-            Self::Unwanted(_) => queue::JobEnd::Cancelled("by the application".into()),
-            Self::TooLarge { stored, limit } => queue::JobEnd::Failed(format!(
+            Self::Unwanted(_) => landfall_queue::JobEnd::Cancelled("by the application".into()),
+            Self::TooLarge { stored, limit } => landfall_queue::JobEnd::Failed(format!(
                 "{stored} bytes arrived, but at most {limit} were granted"
             )),
-            Self::Invalid(why) => queue::JobEnd::Failed(why.clone()),
-            Self::Vanished(why) => queue::JobEnd::Failed((*why).into()),
-            Self::Expired => queue::JobEnd::Expired,
+            Self::Invalid(why) => landfall_queue::JobEnd::Failed(why.clone()),
+            Self::Vanished(why) => landfall_queue::JobEnd::Failed((*why).into()),
+            Self::Expired => landfall_queue::JobEnd::Expired,
         }
     }
 

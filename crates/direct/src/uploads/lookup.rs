@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall_grants::{Job, JobId};
+use landfall_queue::{Job, JobId};
 use landfall_s3::client::ErrorKind;
 
 use super::{Direct, MAX_ATTEMPTS, Requester, key};

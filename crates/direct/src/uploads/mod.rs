@@ -30,7 +30,7 @@ use std::{
 
 use http::HeaderMap;
 use landfall::{Handler, external::HookDispatcher, hook::ClientResponse, upload::UploadId};
-use landfall_grants::{Job, Principal, Queue};
+use landfall_queue::{Job, Principal, Queue};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 use moka::future::Cache;
 

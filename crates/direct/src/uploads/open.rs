@@ -9,13 +9,13 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_grants::{Job, queue::NewJob};
+use landfall_queue::{Job, NewJob, tracking::labels};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,
     authorize::{Authorization, ExistingUpload},
-    create::{OpenOutcome, is_transient, labels_of},
+    create::{OpenOutcome, is_transient},
     key, request, schedule,
     spec::{UploadSpec, check_mode},
 };
@@ -149,7 +149,7 @@ impl Direct {
         upload.max_size = job.max_size.filter(|_| upload.length.is_none());
         upload.completion = Completion::Pending;
         upload.created = Some(now);
-        upload.labels.extend(labels_of(job));
+        upload.labels.extend(labels::from_job(job));
         if let Some(key) = &spec.key {
             upload.storage.insert("Key".into(), key.clone());
             // The type that the client will send is not signed, so it is checked on completion.
@@ -161,7 +161,7 @@ impl Direct {
         dispatcher.before_create(info, &mut upload).await?;
         // The upload is found by its id and labels: hooks cannot change them.
         upload.id = id;
-        upload.labels.extend(labels_of(job));
+        upload.labels.extend(labels::from_job(job));
         check_mode(spec.mode, upload.length, settings.objects.max_object)?;
         let object = key::object_ref(
             &self.0.layout,

@@ -8,12 +8,11 @@ use landfall::{
     hook::{Intent, RequestInfo},
     upload::Snapshot,
 };
-use landfall_grants::queue;
+use landfall_database::RowLease;
 use landfall_s3::client::{self, ErrorKind};
 
 use super::{Direct, decide::RemovalReason, request};
 use crate::{DirectError, Record, Status, TransferMode, stats::count};
-use landfall_database::RowLease;
 
 /// Delay until a failed removal is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
@@ -75,7 +74,7 @@ impl Direct {
         // The client may have retried meanwhile, and opened another upload.
         let bound = self.queue().bound_upload(record.job).await?;
         if bound.is_none_or(|(bound, _)| bound == *record.id()) {
-            let why = queue::JobEnd::Failed("it was never created in S3".into());
+            let why = landfall_queue::JobEnd::Failed("it was never created in S3".into());
             self.queue().finish(record.job, why).await?;
         }
         self.clean_up_leased(&lease, record).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Uri, header, request::Parts, uri::PathAndQuery};
 use landfall::{external::HookDispatcher, hook::RequestInfo};
-use landfall_grants::auth::contains_secret;
+use landfall_queue::contains_secret;
 use percent_encoding::percent_decode_str;
 
 /// Returns the request for hooks and sinks. Landfall's keys and tokens are removed from `request`;

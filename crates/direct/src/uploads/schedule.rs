@@ -56,7 +56,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use landfall::upload::{Upload, UploadId};
-    use landfall_grants::JobId;
+    use landfall_queue::JobId;
     use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectRef};
 
     use super::*;

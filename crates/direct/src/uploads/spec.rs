@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use landfall::{hook::MediaType, upload::Metadata};
-use landfall_grants::{
-    Job, JobState,
-    auth::is_secret,
+use landfall_queue::{
+    Job, JobLimits, JobState, NewJob, is_secret,
     policy::{PolicyDenial, PolicyRequest},
-    queue::{JobLimits, NewJob},
 };
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

@@ -1,7 +1,7 @@
 //! Temporary credentials, limited to the keys of one principal.
 
 use http::Request;
-use landfall_grants::policy::{self, PolicyDenial, PolicyRequest};
+use landfall_queue::policy::{self, PolicyDenial, PolicyRequest};
 use landfall_s3::client::{Partition, TokenRequest};
 use serde_json::json;
 

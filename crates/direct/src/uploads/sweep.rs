@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
-use landfall_grants::queue::Report;
+use landfall_queue::Report;
 use landfall_s3::client::ErrorKind;
 use tokio::{
     sync::watch,

@@ -3,16 +3,16 @@
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
 use landfall::Handler;
+use landfall_api::{Problem, request_id};
+use landfall_queue::{
+    Job, JobState, Queue,
+    tracking::{self, CancelError},
+};
 
 use super::{
     Api, job_json, json, list,
     problem::{fault, not_found},
-    request_id,
     stats::count,
-};
-use crate::{
-    Job, JobState, Problem, Queue,
-    enforce::{self, CancelError},
 };
 
 /// The `reason` of the job.
@@ -86,7 +86,7 @@ async fn end(
     job: &Job,
     reason: &str,
 ) -> Result<(bool, Option<Job>), Failed> {
-    let ended = enforce::cancel(queue, handler, job, reason).await?;
+    let ended = tracking::cancel(queue, handler, job, reason).await?;
     let now = queue.get(job.id).await.map_err(CancelError::from)?;
     Ok((ended, now))
 }

@@ -6,14 +6,14 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
+use landfall_api::{Problem, request_id};
+use landfall_queue::{Job, Token, tracking};
 use serde_json::Value;
 
 use super::{
     Api,
     problem::{fault, not_found},
-    request_id,
 };
-use crate::{Job, Problem, Token, enforce};
 
 /// Maximum length of a forwarded error message.
 const MAX_MESSAGE_BYTES: usize = 4096;
@@ -91,7 +91,7 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
         let reason = format!("its upload was rejected: {message}");
-        if let Err(error) = enforce::cancel(&settings.queue, &settings.handler, job, &reason).await
+        if let Err(error) = tracking::cancel(&settings.queue, &settings.handler, job, &reason).await
         {
             tracing::error!(job = %job.id, %error, "failed to release quota reservation");
         }

@@ -2,23 +2,21 @@
 
 use axum::{extract::Request, response::Response};
 use http::{StatusCode, request::Parts};
+use landfall_api::{Problem, read_body, request_id};
+use landfall_queue::{
+    GrantOutcome, Job, JobLimits, JobState, NewJob, Principal, Token,
+    policy::{self, PolicyRequest},
+};
 use serde_json::{Value, json};
 
 use super::{
     Api, ApiStyle,
-    body::read_body,
     create::{self, Created},
     grant_request::{GrantRequest, ResponseMode},
     job_json::rfc3339,
     json,
     problem::fault,
-    request_id,
     stats::count,
-};
-use crate::{
-    Job, JobState, Principal, Problem, Token,
-    policy::{self, PolicyRequest},
-    queue::{GrantOutcome, JobLimits, NewJob},
 };
 
 /// `POST /uploadjobs`

@@ -5,13 +5,10 @@ use std::borrow::Cow;
 use axum::body::Bytes;
 use http::HeaderMap;
 use landfall::hook::{MediaType, UploadToken};
+use landfall_api::{Problem, check_json, json_object, media_type};
 use serde_json::{Map, Value};
 
-use super::{
-    ApiStyle,
-    body::{check_json, json_object, media_type},
-};
-use crate::Problem;
+use super::ApiStyle;
 
 const MAX_ID: usize = 255;
 const MAX_FILENAME: usize = 1024;

@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};
+use landfall_queue::{Job, JobState};
 use serde_json::{Value, json};
 
 use super::ApiStyle;
-use crate::{Job, JobState};
 
 /// Serializes a job, with its subject for admins.
 pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value {

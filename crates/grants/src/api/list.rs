@@ -3,16 +3,14 @@
 use axum::{extract::Request, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::upload::UploadId;
+use landfall_api::{Problem, request_id};
+use landfall_queue::{Job, JobId, JobState, Principal, Query, Scope};
 use serde_json::Value;
 
 use super::{
     Api, ApiStyle, job_json, json,
     problem::{fault, not_found},
-    request_id, scope,
-};
-use crate::{
-    Job, JobId, JobState, Principal, Problem,
-    queue::{Query, Scope},
+    scope,
 };
 
 const MAX_LIMIT: usize = 1000;

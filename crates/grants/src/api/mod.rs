@@ -7,7 +7,6 @@
 //! | `DELETE /uploadjobs/{request_id}` | cancels a job and removes its upload |
 //! | `GET /uploadjobs/events` | streams events of jobs (server-sent events) |
 
-mod body;
 mod cancel;
 mod cors;
 mod create;
@@ -33,22 +32,12 @@ use landfall::{
     Handler,
     service::{Cors, Peer},
 };
+use landfall_api::{ClientAddress, Problem, auth::Authenticator, client_address};
+use landfall_queue::{Principal, Queue, Scope, policy::Policy};
 use tokio::sync::{Semaphore, watch};
 
 use self::events::StreamLimiter;
-pub use self::{
-    body::{JsonBodyError, check_json, json_object, read_body},
-    cors::{CorsContext, CorsRules, request_id},
-    events::StreamLimits,
-    stats::ApiStats,
-};
-use crate::{
-    Principal, Problem, Queue,
-    auth::Authenticator,
-    enforce::{ClientAddress, client_address},
-    policy::Policy,
-    queue::Scope,
-};
+pub use self::{events::StreamLimits, stats::ApiStats};
 
 /// Maximum concurrent cancellations of this process; more wait.
 const MAX_CANCELLATIONS: usize = 64;

@@ -2,10 +2,11 @@
 
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use landfall_api::Problem;
+use landfall_queue::QueueError;
 use serde_json::json;
 
 use super::ApiStyle;
-use crate::{Problem, queue::QueueError};
 
 /// The job does not exist or belongs to another subject; the responses are the same.
 pub(super) fn not_found() -> Problem {

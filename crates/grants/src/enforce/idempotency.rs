@@ -5,13 +5,10 @@ use landfall::{
     hook::{IdempotencyError, IdempotencyKey},
     upload::{Upload, UploadId, UploadKind},
 };
+use landfall_queue::{Job, JobId, Queue, QueueError, StartOutcome, StartRequest, tracking::labels};
 use parking_lot::Mutex;
 
-use super::{labels, verify::TokenRejection};
-use crate::{
-    Job, JobId, Queue,
-    queue::{QueueError, StartOutcome, StartRequest},
-};
+use super::verify::TokenRejection;
 
 /// Names the one upload of a grant.
 #[derive(Debug)]

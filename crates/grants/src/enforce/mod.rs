@@ -1,67 +1,27 @@
-//! Enforcement of grants when uploads are created, and tracking of uploads in the queue.
-//!
-//! [`GrantHook`] verifies upload tokens, [`JobTracker`] writes progress and ends to the queue,
-//! [`reconcile`] repairs jobs after a crash, and [`cancel`] ends a job and removes its uploads.
+//! Enforcement of grants when uploads are created: [`GrantHook`] verifies upload tokens.
 
-mod cancel;
 mod idempotency;
-mod job_tracker;
-mod reconcile;
 mod verify;
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
-use http::HeaderMap;
 use landfall::{
     BoxError,
     hook::{ClientResponse, CreateDecision, Hook, HookPoints, RequestInfo},
     upload::{Upload, UploadKind},
 };
-
-pub use self::{
-    cancel::{CancelError, cancel},
-    job_tracker::JobTracker,
-    reconcile::{ReconcileReport, reconcile},
+use landfall_api::{
+    ClientAddress,
+    auth::{FailedAttempt, FailedAttempts, is_cross_site},
+    client_address,
 };
+use landfall_queue::{Queue, TokenHash, tracking::labels};
+
 use self::{
     idempotency::{GrantKey, TrackedUploadKey},
     verify::TokenRejection,
 };
-use crate::{
-    Queue, TokenHash,
-    auth::{FailedAttempt, FailedAttempts, is_cross_site},
-};
-
-/// Labels of uploads that belong to a job.
-pub mod labels {
-    /// The number of the job.
-    pub const JOB: &str = "job";
-    /// The principal that requested the job.
-    pub const SUBJECT: &str = "subject";
-    /// The principal's id for the job.
-    pub const REQUEST_ID: &str = "request_id";
-}
-
-/// Finds the client's address of a request, behind trusted proxies.
-pub type ClientAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
-
-/// Returns the client's address of a request; without a finder that of the connection.
-#[must_use]
-pub fn client_address(
-    finder: Option<&Arc<ClientAddress>>,
-    headers: &HeaderMap,
-    peer: Option<SocketAddr>,
-) -> Option<IpAddr> {
-    match finder {
-        Some(find) => find(headers, peer),
-        None => peer.map(|peer| peer.ip()),
-    }
-}
 
 /// Settings of [`GrantHook`].
 #[derive(Clone, Default)]
@@ -179,12 +139,8 @@ impl Hook for GrantHook {
         if let Err(refused) = verify::check(&job, upload, &parts, now, self.settings.enforce_type) {
             return Ok(refused.into());
         }
-        let mut creation = CreateDecision::allow()
-            .label(labels::JOB, job.id.to_string())
-            .label(labels::REQUEST_ID, &*job.request_id);
-        if let Some(subject) = &job.subject {
-            creation = creation.label(labels::SUBJECT, &**subject);
-        }
+        let mut creation = CreateDecision::allow();
+        creation.labels.extend(labels::from_job(&job));
         creation.metadata = verify::metadata(&job, upload);
         creation.max_size = job.size.or(job.max_size);
         if upload.kind != UploadKind::Partial {

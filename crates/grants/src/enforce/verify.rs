@@ -7,9 +7,8 @@ use landfall::{
     hook::ClientResponse,
     upload::{Metadata, Upload, UploadId, UploadKind},
 };
+use landfall_queue::{Job, JobState};
 use sha2::{Digest as _, Sha256};
-
-use crate::{Job, JobState};
 
 /// Why a creation is rejected; its text is for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, Message, Transport};
 use lapin::{
     BasicProperties, Channel, Confirmation, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -18,7 +19,7 @@ use super::{
     connection::{Broker, BrokerTransport, PublishError},
     template::Template,
 };
-use crate::{DeliveryError, Message, SecretUrl, Transport, format};
+use crate::{SecretUrl, format};
 
 const PERSISTENT: u8 = 2;
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
 use tokio::sync::{Mutex, Semaphore};
 
 use super::MAX_BACKOFF;
-use crate::{DeliveryError, HookResponse, Message, Transport};
 
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use async_nats::{
     },
 };
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, Message, Transport, error_chain};
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
@@ -19,7 +20,7 @@ use super::{
     connection::{Broker, BrokerTransport, PublishError},
     template::Template,
 };
-use crate::{DeliveryError, Message, SecretUrl, Transport, format, transport::error_chain};
+use crate::{SecretUrl, format};
 
 /// Settings of a [`transport`].
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, Message, Transport};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind,
     aio::MultiplexedConnection,
@@ -12,7 +13,7 @@ use super::{
     DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{DeliveryError, Message, SecretUrl, Transport, format};
+use crate::{SecretUrl, format};
 
 /// Settings of a [`transport`].
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::Message;
+use landfall_messages::Message;
 
 /// Returns the variables that commands do not inherit: Landfall's settings.
 ///

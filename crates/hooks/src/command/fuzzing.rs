@@ -2,8 +2,9 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus};
 
+use landfall_messages::{DeliveryError, HookName, HookResponse};
+
 use super::{parse_v2, process::Output};
-use crate::{DeliveryError, HookName, HookResponse};
 
 /// Parses the output of a command that ended with this wait status.
 ///

@@ -28,13 +28,11 @@ use std::{
 use async_trait::async_trait;
 use http::StatusCode;
 use landfall::hook::ClientResponse;
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::process::{Output, OutputError, Process};
-use crate::{
-    DeliveryError, HookName, HookResponse, Message, Transport,
-    format::{self, Format},
-};
+use crate::format::{self, Format};
 
 /// Settings of [`Command`].
 #[derive(Debug, Clone)]

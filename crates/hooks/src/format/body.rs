@@ -4,13 +4,9 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use jiff::Timestamp;
 use landfall::hook::Intent;
+use landfall_messages::{HookName, JobData, Message};
 use serde::Serialize;
 use serde_json::Value;
-
-use crate::{
-    HookName, Message,
-    message::{JobData, serialize::intent::serialize as serialize_intent},
-};
 
 #[derive(Serialize)]
 pub(super) struct V2<'a> {
@@ -40,11 +36,8 @@ pub(super) struct Event<'a> {
     pub(super) upload: Upload<'a>,
     #[serde(rename = "HTTPRequest")]
     pub(super) request: Request<'a>,
-    #[serde(
-        serialize_with = "serialize_intent",
-        skip_serializing_if = "Option::is_none"
-    )]
-    intent: Option<Intent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intent: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<Job<'a>>,
 }
@@ -144,7 +137,7 @@ impl<'a> Event<'a> {
                 remote_addr: &request.remote,
                 header: &request.headers,
             },
-            intent: message.intent,
+            intent: message.intent.map(Intent::as_str),
             job: message.job.as_ref().map(Job::new),
         }
     }

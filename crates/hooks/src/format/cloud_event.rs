@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use landfall_messages::Message;
 use serde::Serialize;
 
 use super::{body, go};
-use crate::Message;
 
 /// The CloudEvents attributes, with the sequence and partitioning extensions.
 #[derive(Serialize)]

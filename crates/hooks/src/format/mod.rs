@@ -12,12 +12,13 @@ mod samples;
 
 use std::str::FromStr;
 
+use landfall_messages::Message;
+
 pub use self::{
     cloud_event::cloud_event,
     parse::{ParseError, parse_response},
     samples::samples,
 };
-use crate::Message;
 
 /// The format of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

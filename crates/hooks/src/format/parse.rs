@@ -9,13 +9,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use jiff::{SignedDuration, Timestamp};
+use landfall_messages::{HookResponse, UploadChanges};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-
-use crate::{HookResponse, UploadChanges};
 
 /// An invalid response.
 #[derive(Debug, thiserror::Error)]

@@ -6,12 +6,8 @@ use std::{
 };
 
 use landfall::hook::Intent;
+use landfall_messages::{HookName, HookNames, JobData, Message, RequestData, UploadData};
 use serde_json::json;
-
-use crate::{
-    HookName, HookNames, Message,
-    message::{JobData, RequestData, UploadData},
-};
 
 const ID: &str = "5d892c228ec8d0451dfec588697e8930";
 const SIZE: u64 = 432_724;

@@ -3,11 +3,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use landfall_messages::{HookName, HookResponse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{HookName, HookResponse};
 
 /// The example in tusd's documentation, as tusd 2 sends it.
 const V2: &str = concat!(
@@ -70,7 +70,7 @@ fn fields_are_empty_before_creation_and_without_a_request() {
     message.upload.metadata.clear();
     message.upload.is_final = true;
     message.upload.parts = Some(vec!["a".into(), "b".into()]);
-    message.request = crate::message::RequestData::default();
+    message.request = landfall_messages::RequestData::default();
     assert_eq!(
         written(Format::V1, &message),
         concat!(
@@ -465,7 +465,7 @@ prop_compose! {
         message.upload.parts = parts;
         message.upload.size = size;
         message.upload.offset = offset;
-        message.request = crate::message::RequestData {
+        message.request = landfall_messages::RequestData {
             method,
             uri,
             remote,

@@ -1,10 +1,10 @@
 //! Entry points of the fuzz targets; not part of the API.
 
 use landfall::BoxError;
+use landfall_messages::HookResponse;
 use prost::Message as _;
 
 use super::{generated as proto, translate};
-use crate::HookResponse;
 
 /// Parses a `HookResponse`.
 ///

@@ -1,11 +1,10 @@
 //! Forwarding of request headers as gRPC metadata.
 
 use http::HeaderName;
+use landfall_messages::RequestData;
 use tonic::metadata::{
     AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap,
 };
-
-use crate::message::RequestData;
 
 const RESERVED_KEYS: [&str; 11] = [
     "connection",

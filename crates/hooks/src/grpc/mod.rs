@@ -20,6 +20,7 @@ mod translate;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 use tonic::{Code, Request, Status};
 
@@ -31,7 +32,6 @@ use self::{
     metadata::ForwardedHeaders,
     target::Target,
 };
-use crate::{DeliveryError, HookResponse, Message, Transport};
 
 /// Maximum message size in bytes, the default of gRPC servers.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;

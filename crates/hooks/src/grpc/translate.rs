@@ -5,13 +5,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use landfall::hook::Intent;
+use landfall_messages::{HookResponse, JobData, Message, RequestData, UploadChanges, UploadData};
 
 use super::generated::{
     self as proto, Event, FileInfo, FileInfoChanges, HookRequest, HttpRequest, HttpResponse, Job,
-};
-use crate::{
-    HookResponse, Message, UploadChanges,
-    message::{JobData, RequestData, UploadData},
 };
 
 #[derive(Debug, thiserror::Error)]

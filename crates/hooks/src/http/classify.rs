@@ -5,12 +5,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use landfall::hook::ClientResponse;
+use landfall_messages::{DeliveryError, HookName, HookResponse};
 
 use super::{body::Body, redirect::redirect_location};
-use crate::{
-    DeliveryError, HookName, HookResponse,
-    format::{Format, ParseError, parse_response},
-};
+use crate::format::{Format, ParseError, parse_response};
 
 #[derive(Debug)]
 pub(super) struct RawResponse {

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use landfall_messages::{DeliveryError, HookName, HookResponse};
 
 use super::{
     body::Body,
     classify::{RawResponse, ResponseClassifier},
 };
-use crate::{DeliveryError, HookName, HookResponse, format::Format};
+use crate::format::Format;
 
 /// Classifies a response of an endpoint.
 ///

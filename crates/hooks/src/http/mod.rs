@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderName, Response, StatusCode};
 use hyper::body::Incoming;
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 
 use self::{
@@ -35,10 +36,7 @@ pub use self::{
     settings::{HttpSettings, HttpSettingsError},
     sign::{Secret, SecretError},
 };
-use crate::{
-    DeliveryError, HookName, HookResponse, Message, Transport,
-    format::{self, Format},
-};
+use crate::format::{self, Format};
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;

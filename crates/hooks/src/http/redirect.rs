@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
+use landfall_messages::Message;
 use url::Url;
 
 use super::{
@@ -15,10 +16,7 @@ use super::{
     endpoint::{Endpoint, uri_of},
     sign::sign,
 };
-use crate::{
-    Message,
-    format::{self, Format},
-};
+use crate::format::{self, Format};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
 const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");

@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use landfall_messages::HookName;
 use parking_lot::Mutex;
-
-use crate::HookName;
 
 /// Maximum length of a line in bytes; the rest is dropped.
 pub(super) const MAX_LINE_LEN: usize = 1024;

@@ -30,13 +30,11 @@ mod plugin;
 use std::{io, path::PathBuf, sync::Arc, thread::available_parallelism};
 
 use async_trait::async_trait;
+use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
 use tokio::sync::Semaphore;
 
 use self::plugin::Plugin;
-use crate::{
-    DeliveryError, HookResponse, Message, Transport,
-    format::{self, Format},
-};
+use crate::format::{self, Format};
 
 /// Settings of [`Wasm`].
 #[derive(Debug, Clone)]

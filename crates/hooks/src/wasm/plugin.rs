@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use landfall_messages::HookName;
 use wasmi::{
     Caller, CompilationMode, Config, Engine, Error, ExternType, FuncType, Instance, Linker, Memory,
     Module, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc, ValType,
@@ -11,7 +12,6 @@ use super::{
     WasmSettings,
     log::{Log, MAX_LINE_LEN},
 };
-use crate::HookName;
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 

@@ -6,10 +6,10 @@ use std::{
 };
 
 use landfall_hooks::{
-    HookName, Transport,
     broker::{AmqpSettings, amqp},
     format::cloud_event,
 };
+use landfall_messages::{HookName, Transport};
 use landfall_test_services::RabbitMq;
 use lapin::{
     Channel, Connection, ConnectionProperties, ExchangeKind,
@@ -167,7 +167,7 @@ async fn unroutable_message_is_a_failure_of_that_message_alone() {
             let mut message = told(&format!("u{n}"), n);
             let routed = n % 2 == 0;
             if routed {
-                message.hook = landfall_hooks::HookName::PostCreate;
+                message.hook = landfall_messages::HookName::PostCreate;
             }
             let delivered = half.deliver(&message).await;
             assert_eq!(delivered.is_ok(), routed, "{n}: {delivered:?}");

@@ -7,10 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_hooks::{
-    DeliveryError, HookName, Message, Transport,
-    format::{cloud_event, samples},
-};
+use landfall_hooks::format::{cloud_event, samples};
+use landfall_messages::{DeliveryError, HookName, Message, Transport};
 use serde_json::Value;
 
 pub(crate) const SOURCE: &str = "https://uploads.example.org/files";

@@ -2,10 +2,8 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use landfall_hooks::{
-    HookName,
-    format::{Format, body, cloud_event, samples},
-};
+use landfall_hooks::format::{Format, body, cloud_event, samples};
+use landfall_messages::HookName;
 
 const BEGIN: &str = "<!-- samples: begin -->\n";
 const END: &str = "<!-- samples: end -->\n";

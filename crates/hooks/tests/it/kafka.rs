@@ -7,13 +7,13 @@ use std::{
 };
 
 use landfall_hooks::{
-    Transport,
     broker::{
         KafkaSettings,
         kafka::{self, KafkaLogin, KafkaMechanism},
     },
     format::cloud_event,
 };
+use landfall_messages::Transport;
 use landfall_test_services::{Kafka as Cluster, Record};
 
 use crate::broker::{

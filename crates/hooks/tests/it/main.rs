@@ -20,8 +20,6 @@ mod http;
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
-#[cfg(feature = "outbox")]
-mod outbox;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "wasm")]

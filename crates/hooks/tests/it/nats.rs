@@ -8,10 +8,10 @@ use async_nats::{
 };
 use futures_util::StreamExt;
 use landfall_hooks::{
-    HookName, Message, Transport,
     broker::{NatsSettings, nats},
     format::cloud_event,
 };
+use landfall_messages::{HookName, Message, Transport};
 use landfall_test_services::Nats as Server;
 
 use crate::broker::{

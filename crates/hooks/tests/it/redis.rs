@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use landfall_hooks::{
-    HookName, Transport,
     broker::{self, RedisStreamSettings},
     format::cloud_event,
 };
+use landfall_messages::{HookName, Transport};
 use landfall_test_services::Redis as Server;
 use redis::aio::MultiplexedConnection;
 

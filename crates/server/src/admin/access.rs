@@ -17,10 +17,11 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
-use landfall_grants::{
-    Problem, TokenHash,
-    auth::{FailedAttempt, KeySecret, is_cross_site},
+use landfall_api::{
+    Problem,
+    auth::{FailedAttempt, is_cross_site},
 };
+use landfall_queue::{Token, TokenHash};
 use serde::Deserialize;
 
 use super::{Admin, page, session::SessionKind};
@@ -193,7 +194,7 @@ impl Admin {
         })
     }
 
-    fn is_valid_admin_key(&self, key: &landfall_grants::queue::ApiKey) -> bool {
+    fn is_valid_admin_key(&self, key: &landfall_queue::ApiKey) -> bool {
         key.is_admin && key.expires_at.is_none_or(|until| self.now() < until)
     }
 
@@ -237,7 +238,7 @@ impl Admin {
                 );
                 let attempt = FailedAttempt {
                     client,
-                    secret: key.starts_with(KeySecret::PREFIX).then_some(key),
+                    secret: key.starts_with(Token::KEY_PREFIX).then_some(key),
                     is_cross_site: is_cross_site(&parts.headers),
                 };
                 let recorded = self.0.parts.failed_attempts.record(&attempt);

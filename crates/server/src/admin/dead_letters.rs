@@ -7,8 +7,8 @@ use axum::{
         rejection::{JsonRejection, QueryRejection},
     },
 };
-use landfall_grants::Problem;
-use landfall_hooks::outbox::{self, EventSelection};
+use landfall_api::Problem;
+use landfall_outbox::{EventSelection, StoredEvent};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::time, problem};
@@ -69,14 +69,14 @@ pub(super) async fn list(
         let (events, has_more) = (Vec::new(), false);
         return Ok(Json(DeadLetters { events, has_more }));
     };
-    let query = outbox::Query {
+    let query = landfall_outbox::Query {
         limit: limit + 1,
-        ..outbox::Query::default()
+        ..landfall_outbox::Query::default()
     };
     let mut found = events.list(&query).await?;
     let has_more = found.len() > limit;
     found.truncate(limit);
-    let json = |event: outbox::StoredEvent| DeadLetter {
+    let json = |event: StoredEvent| DeadLetter {
         dead_at: time(event.since()),
         filename: event.message.and_then(|message| {
             message

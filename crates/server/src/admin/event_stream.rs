@@ -11,10 +11,8 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use landfall_grants::{
-    Problem,
-    queue::{EventReader, QueueError, Scope, SharedEvent},
-};
+use landfall_api::Problem;
+use landfall_queue::{EventReader, QueueError, Scope, SharedEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use landfall_grants::{Job, JobState};
+use landfall_queue::{Job, JobState};
 use serde::Serialize;
 
 /// An upload without progress for this long has rate 0.

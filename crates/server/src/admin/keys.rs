@@ -1,7 +1,7 @@
 //! The API keys of applications, without their secrets.
 
 use axum::{Json, extract::State};
-use landfall_grants::Problem;
+use landfall_api::Problem;
 use serde::Serialize;
 
 use super::{Admin, job_json::time};

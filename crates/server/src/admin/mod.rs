@@ -27,11 +27,11 @@ use axum::{
     routing::{get, post},
 };
 use landfall::Handler;
-use landfall_grants::{
-    Queue, TokenHash,
+use landfall_api::{
+    ClientAddress,
     auth::{CsrfPolicy, FailedAttempts},
-    enforce::ClientAddress,
 };
+use landfall_queue::{Queue, TokenHash};
 use tokio::sync::watch;
 
 use self::session::Sessions;

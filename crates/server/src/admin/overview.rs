@@ -9,8 +9,9 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use landfall_grants::{Problem, queue::Throughput};
-use landfall_hooks::outbox::{OutboxStats, RouteStats};
+use landfall_api::Problem;
+use landfall_outbox::{OutboxStats, RouteStats};
+use landfall_queue::Throughput;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem};

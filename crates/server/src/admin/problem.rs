@@ -1,7 +1,7 @@
 //! Errors of the API, as problem documents.
 
 use http::StatusCode;
-use landfall_grants::Problem;
+use landfall_api::Problem;
 
 pub(super) fn invalid(message: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message.into())

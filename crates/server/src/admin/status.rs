@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use landfall_hooks::outbox::{Events, OutboxStats};
+use landfall_outbox::{Events, OutboxStats};
 use serde::Serialize;
 
 /// The status of the server, as the dashboard shows it.

@@ -5,10 +5,8 @@ use axum::{
     extract::{Path, Query, State, rejection::QueryRejection},
 };
 use http::StatusCode;
-use landfall_grants::{
-    Job, JobId, JobState, Problem, enforce,
-    queue::{self, Scope},
-};
+use landfall_api::Problem;
+use landfall_queue::{Job, JobId, JobState, Scope, tracking};
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::JobJson, problem};
@@ -43,7 +41,7 @@ pub(super) async fn list(
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Uploads>, Problem> {
     let Query(filter) = query.map_err(|error| problem::invalid(error.body_text()))?;
-    let mut query = queue::Query::new(Scope::All);
+    let mut query = landfall_queue::Query::new(Scope::All);
     let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
@@ -82,7 +80,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
-    let cancelled = enforce::cancel(
+    let cancelled = tracking::cancel(
         &admin.0.parts.queue,
         &admin.0.parts.handler,
         &job,

@@ -3,12 +3,8 @@
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
-use landfall_grants::{
-    Queue, QueueSettings,
-    auth::KeySecret,
-    queue::{ApiKey, NewKey},
-};
-use landfall_hooks::outbox::Durability;
+use landfall_database::Durability;
+use landfall_queue::{ApiKey, NewKey, Queue, QueueSettings, Token};
 
 use super::{
     grants, state,
@@ -60,7 +56,7 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
         None => None,
         Some(lifetime) => Some(now.checked_add(lifetime).context("--expires is too long")?),
     };
-    let secret = KeySecret::random();
+    let secret = Token::api_key();
     let key = queue
         .add_key(NewKey {
             hash: secret.hash(),

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use landfall_hooks::outbox;
 
 use super::{
     state::{self, SharedDatabase},
@@ -22,12 +21,12 @@ pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
     let connections = opened.connect(settings, "events").await?;
     let (_, place) = state::named_database(settings);
     let migrated = async {
-        outbox::migrate(&connections).await?;
+        landfall_outbox::migrate(&connections).await?;
         #[cfg(feature = "grants")]
-        landfall_grants::queue::migrate(&connections).await?;
+        landfall_queue::migrate(&connections).await?;
         #[cfg(feature = "direct")]
         landfall_direct::migrate(&connections).await?;
-        Ok::<_, outbox::DatabaseError>(())
+        Ok::<_, landfall_database::DatabaseError>(())
     };
     migrated
         .await

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[cfg(feature = "grants")]
-use landfall_grants::auth::Jwt;
+use landfall_api::auth::Jwt;
 
 #[cfg(feature = "grants")]
 use super::grants;

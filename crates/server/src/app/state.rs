@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use landfall_hooks::outbox::{Connections, Database, Durability as DatabaseDurability};
+use landfall_database::{Connections, Database, Durability as DatabaseDurability};
 use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};

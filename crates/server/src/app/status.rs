@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use landfall_grants::Queue;
-use landfall_hooks::{
-    Transport as _,
-    outbox::{Events, OutboxStats},
-};
+use landfall_messages::Transport as _;
+use landfall_outbox::{Events, OutboxStats};
+use landfall_queue::Queue;
 use tokio::time::timeout;
 
 use super::{
@@ -92,7 +90,7 @@ async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
         Ok(Ok(())) => transport
             .last_error()
             .map(|error| format!("the last call failed: {error}")),
-        Ok(Err(failure)) => Some(failure.error_chain()),
+        Ok(Err(failure)) => Some(landfall_messages::error_chain(&failure)),
         Err(_) => Some("the receiver does not respond".into()),
     };
     HealthCheck::new(

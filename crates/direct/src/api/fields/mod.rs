@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use landfall::hook::MediaType;
-use landfall_grants::Problem;
+use landfall_api::Problem;
 use serde_json::{Map, Value};
 
 use super::{

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
-use landfall_grants::{Problem, TokenHash, api::request_id, auth::bearer};
+use landfall_api::{Problem, auth::bearer, request_id};
+use landfall_queue::TokenHash;
 use serde_json::json;
 
 pub(super) use self::read::Notification;

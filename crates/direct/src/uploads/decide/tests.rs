@@ -1,7 +1,7 @@
 use std::time::UNIX_EPOCH;
 
 use landfall::upload::{Upload, UploadId};
-use landfall_grants::JobId;
+use landfall_queue::JobId;
 use landfall_s3::client::{ObjectRef, Part};
 use proptest::prelude::*;
 

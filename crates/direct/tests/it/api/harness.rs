@@ -7,15 +7,14 @@ use axum::{extract::Request, middleware};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use landfall::service::Peer;
+use landfall_api::auth::{
+    ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts,
+};
 use landfall_direct::{
     DirectSettings,
     api::{self, ApiSettings},
 };
-use landfall_grants::{
-    GrantLimits, Principal, Queue, Token,
-    auth::{ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts, KeySecret},
-    queue::{GrantOutcome, NewJob, NewKey},
-};
+use landfall_queue::{GrantLimits, GrantOutcome, NewJob, NewKey, Principal, Queue, Token};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -51,8 +50,8 @@ impl AuthMethod for Cookies {
 #[derive(Debug)]
 pub(crate) struct Harness {
     pub(crate) uploads: uploads::Harness,
-    pub(crate) ann: KeySecret,
-    pub(crate) bob: KeySecret,
+    pub(crate) ann: Token,
+    pub(crate) bob: Token,
     url: String,
     server: JoinHandle<()>,
 }
@@ -140,7 +139,7 @@ impl Harness {
     }
 
     /// Returns ann's job with this request id.
-    pub(crate) async fn job(&self, request_id: &str) -> landfall_grants::Job {
+    pub(crate) async fn job(&self, request_id: &str) -> landfall_queue::Job {
         let job = self.uploads.queue.by_request("ann", request_id).await;
         job.unwrap().expect("there is such a job")
     }
@@ -156,8 +155,8 @@ impl Harness {
     }
 }
 
-async fn key(queue: &Queue, subject: &str) -> KeySecret {
-    let key = KeySecret::random();
+async fn key(queue: &Queue, subject: &str) -> Token {
+    let key = Token::api_key();
     let new = NewKey {
         hash: key.hash(),
         name: subject.into(),
@@ -192,7 +191,7 @@ impl TestRequest {
         self
     }
 
-    pub(crate) fn key(self, key: &KeySecret) -> Self {
+    pub(crate) fn key(self, key: &Token) -> Self {
         self.with("authorization", &format!("Bearer {}", key.reveal()))
     }
 

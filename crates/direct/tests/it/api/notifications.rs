@@ -1,6 +1,6 @@
 //! Bucket notifications.
 
-use landfall_grants::JobState;
+use landfall_queue::JobState;
 use serde_json::{Value, json};
 
 use super::harness::{Harness, Reply, SECRET, encoded, put};

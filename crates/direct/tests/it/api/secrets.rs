@@ -89,9 +89,7 @@ async fn secrets_never_leak() {
     for job in harness
         .uploads
         .queue
-        .list(&landfall_grants::queue::Query::new(
-            landfall_grants::queue::Scope::All,
-        ))
+        .list(&landfall_queue::Query::new(landfall_queue::Scope::All))
         .await
         .unwrap()
         .jobs

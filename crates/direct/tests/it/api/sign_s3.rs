@@ -1,6 +1,6 @@
 //! `POST /api/sign_s3`, followed by a PUT.
 
-use landfall_grants::JobState;
+use landfall_queue::JobState;
 use serde_json::json;
 
 use super::harness::{Harness, put};

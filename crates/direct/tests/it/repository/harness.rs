@@ -8,7 +8,7 @@ use std::{
 use landfall::upload::{Upload, UploadId};
 use landfall_database::{Connections, Database, Durability, Statement};
 use landfall_direct::{Record, Repository, TransferMode};
-use landfall_grants::JobId;
+use landfall_queue::JobId;
 use landfall_s3::client;
 use tempfile::TempDir;
 

@@ -10,7 +10,7 @@ use landfall::{
 };
 use landfall_database::DatabaseError;
 use landfall_direct::{Record, Repository, Status, TransferMode};
-use landfall_grants::JobId;
+use landfall_queue::JobId;
 use landfall_s3::client;
 use proptest::{
     prelude::*,

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use landfall::event::EventKind::{self, Created, Expired, Terminated};
-use landfall::upload::{Upload, UploadId};
+use landfall::{
+    event::EventKind::{self, Created, Expired, Terminated},
+    upload::{Upload, UploadId},
+};
 use landfall_database::DatabaseError;
 use landfall_direct::{OpenRequest, Record, Requester, Status, TransferMode};
-use landfall_grants::{
-    JobState, Principal,
-    queue::{GrantOutcome, NewJob, StartOutcome, StartRequest},
-};
+use landfall_queue::{GrantOutcome, JobState, NewJob, Principal, StartOutcome, StartRequest};
 use landfall_s3::client::{ObjectHeaders, ObjectRef as Object};
 
 use super::harness::{AFTER_IDLE_TIMEOUT, MAX_CHECK_DELAY, Node, World};

@@ -8,7 +8,7 @@ use landfall::{
     hook::Decision,
 };
 use landfall_direct::{Record, Status, TransferMode};
-use landfall_grants::{JobState, queue::Scope};
+use landfall_queue::{JobState, Scope};
 use landfall_test_services::Proxy;
 use tokio::sync::watch;
 

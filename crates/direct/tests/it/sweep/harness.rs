@@ -15,14 +15,14 @@ use landfall::{
     store::MemoryStore,
     upload::UploadId,
 };
-use landfall_database::{Connections, Database, Durability, Statement};
+use landfall_database::{Clock, Connections, Database, Durability, Statement};
 use landfall_direct::{
     Direct, DirectSettings, OpenRequest, Record, Repository, Requester, SweepReport, TransferMode,
 };
-use landfall_grants::{
-    Clock, Job, Queue, QueueSettings,
-    enforce::{GrantHook, GrantHookSettings, JobTracker, ReconcileReport, reconcile},
-    queue::StaleFilter,
+use landfall_grants::enforce::{GrantHook, GrantHookSettings};
+use landfall_queue::{
+    Job, Queue, QueueSettings, StaleFilter,
+    tracking::{JobTracker, ReconcileReport, reconcile},
 };
 use landfall_s3::client::{Client, ErrorKind};
 use landfall_test_services::Access;

@@ -7,17 +7,16 @@ use landfall::event::EventKind;
 use landfall_direct::{
     Direct, DirectError, OpenRequest, Requester, SignedOperation, Status, StsSettings, TransferMode,
 };
-use landfall_grants::Principal;
+use landfall_queue::Principal;
 use landfall_s3::client::{
     Client, Condition, CredentialSource, Credentials, ObjectHeaders, ObjectRef, Payload,
 };
-
-use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
 
 use super::harness::{
     Harness, LONG, MIB, Service, alice, is_conflict, is_gone, on_both, pattern, requester, send,
     settings,
 };
+use crate::{repository::harness::TestDatabase as Database, sweep::harness::World};
 
 on_both!(
     a_put_at_a_client_key,

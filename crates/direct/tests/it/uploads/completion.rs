@@ -5,7 +5,7 @@ use landfall::{
     event::{EventKind, TerminationReason},
 };
 use landfall_direct::{DirectError, Record, Status, TransferMode};
-use landfall_grants::{JobState, enforce};
+use landfall_queue::{JobState, tracking};
 use landfall_s3::client::{Condition, Payload};
 
 use super::harness::{Harness, Service, long_ago, on_both, refuse};
@@ -59,7 +59,7 @@ async fn applications_can_remove_uploads(service: Service) {
     for mode in [TransferMode::Post, TransferMode::Multipart] {
         let record = harness.opened(mode, Some(5)).await;
         let job = harness.job(&record).await;
-        let ended = enforce::cancel(&harness.queue, &harness.handler, &job, "no permit").await;
+        let ended = tracking::cancel(&harness.queue, &harness.handler, &job, "no permit").await;
         assert!(ended.unwrap());
         harness.assert_nothing_of(&record).await;
         let job = harness.job(&record).await;

@@ -7,11 +7,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
-use landfall_grants::{
-    GrantLimits, JobState, Principal,
-    policy::Rules,
-    queue::{JobEnd, LimitExceeded},
-};
+use landfall_queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal, policy::Rules};
 
 use super::harness::{
     Harness, Script, Service, alice, is_conflict, is_gone, on_both, parts, refuse, requester, texts,

@@ -8,7 +8,7 @@ use landfall::{
     hook::{ClientResponse, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, Status, TransferMode};
-use landfall_grants::JobState;
+use landfall_queue::JobState;
 
 use super::harness::{
     Harness, MIB, Service, is_conflict, is_gone, on_both, pattern, post, refuse, send,

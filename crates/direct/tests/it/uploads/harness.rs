@@ -21,10 +21,9 @@ use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
     Requester, SignedPost, TransferMode,
 };
-use landfall_grants::{
-    Job, Principal, Queue, QueueSettings, Token,
-    enforce::{GrantHook, GrantHookSettings, JobTracker},
-    queue::{GrantOutcome, NewJob, Scope},
+use landfall_grants::enforce::{GrantHook, GrantHookSettings};
+use landfall_queue::{
+    GrantOutcome, Job, NewJob, Principal, Queue, QueueSettings, Scope, Token, tracking::JobTracker,
 };
 use landfall_s3::client::{Client, ClientSettings, CredentialSource, Credentials, ObjectHead};
 use landfall_test_services::{Access, Garage, Moto};
@@ -236,10 +235,7 @@ impl Harness {
         new.size = Some(1);
         new.limits.quota = Some(0);
         match self.queue.grant(new).await.unwrap() {
-            GrantOutcome::LimitExceeded(landfall_grants::queue::LimitExceeded::Quota {
-                used,
-                ..
-            }) => used,
+            GrantOutcome::LimitExceeded(landfall_queue::LimitExceeded::Quota { used, .. }) => used,
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use landfall::event::EventKind;
 use landfall_database::Database;
 use landfall_direct::{OpenRequest, Status, TransferMode};
-use landfall_grants::JobState;
+use landfall_queue::JobState;
 use landfall_test_services::Postgres;
 
 use super::harness::{Harness, MIB, Service, alice, is_gone, pattern};

@@ -3,17 +3,15 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use landfall_queue::{Page, SharedEvent};
 use serde_json::json;
 
 use super::super::{ApiStyle, job_json};
-use crate::queue::{Page, SharedEvent};
 
 /// Encodes an event, once for all listeners with the same rights.
 pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
     let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
-    let encoded = event.encoded.get(at);
-    let encode = || Bytes::from(write(event, style, with_subject));
-    encoded.map_or_else(encode, |encoded| encoded.get_or_init(encode).clone())
+    event.encoding(at, || write(event, style, with_subject).into())
 }
 
 /// Encodes the event that replaces the client's list of uploads.

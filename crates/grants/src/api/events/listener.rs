@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
+use landfall_api::{Problem, auth::AuthError, request_id};
+use landfall_queue::{EventReader, Principal, Query, QueueError, Scope, SharedEvent};
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::super::{Api, problem::fault, request_id};
+use super::super::{Api, problem::fault};
 use super::{frame, stream_limits::StreamPermit};
-use crate::{
-    Principal, Problem,
-    auth::AuthError,
-    queue::{EventReader, Query, QueueError, Scope, SharedEvent},
-};
 
 /// An open event stream.
 pub(super) struct Listener {

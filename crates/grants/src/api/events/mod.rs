@@ -14,12 +14,12 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{body::Body, extract::Request, response::Response};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use landfall_api::Problem;
 
 use self::listener::Listener;
 pub(super) use self::stream_limits::StreamLimiter;
 pub use self::stream_limits::StreamLimits;
 use super::{Api, list::ListParams, scope};
-use crate::Problem;
 
 /// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");

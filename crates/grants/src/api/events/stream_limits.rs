@@ -7,10 +7,10 @@ use std::{
 };
 
 use http::StatusCode;
+use landfall_api::Problem;
 use parking_lot::Mutex;
 
 use super::super::ApiStats;
-use crate::Problem;
 
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 

@@ -4,11 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use landfall_grants::{
-    Queue, QueueSettings,
-    api::StreamLimits,
-    queue::{GrantOutcome, JobEnd, NewJob, Scope},
-};
+use landfall_grants::api::StreamLimits;
+use landfall_queue::{GrantOutcome, JobEnd, NewJob, Queue, QueueSettings, Scope};
 use serde_json::{Value, json};
 
 use super::harness::{Site, everywhere, with_defaults};
@@ -419,7 +416,7 @@ async fn who_may_not_any_more_is_sent_away() {
             let mut ann = Ear::open(site, "ann", None).await;
             let mut bob = Ear::open(site, "bob", None).await;
             // If authentication is unavailable, the stream stays open.
-            let away = landfall_grants::auth::AuthError::Unavailable;
+            let away = landfall_api::auth::AuthError::Unavailable;
             *site.people.denied.lock().unwrap() = Some(away);
             tokio::time::sleep(Duration::from_millis(400)).await;
             *site.people.denied.lock().unwrap() = None;

@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use http::{HeaderValue, StatusCode, request::Parts};
-use landfall_grants::{
-    GrantLimits, Principal,
-    auth::{AuthError, RateLimit},
+use landfall_api::auth::AuthError;
+use landfall_queue::{
+    GrantLimits, Principal, RateLimit,
     policy::{Policy, PolicyDenial, PolicyRequest, Rules},
 };
 use serde_json::{Value, json};

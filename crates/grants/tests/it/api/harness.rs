@@ -22,13 +22,15 @@ use landfall::{
     service::{Forwarded, Peer},
     store::MemoryStore,
 };
-use landfall_grants::{
-    Clock, Principal, Queue, QueueSettings,
-    api::{self, ApiSettings},
-    auth::{ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts},
-    enforce::{GrantHook, GrantHookSettings, JobTracker},
-    queue::Database,
+use landfall_api::auth::{
+    ApiKeys, AuthError, AuthMethod, Authenticator, CsrfPolicy, FailedAttempts,
 };
+use landfall_database::{Clock, Database};
+use landfall_grants::{
+    api::{self, ApiSettings},
+    enforce::{GrantHook, GrantHookSettings},
+};
+use landfall_queue::{Principal, Queue, QueueSettings, tracking::JobTracker};
 use landfall_test_services::Postgres;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use landfall_grants::{
+use landfall_grants::api::ApiStyle;
+use landfall_queue::{
     GrantLimits,
-    api::ApiStyle,
     policy::{PolicyDenial, Rules},
 };
 use serde_json::{Value, json};
@@ -247,11 +247,11 @@ async fn refused_in_laravels_words() {
 struct Closed;
 
 #[async_trait::async_trait]
-impl landfall_grants::policy::Policy for Closed {
+impl landfall_queue::policy::Policy for Closed {
     async fn decide(
         &self,
-        _caller: &landfall_grants::Principal,
-        _ask: &mut landfall_grants::policy::PolicyRequest,
+        _caller: &landfall_queue::Principal,
+        _ask: &mut landfall_queue::policy::PolicyRequest,
         _request: &http::request::Parts,
     ) -> Result<(), PolicyDenial> {
         Err(PolicyDenial::forbidden("closed"))

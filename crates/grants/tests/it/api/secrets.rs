@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use landfall_grants::{GrantLimits, auth::KeySecret, queue::NewKey};
+use landfall_queue::{GrantLimits, NewKey, Token};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -45,7 +45,7 @@ async fn tokens_and_keys_are_shown_once() {
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     with_defaults(async |site| {
-        let key = KeySecret::random();
+        let key = Token::api_key();
         let new = NewKey {
             hash: key.hash(),
             name: "app".into(),

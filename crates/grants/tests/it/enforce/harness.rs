@@ -19,11 +19,11 @@ use landfall::{
     store::MemoryStore,
     upload::{Snapshot, UploadId},
 };
-use landfall_grants::{
-    Clock, Job, JobId, JobState, Queue, QueueSettings, Token,
-    enforce::{GrantHook, GrantHookSettings, JobTracker},
-    job::JobEvent,
-    queue::{Database, GrantOutcome, NewJob, Scope, StaleFilter},
+use landfall_database::{Clock, Database};
+use landfall_grants::enforce::{GrantHook, GrantHookSettings};
+use landfall_queue::{
+    GrantOutcome, Job, JobEvent, JobId, JobState, NewJob, Queue, QueueSettings, Scope, StaleFilter,
+    Token, tracking::JobTracker,
 };
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use http::Method;
 use landfall::upload::Metadata;
-use landfall_grants::{JobState, Token, enforce::cancel};
+use landfall_queue::{JobState, Token, tracking::cancel};
 
 use super::harness::{Site, ask, create, id};
 

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
-use landfall_grants::{
-    JobState, Token,
-    auth::FailedAttempts,
-    queue::{GrantOutcome, JobEnd, NewJob},
-};
+use landfall_api::auth::FailedAttempts;
+use landfall_queue::{GrantOutcome, JobEnd, JobState, NewJob, Token};
 
 use super::harness::{Site, ask, create};
 

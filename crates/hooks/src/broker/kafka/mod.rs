@@ -11,6 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use landfall_messages::{DeliveryError, Message, Transport};
 use rskafka::{
     BackoffConfig,
     client::{
@@ -28,7 +29,7 @@ use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{DeliveryError, Message, Transport, format};
+use crate::format;
 
 /// Far larger than the topic list of a large cluster.
 const MAX_RESPONSE_SIZE: usize = 16 << 20;

@@ -12,10 +12,10 @@ use std::{
 };
 
 use landfall_hooks::{
-    DeliveryError, HookName, HookResponse, Message, Transport,
     command::{Command, CommandSettings},
     format::{Format, samples},
 };
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use rustix::process::{Pid, test_kill_process};
 
 /// A directory of hooks.

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use landfall_hooks::{HookName, HookResponse, Transport, UploadChanges, grpc::Grpc};
+use landfall_hooks::grpc::Grpc;
+use landfall_messages::{HookName, HookResponse, Transport, UploadChanges};
 use tonic::{Code, Status};
 
 use super::{
@@ -103,7 +104,7 @@ async fn unknown_values_are_omitted() {
     let mut message = message();
     message.hook = HookName::PreCreate;
     message.intent = None;
-    message.upload = landfall_hooks::message::UploadData::default();
+    message.upload = landfall_messages::UploadData::default();
     grpc.deliver(&message).await.unwrap();
     let event = server.calls()[0].request.event.clone().unwrap();
     assert_eq!(event.intent, "");

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use landfall_hooks::{Transport, grpc::Grpc};
+use landfall_hooks::grpc::Grpc;
+use landfall_messages::Transport;
 use landfall_test_services::free_port;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time};
 use tonic::Status;

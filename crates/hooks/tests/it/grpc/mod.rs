@@ -15,11 +15,8 @@ use std::{
 };
 
 use landfall::hook::{Access, Intent, RequestInfo};
-use landfall_hooks::{
-    HookName, Message,
-    grpc::GrpcSettings,
-    message::{MessageId, RequestData, UploadData},
-};
+use landfall_hooks::grpc::GrpcSettings;
+use landfall_messages::{HookName, Message, MessageId, RequestData, UploadData};
 
 /// Settings with short delays.
 fn settings(target: impl Into<String>) -> GrpcSettings {

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use landfall_hooks::{HookResponse, Message, Transport, grpc::Grpc};
+use landfall_hooks::grpc::Grpc;
+use landfall_messages::{HookResponse, Message, Transport};
 use landfall_test_services::Grpcio;
 use serde_json::{Value, json};
 

@@ -2,10 +2,8 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use landfall_hooks::{
-    Transport,
-    grpc::{Grpc, GrpcSettings, GrpcSettingsError},
-};
+use landfall_hooks::grpc::{Grpc, GrpcSettings, GrpcSettingsError};
+use landfall_messages::Transport;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };

@@ -10,9 +10,10 @@ mod tls;
 use std::time::Duration;
 
 use landfall_hooks::{
-    HookName, Message, format,
+    format,
     http::{Http, HttpSettings, Proxies},
 };
+use landfall_messages::{HookName, Message};
 
 /// Settings without delays and without proxies from the environment.
 fn settings(url: impl Into<String>) -> HttpSettings {

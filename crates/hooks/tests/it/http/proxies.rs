@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 
-use landfall_hooks::{
-    HookName, Transport,
-    http::{Http, HttpSettings, Proxies},
-};
+use landfall_hooks::http::{Http, HttpSettings, Proxies};
+use landfall_messages::{HookName, Transport};
 
 use super::{
     receiver::{Act, Receiver, answer, json},

@@ -14,7 +14,8 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use landfall_hooks::{HookName, Transport, http::Http};
+use landfall_hooks::http::Http;
+use landfall_messages::{HookName, Transport};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;

@@ -7,10 +7,10 @@ mod limits;
 mod log;
 
 use landfall_hooks::{
-    DeliveryError, HookName, HookResponse, Message, Transport,
     format::samples,
     wasm::{Wasm, WasmError, WasmSettings},
 };
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 /// The exports of every plugin: one page of memory, and allocation at 1024.
 const DEFAULT: &str = r#"

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, bail};
 use axum::Router;
 use landfall::{Config, Handler, service::Cors};
+use landfall_api::{ClientAddress, auth::Authenticator};
 use landfall_direct::{
     CLIENT_KEY_PREFIX, DirectSettings, DirectStats, Repository, SmallFiles, StsSettings,
     SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
+use landfall_queue::{Queue, policy::Policy};
 use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use tokio::{sync::watch, task::JoinHandle};
 

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use landfall::Handler;
-use landfall_grants::{
-    Queue,
-    auth::{
-        ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, FailedAttempts,
-        ForwardAuth, ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
-    },
+use landfall_api::auth::{
+    ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, FailedAttempts, ForwardAuth,
+    ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
 };
+use landfall_queue::Queue;
 
 use crate::settings::{self, Settings};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use landfall_grants::enforce::ClientAddress;
+use landfall_api::ClientAddress;
 
 use crate::{app::client::client_address, settings::Urls};
 

@@ -9,11 +9,7 @@ use std::{
 };
 
 use landfall::Handler;
-use landfall_grants::{
-    Queue,
-    enforce::reconcile,
-    queue::{QueueError, StaleFilter},
-};
+use landfall_queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
 use tokio::{sync::watch, time::sleep};
 
 /// Interval at which old rows are purged, and grants that expired while the database was down.

@@ -11,14 +11,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler};
+use landfall_api::{ClientAddress, auth::FailedAttempts};
 use landfall_grants::{
-    GrantLimits, Queue, QueueSettings,
     api::ApiStats,
-    auth::{FailedAttempts, RateLimit},
-    enforce::{ClientAddress, GrantHook, GrantHookSettings, JobTracker},
-    queue::{QueueStats, Totals},
+    enforce::{GrantHook, GrantHookSettings},
 };
-use landfall_hooks::outbox::Outbox;
+use landfall_outbox::Outbox;
+use landfall_queue::{
+    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, tracking::JobTracker,
+};
 
 use self::maintenance::Maintenance;
 #[cfg(feature = "direct")]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use landfall_grants::policy::{HookPolicy, Policy, Rules};
-use landfall_hooks::BlockingHooks;
+use landfall_messages::BlockingHooks;
+use landfall_queue::policy::{HookPolicy, Policy, Rules};
 
 use crate::settings::Settings;
 

@@ -9,11 +9,9 @@ use std::{
 use axum::{Router, body::Body};
 use http::{Request, Response};
 use landfall::{Handler, service::Cors};
-use landfall_grants::{
-    api::{self, ApiSettings, ApiStyle},
-    auth::Jwt,
-    policy::Policy,
-};
+use landfall_api::auth::Jwt;
+use landfall_grants::api::{self, ApiSettings, ApiStyle};
+use landfall_queue::policy::Policy;
 use tokio::sync::watch;
 use tower_service::Service as _;
 

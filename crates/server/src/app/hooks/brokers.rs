@@ -1,6 +1,7 @@
 //! Message brokers.
 
 use anyhow::Context as _;
+use landfall_hooks::broker::DEFAULT_SOURCE;
 #[cfg(feature = "amqp")]
 use landfall_hooks::broker::{AmqpSettings, amqp};
 #[cfg(feature = "kafka")]
@@ -9,7 +10,7 @@ use landfall_hooks::broker::{KafkaSettings, kafka};
 use landfall_hooks::broker::{NatsSettings, nats};
 #[cfg(feature = "redis")]
 use landfall_hooks::broker::{RedisStreamSettings, redis};
-use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
+use landfall_messages::{HookName, HookNames, Transport};
 
 use super::{HookRoute, transports::route};
 use crate::settings::{Hooks, Settings};

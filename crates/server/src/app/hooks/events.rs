@@ -3,11 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall_hooks::{
-    HookName, HookNames, ProgressNotifier, Route,
-    message::EventHeaders,
-    outbox::{Outbox, OutboxSettings},
-};
+use landfall_messages::{EventHeaders, HookName, HookNames, ProgressNotifier, Route};
+use landfall_outbox::{Outbox, OutboxSettings};
 
 use super::HookRoute;
 use crate::{

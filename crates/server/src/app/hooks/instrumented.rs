@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
+use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
 
 /// Upper bounds of the duration histogram, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
@@ -134,7 +134,7 @@ impl Transport for InstrumentedTransport {
             }
             Err(failure) => {
                 counters.failed.fetch_add(1, Relaxed);
-                let error = failure.error_chain();
+                let error = error_chain(&failure);
                 tracing::error!(
                     "type" = hook,
                     id,

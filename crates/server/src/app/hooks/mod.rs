@@ -14,10 +14,9 @@ mod transports;
 use std::sync::Arc;
 
 use landfall::{Config, Handler};
-use landfall_hooks::{
-    BlockingHooks, FailureMode, HookName, HookNames, Transport as _,
-    outbox::{Outbox, OutboxStats},
-};
+use landfall_messages::Transport as _;
+use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames};
+use landfall_outbox::{Outbox, OutboxStats};
 
 use self::events::EventPipeline;
 pub(super) use self::{
@@ -158,7 +157,7 @@ impl Hooks {
 
     /// Returns the stored events of the outbox, if there is one.
     #[cfg(feature = "grants")]
-    pub(super) fn events(&self) -> Option<landfall_hooks::outbox::Events> {
+    pub(super) fn events(&self) -> Option<landfall_outbox::Events> {
         self.outbox().map(Outbox::events)
     }
 

@@ -1,10 +1,8 @@
 //! Creates the hook transports of the settings.
 
 use anyhow::Context as _;
-use landfall_hooks::{
-    HookNames, Transport,
-    command::{Command, CommandSettings},
-};
+use landfall_hooks::command::{Command, CommandSettings};
+use landfall_messages::{HookNames, Transport};
 
 use super::{HookRoute, instrumented::InstrumentedTransport};
 use crate::settings::{Hooks, Settings};

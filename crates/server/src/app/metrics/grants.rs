@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
-use landfall_grants::JobState;
+use landfall_queue::JobState;
 
 use super::{Page, metrics};
 use crate::app::grants::GrantStats;

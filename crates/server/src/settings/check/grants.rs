@@ -1,10 +1,9 @@
 //! Rules between the settings of grants and of the dashboard.
 
-use landfall_hooks::{HookName, HookNames};
+use landfall_messages::{HookName, HookNames};
 
 use super::{Findings, Settings, not_compiled_in};
-use crate::settings::direct::API_PATHS;
-use crate::settings::types::JwtKeys;
+use crate::settings::{direct::API_PATHS, types::JwtKeys};
 
 /// The settings that need the feature.
 const ENABLING: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];

@@ -1,9 +1,13 @@
 //! Rules between the settings of hooks.
 
+use landfall_hooks::format::Format;
+use landfall_messages::HookName;
+
 use super::{Findings, Settings, not_compiled_in};
-use crate::settings::hooks::is_bare_number;
-use crate::settings::types::{Database, Secret};
-use landfall_hooks::{HookName, format::Format};
+use crate::settings::{
+    hooks::is_bare_number,
+    types::{Database, Secret},
+};
 
 const NOTHING_STORED: &str =
     "without --grants, --admin-key or hooks with events: only these use a database";

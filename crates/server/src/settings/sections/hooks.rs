@@ -1,14 +1,13 @@
 //! Settings of hooks, of message brokers and of the outbox.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
-use landfall_hooks::{FailureMode, HookName, HookNames, format::Format};
+use landfall_hooks::format::Format;
+use landfall_messages::{FailureMode, HookName, HookNames};
 
 use super::table::group;
-use crate::settings::types::Secret;
-use crate::settings::{address, hooks, value};
+use crate::settings::{address, hooks, types::Secret, value};
 
 const FAILURE_MODES: &[(&str, FailureMode)] =
     &[("deny", FailureMode::Deny), ("allow", FailureMode::Allow)];

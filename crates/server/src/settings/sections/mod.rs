@@ -14,10 +14,7 @@ mod transports;
 
 use std::time::Duration;
 
-use landfall_hooks::HookNames;
-
-use self::table::{Section, Setting, Subcommand};
-use super::types::LogLevel;
+use landfall_messages::HookNames;
 
 pub use self::direct::*;
 pub use self::grants::*;
@@ -25,6 +22,8 @@ pub use self::hooks::*;
 pub use self::s3::*;
 pub use self::server::*;
 pub use self::state::*;
+use self::table::{Section, Setting, Subcommand};
+use super::types::LogLevel;
 
 /// All settings, parsed and checked.
 ///

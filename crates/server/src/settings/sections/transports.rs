@@ -1,6 +1,6 @@
 //! The transports of hooks.
 
-use landfall_hooks::{HookName, HookNames};
+use landfall_messages::{HookName, HookNames};
 
 use super::Hooks;
 

@@ -9,11 +9,10 @@ mod hosts;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use directories::{check_private, refuse_link};
-
 use std::path::Path;
 
-use landfall_hooks::HookNames;
+pub(crate) use directories::{check_private, refuse_link};
+use landfall_messages::HookNames;
 
 use super::address::{host_of_target, host_of_url};
 use super::check::Findings;

@@ -1,0 +1,94 @@
+//! API keys.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::request::Parts;
+use landfall_queue::{ApiKey, Principal, Queue, Token, TokenHash};
+use moka::future::Cache;
+
+use super::{AuthError, AuthMethod, credentials::bearer};
+
+/// The time for which keys are cached: a revoked key is rejected after this time.
+const CACHE_TTL: Duration = Duration::from_secs(5);
+
+const CACHE_CAPACITY: u64 = 10_000;
+
+/// Authenticates requests with `Authorization: Bearer lfk_…` by the [keys](Queue::key) of the
+/// queue.
+pub struct ApiKeys {
+    queue: Queue,
+    cache: Cache<String, ApiKey>,
+}
+
+impl ApiKeys {
+    /// Creates the method for the keys of a queue.
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            cache: Cache::builder()
+                .max_capacity(CACHE_CAPACITY)
+                .time_to_live(CACHE_TTL)
+                .build(),
+        }
+    }
+
+    /// Returns the key with this hash. Concurrent requests share one query.
+    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<LookupError>> {
+        let query = async {
+            match self.queue.key(&hash).await {
+                Ok(Some(key)) => Ok(key),
+                Ok(None) => Err(LookupError::UnknownKey),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to read API keys");
+                    Err(LookupError::ForwardAuthError)
+                }
+            }
+        };
+        self.cache
+            .try_get_with(hash.as_str().to_owned(), query)
+            .await
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum LookupError {
+    UnknownKey,
+    ForwardAuthError,
+}
+
+#[async_trait]
+impl AuthMethod for ApiKeys {
+    async fn authenticate(
+        &self,
+        request: &Parts,
+        _client: Option<IpAddr>,
+    ) -> Result<Option<Principal>, AuthError> {
+        let secret = bearer(&request.headers).filter(|text| text.starts_with(Token::KEY_PREFIX));
+        let Some(secret) = secret else {
+            return Ok(None);
+        };
+        let key = match self.find(TokenHash::from_secret(secret)).await {
+            Ok(key) => key,
+            Err(error) => {
+                return Err(match *error {
+                    LookupError::UnknownKey => AuthError::invalid_token("unknown API key", true),
+                    LookupError::ForwardAuthError => AuthError::Unavailable,
+                });
+            }
+        };
+        if key.expires_at.is_some_and(|end| self.queue.now() >= end) {
+            return Err(AuthError::invalid_token("API key expired", false));
+        }
+        let mut principal = Principal::new(key.subject);
+        (principal.limits, principal.is_admin) = (key.limits, key.is_admin);
+        Ok(Some(principal))
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeys")
+    }
+}

@@ -1,0 +1,293 @@
+//! JWTs: tokens signed by an identity provider.
+//!
+//! A token is not trusted before its signature is verified. It cannot choose how it is verified:
+//! the key is in the configured set, and the algorithm in the configured list and suitable for the
+//! key. `jku`, `jwk` and `x5c` in its header are ignored, and a public key is never used as an HMAC
+//! secret.
+
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
+mod key_cache;
+mod keys;
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use http::request::Parts;
+pub use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Validation, decode, decode_header, errors::ErrorKind};
+use landfall_queue::Principal;
+use serde_json::{Map, Value};
+
+use self::{
+    key_cache::{KeyCache, RefreshPolicy},
+    keys::Key,
+};
+use super::{
+    AuthError, AuthMethod,
+    claims::{self, InvalidClaims},
+    credentials::bearer,
+    http_client::UrlError,
+};
+
+/// Maximum keys tried for one token. Without a limit, a forged token costs a hundred verifications.
+const MAX_CANDIDATES: usize = 4;
+
+/// The location of the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// A JWKS at this URL.
+    Url(String),
+    /// A file with a JWKS, or with one public key in PEM.
+    File(PathBuf),
+}
+
+/// Settings of JWT authentication.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct JwtSettings {
+    /// The location of the keys.
+    pub keys: JwtKeys,
+    /// Accepted issuers (`iss`); not checked if empty.
+    pub issuers: Vec<String>,
+    /// Accepted audiences (`aud`); not checked if empty. Issuers or audiences are required, since
+    /// an issuer signs tokens for many clients.
+    pub audiences: Vec<String>,
+    /// Accepted algorithms; default: all with public keys. Those with a shared secret (HS256 …)
+    /// require an `oct` key in a file.
+    pub algorithms: Vec<Algorithm>,
+    /// The claim with the subject.
+    pub subject: String,
+    /// The claim with the [`GrantLimits`](landfall_queue::GrantLimits) and `admin`.
+    pub limits: String,
+    /// The interval at which keys are refreshed; default 10 minutes.
+    pub refresh: Duration,
+    /// Minimum time between refreshes because of an unknown key or a failure; default 30 seconds.
+    pub min_refresh_interval: Duration,
+}
+
+impl JwtSettings {
+    /// Creates settings with defaults.
+    #[must_use]
+    pub fn new(keys: JwtKeys) -> Self {
+        Self {
+            keys,
+            issuers: Vec::new(),
+            audiences: Vec::new(),
+            algorithms: vec![
+                Algorithm::RS256,
+                Algorithm::RS384,
+                Algorithm::RS512,
+                Algorithm::PS256,
+                Algorithm::PS384,
+                Algorithm::PS512,
+                Algorithm::ES256,
+                Algorithm::ES384,
+                Algorithm::EdDSA,
+            ],
+            subject: "sub".into(),
+            limits: "landfall".into(),
+            refresh: Duration::from_secs(600),
+            min_refresh_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Invalid JWT settings.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JwtError {
+    /// Neither issuers nor audiences are set.
+    #[error(
+        "neither issuer nor audience is set, so any token signed with these keys would be accepted"
+    )]
+    Unbound,
+    /// The URL of the keys is invalid.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The file with the keys cannot be read or parsed.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        why: String,
+    },
+}
+
+/// Authenticates requests with `Authorization: Bearer` and a JWT.
+pub struct Jwt {
+    cache: KeyCache,
+    algorithms: Vec<Algorithm>,
+    validation: Validation,
+    subject: String,
+    limits: String,
+}
+
+impl Jwt {
+    /// Reads the keys.
+    ///
+    /// If those at a URL are not available, requests get 503 until they are.
+    ///
+    /// # Errors
+    /// The URL is invalid, the file has no usable key, or neither issuers nor audiences are set.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn open(settings: JwtSettings) -> Result<Self, JwtError> {
+        if settings.issuers.is_empty() && settings.audiences.is_empty() {
+            return Err(JwtError::Unbound);
+        }
+        let policy = RefreshPolicy {
+            refresh: settings.refresh,
+            min_interval: settings.min_refresh_interval,
+        };
+        let cache = match &settings.keys {
+            JwtKeys::Url(url) => {
+                let cache = KeyCache::url(url, policy)?;
+                if let Err(why) = cache.open().await {
+                    tracing::warn!(why, "failed to load JWT keys, retrying");
+                }
+                cache
+            }
+            JwtKeys::File(path) => {
+                let cache = KeyCache::file(path, policy);
+                let opened = cache.open().await;
+                opened.map_err(|why| JwtError::File {
+                    path: path.clone(),
+                    why,
+                })?;
+                cache
+            }
+        };
+        let mut validation = Validation::default();
+        let mut required = vec!["exp"];
+        validation.leeway = 60;
+        validation.validate_nbf = true;
+        validation.validate_aud = !settings.audiences.is_empty();
+        if !settings.audiences.is_empty() {
+            validation.set_audience(&settings.audiences);
+            required.push("aud");
+        }
+        if !settings.issuers.is_empty() {
+            validation.set_issuer(&settings.issuers);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        Ok(Self {
+            cache,
+            algorithms: settings.algorithms,
+            validation,
+            subject: settings.subject,
+            limits: settings.limits,
+        })
+    }
+
+    /// Verifies a token and returns its claims.
+    async fn claims(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
+        let malformed = |_| AuthError::invalid_token("malformed token", true);
+        let head = decode_header(token).map_err(malformed)?;
+        // Critical extensions must be understood (RFC 7515, section 4.1.11); none is supported.
+        if head.crit.is_some() {
+            return Err(AuthError::invalid_token(
+                "unsupported critical extension",
+                true,
+            ));
+        }
+        if !self.algorithms.contains(&head.alg) {
+            return Err(AuthError::invalid_token("algorithm not accepted", true));
+        }
+        let (id, algorithm) = (head.kid.as_deref(), head.alg);
+        let mut keys = self.cache.keys().await.ok_or(AuthError::Unavailable)?;
+        if keys.candidates(id, algorithm).next().is_none()
+            && let Some(refreshed_since) = self.cache.refreshed_since(&keys).await
+        {
+            keys = refreshed_since;
+        }
+        if keys.candidates(id, algorithm).nth(MAX_CANDIDATES).is_some() {
+            return Err(AuthError::invalid_token(
+                "ambiguous key; the token needs a kid",
+                true,
+            ));
+        }
+        let mut denied = AuthError::invalid_token("no key for this token", true);
+        for key in keys.candidates(id, algorithm) {
+            match self.check(token, algorithm, key) {
+                Ok(claims) => return Ok(claims),
+                Err(error) => denied = token_error(error.kind()),
+            }
+            // The signature is valid, but the claims are not: another key will not help.
+            if !matches!(denied, AuthError::Unauthenticated { is_guess: true, .. }) {
+                break;
+            }
+        }
+        Err(denied)
+    }
+
+    fn check(
+        &self,
+        token: &str,
+        algorithm: Algorithm,
+        key: &Key,
+    ) -> Result<Map<String, Value>, jsonwebtoken::errors::Error> {
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![algorithm];
+        Ok(decode(token, &key.secret, &validation)?.claims)
+    }
+}
+
+/// Returns the error for an invalid token. Claims are checked after the signature, so a token with
+/// invalid claims is no guess.
+fn token_error(kind: &ErrorKind) -> AuthError {
+    match kind {
+        ErrorKind::ExpiredSignature => AuthError::invalid_token("token expired", false),
+        ErrorKind::ImmatureSignature => AuthError::invalid_token("token not valid yet", false),
+        ErrorKind::InvalidIssuer => AuthError::invalid_token("invalid issuer", false),
+        ErrorKind::InvalidAudience => AuthError::invalid_token("invalid audience", false),
+        ErrorKind::MissingRequiredClaim(_) => {
+            AuthError::invalid_token("missing claim exp, iss or aud", false)
+        }
+        // The header has been parsed before.
+        ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
+            AuthError::invalid_token("malformed claim", false)
+        }
+        _ => AuthError::invalid_token("invalid signature", true),
+    }
+}
+
+#[async_trait]
+impl AuthMethod for Jwt {
+    async fn authenticate(
+        &self,
+        request: &Parts,
+        _client: Option<IpAddr>,
+    ) -> Result<Option<Principal>, AuthError> {
+        let token = bearer(&request.headers).filter(|text| text.matches('.').count() == 2);
+        let Some(token) = token else {
+            return Ok(None);
+        };
+        let mut claims = self.claims(token).await?;
+        let subject = claims.get(&self.subject).and_then(claims::subject);
+        let subject = subject.ok_or(AuthError::invalid_token("missing subject claim", false))?;
+        let mut principal = Principal::new(subject);
+        let limits = claims.remove(&self.limits).unwrap_or_default();
+        if let Err(InvalidClaims(what)) = claims::limits(limits, &mut principal) {
+            let (claim, subject) = (&self.limits, &principal.subject);
+            tracing::warn!(claim, subject, what, "invalid limits in JWT");
+            return Err(AuthError::invalid_token(
+                "invalid limits in the token",
+                false,
+            ));
+        }
+        Ok(Some(principal))
+    }
+}
+
+impl fmt::Debug for Jwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jwt")
+            .field("cache", &self.cache)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! Authentication: methods, CSRF protection, and the rate limit for failed attempts.
+
+mod api_keys;
+mod claims;
+mod credentials;
+mod csrf;
+mod external_origin;
+mod failed_attempts;
+mod forward_auth;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod http_client;
+mod jwt;
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderValue, StatusCode, request::Parts};
+use landfall_queue::{Principal, Token};
+
+pub use self::{
+    api_keys::ApiKeys,
+    credentials::bearer,
+    csrf::{CsrfPolicy, InvalidOrigin, is_cross_site},
+    external_origin::ExternalOrigin,
+    failed_attempts::{FailedAttempt, FailedAttempts},
+    forward_auth::{ForwardAuth, ForwardAuthSettings},
+    http_client::UrlError,
+    jwt::{Algorithm, Jwt, JwtError, JwtKeys, JwtSettings},
+};
+
+/// An authentication method, such as API keys, JWTs or forward auth.
+#[async_trait]
+pub trait AuthMethod: fmt::Debug + Send + Sync + 'static {
+    /// Authenticates a request; `None` without credentials for this method.
+    ///
+    /// `client` is the client's address, in front of trusted proxies.
+    ///
+    /// # Errors
+    /// The credentials are rejected, or cannot be checked now.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    async fn authenticate(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Option<Principal>, AuthError>;
+}
+
+/// An authentication error.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The credentials are missing or invalid (401).
+    #[error("authentication required")]
+    Unauthenticated {
+        /// The value of `WWW-Authenticate`.
+        challenge: HeaderValue,
+        /// True if an invalid secret was sent, which counts as a [failed attempt](FailedAttempts).
+        is_guess: bool,
+    },
+    /// The principal is denied, with a reason for users (403).
+    #[error("{0}")]
+    Forbidden(String),
+    /// A cookie-authenticated request may come from another site (403).
+    #[error("cross-site request denied; cookies are accepted from the application's origins only")]
+    CrossSite,
+    /// The secret is invalid, and too many failed before (429).
+    #[error("too many invalid keys or tokens from this address")]
+    TooManyFailures {
+        /// Time until the next attempt.
+        retry_after: Duration,
+    },
+    /// The credentials cannot be checked now (503).
+    #[error("authentication is temporarily unavailable")]
+    Unavailable,
+}
+
+impl AuthError {
+    /// Returns the HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) | Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn missing_credentials() -> Self {
+        Self::Unauthenticated {
+            challenge: HeaderValue::from_static("Bearer"),
+            is_guess: false,
+        }
+    }
+
+    /// Returns the error for an invalid bearer token, with a reason for users.
+    fn invalid_token(why: &'static str, is_guess: bool) -> Self {
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{why}\"");
+        let challenge = HeaderValue::try_from(challenge);
+        Self::Unauthenticated {
+            challenge: challenge.unwrap_or(HeaderValue::from_static("Bearer")),
+            is_guess,
+        }
+    }
+}
+
+/// Authenticates requests with several methods. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Authenticator(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    methods: Vec<Arc<dyn AuthMethod>>,
+    failed_attempts: FailedAttempts,
+    csrf: CsrfPolicy,
+}
+
+impl Authenticator {
+    /// Creates an authenticator. The first method that finds credentials decides.
+    ///
+    /// Invalid secrets are counted in `failed_attempts`. `csrf` checks requests that are
+    /// authenticated by cookies.
+    #[must_use]
+    pub fn new(
+        methods: Vec<Arc<dyn AuthMethod>>,
+        failed_attempts: FailedAttempts,
+        csrf: CsrfPolicy,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            methods,
+            failed_attempts,
+            csrf,
+        }))
+    }
+
+    /// Authenticates a request.
+    ///
+    /// `client` is the client's address, in front of trusted proxies.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn authenticate(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
+        let guard = |request: &Parts| self.0.csrf.allows(request);
+        self.authenticate_with(request, client, guard).await
+    }
+
+    /// Authenticates a request that has side effects whatever its method.
+    ///
+    /// A GET request that is authenticated by cookies is checked for CSRF, too.
+    ///
+    /// # Errors
+    /// See [`AuthError`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn authenticate_for_write(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
+        let guard = |request: &Parts| self.0.csrf.allows_write(request);
+        self.authenticate_with(request, client, guard).await
+    }
+
+    /// Records an invalid secret that [`Self::authenticate`] does not check.
+    ///
+    /// # Errors
+    /// Too many failed before. Returns the time to wait.
+    pub fn record_failure(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+        secret: Option<&str>,
+    ) -> Result<(), Duration> {
+        self.0.failed_attempts.record(&FailedAttempt {
+            client,
+            secret,
+            is_cross_site: is_cross_site(&request.headers),
+        })
+    }
+
+    /// Returns the CSRF policy.
+    #[must_use]
+    pub fn csrf(&self) -> &CsrfPolicy {
+        &self.0.csrf
+    }
+
+    async fn authenticate_with(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+        guard: impl Fn(&Parts) -> bool,
+    ) -> Result<Principal, AuthError> {
+        let mut denied = match self.0.authenticate(request, client).await {
+            Ok(principal) if principal.by_cookie && !guard(request) => AuthError::CrossSite,
+            Ok(principal) => return Ok(principal),
+            Err(denied) => denied,
+        };
+        if let AuthError::Unauthenticated { is_guess: true, .. } = denied {
+            let token = credentials::bearer(&request.headers);
+            // All JWTs of an issuer have the same prefix.
+            let key = token.filter(|token| token.starts_with(Token::KEY_PREFIX));
+            if let Err(retry_after) = self.record_failure(request, client, key) {
+                denied = AuthError::TooManyFailures { retry_after };
+            }
+        }
+        tracing::debug!(client = client.map(tracing::field::display), %denied, "authentication failed");
+        Err(denied)
+    }
+}
+
+impl Inner {
+    async fn authenticate(
+        &self,
+        request: &Parts,
+        client: Option<IpAddr>,
+    ) -> Result<Principal, AuthError> {
+        // Reject request smuggling: a proxy may use another header than Landfall.
+        if credentials::has_two(&request.headers) {
+            return Err(AuthError::invalid_token(
+                "more than one Authorization header",
+                false,
+            ));
+        }
+        for method in &self.methods {
+            if let Some(principal) = method.authenticate(request, client).await? {
+                return Ok(principal);
+            }
+        }
+        Err(AuthError::missing_credentials())
+    }
+}

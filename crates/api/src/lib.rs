@@ -1,0 +1,24 @@
+//! Parts that the HTTP APIs of Landfall share: grants, direct uploads, and the dashboard's.
+//!
+//! [`auth`] authenticates requests with API keys, JWTs or forward auth, protects requests that are
+//! authenticated by cookies from CSRF, and limits failed attempts. [`Problem`] is an error response.
+//! The rest reads request bodies, answers CORS requests and finds the client's address.
+//!
+//! Secrets (upload tokens, API keys) are compared by their hashes and never logged. A request body
+//! is limited in size and time.
+//!
+//! Start reading at `auth/mod.rs`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod auth;
+mod body;
+mod client;
+mod cors;
+mod problem;
+
+pub use self::{
+    body::{JsonBodyError, check_json, json_object, media_type, read_body},
+    client::{ClientAddress, client_address},
+    cors::{CorsContext, CorsRules, request_id},
+    problem::Problem,
+};

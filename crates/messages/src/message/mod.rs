@@ -1,0 +1,372 @@
+//! Messages: blocking hook calls and events, independent of the transport.
+
+mod event_headers;
+mod intent;
+mod job;
+mod names;
+pub mod rfc3339;
+
+use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
+
+use landfall::{
+    event::{Event, EventKind, next_sequence},
+    hook::{Access, Intent, RequestInfo},
+    upload::{Upload, UploadId, UploadKind},
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    event_headers::EventHeaders,
+    job::JobData,
+    names::{HookName, HookNames, UnknownName},
+};
+
+/// A blocking hook call or an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The id, 32 hexadecimal digits, which is the idempotency key for receivers.
+    ///
+    /// It is the same for each delivery attempt, and for a completion that is reported again after
+    /// a crash.
+    pub id: String,
+    /// The sequence number. Of two messages about one upload, the later has the larger number.
+    ///
+    /// Job events are numbered separately.
+    pub sequence: u64,
+    /// The time of the call or event.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// The name.
+    pub hook: HookName,
+    /// The requested operation, in [`HookName::PreAccess`] only.
+    #[serde(default, with = "intent", skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// The upload. [`HookName::PreAccess`] has only its id, or an empty id for a creation.
+    pub upload: UploadData,
+    /// The request that caused the message; empty fields if there was none.
+    pub request: RequestData,
+    /// The job, in [`HookName::PreGrant`] and job events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobData>,
+}
+
+/// An upload: tusd's fields, and labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UploadData {
+    /// The upload id; empty before creation.
+    pub id: String,
+    /// The creation time; `None` for an upload of another program.
+    #[serde(with = "rfc3339::option")]
+    pub created: Option<SystemTime>,
+    /// The length in bytes; `None` while deferred.
+    pub size: Option<u64>,
+    /// The offset: bytes stored, or in [`HookName::PostReceive`] bytes received.
+    pub offset: u64,
+    /// The metadata. Each byte that is not valid UTF-8 becomes U+FFFD.
+    pub metadata: BTreeMap<String, String>,
+    /// Set for a partial upload.
+    pub is_partial: bool,
+    /// Set for a final upload.
+    pub is_final: bool,
+    /// The ids of the partial uploads of a final upload.
+    pub parts: Option<Vec<String>>,
+    /// The storage location; `None` before creation.
+    pub storage: Option<BTreeMap<String, String>>,
+    /// The labels that hooks set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An HTTP request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RequestData {
+    /// The HTTP method as received.
+    pub method: String,
+    /// The request target as received.
+    pub uri: String,
+    /// The peer's address, `ip:port`; `@` on a UNIX socket.
+    pub remote: String,
+    /// The headers, with names in Go's canonical spelling (`Upload-Length`), including `Host`.
+    ///
+    /// Each byte that is not valid UTF-8 becomes U+FFFD.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// Headers that are neither serialized nor stored. Transports can still forward them.
+    #[serde(skip)]
+    pub redacted: BTreeMap<String, Vec<String>>,
+}
+
+impl UploadData {
+    /// Returns the data of an upload at `offset`.
+    #[must_use]
+    pub fn new(upload: &Upload, offset: u64) -> Self {
+        let metadata = upload.metadata.iter();
+        Self {
+            id: upload.id.as_str().to_owned(),
+            created: upload.created,
+            size: upload.length,
+            offset,
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), text(value)))
+                .collect(),
+            is_partial: upload.kind == UploadKind::Partial,
+            is_final: upload.is_final(),
+            parts: match &upload.kind {
+                UploadKind::Final { parts, .. } => {
+                    Some(parts.iter().map(|id| id.as_str().to_owned()).collect())
+                }
+                _ => None,
+            },
+            storage: Some(upload.storage.clone()).filter(|storage| !storage.is_empty()),
+            labels: upload.labels.clone(),
+        }
+    }
+}
+
+impl RequestData {
+    /// Returns the data of a request, with all headers.
+    #[must_use]
+    pub fn new(request: &RequestInfo) -> Self {
+        let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in &request.headers {
+            headers
+                .entry(canonical(name.as_str()))
+                .or_default()
+                .push(text(value.as_bytes()));
+        }
+        // HTTP/2 has `:authority` instead.
+        if let Some(authority) = request.uri.authority() {
+            headers
+                .entry("Host".into())
+                .or_insert_with(|| vec![authority.as_str().to_owned()]);
+        }
+        let target = request.uri.path_and_query();
+        Self {
+            method: request.method.as_str().to_owned(),
+            uri: target.map_or_else(String::new, |target| target.as_str().to_owned()),
+            remote: request.remote.clone(),
+            headers,
+            redacted: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the data of a request, with the headers that events may carry.
+    #[must_use]
+    pub fn for_event(request: &RequestInfo, allowed: &EventHeaders) -> Self {
+        Self::new(request).with_headers_of(allowed)
+    }
+
+    fn with_headers_of(mut self, allowed: &EventHeaders) -> Self {
+        self.redacted.clear();
+        self.headers.retain(|name, values| {
+            values.retain(|value| allowed.allows(name, value));
+            !values.is_empty()
+        });
+        self
+    }
+
+    /// Moves headers to [`redacted`](Self::redacted), by their names in any spelling.
+    #[must_use]
+    pub fn redact(mut self, names: &[&str]) -> Self {
+        for name in names {
+            if let Some((name, values)) = self.headers.remove_entry(&canonical(name)) {
+                self.redacted.insert(name, values);
+            }
+        }
+        self
+    }
+
+    /// Returns the first value of a header, redacted or not, by its name in any spelling.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.values(name).first().map(String::as_str)
+    }
+
+    /// Returns all values of a header, redacted or not, by its name in any spelling.
+    #[must_use]
+    pub fn values(&self, name: &str) -> &[String] {
+        let name = canonical(name);
+        let values = self.headers.get(&name);
+        let values = values.or_else(|| self.redacted.get(&name));
+        values.map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Message {
+    fn new(hook: HookName, at: SystemTime, upload: UploadData, id: MessageId) -> Self {
+        Self {
+            id: id.id,
+            sequence: id.sequence,
+            at,
+            hook,
+            intent: None,
+            upload,
+            request: RequestData::default(),
+            job: None,
+        }
+    }
+
+    /// Creates the message of a blocking hook for an upload.
+    #[must_use]
+    pub fn blocking(
+        hook: HookName,
+        request: &RequestInfo,
+        upload: &Upload,
+        offset: u64,
+        id: MessageId,
+    ) -> Self {
+        let mut upload = UploadData::new(upload, offset);
+        if hook == HookName::PreCreate {
+            // Neither exists before creation.
+            upload.id.clear();
+            upload.storage = None;
+        }
+        Self {
+            request: RequestData::new(request),
+            ..Self::new(hook, SystemTime::now(), upload, id)
+        }
+    }
+
+    /// Creates the message of `pre-access`.
+    #[must_use]
+    pub fn access(request: &RequestInfo, access: &Access<'_>, id: MessageId) -> Self {
+        let upload = UploadData {
+            id: access.id.map_or("", UploadId::as_str).to_owned(),
+            ..UploadData::default()
+        };
+        Self {
+            intent: Some(access.intent),
+            request: RequestData::new(request),
+            ..Self::new(HookName::PreAccess, SystemTime::now(), upload, id)
+        }
+    }
+
+    /// Creates the message of an event, with the request headers that events may carry.
+    #[must_use]
+    pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
+        let id = MessageId {
+            id: event.id(),
+            sequence: event.sequence,
+        };
+        let upload = UploadData::new(&event.upload, event.offset);
+        let request = event.request.as_deref();
+        let request = request.map(|request| RequestData::for_event(request, allowed));
+        Self {
+            request: request.unwrap_or_default(),
+            ..Self::new(HookName::from_kind(event.kind), event.at, upload, id)
+        }
+    }
+
+    /// Creates the message of `pre-grant` or of a job event.
+    ///
+    /// The id in `upload` is empty while the job has no upload.
+    #[must_use]
+    pub fn about_job(
+        hook: HookName,
+        at: SystemTime,
+        job: JobData,
+        upload: UploadData,
+        id: MessageId,
+    ) -> Self {
+        Self {
+            job: Some(job),
+            ..Self::new(hook, at, upload, id)
+        }
+    }
+
+    /// Returns the message for a redirect to another origin, without sensitive headers.
+    #[must_use]
+    pub fn for_other_origin(&self) -> Self {
+        let mut message = self.clone();
+        message.request = message.request.with_headers_of(&EventHeaders::default());
+        message
+    }
+
+    /// Returns the ordering key: messages with the same key are delivered in order.
+    ///
+    /// It is the upload id, or `job:` and the job number for job events, which may precede the
+    /// upload.
+    #[must_use]
+    pub fn ordering_key(&self) -> Cow<'_, str> {
+        match &self.job {
+            Some(job) if !job.id.is_empty() => format!("job:{}", job.id).into(),
+            _ => self.upload.id.as_str().into(),
+        }
+    }
+
+    /// Returns the CloudEvents subject.
+    ///
+    /// It is the upload id, or `job/` and the request id while the job has no upload; empty in
+    /// `pre-create`.
+    #[must_use]
+    pub fn subject(&self) -> Cow<'_, str> {
+        match &self.job {
+            Some(job) if self.upload.id.is_empty() => format!("job/{}", job.request_id).into(),
+            _ => self.upload.id.as_str().into(),
+        }
+    }
+}
+
+/// The id and sequence number of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageId {
+    /// See [`Message::id`].
+    pub id: String,
+    /// See [`Message::sequence`].
+    pub sequence: u64,
+}
+
+impl MessageId {
+    /// Creates a random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self::with_id(format!("{:032x}", rand::random::<u128>()))
+    }
+
+    /// Creates an id with the next sequence number.
+    #[must_use]
+    pub fn with_id(id: String) -> Self {
+        Self {
+            id,
+            sequence: next_sequence(),
+        }
+    }
+}
+
+impl HookName {
+    /// Returns the name of an event kind.
+    #[must_use]
+    pub const fn from_kind(kind: EventKind) -> Self {
+        match kind {
+            EventKind::Created => Self::PostCreate,
+            EventKind::Progress => Self::PostReceive,
+            EventKind::Completed => Self::PostFinish,
+            EventKind::Terminated => Self::PostTerminate,
+            EventKind::Expired => Self::PostExpire,
+        }
+    }
+}
+
+/// Converts bytes to text. Each byte that is not valid UTF-8 becomes U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    out
+}
+
+/// Returns a header name in Go's canonical spelling, with each word capitalized.
+fn canonical(name: &str) -> String {
+    let mut upper = true;
+    let spell = |c: char| {
+        let spelled = if upper {
+            c.to_ascii_uppercase()
+        } else {
+            c.to_ascii_lowercase()
+        };
+        upper = c == '-';
+        spelled
+    };
+    name.chars().map(spell).collect()
+}

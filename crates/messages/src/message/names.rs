@@ -1,0 +1,297 @@
+//! Names of blocking hooks and events.
+
+use std::{fmt, str::FromStr};
+
+use landfall::event::EventKinds;
+use serde::{Deserialize, Serialize};
+
+/// The name of a blocking hook (`pre-…`) or an event (`post-…`, `Upload…`).
+///
+/// The first seven are tusd's, the others are Landfall's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookName {
+    /// Called before an upload is created.
+    PreCreate,
+    /// An upload was created.
+    PostCreate,
+    /// An upload is receiving data; sent at intervals. The response may stop the upload.
+    PostReceive,
+    /// Called when all bytes are stored, before the completion is acknowledged.
+    PreFinish,
+    /// An upload is complete.
+    PostFinish,
+    /// Called before a client terminates an upload.
+    PreTerminate,
+    /// An upload was terminated.
+    PostTerminate,
+    /// Called before any operation on an upload, or a creation.
+    PreAccess,
+    /// An upload expired.
+    PostExpire,
+    /// Called before a grant is issued.
+    PreGrant,
+    /// The upload of a job was created, or granted if the queue reports grants as started.
+    #[serde(rename = "UploadStarted", alias = "upload-started")]
+    UploadStarted,
+    /// The stored offset of a job's upload has grown.
+    #[serde(rename = "UploadProgress", alias = "upload-progress")]
+    UploadProgress,
+    /// All bytes of a job's upload are stored.
+    #[serde(rename = "UploadCompleted", alias = "upload-completed")]
+    UploadCompleted,
+    /// A job was cancelled.
+    #[serde(rename = "UploadCancelled", alias = "upload-cancelled")]
+    UploadCancelled,
+    /// A job's upload failed.
+    #[serde(rename = "UploadFailed", alias = "upload-failed")]
+    UploadFailed,
+    /// A job's upload was not created, or not completed, in time.
+    #[serde(rename = "UploadExpired", alias = "upload-expired")]
+    UploadExpired,
+}
+
+impl HookName {
+    /// All names: tusd's in its order, then Landfall's.
+    pub const ALL: [Self; 16] = [
+        Self::PreCreate,
+        Self::PostCreate,
+        Self::PostReceive,
+        Self::PreFinish,
+        Self::PostFinish,
+        Self::PreTerminate,
+        Self::PostTerminate,
+        Self::PreAccess,
+        Self::PostExpire,
+        Self::PreGrant,
+        Self::UploadStarted,
+        Self::UploadProgress,
+        Self::UploadCompleted,
+        Self::UploadCancelled,
+        Self::UploadFailed,
+        Self::UploadExpired,
+    ];
+
+    /// Returns the name: `pre-create`, `post-create`, …, `UploadStarted`, …
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PreCreate => "pre-create",
+            Self::PostCreate => "post-create",
+            Self::PostReceive => "post-receive",
+            Self::PreFinish => "pre-finish",
+            Self::PostFinish => "post-finish",
+            Self::PreTerminate => "pre-terminate",
+            Self::PostTerminate => "post-terminate",
+            Self::PreAccess => "pre-access",
+            Self::PostExpire => "post-expire",
+            Self::PreGrant => "pre-grant",
+            Self::UploadStarted => "UploadStarted",
+            Self::UploadProgress => "UploadProgress",
+            Self::UploadCompleted => "UploadCompleted",
+            Self::UploadCancelled => "UploadCancelled",
+            Self::UploadFailed => "UploadFailed",
+            Self::UploadExpired => "UploadExpired",
+        }
+    }
+
+    /// Returns the alternative spelling of a job event: `upload-started`, …
+    fn kebab(self) -> Option<String> {
+        let state = self.as_str().strip_prefix("Upload")?;
+        Some(format!("upload-{}", state.to_ascii_lowercase()))
+    }
+
+    /// Returns the CloudEvents type: `io.landfall.upload.post-finish` or
+    /// `io.landfall.upload.started`.
+    #[must_use]
+    pub fn cloud_event_kind(self) -> String {
+        let name = self.as_str().trim_start_matches("Upload");
+        format!("io.landfall.upload.{}", name.to_ascii_lowercase())
+    }
+
+    /// Returns whether this is a blocking hook: the request waits for the response.
+    #[must_use]
+    pub const fn is_blocking(self) -> bool {
+        matches!(
+            self,
+            Self::PreCreate
+                | Self::PreFinish
+                | Self::PreTerminate
+                | Self::PreAccess
+                | Self::PreGrant
+        )
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u16
+    }
+}
+
+impl fmt::Display for HookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An unknown hook or event name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown hook event {0:?}")]
+pub struct UnknownName(pub String);
+
+impl FromStr for HookName {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name || known.kebab().as_deref() == Some(name));
+        found.ok_or_else(|| UnknownName(name.to_owned()))
+    }
+}
+
+/// A set of [`HookName`]s.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct HookNames(u32);
+
+impl HookNames {
+    /// The names that tusd enables by default.
+    pub const DEFAULT: Self = Self::from_names(&[
+        HookName::PreCreate,
+        HookName::PostCreate,
+        HookName::PostReceive,
+        HookName::PostTerminate,
+        HookName::PostFinish,
+    ]);
+
+    /// The names whose responses have an effect.
+    pub const WITH_RESPONSE: Self = Self::from_names(&[
+        HookName::PreCreate,
+        HookName::PostReceive,
+        HookName::PreFinish,
+        HookName::PreTerminate,
+        HookName::PreAccess,
+        HookName::PreGrant,
+    ]);
+
+    /// The job events of the upload queue.
+    pub const JOB_EVENTS: Self = Self::from_names(&[
+        HookName::UploadStarted,
+        HookName::UploadProgress,
+        HookName::UploadCompleted,
+        HookName::UploadCancelled,
+        HookName::UploadFailed,
+        HookName::UploadExpired,
+    ]);
+
+    /// Creates a set of names.
+    #[must_use]
+    pub const fn from_names(names: &[HookName]) -> Self {
+        let mut bits = 0;
+        let mut at = 0;
+        while at < names.len() {
+            bits |= names[at].bit();
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// Returns whether `name` is in the set.
+    #[must_use]
+    pub const fn contains(self, name: HookName) -> bool {
+        self.0 & name.bit() != 0
+    }
+
+    /// Returns whether the set is empty.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the names in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Returns the names in either set.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Returns the blocking hooks in the set.
+    pub fn blocking(self) -> impl Iterator<Item = HookName> {
+        self.iter().filter(|name| name.is_blocking())
+    }
+
+    /// Returns all names in the set, in the order of [`HookName::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = HookName> {
+        HookName::ALL
+            .into_iter()
+            .filter(move |name| self.contains(*name))
+    }
+
+    /// Returns the event kinds that correspond to the set.
+    #[must_use]
+    pub const fn event_kinds(self) -> EventKinds {
+        EventKinds {
+            created: self.contains(HookName::PostCreate),
+            progress: self.contains(HookName::PostReceive),
+            completed: self.contains(HookName::PostFinish),
+            terminated: self.contains(HookName::PostTerminate),
+            expired: self.contains(HookName::PostExpire),
+        }
+    }
+}
+
+impl fmt::Debug for HookNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl FromIterator<HookName> for HookNames {
+    fn from_iter<I: IntoIterator<Item = HookName>>(names: I) -> Self {
+        Self(names.into_iter().fold(0, |bits, name| bits | name.bit()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_round_trips() {
+        for name in HookName::ALL {
+            assert_eq!(name.as_str().parse(), Ok(name));
+            let json = serde_json::to_string(&name).unwrap();
+            assert_eq!(json, format!("{:?}", name.as_str()));
+            assert_eq!(serde_json::from_str::<HookName>(&json).unwrap(), name);
+        }
+        for name in HookNames::JOB_EVENTS.iter() {
+            let other = name.kebab().unwrap();
+            assert_eq!(other.parse(), Ok(name));
+            let json = format!("{other:?}");
+            assert_eq!(serde_json::from_str::<HookName>(&json).unwrap(), name);
+        }
+        assert!("uploadstarted".parse::<HookName>().is_err());
+        assert!("Pre-Create".parse::<HookName>().is_err());
+    }
+
+    #[test]
+    fn set_operations() {
+        let all: HookNames = HookName::ALL.into_iter().collect();
+        assert_eq!(all.iter().count(), 16);
+        assert_eq!(all.blocking().count(), 5);
+        assert_eq!(HookNames::JOB_EVENTS.blocking().count(), 0);
+        assert!(
+            HookNames::JOB_EVENTS
+                .intersection(HookNames::DEFAULT)
+                .is_empty()
+        );
+        assert_eq!(HookNames::JOB_EVENTS.event_kinds(), EventKinds::NONE);
+        assert_eq!(all.intersection(HookNames::DEFAULT), HookNames::DEFAULT);
+        assert!(!HookNames::DEFAULT.contains(HookName::PreFinish));
+        assert!(HookNames::default().is_empty());
+    }
+}

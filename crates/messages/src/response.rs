@@ -1,0 +1,92 @@
+//! Responses of hooks.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use landfall::{
+    hook::{ClientResponse, CreateDecision, Decision},
+    upload::{InvalidId, Metadata, UploadId},
+};
+
+/// The response of a hook. The default allows the operation and changes nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HookResponse {
+    /// The response to the client (`HTTPResponse`).
+    pub client_response: ClientResponse,
+    /// Rejects a creation, or a completion, which removes the upload (`RejectUpload`).
+    pub reject_upload: bool,
+    /// Rejects a termination (`RejectTermination`).
+    pub reject_termination: bool,
+    /// Rejects an access (`RejectAccess`).
+    pub reject_access: bool,
+    /// Stops an upload that is receiving data (`StopUpload`).
+    pub stop_upload: bool,
+    /// Changes to an upload before it is created.
+    pub changes: UploadChanges,
+    /// The time for which this response is cached for similar accesses (`CacheFor`).
+    pub cache_for: Option<Duration>,
+    /// The hook failed. The client gets `client_response`, or 500, and the operation does not run.
+    pub failed: bool,
+}
+
+/// Changes to an upload before it is created.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UploadChanges {
+    /// The upload id (`ID`).
+    pub id: Option<String>,
+    /// The metadata; replaces what the client sent (`MetaData`).
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// Storage options, in the store's own keys (`Storage`).
+    pub storage: BTreeMap<String, String>,
+    /// Key-value pairs that later messages contain (`Labels`).
+    pub labels: BTreeMap<String, String>,
+    /// The time after which the unfinished upload may be removed (`Expires`).
+    pub expires: Option<SystemTime>,
+    /// The maximum length in bytes (`MaxSize`).
+    pub max_size: Option<u64>,
+    /// The accepted content types (`ContentTypes`).
+    pub content_types: Vec<String>,
+}
+
+impl HookResponse {
+    /// Converts the response to `pre-create` into a decision.
+    ///
+    /// # Errors
+    /// The upload id that the hook chose is invalid.
+    pub fn into_create_decision(self) -> Result<CreateDecision, InvalidUploadId> {
+        let changes = self.changes.clone();
+        let mut creation = CreateDecision::new(self.into_decision(|this| this.reject_upload));
+        if let Some(id) = changes.id.filter(|id| !id.is_empty()) {
+            creation.id =
+                Some(UploadId::new(&id).map_err(|source| InvalidUploadId { id, source })?);
+        }
+        creation.metadata = changes.metadata.map(Metadata::from_pairs);
+        creation.storage = changes.storage;
+        creation.labels = changes.labels;
+        creation.expires = changes.expires;
+        creation.max_size = changes.max_size;
+        creation.content_types = changes.content_types;
+        Ok(creation)
+    }
+
+    /// Converts the response to another blocking hook; `is_rejected` reads the field for that hook.
+    pub fn into_decision(self, is_rejected: impl FnOnce(&Self) -> bool) -> Decision {
+        if self.failed {
+            Decision::Fail(self.client_response)
+        } else if is_rejected(&self) {
+            Decision::Deny(self.client_response)
+        } else {
+            Decision::Allow(self.client_response)
+        }
+    }
+}
+
+/// A hook chose an invalid upload id.
+#[derive(Debug, thiserror::Error)]
+#[error("the hook returned an invalid upload id {id:?}: {source}")]
+pub struct InvalidUploadId {
+    id: String,
+    source: InvalidId,
+}

@@ -1,0 +1,440 @@
+//! One transaction: executes a batch of commands in the order that keeps events in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use landfall_database::{DatabaseError, Transaction, in_parts, millis, parts};
+use landfall_messages::Message;
+
+use super::{
+    Shared,
+    batch::{Batch, ClaimLimits, Command, InDoubt, Resolved, Size},
+    event::{self, OutboxEvent},
+    queues::ClaimedEvent,
+    sql::{self, Attempt, NewRow},
+};
+
+/// The first delay after an upload was found busy.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+
+/// The effects of a transaction, applied after the commit.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Deliveries that this node has claimed, in order.
+    pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
+    /// Failed deliveries that this node has released.
+    pub(super) released: Vec<(usize, ClaimedEvent)>,
+    pub(super) deleted: Size,
+    /// The size of rows stored without reserved capacity.
+    pub(super) unreserved: Size,
+    pub(super) stored: Option<Size>,
+    pub(super) claimed: usize,
+    pub(super) in_doubt: Vec<InDoubt>,
+    pub(super) dead_lettered: Vec<usize>,
+    pub(super) recovered: Vec<usize>,
+    /// The earliest time of a scheduled retry.
+    pub(super) soonest: Option<i64>,
+    /// True if rows are due that any node can claim.
+    pub(super) is_due: bool,
+    pub(super) maintenance: MaintenanceReport,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MaintenanceReport {
+    pub(super) dead: Vec<String>,
+    pub(super) known: Vec<String>,
+    /// Dead letters removed after their retention.
+    pub(super) purged: u64,
+}
+
+pub(super) struct BatchTransaction<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) transaction: Transaction,
+    pub(super) me: String,
+    pub(super) now: i64,
+    pub(super) effects: Effects,
+}
+
+impl BatchTransaction<'_> {
+    pub(super) async fn write(
+        &mut self,
+        batch: &Batch,
+        is_known: bool,
+    ) -> Result<(), DatabaseError> {
+        let commands = &batch.commands;
+        self.delete(commands).await?;
+        self.release_followers(commands).await?;
+        self.record_failures(commands).await?;
+        self.recover(commands).await?;
+        // Implied events become pending before the events that imply them, so that ordering checks
+        // see them.
+        self.emit_implied(batch).await?;
+        self.emit(&batch.emitted(), is_known).await?;
+        self.prepare(batch).await?;
+        for command in commands {
+            match command {
+                Command::Resolved(resolved) => self.resolve(resolved).await?,
+                Command::Requeue(events) => {
+                    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+                    let requeue = in_parts(&events, |part| sql::requeue(part, &self.me));
+                    self.transaction.execute_all(requeue).await?;
+                }
+                Command::Abandon(events) => {
+                    let events: Vec<&str> = events.iter().map(|event| &**event).collect();
+                    let abandon = in_parts(&events, |part| {
+                        sql::abandon_prepared(part, &self.me, self.now)
+                    });
+                    self.transaction.execute_all(abandon).await?;
+                }
+                _ => {}
+            }
+        }
+        for command in commands {
+            match command {
+                Command::Claim { limits, .. } => {
+                    for limits in limits {
+                        self.claim(*limits).await?;
+                    }
+                }
+                Command::ClaimInDoubt { limit, .. } => self.claim_in_doubt(*limit).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn route(&self, at: usize) -> &str {
+        self.shared.routes[at].transport.name()
+    }
+
+    async fn delete(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
+        let delivered = commands.iter().filter_map(|command| match command {
+            Command::Delivered { route, event, .. } => Some((*route, &**event)),
+            _ => None,
+        });
+        for (route, events) in by_route(delivered) {
+            let route = self.shared.routes[route].transport.name();
+            let delete = in_parts(&events, |part| sql::delete(route, part));
+            let deleted = self.transaction.execute_all(delete).await?;
+            self.count_deleted(deleted);
+        }
+        Ok(())
+    }
+
+    /// Counts deleted rows. Their bytes are subtracted at the next measurement.
+    fn count_deleted(&mut self, rows: u64) {
+        self.effects.deleted.rows += usize::try_from(rows).unwrap_or_default();
+    }
+
+    /// Makes events pending, and claims those that no other event holds.
+    async fn emit(
+        &mut self,
+        emitted: &[&OutboxEvent],
+        is_known: bool,
+    ) -> Result<(), DatabaseError> {
+        let shared = self.shared;
+        let mut capacity: Vec<_> = (0..shared.routes.len())
+            .map(|route| shared.queues.capacity(route))
+            .collect();
+        let mut known = Vec::new();
+        let mut unknown = Vec::new();
+        for &event in emitted {
+            for (route, mut row) in rows(shared, event) {
+                if capacity[route] > 0 {
+                    capacity[route] -= 1;
+                    row.owner.clone_from(&self.me);
+                } else {
+                    self.effects.is_due = true;
+                }
+                // A node that prepared an event and was not evicted since knows that the row
+                // exists, unless another node has made it pending.
+                let is_prepared = is_known && shared.prepared.lock().contains_key(&event.id);
+                let list = if is_prepared {
+                    &mut known
+                } else {
+                    &mut unknown
+                };
+                list.push((route, event, row));
+            }
+        }
+        let mut stored = HashSet::new();
+        for (list, statement) in [
+            (&known, sql::emit as fn(&[NewRow<'_>], i64) -> _),
+            (&unknown, sql::emit_unprepared),
+        ] {
+            let list: Vec<_> = list.iter().map(|(_, _, row)| row.clone()).collect();
+            for part in parts(&list) {
+                for row in self.transaction.fetch(statement(part, self.now)).await? {
+                    stored.insert((row.text("event_id")?, row.text("route")?));
+                }
+            }
+        }
+        for (_, event, _) in &unknown {
+            self.effects.unreserved.rows += 1;
+            self.effects.unreserved.bytes += event.json.len();
+        }
+        let emitted = known.iter().chain(&unknown).filter(|(_, _, row)| {
+            !row.owner.is_empty() && stored.contains(&(row.event.to_owned(), row.route.to_owned()))
+        });
+        let emitted: Vec<_> = emitted.collect();
+        let behind = self.behind_others(&emitted).await?;
+        let (others, mine): (Vec<_>, Vec<_>) = emitted
+            .into_iter()
+            .partition(|(route, event, _)| behind.contains(&(*route, event.key.to_string())));
+        let others = others
+            .iter()
+            .map(|(route, _, row)| (*route, (row.event, row.key)));
+        let is_postgres = shared.database.is_postgres();
+        for (route, events) in by_route(others) {
+            self.effects.is_due = true;
+            let (name, hold) = (
+                shared.routes[route].transport.name(),
+                shared.order_hold(route),
+            );
+            let release = in_parts(&events, |part| {
+                sql::release_behind(name, part, self.now, hold, is_postgres)
+            });
+            self.transaction.execute_all(release).await?;
+        }
+        for (route, event, _) in mine {
+            let claimed = ClaimedEvent {
+                event: event.id.clone(),
+                key: event.key.clone(),
+                message: event.message.clone(),
+                bytes: event.json.len(),
+                attempts: 0,
+                first_failed_at: None,
+            };
+            self.effects.claimed_here.push((*route, claimed));
+        }
+        Ok(())
+    }
+
+    /// Returns the ordering keys of events that wait behind a delivery of another node or a retry.
+    async fn behind_others(
+        &mut self,
+        emitted: &[&(usize, &OutboxEvent, NewRow<'_>)],
+    ) -> Result<HashSet<(usize, String)>, DatabaseError> {
+        let keys: BTreeSet<_> = emitted
+            .iter()
+            .map(|(route, _, row)| (*route, row.key))
+            .collect();
+        let mut behind = HashSet::new();
+        for (route, keys) in by_route(keys.into_iter()) {
+            let name = self.shared.routes[route].transport.name();
+            let hold = self.shared.order_hold(route);
+            for part in parts(&keys) {
+                let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
+                for row in self.transaction.fetch(statement).await? {
+                    behind.insert((route, row.text("ordering_key")?));
+                }
+            }
+        }
+        Ok(behind)
+    }
+
+    async fn prepare(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+        let mut all = Vec::new();
+        for event in batch.prepared() {
+            for (_, mut row) in rows(self.shared, event) {
+                row.owner.clone_from(&self.me);
+                all.push(row);
+            }
+        }
+        // Every node locks rows in the same order, so that transactions do not deadlock.
+        all.sort_by_key(|row| (row.event, row.route));
+        let prepare = in_parts(&all, |part| sql::prepare(part, self.now));
+        self.transaction.execute_all(prepare).await?;
+        Ok(())
+    }
+
+    /// Makes implied events pending that are still prepared.
+    async fn emit_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
+        // An event that is emitted in this batch has newer data.
+        let emitted: HashSet<&str> = batch.emitted().iter().map(|event| &*event.id).collect();
+        let implied: BTreeMap<&str, _> = batch
+            .implied()
+            .filter(|implied| !emitted.contains(implied.id.as_str()))
+            .map(|implied| (implied.id.as_str(), &implied.upload))
+            .collect();
+        let ids: Vec<_> = implied.keys().copied().collect();
+        for part in parts(&ids) {
+            for row in self.transaction.fetch(sql::prepared(part)).await? {
+                let (event, route) = (row.text("event_id")?, row.text("route")?);
+                let mut json = row.text("message")?;
+                // One that cannot be read becomes a dead letter when it is claimed.
+                let mut sequence = 0;
+                if let Some(upload) = implied.get(event.as_str())
+                    && let Ok(mut message) = serde_json::from_str::<Message>(&json)
+                {
+                    event::refresh_upload(&mut message, upload);
+                    event::assign_sequence(&mut message);
+                    sequence = message.sequence;
+                    json = serde_json::to_string(&message).unwrap_or(json);
+                }
+                let emitted = (json.as_str(), sequence);
+                let statement = sql::promote(&event, &route, emitted, None, self.now);
+                self.transaction.execute(statement).await?;
+                self.effects.is_due = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn resolve(&mut self, resolved: &Resolved) -> Result<(), DatabaseError> {
+        match resolved {
+            Resolved::DidNotHappen(event) => {
+                let delete = sql::delete_prepared(event, &self.me);
+                let deleted = self.transaction.execute(delete).await?;
+                self.count_deleted(deleted);
+            }
+            Resolved::Happened(happened) => {
+                let (in_doubt, snapshot) = &**happened;
+                let mut message = in_doubt.message.clone();
+                if let Some(snapshot) = snapshot {
+                    event::refresh_upload(&mut message, &snapshot.upload);
+                }
+                event::assign_sequence(&mut message);
+                let Ok(json) = serde_json::to_string(&message) else {
+                    return Ok(());
+                };
+                let (event, route) = (&in_doubt.event, &in_doubt.route);
+                let emitted = (json.as_str(), message.sequence);
+                let statement = sql::promote(event, route, emitted, Some(&self.me), self.now);
+                self.transaction.execute(statement).await?;
+                self.effects.is_due = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self, limits: ClaimLimits) -> Result<(), DatabaseError> {
+        let shared = self.shared;
+        let route = limits.route;
+        let name = self.route(route).to_owned();
+        // Events emitted in this batch take capacity, too.
+        let here = self.effects.claimed_here.iter();
+        let here = here.filter(|(of, _)| *of == route).count();
+        let capacity = shared.queues.capacity(route).saturating_sub(here);
+        let hold = shared.order_hold(route);
+        let is_postgres = shared.database.is_postgres();
+        let mut rows = Vec::new();
+        for (attempt, limit) in [
+            (Attempt::First, limits.first.min(capacity)),
+            (Attempt::Retry, limits.retries),
+        ] {
+            if limit > 0 {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                let claim =
+                    sql::claim(attempt, &name, &self.me, self.now, hold, limit, is_postgres);
+                rows.extend(self.transaction.fetch(claim).await?);
+            }
+        }
+        let mut claimed = Vec::new();
+        for row in rows {
+            let (event, key) = (row.text("event_id")?, row.text("ordering_key")?);
+            let json = row.text("message")?;
+            let message = match serde_json::from_str::<Message>(&json) {
+                Ok(message) => message,
+                Err(error) => {
+                    self.mark_malformed(&event, &name, &error).await?;
+                    self.effects.dead_lettered.push(route);
+                    // Claim the rest of its ordering key later.
+                    self.effects.is_due = true;
+                    continue;
+                }
+            };
+            claimed.push(ClaimedEvent {
+                event: event.into(),
+                key: key.into(),
+                bytes: json.len(),
+                attempts: row.number("attempts")?,
+                first_failed_at: row.opt_number("first_failed_at")?,
+                message: Arc::new(message),
+            });
+        }
+        claimed.sort_by_key(|event| event.message.sequence);
+        self.effects.claimed += claimed.len();
+        let claimed = claimed.into_iter().map(|event| (route, event));
+        self.effects.claimed_here.extend(claimed);
+        Ok(())
+    }
+
+    /// Moves an event to the dead letters that cannot be parsed; another version may have written
+    /// it.
+    async fn mark_malformed(
+        &mut self,
+        event: &str,
+        route: &str,
+        error: &serde_json::Error,
+    ) -> Result<(), DatabaseError> {
+        tracing::error!(id = event, route, %error, "malformed event moved to dead letters");
+        let error = format!("the event cannot be read: {error}");
+        let statement = sql::mark_dead(event, route, &error, self.now);
+        self.transaction.execute(statement).await?;
+        Ok(())
+    }
+
+    async fn claim_in_doubt(&mut self, limit: usize) -> Result<(), DatabaseError> {
+        let settings = &self.shared.settings;
+        // A busy upload may be so for a moment only, and no other task resolves its event.
+        let first = millis(settings.resolve_after.min(MIN_BACKOFF));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let statement = sql::claim_in_doubt(
+            &self.me,
+            self.now,
+            (first, millis(settings.retry.max_backoff).max(first)),
+            limit,
+            self.shared.database.is_postgres(),
+        );
+        for row in self.transaction.fetch(statement).await? {
+            let (event, route) = (row.text("event_id")?, row.text("route")?);
+            match serde_json::from_str(&row.text("message")?) {
+                Ok(message) => self.effects.in_doubt.push(InDoubt {
+                    event,
+                    route,
+                    message,
+                }),
+                Err(error) => {
+                    self.mark_malformed(&event, &route, &error).await?;
+                    let route = self.shared.names().position(|name| name == route);
+                    self.effects.dead_lettered.extend(route);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T>> {
+    let mut routes: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (route, item) in items {
+        routes.entry(route).or_default().push(item);
+    }
+    routes
+}
+
+/// Returns the rows of an event, one per route that receives it.
+pub(super) fn rows<'a>(
+    shared: &'a Shared,
+    event: &'a OutboxEvent,
+) -> impl Iterator<Item = (usize, NewRow<'a>)> {
+    let wanted = shared.routes.iter().enumerate();
+    wanted
+        .filter(|(_, route)| route.names.contains(event.message.hook))
+        .map(|(at, route)| {
+            let row = NewRow {
+                event: &event.id,
+                route: route.transport.name(),
+                key: &event.key,
+                sequence: event.sequence,
+                hook: event.message.hook.as_str(),
+                owner: sql::UNOWNED.to_owned(),
+                message: &event.json,
+            };
+            (at, row)
+        })
+}

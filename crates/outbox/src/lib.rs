@@ -1,0 +1,419 @@
+//! The outbox of Landfall: delivers every event at least once, even if the process crashes.
+//!
+//! An event is *prepared* before its effect: it is stored in the database. After the effect it is
+//! *emitted*: its row becomes *pending*, and it is delivered, from memory unless an older event
+//! waits in the database. A delivered row is deleted. A prepared event whose process died, or that
+//! did not happen in time, is in doubt: it is [resolved](landfall::Handler::resolve) with the store.
+//!
+//! Delivery is at least once: duplicates have the same [id](landfall::event::Event::id). Deliveries
+//! with the same ordering key (an upload or a job) stay in order: each waits until the previous one
+//! is delivered or is a dead letter. A failing event holds later ones for at most a minute, unless
+//! the order is strict. Uploads do not wait for each other. While a receiver is down, a circuit
+//! breaker allows one attempt at a time; when it is back, events that failed meanwhile count as
+//! new.
+//!
+//! Several nodes can share the database. A row that a node delivers or resolves has its id as
+//! owner, and each node renews a lease every few seconds. Other nodes take over the rows of a dead
+//! node, and leave prepared events of a live one alone. A node that was evicted by mistake notices
+//! that its id is gone, takes a new id and continues with the rows in the database. It emits its
+//! events whether or not another node has resolved them: duplicates are possible, loss is not.
+//!
+//! One writer task executes what all requests prepare, emit and have delivered, in one transaction
+//! per batch. Triggers count rows and bytes, so that no count reads the table. A batch that fails
+//! although the database works is divided until the failing command is alone, and is dropped.
+//!
+//! Start reading at `commit.rs`, the transaction of a batch, and `queues.rs`, the deliveries in
+//! memory. `sql/` has all statements.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod admin;
+mod batch;
+mod breaker;
+mod claim;
+mod commit;
+mod deliver;
+mod event;
+mod failed;
+mod maintenance;
+mod node;
+mod publish;
+mod queues;
+mod resolve;
+mod settings;
+mod sql;
+mod stats;
+mod writer;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, atomic::AtomicI64},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use landfall::{
+    BoxError,
+    event::{Event, EventKind, EventKinds, EventSink},
+};
+use landfall_database::{
+    Connections, Database, DatabaseError, Durability, Migration, Statement, millis,
+};
+use landfall_messages::{HookName, Route};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
+};
+
+pub use self::{
+    admin::{EventSelection, EventState, Events, Query, SortOrder, StoredEvent},
+    settings::{CircuitBreaker, OutboxError, OutboxSettings, RetryPolicy},
+    stats::{OutboxStats, RouteStats},
+};
+use self::{
+    batch::{Command, PrepareCommand, Size},
+    breaker::Breaker,
+    event::{ImpliedEvent, OutboxEvent},
+    maintenance::NodeLease,
+    node::Node,
+    queues::DeliveryQueues,
+    sql::OrderHold,
+    stats::Counters,
+    writer::Writer,
+};
+
+/// Maximum commands that wait for the writer; then emitting requests wait.
+const COMMAND_QUEUE_SIZE: usize = 2048;
+/// Time for running deliveries, and then for the database, when the outbox closes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The name of the outbox's tables among those that migrate separately.
+const TABLE_SET: &str = "outbox";
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../migrations/0001-outbox.sqlite.sql"),
+    include_str!("../migrations/0001-outbox.postgres.sql"),
+)];
+
+/// Stores events until they are delivered. Cheap to clone; all clones are one outbox.
+///
+/// It is an event sink of a handler, and needs the handler to [run](Self::run):
+///
+/// ```no_run
+/// # use landfall_messages::Route;
+/// # use landfall_database::Database;
+/// # use landfall_outbox::{Outbox, OutboxError, OutboxSettings};
+/// # async fn example(handler: impl Fn(Outbox) -> landfall::Handler, routes: Vec<Route>)
+/// # -> Result<(), OutboxError> {
+/// let settings = OutboxSettings::new(Database::Sqlite("/var/lib/landfall/events.db".into()));
+/// let outbox = Outbox::open(settings, routes).await?;
+/// let handler = handler(outbox.clone());
+/// let deliveries = tokio::spawn(outbox.clone().run(handler));
+/// // … serve …
+/// outbox.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("routes", &self.shared.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Prepared events of this node that were not emitted yet, with the time of preparation.
+type PreparedEvents = HashMap<Arc<str>, (Instant, HookName)>;
+
+/// State shared with the writer.
+#[derive(Debug)]
+struct Shared {
+    settings: OutboxSettings,
+    routes: Vec<Route>,
+    wants: EventKinds,
+    database: Connections,
+    queues: DeliveryQueues,
+    breakers: Vec<Breaker>,
+    prepared: Mutex<PreparedEvents>,
+    counters: Mutex<Counters>,
+    /// The time of the next retry.
+    soonest: AtomicI64,
+    /// Notified when a retry is scheduled at `soonest`.
+    failed: Notify,
+    closing: watch::Sender<bool>,
+    lease: Mutex<NodeLease>,
+    /// Locked while deliveries run.
+    running: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().map(|route| route.transport.name())
+    }
+
+    /// Returns the number of rows of an event: its routes.
+    fn row_count(&self, hook: HookName) -> usize {
+        let routes = self.routes.iter();
+        routes.filter(|route| route.names.contains(hook)).count()
+    }
+
+    fn event_size(&self, event: &OutboxEvent) -> Size {
+        let rows = self.row_count(event.message.hook);
+        Size {
+            rows,
+            bytes: rows.saturating_mul(event.json.len()),
+        }
+    }
+
+    /// Reserves capacity, which the writer releases.
+    fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
+        let mut counters = self.counters.lock();
+        let reserved = counters.reserve(size, factor);
+        if reserved.is_err() {
+            counters.stats.rejected_requests += 1;
+        }
+        reserved
+    }
+
+    /// Returns how long failing events of a route hold later ones: without limit while it is down.
+    fn order_hold(&self, route: usize) -> OrderHold {
+        let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
+        OrderHold {
+            limit: (!is_unlimited).then(|| millis(self.settings.max_hold)),
+        }
+    }
+}
+
+impl Outbox {
+    /// Opens the database, migrates it, and takes over deliveries of dead nodes.
+    ///
+    /// Its connections and its writer task belong to the current runtime.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or two routes have the same name.
+    ///
+    /// # Cancel safety
+    /// Can be dropped at any time.
+    pub async fn open(settings: OutboxSettings, routes: Vec<Route>) -> Result<Self, OutboxError> {
+        let mut names = HashSet::new();
+        for route in &routes {
+            let name = route.transport.name();
+            if !names.insert(name) {
+                return Err(OutboxError::DuplicateRoute(name.to_owned()));
+            }
+        }
+        let mut database = match &settings.connections {
+            Some(open) => open.clone(),
+            None => connect(&settings.database, settings.survives_power_loss).await?,
+        };
+        if let Some(clock) = &settings.clock {
+            database = database.with_clock(clock.clone());
+        }
+        migrate(&database).await?;
+        let node = Node::new(settings.presence_dir.as_deref())?;
+        let wants = routes.iter().fold(EventKinds::NONE, |all, route| {
+            let kinds = route.names.event_kinds();
+            EventKinds {
+                progress: false,
+                ..all.union(kinds)
+            }
+        });
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
+        let shared = Arc::new(Shared {
+            wants,
+            queues: DeliveryQueues::new(routes.len()),
+            breakers: routes
+                .iter()
+                .map(|_| Breaker::new(settings.circuit_breaker))
+                .collect(),
+            prepared: Mutex::default(),
+            counters: Mutex::new(Counters::new(
+                &settings,
+                routes.iter().map(|route| route.transport.name()),
+            )),
+            soonest: AtomicI64::new(i64::MAX),
+            failed: Notify::new(),
+            closing: watch::Sender::new(false),
+            lease: Mutex::new(NodeLease::new(&node, settings.node_timeout)),
+            running: tokio::sync::Mutex::default(),
+            settings,
+            routes,
+            database,
+        });
+        tokio::spawn(Writer::new(shared.clone(), node).run(receiver));
+        let outbox = Self { shared, commands };
+        outbox.maintain(true).await;
+        outbox.count().await?;
+        Ok(outbox)
+    }
+
+    /// Returns the counters. The database is counted every few seconds.
+    #[must_use]
+    pub fn stats(&self) -> OutboxStats {
+        let mut stats = self.shared.counters.lock().stats.clone();
+        for (route, breaker) in stats.routes.iter_mut().zip(&self.shared.breakers) {
+            route.is_down = breaker.is_down();
+            route.opened = breaker.opened();
+        }
+        stats
+    }
+
+    /// Checks that the database responds, for health pages.
+    ///
+    /// # Errors
+    /// The database failed.
+    ///
+    /// # Cancel safety
+    /// Can be dropped at any time.
+    pub async fn check(&self) -> Result<(), OutboxError> {
+        let rows = self.shared.database.read(Statement::new("SELECT 1"));
+        rows.await?;
+        Ok(())
+    }
+
+    /// Closes the outbox.
+    ///
+    /// Waits a limited time for running deliveries, writes emitted events and releases this node's
+    /// rows, so that other nodes continue at once. Events that are emitted later are resolved by
+    /// another node or after the restart.
+    ///
+    /// # Cancel safety
+    /// Can be dropped; events that were not written are then resolved later.
+    pub async fn close(&self) {
+        self.shared.closing.send_replace(true);
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.shared.running.lock()).await;
+        let (done, closed) = oneshot::channel();
+        let end = async {
+            if self.commands.send(Command::Close(done)).await.is_ok() {
+                let _ = closed.await;
+            }
+        };
+        if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
+            tracing::error!("timed out writing the last events; they are resolved later");
+        }
+    }
+
+    async fn store_prepared(&self, events: &[Event]) -> Result<(), OutboxError> {
+        if *self.shared.closing.borrow() {
+            return Err(OutboxError::Closed);
+        }
+        let shared = &self.shared;
+        let settings = &shared.settings;
+        let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
+        let wanted = events
+            .iter()
+            .filter(|event| shared.wants.contains(event.kind));
+        let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
+        let mut new = new.collect::<Result<Vec<_>, _>>()?;
+        {
+            let prepared = shared.prepared.lock();
+            new.retain(|event| !prepared.contains_key(&event.id));
+        }
+        if new.is_empty() && !is_creation {
+            return Ok(());
+        }
+        let size = new
+            .iter()
+            .map(|event| shared.event_size(event))
+            .fold(Size::default(), Size::plus);
+        // Events of existing uploads may use up to twice the limit.
+        let factor = if is_creation { 1 } else { 2 };
+        if new.is_empty() {
+            return shared.reserve(size, factor);
+        }
+        let (done, stored) = oneshot::channel();
+        let command = Command::Prepare(PrepareCommand {
+            events: new,
+            implied: ImpliedEvent::by(events),
+            reserved: size,
+            done,
+        });
+        let store = async {
+            self.send(command, size, factor).await?;
+            stored.await.map_err(|_| OutboxError::Closed)?
+        };
+        match timeout(settings.write_timeout, store).await {
+            Ok(stored) => stored,
+            Err(_) => {
+                shared.counters.lock().stats.persist_failures += 1;
+                Err(OutboxError::Timeout(settings.write_timeout))
+            }
+        }
+    }
+
+    /// Reserves capacity and sends a command to the writer.
+    ///
+    /// Cancel safe: if dropped, nothing was sent or reserved.
+    async fn send(&self, command: Command, size: Size, factor: usize) -> Result<(), OutboxError> {
+        let permit = self.commands.reserve().await;
+        let permit = permit.map_err(|_| OutboxError::Closed)?;
+        self.shared.reserve(size, factor)?;
+        permit.send(command);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl EventSink for Outbox {
+    fn event_kinds(&self) -> EventKinds {
+        self.shared.wants
+    }
+
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
+        Ok(self.store_prepared(events).await?)
+    }
+
+    async fn emit(&self, event: Event) {
+        if event.kind == EventKind::Progress || !self.shared.wants.contains(event.kind) {
+            return;
+        }
+        let id = event.id();
+        let outbox_event = match OutboxEvent::new(&event, &self.shared.settings.headers) {
+            Ok(outbox_event) => outbox_event,
+            Err(error) => {
+                tracing::error!(id, %error, "failed to serialize an event");
+                return;
+            }
+        };
+        if let Some(progress) = &self.shared.settings.progress
+            && matches!(event.kind, EventKind::Terminated | EventKind::Expired)
+        {
+            progress.discard(event.upload.id.as_str());
+        }
+        let implied = ImpliedEvent::by(std::slice::from_ref(&event));
+        let command = Command::Emit {
+            event: outbox_event,
+            implied,
+        };
+        if self.commands.send(command).await.is_err() {
+            tracing::warn!(id, "the outbox is closed; an event is resolved later");
+        }
+    }
+
+    fn emit_progress(&self, _event: Event) {}
+}
+
+/// Migrates the tables of the outbox to this version.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// If dropped, it has done all or nothing.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLE_SET, MIGRATIONS).await
+}
+
+async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
+    let durability = if for_power_loss {
+        Durability::PowerLoss
+    } else {
+        Durability::ProcessCrash
+    };
+    Ok(database.open(durability).await?)
+}

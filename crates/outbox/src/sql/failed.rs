@@ -1,0 +1,143 @@
+//! Deliveries that failed, and dead letters.
+
+use landfall_database::Statement;
+
+use super::{DEAD, OrderingKey, PENDING};
+
+/// Releases the deliveries of `me` for ordering keys that have not failed, each key until its time.
+pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM (VALUES ",
+    );
+    push_keys(&mut statement, keys);
+    let me = statement.bind(me);
+    statement.push(&format!(
+        ") AS v WHERE outbox_deliveries.ordering_key = v.column1 \
+         AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
+         AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = ${me}"
+    ));
+    statement
+}
+
+/// Sets the due time of deliveries of ordering keys that have no owner and have not failed.
+pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
+    let mut statement =
+        Statement::new("UPDATE outbox_deliveries SET due_at = v.column3 FROM (VALUES ");
+    push_keys(&mut statement, keys);
+    statement.push(
+        ") AS v WHERE outbox_deliveries.ordering_key = v.column1 \
+         AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
+         AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = ''",
+    );
+    statement
+}
+
+fn push_keys(statement: &mut Statement, keys: &[(OrderingKey<'_>, i64)]) {
+    let rows = keys
+        .iter()
+        .map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()]);
+    statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT"]);
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Failed<'a> {
+    pub(crate) event: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) attempts: i64,
+    /// The time of the next attempt; `None` for a dead letter.
+    pub(crate) due: Option<i64>,
+    pub(crate) error: &'a str,
+}
+
+/// Records failures of deliveries that `me` owns or has just [released](release).
+pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Statement {
+    let rows = failed.iter().map(|one| {
+        let state = if one.due.is_some() { PENDING } else { DEAD };
+        [
+            one.event.into(),
+            one.route.into(),
+            state.into(),
+            one.due.unwrap_or(now).into(),
+            one.attempts.into(),
+            storable(one.error).into(),
+        ]
+    });
+    let mut statement = Statement::new(
+        "UPDATE outbox_deliveries SET state = v.column3, owner_node = '', due_at = v.column4, \
+         attempts = v.column5, last_error = v.column6, \
+         first_failed_at = COALESCE(outbox_deliveries.first_failed_at, CAST($1 AS BIGINT)), \
+         dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END FROM (VALUES ",
+    )
+    .with(now);
+    statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT"]);
+    let me = statement.bind(me);
+    statement.push(&format!(
+        ") AS v WHERE outbox_deliveries.event_id = v.column1 \
+         AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
+         AND outbox_deliveries.owner_node IN ('', ${me})"
+    ));
+    statement
+}
+
+/// PostgreSQL stores no U+0000.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Makes a malformed row a dead letter.
+pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Statement {
+    Statement::new(
+        "UPDATE outbox_deliveries SET state = 2, owner_node = '', dead_at = $1, due_at = $1, \
+         last_error = $2 WHERE event_id = $3 AND route = $4",
+    )
+    .with(now)
+    .with(storable(error))
+    .with(event)
+    .with(route)
+}
+
+/// Resets events that failed since a route went down, so that they are delivered at once in order.
+///
+/// Running retries of them hold later events as if they failed first now.
+pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
+    [
+        "UPDATE outbox_deliveries SET first_failed_at = NULL, due_at = $1 WHERE state = 1 \
+         AND owner_node = '' AND first_failed_at IS NOT NULL AND route = $2 \
+         AND first_failed_at >= $3",
+        "UPDATE outbox_deliveries SET first_failed_at = $1 WHERE state = 1 \
+         AND owner_node <> '' AND route = $2 AND first_failed_at >= $3",
+    ]
+    .map(|sql| Statement::new(sql).with(now).with(route).with(since))
+}
+
+/// Ends the backoff of a route's deliveries and restarts their retry time.
+///
+/// The receiver may have been repaired together with this server's restart.
+pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
+    [
+        "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \
+         AND owner_node = '' AND first_failed_at IS NOT NULL AND route = $2",
+        "UPDATE outbox_deliveries SET due_at = $1 WHERE state = 1 \
+         AND owner_node = '' AND first_failed_at IS NULL AND route = $2 AND due_at > $1",
+    ]
+    .map(|sql| Statement::new(sql).with(now).with(route))
+}
+
+pub(crate) fn purge_dead(then: i64) -> Statement {
+    Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1").with(then)
+}
+
+/// Makes deliveries for a route that no server has dead letters, if they were due before `then`.
+pub(crate) fn mark_unrouted(route: &str, then: i64, now: i64) -> [Statement; 2] {
+    ["IS NULL", "IS NOT NULL"].map(|failed| {
+        Statement::new(format!(
+            "UPDATE outbox_deliveries SET state = 2, dead_at = $1, due_at = $1, \
+             last_error = 'no server has this route' \
+             WHERE state = 1 AND owner_node = '' AND first_failed_at {failed} AND route = $2 \
+             AND due_at < $3"
+        ))
+        .with(now)
+        .with(route)
+        .with(then)
+    })
+}

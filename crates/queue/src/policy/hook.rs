@@ -1,0 +1,156 @@
+//! Policies of the application: `pre-grant` hooks.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use landfall::{
+    hook::{ClientResponse, RequestInfo},
+    service::Peer,
+};
+use landfall_messages::{BlockingHooks, HookName, JobData, RequestData, UploadChanges};
+use serde_json::Value;
+
+use super::{Policy, PolicyDenial, PolicyRequest};
+use crate::{GrantLimits, Principal, contains_secret};
+
+/// Maximum length of a hook's message, in characters.
+const MAX_MESSAGE_LEN: usize = 2000;
+
+/// A policy that calls `pre-grant` hooks in order; all must allow.
+#[derive(Debug)]
+pub struct HookPolicy {
+    hooks: Vec<Arc<BlockingHooks>>,
+}
+
+impl HookPolicy {
+    /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
+    #[must_use]
+    pub fn new(hooks: Vec<Arc<BlockingHooks>>) -> Self {
+        Self { hooks }
+    }
+}
+
+#[async_trait]
+impl Policy for HookPolicy {
+    async fn decide(
+        &self,
+        principal: &Principal,
+        ask: &mut PolicyRequest,
+        request: &Parts,
+    ) -> Result<(), PolicyDenial> {
+        for hook_transport in &self.hooks {
+            let job = request_data(principal, ask);
+            let upload = job.upload(None);
+            let response = hook_transport
+                .before_grant(job, upload, redacted_request(request))
+                .await;
+            let response = response.map_err(|error| {
+                let hook = HookName::PreGrant;
+                tracing::warn!(%hook, %error, "failed to call hook");
+                PolicyDenial::unavailable("the application is temporarily unavailable")
+            })?;
+            if response.failed {
+                return Err(denial(
+                    &response.client_response,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                ));
+            }
+            if response.reject_upload {
+                return Err(denial(&response.client_response, StatusCode::FORBIDDEN));
+            }
+            restrict(ask, response.changes);
+            // Do not call the next hook if a limit is exceeded.
+            ask.check()?;
+        }
+        Ok(())
+    }
+}
+
+fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
+    JobData {
+        subject: Some(principal.subject.clone()),
+        request_id: ask.id.clone(),
+        filename: Some(ask.filename.clone()),
+        filetype: ask.filetype.clone(),
+        size: ask.filesize,
+        metadata: ask.metadata.clone().into_iter().collect(),
+        ..JobData::default()
+    }
+}
+
+/// Returns the request without Landfall's secrets. Those of the application are only sent over
+/// transports that forward them.
+fn redacted_request(request: &Parts) -> RequestData {
+    let peer = request.extensions.get::<Peer>();
+    let info = RequestInfo {
+        method: request.method.clone(),
+        uri: request.uri.clone(),
+        remote: peer.map_or_else(String::new, Peer::text),
+        headers: without_keys(&request.headers),
+        ..RequestInfo::default()
+    };
+    RequestData::new(&info).redact(&[
+        header::AUTHORIZATION.as_str(),
+        header::COOKIE.as_str(),
+        header::PROXY_AUTHORIZATION.as_str(),
+    ])
+}
+
+fn without_keys(headers: &HeaderMap) -> HeaderMap {
+    let harmless = headers
+        .iter()
+        .filter(|(_, value)| !contains_secret(&String::from_utf8_lossy(value.as_bytes())));
+    let mut left = HeaderMap::with_capacity(headers.len());
+    for (name, value) in harmless {
+        left.append(name, value.clone());
+    }
+    left
+}
+
+/// Converts the response of a hook to a denial.
+fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
+    let status = reply.status.filter(StatusCode::is_client_error);
+    let body = reply.body.as_deref().unwrap_or_default();
+    let message = match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(fields)) => match fields.get("message") {
+            Some(Value::String(message)) => message.clone(),
+            _ => String::new(),
+        },
+        _ => String::from_utf8_lossy(body).into_owned(),
+    };
+    let message: String = message.trim().chars().take(MAX_MESSAGE_LEN).collect();
+    let message = match (message.is_empty(), usual) {
+        (false, _) => message,
+        (true, StatusCode::FORBIDDEN) => "upload denied by the application".to_owned(),
+        (true, _) => "the application is temporarily unavailable".to_owned(),
+    };
+    let stated = reply.headers.get(header::RETRY_AFTER);
+    let seconds = stated.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    PolicyDenial {
+        retry_after: seconds.map(Duration::from_secs),
+        ..PolicyDenial::new(status.unwrap_or(usual), message)
+    }
+}
+
+fn restrict(ask: &mut PolicyRequest, changes: UploadChanges) {
+    ask.limits = ask.limits.intersect(&GrantLimits {
+        max_size: changes.max_size,
+        allowed_types: changes.content_types,
+        ..GrantLimits::default()
+    });
+    let Some(metadata) = changes.metadata else {
+        return;
+    };
+    ask.metadata.clear();
+    for (key, value) in metadata {
+        match key.as_str() {
+            "filename" if !value.is_empty() => ask.filename = value.replace('\0', "\u{fffd}"),
+            "filetype" if !value.is_empty() => ask.filetype = Some(value),
+            "filename" | "filetype" => {}
+            _ => {
+                ask.metadata.insert(key, Value::String(value));
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The live event feed. One task reads events for all readers, and an event wakes only the readers
+//! of its subject.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{broadcast, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    Queue, QueueError, Scope,
+    event_channels::{Phase, SharedEvent, Subscription},
+    latest_event,
+    numbers::{self, Sequence},
+    read,
+    shared::Shared,
+};
+use crate::{Job, JobEvent, JobEventKind, JobState};
+
+const PAGE: usize = 200;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Reads the events of a scope: stored events after a number, then new ones, and progress.
+///
+/// It returns every stored event once. A slow reader receives only the latest progress.
+#[derive(Debug)]
+pub struct EventReader {
+    queue: Queue,
+    subscription: Subscription,
+    /// The number of the last event that was returned or skipped.
+    cursor: i64,
+    /// True if stored events must be read before those of the subscription.
+    is_behind: bool,
+    /// Stored events that were read.
+    read: VecDeque<Arc<SharedEvent>>,
+}
+
+impl EventReader {
+    pub(super) fn new(queue: Queue, scope: Scope, after: i64) -> Self {
+        let subscription = queue.0.shared.feed.subscribe(scope);
+        Self {
+            queue,
+            subscription,
+            cursor: after,
+            is_behind: true,
+            read: VecDeque::new(),
+        }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// # Errors
+    /// The database failed or timed out, or the queue is closed.
+    ///
+    /// # Cancel safety
+    /// No event is lost if it is dropped.
+    pub async fn next(&mut self) -> Result<Arc<SharedEvent>, QueueError> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return Ok(event);
+            }
+            let phase = *self.subscription.phase.borrow_and_update();
+            if phase == Phase::Closed {
+                return Err(QueueError::Closed);
+            }
+            if self.is_behind && phase == Phase::Live {
+                self.catch_up().await?;
+                continue;
+            }
+            let is_live = !self.is_behind;
+            tokio::select! {
+                changed = self.subscription.phase.changed() => {
+                    changed.map_err(|_| QueueError::Closed)?;
+                }
+                event = self.subscription.events.recv(), if is_live => match event {
+                    Ok(event) if event.event.number > self.cursor => {
+                        self.cursor = event.event.number;
+                        return Ok(event);
+                    }
+                    Ok(_) => {}
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.is_behind = true,
+                    Err(broadcast::error::RecvError::Closed) => return Err(QueueError::Closed),
+                },
+            }
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), QueueError> {
+        let queue = &self.queue;
+        let reading = queue.0.shared.feed.reading.acquire().await;
+        let _permit = reading.map_err(|_| QueueError::Closed)?;
+        let scope = &self.subscription.scope;
+        let events = queue.events(scope, self.cursor, PAGE).await?;
+        self.is_behind = events.len() == PAGE;
+        for event in events {
+            let progress = last_progress(&event).filter(|last| last.number > self.cursor);
+            self.cursor = event.number;
+            let both = progress.into_iter().chain([event]);
+            self.read.extend(both.map(SharedEvent::new));
+        }
+        Ok(())
+    }
+}
+
+/// Sends events until the queue is closed.
+pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let feed = &shared.feed;
+    let send = async {
+        loop {
+            while feed.idle_without_readers() {
+                feed.wake.notified().await;
+            }
+            serve(&shared).await;
+        }
+    };
+    tokio::select! {
+        () = send => {}
+        _ = closing.changed() => {}
+    }
+    feed.phase.send_replace(Phase::Closed);
+}
+
+/// Sends events until there are no readers.
+async fn serve(shared: &Shared) {
+    let feed = &shared.feed;
+    // Subscribe before reading, so that no change is missed.
+    let mut newest = shared.newest.subscribe();
+    shared.watched.notify_one();
+    let mut delay = Duration::ZERO;
+    // Readers read older events themselves.
+    let mut cursor = loop {
+        match latest_event::newest(shared).await {
+            Ok(number) => break number,
+            Err(error) => back_off(&mut delay, &error).await,
+        }
+        if feed.idle_without_readers() {
+            return;
+        }
+    };
+    feed.phase.send_replace(Phase::Live);
+    let mut tick = interval(PROGRESS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut progress = VecDeque::new();
+        tokio::select! {
+            changed = newest.changed() => if changed.is_err() {
+                return;
+            },
+            _ = tick.tick() => {
+                if feed.idle_without_readers() {
+                    return;
+                }
+                match running(shared).await {
+                    Ok(events) => progress = events,
+                    Err(error) => back_off(&mut delay, &error).await,
+                }
+            }
+        }
+        // Events with lower numbers than the progress are visible by now.
+        let newest = *newest.borrow_and_update();
+        let last = progress
+            .front()
+            .map_or(newest, |first: &JobEvent| newest.max(first.number - 1));
+        while cursor < last {
+            let Some(events) = page(shared, cursor, &mut delay).await else {
+                return;
+            };
+            let is_last = events.len() < PAGE;
+            for event in events {
+                cursor = cursor.max(event.number);
+                send_stored(shared, event, &mut progress);
+            }
+            if is_last {
+                break;
+            }
+        }
+        for event in progress {
+            cursor = cursor.max(event.number);
+            send_progress(shared, event);
+        }
+    }
+}
+
+/// Reads the events after a number. Returns `None` without readers.
+async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
+    while !shared.feed.idle_without_readers() {
+        match read::events(shared, &Scope::All, cursor, PAGE).await {
+            Ok(events) => {
+                *delay = Duration::ZERO;
+                return Some(events);
+            }
+            Err(error) => back_off(delay, &error).await,
+        }
+    }
+    None
+}
+
+/// Sends a stored event after the progress with lower numbers. The rest of `progress` has higher
+/// numbers, and no ended jobs.
+fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
+    while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
+        send_progress(shared, earlier);
+    }
+    if event.job.state.is_terminal() {
+        progress.retain(|one| one.job.id != event.job.id);
+        let published = shared.reports.end(event.job.id);
+        let last = last_progress(&event).filter(|_| published < event.job.offset);
+        last.into_iter().for_each(|last| shared.feed.send(last));
+    }
+    shared.feed.send(event);
+}
+
+fn send_progress(shared: &Shared, event: JobEvent) {
+    let (job, offset) = (event.job.id, event.job.offset);
+    shared.feed.send(event);
+    shared.reports.set_published(job, offset);
+}
+
+/// Returns the final progress of a completed job. The number before the completion is reserved for
+/// it.
+fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
+    if completed.job.state != JobState::Completed || completed.job.offset == 0 {
+        return None;
+    }
+    let mut event = completed.clone();
+    event.number -= 1;
+    event.kind = JobEventKind::UploadProgress;
+    event.job.state = JobState::Progress;
+    event.job.ended_at = None;
+    Some(event)
+}
+
+/// Returns progress to send. Each gets an event number, so that a client resumes after it; it is
+/// not stored.
+async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
+    let jobs = changed(shared).await?;
+    if jobs.is_empty() {
+        return Ok(VecDeque::new());
+    }
+    let mut transaction = shared.database.write().await?;
+    let numbers = numbers::take(&mut transaction, Sequence::Events, jobs.len()).await?;
+    transaction.commit().await?;
+    let at = shared.settings.clock.now();
+    let events = numbers.into_iter().zip(jobs).map(|(number, job)| JobEvent {
+        number,
+        kind: JobEventKind::UploadProgress,
+        at,
+        job,
+    });
+    Ok(events.collect())
+}
+
+/// Returns jobs with progress that their readers have not received.
+async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
+    let changed = shared
+        .reports
+        .changed(|subject| shared.feed.has_readers(subject));
+    let unread: Vec<_> = changed.unread.iter().map(|id| id.0).collect();
+    for part in landfall_database::parts(&unread) {
+        for record in read::records(shared, read::by_numbers(part)).await? {
+            shared.reports.set_job(record.job);
+        }
+    }
+    Ok(changed.jobs)
+}
+
+/// Waits after a failure, with exponential backoff.
+async fn back_off(delay: &mut Duration, error: &QueueError) {
+    tracing::warn!(%error, "failed to read new events");
+    *delay = (*delay * 2 + Duration::from_millis(250)).min(MAX_BACKOFF);
+    sleep(*delay).await;
+}

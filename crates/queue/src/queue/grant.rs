@@ -1,0 +1,265 @@
+//! Grants, alone or together with the start of the upload.
+
+use std::{fmt, time::Duration};
+
+use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned};
+use landfall_outbox::Outbox;
+
+use super::{
+    GrantOutcome, LimitExceeded, NewJob, Queue, QueueError, StartOutcome, StartRequest,
+    command::QueueCommand,
+    record::Record,
+    start::StartJob,
+    unit_of_work::{Prefetch, UnitOfWork},
+    writer::WriteRequest,
+};
+use crate::{Job, JobEventKind, RateLimit};
+
+/// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
+pub(super) const MAX_ID_LEN: usize = 1024;
+
+impl Queue {
+    /// Creates a job and reserves quota, or returns the job of an earlier, equal request.
+    ///
+    /// The grant is valid until [`Job::expires_at`].
+    ///
+    /// # Errors
+    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the job may exist; the same request finds it.
+    pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
+        let new = self.accept(new)?;
+        self.write(CreateJob(new), WriteRequest::Run).await
+    }
+
+    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a
+    /// token.
+    ///
+    /// `start` receives the job with its number. It runs inside the transaction, and again if that
+    /// is repeated.
+    ///
+    /// # Errors
+    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the job may exist; the same request finds it.
+    pub async fn grant_and_start(
+        &self,
+        new: NewJob,
+        start: impl Fn(&Job) -> StartRequest + Send + 'static,
+    ) -> Result<GrantOutcome<StartOutcome, ()>, QueueError> {
+        let command = CreateAndStartJob {
+            new: self.accept(new)?,
+            start: Box::new(start),
+        };
+        self.write(command, WriteRequest::Run).await
+    }
+
+    /// Sanitizes a request and checks what the database and the outbox accept.
+    fn accept(&self, mut new: NewJob) -> Result<NewJob, QueueError> {
+        for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
+            *text = replace_nul(text);
+        }
+        new.filetype = new.filetype.as_deref().map(replace_nul);
+        if new.subject.len() > MAX_ID_LEN {
+            return Err(QueueError::TooLong("the subject"));
+        }
+        if new.request_id.len() > MAX_ID_LEN {
+            return Err(QueueError::TooLong("the request id"));
+        }
+        let outbox = self.0.shared.settings.outbox.as_ref();
+        if outbox.is_some_and(Outbox::is_full) {
+            return Err(QueueError::OutboxFull);
+        }
+        Ok(new)
+    }
+}
+
+#[derive(Debug)]
+struct CreateJob(NewJob);
+
+impl QueueCommand for CreateJob {
+    type Output = GrantOutcome;
+
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch_grant(&self.0, prefetch);
+    }
+
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantOutcome {
+        match find_or_add(&self.0, work) {
+            GrantOutcome::Created(job, ()) => {
+                let token = work.issue_token(job.id.0);
+                GrantOutcome::Created(job, token)
+            }
+            GrantOutcome::Existing(job, ()) => {
+                let token = (!job.state.is_terminal()).then(|| {
+                    work.jobs_to_prune.insert(job.id.0);
+                    work.issue_token(job.id.0)
+                });
+                GrantOutcome::Existing(job, token)
+            }
+            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
+            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
+        }
+    }
+}
+
+/// Creates the start request of a job that has its number.
+type MakeStart = dyn Fn(&Job) -> StartRequest + Send;
+
+struct CreateAndStartJob {
+    new: NewJob,
+    start: Box<MakeStart>,
+}
+
+impl fmt::Debug for CreateAndStartJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CreateAndStartJob").field(&self.new).finish()
+    }
+}
+
+impl QueueCommand for CreateAndStartJob {
+    type Output = GrantOutcome<StartOutcome, ()>;
+
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        prefetch_grant(&self.new, prefetch);
+    }
+
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output {
+        match find_or_add(&self.new, work) {
+            GrantOutcome::Created(job, ()) => {
+                let start = (self.start)(&job);
+                let started = StartJob { job: job.id, start }.apply(work);
+                let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
+                GrantOutcome::Created(Box::new(job), started)
+            }
+            GrantOutcome::Existing(job, ()) => GrantOutcome::Existing(job, ()),
+            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
+            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
+        }
+    }
+}
+
+fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
+    let NewJob {
+        subject,
+        request_id,
+        limits,
+        ..
+    } = new;
+    prefetch.new_jobs += 1;
+    prefetch
+        .requests
+        .insert((subject.clone(), request_id.clone()));
+    if limits.quota.is_some() {
+        prefetch.usage.insert(subject.clone());
+    }
+    if limits.max_active.is_some() {
+        prefetch.active.insert(subject.clone());
+    }
+    if let Some(rate) = limits.rate_limit {
+        let key = (subject.clone(), rate.count);
+        *prefetch.recent.entry(key).or_default() += 1;
+    }
+}
+
+/// Returns the job of a request, created if there is none.
+fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> {
+    let key = (new.subject.clone(), new.request_id.clone());
+    if let Some(number) = work.requests.get(&key).copied() {
+        work.expire(number);
+        if let Some(record) = work.record(number) {
+            let job = Box::new(record.job.clone());
+            return match record.request_fingerprint == Some(fingerprint(new)) {
+                true => GrantOutcome::Existing(job, ()),
+                false => GrantOutcome::Conflict(job),
+            };
+        }
+    }
+    let reserved = match check_limits(new, work) {
+        Ok(reserved) => reserved,
+        Err(limit) => return GrantOutcome::LimitExceeded(limit),
+    };
+    let job = work.add(record(new, reserved, work));
+    let number = job.id.0;
+    work.adjust_usage(number, signed(reserved), 0);
+    *work.granted.entry(new.subject.clone()).or_default() += 1;
+    if let Some(active) = work.active.get_mut(&new.subject) {
+        *active += 1;
+    }
+    if work.settings.started_at_grant {
+        work.emit(number, JobEventKind::UploadStarted);
+    }
+    GrantOutcome::Created(Box::new(job), ())
+}
+
+/// Returns the fingerprint of the request before policies changed it.
+fn fingerprint(new: &NewJob) -> i64 {
+    new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
+}
+
+/// Checks the limits that depend on other jobs. Returns the bytes to reserve.
+fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceeded> {
+    let limits = &new.limits;
+    if let Some(max) = limits.max_active {
+        let active = work.active.get(&new.subject).copied().unwrap_or_default();
+        if active >= i64::from(max) {
+            return Err(LimitExceeded::Active(max));
+        }
+    }
+    if let Some(rate) = limits.rate_limit {
+        let wait = rate_limit_wait(rate, new, work);
+        if !wait.is_zero() {
+            return Err(LimitExceeded::Rate(wait));
+        }
+    }
+    let wanted = new.size.unwrap_or(limits.reserve);
+    let Some(quota) = limits.quota else {
+        return Ok(wanted);
+    };
+    let usage = work.usage(&new.subject, work.quota_period());
+    let used = unsigned(usage.reserved).saturating_add(unsigned(usage.used));
+    let left = quota.saturating_sub(used);
+    match new.size {
+        None if limits.reserve == 0 && left > 0 => Ok(left),
+        None if left == 0 => Err(LimitExceeded::Quota { quota, used }),
+        _ if wanted <= left => Ok(wanted),
+        _ => Err(LimitExceeded::Quota { quota, used }),
+    }
+}
+
+/// Returns the time until the rate limit allows another grant.
+fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Duration {
+    let granted = work.granted.get(&new.subject).copied().unwrap_or_default();
+    if granted >= rate.count {
+        return rate.per;
+    }
+    let key = (new.subject.clone(), rate.count);
+    let Some((requests, times)) = work.recent.get(&key) else {
+        return Duration::ZERO;
+    };
+    // The times are sorted newest first; the last one decides for the first request.
+    let at = usize::try_from(requests.saturating_sub(granted + 1)).unwrap_or(usize::MAX);
+    let Some(created) = times.get(at) else {
+        return Duration::ZERO;
+    };
+    let free = created.saturating_add(millis(rate.per));
+    Duration::from_millis(unsigned(free.saturating_sub(work.now)))
+}
+
+fn record(new: &NewJob, reserved: u64, work: &UnitOfWork<'_>) -> Record {
+    let now = from_unix_millis(work.now);
+    let mut job = new.draft(now);
+    let quota = new.limits.quota.map(|_| reserved);
+    let max_size = job.max_size.into_iter().chain(quota).min();
+    job.max_size = max_size.filter(|_| new.size.is_none());
+    job.node = Some(work.settings.node.clone()).filter(|node| !node.is_empty());
+    job.expires_at = now + work.settings.valid_for;
+    Record {
+        request_fingerprint: Some(fingerprint(new)),
+        quota_period: work.quota_period(),
+        reserved_bytes: reserved,
+        ..Record::new(job, work.now)
+    }
+}

@@ -1,0 +1,435 @@
+//! The queue: jobs, tokens, quotas, API keys and events, in SQLite or PostgreSQL.
+//!
+//! A job starts as received and becomes started, progress, and then completed, cancelled, failed or
+//! expired.
+
+mod command;
+mod event_channels;
+mod expiry;
+mod feed;
+mod grant;
+mod key_uses;
+mod keys;
+mod latest_event;
+mod list;
+mod load;
+mod message;
+mod numbers;
+#[cfg(feature = "postgres")]
+mod peer_subjects;
+#[cfg(feature = "postgres")]
+mod peers;
+mod purge;
+mod read;
+mod record;
+mod reports;
+mod runtime;
+mod save;
+mod search;
+mod settings;
+mod shared;
+mod start;
+#[cfg(test)]
+mod tests;
+mod transition;
+mod types;
+mod unit_of_work;
+mod writer;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use landfall::upload::{Upload, UploadId};
+use landfall_database::{
+    Connections, DatabaseError, Durability, Migration, Statement, unix_millis,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch as channel},
+    time::timeout,
+};
+
+pub use self::{
+    event_channels::SharedEvent,
+    expiry::ExpiredGrants,
+    feed::EventReader,
+    settings::{QueueError, QueueSettings},
+    shared::QueueStats,
+    types::{
+        ApiKey, Completion, GrantOutcome, JobEnd, JobLimits, LimitExceeded, NewJob, NewKey, Page,
+        Query, Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput,
+        Totals,
+    },
+};
+use self::{
+    record::Record,
+    runtime::QueueRuntime,
+    shared::Shared,
+    start::{StartJob, TrackUpload},
+    transition::{FinishJob, PrepareEnd},
+    writer::WriteRequest,
+};
+use crate::{Job, JobEvent, JobId, TokenHash};
+
+/// The name of this schema in the table of migrations.
+const TABLES: &str = "queue";
+const MIGRATIONS: &[Migration] = &[Migration::expand(
+    include_str!("../../migrations/0001-queue.sqlite.sql"),
+    include_str!("../../migrations/0001-queue.postgres.sql"),
+)];
+/// Milliseconds.
+const MINUTE: i64 = 60_000;
+/// Requests that may wait for the writer; further callers wait until one is taken.
+const COMMAND_BUFFER: usize = 2048;
+/// The time for which closing waits for the writer.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Migrates the tables of the queue to this version.
+///
+/// # Errors
+/// See [`Connections::migrate`].
+///
+/// # Cancel safety
+/// If it is dropped, all or no migrations are applied.
+pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
+    database.migrate(TABLES, MIGRATIONS).await
+}
+
+/// The upload queue. Cheap to clone; several processes may share its database.
+///
+/// It may be used from any runtime. Its connections belong to the runtime that opened it, which
+/// must run as long as the queue is used.
+///
+/// # Errors
+/// All methods fail if the database fails, or does not respond within ten seconds.
+#[derive(Debug, Clone)]
+pub struct Queue(Arc<QueueRuntime>);
+
+impl Queue {
+    /// Opens the database and migrates its tables.
+    ///
+    /// The connections and the writer task belong to the current runtime.
+    ///
+    /// # Errors
+    /// The database cannot be opened, or its schema is newer than this version.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
+        let durability = if settings.survives_power_loss {
+            Durability::PowerLoss
+        } else {
+            Durability::ProcessCrash
+        };
+        let database = match &settings.connections {
+            Some(open) => open.clone(),
+            None => settings.database.open(durability).await?,
+        };
+        migrate(&database).await?;
+        if !settings.clock.is_custom() {
+            settings.clock = database.clock().clone();
+        }
+        let shared = Arc::new(Shared::new(settings, database));
+        shared.observe(latest_event::newest(&shared).await?);
+        let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
+        let (closing, is_closing) = channel::channel(false);
+        tokio::spawn(writer::run(shared.clone(), requests));
+        tokio::spawn(writer::run_progress(shared.clone(), is_closing.clone()));
+        #[cfg(feature = "postgres")]
+        if shared.database.is_postgres() {
+            tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
+        }
+        tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
+        tokio::spawn(latest_event::run(shared.clone(), is_closing));
+        Ok(Self(Arc::new(QueueRuntime {
+            shared,
+            writer,
+            runtime: Handle::current(),
+            closing,
+        })))
+    }
+
+    /// Writes pending progress and closes the database. Later calls fail with
+    /// [`QueueError::Closed`].
+    ///
+    /// # Cancel safety
+    /// Safe to drop; reconciliation finds progress that is not written.
+    pub async fn close(&self) {
+        self.0.closing.send_replace(true);
+        let (done, closed) = oneshot::channel();
+        let end = async {
+            if self.0.writer.send(WriteRequest::Close(done)).await.is_ok() {
+                let _ = closed.await;
+            }
+            self.0.shared.database.close().await;
+        };
+        if timeout(SHUTDOWN_TIMEOUT, end).await.is_err() {
+            tracing::error!("failed to write the last progress reports before shutdown");
+        }
+    }
+
+    /// Returns the time of the queue's clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.0.shared.settings.clock.now()
+    }
+
+    /// Returns the counters of this process.
+    #[must_use]
+    pub fn stats(&self) -> QueueStats {
+        let shared = &self.0.shared;
+        QueueStats {
+            unreadable_jobs: shared.unreadable_jobs.count(),
+            unreadable_events: shared.unreadable_events.count(),
+            ..*shared.counters.lock()
+        }
+    }
+
+    /// Checks that jobs, tokens and events can be written, for readiness.
+    ///
+    /// # Errors
+    /// The database cannot be reached or written, or privileges are missing.
+    ///
+    /// # Cancel safety
+    /// Safe to drop, as are all methods that only read.
+    pub async fn check(&self) -> Result<(), QueueError> {
+        self.read(|shared| async move { Ok(shared.database.check(purge::probes()).await?) })
+            .await
+    }
+
+    /// Returns the job with this number.
+    pub async fn get(&self, id: JobId) -> Result<Option<Job>, QueueError> {
+        self.fetch_job(read::by_number(id.0)).await
+    }
+
+    /// Returns the job that a token was issued for, in any state.
+    pub async fn by_token(&self, hash: &TokenHash) -> Result<Option<Job>, QueueError> {
+        self.fetch_job(read::by_token(hash.as_str())).await
+    }
+
+    /// Returns the job with this request id of the subject.
+    pub async fn by_request(&self, subject: &str, id: &str) -> Result<Option<Job>, QueueError> {
+        self.fetch_job(read::by_request(subject, id)).await
+    }
+
+    /// Returns the newest job of an upload. Partial uploads are not considered.
+    pub async fn by_upload(&self, id: &UploadId) -> Result<Option<Job>, QueueError> {
+        self.fetch_job(read::by_upload(id.as_str())).await
+    }
+
+    /// Returns a page of jobs by number; at most 1000.
+    pub async fn list(&self, query: &Query) -> Result<Page, QueueError> {
+        let query = query.clone();
+        self.read(|shared| async move { list::list(&shared, &query).await })
+            .await
+    }
+
+    /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
+    /// bound.
+    ///
+    /// # Errors
+    /// The database failed or timed out; try again.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the upload may be bound; the same request succeeds again.
+    pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
+        self.write(StartJob { job, start }, WriteRequest::Run).await
+    }
+
+    /// Returns the upload that is bound to a job and the fingerprint of its creation.
+    pub async fn bound_upload(&self, id: JobId) -> Result<Option<(UploadId, String)>, QueueError> {
+        let record = self.fetch_record(read::by_number(id.0)).await?;
+        Ok(record.and_then(|record| {
+            let upload = UploadId::new(record.job.upload_id.as_deref()?).ok()?;
+            Some((upload, record.upload_fingerprint.unwrap_or_default()))
+        }))
+    }
+
+    /// Creates a job that tracks an upload without a grant. The same upload has the same job.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the job may exist; the same upload finds it.
+    pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
+        self.write(TrackUpload::new(upload), WriteRequest::Run)
+            .await
+    }
+
+    /// Reports the progress of an upload without waiting.
+    ///
+    /// The first report of a job is written at once, later ones every ten seconds (every second if
+    /// the application receives progress), and all of them before its end. Reads in this process
+    /// include unwritten reports. Reconciliation restores reports that are lost in a crash.
+    pub fn report(&self, report: Report) {
+        self.0.shared.reports.add(report);
+    }
+
+    /// Prepares the end of a job, before its upload is removed.
+    ///
+    /// If the process crashes and the upload is gone, the job ends so. A later increase of
+    /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
+    /// prove one.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the end may be prepared.
+    pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
+        let request = |command| WriteRequest::AfterReports(job, false, command);
+        self.write(PrepareEnd { job, end }, request).await
+    }
+
+    /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), unless it has
+    /// ended.
+    pub async fn running_job(
+        &self,
+        id: &UploadId,
+    ) -> Result<Option<(Job, Option<JobEnd>)>, QueueError> {
+        let record = self.fetch_record(read::by_upload(id.as_str())).await?;
+        let running = record.filter(|record| !record.job.state.is_terminal());
+        Ok(running.map(|record| (record.job, record.prepared_end)))
+    }
+
+    /// Ends a job after writing its reported progress. Returns whether this call ended it.
+    ///
+    /// # Errors
+    /// The database failed or timed out; try again.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the job may have ended.
+    pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
+        let request = |command| WriteRequest::AfterReports(job, true, command);
+        self.write(FinishJob { job, end }, request).await
+    }
+
+    /// Returns all uploads that are bound to a job, partial ones included.
+    pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
+        self.read(|shared| async move { read::uploads_of(&shared, id.0).await })
+            .await
+    }
+
+    /// Returns running jobs after `after`, by the minute of their last update; at most 1000.
+    pub async fn stale_jobs(
+        &self,
+        filter: StaleFilter,
+        after: Option<&Job>,
+        limit: usize,
+    ) -> Result<Vec<StaleJob>, QueueError> {
+        let after = after.map(|job| (unix_millis(job.updated_at) / MINUTE, job.id.0));
+        self.read(|shared| async move { read::stale_jobs(&shared, filter, after, limit).await })
+            .await
+    }
+
+    /// Expires unused grants and deletes old rows. Returns how many jobs expired and were deleted.
+    ///
+    /// Several processes may call it concurrently.
+    ///
+    /// # Errors
+    /// The database failed or timed out; the next call continues.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
+        let expired = self.expire_grants().await?.count;
+        let shared = self.0.shared.clone();
+        let removed = self.run_on_runtime(async move { purge::remove(&shared).await });
+        Ok((expired, removed.await?))
+    }
+
+    /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
+    pub async fn events(
+        &self,
+        scope: &Scope,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<JobEvent>, QueueError> {
+        let scope = scope.clone();
+        self.read(|shared| async move { read::events(&shared, &scope, after, limit).await })
+            .await
+    }
+
+    /// Reads the stored events after a number, then new ones and the progress of uploads.
+    #[must_use]
+    pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
+        EventReader::new(self.clone(), scope, after)
+    }
+
+    /// Watches the number of the latest event.
+    ///
+    /// Events of this process are seen at once, those of others within half a second.
+    #[must_use]
+    pub fn watch_latest_event(&self) -> channel::Receiver<i64> {
+        let receiver = self.0.shared.newest.subscribe();
+        self.0.shared.watched.notify_one();
+        receiver
+    }
+
+    /// Returns the number of the latest event of all processes; 0 without events.
+    pub async fn latest_event(&self) -> Result<i64, QueueError> {
+        self.read(|shared| async move { latest_event::newest(&shared).await })
+            .await
+    }
+
+    /// Returns the last event number that was assigned, to progress as well.
+    pub async fn last_event_number(&self) -> Result<i64, QueueError> {
+        self.read(|shared| async move { numbers::last_event(&shared.database).await })
+            .await
+    }
+
+    /// Stores an API key.
+    ///
+    /// # Errors
+    /// The database failed, or a key with this hash exists.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, the key may be stored.
+    pub async fn add_key(&self, key: NewKey) -> Result<ApiKey, QueueError> {
+        self.read(|shared| async move { keys::add(&shared, &key).await })
+            .await
+    }
+
+    /// Returns all API keys, oldest first.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
+        self.read(|shared| async move { keys::list(&shared).await })
+            .await
+    }
+
+    /// Revokes the API keys with this number or name. Returns how many.
+    ///
+    /// # Cancel safety
+    /// If it is dropped, they may be revoked.
+    pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
+        let which = which.to_owned();
+        self.read(|shared| async move { keys::revoke(&shared, &which).await })
+            .await
+    }
+
+    /// Returns the API key with this hash, unless it has expired.
+    ///
+    /// The time of its use is stored in the background, at most once a minute.
+    pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
+        let hash = hash.clone();
+        self.read(|shared| async move { keys::find(&shared, &hash).await })
+            .await
+    }
+
+    /// Returns the totals over all jobs.
+    pub async fn totals(&self) -> Result<Totals, QueueError> {
+        self.read(|shared| async move { read::totals(&shared).await })
+            .await
+    }
+
+    /// Returns the activity since a time, for minutes with activity; it is kept for a week.
+    pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
+        self.read(|shared| async move { read::throughput(&shared, since).await })
+            .await
+    }
+
+    async fn fetch_job(&self, statement: Statement) -> Result<Option<Job>, QueueError> {
+        Ok(self.fetch_record(statement).await?.map(|record| record.job))
+    }
+
+    async fn fetch_record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
+        self.read(|shared| async move { read::record(&shared, statement).await })
+            .await
+    }
+}

@@ -1,0 +1,247 @@
+//! Writing the changes of a unit of work.
+
+use std::collections::BTreeMap;
+
+use landfall_database::{DatabaseError, Statement, Transaction, Value, signed};
+
+use super::{
+    MINUTE, QueueError,
+    load::parts,
+    message,
+    numbers::{self, Sequence},
+    record::{self, number, text},
+    unit_of_work::{NewEvent, Part, UnitOfWork},
+};
+use crate::JobEventKind;
+
+/// Maximum tokens of a job.
+const MAX_TOKENS: i64 = 5;
+
+impl UnitOfWork<'_> {
+    /// Writes the changes.
+    pub(super) async fn save(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
+        let (new, old): (Vec<_>, Vec<_>) = self
+            .jobs
+            .values()
+            .filter(|loaded| loaded.loaded_as.is_none() || loaded.is_changed)
+            .partition(|loaded| loaded.loaded_as.is_none());
+        let new: Vec<_> = new.iter().map(|loaded| &loaded.record).collect();
+        let old: Vec<_> = old.iter().map(|loaded| &loaded.record).collect();
+        for part in parts(&new) {
+            transaction.execute(record::insert(part)).await?;
+        }
+        for part in parts(&old) {
+            transaction.execute(record::update(part)).await?;
+        }
+        self.save_tokens(transaction).await?;
+        self.save_parts(transaction).await?;
+        self.save_figures(transaction).await?;
+        for statement in Statement::merge(&self.extra_statements) {
+            transaction.execute(statement).await?;
+        }
+        // Take the numbers last: transactions of other nodes with events wait until this one ends.
+        let reserved = self.events.iter().filter(|event| has_last_progress(event));
+        let count = self.events.len() + reserved.count();
+        let numbers = numbers::take(transaction, Sequence::Events, count).await?;
+        let mut numbers = numbers.into_iter();
+        for event in &mut self.events {
+            if has_last_progress(event) {
+                numbers.next();
+            }
+            event.number = numbers.next().unwrap_or_default();
+        }
+        self.save_events(transaction).await?;
+        for statement in self.deliveries()? {
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        for part in parts(&self.tokens) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM (VALUES ",
+            );
+            let rows = part
+                .iter()
+                .map(|(hash, job)| [hash.as_str().into(), (*job).into()]);
+            statement.push_rows(rows, ["TEXT", "BIGINT"]);
+            statement.push(") AS v");
+            transaction.execute(statement).await?;
+        }
+        for job in &self.jobs_to_prune {
+            let statement = Statement::new(
+                "DELETE FROM queue_tokens WHERE job_number = $1 AND number <= (SELECT number \
+                 FROM queue_tokens WHERE job_number = $1 ORDER BY number DESC LIMIT 1 OFFSET $2)",
+            );
+            let statement = statement.with(*job).with(MAX_TOKENS);
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn save_parts(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        for (job, upload) in &self.deleted_parts {
+            let statement =
+                Statement::new("DELETE FROM queue_parts WHERE job_number = $1 AND upload_id = $2");
+            let statement = statement.with(*job).with(upload.as_str());
+            transaction.execute(statement).await?;
+        }
+        let changed: Vec<(i64, &String, &Part)> = self
+            .parts
+            .iter()
+            .flat_map(|(job, of_job)| of_job.iter().map(|(upload, part)| (*job, upload, part)))
+            .filter(|(_, _, part)| part.is_changed)
+            .collect();
+        for some in parts(&changed) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_parts (job_number, upload_id, length, upload_offset, created_at) \
+                 SELECT * FROM (VALUES ",
+            );
+            let rows = some.iter().map(|(job, upload, part)| {
+                [
+                    (*job).into(),
+                    upload.as_str().into(),
+                    number(part.length),
+                    signed(part.offset).into(),
+                    part.created_at.into(),
+                ]
+            });
+            statement.push_rows(rows, ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"]);
+            // SQLite needs `WHERE true` to parse ON CONFLICT after a SELECT.
+            statement.push(
+                ") AS v WHERE true ON CONFLICT (job_number, upload_id) DO UPDATE \
+                 SET length = excluded.length, upload_offset = excluded.upload_offset",
+            );
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes quota usage, totals and throughput.
+    async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        let changes: Vec<_> = self.usage_changes.iter().collect();
+        for part in parts(&changes) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes) \
+                 SELECT * FROM (VALUES ",
+            );
+            let rows = part
+                .iter()
+                .map(|((subject, period), change)| -> [Value; 5] {
+                    [
+                        subject.as_str().into(),
+                        (*period).into(),
+                        self.slot.into(),
+                        change.reserved.into(),
+                        change.used.into(),
+                    ]
+                });
+            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"]);
+            statement.push(
+                ") AS v WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
+                 SET reserved_bytes = queue_usage.reserved_bytes + excluded.reserved_bytes, \
+                 used_bytes = queue_usage.used_bytes + excluded.used_bytes",
+            );
+            transaction.execute(statement).await?;
+        }
+        count(transaction, self.slot, self.counts()).await?;
+        if self.throughput != super::unit_of_work::ThroughputDelta::default() {
+            let statement = Statement::new(
+                "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (minute, node) DO UPDATE \
+                 SET bytes = queue_throughput.bytes + excluded.bytes, \
+                 started = queue_throughput.started + excluded.started, \
+                 completed = queue_throughput.completed + excluded.completed, \
+                 failed = queue_throughput.failed + excluded.failed",
+            )
+            .with(self.now / MINUTE)
+            .with(text(Some(&self.settings.node)))
+            .with(signed(self.throughput.bytes))
+            .with(self.throughput.started)
+            .with(self.throughput.completed)
+            .with(self.throughput.failed);
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the statements that insert the deliveries of the events into the outbox.
+    fn deliveries(&self) -> Result<Vec<Statement>, QueueError> {
+        let Some(outbox) = &self.settings.outbox else {
+            return Ok(Vec::new());
+        };
+        let wanted = outbox.names();
+        let messages: Vec<_> = self
+            .events
+            .iter()
+            .filter(|event| wanted.contains(event.kind.hook()))
+            .map(|event| message::message(event, self.now))
+            .collect();
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(outbox.insert_statements(&messages)?)
+    }
+
+    async fn save_events(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        // Progress is not stored as an event, only in the row of the job.
+        let stored = self.events.iter();
+        let stored: Vec<_> = stored
+            .filter(|event| event.kind != JobEventKind::UploadProgress)
+            .collect();
+        for part in parts(&stored) {
+            let mut statement = Statement::new(
+                "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
+                 SELECT * FROM (VALUES ",
+            );
+            let rows = part.iter().map(|event| {
+                [
+                    event.number.into(),
+                    event.job.id.0.into(),
+                    text(event.job.subject.as_deref()),
+                    (event.kind as i64).into(),
+                    self.now.into(),
+                    record::json(&event.job).into(),
+                ]
+            });
+            statement.push_rows(
+                rows,
+                ["BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT"],
+            );
+            statement.push(") AS v");
+            transaction.execute(statement).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the number before an event is reserved for the last progress of its job.
+fn has_last_progress(event: &NewEvent) -> bool {
+    event.kind == JobEventKind::UploadCompleted && event.job.offset > 0
+}
+
+/// Adds to the totals of jobs and bytes by state.
+pub(super) async fn count(
+    transaction: &mut Transaction,
+    slot: i64,
+    changes: BTreeMap<i64, (i64, i64)>,
+) -> Result<(), DatabaseError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut statement = Statement::new(
+        "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT * FROM (VALUES ",
+    );
+    let rows = changes
+        .into_iter()
+        .map(|(state, (jobs, bytes))| [state.into(), slot.into(), jobs.into(), bytes.into()]);
+    statement.push_rows(rows, ["BIGINT"; 4]);
+    statement.push(
+        ") AS v WHERE true ON CONFLICT (state, slot) DO UPDATE \
+         SET jobs = queue_state_totals.jobs + excluded.jobs, \
+         bytes = queue_state_totals.bytes + excluded.bytes",
+    );
+    transaction.execute(statement).await?;
+    Ok(())
+}

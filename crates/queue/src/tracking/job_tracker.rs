@@ -1,0 +1,142 @@
+//! An event sink that writes the progress and ends of uploads to the queue.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use landfall::{
+    BoxError,
+    event::{Event, EventKind, EventKinds, EventSink, TerminationReason},
+    upload::{Upload, UploadKind},
+};
+
+use super::labels;
+use crate::{Completion, JobEnd, JobId, Queue, QueueError, Report};
+
+/// Writes the progress and ends of uploads to their jobs.
+///
+/// Ends are written in [`EventSink::record`], so the queue has a completion or removal before the
+/// application receives its event.
+#[derive(Debug, Clone)]
+pub struct JobTracker {
+    queue: Queue,
+}
+
+impl JobTracker {
+    /// Creates a sink for a queue.
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        Self { queue }
+    }
+
+    /// Returns the job that an event ends, and how.
+    async fn end_of(&self, event: &Event) -> Result<Option<(JobId, JobEnd)>, QueueError> {
+        let upload = &event.upload;
+        if let Some(job) = job_of(upload) {
+            return Ok(end(event).map(|end| (job, end)));
+        }
+        if !matches!(event.kind, EventKind::Terminated | EventKind::Expired) {
+            return Ok(None);
+        }
+        // A removal that is resolved after a crash: only the id of the upload is known.
+        let Some((job, ending)) = self.queue.running_job(&upload.id).await? else {
+            return Ok(None);
+        };
+        let end = match ending {
+            Some(end) => end,
+            None if event.kind == EventKind::Expired => JobEnd::Expired,
+            // The creation may have been rolled back, and the client may try again.
+            None if job.offset == 0 => return Ok(None),
+            None => JobEnd::Cancelled("removed from the store".into()),
+        };
+        Ok(Some((job.id, end)))
+    }
+}
+
+/// Returns the job of an upload.
+pub(super) fn job_of(upload: &Upload) -> Option<JobId> {
+    upload.labels.get(labels::JOB)?.parse().ok()
+}
+
+fn report(upload: &Upload, job: JobId, offset: u64) -> Report {
+    Report {
+        job,
+        part: is_part(upload).then(|| upload.id.clone()),
+        offset,
+        length: upload.length,
+    }
+}
+
+fn is_part(upload: &Upload) -> bool {
+    upload.kind == UploadKind::Partial
+}
+
+/// Returns how an event ends the job of its upload.
+fn end(event: &Event) -> Option<JobEnd> {
+    let upload = &event.upload;
+    // A grant covers the final upload; its partial uploads may come and go.
+    if is_part(upload) {
+        return None;
+    }
+    Some(match event.kind {
+        EventKind::Created | EventKind::Progress => return None,
+        EventKind::Completed => JobEnd::Completed(Completion {
+            bytes: event.offset,
+            etag: upload.etag.clone(),
+        }),
+        EventKind::Expired => JobEnd::Expired,
+        EventKind::Terminated => match event.reason {
+            // The client receives an error and may use the grant again.
+            Some(TerminationReason::RolledBack) if upload.labels.contains_key(labels::SUBJECT) => {
+                return None;
+            }
+            Some(TerminationReason::RolledBack) => JobEnd::Failed("its creation failed".into()),
+            Some(TerminationReason::Hook) => JobEnd::Failed("denied or stopped by a hook".into()),
+            Some(TerminationReason::Client) => JobEnd::Cancelled("by the client".into()),
+            _ => JobEnd::Cancelled("by the application".into()),
+        },
+    })
+}
+
+#[async_trait]
+impl EventSink for JobTracker {
+    fn event_kinds(&self) -> EventKinds {
+        EventKinds::ALL
+    }
+
+    /// Prepares the end of a job before its upload is removed.
+    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
+        for event in events {
+            if let Some(job) = job_of(&event.upload)
+                && let Some(end) = end(event)
+                && !matches!(end, JobEnd::Completed(_))
+            {
+                self.queue.prepare_end(job, end).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(&self, event: &Event) -> Result<(), BoxError> {
+        if let Some((job, end)) = self.end_of(event).await? {
+            self.queue.finish(job, end).await?;
+        }
+        Ok(())
+    }
+
+    async fn emit(&self, event: Event) {
+        let is_part = is_part(&event.upload);
+        if event.kind == EventKind::Progress || (event.kind == EventKind::Completed && is_part) {
+            self.record_offset(&event.upload, event.offset);
+        }
+    }
+
+    fn emit_progress(&self, event: Event) {
+        self.record_offset(&event.upload, event.offset);
+    }
+
+    fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
+        if let Some(job) = job_of(upload) {
+            self.queue.report(report(upload, job, offset));
+        }
+    }
+}
