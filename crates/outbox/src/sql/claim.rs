@@ -146,7 +146,8 @@ pub(crate) fn claim(
         ),
         Attempt::Retry => ("event_id", ""),
     };
-    // MATERIALIZED, so that the rows are searched and locked once.
+    // MATERIALIZED, so that the rows are searched and locked once. `|| ''` keeps the index of pending
+    // rows from being used: the rows of the keys are looked up, not found among all pending ones.
     Statement::new(format!(
         "WITH heads AS MATERIALIZED (SELECT d.{column} FROM outbox_deliveries AS d \
          WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at {failed} \
@@ -155,7 +156,7 @@ pub(crate) fn claim(
          UPDATE outbox_deliveries SET owner_node = $4 FROM heads \
          WHERE outbox_deliveries.{column} = heads.{column} \
          AND outbox_deliveries.route = $1 AND outbox_deliveries.state = 1 \
-         AND outbox_deliveries.owner_node = '' \
+         AND outbox_deliveries.owner_node || '' = '' \
          AND outbox_deliveries.first_failed_at {failed}{rest}{CLAIMED}",
         failed = attempt.failed(),
         head = unheld("d", 3),

@@ -34,13 +34,14 @@ async fn filled(database: &Database) -> Connections {
     let mut transaction = connections.write().await.unwrap();
     transaction.execute(insert).await.unwrap();
     transaction.commit().await.unwrap();
-    let mut transaction = connections.write().await.unwrap();
-    transaction
-        .execute(Statement::new("ANALYZE"))
-        .await
-        .unwrap();
-    transaction.commit().await.unwrap();
     connections
+}
+
+async fn analyze(connections: &Connections) {
+    let mut transaction = connections.write().await.unwrap();
+    let analyze = transaction.execute(Statement::new("ANALYZE"));
+    analyze.await.unwrap();
+    transaction.commit().await.unwrap();
 }
 
 fn row(event: &str) -> NewRow<'_> {
@@ -128,6 +129,12 @@ async fn sqlite_statements_scan_no_deliveries() {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::Sqlite(dir.path().join("events.db"));
     let connections = filled(&database).await;
+    check_plans(&connections).await;
+    analyze(&connections).await;
+    check_plans(&connections).await;
+}
+
+async fn check_plans(connections: &Connections) {
     for (name, statement) in statements(false) {
         let rows = connections.read(statement.explain()).await.unwrap();
         let steps: Vec<_> = rows.iter().map(|row| row.text(3).unwrap()).collect();
@@ -139,7 +146,12 @@ async fn sqlite_statements_scan_no_deliveries() {
             // `outbox_deliveries`, or `d` and `e` for it.
             let table = step.strip_prefix("SCAN ").unwrap_or_default();
             let table = table.split(' ').next().unwrap_or_default();
-            let is_scan = ["outbox_deliveries", "d", "e"].contains(&table);
+            let is_scan = ["outbox_deliveries", "d", "e"].contains(&table)
+                // All waiting rows of a route. The oldest is the first in the index; a recovery and a
+                // restart reschedule all.
+                || !["oldest", "recover", "retry"].contains(&name)
+                    && step.starts_with("SEARCH outbox_deliveries USING INDEX outbox_")
+                    && step.ends_with(" (route=?)");
             assert!(!is_scan, "{name}: {steps:#?}");
         }
     }
@@ -151,6 +163,7 @@ async fn sqlite_statements_scan_no_deliveries() {
 async fn postgres_statements_scan_no_deliveries() {
     let postgres = landfall_test_services::Postgres::shared();
     let connections = filled(&Database::Postgres(postgres.database("plans"))).await;
+    analyze(&connections).await;
     // The connection may still have counts of earlier transactions.
     let scans = async |transaction: &mut Transaction| {
         let scans = "SELECT seq_scan FROM pg_stat_xact_user_tables \
