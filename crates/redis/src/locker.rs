@@ -1,5 +1,3 @@
-//! The locker.
-
 use std::{
     any::Any,
     fmt,
@@ -196,7 +194,6 @@ impl RedisLocker {
         Attempt::new(&self.0.table, locker, id, LeaseId(number), local)
     }
 
-    /// Acquires the lease in Redis for a request that holds it within this node.
     async fn acquire_now(
         &self,
         local: Lease,

@@ -15,9 +15,7 @@ use crate::{
     settings::{RedisSettings, SettingsError},
 };
 
-/// Maximum number of calls in one pipeline.
 const BATCH_SIZE: usize = 256;
-/// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -29,7 +27,6 @@ pub(crate) struct Renewer {
 }
 
 impl Renewer {
-    /// Starts the thread, which ends when `stop` is set or dropped.
     pub(crate) fn start(self, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -121,7 +118,6 @@ impl Renewer {
         }
     }
 
-    /// Sends all queued releases, if there is a connection.
     async fn send_releases(&self) {
         loop {
             let batch = self.table.releases(BATCH_SIZE);

@@ -2,11 +2,8 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// Content type of a script.
 pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-/// Content type of a style sheet.
 pub(crate) const CSS: &str = "text/css; charset=utf-8";
-/// Content type of an SVG image.
 pub(crate) const SVG: &str = "image/svg+xml";
 
 /// A static file.
@@ -39,8 +36,6 @@ impl Asset {
     }
 
     /// Responds to a request with these headers: 200 with the file, or 304.
-    ///
-    /// Names do not change with the content, so clients must revalidate.
     pub(crate) fn respond(
         &self,
         request_headers: &HeaderMap,
@@ -102,7 +97,6 @@ pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
     etag
 }
 
-/// Replaces each `{{name}}` with its escaped value, in one pass: values are not expanded again.
 pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut html = String::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -126,7 +120,6 @@ pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) 
     html
 }
 
-/// Escapes text for HTML content and quoted attributes.
 fn escape(value: &str, html: &mut String) {
     for character in value.chars() {
         match character {

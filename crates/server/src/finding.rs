@@ -2,12 +2,9 @@
 
 use std::fmt;
 
-/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// No problem.
     Ok,
-    /// Information; no action needed.
     Note,
     /// Uploads work; another feature does not, or will fail soon.
     Warn,
@@ -16,7 +13,6 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
-    /// Returns its label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -43,7 +39,6 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// Creates a finding without a fix.
     pub(crate) fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
         Self {
             check,
@@ -54,12 +49,10 @@ impl Finding {
         }
     }
 
-    /// Creates a finding that there is no problem.
     pub(crate) fn ok(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Ok, text)
     }
 
-    /// Creates a finding for information.
     pub(crate) fn info(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Note, text)
     }
@@ -69,18 +62,15 @@ impl Finding {
         Self::new(check, Severity::Warn, text)
     }
 
-    /// Creates a finding that uploads do not work.
     pub(crate) fn fail(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Fail, text)
     }
 
-    /// Adds a fix.
     pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Converts it to JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "check": self.check,

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-/// Maximum time of a check; one that hangs fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
 type CheckFn<T> = for<'a> fn(&'a T) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -103,7 +102,6 @@ impl Report {
     }
 }
 
-/// Runs the checks one after another, each on a fresh subject, and panics at the end if any failed.
 pub(crate) async fn run_all<T>(
     suite: &str,
     checks: &[Check<T>],
@@ -144,7 +142,6 @@ macro_rules! checks {
 }
 pub(crate) use checks;
 
-/// `c` of `a::b::c`.
 pub(crate) fn last_word(path: &'static str) -> &'static str {
     path.rsplit("::").next().unwrap_or(path).trim()
 }

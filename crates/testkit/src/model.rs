@@ -1,5 +1,3 @@
-//! A reference model of an upload server, to compare implementations with.
-
 use std::collections::BTreeMap;
 
 /// A server without network, disk or failures.

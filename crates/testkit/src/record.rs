@@ -1,5 +1,3 @@
-//! A sink that records events.
-
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -1,5 +1,3 @@
-//! Position-dependent test data.
-
 use bytes::Bytes;
 
 /// Returns `len` pseudorandom bytes for a seed.

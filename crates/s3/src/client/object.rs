@@ -1,5 +1,3 @@
-//! Objects: references, headers and conditions.
-
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
 use bytes::Bytes;

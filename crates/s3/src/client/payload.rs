@@ -1,5 +1,3 @@
-//! Request payloads: lists of shared buffers, sent without copying.
-
 use std::{
     collections::VecDeque,
     convert::Infallible,

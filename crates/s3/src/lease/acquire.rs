@@ -29,17 +29,12 @@ use super::{
 use crate::client::Condition;
 
 const MAX_CONCURRENT_ATTEMPTS: usize = 256;
-/// Fences reserved with each lease, so that the node's requests can hand it off without a write.
 const RESERVED_FENCES: u64 = 16;
 const MAX_CONCURRENT_RELEASES: usize = 32;
-/// Maximum number of attempts to write a record that other nodes write too.
 const MAX_ATTEMPTS: u32 = 32;
-/// Maximum random delay before such a retry, in milliseconds.
 const MAX_RETRY_DELAY_MS: u64 = 20;
-/// Delay before a failed release is retried.
 const RELEASE_RETRY_DELAY: Duration = Duration::from_millis(300);
 
-/// The state of a locker, shared by its clones and its thread.
 #[derive(Debug)]
 pub(super) struct LockerInner {
     pub(super) settings: BucketSettings,
@@ -56,13 +51,11 @@ pub(super) struct LockerInner {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct YieldRequest {
-    /// The offset to append at; `None`: the holder must yield whatever it has received.
     pub(super) offset: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) enum AcquireError {
-    /// Another node has the lease; the local lease is returned.
     Busy(Lease),
     Failed(LeaseError),
 }
@@ -96,7 +89,6 @@ impl LockerInner {
         }
     }
 
-    /// Extends a local lease to the bucket, if no other node has it.
     pub(super) async fn attempt(
         self: Arc<Self>,
         local_lease: Lease,
@@ -146,7 +138,6 @@ impl LockerInner {
         Ok(Lease::new(fence, signal, Box::new(held)))
     }
 
-    /// Tries to acquire the lease once. If it is granted, the attempt is still open in the table.
     async fn try_once(&self, id: &UploadId) -> Result<TryOutcome, RecordError> {
         let cached = self
             .in_time(async { Ok(self.start_attempt(id).await) })
@@ -182,7 +173,6 @@ impl LockerInner {
         AcquireError::Failed(LeaseError::Unavailable(error.to_string().into()))
     }
 
-    /// Starts an attempt once no release of this lease is being written.
     async fn start_attempt(&self, id: &UploadId) -> Option<CachedRecord> {
         let mut wait = false;
         loop {
@@ -201,7 +191,6 @@ impl LockerInner {
         }
     }
 
-    /// Writes the lease record with this node as owner, if no other node has the lease.
     async fn write_record(
         &self,
         id: &UploadId,
@@ -271,7 +260,6 @@ impl LockerInner {
         lease.released || lease.owner == incarnation.owner || self.peers.is_dead(&lease.owner)
     }
 
-    /// Returns the fence to start from when there is no lease record.
     fn clock(&self) -> u64 {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -280,7 +268,6 @@ impl LockerInner {
         now.max(self.max_fence.load(Ordering::Relaxed))
     }
 
-    /// Writes releases; never returns.
     pub(super) async fn release(self: &Arc<Self>) {
         loop {
             let reservation_end = async {
@@ -299,7 +286,6 @@ impl LockerInner {
         }
     }
 
-    /// Writes all releases that are due at `now`; false if one failed.
     pub(super) async fn release_all(self: &Arc<Self>, now: Instant) -> bool {
         let (mut calls, mut all) = (JoinSet::new(), true);
         loop {
@@ -330,7 +316,6 @@ impl LockerInner {
         false
     }
 
-    /// Marks a lease as released, unless another node has acquired it.
     async fn write_release(
         &self,
         id: &UploadId,

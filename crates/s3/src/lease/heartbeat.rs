@@ -1,9 +1,4 @@
 //! Heartbeats: one record keeps all leases of this node alive.
-//!
-//! A node runs one *incarnation* after another. An incarnation starts when a lease is requested and
-//! is renewed by heartbeats. It ends for good when a heartbeat was not written in time, or when the
-//! node is idle. Leases belong to an incarnation, so one that another node has seen dead never
-//! comes back.
 
 use std::{
     sync::{
@@ -25,15 +20,12 @@ use super::{
 };
 use crate::client::Condition;
 
-/// Maximum number of attempts to write a heartbeat to a record that other nodes write too.
 const MAX_ATTEMPTS: u32 = 5;
-/// Number of heartbeats without leases after which an incarnation ends.
 const IDLE_HEARTBEATS: u32 = 15;
 
 #[derive(Debug)]
 pub(super) struct Incarnation {
     pub(super) owner: String,
-    /// Validity after a heartbeat was sent; shorter than the time that other nodes wait.
     valid_for: Duration,
     ended: AtomicBool,
     last_heartbeat: Mutex<Heartbeat>,
@@ -55,7 +47,6 @@ impl Incarnation {
         !self.ended.load(Ordering::SeqCst) && self.last_heartbeat().sent.elapsed() < self.valid_for
     }
 
-    /// Records a successful heartbeat; false if the incarnation had already ended.
     fn record_heartbeat(&self, heartbeat: Heartbeat) -> bool {
         if !self.is_alive() {
             return false;
@@ -65,12 +56,10 @@ impl Incarnation {
     }
 }
 
-/// The incarnations of this node: at most one is current.
 #[derive(Debug)]
 pub(super) struct Incarnations {
     settings: BucketSettings,
     current: watch::Sender<Option<Arc<Incarnation>>>,
-    /// Locked while an incarnation starts or ends, or a heartbeat is sent.
     transition: tokio::sync::Mutex<()>,
 }
 
@@ -94,7 +83,6 @@ impl Incarnations {
                 return Arc::clone(incarnation);
             }
             if now.changed().await.is_err() {
-                // Unreachable: `self` owns the sender.
                 std::future::pending::<()>().await;
             }
         }
@@ -153,7 +141,6 @@ impl Incarnations {
         Ok(incarnation)
     }
 
-    /// Ends an incarnation and marks its leases lost.
     fn end(&self, incarnation: &Incarnation, table: &LeaseTable, peers: &Peers) {
         incarnation.ended.store(true, Ordering::SeqCst);
         peers.mark_dead(&incarnation.owner);
@@ -175,7 +162,6 @@ impl Incarnations {
         });
     }
 
-    /// Ends an incarnation that has expired; never returns.
     pub(super) async fn watch_expiry(&self, table: &LeaseTable, peers: &Peers) {
         loop {
             tokio::time::sleep(self.settings.ttl / 50).await;
@@ -186,7 +172,6 @@ impl Incarnations {
         }
     }
 
-    /// Writes heartbeats; never returns.
     pub(super) async fn run_heartbeats(
         &self,
         records: &Records,
@@ -267,7 +252,6 @@ impl Incarnations {
         Err(RecordError::Contention)
     }
 
-    /// Ends the current incarnation when it has no leases, and deletes its record.
     pub(super) async fn retire(&self, records: &Records, table: &LeaseTable, peers: &Peers) {
         let _transition = self.transition.lock().await;
         let Some(incarnation) = self.current() else {

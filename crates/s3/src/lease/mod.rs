@@ -122,7 +122,6 @@ impl Default for BucketSettings {
 #[derive(Clone)]
 pub struct BucketLocker(Arc<LockerThread>);
 
-/// Stops the locker's thread when the last clone is dropped.
 struct LockerThread {
     local: MemoryLocker,
     node: Arc<LockerInner>,
@@ -225,7 +224,6 @@ impl BucketLocker {
                     .retire(&node.records, &node.table, &node.peers)
                     .await
             };
-            // Fails only if the thread has ended.
             drop(self.0.runtime.spawn(sleep).await);
         }
     }
@@ -251,14 +249,12 @@ impl BucketLocker {
                 .attempt(local_lease, id, request, owner)
                 .await
         });
-        // Fails only if the thread has ended.
         attempt
             .await
             .unwrap_or_else(|_| Err(AcquireError::shut_down()))
     }
 }
 
-/// The work of the thread, until it is stopped.
 async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     let work = async {
         tokio::join!(

@@ -1,5 +1,3 @@
-//! Deletion of unused lease and heartbeat records.
-
 use std::time::{Duration, SystemTime};
 
 use landfall::{
@@ -65,7 +63,6 @@ impl BucketLocker {
         }
     }
 
-    /// Returns the keys of one page of objects that are at least `age` old.
     async fn keys_older_than(
         &self,
         prefix: String,

@@ -1,5 +1,3 @@
-//! The leases of this node.
-
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -14,22 +12,16 @@ use tokio::sync::Notify;
 
 use super::records::LeaseRequest;
 
-/// Maximum number of queued releases. Other nodes have to request the leases of further ones.
 const MAX_PENDING_RELEASES: usize = 1 << 16;
-/// Maximum number of cached lease records; each saves a read.
 const CACHE_CAPACITY: usize = 10_000;
 
-/// Time that a released lease stays reserved for a waiting request of this node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
-/// A lease record as this node last wrote it.
 #[derive(Debug, Clone)]
 pub(super) struct CachedRecord {
     pub(super) fence: u64,
-    /// The greatest fence that this node may assign without a write.
     pub(super) reserved: u64,
     pub(super) etag: String,
-    /// The incarnation that has the lease; `None` if it was released.
     pub(super) owner: Option<String>,
 }
 
@@ -43,12 +35,9 @@ pub(super) struct HeldLease {
 #[derive(Debug, Clone)]
 pub(super) struct PendingRelease {
     pub(super) owner: String,
-    /// The record in the bucket; `None` if it must be read.
     pub(super) written: Option<CachedRecord>,
     since: Instant,
-    /// Another node requested the lease: requests of this node must not overtake it.
     yield_to_remote: bool,
-    /// Until then a request of this node may take the lease over without a write.
     reserved_until: Option<Instant>,
     in_progress: bool,
 }
@@ -61,7 +50,6 @@ impl PendingRelease {
                 .is_none_or(|reserved_until| reserved_until <= now)
     }
 
-    /// Ends a write with an unknown outcome: the lease may be free.
     fn mark_in_doubt(&mut self) {
         if std::mem::take(&mut self.in_progress)
             && let Some(record) = &mut self.written
@@ -73,7 +61,6 @@ impl PendingRelease {
 
 #[derive(Debug)]
 pub(super) enum AcquireStep {
-    /// Start with the cached record, if there is one.
     Proceed(Option<CachedRecord>),
     /// Wait: a release is being written, with or without another node waiting.
     Wait { yield_to_remote: bool },
@@ -98,9 +85,7 @@ struct LeaseEntry {
 pub(super) struct LeaseTable {
     ttl: Duration,
     state: Mutex<LeaseTableState>,
-    /// Notified when a release is queued.
     pub(super) release_queued: Notify,
-    /// Notified when a release was written or has failed.
     pub(super) release_done: Notify,
 }
 
@@ -115,8 +100,6 @@ impl LeaseTable {
     }
 
     /// Starts an attempt, unless the lease is being released.
-    ///
-    /// An upload has at most one attempt at a time: the node's requests wait for the local lease.
     pub(super) fn start_attempt(&self, id: &UploadId) -> AcquireStep {
         let mut state = self.state.lock();
         let record = match state.releases.get(id) {
@@ -132,7 +115,6 @@ impl LeaseTable {
         AcquireStep::Proceed(record)
     }
 
-    /// Ends a failed attempt. With an owner in `in_doubt`, the lease may have been acquired.
     pub(super) fn attempt_failed(&self, id: &UploadId, in_doubt: Option<&str>) {
         let mut state = self.state.lock();
         state.attempts.remove(id);
@@ -176,7 +158,6 @@ impl LeaseTable {
         }
     }
 
-    /// Removes a lease whose record was deleted.
     pub(super) fn remove(&self, id: &UploadId) {
         self.state.lock().held.remove(id);
     }
@@ -219,7 +200,6 @@ impl LeaseTable {
         }
     }
 
-    /// Returns the end of the next reservation, if a release is reserved.
     pub(super) fn next_reservation_end(&self) -> Option<Instant> {
         let state = self.state.lock();
         let reserved_until =
@@ -240,7 +220,6 @@ impl LeaseTable {
         Some((id.clone(), release.clone()))
     }
 
-    /// Removes a release that was written or is no longer needed.
     pub(super) fn release_written(&self, id: &UploadId, record: Option<CachedRecord>) {
         let mut state = self.state.lock();
         state.releases.remove(id);
@@ -261,7 +240,6 @@ impl LeaseTable {
         self.release_done.notify_waiters();
     }
 
-    /// Requeues all releases whose writes were interrupted.
     pub(super) fn interrupt_releases(&self) {
         for release in self.state.lock().releases.values_mut() {
             release.mark_in_doubt();
@@ -292,7 +270,6 @@ impl LeaseTable {
         lost
     }
 
-    /// Returns the number of leases held now, and of those lost so far.
     pub(super) fn count(&self) -> (usize, u64) {
         let state = self.state.lock();
         (state.held.len(), state.lost)

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::time, problem};
 
-/// Default number of listed events.
 const DEFAULT_PAGE: usize = 50;
 /// Maximum number of events that are listed or changed by one request.
 const MAX_BATCH: usize = 1000;
@@ -43,7 +42,6 @@ struct DeadLetter {
     dead_at: String,
 }
 
-/// Selects dead letters: `ids` or all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetterIds {
@@ -96,14 +94,12 @@ pub(super) async fn list(
     Ok(Json(DeadLetters { events, has_more }))
 }
 
-/// An action on dead letters.
 #[derive(Debug, Clone, Copy)]
 enum DeadLetterAction {
     Retry,
     Delete,
 }
 
-/// `POST dead-letters/retry`: schedules them for immediate delivery.
 pub(super) async fn retry(
     State(admin): State<Admin>,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,
@@ -111,7 +107,6 @@ pub(super) async fn retry(
     change(&admin, ids, DeadLetterAction::Retry).await
 }
 
-/// `POST dead-letters/delete`: deletes them.
 pub(super) async fn delete(
     State(admin): State<Admin>,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,

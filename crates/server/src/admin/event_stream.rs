@@ -28,7 +28,6 @@ use super::{
     problem,
 };
 
-/// Maximum number of concurrent streams.
 pub(super) const MAX_STREAMS: usize = 64;
 /// Delay after which a client reconnects.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -89,7 +88,6 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// One stream of events.
 struct EventStreamReader {
     admin: Admin,
     events: EventReader,

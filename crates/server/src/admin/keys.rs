@@ -22,7 +22,6 @@ struct Key {
     used_at: Option<String>,
 }
 
-/// `GET keys`: lists API keys.
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Keys>, Problem> {
     let keys = admin.0.parts.queue.keys().await?;
     let keys = keys.into_iter().map(|key| Key {

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Maximum range of throughput: a day.
 const MAX_MINUTES: u64 = 24 * 60;
 
 #[derive(Serialize)]
@@ -72,7 +71,6 @@ impl From<OutboxStats> for Outbox {
     }
 }
 
-/// `GET overview`: returns totals, storage and health.
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
     let parts = &admin.0.parts;
     let now = admin.now();
@@ -114,7 +112,6 @@ fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
     ((bytes(minute) as f64 + previous) / 60.0).round() as u64
 }
 
-/// Returns the start of the minute of `when`.
 fn minute_of(when: SystemTime) -> SystemTime {
     let seconds = when
         .duration_since(UNIX_EPOCH)
@@ -143,7 +140,6 @@ struct Minute {
     failed: u64,
 }
 
-/// `GET throughput`: returns each of the last minutes, including the current one.
 pub(super) async fn throughput(
     State(admin): State<Admin>,
     query: Result<Query<ThroughputQuery>, QueryRejection>,

@@ -15,10 +15,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, header};
 use sha2::Sha256;
 
-/// Lifetime of a session.
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const COOKIE_NAME: &str = "landfall_admin";
-/// Maximum number of ended sessions that are stored individually.
 const MAX_ENDED: usize = 4096;
 /// Domain separation of the signatures from other uses of the key.
 const PURPOSE: &[u8] = b"landfall admin session 1\n";
@@ -26,13 +24,10 @@ const PURPOSE: &[u8] = b"landfall admin session 1\n";
 /// The key that a session was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionKind {
-    /// The admin key.
     Admin,
-    /// The API key with this id.
     Key(i64),
 }
 
-/// The content of a valid cookie.
 #[derive(Debug)]
 struct Session {
     kind: SessionKind,
@@ -41,7 +36,6 @@ struct Session {
     signature: Vec<u8>,
 }
 
-/// Sessions that were ended before they expired.
 #[derive(Debug, Default)]
 struct EndedSessions {
     /// Expiry times by signature.
@@ -71,7 +65,6 @@ impl EndedSessions {
     }
 }
 
-/// Creates, verifies and ends sessions.
 pub(super) struct Sessions {
     mac: Hmac<Sha256>,
     ended: Mutex<EndedSessions>,
@@ -115,14 +108,12 @@ impl Sessions {
         cookie("", Duration::ZERO, https)
     }
 
-    /// Returns the kind of a request's session, if it is valid.
     pub(super) fn find(&self, headers: &HeaderMap, now: SystemTime) -> Option<SessionKind> {
         session_cookies(headers)
             .find_map(|value| self.read(value, now))
             .map(|session| session.kind)
     }
 
-    /// Verifies a cookie; `None` if it is invalid, expired or ended.
     fn read(&self, value: &str, now: SystemTime) -> Option<Session> {
         let (claim, signature) = value.rsplit_once('.')?;
         let mut mac = self.mac.clone();
@@ -145,7 +136,6 @@ impl Sessions {
     }
 }
 
-/// Returns the values of the session cookies in a request.
 fn session_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::COOKIE)

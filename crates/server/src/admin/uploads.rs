@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::JobJson, problem};
 
-/// Default page size.
 const DEFAULT_PAGE: usize = 50;
-/// Maximum page size.
 const MAX_PAGE: usize = 500;
 
 #[derive(Deserialize)]
@@ -67,7 +65,6 @@ pub(super) async fn list(
     }))
 }
 
-/// `GET uploads/{id}`: returns an upload.
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,

@@ -13,10 +13,8 @@ use landfall::{
 
 use crate::net::{self, BodyError};
 
-/// A request body with the library's error type.
 pub(super) type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
 
-/// Converts a request body.
 pub(super) fn upload_body(body: net::Body) -> UploadBody {
     body.map_err(|error| match error {
         BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,

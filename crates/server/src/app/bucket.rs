@@ -10,7 +10,6 @@ use crate::{
     settings::{self, LeaseKind, S3, Settings},
 };
 
-/// An opened bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) client: Client,
@@ -24,7 +23,6 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Probes the bucket and opens a store in it.
     pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let prober = s3::probe_client(&settings.s3)?;
         let found = match s3::probe(&prober, &settings.s3, name).await {
@@ -68,7 +66,6 @@ impl Bucket {
         Ok((bucket, composer))
     }
 
-    /// Opens leases in this bucket.
     pub(super) async fn leases(&self, settings: &Settings) -> anyhow::Result<SharedLeases> {
         let prefix = &settings.s3.object_prefix;
         SharedLeases::bucket(&self.client, &self.name, prefix, &settings.leases).await
@@ -89,7 +86,6 @@ impl Bucket {
         }
     }
 
-    /// Returns the reason why uploads cannot be accepted now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let probe = async || s3::is_reachable(&self.prober, &self.name).await;
         let reachable = self

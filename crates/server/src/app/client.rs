@@ -45,7 +45,6 @@ pub(super) fn client_address(
     nearest
 }
 
-/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')

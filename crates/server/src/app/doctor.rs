@@ -12,9 +12,7 @@ use crate::{
     settings::Loaded,
 };
 
-/// Entries per page.
 const PAGE_SIZE: usize = 256;
-/// Maximum number of listed findings; the rest is only counted.
 const MAX_FINDINGS: u64 = 1000;
 
 /// `landfall doctor files`: lists damaged uploads in the upload directory, without changing anything.
@@ -46,9 +44,6 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
 }
 
 /// Reports damaged uploads and unknown files of a store, among at most `max` entries.
-///
-/// # Errors
-/// The store cannot be listed.
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::settings::{EventsAction, EventsCommand, Loaded};
 
-/// The default of `--limit`.
 const DEFAULT_LIMIT: usize = 1000;
 
 /// Lists, retries or deletes events, with or without a running server.
@@ -38,7 +37,6 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     }
 }
 
-/// Returns the selected events.
 fn selection(command: &EventsCommand) -> EventSelection {
     match &command.transport {
         _ if !command.all => EventSelection::Ids(command.ids.clone()),
@@ -106,7 +104,6 @@ const fn state_name(state: EventState) -> &'static str {
     }
 }
 
-/// Formats events as a table.
 fn table(events: &[StoredEvent], now: SystemTime) -> String {
     if events.is_empty() {
         return String::new();

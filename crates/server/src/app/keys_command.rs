@@ -42,7 +42,6 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
     result
 }
 
-/// Creates a key and prints it.
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
     let now = SystemTime::now();
     let exists = queue
@@ -105,7 +104,6 @@ async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Formats a key as JSON.
 fn to_json(key: &ApiKey) -> serde_json::Value {
     let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
     serde_json::json!({
@@ -120,7 +118,6 @@ fn to_json(key: &ApiKey) -> serde_json::Value {
     })
 }
 
-/// Formats keys as a table.
 fn table(keys: &[ApiKey], now: SystemTime) -> String {
     let headings = [
         "ID", "NAME", "SUBJECT", "CREATED", "USED", "EXPIRES", "LIMITS",
@@ -150,7 +147,6 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
     columns(&rows)
 }
 
-/// Describes the limits of a key.
 fn describe_limits(key: &ApiKey) -> String {
     let limits = &key.limits;
     let mut limits_text = Vec::new();

@@ -67,7 +67,6 @@ pub(super) struct LeaseStats {
 }
 
 impl SharedLeases {
-    /// Opens leases in Redis and checks that the server supports them.
     #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = RedisSettings::default();
@@ -86,7 +85,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Redis(locker)))
     }
 
-    /// Opens leases in PostgreSQL and checks that the server supports them.
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = PostgresSettings::default();
@@ -99,7 +97,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
-    /// Opens leases in the bucket and checks that it supports conditional writes.
     #[cfg(feature = "s3")]
     pub(super) async fn bucket(
         client: &Client,
@@ -132,12 +129,10 @@ impl SharedLeases {
         }
     }
 
-    /// Adds the locker to a composer.
     pub(super) fn configure(&self, composer: Composer) -> Composer {
         with_locker!(self, locker => composer.with_locker(locker.clone()))
     }
 
-    /// Returns the name of the backend.
     #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
@@ -150,7 +145,6 @@ impl SharedLeases {
         }
     }
 
-    /// Returns statistics.
     pub(super) fn stats(&self) -> LeaseStats {
         with_locker!(self, locker => {
             let stats = locker.stats();
@@ -164,7 +158,6 @@ impl SharedLeases {
         })
     }
 
-    /// Returns the reason why leases cannot be acquired, unless a store check covers it.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let (message, unavailable) = match self.locker {
             #[cfg(feature = "redis")]
@@ -208,7 +201,6 @@ impl SharedLeases {
         Ok(())
     }
 
-    /// Sweeps periodically.
     pub(super) async fn run_sweeper(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LEASE_RETENTION / 4);
         loop {

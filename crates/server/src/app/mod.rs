@@ -131,7 +131,6 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
-    // Install the handlers before the start-up lines, after which a signal may arrive.
     tokio::spawn(
         shutdown
             .clone()
@@ -442,8 +441,6 @@ fn net_limits(settings: &Settings) -> net::ConnectionLimits {
 }
 
 /// Opens the listening sockets; returns them with the start-up log line.
-///
-/// Sockets of systemd take precedence, then a UNIX socket, then TCP.
 fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
     let inherited = Listener::from_systemd().context("cannot use the sockets of systemd")?;
     if !inherited.is_empty() {
@@ -487,7 +484,6 @@ fn count_sockets(count: usize) -> String {
     format!("{count} socket{}", if count == 1 { "" } else { "s" })
 }
 
-/// Logs tusd's start-up lines; tools look for the last one.
 fn log_startup(
     settings: &Settings,
     storage: &Storage,

@@ -10,10 +10,8 @@ use http::HeaderMap;
 
 use crate::settings::{Urls, is_private};
 
-/// Minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Headers in which a proxy describes the client.
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -21,7 +19,6 @@ const FORWARDED_HEADERS: [&str; 4] = [
     "forwarded",
 ];
 
-/// Warns about requests from an untrusted proxy nearby.
 #[derive(Debug)]
 pub(super) struct UntrustedProxies {
     urls: Urls,
@@ -29,7 +26,6 @@ pub(super) struct UntrustedProxies {
 }
 
 impl UntrustedProxies {
-    /// Creates the detector; `None` if no proxy is expected.
     pub(super) fn new(urls: &Urls) -> Option<Self> {
         urls.behind_proxy.then(|| Self {
             urls: urls.clone(),
@@ -37,7 +33,6 @@ impl UntrustedProxies {
         })
     }
 
-    /// Warns about a request, at most once a minute.
     pub(super) fn check(&self, peer: Option<SocketAddr>, headers: &HeaderMap) {
         let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
             return;

@@ -39,13 +39,11 @@ pub(super) struct AppRoutes {
     base: String,
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
-    /// `Content-Security-Policy` of the start page.
     policy: HeaderValue,
     storage: Arc<Storage>,
     hooks: Arc<Hooks>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
-    /// Detects untrusted proxies, if one is expected.
     proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
     grants: Option<(Arc<Grants>, ApiRoutes)>,
@@ -94,19 +92,16 @@ impl AppRoutes {
         }
     }
 
-    /// Adds the routes of grants and the dashboard.
     #[cfg(feature = "grants")]
     pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, ApiRoutes)>) -> Self {
         Self { grants, ..self }
     }
 
-    /// Adds the metrics of direct uploads.
     #[cfg(feature = "direct")]
     pub(super) fn with_direct(self, direct: Option<Arc<Direct>>) -> Self {
         Self { direct, ..self }
     }
 
-    /// Returns the API routes if the path is one of theirs.
     #[cfg(feature = "grants")]
     fn api_routes(&self, path: &str) -> Option<&ApiRoutes> {
         let (_, routes) = self.grants.as_ref()?;
@@ -124,7 +119,6 @@ impl AppRoutes {
         is_below && !is_page
     }
 
-    /// Responds to a request that is not for an upload.
     async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -249,7 +243,6 @@ impl Future for AppFuture {
             Self::Other(future) => future.as_mut().poll(cx),
             Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
                 if response.status().as_u16() == 460 {
-                    // No registry has a phrase for status 460.
                     let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
                     response.extensions_mut().insert(phrase);
                 }

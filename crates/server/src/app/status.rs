@@ -18,13 +18,11 @@ use super::{
 };
 use crate::admin::{Component, HealthCheck, ServerStatus, StorageCapacity};
 
-/// Implements [`ServerStatus`] for this server.
 #[derive(Debug)]
 pub(super) struct AppStatus {
     storage: Arc<Storage>,
     hooks: Arc<Hooks>,
     queue: Queue,
-    /// The name of the database.
     database: String,
     health: CachedProbe<Vec<HealthCheck>>,
 }

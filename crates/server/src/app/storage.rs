@@ -23,23 +23,17 @@ use super::leases::SharedLeases;
 use crate::admin::StorageCapacity;
 use crate::settings::{self, LeaseKind, Settings};
 
-/// The store and the locker, with their health checks.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) backend: StorageBackend,
-    /// True if leases are in the memory of this process.
     #[cfg(feature = "grants")]
     is_single_node: bool,
-    /// The leases, if other nodes share them.
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
-/// The storage backend.
 #[derive(Debug)]
 pub(super) enum StorageBackend {
-    /// A local directory.
     Directory(Directory),
-    /// A bucket.
     #[cfg(feature = "s3")]
     Bucket(Box<Bucket>),
 }
@@ -58,9 +52,6 @@ impl StorageBackend {
 
 impl Storage {
     /// Opens the configured storage and checks that it is usable.
-    ///
-    /// # Errors
-    /// The storage or the lease backend cannot be used.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         let (backend, composer) = StorageBackend::open(settings).await?;
         let composer = match settings.leases.kind {
@@ -95,7 +86,6 @@ impl Storage {
         Ok((storage, composer))
     }
 
-    /// Returns the start-up log line.
     pub(super) fn describe(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(directory) => {
@@ -106,7 +96,6 @@ impl Storage {
         }
     }
 
-    /// Returns its name for messages.
     pub(super) fn name(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(_) => "the upload directory".to_owned(),
@@ -130,7 +119,6 @@ impl Storage {
         }
     }
 
-    /// Returns the reason why leases cannot be acquired.
     pub(super) async fn lease_error(&self) -> Option<&'static str> {
         if let Some(leases) = &self.leases {
             return leases.health_error().await;
@@ -138,7 +126,6 @@ impl Storage {
         None
     }
 
-    /// Returns the reason why uploads cannot be stored.
     pub(super) async fn store_error(&self) -> Option<&'static str> {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.check_identity(),
@@ -147,7 +134,6 @@ impl Storage {
         }
     }
 
-    /// Returns the location and capacity of the storage.
     #[cfg(feature = "grants")]
     pub(super) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
@@ -184,7 +170,6 @@ pub(super) struct Directory {
     identity: Option<Identity>,
 }
 
-/// Device and inode of a directory.
 type Identity = (u64, u64);
 
 impl Directory {

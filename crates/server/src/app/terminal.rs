@@ -23,7 +23,6 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-/// Replaces control characters and truncates a text to `max_chars` characters.
 pub(super) fn sanitize(text: &str, max_chars: usize) -> String {
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut cut: String = printable.clone().take(max_chars).collect();

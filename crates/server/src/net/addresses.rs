@@ -1,5 +1,3 @@
-//! Limits per client address: connections, request rate, concurrent uploads.
-
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -15,9 +13,6 @@ use super::rejection::HttpRejection;
 const SHARDS: usize = 16;
 
 /// Maximum number of addresses per shard. Idle addresses are evicted; above it, new ones are not counted.
-///
-/// An address is idle with no connection, no upload and no request for a second. Connections alone never
-/// reach this number.
 const MAX_PER_SHARD: usize = 8192;
 
 /// Limits per client address; 0 disables a limit. IPv6 addresses are counted per /64.
@@ -118,18 +113,15 @@ impl AddressUsage {
     }
 }
 
-/// Current usage of all addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
     limits: AddressLimits,
-    /// Number of worker threads.
     workers: usize,
     /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
 }
 
-/// The decision about a new connection.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// Within the limit, or not counted.
@@ -150,7 +142,6 @@ impl Addresses {
         }
     }
 
-    /// Counts a connection.
     pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
         let limit = self.limits.connections;
         let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
@@ -175,10 +166,6 @@ impl Addresses {
         }
     }
 
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// The rate limit of its client is exceeded.
     pub(super) fn request(
         &self,
         headers: &HeaderMap,
@@ -205,9 +192,6 @@ impl Addresses {
     }
 
     /// Counts a request with a body until the permit is dropped.
-    ///
-    /// # Errors
-    /// Its client has too many concurrent uploads.
     pub(super) fn upload(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -282,7 +266,6 @@ impl Addresses {
     }
 }
 
-/// Counts a connection or an upload for an address until it is dropped.
 #[derive(Debug)]
 pub(super) struct AddressPermit {
     addresses: Arc<Addresses>,

@@ -129,7 +129,6 @@ enum Kind {
         shared: Arc<ConnectionShared>,
         epoch: PhaseEpoch,
     },
-    /// HTTP/2: each stream has its own timeouts.
     Http2 {
         shared: Arc<ConnectionShared>,
         activity: Arc<ConnectionActivity>,
@@ -310,7 +309,6 @@ impl Drop for Body {
 }
 
 pin_project_lite::pin_project! {
-    /// The body of a response on its way to hyper.
     #[derive(Debug)]
     pub(super) struct OutgoingBody<B> {
         #[pin]

@@ -35,7 +35,6 @@ pub(super) struct ConnectionShared {
     _permit: Option<AddressPermit>,
     /// The address has too many connections: the request is rejected.
     over_limit: bool,
-    /// HTTP/1: heads that the validator has accepted, wrapping.
     pub(super) heads: AtomicU32,
     /// HTTP/1: unread bytes of the current request's body; `u64::MAX` if unknown.
     pub(super) unread_bytes: AtomicU64,
@@ -49,7 +48,6 @@ pub(super) struct ConnectionShared {
     abandoned: Mutex<Option<Incoming>>,
     /// HTTP/1: whether a request was rejected by the limits of its address.
     pub(super) address_limited: AtomicBool,
-    /// HTTP/1: the current request while its hyper connection is replaced.
     pub(super) handover: Handover,
 }
 
@@ -110,7 +108,6 @@ impl ConnectionShared {
         }
     }
 
-    /// HTTP/1: discards received bytes of an abandoned body.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>) {
         if !matches!(self.unread_bytes.load(Relaxed), 1..=MAX_DISCARDED_REST) {
             return;
@@ -129,7 +126,6 @@ impl ConnectionShared {
         }
     }
 
-    /// HTTP/1: returns whether a request was rejected by the limits of its address.
     pub(super) fn is_address_limited(&self) -> bool {
         self.address_limited.load(Relaxed)
     }
@@ -168,12 +164,10 @@ impl ConnectionShared {
     }
 }
 
-/// Tracks one request until hyper has taken the whole response.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     pub(super) shared: Arc<ConnectionShared>,
     pub(super) http2: bool,
-    /// Counts a body for its client address.
     pub(super) address_permit: Option<AddressPermit>,
 }
 

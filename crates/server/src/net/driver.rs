@@ -30,7 +30,6 @@ use super::timeouts::{Phase, ServerShared, TimeoutAction};
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
-/// hyper's configuration, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
@@ -67,7 +66,6 @@ impl Protocols {
 type Http1<S> = http1::Connection<TokioIo<ServerIo>, ConnectionService<S>>;
 type Http2<S> = http2::Connection<TokioIo<ServerIo>, ConnectionService<S>, StreamExecutor>;
 
-/// Serves one connection until it is closed.
 pub(super) struct Driver<S, B>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -101,7 +99,6 @@ where
     S::Future: Send + Unpin + 'static,
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
-    /// The protocol is not detected yet.
     New(Box<(ServerIo, S)>),
     Http1(Http1<S>),
     Http2(Pin<Box<Http2<S>>>),
@@ -140,8 +137,6 @@ where
     }
 
     /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
-    ///
-    /// Only possible while waiting for the client: between two requests, or within a body.
     fn release_buffers(&mut self) {
         let shared = &self.shared;
         let receiving = shared.is_receiving()
@@ -181,7 +176,6 @@ where
         }
     }
 
-    /// Applies a phase of the shutdown.
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
         if self.shutdown_phase == ShutdownPhase::Running {
             match &mut self.state {

@@ -1,11 +1,4 @@
 //! Fair scheduling of request bodies between client addresses.
-//!
-//! A runtime runs its tasks one after the other, so a client with many connections would get many times
-//! the throughput of a client with one. While several addresses send, only a few bodies of one address
-//! are read at a time. A body that has used its share, or has nothing to read, yields to the next one.
-//! Between turns an address pauses [`DELAY_FACTOR`] times as long as its turns took, which leaves the
-//! processors to the others. Nothing waits while a single address sends, and an address with one body
-//! never waits.
 
 use std::{
     collections::VecDeque,
@@ -34,11 +27,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// The queue of one address's bodies.
 #[derive(Debug)]
 pub(super) struct AddressQueue {
     max_active: usize,
-    /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
     state: Mutex<QueueState>,
 }
@@ -49,9 +40,7 @@ struct QueueState {
     /// Bodies that are read now, or after the pause.
     active: usize,
     waiting: VecDeque<Arc<Waiter>>,
-    /// Accumulated pause that is still too short for a timer.
     pause: Duration,
-    /// Earliest start of the next turn.
     resume_at: Option<Instant>,
 }
 
@@ -87,7 +76,6 @@ struct Waiter {
 }
 
 impl AddressQueue {
-    /// Creates the queue of an address on a server with `workers` threads.
     pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
         Self {
             max_active: (workers / 4).max(1),
@@ -108,12 +96,10 @@ impl AddressQueue {
     }
 }
 
-/// A body in the queue of its address.
 #[derive(Debug)]
 pub(super) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
-    /// Bytes read in this turn.
     received: usize,
 }
 
@@ -128,7 +114,6 @@ enum QueuePosition {
 }
 
 impl QueuedBody {
-    /// Creates the entry of a body and counts it for its address.
     pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
         queue.lock().bodies += 1;
         Self {
@@ -142,7 +127,6 @@ impl QueuedBody {
         self.queue.senders.load(Relaxed) >= 2
     }
 
-    /// Waits until the body may be read.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let must_wait = self.must_wait();
@@ -185,7 +169,6 @@ impl QueuedBody {
         }
     }
 
-    /// Counts bytes that were read.
     pub(super) fn receive(&mut self, bytes: usize) {
         self.received += bytes;
         if self.received >= SHARE_BYTES {

@@ -69,7 +69,6 @@ macro_rules! either {
     };
 }
 
-/// The I/O object of hyper's connection.
 #[derive(Debug)]
 pub(super) struct ServerIo {
     stream: Socket,
@@ -100,7 +99,6 @@ impl ServerIo {
         }
     }
 
-    /// Returns the rejection to send once hyper has released the connection.
     pub(super) fn rejection(&self) -> Option<HttpRejection> {
         self.rejection
     }
@@ -115,7 +113,6 @@ impl ServerIo {
         self.read_ahead.splice(..0, bytes.iter().copied());
     }
 
-    /// Prepends a head for the rest of the current body to the bytes read ahead.
     pub(super) fn resume_body(&mut self) -> bool {
         let Some(remainder) = self
             .validator
@@ -167,7 +164,6 @@ impl ServerIo {
         }
     }
 
-    /// Rejects the current head and frees its memory.
     fn reject(&mut self, rejection: HttpRejection) {
         self.rejection = Some(rejection);
         if let Some(validator) = &mut self.validator {
@@ -199,7 +195,6 @@ impl ServerIo {
         stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before) <= limits.head_memory
     }
 
-    /// Reads and discards bytes; returns their number.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [MaybeUninit::uninit(); 32 * 1024];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -207,7 +202,6 @@ impl ServerIo {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Closes the sending side.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
     }
@@ -221,7 +215,6 @@ impl ServerIo {
         }
     }
 
-    /// Reads once from the socket and counts the bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_read(cx, buf));
@@ -255,7 +248,6 @@ impl ServerIo {
         }
     }
 
-    /// Returns the requested action, unless it is only to release buffers.
     fn action(&self) -> Option<TimeoutAction> {
         let action = self.shared.activity.action()?;
         let void = action == TimeoutAction::ReleaseBuffers

@@ -184,7 +184,6 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     })
 }
 
-/// Returns whether an error means that the system has no IPv6, or has it disabled.
 fn no_ipv6(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     matches!(error.kind(), AddrNotAvailable | Unsupported)
@@ -202,7 +201,6 @@ fn not_usable(error: io::Error) -> io::Error {
     )
 }
 
-/// Removes a socket file on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,

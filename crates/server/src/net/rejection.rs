@@ -28,7 +28,6 @@ impl HttpRejection {
         )
     }
 
-    /// Converts it to a response that closes the connection.
     pub(super) fn response(self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;

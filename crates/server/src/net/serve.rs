@@ -144,7 +144,6 @@ where
                             "connection limit reached, further clients wait"
                         );
                     });
-                    // The semaphore is never closed.
                     let vacancy = self.permits.clone().acquire_owned();
                     let Ok(permit) = self.server.wait_for(vacancy).await else {
                         return;
@@ -200,7 +199,6 @@ where
     }
 }
 
-/// Returns whether an error of `accept` concerns only one connection.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     matches!(

@@ -24,7 +24,6 @@ use super::stats::NetStats;
 use super::stream;
 use super::timeouts::Phase;
 
-/// The service as hyper calls it.
 #[derive(Debug)]
 pub(super) struct ConnectionService<S> {
     service: S,
@@ -155,7 +154,6 @@ where
     }
 }
 
-/// The response to one request.
 pub(super) struct ResponseFuture<S>
 where
     S: Service<Request<Body>> + Send + 'static,

@@ -25,7 +25,6 @@ const BLOCKING_THREADS: usize = 160;
 #[derive(Debug)]
 pub(super) struct Workers {
     each: Vec<Worker>,
-    /// Start of the search for the least loaded worker, so that equal workers alternate.
     next: AtomicUsize,
     _alive: watch::Sender<()>,
 }
@@ -38,9 +37,6 @@ struct Worker {
 
 impl Workers {
     /// Starts `count` threads; with 0, everything runs on the caller's runtime.
-    ///
-    /// # Errors
-    /// A thread or runtime cannot be created.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);
@@ -73,7 +69,6 @@ impl Workers {
         })
     }
 
-    /// Spawns a connection on the worker with the fewest connections.
     pub(super) fn spawn<F>(&self, connection: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -92,7 +87,6 @@ impl Workers {
     }
 }
 
-/// Counts a connection until it is dropped.
 struct ConnectionCounter(Arc<AtomicUsize>);
 
 impl ConnectionCounter {

@@ -1,5 +1,3 @@
-//! Problems with settings.
-
 use std::fmt;
 
 use super::{sections, unsupported};

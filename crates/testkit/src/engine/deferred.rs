@@ -1,5 +1,3 @@
-//! Uploads whose length is declared with a later request.
-
 use std::time::Duration;
 
 use landfall::Config;

@@ -1,5 +1,3 @@
-//! Final uploads whose parts are complete later.
-
 use std::time::{Duration, Instant};
 
 use landfall::{Config, Handler, upload::UploadId};

@@ -68,7 +68,6 @@ pub fn all() -> Vec<Check<Subject>> {
     all
 }
 
-/// Opens a handler as one process.
 fn open(config: &Config) -> Handler {
     let mut config = config.clone();
     config.location = LocationStyle::Relative;

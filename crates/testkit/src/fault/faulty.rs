@@ -1,5 +1,3 @@
-//! A store that fails.
-
 use std::{
     ops::Range,
     pin::Pin,

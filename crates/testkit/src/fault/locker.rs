@@ -1,5 +1,3 @@
-//! A locker that loses leases.
-
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -1,5 +1,3 @@
-//! Which call fails how.
-
 use std::{io, sync::Arc, time::Duration};
 
 use landfall::store::{Result, StoreError};

@@ -1,5 +1,3 @@
-//! Checks of two lockers in two processes.
-
 use std::{
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},

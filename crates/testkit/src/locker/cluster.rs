@@ -1,5 +1,3 @@
-//! Nodes that share leases in a service, which may not be reachable.
-
 use std::{
     collections::HashMap,
     fmt,
@@ -24,7 +22,6 @@ use tokio::{
 use super::{LONG, acquire};
 use crate::check::{Check, checks};
 
-/// Time in which a node has to work again after a fault, on a busy machine.
 const MAX_RECOVERY: Duration = Duration::from_secs(8);
 
 /// A service that stores leases, as nodes reach it.
@@ -60,7 +57,6 @@ impl fmt::Debug for FaultyNode {
 
 pub(super) type Subject = Arc<dyn Cluster>;
 
-/// Checks that need a lifetime which a busy machine does not exceed by accident.
 pub(super) fn all() -> Vec<Check<Subject>> {
     checks![|_| true;
         a_takeover_takes_milliseconds,
@@ -74,7 +70,6 @@ pub(super) fn all() -> Vec<Check<Subject>> {
     .to_vec()
 }
 
-/// Checks that wait until leases expire.
 pub(super) fn all_with_faults() -> Vec<Check<Subject>> {
     checks![|_| true;
         holders_stop_in_time_and_leases_work_again,

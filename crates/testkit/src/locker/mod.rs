@@ -22,19 +22,16 @@ use landfall::{
 pub use self::cluster::{Cluster, FaultyNode, LockerLoad};
 use crate::check::{Check, Report, checks, run_all};
 
-/// Enough time for an operation of a locker that works.
 const LONG: Duration = Duration::from_secs(30);
 
 async fn acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
     locker.acquire(id, LONG).await.expect("acquire")
 }
 
-/// Acquires a lease that must be free.
 async fn acquire_free(locker: &Arc<dyn Locker>, id: &UploadId) -> Lease {
     locker.try_acquire(id).await.expect("a free lease")
 }
 
-/// Asserts that no other task is in this section, while others run.
 async fn assert_alone(holders: &AtomicU32) {
     let others = holders.fetch_add(1, Ordering::SeqCst);
     assert_eq!(others, 0, "two have the lease");

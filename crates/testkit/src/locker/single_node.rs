@@ -1,5 +1,3 @@
-//! Checks of a locker within one process.
-
 use std::{
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
@@ -18,9 +16,7 @@ use tokio::{
 use super::{LONG, Subject, acquire, acquire_free, assert_alone, assert_held};
 
 const SHORT: Duration = Duration::from_millis(60);
-/// The limit for immediate reactions, generous for a busy machine.
 const PROMPT: Duration = Duration::from_secs(2);
-/// Maximum time of a takeover within one process.
 const TAKEOVER: Duration = Duration::from_millis(100);
 
 /// Begins to wait for a lease: on return it is in the queue, however busy the machine is.
@@ -29,7 +25,6 @@ async fn wait_for(locker: &Subject, id: &UploadId) -> JoinHandle<Result<Lease, L
     queue_up(async move { locker.acquire(&id, LONG).await }).await
 }
 
-/// Polls a future once, then runs it in a task.
 async fn queue_up<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {

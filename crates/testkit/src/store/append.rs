@@ -1,5 +1,3 @@
-//! Appending bytes.
-
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -1,5 +1,3 @@
-//! Joining uploads.
-
 use std::sync::Arc;
 
 use bytes::Bytes;

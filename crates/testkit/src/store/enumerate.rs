@@ -1,5 +1,3 @@
-//! Checks of listing.
-
 use std::collections::BTreeMap;
 
 use landfall::{
@@ -45,7 +43,6 @@ async fn read_page(
     page.next
 }
 
-/// Reads the whole list in pages of `limit`.
 async fn list(store: &Subject, limit: usize) -> Listed {
     let mut listed = Listed::new();
     let mut cursor = None;

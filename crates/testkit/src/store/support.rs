@@ -1,5 +1,3 @@
-//! Helpers of the checks.
-
 use std::{
     future::{Future, poll_fn},
     ops::Range,
@@ -19,13 +17,11 @@ use landfall::{
 use super::Subject;
 use crate::test_data;
 
-/// A new upload of this length.
 pub(super) async fn create(store: &Subject, length: impl Into<Option<u64>>) -> Arc<Upload> {
     let upload = Upload::new(UploadId::random(), length.into());
     store.create(upload).await.expect("create")
 }
 
-/// A new upload that has all of `bytes`.
 pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     let upload = create(store, bytes.len() as u64).await;
     append(store, &upload, Fence(1), bytes).await;
@@ -89,7 +85,6 @@ pub(super) async fn declare_length(
     deferrer.declare_length(upload, length, fence).await
 }
 
-/// Finishes an upload, if the store has a finisher.
 pub(super) async fn finish_if_able(store: &Subject, upload: &Upload, fence: Fence) {
     if let Some(finisher) = store.capabilities().finisher {
         finisher.finish(upload, fence).await.expect("finish");
@@ -100,7 +95,6 @@ pub(super) async fn offset(store: &Subject, upload: &Upload) -> u64 {
     store.load(&upload.id).await.expect("load").offset
 }
 
-/// Checks that the upload has these bytes and no more.
 pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
     let loaded = store.load(&upload.id).await.expect("load");
     assert_eq!(

@@ -1,5 +1,3 @@
-//! Checks of unverified bytes.
-
 use bytes::Bytes;
 use landfall::lease::Fence;
 

@@ -23,7 +23,6 @@ use crate::{
     settings::{self, LeaseKind, Secret, Settings},
 };
 
-/// Direct uploads and their sweeper.
 #[derive(Debug)]
 pub(super) struct Direct {
     uploads: landfall_direct::Direct,
@@ -36,11 +35,6 @@ pub(super) struct Direct {
 
 impl Direct {
     /// Opens direct uploads, if enabled.
-    ///
-    /// Their jobs are in `queue`; `secret` authenticates the bucket's notifications.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -82,7 +76,6 @@ impl Direct {
         self.uploads.set_handler(handler);
     }
 
-    /// Starts the sweeper on this runtime.
     pub(super) fn run(&self) {
         let uploads = self.uploads.clone();
         let stop = self.stop.subscribe();
@@ -90,10 +83,6 @@ impl Direct {
         *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
-    /// Sweeps once.
-    ///
-    /// # Errors
-    /// The database failed.
     pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
         let swept = self.uploads.sweep().await;
         swept.context("cannot check direct uploads")
@@ -113,7 +102,6 @@ impl Direct {
         }
     }
 
-    /// Returns the API.
     pub(super) fn router(
         &self,
         settings: &Settings,
@@ -132,7 +120,6 @@ impl Direct {
         api::service(wanted)
     }
 
-    /// Logs the start-up lines.
     pub(super) fn log_startup(&self, settings: &Settings) {
         let paths = api_paths(settings).join(", ");
         log::say(format_args!(
@@ -143,7 +130,6 @@ impl Direct {
         }
     }
 
-    /// Returns the counters.
     pub(super) fn stats(&self) -> &DirectStats {
         &self.stats
     }

@@ -15,9 +15,6 @@ use landfall_grants::{
 use crate::settings::{self, Settings};
 
 /// Creates the authenticator: API keys always, JWT and forward auth if configured.
-///
-/// # Errors
-/// A setting is invalid. An unreachable service is no error.
 pub(super) fn authenticator(
     settings: &Settings,
     queue: &Queue,
@@ -48,9 +45,6 @@ pub(super) fn authenticator(
 }
 
 /// Creates the JWT authentication, if configured, and reads its keys.
-///
-/// # Errors
-/// The keys in a file are invalid. An unreachable URL is no error.
 pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
     let configured = &settings.grants.jwt;
     let Some(keys) = configured.keys.as_ref().filter(|_| settings.grants.enabled) else {
@@ -79,7 +73,6 @@ fn jwt_settings(
     Ok(jwt)
 }
 
-/// Returns the names of the enabled methods.
 pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
     let grants = &settings.grants;
     let mut methods = vec!["API keys (landfall keys)".to_owned()];

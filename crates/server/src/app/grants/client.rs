@@ -6,7 +6,6 @@ use landfall_grants::enforce::ClientAddress;
 
 use crate::{app::client::client_address, settings::Urls};
 
-/// Returns a function that finds the address of a request's client.
 pub(super) fn client_address_finder(urls: &Urls) -> Arc<ClientAddress> {
     let urls = urls.clone();
     Arc::new(move |headers, peer| client_address(&urls, headers, peer.map(|peer| peer.ip())))

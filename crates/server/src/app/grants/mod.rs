@@ -39,17 +39,13 @@ use crate::{
     settings::{self, Secret, Settings},
 };
 
-/// Maximum time for reading metrics from the database.
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The queue and its components.
 pub(super) struct Grants {
     queue: Queue,
-    /// The name of the database.
     database_name: String,
     enabled: bool,
     required: bool,
-    /// The admin key, if the dashboard is enabled.
     key: Option<Secret>,
     failed_attempts: FailedAttempts,
     client: Arc<ClientAddress>,
@@ -68,11 +64,6 @@ impl std::fmt::Debug for Grants {
 
 impl Grants {
     /// Opens the queue, if grants or the dashboard are enabled.
-    ///
-    /// The dashboard is enabled by its `key`.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -134,9 +125,6 @@ impl Grants {
     }
 
     /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
-    ///
-    /// # Errors
-    /// The database cannot be used.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
         self.maintenance
             .run(handler)
@@ -144,19 +132,16 @@ impl Grants {
             .with_context(|| format!("cannot read grants from {}", self.database_name))
     }
 
-    /// Flushes the queue at shutdown.
     pub(super) async fn close(&self) {
         self.maintenance.stop();
         self.queue.close().await;
     }
 
-    /// Returns the queue.
     #[cfg(feature = "direct")]
     pub(super) fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// Returns the reason why grants cannot be issued now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let probe = async || self.queue.check().await;
         let message = "failed to check the database of grants";
@@ -164,7 +149,6 @@ impl Grants {
         (!reachable.await).then_some("the grants database cannot be used\n")
     }
 
-    /// Logs the start-up lines.
     pub(super) fn log_startup(&self, settings: &Settings) {
         log::say(format_args!("Using {} for grants.", self.database_name));
         if self.enabled {
@@ -197,7 +181,6 @@ impl Grants {
         }
     }
 
-    /// Returns statistics for the metrics.
     pub(super) async fn stats(&self) -> GrantStats {
         let totals = tokio::time::timeout(STATS_TIMEOUT, self.queue.totals()).await;
         GrantStats {
@@ -211,21 +194,17 @@ impl Grants {
     }
 }
 
-/// Statistics for the metrics.
 #[derive(Debug)]
 pub(super) struct GrantStats {
-    /// True if grants are enabled.
     pub(super) enabled: bool,
     pub(super) api: Arc<ApiStats>,
     pub(super) queue: QueueStats,
     pub(super) maintenance: Arc<MaintenanceStats>,
-    /// The number of the last event.
     pub(super) newest_event: i64,
     /// The number of jobs; `None` if the database did not respond.
     pub(super) totals: Option<Totals>,
 }
 
-/// Converts the limits of the settings.
 pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
     GrantLimits {
         max_size: limits.max_size,

@@ -49,7 +49,6 @@ impl fmt::Debug for ApiRoutes {
 }
 
 impl ApiRoutes {
-    /// Returns whether a path belongs to these routes.
     pub(crate) fn contains(&self, path: &str) -> bool {
         self.find(path).is_some()
     }
@@ -64,7 +63,6 @@ impl ApiRoutes {
             .find(|group| group.paths.iter().any(is_below))
     }
 
-    /// Responds to a request for one of these paths.
     pub(crate) async fn respond(&self, request: Request<net::Body>) -> Response<Body> {
         let Some(group) = self.find(request.uri().path()) else {
             let mut response = Response::new(Body::empty());
@@ -94,14 +92,11 @@ impl ApiRoutes {
     }
 }
 
-/// The dependencies of [`ApiRoutes`].
 #[derive(Debug)]
 pub(in crate::app) struct ApiRoutesParts<'a> {
     pub(in crate::app) settings: &'a Settings,
-    /// The CORS rules for uploads.
     pub(in crate::app) cors: Option<&'a Cors>,
     pub(in crate::app) policies: Vec<Arc<dyn Policy>>,
-    /// The JWT authentication.
     pub(in crate::app) jwt: Option<Jwt>,
     pub(in crate::app) handler: &'a Handler,
     pub(in crate::app) shutdown: &'a Shutdown,
@@ -123,10 +118,6 @@ impl RouteGroup {
 }
 
 impl Grants {
-    /// Creates the enabled routes.
-    ///
-    /// # Errors
-    /// A setting is invalid.
     pub(in crate::app) async fn routes(
         &self,
         parts: ApiRoutesParts<'_>,
@@ -210,7 +201,6 @@ fn api_cors(uploads: &Cors, origins: &[String]) -> Cors {
         .allow_credentials(true)
 }
 
-/// Returns a receiver that becomes true when the server shuts down.
 fn shutdown_signal(shutdown: &Shutdown) -> watch::Receiver<bool> {
     let (closing, closed) = watch::channel(false);
     let shutdown = shutdown.clone();

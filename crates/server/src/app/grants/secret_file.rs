@@ -10,22 +10,15 @@ use anyhow::Context as _;
 
 use crate::settings::{Secret, Settings, grants::check_key};
 
-/// Maximum size of a secret file, in bytes.
 const MAX_FILE_SIZE: u64 = 1026;
 
 /// Returns the admin key of the settings or its file.
-///
-/// # Errors
-/// The file cannot be read or contains no key. The error does not contain its text.
 pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
     secret("--admin-key-file", &admin.key_file, &admin.key)
 }
 
 /// Returns the secret of bucket notifications, of the settings or its file.
-///
-/// # Errors
-/// As for [`admin_key`].
 #[cfg(feature = "direct")]
 pub(in crate::app) fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
@@ -50,9 +43,6 @@ fn secret(
 }
 
 /// Reads a secret from a file with one line.
-///
-/// # Errors
-/// The file cannot be read or contains no valid secret. The error does not contain its text.
 fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
     let read = File::open(path)?

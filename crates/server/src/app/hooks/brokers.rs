@@ -14,10 +14,6 @@ use landfall_hooks::{HookName, HookNames, Transport, broker::DEFAULT_SOURCE};
 use super::{HookRoute, transports::route};
 use crate::settings::{Hooks, Settings};
 
-/// Adds the brokers of the settings.
-///
-/// # Errors
-/// The settings of a broker are invalid.
 pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::Result<()> {
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;

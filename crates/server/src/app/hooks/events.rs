@@ -15,7 +15,6 @@ use crate::{
     settings::{Hooks, Settings},
 };
 
-/// The event sinks.
 #[derive(Debug)]
 pub(super) struct EventPipeline {
     pub(super) progress: Option<ProgressNotifier>,
@@ -25,9 +24,6 @@ pub(super) struct EventPipeline {
 
 impl EventPipeline {
     /// Creates the sinks that routes need; without stored events, no database is opened.
-    ///
-    /// # Errors
-    /// The database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -91,7 +87,6 @@ fn event_headers(hooks: &Hooks) -> EventHeaders {
         .with(&hooks.grpc.forward_headers)
 }
 
-/// Adds the sinks to a handler's configuration.
 pub(super) fn configure(events: &EventPipeline, config: &mut landfall::Config) {
     if let Some(progress) = &events.progress {
         config.sinks.push(Arc::new(progress.clone()));

@@ -11,17 +11,13 @@ use std::{
 use async_trait::async_trait;
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
 
-/// Upper bounds of the duration histogram, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
 ];
 
-/// Counters for one hook name.
 #[derive(Debug, Default)]
 pub(in crate::app) struct HookCounters {
-    /// Deliveries started.
     pub(in crate::app) started: AtomicU64,
-    /// Deliveries failed.
     pub(in crate::app) failed: AtomicU64,
     /// Total duration of finished deliveries, in microseconds.
     pub(in crate::app) micros: AtomicU64,
@@ -38,7 +34,6 @@ impl HookCounters {
     }
 }
 
-/// A transport with its counters.
 #[derive(Debug)]
 pub(in crate::app) struct InstrumentedTransport {
     transport: Arc<dyn Transport>,
@@ -57,13 +52,11 @@ impl InstrumentedTransport {
         }
     }
 
-    /// Returns the error of the last delivery, if it failed.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn last_error(&self) -> Option<String> {
         self.last_delivery().clone()?.err()
     }
 
-    /// Returns whether any delivery has finished.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn was_called(&self) -> bool {
         self.last_delivery().is_some()
@@ -75,12 +68,10 @@ impl InstrumentedTransport {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the counters for a hook name.
     pub(in crate::app) fn counters(&self, name: HookName) -> &HookCounters {
         &self.counters[name as usize]
     }
 
-    /// Returns the number of deliveries in progress.
     pub(in crate::app) fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
     }

@@ -34,11 +34,9 @@ pub(super) struct HookRoute {
     pub(super) names: HookNames,
     /// True if the names are configured for this transport, rather than the common default.
     own_events: bool,
-    /// The start-up log line.
     line: String,
 }
 
-/// All routes, and the events to deliver over them.
 #[derive(Debug)]
 pub(super) struct Hooks {
     pub(super) routes: Vec<HookRoute>,
@@ -51,9 +49,6 @@ pub(super) struct Hooks {
 
 impl Hooks {
     /// Creates the hooks of the settings; without any, this does nothing.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -72,11 +67,6 @@ impl Hooks {
     }
 
     /// Opens the hooks for a sweep; `None` if no route receives `post-expire` and direct uploads are off.
-    ///
-    /// Blocking hooks decide about completed direct uploads that the sweep finds.
-    ///
-    /// # Errors
-    /// As for [`Hooks::open`].
     pub(super) async fn open_for_sweep(
         settings: &Settings,
         database: &SharedDatabase,
@@ -91,7 +81,6 @@ impl Hooks {
         Ok(Some(Self::open(settings, database, routes).await?))
     }
 
-    /// Adds the blocking hooks and event sinks to a handler's configuration.
     pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
         for route in &self.routes {
@@ -118,7 +107,6 @@ impl Hooks {
         asked.map(|route| Arc::new(asker(route))).collect()
     }
 
-    /// Returns the outbox, if any route receives events.
     pub(super) fn outbox(&self) -> Option<&Outbox> {
         self.events.outbox.as_ref().map(|(outbox, _)| outbox)
     }
@@ -130,7 +118,6 @@ impl Hooks {
         }
     }
 
-    /// Flushes undelivered events at shutdown.
     pub(super) async fn close(&self) {
         if let Some(outbox) = self.outbox() {
             outbox.close().await;
@@ -151,18 +138,15 @@ impl Hooks {
         (!reachable.await).then_some("the outbox database is unreachable\n")
     }
 
-    /// Returns the statistics of the outbox, if there is one.
     pub(super) fn outbox_stats(&self) -> Option<OutboxStats> {
         self.outbox().map(Outbox::stats)
     }
 
-    /// Returns the stored events of the outbox, if there is one.
     #[cfg(feature = "grants")]
     pub(super) fn events(&self) -> Option<landfall_hooks::outbox::Events> {
         self.outbox().map(Outbox::events)
     }
 
-    /// Logs the start-up lines; the first of each kind are tusd's.
     pub(super) fn log_startup(&self) {
         for route in &self.routes {
             log::say(&route.line);

@@ -10,9 +10,6 @@ use super::{HookRoute, instrumented::InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
 
 /// Creates the configured routes, in the order in which blocking hooks are called.
-///
-/// # Errors
-/// The settings of a transport are invalid. An unreachable receiver is no error.
 pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
     let hooks = &settings.hooks;
     let mut routes = Vec::new();

@@ -1,5 +1,3 @@
-//! Metrics of leases shared by several nodes.
-
 use super::{Page, metrics};
 use crate::app::leases::LeaseStats;
 

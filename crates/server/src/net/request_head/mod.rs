@@ -43,7 +43,6 @@ enum State {
     Chunked(Chunk),
     /// Malformed chunks or too large trailers: hyper ends the body with an error and closes.
     Broken,
-    /// A trailer line ends with a bare LF, which hyper would take for a part of the line.
     BrokenTrailer,
 }
 
@@ -74,7 +73,6 @@ impl RequestHeadValidator {
         self.heads
     }
 
-    /// Returns the memory of an incomplete head, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.partial.capacity()
     }
@@ -99,7 +97,6 @@ impl RequestHeadValidator {
         matches!(self.state, State::BrokenTrailer)
     }
 
-    /// Returns whether [`remainder`](Self::remainder) is available.
     pub(super) fn is_resumable(&self) -> bool {
         match &self.state {
             State::Sized(_) | State::Chunked(_) => true,

@@ -1,12 +1,9 @@
-//! Detects differences between S3 services.
-
 use bytes::Bytes;
 use landfall_s3::client::{Condition, Error, ErrorKind, ObjectHeaders, Payload};
 
 use super::{Doctor, Finding};
 use crate::{s3::diagnosis, settings::LeaseKind};
 
-/// Checks each known difference.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     conditions(doctor).await;
     let result = small_parts(doctor).await;
@@ -61,7 +58,6 @@ fn report(
     doctor.report(finding);
 }
 
-/// Returns whether the service accepts calls; an unrelated error is returned.
 async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
     match call.await {
         Ok(_) => Ok(true),
@@ -118,7 +114,6 @@ async fn conditions(doctor: &mut Doctor<'_>) {
     doctor.report(finding);
 }
 
-/// Returns whether a failed condition prevented a write.
 fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
     match result {
         Ok(_) => Ok(false),
@@ -145,7 +140,6 @@ async fn small_parts(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     .await
 }
 
-/// Checks a part without bytes.
 async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("empty-part").await?;

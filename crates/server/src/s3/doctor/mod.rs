@@ -78,7 +78,6 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     })
 }
 
-/// Runs the checks in the order of their dependencies.
 async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     if endpoint::run(doctor).await.is_ok() {
         let may_write = permissions::run(doctor).await;
@@ -111,7 +110,6 @@ struct Doctor<'a> {
     findings: Vec<Finding>,
     /// Print each finding immediately.
     prints: bool,
-    /// Prefix of the keys of all test objects.
     key_prefix: String,
     objects: Vec<ObjectRef>,
     multiparts: Vec<(ObjectRef, String)>,
@@ -163,7 +161,6 @@ impl<'a> Doctor<'a> {
         self.findings.iter().filter(has_severity).count()
     }
 
-    /// Makes a call that uploads need, and reports its result.
     async fn call<T>(
         &mut self,
         check: &'static str,
@@ -174,7 +171,6 @@ impl<'a> Doctor<'a> {
         self.report_call(check, started, result)
     }
 
-    /// Makes a call that only a feature needs; `missing` describes what fails without it.
     async fn optional_call<T>(
         &mut self,
         check: &'static str,
@@ -224,14 +220,12 @@ impl<'a> Doctor<'a> {
         is_ok
     }
 
-    /// Reports a failed call that uploads need.
     fn report_failure(&mut self, check: &'static str, error: &Error) {
         let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
         let text = format!("{}: {}", diagnosis.problem, diagnosis.response);
         self.report(Finding::fail(check, text).advise(diagnosis.fix));
     }
 
-    /// Signs a request without a body for an object; the result is a URL.
     async fn presign(
         &self,
         method: Method,
@@ -245,7 +239,6 @@ impl<'a> Doctor<'a> {
             .await
     }
 
-    /// Creates a multipart upload, which is aborted at the end.
     async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
         let object = self.object(name);
         let id = self
@@ -285,7 +278,6 @@ impl<'a> Doctor<'a> {
     }
 }
 
-/// Formats a duration in milliseconds.
 fn milliseconds(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)
 }

@@ -7,12 +7,10 @@ use super::{Findings, Settings, not_compiled_in};
 /// The maximum duration of an assumed role in AWS.
 const MAX_ROLE_DURATION: Duration = Duration::from_secs(12 * 3600);
 
-/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     (!cfg!(feature = "direct") && name == "direct").then_some("direct")
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (direct, s3) = (&settings.direct, &settings.s3);
     if !direct.enabled {

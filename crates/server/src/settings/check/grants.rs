@@ -6,15 +6,12 @@ use super::{Findings, Settings, not_compiled_in};
 use crate::settings::direct::API_PATHS;
 use crate::settings::types::JwtKeys;
 
-/// The settings that need the feature.
 const ENABLING: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
 
-/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     (!cfg!(feature = "grants") && ENABLING.contains(&name)).then_some("grants")
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
     for (name, is_on) in [

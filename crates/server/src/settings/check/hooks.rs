@@ -8,7 +8,6 @@ use landfall_hooks::{HookName, format::Format};
 const NOTHING_STORED: &str =
     "without --grants, --admin-key or hooks with events: only these use a database";
 
-/// Returns the feature that a setting needs and this build lacks.
 #[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     let transports = Settings::default().hooks.transports();
@@ -16,7 +15,6 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     found.missing_feature
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
@@ -160,7 +158,6 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// Returns whether the progress of uploads is used.
 fn follows_progress(settings: &Settings) -> bool {
     settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
 }

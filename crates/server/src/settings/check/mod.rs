@@ -28,7 +28,6 @@ pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
     format!("{what} is not compiled in; rebuild with `--features {feature}`")
 }
 
-/// The problems and warnings found, each at its setting.
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
     subcommand: Subcommand,
@@ -59,13 +58,11 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Returns the settings that were given and whose name starts with a prefix.
     fn given(&self, prefix: &str) -> Vec<&'static str> {
         let names = self.layers.names();
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Returns the text of a setting, if one was given.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.layers.get(name).map(|given| given.text.as_str())
     }
@@ -85,7 +82,6 @@ impl<'a> Findings<'a> {
         self.layers.get(name).is_some()
     }
 
-    /// Reports a setting that cannot work.
     pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.problems.push(Problem::new(self.place(name), reason));
     }
@@ -96,7 +92,6 @@ impl<'a> Findings<'a> {
         self.problems.push(problem);
     }
 
-    /// Reports a setting that is allowed but may be a mistake.
     pub(super) fn warning(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.warnings
             .push(format!("{}: {reason}", self.place(name)));
@@ -121,7 +116,6 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Checks the requirements of a command.
 pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> Option<Problem> {
     let has_bucket = settings.s3.bucket.is_some();
     let sentence = match subcommand {

@@ -3,7 +3,6 @@
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::types::LeaseKind;
 
-/// Settings of file storage.
 const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
     "dir-perms",
@@ -14,7 +13,6 @@ const FILE_SETTINGS: &[&str] = &[
     "filelock-acquirer-poll-interval",
 ];
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if settings.s3.bucket.is_none() && findings.is_given("s3-endpoint") {
         // Uploads would go to a disk that may be lost with its container.

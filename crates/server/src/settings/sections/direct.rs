@@ -1,5 +1,3 @@
-//! Settings of direct uploads.
-
 use std::path::PathBuf;
 use std::time::Duration;
 

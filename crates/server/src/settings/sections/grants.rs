@@ -1,5 +1,3 @@
-//! Settings of grants and of the dashboard.
-
 use std::path::PathBuf;
 use std::time::Duration;
 

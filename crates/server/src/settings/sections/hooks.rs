@@ -1,5 +1,3 @@
-//! Settings of hooks, of message brokers and of the outbox.
-
 use std::path::PathBuf;
 use std::time::Duration;
 

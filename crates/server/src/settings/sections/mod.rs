@@ -150,12 +150,10 @@ impl Default for Settings {
     }
 }
 
-/// Returns all settings, in the order of the help.
 pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(Section::settings)
 }
 
-/// Returns the setting with this name.
 pub(super) fn setting(name: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.name == name)
 }

@@ -1,5 +1,3 @@
-//! Settings of S3 storage and of leases.
-
 use std::time::Duration;
 
 use super::table::group;
@@ -11,7 +9,6 @@ const UPLOAD_IDS: &[(&str, UploadIds)] = &[("tusd", UploadIds::Tusd), ("plain", 
 const PATH_STYLE: &[(&str, Option<bool>)] =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 
-/// The value is whether to redirect.
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
 
 const SSE: &[(&str, &str)] = &[
@@ -20,7 +17,6 @@ const SSE: &[(&str, &str)] = &[
     ("aws:kms:dsse", "aws:kms:dsse"),
 ];
 
-/// The canned ACLs.
 const ACLS: &[(&str, &str)] = &[
     ("private", "private"),
     ("public-read", "public-read"),
@@ -138,7 +134,6 @@ group! {
             All nodes must use the same. 0: 5s in Redis and PostgreSQL, 15s in a bucket.";
 }
 
-/// Parses a canned ACL.
 pub(super) fn acl(text: &str) -> Result<Option<String>, String> {
     value::or_none(text, |text| named(text, ACLS))
 }

@@ -51,7 +51,6 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a directory that the server creates when needed.
 pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     match inspect(path)? {
         Some(_) => writable_dir(path),
@@ -59,7 +58,6 @@ pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Checks a directory with programs.
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| {
@@ -71,7 +69,6 @@ pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     allowed(path, &found, Access::EXEC_OK, "enter")
 }
 
-/// Checks a program, and returns whether it exists.
 pub(super) fn program(path: &Path) -> Result<bool, String> {
     let shown = path.display();
     let Some(found) = inspect(path)? else {
@@ -86,7 +83,6 @@ pub(super) fn program(path: &Path) -> Result<bool, String> {
     }
 }
 
-/// Checks the path of a UNIX socket.
 pub(super) fn socket(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let length = path.as_os_str().as_bytes().len();
@@ -147,7 +143,6 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Returns the metadata of a path; `None` if it does not exist.
 pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -158,7 +153,6 @@ pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     }
 }
 
-/// Checks the access of this process to a path.
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
         format!(
