@@ -1,11 +1,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 
 use super::fair_queue::{AddressQueue, QueuedBody};
 use super::rejection::HttpRejection;
@@ -40,26 +41,13 @@ type FindAddress = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send +
 /// `None` is not counted. The default is the address of the peer, unless it is a loopback address or a
 /// UNIX socket, which suggests a reverse proxy.
 #[derive(Clone)]
-pub struct ClientAddress(Arc<FindAddress>);
-
-impl ClientAddress {
-    /// Creates it from a function of the headers and the address of the peer.
-    pub fn new(
-        find: impl Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(find))
-    }
-
-    /// Returns the address to be counted, if any.
-    #[must_use]
-    pub fn find(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-        (self.0)(headers, peer)
-    }
-}
+pub struct ClientAddress(pub Arc<FindAddress>);
 
 impl Default for ClientAddress {
     fn default() -> Self {
-        Self::new(|_, peer| peer.filter(|address| !address.to_canonical().is_loopback()))
+        Self(Arc::new(|_, peer| {
+            peer.filter(|address| !address.to_canonical().is_loopback())
+        }))
     }
 }
 
@@ -234,12 +222,12 @@ impl Addresses {
         if limit == 0 {
             return None;
         }
-        self.limits.client.find(headers, peer).map(AddressKey::new)
+        (self.limits.client.0)(headers, peer).map(AddressKey::new)
     }
 
     /// Changes the usage of an address; `None` if it is new and the shard is full.
     fn update<R>(&self, key: AddressKey, change: impl FnOnce(&mut AddressUsage) -> R) -> Option<R> {
-        let mut shard = self.shard(key);
+        let mut shard = self.shards[key.shard()].lock();
         if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {
             let now = Instant::now();
             shard.retain(|_, entry| !entry.is_idle(now));
@@ -254,15 +242,6 @@ impl Addresses {
             refilled: Instant::now(),
             queue: None,
         })))
-    }
-
-    fn shard(
-        &self,
-        key: AddressKey,
-    ) -> std::sync::MutexGuard<'_, HashMap<AddressKey, AddressUsage>> {
-        self.shards[key.shard()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -290,7 +269,7 @@ enum PermitKind {
 
 impl Drop for AddressPermit {
     fn drop(&mut self) {
-        let mut shard = self.addresses.shard(self.key);
+        let mut shard = self.addresses.shards[self.key.shard()].lock();
         if let Some(entry) = shard.get_mut(&self.key) {
             match self.kind {
                 PermitKind::Connection => entry.connections = entry.connections.saturating_sub(1),
@@ -414,7 +393,7 @@ mod tests {
             assert!(addresses.request(&HeaderMap::new(), peer).is_ok());
         }
         for shard in &addresses.shards {
-            assert!(shard.lock().unwrap().len() <= MAX_PER_SHARD);
+            assert!(shard.lock().len() <= MAX_PER_SHARD);
         }
     }
 }

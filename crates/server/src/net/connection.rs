@@ -1,14 +1,13 @@
-//! The state that the parts of one connection share.
-
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
 use super::handover::Handover;
@@ -58,10 +57,8 @@ impl ConnectionShared {
         address_permit: Option<AddressPermit>,
         over_limit: bool,
     ) -> Arc<Self> {
-        let activity = Arc::new(ConnectionActivity::new(Phase::Head, true));
-        server.track(activity.clone());
         Arc::new(Self {
-            activity,
+            activity: server.track_new(Phase::Head, true),
             server,
             info,
             _permit: address_permit,
@@ -104,7 +101,7 @@ impl ConnectionShared {
         let small = rest <= MAX_DISCARDED_REST && !self.handover.expects_continue();
         self.set_unread_bytes(if small { rest } else { u64::MAX });
         if small && rest > 0 {
-            *self.abandoned() = Some(body);
+            *self.abandoned.lock() = Some(body);
         }
     }
 
@@ -112,7 +109,7 @@ impl ConnectionShared {
         if !matches!(self.unread_bytes.load(Relaxed), 1..=MAX_DISCARDED_REST) {
             return;
         }
-        let mut abandoned = self.abandoned();
+        let mut abandoned = self.abandoned.lock();
         while let Some(body) = abandoned.as_mut() {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -130,12 +127,6 @@ impl ConnectionShared {
         self.address_limited.load(Relaxed)
     }
 
-    fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts a request for its client address.
     pub(super) fn check_address_limits<B: http_body::Body>(
         &self,
@@ -147,7 +138,7 @@ impl ConnectionShared {
             NetStats::add(&stats.address_connections, 1);
             return Err(TOO_MANY_CONNECTIONS);
         }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer().ip());
+        let (addresses, peer) = (&self.server.addresses, self.info.peer.ip());
         addresses
             .request(request.headers(), peer)
             .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;

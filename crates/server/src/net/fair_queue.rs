@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -16,6 +16,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
@@ -84,13 +85,9 @@ impl AddressQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the earliest start of the next turn, if that is in the future.
     fn resume_at(&self) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
         state.resume_at
     }
@@ -115,7 +112,7 @@ enum QueuePosition {
 
 impl QueuedBody {
     pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
-        queue.lock().bodies += 1;
+        queue.state.lock().bodies += 1;
         Self {
             queue,
             position: QueuePosition::None,
@@ -134,7 +131,7 @@ impl QueuedBody {
                 QueuePosition::Active(_) => return Poll::Ready(()),
                 QueuePosition::None if !must_wait => return Poll::Ready(()),
                 QueuePosition::None => {
-                    let mut state = self.queue.lock();
+                    let mut state = self.queue.state.lock();
                     if state.active < self.queue.max_active {
                         state.active += 1;
                         drop(state);
@@ -182,7 +179,7 @@ impl QueuedBody {
         if matches!(self.position, QueuePosition::None) {
             return;
         }
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         let next = match std::mem::replace(&mut self.position, QueuePosition::None) {
             QueuePosition::None => None,
             QueuePosition::Active(began) => {
@@ -205,7 +202,7 @@ impl QueuedBody {
 impl Drop for QueuedBody {
     fn drop(&mut self) {
         self.release();
-        self.queue.lock().bodies -= 1;
+        self.queue.state.lock().bodies -= 1;
     }
 }
 
@@ -249,7 +246,7 @@ mod tests {
         third.release();
         assert!(can_read(&mut first));
         first.release();
-        assert_eq!(queue.lock().active, 0);
+        assert_eq!(queue.state.lock().active, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -266,7 +263,7 @@ mod tests {
         assert!(!can_read(&mut fourth));
         drop(fourth);
         drop(third);
-        let state = queue.lock();
+        let state = queue.state.lock();
         assert_eq!((state.active, state.waiting.len()), (0, 0));
     }
 
@@ -276,7 +273,7 @@ mod tests {
         for mut body in bodies(&queue) {
             assert!(can_read(&mut body));
         }
-        assert_eq!(queue.lock().active, 0);
+        assert_eq!(queue.state.lock().active, 0);
     }
 
     /// Returns the wait of an address with three bodies after a turn that took `took`.

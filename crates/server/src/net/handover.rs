@@ -9,12 +9,12 @@
 use std::any::Any;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use http::header::{CONNECTION, EXPECT};
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 const POSSIBLE: u8 = 1;
 const HTTP_10: u8 = 2;
@@ -24,7 +24,6 @@ const KEEP_ALIVE: u8 = 8;
 const EXPECT_CONTINUE: u8 = 32;
 const ACTIVE: u8 = 16;
 
-/// The part of a request that outlives its hyper connection.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
     flags: AtomicU8,
@@ -74,7 +73,7 @@ impl Handover {
     }
 
     pub(super) fn head(&self, remainder: &Remainder) -> Vec<u8> {
-        self.lock().skip = remainder.skip;
+        self.parts.lock().skip = remainder.skip;
         let flags = self.flags.load(Relaxed);
         let version = if flags & HTTP_10 == 0 { "1.1" } else { "1.0" };
         let connection = match flags & (CLOSE | KEEP_ALIVE) {
@@ -103,16 +102,17 @@ impl Handover {
     }
 
     pub(super) fn keep_response(&self, response: Box<dyn Any + Send>) {
-        self.lock().response = Some(response);
+        self.parts.lock().response = Some(response);
     }
 
     pub(super) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
-        self.is_active().then(|| self.lock().response.take())?
+        self.is_active()
+            .then(|| self.parts.lock().response.take())?
     }
 
     pub(super) fn replace_body(&self, incoming: Incoming) {
         let waker = {
-            let mut parts = self.lock();
+            let mut parts = self.parts.lock();
             parts.body = Some(incoming);
             parts.waker.take()
         };
@@ -126,7 +126,7 @@ impl Handover {
         if !self.is_active() {
             return None;
         }
-        let mut parts = self.lock();
+        let mut parts = self.parts.lock();
         // Checked again under the lock, because `abort` may have run meanwhile.
         if !self.is_active() {
             return None;
@@ -149,16 +149,12 @@ impl Handover {
             return;
         }
         let parts = {
-            let mut parts = self.lock();
+            let mut parts = self.parts.lock();
             self.flags.fetch_and(!ACTIVE, SeqCst);
             std::mem::take(&mut *parts)
         };
         if let Some(waker) = &parts.waker {
             waker.wake_by_ref();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HandoverParts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

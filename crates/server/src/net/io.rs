@@ -26,14 +26,12 @@ const SMALL_HEAD: usize = 8 * 1024;
 /// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// An accepted connection, registered with a runtime.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// A connection that is moved between two runtimes.
 #[derive(Debug)]
 pub(super) enum DetachedSocket {
     Tcp(std::net::TcpStream),
@@ -108,7 +106,6 @@ impl ServerIo {
         self.ended || self.action() == Some(TimeoutAction::Close)
     }
 
-    /// Puts back bytes that hyper has read and not used.
     pub(super) fn unread(&mut self, bytes: &[u8]) {
         self.read_ahead.splice(..0, bytes.iter().copied());
     }

@@ -1,5 +1,3 @@
-//! Responses that the HTTP server sends without calling the service.
-
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};

@@ -7,12 +7,13 @@
 
 use std::cmp::Reverse;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
@@ -78,14 +79,6 @@ pub(super) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    pub(super) fn new(phase: Phase, socket: bool) -> Self {
-        Self {
-            epoch: AtomicU32::new(phase as u32),
-            socket,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn epoch(&self) -> PhaseEpoch {
         PhaseEpoch(self.epoch.load(Relaxed))
     }
@@ -109,11 +102,9 @@ impl ConnectionActivity {
 
     #[inline]
     pub(super) fn action(&self) -> Option<TimeoutAction> {
-        let packed = self.action.load(Relaxed);
-        if packed == 0 {
-            None
-        } else {
-            self.decode_action(packed)
+        match self.action.load(Relaxed) {
+            0 => None,
+            packed => self.decode_action(packed),
         }
     }
 
@@ -215,8 +206,8 @@ pub(super) struct ServerShared {
     pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
     registrations: Mutex<Registrations>,
-    /// Acceptors that wait for a connection to close.
-    waiting: AtomicUsize,
+    /// Cloned by each acceptor that waits for a connection to close.
+    waiting: Arc<()>,
     /// Wakes the sweeper before its next tick.
     wakeup: Notify,
 }
@@ -236,7 +227,7 @@ impl ServerShared {
             limits,
             stats,
             registrations: Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             wakeup: Notify::new(),
         }
     }
@@ -253,44 +244,36 @@ impl ServerShared {
 
     /// Waits for `vacancy`; meanwhile, the sweeper evicts silent connections.
     pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
-        /// Also decrements when the acceptor is dropped.
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = Arc::clone(&self.waiting);
         vacancy.await
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        Arc::strong_count(&self.waiting) > 1
     }
 
     /// Registers a connection with the sweeper, from its next tick on.
-    pub(super) fn track(&self, activity: Arc<ConnectionActivity>) {
+    pub(super) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
+        let activity = Arc::new(ConnectionActivity {
+            epoch: AtomicU32::new(phase as u32),
+            socket,
+            ..ConnectionActivity::default()
+        });
         let asleep = {
-            let mut registrations = self.registrations();
-            registrations.watches.push(activity);
+            let mut registrations = self.registrations.lock();
+            registrations.watches.push(activity.clone());
             std::mem::take(&mut registrations.asleep)
         };
         if asleep {
             self.wakeup.notify_one();
         }
-    }
-
-    fn registrations(&self) -> MutexGuard<'_, Registrations> {
-        self.registrations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        activity
     }
 
     /// Waits for the next tick, or for a registration if there is nothing to check.
     async fn wait(&self, tick: &mut Interval, nothing: bool) {
         let asleep = nothing && {
-            let mut registrations = self.registrations();
+            let mut registrations = self.registrations.lock();
             registrations.asleep = registrations.watches.is_empty();
             registrations.asleep
         };
@@ -317,7 +300,7 @@ pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
         let passed = now - before;
         before = now;
         entries.extend(
-            std::mem::take(&mut server.registrations().watches)
+            std::mem::take(&mut server.registrations.lock().watches)
                 .into_iter()
                 .map(|activity| TrackedConnection::new(activity, now)),
         );

@@ -57,7 +57,6 @@ pub struct ScannedHeads {
 
 impl RequestHeadValidator {
     /// Creates the validator of a connection with a limit for heads, request line included.
-    #[must_use]
     pub fn new(max_head: usize) -> Self {
         Self {
             state: State::Head,
@@ -68,7 +67,6 @@ impl RequestHeadValidator {
     }
 
     /// Returns the number of complete heads, wrapping.
-    #[must_use]
     pub fn heads(&self) -> u32 {
         self.heads
     }
@@ -204,7 +202,6 @@ impl RequestHeadValidator {
         Ok(all.len())
     }
 
-    /// Moves the stored bytes, if there are any, to those that are forwarded first.
     fn release(&mut self, buffered: &mut Vec<u8>) {
         if !self.partial.is_empty() {
             *buffered = std::mem::take(&mut self.partial);
