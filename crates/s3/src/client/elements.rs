@@ -1,5 +1,3 @@
-//! Elements of responses that need more than their type to be valid.
-
 use std::time::SystemTime;
 
 use jiff::Timestamp;

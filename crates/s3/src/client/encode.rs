@@ -42,7 +42,6 @@ impl Query {
     }
 }
 
-/// Decodes a key of a listing with `encoding-type=url`, where `+` may encode a space.
 pub(super) fn decode_listed(text: &str) -> Option<String> {
     let text = if text.contains('+') {
         Cow::Owned(text.replace('+', " "))

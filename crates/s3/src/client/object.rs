@@ -23,7 +23,6 @@ impl ObjectRef {
     }
 }
 
-/// Formats the reference as `bucket/key`.
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.bucket, self.key)

@@ -68,7 +68,6 @@ impl Payload {
 }
 
 impl From<Bytes> for Payload {
-    /// Creates a payload without a digest.
     fn from(bytes: Bytes) -> Self {
         Self::new(vec![bytes], None)
     }

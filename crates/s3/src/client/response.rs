@@ -163,7 +163,6 @@ fn classify(
     }
     match status.as_u16() {
         301 | 307 | 308 => ErrorKind::WrongRegion,
-        // A response to HEAD has no code.
         400 if code.is_none() && region.is_some() => ErrorKind::WrongRegion,
         401 => ErrorKind::BadCredentials,
         403 => ErrorKind::AccessDenied,

@@ -100,9 +100,12 @@ pub enum SettingsError {
     /// The endpoint is not a supported URL.
     #[error("the S3 endpoint {endpoint:?} {problem}")]
     Endpoint {
+        /// The endpoint.
         endpoint: String,
+        /// The problem.
         problem: &'static str,
     },
+    /// The region contains an invalid character.
     #[error("invalid S3 region {0:?}: use letters, digits, '-', '_' and '.'")]
     Region(String),
     /// Two settings exclude each other.

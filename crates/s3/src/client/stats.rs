@@ -65,6 +65,7 @@ operations! {
     GetBucketCors => None,
     /// Sets a bucket's CORS rules.
     PutBucketCors => None,
+    /// Requests temporary credentials of the client's own user.
     GetFederationToken => None,
     /// Requests temporary credentials of a role.
     AssumeRole => None,

@@ -77,13 +77,8 @@ impl Peers {
             self.record(owner, None, self.ttl, sent, false);
             return Ok(());
         };
-        self.record(
-            owner,
-            Some(found.sequence),
-            found.ttl().max(self.ttl),
-            sent,
-            false,
-        );
+        let ttl = Duration::from_millis(found.ttl_ms).max(self.ttl);
+        self.record(owner, Some(found.sequence), ttl, sent, false);
         if let Some(request) = request
             && !found.requests.contains(&request)
             && found.requests.len() < MAX_REQUESTS

@@ -23,18 +23,24 @@ pub(super) struct LeaseRecord {
     pub(super) nonce: u64,
 }
 
+impl LeaseRecord {
+    pub(super) fn new(id: &UploadId, fence: u64, owner: &str, released: bool) -> Self {
+        Self {
+            id: id.as_str().to_owned(),
+            fence,
+            owner: owner.to_owned(),
+            released,
+            nonce: rand::random(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRecord {
     pub(super) sequence: u64,
     pub(super) ttl_ms: u64,
     pub(super) requests: Vec<LeaseRequest>,
     pub(super) nonce: u64,
-}
-
-impl NodeRecord {
-    pub(super) fn ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

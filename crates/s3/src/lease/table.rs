@@ -30,6 +30,8 @@ pub(super) struct HeldLease {
     pub(super) owner: String,
     pub(super) written: CachedRecord,
     pub(super) signal: YieldSignal,
+    /// Another node requested the lease.
+    pub(super) yield_to_remote: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -43,11 +45,19 @@ pub(super) struct PendingRelease {
 }
 
 impl PendingRelease {
+    fn new(owner: String) -> Self {
+        Self {
+            owner,
+            written: None,
+            since: Instant::now(),
+            yield_to_remote: false,
+            reserved_until: None,
+            in_progress: false,
+        }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
-        !self.in_progress
-            && self
-                .reserved_until
-                .is_none_or(|reserved_until| reserved_until <= now)
+        !self.in_progress && self.reserved_until.is_none_or(|until| until <= now)
     }
 
     fn mark_in_doubt(&mut self) {
@@ -63,22 +73,18 @@ impl PendingRelease {
 pub(super) enum AcquireStep {
     Proceed(Option<CachedRecord>),
     /// Wait: a release is being written, with or without another node waiting.
-    Wait { yield_to_remote: bool },
+    Wait {
+        yield_to_remote: bool,
+    },
 }
 
 #[derive(Debug, Default)]
 struct LeaseTableState {
-    held: HashMap<UploadId, LeaseEntry>,
+    held: HashMap<UploadId, HeldLease>,
     attempts: HashSet<UploadId>,
     releases: HashMap<UploadId, PendingRelease>,
     cached: HashMap<UploadId, CachedRecord>,
     lost: u64,
-}
-
-#[derive(Debug)]
-struct LeaseEntry {
-    lease: HeldLease,
-    yield_to_remote: bool,
 }
 
 #[derive(Debug)]
@@ -99,7 +105,6 @@ impl LeaseTable {
         }
     }
 
-    /// Starts an attempt, unless the lease is being released.
     pub(super) fn start_attempt(&self, id: &UploadId) -> AcquireStep {
         let mut state = self.state.lock();
         let record = match state.releases.get(id) {
@@ -119,42 +124,29 @@ impl LeaseTable {
         let mut state = self.state.lock();
         state.attempts.remove(id);
         if let Some(owner) = in_doubt {
-            self.queue_release(&mut state, id, owner, None, false, None);
+            self.queue_release(&mut state, id, PendingRelease::new(owner.to_owned()));
         }
     }
 
     pub(super) fn record_held(&self, id: &UploadId, lease: HeldLease) {
         let mut state = self.state.lock();
         state.attempts.remove(id);
-        let yield_to_remote = false;
-        state.held.insert(
-            id.clone(),
-            LeaseEntry {
-                lease,
-                yield_to_remote,
-            },
-        );
+        state.held.insert(id.clone(), lease);
     }
 
     pub(super) fn release(&self, id: &UploadId) {
         let mut state = self.state.lock();
-        if let Some(LeaseEntry {
-            lease,
-            yield_to_remote,
-        }) = state.held.remove(id)
-        {
+        if let Some(lease) = state.held.remove(id) {
+            let yield_to_remote = lease.yield_to_remote;
             // A request of this node is waiting, and no other node.
             let waited = !yield_to_remote && lease.signal.reason() == Some(YieldReason::Requested);
-            let reserved_until = waited.then(|| Instant::now() + HANDOFF_WINDOW);
-            let written = Some(lease.written);
-            self.queue_release(
-                &mut state,
-                id,
-                &lease.owner,
-                written,
+            let release = PendingRelease {
+                written: Some(lease.written),
                 yield_to_remote,
-                reserved_until,
-            );
+                reserved_until: waited.then(|| Instant::now() + HANDOFF_WINDOW),
+                ..PendingRelease::new(lease.owner)
+            };
+            self.queue_release(&mut state, id, release);
         }
     }
 
@@ -162,24 +154,8 @@ impl LeaseTable {
         self.state.lock().held.remove(id);
     }
 
-    fn queue_release(
-        &self,
-        state: &mut LeaseTableState,
-        id: &UploadId,
-        owner: &str,
-        written: Option<CachedRecord>,
-        yield_to_remote: bool,
-        reserved_until: Option<Instant>,
-    ) {
+    fn queue_release(&self, state: &mut LeaseTableState, id: &UploadId, release: PendingRelease) {
         if state.releases.len() < MAX_PENDING_RELEASES {
-            let release = PendingRelease {
-                owner: owner.to_owned(),
-                written,
-                since: Instant::now(),
-                yield_to_remote,
-                reserved_until,
-                in_progress: false,
-            };
             state.releases.insert(id.clone(), release);
             self.release_queued.notify_one();
         }
@@ -191,12 +167,16 @@ impl LeaseTable {
     pub(super) fn on_request(&self, id: &UploadId, request: &LeaseRequest, owner: &str) {
         let mut state = self.state.lock();
         if let Some(held) = state.held.get_mut(id) {
-            if held.lease.written.reserved == request.fence {
+            if held.written.reserved == request.fence {
                 held.yield_to_remote = true;
-                held.lease.signal.request(request.offset);
+                held.signal.request(request.offset);
             }
         } else if !state.attempts.contains(id) && !state.releases.contains_key(id) {
-            self.queue_release(&mut state, id, owner, None, true, None);
+            let release = PendingRelease {
+                yield_to_remote: true,
+                ..PendingRelease::new(owner.to_owned())
+            };
+            self.queue_release(&mut state, id, release);
         }
     }
 
@@ -232,7 +212,6 @@ impl LeaseTable {
         self.release_done.notify_waiters();
     }
 
-    /// Requeues a release that may not have been written.
     pub(super) fn release_failed(&self, id: &UploadId) {
         if let Some(release) = self.state.lock().releases.get_mut(id) {
             release.mark_in_doubt();
@@ -259,10 +238,8 @@ impl LeaseTable {
         let mut state = self.state.lock();
         let mut lost = 0;
         for held in state.held.values() {
-            if held.lease.owner == owner
-                && held.lease.signal.reason() != Some(YieldReason::LeaseLost)
-            {
-                held.lease.signal.set(YieldReason::LeaseLost);
+            if held.owner == owner && held.signal.reason() != Some(YieldReason::LeaseLost) {
+                held.signal.set(YieldReason::LeaseLost);
                 lost += 1;
             }
         }

@@ -62,7 +62,6 @@ impl Inner {
         }
     }
 
-    /// Stores all pending bytes in `.part`.
     pub(super) async fn save_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         let (start, end) = (state.boundary, state.offset());
         let is_stored = |part: &IncompletePart| {
@@ -86,7 +85,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes `.part`, once all bytes of the upload are in parts.
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         self.check_ownership(state).await?;
         let object_ref = self.layout.part(&state.remote.object_id);

@@ -1,5 +1,3 @@
-//! Concatenation of uploads inside S3.
-
 use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
 use async_trait::async_trait;

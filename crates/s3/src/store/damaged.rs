@@ -11,7 +11,6 @@ use crate::client::{ErrorKind, ObjectRef, if_exists};
 const MAX_MULTIPARTS: u32 = 100;
 
 impl Inner {
-    /// Returns a damaged upload for the listing; `None` if its object exists.
     pub(super) async fn damaged(
         &self,
         id: UploadId,

@@ -32,7 +32,6 @@ pub(super) struct StoredInfo {
     pub(super) writer: Option<String>,
 }
 
-/// The content of an `.info` object, of whichever upload.
 #[derive(Debug)]
 pub(super) enum InfoContent {
     Missing,

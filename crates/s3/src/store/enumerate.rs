@@ -250,7 +250,6 @@ impl Inner {
         Ok(page)
     }
 
-    /// Classifies a multipart upload.
     async fn classify_multipart(&self, multipart: MultipartUpload) -> Result<ListedMultipart> {
         let Some(modified) = multipart.initiated else {
             return Ok(ListedMultipart::Nothing);

@@ -200,7 +200,6 @@ pub(super) fn is_random(object_id: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Returns user metadata as tusd sends it, with `?` for characters that are not ASCII.
 fn user_metadata(metadata: &Metadata, mut remaining: usize) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, value) in metadata.iter() {

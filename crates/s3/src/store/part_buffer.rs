@@ -40,7 +40,6 @@ impl PartBuffer {
         self.len
     }
 
-    /// Copies bytes into the buffer.
     pub(super) fn push(&mut self, mut bytes: Bytes, memory: MemoryPermit) {
         self.count(&bytes, memory);
         while !bytes.is_empty() {
@@ -55,7 +54,6 @@ impl PartBuffer {
         }
     }
 
-    /// Reads an object into the buffer and returns its length.
     pub(super) async fn push_object(
         &mut self,
         object: Object,

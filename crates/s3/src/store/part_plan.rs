@@ -11,7 +11,6 @@ pub(super) struct Segment {
     pub(super) size: u64,
 }
 
-/// The segments of an upload, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PartPlan(Vec<Segment>);
 

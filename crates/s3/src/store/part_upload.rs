@@ -57,7 +57,6 @@ impl Inner {
         Ok(size)
     }
 
-    /// Acquires memory for more bytes.
     pub(super) async fn acquire_memory(
         &self,
         state: &mut UploadState,
@@ -190,7 +189,6 @@ impl Inner {
         in_flight.saturating_add(unverified + 1)
     }
 
-    /// Uploads the buffered bytes as a part in the background, once a slot is free.
     pub(super) async fn spawn_part_upload(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         self.part_size(state)?;

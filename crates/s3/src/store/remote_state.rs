@@ -128,7 +128,6 @@ impl RemoteState {
         self.changed(head.modified);
     }
 
-    /// Counts the bytes of `.part`.
     fn count_incomplete_part(&mut self, found: Option<IncompletePart>) {
         let Some(mut part) = found else {
             return;
@@ -276,7 +275,6 @@ impl Inner {
         }))
     }
 
-    /// Writes `.part` with the bytes from `start` on.
     pub(super) async fn put_incomplete_part(
         &self,
         remote: &RemoteState,

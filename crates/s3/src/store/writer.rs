@@ -28,7 +28,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Names this process in the description before it reads the state of the upload.
     pub(super) async fn take_ownership(
         &self,
         stored: &mut StoredInfo,
@@ -69,7 +68,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads the state of an upload from S3.
     pub(super) async fn probe(
         &self,
         id: &UploadId,
