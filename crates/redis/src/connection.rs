@@ -376,7 +376,6 @@ impl std::fmt::Debug for RedisConnection {
 pub(crate) struct Reconnects(watch::Receiver<State>);
 
 impl Reconnects {
-    /// Waits for the next one; never returns after the [`RedisConnection`] was dropped.
     pub(crate) async fn next(&mut self) {
         loop {
             if self.0.changed().await.is_err() {

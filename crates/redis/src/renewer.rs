@@ -19,15 +19,15 @@ const BATCH_SIZE: usize = 256;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct Renewer {
+pub(crate) struct Shared {
     pub(crate) table: Arc<LeaseTable<LeaseId>>,
     pub(crate) connection: Arc<RedisConnection>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) settings: RedisSettings,
 }
 
-impl Renewer {
-    pub(crate) fn start(self, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
+impl Shared {
+    pub(crate) fn start(self: Arc<Self>, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -43,7 +43,7 @@ impl Renewer {
         Ok(())
     }
 
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(&self, mut stop: watch::Receiver<bool>) {
         let work = async {
             tokio::join!(
                 self.connection.maintain(),

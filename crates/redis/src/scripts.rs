@@ -163,7 +163,6 @@ impl Scripts {
         }
     }
 
-    /// Extends a lease; [`Scripts::renewal`] parses the reply.
     pub(crate) fn renew(&self, run: ServerRun<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
         let OwnedLease { id, owner, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
@@ -180,7 +179,6 @@ impl Scripts {
         call
     }
 
-    /// Releases a lease; replies 1, or 0 if another owner holds it.
     pub(crate) fn release(&self, run: ServerRun<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
         let mut call = Self::call(&self.release, 2);
         call.arg(self.key("lease", run, id))
