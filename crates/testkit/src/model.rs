@@ -1,3 +1,5 @@
+//! A reference model of an upload server, to compare implementations with.
+
 use std::collections::BTreeMap;
 
 /// A server without network, disk or failures.
@@ -76,7 +78,6 @@ pub enum Refusal {
 
 impl ModelUpload {
     /// Returns whether all bytes are stored.
-    #[must_use]
     pub fn is_complete(&self) -> bool {
         let joined = !matches!(self.role, Role::Final { joined: false, .. });
         joined && self.length == Some(self.bytes.len() as u64)
@@ -116,7 +117,6 @@ impl Model {
     }
 
     /// An upload that was created and not removed.
-    #[must_use]
     pub fn get(&self, name: u32) -> Option<&ModelUpload> {
         self.uploads.get(&name)
     }

@@ -1,5 +1,3 @@
-//! A tus client that calls a handler.
-
 use std::{
     future::poll_fn,
     pin::Pin,

@@ -84,7 +84,6 @@ struct FaultChance {
 
 impl Faults {
     /// No faults, for now.
-    #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
@@ -111,7 +110,6 @@ impl Faults {
     }
 
     /// Returns the number of faults injected.
-    #[must_use]
     pub fn happened(&self) -> u64 {
         self.0.lock().happened
     }

@@ -91,7 +91,6 @@ impl Cache {
 
 impl PowerLossStore {
     /// Puts a cache before `inner`.
-    #[must_use]
     pub fn new(inner: impl Store) -> Self {
         Self {
             inner: Arc::new(inner),
@@ -104,7 +103,6 @@ impl PowerLossStore {
     /// Discards uncommitted data and returns the store after the crash.
     ///
     /// Older handles, and appends opened by them, fail from then on.
-    #[must_use]
     pub fn crash(&self) -> Self {
         self.open.lock().clear();
         let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;

@@ -26,8 +26,8 @@ impl Restarted {
     }
 }
 
-pub(super) fn all() -> [Check<Restarted>; 1] {
-    checks![|_| true; fences_grow_over_a_restart]
+pub(super) fn all() -> Vec<Check<Restarted>> {
+    checks! { |_: &Restarted| true => fences_grow_over_a_restart; }
 }
 
 async fn fences_grow_over_a_restart(restarted: &Restarted) {
