@@ -129,15 +129,17 @@ pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> 
         return Err(format!("{shown:?} has a query or a fragment; remove it"));
     }
     let authority = rest.split('/').next().unwrap_or_default();
-    let valid = text
-        .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    if !valid || authority.contains('@') {
+    if !has_host(text) || authority.contains('@') {
         return Err(format!(
             "{shown:?} is not a {what}; write one such as {example}"
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+pub(super) fn has_host(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>();
+    uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
 /// The networks of the name `loopback`.
@@ -185,27 +187,17 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
 }
 
 pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| {
-            valid(
-                item,
-                item.parse::<http::Method>().is_ok(),
-                "a valid method name",
-            )
-        })
-        .collect()
+    all_valid::<http::Method>(text, "a valid method name")
 }
 
 pub(super) fn header_names(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| {
-            valid(
-                item,
-                item.parse::<http::HeaderName>().is_ok(),
-                "a valid header name",
-            )
-        })
-        .collect()
+    all_valid::<http::HeaderName>(text, "a valid header name")
+}
+
+fn all_valid<T: std::str::FromStr>(text: &str, expected: &str) -> Parsed<Vec<String>> {
+    let items = list(text);
+    let parsed = items.map(|item| valid(item, item.parse::<T>().is_ok(), expected));
+    parsed.collect()
 }
 
 #[cfg(test)]

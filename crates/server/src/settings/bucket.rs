@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::address::http_url;
+use super::address::{has_host, http_url};
 use super::hooks;
 use super::types::{Database, LeaseKind, Secret, redacted_url};
 use super::value::{
@@ -54,10 +54,9 @@ fn check_template(template: &str) -> Parsed<()> {
     let mut options = S3Options::new("bucket");
     options.key_template = Some(template.to_owned());
     let id = UploadId::new("0123456789abcdef").map_err(|error| error.to_string())?;
-    Layout::new(&options)
-        .object_ref(&Upload::new(id, None), std::time::UNIX_EPOCH)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    let upload = Upload::new(id, None);
+    let object = Layout::new(&options).object_ref(&upload, std::time::UNIX_EPOCH);
+    object.map(drop).map_err(|error| error.to_string())
 }
 
 pub(super) fn endpoint(text: &str) -> Parsed<String> {
@@ -201,10 +200,7 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
                      redis+unix:// or postgres://"
                 ));
             }
-            let valid = text
-                .parse::<http::Uri>()
-                .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-            if !valid {
+            if !has_host(text) {
                 return Err(
                     "is not a Redis URL; write one such as redis://user:password@host:6379/0"
                         .to_owned(),

@@ -30,10 +30,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
-        findings.warning(
-            "grants-max-size",
-            format!("exceeds --max-size {most}, which also applies to granted uploads"),
-        );
+        let reason = format!("exceeds --max-size {most}, which also applies to granted uploads");
+        findings.warning("grants-max-size", reason);
     }
 
     if !grants.enabled {
@@ -72,10 +70,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             findings.without_effect(&["grants-allowed-origins"], "with --disable-cors");
         }
         if grants.forward_auth.url.is_none() {
-            findings.without_effect(
-                &["grants-forward-auth-cache"],
-                "without --grants-forward-auth-url",
-            );
+            let reason = "without --grants-forward-auth-url";
+            findings.without_effect(&["grants-forward-auth-cache"], reason);
         }
     }
     if !admin.is_on() {
@@ -164,12 +160,8 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
                 true => other,
                 false => name,
             };
-            findings.problem(
-                name,
-                format!(
-                    "the path {path} of {what} overlaps {taken} of {whose}; choose another path"
-                ),
-            );
+            let overlap = format!("the path {path} of {what} overlaps {taken} of {whose}");
+            findings.problem(name, format!("{overlap}; choose another path"));
         }
     }
 }

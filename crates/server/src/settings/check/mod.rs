@@ -93,8 +93,8 @@ impl<'a> Findings<'a> {
     }
 
     pub(super) fn warning(&mut self, name: &str, reason: impl std::fmt::Display) {
-        self.warnings
-            .push(format!("{}: {reason}", self.place(name)));
+        let place = self.place(name);
+        self.warnings.push(format!("{place}: {reason}"));
     }
 
     /// Reports settings that have no effect: an error if one limits or protects, because a user relies on
@@ -151,21 +151,15 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if !urls.behind_proxy {
         findings.without_effect(&["trusted-proxies"], "without --behind-proxy");
     } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
-        findings.without_effect(
-            &["behind-proxy"],
-            "with an empty --trusted-proxies: no proxy is trusted",
-        );
+        let reason = "with an empty --trusted-proxies: no proxy is trusted";
+        findings.without_effect(&["behind-proxy"], reason);
     }
     if settings.listen.unix_sock.is_some() {
-        findings.without_effect(
-            &["max-connections-per-address"],
-            "with --unix-sock: its connections have no address",
-        );
+        let reason = "with --unix-sock: its connections have no address";
+        findings.without_effect(&["max-connections-per-address"], reason);
         if !urls.behind_proxy {
-            findings.without_effect(
-                &["max-requests-per-address", "max-uploads-per-address"],
-                "with --unix-sock and without --behind-proxy",
-            );
+            let names = ["max-requests-per-address", "max-uploads-per-address"];
+            findings.without_effect(&names, "with --unix-sock and without --behind-proxy");
         }
     }
     if settings.protocol.disable_download {
@@ -175,10 +169,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         findings.without_effect(&["metrics-path"], "with --expose-metrics=false");
     }
     if settings.timeouts.network.is_none() {
-        findings.without_effect(
-            &["min-rate"],
-            "with --network-timeout 0, over which it is averaged",
-        );
+        let reason = "with --network-timeout 0, over which it is averaged";
+        findings.without_effect(&["min-rate"], reason);
         settings.limits.min_rate = None;
     }
 
@@ -200,10 +192,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     let base_page = base.trim_end_matches('/');
     if BUILT_IN_PAGES.contains(&base_page) {
-        findings.problem(
-            "base-path",
-            format!("{base_page} is the path of health checks; choose another path"),
-        );
+        let reason = format!("{base_page} is the path of health checks; choose another path");
+        findings.problem("base-path", reason);
     }
     let metrics = settings.monitoring.metrics_path.as_str();
     if settings.monitoring.expose_metrics
@@ -215,9 +205,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             true => "metrics-path",
             false => "base-path",
         };
-        findings.problem(
-            name,
-            format!("the metrics path {metrics} is used by another page; choose another path"),
-        );
+        let reason = "is used by another page; choose another path";
+        findings.problem(name, format!("the metrics path {metrics} {reason}"));
     }
 }

@@ -11,20 +11,16 @@ const PATH_STYLE: &[(&str, Option<bool>)] =
 
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
 
-const SSE: &[(&str, &str)] = &[
-    ("AES256", "AES256"),
-    ("aws:kms", "aws:kms"),
-    ("aws:kms:dsse", "aws:kms:dsse"),
-];
+const SSE: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
 
-const ACLS: &[(&str, &str)] = &[
-    ("private", "private"),
-    ("public-read", "public-read"),
-    ("public-read-write", "public-read-write"),
-    ("authenticated-read", "authenticated-read"),
-    ("aws-exec-read", "aws-exec-read"),
-    ("bucket-owner-read", "bucket-owner-read"),
-    ("bucket-owner-full-control", "bucket-owner-full-control"),
+const ACLS: &[&str] = &[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
 ];
 
 group! {
@@ -138,6 +134,7 @@ pub(super) fn acl(text: &str) -> Result<Option<String>, String> {
     value::or_none(text, |text| named(text, ACLS))
 }
 
-fn named(text: &str, known: &[(&str, &'static str)]) -> Result<String, String> {
-    value::choice(text, known).map(str::to_owned)
+fn named(text: &str, known: &[&str]) -> Result<String, String> {
+    let known: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
+    value::choice(text, &known).map(str::to_owned)
 }

@@ -53,7 +53,6 @@ impl Hooks {
     }
 
     /// Returns [`Self::enabled`] as a set.
-    #[must_use]
     pub fn enabled_names(&self) -> HookNames {
         self.enabled.iter().copied().collect()
     }

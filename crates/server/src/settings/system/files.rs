@@ -26,9 +26,7 @@ pub(super) fn readable(path: &Path) -> Result<(), String> {
 pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if let Some(found) = inspect(path)? {
-        if !found.is_dir() {
-            return Err(format!("{shown} is a file, not a directory"));
-        }
+        require_dir(path, &found)?;
         return allowed(path, &found, Access::WRITE_OK | Access::EXEC_OK, "write");
     }
     let cannot_create =
@@ -41,10 +39,7 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
         let Some(found) = inspect(above).map_err(cannot_create)? else {
             continue;
         };
-        if !found.is_dir() {
-            let above = above.display();
-            return Err(cannot_create(format!("{above} is a file, not a directory")));
-        }
+        require_dir(above, &found).map_err(cannot_create)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
         return allowed(above, &found, access, "write").map_err(cannot_create);
     }
@@ -63,9 +58,7 @@ pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let found = inspect(path)?.ok_or_else(|| {
         format!("{shown} does not exist; create it, or leave the setting out for no hooks")
     })?;
-    if !found.is_dir() {
-        return Err(format!("{shown} is a file, not a directory"));
-    }
+    require_dir(path, &found)?;
     allowed(path, &found, Access::EXEC_OK, "enter")
 }
 
@@ -91,18 +84,13 @@ pub(super) fn socket(path: &Path) -> Result<(), String> {
             "{shown} has {length} bytes; the maximum for a socket is {MAX_SOCKET_PATH_LEN}"
         ));
     }
-    match inspect(path)? {
-        Some(found) if !found.file_type().is_socket() => {
-            return Err(format!("{shown} exists and is not a socket"));
-        }
-        _ => {}
+    if inspect(path)?.is_some_and(|found| !found.file_type().is_socket()) {
+        return Err(format!("{shown} exists and is not a socket"));
     }
     let dir = parent(path);
     let shown = dir.display();
     let found = inspect(dir)?.ok_or_else(|| format!("the directory {shown} does not exist"))?;
-    if !found.is_dir() {
-        return Err(format!("{shown} is a file, not a directory"));
-    }
+    require_dir(dir, &found)?;
     allowed(dir, &found, Access::WRITE_OK | Access::EXEC_OK, "write")
 }
 
@@ -134,6 +122,13 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
         .take(MAGIC.len() as u64)
         .read_to_end(&mut start)?;
     Ok(start.is_empty() || start == MAGIC)
+}
+
+fn require_dir(path: &Path, found: &Metadata) -> Result<(), String> {
+    match found.is_dir() {
+        true => Ok(()),
+        false => Err(format!("{} is a file, not a directory", path.display())),
+    }
 }
 
 fn parent(path: &Path) -> &Path {
