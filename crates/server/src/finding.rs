@@ -1,5 +1,3 @@
-//! A finding of `landfall doctor`, as text and JSON.
-
 use std::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +24,9 @@ impl Severity {
 /// The result of one check, displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The short name of the check.
     pub check: &'static str,
-    /// Its severity.
     pub severity: Severity,
-    /// The result.
     pub text: String,
-    /// The fix.
     pub remedy: Option<String>,
     /// CORS rules to set, in the JSON of AWS tools.
     pub rules: Option<serde_json::Value>,

@@ -27,13 +27,10 @@ use super::{Admin, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
-/// The reason why access was denied.
 enum AccessDenied {
-    /// The key or session is missing or invalid.
     Unauthenticated,
     CrossSite,
     TooManyFailures(Duration),
-    /// The key cannot be checked.
     Unavailable(Problem),
 }
 

@@ -32,7 +32,6 @@ pub(super) struct DeadLetters {
 #[derive(Serialize)]
 struct DeadLetter {
     id: String,
-    /// The transport that failed to deliver it.
     transport: String,
     event: String,
     upload_id: String,

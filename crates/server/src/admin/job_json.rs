@@ -1,5 +1,3 @@
-//! The JSON of an upload.
-
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -64,7 +62,6 @@ impl JobJson {
     }
 }
 
-/// Returns the transfer of an upload by its id: `direct` or `tus`.
 fn transfer_of(upload_id: &str) -> &'static str {
     if upload_id.starts_with("direct-") {
         "direct"

@@ -1,5 +1,3 @@
-//! The API keys of applications, without their secrets.
-
 use axum::{Json, extract::State};
 use landfall_grants::Problem;
 use serde::Serialize;

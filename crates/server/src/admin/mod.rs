@@ -85,7 +85,6 @@ impl fmt::Debug for Admin {
 
 impl Admin {
     /// Creates a dashboard.
-    #[must_use]
     pub fn new(parts: AdminParts) -> Self {
         let origin_of = parts.handler.clone();
         let cross_site =

@@ -29,7 +29,6 @@ pub(super) struct Overview {
     completed_bytes: u64,
     /// Bytes per second received by all nodes, over the last minute.
     rate: u64,
-    /// Uploads that this node is receiving now.
     active_uploads: u64,
     storage: StorageCapacity,
     health: Vec<HealthCheck>,
@@ -154,7 +153,6 @@ pub(super) async fn throughput(
     }))
 }
 
-/// Returns `count` minutes from `first`, including those without uploads.
 fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {
     let by_minute: BTreeMap<SystemTime, &Throughput> =
         found.iter().map(|one| (one.minute, one)).collect();

@@ -6,13 +6,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
 use sha2::Sha256;
 
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -46,9 +46,7 @@ struct EndedSessions {
 
 impl EndedSessions {
     fn contains(&self, session: &Session) -> bool {
-        self.all_before
-            .is_some_and(|before| session.until <= before)
-            || self.until.contains_key(&session.signature)
+        Some(session.until) <= self.all_before || self.until.contains_key(&session.signature)
     }
 
     fn insert(&mut self, session: Session, now: SystemTime) {
@@ -102,8 +100,7 @@ impl Sessions {
     /// Ends the sessions of a request on this node; returns the `Set-Cookie` that deletes the cookie.
     pub(super) fn end(&self, headers: &HeaderMap, now: SystemTime, https: bool) -> HeaderValue {
         for session in session_cookies(headers).filter_map(|value| self.read(value, now)) {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.insert(session, now);
+            self.ended.lock().insert(session, now);
         }
         cookie("", Duration::ZERO, https)
     }
@@ -131,8 +128,7 @@ impl Sessions {
             until,
             signature,
         };
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        (now < until && !ended.contains(&session)).then_some(session)
+        (now < until && !self.ended.lock().contains(&session)).then_some(session)
     }
 }
 
@@ -237,7 +233,7 @@ mod tests {
         for _ in 0..MAX_ENDED {
             end_one(now);
         }
-        assert!(sessions.ended.lock().unwrap().until.len() <= MAX_ENDED);
+        assert!(sessions.ended.lock().until.len() <= MAX_ENDED);
         assert_eq!(sessions.find(&first, now), None);
         assert_eq!(sessions.find(&other, now), None);
         let later = now + Duration::from_secs(2);
@@ -253,6 +249,6 @@ mod tests {
                 sessions.end(&headers, now, false);
             }
         }
-        assert_eq!(sessions.ended.lock().unwrap().all_before, None);
+        assert_eq!(sessions.ended.lock().all_before, None);
     }
 }

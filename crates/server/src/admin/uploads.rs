@@ -1,5 +1,3 @@
-//! Uploads: active and ended ones.
-
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -35,7 +33,6 @@ pub(super) struct Uploads {
     next: Option<i64>,
 }
 
-/// `GET uploads`: lists uploads, newest first.
 pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,

@@ -1,5 +1,3 @@
-//! A health probe whose result is cached.
-
 use std::{
     fmt::Display,
     time::{Duration, Instant},

@@ -21,9 +21,8 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     loaded.print_warnings();
     let (database, name) =
         state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
-    let events = Events::open(&database)
-        .await
-        .with_context(|| format!("cannot use {name}"))?;
+    let events = Events::open(&database).await;
+    let events = events.with_context(|| format!("cannot use {name}"))?;
     match command.action {
         EventsAction::List => list(&events, &command).await,
         EventsAction::Retry => {
@@ -49,12 +48,7 @@ fn selection(command: &EventsCommand) -> EventSelection {
 fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {action}\n"))?;
-    let is_unknown = count == 0 && !command.all;
-    Ok(if is_unknown {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(u8::from(count == 0 && !command.all)))
 }
 
 async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
@@ -79,10 +73,7 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
     } else {
         print(&table(&found, SystemTime::now()))?;
         if found.len() == limit {
-            print(&format!(
-                "… the newest {}; --limit shows more\n",
-                found.len()
-            ))?;
+            print(&format!("… the newest {limit}; --limit shows more\n"))?;
         }
         if found.is_empty() {
             let message = match (command.all, command.pending) {

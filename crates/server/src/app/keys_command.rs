@@ -44,13 +44,9 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
 
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
     let now = SystemTime::now();
-    let exists = queue
-        .keys()
-        .await?
-        .into_iter()
-        .any(|key| key.name == wanted.name);
+    let keys = queue.keys().await?;
     anyhow::ensure!(
-        !exists,
+        keys.iter().all(|key| key.name != wanted.name),
         "a key named {:?} exists: revoke it first, or choose another name and set --subject {:?}",
         wanted.name,
         wanted.subject.as_ref().unwrap_or(&wanted.name),
@@ -60,16 +56,15 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
         Some(lifetime) => Some(now.checked_add(lifetime).context("--expires is too long")?),
     };
     let secret = KeySecret::random();
-    let key = queue
-        .add_key(NewKey {
-            hash: secret.hash(),
-            subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
-            name: wanted.name,
-            limits: grants::limits(&wanted.limits),
-            is_admin: wanted.is_admin,
-            expires_at,
-        })
-        .await?;
+    let key = NewKey {
+        hash: secret.hash(),
+        subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
+        name: wanted.name,
+        limits: grants::limits(&wanted.limits),
+        is_admin: wanted.is_admin,
+        expires_at,
+    };
+    let key = queue.add_key(key).await?;
     // Only the key goes to standard output, so that it can be piped.
     eprintln!(
         "Key {} for {:?}. It is shown only once; the server stores its hash:",
@@ -83,11 +78,7 @@ async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
     let count = queue.revoke_key(key).await?;
     let noun = if count == 1 { "key" } else { "keys" };
     print(&format!("{count} {noun} revoked\n"))?;
-    Ok(if count == 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(u8::from(count == 0)))
 }
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
@@ -123,12 +114,8 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
         "ID", "NAME", "SUBJECT", "CREATED", "USED", "EXPIRES", "LIMITS",
     ];
     let mut rows = vec![headings.map(str::to_owned)];
-    let ago = |time: SystemTime| {
-        format!(
-            "{} ago",
-            format_age(now.duration_since(time).unwrap_or_default())
-        )
-    };
+    let age = |time| format_age(now.duration_since(time).unwrap_or_default());
+    let ago = |time: SystemTime| format!("{} ago", age(time));
     for key in keys {
         rows.push([
             key.id.to_string(),

@@ -2,11 +2,11 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 
 use crate::settings::{Urls, is_private};
 
@@ -58,7 +58,7 @@ impl UntrustedProxies {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         let is_due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
         if is_due {
             *warned = Some(now);

@@ -1,5 +1,3 @@
-//! Routes requests by path.
-
 use std::{
     convert::Infallible,
     future::Future,
@@ -33,7 +31,6 @@ use crate::{
     settings::Settings,
 };
 
-/// The routes besides uploads: start page, metrics, health.
 #[derive(Debug)]
 pub(super) struct AppRoutes {
     base: String,
@@ -55,9 +52,7 @@ impl AppRoutes {
     pub(super) fn new(
         settings: &Settings,
         handler: &Handler,
-        storage: Arc<Storage>,
-        hooks: Arc<Hooks>,
-        stats: Arc<NetStats>,
+        (storage, hooks, stats): (Arc<Storage>, Arc<Hooks>, Arc<NetStats>),
         shutdown: Shutdown,
     ) -> Self {
         let base = settings.urls.base_path.clone();
@@ -73,10 +68,9 @@ impl AppRoutes {
             }))
         });
         let monitoring = &settings.monitoring;
+        let exposes = monitoring.expose_metrics;
         Self {
-            metrics_path: monitoring
-                .expose_metrics
-                .then(|| monitoring.metrics_path.clone()),
+            metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
             policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
@@ -177,7 +171,6 @@ impl AppRoutes {
     }
 }
 
-/// The whole server as one service.
 #[derive(Debug, Clone)]
 pub(super) struct App {
     handler: Handler,
@@ -201,15 +194,17 @@ impl Service<Request<net::Body>> for App {
 
     fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
         if let Some(info) = request.extensions().get::<ConnectionInfo>() {
-            let address = match info.peer() {
+            let address = match info.peer {
                 Endpoint::Tcp(address) => Some(address),
-                _ => None,
+                Endpoint::Unix => None,
             };
-            let tls = info.scheme() == http::uri::Scheme::HTTPS;
             if let Some(proxies) = &self.routes.proxies {
                 proxies.check(address, request.headers());
             }
-            request.extensions_mut().insert(Peer { address, tls });
+            request.extensions_mut().insert(Peer {
+                address,
+                tls: false,
+            });
         }
         #[cfg(feature = "grants")]
         if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {
@@ -257,11 +252,9 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBo
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    headers.insert(header::CACHE_CONTROL, fixed("no-cache"));
     response
 }
 
@@ -279,10 +272,8 @@ fn html_response(html: Bytes, policy: HeaderValue) -> Response<AppBody> {
     let mut response = respond(StatusCode::OK, kind, html);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    let no_referrer = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, no_referrer);
     response
 }
 
@@ -299,10 +290,8 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
     if !host.bytes().all(is_plain) {
         return own;
     }
-    let extended = page::CONTENT_SECURITY_POLICY.replace(
-        "connect-src 'self'",
-        &format!("connect-src 'self' {scheme}://{host}"),
-    );
+    let connect = format!("connect-src 'self' {scheme}://{host}");
+    let extended = page::CONTENT_SECURITY_POLICY.replace("connect-src 'self'", &connect);
     HeaderValue::from_str(&extended).unwrap_or(own)
 }
 

@@ -88,7 +88,6 @@ impl SharedDatabase {
         }
     }
 
-    /// Returns connections to the database.
     pub(super) async fn connect(
         &self,
         settings: &Settings,
@@ -160,7 +159,6 @@ pub(super) fn database_of(database: &settings::Database) -> Database {
     }
 }
 
-/// Returns the name of a database for messages.
 pub(super) fn describe_database(database: &Database) -> String {
     match database {
         Database::Sqlite(file) => {

@@ -1,5 +1,3 @@
-//! The server's status for the dashboard.
-
 use std::sync::Arc;
 
 use async_trait::async_trait;

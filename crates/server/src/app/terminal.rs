@@ -1,5 +1,3 @@
-//! Formats the output of commands for a terminal.
-
 use std::{
     io::{self, Write as _},
     time::Duration,

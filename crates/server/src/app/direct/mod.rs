@@ -1,6 +1,4 @@
-//! Direct uploads to S3.
-
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -12,6 +10,7 @@ use landfall_direct::{
 };
 use landfall_grants::{Queue, auth::Authenticator, enforce::ClientAddress, policy::Policy};
 use landfall_s3::{S3Options, lease::supports_conditional_writes};
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -27,21 +26,18 @@ use crate::{
 pub(super) struct Direct {
     uploads: landfall_direct::Direct,
     stats: Arc<DirectStats>,
-    /// The secret that authenticates bucket notifications.
     secret: Option<Secret>,
     stop: watch::Sender<bool>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Direct {
-    /// Opens direct uploads, if enabled.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
         storage: &Storage,
         queue: Option<&Queue>,
-        policies: Vec<Arc<dyn Policy>>,
-        secret: Option<Secret>,
+        (policies, secret): (Vec<Arc<dyn Policy>>, Option<Secret>),
         config: &mut Config,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(queue) = queue.filter(|_| settings.direct.enabled) else {
@@ -57,9 +53,8 @@ impl Direct {
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
-        let repository = Repository::open(connections)
-            .await
-            .context("cannot use the tables of direct uploads")?;
+        let repository = Repository::open(connections).await;
+        let repository = repository.context("cannot use the tables of direct uploads")?;
         let uploads = landfall_direct::Direct::new(wanted, queue.clone(), repository);
         config.external_uploads = Some(Arc::new(uploads.clone()));
         Ok(Some(Arc::new(Self {
@@ -80,7 +75,7 @@ impl Direct {
         let uploads = self.uploads.clone();
         let stop = self.stop.subscribe();
         let task = tokio::spawn(async move { uploads.sweep_forever(stop).await });
-        *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *self.sweeper.lock() = Some(task);
     }
 
     pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
@@ -91,10 +86,7 @@ impl Direct {
     /// Stops the sweeper and waits for its running checks.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
-        let task = {
-            let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
-            sweeper.take()
-        };
+        let task = self.sweeper.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -113,18 +105,14 @@ impl Direct {
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
         wanted.client = Some(client);
-        wanted.notifications_secret = self
-            .secret
-            .as_ref()
-            .map(|secret| secret.reveal().to_owned());
+        let secret = self.secret.as_ref();
+        wanted.notifications_secret = secret.map(|secret| secret.reveal().to_owned());
         api::service(wanted)
     }
 
     pub(super) fn log_startup(&self, settings: &Settings) {
         let paths = api_paths(settings).join(", ");
-        log::say(format_args!(
-            "Using {paths} as the paths for direct uploads."
-        ));
+        log::say(format!("Using {paths} as the paths for direct uploads."));
         if let Some(endpoint) = &settings.direct.endpoint {
             log::say(format_args!("Clients upload to '{endpoint}'."));
         }
@@ -152,7 +140,6 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     })
 }
 
-/// Returns the path prefixes of the API.
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
     api::PATH_PREFIXES

@@ -1,5 +1,3 @@
-//! The configured authentication methods.
-
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -44,7 +42,6 @@ pub(super) fn authenticator(
     Ok(Authenticator::new(methods, failed_attempts, cross_site))
 }
 
-/// Creates the JWT authentication, if configured, and reads its keys.
 pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
     let configured = &settings.grants.jwt;
     let Some(keys) = configured.keys.as_ref().filter(|_| settings.grants.enabled) else {

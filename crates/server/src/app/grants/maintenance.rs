@@ -49,7 +49,6 @@ pub(crate) struct MaintenanceStats {
     /// Comparisons that failed because of the store.
     pub(crate) unknown: AtomicU64,
     pub(crate) expired: AtomicU64,
-    /// Ended jobs that were purged after their retention time.
     pub(crate) purged: AtomicU64,
     /// Passes that failed because of the database.
     pub(crate) failed: AtomicU64,
@@ -76,12 +75,8 @@ impl Maintenance {
             tokio::select! {
                 // Fails, and so ends, when the sender is dropped.
                 _ = stopped.wait_for(|stop| *stop) => {}
-                ((), (), ()) = async {
-                    tokio::join!(
-                        task.run_purge(),
-                        task.run_expiry(),
-                        task.run_reconcile()
-                    )
+                _ = async {
+                    tokio::join!(task.run_purge(), task.run_expiry(), task.run_reconcile())
                 } => {}
             }
         });

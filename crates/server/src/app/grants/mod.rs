@@ -1,7 +1,6 @@
 //! Grants: the upload queue with its API, authentication, policies and maintenance.
 
 mod authentication;
-mod client;
 mod maintenance;
 mod policies;
 mod routes;
@@ -32,6 +31,7 @@ pub(super) use self::{
 };
 use super::{
     cached_probe::CachedProbe,
+    client::client_address,
     state::{self, SharedDatabase},
 };
 use crate::{
@@ -63,7 +63,6 @@ impl std::fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// Opens the queue, if grants or the dashboard are enabled.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -84,9 +83,9 @@ impl Grants {
         wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = outbox;
-        let queue = Queue::open(wanted)
-            .await
-            .with_context(|| format!("cannot store grants in {database_name}"))?;
+        let queue = Queue::open(wanted).await;
+        let queue = queue.with_context(|| format!("cannot store grants in {database_name}"))?;
+        let urls = settings.urls.clone();
         Ok(Some(Self {
             maintenance: Maintenance::new(queue.clone()),
             queue,
@@ -95,7 +94,9 @@ impl Grants {
             required: grants.required,
             key,
             failed_attempts: FailedAttempts::default(),
-            client: client::client_address_finder(&settings.urls),
+            client: Arc::new(move |headers, peer| {
+                client_address(&urls, headers, peer.map(|peer| peer.ip()))
+            }),
             reachable: CachedProbe::default(),
             api: Arc::default(),
         }))
@@ -111,25 +112,21 @@ impl Grants {
         gate.track_all = settings.admin.is_on();
         gate.failed_attempts = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
-        config
-            .hooks
-            .insert(0, Arc::new(GrantHook::new(self.queue.clone(), gate)));
+        let gate = GrantHook::new(self.queue.clone(), gate);
+        config.hooks.insert(0, Arc::new(gate));
         self.track_jobs(config);
     }
 
     /// Adds only the job tracker, for a handler that only removes uploads.
     pub(super) fn track_jobs(&self, config: &mut Config) {
-        config
-            .sinks
-            .insert(0, Arc::new(JobTracker::new(self.queue.clone())));
+        let tracker = JobTracker::new(self.queue.clone());
+        config.sinks.insert(0, Arc::new(tracker));
     }
 
     /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
-        self.maintenance
-            .run(handler)
-            .await
-            .with_context(|| format!("cannot read grants from {}", self.database_name))
+        let started = self.maintenance.run(handler).await;
+        started.with_context(|| format!("cannot read grants from {}", self.database_name))
     }
 
     pub(super) async fn close(&self) {
@@ -206,13 +203,12 @@ pub(super) struct GrantStats {
 }
 
 pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
+    let rate_limit = limits.rate_limit;
     GrantLimits {
         max_size: limits.max_size,
         allowed_types: limits.allowed_types.clone(),
         max_active: limits.max_active,
-        rate_limit: limits
-            .rate_limit
-            .map(|(count, per)| RateLimit { count, per }),
+        rate_limit: rate_limit.map(|(count, per)| RateLimit { count, per }),
         quota: limits.quota,
         require_size: limits.require_size,
     }

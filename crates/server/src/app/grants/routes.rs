@@ -1,10 +1,4 @@
-//! The HTTP routes of grants, direct uploads and the dashboard.
-
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -14,6 +8,7 @@ use landfall_grants::{
     auth::Jwt,
     policy::Policy,
 };
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service as _;
 
@@ -27,13 +22,11 @@ use crate::{
     settings::{GrantsApi, Settings},
 };
 
-/// The routes besides uploads. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ApiRoutes {
     groups: Arc<[RouteGroup]>,
 }
 
-/// Paths and the router for them and everything below.
 struct RouteGroup {
     paths: Vec<String>,
     name: &'static str,
@@ -58,9 +51,8 @@ impl ApiRoutes {
             path.strip_prefix(above.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.groups
-            .iter()
-            .find(|group| group.paths.iter().any(is_below))
+        let mut groups = self.groups.iter();
+        groups.find(|group| group.paths.iter().any(is_below))
     }
 
     pub(crate) async fn respond(&self, request: Request<net::Body>) -> Response<Body> {
@@ -70,22 +62,17 @@ impl ApiRoutes {
             return response;
         };
         let Ok(response) = group.router.clone().call(request.map(Body::new)).await;
-        let mut responses = group
+        *group
             .responses
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *responses.entry(response.status().as_u16()).or_default() += 1;
-        drop(responses);
+            .entry(response.status().as_u16())
+            .or_default() += 1;
         response
     }
 
-    /// Returns the number of responses by route group and status.
     pub(crate) fn responses(&self) -> Vec<(&'static str, BTreeMap<u16, u64>)> {
         let count = |group: &RouteGroup| {
-            let responses = group
-                .responses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let responses = group.responses.lock();
             (group.name, responses.clone())
         };
         self.groups.iter().map(count).collect()
@@ -118,10 +105,7 @@ impl RouteGroup {
 }
 
 impl Grants {
-    pub(in crate::app) async fn routes(
-        &self,
-        parts: ApiRoutesParts<'_>,
-    ) -> anyhow::Result<ApiRoutes> {
+    pub(in crate::app) fn routes(&self, parts: ApiRoutesParts<'_>) -> anyhow::Result<ApiRoutes> {
         let ApiRoutesParts {
             settings, handler, ..
         } = parts;
@@ -130,25 +114,17 @@ impl Grants {
         if self.enabled {
             let grants = &settings.grants;
             let failed_attempts = self.failed_attempts.clone();
-            let callers = authentication::authenticator(
-                settings,
-                &self.queue,
-                parts.jwt,
-                failed_attempts,
-                handler,
-            )?;
-            let cors = parts
-                .cors
-                .map(|cors| api_cors(cors, &grants.allowed_origins));
+            let (queue, jwt) = (&self.queue, parts.jwt);
+            let callers =
+                authentication::authenticator(settings, queue, jwt, failed_attempts, handler)?;
+            let origins = &grants.allowed_origins;
+            let cors = parts.cors.map(|cors| api_cors(cors, origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
                 let router =
                     direct.router(settings, callers.clone(), cors.clone(), self.client.clone());
-                groups.push(RouteGroup::new(
-                    "direct",
-                    direct::api_paths(settings),
-                    router,
-                ));
+                let paths = direct::api_paths(settings);
+                groups.push(RouteGroup::new("direct", paths, router));
             }
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;

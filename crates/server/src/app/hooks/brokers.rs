@@ -1,5 +1,3 @@
-//! Message brokers.
-
 use anyhow::Context as _;
 #[cfg(feature = "amqp")]
 use landfall_hooks::broker::{AmqpSettings, amqp};
@@ -71,13 +69,9 @@ fn event_route(
     (address, kind): (String, &str),
 ) -> HookRoute {
     let line = format!("Using '{address}' as the {kind} for events");
-    let notifications: HookNames = HookName::ALL
-        .into_iter()
-        .filter(|name| !name.is_blocking())
-        .collect();
-    let route = route(transport, hooks, events, line);
-    HookRoute {
-        names: route.names.intersection(notifications),
-        ..route
-    }
+    let all = HookName::ALL.into_iter();
+    let notifications: HookNames = all.filter(|name| !name.is_blocking()).collect();
+    let mut route = route(transport, hooks, events, line);
+    route.names = route.names.intersection(notifications);
+    route
 }

@@ -18,7 +18,6 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct EventPipeline {
     pub(super) progress: Option<ProgressNotifier>,
-    /// The outbox and the name of its database.
     pub(super) outbox: Option<(Outbox, String)>,
 }
 
@@ -30,15 +29,12 @@ impl EventPipeline {
         routes: &[HookRoute],
     ) -> anyhow::Result<Self> {
         let routes_for = |names: HookNames| -> Vec<Route> {
-            let matching = routes
-                .iter()
-                .filter(|route| !route.names.intersection(names).is_empty());
-            matching
-                .map(|route| Route {
-                    transport: route.transport.clone(),
-                    names: route.names.intersection(names),
-                })
-                .collect()
+            let route = |route: &HookRoute| Route {
+                transport: route.transport.clone(),
+                names: route.names.intersection(names),
+            };
+            let routes = routes.iter().map(route);
+            routes.filter(|route| !route.names.is_empty()).collect()
         };
         let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
         let progress = (!progress.is_empty())
@@ -54,9 +50,8 @@ impl EventPipeline {
             let mut wanted = outbox_settings(settings, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
             let name = state::describe_database(&wanted.database);
-            let outbox = Outbox::open(wanted, stored)
-                .await
-                .with_context(|| format!("cannot store events in {name}"))?;
+            let outbox = Outbox::open(wanted, stored).await;
+            let outbox = outbox.with_context(|| format!("cannot store events in {name}"))?;
             Some((outbox, name))
         };
         Ok(Self { progress, outbox })

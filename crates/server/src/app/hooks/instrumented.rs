@@ -1,8 +1,6 @@
-//! A transport with counters, timing and logs.
-
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -10,6 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall_hooks::{DeliveryError, HookName, HookResponse, Message, Transport};
+use parking_lot::Mutex;
 
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
@@ -54,18 +53,12 @@ impl InstrumentedTransport {
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn last_error(&self) -> Option<String> {
-        self.last_delivery().clone()?.err()
+        self.last_delivery.lock().clone()?.err()
     }
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn was_called(&self) -> bool {
-        self.last_delivery().is_some()
-    }
-
-    fn last_delivery(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
-        self.last_delivery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.last_delivery.lock().is_some()
     }
 
     pub(in crate::app) fn counters(&self, name: HookName) -> &HookCounters {
@@ -94,7 +87,7 @@ impl Transport for InstrumentedTransport {
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let (transport, hook) = (self.name(), message.hook.as_str());
-        let (id, event) = (message.upload.id.as_str(), message.id.as_str());
+        let (id, event_id) = (message.upload.id.as_str(), message.id.as_str());
         let counters = self.counters(message.hook);
         counters.started.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
@@ -104,7 +97,7 @@ impl Transport for InstrumentedTransport {
             "type" = hook,
             id,
             transport,
-            event_id = event,
+            event_id,
             "HookInvocationStart"
         );
         let result = self.transport.deliver(message).await;
@@ -115,12 +108,12 @@ impl Transport for InstrumentedTransport {
                     "type" = hook,
                     id,
                     transport,
-                    event_id = event,
+                    event_id,
                     "HookInvocationFinish"
                 );
-                *self.last_delivery() = Some(Ok(()));
+                *self.last_delivery.lock() = Some(Ok(()));
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
-                    tracing::info!(id, transport, event_id = event, "HookStopUpload");
+                    tracing::info!(id, transport, event_id, "HookStopUpload");
                 }
             }
             Err(failure) => {
@@ -131,10 +124,10 @@ impl Transport for InstrumentedTransport {
                     id,
                     error,
                     transport,
-                    event_id = event,
+                    event_id,
                     "HookInvocationError"
                 );
-                *self.last_delivery() = Some(Err(error));
+                *self.last_delivery.lock() = Some(Err(error));
             }
         }
         result

@@ -1,5 +1,3 @@
-//! Hooks: blocking hooks, events and their routes to the application.
-
 #[cfg(any(
     feature = "nats",
     feature = "amqp",
@@ -27,7 +25,6 @@ pub(super) use self::{
 use super::{cached_probe::CachedProbe, state::SharedDatabase};
 use crate::{log, settings::Settings};
 
-/// A transport and the hook names it receives.
 #[derive(Debug)]
 pub(super) struct HookRoute {
     pub(super) transport: Arc<InstrumentedTransport>,
@@ -48,7 +45,6 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Creates the hooks of the settings; without any, this does nothing.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -72,9 +68,8 @@ impl Hooks {
         database: &SharedDatabase,
     ) -> anyhow::Result<Option<Self>> {
         let routes = hook_routes(settings)?;
-        let has_expiry_hooks = routes
-            .iter()
-            .any(|route| route.names.contains(HookName::PostExpire));
+        let mut names = routes.iter().map(|route| route.names);
+        let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
         if !has_expiry_hooks && !settings.direct.enabled {
             return Ok(None);
         }
@@ -93,18 +88,17 @@ impl Hooks {
         events::configure(&self.events, config);
     }
 
-    /// Returns the blocking hooks that decide about grants.
     #[cfg(feature = "grants")]
     pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
-        let asked = self
-            .routes
-            .iter()
-            .filter(|route| route.names.contains(HookName::PreGrant));
-        let asker = |route: &HookRoute| {
-            BlockingHooks::new(route.transport.clone(), names, self.failure_mode)
-        };
-        asked.map(|route| Arc::new(asker(route))).collect()
+        let mut hooks = Vec::new();
+        for route in &self.routes {
+            if route.names.contains(HookName::PreGrant) {
+                let transport = route.transport.clone();
+                hooks.push(BlockingHooks::new(transport, names, self.failure_mode).into());
+            }
+        }
+        hooks
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
@@ -158,10 +152,8 @@ impl Hooks {
         for route in self.routes.iter().filter(|route| route.own_events) {
             let names = route.names.iter().map(HookName::as_str);
             let transport = route.transport.name();
-            log::say(format_args!(
-                "Enabled hook events for {transport}: {}",
-                join_names(names)
-            ));
+            let names = join_names(names);
+            log::say(format!("Enabled hook events for {transport}: {names}"));
         }
         if let Some((_, name)) = &self.events.outbox {
             log::say(format_args!("Using {name} for undelivered events."));

@@ -1,5 +1,3 @@
-//! Metrics of S3 calls and the S3 store.
-
 use landfall_s3::{
     StoreStats,
     client::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},

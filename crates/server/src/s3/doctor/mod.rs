@@ -18,12 +18,12 @@ mod web;
 use std::{
     future::Future,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use http::{HeaderMap, Method};
-use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
+use landfall_s3::client::{Client, Error, ErrorKind, ObjectHeaders, ObjectRef};
 
 use super::{Diagnosis, diagnosis};
 use crate::{
@@ -38,11 +38,8 @@ use crate::{
 pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
     let settings = &loaded.settings;
-    let bucket = settings
-        .s3
-        .bucket
-        .as_deref()
-        .context("no bucket is named")?;
+    let bucket = settings.s3.bucket.as_deref();
+    let bucket = bucket.context("no bucket is named")?;
     let client = super::probe_client(&settings.s3)?;
     let mut doctor = Doctor::new(settings, bucket, client, !json);
     tokio::select! {
@@ -71,11 +68,7 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     } else {
         println!("{verdict}");
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
 async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
@@ -117,15 +110,9 @@ struct Doctor<'a> {
 
 impl<'a> Doctor<'a> {
     fn new(settings: &'a Settings, bucket: &'a str, client: Client, prints: bool) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let key_prefix = format!(
-            "{}.landfall/doctor-{:x}-{:x}",
-            settings.s3.object_prefix,
-            now.as_micros(),
-            std::process::id()
-        );
+        let prefix = &settings.s3.object_prefix;
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let key_prefix = format!("{prefix}.landfall/doctor-{now:x}-{:x}", std::process::id());
         Self {
             settings,
             bucket,
@@ -234,17 +221,16 @@ impl<'a> Doctor<'a> {
         headers: &HeaderMap,
     ) -> Result<String, Error> {
         let lifetime = Duration::from_secs(60);
-        self.client
-            .presign(method, object, query, headers, lifetime)
-            .await
+        let presign = self
+            .client
+            .presign(method, object, query, headers, lifetime);
+        presign.await
     }
 
     async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
         let object = self.object(name);
-        let id = self
-            .client
-            .create_multipart(&object, &Default::default())
-            .await?;
+        let headers = ObjectHeaders::default();
+        let id = self.client.create_multipart(&object, &headers).await?;
         self.multiparts.push((object.clone(), id.clone()));
         Ok((object, id))
     }
@@ -268,10 +254,8 @@ impl<'a> Doctor<'a> {
                 1 => String::new(),
                 all => format!(" and {} more", all - 1),
             };
-            let text = format!(
-                "cannot remove {what}{more}: {}",
-                diagnosis::error_line(error)
-            );
+            let error = diagnosis::error_line(error);
+            let text = format!("cannot remove {what}{more}: {error}");
             let finding = Finding::warn("clean-up", text);
             self.report(finding.advise("delete the objects below .landfall/doctor manually"));
         }
