@@ -24,7 +24,10 @@ pub struct Listener(ListenerKind);
 #[derive(Debug)]
 enum ListenerKind {
     Tcp(TcpListener),
-    Unix(UnixListener, Option<SocketFile>),
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
 }
 
 impl Listener {
@@ -82,7 +85,10 @@ impl Listener {
         let file = SocketFile::new(path)?;
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(socket.into())?;
-        Ok(Self(ListenerKind::Unix(listener, Some(file))))
+        Ok(Self(ListenerKind::Unix {
+            listener,
+            _file: Some(file),
+        }))
     }
 
     /// Returns the sockets passed by systemd or a program with the same protocol.
@@ -105,7 +111,10 @@ impl Listener {
             } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
-                listeners.push(Self(ListenerKind::Unix(listener, None)));
+                listeners.push(Self(ListenerKind::Unix {
+                    listener,
+                    _file: None,
+                }));
             }
         }
         Ok(listeners)
@@ -115,7 +124,7 @@ impl Listener {
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.0 {
             ListenerKind::Tcp(listener) => listener.local_addr().ok(),
-            ListenerKind::Unix(..) => None,
+            ListenerKind::Unix { .. } => None,
         }
     }
 
@@ -130,7 +139,7 @@ impl Listener {
                 let ends = (Endpoint::Tcp(plain(peer)), Endpoint::Tcp(plain(local)));
                 Ok((Socket::Tcp(stream), ends.0, ends.1))
             }
-            ListenerKind::Unix(listener, _) => {
+            ListenerKind::Unix { listener, .. } => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Socket::Unix(stream), Endpoint::Unix, Endpoint::Unix))
             }
