@@ -1,5 +1,3 @@
-//! The locker.
-
 use std::{
     any::Any,
     fmt,
@@ -34,10 +32,8 @@ use crate::{
 
 type Attempt = remote::Attempt<LeaseOwner>;
 
-/// Interval at which a waiter repeats its request while another node is the next one.
 const SECOND_WAITER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time limit of the first check, which includes finding out why a connection fails.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A locker that stores leases in PostgreSQL, for nodes that share a store.
@@ -172,7 +168,6 @@ impl PostgresLocker {
         let _ = timeout(shared.settings.timeout, shared.table.all_released()).await;
     }
 
-    /// Acquires the lease in the database for a request that holds it within this node.
     async fn acquire_now(
         &self,
         local: Lease,
@@ -271,8 +266,6 @@ impl Locker for PostgresLocker {
 }
 
 impl LockerInner {
-    /// Makes a call in the runtime of the connections, which completes it even if the caller is
-    /// cancelled.
     async fn spawn<T: Send + 'static>(
         &self,
         limit: Duration,

@@ -24,9 +24,7 @@ use tokio::{
 
 use crate::settings::{PostgresSettings, SettingsError};
 
-/// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Delay between connection attempts while PostgreSQL is unavailable.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// Time for which the row of a released lease is retained. After that, the next lease of its upload
@@ -36,7 +34,6 @@ const RETENTION: Duration = Duration::from_secs(3600);
 /// Prefix of the names of upload leases: other parts of the server have leases as well.
 const PREFIX: &str = "upload/";
 
-/// Returns the name of an upload's lease in the database.
 pub(crate) fn name(id: &UploadId) -> String {
     format!("{PREFIX}{id}")
 }
@@ -45,7 +42,6 @@ fn upload_id(name: &str) -> Option<UploadId> {
     UploadId::new(name.strip_prefix(PREFIX)?).ok()
 }
 
-/// State that the thread and the requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) table: Arc<LeaseTable<LeaseOwner>>,
@@ -83,7 +79,6 @@ impl Shared {
         LeaseOwner::new(self.node.as_str(), number)
     }
 
-    /// Calls PostgreSQL within a time limit.
     pub(crate) async fn call<T>(
         &self,
         limit: Duration,
@@ -102,7 +97,6 @@ impl Shared {
         result
     }
 
-    /// Returns how long PostgreSQL has been unavailable.
     pub(crate) fn down_for(&self) -> Option<Duration> {
         self.down_since().map(|since| since.elapsed())
     }
@@ -113,7 +107,6 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates the table of leases once.
     pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
         let migrated = self.migrated.get_or_try_init(|| self.leases.migrate());
         migrated.await.copied()
@@ -124,7 +117,6 @@ impl Shared {
     }
 }
 
-/// Starts the thread, which opens the connections and ends when `stop` is set.
 pub(crate) fn start(
     shared: Arc<Shared>,
     mut stop: watch::Receiver<bool>,
@@ -240,7 +232,6 @@ impl Shared {
         }
     }
 
-    /// Receives notifications, and subscribes again after the connection was lost.
     async fn receive(&self) {
         loop {
             if let Err(error) = self.receive_until_lost().await {
@@ -279,7 +270,6 @@ impl Shared {
         }
     }
 
-    /// Detects when PostgreSQL is available again; until then, requests fail at once.
     async fn probe(&self) {
         // It affects no row.
         let none = [OwnedLease {
@@ -298,7 +288,6 @@ impl Shared {
         }
     }
 
-    /// Removes the rows of free leases.
     async fn purge(&self) {
         loop {
             // Jitter keeps nodes from purging at the same time.

@@ -1,5 +1,3 @@
-//! Settings of a [`PostgresLocker`](crate::PostgresLocker).
-
 use std::{io, time::Duration};
 
 use landfall_database::DatabaseError;

@@ -1,5 +1,3 @@
-//! The connection to Redis: one per node, for calls and for messages from other nodes.
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -93,7 +91,6 @@ impl LiveConnection {
 }
 
 impl RedisConnection {
-    /// Creates a connection that [`RedisConnection::maintain`] connects.
     pub(crate) fn new(
         address: &str,
         settings: &RedisSettings,
@@ -132,7 +129,6 @@ impl RedisConnection {
         matches!(*self.state.borrow(), State::Connected(_))
     }
 
-    /// Connects, and reconnects with backoff, until it is dropped.
     pub(crate) async fn maintain(self: &Arc<Self>) {
         let mut state = self.state.subscribe();
         let mut number = 0;
@@ -233,7 +229,6 @@ impl RedisConnection {
         })
     }
 
-    /// Marks the connection with this number as unusable.
     fn disconnect(&self, number: u64, cause: &str) {
         let lost = self.state.send_if_modified(|state| match state {
             State::Connected(live) if live.number == number => {
@@ -250,7 +245,6 @@ impl RedisConnection {
         }
     }
 
-    /// Returns the live connection, if there is one.
     pub(crate) fn live(&self) -> Option<LiveConnection> {
         match &*self.state.borrow() {
             State::Connected(live) => Some(live.clone()),
@@ -258,7 +252,6 @@ impl RedisConnection {
         }
     }
 
-    /// Returns a stream of the moments at which a new connection is established.
     pub(crate) fn reconnects(&self) -> Reconnects {
         Reconnects(self.state.subscribe())
     }
@@ -306,8 +299,6 @@ impl RedisConnection {
         }
     }
 
-    /// Sends commands as one pipeline; all responses must arrive. Also returns when it was
-    /// sent.
     pub(crate) async fn pipeline<T: FromRedisValue>(
         &self,
         live: &LiveConnection,
@@ -325,7 +316,6 @@ impl RedisConnection {
         Ok((responses, sent))
     }
 
-    /// Waits for a response, and closes the connection if there is none.
     async fn response<T>(
         &self,
         live: &LiveConnection,
@@ -383,11 +373,9 @@ impl std::fmt::Debug for RedisConnection {
     }
 }
 
-/// A stream of the moments at which a new connection is established.
 pub(crate) struct Reconnects(watch::Receiver<State>);
 
 impl Reconnects {
-    /// Waits for the next one; never returns after the [`RedisConnection`] was dropped.
     pub(crate) async fn next(&mut self) {
         loop {
             if self.0.changed().await.is_err() {
@@ -409,7 +397,6 @@ fn was_promoted(info: &str) -> bool {
     other.bytes().any(|byte| byte != b'0')
 }
 
-/// Returns a field of the response to `INFO`.
 pub(crate) fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

@@ -1,5 +1,3 @@
-//! The locker.
-
 use std::{
     any::Any,
     fmt,
@@ -22,7 +20,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     connection::{ConnectionError, RedisConnection, field},
-    renewer::Renewer,
+    renewer::Shared,
     scripts::{AcquireReply, LeaseId, Scripts, YieldRequest, parse_offset},
     settings::{RedisSettings, SettingsError},
 };
@@ -88,10 +86,7 @@ type Attempt = remote::Attempt<LeaseId>;
 pub struct RedisLocker(Arc<LockerInner>);
 
 struct LockerInner {
-    table: Arc<Table>,
-    connection: Arc<RedisConnection>,
-    scripts: Arc<Scripts>,
-    settings: RedisSettings,
+    shared: Arc<Shared>,
     numbers: AtomicU64,
     max_fence: AtomicU64,
     stop: watch::Sender<bool>,
@@ -129,20 +124,16 @@ impl RedisLocker {
         };
         let connection =
             RedisConnection::new(address, &settings, Arc::clone(&scripts), on_message)?;
-        let connection = Arc::new(connection);
         let (stop, stopped) = watch::channel(false);
-        let renewer = Renewer {
-            table: Arc::clone(&table),
-            connection: Arc::clone(&connection),
-            scripts: Arc::clone(&scripts),
-            settings: settings.clone(),
-        };
-        renewer.start(stopped)?;
-        Ok(Self(Arc::new(LockerInner {
+        let shared = Arc::new(Shared {
             table,
-            connection,
+            connection: Arc::new(connection),
             scripts,
             settings,
+        });
+        Arc::clone(&shared).start(stopped)?;
+        Ok(Self(Arc::new(LockerInner {
+            shared,
             numbers: AtomicU64::new(1),
             max_fence: AtomicU64::new(0),
             stop,
@@ -157,7 +148,7 @@ impl RedisLocker {
     /// # Cancel safety
     /// Safe to cancel.
     pub async fn check(&self) -> Result<ServerInfo, ConnectionError> {
-        let connection = &self.0.connection;
+        let connection = &self.0.shared.connection;
         let (info, _): (String, _) = connection.call(|_| redis::cmd("INFO")).await?;
         let attempt = self.attempt(&UploadId::random(), None);
         self.0.acquire(&attempt, YieldRequest::None).await?;
@@ -177,7 +168,10 @@ impl RedisLocker {
     /// Returns statistics about the leases of this node.
     #[must_use]
     pub fn stats(&self) -> LeaseStats {
-        self.0.table.stats(self.0.connection.is_connected())
+        let Shared {
+            table, connection, ..
+        } = &*self.0.shared;
+        table.stats(connection.is_connected())
     }
 
     /// Waits until Redis has released the dropped leases.
@@ -187,16 +181,16 @@ impl RedisLocker {
     /// # Cancel safety
     /// Safe to cancel.
     pub async fn close(&self) {
-        let _ = timeout(self.0.settings.timeout, self.0.table.all_released()).await;
+        let shared = &self.0.shared;
+        let _ = timeout(shared.settings.timeout, shared.table.all_released()).await;
     }
 
     fn attempt(&self, id: &UploadId, local: Option<Lease>) -> Attempt {
         let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
-        Attempt::new(&self.0.table, locker, id, LeaseId(number), local)
+        Attempt::new(&self.0.shared.table, locker, id, LeaseId(number), local)
     }
 
-    /// Acquires the lease in Redis for a request that holds it within this node.
     async fn acquire_now(
         &self,
         local: Lease,
@@ -207,9 +201,9 @@ impl RedisLocker {
         match self.0.acquire(&attempt, request).await {
             Ok((AcquireReply::Granted(fence), sent)) => attempt.granted(fence, sent),
             Ok((AcquireReply::Held(remaining), _)) => {
-                Err(attempt.held(self.0.settings.poll_interval, remaining))
+                Err(attempt.held(self.0.shared.settings.poll_interval, remaining))
             }
-            Err(error) => Err(self.0.table.unavailable(error)),
+            Err(error) => Err(self.0.shared.table.unavailable(error)),
         }
     }
 }
@@ -217,7 +211,7 @@ impl RedisLocker {
 impl fmt::Debug for RedisLocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisLocker")
-            .field("redis", &self.0.connection.address())
+            .field("redis", &self.0.shared.connection.address())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
@@ -227,7 +221,7 @@ impl fmt::Debug for RedisLocker {
 impl Locker for RedisLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
         let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(None));
-        self.0.table.acquire(id, None, wait, attempt).await
+        self.0.shared.table.acquire(id, None, wait, attempt).await
     }
 
     async fn acquire_at(
@@ -238,12 +232,12 @@ impl Locker for RedisLocker {
     ) -> Result<Lease, LeaseError> {
         let offset = Some(offset);
         let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(offset));
-        self.0.table.acquire(id, offset, wait, attempt).await
+        self.0.shared.table.acquire(id, offset, wait, attempt).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         let attempt = |local| self.acquire_now(local, id, YieldRequest::None);
-        self.0.table.try_acquire(id, attempt).await
+        self.0.shared.table.try_acquire(id, attempt).await
     }
 }
 
@@ -254,9 +248,9 @@ impl LockerInner {
         request: YieldRequest,
     ) -> Result<(AcquireReply, Instant), ConnectionError> {
         let max_fence = self.max_fence.load(Ordering::Relaxed);
-        let call = self.connection.call(|live| {
+        let call = self.shared.connection.call(|live| {
             let owner = *attempt.owner();
-            (self.scripts).acquire(live.run(), attempt.id(), owner, max_fence, request)
+            (self.shared.scripts).acquire(live.run(), attempt.id(), owner, max_fence, request)
         });
         let (reply, sent) = call.await?;
         let reply = Scripts::acquire_reply(reply);

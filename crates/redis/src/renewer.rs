@@ -15,22 +15,19 @@ use crate::{
     settings::{RedisSettings, SettingsError},
 };
 
-/// Maximum number of calls in one pipeline.
 const BATCH_SIZE: usize = 256;
-/// Time limit for the releases at the end of the locker.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct Renewer {
+pub(crate) struct Shared {
     pub(crate) table: Arc<LeaseTable<LeaseId>>,
     pub(crate) connection: Arc<RedisConnection>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) settings: RedisSettings,
 }
 
-impl Renewer {
-    /// Starts the thread, which ends when `stop` is set or dropped.
-    pub(crate) fn start(self, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
+impl Shared {
+    pub(crate) fn start(self: Arc<Self>, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -46,7 +43,7 @@ impl Renewer {
         Ok(())
     }
 
-    async fn run(self, mut stop: watch::Receiver<bool>) {
+    async fn run(&self, mut stop: watch::Receiver<bool>) {
         let work = async {
             tokio::join!(
                 self.connection.maintain(),
@@ -121,7 +118,6 @@ impl Renewer {
         }
     }
 
-    /// Sends all queued releases, if there is a connection.
     async fn send_releases(&self) {
         loop {
             let batch = self.table.releases(BATCH_SIZE);

@@ -1,5 +1,3 @@
-//! The calls to Redis: four atomic scripts.
-
 use std::{fmt, time::Duration};
 
 use landfall::{
@@ -12,7 +10,6 @@ use crate::settings::RedisSettings;
 
 /// Time for which a fence is retained after its lease. After that, it starts from the clock again.
 const FENCE_RETENTION: Duration = Duration::from_secs(24 * 3600);
-/// Time for which a released lease is reserved for the waiting node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
 /// Identifies a lease among those of this node: a later one has a greater number.
@@ -20,13 +17,11 @@ const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 pub(crate) struct LeaseId(pub(crate) u64);
 
 impl LeaseId {
-    /// Returns the value of the lease's key in Redis.
     fn value(self, owner: &str) -> String {
         format!("{owner}:{}", self.0)
     }
 }
 
-/// The request to the holder of a lease that another node wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum YieldRequest {
     None,
@@ -44,7 +39,6 @@ impl fmt::Display for YieldRequest {
     }
 }
 
-/// Parses the offset of [`YieldRequest::Yield`].
 pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
     match text {
         "-" => Some(None),
@@ -55,11 +49,9 @@ pub(crate) fn parse_offset(text: &str) -> Option<Option<u64>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewal {
     Renewed(YieldRequest),
-    /// Another node has the lease.
     Lost,
 }
 
-/// The scripts, with the arguments that all calls share.
 #[derive(Debug)]
 pub(crate) struct Scripts {
     acquire: Script,
@@ -74,7 +66,6 @@ pub(crate) struct Scripts {
     waiter_ttl: Millis,
 }
 
-/// The result of an attempt to acquire a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AcquireReply {
     Granted(Fence),
@@ -91,7 +82,6 @@ pub(crate) struct ServerRun<'a> {
     pub(crate) grace_period: Duration,
 }
 
-/// Milliseconds, as a script argument.
 type Millis = u64;
 
 fn millis(duration: Duration) -> Millis {
@@ -115,7 +105,6 @@ impl Scripts {
         }
     }
 
-    /// Returns the channel for messages between nodes.
     pub(crate) fn channel(&self) -> &str {
         &self.channel
     }
@@ -174,7 +163,6 @@ impl Scripts {
         }
     }
 
-    /// Extends a lease; [`Scripts::renewal`] parses the reply.
     pub(crate) fn renew(&self, run: ServerRun<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
         let OwnedLease { id, owner, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
@@ -191,7 +179,6 @@ impl Scripts {
         call
     }
 
-    /// Releases a lease; replies 1, or 0 if another owner holds it.
     pub(crate) fn release(&self, run: ServerRun<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
         let mut call = Self::call(&self.release, 2);
         call.arg(self.key("lease", run, id))
@@ -221,7 +208,6 @@ impl Scripts {
         call
     }
 
-    /// Returns the key of the last primary.
     fn primary(&self) -> String {
         format!("{}primary", self.prefix)
     }

@@ -1,5 +1,3 @@
-//! Settings of a [`RedisLocker`](crate::RedisLocker).
-
 use std::{io, time::Duration};
 
 /// Settings of a [`RedisLocker`](crate::RedisLocker). They must be equal on all nodes.

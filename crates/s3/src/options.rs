@@ -1,5 +1,3 @@
-//! Options of the S3 store.
-
 use std::time::Duration;
 
 use crate::client::ObjectHeaders;

@@ -2,11 +2,8 @@
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-/// Content type of a script.
 pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-/// Content type of a style sheet.
 pub(crate) const CSS: &str = "text/css; charset=utf-8";
-/// Content type of an SVG image.
 pub(crate) const SVG: &str = "image/svg+xml";
 
 /// A static file.
@@ -16,31 +13,17 @@ pub struct Asset {
     pub content_type: &'static str,
     /// Its content.
     pub bytes: &'static [u8],
-    etag: [u8; ETAG_LEN],
+    /// [Computed](etag_of) at compile time.
+    pub(crate) etag: [u8; ETAG_LEN],
 }
 
 impl Asset {
-    /// Creates a file whose tag was [computed](etag_of) at compile time.
-    pub(crate) const fn new(
-        content_type: &'static str,
-        bytes: &'static [u8],
-        etag: [u8; ETAG_LEN],
-    ) -> Self {
-        Self {
-            content_type,
-            bytes,
-            etag,
-        }
-    }
-
     /// Returns the `ETag` of the content, including quotes.
     pub fn etag(&self) -> &str {
         std::str::from_utf8(&self.etag).unwrap_or_default()
     }
 
     /// Responds to a request with these headers: 200 with the file, or 304.
-    ///
-    /// Names do not change with the content, so clients must revalidate.
     pub(crate) fn respond(
         &self,
         request_headers: &HeaderMap,
@@ -49,15 +32,13 @@ impl Asset {
             .get(header::IF_NONE_MATCH)
             .is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(self.content_type),
-        );
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        for (name, value) in [
+            (header::CONTENT_TYPE, self.content_type),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::CACHE_CONTROL, "no-cache"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if let Ok(etag) = HeaderValue::from_str(self.etag()) {
             headers.insert(header::ETAG, etag);
         }
@@ -76,7 +57,7 @@ macro_rules! assets {
                 include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder, "/", $name));
             // A constant, so that the compiler computes the hash.
             const ETAG: [u8; $crate::asset::ETAG_LEN] = $crate::asset::etag_of(BYTES);
-            $crate::asset::Asset::new($content_type, BYTES, ETAG)
+            $crate::asset::Asset { content_type: $content_type, bytes: BYTES, etag: ETAG }
         })),*]
     };
 }
@@ -102,7 +83,6 @@ pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
     etag
 }
 
-/// Replaces each `{{name}}` with its escaped value, in one pass: values are not expanded again.
 pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut html = String::with_capacity(template.len() + 256);
     let mut rest = template;
@@ -126,7 +106,6 @@ pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) 
     html
 }
 
-/// Escapes text for HTML content and quoted attributes.
 fn escape(value: &str, html: &mut String) {
     for character in value.chars() {
         match character {
@@ -159,7 +138,11 @@ mod tests {
 
     #[test]
     fn a_matching_etag_is_answered_with_304() {
-        let asset = Asset::new(CSS, b"a", etag_of(b"a"));
+        let asset = Asset {
+            content_type: CSS,
+            bytes: b"a",
+            etag: etag_of(b"a"),
+        };
         let mut request_headers = HeaderMap::new();
         let (status, headers, bytes) = asset.respond(&request_headers);
         assert_eq!((status, bytes), (StatusCode::OK, &b"a"[..]));

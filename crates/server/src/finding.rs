@@ -1,13 +1,8 @@
-//! A finding of `landfall doctor`, as text and JSON.
-
 use std::fmt;
 
-/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
-    /// No problem.
     Ok,
-    /// Information; no action needed.
     Note,
     /// Uploads work; another feature does not, or will fail soon.
     Warn,
@@ -16,7 +11,6 @@ pub(crate) enum Severity {
 }
 
 impl Severity {
-    /// Returns its label.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -30,20 +24,15 @@ impl Severity {
 /// The result of one check, displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The short name of the check.
     pub check: &'static str,
-    /// Its severity.
     pub severity: Severity,
-    /// The result.
     pub text: String,
-    /// The fix.
     pub remedy: Option<String>,
     /// CORS rules to set, in the JSON of AWS tools.
     pub rules: Option<serde_json::Value>,
 }
 
 impl Finding {
-    /// Creates a finding without a fix.
     pub(crate) fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
         Self {
             check,
@@ -54,12 +43,10 @@ impl Finding {
         }
     }
 
-    /// Creates a finding that there is no problem.
     pub(crate) fn ok(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Ok, text)
     }
 
-    /// Creates a finding for information.
     pub(crate) fn info(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Note, text)
     }
@@ -69,18 +56,15 @@ impl Finding {
         Self::new(check, Severity::Warn, text)
     }
 
-    /// Creates a finding that uploads do not work.
     pub(crate) fn fail(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Fail, text)
     }
 
-    /// Adds a fix.
     pub(crate) fn advise(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
     }
 
-    /// Converts it to JSON.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "check": self.check,

@@ -58,7 +58,6 @@ pub fn say(text: impl fmt::Display) {
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Formats events.
 struct LogFormatter {
     json: bool,
 }
@@ -99,7 +98,6 @@ where
     }
 }
 
-/// Collects the fields of an event.
 struct Fields {
     json: bool,
     message: String,
@@ -145,7 +143,6 @@ impl Visit for Fields {
     }
 }
 
-/// A logfmt value, quoted if it is empty or contains special characters.
 struct LogfmtValue<'a>(&'a str);
 
 impl fmt::Display for LogfmtValue<'_> {
@@ -164,7 +161,6 @@ impl fmt::Display for LogfmtValue<'_> {
     }
 }
 
-/// A UTC time: `2026/11/20 08:46:14.161706`, or RFC 3339 with `{:#}`.
 struct LogTime(SystemTime);
 
 impl fmt::Display for LogTime {

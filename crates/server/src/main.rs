@@ -48,7 +48,6 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
     }
 }
 
-/// Runs a command; an error is printed on one line with its causes.
 fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +71,6 @@ fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     }
 }
 
-/// Prints the errors of the settings.
 fn fail(failure: &Failure) -> ExitCode {
     eprintln!("{failure}");
     ExitCode::from(failure.exit_code())

@@ -1,15 +1,13 @@
-//! Named checks, and running a list of them.
-
 use std::{
     any::Any,
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    task::Poll,
     time::Duration,
 };
 
-/// Maximum time of a check; one that hangs fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
 type CheckFn<T> = for<'a> fn(&'a T) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -23,7 +21,6 @@ pub struct Check<T> {
 
 impl<T> Check<T> {
     /// Returns the checked property, a short sentence with underscores.
-    #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -45,12 +42,13 @@ impl<T> Check<T> {
 
     async fn outcome(&self, subject: &T) -> Result<(), String> {
         let mut run = (self.run)(subject);
-        let run = poll_fn(
-            |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
-                Ok(poll) => poll.map(Ok),
-                Err(panic) => std::task::Poll::Ready(Err(message(&*panic))),
-            },
-        );
+        let run = poll_fn(|cx| {
+            let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
+            polled.map_or_else(
+                |panic| Poll::Ready(Err(message(&*panic))),
+                |poll| poll.map(Ok),
+            )
+        });
         tokio::time::timeout(LIMIT, run)
             .await
             .unwrap_or_else(|_| Err(format!("not done after {} s", LIMIT.as_secs())))
@@ -103,7 +101,6 @@ impl Report {
     }
 }
 
-/// Runs the checks one after another, each on a fresh subject, and panics at the end if any failed.
 pub(crate) async fn run_all<T>(
     suite: &str,
     checks: &[Check<T>],
@@ -132,22 +129,17 @@ pub(crate) async fn run_all<T>(
     report
 }
 
-/// Makes [`Check`]s out of async functions, all needing the same of their subject.
+/// Makes a list of [`Check`]s out of async functions, in groups that need the same of their subject.
 macro_rules! checks {
-    ($applies:expr; $($run:path),* $(,)?) => {
-        [$($crate::check::Check {
-            name: $crate::check::last_word(stringify!($run)),
+    ($($applies:expr => $($run:path),+;)+) => {
+        vec![$($($crate::check::Check {
+            name: stringify!($run).rsplit("::").next().unwrap_or_default().trim(),
             applies: $applies,
             run: |subject| Box::pin($run(subject)),
-        }),*]
+        }),+),+]
     };
 }
 pub(crate) use checks;
-
-/// `c` of `a::b::c`.
-pub(crate) fn last_word(path: &'static str) -> &'static str {
-    path.rsplit("::").next().unwrap_or(path).trim()
-}
 
 #[cfg(test)]
 mod tests {
@@ -163,8 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn passes_and_leaves_out() {
-        let mut list = checks![|_| true; is_even].to_vec();
-        list.extend(checks![|n: &u32| *n > 9; hangs]);
+        let list = checks![|_| true => is_even; |n: &u32| *n > 9 => hangs;];
         let report = run_all("numbers", &list, async || 4).await;
         assert_eq!(report.passed, ["is_even"]);
         assert_eq!(report.not_applicable, ["hangs"]);
@@ -173,6 +164,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     #[should_panic(expected = "numbers: 2 of 2 checks failed:\n- is_even: 3 is odd\n- hangs: not")]
     async fn tells_all_that_failed() {
-        let _ = run_all("numbers", &checks![|_| true; is_even, hangs], async || 3).await;
+        let _ = run_all("numbers", &checks![|_| true => is_even, hangs;], async || 3).await;
     }
 }

@@ -78,7 +78,6 @@ pub enum Refusal {
 
 impl ModelUpload {
     /// Returns whether all bytes are stored.
-    #[must_use]
     pub fn is_complete(&self) -> bool {
         let joined = !matches!(self.role, Role::Final { joined: false, .. });
         joined && self.length == Some(self.bytes.len() as u64)
@@ -118,7 +117,6 @@ impl Model {
     }
 
     /// An upload that was created and not removed.
-    #[must_use]
     pub fn get(&self, name: u32) -> Option<&ModelUpload> {
         self.uploads.get(&name)
     }

@@ -1,9 +1,6 @@
 //! A sink that records events.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::{
@@ -11,6 +8,7 @@ use landfall::{
     event::{Event, EventKind, EventKinds, EventSink},
     upload::UploadId,
 };
+use parking_lot::Mutex;
 
 /// Records every event. Clones share the records.
 #[derive(Debug, Clone, Default)]
@@ -27,25 +25,21 @@ struct Memory {
 
 impl RecordingSink {
     /// Returns all emitted events in order.
-    #[must_use]
     pub fn events(&self) -> Vec<Event> {
-        self.lock().emitted.clone()
+        self.0.lock().emitted.clone()
     }
 
     /// Returns all prepared events in order.
-    #[must_use]
     pub fn prepared(&self) -> Vec<Event> {
-        self.lock().prepared.clone()
+        self.0.lock().prepared.clone()
     }
 
     /// Returns events that were emitted without being prepared; must be empty, except for progress.
-    #[must_use]
     pub fn unprepared(&self) -> Vec<Event> {
-        self.lock().unprepared.clone()
+        self.0.lock().unprepared.clone()
     }
 
     /// Returns the kinds of an upload's events by sequence number, without progress.
-    #[must_use]
     pub fn kinds(&self, id: &UploadId) -> Vec<EventKind> {
         let mut events: Vec<_> = self.events();
         events.retain(|event| event.upload.id == *id && event.kind != EventKind::Progress);
@@ -54,18 +48,13 @@ impl RecordingSink {
     }
 
     /// Returns the upload that was created last.
-    #[must_use]
     pub fn last_created(&self) -> Option<UploadId> {
-        let memory = self.lock();
+        let memory = self.0.lock();
         let created = memory
             .emitted
             .iter()
             .rfind(|event| event.kind == EventKind::Created);
         created.map(|event| event.upload.id.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -76,7 +65,7 @@ impl EventSink for RecordingSink {
     }
 
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
-        let mut memory = self.lock();
+        let mut memory = self.0.lock();
         for event in events {
             memory.ids.insert(event.id());
             memory.prepared.push(event.clone());
@@ -85,7 +74,7 @@ impl EventSink for RecordingSink {
     }
 
     async fn emit(&self, event: Event) {
-        let mut memory = self.lock();
+        let mut memory = self.0.lock();
         if !memory.ids.contains(&event.id()) {
             memory.unprepared.push(event.clone());
         }
@@ -93,6 +82,6 @@ impl EventSink for RecordingSink {
     }
 
     fn emit_progress(&self, event: Event) {
-        self.lock().emitted.push(event);
+        self.0.lock().emitted.push(event);
     }
 }

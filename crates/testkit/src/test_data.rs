@@ -5,7 +5,6 @@ use bytes::Bytes;
 /// Returns `len` pseudorandom bytes for a seed.
 ///
 /// No two sequences of eight bytes are equal in practice, so misplaced bytes are detected.
-#[must_use]
 pub fn bytes(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -16,7 +15,6 @@ pub fn bytes(seed: u64, len: usize) -> Bytes {
     bytes.into()
 }
 
-/// Returns the next pseudorandom number (xorshift64*); `state` must not be 0.
 pub(crate) fn next(state: &mut u64) -> u64 {
     *state ^= *state >> 12;
     *state ^= *state << 25;
@@ -25,7 +23,6 @@ pub(crate) fn next(state: &mut u64) -> u64 {
 }
 
 /// Splits `bytes` into chunks of 1 to `most` bytes, without copying.
-#[must_use]
 pub fn chunks(bytes: &Bytes, most: usize, seed: u64) -> Vec<Bytes> {
     let mut state = seed | 1;
     let mut rest = bytes.clone();

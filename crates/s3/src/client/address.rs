@@ -1,5 +1,3 @@
-//! URLs of buckets and objects.
-
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
@@ -29,7 +27,6 @@ pub(super) enum Address {
     },
 }
 
-/// The URL of one request, as it is signed and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     secure: bool,
@@ -38,7 +35,6 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Parses an endpoint URL without a query. The error completes "the endpoint …".
     pub(super) fn parse(endpoint: &str) -> Result<Self, &'static str> {
         let uri: Uri = endpoint.parse().map_err(|_| "is not a URL")?;
         let secure = match uri.scheme() {
@@ -81,7 +77,6 @@ impl Target {
 }
 
 impl Address {
-    /// Creates the address from `endpoint`, the one of the settings or of the environment.
     pub(super) fn new(
         settings: &ClientSettings,
         endpoint: Option<&str>,
@@ -175,7 +170,6 @@ fn is_address(host: &str) -> bool {
     host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
-/// Returns true if the bucket can be part of the host name: a dot would not match the certificate.
 fn fits_host(bucket: &str, secure: bool) -> bool {
     bucket.bytes().all(|byte| {
         byte.is_ascii_lowercase()
@@ -185,7 +179,6 @@ fn fits_host(bucket: &str, secure: bool) -> bool {
     })
 }
 
-/// Redacts a password in an endpoint, for error messages.
 fn redacted(endpoint: &str) -> String {
     match endpoint.rsplit_once('@') {
         Some((_, rest)) => format!("…@{rest}"),

@@ -1,5 +1,3 @@
-//! Streaming of object bodies.
-
 use std::{
     fmt,
     ops::Range,
@@ -24,9 +22,6 @@ use super::{
 };
 
 /// The body of an object, as a stream.
-///
-/// When the connection breaks, the remaining range is requested again, of the same version of the
-/// object. Dropping an unfinished body closes its connection.
 pub struct ObjectBody {
     stream: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
     length: u64,
@@ -126,7 +121,6 @@ impl ObjectReader {
         Ok(bytes)
     }
 
-    /// Requests the remaining range. Progress resets the number of attempts.
     async fn resume(&mut self, source: BoxError) -> Result<()> {
         self.attempt += 1;
         let policy = RetryPolicy::new(&self.inner.settings, 0);

@@ -1,5 +1,3 @@
-//! Operations on buckets.
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::Method;
 use md5::{Digest, Md5};
@@ -16,9 +14,6 @@ impl Client {
     /// Lists up to `max` objects (at most 1,000) whose keys begin with `prefix`.
     ///
     /// `after` is `next` of the previous page.
-    ///
-    /// # Errors
-    /// [`Error`](super::Error).
     pub async fn list_objects(
         &self,
         bucket: &str,
@@ -41,12 +36,6 @@ impl Client {
     }
 
     /// Checks that the bucket exists and is accessible.
-    ///
-    /// A HEAD response has no body with an error code, so a failed HEAD is followed by a listing.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchBucket`], [`ErrorKind::AccessDenied`], [`ErrorKind::WrongRegion`] and
-    /// others.
     pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
         let request = S3Request::new(Operation::HeadBucket, Method::HEAD, bucket, None);
         let Err(error) = self.inner.send(&request).await else {
@@ -63,9 +52,6 @@ impl Client {
     }
 
     /// Returns the bucket's CORS rules; `None` if it has none.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotImplemented`] if the service does not support CORS rules, and others.
     pub async fn bucket_cors(&self, bucket: &str) -> Result<Option<Vec<CorsRule>>> {
         let request =
             S3Request::new(Operation::GetBucketCors, Method::GET, bucket, None).query("cors", "");
@@ -80,9 +66,6 @@ impl Client {
     }
 
     /// Replaces the bucket's CORS rules.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotImplemented`] if the service does not support CORS rules, and others.
     pub async fn set_bucket_cors(&self, bucket: &str, rules: &[CorsRule]) -> Result<()> {
         let body = xml::cors_configuration(rules);
         let request = S3Request::new(Operation::PutBucketCors, Method::PUT, bucket, None)

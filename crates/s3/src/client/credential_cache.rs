@@ -1,5 +1,3 @@
-//! A cache of credentials that refreshes them before they expire.
-
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -26,7 +24,6 @@ const USABLE_UNTIL: Duration = Duration::from_secs(15);
 pub(super) struct CredentialCache {
     source: Option<Source>,
     current: RwLock<Option<Arc<Credentials>>>,
-    /// Locked during a refresh, so that only one task refreshes.
     refreshing: Mutex<()>,
 }
 
@@ -54,7 +51,6 @@ impl CredentialCache {
         }
     }
 
-    /// Returns valid credentials; `None` if requests are not signed.
     pub(super) async fn get(&self) -> Result<Option<Arc<Credentials>>, BoxError> {
         let provider = match &self.source {
             None => return Ok(None),
@@ -71,7 +67,6 @@ impl CredentialCache {
         let usable = current.filter(|current| has_left(current, now, USABLE_UNTIL));
         let _refreshing = match (&usable, self.refreshing.try_lock()) {
             (_, Ok(guard)) => guard,
-            // Another task refreshes, and the current ones are still valid.
             (Some(usable), Err(_)) => return Ok(Some(usable.clone())),
             (None, Err(_)) => self.refreshing.lock().await,
         };

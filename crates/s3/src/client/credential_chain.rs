@@ -1,5 +1,3 @@
-//! The default credential chain of the AWS tools.
-
 use std::{collections::HashMap, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -24,13 +22,10 @@ use super::{
 };
 
 /// Timeout of a request to a token or metadata service.
-///
-/// The address of a missing metadata service often drops packets silently.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 
 const PROCESS_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Maximum size of a response or file, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
 
 type ChainEntry = (
@@ -38,7 +33,6 @@ type ChainEntry = (
     Box<dyn ProvideCredentialDyn<Credential = Credential>>,
 );
 
-/// The standard credential sources, in the standard order.
 #[derive(Debug)]
 pub(super) struct CredentialChain {
     context: Context,
@@ -133,7 +127,6 @@ impl FileRead for FileReader {
     }
 }
 
-/// The environment, without values that are not UTF-8.
 #[derive(Debug)]
 struct ProcessEnv;
 

@@ -1,5 +1,3 @@
-//! Credentials and their sources.
-
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;

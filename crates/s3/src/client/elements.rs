@@ -1,11 +1,8 @@
-//! Elements of responses that need more than their type to be valid.
-
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Parses a text that must not be empty.
 pub(super) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     if text.is_empty() {
@@ -14,7 +11,6 @@ pub(super) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Er
     Ok(text)
 }
 
-/// Parses a text; an empty one is `None`.
 pub(super) fn if_filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(from)?;
     Ok(Some(text).filter(|text| !text.is_empty()))
@@ -26,12 +22,10 @@ pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::
     Ok(time.into())
 }
 
-/// Parses a time; an invalid one is `None`.
 pub(super) fn if_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
     Ok(time(from).ok())
 }
 
-/// Parses a number; an invalid one is `None`.
 pub(super) fn if_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
     Ok(String::deserialize(from)?.trim().parse().ok())
 }

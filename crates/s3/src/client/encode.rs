@@ -14,12 +14,10 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
 
 const RESERVED_IN_PATH: &AsciiSet = &RESERVED.remove(b'/');
 
-/// Encodes a key; slashes are not encoded.
 pub(super) fn path(key: &str) -> PercentEncode<'_> {
     utf8_percent_encode(key, RESERVED_IN_PATH)
 }
 
-/// A query string, encoded and ordered as it is both signed and sent.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(BTreeMap<String, String>);
 
@@ -38,14 +36,12 @@ impl Query {
         self.0.insert(encode(name), encode(value));
     }
 
-    /// Returns the canonical query: sorted by encoded name, each name followed by `=`.
     pub(super) fn canonical(&self) -> String {
         let pairs = self.0.iter().map(|(name, value)| format!("{name}={value}"));
         pairs.collect::<Vec<_>>().join("&")
     }
 }
 
-/// Decodes a key of a listing with `encoding-type=url`, where `+` may encode a space.
 pub(super) fn decode_listed(text: &str) -> Option<String> {
     let text = if text.contains('+') {
         Cow::Owned(text.replace('+', " "))

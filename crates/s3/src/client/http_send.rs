@@ -1,5 +1,3 @@
-//! The transport of HTTP requests: the client's connection pool, or a custom one.
-
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
@@ -30,7 +28,6 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
     -> Result<Response<ResponseBody>, BoxError>;
 }
 
-/// Reads a body of at most `max` bytes; fails if no data arrives for `idle`.
 pub(super) async fn collect(
     mut body: ResponseBody,
     idle: Duration,

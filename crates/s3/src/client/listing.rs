@@ -1,5 +1,3 @@
-//! Entries and pages of listings.
-
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};

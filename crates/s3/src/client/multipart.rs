@@ -1,5 +1,3 @@
-//! Operations on multipart uploads.
-
 use std::ops::Range;
 
 use hex::FromHex;
@@ -15,16 +13,12 @@ use super::{
     xml,
 };
 
-/// Maximum number of bytes that extend the timeout of a copy or a completion.
 const MAX_TIMEOUT_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Client {
     /// Creates a multipart upload and returns its id.
     ///
     /// A retry after a lost response may leave a second, empty multipart upload.
-    ///
-    /// # Errors
-    /// [`Error`](super::Error).
     pub async fn create_multipart(
         &self,
         object: &ObjectRef,
@@ -88,9 +82,6 @@ impl Client {
     }
 
     /// Lists up to 1,000 parts with numbers above `after`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchUpload`] and others.
     pub async fn list_parts(
         &self,
         object: &ObjectRef,
@@ -146,9 +137,6 @@ impl Client {
     }
 
     /// Aborts a multipart upload and deletes its parts. A missing one is not an error.
-    ///
-    /// # Errors
-    /// [`Error`](super::Error).
     pub async fn abort_multipart(&self, object: &ObjectRef, upload_id: &str) -> Result<()> {
         let request =
             S3Request::for_object(Operation::AbortMultipartUpload, Method::DELETE, object)
@@ -162,9 +150,6 @@ impl Client {
     /// Lists up to `max` unfinished multipart uploads (at most 1,000) with a key prefix.
     ///
     /// `after` is the pair of key and upload id that [`MultipartUploadsPage::next`] returned.
-    ///
-    /// # Errors
-    /// [`Error`](super::Error).
     pub async fn list_multiparts(
         &self,
         bucket: &str,

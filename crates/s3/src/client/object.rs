@@ -1,5 +1,3 @@
-//! Objects: references, headers and conditions.
-
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
 use bytes::Bytes;
@@ -25,7 +23,6 @@ impl ObjectRef {
     }
 }
 
-/// Formats the reference as `bucket/key`.
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.bucket, self.key)

@@ -1,5 +1,3 @@
-//! Operations on single objects.
-
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use http::{
@@ -63,10 +61,6 @@ impl Client {
     }
 
     /// Opens an object, or a range of it, for reading.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchKey`], [`ErrorKind::InvalidRange`] (also for an empty `range`) and
-    /// others.
     pub async fn get_object(
         &self,
         object: &ObjectRef,
@@ -84,9 +78,6 @@ impl Client {
     }
 
     /// Returns the headers and metadata of an object.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NoSuchKey`] and others.
     pub async fn head_object(&self, object: &ObjectRef) -> Result<ObjectHead> {
         let request = S3Request::for_object(Operation::HeadObject, Method::HEAD, object);
         let head = self.inner.send(&request).await?.head;
@@ -95,9 +86,6 @@ impl Client {
     }
 
     /// Deletes an object. A missing one is not an error.
-    ///
-    /// # Errors
-    /// [`Error`](super::Error).
     pub async fn delete_object(&self, object: &ObjectRef) -> Result<()> {
         let request = S3Request::for_object(Operation::DeleteObject, Method::DELETE, object);
         match self.inner.send(&request).await {
@@ -108,7 +96,6 @@ impl Client {
 }
 
 impl Inner {
-    /// Opens an object; with `etag`, only that version. Returns the range that the body contains.
     pub(super) async fn open_object(
         &self,
         object: &ObjectRef,

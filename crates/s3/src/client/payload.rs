@@ -1,5 +1,3 @@
-//! Request payloads: lists of shared buffers, sent without copying.
-
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -70,7 +68,6 @@ impl Payload {
 }
 
 impl From<Bytes> for Payload {
-    /// Creates a payload without a digest.
     fn from(bytes: Bytes) -> Self {
         Self::new(vec![bytes], None)
     }

@@ -1,5 +1,3 @@
-//! Signed POST policies: uploads by `multipart/form-data`.
-
 use std::{ops::RangeInclusive, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,7 +10,6 @@ use super::{
     sign::{ALGORITHM, S3, Signer},
 };
 
-/// A placeholder that services replace with the file's name, which would change the signed key.
 const FILENAME: &str = "${filename}";
 
 /// A signed form that uploads one object.

@@ -1,5 +1,3 @@
-//! Presigned URLs.
-
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, header::HOST};
@@ -57,7 +55,6 @@ impl Client {
         Ok(target.url(&query))
     }
 
-    /// Returns the credentials to sign a URL or form with, after checking its lifetime.
     pub(super) async fn credentials_for(
         &self,
         lifetime: Duration,
@@ -80,7 +77,6 @@ impl Client {
 }
 
 impl Inner {
-    /// Returns the region of an object and its URL there.
     fn object_target(&self, object: &ObjectRef) -> (Arc<str>, Target) {
         let region = self.regions.get(&object.bucket);
         let target = self

@@ -75,14 +75,12 @@ fn region_of(config: &str, profile: &str) -> Option<String> {
     None
 }
 
-/// The region of each bucket: the one that the service named, or else the configured one.
 #[derive(Debug)]
 pub(super) struct Regions {
     initial: Arc<str>,
     learned: RwLock<HashMap<String, Arc<str>>>,
 }
 
-/// Maximum number of cached regions. A bucket that is not cached costs one more request per call.
 const CACHE_CAPACITY: usize = 1_024;
 
 impl Regions {
@@ -98,7 +96,6 @@ impl Regions {
         learned.get(bucket).unwrap_or(&self.initial).clone()
     }
 
-    /// Stores the region that the service named; false if it is invalid or unchanged.
     pub(super) fn learn(&self, bucket: &str, region: &str) -> bool {
         if !is_name(region) || &*self.get(bucket) == region {
             return false;

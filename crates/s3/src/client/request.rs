@@ -1,5 +1,3 @@
-//! Sending of one request: signing, classification of the response, retries.
-
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -27,10 +25,8 @@ use super::{
     xml,
 };
 
-/// Maximum length of a response body in memory. A page of 1,000 keys has at most about 4 MiB.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A request before signing; it is signed anew for each attempt.
 #[derive(Debug)]
 pub(super) struct S3Request<'a> {
     operation: Operation,
@@ -79,7 +75,6 @@ impl<'a> S3Request<'a> {
         Ok(self)
     }
 
-    /// Sets a header to a range, which must not be empty.
     pub(super) fn range(self, name: &'static str, range: &Range<u64>) -> Result<Self> {
         let Range { start, end } = range;
         if start >= end {
@@ -101,7 +96,6 @@ impl<'a> S3Request<'a> {
         self
     }
 
-    /// Sets a small body, which the signature covers.
     pub(super) fn text(self, text: String) -> Self {
         let sha256 = Sha256::digest(text.as_bytes()).into();
         self.payload(Payload::new(vec![text.into()], Some(sha256)))
@@ -115,7 +109,6 @@ impl<'a> S3Request<'a> {
         self
     }
 
-    /// Sends the request to another service than S3.
     pub(super) fn to(mut self, service: &'static str, target: Target) -> Self {
         self.endpoint_override = Some((service, target));
         self
@@ -145,7 +138,6 @@ impl<'a> S3Request<'a> {
 #[derive(Debug)]
 pub(super) struct S3Response {
     pub(super) head: Parts,
-    /// The whole body; empty if it is streamed.
     pub(super) body: Bytes,
     stream: Option<ResponseBody>,
 }
@@ -153,7 +145,6 @@ pub(super) struct S3Response {
 #[derive(Debug)]
 pub(super) struct SendOutcome {
     pub(super) result: Result<S3Response>,
-    /// An earlier attempt failed and may have taken effect.
     pub(super) in_doubt: bool,
 }
 
@@ -165,7 +156,6 @@ struct RequestError {
 }
 
 impl From<Error> for RequestError {
-    /// An error that a retry cannot help.
     fn from(error: Error) -> Self {
         Self {
             error,
@@ -186,12 +176,10 @@ impl Inner {
         self.run(request, ReadMode::Full).await.result
     }
 
-    /// Like [`send`](Self::send), and reports whether an earlier attempt may have taken effect.
     pub(super) async fn send_with_outcome(&self, request: &S3Request<'_>) -> SendOutcome {
         self.run(request, ReadMode::Full).await
     }
 
-    /// Sends a request and returns the body of the response as a stream.
     pub(super) async fn open(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
         let S3Response { head, stream, .. } = self.run(request, ReadMode::HeadOnly).await.result?;
         let stream = stream.ok_or_else(|| request.unexpected("the response has no body"))?;

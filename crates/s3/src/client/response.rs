@@ -1,5 +1,3 @@
-//! Classification of error responses.
-
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -24,16 +22,12 @@ pub(super) struct ErrorResponse {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
     None,
-    /// Retry, after the delay that the service requests.
     Backoff(Option<Duration>),
-    /// Retry with other credentials.
     RefreshCredentials,
-    /// Retry in this region.
     ChangeRegion(String),
 }
 
 impl ErrorResponse {
-    /// Classifies a response. `body` is empty for a HEAD request.
     pub(super) fn new(operation: Operation, head: &Parts, body: &Bytes) -> Self {
         let problem = xml::problem(body).unwrap_or_default();
         let header = |name: &str| text(&head.headers, name);
@@ -90,7 +84,6 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.to_owned()).filter(|text| !text.is_empty())
 }
 
-/// Shortens a message of the service to one line for the log.
 fn one_line(message: String) -> String {
     const MAX_LEN: usize = 300;
     let mut line: String = message
@@ -170,7 +163,6 @@ fn classify(
     }
     match status.as_u16() {
         301 | 307 | 308 => ErrorKind::WrongRegion,
-        // A response to HEAD has no code.
         400 if code.is_none() && region.is_some() => ErrorKind::WrongRegion,
         401 => ErrorKind::BadCredentials,
         403 => ErrorKind::AccessDenied,
@@ -214,7 +206,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// Describes the difference of the clocks, by the response's `Date`.
 fn skew(headers: &HeaderMap) -> Option<String> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let ours = SystemTime::now();

@@ -1,5 +1,3 @@
-//! Retry policy: attempts, exponential backoff with jitter, deadlines.
-
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +14,6 @@ pub(super) struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Creates the policy of a call with a payload of `bytes`.
     pub(super) fn new(settings: &ClientSettings, bytes: u64) -> Self {
         let transfer = Duration::from_secs(bytes / settings.min_throughput.max(1));
         Self {
@@ -28,12 +25,10 @@ impl RetryPolicy {
         }
     }
 
-    /// Returns the deadline of the whole call.
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
     }
 
-    /// Returns the deadline for the response of an attempt that starts now.
     pub(super) fn attempt_deadline(&self) -> Instant {
         self.deadline.min(Instant::now() + self.attempt_limit)
     }

@@ -1,5 +1,3 @@
-//! Settings of the client.
-
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},

@@ -1,5 +1,3 @@
-//! AWS signature version 4 for headers, queries and POST policies.
-
 mod key;
 
 use std::time::{Duration, SystemTime};
@@ -18,7 +16,6 @@ pub(super) const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SECURITY_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// Replaces the payload's digest where there is none.
 pub(super) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 pub(super) const S3: &str = "s3";
@@ -28,7 +25,6 @@ pub(super) struct Signer<'a> {
     credentials: &'a Credentials,
     region: &'a str,
     service: &'a str,
-    /// Time of signing: `yyyymmddThhmmssZ`.
     date_time: String,
 }
 
@@ -79,7 +75,6 @@ impl<'a> Signer<'a> {
         Ok(())
     }
 
-    /// Returns the whole query of a URL that is valid for `expires`.
     pub(super) fn sign_query(
         &self,
         method: &Method,
@@ -108,7 +103,6 @@ impl<'a> Signer<'a> {
         &self.date_time
     }
 
-    /// Returns the value of `Credential`: key id and scope.
     pub(super) fn credential(&self) -> String {
         format!("{}/{}", self.credentials.access_key_id, self.scope())
     }
@@ -132,7 +126,6 @@ impl<'a> Signer<'a> {
         self.sign(&format!("{ALGORITHM}\n{date_time}\n{scope}\n{digest}"))
     }
 
-    /// Signs a text, such as the base64 text of a POST policy.
     pub(super) fn sign(&self, text: &str) -> String {
         let secret = &self.credentials.secret_access_key;
         let digest = key::sign(secret, self.date(), self.region, self.service, text);
@@ -146,7 +139,6 @@ fn date_time(at: SystemTime) -> String {
     at.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
-/// Returns the names of all headers but `User-Agent`, which proxies change, in order.
 fn signed_names(headers: &HeaderMap) -> String {
     let mut names: Vec<_> = headers
         .keys()

@@ -1,11 +1,8 @@
-//! Counters of the client, by operation.
-
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// Declares the operations with their labels in tusd's metrics.
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident => $tusd_label:expr,)*) => {
         /// The operations of S3 and of the token service that the client uses.

@@ -1,5 +1,3 @@
-//! Temporary credentials for clients (AWS STS: `GetFederationToken`, `AssumeRole`).
-
 use std::time::Duration;
 
 use http::Method;
@@ -15,7 +13,6 @@ use super::{
     xml,
 };
 
-/// The token service has no buckets.
 const NO_BUCKET: &str = "";
 
 /// A request for temporary credentials.

@@ -1,5 +1,3 @@
-//! The pool of HTTP connections that a client uses by default.
-
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
@@ -31,7 +29,6 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Creates a pool. With `secure`, root certificates are required.
     pub(super) fn new(settings: &ClientSettings, secure: bool) -> Result<Self, SettingsError> {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
@@ -94,7 +91,6 @@ impl HttpSend for Pool {
     }
 }
 
-/// Flattens hyper's chain of errors into one line.
 fn error_chain(error: legacy::Error) -> BoxError {
     let problem = if error.is_connect() {
         "cannot connect"

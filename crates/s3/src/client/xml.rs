@@ -48,7 +48,6 @@ pub(super) struct Problem {
     pub(super) region: Option<String>,
 }
 
-/// The envelope of the token service.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Wrapped {
@@ -56,7 +55,6 @@ struct Wrapped {
     request_id: Option<String>,
 }
 
-/// Parses an error: the root is `<Error>`, or `<ErrorResponse>` that contains one.
 pub(super) fn problem(body: &[u8]) -> Option<Problem> {
     let body = text(body).ok()?;
     match &*root(body)? {
@@ -85,7 +83,6 @@ fn root(body: &str) -> Option<String> {
     }
 }
 
-/// Trims the white space that services send while they work.
 fn text(body: &[u8]) -> Result<&str> {
     Ok(std::str::from_utf8(body)?.trim())
 }
@@ -106,12 +103,10 @@ struct EtagXml {
     etag: String,
 }
 
-/// Parses the entity tag in the response to a copy of a part or a completion.
 pub(super) fn result_etag(body: &[u8]) -> Result<String> {
     Ok(from_str::<EtagXml>(text(body)?)?.etag)
 }
 
-/// One page of any listing.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct PageXml {
@@ -139,7 +134,6 @@ impl PageXml {
         Ok(page)
     }
 
-    /// Returns the marker of the next page; `None` on the last page.
     fn next<T>(&self, marker: Option<T>) -> Result<Option<T>> {
         match self.is_truncated.as_deref().map(str::trim) {
             Some(truncated) if truncated.eq_ignore_ascii_case("true") => {

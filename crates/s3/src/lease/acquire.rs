@@ -1,68 +1,37 @@
-//! Acquiring and releasing leases in the bucket.
-
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use landfall::{
     lease::{Fence, Lease, LeaseError, LeaseGuard},
     upload::UploadId,
 };
-use tokio::{
-    sync::Semaphore,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
-    BucketSettings, LockerThread,
-    heartbeat::{Incarnation, Incarnations},
-    peers::Peers,
-    records::{LeaseRecord, LeaseRequest, RecordError, Records},
-    table::{AcquireStep, CachedRecord, HeldLease, LeaseTable, PendingRelease},
+    LockerInner, LockerThread,
+    heartbeat::Incarnation,
+    records::{LeaseRecord, LeaseRequest, RecordError},
+    table::{AcquireStep, CachedRecord, HeldLease, PendingRelease},
+    within,
 };
 use crate::client::Condition;
 
-const MAX_CONCURRENT_ATTEMPTS: usize = 256;
-/// Fences reserved with each lease, so that the node's requests can hand it off without a write.
 const RESERVED_FENCES: u64 = 16;
 const MAX_CONCURRENT_RELEASES: usize = 32;
-/// Maximum number of attempts to write a record that other nodes write too.
 const MAX_ATTEMPTS: u32 = 32;
-/// Maximum random delay before such a retry, in milliseconds.
 const MAX_RETRY_DELAY_MS: u64 = 20;
-/// Delay before a failed release is retried.
 const RELEASE_RETRY_DELAY: Duration = Duration::from_millis(300);
-
-/// The state of a locker, shared by its clones and its thread.
-#[derive(Debug)]
-pub(super) struct LockerInner {
-    pub(super) settings: BucketSettings,
-    pub(super) records: Records,
-    pub(super) table: LeaseTable,
-    pub(super) incarnations: Incarnations,
-    pub(super) peers: Peers,
-    pub(super) attempts: Arc<Semaphore>,
-    pub(super) granted: AtomicU64,
-    pub(super) waited: AtomicU64,
-    pub(super) unavailable: AtomicU64,
-    max_fence: AtomicU64,
-}
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct YieldRequest {
-    /// The offset to append at; `None`: the holder must yield whatever it has received.
     pub(super) offset: Option<u64>,
 }
 
 #[derive(Debug)]
 pub(super) enum AcquireError {
-    /// Another node has the lease; the local lease is returned.
     Busy(Lease),
     Failed(LeaseError),
 }
@@ -81,22 +50,6 @@ enum TryOutcome {
 }
 
 impl LockerInner {
-    pub(super) fn new(records: Records, settings: BucketSettings) -> Self {
-        Self {
-            settings,
-            records,
-            table: LeaseTable::new(settings.ttl),
-            incarnations: Incarnations::new(settings),
-            peers: Peers::new(settings.ttl),
-            attempts: Arc::new(Semaphore::new(MAX_CONCURRENT_ATTEMPTS)),
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            unavailable: AtomicU64::new(0),
-            max_fence: AtomicU64::new(0),
-        }
-    }
-
-    /// Extends a local lease to the bucket, if no other node has it.
     pub(super) async fn attempt(
         self: Arc<Self>,
         local_lease: Lease,
@@ -105,11 +58,8 @@ impl LockerInner {
         locker: Arc<LockerThread>,
     ) -> Result<Lease, AcquireError> {
         let (written, incarnation) = loop {
-            match self
-                .try_once(&id)
-                .await
-                .map_err(|error| self.failed(&error))?
-            {
+            let outcome = self.try_once(&id).await;
+            match outcome.map_err(|error| self.failed(&error))? {
                 TryOutcome::Granted(written, incarnation) => break (written, incarnation),
                 TryOutcome::Busy { owner, fence } => {
                     let id = id.as_str().to_owned();
@@ -129,6 +79,7 @@ impl LockerInner {
             owner: incarnation.owner.clone(),
             written,
             signal: signal.clone(),
+            yield_to_remote: false,
         };
         self.table.record_held(&id, held_lease);
         let held = HeldBucketLease {
@@ -146,21 +97,17 @@ impl LockerInner {
         Ok(Lease::new(fence, signal, Box::new(held)))
     }
 
-    /// Tries to acquire the lease once. If it is granted, the attempt is still open in the table.
     async fn try_once(&self, id: &UploadId) -> Result<TryOutcome, RecordError> {
-        let cached = self
-            .in_time(async { Ok(self.start_attempt(id).await) })
-            .await?;
+        let start = async { Ok(self.start_attempt(id).await) };
+        let cached = self.in_time(start).await?;
         let result = self.in_time(self.write_record(id, cached)).await;
         match &result {
             Ok(TryOutcome::Granted(..)) => {}
             Ok(TryOutcome::Busy { .. }) => self.table.attempt_failed(id, None),
             // The record may have been written.
             Err(_) => {
-                let incarnation = self.incarnations.current();
-                let owner = incarnation
-                    .as_ref()
-                    .map(|incarnation| incarnation.owner.as_str());
+                let incarnation = self.current();
+                let owner = incarnation.as_deref().map(|current| current.owner.as_str());
                 self.table.attempt_failed(id, owner);
             }
         }
@@ -171,10 +118,7 @@ impl LockerInner {
         &self,
         call: impl Future<Output = Result<T, RecordError>>,
     ) -> Result<T, RecordError> {
-        let limit = self.settings.timeout;
-        timeout(limit, call)
-            .await
-            .unwrap_or(Err(RecordError::Timeout(limit)))
+        within(self.settings.timeout, call).await
     }
 
     pub(super) fn failed(&self, error: &RecordError) -> AcquireError {
@@ -182,7 +126,6 @@ impl LockerInner {
         AcquireError::Failed(LeaseError::Unavailable(error.to_string().into()))
     }
 
-    /// Starts an attempt once no release of this lease is being written.
     async fn start_attempt(&self, id: &UploadId) -> Option<CachedRecord> {
         let mut wait = false;
         loop {
@@ -201,7 +144,6 @@ impl LockerInner {
         }
     }
 
-    /// Writes the lease record with this node as owner, if no other node has the lease.
     async fn write_record(
         &self,
         id: &UploadId,
@@ -210,25 +152,18 @@ impl LockerInner {
         let object_ref = self.records.lease(id);
         for round in 0..MAX_ATTEMPTS {
             if round > 0 {
-                sleep(Duration::from_millis(rand::random_range(
-                    1..=MAX_RETRY_DELAY_MS,
-                )))
-                .await;
+                let delay = rand::random_range(1..=MAX_RETRY_DELAY_MS);
+                sleep(Duration::from_millis(delay)).await;
             }
-            let incarnation = self
-                .incarnations
-                .get_or_start(&self.records, &self.table, &self.peers)
-                .await?;
+            let incarnation = self.get_or_start().await?;
             let (last, condition) = match cached.take() {
                 Some(cached)
                     if cached.owner.as_deref() == Some(incarnation.owner.as_str())
                         && cached.fence < cached.reserved =>
                 {
                     let fence = cached.fence + 1;
-                    return Ok(TryOutcome::Granted(
-                        CachedRecord { fence, ..cached },
-                        incarnation,
-                    ));
+                    let cached = CachedRecord { fence, ..cached };
+                    return Ok(TryOutcome::Granted(cached, incarnation));
                 }
                 Some(cached) => (cached.fence, Condition::IfMatch(cached.etag)),
                 None => match self.records.read::<LeaseRecord>(&object_ref).await? {
@@ -242,13 +177,7 @@ impl LockerInner {
                 },
             };
             let (fence, reserved) = (last + 1, last + RESERVED_FENCES);
-            let lease = LeaseRecord {
-                id: id.as_str().to_owned(),
-                fence: reserved,
-                owner: incarnation.owner.clone(),
-                released: false,
-                nonce: rand::random(),
-            };
+            let lease = LeaseRecord::new(id, reserved, &incarnation.owner, false);
             let written = self.records.write(&object_ref, &lease, condition).await?;
             if let Some(etag) = written {
                 self.max_fence.fetch_max(reserved, Ordering::Relaxed);
@@ -271,16 +200,12 @@ impl LockerInner {
         lease.released || lease.owner == incarnation.owner || self.peers.is_dead(&lease.owner)
     }
 
-    /// Returns the fence to start from when there is no lease record.
     fn clock(&self) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or_default();
         now.max(self.max_fence.load(Ordering::Relaxed))
     }
 
-    /// Writes releases; never returns.
     pub(super) async fn release(self: &Arc<Self>) {
         loop {
             let reservation_end = async {
@@ -299,7 +224,6 @@ impl LockerInner {
         }
     }
 
-    /// Writes all releases that are due at `now`; false if one failed.
     pub(super) async fn release_all(self: &Arc<Self>, now: Instant) -> bool {
         let (mut calls, mut all) = (JoinSet::new(), true);
         loop {
@@ -330,7 +254,6 @@ impl LockerInner {
         false
     }
 
-    /// Marks a lease as released, unless another node has acquired it.
     async fn write_release(
         &self,
         id: &UploadId,
@@ -346,13 +269,7 @@ impl LockerInner {
                 _ => return Ok(None),
             },
         };
-        let lease = LeaseRecord {
-            id: id.as_str().to_owned(),
-            fence,
-            owner: release.owner.clone(),
-            released: true,
-            nonce: rand::random(),
-        };
+        let lease = LeaseRecord::new(id, fence, &release.owner, true);
         let condition = Condition::IfMatch(etag);
         let written = self.records.write(&object_ref, &lease, condition).await?;
         Ok(written.map(|etag| CachedRecord {

@@ -1,9 +1,4 @@
 //! Heartbeats: one record keeps all leases of this node alive.
-//!
-//! A node runs one *incarnation* after another. An incarnation starts when a lease is requested and
-//! is renewed by heartbeats. It ends for good when a heartbeat was not written in time, or when the
-//! node is idle. Leases belong to an incarnation, so one that another node has seen dead never
-//! comes back.
 
 use std::{
     sync::{
@@ -15,25 +10,21 @@ use std::{
 
 use landfall::upload::UploadId;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use super::{
-    BucketSettings,
-    peers::Peers,
-    records::{NodeRecord, RecordError, Records},
-    table::LeaseTable,
+    LockerInner,
+    records::{NodeRecord, RecordError},
+    within,
 };
 use crate::client::Condition;
 
-/// Maximum number of attempts to write a heartbeat to a record that other nodes write too.
 const MAX_ATTEMPTS: u32 = 5;
-/// Number of heartbeats without leases after which an incarnation ends.
 const IDLE_HEARTBEATS: u32 = 15;
 
 #[derive(Debug)]
 pub(super) struct Incarnation {
     pub(super) owner: String,
-    /// Validity after a heartbeat was sent; shorter than the time that other nodes wait.
     valid_for: Duration,
     ended: AtomicBool,
     last_heartbeat: Mutex<Heartbeat>,
@@ -55,7 +46,6 @@ impl Incarnation {
         !self.ended.load(Ordering::SeqCst) && self.last_heartbeat().sent.elapsed() < self.valid_for
     }
 
-    /// Records a successful heartbeat; false if the incarnation had already ended.
     fn record_heartbeat(&self, heartbeat: Heartbeat) -> bool {
         if !self.is_alive() {
             return false;
@@ -65,43 +55,33 @@ impl Incarnation {
     }
 }
 
-/// The incarnations of this node: at most one is current.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Incarnations {
-    settings: BucketSettings,
     current: watch::Sender<Option<Arc<Incarnation>>>,
-    /// Locked while an incarnation starts or ends, or a heartbeat is sent.
     transition: tokio::sync::Mutex<()>,
 }
 
-impl Incarnations {
-    pub(super) fn new(settings: BucketSettings) -> Self {
-        Self {
-            settings,
-            current: watch::Sender::new(None),
-            transition: tokio::sync::Mutex::default(),
-        }
-    }
-
+impl LockerInner {
     pub(super) fn current(&self) -> Option<Arc<Incarnation>> {
-        self.current.borrow().clone()
+        self.incarnations.current.borrow().clone()
     }
 
     async fn wait_for_current(&self) -> Arc<Incarnation> {
-        let mut now = self.current.subscribe();
+        let mut now = self.incarnations.current.subscribe();
         loop {
             if let Some(incarnation) = &*now.borrow_and_update() {
                 return Arc::clone(incarnation);
             }
-            if now.changed().await.is_err() {
-                // Unreachable: `self` owns the sender.
-                std::future::pending::<()>().await;
-            }
+            // Never an error: `self` owns the sender.
+            let _ = now.changed().await;
         }
     }
 
-    fn write_timeout(&self) -> Duration {
-        self.settings.ttl / 5
+    async fn write_in_time<T>(
+        &self,
+        write: impl Future<Output = Result<T, RecordError>>,
+    ) -> Result<T, RecordError> {
+        within(self.settings.ttl / 5, write).await
     }
 
     fn record(&self, sequence: u64) -> NodeRecord {
@@ -113,32 +93,25 @@ impl Incarnations {
         }
     }
 
-    pub(super) async fn get_or_start(
-        &self,
-        records: &Records,
-        table: &LeaseTable,
-        peers: &Peers,
-    ) -> Result<Arc<Incarnation>, RecordError> {
+    pub(super) async fn get_or_start(&self) -> Result<Arc<Incarnation>, RecordError> {
         if let Some(incarnation) = self.current().filter(|incarnation| incarnation.is_alive()) {
             return Ok(incarnation);
         }
-        let _transition = self.transition.lock().await;
+        let _transition = self.incarnations.transition.lock().await;
         if let Some(incarnation) = self.current() {
             if incarnation.is_alive() {
                 return Ok(incarnation);
             }
             // Before it is replaced, since only the current one is watched.
-            self.end(&incarnation, table, peers);
+            self.end(&incarnation);
         }
         let owner = format!("{:032x}", rand::random::<u128>());
         let sent = Instant::now();
-        let node = records.node(&owner);
+        let node = self.records.node(&owner);
         let record = self.record(1);
-        let write = records.write(&node, &record, Condition::IfAbsent);
-        let etag = timeout(self.write_timeout(), write)
-            .await
-            .map_err(|_| RecordError::Timeout(self.write_timeout()))??
-            .ok_or(RecordError::Contention)?;
+        let write = self.records.write(&node, &record, Condition::IfAbsent);
+        let etag = self.write_in_time(write).await?;
+        let etag = etag.ok_or(RecordError::Contention)?;
         let incarnation = Arc::new(Incarnation {
             owner,
             valid_for: self.settings.ttl * 4 / 5,
@@ -149,115 +122,84 @@ impl Incarnations {
                 etag,
             }),
         });
-        self.current.send_replace(Some(Arc::clone(&incarnation)));
+        let current = Some(Arc::clone(&incarnation));
+        self.incarnations.current.send_replace(current);
         Ok(incarnation)
     }
 
-    /// Ends an incarnation and marks its leases lost.
-    fn end(&self, incarnation: &Incarnation, table: &LeaseTable, peers: &Peers) {
+    fn end(&self, incarnation: &Incarnation) {
         incarnation.ended.store(true, Ordering::SeqCst);
-        peers.mark_dead(&incarnation.owner);
-        let lost = table.mark_lost(&incarnation.owner);
-        if lost > 0 {
-            tracing::warn!(
-                leases = lost,
-                "leases expired before renewal, writers stopped"
-            );
+        self.peers.mark_dead(&incarnation.owner);
+        let leases = self.table.mark_lost(&incarnation.owner);
+        if leases > 0 {
+            tracing::warn!(leases, "leases expired before renewal, writers stopped");
         }
-        self.current.send_if_modified(|now| {
-            let is_this = now
-                .as_ref()
-                .is_some_and(|now| now.owner == incarnation.owner);
-            if is_this {
-                *now = None;
-            }
-            is_this
-        });
+        let is_this = |now: &mut Arc<Incarnation>| now.owner == incarnation.owner;
+        let current = &self.incarnations.current;
+        current.send_if_modified(|now| now.take_if(is_this).is_some());
     }
 
-    /// Ends an incarnation that has expired; never returns.
-    pub(super) async fn watch_expiry(&self, table: &LeaseTable, peers: &Peers) {
+    pub(super) async fn watch_expiry(&self) {
         loop {
             tokio::time::sleep(self.settings.ttl / 50).await;
             let incarnation = self.wait_for_current().await;
             if !incarnation.is_alive() {
-                self.end(&incarnation, table, peers);
+                self.end(&incarnation);
             }
         }
     }
 
-    /// Writes heartbeats; never returns.
-    pub(super) async fn run_heartbeats(
-        &self,
-        records: &Records,
-        table: &LeaseTable,
-        peers: &Peers,
-    ) {
+    pub(super) async fn run_heartbeats(&self) {
         let mut idle = 0;
         loop {
             let incarnation = self.wait_for_current().await;
-            let next = incarnation.last_heartbeat().sent + self.settings.renew;
-            tokio::time::sleep_until(next.max(Instant::now() + self.settings.renew / 10).into())
-                .await;
-            idle = if table.is_idle() { idle + 1 } else { 0 };
+            let renew = self.settings.renew;
+            let next = incarnation.last_heartbeat().sent + renew;
+            tokio::time::sleep_until(next.max(Instant::now() + renew / 10).into()).await;
+            idle = if self.table.is_idle() { idle + 1 } else { 0 };
             if idle >= IDLE_HEARTBEATS {
-                self.retire(records, table, peers).await;
+                self.retire().await;
                 idle = 0;
                 continue;
             }
-            let _transition = self.transition.lock().await;
+            let _transition = self.incarnations.transition.lock().await;
             // It may have ended or been replaced meanwhile.
-            if self
-                .current()
-                .is_none_or(|now| now.owner != incarnation.owner)
-            {
+            let current = self.current();
+            if current.is_none_or(|now| now.owner != incarnation.owner) {
                 continue;
             }
-            let heartbeat = self.send_heartbeat(&incarnation, records, table);
-            match timeout(self.write_timeout(), heartbeat).await {
-                Ok(Ok(())) => {}
-                Ok(Err(RecordError::Expired)) => self.end(&incarnation, table, peers),
-                Ok(Err(error)) => tracing::warn!(%error, "failed to renew leases in the bucket"),
-                Err(_) => {
-                    let error = RecordError::Timeout(self.write_timeout());
-                    tracing::warn!(%error, "failed to renew leases in the bucket");
-                }
+            match self.write_in_time(self.send_heartbeat(&incarnation)).await {
+                Ok(()) => {}
+                Err(RecordError::Expired) => self.end(&incarnation),
+                Err(error) => tracing::warn!(%error, "failed to renew leases in the bucket"),
             }
         }
     }
 
-    async fn send_heartbeat(
-        &self,
-        incarnation: &Incarnation,
-        records: &Records,
-        table: &LeaseTable,
-    ) -> Result<(), RecordError> {
+    async fn send_heartbeat(&self, incarnation: &Incarnation) -> Result<(), RecordError> {
+        let records = &self.records;
         let object_ref = records.node(&incarnation.owner);
         let last = incarnation.last_heartbeat();
         let (mut etag, mut sequence) = (last.etag, last.sequence + 1);
         for _ in 0..MAX_ATTEMPTS {
             let sent = Instant::now();
             let record = self.record(sequence);
-            let written = records
-                .write(&object_ref, &record, Condition::IfMatch(etag))
-                .await?;
-            if let Some(etag) = written {
+            let write = records.write(&object_ref, &record, Condition::IfMatch(etag));
+            if let Some(etag) = write.await? {
                 let heartbeat = Heartbeat {
                     sent,
                     sequence,
                     etag,
                 };
-                return incarnation
-                    .record_heartbeat(heartbeat)
-                    .then_some(())
-                    .ok_or(RecordError::Expired);
+                let recorded = incarnation.record_heartbeat(heartbeat);
+                return recorded.then_some(()).ok_or(RecordError::Expired);
             }
             let found = records.read::<NodeRecord>(&object_ref).await?;
             // Missing: another node swept the record, taking this node for dead.
             let (found, now) = found.ok_or(RecordError::Expired)?;
             for request in found.requests {
                 if let Ok(id) = UploadId::new(&request.id) {
-                    table.on_request(&id, &request, &incarnation.owner);
+                    self.table.on_request(&id, &request, &incarnation.owner);
                 }
             }
             etag = now;
@@ -267,16 +209,16 @@ impl Incarnations {
         Err(RecordError::Contention)
     }
 
-    /// Ends the current incarnation when it has no leases, and deletes its record.
-    pub(super) async fn retire(&self, records: &Records, table: &LeaseTable, peers: &Peers) {
-        let _transition = self.transition.lock().await;
+    pub(super) async fn retire(&self) {
+        let _transition = self.incarnations.transition.lock().await;
         let Some(incarnation) = self.current() else {
             return;
         };
         // A lease granted just now is lost: it is marked here, or `attempt` sees the end.
-        self.end(&incarnation, table, peers);
-        let node = records.node(&incarnation.owner);
+        self.end(&incarnation);
+        let node = self.records.node(&incarnation.owner);
+        let delete = self.records.client.delete_object(&node);
         // The sweep deletes a record that stays.
-        drop(timeout(self.write_timeout(), records.client.delete_object(&node)).await);
+        drop(self.write_in_time(async { Ok(delete.await?) }).await);
     }
 }

@@ -9,7 +9,10 @@ mod table;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -22,13 +25,16 @@ use landfall::{
 };
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
 
 use self::{
-    acquire::{AcquireError, LockerInner, YieldRequest},
+    acquire::{AcquireError, YieldRequest},
+    heartbeat::Incarnations,
+    peers::Peers,
     records::{RecordError, Records},
+    table::LeaseTable,
 };
 pub use self::{
     records::{BucketLockerError, supports_conditional_writes},
@@ -36,6 +42,7 @@ pub use self::{
 };
 use crate::client::Client;
 
+const MAX_CONCURRENT_ATTEMPTS: usize = 256;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Times of a [`BucketLocker`]. Use the same on all nodes.
@@ -122,7 +129,6 @@ impl Default for BucketSettings {
 #[derive(Clone)]
 pub struct BucketLocker(Arc<LockerThread>);
 
-/// Stops the locker's thread when the last clone is dropped.
 struct LockerThread {
     local: MemoryLocker,
     node: Arc<LockerInner>,
@@ -220,13 +226,8 @@ impl BucketLocker {
         let done = timeout(self.0.node.settings.timeout, all).await;
         if done.is_ok() && table.is_idle() {
             let node = Arc::clone(&self.0.node);
-            let sleep = async move {
-                node.incarnations
-                    .retire(&node.records, &node.table, &node.peers)
-                    .await
-            };
-            // Fails only if the thread has ended.
-            drop(self.0.runtime.spawn(sleep).await);
+            let retired = self.0.runtime.spawn(async move { node.retire().await });
+            drop(retired.await);
         }
     }
 
@@ -247,26 +248,57 @@ impl BucketLocker {
         let id = id.clone();
         let attempt = self.0.runtime.spawn(async move {
             let _permit = permit;
-            Arc::clone(&owner.node)
-                .attempt(local_lease, id, request, owner)
-                .await
+            let node = Arc::clone(&owner.node);
+            node.attempt(local_lease, id, request, owner).await
         });
-        // Fails only if the thread has ended.
         attempt
             .await
             .unwrap_or_else(|_| Err(AcquireError::shut_down()))
     }
 }
 
-/// The work of the thread, until it is stopped.
+#[derive(Debug)]
+struct LockerInner {
+    settings: BucketSettings,
+    records: Records,
+    table: LeaseTable,
+    incarnations: Incarnations,
+    peers: Peers,
+    attempts: Arc<Semaphore>,
+    granted: AtomicU64,
+    waited: AtomicU64,
+    unavailable: AtomicU64,
+    max_fence: AtomicU64,
+}
+
+impl LockerInner {
+    fn new(records: Records, settings: BucketSettings) -> Self {
+        Self {
+            settings,
+            records,
+            table: LeaseTable::new(settings.ttl),
+            incarnations: Incarnations::default(),
+            peers: Peers::new(settings.ttl),
+            attempts: Arc::new(Semaphore::new(MAX_CONCURRENT_ATTEMPTS)),
+            granted: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            unavailable: AtomicU64::new(0),
+            max_fence: AtomicU64::new(0),
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, RecordError>>,
+) -> Result<T, RecordError> {
+    let result = timeout(limit, call).await;
+    result.unwrap_or(Err(RecordError::Timeout(limit)))
+}
+
 async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     let work = async {
-        tokio::join!(
-            node.incarnations.watch_expiry(&node.table, &node.peers),
-            node.incarnations
-                .run_heartbeats(&node.records, &node.table, &node.peers),
-            node.release(),
-        );
+        tokio::join!(node.watch_expiry(), node.run_heartbeats(), node.release());
     };
     tokio::select! {
         () = work => {}
@@ -278,9 +310,7 @@ async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
         node.release_all(std::time::Instant::now() + SHUTDOWN_TIMEOUT)
             .await;
         if node.table.is_idle() {
-            node.incarnations
-                .retire(&node.records, &node.table, &node.peers)
-                .await;
+            node.retire().await;
         }
     };
     drop(timeout(SHUTDOWN_TIMEOUT, shut_down).await);
@@ -323,8 +353,8 @@ impl BucketLocker {
 #[async_trait]
 impl Locker for BucketLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        self.acquire_for(id, YieldRequest { offset: None }, wait)
-            .await
+        let request = YieldRequest { offset: None };
+        self.acquire_for(id, request, wait).await
     }
 
     async fn acquire_at(

@@ -1,5 +1,3 @@
-//! Liveness of the other nodes.
-
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -10,7 +8,6 @@ use parking_lot::Mutex;
 use super::records::{LeaseRequest, MAX_REQUESTS, NodeRecord, RecordError, Records};
 use crate::client::Condition;
 
-/// Maximum number of cached incarnations. A forgotten one is observed again.
 const MAX_PEERS: usize = 10_000;
 
 /// Incarnations of other nodes whose leases are requested here.
@@ -24,7 +21,6 @@ pub(super) struct Peers {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Peer {
-    /// The last heartbeat and the time it was first seen; `None` if there is no record.
     sequence: Option<u64>,
     since: Instant,
     ttl: Duration,
@@ -69,7 +65,6 @@ impl Peers {
         }
     }
 
-    /// Reads the heartbeat record of an incarnation, and adds a request for one of its leases.
     pub(super) async fn probe(
         &self,
         records: &Records,
@@ -82,13 +77,8 @@ impl Peers {
             self.record(owner, None, self.ttl, sent, false);
             return Ok(());
         };
-        self.record(
-            owner,
-            Some(found.sequence),
-            found.ttl().max(self.ttl),
-            sent,
-            false,
-        );
+        let ttl = Duration::from_millis(found.ttl_ms).max(self.ttl);
+        self.record(owner, Some(found.sequence), ttl, sent, false);
         if let Some(request) = request
             && !found.requests.contains(&request)
             && found.requests.len() < MAX_REQUESTS

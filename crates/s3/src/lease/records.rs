@@ -1,5 +1,3 @@
-//! The locker's records in the bucket.
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,44 +11,42 @@ use crate::client::{
 };
 
 const MAX_RECORD_BYTES: usize = 1 << 20;
-/// Longer ids are replaced by a digest, because S3 limits the length of keys.
 const MAX_ID_LEN: usize = 512;
-/// Maximum number of requests in a heartbeat record. Further waiters retry.
 pub(super) const MAX_REQUESTS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseRecord {
     pub(super) id: String,
-    /// The greatest fence assigned or reserved so far; the holder's own may be smaller.
     pub(super) fence: u64,
-    /// The incarnation that acquired the lease last.
     pub(super) owner: String,
     pub(super) released: bool,
-    /// Random, so that no two writes have the same entity tag.
     pub(super) nonce: u64,
 }
 
-/// The heartbeat record of a node. While it changes, the node's leases are valid.
+impl LeaseRecord {
+    pub(super) fn new(id: &UploadId, fence: u64, owner: &str, released: bool) -> Self {
+        Self {
+            id: id.as_str().to_owned(),
+            fence,
+            owner: owner.to_owned(),
+            released,
+            nonce: rand::random(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NodeRecord {
     pub(super) sequence: u64,
     pub(super) ttl_ms: u64,
-    /// Requests of other nodes for this node's leases; each heartbeat clears them.
     pub(super) requests: Vec<LeaseRequest>,
     pub(super) nonce: u64,
-}
-
-impl NodeRecord {
-    pub(super) fn ttl(&self) -> Duration {
-        Duration::from_millis(self.ttl_ms)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LeaseRequest {
     pub(super) id: String,
     pub(super) fence: u64,
-    /// The offset to append at; `None`: the holder must yield whatever it has received.
     #[serde(default)]
     pub(super) offset: Option<u64>,
 }
@@ -98,7 +94,6 @@ impl Records {
         ObjectRef::new(&self.bucket, key)
     }
 
-    /// Reads a record and its entity tag, if it exists.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
         object_ref: &ObjectRef,
@@ -115,7 +110,6 @@ impl Records {
         Ok(Some((record, etag)))
     }
 
-    /// Writes a record and returns its entity tag; `None` if the condition is not met.
     pub(super) async fn write<T: Serialize>(
         &self,
         object_ref: &ObjectRef,

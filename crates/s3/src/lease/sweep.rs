@@ -1,5 +1,3 @@
-//! Deletion of unused lease and heartbeat records.
-
 use std::time::{Duration, SystemTime};
 
 use landfall::{
@@ -42,40 +40,33 @@ impl BucketLocker {
     pub async fn sweep(&self, age: Duration) -> Result<LeaseSweepSummary, LeaseError> {
         let records = &self.0.node.records;
         let mut summary = LeaseSweepSummary::default();
-        let mut after = None;
-        loop {
-            let (page, next) = self.keys_older_than(records.leases(), after, age).await?;
-            for key in page {
-                summary.leases += u64::from(self.sweep_lease(key).await?);
-            }
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-        loop {
-            let (page, next) = self.keys_older_than(records.nodes(), after, age).await?;
-            for key in page {
-                summary.nodes += u64::from(self.sweep_node(key).await?);
-            }
-            after = next;
-            if after.is_none() {
-                return Ok(summary);
+        for prefix in [records.leases(), records.nodes()] {
+            let mut after = None;
+            loop {
+                let (page, next) = self.keys_older_than(&prefix, after, age).await?;
+                for key in page {
+                    match prefix == records.leases() {
+                        true => summary.leases += u64::from(self.sweep_lease(key).await?),
+                        false => summary.nodes += u64::from(self.sweep_node(key).await?),
+                    }
+                }
+                after = next;
+                if after.is_none() {
+                    break;
+                }
             }
         }
+        Ok(summary)
     }
 
-    /// Returns the keys of one page of objects that are at least `age` old.
     async fn keys_older_than(
         &self,
-        prefix: String,
+        prefix: &str,
         after: Option<String>,
         age: Duration,
     ) -> Result<(Vec<String>, Option<String>), LeaseError> {
         let records = &self.0.node.records;
-        let list = records
-            .client
-            .list_objects(&records.bucket, &prefix, after, PAGE);
+        let list = (records.client).list_objects(&records.bucket, prefix, after, PAGE);
         let page = list.await.map_err(unavailable)?;
         let is_old = |object: &ListedObject| {
             let modified = object.modified?;

@@ -1,5 +1,3 @@
-//! The leases of this node.
-
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -14,22 +12,16 @@ use tokio::sync::Notify;
 
 use super::records::LeaseRequest;
 
-/// Maximum number of queued releases. Other nodes have to request the leases of further ones.
 const MAX_PENDING_RELEASES: usize = 1 << 16;
-/// Maximum number of cached lease records; each saves a read.
 const CACHE_CAPACITY: usize = 10_000;
 
-/// Time that a released lease stays reserved for a waiting request of this node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
-/// A lease record as this node last wrote it.
 #[derive(Debug, Clone)]
 pub(super) struct CachedRecord {
     pub(super) fence: u64,
-    /// The greatest fence that this node may assign without a write.
     pub(super) reserved: u64,
     pub(super) etag: String,
-    /// The incarnation that has the lease; `None` if it was released.
     pub(super) owner: Option<String>,
 }
 
@@ -38,30 +30,36 @@ pub(super) struct HeldLease {
     pub(super) owner: String,
     pub(super) written: CachedRecord,
     pub(super) signal: YieldSignal,
+    /// Another node requested the lease.
+    pub(super) yield_to_remote: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct PendingRelease {
     pub(super) owner: String,
-    /// The record in the bucket; `None` if it must be read.
     pub(super) written: Option<CachedRecord>,
     since: Instant,
-    /// Another node requested the lease: requests of this node must not overtake it.
     yield_to_remote: bool,
-    /// Until then a request of this node may take the lease over without a write.
     reserved_until: Option<Instant>,
     in_progress: bool,
 }
 
 impl PendingRelease {
-    fn is_due(&self, now: Instant) -> bool {
-        !self.in_progress
-            && self
-                .reserved_until
-                .is_none_or(|reserved_until| reserved_until <= now)
+    fn new(owner: String) -> Self {
+        Self {
+            owner,
+            written: None,
+            since: Instant::now(),
+            yield_to_remote: false,
+            reserved_until: None,
+            in_progress: false,
+        }
     }
 
-    /// Ends a write with an unknown outcome: the lease may be free.
+    fn is_due(&self, now: Instant) -> bool {
+        !self.in_progress && self.reserved_until.is_none_or(|until| until <= now)
+    }
+
     fn mark_in_doubt(&mut self) {
         if std::mem::take(&mut self.in_progress)
             && let Some(record) = &mut self.written
@@ -73,15 +71,16 @@ impl PendingRelease {
 
 #[derive(Debug)]
 pub(super) enum AcquireStep {
-    /// Start with the cached record, if there is one.
     Proceed(Option<CachedRecord>),
     /// Wait: a release is being written, with or without another node waiting.
-    Wait { yield_to_remote: bool },
+    Wait {
+        yield_to_remote: bool,
+    },
 }
 
 #[derive(Debug, Default)]
 struct LeaseTableState {
-    held: HashMap<UploadId, LeaseEntry>,
+    held: HashMap<UploadId, HeldLease>,
     attempts: HashSet<UploadId>,
     releases: HashMap<UploadId, PendingRelease>,
     cached: HashMap<UploadId, CachedRecord>,
@@ -89,18 +88,10 @@ struct LeaseTableState {
 }
 
 #[derive(Debug)]
-struct LeaseEntry {
-    lease: HeldLease,
-    yield_to_remote: bool,
-}
-
-#[derive(Debug)]
 pub(super) struct LeaseTable {
     ttl: Duration,
     state: Mutex<LeaseTableState>,
-    /// Notified when a release is queued.
     pub(super) release_queued: Notify,
-    /// Notified when a release was written or has failed.
     pub(super) release_done: Notify,
 }
 
@@ -114,9 +105,6 @@ impl LeaseTable {
         }
     }
 
-    /// Starts an attempt, unless the lease is being released.
-    ///
-    /// An upload has at most one attempt at a time: the node's requests wait for the local lease.
     pub(super) fn start_attempt(&self, id: &UploadId) -> AcquireStep {
         let mut state = self.state.lock();
         let record = match state.releases.get(id) {
@@ -132,73 +120,42 @@ impl LeaseTable {
         AcquireStep::Proceed(record)
     }
 
-    /// Ends a failed attempt. With an owner in `in_doubt`, the lease may have been acquired.
     pub(super) fn attempt_failed(&self, id: &UploadId, in_doubt: Option<&str>) {
         let mut state = self.state.lock();
         state.attempts.remove(id);
         if let Some(owner) = in_doubt {
-            self.queue_release(&mut state, id, owner, None, false, None);
+            self.queue_release(&mut state, id, PendingRelease::new(owner.to_owned()));
         }
     }
 
     pub(super) fn record_held(&self, id: &UploadId, lease: HeldLease) {
         let mut state = self.state.lock();
         state.attempts.remove(id);
-        let yield_to_remote = false;
-        state.held.insert(
-            id.clone(),
-            LeaseEntry {
-                lease,
-                yield_to_remote,
-            },
-        );
+        state.held.insert(id.clone(), lease);
     }
 
     pub(super) fn release(&self, id: &UploadId) {
         let mut state = self.state.lock();
-        if let Some(LeaseEntry {
-            lease,
-            yield_to_remote,
-        }) = state.held.remove(id)
-        {
+        if let Some(lease) = state.held.remove(id) {
+            let yield_to_remote = lease.yield_to_remote;
             // A request of this node is waiting, and no other node.
             let waited = !yield_to_remote && lease.signal.reason() == Some(YieldReason::Requested);
-            let reserved_until = waited.then(|| Instant::now() + HANDOFF_WINDOW);
-            let written = Some(lease.written);
-            self.queue_release(
-                &mut state,
-                id,
-                &lease.owner,
-                written,
+            let release = PendingRelease {
+                written: Some(lease.written),
                 yield_to_remote,
-                reserved_until,
-            );
+                reserved_until: waited.then(|| Instant::now() + HANDOFF_WINDOW),
+                ..PendingRelease::new(lease.owner)
+            };
+            self.queue_release(&mut state, id, release);
         }
     }
 
-    /// Removes a lease whose record was deleted.
     pub(super) fn remove(&self, id: &UploadId) {
         self.state.lock().held.remove(id);
     }
 
-    fn queue_release(
-        &self,
-        state: &mut LeaseTableState,
-        id: &UploadId,
-        owner: &str,
-        written: Option<CachedRecord>,
-        yield_to_remote: bool,
-        reserved_until: Option<Instant>,
-    ) {
+    fn queue_release(&self, state: &mut LeaseTableState, id: &UploadId, release: PendingRelease) {
         if state.releases.len() < MAX_PENDING_RELEASES {
-            let release = PendingRelease {
-                owner: owner.to_owned(),
-                written,
-                since: Instant::now(),
-                yield_to_remote,
-                reserved_until,
-                in_progress: false,
-            };
             state.releases.insert(id.clone(), release);
             self.release_queued.notify_one();
         }
@@ -210,16 +167,19 @@ impl LeaseTable {
     pub(super) fn on_request(&self, id: &UploadId, request: &LeaseRequest, owner: &str) {
         let mut state = self.state.lock();
         if let Some(held) = state.held.get_mut(id) {
-            if held.lease.written.reserved == request.fence {
+            if held.written.reserved == request.fence {
                 held.yield_to_remote = true;
-                held.lease.signal.request(request.offset);
+                held.signal.request(request.offset);
             }
         } else if !state.attempts.contains(id) && !state.releases.contains_key(id) {
-            self.queue_release(&mut state, id, owner, None, true, None);
+            let release = PendingRelease {
+                yield_to_remote: true,
+                ..PendingRelease::new(owner.to_owned())
+            };
+            self.queue_release(&mut state, id, release);
         }
     }
 
-    /// Returns the end of the next reservation, if a release is reserved.
     pub(super) fn next_reservation_end(&self) -> Option<Instant> {
         let state = self.state.lock();
         let reserved_until =
@@ -240,7 +200,6 @@ impl LeaseTable {
         Some((id.clone(), release.clone()))
     }
 
-    /// Removes a release that was written or is no longer needed.
     pub(super) fn release_written(&self, id: &UploadId, record: Option<CachedRecord>) {
         let mut state = self.state.lock();
         state.releases.remove(id);
@@ -253,7 +212,6 @@ impl LeaseTable {
         self.release_done.notify_waiters();
     }
 
-    /// Requeues a release that may not have been written.
     pub(super) fn release_failed(&self, id: &UploadId) {
         if let Some(release) = self.state.lock().releases.get_mut(id) {
             release.mark_in_doubt();
@@ -261,7 +219,6 @@ impl LeaseTable {
         self.release_done.notify_waiters();
     }
 
-    /// Requeues all releases whose writes were interrupted.
     pub(super) fn interrupt_releases(&self) {
         for release in self.state.lock().releases.values_mut() {
             release.mark_in_doubt();
@@ -281,10 +238,8 @@ impl LeaseTable {
         let mut state = self.state.lock();
         let mut lost = 0;
         for held in state.held.values() {
-            if held.lease.owner == owner
-                && held.lease.signal.reason() != Some(YieldReason::LeaseLost)
-            {
-                held.lease.signal.set(YieldReason::LeaseLost);
+            if held.owner == owner && held.signal.reason() != Some(YieldReason::LeaseLost) {
+                held.signal.set(YieldReason::LeaseLost);
                 lost += 1;
             }
         }
@@ -292,7 +247,6 @@ impl LeaseTable {
         lost
     }
 
-    /// Returns the number of leases held now, and of those lost so far.
     pub(super) fn count(&self) -> (usize, u64) {
         let state = self.state.lock();
         (state.held.len(), state.lost)

@@ -1,5 +1,3 @@
-//! Appending to an upload under one lease.
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,7 +32,6 @@ impl S3Append {
     }
 }
 
-/// Locks the state, if it still belongs to this lease.
 async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
     let cached = session.cached.lock().await;
     if !session.is_current_fence(fence) {
@@ -50,7 +47,6 @@ async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_
     }
 }
 
-/// Runs an operation on the state; an error discards the state.
 macro_rules! with_state {
     ($self:ident, |$state:ident| $work:expr) => {{
         let mut cached = owned_state(&$self.session, $self.fence).await?;

@@ -7,15 +7,12 @@ use std::{fmt, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// Size of a reusable block, in bytes. Smaller blocks are freed.
 pub(super) const BLOCK_SIZE: usize = 64 * 1024;
 
-/// Free blocks, bounded by the memory budget. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl BlockPool {
-    /// Returns an empty block with a capacity of `size` bytes, at most [`BLOCK_SIZE`].
     pub(super) fn take(&self, size: usize) -> Block {
         let used = (size >= BLOCK_SIZE).then(|| self.0.lock().pop()).flatten();
         Block {
@@ -31,7 +28,6 @@ impl fmt::Debug for BlockPool {
     }
 }
 
-/// A buffer with a fixed capacity. Dropping it returns its memory to the pool.
 pub(super) struct Block {
     bytes: Vec<u8>,
     pool: BlockPool,
@@ -42,7 +38,6 @@ impl Block {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    /// Appends bytes, at most [`remaining`](Self::remaining).
     pub(super) fn push(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.remaining(), "a block never grows");
         self.bytes.extend_from_slice(bytes);

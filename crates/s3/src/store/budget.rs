@@ -10,10 +10,8 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Time that an upload waits for memory before it reclaims that of idle uploads.
 pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A memory budget. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct MemoryBudget {
     bytes: Arc<Semaphore>,
@@ -21,7 +19,6 @@ pub(super) struct MemoryBudget {
     waiting: Arc<AtomicUsize>,
 }
 
-/// Acquired memory, released when dropped.
 #[derive(Debug, Default)]
 pub(super) struct MemoryPermit {
     budgeted: Option<OwnedSemaphorePermit>,
@@ -36,7 +33,6 @@ impl MemoryPermit {
         }
     }
 
-    /// Memory beyond the budget, for as long as `permit` is held.
     pub(super) fn overcommit(permit: Option<OwnedSemaphorePermit>) -> Self {
         Self {
             budgeted: None,
@@ -90,7 +86,6 @@ impl MemoryBudget {
         Some(MemoryPermit::budgeted(permit))
     }
 
-    /// Waits for memory, in the order of the calls.
     pub(super) async fn acquire(&self, bytes: usize) -> MemoryPermit {
         let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
         let _waiting = BudgetWaiter::new(&self.waiting);

@@ -1,5 +1,3 @@
-//! Committing, verifying and completing uploads.
-
 use std::time::SystemTime;
 
 use landfall::store::{Result, StoreError};
@@ -48,8 +46,6 @@ impl Inner {
     }
 
     /// Checks, in a shared bucket, that the description still names this process as the writer.
-    ///
-    /// If another process has taken over, no offset may be acknowledged.
     pub(super) async fn check_ownership(&self, state: &mut UploadState) -> Result<()> {
         state.parts_since_check = 0;
         if !self.options.shared {
@@ -66,9 +62,6 @@ impl Inner {
         }
     }
 
-    /// Stores all pending bytes in `.part`.
-    ///
-    /// No part may be in flight: in a shared bucket `.part` also records this.
     pub(super) async fn save_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         let (start, end) = (state.boundary, state.offset());
         let is_stored = |part: &IncompletePart| {
@@ -92,9 +85,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes `.part`, once all bytes of the upload are in parts.
-    ///
-    /// Only then is a late deletion harmless to a process that takes over.
     async fn delete_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         self.check_ownership(state).await?;
         let object_ref = self.layout.part(&state.remote.object_id);
@@ -201,7 +191,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Discards the unverified bytes of a process that died.
     pub(super) async fn drop_unverified(&self, state: &mut UploadState) -> Result<()> {
         if state.unverified.is_some() || state.remote.info.unverified_from.is_none() {
             return Ok(());
@@ -217,7 +206,6 @@ impl Inner {
         self.save_plan(state).await
     }
 
-    /// Starts a new segment at the boundary, with a part number `above` all used ones.
     pub(super) fn restart_parts(&self, state: &mut UploadState, above: u32) {
         let counted = &state.remote.counted;
         let number = counted.highest.max(counted.next.saturating_sub(1)) + above;
@@ -234,7 +222,6 @@ impl Inner {
         state.remote.counted.next = number;
     }
 
-    /// Completes an upload that has all its bytes. Idempotent.
     pub(super) async fn complete(&self, state: &mut UploadState) -> Result<()> {
         if state.remote.complete {
             return Ok(());
@@ -301,7 +288,6 @@ impl Inner {
         }
     }
 
-    /// Records an upload as damaged if S3 permanently rejects parts that it confirmed.
     async fn record_refused_parts(
         &self,
         state: &mut UploadState,

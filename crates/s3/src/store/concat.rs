@@ -1,9 +1,3 @@
-//! Concatenation of uploads inside S3.
-//!
-//! S3 copies the objects of completed uploads part by part, in parallel. Sources below the minimum
-//! part size cannot be separate parts, and some services do not copy them. These are read and
-//! uploaded together with the start of the next source.
-
 use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc};
 
 use async_trait::async_trait;
@@ -23,7 +17,6 @@ use super::{
 };
 use crate::client::{ErrorKind, ObjectRef};
 
-/// Maximum size of a copy, S3's limit.
 const MAX_COPY: u64 = 5 << 30;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,7 +200,6 @@ impl Inner {
         self.abort_unused_multipart(state).await
     }
 
-    /// Aborts the multipart upload if the object was written without it.
     pub(super) async fn abort_unused_multipart(&self, state: &mut UploadState) -> Result<()> {
         if let Some(multipart) = &state.remote.multipart {
             let aborted = self
@@ -222,7 +214,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Copies or uploads all parts, within the limit of concurrent part uploads.
     async fn upload_all_parts(
         &self,
         id: &UploadId,

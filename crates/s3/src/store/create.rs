@@ -1,5 +1,3 @@
-//! Creation of uploads: ids, keys, descriptions.
-
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{
@@ -37,8 +35,6 @@ impl Inner {
         created.map_err(|error| failed(&upload.id, "creating the multipart upload", error))
     }
 
-    /// Assigns the object key, and creates the multipart upload if its id is part of the upload's
-    /// id.
     pub(super) async fn assign_key(&self, upload: &mut Upload) -> Result<()> {
         if let Some(length) = upload.length {
             self.check_size(length)?;
@@ -128,7 +124,6 @@ impl Inner {
         Ok(session)
     }
 
-    /// Writes the description of a new upload; fails if there is one.
     async fn write_info(&self, info: &UploadInfo, object_id: &str) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {

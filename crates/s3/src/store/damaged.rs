@@ -1,5 +1,3 @@
-//! Uploads whose description cannot be read or contradicts S3: detection and removal.
-
 use std::time::SystemTime;
 
 use landfall::{
@@ -10,13 +8,9 @@ use landfall::{
 use super::{Inner, error::failed, layout};
 use crate::client::{ErrorKind, ObjectRef, if_exists};
 
-/// Maximum number of multipart uploads of one key that a removal aborts.
 const MAX_MULTIPARTS: u32 = 100;
 
 impl Inner {
-    /// Returns a damaged upload for the listing; `None` if its object exists.
-    ///
-    /// A completed object is never removed without a request of its client.
     pub(super) async fn damaged(
         &self,
         id: UploadId,
@@ -34,8 +28,6 @@ impl Inner {
 
     /// Removes an upload with an unreadable description: everything its id leads to, the
     /// description last.
-    ///
-    /// Bytes under a key that only the description contained stay.
     pub(super) async fn remove_unreadable(&self, id: &UploadId, object_id: &str) -> Result<bool> {
         let removing = |error| failed(id, "removing", error);
         let data = self.layout.data(object_id);
@@ -62,7 +54,6 @@ impl Inner {
         deleted.map(|()| true).map_err(removing)
     }
 
-    /// Aborts the multipart uploads of a key that contains a random id.
     async fn abort_multiparts(&self, id: &UploadId, data: &ObjectRef) -> Result<()> {
         let listed = self
             .client

@@ -1,5 +1,3 @@
-//! Descriptions of uploads: their `.info` objects.
-
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -23,7 +21,6 @@ use crate::client::{self, Condition, ObjectHead, if_exists};
 ///
 /// Only present if the last write of the description did not change the upload.
 const CHANGED: &str = "Changed";
-/// Description extension: the writer, as `fence:token`.
 const WRITER: &str = "Writer";
 
 #[derive(Debug)]
@@ -32,16 +29,13 @@ pub(super) struct StoredInfo {
     pub(super) etag: String,
     pub(super) object_id: String,
     pub(super) modified: SystemTime,
-    /// The writer that the description named when it was read.
     pub(super) writer: Option<String>,
 }
 
-/// The content of an `.info` object, of whichever upload.
 #[derive(Debug)]
 pub(super) enum InfoContent {
     Missing,
     Read(Box<UploadInfo>),
-    /// With the upload it belongs to, if that is certain.
     Unreadable(Option<UploadId>),
 }
 
@@ -139,7 +133,6 @@ impl Inner {
         })))
     }
 
-    /// Reads a description of whichever upload.
     pub(super) async fn load_info(&self, object_id: &str) -> Result<InfoContent> {
         let found = self.read_info(object_id).await;
         let found = found.map_err(|error| {
@@ -163,7 +156,6 @@ impl Inner {
         })
     }
 
-    /// Reads the `.info` object, without its text if that is too long.
     async fn read_info(
         &self,
         object_id: &str,
@@ -180,7 +172,6 @@ impl Inner {
         Ok(Some((head, text)))
     }
 
-    /// Writes a description over the one with the entity tag `over`; `None`: there must be none.
     pub(super) async fn put_info(
         &self,
         info: &UploadInfo,
@@ -223,12 +214,10 @@ impl Inner {
     }
 }
 
-/// Marks the next write of the description as a change of the upload.
 pub(super) fn mark_changed(info: &mut UploadInfo) {
     info.extensions.remove(CHANGED);
 }
 
-/// Marks the next write of the description as no change of the upload.
 pub(super) fn preserve_change_time(stored: &mut StoredInfo) {
     let changed = stored.modified.duration_since(SystemTime::UNIX_EPOCH);
     let changed = changed.unwrap_or_default().as_millis().to_string();

@@ -1,5 +1,3 @@
-//! Due times of the sweep, and the election of the process that sweeps.
-
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher as _, Hash},
@@ -13,31 +11,23 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, enumerate::listing_error, layout::RESERVED_PREFIX};
 use crate::client::{Condition, ErrorKind, ObjectRef};
 
-/// Maximum number of objects with a due time, 16 to 32 bytes each. Others are examined in each
-/// sweep.
 const MAX_OBJECTS: usize = 1 << 21;
-/// The object that names the sweeping process.
 const SWEEPER: &str = "sweeper.json";
-/// Maximum size of that object, in bytes.
 const MAX_RECORD_BYTES: usize = 1024;
 
-/// When objects that earlier sweeps examined are due again, unless they change.
 #[derive(Debug, Default)]
 pub(super) struct DueTimes(Mutex<Times>);
 
 #[derive(Debug, Default)]
 struct Times {
     hasher: RandomState,
-    /// Keyed by a hash of key and entity tag.
     objects: HashMap<u64, Due>,
     sweep: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Due {
-    /// Unix time in seconds.
     at: u32,
-    /// The last sweep that listed the object.
     sweep: u32,
 }
 
@@ -47,14 +37,12 @@ impl DueTimes {
         times.sweep = times.sweep.wrapping_add(1);
     }
 
-    /// Ends a complete sweep: objects that it did not list are forgotten.
     pub(super) fn finish_sweep(&self) {
         let mut times = self.0.lock();
         let sweep = times.sweep;
         times.objects.retain(|_, due| due.sweep == sweep);
     }
 
-    /// Returns the due time of this version of an object, if it is in the future.
     pub(super) fn get(&self, key: &str, version: &str) -> Option<SystemTime> {
         let mut times = self.0.lock();
         let sweep = times.sweep;
@@ -65,7 +53,6 @@ impl DueTimes {
         (at > SystemTime::now()).then_some(at)
     }
 
-    /// Sets the due time of an object; `None`: never.
     pub(super) fn set(&self, key: &str, version: &str, at: Option<SystemTime>) {
         let seconds = at.map(|at| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
         let at = seconds.map_or(u32::MAX, |at| u32::try_from(at).unwrap_or(u32::MAX));
@@ -84,7 +71,6 @@ impl Times {
     }
 }
 
-/// Names the sweeping process. The object's age is the time since that process last swept.
 #[derive(Debug, Serialize, Deserialize)]
 struct SweeperRecord {
     process: String,

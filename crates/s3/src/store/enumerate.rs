@@ -1,5 +1,3 @@
-//! Listing of the bucket: uploads by their descriptions, and orphans.
-
 use std::{
     collections::HashSet,
     time::{Duration, SystemTime},
@@ -20,16 +18,11 @@ use super::{
 use crate::client::{Error, ErrorKind, ListedObject, MultipartUpload, ObjectRef, if_exists};
 
 const MAX_CONCURRENCY: usize = 8;
-/// Time until a multipart upload with a description is examined again.
 const DESCRIBED_RECHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Prefix of a cursor in the listing of objects.
 const OBJECTS: &str = "objects ";
-/// Prefix of a cursor in the listing of multipart uploads.
 const MULTIPARTS: &str = "multiparts ";
-/// Separates key and id in such a cursor. No key contains it.
 const SEPARATOR: char = '\u{0}';
 
-/// Prefix of the name of an orphan that is a multipart upload.
 const MULTIPART: &str = "multipart upload ";
 
 #[async_trait]
@@ -97,7 +90,6 @@ enum ListedEntry {
 
 enum ListedMultipart {
     Orphan(Orphan),
-    /// A description names it.
     Described,
     Nothing,
 }
@@ -258,10 +250,6 @@ impl Inner {
         Ok(page)
     }
 
-    /// Classifies a multipart upload.
-    ///
-    /// Without a description it is an orphan, removable if it has no parts, as after an interrupted
-    /// creation. One whose key contains no id may belong to another program and is ignored.
     async fn classify_multipart(&self, multipart: MultipartUpload) -> Result<ListedMultipart> {
         let Some(modified) = multipart.initiated else {
             return Ok(ListedMultipart::Nothing);
@@ -290,7 +278,6 @@ impl Inner {
         Ok(ListedMultipart::Orphan(orphan))
     }
 
-    /// Returns the bytes in the first page of parts; `None` if the multipart upload does not exist.
     async fn bytes_in(&self, key: &str, multipart: &str) -> Result<Option<u64>> {
         let object_ref = ObjectRef::new(&self.layout.bucket, key);
         match self.client.list_parts(&object_ref, multipart, 0).await {
@@ -305,7 +292,6 @@ impl Inner {
         prefixes.any(|prefix| !prefix.is_empty() && key.starts_with(prefix.as_str()))
     }
 
-    /// Returns the object id in the key of an upload's bytes.
     fn object_id_in<'a>(&self, key: &'a str) -> Option<&'a str> {
         let name = key.strip_prefix(&self.layout.prefix)?;
         let mut segments = name.split(|c: char| !c.is_ascii_alphanumeric());

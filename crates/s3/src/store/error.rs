@@ -1,5 +1,3 @@
-//! Conversion of client errors to store errors.
-
 use landfall::{store::StoreError, upload::UploadId};
 
 use crate::client::{Error, ErrorKind};

@@ -27,21 +27,15 @@ use crate::{
 
 pub(super) const INFO: &str = ".info";
 pub(super) const PART: &str = ".part";
-/// Reserved for objects that are not uploads. No segment of an upload id begins with a dot.
 pub(super) const RESERVED_PREFIX: &str = ".landfall/";
 
-/// Names in `Storage`, as in tusd and its hooks.
 pub(super) const BUCKET: &str = "Bucket";
 pub(super) const KEY: &str = "Key";
-/// The multipart upload id in `Storage`.
 pub(super) const MULTIPART: &str = "MultipartUpload";
 
-/// S3's limit for the names and values of user metadata together, in bytes.
 const MAX_METADATA_BYTES: usize = 2048;
-/// User metadata of an object: the id of its upload.
 pub(super) const OWNER: &str = "landfall-upload";
 const MAX_ID_LEN: usize = 1024;
-/// S3's limit for keys, in bytes, less the suffix `.info`.
 const MAX_KEY_LEN: usize = 1024 - 8;
 
 /// The keys below one prefix of a bucket, and the headers of objects.
@@ -81,17 +75,12 @@ impl Layout {
         ObjectRef::new(&self.bucket, format!("{}{object_id}", self.prefix))
     }
 
-    /// Returns the object id in the key of an `.info` or `.part` object.
     pub(super) fn object_of<'a>(&self, key: &'a str, suffix: &str) -> Option<&'a str> {
         let object = key.strip_prefix(&self.prefix)?.strip_suffix(suffix)?;
         (!object.is_empty() && !object.starts_with(RESERVED_PREFIX)).then_some(object)
     }
 
     /// Returns the object for the bytes of a new upload: a hook's choice, or else the template's.
-    ///
-    /// # Errors
-    /// [`StoreError::InvalidPath`] if the hook's key is invalid, [`StoreError::InvalidMetadata`]
-    /// if the client's metadata leads to an invalid key.
     pub fn object_ref(&self, upload: &Upload, now: SystemTime) -> Result<ObjectRef> {
         let requested = |name| {
             let requested = upload.storage.get(name).map(String::as_str);
@@ -134,13 +123,11 @@ impl Layout {
         Ok(ObjectRef::new(bucket, key))
     }
 
-    /// Returns the object of a completed upload.
     pub(super) fn uploaded_object(&self, upload: &Upload) -> ObjectRef {
         let object_id = split(&upload.id).map_or(upload.id.as_str(), |(object_id, _)| object_id);
         self.stored_object(object_id, &upload.storage)
     }
 
-    /// Returns the object of an existing upload with this `Storage`.
     pub(super) fn stored_object(
         &self,
         object_id: &str,
@@ -183,7 +170,6 @@ impl Layout {
         headers
     }
 
-    /// Returns the headers of an upload's object, with the upload's id.
     pub(super) fn headers_with_owner(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers(upload);
         let remaining = MAX_METADATA_BYTES - OWNER.len() - upload.id.as_str().len().min(MAX_ID_LEN);
@@ -192,8 +178,6 @@ impl Layout {
         headers
     }
 
-    /// Returns the headers of descriptions and incomplete parts, with the same encryption as
-    /// uploads.
     pub(super) fn internal_headers(&self, content_type: &str) -> ObjectHeaders {
         ObjectHeaders {
             content_type: Some(content_type.to_owned()),
@@ -204,13 +188,11 @@ impl Layout {
     }
 }
 
-/// Splits a tusd-style upload id into object id and multipart upload id.
 pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
     let (object, multipart) = id.as_str().rsplit_once('+')?;
     (!object.is_empty() && !multipart.is_empty()).then_some((object, multipart))
 }
 
-/// Returns true if an object id looks like one of [`UploadId::random`].
 pub(super) fn is_random(object_id: &str) -> bool {
     object_id.len() == 32
         && object_id
@@ -218,10 +200,6 @@ pub(super) fn is_random(object_id: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// Returns user metadata as tusd sends it, with `?` for characters that are not ASCII.
-///
-/// Pairs are added in the client's order; one that exceeds `remaining` bytes is omitted. The
-/// description contains all of them.
 fn user_metadata(metadata: &Metadata, mut remaining: usize) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, value) in metadata.iter() {
@@ -253,7 +231,6 @@ fn is_header_value(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| matches!(c, ' '..='~'))
 }
 
-/// Checks a template with a sample upload.
 pub(crate) fn check_template(template: &str) -> Result<(), String> {
     render(template, &Upload::new(UploadId::random(), None), UNIX_EPOCH).map(drop)
 }
@@ -290,7 +267,6 @@ fn text(upload: &Upload, name: &str) -> String {
     upload.metadata.get_text(name).unwrap_or_default().into()
 }
 
-/// Makes one key segment of a client's value.
 fn sanitize(text: &str) -> String {
     let mut plain: String = text
         .chars()

@@ -185,7 +185,6 @@ impl Inner {
         Payload::new(vec![bytes.into()], hash)
     }
 
-    /// Locks the state for a change under the lease with `fence`; loads it if necessary.
     async fn lock_for_change<'a>(
         &self,
         session: &'a UploadSession,
@@ -263,8 +262,6 @@ impl Inner {
         Ok((snapshot, append))
     }
 
-    /// Commits pending bytes, discards unverified bytes, and completes an upload that has all its
-    /// bytes.
     async fn recover(&self, state: &mut UploadState) -> Result<()> {
         if state.unverified.is_some() {
             self.discard_unverified(state).await?;
@@ -299,7 +296,6 @@ impl Inner {
         loaded
     }
 
-    /// Loads an upload that other processes write too.
     async fn load_shared(&self, id: &UploadId) -> Result<UploadState> {
         let remote = self.probe(id, None).await?;
         let session = UploadSession::for_reader(id.clone());
@@ -310,7 +306,6 @@ impl Inner {
         Ok(state)
     }
 
-    /// Loads an upload for a listing; in a shared bucket nothing is cached.
     async fn load_for_listing(&self, id: &UploadId) -> Result<Snapshot> {
         if self.options.shared {
             let state = self.load_shared(id).await?;

@@ -1,5 +1,3 @@
-//! The buffer of the next part.
-
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -10,14 +8,11 @@ use super::{
 };
 use crate::client::{self, Object, Payload};
 
-/// Size of the first block, for short bodies.
 const MIN_BLOCK_SIZE: usize = 4 * 1024;
 
-/// Bytes in order, with their memory permit and hash.
 #[derive(Debug)]
 pub(super) struct PartBuffer {
     chunks: Vec<Bytes>,
-    /// The last block, which has capacity left.
     block: Option<Block>,
     len: u64,
     hasher: Option<Sha256>,
@@ -37,7 +32,6 @@ impl PartBuffer {
         }
     }
 
-    /// Returns true if its memory exceeds the budget; then the rest of the part needs no permit.
     pub(super) fn is_overcommitted(&self) -> bool {
         self.memory.is_overcommitted()
     }
@@ -46,10 +40,6 @@ impl PartBuffer {
         self.len
     }
 
-    /// Copies bytes into the buffer.
-    ///
-    /// Frames are slices of read buffers; keeping them would keep whole read buffers in memory,
-    /// outside of the budget.
     pub(super) fn push(&mut self, mut bytes: Bytes, memory: MemoryPermit) {
         self.count(&bytes, memory);
         while !bytes.is_empty() {
@@ -64,12 +54,6 @@ impl PartBuffer {
         }
     }
 
-    /// Reads an object into the buffer and returns its length.
-    ///
-    /// Reads at most one byte more than `max`.
-    ///
-    /// # Errors
-    /// If the response is interrupted.
     pub(super) async fn push_object(
         &mut self,
         object: Object,

@@ -1,16 +1,9 @@
 //! The part plan: which part of a multipart upload contains which bytes.
-//!
-//! Parts are sent concurrently, so after a crash some may be missing below others. The stored parts
-//! must then match those sent again: part `n` always contains the same bytes. A [`PartPlan`] is a
-//! list of segments of equally large parts, stored in `.info` before the first part of a segment is
-//! sent. Usually there is one segment. Another one starts when parts must become larger, when sent
-//! bytes are discarded, and after parts of another program.
 
 use std::fmt;
 
 use crate::client::Part;
 
-/// Parts from `number` on, of `size` bytes each; the first starts at `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
     pub(super) number: u32,
@@ -18,25 +11,17 @@ pub(super) struct Segment {
     pub(super) size: u64,
 }
 
-/// The segments of an upload, in order.
-///
-/// Parts before the first segment were created by another program: they count one after another,
-/// whatever their size.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PartPlan(Vec<Segment>);
 
-/// The stored parts that count.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct CountedParts {
-    /// Numbers and entity tags of the parts, in order.
     pub(super) parts: Vec<(u32, String)>,
     pub(super) offset: u64,
     pub(super) next: u32,
-    /// The highest number ever used, whether it counts or not.
     pub(super) highest: u32,
 }
 
-/// Parts after this offset are missing, although the plan says that they were stored.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MissingPart(pub(super) u64);
 
@@ -48,11 +33,6 @@ pub(super) struct PartSizeLimits {
 }
 
 impl PartSizeLimits {
-    /// Returns the size of the parts from `number` on, for an upload with `offset` bytes.
-    ///
-    /// `current` is the size of the parts so far. Parts keep their size as long as the remaining
-    /// bytes fit into the remaining numbers; if the length is unknown, the size doubles with every
-    /// tenth of the numbers. `None`: the remaining bytes do not fit.
     pub(super) fn next_size(
         &self,
         number: u32,
@@ -88,7 +68,6 @@ impl PartSizeLimits {
         }
     }
 
-    /// Returns the maximum size of an upload with a known length.
     pub(super) fn max_size(&self) -> u64 {
         self.largest.saturating_mul(u64::from(self.parts))
     }
@@ -105,7 +84,6 @@ impl PartPlan {
         self.0.push(segment);
     }
 
-    /// Counts the stored parts up to the offset `limit`. `parts` must be sorted by number.
     pub(super) fn count(
         &self,
         parts: &[Part],

@@ -1,5 +1,3 @@
-//! Uploading of parts.
-
 use std::{pin::pin, sync::atomic::Ordering};
 
 use landfall::store::{Result, StoreError};
@@ -15,13 +13,10 @@ use super::{
 };
 use crate::client::{ErrorKind, Payload};
 
-/// Number of times an upload waits for memory, while no other one acquires any, before it fails.
 const MAX_WAIT_ROUNDS: u32 = 48;
-/// Maximum number of parts sent between two ownership checks.
 const MAX_PARTS_BETWEEN_CHECKS: u32 = 16;
 
 impl Inner {
-    /// Returns the size of the next part; extends the plan if needed, without storing it.
     pub(super) fn part_size(&self, state: &mut UploadState) -> Result<u64> {
         if std::mem::take(&mut state.remote.is_in_doubt) {
             self.restart_parts(state, self.parts_in_doubt());
@@ -62,10 +57,6 @@ impl Inner {
         Ok(size)
     }
 
-    /// Acquires memory for more bytes.
-    ///
-    /// If none is available, idle uploads release theirs; then one upload at a time fills a part
-    /// beyond the budget.
     pub(super) async fn acquire_memory(
         &self,
         state: &mut UploadState,
@@ -105,7 +96,6 @@ impl Inner {
         ))
     }
 
-    /// Moves the buffered bytes to `.part` and releases their memory.
     pub(super) async fn flush_to_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         self.commit(state).await?;
         state.offloaded += state.buffer.len();
@@ -113,7 +103,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads the bytes that are only in `.part`, so that all pending bytes are in memory.
     pub(super) async fn fetch_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
         if state.offloaded == 0 {
             return Ok(());
@@ -168,14 +157,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits for memory beyond the budget, which one upload at a time may use.
     pub(super) async fn overcommit(&self) -> MemoryPermit {
         let permit = self.overcommit.clone().acquire_owned().await.ok();
         self.overcommit_turns.fetch_add(1, Ordering::Relaxed);
         MemoryPermit::overcommit(permit)
     }
 
-    /// Returns the multipart upload id; creates the multipart upload if there is none.
     async fn ensure_multipart(&self, state: &mut UploadState) -> Result<String> {
         if let Some(multipart) = &state.remote.multipart {
             return Ok(multipart.clone());
@@ -192,8 +179,6 @@ impl Inner {
     }
 
     /// Returns how many part numbers above the highest stored one are in doubt.
-    ///
-    /// Another writer may have used them, or may use them before its next ownership check.
     pub(super) fn parts_in_doubt(&self) -> u32 {
         let in_flight = u32::try_from(self.options.concurrent_parts).unwrap_or(u32::MAX);
         let unverified = if self.options.shared {
@@ -204,10 +189,6 @@ impl Inner {
         in_flight.saturating_add(unverified + 1)
     }
 
-    /// Uploads the buffered bytes as a part in the background, once a slot is free.
-    ///
-    /// The description first records the part's place in the plan, its writer, and unverified
-    /// bytes.
     pub(super) async fn spawn_part_upload(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         self.part_size(state)?;
@@ -257,9 +238,6 @@ impl Inner {
     }
 
     /// Collects finished part uploads without waiting.
-    ///
-    /// # Errors
-    /// The error of a part that failed.
     pub(super) fn reap_uploads(&self, state: &mut UploadState) -> Result<()> {
         while let Some(result) = state.in_flight.try_join_next() {
             on_part_uploaded(state, result)?;
@@ -268,9 +246,6 @@ impl Inner {
     }
 
     /// Waits until no part is in flight.
-    ///
-    /// # Errors
-    /// The error of a part that failed; the state is then invalid.
     pub(super) async fn wait_for_parts(&self, state: &mut UploadState) -> Result<()> {
         while let Some(result) = state.in_flight.join_next().await {
             on_part_uploaded(state, result)?;
@@ -286,7 +261,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Uploads the pending bytes as the last part, or as the whole object.
     pub(super) async fn upload_last_part(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         let remote = &state.remote;

@@ -1,5 +1,3 @@
-//! Downloads, through the server or by presigned URL.
-
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -94,7 +92,6 @@ impl Inner {
     }
 }
 
-/// Streams the bytes of an object; fails if they end early.
 fn stream_bytes(object: Object, len: u64, id: UploadId) -> ByteStream {
     let state = (object.body, len, id);
     Box::pin(stream::try_unfold(state, async |(mut body, left, id)| {

@@ -1,5 +1,3 @@
-//! Reclaiming memory of idle uploads.
-
 use landfall::upload::UploadId;
 
 use super::{IDLE_AFTER, Inner, session::CachedState};
@@ -7,8 +5,6 @@ use super::{IDLE_AFTER, Inner, session::CachedState};
 impl Inner {
     /// Releases at least `bytes` of memory of idle uploads other than `except`, if they have as
     /// much.
-    ///
-    /// Bytes that are not in `.part` yet are stored there first.
     pub(super) async fn reclaim(&self, bytes: usize, except: &UploadId) {
         let mut freed = 0;
         for session in self.sessions.idle_sessions(IDLE_AFTER) {

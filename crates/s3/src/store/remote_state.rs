@@ -1,5 +1,3 @@
-//! The state of an upload in S3.
-
 use std::time::{Duration, SystemTime};
 
 use landfall::{
@@ -16,13 +14,9 @@ use super::{
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
-/// Description extension: the [`PartPlan`].
 const PLAN: &str = "Parts";
-/// User metadata of `.part`: its start offset.
 const START_METADATA: &str = "landfall-start";
-/// User metadata of `.part`: its writer.
 const WRITER_METADATA: &str = "landfall-writer";
-/// Delays while an object is expected whose multipart upload no longer exists.
 pub(super) const COMPLETION_POLL_DELAYS: [Duration; 4] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -35,21 +29,15 @@ pub(super) struct RemoteState {
     pub(super) info: UploadInfo,
     pub(super) etag: String,
     pub(super) object_id: String,
-    /// The object of its bytes, which may not exist yet.
     pub(super) object_ref: ObjectRef,
-    /// The multipart upload id; `None` if it is completed or not yet needed.
     pub(super) multipart: Option<String>,
     pub(super) plan: PartPlan,
     pub(super) counted: CountedParts,
-    /// The object `.part`, if it exists, whether it counts or not.
     pub(super) incomplete_part: Option<IncompletePart>,
-    /// Number of its bytes that count.
     pub(super) incomplete_part_bytes: u64,
     pub(super) complete: bool,
-    /// Entity tag of the object, once it is complete.
     pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
-    /// Parts of an earlier writer may still be in flight.
     pub(super) is_in_doubt: bool,
 }
 
@@ -59,14 +47,11 @@ pub(super) struct IncompletePart {
     pub(super) len: u64,
     pub(super) etag: String,
     pub(super) modified: Option<SystemTime>,
-    /// Its metadata contains `start`; tusd's does not.
     pub(super) has_start: bool,
-    /// The writer that had no part in flight when it wrote this object.
     writer: Option<String>,
 }
 
 impl RemoteState {
-    /// Creates the state of an upload without bytes.
     pub(super) fn new(
         stored: StoredInfo,
         object_ref: ObjectRef,
@@ -101,7 +86,6 @@ impl RemoteState {
         self.counted.offset + self.incomplete_part_bytes
     }
 
-    /// Bytes from this offset on do not count.
     fn limit(&self) -> u64 {
         self.info.unverified_from.unwrap_or(u64::MAX)
     }
@@ -144,10 +128,6 @@ impl RemoteState {
         self.changed(head.modified);
     }
 
-    /// Counts the bytes of `.part`.
-    ///
-    /// One that does not start at the end of the parts is obsolete. tusd's has no start offset and
-    /// always counts.
     fn count_incomplete_part(&mut self, found: Option<IncompletePart>) {
         let Some(mut part) = found else {
             return;
@@ -213,7 +193,6 @@ impl Inner {
         Ok(remote)
     }
 
-    /// Returns all stored parts; `None` if the multipart upload does not exist.
     pub(super) async fn list_parts(
         &self,
         id: &UploadId,
@@ -263,10 +242,6 @@ impl Inner {
         }))
     }
 
-    /// Like [`Inner::completed_object`], but retries if the multipart upload no longer exists.
-    ///
-    /// The process that completed it may just have died, and a service need not show both at the
-    /// same moment.
     pub(super) async fn wait_for_object(
         &self,
         remote: &RemoteState,
@@ -282,7 +257,6 @@ impl Inner {
         self.completed_object(remote, had_multipart).await
     }
 
-    /// Returns the object, if it is complete and belongs to this upload.
     async fn completed_object(
         &self,
         remote: &RemoteState,
@@ -301,10 +275,6 @@ impl Inner {
         }))
     }
 
-    /// Writes `.part` with the bytes from `start` on.
-    ///
-    /// `is_settled`: no part is in flight of this writer, or of an earlier one whose numbers it may
-    /// use.
     pub(super) async fn put_incomplete_part(
         &self,
         remote: &RemoteState,

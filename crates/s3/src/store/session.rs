@@ -23,36 +23,24 @@ use tokio::task::JoinSet;
 use super::{part_buffer::PartBuffer, remote_state::RemoteState};
 use crate::client;
 
-/// Idle sessions are evicted after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Maximum number of cached sessions; those in use are always kept.
 const MAX_SESSIONS: usize = 20_000;
 
-/// Maximum memory of cached states, in bytes: clients choose the size of metadata.
 const MAX_BYTES: usize = 64 << 20;
-/// Minimum interval of evictions because of [`MAX_BYTES`].
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The session of one upload: its cached state and its writer.
 #[derive(Debug)]
 pub(super) struct UploadSession {
     pub(super) id: UploadId,
     max_fence: AtomicU64,
-    /// The fence under which this process named itself in the description; 0 if none.
     owned_fence: AtomicU64,
-    /// The writer that the description named when the upload was last loaded.
     last_writer: Mutex<Option<Option<String>>>,
-    /// The fence of the open [`Append`](landfall::store::Append); 0 if none.
     writing: AtomicU64,
     buffered: AtomicUsize,
     touched: Mutex<Instant>,
-    /// Memory of the cached state, in bytes, as added to `total`.
     bytes: AtomicUsize,
-    /// Memory of all sessions of the store, in bytes.
     total: Arc<AtomicUsize>,
-    /// A part upload of this process was cancelled or failed: S3 may still process it.
     in_doubt: Arc<AtomicBool>,
-    /// The snapshot for readers while the upload is written.
     published: Mutex<Option<Snapshot>>,
     pub(super) cached: tokio::sync::Mutex<CachedState>,
 }
@@ -74,41 +62,25 @@ impl CachedState {
     }
 }
 
-/// The state of an upload, including bytes that are not in S3 yet.
 #[derive(Debug)]
 pub(super) struct UploadState {
-    /// The state in S3; `counted` contains the uploaded parts.
     pub(super) remote: RemoteState,
-    /// The lease under which the state was loaded or last changed.
     pub(super) fence: Fence,
-    /// The end of the parts that are stored or in flight; pending bytes follow.
     pub(super) boundary: u64,
-    /// Pending bytes that are in `.part` and not in memory.
     pub(super) offloaded: u64,
-    /// The pending bytes after those.
     pub(super) buffer: PartBuffer,
     pub(super) in_flight: JoinSet<PartUploadResult>,
-    /// Parts uploaded since the last time that none was in flight.
     pub(super) uploaded: Vec<(u32, String)>,
-    /// The offset to acknowledge.
     pub(super) committed: u64,
-    /// The start of the unverified bytes, if there are some.
     pub(super) unverified: Option<Checkpoint>,
-    /// The state at the start of this lease or its last commit.
     pub(super) lease_start: Checkpoint,
-    /// The plan has changed and is not stored yet.
     pub(super) plan_dirty: bool,
-    /// The description names this writer, and no `.part` states that none of its parts is in
-    /// flight.
     pub(super) writer_recorded: bool,
-    /// Parts sent since the last ownership check.
     pub(super) parts_since_check: u32,
-    /// A part upload failed: S3 may still process it.
     pub(super) has_failed: bool,
     in_doubt: Arc<AtomicBool>,
 }
 
-/// The number of a part, and the entity tag or error of its upload.
 pub(super) type PartUploadResult = (u32, client::Result<String>);
 
 /// A state to return to.
@@ -130,7 +102,6 @@ impl Checkpoint {
 }
 
 impl UploadState {
-    /// Creates a state from S3. Parts of earlier states of the session may still be in flight.
     pub(super) fn new(
         remote: RemoteState,
         fence: Fence,
@@ -163,12 +134,10 @@ impl UploadState {
         self.boundary + self.pending_len()
     }
 
-    /// Returns the number of bytes that no part contains.
     pub(super) fn pending_len(&self) -> u64 {
         self.offloaded + self.buffer.len()
     }
 
-    /// Returns true if a crash would lose bytes.
     pub(super) fn is_dirty(&self) -> bool {
         self.committed != self.offset()
     }
@@ -180,7 +149,6 @@ impl UploadState {
             .saturating_add(self.uncounted_parts())
     }
 
-    /// Returns the number of parts that are sent and not yet counted.
     pub(super) fn uncounted_parts(&self) -> u32 {
         u32::try_from(self.in_flight.len() + self.uploaded.len()).unwrap_or(u32::MAX)
     }
@@ -189,7 +157,6 @@ impl UploadState {
         self.remote.info.upload.is_complete_at(self.offset())
     }
 
-    /// Requires that no part is in flight and that all pending bytes are in `.part`.
     pub(super) fn checkpoint(&self) -> Checkpoint {
         Checkpoint {
             boundary: self.boundary,
@@ -199,9 +166,7 @@ impl UploadState {
         }
     }
 
-    /// Estimates the memory in bytes, without the part buffer.
     pub(super) fn memory_size(&self) -> usize {
-        /// One counted part with its entity tag.
         const PART: usize = 96;
         let parts = self.remote.counted.parts.len() + self.uploaded.len();
         // Twice, because the snapshot has a copy.
@@ -226,7 +191,6 @@ impl Drop for UploadState {
 }
 
 impl UploadSession {
-    /// Creates a session outside of any store, for reading.
     pub(super) fn for_reader(id: UploadId) -> Self {
         Self::new(id, Arc::default())
     }
@@ -248,7 +212,6 @@ impl UploadSession {
         }
     }
 
-    /// Records a fence; true if no greater one was seen.
     pub(super) fn observe_fence(&self, fence: Fence) -> bool {
         self.max_fence.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
     }
@@ -257,12 +220,10 @@ impl UploadSession {
         self.max_fence.load(Ordering::Acquire) <= fence.0
     }
 
-    /// Records that the description names this process under a lease.
     pub(super) fn record_ownership(&self, fence: Fence) {
         self.owned_fence.store(fence.0, Ordering::Release);
     }
 
-    /// Returns true if the description has named this process under this lease.
     pub(super) fn has_owned(&self, fence: Fence) -> bool {
         fence.0 > 0 && self.owned_fence.load(Ordering::Acquire) == fence.0
     }
@@ -275,13 +236,11 @@ impl UploadSession {
         self.last_writer.lock().take()
     }
 
-    /// Whether the max_fence lease has the upload open for appending.
     pub(super) fn is_being_written(&self) -> bool {
         let writing = self.writing.load(Ordering::Acquire);
         writing > 0 && writing == self.max_fence.load(Ordering::Acquire)
     }
 
-    /// Opens the upload for appending until the guard is dropped.
     pub(super) fn writer(self: &Arc<Self>, fence: Fence) -> WriteGuard {
         self.writing.store(fence.0, Ordering::Release);
         WriteGuard(self.clone(), fence)
@@ -291,7 +250,6 @@ impl UploadSession {
         self.buffered.load(Ordering::Relaxed)
     }
 
-    /// Records activity, and the pending bytes in memory after it.
     pub(super) fn touch(&self, buffered: u64) {
         *self.touched.lock() = Instant::now();
         let buffered = usize::try_from(buffered).unwrap_or(usize::MAX);
@@ -389,7 +347,6 @@ impl UploadSessions {
         session.clone()
     }
 
-    /// Removes the session of an upload that does not exist.
     pub(super) fn remove_if_unused(&self, session: Arc<UploadSession>) {
         let mut by_id = self.by_id.lock();
         let is_it = |known: &Arc<UploadSession>| Arc::ptr_eq(known, &session);
@@ -399,7 +356,6 @@ impl UploadSessions {
         }
     }
 
-    /// Returns idle sessions with bytes in memory, the largest first.
     pub(super) fn idle_sessions(&self, rested: Duration) -> Vec<Arc<UploadSession>> {
         let mut idle_sessions: Vec<_> = self
             .by_id

@@ -1,5 +1,3 @@
-//! The load of the store.
-
 use super::Inner;
 
 /// The current load of an [`S3Store`](crate::S3Store).

@@ -1,5 +1,3 @@
-//! Termination: the description is deleted last, so that an interrupted removal can be repeated.
-
 use async_trait::async_trait;
 use landfall::{
     lease::Fence,

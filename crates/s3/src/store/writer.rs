@@ -1,8 +1,4 @@
 //! The writer of an upload: the process that the description names.
-//!
-//! Writers are compared by name, not by the fence in it: fences come from clocks, which may be
-//! wrong. A process that has named itself under a lease and then finds another name has lost that
-//! lease.
 
 use landfall::{
     lease::Fence,
@@ -17,13 +13,9 @@ use super::{
     session::UploadSession,
 };
 
-/// Maximum number of attempts, if late writes of the previous writer change the description
-/// meanwhile.
 const MAX_ATTEMPTS: u32 = 4;
 
 impl Inner {
-    /// Fails if this process named itself under this lease and the description now names another
-    /// writer.
     pub(super) fn check_writer(
         &self,
         session: &UploadSession,
@@ -36,9 +28,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Names this process in the description before it reads the state of the upload.
-    ///
-    /// From then on the previous writer cannot acknowledge an offset.
     pub(super) async fn take_ownership(
         &self,
         stored: &mut StoredInfo,
@@ -79,10 +68,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads the state of an upload from S3.
-    ///
-    /// In a shared bucket a writer is first named in the description; it has a session and the
-    /// fence of its lease.
     pub(super) async fn probe(
         &self,
         id: &UploadId,

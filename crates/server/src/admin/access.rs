@@ -28,19 +28,13 @@ use super::{Admin, page, session::SessionKind};
 
 const CROSS_SITE_DENIED: &str = "Cross-site request denied: send it from the dashboard's own page.";
 
-/// The reason why access was denied.
 enum AccessDenied {
-    /// The key or session is missing or invalid.
     Unauthenticated,
-    /// The session is valid, but the request comes from another site.
     CrossSite,
-    /// Too many failed attempts from this address.
     TooManyFailures(Duration),
-    /// The key cannot be checked.
     Unavailable(Problem),
 }
 
-/// Rejects API requests without access.
 pub(super) async fn require_access(
     State(admin): State<Admin>,
     request: Request,
@@ -85,7 +79,6 @@ fn seconds(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
-/// Disables caching of responses without `Cache-Control`, such as the router's own.
 pub(super) async fn no_store_by_default(mut response: Response) -> Response {
     if !response.headers().contains_key(header::CACHE_CONTROL) {
         response = no_store(response);
@@ -93,7 +86,6 @@ pub(super) async fn no_store_by_default(mut response: Response) -> Response {
     response
 }
 
-/// Forbids caches to store the response.
 fn no_store(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -109,7 +101,6 @@ pub(super) struct LoginForm {
     key: String,
 }
 
-/// `POST login`: creates a session for a key.
 pub(super) async fn login(
     State(admin): State<Admin>,
     parts: Parts,
@@ -151,7 +142,6 @@ pub(super) async fn login(
     }
 }
 
-/// `POST logout`: ends the session.
 pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response {
     if !admin.0.cross_site.allows(&parts) {
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
@@ -180,7 +170,6 @@ impl Admin {
         (self.0.parts.client)(&parts.headers, peer.and_then(|peer| peer.address))
     }
 
-    /// Returns whether the request has a valid session.
     pub(super) async fn has_session(&self, headers: &HeaderMap) -> Result<bool, Problem> {
         Ok(match self.0.sessions.find(headers, self.now()) {
             None => false,
@@ -198,7 +187,6 @@ impl Admin {
         key.is_admin && key.expires_at.is_none_or(|until| self.now() < until)
     }
 
-    /// Checks the key or session of a request.
     async fn check_access(&self, parts: &Parts) -> Result<(), AccessDenied> {
         if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
             let key = value
@@ -221,7 +209,6 @@ impl Admin {
         Ok(())
     }
 
-    /// Authenticates a key and records failed attempts.
     async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
         let client = self.address(parts);
         let hash = TokenHash::from_secret(key);

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::time, problem};
 
-/// Default number of listed events.
 const DEFAULT_PAGE: usize = 50;
 /// Maximum number of events that are listed or changed by one request.
 const MAX_BATCH: usize = 1000;
@@ -33,7 +32,6 @@ pub(super) struct DeadLetters {
 #[derive(Serialize)]
 struct DeadLetter {
     id: String,
-    /// The transport that failed to deliver it.
     transport: String,
     event: String,
     upload_id: String,
@@ -43,7 +41,6 @@ struct DeadLetter {
     dead_at: String,
 }
 
-/// Selects dead letters: `ids` or all.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetterIds {
@@ -96,14 +93,12 @@ pub(super) async fn list(
     Ok(Json(DeadLetters { events, has_more }))
 }
 
-/// An action on dead letters.
 #[derive(Debug, Clone, Copy)]
 enum DeadLetterAction {
     Retry,
     Delete,
 }
 
-/// `POST dead-letters/retry`: schedules them for immediate delivery.
 pub(super) async fn retry(
     State(admin): State<Admin>,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,
@@ -111,7 +106,6 @@ pub(super) async fn retry(
     change(&admin, ids, DeadLetterAction::Retry).await
 }
 
-/// `POST dead-letters/delete`: deletes them.
 pub(super) async fn delete(
     State(admin): State<Admin>,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,

@@ -26,7 +26,6 @@ use super::{
     problem,
 };
 
-/// Maximum number of concurrent streams.
 pub(super) const MAX_STREAMS: usize = 64;
 /// Delay after which a client reconnects.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -87,7 +86,6 @@ pub(super) async fn events(
     Ok(response)
 }
 
-/// One stream of events.
 struct EventStreamReader {
     admin: Admin,
     events: EventReader,

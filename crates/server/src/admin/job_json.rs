@@ -1,5 +1,3 @@
-//! The JSON of an upload.
-
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -9,7 +7,6 @@ use serde::Serialize;
 /// An upload without progress for this long has rate 0.
 const ACTIVE_WINDOW: Duration = Duration::from_secs(15);
 
-/// A job with all fields for an operator.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct JobJson {
     id: i64,
@@ -35,7 +32,6 @@ pub(super) struct JobJson {
 }
 
 impl JobJson {
-    /// Converts a job at the time `now`.
     pub(super) fn new(job: Job, now: SystemTime) -> Self {
         let silence = now.duration_since(job.updated_at).unwrap_or_default();
         let is_active = job.state == JobState::Progress && silence < ACTIVE_WINDOW;
@@ -66,7 +62,6 @@ impl JobJson {
     }
 }
 
-/// Returns the transfer of an upload by its id: `direct` or `tus`.
 fn transfer_of(upload_id: &str) -> &'static str {
     if upload_id.starts_with("direct-") {
         "direct"

@@ -1,5 +1,3 @@
-//! The API keys of applications, without their secrets.
-
 use axum::{Json, extract::State};
 use landfall_api::Problem;
 use serde::Serialize;
@@ -22,7 +20,6 @@ struct Key {
     used_at: Option<String>,
 }
 
-/// `GET keys`: lists API keys.
 pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Keys>, Problem> {
     let keys = admin.0.parts.queue.keys().await?;
     let keys = keys.into_iter().map(|key| Key {

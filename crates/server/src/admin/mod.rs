@@ -1,8 +1,4 @@
 //! The dashboard: a page and its JSON API, protected by the admin key.
-//!
-//! The page uses only the API (docs/admin-api.yaml). The API is stateless: uploads are jobs
-//! of the [`Queue`], undelivered events are rows of the outbox, and the state of the server comes from
-//! its [`ServerStatus`].
 
 mod access;
 mod dead_letters;
@@ -89,7 +85,6 @@ impl fmt::Debug for Admin {
 
 impl Admin {
     /// Creates a dashboard.
-    #[must_use]
     pub fn new(parts: AdminParts) -> Self {
         let origin_of = parts.handler.clone();
         let cross_site =

@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Maximum range of throughput: a day.
 const MAX_MINUTES: u64 = 24 * 60;
 
 #[derive(Serialize)]
@@ -31,7 +30,6 @@ pub(super) struct Overview {
     completed_bytes: u64,
     /// Bytes per second received by all nodes, over the last minute.
     rate: u64,
-    /// Uploads that this node is receiving now.
     active_uploads: u64,
     storage: StorageCapacity,
     health: Vec<HealthCheck>,
@@ -73,7 +71,6 @@ impl From<OutboxStats> for Outbox {
     }
 }
 
-/// `GET overview`: returns totals, storage and health.
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
     let parts = &admin.0.parts;
     let now = admin.now();
@@ -115,7 +112,6 @@ fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
     ((bytes(minute) as f64 + previous) / 60.0).round() as u64
 }
 
-/// Returns the start of the minute of `when`.
 fn minute_of(when: SystemTime) -> SystemTime {
     let seconds = when
         .duration_since(UNIX_EPOCH)
@@ -144,7 +140,6 @@ struct Minute {
     failed: u64,
 }
 
-/// `GET throughput`: returns each of the last minutes, including the current one.
 pub(super) async fn throughput(
     State(admin): State<Admin>,
     query: Result<Query<ThroughputQuery>, QueryRejection>,
@@ -159,7 +154,6 @@ pub(super) async fn throughput(
     }))
 }
 
-/// Returns `count` minutes from `first`, including those without uploads.
 fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {
     let by_minute: BTreeMap<SystemTime, &Throughput> =
         found.iter().map(|one| (one.minute, one)).collect();

@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use super::Admin;
 use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
 
-/// Allows only the page's own scripts, styles, images and requests.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -34,7 +33,6 @@ const ASSETS: &[(&str, Asset)] = assets! { "dashboard":
     "system.js": JAVASCRIPT,
     "active.js": JAVASCRIPT,
 };
-/// The icon that both pages share.
 const ICON: &[(&str, Asset)] = assets! { "page": "icon.svg": SVG };
 
 /// `GET /admin/`: the dashboard, or the login form.
@@ -54,7 +52,6 @@ pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Res
     }
 }
 
-/// Returns the login form with a message.
 pub(super) fn login(status: StatusCode, message: &str) -> Response {
     let html = fill(LOGIN, |name| match name {
         "message" => Some(message),
@@ -77,7 +74,6 @@ fn html_response(status: StatusCode, html: String) -> Response {
 /// `GET /admin`: redirects to the page, to which its URLs are relative.
 pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
     let name = uri.path().rsplit('/').next().unwrap_or_default();
-    // Relative, to keep a prefix that a proxy stripped.
     let Ok(location) = HeaderValue::try_from(format!("{name}/")) else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -93,7 +89,6 @@ pub(super) async fn redirect_to_page() -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, "./")]).into_response()
 }
 
-/// `GET /admin/assets/NAME`: public files.
 pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match find(&name) {
         Some(asset) => asset.respond(&headers).into_response(),

@@ -1,5 +1,3 @@
-//! Errors of the API, as problem documents.
-
 use http::StatusCode;
 use landfall_api::Problem;
 

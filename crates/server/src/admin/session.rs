@@ -6,19 +6,17 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
 use sha2::Sha256;
 
-/// Lifetime of a session.
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const COOKIE_NAME: &str = "landfall_admin";
-/// Maximum number of ended sessions that are stored individually.
 const MAX_ENDED: usize = 4096;
 /// Domain separation of the signatures from other uses of the key.
 const PURPOSE: &[u8] = b"landfall admin session 1\n";
@@ -26,13 +24,10 @@ const PURPOSE: &[u8] = b"landfall admin session 1\n";
 /// The key that a session was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionKind {
-    /// The admin key.
     Admin,
-    /// The API key with this id.
     Key(i64),
 }
 
-/// The content of a valid cookie.
 #[derive(Debug)]
 struct Session {
     kind: SessionKind,
@@ -41,7 +36,6 @@ struct Session {
     signature: Vec<u8>,
 }
 
-/// Sessions that were ended before they expired.
 #[derive(Debug, Default)]
 struct EndedSessions {
     /// Expiry times by signature.
@@ -52,9 +46,7 @@ struct EndedSessions {
 
 impl EndedSessions {
     fn contains(&self, session: &Session) -> bool {
-        self.all_before
-            .is_some_and(|before| session.until <= before)
-            || self.until.contains_key(&session.signature)
+        Some(session.until) <= self.all_before || self.until.contains_key(&session.signature)
     }
 
     fn insert(&mut self, session: Session, now: SystemTime) {
@@ -71,7 +63,6 @@ impl EndedSessions {
     }
 }
 
-/// Creates, verifies and ends sessions.
 pub(super) struct Sessions {
     mac: Hmac<Sha256>,
     ended: Mutex<EndedSessions>,
@@ -109,20 +100,17 @@ impl Sessions {
     /// Ends the sessions of a request on this node; returns the `Set-Cookie` that deletes the cookie.
     pub(super) fn end(&self, headers: &HeaderMap, now: SystemTime, https: bool) -> HeaderValue {
         for session in session_cookies(headers).filter_map(|value| self.read(value, now)) {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.insert(session, now);
+            self.ended.lock().insert(session, now);
         }
         cookie("", Duration::ZERO, https)
     }
 
-    /// Returns the kind of a request's session, if it is valid.
     pub(super) fn find(&self, headers: &HeaderMap, now: SystemTime) -> Option<SessionKind> {
         session_cookies(headers)
             .find_map(|value| self.read(value, now))
             .map(|session| session.kind)
     }
 
-    /// Verifies a cookie; `None` if it is invalid, expired or ended.
     fn read(&self, value: &str, now: SystemTime) -> Option<Session> {
         let (claim, signature) = value.rsplit_once('.')?;
         let mut mac = self.mac.clone();
@@ -140,12 +128,10 @@ impl Sessions {
             until,
             signature,
         };
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        (now < until && !ended.contains(&session)).then_some(session)
+        (now < until && !self.ended.lock().contains(&session)).then_some(session)
     }
 }
 
-/// Returns the values of the session cookies in a request.
 fn session_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::COOKIE)
@@ -247,7 +233,7 @@ mod tests {
         for _ in 0..MAX_ENDED {
             end_one(now);
         }
-        assert!(sessions.ended.lock().unwrap().until.len() <= MAX_ENDED);
+        assert!(sessions.ended.lock().until.len() <= MAX_ENDED);
         assert_eq!(sessions.find(&first, now), None);
         assert_eq!(sessions.find(&other, now), None);
         let later = now + Duration::from_secs(2);
@@ -263,6 +249,6 @@ mod tests {
                 sessions.end(&headers, now, false);
             }
         }
-        assert_eq!(sessions.ended.lock().unwrap().all_before, None);
+        assert_eq!(sessions.ended.lock().all_before, None);
     }
 }

@@ -1,5 +1,3 @@
-//! Uploads: active and ended ones.
-
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -11,9 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Admin, job_json::JobJson, problem};
 
-/// Default page size.
 const DEFAULT_PAGE: usize = 50;
-/// Maximum page size.
 const MAX_PAGE: usize = 500;
 
 #[derive(Deserialize)]
@@ -35,7 +31,6 @@ pub(super) struct Uploads {
     next: Option<i64>,
 }
 
-/// `GET uploads`: lists uploads, newest first.
 pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,
@@ -65,7 +60,6 @@ pub(super) async fn list(
     }))
 }
 
-/// `GET uploads/{id}`: returns an upload.
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,

@@ -1,5 +1,3 @@
-//! Adapters between the bodies of the HTTP server and of the library.
-
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{
@@ -13,10 +11,8 @@ use landfall::{
 
 use crate::net::{self, BodyError};
 
-/// A request body with the library's error type.
 pub(super) type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
 
-/// Converts a request body.
 pub(super) fn upload_body(body: net::Body) -> UploadBody {
     body.map_err(|error| match error {
         BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
@@ -27,10 +23,8 @@ pub(super) fn upload_body(body: net::Body) -> UploadBody {
     })
 }
 
-/// A response body: of an upload, or of anything else.
 pub(super) type AppBody = Either<ResponseBody, UnsyncBoxBody<Bytes, BoxError>>;
 
-/// Converts the body of a response that is not about an upload.
 pub(super) fn other_body<B>(body: B) -> AppBody
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,

@@ -1,5 +1,3 @@
-//! The S3 storage backend.
-
 use anyhow::{Context as _, bail};
 use landfall::Composer;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
@@ -7,10 +5,9 @@ use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 use super::{cached_probe::CachedProbe, leases::SharedLeases};
 use crate::{
     s3::{self, BucketProbe},
-    settings::{self, LeaseKind, S3, Settings},
+    settings::{self, LeaseKind, Settings},
 };
 
-/// An opened bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     pub(super) client: Client,
@@ -24,7 +21,6 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// Probes the bucket and opens a store in it.
     pub(super) async fn open(settings: &Settings, name: &str) -> anyhow::Result<(Self, Composer)> {
         let prober = s3::probe_client(&settings.s3)?;
         let found = match s3::probe(&prober, &settings.s3, name).await {
@@ -50,31 +46,24 @@ impl Bucket {
             LeaseKind::Auto | LeaseKind::Memory => {}
         }
         let store = S3Store::new(client.clone(), options).context("cannot open the S3 store")?;
-        let S3 {
-            endpoint,
-            accelerate,
-            ..
-        } = &settings.s3;
         let composer = Composer::join(store.clone());
         let bucket = Self {
             client,
             store,
             name: name.to_owned(),
-            endpoint: endpoint.clone(),
-            accelerate: *accelerate,
+            endpoint: settings.s3.endpoint.clone(),
+            accelerate: settings.s3.accelerate,
             reachable: CachedProbe::default(),
             prober,
         };
         Ok((bucket, composer))
     }
 
-    /// Opens leases in this bucket.
     pub(super) async fn leases(&self, settings: &Settings) -> anyhow::Result<SharedLeases> {
         let prefix = &settings.s3.object_prefix;
         SharedLeases::bucket(&self.client, &self.name, prefix, &settings.leases).await
     }
 
-    /// Returns the start-up log line, as tusd's.
     pub(super) fn describe(&self) -> String {
         let name = &self.name;
         match &self.endpoint {
@@ -89,12 +78,10 @@ impl Bucket {
         }
     }
 
-    /// Returns the reason why uploads cannot be accepted now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let probe = async || s3::is_reachable(&self.prober, &self.name).await;
-        let reachable = self
-            .reachable
-            .is_healthy("failed to reach the bucket", probe);
+        let message = "failed to reach the bucket";
+        let reachable = self.reachable.is_healthy(message, probe);
         (!reachable.await).then_some("the bucket is unreachable\n")
     }
 }

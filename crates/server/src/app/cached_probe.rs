@@ -1,5 +1,3 @@
-//! A health probe whose result is cached.
-
 use std::{
     fmt::Display,
     time::{Duration, Instant},
@@ -7,10 +5,8 @@ use std::{
 
 use tokio::sync::Mutex;
 
-/// Time for which a result is cached.
 const CACHE_TTL: Duration = Duration::from_secs(3);
 
-/// Maximum duration of a probe.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A probe that runs at most once per cache lifetime.

@@ -1,6 +1,9 @@
 //! The client's address behind trusted proxies.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::HeaderMap;
 
@@ -11,11 +14,11 @@ use crate::{net::ClientAddress, settings::Urls};
 /// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
 pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
     let urls = urls.clone();
-    ClientAddress::new(move |headers, peer| {
+    ClientAddress(Arc::new(move |headers, peer| {
         let address = client_address(&urls, headers, peer)?;
         let exempt = address.is_loopback() || urls.trusts(Some(address));
         (!exempt).then_some(address)
-    })
+    }))
 }
 
 /// Returns the address of the client behind trusted proxies.
@@ -45,7 +48,6 @@ pub(super) fn client_address(
     nearest
 }
 
-/// Parses an address with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
@@ -104,7 +106,7 @@ mod tests {
     #[test]
     fn proxies_and_this_machine_are_not_counted() {
         let counted = |behind, peer: &str| {
-            limit_address(&urls(behind)).find(&HeaderMap::new(), Some(peer.parse().unwrap()))
+            (limit_address(&urls(behind)).0)(&HeaderMap::new(), Some(peer.parse().unwrap()))
         };
         for exempt in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(counted(false, exempt), None);

@@ -12,9 +12,7 @@ use crate::{
     settings::Loaded,
 };
 
-/// Entries per page.
 const PAGE_SIZE: usize = 256;
-/// Maximum number of listed findings; the rest is only counted.
 const MAX_FINDINGS: u64 = 1000;
 
 /// `landfall doctor files`: lists damaged uploads in the upload directory, without changing anything.
@@ -26,11 +24,8 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
     checked?;
     let dir = &loaded.settings.storage.upload_dir;
-    anyhow::ensure!(
-        dir.is_dir(),
-        "there is no upload directory {}",
-        dir.display()
-    );
+    let shown = dir.display();
+    anyhow::ensure!(dir.is_dir(), "there is no upload directory {shown}");
     let store = FileStore::new(dir)?;
     let mut warnings = 0;
     find_damaged(&store, u64::MAX, |finding| {
@@ -46,9 +41,6 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
 }
 
 /// Reports damaged uploads and unknown files of a store, among at most `max` entries.
-///
-/// # Errors
-/// The store cannot be listed.
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,
@@ -70,16 +62,12 @@ pub(crate) async fn find_damaged(
         }
     }
     let part = if cursor.is_some() { ", not all" } else { "" };
-    report(match damaged {
-        0 => Finding::ok(
-            "uploads",
-            format!("{examined} examined{part}; none is damaged"),
-        ),
-        damaged => Finding::info(
-            "uploads",
-            format!("{examined} examined{part}; {damaged} to check"),
-        ),
-    });
+    let (severity, result) = match damaged {
+        0 => (Severity::Ok, "none is damaged".to_owned()),
+        damaged => (Severity::Note, format!("{damaged} to check")),
+    };
+    let text = format!("{examined} examined{part}; {result}");
+    report(Finding::new("uploads", severity, text));
     Ok(())
 }
 
@@ -96,10 +84,8 @@ fn findings(page: &Page) -> Vec<Finding> {
         let id = orphan.id.as_ref().map(UploadId::as_str);
         let (name, reason) = (&orphan.name, orphan.reason);
         let owner = id.map_or_else(String::new, |id| format!(" of upload {id}"));
-        let text = format!(
-            "{name}: {reason}{owner}, {} bytes; never removed",
-            orphan.size
-        );
+        let size = orphan.size;
+        let text = format!("{name}: {reason}{owner}, {size} bytes; never removed");
         Finding::info("orphan", text)
     });
     damaged.chain(kept).collect()

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::settings::{EventsAction, EventsCommand, Loaded};
 
-/// The default of `--limit`.
 const DEFAULT_LIMIT: usize = 1000;
 
 /// Lists, retries or deletes events, with or without a running server.
@@ -22,9 +21,8 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     loaded.print_warnings();
     let (database, name) =
         state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
-    let events = Events::open(&database)
-        .await
-        .with_context(|| format!("cannot use {name}"))?;
+    let events = Events::open(&database).await;
+    let events = events.with_context(|| format!("cannot use {name}"))?;
     match command.action {
         EventsAction::List => list(&events, &command).await,
         EventsAction::Retry => {
@@ -38,7 +36,6 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
     }
 }
 
-/// Returns the selected events.
 fn selection(command: &EventsCommand) -> EventSelection {
     match &command.transport {
         _ if !command.all => EventSelection::Ids(command.ids.clone()),
@@ -51,12 +48,7 @@ fn selection(command: &EventsCommand) -> EventSelection {
 fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {action}\n"))?;
-    let is_unknown = count == 0 && !command.all;
-    Ok(if is_unknown {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(u8::from(count == 0 && !command.all)))
 }
 
 async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
@@ -81,10 +73,7 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
     } else {
         print(&table(&found, SystemTime::now()))?;
         if found.len() == limit {
-            print(&format!(
-                "… the newest {}; --limit shows more\n",
-                found.len()
-            ))?;
+            print(&format!("… the newest {limit}; --limit shows more\n"))?;
         }
         if found.is_empty() {
             let message = match (command.all, command.pending) {
@@ -106,7 +95,6 @@ const fn state_name(state: EventState) -> &'static str {
     }
 }
 
-/// Formats events as a table.
 fn table(events: &[StoredEvent], now: SystemTime) -> String {
     if events.is_empty() {
         return String::new();

@@ -38,16 +38,11 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
     result
 }
 
-/// Creates a key and prints it.
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
     let now = SystemTime::now();
-    let exists = queue
-        .keys()
-        .await?
-        .into_iter()
-        .any(|key| key.name == wanted.name);
+    let keys = queue.keys().await?;
     anyhow::ensure!(
-        !exists,
+        keys.iter().all(|key| key.name != wanted.name),
         "a key named {:?} exists: revoke it first, or choose another name and set --subject {:?}",
         wanted.name,
         wanted.subject.as_ref().unwrap_or(&wanted.name),
@@ -57,16 +52,15 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
         Some(lifetime) => Some(now.checked_add(lifetime).context("--expires is too long")?),
     };
     let secret = Token::api_key();
-    let key = queue
-        .add_key(NewKey {
-            hash: secret.hash(),
-            subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
-            name: wanted.name,
-            limits: grants::limits(&wanted.limits),
-            is_admin: wanted.is_admin,
-            expires_at,
-        })
-        .await?;
+    let key = NewKey {
+        hash: secret.hash(),
+        subject: wanted.subject.unwrap_or_else(|| wanted.name.clone()),
+        name: wanted.name,
+        limits: grants::limits(&wanted.limits),
+        is_admin: wanted.is_admin,
+        expires_at,
+    };
+    let key = queue.add_key(key).await?;
     // Only the key goes to standard output, so that it can be piped.
     eprintln!(
         "Key {} for {:?}. It is shown only once; the server stores its hash:",
@@ -80,11 +74,7 @@ async fn revoke(queue: &Queue, key: &str) -> anyhow::Result<ExitCode> {
     let count = queue.revoke_key(key).await?;
     let noun = if count == 1 { "key" } else { "keys" };
     print(&format!("{count} {noun} revoked\n"))?;
-    Ok(if count == 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(ExitCode::from(u8::from(count == 0)))
 }
 
 async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
@@ -101,7 +91,6 @@ async fn list(queue: &Queue, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Formats a key as JSON.
 fn to_json(key: &ApiKey) -> serde_json::Value {
     let format_time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
     serde_json::json!({
@@ -116,18 +105,13 @@ fn to_json(key: &ApiKey) -> serde_json::Value {
     })
 }
 
-/// Formats keys as a table.
 fn table(keys: &[ApiKey], now: SystemTime) -> String {
     let headings = [
         "ID", "NAME", "SUBJECT", "CREATED", "USED", "EXPIRES", "LIMITS",
     ];
     let mut rows = vec![headings.map(str::to_owned)];
-    let ago = |time: SystemTime| {
-        format!(
-            "{} ago",
-            format_age(now.duration_since(time).unwrap_or_default())
-        )
-    };
+    let age = |time| format_age(now.duration_since(time).unwrap_or_default());
+    let ago = |time: SystemTime| format!("{} ago", age(time));
     for key in keys {
         rows.push([
             key.id.to_string(),
@@ -146,7 +130,6 @@ fn table(keys: &[ApiKey], now: SystemTime) -> String {
     columns(&rows)
 }
 
-/// Describes the limits of a key.
 fn describe_limits(key: &ApiKey) -> String {
     let limits = &key.limits;
     let mut limits_text = Vec::new();

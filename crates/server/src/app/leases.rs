@@ -1,9 +1,7 @@
-//! Leases shared by several nodes.
-
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::{Composer, store::BoxError};
+use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
 #[cfg(feature = "postgres")]
 use landfall_postgres::{PostgresLocker, PostgresSettings};
 #[cfg(feature = "redis")]
@@ -20,7 +18,6 @@ use crate::settings::Leases;
 /// Retention of released leases; within it, a new lease continues their fencing tokens.
 pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
-/// A lease backend outside of this process.
 #[derive(Debug)]
 pub(super) struct SharedLeases {
     locker: Locker,
@@ -37,7 +34,6 @@ enum Locker {
     Bucket(BucketLocker),
 }
 
-/// Evaluates an expression for the locker of any backend.
 macro_rules! with_locker {
     ($leases:ident, $locker:ident => $value:expr) => {
         match $leases.locker {
@@ -51,32 +47,15 @@ macro_rules! with_locker {
     };
 }
 
-/// Statistics of leases.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LeaseStats {
-    /// Leases held now.
-    pub(super) held: usize,
-    /// Leases granted.
-    pub(super) granted: u64,
-    /// Leases acquired after another node released them on request.
-    pub(super) taken_over: u64,
-    /// Leases lost.
-    pub(super) lost: u64,
-    /// Lease requests that failed because the backend was unavailable.
-    pub(super) unavailable: u64,
-}
-
 impl SharedLeases {
-    /// Opens leases in Redis and checks that the server supports them.
     #[cfg(feature = "redis")]
     pub(super) async fn redis(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = RedisSettings::default();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
-        let server = locker
-            .check()
-            .await
-            .context("cannot store leases in Redis; correct --lease, or start the server")?;
+        let server = locker.check().await;
+        let server =
+            server.context("cannot store leases in Redis; correct --lease, or start the server")?;
         if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
@@ -86,7 +65,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Redis(locker)))
     }
 
-    /// Opens leases in PostgreSQL and checks that the server supports them.
     #[cfg(feature = "postgres")]
     pub(super) async fn postgres(url: &str, settings: &Leases) -> anyhow::Result<Self> {
         let mut options = PostgresSettings::default();
@@ -99,7 +77,6 @@ impl SharedLeases {
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
-    /// Opens leases in the bucket and checks that it supports conditional writes.
     #[cfg(feature = "s3")]
     pub(super) async fn bucket(
         client: &Client,
@@ -132,12 +109,10 @@ impl SharedLeases {
         }
     }
 
-    /// Adds the locker to a composer.
     pub(super) fn configure(&self, composer: Composer) -> Composer {
         with_locker!(self, locker => composer.with_locker(locker.clone()))
     }
 
-    /// Returns the name of the backend.
     #[cfg(feature = "grants")]
     pub(super) const fn name(&self) -> &'static str {
         match self.locker {
@@ -150,21 +125,10 @@ impl SharedLeases {
         }
     }
 
-    /// Returns statistics.
     pub(super) fn stats(&self) -> LeaseStats {
-        with_locker!(self, locker => {
-            let stats = locker.stats();
-            LeaseStats {
-                held: stats.held,
-                granted: stats.granted,
-                taken_over: stats.waited,
-                lost: stats.lost,
-                unavailable: stats.unavailable,
-            }
-        })
+        with_locker!(self, locker => locker.stats())
     }
 
-    /// Returns the reason why leases cannot be acquired, unless a store check covers it.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let (message, unavailable) = match self.locker {
             #[cfg(feature = "redis")]
@@ -208,7 +172,6 @@ impl SharedLeases {
         Ok(())
     }
 
-    /// Sweeps periodically.
     pub(super) async fn run_sweeper(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LEASE_RETENTION / 4);
         loop {

@@ -28,9 +28,8 @@ pub async fn migrate(loaded: Loaded) -> anyhow::Result<ExitCode> {
         landfall_direct::migrate(&connections).await?;
         Ok::<_, landfall_database::DatabaseError>(())
     };
-    migrated
-        .await
-        .with_context(|| format!("failed to migrate {place}"))?;
+    let migrated = migrated.await;
+    migrated.with_context(|| format!("failed to migrate {place}"))?;
     opened.close().await;
     #[cfg(feature = "postgres")]
     if let crate::settings::LeaseKind::Postgres(url) = &settings.leases.kind {

@@ -90,16 +90,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let mut config = handler_config(&settings, composer)?;
     hooks.configure(&mut config);
     #[cfg(feature = "grants")]
-    let (grants, cors) = (
-        Grants::open(
-            &settings,
-            &database,
-            hooks.outbox().cloned(),
-            prepared.admin_key,
-        )
-        .await?,
-        config.cors.clone(),
-    );
+    let outbox = hooks.outbox().cloned();
+    #[cfg(feature = "grants")]
+    let grants = Grants::open(&settings, &database, outbox, prepared.admin_key).await?;
+    #[cfg(feature = "grants")]
+    let cors = config.cors.clone();
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
         grants.configure(&settings, &mut config);
@@ -107,16 +102,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     #[cfg(feature = "grants")]
     let policies = grants::policies(&settings, hooks.grant_hooks());
     #[cfg(feature = "direct")]
-    let direct = Direct::open(
-        &settings,
-        &database,
-        &storage,
-        grants.as_ref().map(Grants::queue),
-        policies.clone(),
-        prepared.notifications_secret,
-        &mut config,
-    )
-    .await?;
+    let direct = {
+        let queue = grants.as_ref().map(Grants::queue);
+        let parts = (policies.clone(), prepared.notifications_secret);
+        Direct::open(&settings, &database, &storage, queue, parts, &mut config).await?
+    };
     let uses_database = hooks.outbox().is_some();
     #[cfg(feature = "grants")]
     let uses_database = uses_database || grants.is_some();
@@ -131,13 +121,8 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
-    // Install the handlers before the start-up lines, after which a signal may arrive.
-    tokio::spawn(
-        shutdown
-            .clone()
-            .on_signals()
-            .context("failed to install signal handlers")?,
-    );
+    let on_signals = shutdown.clone().on_signals();
+    tokio::spawn(on_signals.context("failed to install signal handlers")?);
     let stats = Arc::new(NetStats::default());
     let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
     #[cfg(feature = "grants")]
@@ -158,18 +143,12 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
                 #[cfg(feature = "direct")]
                 direct: direct.as_deref(),
             };
-            let api_routes = grants.routes(parts).await?;
+            let api_routes = grants.routes(parts)?;
             Some((Arc::new(grants), api_routes))
         }
     };
-    let routes = AppRoutes::new(
-        &settings,
-        &handler,
-        storage.clone(),
-        hooks.clone(),
-        stats.clone(),
-        shutdown.clone(),
-    );
+    let parts = (storage.clone(), hooks.clone(), stats.clone());
+    let routes = AppRoutes::new(&settings, &handler, parts, shutdown.clone());
     #[cfg(feature = "grants")]
     let routes = routes.with_grants(grants.clone());
     #[cfg(feature = "direct")]
@@ -209,9 +188,8 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     limits.max_connections = connection_limit.connections;
     // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };
-    net::serve(listeners, app, limits, shutdown, stats, drained)
-        .await
-        .context("serving failed")?;
+    let served = net::serve(listeners, app, limits, shutdown, stats, drained);
+    served.await.context("serving failed")?;
     let flush = async {
         #[cfg(feature = "direct")]
         if let Some(direct) = &direct {
@@ -259,33 +237,22 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         hooks.configure(&mut config);
     }
     #[cfg(feature = "grants")]
+    let outbox = hooks.as_ref().and_then(Hooks::outbox).cloned();
+    #[cfg(feature = "grants")]
     let grants = match dry_run {
         true => None,
-        false => {
-            Grants::open(
-                &settings,
-                &database,
-                hooks.as_ref().and_then(Hooks::outbox).cloned(),
-                None,
-            )
-            .await?
-        }
+        false => Grants::open(&settings, &database, outbox, None).await?,
     };
     #[cfg(feature = "grants")]
     if let Some(grants) = &grants {
         grants.track_jobs(&mut config);
     }
     #[cfg(feature = "direct")]
-    let direct = Direct::open(
-        &settings,
-        &database,
-        &storage,
-        grants.as_ref().map(Grants::queue),
-        Vec::new(),
-        None,
-        &mut config,
-    )
-    .await?;
+    let direct = {
+        let queue = grants.as_ref().map(Grants::queue);
+        let parts = (Vec::new(), None);
+        Direct::open(&settings, &database, &storage, queue, parts, &mut config).await?
+    };
     let handler = Handler::new(config)?;
     #[cfg(feature = "direct")]
     if let Some(direct) = &direct {
@@ -349,23 +316,11 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         summary.reported,
         summary.failed
     );
-    Ok(if summary.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(summary.failed > 0)))
 }
 
 fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Config> {
-    let Settings {
-        urls,
-        protocol,
-        cors,
-        expiry,
-        timeouts,
-        limits,
-        ..
-    } = settings;
+    let (urls, protocol, cors) = (&settings.urls, &settings.protocol, &settings.cors);
     let mut config = Config::new(composer);
     config.disable_download = protocol.disable_download;
     config.disable_unfinished_download = protocol.disable_unfinished_download;
@@ -402,15 +357,16 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
     };
     config.limits = Limits {
         max_size: protocol.max_size,
-        max_transfers: limits.max_uploads_in_flight,
-        max_buffered_bytes: usize::try_from(limits.max_buffered_bytes).unwrap_or(usize::MAX),
+        max_transfers: settings.limits.max_uploads_in_flight,
+        max_buffered_bytes: usize::try_from(settings.limits.max_buffered_bytes)
+            .unwrap_or(usize::MAX),
         ..Limits::default()
     };
     config.lifetimes = Lifetimes {
-        unfinished: expiry.unfinished,
-        finished: expiry.finished,
+        unfinished: settings.expiry.unfinished,
+        finished: settings.expiry.finished,
     };
-    config.lease_wait = timeouts.acquire_lock;
+    config.lease_wait = settings.timeouts.acquire_lock;
     // The HTTP server applies timeouts to all bodies, those of other routes included.
     config.body_timeout = None;
     Ok(config)
@@ -441,27 +397,19 @@ fn net_limits(settings: &Settings) -> net::ConnectionLimits {
     limits
 }
 
-/// Opens the listening sockets; returns them with the start-up log line.
-///
-/// Sockets of systemd take precedence, then a UNIX socket, then TCP.
 fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)> {
     let inherited = Listener::from_systemd().context("cannot use the sockets of systemd")?;
     if !inherited.is_empty() {
-        let line = format!(
-            "Using {} of systemd to listen.",
-            count_sockets(inherited.len())
-        );
-        return Ok((inherited, line));
+        let sockets = count_sockets(inherited.len());
+        return Ok((inherited, format!("Using {sockets} of systemd to listen.")));
     }
     let listen = &settings.listen;
     if let Some(path) = &listen.unix_sock {
         let shown = path.display();
         let listener =
             Listener::unix(path).with_context(|| format!("cannot listen on the socket {shown}"))?;
-        return Ok((
-            vec![listener],
-            format!("Using {shown} as socket to listen."),
-        ));
+        let line = format!("Using {shown} as socket to listen.");
+        return Ok((vec![listener], line));
     }
     let address = format!("{}:{}", listen.host, listen.port);
     let listener = Listener::tcp(&listen.host, listen.port).map_err(|error| {
@@ -477,17 +425,14 @@ fn open_listeners(settings: &Settings) -> anyhow::Result<(Vec<Listener>, String)
         };
         anyhow::anyhow!("cannot listen on {address}: {hint}")
     })?;
-    Ok((
-        vec![listener],
-        format!("Using {address} as address to listen."),
-    ))
+    let line = format!("Using {address} as address to listen.");
+    Ok((vec![listener], line))
 }
 
 fn count_sockets(count: usize) -> String {
     format!("{count} socket{}", if count == 1 { "" } else { "s" })
 }
 
-/// Logs tusd's start-up lines; tools look for the last one.
 fn log_startup(
     settings: &Settings,
     storage: &Storage,
@@ -510,10 +455,8 @@ fn log_startup(
     if let Some(direct) = direct {
         direct.log_startup(settings);
     }
-    log::say(format_args!(
-        "Supported tus extensions: {}",
-        handler.extensions()
-    ));
+    let extensions = handler.extensions();
+    log::say(format!("Supported tus extensions: {extensions}"));
     log::say(listening);
     log::say(format_args!("Using {base} as the base path."));
     if settings.monitoring.expose_metrics {
@@ -522,7 +465,7 @@ fn log_startup(
     }
     log::say(connection_limit);
     for address in listeners.iter().filter_map(Listener::local_addr) {
-        log::say(format_args!(
+        log::say(format!(
             "You can now upload files to: http://{address}{base}"
         ));
     }

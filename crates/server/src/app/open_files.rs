@@ -35,7 +35,6 @@ pub(super) fn raise_limit() -> Option<u64> {
     }
 }
 
-/// The maximum number of open connections and its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConnectionLimit {
     /// The configured limit, or the number that fits the limit of open files.
@@ -54,7 +53,6 @@ impl ConnectionLimit {
     }
 }
 
-/// Formats the start-up log line.
 impl fmt::Display for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Accepting up to {} connections", self.connections)?;

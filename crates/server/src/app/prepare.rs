@@ -15,16 +15,12 @@ use crate::settings::Loaded;
 #[cfg(feature = "grants")]
 use crate::settings::Secret;
 
-/// Parts of a server that are created before anything is opened.
 pub(super) struct Prepared {
     pub(super) hook_routes: Vec<HookRoute>,
-    /// The admin key, if the dashboard is enabled.
     #[cfg(feature = "grants")]
     pub(super) admin_key: Option<Secret>,
-    /// The JWT authentication, if configured.
     #[cfg(feature = "grants")]
     pub(super) jwt: Option<Jwt>,
-    /// The secret that authenticates bucket notifications.
     #[cfg(feature = "direct")]
     pub(super) notifications_secret: Option<Secret>,
 }

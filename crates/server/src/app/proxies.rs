@@ -2,18 +2,16 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 
 use crate::settings::{Urls, is_private};
 
-/// Minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Headers in which a proxy describes the client.
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -21,7 +19,6 @@ const FORWARDED_HEADERS: [&str; 4] = [
     "forwarded",
 ];
 
-/// Warns about requests from an untrusted proxy nearby.
 #[derive(Debug)]
 pub(super) struct UntrustedProxies {
     urls: Urls,
@@ -29,7 +26,6 @@ pub(super) struct UntrustedProxies {
 }
 
 impl UntrustedProxies {
-    /// Creates the detector; `None` if no proxy is expected.
     pub(super) fn new(urls: &Urls) -> Option<Self> {
         urls.behind_proxy.then(|| Self {
             urls: urls.clone(),
@@ -37,7 +33,6 @@ impl UntrustedProxies {
         })
     }
 
-    /// Warns about a request, at most once a minute.
     pub(super) fn check(&self, peer: Option<SocketAddr>, headers: &HeaderMap) {
         let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
             return;
@@ -63,7 +58,7 @@ impl UntrustedProxies {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         let is_due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
         if is_due {
             *warned = Some(now);

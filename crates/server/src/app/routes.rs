@@ -1,5 +1,3 @@
-//! Routes requests by path.
-
 use std::{
     convert::Infallible,
     future::Future,
@@ -33,19 +31,16 @@ use crate::{
     settings::Settings,
 };
 
-/// The routes besides uploads: start page, metrics, health.
 #[derive(Debug)]
 pub(super) struct AppRoutes {
     base: String,
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
-    /// `Content-Security-Policy` of the start page.
     policy: HeaderValue,
     storage: Arc<Storage>,
     hooks: Arc<Hooks>,
     stats: Arc<NetStats>,
     shutdown: Shutdown,
-    /// Detects untrusted proxies, if one is expected.
     proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
     grants: Option<(Arc<Grants>, ApiRoutes)>,
@@ -57,9 +52,7 @@ impl AppRoutes {
     pub(super) fn new(
         settings: &Settings,
         handler: &Handler,
-        storage: Arc<Storage>,
-        hooks: Arc<Hooks>,
-        stats: Arc<NetStats>,
+        (storage, hooks, stats): (Arc<Storage>, Arc<Hooks>, Arc<NetStats>),
         shutdown: Shutdown,
     ) -> Self {
         let base = settings.urls.base_path.clone();
@@ -75,10 +68,9 @@ impl AppRoutes {
             }))
         });
         let monitoring = &settings.monitoring;
+        let exposes = monitoring.expose_metrics;
         Self {
-            metrics_path: monitoring
-                .expose_metrics
-                .then(|| monitoring.metrics_path.clone()),
+            metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
             policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
@@ -94,19 +86,16 @@ impl AppRoutes {
         }
     }
 
-    /// Adds the routes of grants and the dashboard.
     #[cfg(feature = "grants")]
     pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, ApiRoutes)>) -> Self {
         Self { grants, ..self }
     }
 
-    /// Adds the metrics of direct uploads.
     #[cfg(feature = "direct")]
     pub(super) fn with_direct(self, direct: Option<Arc<Direct>>) -> Self {
         Self { direct, ..self }
     }
 
-    /// Returns the API routes if the path is one of theirs.
     #[cfg(feature = "grants")]
     fn api_routes(&self, path: &str) -> Option<&ApiRoutes> {
         let (_, routes) = self.grants.as_ref()?;
@@ -124,7 +113,6 @@ impl AppRoutes {
         is_below && !is_page
     }
 
-    /// Responds to a request that is not for an upload.
     async fn respond(&self, parts: &Parts, handler: &Handler) -> Response<AppBody> {
         let path = parts.uri.path();
         if !matches!(parts.method, Method::GET | Method::HEAD) {
@@ -183,7 +171,6 @@ impl AppRoutes {
     }
 }
 
-/// The whole server as one service.
 #[derive(Debug, Clone)]
 pub(super) struct App {
     handler: Handler,
@@ -207,15 +194,17 @@ impl Service<Request<net::Body>> for App {
 
     fn call(&mut self, mut request: Request<net::Body>) -> Self::Future {
         if let Some(info) = request.extensions().get::<ConnectionInfo>() {
-            let address = match info.peer() {
+            let address = match info.peer {
                 Endpoint::Tcp(address) => Some(address),
-                _ => None,
+                Endpoint::Unix => None,
             };
-            let tls = info.scheme() == http::uri::Scheme::HTTPS;
             if let Some(proxies) = &self.routes.proxies {
                 proxies.check(address, request.headers());
             }
-            request.extensions_mut().insert(Peer { address, tls });
+            request.extensions_mut().insert(Peer {
+                address,
+                tls: false,
+            });
         }
         #[cfg(feature = "grants")]
         if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {
@@ -249,7 +238,6 @@ impl Future for AppFuture {
             Self::Other(future) => future.as_mut().poll(cx),
             Self::Upload(future) => future.as_mut().poll(cx).map_ok(|mut response| {
                 if response.status().as_u16() == 460 {
-                    // No registry has a phrase for status 460.
                     let phrase = ReasonPhrase::from_static(b"Checksum Mismatch");
                     response.extensions_mut().insert(phrase);
                 }
@@ -264,11 +252,9 @@ fn respond(status: StatusCode, kind: HeaderValue, body: Bytes) -> Response<AppBo
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, kind);
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    headers.insert(header::CACHE_CONTROL, fixed("no-cache"));
     response
 }
 
@@ -286,10 +272,8 @@ fn html_response(html: Bytes, policy: HeaderValue) -> Response<AppBody> {
     let mut response = respond(StatusCode::OK, kind, html);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    );
+    let no_referrer = HeaderValue::from_static("no-referrer");
+    headers.insert(header::REFERRER_POLICY, no_referrer);
     response
 }
 
@@ -306,10 +290,8 @@ fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
     if !host.bytes().all(is_plain) {
         return own;
     }
-    let extended = page::CONTENT_SECURITY_POLICY.replace(
-        "connect-src 'self'",
-        &format!("connect-src 'self' {scheme}://{host}"),
-    );
+    let connect = format!("connect-src 'self' {scheme}://{host}");
+    let extended = page::CONTENT_SECURITY_POLICY.replace("connect-src 'self'", &connect);
     HeaderValue::from_str(&extended).unwrap_or(own)
 }
 

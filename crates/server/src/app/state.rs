@@ -8,7 +8,6 @@ use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
 
-/// Returns the name of this node: `--node-name`, or the host name.
 pub(super) fn node_name(settings: &Settings) -> String {
     settings.state.node.clone().unwrap_or_else(|| {
         let system = rustix::system::uname();
@@ -51,7 +50,6 @@ pub(super) fn survives_power_loss(settings: &Settings) -> bool {
     settings.s3.bucket.is_some() || settings.storage.durability != Durability::None
 }
 
-/// Warns about risky locations of the database; called once, when it is used.
 pub(super) fn warn_about_location(settings: &Settings) {
     let settings::Database::File(file) = settings.database() else {
         return;
@@ -90,10 +88,6 @@ impl SharedDatabase {
         }
     }
 
-    /// Returns connections to the database.
-    ///
-    /// # Errors
-    /// It cannot be opened; the error names the `purpose`.
     pub(super) async fn connect(
         &self,
         settings: &Settings,
@@ -122,7 +116,6 @@ impl SharedDatabase {
         Ok(connections.share())
     }
 
-    /// Closes the connections, once all users have finished.
     pub(super) async fn close(&self) {
         if let Some(connections) = self.connections.get() {
             connections.close().await;
@@ -130,7 +123,6 @@ impl SharedDatabase {
     }
 }
 
-/// Returns the configured database and its name.
 pub(super) fn named_database(settings: &Settings) -> (Database, String) {
     let database = database_of(&settings.database());
     let name = describe_database(&database);
@@ -138,9 +130,6 @@ pub(super) fn named_database(settings: &Settings) -> (Database, String) {
 }
 
 /// Returns the configured database and its name, for a command that reads what the server stored.
-///
-/// # Errors
-/// The file does not exist.
 pub(super) fn stored_database(
     settings: &Settings,
     item: &str,
@@ -158,7 +147,6 @@ pub(super) fn stored_database(
     Ok((database, name))
 }
 
-/// Converts the setting to a database.
 pub(super) fn database_of(database: &settings::Database) -> Database {
     match database {
         settings::Database::File(file) => Database::Sqlite(file.clone()),
@@ -171,7 +159,6 @@ pub(super) fn database_of(database: &settings::Database) -> Database {
     }
 }
 
-/// Returns the name of a database for messages.
 pub(super) fn describe_database(database: &Database) -> String {
     match database {
         Database::Sqlite(file) => {

@@ -1,5 +1,3 @@
-//! The server's status for the dashboard.
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,13 +14,11 @@ use super::{
 };
 use crate::admin::{Component, HealthCheck, ServerStatus, StorageCapacity};
 
-/// Implements [`ServerStatus`] for this server.
 #[derive(Debug)]
 pub(super) struct AppStatus {
     storage: Arc<Storage>,
     hooks: Arc<Hooks>,
     queue: Queue,
-    /// The name of the database.
     database: String,
     health: CachedProbe<Vec<HealthCheck>>,
 }

@@ -1,5 +1,3 @@
-//! The upload store and its leases.
-
 use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -23,23 +21,17 @@ use super::leases::SharedLeases;
 use crate::admin::StorageCapacity;
 use crate::settings::{self, LeaseKind, Settings};
 
-/// The store and the locker, with their health checks.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) backend: StorageBackend,
-    /// True if leases are in the memory of this process.
     #[cfg(feature = "grants")]
     is_single_node: bool,
-    /// The leases, if other nodes share them.
     pub(super) leases: Option<Arc<SharedLeases>>,
 }
 
-/// The storage backend.
 #[derive(Debug)]
 pub(super) enum StorageBackend {
-    /// A local directory.
     Directory(Directory),
-    /// A bucket.
     #[cfg(feature = "s3")]
     Bucket(Box<Bucket>),
 }
@@ -57,24 +49,19 @@ impl StorageBackend {
 }
 
 impl Storage {
-    /// Opens the configured storage and checks that it is usable.
-    ///
-    /// # Errors
-    /// The storage or the lease backend cannot be used.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Self, Composer)> {
         let (backend, composer) = StorageBackend::open(settings).await?;
         let composer = match settings.leases.kind {
             LeaseKind::Memory => composer.with_locker(MemoryLocker::new()),
             _ => composer,
         };
-        let leases: Option<SharedLeases> = match (&settings.leases.kind, &backend) {
+        let wanted = &settings.leases;
+        let leases: Option<SharedLeases> = match (&wanted.kind, &backend) {
             #[cfg(feature = "redis")]
-            (LeaseKind::Redis(url), _) => {
-                Some(SharedLeases::redis(url.reveal(), &settings.leases).await?)
-            }
+            (LeaseKind::Redis(url), _) => Some(SharedLeases::redis(url.reveal(), wanted).await?),
             #[cfg(feature = "postgres")]
             (LeaseKind::Postgres(url), _) => {
-                Some(SharedLeases::postgres(url.reveal(), &settings.leases).await?)
+                Some(SharedLeases::postgres(url.reveal(), wanted).await?)
             }
             #[cfg(feature = "s3")]
             (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
@@ -95,7 +82,6 @@ impl Storage {
         Ok((storage, composer))
     }
 
-    /// Returns the start-up log line.
     pub(super) fn describe(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(directory) => {
@@ -106,7 +92,6 @@ impl Storage {
         }
     }
 
-    /// Returns its name for messages.
     pub(super) fn name(&self) -> String {
         match &self.backend {
             StorageBackend::Directory(_) => "the upload directory".to_owned(),
@@ -130,15 +115,10 @@ impl Storage {
         }
     }
 
-    /// Returns the reason why leases cannot be acquired.
     pub(super) async fn lease_error(&self) -> Option<&'static str> {
-        if let Some(leases) = &self.leases {
-            return leases.health_error().await;
-        }
-        None
+        self.leases.as_ref()?.health_error().await
     }
 
-    /// Returns the reason why uploads cannot be stored.
     pub(super) async fn store_error(&self) -> Option<&'static str> {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.check_identity(),
@@ -147,7 +127,6 @@ impl Storage {
         }
     }
 
-    /// Returns the location and capacity of the storage.
     #[cfg(feature = "grants")]
     pub(super) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
@@ -161,12 +140,11 @@ impl Storage {
         }
     }
 
-    /// Returns the name of the lease backend and its state.
     #[cfg(feature = "grants")]
     pub(super) fn describe_leases(&self) -> (&'static str, String) {
         if let Some(leases) = &self.leases {
             let stats = leases.stats();
-            let (held, taken, lost) = (stats.held, stats.taken_over, stats.lost);
+            let (held, taken, lost) = (stats.held, stats.waited, stats.lost);
             let description = format!("{held} held here, {taken} taken over, {lost} lost.");
             return (leases.name(), description);
         }
@@ -184,7 +162,6 @@ pub(super) struct Directory {
     identity: Option<Identity>,
 }
 
-/// Device and inode of a directory.
 type Identity = (u64, u64);
 
 impl Directory {
@@ -200,12 +177,9 @@ impl Directory {
             holder: storage.lease_holder_poll,
             waiter: storage.lease_acquirer_poll,
         };
-        let store = FileStore::open(&storage.upload_dir, options).with_context(|| {
-            format!(
-                "cannot use the upload directory {}",
-                storage.upload_dir.display()
-            )
-        })?;
+        let shown = storage.upload_dir.display();
+        let store = FileStore::open(&storage.upload_dir, options)
+            .with_context(|| format!("cannot use the upload directory {shown}"))?;
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
@@ -220,9 +194,8 @@ impl Directory {
     fn capacity(&self) -> StorageCapacity {
         let system = rustix::fs::statvfs(&self.path).ok();
         let bytes = |blocks: fn(&StatVfs) -> u64| {
-            system
-                .as_ref()
-                .map(|system| blocks(system).saturating_mul(system.f_frsize))
+            let system = system.as_ref()?;
+            Some(blocks(system).saturating_mul(system.f_frsize))
         };
         StorageCapacity {
             location: self.path.display().to_string(),
@@ -247,18 +220,14 @@ impl Directory {
 }
 
 fn identity(dir: &Path) -> Option<Identity> {
-    let found = std::fs::metadata(dir)
-        .ok()
-        .filter(std::fs::Metadata::is_dir)?;
-    Some((found.dev(), found.ino()))
+    let found = std::fs::metadata(dir).ok()?;
+    found.is_dir().then(|| (found.dev(), found.ino()))
 }
 
 /// Checks write permission at startup, rather than failing every upload.
 fn check_writable(dir: &Path) -> anyhow::Result<()> {
+    let shown = dir.display();
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {
-        format!(
-            "cannot write to the upload directory {}; check its owner and permissions",
-            dir.display()
-        )
+        format!("cannot write to the upload directory {shown}; check its owner and permissions")
     })
 }

@@ -1,5 +1,3 @@
-//! Formats the output of commands for a terminal.
-
 use std::{
     io::{self, Write as _},
     time::Duration,
@@ -23,7 +21,6 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
-/// Replaces control characters and truncates a text to `max_chars` characters.
 pub(super) fn sanitize(text: &str, max_chars: usize) -> String {
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut cut: String = printable.clone().take(max_chars).collect();

@@ -1,13 +1,12 @@
-//! Limits per client address: connections, request rate, concurrent uploads.
-
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 
 use super::fair_queue::{AddressQueue, QueuedBody};
 use super::rejection::HttpRejection;
@@ -15,9 +14,6 @@ use super::rejection::HttpRejection;
 const SHARDS: usize = 16;
 
 /// Maximum number of addresses per shard. Idle addresses are evicted; above it, new ones are not counted.
-///
-/// An address is idle with no connection, no upload and no request for a second. Connections alone never
-/// reach this number.
 const MAX_PER_SHARD: usize = 8192;
 
 /// Limits per client address; 0 disables a limit. IPv6 addresses are counted per /64.
@@ -45,26 +41,13 @@ type FindAddress = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send +
 /// `None` is not counted. The default is the address of the peer, unless it is a loopback address or a
 /// UNIX socket, which suggests a reverse proxy.
 #[derive(Clone)]
-pub struct ClientAddress(Arc<FindAddress>);
-
-impl ClientAddress {
-    /// Creates it from a function of the headers and the address of the peer.
-    pub fn new(
-        find: impl Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(find))
-    }
-
-    /// Returns the address to be counted, if any.
-    #[must_use]
-    pub fn find(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-        (self.0)(headers, peer)
-    }
-}
+pub struct ClientAddress(pub Arc<FindAddress>);
 
 impl Default for ClientAddress {
     fn default() -> Self {
-        Self::new(|_, peer| peer.filter(|address| !address.to_canonical().is_loopback()))
+        Self(Arc::new(|_, peer| {
+            peer.filter(|address| !address.to_canonical().is_loopback())
+        }))
     }
 }
 
@@ -118,18 +101,15 @@ impl AddressUsage {
     }
 }
 
-/// Current usage of all addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
     limits: AddressLimits,
-    /// Number of worker threads.
     workers: usize,
     /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
 }
 
-/// The decision about a new connection.
 #[derive(Debug)]
 pub(super) enum Admission {
     /// Within the limit, or not counted.
@@ -150,7 +130,6 @@ impl Addresses {
         }
     }
 
-    /// Counts a connection.
     pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
         let limit = self.limits.connections;
         let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
@@ -175,10 +154,6 @@ impl Addresses {
         }
     }
 
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// The rate limit of its client is exceeded.
     pub(super) fn request(
         &self,
         headers: &HeaderMap,
@@ -205,9 +180,6 @@ impl Addresses {
     }
 
     /// Counts a request with a body until the permit is dropped.
-    ///
-    /// # Errors
-    /// Its client has too many concurrent uploads.
     pub(super) fn upload(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -250,12 +222,12 @@ impl Addresses {
         if limit == 0 {
             return None;
         }
-        self.limits.client.find(headers, peer).map(AddressKey::new)
+        (self.limits.client.0)(headers, peer).map(AddressKey::new)
     }
 
     /// Changes the usage of an address; `None` if it is new and the shard is full.
     fn update<R>(&self, key: AddressKey, change: impl FnOnce(&mut AddressUsage) -> R) -> Option<R> {
-        let mut shard = self.shard(key);
+        let mut shard = self.shards[key.shard()].lock();
         if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {
             let now = Instant::now();
             shard.retain(|_, entry| !entry.is_idle(now));
@@ -271,18 +243,8 @@ impl Addresses {
             queue: None,
         })))
     }
-
-    fn shard(
-        &self,
-        key: AddressKey,
-    ) -> std::sync::MutexGuard<'_, HashMap<AddressKey, AddressUsage>> {
-        self.shards[key.shard()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Counts a connection or an upload for an address until it is dropped.
 #[derive(Debug)]
 pub(super) struct AddressPermit {
     addresses: Arc<Addresses>,
@@ -307,7 +269,7 @@ enum PermitKind {
 
 impl Drop for AddressPermit {
     fn drop(&mut self) {
-        let mut shard = self.addresses.shard(self.key);
+        let mut shard = self.addresses.shards[self.key.shard()].lock();
         if let Some(entry) = shard.get_mut(&self.key) {
             match self.kind {
                 PermitKind::Connection => entry.connections = entry.connections.saturating_sub(1),
@@ -431,7 +393,7 @@ mod tests {
             assert!(addresses.request(&HeaderMap::new(), peer).is_ok());
         }
         for shard in &addresses.shards {
-            assert!(shard.lock().unwrap().len() <= MAX_PER_SHARD);
+            assert!(shard.lock().len() <= MAX_PER_SHARD);
         }
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
-use super::connection::{ConnectionShared, RequestGuard};
+use super::connection::{ConnectionShared, HELD_BY_SERVICE, RequestGuard};
 use super::fair_queue::QueuedBody;
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{ConnectionActivity, Phase, PhaseEpoch, READING, TimeoutAction, WRITING};
@@ -57,11 +57,12 @@ impl BodyError {
                 false => Self::Reset,
             };
         };
-        if let Some(abort) = io
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<AbortError>())
-        {
-            return abort.0.error();
+        if let Some(reason) = io.get_ref().and_then(|inner| inner.downcast_ref()) {
+            return match reason {
+                AbortReason::Timeout => Self::Timeout,
+                AbortReason::TooSlow => Self::TooSlow,
+                AbortReason::ShuttingDown => Self::ShuttingDown,
+            };
         }
         match io.kind() {
             io::ErrorKind::UnexpectedEof => Self::UnexpectedEnd,
@@ -77,32 +78,35 @@ impl BodyError {
 }
 
 /// The reason why the server ends a body.
-#[derive(Clone, Copy, Debug)]
+///
+/// hyper passes it on, as an I/O error, to the reader of the body.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("stopped by the server")]
 pub(super) enum AbortReason {
     Timeout,
     TooSlow,
     ShuttingDown,
 }
 
-impl AbortReason {
-    fn error(self) -> BodyError {
-        match self {
-            Self::Timeout => BodyError::Timeout,
-            Self::TooSlow => BodyError::TooSlow,
-            Self::ShuttingDown => BodyError::ShuttingDown,
-        }
+impl From<AbortReason> for io::Error {
+    fn from(reason: AbortReason) -> Self {
+        Self::other(reason)
     }
 }
 
-/// An [`AbortReason`] as an I/O error, which hyper passes on to the reader of the body.
-#[derive(Debug, thiserror::Error)]
-#[error("stopped by the server")]
-pub(super) struct AbortError(pub(super) AbortReason);
+/// The body of a response.
+pub trait ResponseBody:
+    http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+    + Send
+    + 'static
+{
+}
 
-impl From<AbortReason> for io::Error {
-    fn from(reason: AbortReason) -> Self {
-        Self::other(AbortError(reason))
-    }
+impl<B> ResponseBody for B
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
 }
 
 /// The body of a request: its data frames, then its trailers.
@@ -129,7 +133,6 @@ enum Kind {
         shared: Arc<ConnectionShared>,
         epoch: PhaseEpoch,
     },
-    /// HTTP/2: each stream has its own timeouts.
     Http2 {
         shared: Arc<ConnectionShared>,
         activity: Arc<ConnectionActivity>,
@@ -137,39 +140,30 @@ enum Kind {
 }
 
 impl Body {
-    pub(super) fn empty(inner: Incoming) -> Self {
-        Self {
-            inner: Some(inner),
-            kind: Kind::Ended,
-            skip: 0,
-            queued: None,
-        }
-    }
-
-    pub(super) fn http1(
+    pub(super) fn new(
         inner: Incoming,
-        shared: Arc<ConnectionShared>,
-        epoch: PhaseEpoch,
+        shared: &Arc<ConnectionShared>,
+        http2: bool,
         queued: Option<Box<QueuedBody>>,
     ) -> Self {
+        let shared = shared.clone();
+        let kind = if inner.is_end_stream() {
+            shared.set_unread_bytes(0);
+            if !http2 {
+                shared.activity.enter(Phase::Handling);
+            }
+            Kind::Ended
+        } else if http2 {
+            let activity = shared.server.track_new(Phase::Body, false);
+            Kind::Http2 { shared, activity }
+        } else {
+            shared.set_unread_bytes(HELD_BY_SERVICE);
+            let epoch = shared.activity.enter(Phase::Body);
+            Kind::Http1 { shared, epoch }
+        };
         Self {
             inner: Some(inner),
-            kind: Kind::Http1 { shared, epoch },
-            skip: 0,
-            queued,
-        }
-    }
-
-    pub(super) fn http2(
-        inner: Incoming,
-        shared: Arc<ConnectionShared>,
-        queued: Option<Box<QueuedBody>>,
-    ) -> Self {
-        let activity = Arc::new(ConnectionActivity::new(Phase::Body, false));
-        shared.server.track(activity.clone());
-        Self {
-            inner: Some(inner),
-            kind: Kind::Http2 { shared, activity },
+            kind,
             skip: 0,
             queued,
         }
@@ -310,7 +304,6 @@ impl Drop for Body {
 }
 
 pin_project_lite::pin_project! {
-    /// The body of a response on its way to hyper.
     #[derive(Debug)]
     pub(super) struct OutgoingBody<B> {
         #[pin]
@@ -347,11 +340,7 @@ impl<B> OutgoingBody<B> {
     }
 }
 
-impl<B> http_body::Body for OutgoingBody<B>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<B: ResponseBody> http_body::Body for OutgoingBody<B> {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;
 

@@ -1,14 +1,13 @@
-//! The state that the parts of one connection share.
-
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::Body as _;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 use super::addresses::{AddressPermit, TOO_MANY_CONNECTIONS};
 use super::handover::Handover;
@@ -35,7 +34,6 @@ pub(super) struct ConnectionShared {
     _permit: Option<AddressPermit>,
     /// The address has too many connections: the request is rejected.
     over_limit: bool,
-    /// HTTP/1: heads that the validator has accepted, wrapping.
     pub(super) heads: AtomicU32,
     /// HTTP/1: unread bytes of the current request's body; `u64::MAX` if unknown.
     pub(super) unread_bytes: AtomicU64,
@@ -49,7 +47,6 @@ pub(super) struct ConnectionShared {
     abandoned: Mutex<Option<Incoming>>,
     /// HTTP/1: whether a request was rejected by the limits of its address.
     pub(super) address_limited: AtomicBool,
-    /// HTTP/1: the current request while its hyper connection is replaced.
     pub(super) handover: Handover,
 }
 
@@ -60,10 +57,8 @@ impl ConnectionShared {
         address_permit: Option<AddressPermit>,
         over_limit: bool,
     ) -> Arc<Self> {
-        let activity = Arc::new(ConnectionActivity::new(Phase::Head, true));
-        server.track(activity.clone());
         Arc::new(Self {
-            activity,
+            activity: server.track_new(Phase::Head, true),
             server,
             info,
             _permit: address_permit,
@@ -106,16 +101,15 @@ impl ConnectionShared {
         let small = rest <= MAX_DISCARDED_REST && !self.handover.expects_continue();
         self.set_unread_bytes(if small { rest } else { u64::MAX });
         if small && rest > 0 {
-            *self.abandoned() = Some(body);
+            *self.abandoned.lock() = Some(body);
         }
     }
 
-    /// HTTP/1: discards received bytes of an abandoned body.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>) {
         if !matches!(self.unread_bytes.load(Relaxed), 1..=MAX_DISCARDED_REST) {
             return;
         }
-        let mut abandoned = self.abandoned();
+        let mut abandoned = self.abandoned.lock();
         while let Some(body) = abandoned.as_mut() {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
@@ -129,15 +123,8 @@ impl ConnectionShared {
         }
     }
 
-    /// HTTP/1: returns whether a request was rejected by the limits of its address.
     pub(super) fn is_address_limited(&self) -> bool {
         self.address_limited.load(Relaxed)
-    }
-
-    fn abandoned(&self) -> MutexGuard<'_, Option<Incoming>> {
-        self.abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request for its client address.
@@ -151,7 +138,7 @@ impl ConnectionShared {
             NetStats::add(&stats.address_connections, 1);
             return Err(TOO_MANY_CONNECTIONS);
         }
-        let (addresses, peer) = (&self.server.addresses, self.info.peer().ip());
+        let (addresses, peer) = (&self.server.addresses, self.info.peer.ip());
         addresses
             .request(request.headers(), peer)
             .inspect_err(|_| NetStats::add(&stats.address_requests, 1))?;
@@ -168,12 +155,10 @@ impl ConnectionShared {
     }
 }
 
-/// Tracks one request until hyper has taken the whole response.
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     pub(super) shared: Arc<ConnectionShared>,
     pub(super) http2: bool,
-    /// Counts a body for its client address.
     pub(super) address_permit: Option<AddressPermit>,
 }
 

@@ -1,6 +1,5 @@
 //! The task of one connection.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -8,18 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{Request, Response};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWrite;
 use tokio::sync::OwnedSemaphorePermit;
-use tower_service::Service;
 
-use super::body::Body;
 use super::connection::ConnectionShared;
 use super::io::ServerIo;
-use super::service::ConnectionService;
+use super::service::{ConnectionService, HttpService};
 use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
 use super::stream::StreamExecutor;
@@ -30,7 +25,6 @@ use super::timeouts::{Phase, ServerShared, TimeoutAction};
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
-/// hyper's configuration, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Protocols {
     http1: http1::Builder,
@@ -51,7 +45,7 @@ impl Protocols {
             .max_header_size(limits.max_head)
             .pipeline_flush(false);
         let http2 = limits.http2.then(|| {
-            let mut http2 = http2::Builder::new(StreamExecutor::new(server.clone()));
+            let mut http2 = http2::Builder::new(StreamExecutor(server.clone()));
             http2
                 .max_concurrent_streams(limits.max_streams)
                 .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
@@ -67,14 +61,8 @@ impl Protocols {
 type Http1<S> = http1::Connection<TokioIo<ServerIo>, ConnectionService<S>>;
 type Http2<S> = http2::Connection<TokioIo<ServerIo>, ConnectionService<S>, StreamExecutor>;
 
-/// Serves one connection until it is closed.
-pub(super) struct Driver<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    state: State<S, B>,
+pub(super) struct Driver<S: HttpService> {
+    state: State<S>,
     shared: Arc<ConnectionShared>,
     protocols: Arc<Protocols>,
     shutdown_phase: ShutdownPhase,
@@ -83,25 +71,13 @@ where
 }
 
 // No field is pinned in place.
-impl<S, B> Unpin for Driver<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-}
+impl<S: HttpService> Unpin for Driver<S> {}
 
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly every connection is HTTP/1: a box would only add an allocation to each"
 )]
-enum State<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
-    /// The protocol is not detected yet.
+enum State<S: HttpService> {
     New(Box<(ServerIo, S)>),
     Http1(Http1<S>),
     Http2(Pin<Box<Http2<S>>>),
@@ -109,13 +85,7 @@ where
     Closed,
 }
 
-impl<S, B> Driver<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<S: HttpService> Driver<S> {
     pub(super) fn new(
         io: ServerIo,
         shared: Arc<ConnectionShared>,
@@ -126,7 +96,11 @@ where
         let state = if protocols.http2.is_some() {
             State::New(Box::new((io, service)))
         } else {
-            let edge = ConnectionService::new(service, shared.clone(), false);
+            let edge = ConnectionService {
+                service,
+                shared: shared.clone(),
+                http2: false,
+            };
             State::Http1(protocols.http1.serve_connection(TokioIo::new(io), edge))
         };
         NetStats::add(&shared.server.stats.open, 1);
@@ -140,8 +114,6 @@ where
     }
 
     /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
-    ///
-    /// Only possible while waiting for the client: between two requests, or within a body.
     fn release_buffers(&mut self) {
         let shared = &self.shared;
         let receiving = shared.is_receiving()
@@ -181,7 +153,6 @@ where
         }
     }
 
-    /// Applies a phase of the shutdown.
     fn enter_shutdown_phase(&mut self, phase: ShutdownPhase) {
         if self.shutdown_phase == ShutdownPhase::Running {
             match &mut self.state {
@@ -194,7 +165,11 @@ where
     }
 
     fn start(&mut self, io: ServerIo, service: S, http2: bool) {
-        let edge = ConnectionService::new(service, self.shared.clone(), http2);
+        let edge = ConnectionService {
+            service,
+            shared: self.shared.clone(),
+            http2,
+        };
         let io = TokioIo::new(io);
         self.state = match &self.protocols.http2 {
             Some(builder) if http2 => State::Http2(Box::pin(builder.serve_connection(io, edge))),
@@ -207,13 +182,7 @@ where
     }
 }
 
-impl<S, B> Future for Driver<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<S: HttpService> Future for Driver<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -280,12 +249,7 @@ where
     }
 }
 
-impl<S, B> Drop for Driver<S, B>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
-{
+impl<S: HttpService> Drop for Driver<S> {
     fn drop(&mut self) {
         self.shared.handover.abort();
         self.shared.activity.close();

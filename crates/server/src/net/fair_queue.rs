@@ -1,18 +1,11 @@
 //! Fair scheduling of request bodies between client addresses.
-//!
-//! A runtime runs its tasks one after the other, so a client with many connections would get many times
-//! the throughput of a client with one. While several addresses send, only a few bodies of one address
-//! are read at a time. A body that has used its share, or has nothing to read, yields to the next one.
-//! Between turns an address pauses [`DELAY_FACTOR`] times as long as its turns took, which leaves the
-//! processors to the others. Nothing waits while a single address sends, and an address with one body
-//! never waits.
 
 use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -23,6 +16,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
@@ -34,11 +28,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
-/// The queue of one address's bodies.
 #[derive(Debug)]
 pub(super) struct AddressQueue {
     max_active: usize,
-    /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
     state: Mutex<QueueState>,
 }
@@ -49,9 +41,7 @@ struct QueueState {
     /// Bodies that are read now, or after the pause.
     active: usize,
     waiting: VecDeque<Arc<Waiter>>,
-    /// Accumulated pause that is still too short for a timer.
     pause: Duration,
-    /// Earliest start of the next turn.
     resume_at: Option<Instant>,
 }
 
@@ -87,7 +77,6 @@ struct Waiter {
 }
 
 impl AddressQueue {
-    /// Creates the queue of an address on a server with `workers` threads.
     pub(super) fn new(workers: usize, senders: Arc<AtomicUsize>) -> Self {
         Self {
             max_active: (workers / 4).max(1),
@@ -96,24 +85,18 @@ impl AddressQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Returns the earliest start of the next turn, if that is in the future.
     fn resume_at(&self) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
         state.resume_at
     }
 }
 
-/// A body in the queue of its address.
 #[derive(Debug)]
 pub(super) struct QueuedBody {
     queue: Arc<AddressQueue>,
     position: QueuePosition,
-    /// Bytes read in this turn.
     received: usize,
 }
 
@@ -128,9 +111,8 @@ enum QueuePosition {
 }
 
 impl QueuedBody {
-    /// Creates the entry of a body and counts it for its address.
     pub(super) fn new(queue: Arc<AddressQueue>) -> Self {
-        queue.lock().bodies += 1;
+        queue.state.lock().bodies += 1;
         Self {
             queue,
             position: QueuePosition::None,
@@ -142,7 +124,6 @@ impl QueuedBody {
         self.queue.senders.load(Relaxed) >= 2
     }
 
-    /// Waits until the body may be read.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let must_wait = self.must_wait();
@@ -150,7 +131,7 @@ impl QueuedBody {
                 QueuePosition::Active(_) => return Poll::Ready(()),
                 QueuePosition::None if !must_wait => return Poll::Ready(()),
                 QueuePosition::None => {
-                    let mut state = self.queue.lock();
+                    let mut state = self.queue.state.lock();
                     if state.active < self.queue.max_active {
                         state.active += 1;
                         drop(state);
@@ -185,7 +166,6 @@ impl QueuedBody {
         }
     }
 
-    /// Counts bytes that were read.
     pub(super) fn receive(&mut self, bytes: usize) {
         self.received += bytes;
         if self.received >= SHARE_BYTES {
@@ -199,7 +179,7 @@ impl QueuedBody {
         if matches!(self.position, QueuePosition::None) {
             return;
         }
-        let mut state = self.queue.lock();
+        let mut state = self.queue.state.lock();
         let next = match std::mem::replace(&mut self.position, QueuePosition::None) {
             QueuePosition::None => None,
             QueuePosition::Active(began) => {
@@ -222,7 +202,7 @@ impl QueuedBody {
 impl Drop for QueuedBody {
     fn drop(&mut self) {
         self.release();
-        self.queue.lock().bodies -= 1;
+        self.queue.state.lock().bodies -= 1;
     }
 }
 
@@ -266,7 +246,7 @@ mod tests {
         third.release();
         assert!(can_read(&mut first));
         first.release();
-        assert_eq!(queue.lock().active, 0);
+        assert_eq!(queue.state.lock().active, 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -283,7 +263,7 @@ mod tests {
         assert!(!can_read(&mut fourth));
         drop(fourth);
         drop(third);
-        let state = queue.lock();
+        let state = queue.state.lock();
         assert_eq!((state.active, state.waiting.len()), (0, 0));
     }
 
@@ -293,7 +273,7 @@ mod tests {
         for mut body in bodies(&queue) {
             assert!(can_read(&mut body));
         }
-        assert_eq!(queue.lock().active, 0);
+        assert_eq!(queue.state.lock().active, 0);
     }
 
     /// Returns the wait of an address with three bodies after a turn that took `took`.

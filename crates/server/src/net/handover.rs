@@ -9,35 +9,29 @@
 use std::any::Any;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use http::header::{CONNECTION, EXPECT};
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
-/// The request can be moved.
 const POSSIBLE: u8 = 1;
-/// It is an HTTP/1.0 request.
 const HTTP_10: u8 = 2;
 const CLOSE: u8 = 4;
 const KEEP_ALIVE: u8 = 8;
 /// The client waits for a 100 (Continue).
 const EXPECT_CONTINUE: u8 = 32;
-/// The connection is being replaced: a body whose source ends waits for the new one.
 const ACTIVE: u8 = 16;
 
-/// The part of a request that outlives its hyper connection.
 #[derive(Debug, Default)]
 pub(super) struct Handover {
-    /// Flags from the head of the current request, and whether a handover is active.
     flags: AtomicU8,
     parts: Mutex<HandoverParts>,
 }
 
 #[derive(Debug, Default)]
 struct HandoverParts {
-    /// The future that answers the request.
     response: Option<Box<dyn Any + Send>>,
     /// The new source of the body's frames.
     body: Option<Incoming>,
@@ -56,7 +50,6 @@ pub(super) struct Remainder {
 }
 
 impl Handover {
-    /// Records the properties of a request that a new head must repeat.
     pub(super) fn record<B>(&self, request: &Request<B>) {
         let old = request.version() == Version::HTTP_10;
         let mut flags = if old { HTTP_10 } else { 0 };
@@ -79,9 +72,8 @@ impl Handover {
         self.flags.store(flags, Relaxed);
     }
 
-    /// Returns the head for the new connection.
     pub(super) fn head(&self, remainder: &Remainder) -> Vec<u8> {
-        self.lock().skip = remainder.skip;
+        self.parts.lock().skip = remainder.skip;
         let flags = self.flags.load(Relaxed);
         let version = if flags & HTTP_10 == 0 { "1.1" } else { "1.0" };
         let connection = match flags & (CLOSE | KEEP_ALIVE) {
@@ -93,40 +85,34 @@ impl Handover {
         format!("PUT / HTTP/{version}\r\nhost: a\r\n{connection}{rest}").into_bytes()
     }
 
-    /// Returns whether the client of the current request waits for a 100 (Continue).
     pub(super) fn expects_continue(&self) -> bool {
         self.flags.load(Relaxed) & EXPECT_CONTINUE != 0
     }
 
-    /// Returns whether the current request can be moved.
     pub(super) fn is_possible(&self) -> bool {
         self.flags.load(Relaxed) & (POSSIBLE | ACTIVE) == POSSIBLE
     }
 
-    /// Starts the handover. The old connection must be dropped after this.
     pub(super) fn start(&self) {
         self.flags.fetch_or(ACTIVE, SeqCst);
     }
 
-    /// Returns whether the connection is being replaced.
     pub(super) fn is_active(&self) -> bool {
         self.flags.load(SeqCst) & ACTIVE != 0
     }
 
-    /// Stores the future that answers the request.
     pub(super) fn keep_response(&self, response: Box<dyn Any + Send>) {
-        self.lock().response = Some(response);
+        self.parts.lock().response = Some(response);
     }
 
-    /// Takes the stored future during a handover.
     pub(super) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
-        self.is_active().then(|| self.lock().response.take())?
+        self.is_active()
+            .then(|| self.parts.lock().response.take())?
     }
 
-    /// Sets the body's new source.
     pub(super) fn replace_body(&self, incoming: Incoming) {
         let waker = {
-            let mut parts = self.lock();
+            let mut parts = self.parts.lock();
             parts.body = Some(incoming);
             parts.waker.take()
         };
@@ -140,7 +126,7 @@ impl Handover {
         if !self.is_active() {
             return None;
         }
-        let mut parts = self.lock();
+        let mut parts = self.parts.lock();
         // Checked again under the lock, because `abort` may have run meanwhile.
         if !self.is_active() {
             return None;
@@ -163,16 +149,12 @@ impl Handover {
             return;
         }
         let parts = {
-            let mut parts = self.lock();
+            let mut parts = self.parts.lock();
             self.flags.fetch_and(!ACTIVE, SeqCst);
             std::mem::take(&mut *parts)
         };
         if let Some(waker) = &parts.waker {
             waker.wake_by_ref();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HandoverParts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -26,14 +26,12 @@ const SMALL_HEAD: usize = 8 * 1024;
 /// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// An accepted connection, registered with a runtime.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// A connection that is moved between two runtimes.
 #[derive(Debug)]
 pub(super) enum DetachedSocket {
     Tcp(std::net::TcpStream),
@@ -69,7 +67,6 @@ macro_rules! either {
     };
 }
 
-/// The I/O object of hyper's connection.
 #[derive(Debug)]
 pub(super) struct ServerIo {
     stream: Socket,
@@ -100,7 +97,6 @@ impl ServerIo {
         }
     }
 
-    /// Returns the rejection to send once hyper has released the connection.
     pub(super) fn rejection(&self) -> Option<HttpRejection> {
         self.rejection
     }
@@ -110,12 +106,10 @@ impl ServerIo {
         self.ended || self.action() == Some(TimeoutAction::Close)
     }
 
-    /// Puts back bytes that hyper has read and not used.
     pub(super) fn unread(&mut self, bytes: &[u8]) {
         self.read_ahead.splice(..0, bytes.iter().copied());
     }
 
-    /// Prepends a head for the rest of the current body to the bytes read ahead.
     pub(super) fn resume_body(&mut self) -> bool {
         let Some(remainder) = self
             .validator
@@ -167,7 +161,6 @@ impl ServerIo {
         }
     }
 
-    /// Rejects the current head and frees its memory.
     fn reject(&mut self, rejection: HttpRejection) {
         self.rejection = Some(rejection);
         if let Some(validator) = &mut self.validator {
@@ -199,7 +192,6 @@ impl ServerIo {
         stats.head_bytes.fetch_add(now - before, Relaxed) + (now - before) <= limits.head_memory
     }
 
-    /// Reads and discards bytes; returns their number.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut space = [MaybeUninit::uninit(); 32 * 1024];
         let mut buf = ReadBuf::uninit(&mut space);
@@ -207,7 +199,6 @@ impl ServerIo {
         Poll::Ready(Ok(buf.filled().len()))
     }
 
-    /// Closes the sending side.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(&mut self.stream, stream => Pin::new(stream).poll_shutdown(cx))
     }
@@ -221,7 +212,6 @@ impl ServerIo {
         }
     }
 
-    /// Reads once from the socket and counts the bytes.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let outcome = either!(&mut self.stream, stream => Pin::new(stream).poll_read(cx, buf));
@@ -255,7 +245,6 @@ impl ServerIo {
         }
     }
 
-    /// Returns the requested action, unless it is only to release buffers.
     fn action(&self) -> Option<TimeoutAction> {
         let action = self.shared.activity.action()?;
         let void = action == TimeoutAction::ReleaseBuffers

@@ -21,8 +21,6 @@ pub struct ConnectionLimits {
     /// Limits per client address.
     pub addresses: AddressLimits,
     /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body.
-    ///
-    /// A larger head is rejected with 431.
     pub max_head: usize,
     /// Maximum memory of all unfinished heads larger than 8 KiB, in bytes.
     ///
@@ -91,7 +89,6 @@ impl Default for ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Returns the interval at which timeouts are checked.
     pub(super) fn tick(&self) -> Duration {
         let timers = [
             self.header_timeout,

@@ -1,6 +1,5 @@
 //! Listening sockets: TCP, UNIX sockets, and sockets passed by systemd.
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -19,10 +18,10 @@ const BACKLOG: i32 = 4096;
 ///
 /// Must be created inside a Tokio runtime. The file of a UNIX socket is removed when its listener is
 /// dropped.
-pub struct Listener {
-    kind: ListenerKind,
-}
+#[derive(Debug)]
+pub struct Listener(ListenerKind);
 
+#[derive(Debug)]
 enum ListenerKind {
     Tcp(TcpListener),
     Unix {
@@ -62,17 +61,13 @@ impl Listener {
             return listen((ip, port).into());
         }
         let found: Vec<SocketAddr> = (bare, port).to_socket_addrs()?.collect();
-        let address = found
-            .iter()
-            .find(|a| a.is_ipv4())
-            .or(found.first())
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::NotFound,
-                    format!("host {host:?} has no address"),
-                )
-            })?;
-        listen(*address)
+        match found.iter().find(|a| a.is_ipv4()).or(found.first()) {
+            Some(address) => listen(*address),
+            None => {
+                let text = format!("host {host:?} has no address");
+                Err(io::Error::new(io::ErrorKind::NotFound, text))
+            }
+        }
     }
 
     /// Listens on a UNIX socket at `path`.
@@ -90,12 +85,10 @@ impl Listener {
         let file = SocketFile::new(path)?;
         socket.listen(BACKLOG)?;
         let listener = UnixListener::from_std(socket.into())?;
-        Ok(Self {
-            kind: ListenerKind::Unix {
-                listener,
-                _file: Some(file),
-            },
-        })
+        Ok(Self(ListenerKind::Unix {
+            listener,
+            _file: Some(file),
+        }))
     }
 
     /// Returns the sockets passed by systemd or a program with the same protocol.
@@ -114,27 +107,22 @@ impl Listener {
             if let Ok(Some(tcp)) = passed.take_tcp_listener(index) {
                 tcp.set_nonblocking(true)?;
                 socket2::SockRef::from(&tcp).set_tcp_nodelay(true)?;
-                listeners.push(Self {
-                    kind: ListenerKind::Tcp(TcpListener::from_std(tcp)?),
-                });
+                listeners.push(Self(ListenerKind::Tcp(TcpListener::from_std(tcp)?)));
             } else if let Some(unix) = passed.take_unix_listener(index).map_err(not_usable)? {
                 unix.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(unix)?;
-                listeners.push(Self {
-                    kind: ListenerKind::Unix {
-                        listener,
-                        _file: None,
-                    },
-                });
+                listeners.push(Self(ListenerKind::Unix {
+                    listener,
+                    _file: None,
+                }));
             }
         }
         Ok(listeners)
     }
 
     /// Returns the address of a TCP listener with its actual port; `None` for a UNIX socket.
-    #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.kind {
+        match &self.0 {
             ListenerKind::Tcp(listener) => listener.local_addr().ok(),
             ListenerKind::Unix { .. } => None,
         }
@@ -144,7 +132,7 @@ impl Listener {
     ///
     /// Cancel safe: no connection is lost when the future is dropped.
     pub(super) async fn accept(&self) -> io::Result<(Socket, Endpoint, Endpoint)> {
-        match &self.kind {
+        match &self.0 {
             ListenerKind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let local = stream.local_addr()?;
@@ -155,15 +143,6 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 Ok((Socket::Unix(stream), Endpoint::Unix, Endpoint::Unix))
             }
-        }
-    }
-}
-
-impl fmt::Debug for Listener {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            ListenerKind::Tcp(listener) => listener.fmt(f),
-            ListenerKind::Unix { listener, .. } => listener.fmt(f),
         }
     }
 }
@@ -179,12 +158,10 @@ fn listen(address: SocketAddr) -> io::Result<Listener> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(Listener {
-        kind: ListenerKind::Tcp(TcpListener::from_std(socket.into())?),
-    })
+    let listener = TcpListener::from_std(socket.into())?;
+    Ok(Listener(ListenerKind::Tcp(listener)))
 }
 
-/// Returns whether an error means that the system has no IPv6, or has it disabled.
 fn no_ipv6(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     matches!(error.kind(), AddrNotAvailable | Unsupported)
@@ -202,7 +179,6 @@ fn not_usable(error: io::Error) -> io::Error {
     )
 }
 
-/// Removes a socket file on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
@@ -226,6 +202,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 /// Removes the socket file when it is dropped, unless the file was replaced.
+#[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),

@@ -38,12 +38,13 @@ mod timeouts;
 mod workers;
 
 pub use addresses::{AddressLimits, ClientAddress};
-pub use body::{Body, BodyError};
+pub use body::{Body, BodyError, ResponseBody};
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;
 pub use listener::Listener;
 pub use rejection::HttpRejection;
 pub use request_head::{RequestHeadValidator, ScannedHeads};
 pub use serve::serve;
+pub use service::HttpService;
 pub use shutdown::{Shutdown, ShutdownPhase};
 pub use stats::NetStats;

@@ -1,5 +1,3 @@
-//! Responses that the HTTP server sends without calling the service.
-
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
@@ -28,7 +26,6 @@ impl HttpRejection {
         )
     }
 
-    /// Converts it to a response that closes the connection.
     pub(super) fn response(self) -> Response<Bytes> {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;

@@ -1,21 +1,17 @@
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response};
 use tokio::sync::Semaphore;
-use tower_service::Service;
 
 use super::addresses::Admission;
-use super::body::Body;
 use super::connection::ConnectionShared;
 use super::driver::{Driver, Protocols};
 use super::info::ConnectionInfo;
 use super::io::ServerIo;
 use super::limits::ConnectionLimits;
 use super::listener::Listener;
+use super::service::HttpService;
 use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
 use super::timeouts::{ServerShared, run_sweeper};
@@ -42,20 +38,14 @@ const DROP_TIME: Duration = Duration::from_secs(1);
 /// # Cancel safety
 /// Dropping the future stops accepting, and open connections continue without timeouts. Use
 /// `shutdown` instead.
-pub async fn serve<S, B>(
+pub async fn serve(
     listeners: Vec<Listener>,
-    service: S,
+    service: impl HttpService,
     limits: ConnectionLimits,
     shutdown: Shutdown,
     stats: Arc<NetStats>,
     drained: impl Future<Output = ()>,
-) -> io::Result<()>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+) -> io::Result<()> {
     if listeners.is_empty() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -121,13 +111,7 @@ struct Acceptor<S> {
     workers: Arc<Workers>,
 }
 
-impl<S, B> Acceptor<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl<S: HttpService> Acceptor<S> {
     async fn run(self) {
         let mut full = LogThrottle::default();
         let mut failing = LogThrottle::default();
@@ -144,7 +128,6 @@ where
                             "connection limit reached, further clients wait"
                         );
                     });
-                    // The semaphore is never closed.
                     let vacancy = self.permits.clone().acquire_owned();
                     let Ok(permit) = self.server.wait_for(vacancy).await else {
                         return;
@@ -176,7 +159,7 @@ where
                     continue;
                 }
             };
-            let info = ConnectionInfo::new(peer, local);
+            let info = ConnectionInfo { peer, local };
             let shared =
                 ConnectionShared::new(self.server.clone(), info, address_permit, over_limit);
             let (service, protocols) = (self.service.clone(), self.protocols.clone());
@@ -200,7 +183,6 @@ where
     }
 }
 
-/// Returns whether an error of `accept` concerns only one connection.
 fn is_connection_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, NotConnected};
     matches!(

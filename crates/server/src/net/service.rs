@@ -16,31 +16,44 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::addresses::AddressPermit;
-use super::body::{Body, OutgoingBody};
-use super::connection::{ConnectionShared, HELD_BY_SERVICE, MAX_DISCARDED_REST, RequestGuard};
+use super::body::{Body, OutgoingBody, ResponseBody};
+use super::connection::{ConnectionShared, MAX_DISCARDED_REST, RequestGuard};
 use super::rejection::HttpRejection;
 use super::request_head::same_host;
 use super::stats::NetStats;
 use super::stream;
-use super::timeouts::Phase;
 
-/// The service as hyper calls it.
+/// The service that [`serve`](super::serve) calls.
+pub trait HttpService:
+    Service<
+        Request<Body>,
+        Response = Response<<Self as HttpService>::Body>,
+        Error = Infallible,
+        Future: Send + Unpin + 'static,
+    > + Clone
+    + Send
+    + 'static
+{
+    /// The body of its responses.
+    type Body: ResponseBody;
+}
+
+impl<S, B: ResponseBody> HttpService for S
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+{
+    type Body = B;
+}
+
 #[derive(Debug)]
 pub(super) struct ConnectionService<S> {
-    service: S,
-    shared: Arc<ConnectionShared>,
-    http2: bool,
+    pub(super) service: S,
+    pub(super) shared: Arc<ConnectionShared>,
+    pub(super) http2: bool,
 }
 
 impl<S> ConnectionService<S> {
-    pub(super) fn new(service: S, shared: Arc<ConnectionShared>, http2: bool) -> Self {
-        Self {
-            service,
-            shared,
-            http2,
-        }
-    }
-
     fn check(&self, number: u32, head: &Request<Incoming>) -> Option<HttpRejection> {
         if self.http2 {
             return check_http2(head);
@@ -83,12 +96,8 @@ fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
     })
 }
 
-impl<S, B> hyper::service::Service<Request<Incoming>> for ConnectionService<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
-    type Response = Response<OutgoingBody<B>>;
+impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionService<S> {
+    type Response = Response<OutgoingBody<S::Body>>;
     type Error = Infallible;
     type Future = ResponseFuture<S>;
 
@@ -123,26 +132,12 @@ where
             .address_permit
             .as_ref()
             .and_then(AddressPermit::enqueue);
-        let mut request = request.map(|incoming| {
-            if incoming.is_end_stream() {
-                shared.set_unread_bytes(0);
-                if !self.http2 {
-                    shared.activity.enter(Phase::Handling);
-                }
-                Body::empty(incoming)
-            } else if self.http2 {
-                Body::http2(incoming, shared.clone(), queued)
-            } else {
-                shared.set_unread_bytes(HELD_BY_SERVICE);
-                let epoch = shared.activity.enter(Phase::Body);
-                Body::http1(incoming, shared.clone(), epoch, queued)
-            }
-        });
+        let mut request = request.map(|body| Body::new(body, shared, self.http2, queued));
         let state = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
             State::Rejected { rejection }
         } else {
-            request.extensions_mut().insert(shared.info.clone());
+            request.extensions_mut().insert(shared.info);
             State::Calling {
                 service: self.service.clone(),
                 request: Some(request),
@@ -155,12 +150,7 @@ where
     }
 }
 
-/// The response to one request.
-pub(super) struct ResponseFuture<S>
-where
-    S: Service<Request<Body>> + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
+pub(super) struct ResponseFuture<S: HttpService> {
     guard: Option<RequestGuard>,
     state: State<S>,
 }
@@ -169,7 +159,7 @@ where
     clippy::large_enum_variant,
     reason = "a box would cost each request an allocation"
 )]
-enum State<S: Service<Request<Body>>> {
+enum State<S: HttpService> {
     Calling {
         service: S,
         request: Option<Request<Body>>,
@@ -184,19 +174,10 @@ enum State<S: Service<Request<Body>>> {
 }
 
 // Only the future would need pinning, and it is `Unpin`.
-impl<S> Unpin for ResponseFuture<S>
-where
-    S: Service<Request<Body>> + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
-}
+impl<S: HttpService> Unpin for ResponseFuture<S> {}
 
 /// Moves the request to the new connection when hyper's connection is replaced.
-impl<S> Drop for ResponseFuture<S>
-where
-    S: Service<Request<Body>> + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
+impl<S: HttpService> Drop for ResponseFuture<S> {
     fn drop(&mut self) {
         let Some(guard) = self
             .guard
@@ -213,12 +194,8 @@ where
     }
 }
 
-impl<S, B> Future for ResponseFuture<S>
-where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-{
-    type Output = Result<Response<OutgoingBody<B>>, Infallible>;
+impl<S: HttpService> Future for ResponseFuture<S> {
+    type Output = Result<Response<OutgoingBody<S::Body>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
@@ -233,17 +210,10 @@ where
                 }
                 State::Running { future } => {
                     let Ok(response) = ready!(Pin::new(future).poll(cx));
-                    let guard = me
-                        .guard
-                        .take()
-                        .expect("a future is not polled after its end");
-                    return Poll::Ready(Ok(finish_response(response, guard)));
+                    return Poll::Ready(Ok(finish_response(response, take_guard(&mut me.guard))));
                 }
                 State::Rejected { rejection } => {
-                    let guard = me
-                        .guard
-                        .take()
-                        .expect("a future is not polled after its end");
+                    let guard = take_guard(&mut me.guard);
                     let mut response = rejection.response();
                     if guard.http2 {
                         response.headers_mut().remove(CONNECTION);
@@ -258,6 +228,10 @@ where
             me.state = next;
         }
     }
+}
+
+fn take_guard(guard: &mut Option<RequestGuard>) -> RequestGuard {
+    guard.take().expect("a future is not polled after its end")
 }
 
 fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Response<OutgoingBody<B>> {

@@ -42,7 +42,6 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Creates a handle with a grace time for running requests; 0 aborts them at once.
-    #[must_use]
     pub fn new(grace: Duration) -> Self {
         Self {
             phase: Arc::new(watch::Sender::new(ShutdownPhase::Running)),
@@ -52,7 +51,6 @@ impl Shutdown {
     }
 
     /// Sets the time in which aborted requests store what they received and respond (default: 5 s).
-    #[must_use]
     pub fn with_response_timeout(mut self, time: Duration) -> Self {
         self.response_timeout = time;
         self
@@ -65,7 +63,6 @@ impl Shutdown {
 
     /// Returns the current phase. Readiness probes should fail from
     /// [`Draining`](ShutdownPhase::Draining) on.
-    #[must_use]
     pub fn phase(&self) -> ShutdownPhase {
         *self.phase.borrow()
     }

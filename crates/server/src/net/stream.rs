@@ -23,23 +23,11 @@ pub(super) fn current() -> Option<Arc<ConnectionActivity>> {
 
 /// Spawns the tasks of HTTP/2 streams; `ConnectionLimits::max_streams` limits their number.
 #[derive(Clone, Debug)]
-pub(super) struct StreamExecutor {
-    server: Arc<ServerShared>,
-}
+pub(super) struct StreamExecutor(pub(super) Arc<ServerShared>);
 
-impl StreamExecutor {
-    pub(super) fn new(server: Arc<ServerShared>) -> Self {
-        Self { server }
-    }
-}
-
-impl<F> hyper::rt::Executor<F> for StreamExecutor
-where
-    F: Future<Output = ()> + Send + 'static,
-{
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, future: F) {
-        let activity = Arc::new(ConnectionActivity::new(Phase::Handling, false));
-        self.server.track(activity.clone());
+        let activity = self.0.track_new(Phase::Handling, false);
         let task = StreamTask {
             future: Box::pin(future),
             activity: activity.clone(),

@@ -7,12 +7,13 @@
 
 use std::cmp::Reverse;
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval};
 
@@ -25,11 +26,8 @@ use super::stats::NetStats;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// A head is being received, or a new connection has sent nothing yet.
     Head,
-    /// Between two requests.
     Idle,
-    /// The service may read a body.
     Body,
     /// The request has been read, and the service handles it or produces the response.
     Handling,
@@ -39,19 +37,13 @@ pub(super) enum Phase {
     Lingering,
 }
 
-/// An action that the sweeper requests from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum TimeoutAction {
-    /// Close: the time for a head, for the next request or for lingering has expired.
     Close = 1,
-    /// End the body: no byte arrived in time.
     BodyStalled = 2,
-    /// End the body: it is below the minimum rate.
     BodyTooSlow = 3,
-    /// Abort: the client read no byte of the response in time.
     ResponseStalled = 4,
-    /// Release grown buffers: nothing was received for a while.
     ReleaseBuffers = 5,
 }
 
@@ -66,17 +58,14 @@ const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// and clients that send fewer bytes per second than this.
 const MIN_RATE: f64 = 1024.0;
-/// Maximum number of evicted connections per tick.
 const MAX_EVICTIONS: usize = 16;
 
-/// The counters of one connection.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionActivity {
     /// The phase, below a counter of phase changes, which tells a repeated phase from a lasting one.
     epoch: AtomicU32,
     /// The requested action and the epoch it applies to; 0 for none. Void in another epoch.
     action: AtomicU64,
-    /// Directions in which the peer is being waited for.
     waiting: AtomicU8,
     read: AtomicU64,
     written: AtomicU64,
@@ -90,14 +79,6 @@ pub(super) struct ConnectionActivity {
 }
 
 impl ConnectionActivity {
-    pub(super) fn new(phase: Phase, socket: bool) -> Self {
-        Self {
-            epoch: AtomicU32::new(phase as u32),
-            socket,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn epoch(&self) -> PhaseEpoch {
         PhaseEpoch(self.epoch.load(Relaxed))
     }
@@ -106,7 +87,6 @@ impl ConnectionActivity {
         self.epoch().phase()
     }
 
-    /// Starts a phase and its time.
     pub(super) fn enter(&self, phase: Phase) -> PhaseEpoch {
         let epoch = self.epoch().next(phase);
         self.epoch.store(epoch.0, Relaxed);
@@ -120,14 +100,11 @@ impl ConnectionActivity {
             .compare_exchange(from.0, from.next(phase).0, Relaxed, Relaxed);
     }
 
-    /// Returns the action requested for the current phase.
     #[inline]
     pub(super) fn action(&self) -> Option<TimeoutAction> {
-        let packed = self.action.load(Relaxed);
-        if packed == 0 {
-            None
-        } else {
-            self.decode_action(packed)
+        match self.action.load(Relaxed) {
+            0 => None,
+            packed => self.decode_action(packed),
         }
     }
 
@@ -159,7 +136,6 @@ impl ConnectionActivity {
             .compare_exchange(release_requested, 0, Relaxed, Relaxed);
     }
 
-    /// Returns whether a large read has grown hyper's buffer.
     pub(super) fn has_grown_buffer(&self) -> bool {
         self.has_grown_buffer.load(Relaxed)
     }
@@ -197,7 +173,6 @@ impl ConnectionActivity {
         self.waker.register(waker);
     }
 
-    /// Marks it as closed, so that the sweeper drops it.
     pub(super) fn close(&self) {
         self.closed.store(true, Release);
     }
@@ -224,7 +199,6 @@ impl PhaseEpoch {
     }
 }
 
-/// State shared by all connections of one [`serve`](super::serve).
 #[derive(Debug)]
 pub(super) struct ServerShared {
     shutdown_phase: AtomicU8,
@@ -232,13 +206,12 @@ pub(super) struct ServerShared {
     pub(super) addresses: Arc<Addresses>,
     pub(super) stats: Arc<NetStats>,
     registrations: Mutex<Registrations>,
-    /// Acceptors that wait for a connection to close.
-    waiting: AtomicUsize,
+    /// Cloned by each acceptor that waits for a connection to close.
+    waiting: Arc<()>,
     /// Wakes the sweeper before its next tick.
     wakeup: Notify,
 }
 
-/// New connections that the sweeper has not seen.
 #[derive(Debug, Default)]
 struct Registrations {
     watches: Vec<Arc<ConnectionActivity>>,
@@ -254,7 +227,7 @@ impl ServerShared {
             limits,
             stats,
             registrations: Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            waiting: Arc::default(),
             wakeup: Notify::new(),
         }
     }
@@ -264,7 +237,6 @@ impl ServerShared {
         ShutdownPhase::from_u8(self.shutdown_phase.load(Acquire))
     }
 
-    /// Advances the shutdown to a phase and wakes every connection.
     pub(super) fn advance(&self, shutdown_phase: ShutdownPhase) {
         self.shutdown_phase.fetch_max(shutdown_phase as u8, AcqRel);
         self.wakeup.notify_one();
@@ -272,44 +244,36 @@ impl ServerShared {
 
     /// Waits for `vacancy`; meanwhile, the sweeper evicts silent connections.
     pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
-        /// Also decrements when the acceptor is dropped.
-        struct Waiting<'a>(&'a AtomicUsize);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Relaxed);
-            }
-        }
-        self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = Arc::clone(&self.waiting);
         vacancy.await
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.load(Relaxed) > 0
+        Arc::strong_count(&self.waiting) > 1
     }
 
     /// Registers a connection with the sweeper, from its next tick on.
-    pub(super) fn track(&self, activity: Arc<ConnectionActivity>) {
+    pub(super) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
+        let activity = Arc::new(ConnectionActivity {
+            epoch: AtomicU32::new(phase as u32),
+            socket,
+            ..ConnectionActivity::default()
+        });
         let asleep = {
-            let mut registrations = self.registrations();
-            registrations.watches.push(activity);
+            let mut registrations = self.registrations.lock();
+            registrations.watches.push(activity.clone());
             std::mem::take(&mut registrations.asleep)
         };
         if asleep {
             self.wakeup.notify_one();
         }
-    }
-
-    fn registrations(&self) -> MutexGuard<'_, Registrations> {
-        self.registrations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        activity
     }
 
     /// Waits for the next tick, or for a registration if there is nothing to check.
     async fn wait(&self, tick: &mut Interval, nothing: bool) {
         let asleep = nothing && {
-            let mut registrations = self.registrations();
+            let mut registrations = self.registrations.lock();
             registrations.asleep = registrations.watches.is_empty();
             registrations.asleep
         };
@@ -324,7 +288,6 @@ impl ServerShared {
     }
 }
 
-/// Checks all connections once per tick, as long as connections are served.
 pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
     let mut entries: Vec<TrackedConnection> = Vec::new();
     let mut known_phase = ShutdownPhase::Running;
@@ -337,7 +300,7 @@ pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
         let passed = now - before;
         before = now;
         entries.extend(
-            std::mem::take(&mut server.registrations().watches)
+            std::mem::take(&mut server.registrations.lock().watches)
                 .into_iter()
                 .map(|activity| TrackedConnection::new(activity, now)),
         );
@@ -371,7 +334,6 @@ pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
 
 /// Evicts the connections with the longest silence, then slow ones.
 fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
-    // Evicted connections that are not closed yet count towards the limit.
     let leaving = entries.iter().filter(|entry| entry.evicted).count();
     let mut found: Vec<_> = entries
         .iter_mut()
@@ -393,7 +355,6 @@ fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     }
 }
 
-/// Progress of a connection between two ticks.
 #[derive(Clone, Copy, Default)]
 struct ActivityDelta {
     read: u64,
@@ -401,15 +362,12 @@ struct ActivityDelta {
     requests: u64,
 }
 
-/// A connection and its state at the last tick.
 struct TrackedConnection {
     activity: Arc<ConnectionActivity>,
     epoch: PhaseEpoch,
-    /// Start of the epoch.
     since: Instant,
     /// True if buffers were requested to be released since the last byte.
     release_requested: bool,
-    /// True if it is being evicted.
     evicted: bool,
     read: u64,
     read_at: Instant,
@@ -439,7 +397,6 @@ impl TrackedConnection {
         }
     }
 
-    /// Compares the counters with the last tick, evaluates the timeouts and returns the progress.
     fn update(&mut self, now: Instant, passed: Duration, server: &ServerShared) -> ActivityDelta {
         let epoch = self.activity.epoch();
         let waiting = self.activity.waiting.load(Relaxed);
@@ -460,7 +417,6 @@ impl TrackedConnection {
             self.waited = Duration::ZERO;
             self.window_read = read;
         }
-        // Time counts against the client only while the server waits for it.
         if delta.read > 0 || waiting & READING == 0 {
             self.read_at = now;
             self.release_requested = false;

@@ -25,7 +25,6 @@ const BLOCKING_THREADS: usize = 160;
 #[derive(Debug)]
 pub(super) struct Workers {
     each: Vec<Worker>,
-    /// Start of the search for the least loaded worker, so that equal workers alternate.
     next: AtomicUsize,
     _alive: watch::Sender<()>,
 }
@@ -33,14 +32,12 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: runtime::Handle,
-    connections: Arc<AtomicUsize>,
+    /// Cloned by each connection.
+    connections: Arc<()>,
 }
 
 impl Workers {
     /// Starts `count` threads; with 0, everything runs on the caller's runtime.
-    ///
-    /// # Errors
-    /// A thread or runtime cannot be created.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);
@@ -73,38 +70,18 @@ impl Workers {
         })
     }
 
-    /// Spawns a connection on the worker with the fewest connections.
-    pub(super) fn spawn<F>(&self, connection: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let from = self.next.fetch_add(1, Relaxed);
         let turns = (0..self.each.len()).map(|n| &self.each[(from + n) % self.each.len()]);
-        let Some(worker) = turns.min_by_key(|worker| worker.connections.load(Relaxed)) else {
+        let Some(worker) = turns.min_by_key(|one| Arc::strong_count(&one.connections)) else {
             tokio::spawn(connection);
             return;
         };
-        let counted = ConnectionCounter::new(&worker.connections);
+        let counted = Arc::clone(&worker.connections);
         worker.runtime.spawn(async move {
             connection.await;
             drop(counted);
         });
-    }
-}
-
-/// Counts a connection until it is dropped.
-struct ConnectionCounter(Arc<AtomicUsize>);
-
-impl ConnectionCounter {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for ConnectionCounter {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,24 +1,17 @@
-//! Translates S3 errors into a problem and its fix.
-
 use std::fmt;
 
 use landfall_s3::client::{Error, ErrorKind};
 
 use crate::settings::S3;
 
-/// The diagnosis of an S3 error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Diagnosis {
-    /// The problem.
     pub(crate) problem: String,
-    /// The response of the service, or the network error.
     pub(crate) response: String,
-    /// How to fix it.
     pub(crate) fix: String,
 }
 
 impl Diagnosis {
-    /// Diagnoses an error of a call on `bucket`.
     pub(crate) fn new(error: &Error, settings: &S3, bucket: &str) -> Self {
         let service = settings.endpoint.as_deref().unwrap_or("Amazon S3");
         let response = error_line(error);
@@ -107,7 +100,6 @@ impl fmt::Display for Diagnosis {
     }
 }
 
-/// Formats an error on one line.
 pub(crate) fn error_line(error: &Error) -> String {
     let text = error.to_string();
     if !text.contains(char::is_control) {
@@ -117,7 +109,6 @@ pub(crate) fn error_line(error: &Error) -> String {
     printable.collect()
 }
 
-/// Returns the IAM permission for an operation.
 pub(crate) fn permission(operation: &str) -> &str {
     match operation {
         "CreateMultipartUpload" | "UploadPart" | "CompleteMultipartUpload" => "PutObject",

@@ -16,7 +16,6 @@ use crate::settings::{S3, S3Headers};
 /// Deadline of a call while an operator waits, retries included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Creates the client for a [probed](probe) bucket.
 pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
         denied_is_missing: found == BucketProbe::NoListing,
@@ -24,7 +23,6 @@ pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, Settin
     })
 }
 
-/// Creates a client with short deadlines, for checks.
 pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
         attempts: 2,
@@ -58,7 +56,6 @@ fn client_settings(settings: &S3) -> ClientSettings {
     }
 }
 
-/// Converts the configured headers of completed objects.
 pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
     let S3Headers {
         content_type,
@@ -95,7 +92,6 @@ fn tagging(tags: &[(String, String)]) -> Option<String> {
     Some(pairs.join("&"))
 }
 
-/// Percent-encodes all but unreserved characters.
 fn escape(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
@@ -110,7 +106,6 @@ fn escape(text: &str) -> String {
 /// The result of probing a bucket at startup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketProbe {
-    /// The bucket exists and can be listed.
     Bucket,
     /// Listing is denied, so only an upload will show whether the bucket exists.
     ///
@@ -119,9 +114,6 @@ pub(crate) enum BucketProbe {
 }
 
 /// Probes the bucket with a listing of one object, whose errors, unlike those of HEAD, have a reason.
-///
-/// # Errors
-/// The bucket cannot be used; the diagnosis says why and what to do.
 pub(crate) async fn probe(
     client: &Client,
     settings: &S3,
@@ -135,7 +127,6 @@ pub(crate) async fn probe(
     }
 }
 
-/// Checks that the bucket can be reached.
 pub(crate) async fn is_reachable(client: &Client, bucket: &str) -> Result<(), Error> {
     match client.head_bucket(bucket).await {
         // Without the permission to list, there is no better answer.

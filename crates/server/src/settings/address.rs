@@ -5,7 +5,6 @@ use ipnet::IpNet;
 use super::types::redacted_url;
 use super::value::{Parsed, list, or_none, valid};
 
-/// Parses a host name or an address to listen on, and removes the brackets of an IPv6 address.
 pub(super) fn host(text: &str) -> Parsed<String> {
     let bare = text
         .strip_prefix('[')
@@ -32,7 +31,6 @@ pub(super) fn host(text: &str) -> Parsed<String> {
     valid(text, is_host, expected)
 }
 
-/// Returns the host of a URL; `None` for a URL without one, such as that of a UNIX socket.
 pub(super) fn host_of_url(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     if scheme.contains("unix") {
@@ -41,7 +39,6 @@ pub(super) fn host_of_url(url: &str) -> Option<String> {
     host_of_authority(rest.split(['/', '?', '#']).next()?)
 }
 
-/// Returns the host of `host:port` or of a gRPC target.
 pub(super) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
@@ -65,7 +62,6 @@ fn host_of_authority(authority: &str) -> Option<String> {
     Some(host.to_owned()).filter(|host| !host.is_empty())
 }
 
-/// Checks a URL path without percent-encoding.
 fn url_path(text: &str, example: &str) -> Parsed<()> {
     if text.contains("://") {
         return Err(format!(
@@ -94,19 +90,16 @@ fn url_path(text: &str, example: &str) -> Parsed<()> {
     Ok(())
 }
 
-/// Parses the path of uploads, and adds a trailing slash.
 pub(super) fn base_path(text: &str) -> Parsed<String> {
     url_path(text, "/files/")?;
     Ok(format!("{}/", text.trim_end_matches('/')))
 }
 
-/// Parses the path of a page.
 pub(super) fn page_path(text: &str) -> Parsed<String> {
     url_path(text, "/metrics")?;
     Ok(text.to_owned())
 }
 
-/// Parses the prefix of upload URLs, where empty means none, and adds a trailing slash.
 pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     const EXAMPLE: &str = "https://uploads.example.com/files/";
     or_none(text, |text| {
@@ -136,15 +129,17 @@ pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> 
         return Err(format!("{shown:?} has a query or a fragment; remove it"));
     }
     let authority = rest.split('/').next().unwrap_or_default();
-    let valid = text
-        .parse::<http::Uri>()
-        .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-    if !valid || authority.contains('@') {
+    if !has_host(text) || authority.contains('@') {
         return Err(format!(
             "{shown:?} is not a {what}; write one such as {example}"
         ));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+pub(super) fn has_host(url: &str) -> bool {
+    let uri = url.parse::<http::Uri>();
+    uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
 /// The networks of the name `loopback`.
@@ -169,7 +164,6 @@ pub(crate) fn is_private(address: std::net::IpAddr) -> bool {
     parse_all(PRIVATE).any(|net| net.contains(&address))
 }
 
-/// Parses a list of IP addresses, networks (`10.0.0.0/8`), and the names `loopback` and `private`.
 pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     let mut networks = Vec::new();
     for item in list(text) {
@@ -192,30 +186,18 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
     Ok(networks)
 }
 
-/// Parses a list of methods.
 pub(super) fn methods(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| {
-            valid(
-                item,
-                item.parse::<http::Method>().is_ok(),
-                "a valid method name",
-            )
-        })
-        .collect()
+    all_valid::<http::Method>(text, "a valid method name")
 }
 
-/// Parses a list of header names, and keeps their case.
 pub(super) fn header_names(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| {
-            valid(
-                item,
-                item.parse::<http::HeaderName>().is_ok(),
-                "a valid header name",
-            )
-        })
-        .collect()
+    all_valid::<http::HeaderName>(text, "a valid header name")
+}
+
+fn all_valid<T: std::str::FromStr>(text: &str, expected: &str) -> Parsed<Vec<String>> {
+    let items = list(text);
+    let parsed = items.map(|item| valid(item, item.parse::<T>().is_ok(), expected));
+    parsed.collect()
 }
 
 #[cfg(test)]

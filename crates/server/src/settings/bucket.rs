@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use super::address::http_url;
+use super::address::{has_host, http_url};
 use super::hooks;
 use super::types::{Database, LeaseKind, Secret, redacted_url};
 use super::value::{
     Parsed, duration_or_none, duration_within, is_plain, list, printable, size_within, valid,
 };
 
-/// Parses a bucket name, with laxer rules than Amazon's, which other services do not share.
 pub(super) fn bucket(text: &str) -> Parsed<String> {
     if let Some(rest) = text.strip_prefix("s3://") {
         let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -25,7 +24,6 @@ pub(super) fn bucket(text: &str) -> Parsed<String> {
     valid(text, is_name, expected)
 }
 
-/// Parses a key prefix, and adds a trailing slash.
 pub(super) fn object_prefix(text: &str) -> Parsed<String> {
     let mut prefix = printable(text, 512, "a key prefix")?;
     if !prefix.is_empty() && !prefix.ends_with('/') {
@@ -34,7 +32,6 @@ pub(super) fn object_prefix(text: &str) -> Parsed<String> {
     Ok(prefix)
 }
 
-/// Parses a key template.
 pub(super) fn key(text: &str) -> Parsed<String> {
     let template = printable(text, 512, "a key template")?;
     #[cfg(feature = "s3")]
@@ -49,7 +46,6 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(template)
 }
 
-/// Expands a key template for a sample upload.
 #[cfg(feature = "s3")]
 fn check_template(template: &str) -> Parsed<()> {
     use landfall::upload::{Upload, UploadId};
@@ -58,18 +54,15 @@ fn check_template(template: &str) -> Parsed<()> {
     let mut options = S3Options::new("bucket");
     options.key_template = Some(template.to_owned());
     let id = UploadId::new("0123456789abcdef").map_err(|error| error.to_string())?;
-    Layout::new(&options)
-        .object_ref(&Upload::new(id, None), std::time::UNIX_EPOCH)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    let upload = Upload::new(id, None);
+    let object = Layout::new(&options).object_ref(&upload, std::time::UNIX_EPOCH);
+    object.map(drop).map_err(|error| error.to_string())
 }
 
-/// Parses the URL of a service. Errors do not contain its password.
 pub(super) fn endpoint(text: &str) -> Parsed<String> {
     http_url(text, "service URL", "https://s3.example.com")
 }
 
-/// Parses the origin of a web page.
 pub(super) fn origin(text: &str) -> Parsed<String> {
     match endpoint(text) {
         Ok(origin) if origin.matches('/').count() == 2 => Ok(origin),
@@ -80,14 +73,12 @@ pub(super) fn origin(text: &str) -> Parsed<String> {
     }
 }
 
-/// Parses a simple name, such as a region.
 pub(super) fn word(text: &str) -> Parsed<String> {
     let is_word = (1..=64).contains(&text.len()) && is_plain(text, "-_.");
     let expected = "a valid name; write letters, digits and dashes, such as eu-central-1";
     valid(text, is_word, expected)
 }
 
-/// Parses a header value.
 pub(super) fn header_value(text: &str) -> Parsed<String> {
     let value = http::HeaderValue::from_str(text);
     let is_value = value.is_ok_and(|value| value.to_str().is_ok());
@@ -95,12 +86,10 @@ pub(super) fn header_value(text: &str) -> Parsed<String> {
     valid(text, is_value, expected)
 }
 
-/// Returns whether a text is an HTTP token.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && is_plain(text, "!#$%&'*+-.^_`|~")
 }
 
-/// Parses a `Content-Type`.
 pub(super) fn content_type(text: &str) -> Parsed<String> {
     let essence = text.split(';').next().unwrap_or_default().trim();
     match essence.split_once('/') {
@@ -113,7 +102,6 @@ pub(super) fn content_type(text: &str) -> Parsed<String> {
     }
 }
 
-/// Parses a `Content-Disposition`.
 pub(super) fn content_disposition(text: &str) -> Parsed<String> {
     let kind = text.split(';').next().unwrap_or_default().trim();
     if !is_token(kind) {
@@ -125,7 +113,6 @@ pub(super) fn content_disposition(text: &str) -> Parsed<String> {
     header_value(text)
 }
 
-/// Parses a `Cache-Control`.
 pub(super) fn cache_control(text: &str) -> Parsed<String> {
     let is_directive = |item: &str| {
         let (name, value) = item.split_once('=').unwrap_or((item, "0"));
@@ -147,10 +134,8 @@ pub(super) fn kms_key(text: &str) -> Parsed<String> {
     valid(text, is_key, expected)
 }
 
-/// Amazon's maximum part size.
 const MAX_PART_SIZE: u64 = 5 << 30;
 
-/// Parses a part size.
 pub(super) fn part_size(text: &str) -> Parsed<u64> {
     size_within(text, 1, MAX_PART_SIZE)
 }
@@ -184,7 +169,6 @@ pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
     Ok(tags)
 }
 
-/// Parses a lease backend. Errors do not contain a URL, which may have a password.
 pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
     match text {
         "auto" => Ok(LeaseKind::Auto),
@@ -216,10 +200,7 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
                      redis+unix:// or postgres://"
                 ));
             }
-            let valid = text
-                .parse::<http::Uri>()
-                .is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
-            if !valid {
+            if !has_host(text) {
                 return Err(
                     "is not a Redis URL; write one such as redis://user:password@host:6379/0"
                         .to_owned(),
@@ -230,7 +211,6 @@ pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
     }
 }
 
-/// Parses the TTL of leases, where 0 means the backend's default.
 pub(super) fn lease_ttl(text: &str) -> Parsed<Option<Duration>> {
     match duration_or_none(text)? {
         None => Ok(None),

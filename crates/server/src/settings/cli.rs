@@ -19,12 +19,9 @@ use super::value::Parsed;
 use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
 use super::{bucket, grants, unsupported, value, version};
 
-/// A parsed command line.
 #[derive(Debug)]
 pub(super) enum Cli {
-    /// Print a text, such as the help.
     Print(String),
-    /// Run a command with settings.
     Run(Subcommand, Box<Options>),
 }
 
@@ -45,7 +42,6 @@ TIME has a unit: 300ms, 10s, 1h30m, 7d.";
 
 const SEE_LONG_HELP: &str = "Run the command with --help for all flags.";
 
-/// Parses the arguments after the program's name, and stores the settings among them in `layers`.
 pub(super) fn parse(
     args: impl IntoIterator<Item = OsString>,
     layers: &mut Layers,
@@ -111,7 +107,6 @@ pub(super) fn parse(
     ))
 }
 
-/// Returns the innermost command's names and matches.
 fn selected(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
     let (mut path, mut inner) = (Vec::new(), matches);
     while let Some((name, matches)) = inner.subcommand() {
@@ -121,7 +116,6 @@ fn selected(matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
     (path, inner)
 }
 
-/// Stores the settings that were given as flags.
 fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<Problem>) {
     let given = |name: &str| {
         get::<String>(matches, name)
@@ -148,12 +142,10 @@ fn store_settings(matches: &ArgMatches, layers: &mut Layers, problems: &mut Vec<
     }
 }
 
-/// Returns the value of an option that the command may not have.
 fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Option<T> {
     matches.try_get_one(name).ok().flatten().cloned()
 }
 
-/// Returns the values of an option or argument that the command may not have.
 fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
     let values = matches.try_get_many(name).ok().flatten();
     values.into_iter().flatten().cloned().collect()
@@ -266,12 +258,10 @@ fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
 
 enum FlagKind {
     Help,
-    /// Its value may be left out.
     Switch,
     Value,
 }
 
-/// Finds a flag of the command or of one of its subcommands.
 fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
     if matches!(name, "h" | "help") {
         return Some(FlagKind::Help);
@@ -317,7 +307,6 @@ fn usage_problem(error: &clap::Error) -> Problem {
     Problem::whole(sentence)
 }
 
-/// Returns a man page of section 1.
 fn man_page() -> String {
     let mut page = Vec::new();
     // Writing to a vector does not fail.
@@ -325,7 +314,6 @@ fn man_page() -> String {
     String::from_utf8_lossy(&page).into_owned()
 }
 
-/// Returns a completion script.
 fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(false), "landfall", &mut script);
@@ -390,7 +378,6 @@ pub(super) fn command(short: bool) -> Command {
     with_settings(root, Subcommand::Serve, short)
 }
 
-/// Builds a command that only has subcommands.
 fn parent(name: &'static str, about: &'static str) -> Command {
     Command::new(name)
         .about(about)
@@ -615,7 +602,6 @@ fn setting_arg(setting: &Setting) -> Arg {
     }
 }
 
-/// Builds an option whose text is parsed later, together with that of variables and the file.
 fn value_arg(name: &'static str, kind: Kind) -> Arg {
     match kind.placeholder() {
         Some(placeholder) => Arg::new(name).long(name).value_name(placeholder),

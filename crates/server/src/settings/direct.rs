@@ -3,7 +3,6 @@
 use super::value::{Parsed, valid};
 use super::{address, bucket};
 
-/// The first path segments of the API.
 pub(crate) const API_PATHS: [&str; 3] = ["/api", "/s3", "/t"];
 
 /// Parses a path prefix; `/` is the same as empty.
@@ -14,7 +13,6 @@ pub(super) fn path(text: &str) -> Parsed<String> {
     }
 }
 
-/// Parses a key template, which must start with a literal prefix.
 pub(super) fn key(text: &str) -> Parsed<String> {
     let text = bucket::key(text)?;
     if matches!(text.split('{').next(), None | Some("")) {
@@ -26,7 +24,6 @@ pub(super) fn key(text: &str) -> Parsed<String> {
     Ok(text)
 }
 
-/// Parses the ARN of a role.
 pub(super) fn role(text: &str) -> Parsed<String> {
     let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_role = text.starts_with("arn:") && text.contains(":role/") && text.len() <= 2048;

@@ -10,10 +10,8 @@ use super::sections::table::{Kind, Setting};
 use super::sections::{setting, settings};
 use super::unsupported::unsupported;
 
-/// The maximum size of a configuration file.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Reads a configuration file.
 pub(super) fn read(file: &str, layers: &mut Layers, problems: &mut Vec<Problem>) {
     match load(file) {
         Ok(text) => parse(file, &text, layers, problems),
@@ -156,7 +154,6 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// Names the type of a value.
 fn describe(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",

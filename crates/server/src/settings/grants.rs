@@ -12,13 +12,11 @@ use super::value::{
 /// The minimum length of a dashboard key, in characters.
 pub(crate) const MIN_KEY_LEN: usize = 16;
 
-/// The supported signature algorithms of JSON web tokens.
 const ALGORITHMS: &[&str] = &[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
     "HS384", "HS512",
 ];
 
-/// Parses the path of a page with subpages, and removes a trailing slash.
 pub(super) fn base_path(text: &str) -> Parsed<String> {
     let path = super::address::page_path(text)?;
     match path.trim_end_matches('/') {
@@ -27,7 +25,6 @@ pub(super) fn base_path(text: &str) -> Parsed<String> {
     }
 }
 
-/// Parses media types: `image/png`, `image/*` or `*/*`.
 pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
     let token = |part: &str| !part.is_empty() && is_plain(part, "!#$&-^_.+");
     list(text)
@@ -43,7 +40,6 @@ pub(super) fn types(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// Parses a rate limit such as `100/1h`; empty and 0 mean no limit.
 pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     if matches!(text, "" | "0") {
         return Ok(None);
@@ -63,7 +59,6 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     Ok(Some((limit, per)))
 }
 
-/// Parses the location of the keys of JSON web tokens.
 pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
     match text.contains("://") {
         true => Ok(endpoint(text)?.map(JwtKeys::Url)),
@@ -71,7 +66,6 @@ pub(super) fn jwt_keys(text: &str) -> Parsed<Option<JwtKeys>> {
     }
 }
 
-/// Parses a list of signature algorithms.
 pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
     let named: Vec<String> = list(text).map(str::to_owned).collect();
     if named.is_empty() {
@@ -86,7 +80,6 @@ pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
     }
 }
 
-/// Parses the name or the value of a claim.
 pub(super) fn claim(text: &str) -> Parsed<String> {
     if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
         return Err("is not a valid claim; write 1 to 255 bytes without control characters".into());
@@ -94,24 +87,20 @@ pub(super) fn claim(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// Parses a list of claim values.
 pub(super) fn claims(text: &str) -> Parsed<Vec<String>> {
     list(text).map(claim).collect()
 }
 
-/// Parses a list of origins.
 pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
     list(text)
         .map(|item| bucket::origin(item).map(|origin| origin.to_ascii_lowercase()))
         .collect()
 }
 
-/// Parses a key, such as that of the dashboard. Errors do not contain it.
 pub(super) fn key(text: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| check_key(text).map(|()| Secret::new(text)))
 }
 
-/// Checks the length and the characters of a key. Errors do not contain it.
 pub(crate) fn check_key(text: &str) -> Parsed<()> {
     if text.chars().count() < MIN_KEY_LEN {
         return Err(format!(
@@ -128,7 +117,6 @@ pub(crate) fn check_key(text: &str) -> Parsed<()> {
     Ok(())
 }
 
-/// Parses the name of a node.
 pub(super) fn node(text: &str) -> Parsed<Option<String>> {
     or_none(text, |text| printable(text, 255, "a valid name"))
 }

@@ -22,7 +22,6 @@ const TUSD_HOOKS: [HookName; 7] = [
     HookName::PreFinish,
 ];
 
-/// Parses a list of hook names, without duplicates.
 fn names(text: &str) -> Parsed<Vec<HookName>> {
     let mut names = Vec::new();
     for item in list(text) {
@@ -37,7 +36,6 @@ fn names(text: &str) -> Parsed<Vec<HookName>> {
     Ok(names)
 }
 
-/// Parses the hooks that are enabled for all transports.
 pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
     let names = names(text)?;
     Ok(if names.is_empty() {
@@ -47,13 +45,11 @@ pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
     })
 }
 
-/// Parses the hooks of a transport, where empty means those enabled for all.
 pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
     let names: HookNames = names(text)?.into_iter().collect();
     Ok(Some(names).filter(|names| !names.is_empty()))
 }
 
-/// Parses the events of a message broker.
 pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
     let names = events(text)?;
     match names.and_then(|names| names.blocking().next()) {
@@ -64,18 +60,15 @@ pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
     }
 }
 
-/// Parses a format of command hooks.
 pub(super) fn format(text: &str) -> Parsed<Format> {
     choice(text, FORMATS)
 }
 
-/// Parses a format of HTTP hooks.
 pub(super) fn http_format(text: &str) -> Parsed<Format> {
     let known = [&[("auto", Format::Auto)], FORMATS].concat();
     choice(text, &known)
 }
 
-/// Parses a URL with one of the given schemes. Errors do not contain its password.
 pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<Secret>> {
     or_none(text, |text| {
         let shown = redacted_url(text);
@@ -99,7 +92,6 @@ pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<
     })
 }
 
-/// Parses the URL of an HTTP endpoint.
 pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     const EXAMPLE: &str = "http://127.0.0.1:3000/hooks";
     let parsed = url(text, &["http", "https"], EXAMPLE)?;
@@ -112,7 +104,6 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     }
 }
 
-/// Parses Kafka brokers: a comma-separated list of `host:port`.
 pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
     let is_broker = |item: &str| {
         item.rsplit_once(':').is_some_and(|(host, port)| {
@@ -126,7 +117,6 @@ pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
         .collect()
 }
 
-/// Parses a name, which may contain `{event}`.
 pub(super) fn name(text: &str) -> Parsed<String> {
     if text.is_empty() {
         return Err("is empty; write a name".to_owned());
@@ -134,7 +124,6 @@ pub(super) fn name(text: &str) -> Parsed<String> {
     name_or_empty(text)
 }
 
-/// The same, or nothing.
 pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     if text.len() > 255 || text.contains(|c: char| c.is_control() || c == ' ') {
         return Err(format!(
@@ -150,7 +139,6 @@ pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// Parses a NATS subject.
 pub(super) fn nats_subject(text: &str) -> Parsed<String> {
     let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
     if text
@@ -165,14 +153,12 @@ pub(super) fn nats_subject(text: &str) -> Parsed<String> {
     name(text)
 }
 
-/// Parses a Kafka topic.
 pub(super) fn kafka_topic(text: &str) -> Parsed<String> {
     let is_topic = text.len() <= 249 && !matches!(text, "" | "." | "..") && is_plain(text, "-_.");
     let expected = "a topic; write at most 249 letters, digits, dots, dashes and underscores";
     valid(text, is_topic, expected)
 }
 
-/// Parses the target of a gRPC server.
 pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     let text = name(text)?;
     let is_socket = text.starts_with("unix:");
@@ -186,12 +172,10 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && is_plain(text, "-_.:%")
 }
 
-/// Parses a list of secrets.
 pub(super) fn secrets(text: &str) -> Parsed<Vec<Secret>> {
     Ok(list(text).map(Secret::new).collect())
 }
 
-/// Parses an exit code or an HTTP status, where 0 means none.
 pub(super) fn stop_code(text: &str) -> Parsed<Option<u16>> {
     match integer(text)? {
         0 => Ok(None),
@@ -208,12 +192,10 @@ pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
     }
 }
 
-/// Returns whether [`backoff`] reads a text as seconds.
 pub(super) fn is_bare_number(text: &str) -> bool {
     integer(text).is_ok_and(|seconds| seconds != 0)
 }
 
-/// Parses a maximum concurrency.
 pub(super) fn concurrency(text: &str) -> Parsed<usize> {
     match count(text)? {
         count if count > 65_535 => Err(format!("{text} is too large; the maximum is 65535")),
@@ -221,7 +203,6 @@ pub(super) fn concurrency(text: &str) -> Parsed<usize> {
     }
 }
 
-/// Parses a database: the URL of a PostgreSQL server, or a SQLite file.
 pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
     or_none(text, |text| match text.split_once("://") {
         None => Ok(Database::File(path(text)?)),

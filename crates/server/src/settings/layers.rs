@@ -42,7 +42,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// The text of a setting. Its `Debug` omits the text, which may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct RawValue {
     pub(super) text: String,
@@ -57,7 +56,6 @@ impl fmt::Debug for RawValue {
     }
 }
 
-/// The settings that were given, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layers {
     given: BTreeMap<&'static str, RawValue>,
@@ -73,17 +71,14 @@ impl Layers {
         }
     }
 
-    /// Returns the text of a setting, if one was given.
     pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         self.given.get(name)
     }
 
-    /// Returns the names of the settings that were given, in alphabetical order.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.given.keys().copied()
     }
 
-    /// Parses all texts; other settings keep their defaults.
     pub(super) fn parse(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut parsed = Settings::default();
         for setting in settings() {

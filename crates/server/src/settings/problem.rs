@@ -1,5 +1,3 @@
-//! Problems with settings.
-
 use std::fmt;
 
 use super::{sections, unsupported};
@@ -59,7 +57,6 @@ pub struct Failure {
 
 impl Failure {
     /// Returns the exit code: 1 if all problems are found only at start, otherwise 2.
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         if self.problems.iter().all(|problem| problem.at_start) {
             1

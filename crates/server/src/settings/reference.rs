@@ -88,7 +88,6 @@ fn setting_row(setting: &Setting) -> String {
     )
 }
 
-/// Escapes characters with a meaning in Markdown tables.
 fn escape(text: &str) -> String {
     text.replace('|', "\\|").replace('*', "\\*")
 }

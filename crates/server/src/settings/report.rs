@@ -68,7 +68,6 @@ fn line(setting: &Setting, text: &str) -> String {
     format!("{} = {}", setting.name, toml(setting, text))
 }
 
-/// Formats a setting's text as a TOML value.
 fn toml(setting: &Setting, text: &str) -> String {
     match setting.kind {
         Kind::Switch => match value::boolean(text) {
@@ -88,7 +87,6 @@ fn toml(setting: &Setting, text: &str) -> String {
     }
 }
 
-/// Formats a basic string of TOML.
 fn string(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

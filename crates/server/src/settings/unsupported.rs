@@ -7,13 +7,11 @@ use super::value;
 
 /// Flags that are unsupported for the same reason.
 struct UnsupportedGroup {
-    /// The rest of a sentence that begins with the flag's name.
     reason: &'static str,
     /// Each flag with tusd's default; `false` marks switches.
     flags: &'static [(&'static str, &'static str)],
 }
 
-/// A flag of tusd that is unsupported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnsupportedFlag {
     pub(super) name: &'static str,
@@ -39,12 +37,10 @@ impl UnsupportedFlag {
     }
 }
 
-/// Returns the unsupported flag with this name.
 pub(super) fn unsupported(name: &str) -> Option<UnsupportedFlag> {
     all().find(|flag| flag.name == name)
 }
 
-/// Returns all unsupported flags.
 pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
     GROUPS.iter().flat_map(|group| {
         group.flags.iter().map(|(name, default)| UnsupportedFlag {

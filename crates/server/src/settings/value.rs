@@ -17,7 +17,6 @@ pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> P
     parse(text).map(Some)
 }
 
-/// Returns the text if it is valid; otherwise an error with `expected`.
 pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String> {
     match is_valid {
         true => Ok(text.to_owned()),
@@ -82,17 +81,14 @@ pub(super) fn integer(text: &str) -> Parsed<u64> {
     })
 }
 
-/// Parses a TCP port.
 pub(super) fn port(text: &str) -> Parsed<u16> {
     u16::try_from(integer(text)?).map_err(|_| format!("{text} is not a port; the maximum is 65535"))
 }
 
-/// Parses a number that may be zero.
 pub(super) fn number<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
     T::try_from(integer(text)?).map_err(|_| format!("{text} is too large"))
 }
 
-/// Parses a number, where 0 means none.
 pub(super) fn number_or_none<T: TryFrom<u64>>(text: &str) -> Parsed<Option<T>> {
     match integer(text)? {
         0 => Ok(None),
@@ -100,7 +96,6 @@ pub(super) fn number_or_none<T: TryFrom<u64>>(text: &str) -> Parsed<Option<T>> {
     }
 }
 
-/// Parses a number that must not be zero.
 pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
     number_or_none(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
@@ -159,12 +154,10 @@ pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Pa
     T::try_from(bytes).map_err(|_| format!("{text} is too large"))
 }
 
-/// Parses a size, where 0 means no limit.
 pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
     size(text).map(|bytes| (bytes != 0).then_some(bytes))
 }
 
-/// An exact decimal number.
 struct Decimal {
     digits: u128,
     /// Ten to the power of the number of decimal places.
@@ -249,7 +242,6 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
 /// The resolution of timers.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 
-/// Parses a duration that must not be zero.
 pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     match duration(text)? {
         Duration::ZERO => Err("must be greater than 0".to_owned()),
@@ -258,7 +250,6 @@ pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
     }
 }
 
-/// Parses a duration, where 0 means never or no limit.
 pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     match duration(text)? {
         Duration::ZERO => Ok(None),
@@ -307,7 +298,6 @@ pub(super) fn permissions(text: &str, required: u32) -> Parsed<u32> {
     Ok(mode)
 }
 
-/// Parses a file system path.
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     // Usually a line break of a file that was read into a variable.
     if text.contains(char::is_control) {
@@ -327,7 +317,6 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(text))
 }
 
-/// Parses a path that must not be empty.
 pub(super) fn some_path(text: &str) -> Parsed<PathBuf> {
     if text.is_empty() {
         return Err("is empty; write a path".to_owned());
@@ -335,12 +324,10 @@ pub(super) fn some_path(text: &str) -> Parsed<PathBuf> {
     path(text)
 }
 
-/// Parses a path, where empty means none.
 pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
     or_none(text, path)
 }
 
-/// Splits a comma-separated list, without spaces around items and without empty items.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
@@ -356,7 +343,6 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {
     Err(format!("unknown value {text:?}; write {}", one_of(&names)))
 }
 
-/// Joins names to `a, b or c`.
 pub(super) fn one_of(names: &[impl std::borrow::Borrow<str>]) -> String {
     match names {
         [] => String::new(),

@@ -44,11 +44,7 @@ async fn pipelined_requests_are_answered_in_order() {
 async fn the_service_gets_both_endpoints() {
     let server = Server::start(|_| {});
     let mut client = server.connect().await;
-    let expected = format!(
-        "{} {} http",
-        client.stream.local_addr().unwrap(),
-        server.address
-    );
+    let expected = format!("{} {}", client.stream.local_addr().unwrap(), server.address);
     assert_eq!(client.ask(get("/peer")).await.text(), expected);
     server.stop().await;
 }

@@ -245,10 +245,7 @@ async fn answer(request: Request<Body>) -> Response<ProbeBody> {
     match path.as_str() {
         "/peer" => {
             let info = request.extensions().get::<ConnectionInfo>().unwrap();
-            plain(
-                StatusCode::OK,
-                format!("{} {} {}", info.peer(), info.local(), info.scheme()),
-            )
+            plain(StatusCode::OK, format!("{} {}", info.peer, info.local))
         }
         "/sink" => {
             let (status, text) = sink(request.into_body()).await;

@@ -1,5 +1,3 @@
-//! A tus client that calls a handler.
-
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -13,7 +11,6 @@ use http_body::{Body, Frame};
 use landfall::{Handler, service::RequestBodyError, upload::UploadId};
 use tokio::sync::mpsc;
 
-/// The longest that a request may take.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -49,7 +46,6 @@ impl Response {
         self.headers.get(name)?.to_str().ok()?.parse().ok()
     }
 
-    /// The id in `Location`.
     pub(crate) fn id(&self) -> UploadId {
         let location = self.headers.get("location");
         let id = location.and_then(|path| path.to_str().ok()?.rsplit_once("/files/"));
@@ -64,7 +60,6 @@ impl Response {
     }
 }
 
-/// A request body that ends when all of its senders are dropped.
 pub(crate) struct SentBody(mpsc::UnboundedReceiver<Bytes>);
 
 impl Body for SentBody {
@@ -116,7 +111,6 @@ pub(crate) fn body(bytes: Bytes) -> SentBody {
     body
 }
 
-/// Creates a body that yields the frames sent to it.
 pub(crate) fn open_body() -> (mpsc::UnboundedSender<Bytes>, SentBody) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, SentBody(receiver))
@@ -127,7 +121,6 @@ const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 const DEFER: HeaderName = HeaderName::from_static("upload-defer-length");
 const CONCAT: HeaderName = HeaderName::from_static("upload-concat");
 
-/// The fields of a request with `length` bytes of an upload.
 fn content(length: u64) -> [(HeaderName, String); 2] {
     let media_type = "application/offset+octet-stream".to_owned();
     [
@@ -140,7 +133,6 @@ async fn post(handler: &Handler, fields: &[(HeaderName, String)], bytes: Bytes) 
     send(handler, Method::POST, "/files/", fields, body(bytes)).await
 }
 
-/// Creates an upload of this length, with these bytes of it.
 pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Response {
     let mut fields = vec![(LENGTH, length.to_string())];
     if !bytes.is_empty() {
@@ -149,7 +141,6 @@ pub(crate) async fn create(handler: &Handler, length: u64, bytes: Bytes) -> Resp
     post(handler, &fields, bytes).await
 }
 
-/// Creates a partial upload of this length.
 pub(crate) async fn create_empty(handler: &Handler, length: u64) -> UploadId {
     create(handler, length, Bytes::new()).await.expect(201).id()
 }
@@ -165,13 +156,11 @@ pub(crate) async fn create_final(handler: &Handler, parts: &[UploadId]) -> Uploa
     post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
-/// Creates an upload whose length is declared later.
 pub(crate) async fn create_deferred(handler: &Handler) -> UploadId {
     let fields = [(DEFER, "1".to_owned())];
     post(handler, &fields, Bytes::new()).await.expect(201).id()
 }
 
-/// Appends a body of `length` bytes.
 pub(crate) async fn append(
     handler: &Handler,
     id: &UploadId,
@@ -182,7 +171,6 @@ pub(crate) async fn append(
     append_declaring(handler, id, offset, length, None, body).await
 }
 
-/// Appends a body of `length` bytes, and declares the length of the whole upload.
 pub(crate) async fn append_declaring(
     handler: &Handler,
     id: &UploadId,
@@ -202,7 +190,6 @@ pub(crate) async fn head(handler: &Handler, id: &UploadId) -> Response {
     without_body(handler, Method::HEAD, id).await
 }
 
-/// Returns the offset that HEAD gives.
 pub(crate) async fn offset(handler: &Handler, id: &UploadId) -> Option<u64> {
     let found = head(handler, id).await.expect(200);
     found.number("upload-offset")

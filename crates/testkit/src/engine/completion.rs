@@ -1,5 +1,3 @@
-//! Checks of concurrent requests between the last byte and the completion.
-
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -23,7 +21,6 @@ use crate::test_data;
 const LENGTH: u64 = 50_000;
 const STATUS: u16 = 422;
 
-/// A hook that takes its time to decide about completion.
 #[derive(Debug, Clone)]
 struct SlowHook {
     is_called: Arc<Notify>,
@@ -40,7 +37,6 @@ impl SlowHook {
         }
     }
 
-    /// Sends all of an upload, and returns when the hook is called.
     async fn upload(&self, handler: &Handler) -> (UploadId, JoinHandle<Response>) {
         let id = client::create_empty(handler, LENGTH).await;
         let (sender, target) = (handler.clone(), id.clone());

@@ -1,5 +1,3 @@
-//! Uploads whose length is declared with a later request.
-
 use std::time::Duration;
 
 use landfall::Config;
@@ -16,7 +14,6 @@ pub(super) async fn a_late_length_leads_to_the_fields_of_an_early_one(config: &C
     let (handler, other) = (open(&config), open(&config));
     let bytes = test_data::bytes(1, LENGTH as usize);
     let third = LENGTH as usize / 3;
-    // Declared with the first bytes, with later ones, and with none at the end.
     for declared in [0, 1, 3] {
         let id = client::create_deferred(&handler).await;
         for step in 0..4_usize {

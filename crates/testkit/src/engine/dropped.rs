@@ -1,5 +1,3 @@
-//! Requests that are dropped at any moment.
-
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -47,9 +45,7 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
     assert!(ids.len() >= ROUNDS, "{} uploads were prepared", ids.len());
     for id in ids {
         let begun = Instant::now();
-        // The client comes back, which finishes what only lacked its completion.
         client::head(&handler, &id).await;
-        // Effects continue without their requests, and end soon.
         while let Err(difference) = compare(&config, &record, &id).await {
             assert!(begun.elapsed() < LIMIT, "{id}: {difference}");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,5 +1,3 @@
-//! Final uploads whose parts are complete later.
-
 use std::time::{Duration, Instant};
 
 use landfall::{Config, Handler, upload::UploadId};
@@ -37,7 +35,6 @@ pub(super) async fn the_length_of_a_final_upload_is_stored_at_its_creation(confi
     }
 }
 
-/// HEAD is answered although the concatenation makes no progress.
 pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config: &Config) {
     let handler = open(config);
     let partials = create_partials(&handler, 2).await;
@@ -73,7 +70,6 @@ pub(super) async fn a_final_upload_is_inspected_while_it_is_concatenated(config:
     }
 }
 
-/// As long as something is missing it expires; afterwards it does not.
 pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(config: &Config) {
     let mut config = config.clone();
     config.lifetimes.unfinished = Some(Duration::from_secs(3600));
@@ -99,7 +95,6 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
     ];
     for id in [late, waiting] {
         let begun = Instant::now();
-        // The one that waited is concatenated in the background.
         while client::head(&handler, &id)
             .await
             .number("upload-offset")

@@ -41,34 +41,23 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
 }
 
 /// The checks, to be run one by one.
-#[must_use]
 pub fn all() -> Vec<Check<Subject>> {
-    let mut all = Vec::new();
-    all.extend(checks![|_: &Subject| true;
-        takeover::a_new_client_resumes_at_the_stopped_writers_offset,
-        completion::readers_wait_while_a_hook_decides_about_completion,
-    ]);
-    all.extend(
-        checks![|config: &Subject| config.store.terminator().is_some();
+    checks! {
+        |_: &Subject| true =>
+            takeover::a_new_client_resumes_at_the_stopped_writers_offset,
+            completion::readers_wait_while_a_hook_decides_about_completion;
+        |config: &Subject| config.store.terminator().is_some() =>
             completion::a_denied_completion_leaves_nothing,
-            dropped::a_dropped_request_cuts_no_effect_from_its_event,
-        ],
-    );
-    all.extend(
-        checks![|config: &Subject| config.store.concatenator().is_some();
+            dropped::a_dropped_request_cuts_no_effect_from_its_event;
+        |config: &Subject| config.store.concatenator().is_some() =>
             finals::the_length_of_a_final_upload_is_stored_at_its_creation,
             finals::a_final_upload_is_inspected_while_it_is_concatenated,
-        finals::a_concatenated_upload_has_the_fields_of_a_complete_one,
-        ],
-    );
-    all.extend(checks![
-        |config: &Subject| config.store.length_deferrer().is_some();
-        deferred::a_late_length_leads_to_the_fields_of_an_early_one,
-    ]);
-    all
+            finals::a_concatenated_upload_has_the_fields_of_a_complete_one;
+        |config: &Subject| config.store.length_deferrer().is_some() =>
+            deferred::a_late_length_leads_to_the_fields_of_an_early_one;
+    }
 }
 
-/// Opens a handler as one process.
 fn open(config: &Config) -> Handler {
     let mut config = config.clone();
     config.location = LocationStyle::Relative;

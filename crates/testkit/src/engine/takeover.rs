@@ -1,5 +1,3 @@
-//! A writer that must stop, and the one that comes after it.
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +15,6 @@ const LENGTH: u64 = 900_000;
 const WRITERS: u64 = 6;
 const MAX_ATTEMPTS: usize = 5;
 
-/// A request whose body has not ended.
 struct Writer {
     body: mpsc::UnboundedSender<Bytes>,
     response: JoinHandle<Response>,
@@ -36,12 +33,9 @@ fn start(handler: &Handler, id: &UploadId, offset: u64) -> Writer {
     }
 }
 
-/// Several clients in turn resume an upload while the previous one is still sending, like a client whose
-/// connection hangs.
 pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &Config) {
     let mut config = config.clone();
     config.lease_wait = Duration::from_secs(2);
-    // Each writer in another process than the one before.
     let handlers = [open(&config), open(&config)];
     let handler = &handlers[0];
     let bytes = test_data::bytes(1, LENGTH as usize);
@@ -53,7 +47,6 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
         for piece in test_data::chunks(&bytes.slice(sent..end), 50_000, turn) {
             let _ = writer.body.send(piece);
         }
-        // The odd ones are overtaken while their bytes arrive.
         if turn % 2 == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -1,5 +1,3 @@
-//! A store that fails.
-
 use std::{
     ops::Range,
     pin::Pin,
@@ -49,7 +47,6 @@ pub struct FaultStore {
 
 impl FaultStore {
     /// Puts faults around `inner`.
-    #[must_use]
     pub fn new(inner: impl Store, faults: Faults) -> Self {
         Self {
             inner: Arc::new(inner),
@@ -270,7 +267,6 @@ impl Append for FaultAppend {
     }
 }
 
-/// A download that fails after some bytes.
 struct FailingDownload {
     inner: ByteStream,
     left: usize,

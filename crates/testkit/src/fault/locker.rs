@@ -1,5 +1,3 @@
-//! A locker that loses leases.
-
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -18,7 +16,6 @@ pub struct FaultLocker {
 
 impl FaultLocker {
     /// Puts the means of losing leases around `inner`.
-    #[must_use]
     pub fn new(inner: impl Locker) -> Self {
         Self {
             inner: Arc::new(inner),
@@ -41,7 +38,6 @@ impl FaultLocker {
     }
 
     /// Returns the uploads whose leases are held.
-    #[must_use]
     pub fn held(&self) -> Vec<UploadId> {
         self.leases.lock().keys().cloned().collect()
     }

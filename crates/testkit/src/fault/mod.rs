@@ -22,7 +22,6 @@ pub use self::{
     power_loss::PowerLossStore,
 };
 
-/// Returns a capability of the inner store, which exists if the outer one was handed out.
 fn capability<T: ?Sized>(inner: Option<&T>) -> Result<&T> {
     inner.ok_or_else(|| {
         StoreError::other(
@@ -32,7 +31,6 @@ fn capability<T: ?Sized>(inner: Option<&T>) -> Result<&T> {
     })
 }
 
-/// Returns the capabilities of `wrapper`, as far as the inner store has them.
 fn wrapped<'a, S>(wrapper: &'a S, inner: Capabilities<'_>) -> Capabilities<'a>
 where
     S: Terminate + Finish + Read + Concatenate + DeferLength + Enumerate,

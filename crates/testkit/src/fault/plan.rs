@@ -1,5 +1,3 @@
-//! Which call fails how.
-
 use std::{io, sync::Arc, time::Duration};
 
 use landfall::store::{Result, StoreError};
@@ -86,7 +84,6 @@ struct FaultChance {
 
 impl Faults {
     /// No faults, for now.
-    #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
@@ -113,7 +110,6 @@ impl Faults {
     }
 
     /// Returns the number of faults injected.
-    #[must_use]
     pub fn happened(&self) -> u64 {
         self.0.lock().happened
     }

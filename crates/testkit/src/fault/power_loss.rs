@@ -1,5 +1,3 @@
-//! A store that loses power.
-
 use std::{
     collections::HashMap,
     ops::Range,
@@ -32,7 +30,6 @@ use super::{capability, wrapped};
 #[derive(Debug, Clone)]
 pub struct PowerLossStore {
     inner: Arc<dyn Store>,
-    /// The life that the store is in, and the one that this handle belongs to.
     life: Arc<AtomicU64>,
     own_life: u64,
     open: Arc<Mutex<HashMap<UploadId, Cached>>>,
@@ -40,12 +37,10 @@ pub struct PowerLossStore {
 
 type Cached = Arc<AsyncMutex<Cache>>;
 
-/// The bytes of an upload that its store inside doesn't have yet.
 #[derive(Debug)]
 struct Cache {
     inner: Box<dyn Append>,
     chunks: Vec<Bytes>,
-    /// Number of chunks before the unverified ones.
     held: Option<usize>,
     /// Set when bytes could not be handed on: no later ones may take their place.
     failed: bool,
@@ -61,7 +56,6 @@ impl Cache {
                 .sum::<u64>()
     }
 
-    /// Writes all chunks except the unverified ones.
     async fn sync(&mut self) -> Result<u64> {
         self.check().await?;
         let end = self.held.unwrap_or(self.chunks.len());
@@ -78,7 +72,6 @@ impl Cache {
         synced
     }
 
-    /// Fails if bytes were lost.
     async fn check(&mut self) -> Result<()> {
         if !self.failed {
             return Ok(());
@@ -98,7 +91,6 @@ impl Cache {
 
 impl PowerLossStore {
     /// Puts a cache before `inner`.
-    #[must_use]
     pub fn new(inner: impl Store) -> Self {
         Self {
             inner: Arc::new(inner),
@@ -111,7 +103,6 @@ impl PowerLossStore {
     /// Discards uncommitted data and returns the store after the crash.
     ///
     /// Older handles, and appends opened by them, fail from then on.
-    #[must_use]
     pub fn crash(&self) -> Self {
         self.open.lock().clear();
         let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;

@@ -1,5 +1,3 @@
-//! Checks of two lockers in two processes.
-
 use std::{
     sync::{Arc, atomic::AtomicU32},
     time::{Duration, Instant},
@@ -11,11 +9,10 @@ use landfall::{
 };
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{LONG, Pair, acquire, assert_alone, assert_held};
+use super::{Pair, acquire, assert_alone, assert_held, assert_takeovers, spawn_acquire};
 
 const SHORT: Duration = Duration::from_millis(250);
 
-/// Takes a lease that the other process gave up, which may take as long as a takeover to be known.
 async fn free(locker: &Arc<dyn Locker>, id: &UploadId, within: Duration) -> Lease {
     let begun = Instant::now();
     loop {
@@ -32,10 +29,7 @@ pub(super) async fn a_lease_keeps_the_other_process_out(pair: &Pair) {
     let (id, another) = (UploadId::random(), UploadId::random());
     for (holder, newcomer) in [(&pair.one, &pair.other), (&pair.other, &pair.one)] {
         let lease = acquire(holder, &id).await;
-        assert_held(
-            "try_acquire of a held lease",
-            newcomer.try_acquire(&id).await,
-        );
+        assert_held("try_acquire", newcomer.try_acquire(&id).await);
         drop(free(newcomer, &another, pair.takeover).await);
         drop(lease);
         drop(free(newcomer, &id, pair.takeover).await);
@@ -43,32 +37,15 @@ pub(super) async fn a_lease_keeps_the_other_process_out(pair: &Pair) {
 }
 
 pub(super) async fn the_other_process_takes_over_soon(pair: &Pair) {
-    let id = UploadId::random();
-    let mut holder = acquire(&pair.one, &id).await;
-    let mut took = Vec::new();
-    for newcomer in [&pair.other, &pair.one, &pair.other, &pair.one, &pair.other] {
-        let writing = tokio::spawn(async move {
-            let asked = holder.signal().wait().await;
-            assert_eq!(asked, YieldReason::Requested);
-        });
-        let begun = Instant::now();
-        holder = acquire(newcomer, &id).await;
-        took.push(begun.elapsed());
-        writing.await.expect("the first holder");
-    }
-    // The median: a busy machine may delay one or the other.
-    took.sort();
-    assert!(took[2] < pair.takeover, "takeovers took {took:?}");
+    let Pair { one, other, .. } = pair;
+    assert_takeovers(one, [other, one, other, one, other], pair.takeover).await;
 }
 
 pub(super) async fn trying_from_the_other_process_does_not_request_the_lease(pair: &Pair) {
     let id = UploadId::random();
     let lease = acquire(&pair.one, &id).await;
     for _ in 0..3 {
-        assert_held(
-            "try_acquire of a held lease",
-            pair.other.try_acquire(&id).await,
-        );
+        assert_held("try_acquire", pair.other.try_acquire(&id).await);
         sleep(SHORT).await;
     }
     assert_eq!(lease.signal().reason(), None);
@@ -79,14 +56,11 @@ pub(super) async fn a_holder_that_does_not_yield_keeps_the_lease(pair: &Pair) {
     let lease = acquire(&pair.one, &id).await;
     for wait in [Duration::ZERO, SHORT, 2 * SHORT] {
         let begun = Instant::now();
-        assert_held(
-            "acquire of a held lease",
-            pair.other.acquire(&id, wait).await,
-        );
+        assert_held("acquire", pair.other.acquire(&id, wait).await);
         let waited = begun.elapsed();
-        assert!(waited >= wait, "gave up after {waited:?} of {wait:?}");
+        let possible = wait..wait + pair.takeover + SHORT;
         assert!(
-            waited < wait + pair.takeover + SHORT,
+            possible.contains(&waited),
             "waited {waited:?} instead of {wait:?}"
         );
     }
@@ -105,7 +79,6 @@ pub(super) async fn fences_grow_from_one_process_to_the_other(pair: &Pair) {
     }
 }
 
-/// Holds a new lease for a while, without waiters.
 async fn assert_not_requested(locker: &Arc<dyn Locker>, id: &UploadId) {
     let lease = acquire(locker, id).await;
     sleep(2 * SHORT).await;
@@ -119,11 +92,7 @@ pub(super) async fn an_answered_request_is_removed(pair: &Pair) {
     let taken = acquire(&pair.other, &id).await;
     holder.await.expect("the first holder");
     sleep(2 * SHORT).await;
-    assert_eq!(
-        taken.signal().reason(),
-        None,
-        "who took over was asked to yield to itself"
-    );
+    assert_eq!(taken.signal().reason(), None, "asked to yield to itself");
     drop(taken);
     assert_not_requested(&pair.one, &id).await;
     assert_not_requested(&pair.other, &id).await;
@@ -132,10 +101,7 @@ pub(super) async fn an_answered_request_is_removed(pair: &Pair) {
 pub(super) async fn a_dropped_request_is_removed(pair: &Pair) {
     let id = UploadId::random();
     let lease = acquire(&pair.one, &id).await;
-    let waiter = tokio::spawn({
-        let (other, id) = (pair.other.clone(), id.clone());
-        async move { other.acquire(&id, LONG).await }
-    });
+    let waiter = spawn_acquire(&pair.other, &id);
     assert_eq!(lease.signal().wait().await, YieldReason::Requested);
     waiter.abort();
     assert!(waiter.await.is_err_and(|error| error.is_cancelled()));
@@ -148,11 +114,7 @@ pub(super) async fn one_upload_has_one_holder_under_pressure(pair: &Pair) {
     let holders = Arc::new(AtomicU32::new(0));
     let mut tasks = JoinSet::new();
     for n in 0..6 {
-        let locker = if n % 2 == 0 {
-            pair.one.clone()
-        } else {
-            pair.other.clone()
-        };
+        let locker = [&pair.one, &pair.other][n % 2].clone();
         let (id, holders) = (id.clone(), holders.clone());
         tasks.spawn(async move {
             for _ in 0..20 {

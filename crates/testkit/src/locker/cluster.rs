@@ -1,10 +1,8 @@
-//! Nodes that share leases in a service, which may not be reachable.
-
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -15,16 +13,16 @@ use landfall::{
     lease::{Fence, Lease, LeaseError, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
+use parking_lot::Mutex;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
 
-use super::{LONG, acquire};
+use super::{LONG, acquire, spawn_acquire};
 use crate::check::{Check, checks};
 
-/// Time in which a node has to work again after a fault, on a busy machine.
 const MAX_RECOVERY: Duration = Duration::from_secs(8);
 
 /// A service that stores leases, as nodes reach it.
@@ -60,34 +58,30 @@ impl fmt::Debug for FaultyNode {
 
 pub(super) type Subject = Arc<dyn Cluster>;
 
-/// Checks that need a lifetime which a busy machine does not exceed by accident.
 pub(super) fn all() -> Vec<Check<Subject>> {
-    checks![|_| true;
-        a_takeover_takes_milliseconds,
-        requests_of_one_node_do_not_keep_the_other_out,
-        a_dropped_call_leaves_no_lease,
-        a_dropped_locker_releases_its_last_lease,
-        leases_are_numbered_one_by_one_whichever_node_acquires_them,
-        a_request_at_an_offset_interrupts_no_holder_with_more_bytes,
-        many_uploads_on_two_nodes_have_one_holder_each,
-    ]
-    .to_vec()
+    checks! {
+        |_: &Subject| true =>
+            a_takeover_takes_milliseconds,
+            requests_of_one_node_do_not_keep_the_other_out,
+            a_dropped_call_leaves_no_lease,
+            a_dropped_locker_releases_its_last_lease,
+            leases_are_numbered_one_by_one_whichever_node_acquires_them,
+            a_request_at_an_offset_interrupts_no_holder_with_more_bytes,
+            many_uploads_on_two_nodes_have_one_holder_each;
+    }
 }
 
-/// Checks that wait until leases expire.
 pub(super) fn all_with_faults() -> Vec<Check<Subject>> {
-    checks![|_| true;
-        holders_stop_in_time_and_leases_work_again,
-        a_waiter_that_is_gone_is_forgotten_with_the_lease,
-    ]
-    .to_vec()
+    checks! {
+        |_: &Subject| true =>
+            holders_stop_in_time_and_leases_work_again,
+            a_waiter_that_is_gone_is_forgotten_with_the_lease;
+    }
 }
 
 fn assert_unavailable(fault: &str, result: Result<Lease, LeaseError>) {
-    assert!(
-        matches!(result, Err(LeaseError::Unavailable(_))),
-        "{fault}: {result:?}"
-    );
+    let is_unavailable = matches!(result, Err(LeaseError::Unavailable(_)));
+    assert!(is_unavailable, "{fault}: {result:?}");
 }
 
 async fn a_takeover_takes_milliseconds(cluster: &Subject) {
@@ -128,16 +122,20 @@ async fn requests_of_one_node_do_not_keep_the_other_out(cluster: &Subject) {
         });
     }
     for _ in 0..5 {
-        // The busy node has the lease again, or waits for it.
         let before = granted.load(Ordering::Relaxed);
         while granted.load(Ordering::Relaxed) == before {
             sleep(Duration::from_millis(1)).await;
         }
-        let started = Instant::now();
-        drop(acquire(&other, &id).await);
-        let took = started.elapsed();
-        assert!(took < cluster.ttl() / 2, "took {took:?}");
+        assert_soon(cluster, &other, &id).await;
     }
+}
+
+/// Asserts that a lease is acquired long before it could expire.
+async fn assert_soon(cluster: &Subject, locker: &Arc<dyn Locker>, id: &UploadId) {
+    let started = Instant::now();
+    drop(acquire(locker, id).await);
+    let took = started.elapsed();
+    assert!(took < cluster.ttl() / 2, "took {took:?}");
 }
 
 /// A lease that the service granted to a call that was dropped is released.
@@ -145,20 +143,14 @@ async fn a_dropped_call_leaves_no_lease(cluster: &Subject) {
     let (one, other) = (cluster.node().await, cluster.node().await);
     for n in 0..200_u64 {
         let id = UploadId::random();
-        let call = tokio::spawn({
-            let (one, id) = (one.clone(), id.clone());
-            async move { one.acquire(&id, LONG).await }
-        });
+        let call = spawn_acquire(&one, &id);
         let started = Instant::now();
         while started.elapsed() < Duration::from_micros(n * 10) {
             tokio::task::yield_now().await;
         }
         call.abort();
         drop(call.await);
-        let started = Instant::now();
-        drop(acquire(&other, &id).await);
-        let took = started.elapsed();
-        assert!(took < cluster.ttl() / 2, "dropped {n}: took {took:?}");
+        assert_soon(cluster, &other, &id).await;
     }
 }
 
@@ -168,10 +160,7 @@ async fn a_dropped_locker_releases_its_last_lease(cluster: &Subject) {
     let lease = acquire(&one, &id).await;
     drop(one);
     drop(lease);
-    let started = Instant::now();
-    drop(acquire(&other, &id).await);
-    let took = started.elapsed();
-    assert!(took < cluster.ttl() / 2, "took {took:?}");
+    assert_soon(cluster, &other, &id).await;
 }
 
 async fn leases_are_numbered_one_by_one_whichever_node_acquires_them(cluster: &Subject) {
@@ -179,7 +168,6 @@ async fn leases_are_numbered_one_by_one_whichever_node_acquires_them(cluster: &S
     let id = UploadId::random();
     let Fence(mut last) = acquire(&one, &id).await.fence();
     for locker in [&one, &one, &other, &one, &other, &other, &other] {
-        // Other uploads do not count.
         drop(acquire(&other, &UploadId::random()).await);
         let Fence(next) = acquire(locker, &id).await.fence();
         assert_eq!(next, last + 1);
@@ -192,7 +180,6 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
     let id = UploadId::random();
     let lease = acquire(&one, &id).await;
     let wait = Duration::from_millis(50);
-    // With a renewal in between, which repeats the request.
     for offset in [1, 5] {
         let at = other.acquire_at(&id, offset, wait).await;
         assert!(matches!(at, Err(LeaseError::Locked)), "{at:?}");
@@ -228,18 +215,13 @@ async fn holders_stop_in_time_and_leases_work_again(cluster: &Subject) {
     for node in cluster.faulty_nodes().await {
         tasks.spawn(holder_stops_in_time(node, other.clone(), ttl));
     }
-    while let Some(checked) = tasks.join_next().await {
-        if let Err(error) = checked {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
+    tasks.join_all().await;
 }
 
 async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Duration) {
     let FaultyNode { locker, fault, .. } = &node;
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
-    // It may have been renewed until now.
     sleep(ttl / 2).await;
     assert_eq!(lease.signal().reason(), None, "{fault}");
     (node.set)(true);
@@ -251,10 +233,7 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     let fence = lease.fence();
     if node.is_delay {
         let asked = timeout(LONG, lease.signal().wait()).await;
-        assert_eq!(
-            asked.expect("the holder is notified"),
-            YieldReason::Requested
-        );
+        assert_eq!(asked.expect("a request"), YieldReason::Requested);
         drop(lease);
         assert!(waiting.await.expect("the waiter").0.fence() > fence);
         return;
@@ -263,10 +242,8 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     let took = started.elapsed();
     assert_eq!(asked, Some(YieldReason::LeaseLost), "{fault}: two hold it");
     assert!(newer.fence() > fence, "{fault}");
-    assert!(
-        took > ttl / 4 && took < ttl * 3,
-        "{fault}: acquired after {took:?}"
-    );
+    let possible = ttl / 4..ttl * 3;
+    assert!(possible.contains(&took), "{fault}: acquired after {took:?}");
     for _ in 0..2 {
         let started = Instant::now();
         assert_unavailable(fault, locker.acquire(&UploadId::random(), LONG).await);
@@ -279,10 +256,7 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     (node.set)(false);
     let restored = Instant::now();
     while let Err(error) = locker.acquire(&UploadId::random(), LONG).await {
-        assert!(
-            matches!(error, LeaseError::Unavailable(_)),
-            "{fault}: {error:?}"
-        );
+        assert_unavailable(fault, Err(error));
         let after = restored.elapsed();
         assert!(after < MAX_RECOVERY, "{fault}: fails after {after:?}");
         sleep(Duration::from_millis(10)).await;
@@ -290,11 +264,8 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     println!("{fault}: works again after {:?}", restored.elapsed());
     let held = locker.try_acquire(&id).await;
     assert!(matches!(held, Err(LeaseError::Locked)), "{fault}: {held:?}");
-    assert_ne!(
-        newer.signal().reason(),
-        Some(YieldReason::LeaseLost),
-        "{fault}"
-    );
+    let reason = newer.signal().reason();
+    assert_ne!(reason, Some(YieldReason::LeaseLost), "{fault}");
 }
 
 /// No node yields to one that waited and is gone.
@@ -312,7 +283,6 @@ async fn a_waiter_that_is_gone_is_forgotten_with_the_lease(cluster: &Subject) {
         let (waiter, id) = (waiter.locker.clone(), id.clone());
         async move { waiter.acquire(&id, 2 * LONG).await }
     });
-    // Its last request is younger than the last renewal of the lease.
     sleep(ttl * 3 / 4).await;
     (waiter.set)(true);
     waiting.abort();
@@ -322,7 +292,6 @@ async fn a_waiter_that_is_gone_is_forgotten_with_the_lease(cluster: &Subject) {
     drop(held);
 }
 
-/// The leases that holders believe to have.
 #[derive(Debug, Default)]
 struct Checker {
     live: Mutex<HashMap<UploadId, (Fence, YieldSignal)>>,
@@ -334,22 +303,22 @@ struct Checker {
 impl Checker {
     fn granted(&self, id: &UploadId, fence: Fence, signal: &YieldSignal) {
         let live = (fence, signal.clone());
-        let before = (self.live.lock().expect("a lock")).insert(id.clone(), live);
+        let before = self.live.lock().insert(id.clone(), live);
         if let Some((older, signal)) = before {
-            assert_eq!(
-                signal.reason(),
-                Some(YieldReason::LeaseLost),
+            let is_lost = signal.reason() == Some(YieldReason::LeaseLost);
+            assert!(
+                is_lost,
                 "{id}: {fence:?} was granted while {older:?} was held"
             );
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
-        let newest = (self.newest.lock().expect("a lock")).insert(id.clone(), fence);
+        let newest = self.newest.lock().insert(id.clone(), fence);
         assert!(newest < Some(fence), "{id}: {fence:?} after {newest:?}");
         self.granted.fetch_add(1, Ordering::Relaxed);
     }
 
     fn dropped(&self, id: &UploadId, fence: Fence) {
-        let mut live = self.live.lock().expect("a lock");
+        let mut live = self.live.lock();
         if live.get(id).is_some_and(|(holder, _)| *holder == fence) {
             live.remove(id);
         }
@@ -367,7 +336,6 @@ pub struct LockerLoad {
 impl LockerLoad {
     /// Starts 40 requests for 20 uploads. Some of the stubborn release late, even when the lease is
     /// lost.
-    #[must_use]
     pub fn start(nodes: &[Arc<dyn Locker>], duration: Duration, stubborn: bool) -> Self {
         let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
         let checker = Arc::new(Checker::default());
@@ -386,12 +354,8 @@ impl LockerLoad {
     ///
     /// # Panics
     /// If two requests held an upload at once, or a fence did not grow.
-    pub async fn finish(mut self) -> (u32, u32) {
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
+    pub async fn finish(self) -> (u32, u32) {
+        self.tasks.join_all().await;
         let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
         (count(&self.checker.granted), count(&self.checker.lost))
     }

@@ -1,5 +1,3 @@
-//! Checks of a locker after a restart of its process.
-
 use landfall::{
     lease::{Fence, Locker},
     upload::UploadId,
@@ -8,7 +6,6 @@ use landfall::{
 use super::{LONG, Subject};
 use crate::check::{Check, checks};
 
-/// A locker that was made after another one gave leases and ended.
 pub(super) struct Restarted {
     id: UploadId,
     newest: Fence,
@@ -29,9 +26,8 @@ impl Restarted {
     }
 }
 
-/// The checks of a locker that was restarted.
-pub(super) fn all() -> [Check<Restarted>; 1] {
-    checks![|_| true; fences_grow_over_a_restart]
+pub(super) fn all() -> Vec<Check<Restarted>> {
+    checks! { |_: &Restarted| true => fences_grow_over_a_restart; }
 }
 
 async fn fences_grow_over_a_restart(restarted: &Restarted) {

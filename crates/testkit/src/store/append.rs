@@ -1,5 +1,3 @@
-//! Appending bytes.
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        append, create, drop_midway, expect, finish_if_able, offset, poll_and_drop, resume,
+        append, commit, create, drop_midway, expect, finish_if_able, offset, poll_and_drop, resume,
         uploaded, write,
     },
 };
@@ -34,10 +32,7 @@ pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
         );
         before = now;
     }
-    assert_eq!(append.commit().await.expect("commit"), 300_000);
-    assert_eq!(append.offset(), 300_000);
-    drop(append);
-    expect(store, &upload, &bytes).await;
+    commit(append, store, &upload, &bytes).await;
     assert!(store.load(&upload.id).await.expect("load").is_complete());
 }
 
@@ -81,17 +76,13 @@ pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
         append.write(&mut list).await.expect("write");
         assert!(list.is_empty(), "write must empty the list of chunks");
     }
-    assert_eq!(append.commit().await.expect("commit"), all.len() as u64);
-    drop(append);
-    expect(store, &upload, &all).await;
+    commit(append, store, &upload, &all).await;
 }
 
 pub(super) async fn an_upload_without_bytes_is_whole(store: &Subject) {
     let upload = Upload::new(UploadId::random(), Some(0));
-    let (upload, mut append) = store
-        .create_append(upload, Fence(1))
-        .await
-        .expect("create_append");
+    let created = store.create_append(upload, Fence(1)).await;
+    let (upload, mut append) = created.expect("create_append");
     append.write(&mut Vec::new()).await.expect("write");
     assert_eq!(append.commit().await.expect("commit"), 0);
     drop(append);
@@ -114,12 +105,11 @@ pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
     for piece in test_data::chunks(&test_data::bytes(6, 40_000), 9_000, 1) {
         end += piece.len() as u64;
         write(&mut *append, &piece).await;
-        let committed = append.commit().await.expect("commit");
-        assert_eq!(committed, end);
+        assert_eq!(append.commit().await.expect("commit"), end);
         let loaded = offset(store, &upload).await;
         assert_eq!(
-            loaded, committed,
-            "load right after a commit, with the append still open"
+            loaded, end,
+            "load after a commit, with the append still open"
         );
     }
     assert_eq!(append.commit().await.expect("a second commit"), end);
@@ -134,10 +124,8 @@ pub(super) async fn opening_is_no_change(store: &Subject) {
     drop(resume(store, &upload, Fence(20)).await);
     let after = store.load(&upload.id).await.expect("load").modified;
     let later = after.duration_since(before).unwrap_or_default();
-    assert!(
-        later < Duration::from_millis(1100),
-        "it looks changed {later:?} later"
-    );
+    let limit = Duration::from_millis(1100);
+    assert!(later < limit, "it looks changed {later:?} later");
 }
 
 pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
@@ -158,11 +146,15 @@ pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
     expect(store, &upload, &bytes).await;
 }
 
+fn assert_kept(kept: usize, start: usize, bytes: &Bytes) {
+    let possible = kept..=bytes.len();
+    assert!(possible.contains(&start), "{start}, but {kept} were kept");
+}
+
 pub(super) async fn resuming_is_one_act(store: &Subject) {
     let bytes = test_data::bytes(9, 4 << 20);
     let upload = create(store, None).await;
     let mut kept = 0;
-    // The same lease resumes twice, then comes the next one.
     for round in 0..12_usize {
         let fence = Fence(round as u64 / 2 + 1);
         let (snapshot, mut append) = store.resume(&upload.id, fence).await.expect("resume");
@@ -173,10 +165,7 @@ pub(super) async fn resuming_is_one_act(store: &Subject) {
         );
         assert_eq!(snapshot.upload.id, upload.id);
         let start = append.offset() as usize;
-        assert!(
-            (kept..=bytes.len()).contains(&start),
-            "{start}, but {kept} were kept before"
-        );
+        assert_kept(kept, start, &bytes);
         let end = bytes.len().min(start + (512 << 10));
         let mut chunks = test_data::chunks(&bytes.slice(start..end), 64 << 10, 3);
         drop_midway(round, append.write(&mut chunks)).await;
@@ -197,10 +186,7 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         fence += 1;
         let mut append = resume(store, &upload, Fence(fence)).await;
         let start = append.offset() as usize;
-        assert!(
-            (kept..=bytes.len()).contains(&start),
-            "{start}, but {kept} were kept before"
-        );
+        assert_kept(kept, start, &bytes);
         // Like a broken connection: a write that is never polled again.
         let mut chunks = test_data::chunks(&bytes.slice(start..), 1 << 20, fence);
         let polls = fence as usize % 5;
@@ -213,23 +199,16 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
             break; // A store on a network may never reach this point.
         }
     }
-    // The same lease, then the next one.
     let mut bytes = bytes.to_vec();
     for fence in [fence, fence + 1] {
-        let (_, mut append) = store
-            .resume(&upload.id, Fence(fence))
-            .await
-            .expect("resume");
+        let mut append = resume(store, &upload, Fence(fence)).await;
         let start = append.offset() as usize;
         bytes.truncate(start.max(8 << 20));
         bytes.extend_from_slice(&test_data::bytes(fence, 1 << 20));
         let rest = Bytes::copy_from_slice(&bytes[start..]);
         poll_and_drop(1, append.write(&mut vec![rest])).await;
         drop(append);
-        let (_, next) = store
-            .resume(&upload.id, Fence(fence))
-            .await
-            .expect("resume");
+        let next = resume(store, &upload, Fence(fence)).await;
         let start = next.offset();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let later = offset(store, &upload).await;
@@ -239,13 +218,8 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         );
     }
     let bytes = Bytes::from(bytes);
-    let (_, mut append) = store
-        .resume(&upload.id, Fence(fence + 2))
-        .await
-        .expect("resume");
+    let mut append = resume(store, &upload, Fence(fence + 2)).await;
     let start = append.offset();
     write(&mut *append, &bytes.slice(start as usize..)).await;
-    assert_eq!(append.commit().await.expect("commit"), bytes.len() as u64);
-    drop(append);
-    expect(store, &upload, &bytes).await;
+    commit(append, store, &upload, &bytes).await;
 }

@@ -1,5 +1,3 @@
-//! Joining uploads.
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, assert_not_found, drop_midway, expect, finish_if_able, terminate},
+    support::{append, assert_not_found, drop_midway, expect, finish_if_able, remove},
 };
 use crate::test_data;
 
@@ -25,44 +23,27 @@ async fn part(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
 }
 
 async fn target(store: &Subject, parts: &[Arc<Upload>]) -> Arc<Upload> {
-    let mut upload = Upload::new(
-        UploadId::random(),
-        parts.iter().map(|part| part.length).sum(),
-    );
-    let paths: Vec<_> = parts
-        .iter()
-        .map(|part| format!("/files/{}", part.id))
-        .collect();
+    let length = parts.iter().map(|part| part.length).sum();
+    let mut upload = Upload::new(UploadId::random(), length);
+    let paths = parts.iter().map(|part| format!("/files/{}", part.id));
     upload.kind = UploadKind::Final {
         parts: parts.iter().map(|part| part.id.clone()).collect(),
-        header: format!("final;{}", paths.join(" ")),
+        header: format!("final;{}", paths.collect::<Vec<_>>().join(" ")),
         concatenated: false,
     };
     store.create(upload).await.expect("create")
 }
 
 async fn join(store: &Subject, target: &Upload, parts: &[Arc<Upload>]) -> Result<u64, StoreError> {
-    store
-        .capabilities()
-        .concatenator
-        .expect("a concatenator")
-        .concatenate(target, parts, Fence(2))
-        .await
+    let concatenator = store.capabilities().concatenator.expect("a concatenator");
+    concatenator.concatenate(target, parts, Fence(2)).await
 }
 
-/// Joins these pieces, and checks the result and that the parts stay as they were.
 async fn check(store: &Subject, parts: &[Arc<Upload>], pieces: &[&Bytes]) -> Arc<Upload> {
     let target = target(store, parts).await;
-    let wanted: Vec<u8> = pieces
-        .iter()
-        .flat_map(|piece| piece.iter().copied())
-        .collect();
+    let wanted: Vec<u8> = pieces.iter().copied().flatten().copied().collect();
     let sum = join(store, &target, parts).await.expect("concatenate");
-    assert_eq!(
-        sum,
-        wanted.len() as u64,
-        "the sum that concatenate returned"
-    );
+    assert_eq!(sum, wanted.len() as u64, "the returned sum");
     expect(store, &target, &wanted).await;
     for (part, piece) in parts.iter().zip(pieces) {
         expect(store, part, piece).await;
@@ -71,16 +52,9 @@ async fn check(store: &Subject, parts: &[Arc<Upload>], pieces: &[&Bytes]) -> Arc
 }
 
 pub(super) async fn parts_are_concatenated_in_order(store: &Subject) {
-    let (a, b, c) = (
-        test_data::bytes(1, 70_000),
-        test_data::bytes(2, 1),
-        test_data::bytes(3, 33_333),
-    );
-    let parts = [
-        part(store, &a).await,
-        part(store, &b).await,
-        part(store, &c).await,
-    ];
+    let [a, b, c] = [(1, 70_000), (2, 1), (3, 33_333)].map(|(seed, n)| test_data::bytes(seed, n));
+    let (first, second) = (part(store, &a).await, part(store, &b).await);
+    let parts = [first, second, part(store, &c).await];
     check(store, &parts, &[&a, &b, &c]).await;
     let [first, second, third] = parts;
     check(store, &[third, first, second], &[&c, &a, &b]).await;
@@ -90,18 +64,10 @@ pub(super) async fn empty_and_repeated_parts_are_concatenated(store: &Subject) {
     let (full, empty) = (test_data::bytes(4, 4097), Bytes::new());
     let (f, e) = (part(store, &full).await, part(store, &empty).await);
     check(store, std::slice::from_ref(&e), &[&empty]).await;
-    check(
-        store,
-        &[e.clone(), f.clone(), e.clone()],
-        &[&empty, &full, &empty],
-    )
-    .await;
-    check(
-        store,
-        &[f.clone(), f.clone(), e, f],
-        &[&full, &full, &empty, &full],
-    )
-    .await;
+    let parts = [e.clone(), f.clone(), e.clone()];
+    check(store, &parts, &[&empty, &full, &empty]).await;
+    let parts = [f.clone(), f.clone(), e, f];
+    check(store, &parts, &[&full, &full, &empty, &full]).await;
 }
 
 pub(super) async fn concatenating_nothing_is_empty(store: &Subject) {
@@ -127,23 +93,16 @@ pub(super) async fn concatenating_again_starts_empty(store: &Subject) {
     let (a, b) = (test_data::bytes(6, 3000), test_data::bytes(7, 2000));
     let parts = [part(store, &a).await, part(store, &b).await];
     let target = check(store, &parts, &[&a, &b]).await;
-    assert_eq!(
-        join(store, &target, &parts).await.expect("concatenate"),
-        5000
-    );
+    let sum = join(store, &target, &parts).await.expect("concatenate");
+    assert_eq!(sum, 5000);
     expect(store, &target, &[&a[..], &b[..]].concat()).await;
     // Fewer bytes than before must leave none of the old ones.
-    assert_eq!(
-        join(store, &target, &parts[1..])
-            .await
-            .expect("concatenate"),
-        2000
-    );
+    let sum = join(store, &target, &parts[1..]).await;
+    assert_eq!(sum.expect("concatenate"), 2000);
     expect(store, &target, &b).await;
 }
 
 pub(super) async fn large_parts_of_odd_size_are_concatenated(store: &Subject) {
-    // Whole blocks first (where file systems can share them), then sizes that fit no block.
     let pieces = [
         test_data::bytes(8, 2 << 20),
         test_data::bytes(9, (1 << 20) + 1),
@@ -162,7 +121,7 @@ pub(super) async fn parts_can_be_removed_afterwards(store: &Subject) {
     let parts = [part(store, &a).await, part(store, &b).await];
     let target = check(store, &parts, &[&a, &b]).await;
     for part in &parts {
-        terminate(store, part, Fence(3)).await.expect("terminate");
+        remove(store, part, Fence(3)).await;
     }
     expect(store, &target, &[&a[..], &b[..]].concat()).await;
 }
@@ -174,11 +133,8 @@ pub(super) async fn a_dropped_concatenation_starts_again_empty(store: &Subject) 
     for round in 0..6_usize {
         let target = target(store, &parts).await;
         drop_midway(round, concatenator.concatenate(&target, &parts, Fence(2))).await;
-        let sum = concatenator
-            .concatenate(&target, &parts, Fence(3))
-            .await
-            .expect("concatenate");
-        assert_eq!(sum, 370_000);
+        let sum = concatenator.concatenate(&target, &parts, Fence(3)).await;
+        assert_eq!(sum.expect("concatenate"), 370_000);
         expect(store, &target, &[&a[..], &b[..]].concat()).await;
     }
 }

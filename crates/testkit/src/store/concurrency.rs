@@ -1,5 +1,3 @@
-//! Many uploads at the same time.
-
 use landfall::lease::Fence;
 
 use super::{

@@ -1,6 +1,4 @@
-//! Making, finding and removing uploads.
-
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use landfall::{
@@ -12,7 +10,7 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        append, assert_not_found, create, described, drop_midway, expect, offset, resume,
+        append, assert_not_found, create, described, drop_midway, expect, offset, remove, resume,
         terminate, uploaded, write,
     },
 };
@@ -20,40 +18,30 @@ use crate::test_data;
 
 pub(super) async fn a_created_upload_is_empty(store: &Subject) {
     let id = UploadId::random();
-    let created = store
-        .create(Upload::new(id.clone(), Some(5)))
-        .await
-        .expect("create");
+    let created = store.create(Upload::new(id.clone(), Some(5))).await;
+    let created = created.expect("create");
     assert_eq!(created.id, id);
     let loaded = store.load(&id).await.expect("load");
     assert_eq!(loaded.offset, 0);
     assert_eq!(loaded.upload, created, "load gives what create gave");
     assert!(!loaded.is_complete());
-    let age = SystemTime::now()
-        .duration_since(loaded.modified)
-        .unwrap_or_default();
-    assert!(
-        age < Duration::from_secs(3600),
-        "modified {age:?} ago, but it is new"
-    );
+    let age = loaded.modified.elapsed().unwrap_or_default();
+    let limit = Duration::from_secs(3600);
+    assert!(age < limit, "modified {age:?} ago, but it is new");
     expect(store, &created, b"").await;
 }
 
 pub(super) async fn a_taken_id_is_rejected_and_the_upload_kept(store: &Subject) {
     let bytes = test_data::bytes(1, 100);
     let upload = uploaded(store, &bytes).await;
-    let again = store.create(Upload::new(upload.id.clone(), Some(7))).await;
-    assert!(
-        matches!(again, Err(StoreError::AlreadyExists(_))),
-        "{again:?}"
-    );
-    let again = store
-        .create_append(Upload::new(upload.id.clone(), Some(7)), Fence(2))
-        .await;
-    assert!(
-        matches!(again, Err(StoreError::AlreadyExists(_))),
-        "{again:?}"
-    );
+    let again = || Upload::new(upload.id.clone(), Some(7));
+    for again in [
+        store.create(again()).await,
+        (store.create_append(again(), Fence(2)).await).map(|(upload, _)| upload),
+    ] {
+        let is_rejected = matches!(again, Err(StoreError::AlreadyExists(_)));
+        assert!(is_rejected, "{again:?}");
+    }
     assert_eq!(described(store, &upload.id).await, upload);
     expect(store, &upload, &bytes).await;
 }
@@ -86,7 +74,6 @@ pub(super) async fn a_missing_upload_is_not_found(store: &Subject) {
     assert_not_found("load", store.load(&id).await);
 }
 
-/// A description in which everything is set. Times have whole seconds: stores may keep no less.
 fn full_description(kind: UploadKind) -> Upload {
     let mut upload = Upload::new(UploadId::random(), Some(1 << 40));
     upload.metadata = Metadata::from_pairs([("filename", "Zürich – 東京.pdf"), ("empty", "")]);
@@ -142,11 +129,7 @@ pub(super) async fn metadata_comes_back_byte_for_byte(store: &Subject) {
         let created = store.create(upload.clone()).await.expect("create");
         assert_eq!(created.metadata, upload.metadata, "{header:?} as created");
         let loaded = described(store, &upload.id).await;
-        assert_eq!(
-            loaded.metadata.header(),
-            header,
-            "the header must come back as it was"
-        );
+        assert_eq!(loaded.metadata.header(), header, "the header as loaded");
         assert_eq!(loaded.metadata, upload.metadata, "{header:?} as loaded");
         store.save(&loaded, Fence(1)).await.expect("save");
         let saved = described(store, &upload.id).await;
@@ -177,10 +160,8 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
         let id = UploadId::new(&format!("{unique}-{id}")).expect("a good id");
         let bytes = test_data::bytes(n as u64, 50 + n);
         let upload = Upload::new(id, Some(bytes.len() as u64));
-        let upload = store
-            .create(upload)
-            .await
-            .unwrap_or_else(|e| panic!("create {n}: {e}"));
+        let upload = store.create(upload).await;
+        let upload = upload.unwrap_or_else(|e| panic!("create {n}: {e}"));
         append(store, &upload, Fence(1), &bytes).await;
         uploads.push((upload, bytes));
     }
@@ -190,7 +171,7 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
     }
     if store.capabilities().terminator.is_some() {
         for (upload, _) in &uploads {
-            terminate(store, upload, Fence(2)).await.expect("terminate");
+            remove(store, upload, Fence(2)).await;
             assert_not_found("load", store.load(&upload.id).await);
         }
     }
@@ -199,10 +180,8 @@ pub(super) async fn ids_may_hold_slashes_and_odd_characters(store: &Subject) {
 pub(super) async fn create_append_is_both_in_one(store: &Subject) {
     let bytes = test_data::bytes(3, 3000);
     let upload = Upload::new(UploadId::random(), Some(4000));
-    let (upload, mut first) = store
-        .create_append(upload, Fence(5))
-        .await
-        .expect("create_append");
+    let created = store.create_append(upload, Fence(5)).await;
+    let (upload, mut first) = created.expect("create_append");
     assert_eq!(first.offset(), 0);
     assert_eq!(described(store, &upload.id).await, upload);
     write(&mut *first, &bytes).await;
@@ -217,9 +196,7 @@ pub(super) async fn create_append_is_both_in_one(store: &Subject) {
 pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     let other = uploaded(store, &Bytes::from_static(b"stays")).await;
-    terminate(store, &upload, Fence(2))
-        .await
-        .expect("terminate");
+    remove(store, &upload, Fence(2)).await;
     assert_not_found("load", store.load(&upload.id).await);
     assert_not_found("append", store.resume(&upload.id, Fence(3)).await);
     assert_not_found("save", store.save(&upload, Fence(3)).await);
@@ -232,32 +209,20 @@ pub(super) async fn a_terminated_upload_is_gone(store: &Subject) {
 pub(super) async fn termination_can_be_repeated(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
     for there in [true, false, false] {
-        let removed = terminate(store, &upload, Fence(2)).await;
-        assert_eq!(
-            removed.expect("terminate"),
-            there,
-            "whether there was anything"
-        );
+        let removed = remove(store, &upload, Fence(2)).await;
+        assert_eq!(removed, there, "whether there was anything");
     }
     let never = Upload::new(UploadId::random(), Some(1));
-    let removed = terminate(store, &never, Fence(1)).await;
-    assert!(!removed.expect("terminate what never was"));
+    assert!(!remove(store, &never, Fence(1)).await);
 }
 
 pub(super) async fn a_terminated_id_can_be_used_again(store: &Subject) {
     let upload = uploaded(store, &test_data::bytes(4, 1000)).await;
-    terminate(store, &upload, Fence(2))
-        .await
-        .expect("terminate");
-    let again = store
-        .create(Upload::new(upload.id.clone(), Some(3)))
-        .await
-        .expect("create again");
-    assert_eq!(
-        offset(store, &again).await,
-        0,
-        "bytes of the old upload showed up"
-    );
+    remove(store, &upload, Fence(2)).await;
+    let again = store.create(Upload::new(upload.id.clone(), Some(3))).await;
+    let again = again.expect("create again");
+    let offset = offset(store, &again).await;
+    assert_eq!(offset, 0, "bytes of the old upload showed up");
     append(store, &again, Fence(3), &Bytes::from_static(b"new")).await;
     expect(store, &again, b"new").await;
 }
@@ -289,9 +254,7 @@ pub(super) async fn a_dropped_termination_can_be_repeated(store: &Subject) {
         let upload = uploaded(store, &bytes).await;
         let fence = Fence(round as u64 + 10);
         drop_midway(round, terminate(store, &upload, fence)).await;
-        terminate(store, &upload, Fence(fence.0 + 1))
-            .await
-            .expect("a repeated termination");
+        remove(store, &upload, Fence(fence.0 + 1)).await;
         assert_not_found("load", store.load(&upload.id).await);
         let resumed = store.resume(&upload.id, Fence(fence.0 + 2)).await;
         assert_not_found("resume", resumed);

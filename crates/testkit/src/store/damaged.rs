@@ -1,6 +1,4 @@
 //! The conformance suite of a store some of whose descriptions are damaged.
-//!
-//! Only the store's author knows how to damage an upload, so a subject brings that along.
 
 use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
 
@@ -47,31 +45,20 @@ pub async fn conformance(make: impl AsyncFn() -> Subject) -> Report {
 }
 
 /// The checks, to be run one by one.
-#[must_use]
 pub fn all() -> Vec<Check<Subject>> {
-    let mut all = Vec::new();
-    all.extend(checks![|_: &Subject| true;
-        a_damaged_upload_is_not_served,
-    ]);
-    all.extend(
-        checks![|s: &Subject| s.store.capabilities().terminator.is_some();
+    checks! {
+        |_: &Subject| true =>
+            a_damaged_upload_is_not_served;
+        |s: &Subject| s.store.capabilities().terminator.is_some() =>
             a_damaged_upload_can_be_terminated,
-            a_damaged_upload_answers_delete,
-        ],
-    );
-    all.extend(
-        checks![|s: &Subject| s.store.capabilities().enumerator.is_some();
-            damaged_uploads_are_listed_with_the_others,
-        ],
-    );
-    all.extend(checks![
-        |s: &Subject| s.store.capabilities().enumerator.is_some() && s.store.capabilities().terminator.is_some();
-        a_damaged_upload_expires,
-    ]);
-    all
+            a_damaged_upload_answers_delete;
+        |s: &Subject| s.store.capabilities().enumerator.is_some() =>
+            damaged_uploads_are_listed_with_the_others;
+        |s: &Subject| s.store.capabilities().enumerator.is_some() && s.store.capabilities().terminator.is_some() =>
+            a_damaged_upload_expires;
+    }
 }
 
-/// An upload with some bytes, which is then damaged.
 async fn damaged(subject: &Subject) -> Arc<Upload> {
     let upload = create(&subject.store, 5000).await;
     let bytes = test_data::bytes(1, 3000);
@@ -92,7 +79,6 @@ async fn a_damaged_upload_is_not_served(subject: &Subject) {
     let upload = damaged(subject).await;
     let store = &subject.store;
     assert_damaged("load", store.load(&upload.id).await);
-    // As after a lease on another server.
     let resumed = store.resume(&upload.id, Fence(20)).await;
     assert_damaged("resume", resumed);
     assert_damaged("load", store.load(&upload.id).await);
@@ -121,7 +107,6 @@ async fn a_damaged_upload_answers_delete(subject: &Subject) {
     client::delete(&handler, &upload.id).await.expect(404);
 }
 
-/// The ids of the uploads listed as damaged.
 async fn listed(subject: &Subject) -> Vec<UploadId> {
     let enumerator = subject.store.capabilities().enumerator;
     let (mut cursor, mut listed) = (None, Vec::new());
@@ -199,7 +184,6 @@ fn handler(subject: &Subject, unfinished: Option<Duration>) -> Handler {
     Handler::new(config).expect("a configuration that works")
 }
 
-/// Returns the entries that a sweep removes, or would remove.
 async fn sweep(sweeper: Sweeper) -> Vec<(UploadId, SweepReason)> {
     let mut removed = Vec::new();
     let summary = sweeper.run(|entry| removed.extend(entry.id.clone().map(|id| (id, entry.why))));

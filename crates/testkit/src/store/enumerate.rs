@@ -1,5 +1,3 @@
-//! Checks of listing.
-
 use std::collections::BTreeMap;
 
 use landfall::{
@@ -10,13 +8,12 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, described, terminate},
+    support::{append, create, described, remove},
 };
 use crate::test_data;
 
 type Listed = BTreeMap<UploadId, Snapshot>;
 
-/// Reads one page of `limit` into `listed`, and tells where the next one starts.
 async fn read_page(
     store: &Subject,
     cursor: Option<Cursor>,
@@ -26,26 +23,16 @@ async fn read_page(
     let enumerator = store.capabilities().enumerator.expect("an enumerator");
     let page = enumerator.page(cursor, limit).await.expect("page");
     let entries = page.uploads.len() + page.orphans.len();
-    assert!(
-        entries <= limit,
-        "{entries} entries on a page of at most {limit}"
-    );
-    assert!(
-        page.orphans.is_empty(),
-        "unexpected orphans: {:?}",
-        page.orphans
-    );
+    assert!(entries <= limit, "{entries} entries on a page of {limit}");
+    assert!(page.orphans.is_empty(), "orphans: {:?}", page.orphans);
     for snapshot in page.uploads {
         let id = snapshot.upload.id.clone();
-        assert!(
-            listed.insert(id.clone(), snapshot).is_none(),
-            "{id} was listed twice"
-        );
+        let again = listed.insert(id.clone(), snapshot);
+        assert!(again.is_none(), "{id} was listed twice");
     }
     page.next
 }
 
-/// Reads the whole list in pages of `limit`.
 async fn list(store: &Subject, limit: usize) -> Listed {
     let mut listed = Listed::new();
     let mut cursor = None;
@@ -75,10 +62,8 @@ pub(super) async fn every_upload_is_listed_once_whatever_the_page_size(store: &S
     }
     for limit in [1, 2, 3, 5, 22, 23, 24, 1000] {
         let listed = list(store, limit).await;
-        let offsets: BTreeMap<_, _> = listed
-            .iter()
-            .map(|(id, s)| (id.clone(), s.offset))
-            .collect();
+        let offsets = listed.into_iter().map(|(id, found)| (id, found.offset));
+        let offsets: BTreeMap<_, _> = offsets.collect();
         assert_eq!(offsets, wanted, "in pages of {limit}");
     }
     let listed = list(store, 7).await;
@@ -106,9 +91,7 @@ pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store:
     let mut listed = Listed::new();
     let mut cursor = read_page(store, None, 3, &mut listed).await;
     while let Some(upload) = go.pop() {
-        terminate(store, &upload, Fence(2))
-            .await
-            .expect("terminate");
+        remove(store, &upload, Fence(2)).await;
         create(store, 10).await;
         if cursor.is_some() {
             cursor = read_page(store, cursor, 3, &mut listed).await;
@@ -118,9 +101,6 @@ pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store:
         cursor = read_page(store, cursor, 3, &mut listed).await;
     }
     for id in stay {
-        assert!(
-            listed.contains_key(&id),
-            "{id} was there all the time and not listed"
-        );
+        assert!(listed.contains_key(&id), "{id} was not listed");
     }
 }

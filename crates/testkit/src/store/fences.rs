@@ -1,6 +1,4 @@
 //! Checks of fencing: an older lease cannot change anything.
-//!
-//! The newer append stays open, because a store need not keep fences of uploads without a writer.
 
 use std::sync::Arc;
 
@@ -14,13 +12,12 @@ use landfall::{
 use super::{
     Subject,
     support::{
-        assert_fenced, assert_not_found, create, declare_length, described, expect, offset, resume,
-        terminate, uploaded, write, write_refused,
+        assert_fenced, assert_not_found, commit, create, declare_length, described, expect, offset,
+        remove, resume, terminate, uploaded, write, write_refused,
     },
 };
 use crate::test_data;
 
-/// An upload of `length` bytes with an older append, which wrote `bytes`, and a newer one.
 async fn overtaken(
     store: &Subject,
     bytes: &Bytes,
@@ -47,12 +44,7 @@ pub(super) async fn an_older_append_cannot_write(store: &Subject) {
     drop(older.discard_unverified().await);
     write(&mut *newer, &bytes.slice(12_000..)).await;
     drop(older);
-    assert_eq!(
-        newer.commit().await.expect("commit by the newer lease"),
-        20_000
-    );
-    drop(newer);
-    expect(store, &upload, &bytes).await;
+    commit(newer, store, &upload, &bytes).await;
 }
 
 pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Subject) {
@@ -67,10 +59,8 @@ pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Su
         0,
         "unverified bytes count for the newer lease"
     );
-    assert!(
-        older.accept_unverified().await.is_err(),
-        "an older lease confirmed its bytes"
-    );
+    let accepted = older.accept_unverified().await;
+    assert!(accepted.is_err(), "an older lease confirmed its bytes");
     assert_eq!(offset(store, &upload).await, 0);
     write(&mut *newer, &bytes.slice(..3000)).await;
     // Whatever these say, they must not take away what the newer lease wrote.
@@ -78,9 +68,7 @@ pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Su
     drop(older.discard_unverified().await);
     drop(older);
     write(&mut *newer, &bytes.slice(3000..)).await;
-    assert_eq!(newer.commit().await.expect("commit"), 6000);
-    drop(newer);
-    expect(store, &upload, &bytes).await;
+    commit(newer, store, &upload, &bytes).await;
 }
 
 pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
@@ -91,10 +79,8 @@ pub(super) async fn an_older_lease_cannot_save(store: &Subject) {
     changed.completion = Completion::Done(None);
     assert_fenced("save", store.save(&changed, Fence(10)).await);
     assert_eq!(described(store, &upload.id).await, upload);
-    store
-        .save(&changed, Fence(11))
-        .await
-        .expect("save by the newer lease");
+    let saved = store.save(&changed, Fence(11)).await;
+    saved.expect("save by the newer lease");
     assert_eq!(*described(store, &upload.id).await, changed);
 }
 
@@ -110,10 +96,8 @@ pub(super) async fn the_same_lease_may_append_again(store: &Subject) {
     for (n, piece) in ["one ", "two ", "three"].iter().enumerate() {
         let mut append = resume(store, &upload, Fence(5)).await;
         write(&mut *append, &Bytes::from_static(piece.as_bytes())).await;
-        append
-            .commit()
-            .await
-            .unwrap_or_else(|e| panic!("commit {n}: {e}"));
+        let committed = append.commit().await;
+        committed.unwrap_or_else(|e| panic!("commit {n}: {e}"));
     }
     expect(store, &upload, b"one two three").await;
 }
@@ -124,9 +108,7 @@ pub(super) async fn an_older_lease_cannot_terminate(store: &Subject) {
     assert_fenced("terminate", terminate(store, &upload, Fence(10)).await);
     expect(store, &upload, &bytes).await;
     drop(newer);
-    terminate(store, &upload, Fence(12))
-        .await
-        .expect("terminate by a newer lease");
+    remove(store, &upload, Fence(12)).await;
     assert_not_found("load", store.load(&upload.id).await);
 }
 
@@ -134,9 +116,7 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     let upload = create(store, None).await;
     let mut older = resume(store, &upload, Fence(10)).await;
     write(&mut *older, &Bytes::from_static(b"before")).await;
-    terminate(store, &upload, Fence(11))
-        .await
-        .expect("terminate");
+    remove(store, &upload, Fence(11)).await;
     let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
     assert!(
         matches!(refused, StoreError::LeaseLost(_) | StoreError::NotFound(_)),
@@ -147,23 +127,18 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     assert_not_found("load", store.load(&upload.id).await);
     if let Some(enumerator) = store.capabilities().enumerator {
         let page = enumerator.page(None, 1000).await.expect("page");
-        assert!(
-            page.uploads.iter().all(|s| s.upload.id != upload.id),
-            "it is listed again"
-        );
+        let is_listed = page.uploads.iter().any(|s| s.upload.id == upload.id);
+        assert!(!is_listed, "it is listed again");
     }
 }
 
 pub(super) async fn an_older_lease_cannot_declare_a_length(store: &Subject) {
     let (upload, _older, _newer) = overtaken(store, &Bytes::from_static(b"abc")).await;
-    assert_fenced(
-        "declare_length",
-        declare_length(store, &upload, 9, Fence(10)).await,
-    );
+    let declared = declare_length(store, &upload, 9, Fence(10)).await;
+    assert_fenced("declare_length", declared);
     assert_eq!(described(store, &upload.id).await.length, None);
-    declare_length(store, &upload, 8, Fence(11))
-        .await
-        .expect("by the newer lease");
+    let declared = declare_length(store, &upload, 8, Fence(11)).await;
+    declared.expect("by the newer lease");
     assert_eq!(described(store, &upload.id).await.length, Some(8));
 }
 

@@ -1,5 +1,3 @@
-//! Reading bytes back.
-
 use std::future::poll_fn;
 
 use landfall::{

@@ -1,5 +1,3 @@
-//! Changing and finishing descriptions.
-
 use std::{
     sync::{
         Arc,

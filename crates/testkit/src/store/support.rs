@@ -1,5 +1,3 @@
-//! Helpers of the checks.
-
 use std::{
     future::{Future, poll_fn},
     ops::Range,
@@ -19,13 +17,11 @@ use landfall::{
 use super::Subject;
 use crate::test_data;
 
-/// A new upload of this length.
 pub(super) async fn create(store: &Subject, length: impl Into<Option<u64>>) -> Arc<Upload> {
     let upload = Upload::new(UploadId::random(), length.into());
     store.create(upload).await.expect("create")
 }
 
-/// A new upload that has all of `bytes`.
 pub(super) async fn uploaded(store: &Subject, bytes: &Bytes) -> Arc<Upload> {
     let upload = create(store, bytes.len() as u64).await;
     append(store, &upload, Fence(1), bytes).await;
@@ -36,11 +32,8 @@ pub(super) async fn append(store: &Subject, upload: &Arc<Upload>, fence: Fence, 
     let mut append = resume(store, upload, fence).await;
     let end = append.offset() + bytes.len() as u64;
     write(&mut *append, bytes).await;
-    assert_eq!(
-        append.commit().await.expect("commit"),
-        end,
-        "the offset after a commit"
-    );
+    let committed = append.commit().await.expect("commit");
+    assert_eq!(committed, end, "the offset after a commit");
 }
 
 pub(super) async fn resume(store: &Subject, upload: &Upload, fence: Fence) -> Box<dyn Append> {
@@ -51,6 +44,17 @@ pub(super) async fn write(append: &mut dyn Append, bytes: &Bytes) {
     let mut chunks = test_data::chunks(bytes, 100_000, 7);
     append.write(&mut chunks).await.expect("write");
     assert!(chunks.is_empty(), "write must empty the list of chunks");
+}
+
+pub(super) async fn commit(
+    mut append: Box<dyn Append>,
+    store: &Subject,
+    upload: &Upload,
+    bytes: &[u8],
+) {
+    assert_eq!(append.commit().await.expect("commit"), bytes.len() as u64);
+    drop(append);
+    expect(store, upload, bytes).await;
 }
 
 /// Writes and commits, expecting a refusal of one of them.
@@ -76,20 +80,22 @@ pub(super) async fn terminate(
     terminator.terminate(upload, fence).await
 }
 
+/// Terminates an upload; returns whether there was anything.
+pub(super) async fn remove(store: &Subject, upload: &Upload, fence: Fence) -> bool {
+    terminate(store, upload, fence).await.expect("terminate")
+}
+
 pub(super) async fn declare_length(
     store: &Subject,
     upload: &Upload,
     length: u64,
     fence: Fence,
 ) -> Result<Arc<Upload>, StoreError> {
-    let deferrer = store
-        .capabilities()
-        .length_deferrer
-        .expect("a length deferrer");
+    let deferrer = store.capabilities().length_deferrer;
+    let deferrer = deferrer.expect("a length deferrer");
     deferrer.declare_length(upload, length, fence).await
 }
 
-/// Finishes an upload, if the store has a finisher.
 pub(super) async fn finish_if_able(store: &Subject, upload: &Upload, fence: Fence) {
     if let Some(finisher) = store.capabilities().finisher {
         finisher.finish(upload, fence).await.expect("finish");
@@ -100,21 +106,15 @@ pub(super) async fn offset(store: &Subject, upload: &Upload) -> u64 {
     store.load(&upload.id).await.expect("load").offset
 }
 
-/// Checks that the upload has these bytes and no more.
 pub(super) async fn expect(store: &Subject, upload: &Upload, bytes: &[u8]) {
     let loaded = store.load(&upload.id).await.expect("load");
-    assert_eq!(
-        loaded.offset,
-        bytes.len() as u64,
-        "the offset of {}",
-        upload.id
-    );
+    let length = bytes.len() as u64;
+    assert_eq!(loaded.offset, length, "the offset of {}", upload.id);
     // A joined upload is recorded as such by the engine.
     let is_whole = loaded.is_complete() || upload.is_final() && !bytes.is_empty();
     let reader = store.capabilities().reader;
     if reader.is_some_and(|reader| is_whole || reader.reads_unfinished()) {
-        let range = 0..bytes.len() as u64;
-        assert_same(&read(store, upload, range).await, bytes);
+        assert_same(&read(store, upload, 0..length).await, bytes);
     }
 }
 
@@ -131,14 +131,11 @@ pub(super) async fn collect(mut stream: ByteStream) -> Vec<u8> {
     bytes
 }
 
-/// Compares without printing megabytes.
 pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
     assert_eq!(got.len(), wanted.len(), "the number of bytes");
     if let Some(at) = got.iter().zip(wanted).position(|(a, b)| a != b) {
-        panic!(
-            "of {} bytes, the one at {at} is the first that differs",
-            wanted.len()
-        );
+        let all = wanted.len();
+        panic!("of {all} bytes, the one at {at} is the first that differs");
     }
 }
 

@@ -1,11 +1,9 @@
-//! Checks of unverified bytes.
-
 use bytes::Bytes;
 use landfall::lease::Fence;
 
 use super::{
     Subject,
-    support::{append, create, expect, offset, resume, write},
+    support::{append, commit, create, expect, offset, resume, write},
 };
 use crate::test_data;
 
@@ -27,9 +25,7 @@ pub(super) async fn discarded_bytes_are_gone(store: &Subject) {
     expect(store, &upload, &good[..150_000]).await;
 
     write(&mut *append, &good.slice(150_000..)).await;
-    assert_eq!(append.commit().await.expect("commit"), 400_000);
-    drop(append);
-    expect(store, &upload, &good).await;
+    commit(append, store, &upload, &good).await;
 }
 
 pub(super) async fn accepted_bytes_count(store: &Subject) {
@@ -39,18 +35,13 @@ pub(super) async fn accepted_bytes_count(store: &Subject) {
     append.begin_unverified().await.expect("hold");
     write(&mut *append, &bytes.slice(..90_000)).await;
     write(&mut *append, &bytes.slice(90_000..130_000)).await;
-    assert_eq!(
-        offset(store, &upload).await,
-        0,
-        "the offset with unverified bytes"
-    );
+    let loaded = offset(store, &upload).await;
+    assert_eq!(loaded, 0, "the offset with unverified bytes");
     append.accept_unverified().await.expect("confirm");
     assert_eq!(append.commit().await.expect("commit"), 130_000);
     expect(store, &upload, &bytes[..130_000]).await;
     write(&mut *append, &bytes.slice(130_000..)).await;
-    assert_eq!(append.commit().await.expect("commit"), 200_000);
-    drop(append);
-    expect(store, &upload, &bytes).await;
+    commit(append, store, &upload, &bytes).await;
 }
 
 pub(super) async fn unverified_bytes_do_not_count_when_dropped(store: &Subject) {
@@ -81,9 +72,7 @@ pub(super) async fn unverified_bytes_do_not_count_when_overtaken(store: &Subject
     assert_eq!(newer.offset(), 10_000);
     write(&mut *newer, &bytes.slice(10_000..)).await;
     drop(held);
-    assert_eq!(newer.commit().await.expect("commit"), 50_000);
-    drop(newer);
-    expect(store, &upload, &bytes).await;
+    commit(newer, store, &upload, &bytes).await;
 }
 
 pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &Subject) {
@@ -103,9 +92,7 @@ pub(super) async fn beginning_unverified_without_bytes_changes_nothing(store: &S
     }
     let mut after = resume(store, &upload, Fence(3)).await;
     write(&mut *after, &Bytes::from_static(b"def")).await;
-    assert_eq!(after.commit().await.expect("commit"), 6);
-    drop(after);
-    expect(store, &upload, b"abcdef").await;
+    commit(after, store, &upload, b"abcdef").await;
 }
 
 pub(super) async fn unverified_bytes_can_be_begun_again(store: &Subject) {
@@ -140,9 +127,7 @@ pub(super) async fn discarding_without_unverified_bytes_restores_the_opening_off
     assert_eq!(append.commit().await.expect("commit"), 25_000);
     expect(store, &upload, &good[..25_000]).await;
     write(&mut *append, &good.slice(25_000..)).await;
-    assert_eq!(append.commit().await.expect("commit"), 60_000);
-    drop(append);
-    expect(store, &upload, &good).await;
+    commit(append, store, &upload, &good).await;
 }
 
 pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {

@@ -1,5 +1,3 @@
-//! Signing keys, derived from a secret for each day, region and service.
-
 use std::cell::RefCell;
 
 use hmac::{Hmac, KeyInit, Mac};

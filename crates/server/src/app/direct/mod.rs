@@ -1,6 +1,4 @@
-//! Direct uploads to S3.
-
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use axum::Router;
@@ -13,6 +11,7 @@ use landfall_direct::{
 };
 use landfall_queue::{Queue, policy::Policy};
 use landfall_s3::{S3Options, lease::supports_conditional_writes};
+use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -24,31 +23,22 @@ use crate::{
     settings::{self, LeaseKind, Secret, Settings},
 };
 
-/// Direct uploads and their sweeper.
 #[derive(Debug)]
 pub(super) struct Direct {
     uploads: landfall_direct::Direct,
     stats: Arc<DirectStats>,
-    /// The secret that authenticates bucket notifications.
     secret: Option<Secret>,
     stop: watch::Sender<bool>,
     sweeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Direct {
-    /// Opens direct uploads, if enabled.
-    ///
-    /// Their jobs are in `queue`; `secret` authenticates the bucket's notifications.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
         storage: &Storage,
         queue: Option<&Queue>,
-        policies: Vec<Arc<dyn Policy>>,
-        secret: Option<Secret>,
+        (policies, secret): (Vec<Arc<dyn Policy>>, Option<Secret>),
         config: &mut Config,
     ) -> anyhow::Result<Option<Arc<Self>>> {
         let Some(queue) = queue.filter(|_| settings.direct.enabled) else {
@@ -64,9 +54,8 @@ impl Direct {
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
-        let repository = Repository::open(connections)
-            .await
-            .context("cannot use the tables of direct uploads")?;
+        let repository = Repository::open(connections).await;
+        let repository = repository.context("cannot use the tables of direct uploads")?;
         let uploads = landfall_direct::Direct::new(wanted, queue.clone(), repository);
         config.external_uploads = Some(Arc::new(uploads.clone()));
         Ok(Some(Arc::new(Self {
@@ -83,18 +72,13 @@ impl Direct {
         self.uploads.set_handler(handler);
     }
 
-    /// Starts the sweeper on this runtime.
     pub(super) fn run(&self) {
         let uploads = self.uploads.clone();
         let stop = self.stop.subscribe();
         let task = tokio::spawn(async move { uploads.sweep_forever(stop).await });
-        *self.sweeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        *self.sweeper.lock() = Some(task);
     }
 
-    /// Sweeps once.
-    ///
-    /// # Errors
-    /// The database failed.
     pub(super) async fn sweep(&self) -> anyhow::Result<SweepReport> {
         let swept = self.uploads.sweep().await;
         swept.context("cannot check direct uploads")
@@ -103,10 +87,7 @@ impl Direct {
     /// Stops the sweeper and waits for its running checks.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
-        let task = {
-            let mut sweeper = self.sweeper.lock().unwrap_or_else(PoisonError::into_inner);
-            sweeper.take()
-        };
+        let task = self.sweeper.lock().take();
         if let Some(task) = task
             && let Err(error) = task.await
         {
@@ -114,7 +95,6 @@ impl Direct {
         }
     }
 
-    /// Returns the API.
     pub(super) fn router(
         &self,
         settings: &Settings,
@@ -126,25 +106,19 @@ impl Direct {
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
         wanted.client = Some(client);
-        wanted.notifications_secret = self
-            .secret
-            .as_ref()
-            .map(|secret| secret.reveal().to_owned());
+        let secret = self.secret.as_ref();
+        wanted.notifications_secret = secret.map(|secret| secret.reveal().to_owned());
         api::service(wanted)
     }
 
-    /// Logs the start-up lines.
     pub(super) fn log_startup(&self, settings: &Settings) {
         let paths = api_paths(settings).join(", ");
-        log::say(format_args!(
-            "Using {paths} as the paths for direct uploads."
-        ));
+        log::say(format!("Using {paths} as the paths for direct uploads."));
         if let Some(endpoint) = &settings.direct.endpoint {
             log::say(format_args!("Clients upload to '{endpoint}'."));
         }
     }
 
-    /// Returns the counters.
     pub(super) fn stats(&self) -> &DirectStats {
         &self.stats
     }
@@ -167,7 +141,6 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
     })
 }
 
-/// Returns the path prefixes of the API.
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
     api::PATH_PREFIXES

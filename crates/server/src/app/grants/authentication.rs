@@ -1,5 +1,3 @@
-//! The configured authentication methods.
-
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -13,9 +11,6 @@ use landfall_queue::Queue;
 use crate::settings::{self, Settings};
 
 /// Creates the authenticator: API keys always, JWT and forward auth if configured.
-///
-/// # Errors
-/// A setting is invalid. An unreachable service is no error.
 pub(super) fn authenticator(
     settings: &Settings,
     queue: &Queue,
@@ -45,10 +40,6 @@ pub(super) fn authenticator(
     Ok(Authenticator::new(methods, failed_attempts, cross_site))
 }
 
-/// Creates the JWT authentication, if configured, and reads its keys.
-///
-/// # Errors
-/// The keys in a file are invalid. An unreachable URL is no error.
 pub(in crate::app) async fn jwt(settings: &Settings) -> anyhow::Result<Option<Jwt>> {
     let configured = &settings.grants.jwt;
     let Some(keys) = configured.keys.as_ref().filter(|_| settings.grants.enabled) else {
@@ -77,7 +68,6 @@ fn jwt_settings(
     Ok(jwt)
 }
 
-/// Returns the names of the enabled methods.
 pub(super) fn describe_methods(settings: &Settings) -> Vec<String> {
     let grants = &settings.grants;
     let mut methods = vec!["API keys (landfall keys)".to_owned()];

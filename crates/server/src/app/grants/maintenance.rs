@@ -27,10 +27,8 @@ const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 /// that has grown [fourfold](STALE_FACTOR).
 const STALE_AFTER: Duration = Duration::from_secs(15);
 const STALE_FACTOR: u32 = 4;
-/// The last comparison happens after about half a year.
 const STALE_STEPS: usize = 11;
 
-/// Maintains a queue until it is stopped.
 #[derive(Debug)]
 pub(super) struct Maintenance {
     queue: Queue,
@@ -38,7 +36,6 @@ pub(super) struct Maintenance {
     stop: watch::Sender<bool>,
 }
 
-/// Counters since the start.
 #[derive(Debug, Default)]
 pub(crate) struct MaintenanceStats {
     /// Stale jobs that were compared with the store.
@@ -47,9 +44,7 @@ pub(crate) struct MaintenanceStats {
     pub(crate) ended: AtomicU64,
     /// Comparisons that failed because of the store.
     pub(crate) unknown: AtomicU64,
-    /// Grants that expired.
     pub(crate) expired: AtomicU64,
-    /// Ended jobs that were purged after their retention time.
     pub(crate) purged: AtomicU64,
     /// Passes that failed because of the database.
     pub(crate) failed: AtomicU64,
@@ -64,10 +59,6 @@ impl Maintenance {
         }
     }
 
-    /// Starts the task.
-    ///
-    /// # Errors
-    /// The database cannot be used.
     pub(super) async fn run(&self, handler: &Handler) -> Result<(), QueueError> {
         self.queue.check().await?;
         let task = MaintenanceTask {
@@ -80,19 +71,14 @@ impl Maintenance {
             tokio::select! {
                 // Fails, and so ends, when the sender is dropped.
                 _ = stopped.wait_for(|stop| *stop) => {}
-                ((), (), ()) = async {
-                    tokio::join!(
-                        task.run_purge(),
-                        task.run_expiry(),
-                        task.run_reconcile()
-                    )
+                _ = async {
+                    tokio::join!(task.run_purge(), task.run_expiry(), task.run_reconcile())
                 } => {}
             }
         });
         Ok(())
     }
 
-    /// Ends the task.
     pub(super) fn stop(&self) {
         self.stop.send_replace(true);
     }

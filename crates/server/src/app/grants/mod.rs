@@ -1,7 +1,6 @@
 //! Grants: the upload queue with its API, authentication, policies and maintenance.
 
 mod authentication;
-mod client;
 mod maintenance;
 mod policies;
 mod routes;
@@ -33,6 +32,7 @@ pub(super) use self::{
 };
 use super::{
     cached_probe::CachedProbe,
+    client::client_address,
     state::{self, SharedDatabase},
 };
 use crate::{
@@ -40,17 +40,13 @@ use crate::{
     settings::{self, Secret, Settings},
 };
 
-/// Maximum time for reading metrics from the database.
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The queue and its components.
 pub(super) struct Grants {
     queue: Queue,
-    /// The name of the database.
     database_name: String,
     enabled: bool,
     required: bool,
-    /// The admin key, if the dashboard is enabled.
     key: Option<Secret>,
     failed_attempts: FailedAttempts,
     client: Arc<ClientAddress>,
@@ -68,12 +64,6 @@ impl std::fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// Opens the queue, if grants or the dashboard are enabled.
-    ///
-    /// The dashboard is enabled by its `key`.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -94,9 +84,9 @@ impl Grants {
         wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = outbox;
-        let queue = Queue::open(wanted)
-            .await
-            .with_context(|| format!("cannot store grants in {database_name}"))?;
+        let queue = Queue::open(wanted).await;
+        let queue = queue.with_context(|| format!("cannot store grants in {database_name}"))?;
+        let urls = settings.urls.clone();
         Ok(Some(Self {
             maintenance: Maintenance::new(queue.clone()),
             queue,
@@ -105,7 +95,9 @@ impl Grants {
             required: grants.required,
             key,
             failed_attempts: FailedAttempts::default(),
-            client: client::client_address_finder(&settings.urls),
+            client: Arc::new(move |headers, peer| {
+                client_address(&urls, headers, peer.map(|peer| peer.ip()))
+            }),
             reachable: CachedProbe::default(),
             api: Arc::default(),
         }))
@@ -121,43 +113,33 @@ impl Grants {
         gate.track_all = settings.admin.is_on();
         gate.failed_attempts = Some(self.failed_attempts.clone());
         gate.client = Some(self.client.clone());
-        config
-            .hooks
-            .insert(0, Arc::new(GrantHook::new(self.queue.clone(), gate)));
+        let gate = GrantHook::new(self.queue.clone(), gate);
+        config.hooks.insert(0, Arc::new(gate));
         self.track_jobs(config);
     }
 
     /// Adds only the job tracker, for a handler that only removes uploads.
     pub(super) fn track_jobs(&self, config: &mut Config) {
-        config
-            .sinks
-            .insert(0, Arc::new(JobTracker::new(self.queue.clone())));
+        let tracker = JobTracker::new(self.queue.clone());
+        config.sinks.insert(0, Arc::new(tracker));
     }
 
     /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
-    ///
-    /// # Errors
-    /// The database cannot be used.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
-        self.maintenance
-            .run(handler)
-            .await
-            .with_context(|| format!("cannot read grants from {}", self.database_name))
+        let started = self.maintenance.run(handler).await;
+        started.with_context(|| format!("cannot read grants from {}", self.database_name))
     }
 
-    /// Flushes the queue at shutdown.
     pub(super) async fn close(&self) {
         self.maintenance.stop();
         self.queue.close().await;
     }
 
-    /// Returns the queue.
     #[cfg(feature = "direct")]
     pub(super) fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// Returns the reason why grants cannot be issued now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let probe = async || self.queue.check().await;
         let message = "failed to check the database of grants";
@@ -165,7 +147,6 @@ impl Grants {
         (!reachable.await).then_some("the grants database cannot be used\n")
     }
 
-    /// Logs the start-up lines.
     pub(super) fn log_startup(&self, settings: &Settings) {
         log::say(format_args!("Using {} for grants.", self.database_name));
         if self.enabled {
@@ -198,7 +179,6 @@ impl Grants {
         }
     }
 
-    /// Returns statistics for the metrics.
     pub(super) async fn stats(&self) -> GrantStats {
         let totals = tokio::time::timeout(STATS_TIMEOUT, self.queue.totals()).await;
         GrantStats {
@@ -212,29 +192,24 @@ impl Grants {
     }
 }
 
-/// Statistics for the metrics.
 #[derive(Debug)]
 pub(super) struct GrantStats {
-    /// True if grants are enabled.
     pub(super) enabled: bool,
     pub(super) api: Arc<ApiStats>,
     pub(super) queue: QueueStats,
     pub(super) maintenance: Arc<MaintenanceStats>,
-    /// The number of the last event.
     pub(super) newest_event: i64,
     /// The number of jobs; `None` if the database did not respond.
     pub(super) totals: Option<Totals>,
 }
 
-/// Converts the limits of the settings.
 pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {
+    let rate_limit = limits.rate_limit;
     GrantLimits {
         max_size: limits.max_size,
         allowed_types: limits.allowed_types.clone(),
         max_active: limits.max_active,
-        rate_limit: limits
-            .rate_limit
-            .map(|(count, per)| RateLimit { count, per }),
+        rate_limit: rate_limit.map(|(count, per)| RateLimit { count, per }),
         quota: limits.quota,
         require_size: limits.require_size,
     }

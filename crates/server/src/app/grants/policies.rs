@@ -1,5 +1,3 @@
-//! The policies that decide about grants.
-
 use std::sync::Arc;
 
 use landfall_messages::BlockingHooks;

@@ -1,10 +1,4 @@
-//! The HTTP routes of grants, direct uploads and the dashboard.
-
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -12,6 +6,7 @@ use landfall::{Handler, service::Cors};
 use landfall_api::auth::Jwt;
 use landfall_grants::api::{self, ApiSettings, ApiStyle};
 use landfall_queue::policy::Policy;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower_service::Service as _;
 
@@ -25,13 +20,11 @@ use crate::{
     settings::{GrantsApi, Settings},
 };
 
-/// The routes besides uploads. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ApiRoutes {
     groups: Arc<[RouteGroup]>,
 }
 
-/// Paths and the router for them and everything below.
 struct RouteGroup {
     paths: Vec<String>,
     name: &'static str,
@@ -47,7 +40,6 @@ impl fmt::Debug for ApiRoutes {
 }
 
 impl ApiRoutes {
-    /// Returns whether a path belongs to these routes.
     pub(crate) fn contains(&self, path: &str) -> bool {
         self.find(path).is_some()
     }
@@ -57,12 +49,10 @@ impl ApiRoutes {
             path.strip_prefix(above.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.groups
-            .iter()
-            .find(|group| group.paths.iter().any(is_below))
+        let mut groups = self.groups.iter();
+        groups.find(|group| group.paths.iter().any(is_below))
     }
 
-    /// Responds to a request for one of these paths.
     pub(crate) async fn respond(&self, request: Request<net::Body>) -> Response<Body> {
         let Some(group) = self.find(request.uri().path()) else {
             let mut response = Response::new(Body::empty());
@@ -70,36 +60,28 @@ impl ApiRoutes {
             return response;
         };
         let Ok(response) = group.router.clone().call(request.map(Body::new)).await;
-        let mut responses = group
+        *group
             .responses
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *responses.entry(response.status().as_u16()).or_default() += 1;
-        drop(responses);
+            .entry(response.status().as_u16())
+            .or_default() += 1;
         response
     }
 
-    /// Returns the number of responses by route group and status.
     pub(crate) fn responses(&self) -> Vec<(&'static str, BTreeMap<u16, u64>)> {
         let count = |group: &RouteGroup| {
-            let responses = group
-                .responses
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let responses = group.responses.lock();
             (group.name, responses.clone())
         };
         self.groups.iter().map(count).collect()
     }
 }
 
-/// The dependencies of [`ApiRoutes`].
 #[derive(Debug)]
 pub(in crate::app) struct ApiRoutesParts<'a> {
     pub(in crate::app) settings: &'a Settings,
-    /// The CORS rules for uploads.
     pub(in crate::app) cors: Option<&'a Cors>,
     pub(in crate::app) policies: Vec<Arc<dyn Policy>>,
-    /// The JWT authentication.
     pub(in crate::app) jwt: Option<Jwt>,
     pub(in crate::app) handler: &'a Handler,
     pub(in crate::app) shutdown: &'a Shutdown,
@@ -121,14 +103,7 @@ impl RouteGroup {
 }
 
 impl Grants {
-    /// Creates the enabled routes.
-    ///
-    /// # Errors
-    /// A setting is invalid.
-    pub(in crate::app) async fn routes(
-        &self,
-        parts: ApiRoutesParts<'_>,
-    ) -> anyhow::Result<ApiRoutes> {
+    pub(in crate::app) fn routes(&self, parts: ApiRoutesParts<'_>) -> anyhow::Result<ApiRoutes> {
         let ApiRoutesParts {
             settings, handler, ..
         } = parts;
@@ -137,25 +112,17 @@ impl Grants {
         if self.enabled {
             let grants = &settings.grants;
             let failed_attempts = self.failed_attempts.clone();
-            let callers = authentication::authenticator(
-                settings,
-                &self.queue,
-                parts.jwt,
-                failed_attempts,
-                handler,
-            )?;
-            let cors = parts
-                .cors
-                .map(|cors| api_cors(cors, &grants.allowed_origins));
+            let (queue, jwt) = (&self.queue, parts.jwt);
+            let callers =
+                authentication::authenticator(settings, queue, jwt, failed_attempts, handler)?;
+            let origins = &grants.allowed_origins;
+            let cors = parts.cors.map(|cors| api_cors(cors, origins));
             #[cfg(feature = "direct")]
             if let Some(direct) = parts.direct {
                 let router =
                     direct.router(settings, callers.clone(), cors.clone(), self.client.clone());
-                groups.push(RouteGroup::new(
-                    "direct",
-                    direct::api_paths(settings),
-                    router,
-                ));
+                let paths = direct::api_paths(settings);
+                groups.push(RouteGroup::new("direct", paths, router));
             }
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;
@@ -208,7 +175,6 @@ fn api_cors(uploads: &Cors, origins: &[String]) -> Cors {
         .allow_credentials(true)
 }
 
-/// Returns a receiver that becomes true when the server shuts down.
 fn shutdown_signal(shutdown: &Shutdown) -> watch::Receiver<bool> {
     let (closing, closed) = watch::channel(false);
     let shutdown = shutdown.clone();

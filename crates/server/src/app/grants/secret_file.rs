@@ -10,22 +10,14 @@ use anyhow::Context as _;
 
 use crate::settings::{Secret, Settings, grants::check_key};
 
-/// Maximum size of a secret file, in bytes.
 const MAX_FILE_SIZE: u64 = 1026;
 
 /// Returns the admin key of the settings or its file.
-///
-/// # Errors
-/// The file cannot be read or contains no key. The error does not contain its text.
 pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
     secret("--admin-key-file", &admin.key_file, &admin.key)
 }
 
-/// Returns the secret of bucket notifications, of the settings or its file.
-///
-/// # Errors
-/// As for [`admin_key`].
 #[cfg(feature = "direct")]
 pub(in crate::app) fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
@@ -49,19 +41,11 @@ fn secret(
     }
 }
 
-/// Reads a secret from a file with one line.
-///
-/// # Errors
-/// The file cannot be read or contains no valid secret. The error does not contain its text.
 fn read_secret(path: &Path) -> anyhow::Result<Secret> {
     let mut text = String::new();
-    let read = File::open(path)?
-        .take(MAX_FILE_SIZE + 1)
-        .read_to_string(&mut text)?;
-    anyhow::ensure!(
-        read as u64 <= MAX_FILE_SIZE,
-        "the file is too long for a key"
-    );
+    let mut file = File::open(path)?.take(MAX_FILE_SIZE + 1);
+    let is_short = file.read_to_string(&mut text)? as u64 <= MAX_FILE_SIZE;
+    anyhow::ensure!(is_short, "the file is too long for a key");
     let key = text.strip_suffix('\n').unwrap_or(&text);
     let key = key.strip_suffix('\r').unwrap_or(key);
     check_key(key).map_err(anyhow::Error::msg)?;

@@ -1,5 +1,3 @@
-//! Message brokers.
-
 use anyhow::Context as _;
 use landfall_hooks::broker::DEFAULT_SOURCE;
 #[cfg(feature = "amqp")]
@@ -15,10 +13,6 @@ use landfall_messages::{HookName, HookNames, Transport};
 use super::{HookRoute, transports::route};
 use crate::settings::{Hooks, Settings};
 
-/// Adds the brokers of the settings.
-///
-/// # Errors
-/// The settings of a broker are invalid.
 pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::Result<()> {
     let hooks = &settings.hooks;
     let brokers = &hooks.brokers;
@@ -76,13 +70,9 @@ fn event_route(
     (address, kind): (String, &str),
 ) -> HookRoute {
     let line = format!("Using '{address}' as the {kind} for events");
-    let notifications: HookNames = HookName::ALL
-        .into_iter()
-        .filter(|name| !name.is_blocking())
-        .collect();
-    let route = route(transport, hooks, events, line);
-    HookRoute {
-        names: route.names.intersection(notifications),
-        ..route
-    }
+    let all = HookName::ALL.into_iter();
+    let notifications: HookNames = all.filter(|name| !name.is_blocking()).collect();
+    let mut route = route(transport, hooks, events, line);
+    route.names = route.names.intersection(notifications);
+    route
 }

@@ -12,34 +12,26 @@ use crate::{
     settings::{Hooks, Settings},
 };
 
-/// The event sinks.
 #[derive(Debug)]
 pub(super) struct EventPipeline {
     pub(super) progress: Option<ProgressNotifier>,
-    /// The outbox and the name of its database.
     pub(super) outbox: Option<(Outbox, String)>,
 }
 
 impl EventPipeline {
     /// Creates the sinks that routes need; without stored events, no database is opened.
-    ///
-    /// # Errors
-    /// The database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
         routes: &[HookRoute],
     ) -> anyhow::Result<Self> {
         let routes_for = |names: HookNames| -> Vec<Route> {
-            let matching = routes
-                .iter()
-                .filter(|route| !route.names.intersection(names).is_empty());
-            matching
-                .map(|route| Route {
-                    transport: route.transport.clone(),
-                    names: route.names.intersection(names),
-                })
-                .collect()
+            let route = |route: &HookRoute| Route {
+                transport: route.transport.clone(),
+                names: route.names.intersection(names),
+            };
+            let routes = routes.iter().map(route);
+            routes.filter(|route| !route.names.is_empty()).collect()
         };
         let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
         let progress = (!progress.is_empty())
@@ -55,9 +47,8 @@ impl EventPipeline {
             let mut wanted = outbox_settings(settings, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
             let name = state::describe_database(&wanted.database);
-            let outbox = Outbox::open(wanted, stored)
-                .await
-                .with_context(|| format!("cannot store events in {name}"))?;
+            let outbox = Outbox::open(wanted, stored).await;
+            let outbox = outbox.with_context(|| format!("cannot store events in {name}"))?;
             Some((outbox, name))
         };
         Ok(Self { progress, outbox })
@@ -88,7 +79,6 @@ fn event_headers(hooks: &Hooks) -> EventHeaders {
         .with(&hooks.grpc.forward_headers)
 }
 
-/// Adds the sinks to a handler's configuration.
 pub(super) fn configure(events: &EventPipeline, config: &mut landfall::Config) {
     if let Some(progress) = &events.progress {
         config.sinks.push(Arc::new(progress.clone()));

@@ -1,8 +1,6 @@
-//! A transport with counters, timing and logs.
-
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -10,18 +8,15 @@ use std::{
 
 use async_trait::async_trait;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
+use parking_lot::Mutex;
 
-/// Upper bounds of the duration histogram, in milliseconds.
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
 ];
 
-/// Counters for one hook name.
 #[derive(Debug, Default)]
 pub(in crate::app) struct HookCounters {
-    /// Deliveries started.
     pub(in crate::app) started: AtomicU64,
-    /// Deliveries failed.
     pub(in crate::app) failed: AtomicU64,
     /// Total duration of finished deliveries, in microseconds.
     pub(in crate::app) micros: AtomicU64,
@@ -38,7 +33,6 @@ impl HookCounters {
     }
 }
 
-/// A transport with its counters.
 #[derive(Debug)]
 pub(in crate::app) struct InstrumentedTransport {
     transport: Arc<dyn Transport>,
@@ -57,30 +51,20 @@ impl InstrumentedTransport {
         }
     }
 
-    /// Returns the error of the last delivery, if it failed.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn last_error(&self) -> Option<String> {
-        self.last_delivery().clone()?.err()
+        self.last_delivery.lock().clone()?.err()
     }
 
-    /// Returns whether any delivery has finished.
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
     pub(in crate::app) fn was_called(&self) -> bool {
-        self.last_delivery().is_some()
+        self.last_delivery.lock().is_some()
     }
 
-    fn last_delivery(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
-        self.last_delivery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the counters for a hook name.
     pub(in crate::app) fn counters(&self, name: HookName) -> &HookCounters {
         &self.counters[name as usize]
     }
 
-    /// Returns the number of deliveries in progress.
     pub(in crate::app) fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
     }
@@ -103,7 +87,7 @@ impl Transport for InstrumentedTransport {
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let (transport, hook) = (self.name(), message.hook.as_str());
-        let (id, event) = (message.upload.id.as_str(), message.id.as_str());
+        let (id, event_id) = (message.upload.id.as_str(), message.id.as_str());
         let counters = self.counters(message.hook);
         counters.started.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
@@ -113,7 +97,7 @@ impl Transport for InstrumentedTransport {
             "type" = hook,
             id,
             transport,
-            event_id = event,
+            event_id,
             "HookInvocationStart"
         );
         let result = self.transport.deliver(message).await;
@@ -124,12 +108,12 @@ impl Transport for InstrumentedTransport {
                     "type" = hook,
                     id,
                     transport,
-                    event_id = event,
+                    event_id,
                     "HookInvocationFinish"
                 );
-                *self.last_delivery() = Some(Ok(()));
+                *self.last_delivery.lock() = Some(Ok(()));
                 if reaction.stop_upload && message.hook == HookName::PostReceive {
-                    tracing::info!(id, transport, event_id = event, "HookStopUpload");
+                    tracing::info!(id, transport, event_id, "HookStopUpload");
                 }
             }
             Err(failure) => {
@@ -140,10 +124,10 @@ impl Transport for InstrumentedTransport {
                     id,
                     error,
                     transport,
-                    event_id = event,
+                    event_id,
                     "HookInvocationError"
                 );
-                *self.last_delivery() = Some(Err(error));
+                *self.last_delivery.lock() = Some(Err(error));
             }
         }
         result

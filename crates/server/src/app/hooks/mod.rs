@@ -1,5 +1,3 @@
-//! Hooks: blocking hooks, events and their routes to the application.
-
 #[cfg(any(
     feature = "nats",
     feature = "amqp",
@@ -26,18 +24,15 @@ pub(super) use self::{
 use super::{cached_probe::CachedProbe, state::SharedDatabase};
 use crate::{log, settings::Settings};
 
-/// A transport and the hook names it receives.
 #[derive(Debug)]
 pub(super) struct HookRoute {
     pub(super) transport: Arc<InstrumentedTransport>,
     pub(super) names: HookNames,
     /// True if the names are configured for this transport, rather than the common default.
     own_events: bool,
-    /// The start-up log line.
     line: String,
 }
 
-/// All routes, and the events to deliver over them.
 #[derive(Debug)]
 pub(super) struct Hooks {
     pub(super) routes: Vec<HookRoute>,
@@ -49,10 +44,6 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Creates the hooks of the settings; without any, this does nothing.
-    ///
-    /// # Errors
-    /// A setting is invalid or the database cannot be opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -71,26 +62,19 @@ impl Hooks {
     }
 
     /// Opens the hooks for a sweep; `None` if no route receives `post-expire` and direct uploads are off.
-    ///
-    /// Blocking hooks decide about completed direct uploads that the sweep finds.
-    ///
-    /// # Errors
-    /// As for [`Hooks::open`].
     pub(super) async fn open_for_sweep(
         settings: &Settings,
         database: &SharedDatabase,
     ) -> anyhow::Result<Option<Self>> {
         let routes = hook_routes(settings)?;
-        let has_expiry_hooks = routes
-            .iter()
-            .any(|route| route.names.contains(HookName::PostExpire));
+        let mut names = routes.iter().map(|route| route.names);
+        let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
         if !has_expiry_hooks && !settings.direct.enabled {
             return Ok(None);
         }
         Ok(Some(Self::open(settings, database, routes).await?))
     }
 
-    /// Adds the blocking hooks and event sinks to a handler's configuration.
     pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.progress_interval;
         for route in &self.routes {
@@ -103,21 +87,19 @@ impl Hooks {
         events::configure(&self.events, config);
     }
 
-    /// Returns the blocking hooks that decide about grants.
     #[cfg(feature = "grants")]
     pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
-        let asked = self
-            .routes
-            .iter()
-            .filter(|route| route.names.contains(HookName::PreGrant));
-        let asker = |route: &HookRoute| {
-            BlockingHooks::new(route.transport.clone(), names, self.failure_mode)
-        };
-        asked.map(|route| Arc::new(asker(route))).collect()
+        let mut hooks = Vec::new();
+        for route in &self.routes {
+            if route.names.contains(HookName::PreGrant) {
+                let transport = route.transport.clone();
+                hooks.push(BlockingHooks::new(transport, names, self.failure_mode).into());
+            }
+        }
+        hooks
     }
 
-    /// Returns the outbox, if any route receives events.
     pub(super) fn outbox(&self) -> Option<&Outbox> {
         self.events.outbox.as_ref().map(|(outbox, _)| outbox)
     }
@@ -129,7 +111,6 @@ impl Hooks {
         }
     }
 
-    /// Flushes undelivered events at shutdown.
     pub(super) async fn close(&self) {
         if let Some(outbox) = self.outbox() {
             outbox.close().await;
@@ -150,18 +131,15 @@ impl Hooks {
         (!reachable.await).then_some("the outbox database is unreachable\n")
     }
 
-    /// Returns the statistics of the outbox, if there is one.
     pub(super) fn outbox_stats(&self) -> Option<OutboxStats> {
         self.outbox().map(Outbox::stats)
     }
 
-    /// Returns the stored events of the outbox, if there is one.
     #[cfg(feature = "grants")]
     pub(super) fn events(&self) -> Option<landfall_outbox::Events> {
         self.outbox().map(Outbox::events)
     }
 
-    /// Logs the start-up lines; the first of each kind are tusd's.
     pub(super) fn log_startup(&self) {
         for route in &self.routes {
             log::say(&route.line);
@@ -173,10 +151,8 @@ impl Hooks {
         for route in self.routes.iter().filter(|route| route.own_events) {
             let names = route.names.iter().map(HookName::as_str);
             let transport = route.transport.name();
-            log::say(format_args!(
-                "Enabled hook events for {transport}: {}",
-                join_names(names)
-            ));
+            let names = join_names(names);
+            log::say(format!("Enabled hook events for {transport}: {names}"));
         }
         if let Some((_, name)) = &self.events.outbox {
             log::say(format_args!("Using {name} for undelivered events."));

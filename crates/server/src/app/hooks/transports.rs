@@ -1,5 +1,3 @@
-//! Creates the hook transports of the settings.
-
 use anyhow::Context as _;
 use landfall_hooks::command::{Command, CommandSettings};
 use landfall_messages::{HookNames, Transport};
@@ -8,9 +6,6 @@ use super::{HookRoute, instrumented::InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
 
 /// Creates the configured routes, in the order in which blocking hooks are called.
-///
-/// # Errors
-/// The settings of a transport are invalid. An unreachable receiver is no error.
 pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
     let hooks = &settings.hooks;
     let mut routes = Vec::new();
@@ -87,24 +82,19 @@ fn http(
     let hooks_http = &hooks.http;
     let mut settings = HttpSettings::new(url.reveal());
     settings.format = hooks_http.format;
-    settings
-        .forward_headers
-        .clone_from(&hooks_http.forward_headers);
+    settings.forward_headers = hooks_http.forward_headers.clone();
     settings.attempts = attempts(hooks_http.attempts);
     settings.backoff = hooks_http.backoff;
     settings.timeout = hooks_http.timeout;
     settings.size_limit = hooks_http.size_limit;
     settings.skip_verify = hooks_http.skip_verify;
-    settings.secrets = hooks_http
-        .secrets
-        .iter()
-        .map(|secret| secret.reveal().parse::<Secret>())
+    let secrets = hooks_http.secrets.iter();
+    let secrets = secrets.map(|secret| secret.reveal().parse::<Secret>());
+    settings.secrets = secrets
         .collect::<Result<_, _>>()
         .context("-hooks-http-secret")?;
     settings.follow_redirects = hooks_http.follow_redirects;
-    settings
-        .redirect_allow
-        .clone_from(&hooks_http.redirect_allow);
+    settings.redirect_allow = hooks_http.redirect_allow.clone();
     settings.max_concurrency = hooks_http.max_concurrency;
     settings.stop_code = hooks.stop_code;
     Ok(Http::new(settings)?)
@@ -120,16 +110,10 @@ fn grpc(hooks: &Hooks, target: &str) -> anyhow::Result<landfall_hooks::grpc::Grp
     settings.backoff = hooks_grpc.backoff;
     settings.timeout = hooks_grpc.timeout;
     settings.secure = hooks_grpc.secure;
-    settings
-        .server_ca
-        .clone_from(&hooks_grpc.server_certificate);
-    settings
-        .client_certificate
-        .clone_from(&hooks_grpc.client_certificate);
-    settings.client_key.clone_from(&hooks_grpc.client_key);
-    settings
-        .forward_headers
-        .clone_from(&hooks_grpc.forward_headers);
+    settings.server_ca = hooks_grpc.server_certificate.clone();
+    settings.client_certificate = hooks_grpc.client_certificate.clone();
+    settings.client_key = hooks_grpc.client_key.clone();
+    settings.forward_headers = hooks_grpc.forward_headers.clone();
     Ok(Grpc::new(settings)?)
 }
 

@@ -1,12 +1,9 @@
-//! Metrics of direct uploads.
-
 use std::sync::atomic::Ordering::Relaxed;
 
 use landfall_direct::DirectStats;
 
 use super::{Page, metrics};
 
-/// Adds the metrics of direct uploads.
 pub(super) fn direct(page: &mut Page, stats: &DirectStats) {
     metrics! { page;
         counter landfall_direct_opened_total = stats.opened.load(Relaxed),

@@ -1,5 +1,3 @@
-//! Metrics of grants, jobs and the queue.
-
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use landfall_queue::JobState;
@@ -7,7 +5,6 @@ use landfall_queue::JobState;
 use super::{Page, metrics};
 use crate::app::grants::GrantStats;
 
-/// Adds the metrics of grants, jobs and the queue.
 pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTreeMap<u16, u64>)]) {
     if stats.enabled {
         grant_results(page, stats);

@@ -1,5 +1,3 @@
-//! Metrics of hooks and the outbox.
-
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use landfall_messages::HookName;
@@ -50,7 +48,6 @@ pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
     }
 }
 
-/// Adds the metrics of the outbox.
 fn outbox(page: &mut Page, stats: &OutboxStats) {
     metrics! { page, for route in &stats.routes, "transport" = route.name.as_str();
         gauge landfall_events_pending = route.pending, "Events waiting for delivery.";

@@ -1,13 +1,12 @@
-//! Metrics of leases shared by several nodes.
+use landfall::lease::remote::LeaseStats;
 
 use super::{Page, metrics};
-use crate::app::leases::LeaseStats;
 
 pub(super) fn leases(page: &mut Page, stats: &LeaseStats) {
     metrics! { page;
         gauge landfall_leases_held = stats.held, "Leases held now.";
         counter landfall_leases_granted_total = stats.granted, "Leases granted to this node.";
-        counter landfall_leases_taken_over_total = stats.taken_over,
+        counter landfall_leases_taken_over_total = stats.waited,
             "Leases taken over from another node that released them on request.";
         counter landfall_leases_lost_total = stats.lost,
             "Leases lost: not renewed in time, or held by another node.";

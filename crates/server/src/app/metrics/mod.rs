@@ -42,7 +42,6 @@ macro_rules! metrics {
 }
 use metrics;
 
-/// Renders the metrics.
 pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &Hooks) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
@@ -118,7 +117,6 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     page.0
 }
 
-/// Appends the metrics of grants.
 #[cfg(feature = "grants")]
 pub(super) fn with_grants(
     page: String,
@@ -130,7 +128,6 @@ pub(super) fn with_grants(
     page.0
 }
 
-/// Appends the metrics of direct uploads.
 #[cfg(feature = "direct")]
 pub(super) fn with_direct(page: String, stats: &landfall_direct::DirectStats) -> String {
     let mut page = Page(page);

@@ -1,5 +1,3 @@
-//! Metrics of S3 calls and the S3 store.
-
 use landfall_s3::{
     StoreStats,
     client::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
@@ -7,7 +5,6 @@ use landfall_s3::{
 
 use super::{Page, metrics};
 
-/// Adds the metrics of calls, by operation.
 pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
         Operation::ALL
@@ -54,9 +51,6 @@ fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
     }
 }
 
-/// Interpolates a quantile of the durations, in milliseconds; `NaN` without calls.
-///
-/// Above the last bound it returns that bound, which is too low.
 fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
     let all: u64 = counts.iter().sum();
     if all == 0 {
@@ -75,7 +69,6 @@ fn quantile(counts: &[u64; DURATION_BOUNDS_MS.len() + 1], share: f64) -> f64 {
     lower
 }
 
-/// Adds the metrics of memory and parts.
 pub(super) fn store(page: &mut Page, stats: &StoreStats) {
     metrics! { page;
         gauge tusd_s3_upload_semaphore_demand = stats.parts_in_flight,

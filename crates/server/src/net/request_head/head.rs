@@ -5,10 +5,8 @@ use memchr::memchr;
 
 use super::super::rejection::HttpRejection;
 
-/// hyper's own limit, above which it rejects a request without an explanation.
 const MAX_HEADERS: usize = 100;
 
-/// The framing of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     None,
@@ -129,7 +127,6 @@ impl<'a> HeaderLines<'a> {
 
 struct RequestLine<'a> {
     target: &'a [u8],
-    /// HTTP/1.0.
     old: bool,
 }
 
@@ -263,7 +260,6 @@ fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(INVALID);
     }
-    // hyper reserves the two highest values.
     let digits = str::from_utf8(value).map_err(|_| INVALID)?;
     digits
         .parse()

@@ -43,7 +43,6 @@ enum State {
     Chunked(Chunk),
     /// Malformed chunks or too large trailers: hyper ends the body with an error and closes.
     Broken,
-    /// A trailer line ends with a bare LF, which hyper would take for a part of the line.
     BrokenTrailer,
 }
 
@@ -58,7 +57,6 @@ pub struct ScannedHeads {
 
 impl RequestHeadValidator {
     /// Creates the validator of a connection with a limit for heads, request line included.
-    #[must_use]
     pub fn new(max_head: usize) -> Self {
         Self {
             state: State::Head,
@@ -69,12 +67,10 @@ impl RequestHeadValidator {
     }
 
     /// Returns the number of complete heads, wrapping.
-    #[must_use]
     pub fn heads(&self) -> u32 {
         self.heads
     }
 
-    /// Returns the memory of an incomplete head, in bytes.
     pub(super) fn memory(&self) -> usize {
         self.partial.capacity()
     }
@@ -99,7 +95,6 @@ impl RequestHeadValidator {
         matches!(self.state, State::BrokenTrailer)
     }
 
-    /// Returns whether [`remainder`](Self::remainder) is available.
     pub(super) fn is_resumable(&self) -> bool {
         match &self.state {
             State::Sized(_) | State::Chunked(_) => true,
@@ -207,7 +202,6 @@ impl RequestHeadValidator {
         Ok(all.len())
     }
 
-    /// Moves the stored bytes, if there are any, to those that are forwarded first.
     fn release(&mut self, buffered: &mut Vec<u8>) {
         if !self.partial.is_empty() {
             *buffered = std::mem::take(&mut self.partial);

@@ -11,7 +11,6 @@ use crate::settings::Settings;
 /// The id of the rule that `landfall s3 set-cors` sets.
 const ID: &str = "landfall-direct";
 
-/// Returns the rule for pages of these origins.
 pub(crate) fn rule(origins: &[String]) -> CorsRule {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     CorsRule {
@@ -32,7 +31,6 @@ pub(crate) fn merged(rules: &[CorsRule], rule: CorsRule) -> Vec<CorsRule> {
     std::iter::once(rule.clone()).chain(others).collect()
 }
 
-/// Returns whether a rule is an earlier one of Landfall; without ids, all but the origins must match.
 fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
     if one.id.is_some() {
         return one.id == rule.id;
@@ -48,7 +46,6 @@ fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
         && one.max_age_seconds == rule.max_age_seconds
 }
 
-/// Formats rules as the JSON of AWS tools.
 pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
     let rules: Vec<Value> = rules
         .iter()
@@ -76,19 +73,15 @@ pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
     json!({ "CORSRules": rules })
 }
 
-/// The methods and headers that pages use.
 #[derive(Debug)]
 pub(crate) struct RequiredRules {
-    /// Methods required for uploads.
     pub(crate) methods: Vec<&'static str>,
-    /// Methods required for other features.
     pub(crate) optional: Vec<&'static str>,
     /// Headers of a PUT, in lower case, sorted.
     pub(crate) headers: Vec<&'static str>,
 }
 
 impl RequiredRules {
-    /// Returns the rules that the settings require.
     pub(crate) fn new(settings: &Settings) -> Self {
         let (mut methods, mut optional) = (vec!["PUT", "POST"], vec!["GET", "DELETE"]);
         if settings.s3.download.redirect {
@@ -140,7 +133,6 @@ pub(crate) fn find_rule<'a>(
     })
 }
 
-/// Returns the headers that no pattern matches.
 pub(crate) fn missing<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str> {
     let is_in = |name: &str| patterns.iter().any(|one| matches(one, name));
     names.iter().copied().filter(|name| !is_in(name)).collect()

@@ -46,7 +46,6 @@ pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow:
     }
 }
 
-/// Explains what to do instead.
 fn explain_failure(
     error: &Error,
     settings: &S3,

@@ -1,67 +1,50 @@
-//! Detects differences between S3 services.
-
 use bytes::Bytes;
 use landfall_s3::client::{Condition, Error, ErrorKind, ObjectHeaders, Payload};
 
 use super::{Doctor, Finding};
 use crate::{s3::diagnosis, settings::LeaseKind};
 
-/// Checks each known difference.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     conditions(doctor).await;
-    let result = small_parts(doctor).await;
-    report(
-        doctor,
-        "short parts",
-        result,
-        "are accepted, unlike by Amazon; Landfall uploads none",
-        "are rejected below 5 MiB, as by Amazon: shorter rests are stored in a .part object",
-    );
-    let result = empty_part(doctor).await;
-    report(
-        doctor,
-        "empty parts",
-        result,
-        "are accepted, as by Amazon",
-        "are rejected: empty uploads are written with one PUT instead",
-    );
-    let result = small_copy(doctor).await;
-    report(
-        doctor,
-        "short part copies",
-        result,
-        "are accepted, as by Amazon",
-        "are rejected: short partial uploads are concatenated by reading and uploading them",
-    );
-    let result = put_during_multipart(doctor).await;
-    report(
-        doctor,
-        "PUT over multipart",
-        result,
-        "a PUT keeps the pending multipart upload of its key, as at Amazon",
-        "a PUT aborts the pending multipart upload of its key; Landfall makes none",
-    );
-}
-
-/// Reports a difference, or why it cannot be detected.
-fn report(
-    doctor: &mut Doctor<'_>,
-    check: &'static str,
-    result: Result<bool, Error>,
-    yes: &'static str,
-    no: &'static str,
-) {
-    let finding = match result {
-        Ok(accepted) => Finding::info(check, if accepted { yes } else { no }),
-        Err(error) => Finding::info(
-            check,
-            format!("not detected: {}", diagnosis::error_line(&error)),
+    let short_parts = small_parts(doctor).await;
+    let empty_parts = empty_part(doctor).await;
+    let short_copies = small_copy(doctor).await;
+    let put = put_during_multipart(doctor).await;
+    for (check, result, accepted, rejected) in [
+        (
+            "short parts",
+            short_parts,
+            "are accepted, unlike by Amazon; Landfall uploads none",
+            "are rejected below 5 MiB, as by Amazon: shorter rests are stored in a .part object",
         ),
-    };
-    doctor.report(finding);
+        (
+            "empty parts",
+            empty_parts,
+            "are accepted, as by Amazon",
+            "are rejected: empty uploads are written with one PUT instead",
+        ),
+        (
+            "short part copies",
+            short_copies,
+            "are accepted, as by Amazon",
+            "are rejected: short partial uploads are concatenated by reading and uploading them",
+        ),
+        (
+            "PUT over multipart",
+            put,
+            "a PUT keeps the pending multipart upload of its key, as at Amazon",
+            "a PUT aborts the pending multipart upload of its key; Landfall makes none",
+        ),
+    ] {
+        let text = match result {
+            Ok(true) => accepted.to_owned(),
+            Ok(false) => rejected.to_owned(),
+            Err(error) => format!("not detected: {}", diagnosis::error_line(&error)),
+        };
+        doctor.report(Finding::info(check, text));
+    }
 }
 
-/// Returns whether the service accepts calls; an unrelated error is returned.
 async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
     match call.await {
         Ok(_) => Ok(true),
@@ -118,7 +101,6 @@ async fn conditions(doctor: &mut Doctor<'_>) {
     doctor.report(finding);
 }
 
-/// Returns whether a failed condition prevented a write.
 fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
     match result {
         Ok(_) => Ok(false),
@@ -145,7 +127,6 @@ async fn small_parts(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     .await
 }
 
-/// Checks a part without bytes.
 async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("empty-part").await?;

@@ -11,8 +11,6 @@ use crate::s3::{
 };
 
 /// Checks whether pages of these origins can use the bucket.
-///
-/// They must for direct uploads and for redirected downloads.
 pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: bool) {
     let read = doctor.client.bucket_cors(doctor.bucket).await;
     if origins.is_empty() {
@@ -77,7 +75,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     }
 }
 
-/// Returns the rules to set and the command for it.
 fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[String]) -> Finding {
     let ours = cors::rule(origins);
     let (rules, keeps) = match rules {
@@ -98,7 +95,6 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
     finding
 }
 
-/// Evaluates the rules for an origin.
 fn evaluate(
     rules: &[CorsRule],
     origin: &str,
@@ -173,11 +169,9 @@ fn evaluate(
     findings
 }
 
-/// The CORS headers of a response.
 struct CorsResponse<'a>(&'a Response<Bytes>);
 
 impl CorsResponse<'_> {
-    /// Returns the comma-separated values of a header.
     fn values(&self, name: HeaderName) -> Vec<String> {
         let values = self.0.headers().get_all(name);
         let values = values.iter().filter_map(|value| value.to_str().ok());
@@ -188,7 +182,6 @@ impl CorsResponse<'_> {
             .collect()
     }
 
-    /// Returns the reason why the response denies access to `origin`, if it does.
     fn problem(&self, origin: &str) -> Option<String> {
         let status = self.0.status();
         let allowed = self.values(header::ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -206,7 +199,6 @@ impl CorsResponse<'_> {
     }
 }
 
-/// Sends a preflight as a browser would.
 async fn preflight(
     doctor: &mut Doctor<'_>,
     origin: &str,
@@ -288,7 +280,6 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
     ));
 }
 
-/// Sends a request to a URL that is signed for a method and headers.
 async fn send(
     doctor: &Doctor<'_>,
     object: &ObjectRef,

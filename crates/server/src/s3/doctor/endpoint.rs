@@ -1,5 +1,3 @@
-//! Checks the connection to the service: credentials, DNS, TCP, TLS, clock, bucket.
-
 use std::{
     net::SocketAddr,
     path::PathBuf,
@@ -12,20 +10,16 @@ use landfall_s3::client::{ErrorKind, ObjectRef};
 use super::{Doctor, Finding, Severity, milliseconds, web};
 use crate::s3::Diagnosis;
 
-/// Maximum duration of a connection attempt.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Services reject requests above this clock skew.
 const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
-/// Clock skew above which the doctor warns.
 const WARN_SKEW: Duration = Duration::from_secs(60);
 
-/// A reported failure that makes further checks pointless.
 #[derive(Debug)]
 pub(super) struct Aborted;
 
-/// Checks the connection step by step.
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     // A presigned URL shows the credentials and the address without a call.
     let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
@@ -61,7 +55,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     Ok(())
 }
 
-/// Returns a query parameter of a presigned URL.
 fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
     signed.query()?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=')?;
@@ -69,7 +62,6 @@ fn parameter<'a>(signed: &'a Uri, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Returns the access key and the region of a presigned URL.
 fn scope(signed: &Uri) -> (String, String) {
     let scope = parameter(signed, "X-Amz-Credential").unwrap_or_default();
     let scope = scope.replace("%2F", "/");
@@ -78,12 +70,10 @@ fn scope(signed: &Uri) -> (String, String) {
     (key, parts.nth(1).unwrap_or_default())
 }
 
-/// Returns the region of a presigned URL.
 fn region(signed: &Uri) -> String {
     scope(signed).1
 }
 
-/// Reports the credentials and their source.
 fn credentials(signed: &Uri) -> Finding {
     let (key, region) = scope(signed);
     let temporary = match parameter(signed, "X-Amz-Security-Token") {
@@ -97,7 +87,6 @@ fn credentials(signed: &Uri) -> Finding {
     Finding::ok("credentials", text)
 }
 
-/// Guesses where an access key was configured.
 fn origin(key: &str) -> String {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if std::env::var("AWS_ACCESS_KEY_ID").is_ok_and(|known| known == key) {
@@ -128,7 +117,6 @@ fn origin(key: &str) -> String {
     "a role, a login or a program of the AWS configuration".to_owned()
 }
 
-/// Checks DNS and TCP separately, to tell which fails.
 async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let host = uri.host().unwrap_or_default();
     let default_port = if uri.scheme_str() == Some("http") {
@@ -237,7 +225,6 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     Ok(())
 }
 
-/// Returns whether a host is this machine or in a private network.
 fn is_private_host(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -248,7 +235,6 @@ fn is_private_host(uri: &Uri) -> bool {
         })
 }
 
-/// Compares two clocks.
 fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
     // The header has a precision of a second and a transmission delay.
     let (skew, direction) = match service_time.duration_since(local_time) {
@@ -267,7 +253,6 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
     Finding::new("clock", severity, text).advise("synchronize it, for example by NTP")
 }
 
-/// Checks that the bucket exists.
 async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     let started = Instant::now();
     let listing = doctor

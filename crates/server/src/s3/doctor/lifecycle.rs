@@ -1,5 +1,3 @@
-//! Checks the bucket's lifecycle rules for multipart uploads.
-
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -8,7 +6,6 @@ use serde::Deserialize;
 
 use super::{Doctor, Finding, web};
 
-/// The lifecycle rules that concern multipart uploads.
 #[derive(Debug, Deserialize)]
 struct Lifecycle {
     #[serde(rename = "Rule", default)]
@@ -29,7 +26,6 @@ struct Abort {
     days_after_initiation: u64,
 }
 
-/// Returns the days after which the bucket aborts multipart uploads.
 fn days(xml: &str) -> Result<Option<u64>, String> {
     let lifecycle: Lifecycle = quick_xml::de::from_str(xml).map_err(|error| error.to_string())?;
     Ok(lifecycle
@@ -48,7 +44,6 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
 
 /// Checks that the bucket aborts multipart uploads, and not too early.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
-    // The client has no such call; a presigned URL suffices.
     let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();
     let query = [("lifecycle", "")];
@@ -76,7 +71,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
     doctor.report(finding);
 }
 
-/// Compares the bucket's rule with the lifetime of uploads.
 fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
     const DAY: u64 = 86_400;
     let least = keep.map(|keep| keep.as_secs().div_ceil(DAY) + 1);

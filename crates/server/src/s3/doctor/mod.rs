@@ -18,12 +18,12 @@ mod web;
 use std::{
     future::Future,
     process::ExitCode,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use http::{HeaderMap, Method};
-use landfall_s3::client::{Client, Error, ErrorKind, ObjectRef};
+use landfall_s3::client::{Client, Error, ErrorKind, ObjectHeaders, ObjectRef};
 
 use super::{Diagnosis, diagnosis};
 use crate::{
@@ -38,11 +38,8 @@ use crate::{
 pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Result<ExitCode> {
     loaded.print_warnings();
     let settings = &loaded.settings;
-    let bucket = settings
-        .s3
-        .bucket
-        .as_deref()
-        .context("no bucket is named")?;
+    let bucket = settings.s3.bucket.as_deref();
+    let bucket = bucket.context("no bucket is named")?;
     let client = super::probe_client(&settings.s3)?;
     let mut doctor = Doctor::new(settings, bucket, client, !json);
     tokio::select! {
@@ -71,14 +68,9 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
     } else {
         println!("{verdict}");
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
-/// Runs the checks in the order of their dependencies.
 async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     if endpoint::run(doctor).await.is_ok() {
         let may_write = permissions::run(doctor).await;
@@ -111,7 +103,6 @@ struct Doctor<'a> {
     findings: Vec<Finding>,
     /// Print each finding immediately.
     prints: bool,
-    /// Prefix of the keys of all test objects.
     key_prefix: String,
     objects: Vec<ObjectRef>,
     multiparts: Vec<(ObjectRef, String)>,
@@ -119,15 +110,9 @@ struct Doctor<'a> {
 
 impl<'a> Doctor<'a> {
     fn new(settings: &'a Settings, bucket: &'a str, client: Client, prints: bool) -> Self {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let key_prefix = format!(
-            "{}.landfall/doctor-{:x}-{:x}",
-            settings.s3.object_prefix,
-            now.as_micros(),
-            std::process::id()
-        );
+        let prefix = &settings.s3.object_prefix;
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_micros();
+        let key_prefix = format!("{prefix}.landfall/doctor-{now:x}-{:x}", std::process::id());
         Self {
             settings,
             bucket,
@@ -163,7 +148,6 @@ impl<'a> Doctor<'a> {
         self.findings.iter().filter(has_severity).count()
     }
 
-    /// Makes a call that uploads need, and reports its result.
     async fn call<T>(
         &mut self,
         check: &'static str,
@@ -174,7 +158,6 @@ impl<'a> Doctor<'a> {
         self.report_call(check, started, result)
     }
 
-    /// Makes a call that only a feature needs; `missing` describes what fails without it.
     async fn optional_call<T>(
         &mut self,
         check: &'static str,
@@ -224,14 +207,12 @@ impl<'a> Doctor<'a> {
         is_ok
     }
 
-    /// Reports a failed call that uploads need.
     fn report_failure(&mut self, check: &'static str, error: &Error) {
         let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
         let text = format!("{}: {}", diagnosis.problem, diagnosis.response);
         self.report(Finding::fail(check, text).advise(diagnosis.fix));
     }
 
-    /// Signs a request without a body for an object; the result is a URL.
     async fn presign(
         &self,
         method: Method,
@@ -240,18 +221,16 @@ impl<'a> Doctor<'a> {
         headers: &HeaderMap,
     ) -> Result<String, Error> {
         let lifetime = Duration::from_secs(60);
-        self.client
-            .presign(method, object, query, headers, lifetime)
-            .await
+        let presign = self
+            .client
+            .presign(method, object, query, headers, lifetime);
+        presign.await
     }
 
-    /// Creates a multipart upload, which is aborted at the end.
     async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {
         let object = self.object(name);
-        let id = self
-            .client
-            .create_multipart(&object, &Default::default())
-            .await?;
+        let headers = ObjectHeaders::default();
+        let id = self.client.create_multipart(&object, &headers).await?;
         self.multiparts.push((object.clone(), id.clone()));
         Ok((object, id))
     }
@@ -275,17 +254,14 @@ impl<'a> Doctor<'a> {
                 1 => String::new(),
                 all => format!(" and {} more", all - 1),
             };
-            let text = format!(
-                "cannot remove {what}{more}: {}",
-                diagnosis::error_line(error)
-            );
+            let error = diagnosis::error_line(error);
+            let text = format!("cannot remove {what}{more}: {error}");
             let finding = Finding::warn("clean-up", text);
             self.report(finding.advise("delete the objects below .landfall/doctor manually"));
         }
     }
 }
 
-/// Formats a duration in milliseconds.
 fn milliseconds(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1000.0)
 }

@@ -1,15 +1,11 @@
-//! Makes every call that Landfall makes, on test objects.
-
 use bytes::Bytes;
 use landfall_s3::client::{Condition, ErrorKind, ObjectHead, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Doctor, Finding};
 use crate::s3::{Diagnosis, object_headers};
 
-/// The minimum part size of all services.
 const PART: usize = 5 << 20;
 
-/// Makes the calls; returns whether objects can be written.
 pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     let client = doctor.client.clone();
     let small = doctor.object("small");
@@ -39,7 +35,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     true
 }
 
-/// Checks HEAD, GET and GET with a range.
 async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
     let client = doctor.client.clone();
     let head = doctor.call("head object", client.head_object(source));
@@ -65,7 +60,6 @@ async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
     }
 }
 
-/// Reports an object with a wrong size.
 fn expect_size(doctor: &mut Doctor<'_>, check: &'static str, head: &ObjectHead, size: u64) {
     if head.size != size {
         let text = format!("the object should have {size} bytes and has {}", head.size);
@@ -73,7 +67,6 @@ fn expect_size(doctor: &mut Doctor<'_>, check: &'static str, head: &ObjectHead, 
     }
 }
 
-/// Checks a multipart upload of a copied and an uploaded part, with the configured headers.
 async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) {
     let client = doctor.client.clone();
     let object = doctor.object("concatenated");
@@ -110,7 +103,6 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
         .await
     {
         Some(etag) => Some(etag),
-        // Continue with an uploaded part.
         None => client
             .upload_part(&object, &id, 1, Payload::from(content))
             .await
@@ -140,7 +132,6 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
     }
 }
 
-/// Checks listing and aborting a multipart upload.
 async fn abort(doctor: &mut Doctor<'_>) {
     let client = doctor.client.clone();
     let Ok((object, id)) = doctor.begin("aborted").await else {
@@ -171,7 +162,6 @@ async fn abort(doctor: &mut Doctor<'_>) {
     }
 }
 
-/// Checks how the service reports missing objects.
 async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}

@@ -1,12 +1,9 @@
-//! Checks the PostgreSQL server for leases.
-
 use std::time::Instant;
 
 use landfall_postgres::{DatabaseError, PostgresLocker, PostgresSettings};
 
 use super::{Doctor, Finding, milliseconds};
 
-/// Checks connection, notifications, and the time to acquire a lease.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let mut settings = PostgresSettings::default();
     settings.can_migrate = false;

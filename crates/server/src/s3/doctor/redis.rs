@@ -1,5 +1,3 @@
-//! Checks the Redis or Valkey server for leases.
-
 use std::{
     future::Future,
     time::{Duration, Instant},
@@ -10,13 +8,11 @@ use redis::{AsyncCommands as _, Client, RedisError, aio::MultiplexedConnection};
 
 use super::{Doctor, Finding, milliseconds};
 
-/// Maximum duration of a call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The oldest version known to support all commands in use.
 const MIN_MAJOR_VERSION: u32 = 6;
 
-/// Checks version, role, memory, round trip, scripts and messages.
 pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let client = match Client::open(url) {
         Ok(client) => client,
@@ -66,7 +62,6 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     );
 }
 
-/// Runs a step with a timeout.
 async fn with_timeout<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
     match tokio::time::timeout(TIMEOUT, step).await {
         Ok(result) => result.map_err(|error| error.to_string()),
@@ -78,7 +73,6 @@ async fn info(connection: &mut MultiplexedConnection) -> Result<String, RedisErr
     redis::cmd("INFO").query_async(connection).await
 }
 
-/// Evaluates the output of INFO.
 fn evaluate_info(info: &str) -> Vec<Finding> {
     let value = |name: &str| {
         info.lines()
@@ -141,7 +135,6 @@ async fn script(connection: &mut MultiplexedConnection) -> Result<(), RedisError
     }
 }
 
-/// Publishes and receives a message; returns the duration.
 async fn pubsub(
     client: &Client,
     connection: &mut MultiplexedConnection,

@@ -1,5 +1,3 @@
-//! Lists damaged uploads of the bucket.
-
 use landfall::store::Store as _;
 use landfall_s3::S3Store;
 
@@ -9,7 +7,6 @@ use crate::app;
 /// Maximum number of examined uploads, since each costs several calls.
 const MAX_EXAMINED: u64 = 10_000;
 
-/// Lists damaged uploads without changing them.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     let options = app::s3_options(doctor.settings, doctor.bucket);
     let Ok(store) = S3Store::new(doctor.client.clone(), options) else {

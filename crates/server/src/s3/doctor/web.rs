@@ -1,5 +1,3 @@
-//! HTTP requests besides S3 calls: the first contact and CORS preflights.
-
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,16 +9,11 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// Maximum duration of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum size of a response body.
 const MAX_BODY: usize = 1 << 20;
 
 /// Sends a request without a body over a new connection.
-///
-/// # Errors
-/// The request failed; the text includes all causes.
 pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String> {
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()

@@ -10,7 +10,6 @@ const FOREIGN_ORIGINS: [&str; 3] = [
     "null",
 ];
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let cors = &settings.cors;
     if cors.disable {

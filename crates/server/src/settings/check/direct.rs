@@ -7,12 +7,10 @@ use super::{Findings, Settings, not_compiled_in};
 /// The maximum duration of an assumed role in AWS.
 const MAX_ROLE_DURATION: Duration = Duration::from_secs(12 * 3600);
 
-/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     (!cfg!(feature = "direct") && name == "direct").then_some("direct")
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (direct, s3) = (&settings.direct, &settings.s3);
     if !direct.enabled {
@@ -23,10 +21,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.without_effect(&findings.given("direct-sts-"), "without --direct-sts");
     }
     if direct.sts.role.is_some() && direct.sts.lifetime > MAX_ROLE_DURATION {
-        findings.problem(
-            "direct-sts-lifetime",
-            "exceeds 12h, the maximum duration of an assumed role; write at most 12h",
-        );
+        let reason = "exceeds 12h, the maximum duration of an assumed role; write at most 12h";
+        findings.problem("direct-sts-lifetime", reason);
     }
 
     if let Some(feature) = missing_feature("direct") {
@@ -36,10 +32,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.problem("direct", "requires a bucket; write --s3-bucket NAME");
     }
     if direct.notifications_secret.is_some() && direct.notifications_secret_file.is_some() {
-        findings.problem(
-            "direct-notifications-secret-file",
-            "conflicts with --direct-notifications-secret",
-        );
+        let reason = "conflicts with --direct-notifications-secret";
+        findings.problem("direct-notifications-secret-file", reason);
     }
 
     let tus_prefix = s3.key.as_deref().and_then(|key| key.split('{').next());
@@ -60,15 +54,11 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             Some(_) => "direct-acl",
             None => "s3-acl",
         };
-        findings.warning(
-            name,
-            format!("{acl} makes direct uploads public as soon as they are complete"),
-        );
+        let reason = format!("{acl} makes direct uploads public as soon as they are complete");
+        findings.warning(name, reason);
     }
     if settings.largest_grant().is_none() {
-        findings.warning(
-            "direct",
-            "the size of uploads is not limited; write --grants-max-size or --max-size".to_owned(),
-        );
+        let reason = "the size of uploads is not limited; write --grants-max-size or --max-size";
+        findings.warning("direct", reason);
     }
 }

@@ -5,15 +5,12 @@ use landfall_messages::{HookName, HookNames};
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{direct::API_PATHS, types::JwtKeys};
 
-/// The settings that need the feature.
 const ENABLING: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
 
-/// Returns the feature that a setting needs and this build lacks.
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     (!cfg!(feature = "grants") && ENABLING.contains(&name)).then_some("grants")
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
     for (name, is_on) in [
@@ -32,10 +29,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
-        findings.warning(
-            "grants-max-size",
-            format!("exceeds --max-size {most}, which also applies to granted uploads"),
-        );
+        let reason = format!("exceeds --max-size {most}, which also applies to granted uploads");
+        findings.warning("grants-max-size", reason);
     }
 
     if !grants.enabled {
@@ -74,10 +69,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             findings.without_effect(&["grants-allowed-origins"], "with --disable-cors");
         }
         if grants.forward_auth.url.is_none() {
-            findings.without_effect(
-                &["grants-forward-auth-cache"],
-                "without --grants-forward-auth-url",
-            );
+            let reason = "without --grants-forward-auth-url";
+            findings.without_effect(&["grants-forward-auth-cache"], reason);
         }
     }
     if !admin.is_on() {
@@ -166,12 +159,8 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
                 true => other,
                 false => name,
             };
-            findings.problem(
-                name,
-                format!(
-                    "the path {path} of {what} overlaps {taken} of {whose}; choose another path"
-                ),
-            );
+            let overlap = format!("the path {path} of {what} overlaps {taken} of {whose}");
+            findings.problem(name, format!("{overlap}; choose another path"));
         }
     }
 }

@@ -12,7 +12,6 @@ use crate::settings::{
 const NOTHING_STORED: &str =
     "without --grants, --admin-key or hooks with events: only these use a database";
 
-/// Returns the feature that a setting needs and this build lacks.
 #[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     let transports = Settings::default().hooks.transports();
@@ -20,7 +19,6 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     found.missing_feature
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
@@ -33,10 +31,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
     let database = settings.state.database.as_ref();
     if matches!(database, Some(Database::Postgres(_))) && !cfg!(feature = "postgres") {
-        findings.problem(
-            "database",
-            not_compiled_in("PostgreSQL support", "postgres"),
-        );
+        let reason = not_compiled_in("PostgreSQL support", "postgres");
+        findings.problem("database", reason);
     }
 
     let grpc = &hooks.grpc;
@@ -49,18 +45,12 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         }
         let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
         if certificate != key {
-            let (given, missing) = if certificate {
-                (
-                    "hooks-grpc-client-tls-certificate",
-                    "hooks-grpc-client-tls-key",
-                )
-            } else {
-                (
-                    "hooks-grpc-client-tls-key",
-                    "hooks-grpc-client-tls-certificate",
-                )
-            };
-            findings.problem(given, format!("requires --{missing}"));
+            let mut names = [
+                "hooks-grpc-client-tls-key",
+                "hooks-grpc-client-tls-certificate",
+            ];
+            names.rotate_left(usize::from(certificate));
+            findings.problem(names[0], format!("requires --{}", names[1]));
         }
     }
 
@@ -84,10 +74,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
     let is_plain = |url: &Secret| url.reveal().starts_with("http://");
     if hooks.http.url.as_ref().is_some_and(is_plain) {
-        findings.without_effect(
-            &["hooks-http-skip-verify"],
-            "with --hooks-http at http://, without TLS",
-        );
+        let reason = "with --hooks-http at http://, without TLS";
+        findings.without_effect(&["hooks-http-skip-verify"], reason);
     }
     if hooks.grpc.target.is_some() && !hooks.grpc.secure {
         findings.without_effect(
@@ -100,16 +88,12 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         );
     }
     if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        findings.without_effect(
-            &["hooks-http-redirect-allow"],
-            "without --hooks-http-follow-redirects",
-        );
+        let reason = "without --hooks-http-follow-redirects";
+        findings.without_effect(&["hooks-http-redirect-allow"], reason);
     }
     if !follows_progress(settings) {
-        findings.without_effect(
-            &["progress-hooks-interval"],
-            "without hooks that receive post-receive",
-        );
+        let reason = "without hooks that receive post-receive";
+        findings.without_effect(&["progress-hooks-interval"], reason);
     }
     if database.is_some() {
         findings.without_effect(&["state-dir"], "with --database");
@@ -117,8 +101,7 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.without_effect(&["state-dir"], NOTHING_STORED);
     }
     if !settings.stores_state() && findings.is_for_server() {
-        findings.without_effect(&["database"], NOTHING_STORED);
-        findings.without_effect(&["node-name"], NOTHING_STORED);
+        findings.without_effect(&["database", "node-name"], NOTHING_STORED);
     }
     let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1
         || hooks.http.url.is_some() && hooks.http.format != Format::V2;
@@ -140,10 +123,8 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
-    if transports
-        .iter()
-        .all(|one| !one.is_used || one.events.is_some())
-    {
+    let mut used = transports.iter().filter(|one| one.is_used);
+    if used.all(|one| one.events.is_some()) {
         findings.without_effect(
             &["hooks-enabled-events"],
             "if every transport has its own list, such as --hooks-http-events",
@@ -151,20 +132,15 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     }
     let used = hooks.used_names();
     if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
-        findings.warning(
-            "hooks-failure-mode",
-            "has no effect without a blocking hook (pre-…)",
-        );
+        let reason = "has no effect without a blocking hook (pre-…)";
+        findings.warning("hooks-failure-mode", reason);
     }
     if !settings.has_outbox() {
-        findings.without_effect(
-            &findings.given("events-"),
-            "without hooks that receive events other than post-receive",
-        );
+        let reason = "without hooks that receive events other than post-receive";
+        findings.without_effect(&findings.given("events-"), reason);
     }
 }
 
-/// Returns whether the progress of uploads is used.
 fn follows_progress(settings: &Settings) -> bool {
     settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
 }

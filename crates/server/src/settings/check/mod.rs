@@ -28,7 +28,6 @@ pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
     format!("{what} is not compiled in; rebuild with `--features {feature}`")
 }
 
-/// The problems and warnings found, each at its setting.
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
     subcommand: Subcommand,
@@ -59,13 +58,11 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Returns the settings that were given and whose name starts with a prefix.
     fn given(&self, prefix: &str) -> Vec<&'static str> {
         let names = self.layers.names();
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// Returns the text of a setting, if one was given.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.layers.get(name).map(|given| given.text.as_str())
     }
@@ -85,7 +82,6 @@ impl<'a> Findings<'a> {
         self.layers.get(name).is_some()
     }
 
-    /// Reports a setting that cannot work.
     pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
         self.problems.push(Problem::new(self.place(name), reason));
     }
@@ -96,10 +92,9 @@ impl<'a> Findings<'a> {
         self.problems.push(problem);
     }
 
-    /// Reports a setting that is allowed but may be a mistake.
     pub(super) fn warning(&mut self, name: &str, reason: impl std::fmt::Display) {
-        self.warnings
-            .push(format!("{}: {reason}", self.place(name)));
+        let place = self.place(name);
+        self.warnings.push(format!("{place}: {reason}"));
     }
 
     /// Reports settings that have no effect: an error if one limits or protects, because a user relies on
@@ -121,7 +116,6 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Checks the requirements of a command.
 pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> Option<Problem> {
     let has_bucket = settings.s3.bucket.is_some();
     let sentence = match subcommand {
@@ -157,21 +151,15 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if !urls.behind_proxy {
         findings.without_effect(&["trusted-proxies"], "without --behind-proxy");
     } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
-        findings.without_effect(
-            &["behind-proxy"],
-            "with an empty --trusted-proxies: no proxy is trusted",
-        );
+        let reason = "with an empty --trusted-proxies: no proxy is trusted";
+        findings.without_effect(&["behind-proxy"], reason);
     }
     if settings.listen.unix_sock.is_some() {
-        findings.without_effect(
-            &["max-connections-per-address"],
-            "with --unix-sock: its connections have no address",
-        );
+        let reason = "with --unix-sock: its connections have no address";
+        findings.without_effect(&["max-connections-per-address"], reason);
         if !urls.behind_proxy {
-            findings.without_effect(
-                &["max-requests-per-address", "max-uploads-per-address"],
-                "with --unix-sock and without --behind-proxy",
-            );
+            let names = ["max-requests-per-address", "max-uploads-per-address"];
+            findings.without_effect(&names, "with --unix-sock and without --behind-proxy");
         }
     }
     if settings.protocol.disable_download {
@@ -181,10 +169,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         findings.without_effect(&["metrics-path"], "with --expose-metrics=false");
     }
     if settings.timeouts.network.is_none() {
-        findings.without_effect(
-            &["min-rate"],
-            "with --network-timeout 0, over which it is averaged",
-        );
+        let reason = "with --network-timeout 0, over which it is averaged";
+        findings.without_effect(&["min-rate"], reason);
         settings.limits.min_rate = None;
     }
 
@@ -206,10 +192,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     let base_page = base.trim_end_matches('/');
     if BUILT_IN_PAGES.contains(&base_page) {
-        findings.problem(
-            "base-path",
-            format!("{base_page} is the path of health checks; choose another path"),
-        );
+        let reason = format!("{base_page} is the path of health checks; choose another path");
+        findings.problem("base-path", reason);
     }
     let metrics = settings.monitoring.metrics_path.as_str();
     if settings.monitoring.expose_metrics
@@ -221,9 +205,7 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             true => "metrics-path",
             false => "base-path",
         };
-        findings.problem(
-            name,
-            format!("the metrics path {metrics} is used by another page; choose another path"),
-        );
+        let reason = "is used by another page; choose another path";
+        findings.problem(name, format!("the metrics path {metrics} {reason}"));
     }
 }

@@ -3,7 +3,6 @@
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::types::LeaseKind;
 
-/// Settings of file storage.
 const FILE_SETTINGS: &[&str] = &[
     "upload-dir",
     "dir-perms",
@@ -14,7 +13,6 @@ const FILE_SETTINGS: &[&str] = &[
     "filelock-acquirer-poll-interval",
 ];
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     if settings.s3.bucket.is_none() && findings.is_given("s3-endpoint") {
         // Uploads would go to a disk that may be lost with its container.
@@ -35,10 +33,8 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             "in Landfall: parts are buffered in memory only, limited by --s3-memory",
         );
         if s3.endpoint.is_some() {
-            findings.without_effect(
-                &["s3-disable-ssl"],
-                "with --s3-endpoint: its URL has the scheme",
-            );
+            let reason = "with --s3-endpoint: its URL has the scheme";
+            findings.without_effect(&["s3-disable-ssl"], reason);
         }
         if !s3.download.redirect {
             findings.without_effect(&["s3-redirect-lifetime"], "without --s3-download redirect");
@@ -53,16 +49,10 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             }
         }
     }
-    if s3.bucket.is_none()
-        && matches!(
-            settings.leases.kind,
-            LeaseKind::Memory | LeaseKind::Redis(_) | LeaseKind::Postgres(_)
-        )
-    {
-        findings.without_effect(
-            &findings.given("filelock-"),
-            "with leases in memory, Redis or PostgreSQL, which use no lock files",
-        );
+    let uses_files = matches!(settings.leases.kind, LeaseKind::Auto | LeaseKind::Store);
+    if s3.bucket.is_none() && !uses_files {
+        let reason = "with leases in memory, Redis or PostgreSQL, which use no lock files";
+        findings.without_effect(&findings.given("filelock-"), reason);
     }
     match settings.leases.kind {
         LeaseKind::Store if s3.bucket.is_some() => {}
@@ -84,24 +74,20 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     }
     if s3.part_size < s3.min_part_size {
         if findings.is_given("s3-part-size") {
-            findings.problem(
-                "s3-part-size",
-                format!(
-                    "is less than --s3-min-part-size, {} bytes",
-                    s3.min_part_size
-                ),
-            );
+            let min = s3.min_part_size;
+            let reason = format!("is less than --s3-min-part-size, {min} bytes");
+            findings.problem("s3-part-size", reason);
         } else {
             s3.part_size = s3.min_part_size;
         }
     }
     if s3.memory < 2 * s3.part_size {
+        let name = match findings.is_given("s3-memory") {
+            true => "s3-memory",
+            false => "s3-part-size",
+        };
         findings.problem(
-            if findings.is_given("s3-memory") {
-                "s3-memory"
-            } else {
-                "s3-part-size"
-            },
+            name,
             format!(
                 "--s3-memory is {} bytes, less than two parts of {} bytes: one fills while the other \
                  is sent",
@@ -122,24 +108,17 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
             ),
         );
     }
-    if s3.accelerate {
-        if s3.endpoint.is_some() {
-            findings.problem(
-                "s3-transfer-acceleration",
-                "conflicts with --s3-endpoint: only Amazon's endpoints support it".to_owned(),
-            );
-        } else if s3.path_style == Some(true) {
-            findings.problem(
-                "s3-transfer-acceleration",
-                "conflicts with --s3-path-style true: it requires the bucket in the host name"
-                    .to_owned(),
-            );
-        } else if s3.bucket.as_ref().is_some_and(|name| name.contains('.')) {
-            findings.problem(
-                "s3-transfer-acceleration",
-                "does not support bucket names with a dot".to_owned(),
-            );
-        }
+    let conflict = if s3.endpoint.is_some() {
+        Some("conflicts with --s3-endpoint: only Amazon's endpoints support it")
+    } else if s3.path_style == Some(true) {
+        Some("conflicts with --s3-path-style true: it requires the bucket in the host name")
+    } else if s3.bucket.as_ref().is_some_and(|name| name.contains('.')) {
+        Some("does not support bucket names with a dot")
+    } else {
+        None
+    };
+    if let Some(reason) = conflict.filter(|_| s3.accelerate) {
+        findings.problem("s3-transfer-acceleration", reason);
     }
     if let Some(key) = &s3.key
         && s3.bucket.is_some()

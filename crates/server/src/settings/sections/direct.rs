@@ -1,5 +1,3 @@
-//! Settings of direct uploads.
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,7 +84,6 @@ group! {
 
 impl Direct {
     /// Returns the literal start of all keys, which distinguishes them from keys of tus uploads.
-    #[must_use]
     pub fn key_prefix(&self) -> &str {
         self.key.split('{').next().unwrap_or_default()
     }

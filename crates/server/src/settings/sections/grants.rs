@@ -1,5 +1,3 @@
-//! Settings of grants and of the dashboard.
-
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -120,7 +118,6 @@ group! {
 
 impl Admin {
     /// Returns whether the dashboard is enabled.
-    #[must_use]
     pub fn is_on(&self) -> bool {
         self.key.is_some() || self.key_file.is_some()
     }

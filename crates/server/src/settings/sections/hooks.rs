@@ -1,6 +1,5 @@
-//! Settings of hooks, of message brokers and of the outbox.
-
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use landfall_hooks::format::Format;

@@ -25,46 +25,67 @@ pub use self::state::*;
 use self::table::{Section, Setting, Subcommand};
 use super::types::LogLevel;
 
-/// All settings, parsed and checked.
-///
-/// [`Settings::default`] is what `landfall` uses without any flag, variable or file. The `Default` of
-/// its parts is all zeros, and useless alone.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+macro_rules! groups {
+    ($($(#[$meta:meta])+ $field:ident: $group:ident,)+) => {
+        /// All settings, parsed and checked.
+        ///
+        /// [`Settings::default`] is what `landfall` uses without any flag, variable or file. The
+        /// `Default` of its parts is all zeros, and useless alone.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Settings {
+            $($(#[$meta])+ pub $field: $group,)+
+        }
+
+        impl Default for Settings {
+            fn default() -> Self {
+                let mut settings = Self { $($field: $group::default(),)+ };
+                for setting in self::settings() {
+                    if let Err(reason) = (setting.set)(&mut settings, setting.default) {
+                        // Does not depend on input; a test parses every default.
+                        unreachable!("the default of {}: {reason}", setting.name);
+                    }
+                }
+                settings
+            }
+        }
+    };
+}
+
+groups! {
     /// Addresses to listen on.
-    pub listen: Listen,
+    listen: Listen,
     /// Upload URLs and proxies.
-    pub urls: Urls,
+    urls: Urls,
     /// Protocol features.
-    pub protocol: Protocol,
+    protocol: Protocol,
     /// CORS.
-    pub cors: Cors,
+    cors: Cors,
     /// File storage.
-    pub storage: Storage,
+    storage: Storage,
     /// S3 storage.
-    pub s3: S3,
+    s3: S3,
     /// The lease backend.
-    pub leases: Leases,
+    leases: Leases,
     /// Hooks and events.
-    pub hooks: Hooks,
+    hooks: Hooks,
     /// The server's own files and database.
-    pub state: State,
+    state: State,
     /// Grants.
-    pub grants: Grants,
+    grants: Grants,
     /// Direct uploads to S3.
-    pub direct: Direct,
+    direct: Direct,
     /// The dashboard.
-    pub admin: Admin,
+    admin: Admin,
     /// Lifetime of uploads.
-    pub expiry: Expiry,
+    expiry: Expiry,
     /// Metrics and the start page.
-    pub monitoring: Monitoring,
+    monitoring: Monitoring,
     /// Logging.
-    pub log: Log,
+    log: Log,
     /// Timeouts.
-    pub timeouts: Timeouts,
+    timeouts: Timeouts,
     /// Limits.
-    pub limits: Limits,
+    limits: Limits,
 }
 
 /// The maximum of the default idle timeout of direct uploads.
@@ -80,7 +101,6 @@ impl Settings {
     }
 
     /// Returns the time without activity after which a direct upload expires.
-    #[must_use]
     pub fn direct_idle_timeout(&self) -> Duration {
         let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
         self.direct
@@ -89,7 +109,6 @@ impl Settings {
     }
 
     /// Returns the size limit of direct uploads in bytes, if there is one for all subjects.
-    #[must_use]
     pub fn largest_grant(&self) -> Option<u64> {
         match (self.grants.limits.max_size, self.protocol.max_size) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -117,44 +136,10 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
-    /// Returns the defaults of the table of settings.
-    fn default() -> Self {
-        let mut settings = Self {
-            listen: Listen::default(),
-            urls: Urls::default(),
-            protocol: Protocol::default(),
-            cors: Cors::default(),
-            storage: Storage::default(),
-            s3: S3::default(),
-            leases: Leases::default(),
-            hooks: Hooks::default(),
-            state: State::default(),
-            grants: Grants::default(),
-            direct: Direct::default(),
-            admin: Admin::default(),
-            expiry: Expiry::default(),
-            monitoring: Monitoring::default(),
-            log: Log::default(),
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
-        };
-        for setting in self::settings() {
-            if let Err(reason) = (setting.set)(&mut settings, setting.default) {
-                // Does not depend on input; a test parses every default.
-                unreachable!("the default of {}: {reason}", setting.name);
-            }
-        }
-        settings
-    }
-}
-
-/// Returns all settings, in the order of the help.
 pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(Section::settings)
 }
 
-/// Returns the setting with this name.
 pub(super) fn setting(name: &str) -> Option<&'static Setting> {
     settings().find(|setting| setting.name == name)
 }

@@ -1,5 +1,3 @@
-//! Settings of S3 storage and of leases.
-
 use std::time::Duration;
 
 use super::table::group;
@@ -11,24 +9,18 @@ const UPLOAD_IDS: &[(&str, UploadIds)] = &[("tusd", UploadIds::Tusd), ("plain", 
 const PATH_STYLE: &[(&str, Option<bool>)] =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
 
-/// The value is whether to redirect.
 const DOWNLOAD: &[(&str, bool)] = &[("proxy", false), ("redirect", true)];
 
-const SSE: &[(&str, &str)] = &[
-    ("AES256", "AES256"),
-    ("aws:kms", "aws:kms"),
-    ("aws:kms:dsse", "aws:kms:dsse"),
-];
+const SSE: &[&str] = &["AES256", "aws:kms", "aws:kms:dsse"];
 
-/// The canned ACLs.
-const ACLS: &[(&str, &str)] = &[
-    ("private", "private"),
-    ("public-read", "public-read"),
-    ("public-read-write", "public-read-write"),
-    ("authenticated-read", "authenticated-read"),
-    ("aws-exec-read", "aws-exec-read"),
-    ("bucket-owner-read", "bucket-owner-read"),
-    ("bucket-owner-full-control", "bucket-owner-full-control"),
+const ACLS: &[&str] = &[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
 ];
 
 group! {
@@ -138,11 +130,11 @@ group! {
             All nodes must use the same. 0: 5s in Redis and PostgreSQL, 15s in a bucket.";
 }
 
-/// Parses a canned ACL.
 pub(super) fn acl(text: &str) -> Result<Option<String>, String> {
     value::or_none(text, |text| named(text, ACLS))
 }
 
-fn named(text: &str, known: &[(&str, &'static str)]) -> Result<String, String> {
-    value::choice(text, known).map(str::to_owned)
+fn named(text: &str, known: &[&str]) -> Result<String, String> {
+    let known: Vec<_> = known.iter().map(|name| (*name, *name)).collect();
+    value::choice(text, &known).map(str::to_owned)
 }

@@ -182,7 +182,6 @@ group! {
 
 impl Expiry {
     /// Returns the minimum age of orphans to delete; [`Duration::MAX`] keeps them.
-    #[must_use]
     pub fn orphan_age(&self) -> Duration {
         self.orphans.unwrap_or(Duration::MAX)
     }

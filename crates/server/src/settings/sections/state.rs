@@ -1,5 +1,3 @@
-//! Settings of the state directory and of the database.
-
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +10,6 @@ use crate::settings::{grants, hooks, value};
 /// The directory inside the upload directory for leases and, by default, for state.
 const OWN_DIR: &str = ".landfall";
 
-/// The SQLite file in the state directory.
 const FILE: &str = "landfall.db";
 
 group! {

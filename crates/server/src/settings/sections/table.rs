@@ -33,14 +33,10 @@ pub(in crate::settings) enum Kind {
     /// True or false; on the command line the value may be left out.
     Switch,
     Number(&'static str),
-    /// A number of bytes, with or without a unit.
     Size,
-    /// A duration.
     Time,
-    /// Permission bits in octal.
     Mode,
     Text(&'static str),
-    /// A comma-separated list.
     List(&'static str),
 }
 
@@ -88,12 +84,9 @@ pub(in crate::settings) struct Setting {
     /// The flag without dashes, and the TOML key. The variable is derived from it.
     pub(in crate::settings) name: &'static str,
     pub(in crate::settings) kind: Kind,
-    /// The text that means the default.
     pub(in crate::settings) default: &'static str,
-    /// Older names, on the command line only.
     pub(in crate::settings) aliases: &'static [FlagAlias],
     pub(in crate::settings) properties: &'static [Property],
-    /// The description, in one to three sentences.
     pub(in crate::settings) help: &'static str,
     /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
     /// setting's name.
@@ -105,7 +98,6 @@ impl Setting {
         self.properties.contains(&property)
     }
 
-    /// Returns whether a text is empty although a value is required.
     pub(in crate::settings) fn lacks_value(&self, text: &str) -> bool {
         !self.has(Property::MayBeEmpty)
             && match self.kind {
@@ -119,16 +111,13 @@ impl Setting {
     }
 }
 
-/// Returns the environment variable of a flag.
 pub(in crate::settings) fn variable(name: &str) -> String {
     format!("LANDFALL_{}", name.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// Settings under a title.
 #[derive(Debug)]
 pub(in crate::settings) struct Section {
     pub(in crate::settings) title: &'static str,
-    /// The commands that use the settings.
     pub(in crate::settings) subcommands: &'static [Subcommand],
     pub(super) groups: &'static [&'static [Setting]],
 }
@@ -139,7 +128,6 @@ impl Section {
     }
 }
 
-/// Stores a parsed value.
 pub(super) fn assign<T>(
     field: &mut T,
     text: &str,

@@ -1,5 +1,3 @@
-//! The transports of hooks.
-
 use landfall_messages::{HookName, HookNames};
 
 use super::Hooks;
@@ -23,7 +21,6 @@ impl Hooks {
         .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
-    /// Returns all transports, in the order in which blocking hooks are called.
     pub(crate) fn transports(&self) -> [HookTransport; 8] {
         let all: HookNames = HookName::ALL.into_iter().collect();
         let events = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
@@ -56,7 +53,6 @@ impl Hooks {
     }
 
     /// Returns [`Self::enabled`] as a set.
-    #[must_use]
     pub fn enabled_names(&self) -> HookNames {
         self.enabled.iter().copied().collect()
     }
@@ -77,17 +73,12 @@ fn missing_feature(setting: &str) -> Option<&'static str> {
     (!is_compiled_in).then_some(feature)
 }
 
-/// A transport of hooks and events.
 #[derive(Debug)]
 pub(crate) struct HookTransport {
-    /// The setting that enables it.
     pub(crate) setting: &'static str,
     /// The feature that it needs and this build lacks.
     pub(crate) missing_feature: Option<&'static str>,
-    /// Whether it is enabled.
     pub(crate) is_used: bool,
-    /// Its own list of blocking hooks and events, if it has one.
     pub(crate) events: Option<HookNames>,
-    /// The blocking hooks and events that it supports.
     pub(crate) supported: HookNames,
 }

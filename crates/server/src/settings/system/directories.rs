@@ -13,10 +13,6 @@ use crate::settings::types::Database;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Checks that no other user can write to the state directory, and so replace the database with its keys.
-///
-/// # Errors
-///
-/// Returns the rest of a sentence that begins with the name of a setting.
 pub(crate) fn check_private(dir: &Path) -> Result<(), String> {
     // A missing one is created for this user alone.
     let Some(found) = inspect(dir)? else {
@@ -61,10 +57,6 @@ fn wrong_owner(dir: &Path, found: &Metadata, own: u32) -> String {
 
 /// Checks that the server's own directory is not a symbolic link: otherwise, users who can write to the
 /// upload directory choose where leases and keys are stored.
-///
-/// # Errors
-///
-/// Returns the rest of a sentence that begins with the name of a setting.
 pub(crate) fn refuse_link(dir: &Path) -> Result<(), String> {
     let is_link = std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink());
     if !is_link {
@@ -99,13 +91,11 @@ pub(super) fn written_by_others(path: &Path) -> Option<String> {
     })
 }
 
-/// Returns the mode if the group or others can write.
 fn writers(found: &Metadata) -> Option<u32> {
     let mode = found.mode() & 0o7777;
     (mode & WRITABLE_BY_OTHERS != 0).then_some(mode)
 }
 
-/// Describes the server's directories in TOML comments.
 pub(super) fn describe(settings: &Settings) -> String {
     let mut lines = String::from("\n# Directories\n");
     let mut line = |what: &str, path: &Path| {
@@ -133,7 +123,6 @@ pub(super) fn describe(settings: &Settings) -> String {
     lines
 }
 
-/// Describes the owner and the mode of a path.
 fn owner_and_mode(path: &Path) -> String {
     match inspect(path) {
         Ok(Some(found)) => format!(
@@ -147,7 +136,6 @@ fn owner_and_mode(path: &Path) -> String {
     }
 }
 
-/// Formats a user or group id, with its name if the file has it.
 fn named(id: u32, file: &str) -> String {
     let names = std::fs::read_to_string(file).unwrap_or_default();
     let number = id.to_string();

@@ -26,9 +26,7 @@ pub(super) fn readable(path: &Path) -> Result<(), String> {
 pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if let Some(found) = inspect(path)? {
-        if !found.is_dir() {
-            return Err(format!("{shown} is a file, not a directory"));
-        }
+        require_dir(path, &found)?;
         return allowed(path, &found, Access::WRITE_OK | Access::EXEC_OK, "write");
     }
     let cannot_create =
@@ -41,17 +39,13 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
         let Some(found) = inspect(above).map_err(cannot_create)? else {
             continue;
         };
-        if !found.is_dir() {
-            let above = above.display();
-            return Err(cannot_create(format!("{above} is a file, not a directory")));
-        }
+        require_dir(above, &found).map_err(cannot_create)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
         return allowed(above, &found, access, "write").map_err(cannot_create);
     }
     Ok(())
 }
 
-/// Checks a directory that the server creates when needed.
 pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     match inspect(path)? {
         Some(_) => writable_dir(path),
@@ -59,19 +53,15 @@ pub(super) fn own_dir(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Checks a directory with programs.
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| {
         format!("{shown} does not exist; create it, or leave the setting out for no hooks")
     })?;
-    if !found.is_dir() {
-        return Err(format!("{shown} is a file, not a directory"));
-    }
+    require_dir(path, &found)?;
     allowed(path, &found, Access::EXEC_OK, "enter")
 }
 
-/// Checks a program, and returns whether it exists.
 pub(super) fn program(path: &Path) -> Result<bool, String> {
     let shown = path.display();
     let Some(found) = inspect(path)? else {
@@ -86,7 +76,6 @@ pub(super) fn program(path: &Path) -> Result<bool, String> {
     }
 }
 
-/// Checks the path of a UNIX socket.
 pub(super) fn socket(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let length = path.as_os_str().as_bytes().len();
@@ -95,18 +84,13 @@ pub(super) fn socket(path: &Path) -> Result<(), String> {
             "{shown} has {length} bytes; the maximum for a socket is {MAX_SOCKET_PATH_LEN}"
         ));
     }
-    match inspect(path)? {
-        Some(found) if !found.file_type().is_socket() => {
-            return Err(format!("{shown} exists and is not a socket"));
-        }
-        _ => {}
+    if inspect(path)?.is_some_and(|found| !found.file_type().is_socket()) {
+        return Err(format!("{shown} exists and is not a socket"));
     }
     let dir = parent(path);
     let shown = dir.display();
     let found = inspect(dir)?.ok_or_else(|| format!("the directory {shown} does not exist"))?;
-    if !found.is_dir() {
-        return Err(format!("{shown} is a file, not a directory"));
-    }
+    require_dir(dir, &found)?;
     allowed(dir, &found, Access::WRITE_OK | Access::EXEC_OK, "write")
 }
 
@@ -140,6 +124,13 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
     Ok(start.is_empty() || start == MAGIC)
 }
 
+fn require_dir(path: &Path, found: &Metadata) -> Result<(), String> {
+    match found.is_dir() {
+        true => Ok(()),
+        false => Err(format!("{} is a file, not a directory", path.display())),
+    }
+}
+
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -147,7 +138,6 @@ fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Returns the metadata of a path; `None` if it does not exist.
 pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     match std::fs::metadata(path) {
         Ok(found) => Ok(Some(found)),
@@ -158,7 +148,6 @@ pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {
     }
 }
 
-/// Checks the access of this process to a path.
 fn allowed(path: &Path, found: &Metadata, access: Access, what: &str) -> Result<(), String> {
     rustix::fs::access(path, access).map_err(|error| {
         format!(

@@ -8,10 +8,8 @@ use tokio::task::JoinHandle;
 
 const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A running check of a host.
 pub(super) type Lookup = JoinHandle<Result<(), String>>;
 
-/// Starts to resolve a host. If `is_local`, its address must belong to this machine.
 pub(super) fn spawn_lookup(host: String, is_local: bool) -> Lookup {
     tokio::spawn(async move {
         let lookup = tokio::net::lookup_host((host.as_str(), 0));
@@ -34,7 +32,6 @@ pub(super) fn spawn_lookup(host: String, is_local: bool) -> Lookup {
     })
 }
 
-/// Checks that an address belongs to this machine, by binding a UDP socket.
 fn check_local(ip: IpAddr) -> Result<(), String> {
     match UdpSocket::bind((ip, 0)) {
         Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(format!(
@@ -60,7 +57,6 @@ pub(super) fn check_port(port: u16) -> Result<(), String> {
     ))
 }
 
-/// Returns whether a process may listen on all ports, from its status file.
 fn can_bind_all(status: &str) -> bool {
     const CAP_NET_BIND_SERVICE: u32 = 10;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

@@ -1,5 +1,3 @@
-//! Origins that CORS allows.
-
 use std::fmt;
 
 /// A regular expression of allowed origins, matched anywhere in the `Origin` header as in tusd.
@@ -37,7 +35,6 @@ impl AllowOrigin {
     }
 }
 
-/// Returns whether a pattern can match an origin; always true for patterns with operators.
 fn can_match_origin(pattern: &str) -> bool {
     if pattern.contains(['[', ']', '(', ')', '{', '}', '|', '?', '*', '+']) {
         return true;

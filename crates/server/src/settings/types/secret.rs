@@ -13,13 +13,11 @@ impl Secret {
     }
 
     /// Returns the text.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
     /// Returns the text as a URL without secrets, see [`redacted_url`].
-    #[must_use]
     pub fn redacted_url(&self) -> String {
         redacted_url(&self.0)
     }
@@ -35,7 +33,6 @@ impl fmt::Debug for Secret {
 ///
 /// A text that is not a URL, such as a path, is returned unchanged. Of a malformed URL only the scheme
 /// is returned, because the password may be anywhere in it.
-#[must_use]
 pub fn redacted_url(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         // Without a scheme it may be `user:password@host`.
