@@ -17,9 +17,9 @@ macro_rules! capabilities {
     ($($(#[$doc:meta])* $name:ident, $with:ident, $without:ident: $trait:ident;)*) => {
         /// A store, a locker, and the optional capabilities of a handler.
         ///
-        /// [`Composer::join`] takes everything a store can do in one call. Each capability can then be
-        /// replaced or disabled. The extensions that are advertised to clients follow from the
-        /// capabilities.
+        /// [`Composer::join`] takes everything a store can do in one call, as does
+        /// [`Config::new`](crate::Config::new). Each capability can then be replaced or disabled. The
+        /// extensions that are advertised to clients follow from the capabilities.
         ///
         /// ```
         /// use landfall::{Composer, lease::MemoryLocker, store::MemoryStore};
@@ -56,8 +56,8 @@ macro_rules! capabilities {
             $(
                 $(#[$doc])*
                 #[must_use]
-                pub fn $with(mut self, $name: Arc<dyn $trait>) -> Self {
-                    self.$name = Arc::new(Capability::Other($name));
+                pub fn $with(mut self, $name: impl $trait + 'static) -> Self {
+                    self.$name = Arc::new(Capability::Other(Arc::new($name)));
                     self
                 }
 
@@ -95,6 +95,12 @@ capabilities! {
     length_deferrer, with_length_deferrer, without_length_deferrer: DeferLength;
     /// Sets the implementation that lists uploads.
     enumerator, with_enumerator, without_enumerator: Enumerate;
+}
+
+impl<S: Store> From<S> for Composer {
+    fn from(store: S) -> Self {
+        Self::join(store)
+    }
 }
 
 impl Composer {

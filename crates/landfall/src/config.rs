@@ -1,13 +1,16 @@
 //! The configuration of a handler.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 
 use crate::{
-    Composer, Lifetimes, Limits,
+    BoxError, Composer, Lifetimes, Limits,
     event::EventSink,
     external::ExternalUploads,
-    hook::Hook,
+    hook::{Access, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     service::{cors::Cors, forwarded::Forwarded},
+    upload::{Snapshot, Upload},
 };
 
 /// A configuration that cannot work.
@@ -52,11 +55,13 @@ pub enum LocationStyle {
 
 /// The configuration of a [`Handler`](crate::Handler): its parts and how it behaves.
 ///
+/// Settings are fields; hooks and sinks are added with methods.
+///
 /// ```
 /// use std::time::Duration;
-/// use landfall::{Composer, Config, Handler, Lifetimes, store::MemoryStore};
+/// use landfall::{Config, Handler, store::MemoryStore};
 ///
-/// let mut config = Config::new(Composer::join(MemoryStore::new()));
+/// let mut config = Config::new(MemoryStore::new());
 /// config.base_path = "/uploads/".into();
 /// config.limits.max_size = Some(1 << 30);
 /// config.lifetimes.unfinished = Some(Duration::from_secs(24 * 3600));
@@ -73,10 +78,10 @@ pub struct Config {
     /// It is compared with request targets as received, so it must be percent-encoded. It may also be an
     /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
-    /// True if the router has already stripped the base path, as `axum::Router::nest_service` does.
+    /// True if a router strips the base path, which must then be the mount path.
     ///
-    /// The base path, which must be the mount path, is then used in `Location` and in the requests that
-    /// hooks receive. Must be false if the base path is not stripped.
+    /// The base path is restored before anything else. With the feature `axum`, this is not needed for
+    /// axum, which passes the original URI: the base path may be the mount path or follow it.
     pub nested: bool,
     /// The format of `Location`.
     pub location: LocationStyle,
@@ -120,15 +125,15 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with defaults.
+    /// Creates a configuration with defaults for a store or a [`Composer`].
     ///
     /// Base path `/files/`, absolute locations, no trusted proxies, any origin, unlimited size, no expiry,
     /// no hooks. Bodies may be silent for a minute, progress is emitted once a second, and a request waits
     /// 20 s for an upload that another one is writing.
     #[must_use]
-    pub fn new(store: Composer) -> Self {
+    pub fn new(store: impl Into<Composer>) -> Self {
         Self {
-            store,
+            store: store.into(),
             base_path: "/files/".into(),
             nested: false,
             location: LocationStyle::default(),
@@ -163,4 +168,93 @@ impl Config {
         self.sinks.push(Arc::new(sink));
         self
     }
+}
+
+macro_rules! closure_hooks {
+    ($($(#[$doc:meta])* $point:ident($subject:ty) -> $decision:ty;)*) => {
+        impl Config {$(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $point<F, T>(self, hook: F) -> Self
+            where
+                F: Fn(RequestInfo, $subject) -> T + Send + Sync + 'static,
+                T: Future<Output = Result<$decision, BoxError>> + Send + 'static,
+            {
+                struct Closure<F>(F);
+
+                impl<F> fmt::Debug for Closure<F> {
+                    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(stringify!($point))
+                    }
+                }
+
+                #[async_trait]
+                impl<F, T> Hook for Closure<F>
+                where
+                    F: Fn(RequestInfo, $subject) -> T + Send + Sync + 'static,
+                    T: Future<Output = Result<$decision, BoxError>> + Send + 'static,
+                {
+                    fn points(&self) -> HookPoints {
+                        HookPoints { $point: true, ..HookPoints::default() }
+                    }
+
+                    async fn $point(
+                        &self,
+                        request: &RequestInfo,
+                        subject: &$subject,
+                    ) -> Result<$decision, BoxError> {
+                        (self.0)(request.clone(), subject.clone()).await
+                    }
+                }
+
+                self.hook(Closure(hook))
+            }
+        )*}
+    };
+}
+
+closure_hooks! {
+    /// Adds a closure as [`Hook::before_create`].
+    ///
+    /// ```
+    /// use landfall::{Config, hook::{ClientResponse, CreateDecision}, store::MemoryStore};
+    ///
+    /// let config = Config::new(MemoryStore::new()).before_create(|_request, upload| async move {
+    ///     Ok(match upload.length {
+    ///         None => CreateDecision::deny(ClientResponse::text(400, "the length is required")),
+    ///         Some(_) => CreateDecision::allow().label("origin", "intranet"),
+    ///     })
+    /// });
+    /// ```
+    before_create(Upload) -> CreateDecision;
+    /// Adds a closure as [`Hook::before_finish`].
+    before_finish(Snapshot) -> Decision;
+    /// Adds a closure as [`Hook::before_terminate`].
+    before_terminate(Snapshot) -> Decision;
+    /// Adds a closure as [`Hook::on_access`].
+    ///
+    /// Here, only the user who created an upload can access it:
+    ///
+    /// ```
+    /// # use landfall::{Config, hook::{ClientResponse, CreateDecision, Decision}, store::MemoryStore};
+    /// #[derive(Clone)]
+    /// struct User(String); // set in the request's extensions by a middleware
+    ///
+    /// let config = Config::new(MemoryStore::new())
+    ///     .before_create(|request, _| async move {
+    ///         Ok(match request.extensions.get() {
+    ///             Some(User(name)) => CreateDecision::allow().label("owner", name),
+    ///             None => CreateDecision::deny(ClientResponse::text(401, "please sign in")),
+    ///         })
+    ///     })
+    ///     .on_access(|request, access| async move {
+    ///         let Some(found) = access.upload().await? else { return Ok(Decision::allow()) };
+    ///         let user = request.extensions.get().map(|User(name)| name);
+    ///         Ok(match found.upload.labels.get("owner") == user {
+    ///             true => Decision::allow(),
+    ///             false => Decision::Deny(ClientResponse::text(403, "this upload is not yours")),
+    ///         })
+    ///     });
+    /// ```
+    on_access(Access) -> Decision;
 }

@@ -57,18 +57,22 @@ impl Engine {
         }
     }
 
+    /// Returns the state of an upload that is being written.
+    pub(super) fn live_snapshot(&self, id: &UploadId) -> Option<Snapshot> {
+        self.live.get(id).map(|live| Snapshot {
+            upload: live.upload.clone(),
+            offset: live.offset(),
+            modified: SystemTime::now(),
+        })
+    }
+
     /// Returns the state of an upload. The offset of a running writer is read from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
     ) -> Result<InspectOutcome, Error> {
-        if let Some(live) = self.live.get(id) {
-            let last = Snapshot {
-                upload: live.upload.clone(),
-                offset: live.offset(),
-                modified: SystemTime::now(),
-            };
+        if let Some(last) = self.live_snapshot(id) {
             // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());

@@ -57,6 +57,7 @@ use self::{
 use crate::{
     Composer, Config,
     event::{EventKinds, EventSink},
+    external::registry::ExternalUploads,
     hook::{Hook, HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
+    external_uploads: Option<Arc<dyn ExternalUploads>>,
     /// True if unfinished uploads can be downloaded.
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
@@ -116,6 +118,7 @@ impl Engine {
             progress_interval: config.progress_interval,
             hooks: config.hooks.clone(),
             sinks: config.sinks.clone(),
+            external_uploads: config.external_uploads.clone(),
             serves_unfinished: !config.disable_unfinished_download && !hook_points.before_finish,
             hook_points,
             event_kinds,
@@ -139,6 +142,12 @@ impl Engine {
     /// Returns whether hooks check the access to uploads.
     pub(crate) fn checks_access(&self) -> bool {
         self.hook_points.on_access
+    }
+
+    /// Returns the registry of an upload whose bytes bypass the handler.
+    pub(crate) fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
+        let registry = self.external_uploads.as_deref();
+        registry.filter(|registry| registry.owns(id))
     }
 
     /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or

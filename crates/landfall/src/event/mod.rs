@@ -49,6 +49,20 @@ pub enum EventKind {
     Expired,
 }
 
+impl EventKind {
+    /// Returns `created`, `progress`, `completed`, `terminated` or `expired`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Progress => "progress",
+            Self::Completed => "completed",
+            Self::Terminated => "terminated",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// A set of [`EventKind`]s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "each is the kind of that name")]
@@ -166,11 +180,8 @@ impl Event {
     #[must_use]
     pub fn id(&self) -> String {
         match self.kind {
-            EventKind::Created => self.upload.event_id("created"),
             EventKind::Progress => self.upload.event_id(&format!("progress {}", self.sequence)),
-            EventKind::Completed => self.upload.event_id("completed"),
-            EventKind::Terminated => self.upload.event_id("terminated"),
-            EventKind::Expired => self.upload.event_id("expired"),
+            kind => self.upload.event_id(kind.as_str()),
         }
     }
 

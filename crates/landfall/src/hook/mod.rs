@@ -14,6 +14,7 @@ pub use self::content_type::{MediaType, matches_content_type};
 pub use self::idempotency::{IdempotencyError, IdempotencyKey};
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
+pub(crate) use self::types::FindUpload;
 pub use self::types::{Access, CreateDecision, Decision, Intent, RequestInfo};
 use crate::{
     BoxError,
@@ -46,9 +47,10 @@ impl HookPoints {
 /// one after another and are visible to later hooks. An error is not a denial: the request fails with
 /// 500, without effect.
 ///
+/// A hook with one point can be a closure, such as [`Config::on_access`](crate::Config::on_access).
+///
 /// ```
-/// use async_trait::async_trait;
-/// use landfall::{BoxError, hook::*, upload::Upload};
+/// use landfall::{BoxError, async_trait, hook::*, upload::Upload};
 ///
 /// #[derive(Debug)]
 /// struct OnlyImages;
@@ -134,14 +136,15 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
 
     /// Called first for each request on an upload, and for a creation.
     ///
-    /// Headers of an allowing decision are ignored.
+    /// Headers of an allowing decision are ignored. OPTIONS calls no hook, so preflight requests, which
+    /// carry no credentials, pass; denials get CORS headers.
     ///
     /// # Errors
     /// The request fails with 500.
     async fn on_access(
         &self,
         request: &RequestInfo,
-        access: &Access<'_>,
+        access: &Access,
     ) -> Result<Decision, BoxError> {
         let _ = (request, access);
         Ok(Decision::allow())

@@ -1,6 +1,8 @@
 //! HTTP: a [`tower_service::Service`] for any request body, independent of sockets, and its operations
 //! as single functions for custom routing.
 
+#[cfg(feature = "axum")]
+mod axum;
 mod body;
 pub(crate) mod cors;
 mod detach;
@@ -44,7 +46,7 @@ use crate::{
     config::{Config, ConfigError},
     engine::{Engine, Error, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
-    external::{ExternalUploads, HookDispatcher},
+    external::HookDispatcher,
     hook::{ClientResponse, UploadToken},
     upload::{Snapshot, UploadId},
 };
@@ -54,7 +56,8 @@ use crate::{
 /// Clones are cheap and share all state.
 ///
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
-/// [`RequestBodyError`] into a body's error, the reason of its early end.
+/// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
+/// address is also taken from axum's `ConnectInfo<SocketAddr>`.
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -63,7 +66,6 @@ struct Inner {
     engine: Arc<Engine>,
     urls: UploadUrls,
     cors: Option<Cors>,
-    external_uploads: Option<Arc<dyn ExternalUploads>>,
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
@@ -101,7 +103,6 @@ impl Handler {
             urls: UploadUrls::new(&config)?,
             engine: Arc::new(Engine::new(&config)),
             cors: config.cors,
-            external_uploads: config.external_uploads,
             counters: RequestCounters::default(),
         })))
     }
@@ -173,7 +174,7 @@ impl Handler {
     /// # Cancel safety
     /// If dropped, the upload may exist or not; repeat the call.
     pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
-        if let Some(registry) = self.registry_of(id) {
+        if let Some(registry) = self.0.engine.registry_of(id) {
             return registry.remove(id).await;
         }
         match self
@@ -200,7 +201,7 @@ impl Handler {
     /// # Cancel safety
     /// May be dropped.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
-        if let Some(registry) = self.registry_of(id) {
+        if let Some(registry) = self.0.engine.registry_of(id) {
             return registry.get(id).await;
         }
         Ok(self.0.engine.get(id).await?)
@@ -239,7 +240,7 @@ impl Handler {
         created: Option<SystemTime>,
     ) -> Result<Resolution, BoxError> {
         let engine = &self.0.engine;
-        let outcome = match self.registry_of(id) {
+        let outcome = match self.0.engine.registry_of(id) {
             Some(registry) => registry.resolve(kind, id, created).await?,
             None => engine.resolve(kind, id, created).await?,
         };
@@ -253,14 +254,6 @@ impl Handler {
         HookDispatcher::new(self.0.engine.clone())
     }
 
-    /// Returns the registry of an upload whose bytes bypass this handler.
-    fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
-        self.0
-            .external_uploads
-            .as_deref()
-            .filter(|registry| registry.owns(id))
-    }
-
     /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -268,35 +261,58 @@ impl Handler {
     }
 
     /// Handles any request below the base path.
-    pub async fn handle<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        let Some(routed) = self.route(&request) else {
+    pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
+        let Some(routed) = self.route(&mut request) else {
             return response::not_found();
         };
         self.respond(request, routed).await
     }
 
+    /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
+    ///
+    /// It decides by the method, which `X-HTTP-Method-Override` may replace, and handles OPTIONS, which
+    /// browsers need.
+    pub async fn handle_at<B: RequestBody>(
+        &self,
+        id: Option<&str>,
+        mut request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.restore(&mut request);
+        let id = id.map(UploadUrls::unescaped);
+        let routed = self.routed(&request, id);
+        self.respond(request, routed).await
+    }
+
+    /// Restores what outer routers have changed.
+    fn restore<B>(&self, request: &mut Request<B>) {
+        #[cfg(feature = "axum")]
+        let original = axum::adopt(request);
+        #[cfg(not(feature = "axum"))]
+        let original = None;
+        self.0.urls.restore(request, original);
+    }
+
     /// Routes a request by its path and method; `None` if it is not below the base path.
-    fn route<B>(&self, request: &Request<B>) -> Option<Routed> {
-        let escaped = self.0.urls.below(request.uri().path())?;
-        let target = if escaped.is_empty() {
-            Target::Collection
-        } else {
-            Target::Upload
+    fn route<B>(&self, request: &mut Request<B>) -> Option<Routed> {
+        self.restore(request);
+        let escaped = self.0.urls.below(request)?;
+        let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
+        Some(self.routed(request, id))
+    }
+
+    fn routed<B>(&self, request: &Request<B>, id: Option<Result<UploadId, Problem>>) -> Routed {
+        let target = match id {
+            Some(_) => Target::Upload,
+            None => Target::Collection,
         };
         let method = effective_method(request.method(), request.headers());
         let operation =
             method.and_then(|method| Operation::parse(&method, target, self.0.extensions));
-        let id = match (target, &operation) {
-            (Target::Upload, Ok(operation)) if *operation != Operation::Options => {
-                Some(UploadUrls::id(escaped))
-            }
-            _ => None,
-        };
-        Some(Routed {
+        Routed {
             target,
             operation,
             id,
-        })
+        }
     }
 
     async fn respond<B: RequestBody>(
@@ -310,14 +326,12 @@ impl Handler {
 
     /// Handles OPTIONS: returns the server's capabilities.
     pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.respond(request, Routed::collection(Operation::Options))
-            .await
+        self.run_on(Operation::Options, None, request).await
     }
 
     /// Handles POST: creates an upload.
     pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.respond(request, Routed::collection(Operation::Create))
-            .await
+        self.run_on(Operation::Create, None, request).await
     }
 
     /// Handles HEAD: returns the offset of an upload.
@@ -326,7 +340,7 @@ impl Handler {
         id: &str,
         request: Request<B>,
     ) -> Response<ResponseBody> {
-        self.run_on(Operation::Inspect, id, request).await
+        self.run_on(Operation::Inspect, Some(id), request).await
     }
 
     /// Handles PATCH: appends bytes to an upload.
@@ -335,7 +349,7 @@ impl Handler {
         id: &str,
         request: Request<B>,
     ) -> Response<ResponseBody> {
-        self.run_on(Operation::Append, id, request).await
+        self.run_on(Operation::Append, Some(id), request).await
     }
 
     /// Handles DELETE: removes an upload.
@@ -344,7 +358,7 @@ impl Handler {
         id: &str,
         request: Request<B>,
     ) -> Response<ResponseBody> {
-        self.run_on(Operation::Terminate, id, request).await
+        self.run_on(Operation::Terminate, Some(id), request).await
     }
 
     /// Handles GET: returns the bytes of an upload.
@@ -353,30 +367,26 @@ impl Handler {
         id: &str,
         request: Request<B>,
     ) -> Response<ResponseBody> {
-        self.run_on(Operation::Download, id, request).await
+        self.run_on(Operation::Download, Some(id), request).await
     }
 
     async fn run_on<B: RequestBody>(
         &self,
         operation: Operation,
-        id: &str,
-        request: Request<B>,
+        id: Option<&str>,
+        mut request: Request<B>,
     ) -> Response<ResponseBody> {
+        self.restore(&mut request);
+        let id = id.map(UploadUrls::unescaped);
         let offered = match operation {
             Operation::Terminate => self.0.extensions.termination,
             Operation::Download => self.0.extensions.download,
             _ => true,
         };
-        let operation = if offered {
-            Ok(operation)
-        } else {
-            Err(ProblemKind::MethodNotAllowed.into())
-        };
-        let id = UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error));
-        let routed = Routed {
-            target: Target::Upload,
-            operation,
-            id: Some(id),
+        let mut routed = self.routed(&request, id);
+        routed.operation = match offered {
+            true => Ok(operation),
+            false => Err(ProblemKind::MethodNotAllowed.into()),
         };
         self.respond(request, routed).await
     }
@@ -479,16 +489,6 @@ struct Routed {
     id: Option<Result<UploadId, Problem>>,
 }
 
-impl Routed {
-    fn collection(operation: Operation) -> Self {
-        Self {
-            target: Target::Collection,
-            operation: Ok(operation),
-            id: None,
-        }
-    }
-}
-
 impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -498,9 +498,9 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let handler = self.clone();
-        let Some(routed) = handler.route(&request) else {
+        let Some(routed) = handler.route(&mut request) else {
             return Box::pin(ready(Ok(response::not_found())));
         };
         let (mut parts, body) = request.into_parts();
