@@ -9,27 +9,18 @@ use axum::{
 use http::Response;
 use landfall::{Config, Handler, LocationStyle, service::ResponseBody, store::file::FileStore};
 
-/// POST and OPTIONS.
+/// Requests on the creation URL: POST and OPTIONS.
 async fn collection(State(uploads): State<Handler>, request: Request) -> Response<ResponseBody> {
     uploads.handle_at(None, request).await
 }
 
-/// HEAD, PATCH, GET, DELETE and OPTIONS, also as a POST with `X-HTTP-Method-Override`.
+/// Requests on an upload: HEAD, PATCH, GET, DELETE and OPTIONS, also as a POST with `X-HTTP-Method-Override`.
 async fn upload(
     State(uploads): State<Handler>,
     Path(id): Path<String>,
     request: Request,
 ) -> Response<ResponseBody> {
     uploads.handle_at(Some(&id), request).await
-}
-
-/// A single operation.
-async fn watch(
-    State(uploads): State<Handler>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Response<ResponseBody> {
-    uploads.download(&id, request).await
 }
 
 #[tokio::main]
@@ -45,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/videos", any(collection))
         .route("/videos/by-id/{*id}", any(upload))
-        .route("/watch/{*id}", get(watch))
+        .route("/watch/{*id}", get(upload))
         .with_state(Handler::new(config)?);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/videos", listener.local_addr()?);

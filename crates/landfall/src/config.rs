@@ -75,14 +75,10 @@ pub struct Config {
     pub store: Composer,
     /// The path below which uploads live, such as `/files/`; missing slashes at its ends are added.
     ///
-    /// It is compared with request targets as received, so it must be percent-encoded. It may also be an
+    /// It is compared with request targets as clients send them, so it must be percent-encoded. Routers of
+    /// axum may strip it, or a path in front of it (feature `axum`). It may also be an
     /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
-    /// True if a router strips the base path, which must then be the mount path.
-    ///
-    /// The base path is restored before anything else. With the feature `axum`, this is not needed for
-    /// axum, which passes the original URI: the base path may be the mount path or follow it.
-    pub nested: bool,
     /// The format of `Location`.
     pub location: LocationStyle,
     /// Which `X-Forwarded-*` and `Forwarded` headers are trusted.
@@ -135,7 +131,6 @@ impl Config {
         Self {
             store: store.into(),
             base_path: "/files/".into(),
-            nested: false,
             location: LocationStyle::default(),
             forwarded: Forwarded::default(),
             cors: Some(Cors::default()),
@@ -233,28 +228,6 @@ closure_hooks! {
     before_terminate(Snapshot) -> Decision;
     /// Adds a closure as [`Hook::on_access`].
     ///
-    /// Here, only the user who created an upload can access it:
-    ///
-    /// ```
-    /// # use landfall::{Config, hook::{ClientResponse, CreateDecision, Decision}, store::MemoryStore};
-    /// #[derive(Clone)]
-    /// struct User(String); // set in the request's extensions by a middleware
-    ///
-    /// let config = Config::new(MemoryStore::new())
-    ///     .before_create(|request, _| async move {
-    ///         Ok(match request.extensions.get() {
-    ///             Some(User(name)) => CreateDecision::allow().label("owner", name),
-    ///             None => CreateDecision::deny(ClientResponse::text(401, "please sign in")),
-    ///         })
-    ///     })
-    ///     .on_access(|request, access| async move {
-    ///         let Some(found) = access.upload().await? else { return Ok(Decision::allow()) };
-    ///         let user = request.extensions.get().map(|User(name)| name);
-    ///         Ok(match found.upload.labels.get("owner") == user {
-    ///             true => Decision::allow(),
-    ///             false => Decision::Deny(ClientResponse::text(403, "this upload is not yours")),
-    ///         })
-    ///     });
-    /// ```
+    /// The example `identity` allows access only to the user who created an upload.
     on_access(Access) -> Decision;
 }

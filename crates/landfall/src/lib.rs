@@ -17,9 +17,7 @@
 //! [The guide](https://github.com/landfall-rs/landfall/blob/main/docs/embedding.md) covers mounting,
 //! authentication, finished files and shutdown.
 //!
-//! # Features
-//!
-//! * `axum`: `Handler::router`, and the client's address and the original URI from axum's extensions.
+//! The feature `axum` adds `Handler::router`, and reads the client's address and the original URI.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod checksum;

@@ -13,7 +13,6 @@ use crate::{
         Access, ClientResponse, CreateDecision, Decision, FindUpload, Hook, HookPoints,
         IdempotencyKey, Intent, RequestInfo, matches_content_type,
     },
-    store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
 
@@ -115,7 +114,7 @@ impl Engine {
         intent: Intent,
         id: Option<&UploadId>,
     ) -> Result<(), Error> {
-        if self.hook_points.on_access {
+        if self.checks_access() {
             let mut access = Access::new(intent, id.cloned());
             access.finder = Some(self.clone());
             self.call_all(context, HookCall::Access(&access)).await?;
@@ -150,12 +149,9 @@ impl FindUpload for Engine {
         if let Some(registry) = self.registry_of(id) {
             return registry.get(id).await;
         }
-        if let Some(snapshot) = self.live_snapshot(id) {
-            return Ok(Some(snapshot));
-        }
-        match self.composer.store().load(id).await {
-            Err(StoreError::NotFound(_)) => Ok(None),
-            loaded => Ok(Some(loaded?)),
+        match self.live_snapshot(id) {
+            Some(snapshot) => Ok(Some(snapshot)),
+            None => Ok(self.stored(id).await?),
         }
     }
 }

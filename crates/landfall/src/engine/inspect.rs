@@ -38,12 +38,7 @@ impl Engine {
             Err(error) => match error.problem().kind {
                 ProblemKind::NotFound => Ok(None),
                 // Expired, missing a part, or being completed: the upload exists.
-                ProblemKind::Gone | ProblemKind::Locked => {
-                    match self.composer.store().load(id).await {
-                        Err(StoreError::NotFound(_)) => Ok(None),
-                        found => Ok(Some(found?)),
-                    }
-                }
+                ProblemKind::Gone | ProblemKind::Locked => Ok(self.stored(id).await?),
                 _ => Err(error),
             },
         }
@@ -54,6 +49,14 @@ impl Engine {
     pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {
         if let Some(live) = self.live.get(id) {
             live.wait_until_stable().await;
+        }
+    }
+
+    /// Returns an upload as the store has it.
+    pub(super) async fn stored(&self, id: &UploadId) -> Result<Option<Snapshot>, StoreError> {
+        match self.composer.store().load(id).await {
+            Err(StoreError::NotFound(_)) => Ok(None),
+            found => found.map(Some),
         }
     }
 

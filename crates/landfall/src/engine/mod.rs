@@ -46,6 +46,7 @@ pub(crate) use self::{
 };
 pub use self::{
     body_error::RequestBodyError,
+    counters::Stats,
     events::Resolution,
     limits::{Lifetimes, Limits},
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
@@ -150,8 +151,7 @@ impl Engine {
         registry.filter(|registry| registry.owns(id))
     }
 
-    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or
-    /// slow.
+    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or slow.
     ///
     /// # Errors
     /// [`ProblemKind::TooManyUploads`] if all transfers make progress.

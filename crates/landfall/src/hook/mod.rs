@@ -97,10 +97,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500.
     async fn before_create(
         &self,
-        request: &RequestInfo,
-        upload: &Upload,
+        _request: &RequestInfo,
+        _upload: &Upload,
     ) -> Result<CreateDecision, BoxError> {
-        let _ = (request, upload);
         Ok(CreateDecision::allow())
     }
 
@@ -114,10 +113,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500; the hook is called again with the client's next request.
     async fn before_finish(
         &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
+        _request: &RequestInfo,
+        _upload: &Snapshot,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, upload);
         Ok(Decision::allow())
     }
 
@@ -127,10 +125,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500.
     async fn before_terminate(
         &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
+        _request: &RequestInfo,
+        _upload: &Snapshot,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, upload);
         Ok(Decision::allow())
     }
 
@@ -143,10 +140,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500.
     async fn on_access(
         &self,
-        request: &RequestInfo,
-        access: &Access,
+        _request: &RequestInfo,
+        _access: &Access,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, access);
         Ok(Decision::allow())
     }
 }

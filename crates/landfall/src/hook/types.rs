@@ -18,8 +18,7 @@ use crate::{
 pub struct RequestInfo {
     /// The method on the wire.
     pub method: Method,
-    /// The request target on the wire, also if a router has stripped a prefix: see
-    /// [`Config::nested`](crate::Config::nested).
+    /// The request target on the wire, also if routers of axum (feature `axum`) have stripped a part.
     pub uri: Uri,
     /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
     pub remote: String,
@@ -82,8 +81,14 @@ pub(crate) trait FindUpload: Send + Sync {
     async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
 }
 
+impl fmt::Debug for dyn FindUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FindUpload")
+    }
+}
+
 /// A request's access to an upload.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Access {
     /// The kind of access.
@@ -122,15 +127,6 @@ impl Access {
         };
         let found = self.found.get_or_try_init(|| finder.find(id)).await?;
         Ok(found.as_ref())
-    }
-}
-
-impl fmt::Debug for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("intent", &self.intent)
-            .field("id", &self.id)
-            .finish_non_exhaustive()
     }
 }
 

@@ -13,22 +13,11 @@ use super::{Handler, Peer};
 impl Handler {
     /// Returns a router that serves uploads at the base path, for `merge` or `nest`.
     ///
-    /// Clients' addresses are known if the application is served with
+    /// Hooks get the addresses of clients if the application is served with
     /// `into_make_service_with_connect_info::<SocketAddr>()`.
-    ///
-    /// ```
-    /// use axum::Router;
-    /// use landfall::{Config, Handler, store::MemoryStore};
-    ///
-    /// let uploads = Handler::new(Config::new(MemoryStore::new()))?;
-    /// let app: Router = Router::new().merge(uploads.router()); // at /files/
-    /// let app: Router = Router::new().nest("/api", uploads.router()); // at /api/files/
-    /// # Ok::<(), landfall::ConfigError>(())
-    /// ```
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        let base = self.0.urls.routed();
+        let base = &*self.0.urls.base;
         let router = Router::new()
-            .without_v07_checks()
             .route_service(base, self.clone())
             .route_service(&format!("{base}{{*id}}"), self.clone());
         match base.trim_end_matches('/') {

@@ -1,5 +1,4 @@
-//! HTTP: a [`tower_service::Service`] for any request body, independent of sockets, and its operations
-//! as single functions for custom routing.
+//! HTTP: a [`tower_service::Service`] for any request body, independent of sockets.
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -19,7 +18,7 @@ mod urls;
 
 use std::{
     convert::Infallible,
-    future::{Future, ready},
+    future::Future,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -33,13 +32,15 @@ use landfall_protocol::{
 };
 
 use self::{response::Rejection, stats::RequestCounters, urls::UploadUrls};
-pub use crate::{engine::RequestBodyError, request_body::RequestBody};
+pub use crate::{
+    engine::{RequestBodyError, Stats},
+    request_body::RequestBody,
+};
 
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
-    stats::Stats,
 };
 use crate::{
     BoxError,
@@ -262,28 +263,28 @@ impl Handler {
 
     /// Handles any request below the base path.
     pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
-        let Some(routed) = self.route(&mut request) else {
+        self.restore(&mut request);
+        let Some(escaped) = self.0.urls.below(&request) else {
             return response::not_found();
         };
-        self.respond(request, routed).await
+        let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
+        self.run(request, id).await
     }
 
     /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
     ///
-    /// It decides by the method, which `X-HTTP-Method-Override` may replace, and handles OPTIONS, which
-    /// browsers need.
+    /// The method decides, or for POST the header `X-HTTP-Method-Override`: a route for GET only downloads.
+    /// Browsers need OPTIONS on both.
     pub async fn handle_at<B: RequestBody>(
         &self,
         id: Option<&str>,
         mut request: Request<B>,
     ) -> Response<ResponseBody> {
         self.restore(&mut request);
-        let id = id.map(UploadUrls::unescaped);
-        let routed = self.routed(&request, id);
-        self.respond(request, routed).await
+        self.run(request, id.map(UploadUrls::unescaped)).await
     }
 
-    /// Restores what outer routers have changed.
+    /// Restores what routers in front have changed.
     fn restore<B>(&self, request: &mut Request<B>) {
         #[cfg(feature = "axum")]
         let original = axum::adopt(request);
@@ -292,118 +293,18 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
-    /// Routes a request by its path and method; `None` if it is not below the base path.
-    fn route<B>(&self, request: &mut Request<B>) -> Option<Routed> {
-        self.restore(request);
-        let escaped = self.0.urls.below(request)?;
-        let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
-        Some(self.routed(request, id))
-    }
-
-    fn routed<B>(&self, request: &Request<B>, id: Option<Result<UploadId, Problem>>) -> Routed {
-        let target = match id {
-            Some(_) => Target::Upload,
-            None => Target::Collection,
-        };
-        let method = effective_method(request.method(), request.headers());
-        let operation =
-            method.and_then(|method| Operation::parse(&method, target, self.0.extensions));
-        Routed {
-            target,
-            operation,
-            id,
-        }
-    }
-
-    async fn respond<B: RequestBody>(
-        &self,
-        request: Request<B>,
-        routed: Routed,
-    ) -> Response<ResponseBody> {
-        let (mut parts, body) = request.into_parts();
-        self.run(&mut parts, pin!(body), routed).await
-    }
-
-    /// Handles OPTIONS: returns the server's capabilities.
-    pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_on(Operation::Options, None, request).await
-    }
-
-    /// Handles POST: creates an upload.
-    pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_on(Operation::Create, None, request).await
-    }
-
-    /// Handles HEAD: returns the offset of an upload.
-    pub async fn inspect<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Inspect, Some(id), request).await
-    }
-
-    /// Handles PATCH: appends bytes to an upload.
-    pub async fn append<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Append, Some(id), request).await
-    }
-
-    /// Handles DELETE: removes an upload.
-    pub async fn terminate<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Terminate, Some(id), request).await
-    }
-
-    /// Handles GET: returns the bytes of an upload.
-    pub async fn download<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Download, Some(id), request).await
-    }
-
-    async fn run_on<B: RequestBody>(
-        &self,
-        operation: Operation,
-        id: Option<&str>,
-        mut request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.restore(&mut request);
-        let id = id.map(UploadUrls::unescaped);
-        let offered = match operation {
-            Operation::Terminate => self.0.extensions.termination,
-            Operation::Download => self.0.extensions.download,
-            _ => true,
-        };
-        let mut routed = self.routed(&request, id);
-        routed.operation = match offered {
-            true => Ok(operation),
-            false => Err(ProblemKind::MethodNotAllowed.into()),
-        };
-        self.respond(request, routed).await
-    }
-
-    /// Runs a request: origin, version, operation, response.
+    /// Runs a request on an upload, or on the creation URL: origin, version, operation, response.
     async fn run<B: RequestBody>(
         &self,
-        parts: &mut Parts,
-        mut body: Pin<&mut B>,
-        routed: Routed,
+        request: Request<B>,
+        id: Option<Result<UploadId, Problem>>,
     ) -> Response<ResponseBody> {
-        let Routed {
-            target,
-            operation,
-            id,
-        } = routed;
+        let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
+        let (mut parts, body) = request.into_parts();
+        let (parts, mut body) = (&mut parts, pin!(body));
         let inner = &*self.0;
+        let operation = effective_method(&parts.method, &parts.headers)
+            .and_then(|method| Operation::parse(&method, target, inner.extensions));
         inner
             .counters
             .count_request(operation.as_ref().ok(), &parts.method);
@@ -456,14 +357,12 @@ impl Handler {
                 .insert(header::CONTENT_LENGTH, 0.into());
         }
         let reply = http_response.headers_mut();
-        reply.insert(
-            headers::TUS_RESUMABLE,
-            HeaderValue::from_static(TUS_VERSION),
-        );
-        reply.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
+        for (name, text) in [
+            (headers::TUS_RESUMABLE, TUS_VERSION),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ] {
+            reply.insert(name, HeaderValue::from_static(text));
+        }
         if let Some(cors) = &inner.cors {
             let origin = parts.headers.get(header::ORIGIN);
             let admitted = origin.filter(|_| cors.allows(&parts.headers));
@@ -483,12 +382,6 @@ impl Handler {
     }
 }
 
-struct Routed {
-    target: Target,
-    operation: Result<Operation, Problem>,
-    id: Option<Result<UploadId, Problem>>,
-}
-
 impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -498,12 +391,8 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let handler = self.clone();
-        let Some(routed) = handler.route(&mut request) else {
-            return Box::pin(ready(Ok(response::not_found())));
-        };
-        let (mut parts, body) = request.into_parts();
-        Box::pin(async move { Ok(handler.run(&mut parts, pin!(body), routed).await) })
+        Box::pin(async move { Ok(handler.handle(request).await) })
     }
 }

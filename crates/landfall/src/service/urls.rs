@@ -20,8 +20,7 @@ struct MountPath(String);
 #[derive(Debug)]
 pub(super) struct UploadUrls {
     /// With a slash at both ends.
-    base: String,
-    nested: bool,
+    pub(super) base: String,
     style: LocationStyle,
     forwarded: Forwarded,
     warned: std::sync::Once,
@@ -69,17 +68,10 @@ impl UploadUrls {
         }
         Ok(Self {
             base,
-            nested: config.nested,
             style,
             forwarded: config.forwarded.clone(),
             warned: std::sync::Once::new(),
         })
-    }
-
-    /// Returns the base path as the program's router knows it.
-    #[cfg(feature = "axum")]
-    pub(super) fn routed(&self) -> &str {
-        if self.nested { "/" } else { &self.base }
     }
 
     /// Returns the base path of a request, with the paths of routers around it.
@@ -96,39 +88,22 @@ impl UploadUrls {
         below(&self.base(request.extensions()), request.uri().path())
     }
 
-    /// Restores the request target that the client sent, with the path that a router has stripped.
+    /// Restores the request target that the client sent, if routers have stripped a part of its path.
     ///
-    /// `original` is the target if the router knows it.
+    /// That part is the base path, or one in front of it.
     pub(super) fn restore<B>(&self, request: &mut Request<B>, original: Option<Uri>) {
-        if self.nested {
-            *request.uri_mut() = self.with_base(request.uri().clone());
-        } else if let Some(original) = original {
-            let path = request.uri().path();
-            // What is left of the mount path itself is "/".
-            let mount = match original.path().strip_suffix(path) {
-                None if path == "/" => Some(original.path()),
-                mount => mount,
-            };
-            if let Some(mount) = mount.filter(|mount| !mount.is_empty())
-                && below(&self.base, path).is_some()
-            {
-                let mount = MountPath(mount.trim_end_matches('/').to_owned());
-                request.extensions_mut().insert(mount);
-            }
-            *request.uri_mut() = original;
+        let Some(original) = original else { return };
+        let path = request.uri().path();
+        // What is left of the mount path itself is "/".
+        let stripped = original.path().strip_suffix(path);
+        let mount = stripped.or((path == "/").then_some(original.path()));
+        if let Some(mount) = mount.filter(|mount| !mount.is_empty())
+            && below(&self.base, path).is_some()
+        {
+            let mount = MountPath(mount.trim_end_matches('/').to_owned());
+            request.extensions_mut().insert(mount);
         }
-    }
-
-    /// Puts the base path in front of a path.
-    fn with_base(&self, uri: Uri) -> Uri {
-        let (path, query) = (uri.path().trim_start_matches('/'), uri.query());
-        let target = match query {
-            Some(query) => format!("{}{path}?{query}", self.base),
-            None => format!("{}{path}", self.base),
-        };
-        let mut parts = uri.clone().into_parts();
-        parts.path_and_query = target.parse().ok();
-        Uri::from_parts(parts).unwrap_or(uri)
+        *request.uri_mut() = original;
     }
 
     /// Parses the id in an escaped path.
@@ -381,21 +356,6 @@ mod tests {
         assert_eq!(UploadUrls::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(UploadUrls::id("%2e%2e/x").is_err());
         assert!(UploadUrls::id("%zz").is_err());
-    }
-
-    #[test]
-    fn the_original_target_has_the_base_path() {
-        for (sent, original) in [
-            ("/", "/files/"),
-            ("/a%2Fb?x=1", "/files/a%2Fb?x=1"),
-            ("http://h:1/a?", "http://h:1/files/a?"),
-        ] {
-            let mut request = Request::builder().uri(sent).body(()).unwrap();
-            urls(|_| {}).restore(&mut request, None);
-            assert_eq!(*request.uri(), sent);
-            urls(|c| c.nested = true).restore(&mut request, None);
-            assert_eq!(*request.uri(), original);
-        }
     }
 
     #[test]
