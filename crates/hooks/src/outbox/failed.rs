@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use landfall_database::{DatabaseError, in_parts, millis};
-use rand::Rng;
 
 use super::{
     batch::{Command, FailedDelivery},
@@ -147,8 +146,7 @@ fn next_attempt(
         .min_backoff
         .saturating_mul(1 << event.attempts.clamp(0, 20))
         .min(limit);
-    let wait =
-        rand::rng().random_range(settings.retry.min_backoff..=max.max(settings.retry.min_backoff));
+    let wait = rand::random_range(settings.retry.min_backoff..=max.max(settings.retry.min_backoff));
     let requested = failure.retry_after.unwrap_or(Duration::ZERO);
     Some(now + millis(wait.max(requested.min(settings.retry.retry_for))))
 }

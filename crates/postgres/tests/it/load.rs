@@ -9,7 +9,7 @@ use landfall::{lease::Locker, upload::UploadId};
 use landfall_postgres::PostgresSettings;
 use landfall_test_services::{Fault, FaultProxy, Postgres};
 use landfall_testkit::locker::LockerLoad;
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{LONG, database, node, quick};

@@ -8,7 +8,7 @@ use std::{
 use landfall::{lease::Locker, upload::UploadId};
 use landfall_redis::RedisSettings;
 use landfall_testkit::locker::LockerLoad;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{

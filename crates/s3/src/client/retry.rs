@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rand::Rng;
 use tokio::time::Instant;
 
 use super::settings::ClientSettings;
@@ -51,9 +50,7 @@ impl RetryPolicy {
             return None;
         }
         let doubled = self.backoff.saturating_mul(1 << (attempt - 1).min(16));
-        let jittered = doubled
-            .min(self.max_backoff)
-            .mul_f64(rand::rng().random::<f64>());
+        let jittered = doubled.min(self.max_backoff).mul_f64(rand::random::<f64>());
         let delay = jittered.max(retry_after.unwrap_or_default());
         (Instant::now() + delay < self.deadline).then_some(delay)
     }

@@ -11,7 +11,7 @@ use landfall::{
     upload::UploadId,
 };
 use landfall_s3::lease::BucketLocker;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time::sleep};
 
 use super::{LONG, acquire, bucket::NodeTransport, on, quick};
