@@ -1,9 +1,8 @@
-//! A locker written from nothing, for one process.
+//! A locker written from nothing, for one process: a mutex per upload, which serves waiters in order.
 
 use std::{
     collections::HashMap,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,64 +11,85 @@ use landfall::{
     lease::{Fence, Lease, LeaseError, LeaseGuard, Locker, YieldReason, YieldSignal},
     upload::UploadId,
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OwnLocker {
-    /// The signals of the holders.
-    holders: Arc<Mutex<HashMap<UploadId, YieldSignal>>>,
-    released: Arc<Notify>,
+pub(crate) struct OwnLocker(Arc<Mutex<HashMap<UploadId, Slot>>>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    lock: Arc<tokio::sync::Mutex<()>>,
+    /// The signal of the holder.
+    holder: YieldSignal,
+    /// The holder and the waiters.
+    users: usize,
 }
 
 impl OwnLocker {
-    /// Returns a lease, or the signal of the holder.
-    fn lease(&self, id: &UploadId) -> Result<Lease, YieldSignal> {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(holder) = holders.get(id) {
-            return Err(holder.clone());
+    fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the users of an upload; `request` asks its holder to yield.
+    fn enter(&self, id: &UploadId, request: bool) -> (User, Arc<tokio::sync::Mutex<()>>) {
+        let mut slots = self.slots();
+        let slot = slots.entry(id.clone()).or_default();
+        slot.users += 1;
+        if request {
+            slot.holder.set(YieldReason::Requested);
         }
-        let signal = YieldSignal::new();
-        holders.insert(id.clone(), signal.clone());
-        let guard = Guard(self.clone(), id.clone());
-        // Grows over restarts, as a store that remembers fences requires.
-        Ok(Lease::new(Fence::next(), signal, Box::new(guard)))
+        (User(self.clone(), id.clone()), slot.lock.clone())
     }
 }
+
+/// A holder or waiter; leaves when it is dropped.
+#[derive(Debug)]
+struct User(OwnLocker, UploadId);
+
+impl User {
+    fn lease(self, locked: OwnedMutexGuard<()>) -> Lease {
+        let signal = YieldSignal::new();
+        if let Some(slot) = self.0.slots().get_mut(&self.1) {
+            slot.holder = signal.clone();
+            // The next waiter has requested it from the holder before.
+            if slot.users > 1 {
+                signal.set(YieldReason::Requested);
+            }
+        }
+        // `Fence::next` grows over restarts, as a store that remembers fences requires.
+        Lease::new(Fence::next(), signal, Box::new(Guard(self, locked)))
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut slots = self.0.slots();
+        if let Some(slot) = slots.get_mut(&self.1) {
+            slot.users -= 1;
+            if slot.users == 0 {
+                slots.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Leaves first, then releases the lock, so that the next holder counts only others.
+#[derive(Debug)]
+#[allow(dead_code, reason = "they are dropped")]
+struct Guard(User, OwnedMutexGuard<()>);
+
+impl LeaseGuard for Guard {}
 
 #[async_trait]
 impl Locker for OwnLocker {
     async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let acquired = timeout(wait, async {
-            loop {
-                let mut released = pin!(self.released.notified());
-                // From now on, a release is not missed.
-                released.as_mut().enable();
-                match self.lease(id) {
-                    Ok(lease) => return lease,
-                    Err(holder) => holder.set(YieldReason::Requested),
-                }
-                released.await;
-            }
-        });
-        acquired.await.map_err(|_| LeaseError::Locked)
+        let (user, lock) = self.enter(id, true);
+        let locked = timeout(wait, lock.lock_owned()).await;
+        Ok(user.lease(locked.map_err(|_| LeaseError::Locked)?))
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        self.lease(id).map_err(|_| LeaseError::Locked)
-    }
-}
-
-/// Releases the lease when it is dropped.
-#[derive(Debug)]
-struct Guard(OwnLocker, UploadId);
-
-impl LeaseGuard for Guard {}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let Self(locker, id) = self;
-        let holders = locker.holders.lock();
-        holders.unwrap_or_else(PoisonError::into_inner).remove(id);
-        locker.released.notify_waiters();
+        let (user, lock) = self.enter(id, false);
+        Ok(user.lease(lock.try_lock_owned().map_err(|_| LeaseError::Locked)?))
     }
 }
