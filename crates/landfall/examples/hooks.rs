@@ -1,47 +1,13 @@
-//! Hooks in the same process: authorization, storage paths, and validation.
+//! Hooks in the same process: authorization as a closure; storage paths and validation as a trait.
 
-use async_trait::async_trait;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use axum::Router;
 use landfall::{
-    Composer, Config, Handler,
-    hook::{
-        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo,
-    },
-    store::{BoxError, file::FileStore},
+    BoxError, Config, Handler, async_trait,
+    hook::{ClientResponse, CreateDecision, Decision, Hook, HookPoints, Intent, RequestInfo},
+    http,
+    store::file::FileStore,
     upload::{Metadata, Snapshot, Upload, UploadId},
 };
-
-/// Requires a password for all operations that change something.
-#[derive(Debug)]
-struct Password(&'static str);
-
-#[async_trait]
-impl Hook for Password {
-    fn points(&self) -> HookPoints {
-        HookPoints {
-            on_access: true,
-            ..HookPoints::default()
-        }
-    }
-
-    async fn on_access(
-        &self,
-        request: &RequestInfo,
-        access: &Access<'_>,
-    ) -> Result<Decision, BoxError> {
-        let given = request
-            .headers
-            .get("authorization")
-            .map(|value| value.as_bytes());
-        let is_allowed = matches!(access.intent, Intent::Inspect | Intent::Read)
-            || given == Some(format!("Bearer {}", self.0).as_bytes());
-        Ok(if is_allowed {
-            Decision::allow()
-        } else {
-            Decision::Deny(ClientResponse::text(401, "password required\n"))
-        })
-    }
-}
 
 /// Sorts files into folders by type, limits them to 1 MiB, and keeps complete files from being deleted.
 #[derive(Debug)]
@@ -114,26 +80,25 @@ impl Hook for UploadRules {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let port = args
-        .next()
-        .and_then(|port| port.parse().ok())
-        .unwrap_or(8080);
+    let port: u16 = args.next().map_or(Ok(8080), |port| port.parse())?;
     let dir = args.next().unwrap_or_else(|| "./data".into());
-    let config = Config::new(Composer::join(FileStore::new(dir)?))
-        .hook(Password("sesame"))
+    let config = Config::new(FileStore::new(dir)?)
+        // A password for all operations that change something.
+        .on_access(|request, access| async move {
+            let given = request.headers.get("authorization");
+            let is_reading = matches!(access.intent, Intent::Inspect | Intent::Read);
+            Ok(
+                match is_reading || given.is_some_and(|it| it == "Bearer sesame") {
+                    true => Decision::allow(),
+                    false => Decision::Deny(ClientResponse::text(401, "password required\n")),
+                },
+            )
+        })
         .hook(UploadRules);
     let uploads = Handler::new(config)?;
 
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}/files/", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let service = TowerToHyperService::new(uploads.clone());
-        tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .half_close(true)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-    }
+    axum::serve(listener, Router::new().merge(uploads.router())).await?;
+    Ok(())
 }

@@ -7,19 +7,13 @@ use crate::{
     store::{Concatenate, DeferLength, Enumerate, Finish, Read, Store, Terminate},
 };
 
-enum Capability<T: ?Sized> {
-    Store,
-    Other(Arc<T>),
-    Disabled,
-}
-
 macro_rules! capabilities {
     ($($(#[$doc:meta])* $name:ident, $with:ident, $without:ident: $trait:ident;)*) => {
         /// A store, a locker, and the optional capabilities of a handler.
         ///
-        /// [`Composer::join`] takes everything a store can do in one call. Each capability can then be
-        /// replaced or disabled. The extensions that are advertised to clients follow from the
-        /// capabilities.
+        /// [`Composer::join`] takes everything a store can do in one call, as does
+        /// [`Config::new`](crate::Config::new). Each capability can then be replaced or disabled. The
+        /// extensions that are advertised to clients follow from the capabilities.
         ///
         /// ```
         /// use landfall::{Composer, lease::MemoryLocker, store::MemoryStore};
@@ -34,7 +28,8 @@ macro_rules! capabilities {
         pub struct Composer {
             store: Arc<dyn Store>,
             locker: Arc<dyn Locker>,
-            $($name: Arc<Capability<dyn $trait>>,)*
+            /// `None`: the capability of the store. `Some(None)`: disabled.
+            $($name: Option<Option<Arc<dyn $trait>>>,)*
         }
 
         impl Composer {
@@ -50,31 +45,30 @@ macro_rules! capabilities {
             #[must_use]
             pub fn join_shared(store: Arc<dyn Store>) -> Self {
                 let locker = store.locker().unwrap_or_else(|| Arc::new(MemoryLocker::new()));
-                Self { store, locker, $($name: Arc::new(Capability::Store),)* }
+                Self { store, locker, $($name: None,)* }
             }
 
             $(
                 $(#[$doc])*
                 #[must_use]
-                pub fn $with(mut self, $name: Arc<dyn $trait>) -> Self {
-                    self.$name = Arc::new(Capability::Other($name));
+                pub fn $with(mut self, $name: impl $trait + 'static) -> Self {
+                    self.$name = Some(Some(Arc::new($name)));
                     self
                 }
 
                 /// Disables this capability.
                 #[must_use]
                 pub fn $without(mut self) -> Self {
-                    self.$name = Arc::new(Capability::Disabled);
+                    self.$name = Some(None);
                     self
                 }
 
                 /// Returns the implementation of this capability, if any.
                 #[must_use]
                 pub fn $name(&self) -> Option<&dyn $trait> {
-                    match &*self.$name {
-                        Capability::Store => self.store.capabilities().$name,
-                        Capability::Other(other) => Some(&**other),
-                        Capability::Disabled => None,
+                    match &self.$name {
+                        None => self.store.capabilities().$name,
+                        Some(other) => other.as_deref(),
                     }
                 }
             )*
@@ -95,6 +89,12 @@ capabilities! {
     length_deferrer, with_length_deferrer, without_length_deferrer: DeferLength;
     /// Sets the implementation that lists uploads.
     enumerator, with_enumerator, without_enumerator: Enumerate;
+}
+
+impl<S: Store> From<S> for Composer {
+    fn from(store: S) -> Self {
+        Self::join(store)
+    }
 }
 
 impl Composer {

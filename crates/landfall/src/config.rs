@@ -1,13 +1,16 @@
 //! The configuration of a handler.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
 
 use crate::{
-    Composer, Lifetimes, Limits,
+    BoxError, Composer, Lifetimes, Limits,
     event::EventSink,
     external::ExternalUploads,
-    hook::Hook,
+    hook::{Access, CreateDecision, Decision, Hook, HookPoints, RequestInfo},
     service::{cors::Cors, forwarded::Forwarded},
+    upload::{Snapshot, Upload},
 };
 
 /// A configuration that cannot work.
@@ -52,11 +55,13 @@ pub enum LocationStyle {
 
 /// The configuration of a [`Handler`](crate::Handler): its parts and how it behaves.
 ///
+/// Settings are fields; hooks and sinks are added with methods.
+///
 /// ```
 /// use std::time::Duration;
-/// use landfall::{Composer, Config, Handler, Lifetimes, store::MemoryStore};
+/// use landfall::{Config, Handler, store::MemoryStore};
 ///
-/// let mut config = Config::new(Composer::join(MemoryStore::new()));
+/// let mut config = Config::new(MemoryStore::new());
 /// config.base_path = "/uploads/".into();
 /// config.limits.max_size = Some(1 << 30);
 /// config.lifetimes.unfinished = Some(Duration::from_secs(24 * 3600));
@@ -70,14 +75,10 @@ pub struct Config {
     pub store: Composer,
     /// The path below which uploads live, such as `/files/`; missing slashes at its ends are added.
     ///
-    /// It is compared with request targets as received, so it must be percent-encoded. It may also be an
+    /// It is compared with request targets as clients send them, so it must be percent-encoded. Routers of
+    /// axum may strip it, or a path in front of it (feature `axum`). It may also be an
     /// absolute URL (`https://h/files/`), which is then the prefix of every `Location`.
     pub base_path: String,
-    /// True if the router has already stripped the base path, as `axum::Router::nest_service` does.
-    ///
-    /// The base path, which must be the mount path, is then used in `Location` and in the requests that
-    /// hooks receive. Must be false if the base path is not stripped.
-    pub nested: bool,
     /// The format of `Location`.
     pub location: LocationStyle,
     /// Which `X-Forwarded-*` and `Forwarded` headers are trusted.
@@ -120,17 +121,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with defaults.
+    /// Creates a configuration with defaults for a store or a [`Composer`].
     ///
     /// Base path `/files/`, absolute locations, no trusted proxies, any origin, unlimited size, no expiry,
     /// no hooks. Bodies may be silent for a minute, progress is emitted once a second, and a request waits
     /// 20 s for an upload that another one is writing.
     #[must_use]
-    pub fn new(store: Composer) -> Self {
+    pub fn new(store: impl Into<Composer>) -> Self {
         Self {
-            store,
+            store: store.into(),
             base_path: "/files/".into(),
-            nested: false,
             location: LocationStyle::default(),
             forwarded: Forwarded::default(),
             cors: Some(Cors::default()),
@@ -163,4 +163,71 @@ impl Config {
         self.sinks.push(Arc::new(sink));
         self
     }
+}
+
+macro_rules! closure_hooks {
+    ($($(#[$doc:meta])* $point:ident($subject:ty) -> $decision:ty;)*) => {
+        impl Config {$(
+            $(#[$doc])*
+            #[must_use]
+            pub fn $point<F, T>(self, hook: F) -> Self
+            where
+                F: Fn(RequestInfo, $subject) -> T + Send + Sync + 'static,
+                T: Future<Output = Result<$decision, BoxError>> + Send + 'static,
+            {
+                struct Closure<F>(F);
+
+                impl<F> fmt::Debug for Closure<F> {
+                    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(stringify!($point))
+                    }
+                }
+
+                #[async_trait]
+                impl<F, T> Hook for Closure<F>
+                where
+                    F: Fn(RequestInfo, $subject) -> T + Send + Sync + 'static,
+                    T: Future<Output = Result<$decision, BoxError>> + Send + 'static,
+                {
+                    fn points(&self) -> HookPoints {
+                        HookPoints { $point: true, ..HookPoints::default() }
+                    }
+
+                    async fn $point(
+                        &self,
+                        request: &RequestInfo,
+                        subject: &$subject,
+                    ) -> Result<$decision, BoxError> {
+                        (self.0)(request.clone(), subject.clone()).await
+                    }
+                }
+
+                self.hook(Closure(hook))
+            }
+        )*}
+    };
+}
+
+closure_hooks! {
+    /// Adds a closure as [`Hook::before_create`].
+    ///
+    /// ```
+    /// use landfall::{Config, hook::{ClientResponse, CreateDecision}, store::MemoryStore};
+    ///
+    /// let config = Config::new(MemoryStore::new()).before_create(|_request, upload| async move {
+    ///     Ok(match upload.length {
+    ///         None => CreateDecision::deny(ClientResponse::text(400, "the length is required")),
+    ///         Some(_) => CreateDecision::allow().label("origin", "intranet"),
+    ///     })
+    /// });
+    /// ```
+    before_create(Upload) -> CreateDecision;
+    /// Adds a closure as [`Hook::before_finish`].
+    before_finish(Snapshot) -> Decision;
+    /// Adds a closure as [`Hook::before_terminate`].
+    before_terminate(Snapshot) -> Decision;
+    /// Adds a closure as [`Hook::on_access`].
+    ///
+    /// The example `identity` allows access only to the user who created an upload.
+    on_access(Access) -> Decision;
 }

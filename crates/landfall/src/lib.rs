@@ -7,12 +7,17 @@
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use landfall::{Composer, Config, Handler, store::file::FileStore};
+//! use landfall::{Config, Handler, store::file::FileStore};
 //!
-//! let handler = Handler::new(Config::new(Composer::join(FileStore::new("./data")?)))?;
-//! // Mount it below /files/ in axum, or serve it with hyper: see the examples.
+//! let handler = Handler::new(Config::new(FileStore::new("./data")?))?;
+//! // A service for hyper or tower; for axum, `Router::new().merge(handler.router())`.
 //! # Ok(()) }
 //! ```
+//!
+//! [The guide](https://github.com/landfall-rs/landfall/blob/main/docs/embedding.md) covers mounting,
+//! authentication, finished files and shutdown.
+//!
+//! The feature `axum` adds `Handler::router`, and reads the client's address and the original URI.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod checksum;
@@ -31,6 +36,9 @@ pub mod upload;
 
 /// A boxed error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[doc(no_inline)]
+pub use {async_trait::async_trait, bytes, http};
 
 pub use self::{
     compose::Composer,

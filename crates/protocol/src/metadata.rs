@@ -105,9 +105,8 @@ impl Metadata {
 
     /// Parses a header.
     ///
-    /// Accepts more than the specification: blanks around commas, an empty value with or without a
-    /// space after the key (tus-js-client sends one), and missing padding. An empty header is no
-    /// metadata (E-15).
+    /// Accepts more than the specification: blanks around commas, an empty value with or without a space
+    /// after the key (tus-js-client sends one), and missing padding. An empty header is no metadata (E-15).
     ///
     /// # Errors
     /// [`InvalidMetadata`], with the key where there is one.
@@ -350,8 +349,7 @@ mod tests {
             "a ,b eQ=="
         );
         assert_eq!(stored.with_header("a ,b eg==").header(), "b eQ==,a");
-        // EB AF 16: a broken character of two bytes, as stores write it that replace bytes or
-        // characters.
+        // EB AF 16: a broken character of two bytes, as stores write it that replace bytes or characters.
         for text in ["\u{fffd}\u{fffd}\u{16}", "\u{fffd}\u{16}"] {
             let stored = Metadata::from_pairs([("a", text)]).with_header("a 668W");
             assert_eq!(stored.get("a"), Some(&b"\xeb\xaf\x16"[..]));

@@ -242,8 +242,7 @@ pub struct Create {
     pub metadata: Metadata,
     /// `Upload-Concat`.
     pub concat: Option<Concat>,
-    /// Whether the body is upload data (Creation With Upload). A body of another type is ignored
-    /// (E-19).
+    /// Whether the body is upload data (Creation With Upload). A body of another type is ignored (E-19).
     pub with_upload: bool,
     /// The body's checksum.
     pub checksum: ChecksumPlacement,

@@ -1,9 +1,8 @@
 //! Proves parts of Landfall: conformance suites for stores, lockers and sinks, faults to inject, and a
 //! reference model.
 //!
-//! A store or locker written elsewhere is proven by a test such as this one, on a runtime with
-//! several threads. The last suite runs both behind a [`Handler`](landfall::Handler), as clients
-//! use them.
+//! A store or locker written elsewhere is proven by a test such as this one, on a runtime with several
+//! threads. The last suite runs both behind a [`Handler`](landfall::Handler), as clients use them.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {

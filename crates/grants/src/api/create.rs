@@ -52,7 +52,7 @@ pub(super) async fn create(
     let settings = &api.settings;
     let reply = settings
         .handler
-        .create(request(api, parts, job, token))
+        .handle_at(None, request(api, parts, job, token))
         .await;
     let location = reply.headers().get(header::LOCATION);
     let location = location

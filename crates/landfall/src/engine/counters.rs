@@ -1,22 +1,61 @@
-//! Counters of the engine.
+//! Counters for metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-/// Counters since the handler was created. All but `reported_orphans` are monotonic.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) created: AtomicU64,
-    pub(crate) finished: AtomicU64,
-    pub(crate) terminated: AtomicU64,
-    pub(crate) expired: AtomicU64,
-    /// Orphans that the last sweep reported and kept.
-    pub(crate) reported_orphans: AtomicU64,
-    pub(crate) bytes_received: AtomicU64,
-    pub(crate) bytes_sent: AtomicU64,
-    pub(crate) takeovers: AtomicU64,
+macro_rules! counters {
+    ($(#[doc = $doc:literal] $name:ident;)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// Counters since the handler was created.
+        ///
+        /// All but `live_uploads` and `reported_orphans` are monotonic.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $(#[doc = $doc] pub $name: u64,)*
+            /// Requests by method.
+            pub requests: [(&'static str, u64); 6],
+            /// Error responses by status and error code.
+            pub errors: BTreeMap<(u16, &'static str), u64>,
+            /// Uploads that are being received.
+            pub live_uploads: u64,
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Stats {
+                Stats { $($name: get(&self.$name),)* ..Stats::default() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Uploads created.
+    created;
+    /// Uploads completed.
+    finished;
+    /// Uploads removed on request.
+    terminated;
+    /// Uploads removed because they expired.
+    expired;
+    /// Orphans with data that the last sweep reported and kept.
+    reported_orphans;
+    /// Bytes received and stored.
+    bytes_received;
+    /// Bytes of uploads sent.
+    bytes_sent;
+    /// Requests that yielded to a newer one for the same upload.
+    takeovers;
     /// Transfers of silent or slow clients that were evicted.
-    pub(crate) evictions: AtomicU64,
-    pub(crate) checksum_mismatches: AtomicU64,
+    evictions;
+    /// Bodies with a wrong checksum.
+    checksum_mismatches;
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {

@@ -89,9 +89,8 @@ impl Engine {
 
     /// Emits an event to every sink that receives its kind, using the reserved capacity.
     ///
-    /// No sink gets it before every sink has recorded it: a sink that reports events must not be ahead
-    /// of one that stores state. If a sink fails to record it, this returns, and the event is emitted
-    /// later.
+    /// No sink gets it before every sink has recorded it: a sink that reports events must not be ahead of
+    /// one that stores state. If a sink fails to record it, this returns, and the event is emitted later.
     pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
         let Err(error) = record(self.interested(event.kind), &event).await else {
             return emit_recorded(self.interested(event.kind), reservations, event).await;

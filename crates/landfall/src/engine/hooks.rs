@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use http::StatusCode;
 use landfall_protocol::ProblemKind;
 
@@ -9,15 +10,15 @@ use super::{Engine, Error, RequestContext, append::smaller};
 use crate::{
     BoxError,
     hook::{
-        Access, ClientResponse, CreateDecision, Decision, Hook, HookPoints, IdempotencyKey, Intent,
-        RequestInfo, matches_content_type,
+        Access, ClientResponse, CreateDecision, Decision, FindUpload, Hook, HookPoints,
+        IdempotencyKey, Intent, RequestInfo, matches_content_type,
     },
     upload::{Snapshot, Upload, UploadId},
 };
 
 pub(crate) enum HookCall<'a> {
     /// May the request access the upload?
-    Access(Access<'a>),
+    Access(&'a Access),
     /// Before creation: allow, change, or name an idempotency key.
     Create(&'a mut Upload, &'a mut Option<Arc<dyn IdempotencyKey>>),
     /// Is the upload accepted as complete?
@@ -108,13 +109,16 @@ impl Engine {
 
     /// Checks whether the request may access the upload.
     pub(crate) async fn check_access(
-        &self,
+        self: &Arc<Self>,
         context: &RequestContext,
         intent: Intent,
         id: Option<&UploadId>,
     ) -> Result<(), Error> {
-        let access = Access { intent, id };
-        self.call_all(context, HookCall::Access(access)).await?;
+        if self.checks_access() {
+            let mut access = Access::new(intent, id.cloned());
+            access.finder = Some(self.clone());
+            self.call_all(context, HookCall::Access(&access)).await?;
+        }
         Ok(())
     }
 
@@ -136,6 +140,19 @@ impl Engine {
                 .into());
         }
         Ok((reply, key))
+    }
+}
+
+#[async_trait]
+impl FindUpload for Engine {
+    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        if let Some(registry) = self.registry_of(id) {
+            return registry.get(id).await;
+        }
+        match self.live_snapshot(id) {
+            Some(snapshot) => Ok(Some(snapshot)),
+            None => Ok(self.stored(id).await?),
+        }
     }
 }
 

@@ -38,12 +38,7 @@ impl Engine {
             Err(error) => match error.problem().kind {
                 ProblemKind::NotFound => Ok(None),
                 // Expired, missing a part, or being completed: the upload exists.
-                ProblemKind::Gone | ProblemKind::Locked => {
-                    match self.composer.store().load(id).await {
-                        Err(StoreError::NotFound(_)) => Ok(None),
-                        found => Ok(Some(found?)),
-                    }
-                }
+                ProblemKind::Gone | ProblemKind::Locked => Ok(self.stored(id).await?),
                 _ => Err(error),
             },
         }
@@ -57,18 +52,30 @@ impl Engine {
         }
     }
 
+    /// Returns an upload as the store has it.
+    pub(super) async fn stored(&self, id: &UploadId) -> Result<Option<Snapshot>, StoreError> {
+        match self.composer.store().load(id).await {
+            Err(StoreError::NotFound(_)) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Returns the state of an upload that is being written.
+    pub(super) fn live_snapshot(&self, id: &UploadId) -> Option<Snapshot> {
+        self.live.get(id).map(|live| Snapshot {
+            upload: live.upload.clone(),
+            offset: live.offset(),
+            modified: SystemTime::now(),
+        })
+    }
+
     /// Returns the state of an upload. The offset of a running writer is read from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
     ) -> Result<InspectOutcome, Error> {
-        if let Some(live) = self.live.get(id) {
-            let last = Snapshot {
-                upload: live.upload.clone(),
-                offset: live.offset(),
-                modified: SystemTime::now(),
-            };
+        if let Some(last) = self.live_snapshot(id) {
             // All bytes are received, but hooks may still deny the completion.
             if self.is_finish_pending(&last) {
                 return Err(ProblemKind::Locked.into());

@@ -46,6 +46,7 @@ pub(crate) use self::{
 };
 pub use self::{
     body_error::RequestBodyError,
+    counters::Stats,
     events::Resolution,
     limits::{Lifetimes, Limits},
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
@@ -57,6 +58,7 @@ use self::{
 use crate::{
     Composer, Config,
     event::{EventKinds, EventSink},
+    external::registry::ExternalUploads,
     hook::{Hook, HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
@@ -80,6 +82,7 @@ pub(crate) struct Engine {
     progress_interval: Duration,
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
+    external_uploads: Option<Arc<dyn ExternalUploads>>,
     /// True if unfinished uploads can be downloaded.
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
@@ -116,6 +119,7 @@ impl Engine {
             progress_interval: config.progress_interval,
             hooks: config.hooks.clone(),
             sinks: config.sinks.clone(),
+            external_uploads: config.external_uploads.clone(),
             serves_unfinished: !config.disable_unfinished_download && !hook_points.before_finish,
             hook_points,
             event_kinds,
@@ -141,8 +145,13 @@ impl Engine {
         self.hook_points.on_access
     }
 
-    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or
-    /// slow.
+    /// Returns the registry of an upload whose bytes bypass the handler.
+    pub(crate) fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
+        let registry = self.external_uploads.as_deref();
+        registry.filter(|registry| registry.owns(id))
+    }
+
+    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or slow.
     ///
     /// # Errors
     /// [`ProblemKind::TooManyUploads`] if all transfers make progress.

@@ -16,11 +16,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates a sink and the stream of its events; the stream buffers `capacity` events.
 ///
-/// Capacity for an event is reserved before its effect, so no event of a running process is lost, even
-/// if its request is dropped. While the stream is full, requests that emit an event wait; after
-/// [10 seconds](ChannelSink::timeout) they fail with 503, without effect. A stream must therefore be
-/// polled; after it is dropped, events are discarded. Progress events are dropped while the stream is
-/// full.
+/// Capacity for an event is reserved before its effect, so no event of a running process is lost, even if
+/// its request is dropped. While the stream is full, requests that emit an event wait; after [10
+/// seconds](ChannelSink::timeout) they fail with 503, without effect. A stream must therefore be polled;
+/// after it is dropped, events are discarded. Progress events are dropped while the stream is full.
 ///
 /// The stream is in memory: its contents are lost when the process dies, and so is the event of an
 /// effect in progress. After a restart, only a completion that was not recorded is emitted again. For

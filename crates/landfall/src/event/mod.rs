@@ -30,78 +30,70 @@ impl fmt::Debug for StopHandle {
     }
 }
 
-/// The kind of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])* $kind:ident $name:ident;)*) => {
+        /// The kind of an event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EventKind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl EventKind {
+            /// Returns the name in lower case, such as `created`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => stringify!($name),)*
+                }
+            }
+        }
+
+        /// A set of [`EventKind`]s.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[allow(missing_docs, reason = "each is the kind of that name")]
+        pub struct EventKinds {
+            $(pub $name: bool,)*
+        }
+
+        impl EventKinds {
+            /// The empty set.
+            pub const NONE: Self = Self { $($name: false,)* };
+
+            /// All kinds.
+            pub const ALL: Self = Self { $($name: true,)* };
+
+            /// Returns the kinds in either set.
+            #[must_use]
+            pub const fn union(self, other: Self) -> Self {
+                Self { $($name: self.$name || other.$name,)* }
+            }
+
+            /// Returns whether `kind` is in the set.
+            #[must_use]
+            pub const fn contains(self, kind: EventKind) -> bool {
+                match kind {
+                    $(EventKind::$kind => self.$name,)*
+                }
+            }
+        }
+    };
+}
+
+event_kinds! {
     /// An upload was created; none of its bytes are stored yet.
-    Created,
+    Created created;
     /// The offset changed.
     ///
     /// Emitted at most once per interval, and once more before [`Completed`](Self::Completed).
-    Progress,
+    Progress progress;
     /// All bytes are stored.
     ///
     /// Emitted once per upload, also for [partial](crate::upload::Upload::is_partial) ones.
-    Completed,
+    Completed completed;
     /// The upload was removed by its client, a hook or the application.
-    Terminated,
+    Terminated terminated;
     /// The upload was removed because it expired.
-    Expired,
-}
-
-/// A set of [`EventKind`]s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs, reason = "each is the kind of that name")]
-pub struct EventKinds {
-    pub created: bool,
-    pub progress: bool,
-    pub completed: bool,
-    pub terminated: bool,
-    pub expired: bool,
-}
-
-impl EventKinds {
-    /// The empty set.
-    pub const NONE: Self = Self {
-        created: false,
-        progress: false,
-        completed: false,
-        terminated: false,
-        expired: false,
-    };
-
-    /// All kinds.
-    pub const ALL: Self = Self {
-        created: true,
-        progress: true,
-        completed: true,
-        terminated: true,
-        expired: true,
-    };
-
-    /// Returns the kinds in either set.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self {
-            created: self.created || other.created,
-            progress: self.progress || other.progress,
-            completed: self.completed || other.completed,
-            terminated: self.terminated || other.terminated,
-            expired: self.expired || other.expired,
-        }
-    }
-
-    /// Returns whether `kind` is in the set.
-    #[must_use]
-    pub const fn contains(self, kind: EventKind) -> bool {
-        match kind {
-            EventKind::Created => self.created,
-            EventKind::Progress => self.progress,
-            EventKind::Completed => self.completed,
-            EventKind::Terminated => self.terminated,
-            EventKind::Expired => self.expired,
-        }
-    }
+    Expired expired;
 }
 
 /// Why an upload was terminated.
@@ -166,11 +158,8 @@ impl Event {
     #[must_use]
     pub fn id(&self) -> String {
         match self.kind {
-            EventKind::Created => self.upload.event_id("created"),
             EventKind::Progress => self.upload.event_id(&format!("progress {}", self.sequence)),
-            EventKind::Completed => self.upload.event_id("completed"),
-            EventKind::Terminated => self.upload.event_id("terminated"),
-            EventKind::Expired => self.upload.event_id("expired"),
+            kind => self.upload.event_id(kind.as_str()),
         }
     }
 
@@ -223,8 +212,7 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The request fails with 503, without effect: for a sink that is full.
-    async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
-        let _ = events;
+    async fn prepare(&self, _events: &[Event]) -> Result<(), BoxError> {
         Ok(())
     }
 
@@ -251,8 +239,7 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// No sink gets the event now. This is retried for ten minutes, and every sink gets the event once it
     /// succeeds. A sink that stored the [prepared](Self::prepare) event can resolve it meanwhile, which
     /// calls this as well.
-    async fn record(&self, event: &Event) -> Result<(), BoxError> {
-        let _ = event;
+    async fn record(&self, _event: &Event) -> Result<(), BoxError> {
         Ok(())
     }
 
@@ -267,9 +254,7 @@ pub trait EventSink: fmt::Debug + Send + Sync + 'static {
     /// Records the offset of an unfinished upload at the end of a request. Must not block.
     ///
     /// For sinks that track offsets, since progress events are rate-limited.
-    fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
-        let _ = (upload, offset);
-    }
+    fn record_offset(&self, _upload: &Arc<Upload>, _offset: u64) {}
 }
 
 /// Returns a sequence number for an event or a hook call, in microseconds since 1970.

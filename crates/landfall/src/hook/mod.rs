@@ -14,6 +14,7 @@ pub use self::content_type::{MediaType, matches_content_type};
 pub use self::idempotency::{IdempotencyError, IdempotencyKey};
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
+pub(crate) use self::types::FindUpload;
 pub use self::types::{Access, CreateDecision, Decision, Intent, RequestInfo};
 use crate::{
     BoxError,
@@ -46,9 +47,10 @@ impl HookPoints {
 /// one after another and are visible to later hooks. An error is not a denial: the request fails with
 /// 500, without effect.
 ///
+/// A hook with one point can be a closure, such as [`Config::on_access`](crate::Config::on_access).
+///
 /// ```
-/// use async_trait::async_trait;
-/// use landfall::{BoxError, hook::*, upload::Upload};
+/// use landfall::{BoxError, async_trait, hook::*, upload::Upload};
 ///
 /// #[derive(Debug)]
 /// struct OnlyImages;
@@ -95,10 +97,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500.
     async fn before_create(
         &self,
-        request: &RequestInfo,
-        upload: &Upload,
+        _request: &RequestInfo,
+        _upload: &Upload,
     ) -> Result<CreateDecision, BoxError> {
-        let _ = (request, upload);
         Ok(CreateDecision::allow())
     }
 
@@ -112,10 +113,9 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500; the hook is called again with the client's next request.
     async fn before_finish(
         &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
+        _request: &RequestInfo,
+        _upload: &Snapshot,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, upload);
         Ok(Decision::allow())
     }
 
@@ -125,25 +125,24 @@ pub trait Hook: fmt::Debug + Send + Sync + 'static {
     /// The request fails with 500.
     async fn before_terminate(
         &self,
-        request: &RequestInfo,
-        upload: &Snapshot,
+        _request: &RequestInfo,
+        _upload: &Snapshot,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, upload);
         Ok(Decision::allow())
     }
 
     /// Called first for each request on an upload, and for a creation.
     ///
-    /// Headers of an allowing decision are ignored.
+    /// Headers of an allowing decision are ignored. OPTIONS calls no hook, so preflight requests, which
+    /// carry no credentials, pass; denials get CORS headers.
     ///
     /// # Errors
     /// The request fails with 500.
     async fn on_access(
         &self,
-        request: &RequestInfo,
-        access: &Access<'_>,
+        _request: &RequestInfo,
+        _access: &Access,
     ) -> Result<Decision, BoxError> {
-        let _ = (request, access);
         Ok(Decision::allow())
     }
 }

@@ -1,13 +1,16 @@
 //! Arguments and results of hooks.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
+use async_trait::async_trait;
 use http::{Extensions, HeaderMap, Method, Uri, request::Parts};
+use tokio::sync::OnceCell;
 
 use super::{IdempotencyKey, UploadToken, response::ClientResponse};
 use crate::{
+    BoxError,
     service::forwarded::Peer,
-    upload::{Metadata, UploadId},
+    upload::{Metadata, Snapshot, UploadId},
 };
 
 /// The request that causes a hook call or an event.
@@ -15,8 +18,7 @@ use crate::{
 pub struct RequestInfo {
     /// The method on the wire.
     pub method: Method,
-    /// The request target on the wire. If the handler is [nested](crate::Config::nested), the stripped base
-    /// path is restored.
+    /// The request target on the wire, also if routers of axum (feature `axum`) have stripped a part.
     pub uri: Uri,
     /// The peer's address (`ip:port`), `@` on a UNIX socket, empty if unknown.
     pub remote: String,
@@ -73,13 +75,59 @@ impl Intent {
     }
 }
 
+/// Finds the upload of an [`Access`].
+#[async_trait]
+pub(crate) trait FindUpload: Send + Sync {
+    async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
+}
+
+impl fmt::Debug for dyn FindUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FindUpload")
+    }
+}
+
 /// A request's access to an upload.
-#[derive(Debug, Clone, Copy)]
-pub struct Access<'a> {
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Access {
     /// The kind of access.
     pub intent: Intent,
     /// The upload; `None` for a creation.
-    pub id: Option<&'a UploadId>,
+    pub id: Option<UploadId>,
+    pub(crate) finder: Option<Arc<dyn FindUpload>>,
+    found: Arc<OnceCell<Option<Snapshot>>>,
+}
+
+impl Access {
+    /// Creates an access without an [`upload`](Self::upload), for tests of hooks.
+    #[must_use]
+    pub fn new(intent: Intent, id: Option<UploadId>) -> Self {
+        Self {
+            intent,
+            id,
+            finder: None,
+            found: Arc::default(),
+        }
+    }
+
+    /// Loads the upload, for example to compare its labels with the user. `None` for a creation, and if
+    /// there is no such upload.
+    ///
+    /// The upload is loaded by the first call of a request; hooks that do not call this cost no load.
+    ///
+    /// # Errors
+    /// Those of the store.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn upload(&self) -> Result<Option<&Snapshot>, BoxError> {
+        let (Some(finder), Some(id)) = (&self.finder, &self.id) else {
+            return Ok(None);
+        };
+        let found = self.found.get_or_try_init(|| finder.find(id)).await?;
+        Ok(found.as_ref())
+    }
 }
 
 /// The decision of a blocking hook, each with a response for the client.
@@ -129,8 +177,8 @@ pub struct CreateDecision {
     /// The upload's metadata must contain a matching `filetype` (or `type`, or `contentType`); otherwise it
     /// is rejected with 415.
     pub content_types: Vec<String>,
-    /// Key-value pairs that later hook calls (except [`on_access`](super::Hook::on_access)) and events of
-    /// the upload contain. Those of several hooks are merged.
+    /// Key-value pairs that are stored with the upload, such as its owner: later hook calls and events
+    /// contain them. Those of several hooks are merged.
     pub labels: BTreeMap<String, String>,
     /// The length of an upload with deferred length; the client cannot change it.
     pub length: Option<u64>,
@@ -174,17 +222,49 @@ impl CreateDecision {
         self
     }
 
-    /// Asks the store for a place, for example `("Path", "2026/11/report.pdf")`.
+    /// Sets where the store puts the upload, for example `("Path", "2026/11/report.pdf")`.
     #[must_use]
     pub fn storage(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.storage.insert(key.into(), value.into());
         self
     }
 
-    /// Notes something that comes back in each later question and event.
+    /// Adds a label, which is stored with the upload.
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.insert(key.into(), value.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    #[async_trait]
+    impl FindUpload for Counting {
+        async fn find(&self, _: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err("the store is away".into()),
+                _ => Ok(None),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_upload_is_loaded_once_for_all_hooks() {
+        let counting = Arc::new(Counting::default());
+        let mut access = Access::new(Intent::Write, Some(UploadId::random()));
+        access.finder = Some(counting.clone());
+        assert!(access.upload().await.is_err());
+        for other in [access.clone(), access] {
+            assert!(other.upload().await.unwrap().is_none());
+        }
+        assert_eq!(counting.0.load(Ordering::Relaxed), 2);
     }
 }

@@ -7,10 +7,9 @@ use std::{
 
 /// A fencing token: a number that grows with every lease of one upload.
 ///
-/// A store may persist the newest one and reject older ones ([`StoreError::LeaseLost`]). So a
-/// locker must return greater numbers than before even after a restart and after a loss of its
-/// state; a counter that starts from 1 would lock clients out of their uploads. [`Fence::next`]
-/// does it right.
+/// A store may persist the newest one and reject older ones ([`StoreError::LeaseLost`]). So a locker must
+/// return greater numbers than before even after a restart and after a loss of its state; a counter that
+/// starts from 1 would lock clients out of their uploads. [`Fence::next`] does it right.
 ///
 /// A store may conclude from two fences that differ by one that no one had the upload in between. A
 /// locker that shares uploads with other processes and cannot guarantee that must skip numbers, as

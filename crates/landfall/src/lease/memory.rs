@@ -260,8 +260,7 @@ impl Drop for LocalLease {
                 handed_off: false,
             }) {
                 Ok(()) => return,
-                // That waiter is gone. Its lease must not hand off too, since this loop
-                // continues.
+                // That waiter is gone. Its lease must not hand off too, since this loop continues.
                 Err(mut lease) => lease.handed_off = true,
             }
         }

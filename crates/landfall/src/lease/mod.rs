@@ -54,10 +54,9 @@ pub trait Locker: fmt::Debug + Send + Sync + 'static {
     async fn acquire_at(
         &self,
         id: &UploadId,
-        offset: u64,
+        _offset: u64,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let _ = offset;
         self.acquire(id, wait).await
     }
 

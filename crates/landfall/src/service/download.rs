@@ -75,27 +75,21 @@ pub(super) async fn handle(
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
+    let with_headers = |status| cached_headers(engine, status, &inspected);
     let wanted = match range::condition(headers, &etag, inspected.modified) {
         Precondition::Failed => {
-            return Ok(cached_headers(
-                engine,
-                StatusCode::PRECONDITION_FAILED,
-                &inspected,
-            ));
+            return Ok(with_headers(StatusCode::PRECONDITION_FAILED));
         }
         Precondition::NotModified => {
-            return Ok(cached_headers(engine, StatusCode::NOT_MODIFIED, &inspected));
+            return Ok(with_headers(StatusCode::NOT_MODIFIED));
         }
         Precondition::Proceed { range: true } => range::parse(text(header::RANGE), length),
         Precondition::Proceed { range: false } => RangeRequest::Full,
     };
     let (mut draft, range) = match wanted {
-        RangeRequest::Full => (
-            cached_headers(engine, StatusCode::OK, &inspected),
-            0..length,
-        ),
+        RangeRequest::Full => (with_headers(StatusCode::OK), 0..length),
         RangeRequest::Partial(range) => {
-            let mut draft = cached_headers(engine, StatusCode::PARTIAL_CONTENT, &inspected);
+            let mut draft = with_headers(StatusCode::PARTIAL_CONTENT);
             let content_range = format!("bytes {}-{}/{length}", range.start, range.end - 1);
             draft.set(header::CONTENT_RANGE, value(&content_range)?);
             (draft, range)

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version, request::Parts};
 use super::{
     forwarded::{Forwarded, Peer},
     range::{self, Precondition, RangeRequest},
-    urls::UploadUrls,
+    urls::{self, UploadUrls},
 };
 use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
 
@@ -85,7 +85,7 @@ pub fn resolve(choice: u8, headers: &HeaderMap, url: &str) {
             );
         }
     }
-    if let Some(below) = urls.below(url) {
+    if let Some(below) = urls::below(&urls.base(&request.extensions), url) {
         assert!(!below.starts_with('/') && !below.ends_with('/'));
         if let Ok(id) = UploadUrls::id(below) {
             assert_eq!(UploadId::new(id.as_str()), Ok(id));

@@ -1,6 +1,7 @@
-//! HTTP: a [`tower_service::Service`] for any request body, independent of sockets, and its operations
-//! as single functions for custom routing.
+//! HTTP: a [`tower_service::Service`] for any request body, independent of sockets.
 
+#[cfg(feature = "axum")]
+mod axum;
 mod body;
 pub(crate) mod cors;
 mod detach;
@@ -17,7 +18,7 @@ mod urls;
 
 use std::{
     convert::Infallible,
-    future::{Future, ready},
+    future::Future,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -31,20 +32,22 @@ use landfall_protocol::{
 };
 
 use self::{response::Rejection, stats::RequestCounters, urls::UploadUrls};
-pub use crate::{engine::RequestBodyError, request_body::RequestBody};
+pub use crate::{
+    engine::{RequestBodyError, Stats},
+    request_body::RequestBody,
+};
 
 pub use self::{
     body::ResponseBody,
     cors::{Cors, InvalidHeaderList},
     forwarded::{Forwarded, Peer},
-    stats::Stats,
 };
 use crate::{
     BoxError,
     config::{Config, ConfigError},
     engine::{Engine, Error, Resolution, Sweeper},
     event::{EventKind, TerminationReason},
-    external::{ExternalUploads, HookDispatcher},
+    external::HookDispatcher,
     hook::{ClientResponse, UploadToken},
     upload::{Snapshot, UploadId},
 };
@@ -54,7 +57,8 @@ use crate::{
 /// Clones are cheap and share all state.
 ///
 /// An HTTP server may put a [`Peer`] into the request's extensions, the client's address, and a
-/// [`RequestBodyError`] into a body's error, the reason of its early end.
+/// [`RequestBodyError`] into a body's error, the reason of its early end. With the feature `axum`, the
+/// address is also taken from axum's `ConnectInfo<SocketAddr>`.
 #[derive(Debug, Clone)]
 pub struct Handler(Arc<Inner>);
 
@@ -63,7 +67,6 @@ struct Inner {
     engine: Arc<Engine>,
     urls: UploadUrls,
     cors: Option<Cors>,
-    external_uploads: Option<Arc<dyn ExternalUploads>>,
     extensions: Extensions,
     extension_list: HeaderValue,
     max_size: Option<HeaderValue>,
@@ -101,7 +104,6 @@ impl Handler {
             urls: UploadUrls::new(&config)?,
             engine: Arc::new(Engine::new(&config)),
             cors: config.cors,
-            external_uploads: config.external_uploads,
             counters: RequestCounters::default(),
         })))
     }
@@ -173,7 +175,7 @@ impl Handler {
     /// # Cancel safety
     /// If dropped, the upload may exist or not; repeat the call.
     pub async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
-        if let Some(registry) = self.registry_of(id) {
+        if let Some(registry) = self.0.engine.registry_of(id) {
             return registry.remove(id).await;
         }
         match self
@@ -200,7 +202,7 @@ impl Handler {
     /// # Cancel safety
     /// May be dropped.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
-        if let Some(registry) = self.registry_of(id) {
+        if let Some(registry) = self.0.engine.registry_of(id) {
             return registry.get(id).await;
         }
         Ok(self.0.engine.get(id).await?)
@@ -239,7 +241,7 @@ impl Handler {
         created: Option<SystemTime>,
     ) -> Result<Resolution, BoxError> {
         let engine = &self.0.engine;
-        let outcome = match self.registry_of(id) {
+        let outcome = match self.0.engine.registry_of(id) {
             Some(registry) => registry.resolve(kind, id, created).await?,
             None => engine.resolve(kind, id, created).await?,
         };
@@ -253,14 +255,6 @@ impl Handler {
         HookDispatcher::new(self.0.engine.clone())
     }
 
-    /// Returns the registry of an upload whose bytes bypass this handler.
-    fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
-        self.0
-            .external_uploads
-            .as_deref()
-            .filter(|registry| registry.owns(id))
-    }
-
     /// Returns a snapshot of the counters.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -268,132 +262,49 @@ impl Handler {
     }
 
     /// Handles any request below the base path.
-    pub async fn handle<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        let Some(routed) = self.route(&request) else {
+    pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
+        self.restore(&mut request);
+        let Some(escaped) = self.0.urls.below(&request) else {
             return response::not_found();
         };
-        self.respond(request, routed).await
+        let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
+        self.run(request, id).await
     }
 
-    /// Routes a request by its path and method; `None` if it is not below the base path.
-    fn route<B>(&self, request: &Request<B>) -> Option<Routed> {
-        let escaped = self.0.urls.below(request.uri().path())?;
-        let target = if escaped.is_empty() {
-            Target::Collection
-        } else {
-            Target::Upload
-        };
-        let method = effective_method(request.method(), request.headers());
-        let operation =
-            method.and_then(|method| Operation::parse(&method, target, self.0.extensions));
-        let id = match (target, &operation) {
-            (Target::Upload, Ok(operation)) if *operation != Operation::Options => {
-                Some(UploadUrls::id(escaped))
-            }
-            _ => None,
-        };
-        Some(Routed {
-            target,
-            operation,
-            id,
-        })
-    }
-
-    async fn respond<B: RequestBody>(
+    /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
+    ///
+    /// The method decides, or for POST the header `X-HTTP-Method-Override`: a route for GET only downloads.
+    /// Browsers need OPTIONS on both.
+    pub async fn handle_at<B: RequestBody>(
         &self,
-        request: Request<B>,
-        routed: Routed,
+        id: Option<&str>,
+        mut request: Request<B>,
     ) -> Response<ResponseBody> {
-        let (mut parts, body) = request.into_parts();
-        self.run(&mut parts, pin!(body), routed).await
+        self.restore(&mut request);
+        self.run(request, id.map(UploadUrls::unescaped)).await
     }
 
-    /// Handles OPTIONS: returns the server's capabilities.
-    pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.respond(request, Routed::collection(Operation::Options))
-            .await
+    /// Restores what routers in front have changed.
+    fn restore<B>(&self, request: &mut Request<B>) {
+        #[cfg(feature = "axum")]
+        let original = axum::adopt(request);
+        #[cfg(not(feature = "axum"))]
+        let original = None;
+        self.0.urls.restore(request, original);
     }
 
-    /// Handles POST: creates an upload.
-    pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.respond(request, Routed::collection(Operation::Create))
-            .await
-    }
-
-    /// Handles HEAD: returns the offset of an upload.
-    pub async fn inspect<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Inspect, id, request).await
-    }
-
-    /// Handles PATCH: appends bytes to an upload.
-    pub async fn append<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Append, id, request).await
-    }
-
-    /// Handles DELETE: removes an upload.
-    pub async fn terminate<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Terminate, id, request).await
-    }
-
-    /// Handles GET: returns the bytes of an upload.
-    pub async fn download<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_on(Operation::Download, id, request).await
-    }
-
-    async fn run_on<B: RequestBody>(
-        &self,
-        operation: Operation,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        let offered = match operation {
-            Operation::Terminate => self.0.extensions.termination,
-            Operation::Download => self.0.extensions.download,
-            _ => true,
-        };
-        let operation = if offered {
-            Ok(operation)
-        } else {
-            Err(ProblemKind::MethodNotAllowed.into())
-        };
-        let id = UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error));
-        let routed = Routed {
-            target: Target::Upload,
-            operation,
-            id: Some(id),
-        };
-        self.respond(request, routed).await
-    }
-
-    /// Runs a request: origin, version, operation, response.
+    /// Runs a request on an upload, or on the creation URL: origin, version, operation, response.
     async fn run<B: RequestBody>(
         &self,
-        parts: &mut Parts,
-        mut body: Pin<&mut B>,
-        routed: Routed,
+        request: Request<B>,
+        id: Option<Result<UploadId, Problem>>,
     ) -> Response<ResponseBody> {
-        let Routed {
-            target,
-            operation,
-            id,
-        } = routed;
+        let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
+        let (mut parts, body) = request.into_parts();
+        let (parts, mut body) = (&mut parts, pin!(body));
         let inner = &*self.0;
+        let operation = effective_method(&parts.method, &parts.headers)
+            .and_then(|method| Operation::parse(&method, target, inner.extensions));
         inner
             .counters
             .count_request(operation.as_ref().ok(), &parts.method);
@@ -446,14 +357,12 @@ impl Handler {
                 .insert(header::CONTENT_LENGTH, 0.into());
         }
         let reply = http_response.headers_mut();
-        reply.insert(
-            headers::TUS_RESUMABLE,
-            HeaderValue::from_static(TUS_VERSION),
-        );
-        reply.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
+        for (name, text) in [
+            (headers::TUS_RESUMABLE, TUS_VERSION),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ] {
+            reply.insert(name, HeaderValue::from_static(text));
+        }
         if let Some(cors) = &inner.cors {
             let origin = parts.headers.get(header::ORIGIN);
             let admitted = origin.filter(|_| cors.allows(&parts.headers));
@@ -473,22 +382,6 @@ impl Handler {
     }
 }
 
-struct Routed {
-    target: Target,
-    operation: Result<Operation, Problem>,
-    id: Option<Result<UploadId, Problem>>,
-}
-
-impl Routed {
-    fn collection(operation: Operation) -> Self {
-        Self {
-            target: Target::Collection,
-            operation: Ok(operation),
-            id: None,
-        }
-    }
-}
-
 impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
@@ -500,10 +393,6 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let handler = self.clone();
-        let Some(routed) = handler.route(&request) else {
-            return Box::pin(ready(Ok(response::not_found())));
-        };
-        let (mut parts, body) = request.into_parts();
-        Box::pin(async move { Ok(handler.run(&mut parts, pin!(body), routed).await) })
+        Box::pin(async move { Ok(handler.handle(request).await) })
     }
 }

@@ -39,11 +39,9 @@ impl Handler {
         let engine = &self.0.engine;
         let head = RequestHead {
             parts,
-            context: engine.needs_request_info().then(|| {
-                let mut info = RequestInfo::from_parts(parts, token);
-                info.uri = self.0.urls.original(info.uri);
-                Arc::new(info)
-            }),
+            context: engine
+                .needs_request_info()
+                .then(|| Arc::new(RequestInfo::from_parts(parts, token))),
             content_length: content_length(parts, body.as_ref().get_ref())?,
         };
         let id = match (operation, id) {

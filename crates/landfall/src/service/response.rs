@@ -146,17 +146,13 @@ impl ResponseDraft {
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        let headers = response.headers_mut();
+        *headers = self.headers;
         if !self.is_cacheable {
-            let no_store = HeaderValue::from_static("no-store");
-            response
-                .headers_mut()
-                .insert(header::CACHE_CONTROL, no_store);
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         if let Some(length) = length.filter(|_| may_have_body) {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, length.into());
+            headers.insert(header::CONTENT_LENGTH, length.into());
         }
         response
     }

@@ -1,4 +1,4 @@
-//! Counters for metrics.
+//! Counters of requests.
 
 use std::{
     collections::BTreeMap,
@@ -9,44 +9,10 @@ use http::{Method, StatusCode};
 use landfall_protocol::Operation;
 use parking_lot::Mutex;
 
-use crate::engine::{Engine, get};
+use crate::engine::{Engine, Stats, get};
 
 /// Methods with their own counter.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
-
-/// Counters since the handler was created.
-///
-/// All but `live_uploads` and `reported_orphans` are monotonic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Requests by method.
-    pub requests: [(&'static str, u64); 6],
-    /// Error responses by status and error code.
-    pub errors: BTreeMap<(u16, &'static str), u64>,
-    /// Bytes received and stored.
-    pub bytes_received: u64,
-    /// Bytes of uploads sent.
-    pub bytes_sent: u64,
-    /// Uploads created.
-    pub created: u64,
-    /// Uploads completed.
-    pub finished: u64,
-    /// Uploads removed on request.
-    pub terminated: u64,
-    /// Uploads removed because they expired.
-    pub expired: u64,
-    /// Orphans with data that the last sweep reported and kept.
-    pub reported_orphans: u64,
-    /// Requests that yielded to a newer one for the same upload.
-    pub takeovers: u64,
-    /// Transfers of silent or slow clients that were evicted.
-    pub evictions: u64,
-    /// Bodies with a wrong checksum.
-    pub checksum_mismatches: u64,
-    /// Uploads that are being received.
-    pub live_uploads: u64,
-}
 
 #[derive(Debug, Default)]
 pub(super) struct RequestCounters {
@@ -76,21 +42,10 @@ impl RequestCounters {
     }
 
     pub(super) fn snapshot(&self, engine: &Engine) -> Stats {
-        let counters = &engine.counters;
-        Stats {
-            requests: std::array::from_fn(|at| (METHODS[at], get(&self.requests[at]))),
-            errors: self.errors.lock().clone(),
-            bytes_received: get(&counters.bytes_received),
-            bytes_sent: get(&counters.bytes_sent),
-            created: get(&counters.created),
-            finished: get(&counters.finished),
-            terminated: get(&counters.terminated),
-            expired: get(&counters.expired),
-            reported_orphans: get(&counters.reported_orphans),
-            takeovers: get(&counters.takeovers),
-            evictions: get(&counters.evictions),
-            checksum_mismatches: get(&counters.checksum_mismatches),
-            live_uploads: engine.live_uploads() as u64,
-        }
+        let mut stats = engine.counters.snapshot();
+        stats.requests = std::array::from_fn(|at| (METHODS[at], get(&self.requests[at])));
+        stats.errors = self.errors.lock().clone();
+        stats.live_uploads = engine.live_uploads() as u64;
+        stats
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{Uri, Version, header, request::Parts, uri::Scheme};
+use http::{Extensions, Request, Uri, Version, header, request::Parts, uri::Scheme};
 use landfall_protocol::{Problem, ProblemKind};
 use percent_encoding::percent_decode_str;
 
@@ -12,12 +12,15 @@ use crate::{
     upload::UploadId,
 };
 
+/// The path of a router around the one that serves the base path.
+#[derive(Clone)]
+struct MountPath(String);
+
 /// The base path and the format of URLs.
 #[derive(Debug)]
 pub(super) struct UploadUrls {
     /// With a slash at both ends.
-    base: String,
-    nested: bool,
+    pub(super) base: String,
     style: LocationStyle,
     forwarded: Forwarded,
     warned: std::sync::Once,
@@ -65,41 +68,42 @@ impl UploadUrls {
         }
         Ok(Self {
             base,
-            nested: config.nested,
             style,
             forwarded: config.forwarded.clone(),
             warned: std::sync::Once::new(),
         })
     }
 
-    /// Returns the path below the base path: empty (the creation URL), or an id in its escaped form.
-    /// `None` if it is not below the base path.
-    pub(super) fn below<'a>(&self, path: &'a str) -> Option<&'a str> {
-        let rest = if self.nested {
-            path
-        } else {
-            match path.strip_prefix(self.base.as_str()) {
-                Some(rest) => rest,
-                None if path.len() + 1 == self.base.len() && self.base.starts_with(path) => "",
-                None => return None,
-            }
-        };
-        Some(rest.trim_matches('/'))
+    /// Returns the base path of a request, with the paths of routers around it.
+    pub(super) fn base(&self, extensions: &Extensions) -> Cow<'_, str> {
+        match extensions.get() {
+            Some(MountPath(mount)) => format!("{mount}{}", self.base).into(),
+            None => self.base.as_str().into(),
+        }
     }
 
-    /// Restores the request target that the client sent, with the base path that the router stripped.
-    pub(super) fn original(&self, uri: Uri) -> Uri {
-        if !self.nested {
-            return uri;
+    /// Returns the path of a request below the base path: empty (the creation URL), or an id in its
+    /// escaped form. `None` if it is not below the base path.
+    pub(super) fn below<'a, B>(&self, request: &'a Request<B>) -> Option<&'a str> {
+        below(&self.base(request.extensions()), request.uri().path())
+    }
+
+    /// Restores the request target that the client sent, if routers have stripped a part of its path.
+    ///
+    /// That part is the base path, or one in front of it.
+    pub(super) fn restore<B>(&self, request: &mut Request<B>, original: Option<Uri>) {
+        let Some(original) = original else { return };
+        let path = request.uri().path();
+        // What is left of the mount path itself is "/".
+        let stripped = original.path().strip_suffix(path);
+        let mount = stripped.or((path == "/").then_some(original.path()));
+        if let Some(mount) = mount.filter(|mount| !mount.is_empty())
+            && below(&self.base, path).is_some()
+        {
+            let mount = MountPath(mount.trim_end_matches('/').to_owned());
+            request.extensions_mut().insert(mount);
         }
-        let (path, query) = (uri.path().trim_start_matches('/'), uri.query());
-        let target = match query {
-            Some(query) => format!("{}{path}?{query}", self.base),
-            None => format!("{}{path}", self.base),
-        };
-        let mut parts = uri.clone().into_parts();
-        parts.path_and_query = target.parse().ok();
-        Uri::from_parts(parts).unwrap_or(uri)
+        *request.uri_mut() = original;
     }
 
     /// Parses the id in an escaped path.
@@ -107,7 +111,12 @@ impl UploadUrls {
         let id = unescape(escaped).ok_or_else(|| {
             ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
         })?;
-        UploadId::new(&id).map_err(|error| ProblemKind::NotFound.with_detail(error))
+        Self::unescaped(&id)
+    }
+
+    /// Parses the id in a path that a router has unescaped.
+    pub(super) fn unescaped(id: &str) -> Result<UploadId, Problem> {
+        UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error))
     }
 
     /// Returns the `Location` of an upload.
@@ -135,9 +144,10 @@ impl UploadUrls {
     }
 
     fn url(&self, request: &Parts, id: &str) -> String {
+        let base = self.base(&request.extensions);
         match &self.style {
             LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
-            LocationStyle::Relative => format!("{}{id}", self.base),
+            LocationStyle::Relative => format!("{base}{id}"),
             LocationStyle::Absolute => {
                 let Origin {
                     scheme,
@@ -145,8 +155,8 @@ impl UploadUrls {
                     prefix,
                 } = self.origin(request);
                 match authority {
-                    Some(host) => format!("{scheme}://{host}{prefix}{}{id}", self.base),
-                    None => format!("{prefix}{}{id}", self.base),
+                    Some(host) => format!("{scheme}://{host}{prefix}{base}{id}"),
+                    None => format!("{prefix}{base}{id}"),
                 }
             }
         }
@@ -187,20 +197,21 @@ impl UploadUrls {
             }
         }
         path = path.split(['?', '#']).next().unwrap_or_default();
+        let base = &*self.base(&request.extensions);
         // URLs contain the prefix that a trusted proxy adds, which may look like the base path.
         if self.style == LocationStyle::Absolute
             && let Some(own) = path.strip_prefix(self.origin(request).prefix)
-            && own.starts_with(self.base.as_str())
+            && own.starts_with(base)
         {
             path = own;
         }
-        let escaped = match path.strip_prefix(self.base.as_str()) {
+        let escaped = match path.strip_prefix(base) {
             Some(rest) => rest,
             // Relative to the creation URL.
             None if !path.starts_with('/') => path,
             // A proxy in front may add a prefix; like tusd, take the part after the base path.
-            None => match path.find(self.base.as_str()) {
-                Some(at) if self.base.len() > 1 => &path[at + self.base.len()..],
+            None => match path.find(base) {
+                Some(at) if base.len() > 1 => &path[at + base.len()..],
                 _ => return Err(reject("is not below the base path of uploads")),
             },
         };
@@ -239,6 +250,15 @@ impl UploadUrls {
             });
         }
         origin
+    }
+}
+
+/// Returns the rest of a path that is below `base`, without slashes at its ends.
+pub(super) fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
+    match path.strip_prefix(base) {
+        Some(rest) => Some(rest.trim_matches('/')),
+        None if path.len() + 1 == base.len() && base.starts_with(path) => Some(""),
+        None => None,
     }
 }
 
@@ -328,27 +348,36 @@ mod tests {
 
     #[test]
     fn paths_below_the_base() {
-        let urls = urls(|_| {});
-        assert_eq!(urls.below("/files"), Some(""));
-        assert_eq!(urls.below("/files/"), Some(""));
-        assert_eq!(urls.below("/files/a/b"), Some("a/b"));
-        assert_eq!(urls.below("/filesx"), None);
-        assert_eq!(urls.below("/"), None);
+        assert_eq!(below("/files/", "/files"), Some(""));
+        assert_eq!(below("/files/", "/files/"), Some(""));
+        assert_eq!(below("/files/", "/files/a/b"), Some("a/b"));
+        assert_eq!(below("/files/", "/filesx"), None);
+        assert_eq!(below("/files/", "/"), None);
         assert_eq!(UploadUrls::id("a%2Bb").unwrap().as_str(), "a+b");
         assert!(UploadUrls::id("%2e%2e/x").is_err());
         assert!(UploadUrls::id("%zz").is_err());
     }
 
     #[test]
-    fn the_original_target_has_the_base_path() {
-        for (sent, original) in [
-            ("/", "/files/"),
-            ("/a%2Fb?x=1", "/files/a%2Fb?x=1"),
-            ("http://h:1/a?", "http://h:1/files/a?"),
+    fn the_base_path_may_be_the_mount_path_or_follow_it() {
+        for (base, original, stripped, url) in [
+            ("/files/", "/files/a", "/files/a", "/files/x"),
+            ("/files/", "/files/a", "/a", "/files/x"),
+            ("/files/", "/files", "/", "/files/x"),
+            ("/files/", "/api/files/a", "/files/a", "/api/files/x"),
+            ("/", "/up/a", "/a", "/up/x"),
+            ("/", "/up", "/", "/up/x"),
         ] {
-            let uri: Uri = sent.parse().unwrap();
-            assert_eq!(urls(|_| {}).original(uri.clone()), uri);
-            assert_eq!(urls(|c| c.nested = true).original(uri), original);
+            let urls = urls(|c| c.base_path = base.into());
+            let mut request = Request::builder().uri(stripped).body(()).unwrap();
+            urls.restore(&mut request, Some(original.parse().unwrap()));
+            let id = if original.ends_with("/a") { "a" } else { "" };
+            assert_eq!(urls.below(&request), Some(id), "{base} {original}");
+            let (parts, ()) = request.into_parts();
+            assert_eq!(parts.uri, original);
+            assert_eq!(urls.location(&parts, &UploadId::new("x").unwrap()), url);
+            let part = urls.resolve(&parts, url).unwrap();
+            assert_eq!(part.as_str(), "x", "{base} {original}");
         }
     }
 
@@ -466,6 +495,6 @@ mod tests {
             located(&absolute, &[("host", "h")]),
             "https://u.example/up/a"
         );
-        assert_eq!(absolute.below("/up/a"), Some("a"));
+        assert_eq!(absolute.base, "/up/");
     }
 }

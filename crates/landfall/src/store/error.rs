@@ -74,9 +74,8 @@ impl StoreError {
 
     /// Converts the I/O error of an action.
     ///
-    /// A full disk or quota becomes [`StoreError::Full`]. Running out of file descriptors or memory
-    /// becomes [`StoreError::Unavailable`], because a retry succeeds once other requests have
-    /// finished.
+    /// A full disk or quota becomes [`StoreError::Full`]. Running out of file descriptors or memory becomes
+    /// [`StoreError::Unavailable`], because a retry succeeds once other requests have finished.
     #[must_use]
     pub fn io(action: impl Into<String>, source: io::Error) -> Self {
         match source.kind() {

@@ -1,10 +1,9 @@
 //! Storage of uploads: the [`Store`] trait and its optional capabilities.
 //!
-//! A store implements [`Store`]. Each further capability is a trait, and the store returns those that
-//! it implements as its [`Capabilities`], so unsupported operations cannot be called. The engine
-//! changes an upload only under a [lease](crate::lease) and passes the lease's [`Fence`]. The store
-//! rejects a change with an older fence than one it has seen for that upload
-//! ([`StoreError::LeaseLost`]).
+//! A store implements [`Store`]. Each further capability is a trait, and the store returns those that it
+//! implements as its [`Capabilities`], so unsupported operations cannot be called. The engine changes an
+//! upload only under a [lease](crate::lease) and passes the lease's [`Fence`]. The store rejects a change
+//! with an older fence than one it has seen for that upload ([`StoreError::LeaseLost`]).
 //!
 //! `landfall_testkit::store` tests an implementation.
 
@@ -52,9 +51,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// the actual one.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPath`] if the
-    /// requested path is not possible, [`StoreError::Full`] and others. After an error nothing of
-    /// the upload is left.
+    /// [`StoreError::AlreadyExists`] if the id is taken, [`StoreError::InvalidPath`] if the requested path
+    /// is not possible, [`StoreError::Full`] and others. After an error nothing of the upload is left.
     ///
     /// # Cancel safety
     /// A cancelled call may leave an empty upload behind.
@@ -68,22 +66,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// A resource that a cancelled call reserved for the upload becomes an [`Orphan`].
-    async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
-        let _ = upload;
+    async fn assign_id(&self, _upload: &mut Upload) -> Result<()> {
         Ok(())
     }
 
     /// Returns the current state of an upload.
     ///
-    /// Its offset may be acknowledged: the store syncs these bytes before, if its durability
-    /// requires it.
+    /// Its offset may be acknowledged: the store syncs these bytes before, if its durability requires it.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such upload.
     async fn load(&self, id: &UploadId) -> Result<Snapshot>;
 
-    /// Opens an upload for appending under the lease with `fence`; returns the state at that
-    /// moment.
+    /// Opens an upload for appending under the lease with `fence`; returns the state at that moment.
     ///
     /// This is atomic: the offset of the snapshot is the offset of the first byte written,
     /// regardless of earlier writers. It may be acknowledged like that of [`load`](Self::load). An
@@ -170,9 +165,8 @@ impl fmt::Debug for Capabilities<'_> {
 
 /// An upload opened for appending by one lease holder.
 ///
-/// Dropping it at any moment keeps the written bytes. A write that is still running then (on a
-/// thread, on a network) ends before a later [`Store::resume`] of the same upload returns, even
-/// under the same lease.
+/// Dropping it at any moment keeps the written bytes. A write that is still running then (on a thread, on a
+/// network) ends before a later [`Store::resume`] of the same upload returns, even under the same lease.
 #[async_trait]
 pub trait Append: fmt::Debug + Send {
     /// Returns the offset of the next byte. The store has the bytes before it, though perhaps not
@@ -191,8 +185,7 @@ pub trait Append: fmt::Debug + Send {
         256 * 1024
     }
 
-    /// Writes the bytes of all `chunks` in order and empties the list, whose memory the caller
-    /// reuses.
+    /// Writes the bytes of all `chunks` in order and empties the list, whose memory the caller reuses.
     ///
     /// The store may buffer bytes to make larger writes.
     ///
@@ -238,8 +231,7 @@ pub trait Terminate: Send + Sync {
     /// have nothing but an id, if [`Store::load`] does not find the upload any more.
     ///
     /// # Errors
-    /// [`StoreError::LeaseLost`] and others. Part of the upload may be left then, so repeat the
-    /// call.
+    /// [`StoreError::LeaseLost`] and others. Part of the upload may be left then, so repeat the call.
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool>;
 }
 
@@ -276,11 +268,10 @@ pub trait Read: Send + Sync {
     /// Any [`StoreError`].
     async fn link(
         &self,
-        upload: &Upload,
-        content_type: &str,
-        content_disposition: &str,
+        _upload: &Upload,
+        _content_type: &str,
+        _content_disposition: &str,
     ) -> Result<Option<String>> {
-        let _ = (upload, content_type, content_disposition);
         Ok(None)
     }
 }
@@ -288,8 +279,7 @@ pub trait Read: Send + Sync {
 /// The capability to concatenate uploads (tus 1.0.0, Concatenation).
 #[async_trait]
 pub trait Concatenate: Send + Sync {
-    /// Fills the empty upload `target` with the bytes of `parts` in order; returns the sum of
-    /// lengths.
+    /// Fills the empty upload `target` with the bytes of `parts` in order; returns the sum of lengths.
     ///
     /// The parts stay and may be removed afterwards; a part may occur several times. On return the
     /// bytes are as durable as after [`Finish::finish`].
@@ -436,9 +426,8 @@ pub struct Orphan {
     pub size: u64,
     /// The time of the last change: a recent one may belong to a creation in progress.
     pub modified: SystemTime,
-    /// True if it may be removed. False for anything with bytes of an upload, because applications
-    /// remove descriptions of completed uploads and keep the bytes. Such an orphan is only
-    /// reported.
+    /// True if it may be removed. False for anything with bytes of an upload, because applications remove
+    /// descriptions of completed uploads and keep the bytes. Such an orphan is only reported.
     pub removable: bool,
 }
 

@@ -37,6 +37,8 @@ pub enum UploadKind {
 ///
 /// It changes rarely (a deferred length becomes known, completion is recorded), the offset changes
 /// with every write. So the offset is not in it, see [`Snapshot`].
+///
+/// [`UploadInfo`](crate::store::info::UploadInfo) encodes it as JSON and decodes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Upload {
@@ -51,8 +53,8 @@ pub struct Upload {
     /// The location in the store, in the store's terms (for files: `Type`, `Path`, `InfoPath`). A
     /// hook may request a `Path` before creation; the store adds the rest.
     pub storage: BTreeMap<String, String>,
-    /// Key-value pairs of hooks, passed to later hook calls (except
-    /// [`on_access`](crate::hook::Hook::on_access)) and events. Never sent to clients.
+    /// Key-value pairs of hooks, passed to later hook calls and events
+    /// ([`Access::upload`](crate::hook::Access::upload) loads them). Never sent to clients.
     pub labels: BTreeMap<String, String>,
     /// The maximum length in bytes, if a hook set one.
     pub max_size: Option<u64>,

@@ -25,6 +25,7 @@ fn folder() -> PathBuf {
                 "--examples",
                 "--package",
                 "landfall",
+                "--all-features",
             ])
             .arg("--target-dir")
             .arg(profile.parent().unwrap())
@@ -77,6 +78,13 @@ impl Example {
             path,
             dir,
         }
+    }
+
+    /// Returns the next line that it prints.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
 
     /// Sends a request on a new connection; returns status, head and body of the response.
@@ -150,13 +158,86 @@ fn field(head: &str, name: &str) -> String {
 }
 
 #[test]
-fn axum_carries_uploads_below_a_path() {
-    let example = Example::start("axum");
+fn axum_carries_uploads_below_a_path_and_shuts_down() {
+    let mut example = Example::start("axum");
     let path = example.carries_an_upload("");
     assert!(path.starts_with("/files/"), "{path}");
     assert_eq!(example.send("GET", "/", "", b"").0, 200);
     assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
     assert_eq!(example.send("HEAD", &path, "", b"").0, 404);
+
+    // The base path without its slash.
+    let path = example.path.trim_end_matches('/').to_owned();
+    let (status, ..) = example.send("POST", &path, "Upload-Length: 10\r\n", b"");
+    assert_eq!(status, 201);
+
+    // A transfer whose client is silent ends when the server shuts down.
+    let mut stream = TcpStream::connect(&example.address).unwrap();
+    write!(
+        stream,
+        "POST /files/ HTTP/1.1\r\nHost: h\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 10\r\n\
+         Content-Type: application/offset+octet-stream\r\nContent-Length: 10\r\n\r\n01234"
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = nix::unistd::Pid::from_raw(example.child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(example.line(), "stopped");
+}
+
+#[test]
+fn own_parts_carry_uploads() {
+    for name in ["store", "locker"] {
+        let example = Example::start(name);
+        let path = example.carries_an_upload("");
+        assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
+    }
+}
+
+#[test]
+fn users_own_their_uploads_and_browsers_can_read_denials() {
+    let mut example = Example::start("identity");
+    assert_eq!(example.path, "/api/files/");
+    let page = "Origin: https://page.example\r\n";
+    let (status, head, _) = example.send("OPTIONS", &example.path, page, b"");
+    assert_eq!(status, 200);
+    assert!(field(&head, "access-control-allow-headers").contains("authorization"));
+    let headers = format!("Upload-Length: 10\r\n{page}");
+    let (status, head, _) = example.send("POST", &example.path, &headers, b"");
+    assert_eq!(status, 401);
+    let origin = field(&head, "access-control-allow-origin");
+    assert_eq!(origin, "https://page.example");
+
+    let ada = "Authorization: Bearer ada\r\n";
+    let path = example.carries_an_upload(ada);
+    assert!(path.starts_with("/api/files/"), "{path}");
+    let line = example.line();
+    let known = "ada creates at /api/files/ from 127.0.0.1:";
+    assert!(line.starts_with(known), "{line}");
+    let bob = "Authorization: Bearer bob\r\n";
+    for method in ["HEAD", "GET", "PATCH", "DELETE"] {
+        assert_eq!(example.send(method, &path, bob, b"").0, 403, "{method}");
+    }
+    assert_eq!(example.send("HEAD", "/api/files/unknown", bob, b"").0, 404);
+    assert_eq!(example.send("DELETE", &path, ada, b"").0, 204);
+}
+
+#[test]
+fn progress_is_streamed() {
+    let example = Example::start("progress");
+    let mut stream = TcpStream::connect(&example.address).unwrap();
+    write!(stream, "GET /progress HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+    let mut events = BufReader::new(stream).lines().map(Result::unwrap);
+    events.find(String::is_empty).unwrap();
+    let path = example.carries_an_upload("");
+    let id = path.strip_prefix("/files/").unwrap();
+    events.find(|line| line == "event: completed").unwrap();
+    let data = events.next().unwrap();
+    let expected = format!(r#"data: {{"id":"{id}","length":10,"offset":10}}"#);
+    assert_eq!(data, expected);
 }
 
 #[test]
@@ -168,17 +249,9 @@ fn bare_hyper_carries_uploads() {
 }
 
 #[test]
-fn expired_uploads_are_swept_and_hooks_know_user_and_url() {
-    let mut example = Example::start_with("expiry", &["1"]);
-    let headers = "Upload-Length: 10\r\n";
-    assert_eq!(example.send("POST", &example.path, headers, b"").0, 401);
-    example.create("X-User: ada\r\n", b"01234");
-    let mut line = String::new();
-    example.out.read_line(&mut line).unwrap();
-    assert!(
-        line.starts_with("ada creates at /files/ from 127.0.0.1:"),
-        "{line}"
-    );
+fn expired_uploads_are_swept() {
+    let example = Example::start_with("expiry", &["1"]);
+    example.create("", b"01234");
     let files = || {
         let entries = std::fs::read_dir(example.dir.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name());
@@ -201,7 +274,13 @@ fn single_handlers_are_routed_by_the_program() {
         (status, field(&head, "tus-version").as_str()),
         (200, "1.0.0")
     );
-    assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
+    let watched = path.replace("/videos/by-id/", "/watch/");
+    let (status, _, body) = example.send("GET", &watched, "", b"");
+    assert_eq!((status, body.as_slice()), (200, b"0123456789".as_slice()));
+    let delete = "X-HTTP-Method-Override: DELETE\r\n";
+    assert_eq!(example.send("POST", &path, delete, b"").0, 204);
+    assert_eq!(example.send("HEAD", &path, "", b"").0, 404);
+    assert_eq!(example.send("PUT", &path, "", b"").0, 405);
     assert_eq!(example.send("GET", "/videos/elsewhere", "", b"").0, 404);
 }
 
@@ -250,14 +329,12 @@ fn events_come_in_order_and_can_stop_an_upload() {
     let path = example.carries_an_upload("");
     assert_eq!(example.send("DELETE", &path, "", b"").0, 204);
     let mut kinds = Vec::<String>::new();
-    while kinds.last().is_none_or(|kind| kind != "Terminated") {
-        let mut line = String::new();
-        example.out.read_line(&mut line).unwrap();
-        kinds.push(line.split(' ').next().unwrap().to_owned());
+    while kinds.last().is_none_or(|kind| kind != "terminated") {
+        kinds.push(example.line().split(' ').next().unwrap().to_owned());
     }
     // The number of progress events depends on timing.
     kinds.dedup();
-    assert_eq!(kinds, ["Created", "Progress", "Completed", "Terminated"]);
+    assert_eq!(kinds, ["created", "progress", "completed", "terminated"]);
 
     // filename x.exe; the body is sent slowly, so that progress is emitted.
     let mut stream = TcpStream::connect(&example.address).unwrap();

@@ -129,9 +129,13 @@ impl Hook for Rules {
     async fn on_access(
         &self,
         request: &RequestInfo,
-        access: &Access<'_>,
+        access: &Access,
     ) -> Result<Decision, BoxError> {
-        let name = access.id.map(ToString::to_string).unwrap_or_default();
+        let name = access
+            .id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         self.judge(access.intent.as_str(), request, &name)
     }
 }

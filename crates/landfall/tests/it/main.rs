@@ -1,6 +1,8 @@
 //! Integration tests of the library, over real sockets.
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "axum")]
+mod axum;
 mod blocking_hooks;
 mod dropped;
 mod events;

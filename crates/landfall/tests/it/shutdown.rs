@@ -248,7 +248,7 @@ async fn a_shutdown_waits_for_hooks_of_requests_that_are_gone() {
 #[tokio::test]
 async fn a_graceful_shutdown_of_axum_does_not_wait_for_silent_clients() {
     let mut config = Config::new(Composer::join(MemoryStore::new()));
-    config.nested = true;
+    config.base_path = "/".into();
     let uploads = Handler::new(config).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -37,14 +37,14 @@ const VOLATILE_HEADERS: [HeaderName; 11] = [
 pub(super) struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    pub(super) fn new(request: &RequestInfo, access: &Access<'_>) -> Self {
+    pub(super) fn new(request: &RequestInfo, access: &Access) -> Self {
         let mut hash = Sha256::new();
         let mut part = |bytes: &[u8]| {
             hash.update(bytes.len().to_be_bytes());
             hash.update(bytes);
         };
         part(access.intent.as_str().as_bytes());
-        part(access.id.map_or("", |id| id.as_str()).as_bytes());
+        part(access.id.as_ref().map_or("", |id| id.as_str()).as_bytes());
         // The port differs between connections of one client.
         let host = request.remote.rsplit_once(':');
         part(host.map_or(&*request.remote, |(host, _)| host).as_bytes());
@@ -131,8 +131,7 @@ mod tests {
 
     fn key(request: &RequestInfo, intent: Intent, id: &str) -> CacheKey {
         let id = UploadId::new(id).unwrap();
-        let id = Some(&id);
-        CacheKey::new(request, &Access { intent, id })
+        CacheKey::new(request, &Access::new(intent, Some(id)))
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Hook for BlockingHooks {
     async fn on_access(
         &self,
         request: &RequestInfo,
-        access: &Access<'_>,
+        access: &Access,
     ) -> Result<Decision, BoxError> {
         let key = CacheKey::new(request, access);
         if let Some(decision) = self.cache.get(&key, Instant::now()) {
@@ -214,10 +214,7 @@ mod tests {
     }
 
     async fn access(hooks: &BlockingHooks) -> Result<Decision, BoxError> {
-        let access = Access {
-            intent: Intent::Create,
-            id: None,
-        };
+        let access = Access::new(Intent::Create, None);
         hooks.on_access(&RequestInfo::default(), &access).await
     }
 

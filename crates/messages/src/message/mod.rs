@@ -228,9 +228,9 @@ impl Message {
 
     /// Creates the message of `pre-access`.
     #[must_use]
-    pub fn access(request: &RequestInfo, access: &Access<'_>, id: MessageId) -> Self {
+    pub fn access(request: &RequestInfo, access: &Access, id: MessageId) -> Self {
         let upload = UploadData {
-            id: access.id.map_or("", UploadId::as_str).to_owned(),
+            id: access.id.as_ref().map_or("", UploadId::as_str).to_owned(),
             ..UploadData::default()
         };
         Self {

@@ -81,11 +81,7 @@ impl LateServer {
         let (handler, name) = (handler.clone(), id.map(UploadId::to_string));
         let what = format!("{} {operation:?} {end}", request.method());
         let late = tokio::spawn(async move {
-            let response = match (name, request.method().as_str()) {
-                (None, _) => handler.create(request).await,
-                (Some(name), "PATCH") => handler.append(&name, request).await,
-                (Some(name), _) => handler.terminate(&name, request).await,
-            };
+            let response = handler.handle_at(name.as_deref(), request).await;
             response.status()
         });
         let is_repeated = || {
@@ -160,7 +156,7 @@ async fn concatenations_stop_when_lease_is_lost() {
     let mut parts = String::from("final;");
     for seed in 0..2 {
         let partial = post("partial", pattern(seed, 6 * MIB));
-        let created = server.handler.create(partial).await;
+        let created = server.handler.handle_at(None, partial).await;
         assert_eq!(created.status(), StatusCode::CREATED);
         let location = created.headers()[LOCATION].to_str().unwrap();
         parts.push_str(location);

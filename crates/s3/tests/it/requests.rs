@@ -38,7 +38,7 @@ async fn deletes(access: &Access, options: &S3Options) {
             );
             let id = upload.id.as_str();
             tokio::select! {
-                _ = victim.terminate(id, request("DELETE", Bytes::new())) => {}
+                _ = victim.handle_at(Some(id), request("DELETE", Bytes::new())) => {}
                 () = proxy.killed() => {}
             }
             let was_killed = proxy.is_dead();
@@ -46,7 +46,9 @@ async fn deletes(access: &Access, options: &S3Options) {
             let next = handler(client(access), options);
             let mut statuses = Vec::new();
             for _ in 0..2 {
-                let response = next.terminate(id, request("DELETE", Bytes::new())).await;
+                let response = next
+                    .handle_at(Some(id), request("DELETE", Bytes::new()))
+                    .await;
                 statuses.push(response.status().as_u16());
             }
             assert!(
@@ -106,7 +108,7 @@ async fn metadata_that_leads_to_a_reserved_key_is_a_bad_request() {
             headers.remove("Content-Type");
             headers.insert("Upload-Length", HeaderValue::from_static("5"));
             headers.insert("Upload-Metadata", HeaderValue::from_static(metadata));
-            let response = handler.create(create).await;
+            let response = handler.handle_at(None, create).await;
             assert_eq!(response.status().as_u16(), status, "{metadata}");
         }
     }

@@ -84,7 +84,7 @@ async fn start(
     let (handler, name) = (node.clone(), id.to_string());
     let writing = tokio::spawn(async move {
         let response = handler
-            .append(&name, patch(0, length, ChannelBody(body)))
+            .handle_at(Some(&name), patch(0, length, ChannelBody(body)))
             .await;
         let offset = response.headers().get("Upload-Offset");
         let offset = offset.map_or(0, |offset| offset.to_str().unwrap().parse().unwrap());
@@ -114,7 +114,7 @@ async fn a_late_or_silent_request_does_not_interrupt_a_client_that_sends() {
     // Sent before the client switched to the first node.
     let late = patch(0, length, Full::new(bytes.clone()));
     let started = Instant::now();
-    let late = other.append(id.as_str(), late).await;
+    let late = other.handle_at(Some(id.as_str()), late).await;
     let took = started.elapsed();
     assert_eq!(late.status(), StatusCode::CONFLICT);
     let stored = offset(&late);
@@ -126,7 +126,7 @@ async fn a_late_or_silent_request_does_not_interrupt_a_client_that_sends() {
     let silent = tokio::spawn({
         let (other, name) = (other.clone(), id.to_string());
         let head = patch(stored, length - stored as usize, ChannelBody(body));
-        async move { other.append(&name, head).await.status() }
+        async move { other.handle_at(Some(&name), head).await.status() }
     });
     for chunk in chunks {
         send.send(chunk).await.unwrap();
@@ -154,10 +154,12 @@ async fn returning_client_takes_over_soon() {
     let started = Instant::now();
     let end = loop {
         let head = request("HEAD", Bytes::new());
-        let at = offset(&other.inspect(id.as_str(), head).await);
+        let at = offset(&other.handle_at(Some(id.as_str()), head).await);
         let rest = bytes.slice(usize::try_from(at).unwrap()..);
         let body = Full::new(rest.clone());
-        let response = other.append(id.as_str(), patch(at, rest.len(), body)).await;
+        let response = other
+            .handle_at(Some(id.as_str()), patch(at, rest.len(), body))
+            .await;
         match response.status() {
             StatusCode::CONFLICT => assert!(started.elapsed() < LONG),
             status => {

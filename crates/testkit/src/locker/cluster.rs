@@ -334,8 +334,8 @@ pub struct LockerLoad {
 }
 
 impl LockerLoad {
-    /// Starts 40 requests for 20 uploads. Some of the stubborn release late, even when the lease is
-    /// lost.
+    /// Starts 40 requests for 20 uploads. Some of the stubborn release late, even when the lease is lost.
+    #[must_use]
     pub fn start(nodes: &[Arc<dyn Locker>], duration: Duration, stubborn: bool) -> Self {
         let ids: Arc<[UploadId]> = (0..20).map(|_| UploadId::random()).collect();
         let checker = Arc::new(Checker::default());

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::own_store;
+use super::{own_locker::OwnLocker, own_store};
 use landfall::{
     event::{self, EventKinds},
     lease::{FileLocker, MemoryLocker},
@@ -57,9 +57,14 @@ async fn the_store_written_from_nothing() {
     assert!(report.passed.contains(&"a_terminated_upload_is_gone"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_locker_written_from_nothing() {
+    locker::conformance(async || OwnLocker::default()).await;
+}
+
 #[test]
 fn a_store_takes_less_than_150_lines() {
-    let source = include_str!("../../examples/own_store/store.rs");
+    let source = include_str!("../../../landfall/examples/store/store.rs");
     let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
     let lines = source.lines().filter(is_code).count();
     assert!(

@@ -10,5 +10,7 @@ mod faults;
 mod mutants;
 mod sink_mutants;
 
-#[path = "../../examples/own_store/store.rs"]
+#[path = "../../../landfall/examples/locker/locker.rs"]
+mod own_locker;
+#[path = "../../../landfall/examples/store/store.rs"]
 mod own_store;

@@ -33,10 +33,7 @@ fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// A message with a value in each field.
 fn message() -> Message {
-    let access = Access {
-        intent: Intent::Concatenate,
-        id: None,
-    };
+    let access = Access::new(Intent::Concatenate, None);
     let mut message = Message::access(
         &RequestInfo::default(),
         &access,

@@ -47,7 +47,7 @@ impl Engine {
     /// Checks the parts that a client lists: the client must have access to them, and they must be partial
     /// uploads.
     pub(super) async fn admit_parts(
-        &self,
+        self: &Arc<Self>,
         context: &RequestContext,
         parts: &[UploadId],
     ) -> Result<PartsProgress, Error> {
@@ -63,7 +63,11 @@ impl Engine {
         Ok(known)
     }
 
-    async fn admit_part(&self, context: &RequestContext, id: &UploadId) -> Result<Snapshot, Error> {
+    async fn admit_part(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        id: &UploadId,
+    ) -> Result<Snapshot, Error> {
         self.check_access(context, Intent::Concatenate, Some(id))
             .await?;
         let part = self.load(id).await?;

@@ -71,8 +71,7 @@ impl LiveUploads {
         self.shards[(hash >> 60) as usize % SHARDS].lock()
     }
 
-    /// Adds an upload until the guard is dropped. The request has its lease, so there is no other
-    /// entry.
+    /// Adds an upload until the guard is dropped. The request has its lease, so there is no other entry.
     pub(super) fn enter(
         &self,
         upload: Arc<Upload>,

@@ -75,12 +75,11 @@ impl Default for Intervals {
 /// Clones share the leases. Needs a tokio runtime with timers enabled.
 ///
 /// # Network file systems
-/// NFS version 4 forwards these locks to the server, so two machines exclude each other unless one
-/// mounts with `nolock` or `local_lock`. But each lease then costs round trips. A machine that
-/// vanishes keeps its leases until the server's lease time is over (usually 90 seconds), and one
-/// that is disconnected for longer loses its locks without notice. Use another locker for several
-/// machines. A file system without such locks returns [`LeaseError::Unavailable`] with an
-/// explanation.
+/// NFS version 4 forwards these locks to the server, so two machines exclude each other unless one mounts
+/// with `nolock` or `local_lock`. But each lease then costs round trips. A machine that vanishes keeps its
+/// leases until the server's lease time is over (usually 90 seconds), and one that is disconnected for
+/// longer loses its locks without notice. Use another locker for several machines. A file system without
+/// such locks returns [`LeaseError::Unavailable`] with an explanation.
 ///
 /// # Fences
 /// Fences come from [`Fence::next`]. They grow within a process even if the clock is set back, and

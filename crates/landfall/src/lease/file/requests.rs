@@ -48,8 +48,7 @@ impl RequestDir {
             let file = lock::open_or_create(&path)?;
             lock::lock(&file, 0)?;
             attempts -= 1;
-            // With different clocks, another process may have removed it as old before it was
-            // locked.
+            // With different clocks, another process may have removed it as old before it was locked.
             if attempts == 0 || file.metadata()?.nlink() > 0 {
                 return Ok(RequestFile { path, file });
             }

@@ -1,10 +1,9 @@
 //! The leases of one node, for lockers with a lease service that several nodes use.
 //!
-//! A [`LeaseTable`] has the part that does not depend on the service. Requests of a node wait for
-//! an upload in its memory; only the first of them makes [`Attempt`]s in the service. The locker
-//! calls the service: it acquires leases, renews those that are [due](LeaseTable::due), and sends
-//! the [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in
-//! time.
+//! A [`LeaseTable`] has the part that does not depend on the service. Requests of a node wait for an upload
+//! in its memory; only the first of them makes [`Attempt`]s in the service. The locker calls the service:
+//! it acquires leases, renews those that are [due](LeaseTable::due), and sends the
+//! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
 
 mod attempt;
 

@@ -112,8 +112,7 @@ impl Inner {
         Ok(page)
     }
 
-    /// Returns the orphan at a path, if it is one. Files with bytes of an upload are never
-    /// removable.
+    /// Returns the orphan at a path, if it is one. Files with bytes of an upload are never removable.
     fn orphan(&self, path: &str) -> Option<Orphan> {
         let (above, name) = match path.rsplit_once('/') {
             Some((above, name)) => (Some(above), name),
@@ -214,8 +213,7 @@ impl Inner {
             // tusd itself checks whether the owner of the lock is running.
             return false;
         }
-        // tusd's lock contains a process id and a line feed; any other file may be the
-        // application's.
+        // tusd's lock contains a process id and a line feed; any other file may be the application's.
         let read = || {
             let (dir, name) = self.root.parent(path).ok()?;
             let file = sys::open_read(dir.as_fd(), name).ok()?;

@@ -205,8 +205,7 @@ impl Inner {
         )))
     }
 
-    /// Removes a file of an upload whose creation failed. If that fails too, the sweeper removes
-    /// it.
+    /// Removes a file of an upload whose creation failed. If that fails too, the sweeper removes it.
     fn remove_created(&self, path: &str) {
         if let Ok((dir, name)) = self.root.parent(path) {
             let _ = sys::unlink(dir.as_fd(), name);
@@ -223,8 +222,7 @@ impl Inner {
         .into()
     }
 
-    /// Returns the state of an upload. Costs two stat calls if the description is cached and
-    /// unchanged.
+    /// Returns the state of an upload. Costs two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
         let entry = self.cache.get(id);
         for _ in 0..16 {

@@ -1,19 +1,17 @@
 //! Decides whether I/O steps run in the calling task or on the blocking pool.
 //!
-//! A switch to another thread costs as much as the rest of a small request, so a step at page-cache
-//! speed should run in the task. A task that waits for a disk, however, blocks other tasks of its
-//! thread. So every step is timed. The store's [`LatencyTracker`] moves the steps to the pool when
-//! they are slow, and back when they have been fast on the pool for a while, so no task is blocked
-//! to probe the disk.
+//! A switch to another thread costs as much as the rest of a small request, so a step at page-cache speed
+//! should run in the task. A task that waits for a disk, however, blocks other tasks of its thread. So
+//! every step is timed. The store's [`LatencyTracker`] moves the steps to the pool when they are slow, and
+//! back when they have been fast on the pool for a while, so no task is blocked to probe the disk.
 //!
 //! The measured time excludes the time for copying the bytes ([`NANOS_PER_BYTE`]). A single step is
 //! slow if it takes [`STALL`]; otherwise the moving average decides, in which a sample counts at
 //! most [`MAX_SAMPLE`].
 //!
-//! A thread that was preempted on a busy machine must not look like a slow disk, because the pool
-//! would add to the load. So once steps are slow, the tracker also checks whether their thread
-//! waited, and counts their time only then. That costs two system calls per step, so it is not done
-//! while the steps are fast.
+//! A thread that was preempted on a busy machine must not look like a slow disk, because the pool would add
+//! to the load. So once steps are slow, the tracker also checks whether their thread waited, and counts
+//! their time only then. That costs two system calls per step, so it is not done while the steps are fast.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -35,14 +33,12 @@ const MIN_POOL_DURATION: Duration = Duration::from_secs(2);
 /// The newest sample has the weight 1 / this.
 const AVERAGE_WINDOW: u64 = 16;
 
-/// Tracks the latency of steps. All methods may be called from any thread; a race may lose a
-/// sample.
+/// Tracks the latency of steps. All methods may be called from any thread; a race may lose a sample.
 #[derive(Debug)]
 pub(super) struct LatencyTracker {
     start: Instant,
     average: AtomicU64,
-    /// Minimum end of the time on the pool, in nanoseconds after `start`; 0 while steps run in the
-    /// task.
+    /// Minimum end of the time on the pool, in nanoseconds after `start`; 0 while steps run in the task.
     pool_until: AtomicU64,
 }
 

@@ -112,8 +112,7 @@ pub struct FileOptions {
     /// Otherwise I/O runs in the calling task while it is fast. Set it where a disk may hang for
     /// long, as network disks do. Default: off.
     pub always_on_threads: bool,
-    /// Minimum age of an orphan before it is [listed](crate::store::Enumerate::page). Default: one
-    /// minute.
+    /// Minimum age of an orphan before it is [listed](crate::store::Enumerate::page). Default: one minute.
     ///
     /// A younger file may belong to an upload that is being created.
     pub orphan_age: Duration,
@@ -140,8 +139,7 @@ impl Default for FileOptions {
 /// It needs a tokio runtime. I/O at page-cache speed runs in the calling task; syncs, copies and
 /// all I/O on a slow disk run on tokio's blocking pool, a bounded number at a time.
 ///
-/// Several processes may use one directory at the same time if they use its
-/// [locker](Store::locker).
+/// Several processes may use one directory at the same time if they use its [locker](Store::locker).
 #[derive(Debug, Clone)]
 pub struct FileStore(Arc<Inner>);
 
@@ -170,8 +168,7 @@ impl FileStore {
     /// Opens a directory, creating it and its parents if missing.
     ///
     /// # Errors
-    /// [`StoreError::Other`] if the directory cannot be created or opened, or if its path is not
-    /// UTF-8.
+    /// [`StoreError::Other`] if the directory cannot be created or opened, or if its path is not UTF-8.
     pub fn open(dir: impl AsRef<Path>, options: FileOptions) -> Result<Self> {
         let dir = dir.as_ref();
         let fail = |error| {

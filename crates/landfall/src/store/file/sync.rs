@@ -51,9 +51,8 @@ struct SyncGroup {
 #[derive(Debug, Default)]
 struct SyncOutcome {
     done: u64,
-    /// The newest sync that failed, and its error. The kernel reports a failure only once, so all
-    /// callers that shared the sync must get it.
-    /// With the error code of the system.
+    /// The newest sync that failed, and its error. The kernel reports a failure only once, so all callers
+    /// that shared the sync must get it. With the error code of the system.
     failed: Option<(u64, Option<i32>)>,
 }
 

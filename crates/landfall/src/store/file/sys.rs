@@ -172,8 +172,7 @@ pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
     Ok(FileVersion::new(&fs::fstat(file)?))
 }
 
-/// Writes all chunks at `offset`. Returns how many bytes were written, and the error that stopped
-/// it.
+/// Writes all chunks at `offset`. Returns how many bytes were written, and the error that stopped it.
 pub(super) fn write_at(
     file: BorrowedFd<'_>,
     chunks: &[Bytes],
@@ -429,8 +428,7 @@ pub(super) fn copy_range(
     let copied =
         retry_on_intr(|| fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), len));
     match copied {
-        // Some file systems return 0 where they do not support it; the caller then copies the bytes
-        // itself.
+        // Some file systems return 0 where they do not support it; the caller then copies the bytes itself.
         Ok(0)
         | Err(
             Errno::XDEV

@@ -4,51 +4,21 @@
 //! them like its own. It uses the [`HookDispatcher`] of the handler to call the same hooks and emit events
 //! to the same sinks.
 
-use std::{sync::Arc, time::SystemTime};
+pub(crate) mod registry;
 
-use async_trait::async_trait;
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, request::Parts};
 use landfall_protocol::ProblemKind;
 
 use crate::{
-    BoxError, Resolution,
+    BoxError,
     engine::{Engine, Error, HookCall, Reservations},
     event::{EventKind, TerminationReason},
     hook::{ClientResponse, Intent, RequestInfo, UploadToken},
     upload::{Snapshot, Upload, UploadId},
 };
-
-/// A registry of uploads whose bytes bypass the handler.
-#[async_trait]
-pub trait ExternalUploads: std::fmt::Debug + Send + Sync + 'static {
-    /// Returns whether this registry has, had, or may have an upload with this id.
-    ///
-    /// Decided by the id alone.
-    fn owns(&self, id: &UploadId) -> bool;
-
-    /// Returns an upload of the registry; see [`Handler::get`](crate::Handler::get).
-    ///
-    /// # Errors
-    /// The state cannot be determined now.
-    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;
-
-    /// Removes an upload of the registry; see [`Handler::remove`](crate::Handler::remove).
-    ///
-    /// # Errors
-    /// The upload may still exist.
-    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError>;
-
-    /// Resolves an event of the registry; see [`Handler::resolve`](crate::Handler::resolve).
-    ///
-    /// # Errors
-    /// The outcome cannot be determined now.
-    async fn resolve(
-        &self,
-        kind: EventKind,
-        id: &UploadId,
-        created: Option<SystemTime>,
-    ) -> Result<Resolution, BoxError>;
-}
+pub use registry::ExternalUploads;
 
 /// A denial by a hook, or a failure of a hook or sink.
 #[derive(Debug, thiserror::Error)]

@@ -2,13 +2,11 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc, time::SystemTime};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use landfall::lease::Fence;
 use landfall::store::{
     Append, ByteStream, Capabilities, Read, Result, Store, StoreError, Terminate,
 };
 use landfall::upload::{Snapshot, Upload, UploadId as Id};
+use landfall::{async_trait, bytes::Bytes, lease::Fence};
 use tokio::sync::Mutex;
 
 /// Uploads in a hash map.
