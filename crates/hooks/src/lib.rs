@@ -4,7 +4,7 @@
 //! `http` and `grpc` call a server, `wasm` runs a plugin, and `broker` publishes events to NATS, AMQP,
 //! Redis or Kafka. All but the first are cargo features, and none knows another.
 //!
-//! [`format`] serializes a message as the JSON that receivers written for tusd 1 or 2 expect, byte
+//! [`mod@format`] serializes a message as the JSON that receivers written for tusd 1 or 2 expect, byte
 //! for byte, or as a CloudEvent, and parses responses by the rules of Go's decoder.
 //!
 //! Responses come from outside: their size is limited, names in them are checked like those of
