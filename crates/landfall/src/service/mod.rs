@@ -268,7 +268,7 @@ impl Handler {
             return response::not_found();
         };
         let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
-        self.run(request, id).await
+        self.run(request, id, None).await
     }
 
     /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
@@ -281,7 +281,64 @@ impl Handler {
         mut request: Request<B>,
     ) -> Response<ResponseBody> {
         self.restore(&mut request);
-        self.run(request, id.map(UploadUrls::unescaped)).await
+        self.run(request, id.map(UploadUrls::unescaped), None).await
+    }
+
+    /// Handles a request as OPTIONS, whatever its method: returns the capabilities.
+    pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
+        self.run_as(Method::OPTIONS, None, request).await
+    }
+
+    /// Handles a request as POST, whatever its method: creates an upload.
+    pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
+        self.run_as(Method::POST, None, request).await
+    }
+
+    /// Handles a request as HEAD, whatever its method: returns the offset.
+    pub async fn inspect<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.run_as(Method::HEAD, Some(id), request).await
+    }
+
+    /// Handles a request as PATCH, whatever its method: appends bytes.
+    pub async fn append<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.run_as(Method::PATCH, Some(id), request).await
+    }
+
+    /// Handles a request as GET, whatever its method: returns the bytes.
+    pub async fn download<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.run_as(Method::GET, Some(id), request).await
+    }
+
+    /// Handles a request as DELETE, whatever its method: removes the upload.
+    pub async fn terminate<B: RequestBody>(
+        &self,
+        id: &str,
+        request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.run_as(Method::DELETE, Some(id), request).await
+    }
+
+    async fn run_as<B: RequestBody>(
+        &self,
+        method: Method,
+        id: Option<&str>,
+        mut request: Request<B>,
+    ) -> Response<ResponseBody> {
+        self.restore(&mut request);
+        self.run(request, id.map(UploadUrls::unescaped), Some(method))
+            .await
     }
 
     /// Restores what routers in front have changed.
@@ -294,16 +351,20 @@ impl Handler {
     }
 
     /// Runs a request on an upload, or on the creation URL: origin, version, operation, response.
+    ///
+    /// `method` replaces the method of the request.
     async fn run<B: RequestBody>(
         &self,
         request: Request<B>,
         id: Option<Result<UploadId, Problem>>,
+        method: Option<Method>,
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
         let (mut parts, body) = request.into_parts();
         let (parts, mut body) = (&mut parts, pin!(body));
         let inner = &*self.0;
-        let operation = effective_method(&parts.method, &parts.headers)
+        let operation = method
+            .map_or_else(|| effective_method(&parts.method, &parts.headers), Ok)
             .and_then(|method| Operation::parse(&method, target, inner.extensions));
         inner
             .counters

@@ -19,3 +19,4 @@ mod rejected;
 mod requirements;
 mod resolve;
 mod shutdown;
+mod single_handlers;
