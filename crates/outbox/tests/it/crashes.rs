@@ -372,14 +372,14 @@ async fn check_events(uploads: &Path, reports: &Reports) {
 #[test]
 fn killed_process_loses_no_event() {
     run_as_child();
-    let test = "outbox::crashes::killed_process_loses_no_event";
+    let test = "crashes::killed_process_loses_no_event";
     kill(test, &TestDatabase::sqlite(), 1, 60);
 }
 
 #[test]
 fn killed_processes_on_one_file_lose_no_event() {
     run_as_child();
-    let test = "outbox::crashes::killed_processes_on_one_file_lose_no_event";
+    let test = "crashes::killed_processes_on_one_file_lose_no_event";
     kill(test, &TestDatabase::sqlite(), 2, 25);
 }
 
@@ -387,6 +387,6 @@ fn killed_processes_on_one_file_lose_no_event() {
 #[test]
 fn killed_nodes_on_postgres_lose_no_event() {
     run_as_child();
-    let test = "outbox::crashes::killed_nodes_on_postgres_lose_no_event";
+    let test = "crashes::killed_nodes_on_postgres_lose_no_event";
     kill(test, &TestDatabase::postgres(), 3, 40);
 }
