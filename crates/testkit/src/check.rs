@@ -164,6 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     #[should_panic(expected = "numbers: 2 of 2 checks failed:\n- is_even: 3 is odd\n- hangs: not")]
     async fn tells_all_that_failed() {
-        let _ = run_all("numbers", &checks![|_| true => is_even, hangs;], async || 3).await;
+        let checks: Vec<_> = checks![|_| true => is_even, hangs;];
+        let _ = run_all("numbers", &checks, async || 3).await;
     }
 }

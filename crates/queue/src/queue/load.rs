@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use landfall_database::{Row, Statement, Transaction, millis, unsigned};
 pub(super) use landfall_database::{parts, push_list};
-use sha2::{Digest as _, Sha256};
 
 use super::{
     QueueError,
@@ -160,12 +159,14 @@ impl UnitOfWork<'_> {
 async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), QueueError> {
     let recent = prefetch.recent.keys().map(|(subject, _)| subject);
     let subjects = prefetch.usage.iter().chain(&prefetch.active).chain(recent);
-    let keys = subjects.map(|subject| lock_key("subject", subject)).chain(
-        prefetch
-            .uploads
-            .iter()
-            .map(|upload| lock_key("upload", upload)),
-    );
+    let keys = subjects
+        .map(|subject| numbers::lock_key("subject", subject))
+        .chain(
+            prefetch
+                .uploads
+                .iter()
+                .map(|upload| numbers::lock_key("upload", upload)),
+        );
     // One order prevents deadlocks.
     let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
     for part in parts(&keys) {
@@ -175,16 +176,6 @@ async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), 
         transaction.execute(statement).await?;
     }
     Ok(())
-}
-
-/// Returns the number of an advisory lock. A collision only causes waiting.
-pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
-    let mut hash = Sha256::new();
-    for text in ["landfall queue", kind, name] {
-        hash.update(text);
-        hash.update([0]);
-    }
-    numbers::from_digest(&hash.finalize())
 }
 
 /// Counts the active jobs of a subject: running ones and unexpired grants.

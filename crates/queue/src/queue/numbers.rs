@@ -1,6 +1,7 @@
 //! The numbers of jobs and events.
 
 use landfall_database::{Connections, Statement, Transaction};
+use sha2::{Digest as _, Sha256};
 
 use super::QueueError;
 
@@ -68,4 +69,14 @@ pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError
     };
     let rows = database.read(Statement::new(last)).await?;
     Ok(rows.first().map_or(Ok(0), |row| row.number("seq"))?)
+}
+
+/// Returns the number of an advisory lock. A collision only causes waiting.
+pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
+    let mut hash = Sha256::new();
+    for text in ["landfall queue", kind, name] {
+        hash.update(text);
+        hash.update([0]);
+    }
+    from_digest(&hash.finalize())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Scope, load::lock_key};
+use super::{Scope, numbers::lock_key};
 
 const VALID_FOR: Duration = Duration::from_secs(30);
 const MAX_NODES: usize = 256;

@@ -104,8 +104,45 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     #[cfg(feature = "direct")]
     {
-        options.excluded_prefixes = super::direct::key_prefixes(settings);
+        options.excluded_prefixes = key_prefixes(settings);
     }
     options.redirect = s3.download.redirect.then_some(s3.download.lifetime);
     options
+}
+
+/// Returns the key prefixes of direct uploads, which the store must ignore.
+#[cfg(feature = "direct")]
+fn key_prefixes(settings: &Settings) -> Vec<String> {
+    if !settings.direct.enabled {
+        return Vec::new();
+    }
+    let prefix = &settings.s3.object_prefix;
+    [
+        settings.direct.key_prefix(),
+        landfall_direct::CLIENT_KEY_PREFIX,
+    ]
+    .map(|beginning| format!("{prefix}{beginning}"))
+    .to_vec()
+}
+
+#[cfg(all(test, feature = "direct"))]
+mod tests {
+    use super::*;
+    use crate::settings::{Invocation, read};
+
+    #[test]
+    fn the_store_ignores_keys_of_direct_uploads() {
+        let prefixes = |args: &[&str]| match read(args.iter().map(Into::into), []) {
+            Ok(Invocation::Run(loaded, _)) => key_prefixes(&loaded.settings),
+            other => panic!("{other:?}"),
+        };
+        let args = ["-s3-bucket=b", "-direct"];
+        assert_eq!(prefixes(&args), ["uploads/", "own/"]);
+        let custom = ["-s3-object-prefix=in", "-direct-key=d-{id}"];
+        assert_eq!(
+            prefixes(&[&args[..], &custom].concat()),
+            ["in/d-", "in/own/"]
+        );
+        assert_eq!(prefixes(&args[..1]), Vec::<String>::new());
+    }
 }

@@ -5,8 +5,7 @@ use axum::Router;
 use landfall::{Config, Handler, service::Cors};
 use landfall_api::{ClientAddress, auth::Authenticator};
 use landfall_direct::{
-    CLIENT_KEY_PREFIX, DirectSettings, DirectStats, Repository, SmallFiles, StsSettings,
-    SweepReport,
+    DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},
 };
 use landfall_queue::{Queue, policy::Policy};
@@ -148,17 +147,6 @@ pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
         .to_vec()
 }
 
-/// Returns the key prefixes of direct uploads, which the store must ignore.
-pub(super) fn key_prefixes(settings: &Settings) -> Vec<String> {
-    if !settings.direct.enabled {
-        return Vec::new();
-    }
-    let prefix = &settings.s3.object_prefix;
-    [settings.direct.key_prefix(), CLIENT_KEY_PREFIX]
-        .map(|beginning| format!("{prefix}{beginning}"))
-        .to_vec()
-}
-
 fn direct_settings(
     settings: &Settings,
     bucket: &super::bucket::Bucket,
@@ -195,26 +183,10 @@ fn direct_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Invocation, direct::API_PATHS, read};
+    use crate::settings::direct::API_PATHS;
 
     #[test]
     fn reserved_paths_are_those_of_the_api() {
         assert_eq!(api::PATH_PREFIXES, API_PATHS);
-    }
-
-    #[test]
-    fn the_store_ignores_keys_of_direct_uploads() {
-        let prefixes = |args: &[&str]| match read(args.iter().map(Into::into), []) {
-            Ok(Invocation::Run(loaded, _)) => key_prefixes(&loaded.settings),
-            other => panic!("{other:?}"),
-        };
-        let args = ["-s3-bucket=b", "-direct"];
-        assert_eq!(prefixes(&args), ["uploads/", "own/"]);
-        let custom = ["-s3-object-prefix=in", "-direct-key=d-{id}"];
-        assert_eq!(
-            prefixes(&[&args[..], &custom].concat()),
-            ["in/d-", "in/own/"]
-        );
-        assert_eq!(prefixes(&args[..1]), Vec::<String>::new());
     }
 }

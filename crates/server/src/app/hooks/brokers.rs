@@ -10,7 +10,7 @@ use landfall_hooks::broker::{NatsSettings, nats};
 use landfall_hooks::broker::{RedisStreamSettings, redis};
 use landfall_messages::{HookName, HookNames, Transport};
 
-use super::{HookRoute, transports::route};
+use super::HookRoute;
 use crate::settings::{Hooks, Settings};
 
 pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::Result<()> {
@@ -72,7 +72,7 @@ fn event_route(
     let line = format!("Using '{address}' as the {kind} for events");
     let all = HookName::ALL.into_iter();
     let notifications: HookNames = all.filter(|name| !name.is_blocking()).collect();
-    let mut route = route(transport, hooks, events, line);
+    let mut route = HookRoute::new(transport, hooks, events, line);
     route.names = route.names.intersection(notifications);
     route
 }

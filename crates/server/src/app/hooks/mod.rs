@@ -12,8 +12,7 @@ mod transports;
 use std::sync::Arc;
 
 use landfall::{Config, Handler};
-use landfall_messages::Transport as _;
-use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames};
+use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames, Transport};
 use landfall_outbox::{Outbox, OutboxStats};
 
 use self::events::EventPipeline;
@@ -22,7 +21,10 @@ pub(super) use self::{
     transports::hook_routes,
 };
 use super::{cached_probe::CachedProbe, state::SharedDatabase};
-use crate::{log, settings::Settings};
+use crate::{
+    log,
+    settings::{self, Settings},
+};
 
 #[derive(Debug)]
 pub(super) struct HookRoute {
@@ -31,6 +33,23 @@ pub(super) struct HookRoute {
     /// True if the names are configured for this transport, rather than the common default.
     own_events: bool,
     line: String,
+}
+
+impl HookRoute {
+    /// Creates a route that receives `events`, or the names enabled for all routes.
+    fn new(
+        transport: impl Transport,
+        hooks: &settings::Hooks,
+        events: Option<HookNames>,
+        line: String,
+    ) -> Self {
+        Self {
+            transport: Arc::new(InstrumentedTransport::new(transport)),
+            names: events.unwrap_or_else(|| hooks.enabled_names()),
+            own_events: events.is_some(),
+            line,
+        }
+    }
 }
 
 #[derive(Debug)]

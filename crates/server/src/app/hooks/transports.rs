@@ -1,8 +1,9 @@
 use anyhow::Context as _;
 use landfall_hooks::command::{Command, CommandSettings};
-use landfall_messages::{HookNames, Transport};
+#[cfg(feature = "hooks-wasm")]
+use landfall_messages::HookNames;
 
-use super::{HookRoute, instrumented::InstrumentedTransport};
+use super::HookRoute;
 use crate::settings::{Hooks, Settings};
 
 /// Creates the configured routes, in the order in which blocking hooks are called.
@@ -13,25 +14,25 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
         let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         let line = format!("Using '{}' for hooks", shown.display());
         let command = command(hooks, dir).context("-hooks-dir")?;
-        routes.push(route(command, hooks, hooks.command.events, line));
+        routes.push(HookRoute::new(command, hooks, hooks.command.events, line));
     }
     #[cfg(feature = "hooks-http")]
     if let Some(url) = &hooks.http.url {
         let line = format!("Using '{}' as the endpoint for hooks", url.redacted_url());
         let http = http(hooks, url).context("-hooks-http")?;
-        routes.push(route(http, hooks, hooks.http.events, line));
+        routes.push(HookRoute::new(http, hooks, hooks.http.events, line));
     }
     #[cfg(feature = "hooks-grpc")]
     if let Some(target) = &hooks.grpc.target {
         let line = format!("Using '{target}' as the endpoint for gRPC hooks");
         let grpc = grpc(hooks, target).context("-hooks-grpc")?;
-        routes.push(route(grpc, hooks, hooks.grpc.events, line));
+        routes.push(HookRoute::new(grpc, hooks, hooks.grpc.events, line));
     }
     #[cfg(feature = "hooks-wasm")]
     if let Some(file) = &hooks.wasm.file {
         let line = format!("Using '{}' as the plugin for hooks", file.display());
         let wasm = wasm(hooks, file).context("-hooks-wasm")?;
-        let mut route = route(wasm, hooks, hooks.wasm.events, line);
+        let mut route = HookRoute::new(wasm, hooks, hooks.wasm.events, line);
         if !route.own_events {
             // Its events go nowhere else: keep only those whose response matters.
             route.names = route.names.intersection(HookNames::WITH_RESPONSE);
@@ -46,21 +47,6 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
     ))]
     super::brokers::add(settings, &mut routes)?;
     Ok(routes)
-}
-
-/// Creates a route that receives `events`, or the names enabled for all routes.
-pub(super) fn route(
-    transport: impl Transport,
-    hooks: &Hooks,
-    events: Option<HookNames>,
-    line: String,
-) -> HookRoute {
-    HookRoute {
-        transport: std::sync::Arc::new(InstrumentedTransport::new(transport)),
-        names: events.unwrap_or_else(|| hooks.enabled_names()),
-        own_events: events.is_some(),
-        line,
-    }
 }
 
 fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {
