@@ -14,7 +14,7 @@ from driver import (  # noqa: E402
     grant_figures, grant_tables, grants, million, place, postgres, servers, tables, targets)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MIGRATIONS = os.path.join(ROOT, "crates", "grants", "migrations")
+MIGRATIONS = os.path.join(ROOT, "crates", "queue", "migrations")
 
 
 def result(change=None, missing=()):
