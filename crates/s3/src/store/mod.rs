@@ -386,22 +386,6 @@ impl Inner {
     }
 }
 
-impl S3Store {
-    /// Writes a description in a task, which a dropped call does not end: a request that
-    /// was sent may take effect late, so the next lease waits for its response.
-    async fn update_info(
-        &self,
-        id: UploadId,
-        fence: Fence,
-        change: impl FnOnce(&mut Upload) + Send + 'static,
-    ) -> Result<Arc<Upload>> {
-        let inner = self.0.clone();
-        tokio::spawn(async move { inner.update_info(&id, fence, change).await })
-            .await
-            .map_err(|panicked| StoreError::other("saving the description", panicked))?
-    }
-}
-
 #[async_trait]
 impl Store for S3Store {
     async fn assign_id(&self, upload: &mut Upload) -> Result<()> {
@@ -437,9 +421,11 @@ impl Store for S3Store {
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        let (id, upload) = (upload.id.clone(), upload.clone());
-        let change = move |stored: &mut Upload| *stored = upload;
-        self.update_info(id, fence, change).await.map(drop)
+        let change = |stored: &mut Upload| *stored = upload.clone();
+        self.0
+            .update_info(&upload.id, fence, change)
+            .await
+            .map(drop)
     }
 
     fn capabilities(&self) -> Capabilities<'_> {
@@ -480,8 +466,8 @@ impl DeferLength for S3Store {
         fence: Fence,
     ) -> Result<Arc<Upload>> {
         self.0.check_size(length)?;
-        let change = move |upload: &mut Upload| upload.length = Some(length);
-        self.update_info(upload.id.clone(), fence, change).await
+        let change = |upload: &mut Upload| upload.length = Some(length);
+        self.0.update_info(&upload.id, fence, change).await
     }
 }
 
