@@ -23,7 +23,7 @@ pub trait HttpSend: fmt::Debug + Send + Sync + 'static {
     /// Any error that prevents a response; it is treated as transient and retried.
     ///
     /// # Cancel safety
-    /// A dropped call must abort the exchange, so that its request has no effect later.
+    /// A dropped call must abort the exchange. A request that has been sent may still take effect.
     async fn send(&self, request: Request<PayloadBody>)
     -> Result<Response<ResponseBody>, BoxError>;
 }

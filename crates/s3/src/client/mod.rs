@@ -4,7 +4,8 @@
 //! jitter, and classifies the others by [`ErrorKind`]. A [`Payload`] is a list of shared buffers,
 //! sent without copying.
 //!
-//! Dropping a call closes its connection; its operation may or may not have taken effect.
+//! Dropping a call closes its connection; its operation may take effect, even later. The writes of
+//! a client from [`Client::with_writes`] are not aborted, and their end can be awaited.
 
 mod address;
 mod body;
@@ -43,6 +44,7 @@ mod tests;
 use std::sync::Arc;
 
 use http::HeaderValue;
+use tokio_util::task::TaskTracker;
 
 use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
 
@@ -66,6 +68,7 @@ pub use self::{
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    writes: Option<TaskTracker>,
 }
 
 #[derive(Debug)]
@@ -119,7 +122,20 @@ impl Client {
                 user_agent,
                 stats,
             }),
+            writes: None,
         })
+    }
+
+    /// Returns a client of the same connections that writes objects in tasks of `writes`.
+    ///
+    /// If a call of [`put_object`](Self::put_object) is dropped, the request that it has sent ends
+    /// in its task, with a response or a timeout, and is not retried.
+    #[must_use]
+    pub fn with_writes(&self, writes: &TaskTracker) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            writes: Some(writes.clone()),
+        }
     }
 
     /// Returns the counters of this client and its clones.

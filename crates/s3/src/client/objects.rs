@@ -41,7 +41,8 @@ impl Client {
             Condition::IfAbsent => request = request.header("if-none-match", "*")?,
             Condition::IfMatch(etag) => request = request.header("if-match", etag)?,
         }
-        let request = request.payload(payload.clone());
+        let mut request = request.payload(payload.clone());
+        request.task_tracker = self.writes.clone();
         let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
         match result {
             Ok(response) => {

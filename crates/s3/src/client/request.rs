@@ -9,6 +9,7 @@ use http::{
 use landfall::BoxError;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Inner, ObjectRef,
@@ -38,6 +39,8 @@ pub(super) struct S3Request<'a> {
     payload: Payload,
     timeout_bytes: Option<u64>,
     endpoint_override: Option<(&'static str, Target)>,
+    /// Where attempts run, to end even if the call is dropped.
+    pub(super) task_tracker: Option<TaskTracker>,
 }
 
 impl<'a> S3Request<'a> {
@@ -57,6 +60,7 @@ impl<'a> S3Request<'a> {
             payload: Payload::new(Vec::new(), None),
             timeout_bytes: None,
             endpoint_override: None,
+            task_tracker: None,
         }
     }
 
@@ -268,12 +272,19 @@ impl Inner {
             credentials: None,
         };
         // With `with_timeout_bytes`, the response starts when the work is done.
-        let sending = before(
-            policy.attempt_deadline(),
-            self.http.send(http_request),
-            "the service did not respond in time",
-        );
-        let (head, body) = sending.await.map_err(interrupted)?.into_parts();
+        let (http, deadline) = (Arc::clone(&self.http), policy.attempt_deadline());
+        let sending = async move {
+            let late = "the service did not respond in time";
+            before(deadline, http.send(http_request), late).await
+        };
+        let response = match &request.task_tracker {
+            Some(tasks) => tasks
+                .spawn(sending)
+                .await
+                .unwrap_or_else(|panic| Err(panic.into())),
+            None => sending.await,
+        };
+        let (head, body) = response.map_err(interrupted)?.into_parts();
         if mode == ReadMode::HeadOnly && head.status.is_success() {
             return Ok(S3Response {
                 head,

@@ -77,8 +77,8 @@ impl Inner {
         let payload = state.buffer.payload();
         // A new segment of the plan is valid only once it is stored.
         let is_settled = state.writer_recorded && !state.remote.is_in_doubt && !state.plan_dirty;
-        let part = self.put_incomplete_part(&state.remote, start, payload, is_settled);
-        state.remote.incomplete_part = Some(part.await?);
+        self.put_incomplete_part(state, start, payload, is_settled)
+            .await?;
         if is_settled && self.options.shared {
             state.writer_recorded = false;
         }
@@ -101,7 +101,12 @@ impl Inner {
         let remote = &mut state.remote;
         mark_changed(&mut remote.info);
         match self
-            .put_info(&remote.info, &remote.object_id, Some(&remote.etag))
+            .put_info(
+                &remote.info,
+                &remote.object_id,
+                Some(&remote.etag),
+                &state.writes,
+            )
             .await
         {
             Ok(etag) => {
@@ -117,7 +122,12 @@ impl Inner {
                     return Err(StoreError::LeaseLost(id));
                 }
                 remote.etag = self
-                    .put_info(&remote.info, &remote.object_id, Some(&found.etag))
+                    .put_info(
+                        &remote.info,
+                        &remote.object_id,
+                        Some(&found.etag),
+                        &state.writes,
+                    )
                     .await?;
             }
             Err(error) => return Err(error),

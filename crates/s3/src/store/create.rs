@@ -5,6 +5,7 @@ use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{Upload, UploadId},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     Inner,
@@ -76,7 +77,7 @@ impl Inner {
         upload.storage.insert("Type".into(), "s3store".into());
 
         let session = self.sessions.get_or_insert(&id);
-        let mut cached = session.cached.lock().await;
+        let mut cached = session.lock().await;
         let mut info = UploadInfo::new(upload);
         let mut plan = PartPlan::default();
         let upload = &info.upload;
@@ -92,7 +93,7 @@ impl Inner {
         if writer_recorded {
             self.set_writer(&mut info, fence.unwrap_or(Fence(0)));
         }
-        let written = self.write_info(&info, object_id).await;
+        let written = self.write_info(&info, object_id, &session.writes).await;
         let etag = match written {
             Ok(etag) => etag,
             Err(error) => {
@@ -124,7 +125,12 @@ impl Inner {
         Ok(session)
     }
 
-    async fn write_info(&self, info: &UploadInfo, object_id: &str) -> Result<String> {
+    async fn write_info(
+        &self,
+        info: &UploadInfo,
+        object_id: &str,
+        writes: &TaskTracker,
+    ) -> Result<String> {
         let id = &info.upload.id;
         if !self.options.conditional_writes {
             let head = self.client.head_object(&self.layout.info(object_id)).await;
@@ -134,7 +140,7 @@ impl Inner {
                 return Err(StoreError::AlreadyExists(id.clone()));
             }
         }
-        match self.put_info(info, object_id, None).await {
+        match self.put_info(info, object_id, None, writes).await {
             Err(StoreError::LeaseLost(id)) => Err(StoreError::AlreadyExists(id)),
             other => other,
         }

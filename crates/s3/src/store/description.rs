@@ -9,6 +9,7 @@ use landfall::{
     },
     upload::UploadId,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     Inner,
@@ -177,6 +178,7 @@ impl Inner {
         info: &UploadInfo,
         object_id: &str,
         over: Option<&str>,
+        writes: &TaskTracker,
     ) -> Result<String> {
         let condition = match over {
             _ if !self.options.conditional_writes => Condition::None,
@@ -186,9 +188,8 @@ impl Inner {
         let payload = self.payload(info.encode());
         let headers = self.layout.internal_headers("application/json");
         let object_ref = self.layout.info(object_id);
-        let put = self
-            .client
-            .put_object(&object_ref, payload, &headers, condition);
+        let client = self.client.with_writes(writes);
+        let put = client.put_object(&object_ref, payload, &headers, condition);
         put.await
             .map_err(|error| failed(&info.upload.id, "writing the description", error))
     }

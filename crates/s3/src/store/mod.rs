@@ -194,7 +194,7 @@ impl Inner {
         if !session.observe_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        let mut cached = session.cached.lock().await;
+        let mut cached = session.lock().await;
         if !session.is_current_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
@@ -315,7 +315,7 @@ impl Inner {
     }
 
     async fn load_cached(&self, session: &UploadSession) -> Result<Snapshot> {
-        let mut cached = session.cached.lock().await;
+        let mut cached = session.lock().await;
         if session.is_being_written()
             && let Some(snapshot) = session.published()
         {

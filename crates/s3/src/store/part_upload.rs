@@ -200,8 +200,8 @@ impl Inner {
         {
             // Otherwise its bytes would count twice as soon as a part contains them.
             let payload = state.buffer.payload();
-            let part = self.put_incomplete_part(&state.remote, state.boundary, payload, false);
-            state.remote.incomplete_part = Some(part.await?);
+            self.put_incomplete_part(state, state.boundary, payload, false)
+                .await?;
         }
         let multipart = self.ensure_multipart(state).await?;
         if !state.writer_recorded {

@@ -84,7 +84,7 @@ impl Inner {
         if let Some(session) = self.sessions.get(id)
             && !session.is_being_written()
         {
-            let mut cached = session.cached.lock().await;
+            let mut cached = session.lock().await;
             if let CachedState::Known(_) = *cached {
                 *cached = CachedState::Unknown;
             }

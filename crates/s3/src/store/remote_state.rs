@@ -11,6 +11,7 @@ use super::{
     error::failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
+    session::UploadState,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
@@ -277,11 +278,13 @@ impl Inner {
 
     pub(super) async fn put_incomplete_part(
         &self,
-        remote: &RemoteState,
+        state: &mut UploadState,
         start: u64,
         payload: Payload,
         is_settled: bool,
-    ) -> Result<IncompletePart> {
+    ) -> Result<()> {
+        state.part_in_doubt = true;
+        let remote = &mut state.remote;
         let condition = match &remote.incomplete_part {
             _ if !self.options.conditional_writes => Condition::None,
             Some(part) => Condition::IfMatch(part.etag.clone()),
@@ -298,20 +301,21 @@ impl Inner {
                 .insert(WRITER_METADATA.into(), writer.to_owned());
         }
         let object_ref = self.layout.part(&remote.object_id);
-        let put = self
-            .client
-            .put_object(&object_ref, payload, &headers, condition);
+        let client = self.client.with_writes(&state.writes);
+        let put = client.put_object(&object_ref, payload, &headers, condition);
         let etag = put
             .await
             .map_err(|error| failed(remote.id(), "writing .part", error))?;
-        Ok(IncompletePart {
+        remote.incomplete_part = Some(IncompletePart {
             start,
             len,
             etag,
             modified: None,
             has_start: true,
             writer: None,
-        })
+        });
+        state.part_in_doubt = false;
+        Ok(())
     }
 }
 

@@ -18,7 +18,8 @@ use landfall::{
     upload::{Snapshot, UploadId},
 };
 use parking_lot::Mutex;
-use tokio::task::JoinSet;
+use tokio::{sync::MutexGuard, task::JoinSet};
+use tokio_util::task::TaskTracker;
 
 use super::{part_buffer::PartBuffer, remote_state::RemoteState};
 use crate::client;
@@ -41,6 +42,8 @@ pub(super) struct UploadSession {
     bytes: AtomicUsize,
     total: Arc<AtomicUsize>,
     in_doubt: Arc<AtomicBool>,
+    /// The writes of `.info` and `.part`, which end although their call is dropped.
+    pub(super) writes: TaskTracker,
     published: Mutex<Option<Snapshot>>,
     pub(super) cached: tokio::sync::Mutex<CachedState>,
 }
@@ -78,6 +81,9 @@ pub(super) struct UploadState {
     pub(super) writer_recorded: bool,
     pub(super) parts_since_check: u32,
     pub(super) has_failed: bool,
+    /// Whether a write of `.part` was begun and its response is not known.
+    pub(super) part_in_doubt: bool,
+    pub(super) writes: TaskTracker,
     in_doubt: Arc<AtomicBool>,
 }
 
@@ -121,6 +127,8 @@ impl UploadState {
             writer_recorded: false,
             parts_since_check: 0,
             has_failed: false,
+            part_in_doubt: false,
+            writes: session.writes.clone(),
             in_doubt: Arc::clone(&session.in_doubt),
             fence,
             remote,
@@ -196,7 +204,11 @@ impl UploadSession {
     }
 
     fn new(id: UploadId, total: Arc<AtomicUsize>) -> Self {
+        let writes = TaskTracker::new();
+        // Closed, so that `wait` returns once no write runs.
+        writes.close();
         Self {
+            writes,
             id,
             max_fence: AtomicU64::new(0),
             owned_fence: AtomicU64::new(0),
@@ -210,6 +222,16 @@ impl UploadSession {
             published: Mutex::new(None),
             cached: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Locks the cached state once the writes of dropped calls have ended.
+    pub(super) async fn lock(&self) -> MutexGuard<'_, CachedState> {
+        let mut cached = self.cached.lock().await;
+        self.writes.wait().await;
+        if matches!(&*cached, CachedState::Known(state) if state.part_in_doubt) {
+            *cached = CachedState::Unknown;
+        }
+        cached
     }
 
     pub(super) fn observe_fence(&self, fence: Fence) -> bool {

@@ -25,7 +25,7 @@ impl Inner {
         if !session.observe_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }
-        let mut cached = session.cached.lock().await;
+        let mut cached = session.lock().await;
         if !session.is_current_fence(fence) {
             return Err(StoreError::LeaseLost(id.clone()));
         }

@@ -39,7 +39,12 @@ impl Inner {
             self.set_writer(&mut stored.info, fence);
             preserve_change_time(stored);
             let claimed = self
-                .put_info(&stored.info, &stored.object_id, Some(&stored.etag))
+                .put_info(
+                    &stored.info,
+                    &stored.object_id,
+                    Some(&stored.etag),
+                    &session.writes,
+                )
                 .await;
             match claimed {
                 Ok(etag) => {

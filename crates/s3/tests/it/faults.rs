@@ -5,12 +5,14 @@ use std::time::Duration;
 use landfall::{
     lease::Fence,
     store::{Store as _, StoreError},
+    upload::{Metadata, Upload},
 };
 use landfall_s3::{S3Options, S3Store, client::Client};
 use landfall_test_services::{
-    Access, Garage, Proxy,
+    Access, Garage, Moto, Proxy,
     proxy::{Fault, Operation, Rule},
 };
+use tokio::time::timeout;
 
 use crate::support::{
     append, assert_same, create, finish, options, pattern, pieces, read, settings,
@@ -190,7 +192,7 @@ async fn interrupted_download_is_an_error() {
 /// A conditional write whose response was lost finds its own object.
 #[tokio::test(flavor = "multi_thread")]
 async fn transient_faults_are_hidden_with_conditional_writes() {
-    let moto = landfall_test_services::Moto::shared();
+    let moto = Moto::shared();
     let bytes = pattern(5, 200 * KIB);
     for seed in 0..8 {
         let proxy = Proxy::start(&moto.access());
@@ -215,5 +217,57 @@ async fn transient_faults_are_hidden_with_conditional_writes() {
         finish(&store, &upload, 11).await;
         assert_same(&read(&store, &upload).await, &bytes);
         proxy.revive();
+    }
+}
+
+/// A request that has been sent may take effect after its caller is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_writes_end_before_the_next_lease_begins() {
+    let (garage, moto) = (Garage::shared(), Moto::shared());
+    for (access, bucket, conditional) in [
+        (garage.access(), garage.bucket("dropped"), false),
+        (moto.access(), moto.bucket("dropped"), true),
+    ] {
+        let mut options = options(&bucket);
+        options.conditional_writes = conditional;
+        let proxy = Proxy::start(&access);
+        let store =
+            || S3Store::new(quick(&access.through_proxy(&proxy), 5), options.clone()).unwrap();
+        let node = store();
+        let bytes = pattern(6, 200 * KIB);
+        let upload = create(&node, bytes.len() as u64).await;
+        let late = |key| {
+            let rule = Rule::on(Operation::PutObject).key_ends(key).times(1);
+            proxy.inject(rule, Fault::Delay(Duration::from_millis(500)));
+        };
+        let abandon_after = Duration::from_millis(100);
+
+        late(".part");
+        let short = append(&node, &upload.id, 1, &bytes.slice(..50 * KIB));
+        timeout(abandon_after, short).await.unwrap_err();
+        let (snapshot, mut next) = node.resume(&upload.id, Fence(2)).await.unwrap();
+        let start = usize::try_from(snapshot.offset).unwrap();
+        next.write(&mut pieces(&bytes.slice(start..150 * KIB)))
+            .await
+            .unwrap();
+        assert_eq!(next.commit().await.unwrap(), 150 * KIB as u64);
+        drop(next);
+
+        late(".info");
+        let mut changed = Upload::clone(&upload);
+        changed.metadata = Metadata::from_pairs([("key", "value")]);
+        let save = node.save(&changed, Fence(3));
+        timeout(abandon_after, save).await.unwrap_err();
+        let (found, append) = node.resume(&upload.id, Fence(4)).await.unwrap();
+        drop(append);
+
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let restarted = store();
+        let later = restarted.load(&upload.id).await.unwrap();
+        assert_eq!(later.upload, found.upload, "{}", proxy.transcript());
+        assert_eq!(later.offset, 150 * KIB as u64, "{}", proxy.transcript());
+        let bytes_left = &bytes.slice(150 * KIB..);
+        super::support::append(&restarted, &upload.id, 5, bytes_left).await;
+        assert_same(&read(&restarted, &upload).await, &bytes);
     }
 }

@@ -109,8 +109,6 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
     for round in 0..12_usize {
         let (fence, wanted) = (Fence(round as u64 + 1), change_to(round as u64));
         drop_midway(round, store.save(&wanted, fence)).await;
-        // A request that has been sent may be served a moment later.
-        tokio::time::sleep(Duration::from_millis(300)).await;
         // The state that the next lease finds must stay.
         let (snapshot, append) = store
             .resume(&upload.id, Fence(round as u64 + 2))

@@ -9,7 +9,7 @@ use super::{Call, Operation};
 pub enum Fault {
     /// Nothing: it goes to the service, and the answer back.
     Pass,
-    /// It waits this long before it goes to the service.
+    /// It waits this long before it goes to the service, even if the sender is gone by then.
     Delay(Duration),
     /// The answer waits this long before it goes back.
     DelayAnswer(Duration),

@@ -367,7 +367,14 @@ impl Shared {
     ) -> io::Result<Response<Body>> {
         match fault {
             Fault::Pass => {}
-            Fault::Delay(time) => tokio::time::sleep(time).await,
+            Fault::Delay(time) => {
+                let shared = self.clone();
+                let late = tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    shared.forward(request, number).await
+                });
+                return late.await.map_err(io::Error::other)?;
+            }
             Fault::DelayAnswer(time) => {
                 let answer = self.forward(request, number).await;
                 tokio::time::sleep(time).await;
