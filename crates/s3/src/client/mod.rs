@@ -5,7 +5,7 @@
 //! sent without copying.
 //!
 //! Dropping a call closes its connection; its operation may take effect, even later. The writes of
-//! a client from [`Client::with_writes`] are not aborted, and their end can be awaited.
+//! a client from [`Client::with_writes`] are not aborted, and one can wait for their end.
 
 mod address;
 mod body;

@@ -43,7 +43,7 @@ async fn owned_state<'a>(
     }
     match &mut *cached {
         CachedState::Known(state) if state.fence == fence => {
-            if let Err(error) = store.settle_writes(state).await {
+            if let Err(error) = store.check_dropped_writes(state).await {
                 *cached = CachedState::Unknown;
                 return Err(error);
             }

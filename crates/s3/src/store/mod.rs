@@ -202,7 +202,7 @@ impl Inner {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
             if self.options.shared && !follows
                 || self.wait_for_parts(state).await.is_err()
-                || self.settle_writes(state).await.is_err()
+                || self.check_dropped_writes(state).await.is_err()
             {
                 *cached = CachedState::Unknown;
             }
@@ -329,7 +329,7 @@ impl Inner {
         }
         if let CachedState::Known(state) = &mut *cached
             && (self.wait_for_parts(state).await.is_err()
-                || self.settle_writes(state).await.is_err()
+                || self.check_dropped_writes(state).await.is_err()
                 || self.recover(state).await.is_err())
         {
             *cached = CachedState::Unknown;

@@ -74,7 +74,7 @@ impl Inner {
     }
 
     /// Reads which writes of dropped calls took effect, once they have ended.
-    pub(super) async fn settle_writes(&self, state: &mut UploadState) -> Result<()> {
+    pub(super) async fn check_dropped_writes(&self, state: &mut UploadState) -> Result<()> {
         if !state.remote.is_write_in_doubt {
             return Ok(());
         }
