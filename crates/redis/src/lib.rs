@@ -4,9 +4,8 @@
 //! other, with two calls to Redis per request. See the type for costs and for what happens when
 //! Redis is unavailable.
 //!
-//! `redis::aio::ConnectionManager` cannot replace `connection.rs`: it reconnects between two calls, so
-//! the second one could reach a restarted or promoted server, which may have lost the leases. Here
-//! each connection first identifies its server, and each call names the server that it expects.
+//! `redis::aio::ConnectionManager` cannot be used: after it reconnects, a call could reach a server
+//! that has lost the leases. `connection.rs` identifies each server before the first call.
 
 mod connection;
 mod locker;
