@@ -72,10 +72,7 @@ impl HttpClient {
         })
     }
 
-    /// Sends a request to the URL and reads a response of at most `max_bytes`.
-    ///
-    /// # Errors
-    /// Returns a message for the log.
+    /// Sends a request and reads a response of at most `max_bytes`. Errors are texts for the log.
     pub(super) async fn send(
         &self,
         mut request: Request<()>,

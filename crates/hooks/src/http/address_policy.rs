@@ -1,18 +1,16 @@
 //! Address policy for redirects, against server-side request forgery (SSRF).
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    task::{Context, Poll},
     vec,
 };
 
-use futures_util::future::BoxFuture;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::IpNet;
 use landfall::BoxError;
-use tower_service::Service;
+use tokio::net::lookup_host;
+use tower::{service_fn, util::BoxCloneSyncService};
 use url::{Host, Url};
 
 #[derive(Debug, thiserror::Error)]
@@ -50,50 +48,26 @@ impl AddressPolicy {
     }
 }
 
-/// The system's resolver, limited to the addresses that the policy allows.
+pub(super) type Resolver = BoxCloneSyncService<Name, vec::IntoIter<SocketAddr>, BoxError>;
+
+/// Returns the system's resolver, limited to the addresses that the policy allows.
 ///
 /// The connection uses the checked addresses, so DNS rebinding has no effect.
-#[derive(Debug, Clone)]
-pub(super) struct Resolver {
-    system: GaiResolver,
-    policy: Option<AddressPolicy>,
-}
-
-impl Resolver {
-    pub(super) fn new(policy: Option<AddressPolicy>) -> Self {
-        Self {
-            system: GaiResolver::new(),
-            policy,
-        }
-    }
-}
-
-impl Service<Name> for Resolver {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.system.poll_ready(cx).map_err(BoxError::from)
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let host = name.as_str().to_owned();
-        let resolving = self.system.call(name);
-        let policy = self.policy.clone();
-        Box::pin(async move {
-            let found: io::Result<_> = resolving.await;
-            let mut addresses: Vec<_> = found?.collect();
+pub(super) fn resolver(policy: Option<AddressPolicy>) -> Resolver {
+    BoxCloneSyncService::new(service_fn(move |name: Name| {
+        let policy = policy.clone();
+        async move {
+            let mut addresses: Vec<_> = lookup_host((name.as_str(), 0)).await?.collect();
             if let Some(policy) = policy {
                 let was_resolved = !addresses.is_empty();
                 addresses.retain(|address| policy.allows(address.ip()));
                 if was_resolved && addresses.is_empty() {
-                    return Err(AddressDenied(host).into());
+                    return Err(AddressDenied(name.as_str().to_owned()).into());
                 }
             }
             Ok(addresses.into_iter())
-        })
-    }
+        }
+    }))
 }
 
 /// Returns whether an address is publicly routable, by the registries of RFC 6890.

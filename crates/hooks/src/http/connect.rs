@@ -1,14 +1,13 @@
 //! Connections: direct, or through a proxy.
 
 use std::{
-    fmt, io,
+    io,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::{
@@ -26,11 +25,11 @@ use hyper_util::{
 use landfall::{BoxError, runtime::PerRuntime};
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tower_service::Service;
+use tower::{Service, service_fn, util::BoxCloneSyncService};
 
 use super::{
     Proxies,
-    address_policy::{AddressDenied, AddressPolicy, Resolver},
+    address_policy::{AddressDenied, AddressPolicy, Resolver, resolver},
 };
 
 const IDLE: Duration = Duration::from_secs(30);
@@ -38,10 +37,13 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Interval and timeout of HTTP/2 pings while a response is pending.
 const PING: Duration = Duration::from_secs(5);
 
-type Connections = legacy::Client<HttpsConnector<ProxyConnector>, Full<Bytes>>;
+type Tcp = HttpConnector<Resolver>;
+type Connector = HttpsConnector<BoxCloneSyncService<Uri, Stream, BoxError>>;
+type Connections = legacy::Client<Connector, Full<Bytes>>;
 
+#[derive(Debug)]
 pub(super) struct Client {
-    connector: HttpsConnector<ProxyConnector>,
+    connector: Connector,
     idle: usize,
     by_runtime: PerRuntime<Connections>,
 }
@@ -56,22 +58,19 @@ impl Client {
         policy: Option<AddressPolicy>,
         idle: usize,
     ) -> Self {
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
-        let to_proxy = builder
+        let with_tls = || HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+        let to_proxy = with_tls()
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp(Resolver::new(None)));
-        let proxied = ProxyConnector {
-            proxies,
-            tcp: tcp(Resolver::new(policy)),
-            to_proxy,
-        };
-        let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
-        let connector = builder
+            .wrap_connector(tcp(None));
+        let direct = tcp(policy);
+        let connect =
+            service_fn(move |uri| connect(uri, proxies.clone(), direct.clone(), to_proxy.clone()));
+        let connector = with_tls()
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(proxied);
+            .wrap_connector(BoxCloneSyncService::new(connect));
         Self {
             connector,
             idle,
@@ -105,19 +104,12 @@ impl Client {
     /// Opens a connection and closes it.
     pub(super) async fn touch(&self, uri: Uri) -> Result<(), BoxError> {
         let mut connector = self.connector.clone();
-        std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
         connector.call(uri).await.map(drop)
     }
 }
 
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").finish_non_exhaustive()
-    }
-}
-
-fn tcp(resolver: Resolver) -> HttpConnector<Resolver> {
-    let mut tcp = HttpConnector::new_with_resolver(resolver);
+fn tcp(policy: Option<AddressPolicy>) -> Tcp {
+    let mut tcp = HttpConnector::new_with_resolver(resolver(policy));
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(Duration::from_secs(30)));
     tcp.enforce_http(false);
@@ -141,64 +133,43 @@ impl SendError {
         } else {
             "the hook endpoint did not respond"
         };
-        let mut text = what.to_owned();
-        let mut is_denied = false;
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            is_denied |= error.is::<AddressDenied>();
-            cause = error.source();
-            if cause.is_none() {
-                text = format!("{what}: {error}");
-            }
+        let source = std::error::Error::source(error);
+        let causes = || std::iter::successors(source, |error| error.source());
+        let cause = causes().last();
+        Self {
+            text: cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}")),
+            is_denied: causes().any(|cause| cause.is::<AddressDenied>()),
         }
-        Self { text, is_denied }
     }
 }
 
 /// Opens the connection below TLS or HTTP: to the endpoint, to a proxy, or a tunnel through one.
-#[derive(Clone)]
-struct ProxyConnector {
+async fn connect(
+    uri: Uri,
     proxies: Proxies,
-    tcp: HttpConnector<Resolver>,
-    to_proxy: HttpsConnector<HttpConnector<Resolver>>,
-}
-
-impl Service<Uri> for ProxyConnector {
-    type Response = Stream;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Stream, BoxError>>;
-
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // The connectors below are always ready, and created for each call.
-        Poll::Ready(Ok(()))
+    mut direct: Tcp,
+    mut to_proxy: HttpsConnector<Tcp>,
+) -> Result<Stream, BoxError> {
+    let Some(proxy) = proxies.for_uri(&uri) else {
+        let io = MaybeHttpsStream::Http(direct.call(uri).await?);
+        let is_proxied = false;
+        return Ok(Stream { io, is_proxied });
+    };
+    let address = proxy.uri().clone();
+    if !matches!(address.scheme_str(), Some("http" | "https")) {
+        return Err(format!("the proxy {address} is not an HTTP proxy").into());
     }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let mut this = self.clone();
-        Box::pin(async move {
-            let Some(proxy) = this.proxies.for_uri(&uri) else {
-                let io = MaybeHttpsStream::Http(this.tcp.call(uri).await?);
-                let is_proxied = false;
-                return Ok(Stream { io, is_proxied });
-            };
-            let address = proxy.uri().clone();
-            if !matches!(address.scheme_str(), Some("http" | "https")) {
-                let text = format!("the proxy {address} is not an HTTP proxy");
-                return Err(io::Error::other(text).into());
-            }
-            let is_proxied = uri.scheme_str() != Some("https");
-            let io = if is_proxied {
-                this.to_proxy.call(address).await?
-            } else {
-                let mut tunnel = Tunnel::new(address, this.to_proxy);
-                if let Some(authorization) = proxy.basic_auth() {
-                    tunnel = tunnel.with_auth(authorization.clone());
-                }
-                tunnel.call(uri).await?
-            };
-            Ok(Stream { io, is_proxied })
-        })
-    }
+    let is_proxied = uri.scheme_str() != Some("https");
+    let io = if is_proxied {
+        to_proxy.call(address).await?
+    } else {
+        let mut tunnel = Tunnel::new(address, to_proxy);
+        if let Some(authorization) = proxy.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        tunnel.call(uri).await?
+    };
+    Ok(Stream { io, is_proxied })
 }
 
 struct Stream {
@@ -238,17 +209,5 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 }
