@@ -341,7 +341,6 @@ impl Handler {
             .await
     }
 
-    /// Restores what routers in front have changed.
     fn restore<B>(&self, request: &mut Request<B>) {
         #[cfg(feature = "axum")]
         let original = axum::adopt(request);
@@ -350,9 +349,7 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
-    /// Runs a request on an upload, or on the creation URL: origin, version, operation, response.
-    ///
-    /// `method` replaces the method of the request.
+    /// Runs origin, version, operation, response. `method` replaces the method of the request.
     async fn run<B: RequestBody>(
         &self,
         request: Request<B>,

@@ -25,10 +25,8 @@ use crate::{
 };
 
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
-/// Buffer size of a copy by reading and writing.
 const BUFFER_BYTES: usize = 1024 * 1024;
-/// Maximum number of parts kept open from the start. Later parts are checked, closed, and opened
-/// again for their copy.
+/// Later parts are checked, closed, and opened again for their copy.
 const MAX_OPEN_PARTS: usize = 128;
 
 struct Part {
@@ -140,7 +138,6 @@ struct Copy {
 }
 
 impl Copy {
-    /// Copies bytes of a part from offset `from` to offset `to`; returns how many.
     fn step(
         &self,
         state: &mut WriterState,

@@ -1,5 +1,3 @@
-//! Reading the bytes of an upload.
-
 use std::{
     ops::Range,
     os::fd::{AsFd, OwnedFd},
@@ -56,8 +54,8 @@ impl Read for FileStore {
     }
 }
 
-/// Reads the chunks of a file: from the page cache in the task, otherwise on the blocking pool. The
-/// buffer is reused once its last chunk was sent.
+/// Reads from the page cache in the task, otherwise on the blocking pool. The buffer is reused once its
+/// last chunk was sent.
 struct ChunkReader {
     io: IoPool,
     id: UploadId,
