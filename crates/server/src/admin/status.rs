@@ -1,5 +1,3 @@
-//! The interface through which the dashboard reads the server's status.
-
 use std::fmt;
 
 use async_trait::async_trait;

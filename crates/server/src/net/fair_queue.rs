@@ -23,9 +23,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const SHARE_BYTES: usize = 128 * 1024;
 /// Ratio of the pause to the turns of an address with waiting bodies.
 const DELAY_FACTOR: u32 = 3;
-/// Precision of the runtime's timers; shorter pauses are added up.
+/// The precision of the runtime's timers; shorter pauses are added up.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
-/// Limits the pause after a turn in which the thread was busy with other work.
+/// For turns in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -38,7 +38,6 @@ pub(super) struct AddressQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     bodies: usize,
-    /// Bodies that are read now, or after the pause.
     active: usize,
     waiting: VecDeque<Arc<Waiter>>,
     pause: Duration,
@@ -46,7 +45,7 @@ struct QueueState {
 }
 
 impl QueueState {
-    /// Counts a turn; with several bodies, the next turn starts after a pause.
+    /// With several bodies, the next turn starts after a pause.
     fn end_turn(&mut self, began: Instant) {
         if self.bodies < 2 {
             return;
@@ -59,7 +58,7 @@ impl QueueState {
         }
     }
 
-    /// Activates the body that has waited longest, in place of an active one.
+    /// In place of an active one.
     fn advance(&mut self) -> Option<Arc<Waiter>> {
         let next = self.waiting.pop_front();
         match &next {
@@ -85,7 +84,7 @@ impl AddressQueue {
         }
     }
 
-    /// Returns the earliest start of the next turn, if that is in the future.
+    /// Only if that is in the future.
     fn resume_at(&self) -> Option<Instant> {
         let mut state = self.state.lock();
         state.resume_at = state.resume_at.filter(|at| *at > Instant::now());
@@ -104,9 +103,7 @@ pub(super) struct QueuedBody {
 enum QueuePosition {
     None,
     Waiting(Arc<Waiter>),
-    /// It is next, after the pause.
     Pausing(Option<Pin<Box<Sleep>>>),
-    /// It may be read, since this time.
     Active(Instant),
 }
 
@@ -173,7 +170,6 @@ impl QueuedBody {
         }
     }
 
-    /// Ends the turn, so that the next body is read.
     pub(super) fn release(&mut self) {
         self.received = 0;
         if matches!(self.position, QueuePosition::None) {

@@ -1,5 +1,3 @@
-//! The CORS rules of a bucket that direct uploads from browsers need.
-
 mod set;
 
 use landfall_s3::client::CorsRule;
@@ -8,7 +6,6 @@ use serde_json::{Value, json};
 pub use self::set::set;
 use crate::settings::Settings;
 
-/// The id of the rule that `landfall s3 set-cors` sets.
 const ID: &str = "landfall-direct";
 
 pub(crate) fn rule(origins: &[String]) -> CorsRule {
@@ -23,9 +20,8 @@ pub(crate) fn rule(origins: &[String]) -> CorsRule {
     }
 }
 
-/// Merges the rule into a bucket's rules, in place of an earlier one.
-///
-/// It comes first, because services use the first rule that matches an origin and a method.
+/// The rule comes first, because services use the first rule that matches an origin and a method.
+/// Replaces an earlier one.
 pub(crate) fn merged(rules: &[CorsRule], rule: CorsRule) -> Vec<CorsRule> {
     let others = rules.iter().filter(|one| !is_own_rule(one, &rule)).cloned();
     std::iter::once(rule.clone()).chain(others).collect()
@@ -77,7 +73,6 @@ pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
 pub(crate) struct RequiredRules {
     pub(crate) methods: Vec<&'static str>,
     pub(crate) optional: Vec<&'static str>,
-    /// Headers of a PUT, in lower case, sorted.
     pub(crate) headers: Vec<&'static str>,
 }
 
@@ -121,7 +116,7 @@ impl RequiredRules {
     }
 }
 
-/// Returns the rule that a service applies: the first for this origin and method.
+/// A service applies the first for this origin and method.
 pub(crate) fn find_rule<'a>(
     rules: &'a [CorsRule],
     origin: &str,
@@ -138,7 +133,7 @@ pub(crate) fn missing<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str
     names.iter().copied().filter(|name| !is_in(name)).collect()
 }
 
-/// Matches a pattern with at most one `*`, ignoring case.
+/// At most one `*`, ignoring case.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     match pattern.split_once('*') {
