@@ -1,5 +1,3 @@
-//! Settings of direct uploads.
-
 use std::{sync::Arc, time::Duration};
 
 use landfall_queue::policy::Policy;
@@ -71,7 +69,7 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
-/// Maximum duration of a transfer that starts before its signature expires.
+/// For a transfer that starts before its signature expires.
 const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl DirectSettings {
@@ -98,7 +96,7 @@ impl DirectSettings {
         }
     }
 
-    /// Time after the client's last activity in which an object can arrive by an earlier signature.
+    /// After the client's last activity, an object can arrive by an earlier signature.
     pub(crate) fn arrival_window(&self) -> Duration {
         self.url_lifetime.max(self.put_lifetime) + ARRIVAL_GRACE
     }

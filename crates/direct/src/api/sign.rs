@@ -14,13 +14,11 @@ use super::{
 };
 use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};
 
-/// The response.
 #[derive(Serialize)]
 struct SignedResponse<'a> {
     file_type: &'a str,
     signed_request: &'a str,
     url: &'a str,
-    /// Further headers that must be sent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, &'a str>,
 }
@@ -45,7 +43,6 @@ pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiErro
     }))
 }
 
-/// Opens an upload.
 pub(super) async fn open(
     api: &Api,
     call: &mut Call,
@@ -58,7 +55,6 @@ pub(super) async fn open(
     Ok(record)
 }
 
-/// Returns the signed type.
 fn signed_type(record: &Record, put: &SignedPut) -> String {
     let pinned = put.headers.get(header::CONTENT_TYPE);
     match pinned.and_then(|kind| kind.to_str().ok()) {
@@ -70,7 +66,7 @@ fn signed_type(record: &Record, put: &SignedPut) -> String {
     }
 }
 
-/// Returns the headers that scripts have to send; browsers set the others.
+/// Browsers set the others.
 pub(super) fn script_headers(headers: &HeaderMap) -> BTreeMap<&str, &str> {
     let of_scripts = headers
         .iter()

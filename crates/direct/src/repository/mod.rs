@@ -20,15 +20,13 @@ use tokio::runtime::Handle;
 use self::{row::COLUMNS, runtime::DatabaseRuntime};
 use crate::Record;
 
-/// The name of the set of tables.
 const TABLES: &str = "direct";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-direct.sqlite.sql"),
     include_str!("../../migrations/0001-direct.postgres.sql"),
 )];
-/// Lifetime of a lease after its process died.
 const LEASE_TTL: Duration = Duration::from_secs(60);
-/// Rows per transaction, so that other transactions do not wait for long.
+/// Other transactions must not wait for long.
 const BATCH_SIZE: i64 = 500;
 
 /// The repository of direct uploads. Cheap to clone; several processes may share the tables.
@@ -91,7 +89,7 @@ impl Repository {
         })
     }
 
-    /// Returns the secret from which the prefixes of client keys are derived, equal on all nodes.
+    /// Equal on all nodes.
     pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
         &self.prefix_key
     }
@@ -287,7 +285,7 @@ impl Repository {
     }
 }
 
-/// Returns whether PostgreSQL rejects a text; no record has it then.
+/// PostgreSQL rejects NUL in a text; no record has it then.
 fn has_nul(texts: &[&str]) -> bool {
     texts.iter().any(|text| text.contains('\0'))
 }

@@ -69,7 +69,7 @@ impl Direct {
         self.advance(record.id(), advance).await?.completed()
     }
 
-    /// Checks the size before the client completes its multipart upload in S3.
+    /// Called before the client completes its multipart upload in S3.
     pub(super) async fn check_size(&self, record: &Record) -> Result<(), DirectError> {
         multipart_id(record)?;
         match self.advance(record.id(), AdvanceRequest::default()).await? {

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{DirectError, Record};
 
-/// Minimum interval at which activity is recorded.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Direct {
@@ -50,7 +49,6 @@ impl Direct {
         self.touch(record).await
     }
 
-    /// Records the client's activity.
     async fn touch(&self, record: &Record) -> Result<(), DirectError> {
         let now = self.queue().now();
         let silent = now.duration_since(record.active_at).unwrap_or_default();
@@ -63,7 +61,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Records that the client completes the upload in S3, and schedules a check soon.
+    /// The client completes the upload in S3: schedules a check soon.
     pub(super) async fn expect_completion(&self, record: &Record) -> Result<(), DirectError> {
         for _ in 0..MAX_ATTEMPTS {
             let now = self.0.repository.get(record.id()).await?;

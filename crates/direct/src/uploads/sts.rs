@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Direct, PrefixCredentials, Requester, key};
 use crate::DirectError;
 
-/// The session name, as shown in AWS logs.
+/// As shown in AWS logs.
 const SESSION_NAME: &str = "landfall";
 
 impl Direct {
@@ -70,7 +70,7 @@ impl Direct {
     }
 }
 
-/// Returns the policy that limits credentials to uploads below a prefix.
+/// Only uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
     let partition = Partition::from_region(region).name;
     let policy = json!({
