@@ -1,5 +1,3 @@
-//! Jobs: rows of the upload queue.
-
 use std::{fmt, str::FromStr, time::SystemTime};
 
 use landfall_messages::HookName;
@@ -148,7 +146,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Creates a job in the state received, without number and subject.
     pub(crate) fn new(request_id: String, now: SystemTime) -> Self {
         Self {
             id: JobId(0),
@@ -208,7 +205,6 @@ impl JobEventKind {
         Self::UploadExpired,
     ];
 
-    /// Returns the name of the event's message.
     pub(crate) const fn hook(self) -> HookName {
         match self {
             Self::UploadStarted => HookName::UploadStarted,

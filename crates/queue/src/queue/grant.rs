@@ -1,5 +1,3 @@
-//! Grants, alone or together with the start of the upload.
-
 use std::{fmt, time::Duration};
 
 use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned};
@@ -56,7 +54,7 @@ impl Queue {
         self.write(command, WriteRequest::Run).await
     }
 
-    /// Sanitizes a request and checks what the database and the outbox accept.
+    /// The database and the outbox must accept it.
     fn accept(&self, mut new: NewJob) -> Result<NewJob, QueueError> {
         for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
             *text = replace_nul(text);
@@ -105,7 +103,6 @@ impl QueueCommand for CreateJob {
     }
 }
 
-/// Creates the start request of a job that has its number.
 type MakeStart = dyn Fn(&Job) -> StartRequest + Send;
 
 struct CreateAndStartJob {
@@ -164,7 +161,6 @@ fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
     }
 }
 
-/// Returns the job of a request, created if there is none.
 fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> {
     let key = (new.subject.clone(), new.request_id.clone());
     if let Some(number) = work.requests.get(&key).copied() {
@@ -194,12 +190,12 @@ fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> 
     GrantOutcome::Created(Box::new(job), ())
 }
 
-/// Returns the fingerprint of the request before policies changed it.
+/// Before policies changed the request.
 fn fingerprint(new: &NewJob) -> i64 {
     new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
 }
 
-/// Checks the limits that depend on other jobs. Returns the bytes to reserve.
+/// Limits that depend on other jobs. Returns the bytes to reserve.
 fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceeded> {
     let limits = &new.limits;
     if let Some(max) = limits.max_active {
@@ -229,7 +225,6 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
     }
 }
 
-/// Returns the time until the rate limit allows another grant.
 fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Duration {
     let granted = work.granted.get(&new.subject).copied().unwrap_or_default();
     if granted >= rate.count {

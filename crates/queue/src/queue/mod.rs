@@ -73,7 +73,6 @@ use self::{
 };
 use crate::{Job, JobEvent, JobId, TokenHash};
 
-/// The name of this schema in the table of migrations.
 const TABLES: &str = "queue";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-queue.sqlite.sql"),
@@ -81,9 +80,8 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 )];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
-/// Requests that may wait for the writer; further callers wait until one is taken.
+/// Further callers wait until a request is taken.
 const COMMAND_BUFFER: usize = 2048;
-/// The time for which closing waits for the writer.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Migrates the tables of the queue to this version.
