@@ -1,5 +1,3 @@
-//! Administration of stored events: list, retry and delete.
-
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
@@ -272,7 +270,7 @@ fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
     statement
 }
 
-/// Adds a list of values that may be empty, which PostgreSQL does not accept as `()`.
+/// May be empty, which PostgreSQL does not accept as `()`.
 fn push_any<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator<Item = T>) {
     let mut values = values.into_iter().map(Into::into).peekable();
     if values.peek().is_some() {

@@ -1,5 +1,3 @@
-//! Settings of the outbox.
-
 use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
@@ -91,9 +89,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the attempts after which an event can become a dead letter.
-    ///
-    /// These are as many as are set, or as fit into the time with the longest delays.
+    /// As many as are set, or as fit into the time with the longest delays.
     pub(super) fn required_attempts(&self) -> i64 {
         let max = self.max_backoff.max(self.min_backoff);
         let mut delay = self.min_backoff.max(Duration::from_millis(1));
