@@ -1,5 +1,3 @@
-//! An open database.
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -22,7 +20,6 @@ use crate::{
 pub struct Connections {
     pools: Pools,
     clock: Clock,
-    /// The last transaction that wrote was committed.
     is_writable: Arc<AtomicBool>,
     is_shared: bool,
     can_migrate: bool,
@@ -124,7 +121,7 @@ impl Connections {
         }
     }
 
-    /// Adds the cause to an error of the connection pool, which only reports a timeout.
+    /// The connection pool only reports a timeout.
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {
             #[cfg(feature = "postgres")]
@@ -176,13 +173,7 @@ impl Connections {
         }
     }
 
-    /// Executes one statement in its own transaction and returns its rows.
-    ///
-    /// # Errors
-    /// The database failed; the statement may have been executed.
-    ///
-    /// # Cancel safety
-    /// Dropped, the statement may have been executed.
+    /// In its own transaction. After an error or a drop, it may have been executed.
     pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         #[cfg(feature = "postgres")]
         if let Pools::Postgres(server) = &self.pools

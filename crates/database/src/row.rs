@@ -1,5 +1,3 @@
-//! Result rows.
-
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, ValueRef};
@@ -87,7 +85,6 @@ impl Row {
     }
 }
 
-/// A row with its column names.
 #[derive(Debug)]
 pub(crate) struct SqliteRow {
     pub(crate) columns: Arc<[String]>,

@@ -1,5 +1,3 @@
-//! Write transactions.
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -20,7 +18,6 @@ pub struct Transaction {
     clock: Clock,
     /// A statement failed or was cancelled, so that nothing may be committed.
     is_failed: bool,
-    /// Receives whether the commit succeeded.
     is_writable: Arc<AtomicBool>,
 }
 
@@ -62,7 +59,6 @@ impl Transaction {
         })
     }
 
-    /// Stores the outcome of the commit in a flag.
     pub(crate) fn tracked(mut self, is_writable: Arc<AtomicBool>) -> Self {
         self.is_writable = is_writable;
         self
@@ -136,7 +132,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Executes several statements without values, each ended by `;`, without a time limit.
+    /// Each ended by `;`, without a time limit.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.is_failed = true;
         match &mut self.connection {

@@ -22,11 +22,11 @@ pub use row::{RowLease, RowLeases};
 #[cfg(feature = "postgres")]
 pub use notice::{LeaseNotice, LeaseNotices};
 
-/// Distance between the first fences of two rows: a row uses at most this many.
+/// A row uses at most this many fences.
 const FENCE_BLOCK: i64 = 1 << 20;
-/// Time for which a released lease is reserved for the waiting node.
+/// The time for which a released lease is reserved for the waiting node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(200);
-/// Maximum number of leases that one statement renews or releases.
+/// Per statement.
 const MAX_BATCH: usize = 10_000;
 
 /// The owner of one lease: a node, and a number that increases with each acquisition.
@@ -103,7 +103,7 @@ pub struct WaitingRequest {
 }
 
 impl WaitingRequest {
-    /// Returns the value of the column: the offset plus one.
+    /// The offset plus one.
     fn to_column(self) -> i64 {
         let column = self.offset.and_then(|offset| i64::try_from(offset).ok());
         column.map_or(i64::MAX, |offset| offset.saturating_add(1))
