@@ -88,7 +88,6 @@ pub enum CommandError {
 /// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
-    /// Its directory is absolute.
     settings: CommandSettings,
     excluded: Vec<OsString>,
     limits: ProcessLimits,
@@ -120,7 +119,7 @@ impl Command {
         })
     }
 
-    /// Runs the command for a message; `None` if there is none.
+    /// `None` if there is no command.
     async fn run(&self, message: &Message) -> Result<Option<Output>, DeliveryError> {
         let file = self.settings.dir.join(message.hook.as_str());
         // Most events have no command: these do not wait for a permit.
@@ -162,8 +161,7 @@ impl Command {
         }
     }
 
-    /// Ignores an event without command, but fails if the directory is missing, as after a lost
-    /// mount.
+    /// Fails if the directory is missing, as after a lost mount.
     fn skip(&self) -> Result<Option<Output>, DeliveryError> {
         match self.settings.dir.is_dir() {
             true => Ok(None),
@@ -178,12 +176,12 @@ impl Command {
         ))
     }
 
-    /// Returns whether output goes to this process's own: tusd 1 reads it for blocking hooks only.
+    /// tusd 1 reads the output for blocking hooks only.
     fn forwards_output(&self, hook: HookName) -> bool {
         self.settings.format == Format::V1 && !hook.is_blocking()
     }
 
-    /// Applies the rules of tusd 1: the exit code is the response.
+    /// The exit code is the response.
     fn parse_v1(&self, hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
         let mut response = HookResponse::default();
         if output.status.success() {
@@ -210,7 +208,7 @@ impl Command {
     }
 }
 
-/// Applies the rules of tusd 2: the output is the response.
+/// The output is the response.
 fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
     if !output.status.success() {
         return Err(DeliveryError::new(format!(
@@ -303,12 +301,11 @@ impl ProcessLimits {
     }
 }
 
-/// Returns the exit code as Go does.
+/// As Go does.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
 
-/// Maximum bytes of output in an error message.
 const MAX_EXCERPT_BYTES: usize = 16 * 1024;
 
 fn excerpt(output: &[u8]) -> String {
@@ -325,7 +322,6 @@ fn is_missing(file: &Path) -> bool {
     matches!(std::fs::metadata(file), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Describes why an existing command does not start, and what to do.
 fn spawn_error(file: &Path, error: io::Error) -> DeliveryError {
     let name = file.display();
     let is_runnable = std::fs::metadata(file)

@@ -1,5 +1,3 @@
-//! Settings of gRPC hooks.
-
 use std::{path::PathBuf, time::Duration};
 
 /// Settings of [`Grpc`](super::Grpc).

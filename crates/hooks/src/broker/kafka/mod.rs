@@ -34,7 +34,7 @@ use crate::format;
 /// Far larger than the topic list of a large cluster.
 const MAX_RESPONSE_SIZE: usize = 16 << 20;
 
-/// Maximum age of the topic's metadata, as in Kafka's client.
+/// As in Kafka's client.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Settings of a [`transport`].
