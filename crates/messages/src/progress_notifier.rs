@@ -9,10 +9,8 @@ use tokio::sync::watch;
 
 use crate::{EventHeaders, HookName, HookNames, Message, Transport};
 
-/// Maximum concurrent calls per route. Further progress is dropped.
-///
-/// With those of the outbox they are fewer than a transport's limit, so that a slow receiver leaves
-/// capacity for blocking hooks.
+/// Further progress is dropped. With the calls of the outbox these are fewer than a transport's limit, so
+/// that a slow receiver leaves capacity for blocking hooks.
 const MAX_CONCURRENCY: usize = 16;
 
 /// A transport and the names of the events it receives.
@@ -42,7 +40,6 @@ struct Inner {
 #[derive(Debug)]
 struct PendingNotification {
     next: Option<Event>,
-    /// Dropped when the last call for this upload and route ends.
     finished: watch::Sender<()>,
 }
 
@@ -163,7 +160,7 @@ impl EventSink for ProgressNotifier {
     }
 }
 
-/// Sends the progress of one upload to one route, one call at a time.
+/// To one route, one call at a time.
 struct NotifyTask {
     inner: Arc<Inner>,
     key: (usize, String),
@@ -196,7 +193,7 @@ impl NotifyTask {
         }
     }
 
-    /// Returns the progress that arrived during the call. Without any, the task ends atomically.
+    /// Without progress that arrived during the call, the task ends atomically.
     fn next(&mut self) -> Option<Event> {
         let mut calls = self.inner.calls.lock();
         let next = calls.get_mut(&self.key)?.next.take();

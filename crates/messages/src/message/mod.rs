@@ -346,7 +346,7 @@ impl HookName {
     }
 }
 
-/// Converts bytes to text. Each byte that is not valid UTF-8 becomes U+FFFD.
+/// Each byte that is not valid UTF-8 becomes U+FFFD.
 fn text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -356,7 +356,7 @@ fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// Returns a header name in Go's canonical spelling, with each word capitalized.
+/// Go's canonical spelling: each word capitalized.
 fn canonical(name: &str) -> String {
     let mut upper = true;
     let spell = |c: char| {

@@ -1,5 +1,3 @@
-//! Names of blocking hooks and events.
-
 use std::{fmt, str::FromStr};
 
 use landfall::event::EventKinds;
@@ -95,7 +93,7 @@ impl HookName {
         }
     }
 
-    /// Returns the alternative spelling of a job event: `upload-started`, …
+    /// `upload-started`, …
     fn kebab(self) -> Option<String> {
         let state = self.as_str().strip_prefix("Upload")?;
         Some(format!("upload-{}", state.to_ascii_lowercase()))
