@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::AuthError;
 
-/// `Retry-After` if the time is unknown.
+/// If the time is unknown.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 type Text = Cow<'static, str>;
