@@ -12,6 +12,9 @@ use crate::{Clock, DatabaseError, Row, Statement, sqlite};
 /// Each statement sees what was committed before it (READ COMMITTED on PostgreSQL). On SQLite there
 /// is one transaction at a time. On PostgreSQL a statement is cancelled after 8 seconds, or after
 /// waiting 5 seconds for a lock.
+///
+/// # Errors
+/// After a statement failed or was dropped, the transaction cannot be committed: drop it.
 #[derive(Debug)]
 pub struct Transaction {
     connection: Connection,
@@ -81,12 +84,6 @@ impl Transaction {
     }
 
     /// Executes a statement and returns the number of rows it changed.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
     pub async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
@@ -98,14 +95,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Executes statements one after the other, as [`execute`](Self::execute) does, and returns the
-    /// number of rows they changed.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
+    /// Executes statements one after the other, and returns the number of rows they changed.
     pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<u64, DatabaseError> {
         let mut rows = 0;
         for statement in statements {
@@ -115,12 +105,6 @@ impl Transaction {
     }
 
     /// Executes a statement and returns its rows.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
     pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {

@@ -5,9 +5,8 @@ use landfall_s3::{S3Options, client::Client};
 
 use crate::DirectStats;
 
-/// Prefix of the keys that clients choose, in presign mode and with temporary credentials.
-///
-/// It follows the prefix of all keys.
+/// Prefix, after that of all keys, of keys that clients choose: in presign mode and with temporary
+/// credentials.
 pub const CLIENT_KEY_PREFIX: &str = "own/";
 
 /// The transfer mode of small files.

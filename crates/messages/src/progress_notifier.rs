@@ -64,9 +64,7 @@ impl fmt::Debug for ProgressNotifier {
 }
 
 impl ProgressNotifier {
-    /// Creates a notifier for the routes that receive [`HookName::PostReceive`].
-    ///
-    /// `headers` are the request headers that messages carry.
+    /// Creates a notifier for the routes that receive [`HookName::PostReceive`], with these request headers.
     #[must_use]
     pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
         let wanting = |route: &Route| route.names.contains(HookName::PostReceive);
@@ -94,10 +92,7 @@ impl ProgressNotifier {
         }
     }
 
-    /// Waits until no call for this upload is running.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
+    /// Waits until no call for this upload is running. Can be dropped at any time.
     pub async fn wait_idle(&self, upload: &str) {
         for route in 0..self.0.routes.len() {
             let finished = {

@@ -185,13 +185,10 @@ impl Shared {
 impl Outbox {
     /// Opens the database, migrates it, and takes over deliveries of dead nodes.
     ///
-    /// Its connections and its writer task belong to the current runtime.
+    /// Its connections and its writer task belong to the current runtime. May be dropped.
     ///
     /// # Errors
     /// The database cannot be opened, or two routes have the same name.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
     pub async fn open(settings: OutboxSettings, routes: Vec<Route>) -> Result<Self, OutboxError> {
         let mut names = HashSet::new();
         for route in &routes {
@@ -256,13 +253,7 @@ impl Outbox {
         stats
     }
 
-    /// Checks that the database responds, for health pages.
-    ///
-    /// # Errors
-    /// The database failed.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
+    /// Checks that the database responds, for health pages; an error if not. May be dropped.
     pub async fn check(&self) -> Result<(), OutboxError> {
         let rows = self.shared.database.read(Statement::new("SELECT 1"));
         rows.await?;

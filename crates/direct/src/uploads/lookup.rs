@@ -48,9 +48,6 @@ impl Direct {
     ///
     /// # Errors
     /// There is no such upload, it belongs to another principal, or the database or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn find(
         &self,
         requester: &Requester,
@@ -80,9 +77,6 @@ impl Direct {
     ///
     /// # Errors
     /// There is no such upload, it is not a direct one, or the database or the queue failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn by_request(
         &self,
         requester: &Requester,

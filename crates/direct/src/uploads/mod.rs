@@ -180,6 +180,9 @@ pub struct SweepReport {
 }
 
 /// Direct uploads into one bucket. Cheap to clone.
+///
+/// # Cancel safety
+/// A dropped call that changes an upload continues, unless it says otherwise; others may be dropped.
 #[derive(Debug, Clone)]
 pub struct Direct(Arc<Inner>);
 
@@ -214,9 +217,7 @@ impl Direct {
         }))
     }
 
-    /// Sets the handler whose hooks are called and whose sinks receive events, once.
-    ///
-    /// Uploads can be opened only after this.
+    /// Sets the handler whose hooks are called and whose sinks receive events, once, before uploads are opened.
     pub fn set_handler(&self, handler: &Handler) {
         let _ = self.0.handler.set(handler.clone());
     }

@@ -18,22 +18,14 @@ impl Direct {
     ///
     /// # Errors
     /// The upload is not a multipart upload or not open, or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
         self.list_parts(record, multipart_id(record)?).await
     }
 
-    /// Emits progress reported by the client, at most once a second; only for display.
-    ///
-    /// Without a known length there is no progress.
+    /// Emits progress reported by the client, at most once a second, if the length is known; for display only.
     ///
     /// # Errors
     /// The upload is not open, or the database failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         require_open(record)?;
         let id = record.id();

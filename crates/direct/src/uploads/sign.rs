@@ -118,9 +118,8 @@ impl Direct {
         Ok(url)
     }
 
-    /// Presigns an operation of a client on its own multipart upload.
-    ///
-    /// Before the completion is signed, the size of the parts in S3 is checked.
+    /// Presigns an operation of a client on its own multipart upload. Checks the size of the parts in S3 before
+    /// it signs the completion.
     ///
     /// # Errors
     /// The upload has another mode or is not open, S3 failed, or it is too large.

@@ -19,9 +19,6 @@ impl Direct {
     ///
     /// # Errors
     /// A policy denies them, or the token service failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn credentials(
         &self,
         requester: &Requester,

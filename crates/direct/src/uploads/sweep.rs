@@ -39,15 +39,11 @@ enum CheckOutcome {
 }
 
 impl Direct {
-    /// Handles a bucket notification about an object; returns whether it belongs to an upload.
-    ///
-    /// See [`Self::check`].
+    /// Handles a bucket notification about an object as [`Self::check`] does; returns whether it belongs to an
+    /// upload.
     ///
     /// # Errors
     /// The upload could not be checked; repeat the notification.
-    ///
-    /// # Cancel safety
-    /// Dropped, it continues.
     pub async fn on_notification(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
         let Some(record) = self.0.repository.find_by_object(bucket, key).await? else {
             return Ok(false);

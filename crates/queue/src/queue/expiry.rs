@@ -21,13 +21,8 @@ pub(super) fn next_expiry(now: i64) -> Statement {
 }
 
 impl Queue {
-    /// Expires unused grants. Several processes may call it concurrently.
-    ///
-    /// # Errors
-    /// The database failed or timed out; the next call continues.
-    ///
-    /// # Cancel safety
-    /// Safe to drop.
+    /// Expires unused grants. Several processes may call it concurrently; the next call continues after a
+    /// failure.
     pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
         // Read the clock first: a grant that expires meanwhile is the next expiry.
         let now = unix_millis(self.now());

@@ -22,26 +22,16 @@ impl Queue {
     /// The grant is valid until [`Job::expires_at`].
     ///
     /// # Errors
-    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may exist; the same request finds it.
+    /// An id is too long, or the outbox is full.
     pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
         self.write(CreateJob(new), WriteRequest::Run).await
     }
 
-    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a
-    /// token.
+    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a token.
     ///
-    /// `start` receives the job with its number. It runs inside the transaction, and again if that
-    /// is repeated.
-    ///
-    /// # Errors
-    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may exist; the same request finds it.
+    /// `start` receives the job with its number. It runs inside the transaction, and again if that is
+    /// repeated. Errors as [`grant`](Self::grant).
     pub async fn grant_and_start(
         &self,
         new: NewJob,

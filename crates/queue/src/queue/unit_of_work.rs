@@ -1,5 +1,4 @@
-//! The unit of work of one transaction: rows are read at once, changed in memory, and written at
-//! once.
+//! The unit of work of one transaction: rows are read, changed in memory, and written, each at once.
 //!
 //! SQLite has one writer at a time. On PostgreSQL, transactions of several nodes run concurrently.
 //! Each locks the jobs that it changes, the subjects whose limits it checks, and the uploads that
