@@ -30,7 +30,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// In addition to the writer.
 const MAX_READERS: u32 = 2;
-/// Per connection.
 const MAX_PREPARED: usize = 256;
 
 /// Large enough for the indexes that are written constantly.
@@ -38,7 +37,6 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 /// The larger, the fewer pages are copied twice.
 const CHECKPOINT_PAGES: u32 = 4000;
 
-/// One connection that writes, and some that read.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
     writer: Arc<Pool>,
@@ -62,7 +60,6 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
 }
 
 impl File {
-    /// Once it is free.
     pub(crate) async fn writer(&self) -> Result<Session, DatabaseError> {
         self.check()?;
         self.writer.acquire().await

@@ -116,7 +116,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Each ended by `;`, without a time limit.
+    /// The statements end with `;` and have no time limit.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.is_failed = true;
         match &mut self.connection {

@@ -112,7 +112,6 @@ pub(super) enum Resolved {
     DidNotHappen(String),
 }
 
-/// In the order in which the commands came.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) commands: Vec<Command>,
@@ -136,7 +135,6 @@ impl Batch {
         (self, Self { commands })
     }
 
-    /// Without duplicates.
     pub(super) fn emitted(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
         let emitted = self.commands.iter().filter_map(|command| match command {
@@ -146,7 +144,6 @@ impl Batch {
         emitted.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    /// Without duplicates.
     pub(super) fn prepared(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
         let events = self.commands.iter().flat_map(|command| match command {

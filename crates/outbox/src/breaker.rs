@@ -58,7 +58,6 @@ impl Breaker {
         }
     }
 
-    /// Or its deliveries are not rescheduled yet.
     pub(super) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Acquire)
     }
@@ -94,7 +93,6 @@ impl Breaker {
         state.open.take().map(|_| state.failing_since)
     }
 
-    /// Returns whether the breaker opened.
     pub(super) fn failed(&self, is_first_attempt: bool, now: i64) -> bool {
         let mut state = self.state.lock();
         if let Some(open) = &mut state.open {

@@ -18,7 +18,6 @@ const BATCH_SIZE: usize = 512;
 const MAX_RETRIES: usize = 256;
 
 impl Shared {
-    /// A quarter of the route's deliveries.
     pub(super) fn max_retries(&self) -> usize {
         (self.settings.max_concurrency / 4).max(1)
     }

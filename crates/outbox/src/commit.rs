@@ -20,7 +20,6 @@ use super::{
 /// After an upload was found busy.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Applied after the commit.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
@@ -208,7 +207,7 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Behind a delivery of another node or a retry.
+    /// Returns the keys with events behind a delivery of another node or a retry.
     async fn behind_others(
         &mut self,
         emitted: &[&(usize, &OutboxEvent, NewRow<'_>)],
@@ -410,7 +409,6 @@ fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T
     routes
 }
 
-/// One per route that receives the event.
 pub(super) fn rows<'a>(
     shared: &'a Shared,
     event: &'a OutboxEvent,

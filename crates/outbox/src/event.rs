@@ -66,7 +66,6 @@ impl ImpliedEvent {
     }
 }
 
-/// If it can be resolved.
 pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
     match hook {
         HookName::PostCreate => Some(EventKind::Created),

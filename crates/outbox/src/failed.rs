@@ -78,7 +78,6 @@ impl BatchTransaction<'_> {
         self.reschedule(&rescheduled).await
     }
 
-    /// They waited behind a retry that was delivered.
     pub(super) async fn release_followers(
         &mut self,
         commands: &[Command],

@@ -85,7 +85,6 @@ use self::{
 
 /// Above this, emitting requests wait.
 const COMMAND_QUEUE_SIZE: usize = 2048;
-/// For running deliveries, and then for the database.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 const TABLE_SET: &str = "outbox";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
@@ -163,7 +162,6 @@ impl Shared {
         }
     }
 
-    /// The writer releases it.
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
         let mut counters = self.counters.lock();
         let reserved = counters.reserve(size, factor);

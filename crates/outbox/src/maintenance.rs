@@ -39,7 +39,6 @@ impl NodeLease {
     }
 }
 
-/// For an idle node.
 pub(super) fn renewal_interval(lease: Duration) -> Duration {
     lease * 10 / 13
 }
@@ -223,7 +222,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// However many there are.
     pub(super) async fn purge(&mut self) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
         let then = self.now - millis(settings.retry.retry_for);
@@ -241,7 +239,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Unless that was done a moment ago.
     pub(super) async fn measure(&mut self, last: Option<Instant>) -> Result<(), DatabaseError> {
         const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
         if last.is_some_and(|last| last.elapsed() < MEASURE_INTERVAL) {

@@ -221,7 +221,6 @@ impl DeliveryQueues {
         }
     }
 
-    /// If it is still in memory.
     pub(super) fn get(&self, route: usize, key: &Arc<str>, event: &str) -> Option<ClaimedEvent> {
         let queues = self.lock(route);
         if let Some(retry) = queues.retries.get(event) {

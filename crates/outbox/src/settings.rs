@@ -83,7 +83,6 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// As many as are set, or as fit into the time with the longest delays.
     pub(super) fn required_attempts(&self) -> i64 {
         let max = self.max_backoff.max(self.min_backoff);
         let mut delay = self.min_backoff.max(Duration::from_millis(1));

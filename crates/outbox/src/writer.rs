@@ -105,7 +105,6 @@ impl Writer {
         }
     }
 
-    /// Until the batch is written, or the database rejects a statement.
     async fn try_store(&mut self, mut batch: Batch) -> Option<(Batch, DatabaseError)> {
         let mut backoff = MIN_BACKOFF;
         let mut is_first = true;
@@ -141,7 +140,6 @@ impl Writer {
         }
     }
 
-    /// The database accepts other commands.
     fn reject(&self, command: Command, error: &DatabaseError) {
         let mut counters = self.shared.counters.lock();
         counters.stats.rejected_commands += 1;

@@ -24,9 +24,7 @@ pub use notice::{LeaseNotice, LeaseNotices};
 
 /// A row uses at most this many fences.
 const FENCE_BLOCK: i64 = 1 << 20;
-/// The time for which a released lease is reserved for the waiting node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(200);
-/// Per statement.
 const MAX_BATCH: usize = 10_000;
 
 /// The owner of one lease: a node, and a number that increases with each acquisition.

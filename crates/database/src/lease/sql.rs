@@ -108,7 +108,7 @@ const fn lists(is_postgres: bool) -> &'static str {
     }
 }
 
-/// By `$3`.
+/// Extends by `$3`.
 pub(super) fn renew(is_postgres: bool) -> String {
     let (now, mine) = (now(is_postgres), lists(is_postgres));
     format!(
@@ -120,7 +120,7 @@ pub(super) fn renew(is_postgres: bool) -> String {
     )
 }
 
-/// Reserves them for the waiter for `$3`.
+/// Reserves leases for their waiters for `$3`.
 pub(super) fn release(is_postgres: bool) -> String {
     let (now, mine) = (now(is_postgres), lists(is_postgres));
     let update = format!(
@@ -142,7 +142,7 @@ pub(super) fn release(is_postgres: bool) -> String {
     )
 }
 
-/// Expired `$1` ago.
+/// Removes leases that expired `$1` ago.
 pub(super) fn purge(is_postgres: bool) -> Statement {
     let now = now(is_postgres);
     Statement::new(format!("DELETE FROM leases WHERE expires_at <= {now} - $1"))

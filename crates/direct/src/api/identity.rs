@@ -20,7 +20,6 @@ pub(super) enum Purpose {
     Use,
 }
 
-/// Jobs with running uploads, by the hashes of their tokens.
 pub(super) type TokenCache = Cache<String, Job>;
 
 impl Api {
@@ -127,7 +126,6 @@ fn authorize_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> 
     Err(Problem::new(StatusCode::GONE, why))
 }
 
-/// Hooks and policies receive the query.
 fn remove_tokens(parts: &mut Parts) {
     if let Some(query) = Query::new(parts.uri.query()).without_secrets() {
         replace(parts, parts.uri.path().to_owned(), Some(&query));

@@ -19,7 +19,6 @@ const TOKEN: &str = "token";
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ExplicitToken {
     pub(super) token: String,
-    /// Of the token's grant.
     pub(super) request_id: Option<String>,
 }
 

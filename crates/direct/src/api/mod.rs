@@ -126,7 +126,6 @@ pub fn service(settings: ApiSettings) -> Router {
 }
 
 struct Api {
-    /// Without a slash at its end.
     path: String,
     settings: ApiSettings,
     tokens: TokenCache,
@@ -141,7 +140,6 @@ impl Api {
 struct Call {
     parts: Parts,
     body: Body,
-    /// For the log.
     upload: Option<UploadId>,
 }
 
@@ -163,7 +161,6 @@ impl From<DirectError> for ApiError {
 }
 
 impl Call {
-    /// Logs an internal error.
     fn problem(&self, error: ApiError) -> Problem {
         match error {
             ApiError::Problem(problem) => problem,

@@ -177,7 +177,6 @@ fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Pro
     parts.ok_or_else(|| problem::field("parts", INVALID_PARTS))
 }
 
-/// With the message and headers of hooks.
 pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Response {
     let message = done.response.body.as_deref().map(String::from_utf8_lossy);
     if let Some(message) = message.as_deref().map(str::trim)

@@ -55,7 +55,6 @@ fn field_name(field: &str, family: ApiFamily) -> &str {
     }
 }
 
-/// For the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProblemContext<'a> {
     pub(super) request_id: &'a str,

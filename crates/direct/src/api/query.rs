@@ -43,7 +43,6 @@ impl<'a> Query<'a> {
         Ok(metadata)
     }
 
-    /// `None` if there are none.
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);

@@ -10,7 +10,6 @@ use super::problem::{self, ApiFamily};
 pub(super) struct MatchedRoute<'a> {
     pub(super) family: ApiFamily,
     pub(super) token: Option<&'a str>,
-    /// Empty or with a leading slash.
     rest: &'a str,
 }
 
@@ -97,7 +96,6 @@ pub(super) fn redacted_path(base: &str, path: &str) -> String {
     }
 }
 
-/// Ids of multipart uploads are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     SignPut,

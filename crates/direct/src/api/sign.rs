@@ -66,7 +66,6 @@ fn signed_type(record: &Record, put: &SignedPut) -> String {
     }
 }
 
-/// Browsers set the others.
 pub(super) fn script_headers(headers: &HeaderMap) -> BTreeMap<&str, &str> {
     let of_scripts = headers
         .iter()

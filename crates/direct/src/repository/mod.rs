@@ -92,7 +92,6 @@ impl Repository {
         })
     }
 
-    /// Equal on all nodes.
     pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
         &self.prefix_key
     }

@@ -32,7 +32,6 @@ pub(super) const fn status_number(status: Status) -> i64 {
     status as i64
 }
 
-/// In the format of `.info` files.
 fn upload_json(record: &Record) -> String {
     let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
     // JSON is UTF-8.
@@ -94,7 +93,6 @@ pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
     Statement::insert(insert, row)
 }
 
-/// Unless it was written since it was read.
 pub(super) fn update(record: &Record, now: &str) -> Statement {
     let ended_at = ended_at(record.status, now);
     let statement = format!(

@@ -130,7 +130,6 @@ impl Direct {
         record.size_limit().map_or(limit, |bound| bound.min(limit))
     }
 
-    /// Records the parts, and prepares the event.
     async fn prepare(
         &self,
         record: &mut Record,
@@ -279,7 +278,6 @@ impl Direct {
     }
 }
 
-/// Other parts may succeed.
 fn rejects_parts(error: &client::Error) -> bool {
     *error.kind() == ErrorKind::EntityTooSmall
         || matches!(error.code(), Some("InvalidPart" | "InvalidPartOrder"))
@@ -294,7 +292,6 @@ fn completed_upload(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Uploa
     Arc::new(upload)
 }
 
-/// The ranges of the parts from which the upload is completed.
 fn with_parts(upload: &Arc<Upload>, ranges: Option<String>) -> Arc<Upload> {
     if upload.storage.get(PARTS) == ranges.as_ref() {
         return upload.clone();

@@ -80,7 +80,6 @@ impl Direct {
         Ok((spec.job(&caller.subject, ask), types))
     }
 
-    /// The hooks of the principal are called next.
     pub(super) async fn grant(
         &self,
         new: NewJob,

@@ -29,7 +29,6 @@ impl Direct {
         Ok((self.conclude(&authorization, record, created).await?, true))
     }
 
-    /// One transaction, then the upload on S3.
     pub(super) async fn create_with_job(
         &self,
         dispatcher: &HookDispatcher,

@@ -163,7 +163,7 @@ const fn too_large(input: &DecisionInput<'_>, stored: u64) -> Decision {
     Decision::Remove(RemovalReason::TooLarge { stored, limit })
 }
 
-/// In S3, right now.
+/// True while the client may be completing the upload in S3.
 fn is_in_completion(input: &DecisionInput<'_>) -> bool {
     let record = input.record;
     record.upload.storage.contains_key(COMPLETES)

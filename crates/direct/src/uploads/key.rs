@@ -22,7 +22,6 @@ const MAX_EXTENSION_LEN: usize = 20;
 const MAX_KEY_LEN: usize = 1024;
 const PREFIX_BYTES: usize = 16;
 
-/// Version 4.
 pub(super) fn uuid() -> String {
     Builder::from_random_bytes(rand::random())
         .into_uuid()
@@ -55,7 +54,6 @@ pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     }
 }
 
-/// To [`MAX_NAME_LEN`] bytes; keeps the extension.
 fn truncate(name: &str) -> String {
     if name.len() <= MAX_NAME_LEN {
         return name.to_owned();

@@ -130,7 +130,7 @@ impl Direct {
         Err(DirectError::NotFound)
     }
 
-    /// If S3 has it at this key.
+    /// Records nothing unless S3 has the multipart upload at this key.
     async fn record_multipart(
         &self,
         mut record: Record,
@@ -158,7 +158,7 @@ impl Direct {
         Err(DirectError::Locked)
     }
 
-    /// Unless it was written since it was read; returns whether it did. Invalidates the cached record.
+    /// Does nothing if the record was written since it was read; returns whether it wrote. Invalidates the cache.
     pub(super) async fn update(&self, record: &mut Record) -> Result<bool, DirectError> {
         let changed = self.0.repository.update(record).await;
         self.invalidate(record).await;

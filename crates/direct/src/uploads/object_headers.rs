@@ -140,7 +140,6 @@ pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {
     fields
 }
 
-/// The format in forms.
 fn tagging_xml(query: &str) -> String {
     let mut xml = "<Tagging><TagSet>".to_owned();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {

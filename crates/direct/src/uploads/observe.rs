@@ -46,7 +46,6 @@ impl Direct {
         }
     }
 
-    /// In any status of the record.
     pub(super) async fn list_parts(
         &self,
         record: &Record,

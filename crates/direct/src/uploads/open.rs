@@ -51,7 +51,6 @@ impl Direct {
         opened.map(|(record, _)| record)
     }
 
-    /// Also returns whether the upload is new.
     async fn open_or_find(
         &self,
         requester: &Requester,
@@ -190,7 +189,7 @@ impl Direct {
         Ok(record)
     }
 
-    /// At a key that is not unique to this upload, so that the object is not mistaken for the client's.
+    /// Records an older object at the key, so that it is not mistaken for the client's.
     async fn record_existing_object(
         &self,
         upload: &mut Upload,

@@ -16,7 +16,6 @@ pub(super) struct PartSet {
 }
 
 impl PartSet {
-    /// Fails with the difference.
     pub(super) fn named(named: &[(u32, String)], listed: &[Part]) -> Result<Self, String> {
         let by_number: HashMap<_, _> = listed.iter().map(|part| (part.number, part)).collect();
         let mut set = Self {
@@ -82,7 +81,6 @@ pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     Ok(())
 }
 
-/// `1-3,5`.
 pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for number in numbers {

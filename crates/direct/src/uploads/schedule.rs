@@ -15,7 +15,6 @@ pub(super) fn first_check(
     now + base(settings, record)
 }
 
-/// For an upload whose client is completing it in S3.
 pub(super) fn first_delay(settings: &DirectSettings) -> Duration {
     settings.check_interval / FIRST_DELAYS
 }

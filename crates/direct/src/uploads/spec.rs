@@ -99,7 +99,6 @@ impl UploadSpec {
         ask
     }
 
-    /// As restricted by the policies.
     pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
         let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
         requested.filetype = Some(self.filetype.clone());
@@ -115,7 +114,6 @@ impl UploadSpec {
         job
     }
 
-    /// Compares size and type.
     pub(super) fn check_grant(&self, job: &Job) -> Result<(), DirectError> {
         match (self.size, job.size, job.max_size) {
             (Some(size), Some(limit), _) | (Some(size), None, Some(limit)) if size > limit => {

@@ -23,7 +23,6 @@ const BATCH_SIZE: usize = 256;
 const MAX_CONCURRENCY: usize = 16;
 /// Another node then repeats the check of a dead sweeper, too.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
-/// If nothing is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Also the interval at which older uploads are purged.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);

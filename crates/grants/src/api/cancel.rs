@@ -75,7 +75,6 @@ enum Failed {
     Task(tokio::task::JoinError),
 }
 
-/// Returns whether this call cancelled it, and the job afterwards.
 async fn end(
     queue: &Queue,
     handler: &Handler,

@@ -87,7 +87,6 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
     Ok((was_given, json(status, &body)))
 }
 
-/// Returns the job to create.
 async fn apply_policies(
     api: &Api,
     principal: &Principal,

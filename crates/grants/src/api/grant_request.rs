@@ -11,7 +11,6 @@ use super::ApiStyle;
 const MAX_ID: usize = 255;
 const MAX_FILENAME: usize = 1024;
 const MAX_FILETYPE: usize = 255;
-/// As JSON.
 const MAX_METADATA: usize = 16 * 1024;
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 

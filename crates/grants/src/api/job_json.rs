@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::ApiStyle;
 
-/// With the subject for admins.
 pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value {
     let mut row = match style {
         ApiStyle::Landfall => json!({

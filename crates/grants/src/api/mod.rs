@@ -1,4 +1,5 @@
-//! The grant API. ¶
+//! The grant API:
+//!
 //! | request | effect |
 //! |---|---|
 //! | `POST /uploadjobs` | creates a grant: an upload token, or with `"mode": "url"` an upload URL |
@@ -42,7 +43,6 @@ pub use self::{events::StreamLimits, stats::ApiStats};
 /// More cancellations of this process wait.
 const MAX_CANCELLATIONS: usize = 64;
 
-/// More streams wait to read their initial state.
 const MAX_CATCH_UPS: usize = 8;
 
 /// The format of responses.
@@ -157,9 +157,7 @@ pub fn service(settings: ApiSettings) -> Router {
 struct Api {
     settings: ApiSettings,
     streams: Arc<StreamLimiter>,
-    /// Limits [`MAX_CATCH_UPS`].
     reading: Semaphore,
-    /// Limits [`MAX_CANCELLATIONS`].
     cancelling: Arc<Semaphore>,
 }
 

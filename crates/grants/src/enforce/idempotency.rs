@@ -85,7 +85,6 @@ impl IdempotencyKey for GrantKey {
     }
 }
 
-/// Names no upload.
 #[derive(Debug)]
 pub(super) struct TrackedUploadKey {
     queue: Queue,

@@ -163,7 +163,6 @@ struct Connection {
     health: watch::Receiver<Health>,
 }
 
-/// As reported by the client's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
     Healthy,

@@ -119,7 +119,6 @@ impl Command {
         })
     }
 
-    /// `None` if there is no command.
     async fn run(&self, message: &Message) -> Result<Option<Output>, DeliveryError> {
         let file = self.settings.dir.join(message.hook.as_str());
         // Most events have no command: these do not wait for a permit.

@@ -22,7 +22,6 @@ pub(super) const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 /// Between SIGTERM and SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
-/// The file may be open for writing.
 const MAX_BUSY_ATTEMPTS: u32 = 20;
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(25);
 

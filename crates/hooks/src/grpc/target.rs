@@ -87,7 +87,6 @@ impl Target {
             .expect("a scheme, an authority and a path make a URI")
     }
 
-    /// For certificate verification.
     pub(super) fn host(&self) -> &str {
         let host = self.authority.host();
         let address = host

@@ -36,7 +36,6 @@ impl Log {
         }
     }
 
-    /// Unless the rate limit is reached.
     pub(super) fn line(&self, level: u32, hook: Option<HookName>, bytes: &[u8]) {
         let Some(dropped) = self.window.lock().admit(Instant::now()) else {
             return;

@@ -19,7 +19,6 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 const MAX_TABLE_ENTRIES: usize = 64 * 1024;
 const MAX_TABLES: usize = 4;
 
-/// Calls share only the code.
 pub(super) struct Plugin {
     engine: Engine,
     module: Module,

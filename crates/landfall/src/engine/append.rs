@@ -19,7 +19,6 @@ use crate::{
     upload::{Completion, Upload, UploadId},
 };
 
-/// The first interval at which a request polls the stored offset while it waits for a lease.
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 

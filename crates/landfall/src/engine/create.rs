@@ -253,7 +253,6 @@ impl Engine {
     }
 }
 
-/// A `body_length` of `None` is unknown.
 pub(super) fn can_complete(
     length: Option<u64>,
     offset: u64,

@@ -7,7 +7,6 @@ use crate::{
     store::StoreError,
 };
 
-/// An error of an operation; `service::response` turns it into an HTTP response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]

@@ -125,9 +125,7 @@ impl Engine {
         Ok(reply)
     }
 
-    /// # Errors
-    /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the
-    /// completion.
+    /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the completion.
     pub(super) async fn complete_interrupted(
         self: &Arc<Self>,
         context: &RequestContext,

@@ -61,7 +61,6 @@ impl HookCall<'_> {
 }
 
 impl Engine {
-    /// Returns the merged response of the hooks.
     pub(crate) async fn call_all(
         &self,
         context: &RequestContext,

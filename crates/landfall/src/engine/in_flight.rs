@@ -56,8 +56,6 @@ impl Drop for InFlightGuard {
 }
 
 impl Engine {
-    /// # Errors
-    /// [`ProblemKind::ShuttingDown`] after [`shut_down`](Self::shut_down).
     pub(super) fn enter_transfer(&self) -> Result<InFlightGuard, Error> {
         if self.in_flight.is_shutting_down() {
             return Err(ProblemKind::ShuttingDown.into());

@@ -141,15 +141,12 @@ impl Engine {
         self.hook_points.on_access
     }
 
-    /// For an upload whose bytes bypass the handler.
     pub(crate) fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
         let registry = self.external_uploads.as_deref();
         registry.filter(|registry| registry.owns(id))
     }
 
-    /// If no permit is free, evicts a transfer whose client is silent or slow.
-    /// # Errors
-    /// [`ProblemKind::TooManyUploads`] if all transfers make progress.
+    /// If no permit is free, evicts a silent or slow transfer; fails if all transfers make progress.
     async fn transfer_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
         if let Ok(permit) = self.transfers.try_acquire() {
             return Ok(permit);

@@ -104,7 +104,6 @@ pub(super) async fn handle(
     Ok(draft)
 }
 
-/// A URL at which the storage serves the bytes itself.
 async fn redirect(reader: &dyn Read, inspected: &InspectOutcome) -> Result<Option<String>, Error> {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
@@ -129,7 +128,6 @@ fn cached_headers(
     draft
 }
 
-/// For GET and HEAD.
 pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);

@@ -245,7 +245,6 @@ impl UploadUrls {
     }
 }
 
-/// Without slashes at its ends.
 pub(super) fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
     match path.strip_prefix(base) {
         Some(rest) => Some(rest.trim_matches('/')),

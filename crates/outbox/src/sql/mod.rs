@@ -52,7 +52,6 @@ impl NewRow<'_> {
     }
 }
 
-/// Counts toward the limit.
 pub(super) fn length(message: &str) -> i64 {
     i64::try_from(message.len()).unwrap_or(i64::MAX)
 }
@@ -197,7 +196,6 @@ fn resolver(me: &str) -> String {
     format!("{me}?")
 }
 
-/// For any node to resolve.
 pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement {
     let mut statement =
         Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = $1 FROM (VALUES ")

@@ -12,7 +12,6 @@ use serde_json::Value;
 use super::{Policy, PolicyDenial, PolicyRequest};
 use crate::{GrantLimits, Principal, contains_secret};
 
-/// Characters.
 const MAX_MESSAGE_LEN: usize = 2000;
 
 /// A policy that calls `pre-grant` hooks in order; all must allow.

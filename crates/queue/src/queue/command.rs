@@ -7,7 +7,6 @@ use super::{
     unit_of_work::{Prefetch, UnitOfWork},
 };
 
-/// Runs in a transaction, batched with commands of other callers.
 pub(super) trait QueueCommand: fmt::Debug + Send + 'static {
     type Output: fmt::Debug + Send + 'static;
 

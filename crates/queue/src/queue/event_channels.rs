@@ -142,7 +142,6 @@ impl Feed {
         }
     }
 
-    /// A later subscriber finds it idle and waits.
     pub(super) fn idle_without_readers(&self) -> bool {
         let channels = self.channels.lock();
         let is_idle = channels.is_empty();

@@ -29,7 +29,6 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 pub struct EventReader {
     queue: Queue,
     subscription: Subscription,
-    /// Returned or skipped.
     cursor: i64,
     is_behind: bool,
     read: VecDeque<Arc<SharedEvent>>,
@@ -179,7 +178,6 @@ async fn serve(shared: &Shared) {
     }
 }
 
-/// Returns `None` without readers.
 async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
     while !shared.feed.idle_without_readers() {
         match read::events(shared, &Scope::All, cursor, PAGE).await {
@@ -245,7 +243,6 @@ async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
     Ok(events.collect())
 }
 
-/// That their readers have not received.
 async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     let changed = shared
         .reports

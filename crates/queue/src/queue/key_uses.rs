@@ -9,7 +9,6 @@ pub(super) struct KeyUses(pub(super) Mutex<PendingUses>);
 
 #[derive(Debug, Default)]
 pub(super) struct PendingUses {
-    /// By key, in milliseconds since 1970.
     pub(super) at: BTreeMap<i64, i64>,
     pub(super) is_writing: bool,
 }

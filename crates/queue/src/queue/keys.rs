@@ -70,7 +70,6 @@ pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueErr
     Ok(shared.database.execute(statement).await?)
 }
 
-/// Unless it has expired.
 pub(super) async fn find(
     shared: &Arc<Shared>,
     hash: &TokenHash,

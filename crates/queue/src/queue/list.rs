@@ -26,7 +26,6 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
     })
 }
 
-/// There is an index for each state.
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = query.direction();
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));

@@ -80,7 +80,6 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 )];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
-/// Further callers wait until a request is taken.
 const COMMAND_BUFFER: usize = 2048;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 

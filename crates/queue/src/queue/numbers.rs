@@ -12,7 +12,6 @@ pub(super) enum Sequence {
     Events,
 }
 
-/// The first eight bytes.
 pub(super) fn from_digest(digest: &[u8]) -> i64 {
     let mut first = [0; 8];
     for (byte, of_digest) in first.iter_mut().zip(digest) {

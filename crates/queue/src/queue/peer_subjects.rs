@@ -53,7 +53,6 @@ impl Peers {
 }
 
 impl Subjects {
-    /// `None` without readers.
     pub(super) fn from_scopes(scopes: &[Scope]) -> Option<Self> {
         let hashes = scopes.iter().map(|scope| match scope {
             Scope::Subject(subject) => Some(hash(subject)),

@@ -20,7 +20,6 @@ const TYPES: [&str; 28] = [
     "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 const FIXED: usize = 12;
-/// Characters of the searchable prefix.
 const FILENAME_KEY_CHARS: usize = 128;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -224,7 +223,6 @@ fn state_from_number(number: i64) -> Result<JobState, QueueError> {
         .ok_or_else(|| QueueError::InvalidRow(format!("unknown state {number}")))
 }
 
-/// In lower case.
 pub(super) fn filename_key(name: &str) -> String {
     name.chars()
         .take(FILENAME_KEY_CHARS)

@@ -52,7 +52,6 @@ struct Progress {
     is_remote: bool,
     /// Known after the first write.
     owner: Option<Owner>,
-    /// As listeners received it, while there are any.
     job: Option<Arc<Job>>,
     /// Listeners receive no more progress.
     has_ended: bool,
@@ -61,7 +60,6 @@ struct Progress {
 #[derive(Debug, Clone)]
 struct Owner(Option<Arc<str>>);
 
-/// As seen by this node.
 #[derive(Debug, Clone, Copy)]
 struct Live {
     offset: u64,
@@ -321,7 +319,7 @@ impl Reports {
         self.due.notify_one();
     }
 
-    /// Not [sent](Self::set_sent) to the other nodes that want it.
+    /// Progress that the other nodes want and were not [sent](Self::set_sent).
     #[cfg(feature = "postgres")]
     pub(super) fn unsent(
         &self,

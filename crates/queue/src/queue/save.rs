@@ -12,7 +12,6 @@ use super::{
 };
 use crate::JobEventKind;
 
-/// Per job.
 const MAX_TOKENS: i64 = 5;
 
 impl UnitOfWork<'_> {

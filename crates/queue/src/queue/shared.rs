@@ -100,8 +100,7 @@ pub struct QueueStats {
     pub unreadable_events: u64,
 }
 
-/// Such as rows of a newer version. They are counted and logged once, as far as they are read in ascending
-/// order.
+/// Counts and logs rows of a newer version, once as far as they are read in ascending order.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
     count: AtomicU64,

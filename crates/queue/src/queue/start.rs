@@ -139,7 +139,6 @@ fn sum_of_lengths<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// An upload without a grant.
 #[derive(Debug)]
 pub(super) struct TrackUpload {
     upload: String,

@@ -54,7 +54,6 @@ impl QueueCommand for PrepareEnd {
     }
 }
 
-/// Outputs how many.
 #[derive(Debug)]
 pub(super) struct ExpireGrants(pub(super) Vec<i64>);
 

@@ -84,17 +84,15 @@ pub(super) struct UnitOfWork<'a> {
     pub(super) uploads: HashMap<String, i64>,
     pub(super) parts: HashMap<i64, BTreeMap<String, Part>>,
     pub(super) deleted_parts: Vec<(i64, String)>,
-    /// By subject and period.
     pub(super) usage: HashMap<(String, i64), Usage>,
     pub(super) usage_changes: BTreeMap<(String, i64), Usage>,
     pub(super) active: HashMap<String, i64>,
-    /// For each rate limit, the number of requests it was read for, and the times, newest first.
+    /// How many requests each rate limit was read for, and the times, newest first.
     pub(super) recent: HashMap<(String, u32), (u32, Vec<i64>)>,
     /// In this transaction, by subject.
     pub(super) granted: HashMap<String, u32>,
     pub(super) numbers: VecDeque<i64>,
     pub(super) events: Vec<NewEvent>,
-    /// Hash and job.
     pub(super) tokens: Vec<(String, i64)>,
     /// They may exceed the maximum number of tokens.
     pub(super) jobs_to_prune: BTreeSet<i64>,
@@ -162,7 +160,6 @@ impl<'a> UnitOfWork<'a> {
         Some(&mut loaded.record)
     }
 
-    /// With the next number.
     pub(super) fn add(&mut self, mut record: Record) -> Job {
         let number = self.numbers.pop_front().unwrap_or_default();
         record.job.id = JobId(number);

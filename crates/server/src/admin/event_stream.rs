@@ -44,7 +44,6 @@ struct EventJson {
     upload: JobJson,
 }
 
-/// By default, streams only new events.
 pub(super) async fn events(
     State(admin): State<Admin>,
     query: Result<Query<StreamQuery>, QueryRejection>,

@@ -83,7 +83,6 @@ pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
         .into_response()
 }
 
-/// For visitors who open the form's address.
 pub(super) async fn redirect_to_page() -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, "./")]).into_response()
 }

@@ -91,7 +91,6 @@ impl Sessions {
         cookie(&format!("{claim}.{signature}"), SESSION_LIFETIME, https)
     }
 
-    /// On this node; returns the `Set-Cookie` that deletes the cookie.
     pub(super) fn end(&self, headers: &HeaderMap, now: SystemTime, https: bool) -> HeaderValue {
         for session in session_cookies(headers).filter_map(|value| self.read(value, now)) {
             self.ended.lock().insert(session, now);

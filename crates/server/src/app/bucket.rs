@@ -109,7 +109,6 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options
 }
 
-/// The store must ignore these keys.
 #[cfg(feature = "direct")]
 fn key_prefixes(settings: &Settings) -> Vec<String> {
     if !settings.direct.enabled {

@@ -38,7 +38,6 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Examines at most `max` entries.
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,

@@ -157,7 +157,6 @@ impl SharedLeases {
         (!self.reachable.is_healthy(message, probe).await).then_some(unavailable)
     }
 
-    /// Where the backend does not purge them.
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
         #[cfg(feature = "s3")]
         #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
@@ -182,7 +181,6 @@ impl SharedLeases {
         }
     }
 
-    /// Others need not wait for their expiry.
     pub(super) async fn close(&self) {
         with_locker!(self, locker => locker.close().await)
     }

@@ -68,7 +68,6 @@ pub(super) fn warn_about_location(settings: &Settings) {
     }
 }
 
-/// Opened on first use and shared by all parts.
 #[derive(Debug, Default)]
 pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
@@ -125,7 +124,6 @@ pub(super) fn named_database(settings: &Settings) -> (Database, String) {
     (database, name)
 }
 
-/// For a command that reads what the server stored.
 pub(super) fn stored_database(
     settings: &Settings,
     item: &str,

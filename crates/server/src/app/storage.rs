@@ -100,7 +100,6 @@ impl Storage {
         }
     }
 
-    /// Other nodes can take over at once.
     pub(super) async fn close(&self) {
         if let Some(leases) = &self.leases {
             leases.close().await;

@@ -219,7 +219,6 @@ impl Addresses {
         (self.limits.client.0)(headers, peer).map(AddressKey::new)
     }
 
-    /// `None` if the address is new and the shard is full.
     fn update<R>(&self, key: AddressKey, change: impl FnOnce(&mut AddressUsage) -> R) -> Option<R> {
         let mut shard = self.shards[key.shard()].lock();
         if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {

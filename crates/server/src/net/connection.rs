@@ -21,7 +21,6 @@ pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 
 pub(super) const HELD_BY_SERVICE: u64 = u64::MAX - 1;
 
-/// Shared by the parts of one connection: I/O, service adapter, bodies and driver.
 #[derive(Debug)]
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,

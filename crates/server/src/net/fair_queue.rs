@@ -21,7 +21,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
 const SHARE_BYTES: usize = 128 * 1024;
-/// Ratio of the pause to the turns of an address with waiting bodies.
 const DELAY_FACTOR: u32 = 3;
 /// The precision of the runtime's timers; shorter pauses are added up.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
@@ -58,7 +57,7 @@ impl QueueState {
         }
     }
 
-    /// In place of an active one.
+    /// Replaces an active body by the one that has waited longest.
     fn advance(&mut self) -> Option<Arc<Waiter>> {
         let next = self.waiting.pop_front();
         match &next {
@@ -84,7 +83,7 @@ impl AddressQueue {
         }
     }
 
-    /// Only if that is in the future.
+    /// Returns the earliest start of the next turn, if that is in the future.
     fn resume_at(&self) -> Option<Instant> {
         let mut state = self.state.lock();
         state.resume_at = state.resume_at.filter(|at| *at > Instant::now());

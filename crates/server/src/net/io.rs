@@ -38,7 +38,6 @@ pub(super) enum DetachedSocket {
 }
 
 impl Socket {
-    /// From the runtime that accepted it.
     pub(super) fn detach(self) -> io::Result<DetachedSocket> {
         Ok(match self {
             Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
@@ -72,7 +71,6 @@ pub(super) struct ServerIo {
     validator: Option<RequestHeadValidator>,
     read_ahead: Vec<u8>,
     rejection: Option<HttpRejection>,
-    /// Counted in `NetStats::head_bytes`.
     head_bytes: u64,
     ended: bool,
     waiting: u8,

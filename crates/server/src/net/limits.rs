@@ -22,13 +22,9 @@ pub struct ConnectionLimits {
     pub addresses: AddressLimits,
     /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body.
     pub max_head: usize,
-    /// Maximum memory of all unfinished heads larger than 8 KiB, in bytes.
-    ///
-    /// Above it, such heads are rejected with 503.
+    /// Maximum memory of all unfinished heads above 8 KiB, in bytes; further ones are rejected with 503.
     pub head_memory: u64,
-    /// Time to receive a head, from its first byte or from `accept` on a new connection.
-    ///
-    /// Afterwards the connection is closed.
+    /// Time to receive a head, from its first byte or from `accept`; then the connection is closed.
     pub header_timeout: Duration,
     /// Maximum time between two requests on a connection.
     pub idle_timeout: Duration,

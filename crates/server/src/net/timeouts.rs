@@ -231,7 +231,6 @@ impl ServerShared {
         self.wakeup.notify_one();
     }
 
-    /// Meanwhile, the sweeper evicts silent connections.
     pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
         let _waiting = Arc::clone(&self.waiting);
         vacancy.await
@@ -241,7 +240,6 @@ impl ServerShared {
         Arc::strong_count(&self.waiting) > 1
     }
 
-    /// From the next tick on.
     pub(super) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
         let activity = Arc::new(ConnectionActivity {
             epoch: AtomicU32::new(phase as u32),

@@ -32,7 +32,6 @@ pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     })
 }
 
-/// For the endpoint that clients use.
 #[cfg(feature = "direct")]
 pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
@@ -80,7 +79,6 @@ pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
     }
 }
 
-/// As the query string that S3 expects in its header.
 fn tagging(tags: &[(String, String)]) -> Option<String> {
     if tags.is_empty() {
         return None;

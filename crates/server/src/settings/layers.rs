@@ -11,7 +11,6 @@ use super::sections::table::{Property, Setting};
 /// A later kind overrides an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Lines count from 1.
     File {
         file: String,
         line: usize,
@@ -61,8 +60,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Unless a source of higher precedence has given another text. Of two texts from the same kind of
-    /// source, the later one counts.
+    /// A source of higher precedence wins; of two texts from the same kind of source, the later one.
     pub(super) fn add(&mut self, setting: &'static Setting, text: String, source: Source) {
         let stored = self.given.get(setting.name);
         if stored.is_none_or(|stored| stored.source.precedence() <= source.precedence()) {

@@ -161,7 +161,6 @@ impl Loaded {
 /// file that one of them names.
 ///
 /// # Errors
-///
 /// Returns all problems found. The program then exits with [`Failure::exit_code`]. Requests for help or
 /// the version succeed even if settings are wrong.
 pub fn read(

@@ -79,7 +79,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// If it is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let names = sections::settings()
         .map(|setting| setting.name)

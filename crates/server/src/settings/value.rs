@@ -9,7 +9,6 @@ use super::types::redacted_url;
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// An empty text means `None`.
 pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
@@ -274,7 +273,7 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     Ok(span)
 }
 
-/// In octal; must include `required`.
+/// Octal; must include `required`.
 pub(super) fn permissions(text: &str, required: u32) -> Parsed<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let valid = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));

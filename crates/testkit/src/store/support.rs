@@ -137,12 +137,10 @@ pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
     }
 }
 
-/// `None` if it wasn't ready by then.
 pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     poll_times(times, pin!(future)).await
 }
 
-/// `None` if it wasn't ready by then.
 pub(crate) async fn poll_times<T>(
     times: usize,
     mut future: impl Future<Output = T> + Unpin,

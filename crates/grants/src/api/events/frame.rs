@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::super::{ApiStyle, job_json};
 
-/// Once for all listeners with the same rights.
 pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
     let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
     event.encoding(at, || write(event, style, with_subject).into())

@@ -14,10 +14,8 @@ use super::{frame, stream_limits::StreamPermit};
 
 pub(super) struct Listener {
     api: Arc<Api>,
-    /// For repeated authentication.
     parts: Parts,
     principal: Principal,
-    /// Sent first.
     preamble: Option<Bytes>,
     events: EventReader,
     beat: Interval,
@@ -79,7 +77,6 @@ impl Listener {
         })
     }
 
-    /// `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         if let Some(preamble) = self.preamble.take() {
             return Some(preamble);
@@ -168,7 +165,6 @@ async fn present(
     ))
 }
 
-/// To save memory.
 fn keep_what_identifies(headers: &mut HeaderMap) {
     const NOT_NEEDED: [header::HeaderName; 4] = [
         header::ACCEPT,

@@ -22,7 +22,6 @@ pub struct StreamLimits {
 }
 
 impl Default for StreamLimits {
-    /// 16,384 in all, 2,048 per subject.
     fn default() -> Self {
         Self {
             total: 16_384,

@@ -6,7 +6,6 @@ pub(super) fn partition(key: &[u8], count: usize) -> usize {
     (murmur2(key) & 0x7fff_ffff) as usize % count
 }
 
-/// With Kafka's seed.
 fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

@@ -18,7 +18,6 @@ const MAX_FAILED: usize = 1000;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// Counted from the first part, without gaps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PartsProgress {
     pub(super) complete: usize,
@@ -127,7 +126,6 @@ impl FinalUploads {
         self.turns.acquire().await
     }
 
-    /// Removes an upload that was terminated, as a final one and as a part.
     pub(in crate::engine) fn remove(&self, id: &UploadId) {
         let mut state = self.state();
         state.remove_pending(id);

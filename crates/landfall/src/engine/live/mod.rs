@@ -40,7 +40,6 @@ const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
-    /// Uploads whose requests have ended and whose progress is not emitted yet.
     ended: Ended,
 }
 
@@ -144,7 +143,6 @@ pub(crate) struct LiveUpload {
     received: AtomicU64,
     emitted: AtomicU64,
     is_waiting: AtomicBool,
-    /// True if the writer must end even while its client sends.
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
     requested: Notify,
@@ -156,7 +154,6 @@ struct WriterState {
     /// The offset that the upload would have if the writer stopped now.
     offset: u64,
     received_at: Instant,
-    /// True if a write is in progress, which changes the offset.
     is_writing: bool,
     has_ended: bool,
     is_taken_over: bool,
@@ -195,7 +192,6 @@ pub(super) enum WriterRequest {
 
 /// The writer's side.
 impl LiveUpload {
-    /// Publishes an offset, which never decreases.
     pub(super) fn publish(&self, offset: u64) {
         self.offset.fetch_max(offset, Ordering::AcqRel);
     }

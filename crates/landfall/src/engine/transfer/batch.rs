@@ -30,7 +30,6 @@ impl Memory {
 #[derive(Debug)]
 pub(in crate::engine) struct WriteBatch<'a> {
     memory: &'a Memory,
-    /// Frames as received, under the permit of a batch.
     frames: Vec<Bytes>,
     frame_bytes: usize,
     permit: Option<SemaphorePermit<'a>>,
@@ -61,8 +60,6 @@ impl<'a> WriteBatch<'a> {
         self.permit.is_some()
     }
 
-    /// # Cancel safety
-    /// May be dropped.
     pub(super) async fn permit(&mut self) {
         self.permit = self.memory.batches.acquire().await.ok();
     }
@@ -115,7 +112,6 @@ impl<'a> WriteBatch<'a> {
         all
     }
 
-    /// Discards the bytes and reuses the allocation of a list that was taken.
     pub(super) fn clear(&mut self, list: Vec<Bytes>) {
         self.frames = list;
         self.packed = Vec::new();

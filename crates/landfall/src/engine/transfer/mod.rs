@@ -43,9 +43,7 @@ pub(super) enum Interruption {
     Overrun,
     Yielded,
     Lost,
-    /// A hook stopped the upload.
     Stopped(ClientResponse),
-    /// The client was silent while other transfers waited to start.
     Evicted,
     Connection(RequestBodyError),
     Checksum(Problem),
@@ -61,7 +59,6 @@ pub(super) struct Transfer<'a, 'm> {
     pub(super) remaining: u64,
     pub(super) body_length: Option<u64>,
     pub(super) timeout: Option<Duration>,
-    /// True if the offset may be published before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
     pub(super) is_staged: bool,
@@ -70,7 +67,6 @@ pub(super) struct Transfer<'a, 'm> {
 enum TransferEvent {
     Frame(Bytes),
     Trailers(HeaderMap),
-    /// The batch is full, or the body has no more data ready.
     Flush,
     WaitedLong,
     End,

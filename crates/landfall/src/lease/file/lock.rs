@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 
 use crate::lease::{YieldReason, YieldSignal};
 
-/// The time for which a lock file is assumed to be still at its path.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lock file, and the locks of this process in it.
@@ -59,7 +58,6 @@ impl LockFile {
         &self.path
     }
 
-    /// False if another lease has the byte.
     pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
         let mut open = self.open.lock();
         let file = self.current(&mut open)?;
@@ -189,7 +187,6 @@ fn is_at(device_and_inode: (u64, u64), path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Creates the file and its directory (not the parents) if missing.
 pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     let open = || {
         File::options()
@@ -209,7 +206,6 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Creates a directory that only this user may change, unless it exists.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),

@@ -31,7 +31,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// Number of lock files: the kernel searches all locks of a file.
+/// The kernel searches all locks of a file.
 const LOCK_FILES: usize = 64;
 
 /// Polling intervals. Together they bound the duration of a takeover between two processes.

@@ -8,7 +8,6 @@ use std::{
 
 use super::lock;
 
-/// Age at which the request of a dead process is removed.
 const MAX_AGE: Duration = Duration::from_secs(60);
 const SCAN_LIMIT: usize = 4096;
 /// Others may remove a request file before it is locked.
@@ -23,7 +22,6 @@ pub(super) struct RequestDir {
 }
 
 impl RequestDir {
-    /// The number `waiter` must be unique.
     pub(super) fn new(dir: PathBuf, waiter: u64) -> Self {
         Self { dir, waiter }
     }
@@ -32,7 +30,6 @@ impl RequestDir {
         &self.dir
     }
 
-    /// Until the returned value is dropped.
     pub(super) fn request(&self, byte: u64) -> io::Result<RequestFile> {
         let path = self.dir.join(format!("{byte:016x}-{:016x}", self.waiter));
         if let Some(above) = self.dir.parent() {
@@ -50,7 +47,6 @@ impl RequestDir {
         }
     }
 
-    /// Removes old requests, too.
     pub(super) fn poll_requests(
         &self,
         held: impl Fn(u64) -> bool,

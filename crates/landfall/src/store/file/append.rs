@@ -92,7 +92,6 @@ impl FileAppend {
         self.unverified.map_or(self.offset, |range| range.from)
     }
 
-    /// Fails if a newer writer has started.
     async fn run_step<T, F>(&mut self, syncs: bool, bytes: usize, step: F) -> Result<T>
     where
         T: Send + 'static,

@@ -25,7 +25,6 @@ use crate::{
 
 /// A power of two.
 const SHARDS: usize = 16;
-/// Entries in use do not count.
 const SHARD_CAPACITY: usize = 1024;
 const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 

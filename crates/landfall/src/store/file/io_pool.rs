@@ -17,7 +17,6 @@ const MAX_CONCURRENT_SYNCS: usize = 64;
 /// Low, to leave disk bandwidth for the rest.
 const MAX_CONCURRENT_LONG: usize = 4;
 
-/// Clones share the limits.
 #[derive(Debug, Clone)]
 pub(crate) struct IoPool {
     latency: Arc<LatencyTracker>,
@@ -38,9 +37,8 @@ impl IoPool {
         }
     }
 
-    /// In the calling task while the disk is fast.
-    /// # Cancel safety
-    /// A step that reached the pool runs to its end.
+    /// Runs in the calling task while the disk is fast.
+    /// A step that reached the pool runs to its end, even if the call is dropped.
     pub(crate) async fn run_inline<T: Send + 'static>(
         &self,
         bytes: usize,

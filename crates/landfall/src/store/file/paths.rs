@@ -119,7 +119,6 @@ impl Root {
         sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
     }
 
-    /// One segment at a time.
     fn walk(&self, relative: &str) -> io::Result<OwnedFd> {
         let mut segments = relative.split('/');
         let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(relative))?;
@@ -129,7 +128,6 @@ impl Root {
         Ok(handle)
     }
 
-    /// The requested path may be absolute or relative.
     pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
         let relative = self
             .strip_root(path)

@@ -41,7 +41,6 @@ pub(super) struct DirectorySyncs(Mutex<HashMap<String, Arc<SyncGroup>>>);
 #[derive(Debug, Default)]
 struct SyncGroup {
     started: AtomicU64,
-    /// The outcomes so far; locked while a sync runs.
     outcome: tokio::sync::Mutex<SyncOutcome>,
 }
 
@@ -174,7 +173,6 @@ impl Inner {
         }
     }
 
-    /// Before the upload's state is reported.
     pub(super) async fn sync_if_required(
         self: &Arc<Self>,
         id: &UploadId,

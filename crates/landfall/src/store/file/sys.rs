@@ -158,7 +158,6 @@ fn open(dir: BorrowedFd<'_>, name: &str, access: OFlags) -> io::Result<OwnedFd> 
     })?)
 }
 
-/// Without following links.
 pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {
     let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
     Ok(FileVersion::new(&stat))
@@ -238,7 +237,6 @@ pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> i
     Ok(())
 }
 
-/// Fewer than `buffer.len()` bytes only at the end of the file.
 pub(super) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {

@@ -22,7 +22,7 @@ const MAX_EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
 
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Compared again each time that the age has grown [fourfold](STALE_FACTOR).
+/// Repeated each time that the age has grown [fourfold](STALE_FACTOR).
 const STALE_AFTER: Duration = Duration::from_secs(15);
 const STALE_FACTOR: u32 = 4;
 const STALE_STEPS: usize = 11;

@@ -114,7 +114,6 @@ impl Grants {
         self.track_jobs(config);
     }
 
-    /// For a handler that only removes uploads.
     pub(super) fn track_jobs(&self, config: &mut Config) {
         let tracker = JobTracker::new(self.queue.clone());
         config.sinks.insert(0, Arc::new(tracker));

@@ -72,7 +72,6 @@ fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> O
     outbox
 }
 
-/// The built-in headers and those that a transport forwards.
 fn event_headers(hooks: &Hooks) -> EventHeaders {
     EventHeaders::default()
         .with(&hooks.http.forward_headers)

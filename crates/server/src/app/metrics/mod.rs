@@ -162,7 +162,6 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// `counts` has one more item than `bounds_ms`.
     fn histogram(
         &mut self,
         name: &str,

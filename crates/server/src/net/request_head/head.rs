@@ -33,7 +33,6 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Checks that every parser reads a complete head alike.
 pub(super) fn check(bytes: &[u8], end: usize, max_head: usize) -> Result<Framing, HttpRejection> {
     if end > max_head {
         return Err(TOO_LARGE);
@@ -177,8 +176,7 @@ impl<'a> RequestLine<'a> {
         Ok(Self { target, old })
     }
 
-    /// HTTP/1.1 requires exactly one `Host`, which must agree with an absolute target (RFC 9112, sections 3.2
-    /// and 3.2.2).
+    /// HTTP/1.1 requires one `Host`, which must agree with an absolute target (RFC 9112, 3.2, 3.2.2).
     fn check_host(&self, host: Option<&[u8]>) -> Result<(), HttpRejection> {
         match host {
             None if !self.old => return Err(HttpRejection::bad("the request has no Host header")),

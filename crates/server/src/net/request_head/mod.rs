@@ -74,7 +74,6 @@ impl RequestHeadValidator {
         self.partial.capacity()
     }
 
-    /// After a rejection.
     pub(super) fn clear(&mut self) {
         self.partial = Vec::new();
     }
@@ -204,7 +203,6 @@ impl RequestHeadValidator {
         }
     }
 
-    /// `None` if the head is incomplete.
     fn scan_head<'a>(
         &mut self,
         bytes: &'a [u8],

@@ -244,7 +244,6 @@ async fn preflight(
     doctor.report(Finding::new(CHECK, severity, text));
 }
 
-/// As a page would.
 async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity) {
     const CHECK: &str = "presigned PUT";
     let object = doctor.object("by-page");

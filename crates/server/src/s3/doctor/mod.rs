@@ -127,7 +127,6 @@ impl<'a> Doctor<'a> {
         &self.settings.s3
     }
 
-    /// It is removed at the end.
     fn object(&mut self, name: &str) -> ObjectRef {
         let object = ObjectRef::new(self.bucket, format!("{}-{name}", self.key_prefix));
         self.objects.push(object.clone());
@@ -188,7 +187,7 @@ impl<'a> Doctor<'a> {
         result.ok()
     }
 
-    /// An error is one that leases need. Returns whether the step succeeded.
+    /// An error is a failure if leases need the step. Returns whether the step succeeded.
     #[cfg(any(feature = "redis", feature = "postgres"))]
     fn report_step(
         &mut self,

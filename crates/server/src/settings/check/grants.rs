@@ -88,7 +88,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// One for each setting.
 fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
     let granted = settings.grants.enabled;
     let has_queue = settings.has_queue();

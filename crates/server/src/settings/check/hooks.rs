@@ -117,7 +117,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// Settings of hooks that no transport in use is called for.
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();

@@ -150,7 +150,6 @@ macro_rules! sections {
     };
 }
 
-/// In the order of the help.
 pub(super) static SECTIONS: &[Section] = sections! {
     "Listening", [Serve] => Listen;
     "URLs and proxies", [Serve] => Urls;

@@ -7,7 +7,6 @@ use super::table::group;
 use crate::settings::types::Database;
 use crate::settings::{grants, hooks, value};
 
-/// For leases and, by default, for state.
 const OWN_DIR: &str = ".landfall";
 
 const FILE: &str = "landfall.db";
@@ -58,7 +57,6 @@ impl Settings {
             .join("landfall")
     }
 
-    /// Inside the upload directory.
     pub(crate) fn own_dir(&self) -> PathBuf {
         self.storage.upload_dir.join(OWN_DIR)
     }

@@ -56,7 +56,6 @@ pub(in crate::settings) enum Property {
     Common,
     /// It limits or protects: it is an error to set it where it has no effect.
     Protects,
-    /// It must not be printed.
     Secret,
     /// Printed without its password and its query.
     SecretInUrl,

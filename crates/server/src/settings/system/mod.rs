@@ -28,12 +28,9 @@ impl Loaded {
     }
 
     /// Checks the files, directories and hosts of the settings, and adds warnings to
-    /// [`warnings`](Self::warnings).
-    ///
-    /// Must be called inside a Tokio runtime.
+    /// [`warnings`](Self::warnings). Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    ///
     /// Returns everything that cannot work on this machine.
     pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();

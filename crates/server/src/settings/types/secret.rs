@@ -64,7 +64,6 @@ pub fn redacted_url(text: &str) -> String {
     }
 }
 
-/// Also a comma-separated list of them.
 fn is_host(text: &str) -> bool {
     text.split(',').all(|one| {
         let after_brackets = one.rfind(']').map_or(0, |end| end + 1);
