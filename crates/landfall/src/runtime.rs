@@ -1,3 +1,5 @@
+//! Values per tokio runtime, for handlers that serve from several runtimes.
+
 use std::collections::VecDeque;
 
 use parking_lot::Mutex;

@@ -1,3 +1,5 @@
+//! The `landfall` program.
+
 use std::{
     future::Future,
     io::{self, Write as _},

@@ -33,6 +33,7 @@ impl SharedEvent {
         })
     }
 
+    /// Returns the encoding with this number, below 4. All readers of the event share it.
     pub fn encoding(&self, number: usize, encode: impl FnOnce() -> Bytes) -> Bytes {
         match self.encodings.get(number) {
             Some(encoding) => encoding.get_or_init(encode).clone(),

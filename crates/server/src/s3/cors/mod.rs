@@ -1,3 +1,5 @@
+//! The CORS rules of a bucket that direct uploads from browsers need.
+
 mod set;
 
 use landfall_s3::client::CorsRule;
