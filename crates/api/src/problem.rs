@@ -50,6 +50,20 @@ impl Problem {
         }
     }
 
+    /// Creates a problem for an upload that a hook denied, with its response.
+    #[must_use]
+    pub fn denied(status: StatusCode, message: String) -> Self {
+        let status = match status.is_client_error() || status.is_server_error() {
+            true => status,
+            // The response is neither an upload nor an error.
+            false => StatusCode::BAD_GATEWAY,
+        };
+        match message.is_empty() {
+            true => Self::new(status, format!("the upload was denied with {status}")),
+            false => Self::new(status, message),
+        }
+    }
+
     /// Creates a problem with fields of the request and their errors (422).
     #[must_use]
     pub fn invalid(errors: Vec<(Text, Text)>) -> Self {

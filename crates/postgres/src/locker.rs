@@ -198,7 +198,6 @@ impl PostgresLocker {
 
     /// If the caller is cancelled, the attempt is dropped after the response: a release sent before the
     /// response could arrive before the call.
-    /// the response could arrive before the call.
     async fn call(
         &self,
         id: &UploadId,

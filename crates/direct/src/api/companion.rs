@@ -39,10 +39,7 @@ impl Serialize for Fields<'_> {
 pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
     let mut file = FileFields::from_query(Query::new(uri.query()))?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let settings = api.direct().settings();
     let mode = match settings.small_files {
         SmallFiles::Post => TransferMode::Post,

@@ -8,7 +8,7 @@ use landfall_api::{Problem, client_address};
 use landfall_queue::{Job, JobState, TokenHash};
 use moka::future::Cache;
 
-use super::{Api, ApiError, metadata::ExplicitToken, query::Query};
+use super::{Api, ApiError, Call, fields::FileFields, metadata::ExplicitToken, query::Query};
 use crate::{DirectError, Requester};
 
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(5);
@@ -23,6 +23,16 @@ pub(super) enum Purpose {
 pub(super) type TokenCache = Cache<String, Job>;
 
 impl Api {
+    /// Returns who opens an upload with these fields.
+    pub(super) async fn opener(
+        &self,
+        call: &mut Call,
+        file: &mut FileFields,
+    ) -> Result<Requester, ApiError> {
+        let token = file.explicit_token.take();
+        self.requester(&mut call.parts, token, Purpose::Open).await
+    }
+
     /// Removes the token from the request. A token in a header takes precedence over one with the file's
     /// fields.
     pub(super) async fn requester(

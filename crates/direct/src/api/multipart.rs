@@ -29,10 +29,7 @@ const INVALID_PART_NUMBER: &str = "s3: the part number must be a number between 
 pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let fields = api.object(call, MAX_BODY).await?;
     let mut file = FileFields::from_json(fields)?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let mut asked = file.open_request(TransferMode::Multipart);
     if api.direct().settings().sts.is_some() && matches!(requester, Requester::Principal(_)) {
         asked.key = client_key(&asked.filename);

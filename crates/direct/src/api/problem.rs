@@ -119,19 +119,11 @@ impl ProblemContext<'_> {
         if let Some(cause) = cause {
             self.log(&*cause, "hook or event sink failed");
         }
-        let status = match status.is_client_error() || status.is_server_error() {
-            true => status,
-            // The hook's response is neither an upload nor an error.
-            false => StatusCode::BAD_GATEWAY,
-        };
-        let message = match message.is_empty() {
-            true => format!("the upload was denied with {status}"),
-            false => message,
-        };
         let headers = headers.iter().filter(|(name, _)| can_set_header(name));
-        headers.fold(Problem::new(status, message), |problem, (name, value)| {
-            problem.with_header(name.clone(), value.clone())
-        })
+        headers.fold(
+            Problem::denied(status, message),
+            |problem, (name, value)| problem.with_header(name.clone(), value.clone()),
+        )
     }
 
     fn s3(self, error: &client::Error) -> Problem {

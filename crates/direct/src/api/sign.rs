@@ -10,7 +10,6 @@ use super::{
     Api, ApiError, Call,
     body::{MAX_BODY, json},
     fields,
-    identity::Purpose,
 };
 use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};
 
@@ -26,10 +25,7 @@ struct SignedResponse<'a> {
 pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let fields = api.object(call, MAX_BODY).await?;
     let mut file = fields::sign_s3(fields)?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let record = open(api, call, &requester, file.open_request(TransferMode::Put)).await?;
     let lifetime = api.direct().settings().put_lifetime;
     let put = api.direct().presign_put(&record, lifetime, true).await?;

@@ -91,16 +91,7 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
             tracing::error!(job = %job.id, %error, "failed to release quota reservation");
         }
     }
-    let status = match status.is_client_error() || status.is_server_error() {
-        true => status,
-        // A hook has responded without an upload and without an error status.
-        false => StatusCode::BAD_GATEWAY,
-    };
-    let message = match message.is_empty() {
-        true => format!("the upload was rejected with {status}"),
-        false => message,
-    };
-    let problem = Problem::new(status, message);
+    let problem = Problem::denied(status, message);
     match retry_after {
         Some(wait) => problem.with_header(header::RETRY_AFTER, wait),
         None => problem,

@@ -73,8 +73,6 @@ struct Exchange {
 /// A delivery succeeds when the broker has confirmed it, which a durable queue does after writing
 /// to disk. A message that no queue receives is a failure.
 ///
-/// The settings are validated here; it connects for the first message.
-///
 /// # Errors
 /// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
 pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError> {

@@ -78,8 +78,6 @@ struct Server {
 ///
 /// The user needs permission to publish the subjects, and to publish and subscribe to `_INBOX.>`.
 ///
-/// The settings are validated here; it connects for the first message.
-///
 /// # Errors
 /// A URL or the subject is invalid.
 pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError> {

@@ -40,15 +40,13 @@ use crate::format::{self, Format};
 pub struct CommandSettings {
     /// The directory of the commands.
     pub dir: PathBuf,
-    /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]).
-    ///
-    /// [`Format::Auto`] sends both and parses responses of tusd 2.
+    /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]); [`Format::Auto`] sends both and
+    /// parses responses of tusd 2.
     pub format: Format,
     /// Timeout of a command, after which it and its children are terminated; 10 minutes by default.
     pub timeout: Duration,
-    /// Maximum concurrent processes; 32 by default.
-    ///
-    /// Events use at most three quarters, so that slow events do not delay blocking hooks.
+    /// Maximum concurrent processes; 32 by default. Events use at most three quarters, so that slow events do
+    /// not delay blocking hooks.
     pub max_processes: usize,
     /// The exit code of post-receive that stops the upload; format 1 only.
     pub stop_code: Option<i32>,

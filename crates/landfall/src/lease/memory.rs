@@ -208,7 +208,7 @@ impl Table {
     }
 }
 
-/// Ignores poisoning: a panic under these locks leaves the map consistent.
+/// Dropping it hands the lease off to the next waiter.
 pub(super) struct LocalLease {
     table: Arc<Table>,
     id: UploadId,

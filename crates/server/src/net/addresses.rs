@@ -20,9 +20,8 @@ const MAX_PER_SHARD: usize = 8192;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddressLimits {
-    /// Maximum number of open connections.
-    ///
-    /// Up to twice as many are answered with 429; further ones are closed at once.
+    /// Maximum number of open connections. Up to twice as many are answered with 429; further ones are closed
+    /// at once.
     pub connections: u32,
     /// Average requests per second, also the burst size. Further requests are answered with 429.
     pub requests: u32,

@@ -117,8 +117,6 @@ struct Cluster {
 /// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
 /// duplicates; the id is in the CloudEvent.
 ///
-/// The settings are validated here; it connects for the first message.
-///
 /// # Errors
 /// A broker or the topic is invalid, or the system has no certificate authorities for TLS.
 pub fn transport(settings: KafkaSettings) -> Result<impl Transport, SettingsError> {
