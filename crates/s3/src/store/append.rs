@@ -32,13 +32,23 @@ impl S3Append {
     }
 }
 
-async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
-    let cached = session.cached.lock().await;
+async fn owned_state<'a>(
+    store: &Inner,
+    session: &'a WriteGuard,
+    fence: Fence,
+) -> Result<MutexGuard<'a, CachedState>> {
+    let mut cached = session.lock().await;
     if !session.is_current_fence(fence) {
         return Err(StoreError::LeaseLost(session.id.clone()));
     }
-    match &*cached {
-        CachedState::Known(state) if state.fence == fence => Ok(cached),
+    match &mut *cached {
+        CachedState::Known(state) if state.fence == fence => {
+            if let Err(error) = store.settle_writes(state).await {
+                *cached = CachedState::Unknown;
+                return Err(error);
+            }
+            Ok(cached)
+        }
         CachedState::Deleted => Err(StoreError::NotFound(session.id.clone())),
         // An earlier call failed and its state was discarded.
         CachedState::Known(_) | CachedState::Unknown => Err(StoreError::Unavailable(
@@ -49,7 +59,7 @@ async fn owned_state(session: &WriteGuard, fence: Fence) -> Result<MutexGuard<'_
 
 macro_rules! with_state {
     ($self:ident, |$state:ident| $work:expr) => {{
-        let mut cached = owned_state(&$self.session, $self.fence).await?;
+        let mut cached = owned_state(&$self.store, &$self.session, $self.fence).await?;
         let CachedState::Known($state) = &mut *cached else {
             return Err(StoreError::LeaseLost($self.session.id.clone()));
         };

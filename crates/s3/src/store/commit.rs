@@ -98,6 +98,7 @@ impl Inner {
         if self.options.shared && !self.options.conditional_writes {
             self.check_ownership(state).await?;
         }
+        state.is_write_in_doubt = true;
         let remote = &mut state.remote;
         mark_changed(&mut remote.info);
         match self
@@ -132,6 +133,7 @@ impl Inner {
             }
             Err(error) => return Err(error),
         }
+        state.is_write_in_doubt = false;
         state.remote.modified = SystemTime::now();
         Ok(())
     }

@@ -200,7 +200,10 @@ impl Inner {
         }
         if let CachedState::Known(state) = &mut *cached {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
-            if self.options.shared && !follows || self.wait_for_parts(state).await.is_err() {
+            if self.options.shared && !follows
+                || self.wait_for_parts(state).await.is_err()
+                || self.settle_writes(state).await.is_err()
+            {
                 *cached = CachedState::Unknown;
             }
         }
@@ -325,7 +328,9 @@ impl Inner {
             return Err(StoreError::NotFound(session.id.clone()));
         }
         if let CachedState::Known(state) = &mut *cached
-            && (self.wait_for_parts(state).await.is_err() || self.recover(state).await.is_err())
+            && (self.wait_for_parts(state).await.is_err()
+                || self.settle_writes(state).await.is_err()
+                || self.recover(state).await.is_err())
         {
             *cached = CachedState::Unknown;
         }

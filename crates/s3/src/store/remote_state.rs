@@ -222,7 +222,7 @@ impl Inner {
         Ok(Some(parts))
     }
 
-    async fn head_incomplete_part(
+    pub(super) async fn head_incomplete_part(
         &self,
         id: &UploadId,
         object_id: &str,
@@ -283,7 +283,7 @@ impl Inner {
         payload: Payload,
         is_settled: bool,
     ) -> Result<()> {
-        state.part_in_doubt = true;
+        state.is_write_in_doubt = true;
         let remote = &mut state.remote;
         let condition = match &remote.incomplete_part {
             _ if !self.options.conditional_writes => Condition::None,
@@ -314,7 +314,7 @@ impl Inner {
             has_start: true,
             writer: None,
         });
-        state.part_in_doubt = false;
+        state.is_write_in_doubt = false;
         Ok(())
     }
 }

@@ -81,8 +81,8 @@ pub(super) struct UploadState {
     pub(super) writer_recorded: bool,
     pub(super) parts_since_check: u32,
     pub(super) has_failed: bool,
-    /// Whether a write of `.part` was begun and its response is not known.
-    pub(super) part_in_doubt: bool,
+    /// Whether a write of `.info` or `.part` was begun and its response is not known.
+    pub(super) is_write_in_doubt: bool,
     pub(super) writes: TaskTracker,
     in_doubt: Arc<AtomicBool>,
 }
@@ -127,7 +127,7 @@ impl UploadState {
             writer_recorded: false,
             parts_since_check: 0,
             has_failed: false,
-            part_in_doubt: false,
+            is_write_in_doubt: false,
             writes: session.writes.clone(),
             in_doubt: Arc::clone(&session.in_doubt),
             fence,
@@ -226,11 +226,8 @@ impl UploadSession {
 
     /// Locks the cached state once the writes of dropped calls have ended.
     pub(super) async fn lock(&self) -> MutexGuard<'_, CachedState> {
-        let mut cached = self.cached.lock().await;
+        let cached = self.cached.lock().await;
         self.writes.wait().await;
-        if matches!(&*cached, CachedState::Known(state) if state.part_in_doubt) {
-            *cached = CachedState::Unknown;
-        }
         cached
     }
 

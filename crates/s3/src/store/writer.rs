@@ -10,7 +10,7 @@ use super::{
     Inner,
     description::{StoredInfo, preserve_change_time, writer},
     remote_state::RemoteState,
-    session::UploadSession,
+    session::{UploadSession, UploadState},
 };
 
 const MAX_ATTEMPTS: u32 = 4;
@@ -70,6 +70,26 @@ impl Inner {
             }
         }
         session.record_ownership(fence);
+        Ok(())
+    }
+
+    /// Reads which writes of dropped calls took effect, once they have ended.
+    pub(super) async fn settle_writes(&self, state: &mut UploadState) -> Result<()> {
+        if !state.is_write_in_doubt {
+            return Ok(());
+        }
+        let remote = &mut state.remote;
+        let id = remote.id().clone();
+        let found = self.get_info(&id).await?;
+        let found = found.ok_or_else(|| StoreError::NotFound(id.clone()))?;
+        if self.options.shared && !self.is_own_writer(&found.info) {
+            return Err(StoreError::LeaseLost(id));
+        }
+        remote.incomplete_part = self.head_incomplete_part(&id, &remote.object_id).await?;
+        remote.etag = found.etag;
+        remote.info.unverified_from = found.info.unverified_from;
+        state.plan_dirty = true;
+        state.is_write_in_doubt = false;
         Ok(())
     }
 

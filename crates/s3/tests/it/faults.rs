@@ -243,8 +243,9 @@ async fn dropped_writes_end_before_the_next_lease_begins() {
         let abandon_after = Duration::from_millis(100);
 
         late(".part");
-        let short = append(&node, &upload.id, 1, &bytes.slice(..50 * KIB));
-        timeout(abandon_after, short).await.unwrap_err();
+        let first = bytes.slice(..50 * KIB);
+        let first = append(&node, &upload.id, 1, &first);
+        timeout(abandon_after, first).await.unwrap_err();
         let (snapshot, mut next) = node.resume(&upload.id, Fence(2)).await.unwrap();
         let start = usize::try_from(snapshot.offset).unwrap();
         next.write(&mut pieces(&bytes.slice(start..150 * KIB)))
@@ -258,16 +259,14 @@ async fn dropped_writes_end_before_the_next_lease_begins() {
         changed.metadata = Metadata::from_pairs([("key", "value")]);
         let save = node.save(&changed, Fence(3));
         timeout(abandon_after, save).await.unwrap_err();
-        let (found, append) = node.resume(&upload.id, Fence(4)).await.unwrap();
-        drop(append);
+        let (found, _) = node.resume(&upload.id, Fence(4)).await.unwrap();
 
         tokio::time::sleep(Duration::from_secs(1)).await;
         let restarted = store();
         let later = restarted.load(&upload.id).await.unwrap();
         assert_eq!(later.upload, found.upload, "{}", proxy.transcript());
         assert_eq!(later.offset, 150 * KIB as u64, "{}", proxy.transcript());
-        let bytes_left = &bytes.slice(150 * KIB..);
-        super::support::append(&restarted, &upload.id, 5, bytes_left).await;
+        append(&restarted, &upload.id, 5, &bytes.slice(150 * KIB..)).await;
         assert_same(&read(&restarted, &upload).await, &bytes);
     }
 }
