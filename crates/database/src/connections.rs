@@ -167,7 +167,7 @@ impl Connections {
         }
     }
 
-    /// In its own transaction. After an error or a drop, it may have been executed.
+    /// Runs a statement in its own transaction. After an error or a drop, it may have been executed.
     pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         #[cfg(feature = "postgres")]
         if let Pools::Postgres(server) = &self.pools

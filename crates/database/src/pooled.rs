@@ -26,7 +26,7 @@ impl Pooled {
         self.is_idle = true;
     }
 
-    /// Without sending a message to the server.
+    /// Sends no message to the server.
     pub(crate) fn close(&mut self) {
         drop(self.connection.take().map(PoolConnection::detach));
     }

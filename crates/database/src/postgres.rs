@@ -28,7 +28,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
-/// Of the last network or server failure. Older connections are tested before use.
+/// The time of the last network or server failure. Older connections are tested before use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
 
@@ -212,7 +212,7 @@ impl Session {
         Ok(rows.collect())
     }
 
-    /// After a failure of anything but the statement.
+    /// Closes the connection after a failure of anything but the statement.
     fn checked<T>(
         &mut self,
         done: Result<Result<T, sqlx::Error>, Elapsed>,

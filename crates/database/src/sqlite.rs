@@ -97,7 +97,7 @@ enum Access {
     Write(Durability),
 }
 
-/// Of one kind, opened when they are needed.
+/// Connections of one kind are opened when they are needed.
 #[derive(Debug)]
 struct Pool {
     path: PathBuf,
@@ -219,7 +219,7 @@ impl Session {
         Ok(())
     }
 
-    /// On a blocking thread. After an error the connection is closed.
+    /// Runs work on a blocking thread. After an error the connection is closed.
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,

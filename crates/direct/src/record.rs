@@ -42,7 +42,7 @@ pub enum Status {
     Removed,
 }
 
-/// For uploads in [`Status::Creating`].
+/// The age after which an upload in [`Status::Creating`] is abandoned.
 pub(crate) const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// S3's limit.
 pub(crate) const MAX_SINGLE_PUT: u64 = 5 << 30;

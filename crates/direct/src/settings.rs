@@ -68,7 +68,7 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
-/// For a transfer that starts before its signature expires.
+/// A transfer may start before its signature expires and last this much longer.
 const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl DirectSettings {

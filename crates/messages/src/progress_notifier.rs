@@ -155,7 +155,7 @@ impl EventSink for ProgressNotifier {
     }
 }
 
-/// To one route, one call at a time.
+/// Makes one call at a time, to one route.
 struct NotifyTask {
     inner: Arc<Inner>,
     key: (usize, String),
@@ -188,7 +188,7 @@ impl NotifyTask {
         }
     }
 
-    /// Without progress that arrived during the call, the task ends atomically.
+    /// Ends the task atomically if no progress arrived during the call.
     fn next(&mut self) -> Option<Event> {
         let mut calls = self.inner.calls.lock();
         let next = calls.get_mut(&self.key)?.next.take();

@@ -22,7 +22,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Breaker {
     settings: CircuitBreaker,
     state: Mutex<State>,
-    /// Or deliveries that waited for the route are not rescheduled yet.
+    /// True also while deliveries that waited for the route are not rescheduled yet.
     is_down: AtomicBool,
     opened: AtomicU64,
 }

@@ -76,8 +76,8 @@ pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
     }
 }
 
-/// Without a new number, an event that was prepared together with a creation would precede that
-/// creation. The creation itself comes first as it is.
+/// An event that was prepared together with a creation would precede it without a new number. The
+/// creation itself comes first as it is.
 pub(super) fn assign_sequence(message: &mut Message) {
     if message.hook != HookName::PostCreate {
         message.sequence = next_sequence();

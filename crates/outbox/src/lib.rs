@@ -171,7 +171,7 @@ impl Shared {
         reserved
     }
 
-    /// Without limit while the route is down.
+    /// There is no limit while the route is down.
     fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
         OrderHold {

@@ -44,7 +44,7 @@ pub(super) fn renewal_interval(lease: Duration) -> Duration {
 }
 
 impl Outbox {
-    /// If `thorough`, purges old rows.
+    /// Purges old rows, too, if `thorough`.
     pub(super) async fn maintain(&self, thorough: bool) {
         let (done, maintained) = oneshot::channel();
         let command = Command::Maintain { thorough, done };

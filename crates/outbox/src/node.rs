@@ -27,7 +27,7 @@ pub(super) enum Presence {
 }
 
 impl Presence {
-    /// Without a file, the lease decides.
+    /// The lease decides without a file.
     pub(super) const fn is_dead(self, is_expired: bool) -> bool {
         match self {
             Self::Dead => true,

@@ -37,7 +37,7 @@ impl ClaimedEvent {
 #[derive(Debug, Default)]
 struct OrderedQueue {
     queue: VecDeque<ClaimedEvent>,
-    /// Or has failed and is about to be released.
+    /// True also for a head that has failed and is about to be released.
     busy: bool,
 }
 
@@ -69,13 +69,13 @@ pub(super) struct Allowed {
     pub(super) retries: bool,
 }
 
-/// Only the writer adds deliveries, so that they are in the database's order.
+/// The writer alone adds deliveries, so that they are in the database's order.
 #[derive(Debug)]
 pub(super) struct DeliveryQueues {
     routes: Vec<Mutex<RouteQueues>>,
     ready: Vec<Notify>,
     has_backlog: AtomicBool,
-    /// Or when there are new deliveries in the database.
+    /// Notified of free capacity, and of new deliveries in the database.
     pub(super) claimable: Notify,
 }
 
@@ -124,7 +124,7 @@ impl DeliveryQueues {
         queues.ready.is_empty() && queues.waiting.is_empty()
     }
 
-    /// To its key's queue, or to the retries.
+    /// Adds the delivery to its key's queue, or to the retries.
     pub(super) fn push(&self, route: usize, event: ClaimedEvent) {
         let mut queues = self.lock(route);
         queues.add(&event);

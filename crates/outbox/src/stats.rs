@@ -87,7 +87,7 @@ impl Counters {
         }
     }
 
-    /// Within `factor` times the limits. A creation needs capacity even if it stores no event.
+    /// The limits are multiplied by `factor`. A creation needs capacity even if it stores no event.
     pub(super) fn reserve(&mut self, size: Size, factor: usize) -> Result<(), OutboxError> {
         let total = self.total();
         let limit = self.stats.max_queued.saturating_mul(factor);

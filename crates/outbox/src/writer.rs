@@ -315,7 +315,7 @@ impl Writer {
         }
     }
 
-    /// If this fails, other nodes take over when this node's lease expires.
+    /// Other nodes take over when this node's lease expires, if this fails.
     async fn shut_down(&mut self) {
         if let Err(error) = self.release_all().await {
             tracing::warn!(%error, "failed to release the deliveries of this node");

@@ -153,7 +153,7 @@ pub(crate) fn start(
 }
 
 impl Shared {
-    /// In one statement, every quarter of their lifetime.
+    /// Renews all leases in one statement, every quarter of their lifetime.
     async fn renew(&self) {
         let interval = self.settings.ttl / 4;
         let limit = (self.settings.timeout / 2).min(self.settings.ttl / 5);

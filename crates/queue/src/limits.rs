@@ -62,7 +62,7 @@ fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// If there are none, the result is `none/none`, which matches nothing: an empty list would allow all types.
+/// Disjoint lists give `none/none`, which matches nothing: an empty list would allow all types.
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     let narrower = |pattern: &String, list: &[String]| {
         list.iter().any(|one| {

@@ -88,7 +88,7 @@ pub(super) fn next_block() -> Statement {
     ))
 }
 
-/// Of the lease `$1`. SQLite only.
+/// Selects the remaining lifetime of the lease `$1`. SQLite only.
 pub(super) fn remaining() -> Statement {
     let now = now(false);
     Statement::new(format!(

@@ -109,7 +109,7 @@ fn off() -> Problem {
     )
 }
 
-/// Like JavaScript: `2026-11-20T18:00:00.250Z`.
+/// Formats like JavaScript: `2026-11-20T18:00:00.250Z`.
 pub(super) fn date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).unwrap_or_default();
     at.to_zoned(TimeZone::UTC)

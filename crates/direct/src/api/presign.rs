@@ -78,7 +78,7 @@ pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiE
     }
 }
 
-/// By a form, which limits the size, if the client can send the form's fields.
+/// Presigns a form, which limits the size, if the client can send the form's fields.
 async fn whole(
     api: &Api,
     call: &mut Call,

@@ -177,7 +177,7 @@ impl ProblemContext<'_> {
     }
 }
 
-/// Not those of the response itself or of CORS.
+/// False for headers of the response itself and of CORS.
 pub(super) fn can_set_header(name: &HeaderName) -> bool {
     const RESERVED_HEADERS: [HeaderName; 6] = [
         header::CONTENT_TYPE,

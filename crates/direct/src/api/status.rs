@@ -35,7 +35,7 @@ pub(super) async fn progress(api: &Api, call: &mut Call) -> Result<Response, Api
     Ok(response)
 }
 
-/// By its key, URL or request id; an upload token needs none of them.
+/// Finds the upload by its key, URL or request id; an upload token needs none of them.
 async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), ApiError> {
     let mut said = api.object(call, MAX_BODY).await?;
     let mut text = |name: &'static str| match said.remove(name) {

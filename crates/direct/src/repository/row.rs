@@ -112,7 +112,7 @@ pub(super) fn update(record: &Record, now: &str) -> Statement {
         .with(signed(record.version))
 }
 
-/// Except for uploads that were written since or are leased. The version stays: requests do not depend on
+/// Skips uploads that were written since or are leased. The version stays: requests do not depend on
 /// these columns.
 pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
     let mut statement = Statement::new(

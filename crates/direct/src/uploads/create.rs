@@ -197,7 +197,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Unless the client can retry: after a transient error, or with a token.
+    /// Ends the job unless the client can retry: after a transient error, or with a token.
     pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
         let is_transient = authorization.can_retry && is_transient(error);
         let is_kept = authorization.by_token

@@ -39,7 +39,7 @@ pub(super) fn has_unique_key(record: &Record) -> bool {
     uuid_of(record.id()).is_some_and(|uuid| record.object.key.contains(uuid))
 }
 
-/// Without directories and control characters, short enough for a key.
+/// Returns a name without directories and control characters, short enough for a key.
 pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     let last = stated.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|c| !c.is_control()).collect();

@@ -39,11 +39,11 @@ use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache
 
 /// A fingerprint of the object that was at the key before.
 const REPLACES: &str = "Replaces";
-/// If the type is not signed.
+/// The accepted types, if the type is not signed.
 const TYPES: &str = "Types";
 /// While the upload is being completed, if not all.
 const PARTS: &str = "Parts";
-/// Once the client has a signature to complete it in S3.
+/// Set once the client has a signature to complete the upload in S3.
 const COMPLETES: &str = "Completes";
 
 /// Others may change the record concurrently.

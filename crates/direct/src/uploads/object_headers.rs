@@ -15,7 +15,7 @@ use crate::DirectError;
 /// S3's limit for names and values together, in bytes.
 const METADATA_LIMIT: usize = 2048;
 
-/// As declared, or guessed by the name. Fails if the declared type is not a media type.
+/// Returns the declared type, or guesses one by the name. Fails if the declared one is not a media type.
 pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, DirectError> {
     let stated = stated.map(str::trim).filter(|stated| !stated.is_empty());
     let Some(stated) = stated else {

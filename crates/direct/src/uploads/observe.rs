@@ -77,7 +77,7 @@ impl Direct {
         }
     }
 
-    /// Not one from before or after the signatures were valid.
+    /// False for an object from before or after the signatures were valid.
     pub(super) fn is_from_client(&self, record: &Record, head: &ObjectHead) -> bool {
         let is_signed_once = matches!(record.mode, TransferMode::Put | TransferMode::Post);
         let is_in_time = || {

@@ -40,7 +40,7 @@ impl PartSet {
         Ok(set)
     }
 
-    /// Those in [`ranges`](Self::ranges) of an interrupted completion, or all.
+    /// Selects the parts in [`ranges`](Self::ranges) of an interrupted completion, or all.
     pub(super) fn recorded(ranges: Option<&str>, listed: &[Part]) -> Self {
         let is_meant = |part: &&Part| ranges.is_none_or(|ranges| has_number(ranges, part.number));
         let meant: Vec<_> = listed.iter().filter(is_meant).collect();
@@ -59,7 +59,7 @@ impl PartSet {
     }
 }
 
-/// From 1 to 10,000 and ascending. Fails with the first invalid number.
+/// Numbers must be from 1 to 10,000 and ascending. Fails with the first invalid one.
 pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     if parts.is_empty() {
         return Err("no parts are listed".into());

@@ -85,8 +85,8 @@ impl Direct {
         self.clean_up_leased(&lease, record).await
     }
 
-    /// In this order: prepares the event, records the removal, deletes the data, emits the event. Returns the
-    /// error if data remains in S3; the sweeper retries. After an error, nothing has changed.
+    /// Prepares the event, records the removal, deletes the data, emits the event. Returns the error if data
+    /// remains in S3; the sweeper retries. After a failure of this call, nothing has changed.
     pub(super) async fn remove(
         &self,
         lease: &RowLease,

@@ -4,7 +4,7 @@ use crate::{DirectSettings, Record, TransferMode};
 
 /// Divides the check interval for the first check if no one reports the completion: most files are small.
 const FIRST_DELAYS: u32 = 12;
-/// Unless the interval is longer.
+/// A longer check interval overrides this.
 const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn first_check(
@@ -34,7 +34,7 @@ pub(super) fn schedule(settings: &DirectSettings, record: &mut Record, now: Syst
     record.next_check_at = Some((now + delay).min(record.active_at + settings.idle_timeout));
 }
 
-/// By the client here, or by bucket notifications.
+/// The client reports here, or the bucket by notifications.
 const fn is_reported(settings: &DirectSettings, record: &Record) -> bool {
     settings.has_notifications || matches!(record.mode, TransferMode::Multipart)
 }

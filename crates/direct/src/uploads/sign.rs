@@ -64,7 +64,7 @@ impl Direct {
         self.settings().objects.conditional_writes && !record.upload.storage.contains_key(REPLACES)
     }
 
-    /// By a form, or by a PUT without a condition.
+    /// A form, or a PUT without a condition, can replace an object.
     pub(super) fn can_be_replaced(&self, record: &Record) -> bool {
         match record.mode {
             TransferMode::Post => true,

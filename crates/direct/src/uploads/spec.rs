@@ -147,7 +147,7 @@ impl UploadSpec {
         }
     }
 
-    /// Those of the job, and if the grant existed before, also the client's.
+    /// Returns the job's metadata, and if the grant existed before, also the client's.
     pub(super) fn metadata(&self, job: &Job, was_granted: bool) -> Result<Metadata, DirectError> {
         let filename = job.filename.as_deref().unwrap_or(&self.filename);
         let filename = key::file_name(filename).unwrap_or_else(|_| self.filename.clone());

@@ -67,7 +67,7 @@ impl Direct {
     }
 }
 
-/// Only uploads below a prefix.
+/// Allows only uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
     let partition = Partition::from_region(region).name;
     let policy = json!({

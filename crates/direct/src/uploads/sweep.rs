@@ -186,7 +186,7 @@ impl Direct {
         }
     }
 
-    /// Without the lease: that is only needed to change more than the schedule.
+    /// Needs no lease, which is only required to change more than the schedule.
     async fn check_open(
         &self,
         mut record: Record,

@@ -132,7 +132,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// With HTTP/2 it contains the host.
+/// The URI contains the host with HTTP/2.
 fn endpoint(api: &Api, parts: &Parts) -> Uri {
     let endpoint = api.settings.handler.creation_url(parts).parse::<Uri>();
     let path = endpoint.ok().and_then(|url| url.path_and_query().cloned());

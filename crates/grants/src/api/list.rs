@@ -54,8 +54,8 @@ pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Respons
     Ok(json(StatusCode::OK, &row))
 }
 
-/// If the principal may see it. For an admin, the job of `?subject=`, the admin's own, or the upload without
-/// a grant that has this id.
+/// Returns the job if the principal may see it. For an admin, this is the job of `?subject=`, the admin's
+/// own, or the upload without a grant that has this id.
 pub(super) async fn find(
     api: &Api,
     principal: &Principal,

@@ -134,7 +134,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// With the granted name, and the granted type if the client has set none. `None` if the client's metadata
+/// Adds the granted name, and the granted type if the client has set none. `None` if the client's metadata
 /// needs no change.
 pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
     if upload.kind == UploadKind::Partial {

@@ -138,7 +138,7 @@ impl<B: Broker> BrokerTransport<B> {
         }
     }
 
-    /// Unless a newer one has replaced it.
+    /// Keeps a newer connection that has replaced it.
     async fn discard(&self, generation: u64, failure: DeliveryError) -> DeliveryError {
         let mut state = self.state.lock().await;
         if state

@@ -311,7 +311,7 @@ fn connection_lost(error: &str) -> PublishError {
     PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))
 }
 
-/// With all causes, since the client's own messages omit them.
+/// Adds all causes, since the client's own messages omit them.
 fn chained(what: &str, error: impl Error + Send + Sync + 'static) -> DeliveryError {
     DeliveryError::with_source(format!("{what}: {}", error_chain(&error)), error)
 }

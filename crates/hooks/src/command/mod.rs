@@ -298,7 +298,7 @@ impl ProcessLimits {
     }
 }
 
-/// As Go does.
+/// Returns the code as Go does.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }

@@ -39,7 +39,7 @@ pub(super) enum OutputError {
     Shutdown,
 }
 
-/// In its own process group. Dropping this kills the group.
+/// The command has its own process group. Dropping this kills the group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -178,13 +178,13 @@ async fn read(stdout: &mut ChildStdout) -> io::Result<(Vec<u8>, bool)> {
     Ok((output, rest > 0))
 }
 
-/// Without reaping it.
+/// Does not reap the child.
 fn has_exited(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-/// As Go does.
+/// Describes the status as Go does.
 pub(super) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
         return format!("exit status {code}");

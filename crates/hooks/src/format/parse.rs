@@ -130,7 +130,7 @@ impl<'a> Field<'a> {
         serde_json::from_str(self.json.get()).map_err(|_| self.invalid(expected))
     }
 
-    /// With the keys in lower case.
+    /// Returns the keys in lower case.
     fn fields(&self) -> Result<Vec<(String, Self)>, ParseError> {
         let object: Object<'a> = self.parse("an object")?.unwrap_or_default();
         let fields = object.0.into_iter().map(|(key, json)| {
@@ -149,7 +149,7 @@ impl<'a> Field<'a> {
         self.parse("a string")
     }
 
-    /// As in Go, a `null` value is an empty string.
+    /// A `null` value is an empty string, as in Go.
     fn texts(&self) -> Result<Option<BTreeMap<String, String>>, ParseError> {
         let texts: Option<BTreeMap<_, Option<_>>> = self.parse("an object of strings")?;
         let texts = texts.map(BTreeMap::into_iter);

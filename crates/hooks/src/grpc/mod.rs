@@ -174,12 +174,12 @@ async fn within<F: Future>(
     }
 }
 
-/// For these two codes only, as in tusd.
+/// tusd retries only these two codes.
 fn is_retryable(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::Unavailable)
 }
 
-/// As 4xx statuses of HTTP do.
+/// These correspond to 4xx statuses of HTTP.
 fn is_permanent(code: Code) -> bool {
     matches!(
         code,

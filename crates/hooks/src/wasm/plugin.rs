@@ -64,7 +64,7 @@ impl Plugin {
         Ok(plugin)
     }
 
-    /// In a new instance. Blocks until it returns or its fuel is used up.
+    /// Creates a new instance. Blocks until it returns or its fuel is used up.
     pub(super) fn call(&self, hook: HookName, body: &[u8]) -> Result<String, String> {
         let mut instance = self.instance(Some(hook))?;
         let response = instance.call(body)?;

@@ -51,7 +51,7 @@ impl From<ProblemKind> for Error {
 }
 
 impl Error {
-    /// Without paths and causes, which clients must not see.
+    /// Omits paths and causes, which clients must not see.
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => problem.clone(),

@@ -38,7 +38,7 @@ pub(super) struct Received {
 }
 
 impl Engine {
-    /// After an error of the store, the bytes written before it still count.
+    /// The bytes written before an error of the store still count.
     pub(super) async fn receive<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,

@@ -14,8 +14,8 @@ impl Engine {
         live.is_some()
     }
 
-    /// Without a running request, the upload is removed directly: a client that sends in chunks has no
-    /// request open most of the time.
+    /// An upload without a running request is removed directly: a client that sends in chunks has no request
+    /// open most of the time.
     pub(super) fn stop_or_remove(
         self: &Arc<Self>,
         runtime: &Handle,

@@ -42,7 +42,7 @@ impl Engine {
             .await
     }
 
-    /// For a damaged upload, only the id is known.
+    /// Only the id of a damaged upload is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.composer.store().load(id).await {
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
@@ -92,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Without a reason, it has expired.
+    /// No reason means that it has expired.
     async fn erase(
         &self,
         context: &RequestContext,

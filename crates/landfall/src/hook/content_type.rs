@@ -104,7 +104,7 @@ fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// At the start; `None` if there is neither.
+/// Measures the token or quoted string at the start; `None` if there is neither.
 fn value_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'"') {

@@ -46,7 +46,7 @@ impl fmt::Debug for UploadToken {
     }
 }
 
-/// Only with the prefix of grants; others belong to the application.
+/// Takes only tokens with the prefix of grants; others belong to the application.
 fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

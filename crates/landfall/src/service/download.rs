@@ -184,7 +184,7 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     (content_type, disposition)
 }
 
-/// As a quoted string, and by RFC 8187 if that cannot represent it.
+/// Writes a quoted string, and the form of RFC 8187 if that cannot represent the name.
 fn push_file_name(disposition: &mut String, name: &str) {
     use std::fmt::Write as _;
     disposition.push_str(";filename=\"");

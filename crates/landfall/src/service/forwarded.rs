@@ -90,7 +90,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Of several values the first counts, which was set nearest to the client.
+    /// The first of several values counts, which was set nearest to the client.
     pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap) {
         let first = |name: HeaderName| {
             headers
@@ -154,7 +154,7 @@ pub(super) fn is_authority(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
 }
 
-/// As the start of a URL's path; `//host` would be a host.
+/// The path must not start with `//`, which would be a host.
 pub(super) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && !text.starts_with("//")

@@ -54,7 +54,7 @@ pub(crate) enum Precondition {
     Failed,
 }
 
-/// In the order of RFC 9110, section 13.2.2.
+/// Follows the order of RFC 9110, section 13.2.2.
 pub(crate) fn condition(headers: &HeaderMap, etag: &str, modified: SystemTime) -> Precondition {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let date = |name| text(name).and_then(|value| httpdate::parse_http_date(value).ok());

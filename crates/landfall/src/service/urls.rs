@@ -259,7 +259,7 @@ fn could_be_forwarded(request: &Parts) -> bool {
         || request.version == Version::HTTP_10
 }
 
-/// Of an absolute HTTP URL; `None` for other URLs.
+/// Returns `None` for URLs that are not absolute HTTP ones.
 fn path_of(url: &str) -> Option<&str> {
     let (scheme, rest) = split_scheme(url)?;
     if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {

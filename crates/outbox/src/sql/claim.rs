@@ -154,7 +154,7 @@ pub(crate) fn claim(
     .with(limit)
 }
 
-/// They have a delivery that holds others and that `me` does not deliver in order.
+/// Selects keys with a delivery that holds others and that `me` does not deliver in order.
 pub(crate) fn owned_elsewhere(
     route: &str,
     keys: &[&str],

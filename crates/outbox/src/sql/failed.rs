@@ -19,7 +19,7 @@ pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
     statement
 }
 
-/// Those that have no owner and have not failed.
+/// Sets the due time of deliveries that have no owner and have not failed.
 pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
     let mut statement =
         Statement::new("UPDATE outbox_deliveries SET due_at = v.column3 FROM (VALUES ");
@@ -108,7 +108,7 @@ pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route).with(since))
 }
 
-/// Also restarts the retry time: the receiver may have been repaired together with this server's restart.
+/// Restarts the retry time: the receiver may have been repaired together with this server's restart.
 pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \

@@ -90,7 +90,7 @@ pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Without owner. Existing deliveries stay unchanged.
+/// The deliveries have no owner. Existing ones stay unchanged.
 pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
@@ -114,7 +114,7 @@ pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Never tried events that are older than a number of their ordering key.
+/// Deletes untried events that are older than a number of their ordering key.
 pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     let mut statement = Statement::new(
         "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
@@ -146,7 +146,7 @@ pub(super) fn prepared(events: &[&str]) -> Statement {
     .list(events.iter().copied())
 }
 
-/// For any node to deliver. With a resolver, only if that node still resolves it.
+/// Any node may deliver the event. With a resolver, this requires that the node still resolves it.
 pub(super) fn promote(
     event: &str,
     route: &str,
@@ -172,7 +172,7 @@ pub(super) fn promote(
     statement
 }
 
-/// Only if `me` resolves the event and it was not prepared again since.
+/// Requires that `me` resolves the event and that it was not prepared again since.
 pub(super) fn delete_prepared(event: &str, me: &str) -> Statement {
     Statement::new(
         "DELETE FROM outbox_deliveries WHERE event_id = $1 AND state = 0 AND owner_node = $2",

@@ -28,7 +28,7 @@ pub(crate) fn nodes() -> Statement {
     Statement::new("SELECT node_id, expires_at FROM outbox_nodes")
 }
 
-/// Unless it has renewed its lease since.
+/// Keeps a node that has renewed its lease since.
 pub(crate) fn evict_node(node: &str, until: i64) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1 AND expires_at = $2")
         .with(node)

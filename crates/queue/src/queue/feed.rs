@@ -191,7 +191,7 @@ async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<
     None
 }
 
-/// After the progress with lower numbers. The rest of `progress` has higher numbers, and no ended jobs.
+/// Sends progress with lower numbers first. The rest of `progress` has higher numbers, and no ended jobs.
 fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
     while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
         send_progress(shared, earlier);

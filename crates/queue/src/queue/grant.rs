@@ -180,7 +180,7 @@ fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> 
     GrantOutcome::Created(Box::new(job), ())
 }
 
-/// Before policies changed the request.
+/// Identifies the request before policies changed it.
 fn fingerprint(new: &NewJob) -> i64 {
     new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
 }

@@ -14,7 +14,7 @@ pub(super) struct PendingUses {
 }
 
 impl KeyUses {
-    /// If there are none, the next use starts a task.
+    /// The next use starts a task if there are none.
     pub(super) fn take(&self) -> Option<BTreeMap<i64, i64>> {
         let mut pending = self.0.lock();
         let uses = mem::take(&mut pending.at);

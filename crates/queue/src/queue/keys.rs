@@ -95,7 +95,7 @@ pub(super) async fn find(
     Ok(Some(key))
 }
 
-/// Stored by one background task.
+/// One background task stores the uses.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
     let mut pending = shared.key_uses.0.lock();
     pending.at.insert(id, unix_millis(now));

@@ -183,7 +183,7 @@ pub(super) fn active(subject: &str, now: i64) -> Statement {
     .with(now)
 }
 
-/// For a rate limit of `count` and `requests` requests. The last time decides for the first request.
+/// Selects the times that decide a rate limit of `count` for `requests` requests, the last for the first.
 pub(super) fn recent(subject: &str, count: u32, requests: u32) -> Statement {
     let requests = requests.min(count);
     Statement::new(

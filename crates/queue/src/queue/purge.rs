@@ -17,7 +17,7 @@ pub(super) fn expired(now: i64) -> Statement {
     .with(BATCH_SIZE)
 }
 
-/// Without those that another node is deleting.
+/// Skips jobs that another node is deleting.
 pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
     let lock = if is_postgres {
         " FOR UPDATE SKIP LOCKED"
@@ -32,7 +32,7 @@ pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
     .with(BATCH_SIZE)
 }
 
-/// Never the latest, whose number is needed.
+/// Keeps the latest event, whose number is needed.
 pub(super) fn old_events(before: i64) -> Statement {
     Statement::new(
         "DELETE FROM queue_events WHERE created_at < $1 \

@@ -161,7 +161,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     statement
 }
 
-/// From the columns `number, kind, created_at, job_json`.
+/// Reads the columns `number, kind, created_at, job_json`.
 pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
     let number = row.number("number")?;
     let kind = usize::try_from(row.number("kind")?).ok();

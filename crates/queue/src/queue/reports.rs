@@ -184,8 +184,8 @@ impl Reports {
         taken
     }
 
-    /// To write them before the job's end or prepared end. Reports being written are included, since the end
-    /// may be written first.
+    /// Takes reports to be written before the job's end or prepared end. Reports being written are included,
+    /// since the end may be written first.
     pub(super) fn take_job(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
         if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
             into.append(&mut progress.writing);

@@ -157,7 +157,7 @@ impl TextRange {
     }
 }
 
-/// For file names (ignoring case) and for ids.
+/// Binds the ranges of file names (ignoring case) and of ids.
 pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
     let mut between = |text: String| {
         let last = format!("{text}{MAX_CHAR}");

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch as channel};
 use super::{QueueError, QueueSettings, event_channels::Feed, key_uses::KeyUses, reports::Reports};
 
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// If the application receives progress.
+/// The write interval if the application receives progress.
 const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);
 const SLOTS: i64 = 16;
 

@@ -337,7 +337,7 @@ impl Query {
         }
     }
 
-    /// Also how the numbers of the next page compare with [`Self::after`].
+    /// Returns the order, and how the numbers of the next page compare with [`Self::after`].
     pub(super) const fn direction(&self) -> (&'static str, &'static str) {
         if self.newest_first {
             ("DESC", "<")

@@ -75,7 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteR
     write_reports(&shared, true).await;
 }
 
-/// In its own transactions, so that grants and ends do not wait for it.
+/// Progress has its own transactions, so that grants and ends do not wait for it.
 pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     loop {
         let next = shared.reports.next();
@@ -146,8 +146,8 @@ async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, repor
     shared.reports.requeue(reports);
 }
 
-/// After an error of one statement. A single command receives the error. Reports are written first, since
-/// they precede the ends of their jobs.
+/// Isolates the error of one statement. A single command receives the error. Reports are written first,
+/// since they precede the ends of their jobs.
 async fn divide(
     shared: &Shared,
     mut commands: Vec<Box<dyn QueuedCommand>>,

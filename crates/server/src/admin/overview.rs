@@ -96,7 +96,7 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview
     }))
 }
 
-/// Of the 60 seconds before `now`: the current minute counts whole, the previous one by its share.
+/// Covers the 60 seconds before `now`: the current minute counts whole, the previous one by its share.
 fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
     let minute = minute_of(now);
     let bytes = |wanted: SystemTime| -> u64 {

@@ -44,7 +44,7 @@ impl UntrustedProxies {
         }
     }
 
-    /// Only on this machine or in a private network: headers from other networks may be forged.
+    /// True only on this machine or in a private network: headers from other networks may be forged.
     fn is_untrusted_proxy(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         !self.urls.trusts(Some(peer))
             && (peer.is_loopback() || is_private(peer))

@@ -102,7 +102,7 @@ impl AppRoutes {
         Some(routes).filter(|routes| routes.contains(path))
     }
 
-    /// With the base path `/`, all paths do, except health checks and metrics.
+    /// The base path `/` has all paths, except health checks and metrics.
     fn is_upload_path(&self, path: &str) -> bool {
         let is_below = path.starts_with(self.base.as_str())
             || path.len() + 1 == self.base.len() && self.base.starts_with(path);

@@ -41,7 +41,7 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     found.is_some_and(|system| OVER_NETWORK.contains(&(system.f_type as i64)))
 }
 
-/// If uploads do not, the database need not, either.
+/// The database need not survive what uploads do not survive.
 pub(super) fn survives_power_loss(settings: &Settings) -> bool {
     settings.s3.bucket.is_some() || settings.storage.durability != Durability::None
 }
@@ -75,7 +75,7 @@ pub(super) struct SharedDatabase {
 }
 
 impl SharedDatabase {
-    /// For commands other than the server: tables are checked and not migrated.
+    /// Commands other than the server check tables and do not migrate them.
     pub(super) fn for_tool() -> Self {
         Self {
             is_tool: true,

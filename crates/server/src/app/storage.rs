@@ -219,7 +219,7 @@ fn identity(dir: &Path) -> Option<Identity> {
     found.is_dir().then(|| (found.dev(), found.ino()))
 }
 
-/// At startup, rather than failing every upload.
+/// Fails at startup, rather than for every upload.
 fn check_writable(dir: &Path) -> anyhow::Result<()> {
     let shown = dir.display();
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {

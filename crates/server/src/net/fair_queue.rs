@@ -24,7 +24,7 @@ const SHARE_BYTES: usize = 128 * 1024;
 const DELAY_FACTOR: u32 = 3;
 /// The precision of the runtime's timers; shorter pauses are added up.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
-/// For turns in which the thread was busy with other work.
+/// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct QueueState {
 }
 
 impl QueueState {
-    /// With several bodies, the next turn starts after a pause.
+    /// The next turn of several bodies starts after a pause.
     fn end_turn(&mut self, began: Instant) {
         if self.bodies < 2 {
             return;

@@ -199,7 +199,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Unless the file was replaced.
+/// Removes the file on drop, unless it was replaced.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

@@ -87,7 +87,7 @@ impl ConnectionActivity {
         epoch
     }
 
-    /// For tasks other than the connection's own.
+    /// Tasks other than the connection's own use this.
     pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
         let _ = self
             .epoch
@@ -257,7 +257,7 @@ impl ServerShared {
         activity
     }
 
-    /// Without connections to check, waits for a registration.
+    /// Waits for a registration if there are no connections to check.
     async fn wait(&self, tick: &mut Interval, nothing: bool) {
         let asleep = nothing && {
             let mut registrations = self.registrations.lock();

@@ -36,7 +36,7 @@ struct Worker {
 }
 
 impl Workers {
-    /// With 0, everything runs on the caller's runtime.
+    /// A count of 0 runs everything on the caller's runtime.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);

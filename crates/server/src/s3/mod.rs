@@ -109,7 +109,7 @@ pub(crate) enum BucketProbe {
     NoListing,
 }
 
-/// With a listing of one object, whose errors, unlike those of HEAD, have a reason.
+/// Lists one object, because the errors of a listing, unlike those of HEAD, have a reason.
 pub(crate) async fn probe(
     client: &Client,
     settings: &S3,

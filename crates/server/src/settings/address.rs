@@ -108,7 +108,7 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     })
 }
 
-/// Without user and query; removes a trailing slash. Errors do not contain its password.
+/// Parses a URL without user and query, and removes a trailing slash. Errors do not contain its password.
 pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {

@@ -139,7 +139,7 @@ pub(super) fn part_size(text: &str) -> Parsed<u64> {
     size_within(text, 1, MAX_PART_SIZE)
 }
 
-/// At most the seven days that Amazon allows.
+/// Amazon allows at most seven days.
 pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
     duration_within(text, "1s", "7d")
 }

@@ -58,8 +58,8 @@ pub(super) fn read(
     config
 }
 
-/// For a service called `landfall` it sets `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and
-/// similar ones in every pod.
+/// Kubernetes sets `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and similar ones in every
+/// pod, for a service called `landfall`.
 fn is_from_kubernetes(name: &str, text: &str) -> bool {
     let address = text.starts_with("tcp://") || text.starts_with("udp://");
     let of_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {

@@ -100,7 +100,7 @@ fn string(text: &str) -> String {
     quoted
 }
 
-/// They would end a comment.
+/// Removes characters that would end a comment.
 fn comment(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }

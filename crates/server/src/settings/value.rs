@@ -37,7 +37,7 @@ pub(super) fn is_plain(text: &str, others: &str) -> bool {
         .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
-/// As Go's flags do.
+/// Parses as Go's flags do.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -46,7 +46,7 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-/// As Go's flags do: decimal, `0x`, `0o` or a leading `0` for octal, `0b`, with `_` between digits.
+/// Parses as Go's flags do: decimal, `0x`, `0o` or a leading `0` for octal, `0b`, with `_` between digits.
 pub(super) fn integer(text: &str) -> Parsed<u64> {
     let invalid = || format!("{text:?} is not a whole number");
     let (radix, digits) = match text.as_bytes() {
@@ -138,7 +138,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     }
 }
 
-/// Both inclusive.
+/// Both bounds are inclusive.
 pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Parsed<T> {
     let bytes = size(text)?;
     if bytes < min {
@@ -251,7 +251,7 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
-/// Both inclusive.
+/// Both bounds are inclusive.
 pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Duration> {
     let span = some_duration(text)?;
     if span < duration(min)? || span > duration(max)? {

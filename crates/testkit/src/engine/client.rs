@@ -21,7 +21,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Without the time of expiry.
+    /// Omits the time of expiry.
     pub(crate) fn state(&self) -> Vec<(&'static str, String)> {
         const NAMES: [&str; 5] = [
             "upload-offset",

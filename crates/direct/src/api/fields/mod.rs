@@ -125,7 +125,7 @@ pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem
     }
 }
 
-/// Like `/uploadjobs`, where it is part of a path.
+/// Applies the rules of `/uploadjobs`, where the id is part of a path.
 fn checked_id(id: String) -> Result<String, Problem> {
     let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
     let is_name = !matches!(&*id, "." | ".." | "events");

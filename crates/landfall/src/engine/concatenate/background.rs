@@ -56,7 +56,7 @@ impl Engine {
         }
     }
 
-    /// Those that are running, failed recently or exceed the limit are left to the next HEAD or the sweeper.
+    /// Leaves uploads that are running, failed recently or exceed the limit to the next HEAD or the sweeper.
     fn start_concatenations(self: &Arc<Self>, context: RequestContext, ids: Vec<UploadId>) {
         let mut ids = ids.into_iter();
         let Some(mut next) = self.admit_next(&mut ids) else {

@@ -75,7 +75,7 @@ impl LockFile {
         Ok(acquired)
     }
 
-    /// Without a system call. [`LockFile::unlock_released`] must follow, unless the byte is acquired again
+    /// Makes no system call. [`LockFile::unlock_released`] must follow, unless the byte is acquired again
     /// before.
     pub(super) fn release(&self, byte: u64) {
         if let Some(held) = self.held.lock().get_mut(&byte) {

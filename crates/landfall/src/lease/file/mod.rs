@@ -314,7 +314,7 @@ impl Drop for HeldFileLease {
     }
 }
 
-/// On drop, even if the runtime ends before.
+/// Unlocks on drop, even if the runtime ends before.
 struct Unlock {
     locker: Arc<Inner>,
     byte: u64,

@@ -240,7 +240,7 @@ impl<O: Owner> LeaseTable<O> {
         }
     }
 
-    /// At most one request of this node.
+    /// At most one request of this node waits in the service.
     fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a, O> {
         let notify = Arc::new(Notify::new());
         self.waiters.lock().insert(id.clone(), Arc::clone(&notify));

@@ -105,7 +105,7 @@ impl UploadCache {
         self.shard(id).get_or_insert(id)
     }
 
-    /// Not if entries in use leave no memory for it.
+    /// Does nothing if entries in use leave no memory for it.
     pub(super) fn insert_info(&self, id: &UploadId, version: FileVersion, record: &Arc<Record>) {
         let mut shard = self.shard(id);
         let entry = shard.get_or_insert(id);

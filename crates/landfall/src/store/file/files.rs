@@ -196,7 +196,7 @@ impl Inner {
         )))
     }
 
-    /// If that fails too, the sweeper removes it.
+    /// The sweeper removes the file if this fails, too.
     fn remove_created(&self, path: &str) {
         if let Ok((dir, name)) = self.root.parent(path) {
             let _ = sys::unlink(dir.as_fd(), name);
@@ -278,7 +278,7 @@ impl Inner {
         sys::stat(dir.as_fd(), name)
     }
 
-    /// From the cache if the file is unchanged.
+    /// Uses the cache if the file is unchanged.
     pub(super) fn record(
         &self,
         id: &UploadId,
@@ -368,7 +368,7 @@ impl Inner {
         Ok((data, version))
     }
 
-    /// Atomically. The caller holds the upload's lock.
+    /// Changes the description atomically. The caller holds the upload's lock.
     pub(super) fn change(
         &self,
         id: &UploadId,

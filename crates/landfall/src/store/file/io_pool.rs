@@ -51,7 +51,7 @@ impl IoPool {
         on_pool(&self.short, move || this.measure(bytes, step)).await
     }
 
-    /// Known to wait for the disk.
+    /// Runs a step that is known to wait for the disk.
     pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T> + Send + 'static,
@@ -95,7 +95,7 @@ impl IoPool {
         on_pool(&self.syncs, move || step(&mut entry.lock())).await
     }
 
-    /// Copying, preallocation, removal of a large file, listing.
+    /// Runs copies, preallocation, removal of a large file, listing.
     pub(super) async fn run_long<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T> + Send + 'static,
@@ -112,7 +112,7 @@ impl IoPool {
         on_pool(&self.long, move || step(&mut entry.lock())).await
     }
 
-    /// For cleanup in `drop`. The values that the step owns are dropped even if the runtime ends before it
+    /// Runs cleanup of a `drop`. The values that the step owns are dropped even if the runtime ends before it
     /// runs.
     pub(crate) fn spawn_detached(&self, step: impl FnOnce() + Send + 'static) {
         let runtime = tokio::runtime::Handle::try_current();

@@ -109,7 +109,7 @@ impl DirectorySyncs {
     }
 }
 
-/// From its own up to the root (`""`).
+/// Starts with the file's own directory and ends with the root (`""`).
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     path.rmatch_indices('/')
         .map(|(at, _)| &path[..at])

@@ -108,7 +108,7 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     })?)
 }
 
-/// In one call, without leaving `dir` or following links. `None` where the system has no such call.
+/// Makes one call, without leaving `dir` or following links. `None` where the system has no such call.
 #[cfg(target_os = "linux")]
 pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Result<OwnedFd>> {
     use rustix::fs::ResolveFlags;
@@ -217,7 +217,7 @@ pub(super) fn write_at(
     }
 }
 
-/// In one call unless the system writes less.
+/// Makes one call unless the system writes less.
 pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
     write_from(file, content, 0)
 }
@@ -341,7 +341,7 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     }
 }
 
-/// Anywhere on the same file system; fails if `to` exists.
+/// `to` may be anywhere on the same file system; fails if it exists.
 pub(super) fn link_out(dir: BorrowedFd<'_>, name: &str, to: &Path) -> io::Result<()> {
     Ok(retry_on_intr(|| {
         fs::linkat(dir, name, fs::CWD, to, AtFlags::empty())
@@ -401,8 +401,8 @@ pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Within the kernel, which may share blocks; returns how many. `None` if not possible between these
-/// files.
+/// Copies within the kernel, which may share blocks; returns how many bytes. `None` if it is impossible
+/// between these files.
 #[cfg(target_os = "linux")]
 pub(super) fn copy_range(
     source: BorrowedFd<'_>,

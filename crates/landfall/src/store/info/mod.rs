@@ -287,7 +287,7 @@ fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
         && Metadata::from_pairs(pairs.iter().map(|(key, value)| (*key, *value))).header() == header
 }
 
-/// As Go does: each byte that is not UTF-8 becomes U+FFFD.
+/// Each byte that is not UTF-8 becomes U+FFFD, as in Go.
 fn text(value: &[u8]) -> String {
     let mut text = String::new();
     for chunk in value.utf8_chunks() {

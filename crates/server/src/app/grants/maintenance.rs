@@ -89,7 +89,7 @@ struct MaintenanceTask {
 }
 
 impl MaintenanceTask {
-    /// At once, so that clients are notified.
+    /// Expires each grant at once, so that clients are notified.
     async fn run_expiry(&self) {
         let max_pause =
             (self.queue.valid_for() / 2).clamp(MIN_EXPIRY_INTERVAL, MAX_EXPIRY_INTERVAL);

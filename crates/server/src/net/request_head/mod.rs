@@ -29,7 +29,7 @@ use super::rejection::HttpRejection;
 #[derive(Debug)]
 pub struct RequestHeadValidator {
     state: State,
-    /// Of an incomplete head or trailers; otherwise without an allocation.
+    /// The start of an incomplete head or trailers; otherwise without an allocation.
     partial: Vec<u8>,
     heads: u32,
     max_head: usize,
@@ -78,7 +78,7 @@ impl RequestHeadValidator {
         self.partial = Vec::new();
     }
 
-    /// In no more memory than the limit requires.
+    /// Allocates no more memory than the limit requires.
     fn keep(&mut self, bytes: &[u8]) {
         let (len, needed) = (self.partial.len(), self.partial.len() + bytes.len());
         if needed > self.partial.capacity() {
@@ -255,7 +255,7 @@ impl RequestHeadValidator {
     }
 }
 
-/// For a large head when unfinished heads use all memory allowed for them.
+/// Rejects a large head when unfinished heads use all memory allowed for them.
 pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection {
     status: StatusCode::SERVICE_UNAVAILABLE,
     reason: "too many clients are sending large request headers; try again in a moment",

@@ -135,7 +135,7 @@ pub(crate) fn missing<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str
     names.iter().copied().filter(|name| !is_in(name)).collect()
 }
 
-/// At most one `*`, ignoring case.
+/// The pattern has at most one `*`; case is ignored.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     match pattern.split_once('*') {

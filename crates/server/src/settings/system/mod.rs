@@ -215,7 +215,7 @@ impl SystemChecks<'_> {
         }
     }
 
-    /// With containers, an application or broker that starts later does not resolve yet.
+    /// An application or broker that starts later, in a container, does not resolve yet.
     fn check_optional_hosts(&mut self, settings: &Settings) {
         let (hooks, grants) = (&settings.hooks, &settings.grants);
         let brokers = &hooks.brokers;
