@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -350,18 +350,24 @@ impl Inner {
         })
     }
 
+    pub(super) fn open_versioned(
+        &self,
+        data_path: &str,
+        open: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
+    ) -> io::Result<(OwnedFd, FileVersion)> {
+        let (dir, name) = self.root.parent(data_path)?;
+        let file = open(dir.as_fd(), name)?;
+        let version = sys::stat_open(file.as_fd())?;
+        Ok((file, version))
+    }
+
     pub(super) fn open_data(
         &self,
         id: &UploadId,
         data_path: &str,
     ) -> Result<(OwnedFd, FileVersion)> {
-        let open = || {
-            let (dir, name) = self.root.parent(data_path)?;
-            let data = sys::open_write(dir.as_fd(), name)?;
-            let version = sys::stat_open(data.as_fd())?;
-            Ok((data, version))
-        };
-        let (data, version) = open().map_err(|error| failed(id, "opening the data", error))?;
+        let opened = self.open_versioned(data_path, sys::open_write);
+        let (data, version) = opened.map_err(|error| failed(id, "opening the data", error))?;
         if !version.is_file() {
             return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
