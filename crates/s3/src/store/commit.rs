@@ -77,7 +77,7 @@ impl Inner {
         let payload = state.buffer.payload();
         // A new segment of the plan is valid only once it is stored.
         let is_settled = state.writer_recorded && !state.remote.is_in_doubt && !state.plan_dirty;
-        self.put_incomplete_part(state, start, payload, is_settled)
+        self.put_incomplete_part(&mut state.remote, &state.writes, start, payload, is_settled)
             .await?;
         if is_settled && self.options.shared {
             state.writer_recorded = false;
@@ -98,8 +98,8 @@ impl Inner {
         if self.options.shared && !self.options.conditional_writes {
             self.check_ownership(state).await?;
         }
-        state.is_write_in_doubt = true;
         let remote = &mut state.remote;
+        remote.is_write_in_doubt = true;
         mark_changed(&mut remote.info);
         match self
             .put_info(
@@ -133,7 +133,7 @@ impl Inner {
             }
             Err(error) => return Err(error),
         }
-        state.is_write_in_doubt = false;
+        state.remote.is_write_in_doubt = false;
         state.remote.modified = SystemTime::now();
         Ok(())
     }

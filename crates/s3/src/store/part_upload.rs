@@ -200,7 +200,8 @@ impl Inner {
         {
             // Otherwise its bytes would count twice as soon as a part contains them.
             let payload = state.buffer.payload();
-            self.put_incomplete_part(state, state.boundary, payload, false)
+            let start = state.boundary;
+            self.put_incomplete_part(&mut state.remote, &state.writes, start, payload, false)
                 .await?;
         }
         let multipart = self.ensure_multipart(state).await?;

@@ -4,6 +4,7 @@ use landfall::{
     store::{Result, StoreError, info::UploadInfo},
     upload::{UploadId, UploadKind},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     Inner,
@@ -11,7 +12,6 @@ use super::{
     error::failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
-    session::UploadState,
 };
 use crate::client::{Condition, ErrorKind, ObjectHead, ObjectRef, Part, Payload, if_exists};
 
@@ -40,6 +40,8 @@ pub(super) struct RemoteState {
     pub(super) object_etag: Option<String>,
     pub(super) modified: SystemTime,
     pub(super) is_in_doubt: bool,
+    /// Whether a write of `.info` or `.part` was begun and its response is not known.
+    pub(super) is_write_in_doubt: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +78,7 @@ impl RemoteState {
             object_etag: None,
             modified: stored.modified,
             is_in_doubt: false,
+            is_write_in_doubt: false,
         }
     }
 
@@ -278,13 +281,13 @@ impl Inner {
 
     pub(super) async fn put_incomplete_part(
         &self,
-        state: &mut UploadState,
+        remote: &mut RemoteState,
+        writes: &TaskTracker,
         start: u64,
         payload: Payload,
         is_settled: bool,
     ) -> Result<()> {
-        state.is_write_in_doubt = true;
-        let remote = &mut state.remote;
+        remote.is_write_in_doubt = true;
         let condition = match &remote.incomplete_part {
             _ if !self.options.conditional_writes => Condition::None,
             Some(part) => Condition::IfMatch(part.etag.clone()),
@@ -301,7 +304,7 @@ impl Inner {
                 .insert(WRITER_METADATA.into(), writer.to_owned());
         }
         let object_ref = self.layout.part(&remote.object_id);
-        let client = self.client.with_writes(&state.writes);
+        let client = self.client.with_writes(writes);
         let put = client.put_object(&object_ref, payload, &headers, condition);
         let etag = put
             .await
@@ -314,7 +317,7 @@ impl Inner {
             has_start: true,
             writer: None,
         });
-        state.is_write_in_doubt = false;
+        remote.is_write_in_doubt = false;
         Ok(())
     }
 }

@@ -81,8 +81,6 @@ pub(super) struct UploadState {
     pub(super) writer_recorded: bool,
     pub(super) parts_since_check: u32,
     pub(super) has_failed: bool,
-    /// Whether a write of `.info` or `.part` was begun and its response is not known.
-    pub(super) is_write_in_doubt: bool,
     pub(super) writes: TaskTracker,
     in_doubt: Arc<AtomicBool>,
 }
@@ -127,7 +125,6 @@ impl UploadState {
             writer_recorded: false,
             parts_since_check: 0,
             has_failed: false,
-            is_write_in_doubt: false,
             writes: session.writes.clone(),
             in_doubt: Arc::clone(&session.in_doubt),
             fence,

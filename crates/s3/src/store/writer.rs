@@ -75,7 +75,7 @@ impl Inner {
 
     /// Reads which writes of dropped calls took effect, once they have ended.
     pub(super) async fn settle_writes(&self, state: &mut UploadState) -> Result<()> {
-        if !state.is_write_in_doubt {
+        if !state.remote.is_write_in_doubt {
             return Ok(());
         }
         let remote = &mut state.remote;
@@ -88,8 +88,8 @@ impl Inner {
         remote.incomplete_part = self.head_incomplete_part(&id, &remote.object_id).await?;
         remote.etag = found.etag;
         remote.info.unverified_from = found.info.unverified_from;
+        remote.is_write_in_doubt = false;
         state.plan_dirty = true;
-        state.is_write_in_doubt = false;
         Ok(())
     }
 
