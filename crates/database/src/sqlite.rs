@@ -152,10 +152,11 @@ impl Pool {
                 Durability::PowerLoss => "FULL",
                 Durability::ProcessCrash => "NORMAL",
             };
+            // `temp_store`: the statement journal of an insert of many rows would be a file in /tmp.
             connection.execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
                  PRAGMA foreign_keys = ON; PRAGMA cache_size = -{WRITER_CACHE_KIB}; \
-                 PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+                 PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY"
             ))?;
             // See `Session::begin`.
             connection.busy_timeout(Duration::ZERO)?;
