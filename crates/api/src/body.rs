@@ -1,5 +1,3 @@
-//! Reading request bodies.
-
 use std::{error::Error as _, time::Duration};
 
 use axum::body::{Body, to_bytes};

@@ -1,5 +1,3 @@
-//! The address of a client.
-
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,

@@ -1,5 +1,3 @@
-//! CORS and the headers that all responses have.
-
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 use landfall::service::Cors;
@@ -81,7 +79,6 @@ impl<'a> CorsContext<'a> {
     }
 }
 
-/// Appends to a list in a header.
 fn extend(headers: &mut HeaderMap, name: http::HeaderName, more: &'static str) {
     if more.is_empty() {
         return;

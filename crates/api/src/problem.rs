@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::AuthError;
 
-/// `Retry-After` if the time is unknown.
+/// If the time is unknown.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 type Text = Cow<'static, str>;
@@ -47,6 +47,20 @@ impl Problem {
             errors: Vec::new(),
             headers: Vec::new(),
             is_cross_site: false,
+        }
+    }
+
+    /// Creates a problem for an upload that a hook denied, with its response.
+    #[must_use]
+    pub fn denied(status: StatusCode, message: String) -> Self {
+        let status = match status.is_client_error() || status.is_server_error() {
+            true => status,
+            // The response is neither an upload nor an error.
+            false => StatusCode::BAD_GATEWAY,
+        };
+        match message.is_empty() {
+            true => Self::new(status, format!("the upload was denied with {status}")),
+            false => Self::new(status, message),
         }
     }
 

@@ -1,5 +1,3 @@
-//! The clock that all users of a database share.
-
 use std::{
     fmt,
     sync::{
@@ -19,7 +17,7 @@ use crate::convert::unix_millis;
 pub struct Clock(Arc<Source>);
 
 enum Source {
-    /// The system clock, plus this offset of the database's clock in milliseconds.
+    /// An offset to the system clock, in milliseconds.
     Database(AtomicI64),
     Custom(Box<dyn Fn() -> SystemTime + Send + Sync>),
 }
@@ -61,7 +59,6 @@ impl Clock {
         matches!(*self.0, Source::Custom(_))
     }
 
-    /// Adjusts the clock to the database's time.
     #[cfg(feature = "postgres")]
     pub(crate) fn set(&self, now: i64) {
         if let Source::Database(ahead) = &*self.0 {
@@ -72,7 +69,6 @@ impl Clock {
 }
 
 impl Default for Clock {
-    /// Returns the system clock.
     fn default() -> Self {
         Self(Arc::new(Source::Database(AtomicI64::new(0))))
     }

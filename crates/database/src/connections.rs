@@ -1,5 +1,3 @@
-//! An open database.
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -18,11 +16,16 @@ use crate::{
 /// An open database. Cheap to clone; all clones share the connections.
 ///
 /// The connections belong to the runtime in which the database was opened.
+///
+/// # Errors
+/// All methods fail if the database cannot be reached, or fails.
+///
+/// # Cancel safety
+/// Reads may be dropped. A dropped write may or may not have been executed.
 #[derive(Debug, Clone)]
 pub struct Connections {
     pools: Pools,
     clock: Clock,
-    /// The last transaction that wrote was committed.
     is_writable: Arc<AtomicBool>,
     is_shared: bool,
     can_migrate: bool,
@@ -124,7 +127,7 @@ impl Connections {
         }
     }
 
-    /// Adds the cause to an error of the connection pool, which only reports a timeout.
+    /// The connection pool only reports a timeout.
     pub(crate) async fn explain(&self, error: DatabaseError) -> DatabaseError {
         match (&self.pools, error) {
             #[cfg(feature = "postgres")]
@@ -139,12 +142,6 @@ impl Connections {
     }
 
     /// Starts a transaction that writes. On SQLite there is one at a time: others wait.
-    ///
-    /// # Errors
-    /// The database cannot be reached.
-    ///
-    /// # Cancel safety
-    /// May be dropped.
     pub async fn write(&self) -> Result<Transaction, DatabaseError> {
         let clock = self.clock.clone();
         let begun = match &self.pools {
@@ -162,12 +159,6 @@ impl Connections {
     }
 
     /// Reads rows, concurrently with writers.
-    ///
-    /// # Errors
-    /// The database cannot be reached, or the statement failed.
-    ///
-    /// # Cancel safety
-    /// May be dropped.
     pub async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         match &self.pools {
             Pools::Sqlite(file) => file.read(statement).await,
@@ -176,13 +167,7 @@ impl Connections {
         }
     }
 
-    /// Executes one statement in its own transaction and returns its rows.
-    ///
-    /// # Errors
-    /// The database failed; the statement may have been executed.
-    ///
-    /// # Cancel safety
-    /// Dropped, the statement may have been executed.
+    /// Runs a statement in its own transaction. After an error or a drop, it may have been executed.
     pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         #[cfg(feature = "postgres")]
         if let Pools::Postgres(server) = &self.pools
@@ -212,12 +197,6 @@ impl Connections {
     }
 
     /// Executes a statement in one transaction and returns the number of changed rows.
-    ///
-    /// # Errors
-    /// The database failed.
-    ///
-    /// # Cancel safety
-    /// Dropped, the statement may or may not have been executed.
     pub async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
         let mut transaction = self.write().await?;
         let changed = transaction.execute(statement).await?;
@@ -232,9 +211,6 @@ impl Connections {
     ///
     /// # Errors
     /// The reason why a table cannot be written.
-    ///
-    /// # Cancel safety
-    /// May be dropped.
     pub async fn check(
         &self,
         probes: impl IntoIterator<Item = Statement> + Send,

@@ -1,5 +1,3 @@
-//! Conversions between values of Rust and of the database.
-
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Converts a duration to milliseconds, the unit of all stored times.

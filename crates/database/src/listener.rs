@@ -1,5 +1,3 @@
-//! Notifications from PostgreSQL.
-
 use std::time::Duration;
 
 use sqlx::{
@@ -10,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::{DatabaseError, postgres::ACQUIRE_TIMEOUT};
 
-/// Idle time after which the connection is tested.
+/// The connection is then tested.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -19,7 +17,7 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Listener(PgListener);
 
 impl Listener {
-    /// Connects outside of the pool, which a long-lived connection could exhaust.
+    /// Outside of the pool, which a long-lived connection could exhaust.
     pub(crate) async fn connect(pool: &PgPool) -> Result<Self, DatabaseError> {
         let options = PgPoolOptions::new()
             .max_connections(1)

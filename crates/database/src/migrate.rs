@@ -42,7 +42,6 @@ impl Migration {
     }
 }
 
-/// A step that was applied to the database.
 struct Applied {
     version: i64,
     checksum: String,

@@ -1,9 +1,7 @@
-//! A pooled connection that returns to its pool only if it is known to be idle.
-
 use sqlx::{PgConnection, Postgres, pool::PoolConnection};
 
-/// A pooled connection. Dropped before [`reuse`](Self::reuse), it is closed at once: it may be
-/// inside a transaction, or wait for a server that does not respond.
+/// Dropped before [`reuse`](Self::reuse), it is closed at once: it may be inside a transaction, or wait for a
+/// server that does not respond.
 #[derive(Debug)]
 pub(crate) struct Pooled {
     connection: Option<PoolConnection<Postgres>>,
@@ -18,18 +16,17 @@ impl Pooled {
         }
     }
 
-    /// Returns the connection; an error after [`close`](Self::close).
+    /// An error after [`close`](Self::close).
     pub(crate) fn get(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = self.connection.as_deref_mut();
         connection.ok_or(sqlx::Error::PoolClosed)
     }
 
-    /// Returns the connection to the pool.
     pub(crate) fn reuse(mut self) {
         self.is_idle = true;
     }
 
-    /// Closes the connection without sending a message to the server.
+    /// Sends no message to the server.
     pub(crate) fn close(&mut self) {
         drop(self.connection.take().map(PoolConnection::detach));
     }

@@ -15,19 +15,14 @@ use crate::{
     DatabaseError, Durability, Row, Statement, pooled::Pooled, row::RowOf, statement::bind,
 };
 
-/// Connections per process.
+/// Per process.
 const MAX_CONNECTIONS: u32 = 8;
-/// Connections per process for session mode.
 const MAX_SESSIONS: u32 = 4;
-/// Time limit for a connection in session mode.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for a connection.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit of a statement; the server cancels it a little earlier.
+/// The server cancels a statement a little earlier.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Time limit of a migration statement.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Idle time after which a connection is tested before use.
 const TEST_AFTER: Duration = Duration::from_secs(15);
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -42,21 +37,18 @@ impl Health {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// Returns whether a failure happened within this time.
     fn failed_within(&self, age: Duration) -> bool {
         let failed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         failed.is_some_and(|at| at.elapsed() <= age)
     }
 }
 
-/// A pool of connections, and how a transaction starts on them.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) pool: PgPool,
     pub(crate) begin: Arc<str>,
     health: Health,
-    /// Prepared statements stay with their connection; not behind PgBouncer in transaction mode,
-    /// which `statement-cache-capacity=0` in the URL indicates.
+    /// False behind PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,
     /// Settings apply to the session, so that a statement needs no transaction.
     pub(crate) has_sessions: bool,
@@ -73,7 +65,6 @@ impl Server {
         )
     }
 
-    /// Creates a pool of a few connections with session settings.
     pub(crate) fn sessions(url: &str) -> Result<Self, sqlx::Error> {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_SESSIONS)
@@ -166,7 +157,7 @@ impl Server {
         Ok(rows)
     }
 
-    /// Finds out why the pool provides no connection: the pool reports no cause.
+    /// The pool reports no cause.
     pub(crate) async fn explain(&self) -> String {
         let options = self.pool.connect_options();
         match timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(&options)).await {
@@ -187,7 +178,6 @@ pub(crate) struct Session {
 impl Session {
     // The futures of sqlx are large: boxing them keeps the futures of requests small.
 
-    /// Executes statements without values.
     pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
         let done = Box::pin(query.fetch_all(self.connection.get()?));

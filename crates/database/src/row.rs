@@ -1,5 +1,3 @@
-//! Result rows.
-
 use std::sync::Arc;
 
 use rusqlite::types::{FromSql, ValueRef};
@@ -43,51 +41,34 @@ impl From<usize> for Column<'_> {
     }
 }
 
-macro_rules! column {
-    ($row:ident, $column:expr) => {
-        match ($row, $column.into()) {
-            (RowOf::Sqlite(row), column) => row.get(column),
-            #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Name(name)) => Ok(row.try_get(name)?),
-            #[cfg(feature = "postgres")]
-            (RowOf::Postgres(row), Column::Index(index)) => Ok(row.try_get(index)?),
+macro_rules! columns {
+    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {$(
+        $(#[$doc])*
+        pub fn $name<'a>(&self, column: impl Into<Column<'a>>) -> Result<$type, DatabaseError> {
+            match (&self.0, column.into()) {
+                (RowOf::Sqlite(row), column) => row.get(column),
+                #[cfg(feature = "postgres")]
+                (RowOf::Postgres(row), Column::Name(name)) => Ok(row.try_get(name)?),
+                #[cfg(feature = "postgres")]
+                (RowOf::Postgres(row), Column::Index(index)) => Ok(row.try_get(index)?),
+            }
         }
-    };
+    )*};
 }
 
 impl Row {
-    /// Returns an integer (`BIGINT` on PostgreSQL).
-    pub fn number<'a>(&self, column: impl Into<Column<'a>>) -> Result<i64, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns an integer or NULL.
-    pub fn opt_number<'a>(
-        &self,
-        column: impl Into<Column<'a>>,
-    ) -> Result<Option<i64>, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns a text.
-    pub fn text<'a>(&self, column: impl Into<Column<'a>>) -> Result<String, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
-    }
-
-    /// Returns a text or NULL.
-    pub fn opt_text<'a>(
-        &self,
-        column: impl Into<Column<'a>>,
-    ) -> Result<Option<String>, DatabaseError> {
-        let Self(row) = self;
-        column!(row, column)
+    columns! {
+        /// Returns an integer (`BIGINT` on PostgreSQL).
+        number: i64;
+        /// Returns an integer or NULL.
+        opt_number: Option<i64>;
+        /// Returns a text.
+        text: String;
+        /// Returns a text or NULL.
+        opt_text: Option<String>;
     }
 }
 
-/// A row with its column names.
 #[derive(Debug)]
 pub(crate) struct SqliteRow {
     pub(crate) columns: Arc<[String]>,

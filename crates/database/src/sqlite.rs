@@ -25,26 +25,22 @@ use crate::{
     row::{RowOf, SqliteRow},
 };
 
-/// Time limit for the lock of another process's transaction.
+/// For the lock of another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections in addition to the writer.
+/// In addition to the writer.
 const MAX_READERS: u32 = 2;
-/// Prepared statements of a connection.
 const MAX_PREPARED: usize = 256;
 
-/// Page cache of the writer, in KiB: large enough for the indexes that are written constantly.
+/// Large enough for the indexes that are written constantly.
 const WRITER_CACHE_KIB: u32 = 16 * 1024;
-/// Pages in the write-ahead log before a checkpoint: the larger, the fewer pages are copied twice.
+/// The larger, the fewer pages are copied twice.
 const CHECKPOINT_PAGES: u32 = 4000;
 
-/// An open file: one connection that writes, and some that read.
 #[derive(Debug, Clone)]
 pub(crate) struct File {
     writer: Arc<Pool>,
     readers: Arc<Pool>,
-    /// Device and inode.
     identity: (u64, u64),
 }
 
@@ -64,13 +60,11 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
 }
 
 impl File {
-    /// Returns the connection that writes, once it is free.
     pub(crate) async fn writer(&self) -> Result<Session, DatabaseError> {
         self.check()?;
         self.writer.acquire().await
     }
 
-    /// Reads rows, concurrently with the writer.
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.check()?;
         let session = self.readers.acquire().await?;
@@ -81,7 +75,7 @@ impl File {
         Ok(rows)
     }
 
-    /// Checks that the path still names the open file: writes to a deleted file would be lost.
+    /// Writes to a deleted file would be lost.
     fn check(&self) -> Result<(), DatabaseError> {
         let path = &self.writer.path;
         if identity(path).ok() == Some(self.identity) {
@@ -97,14 +91,13 @@ impl File {
     }
 }
 
-/// The access of a connection.
 #[derive(Debug, Clone, Copy)]
 enum Access {
     Read,
     Write(Durability),
 }
 
-/// Connections of one kind, opened when they are needed.
+/// Connections of one kind are opened when they are needed.
 #[derive(Debug)]
 struct Pool {
     path: PathBuf,
@@ -171,7 +164,6 @@ impl Pool {
         Ok(connection)
     }
 
-    /// Waits for the connections in use and closes all.
     async fn close(&self) {
         if let Ok(all) = self.permits.acquire_many(self.max).await {
             self.permits.close();
@@ -183,8 +175,7 @@ impl Pool {
     }
 }
 
-/// A connection in use. Dropped before [`reuse`](Self::reuse), it is closed: it may be inside a
-/// transaction.
+/// Dropped before [`reuse`](Self::reuse), it is closed: it may be inside a transaction.
 #[derive(Debug)]
 pub(crate) struct Session {
     connection: Connection,
@@ -193,7 +184,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts a transaction that writes, when no other process has one.
+    /// When no other process has a write transaction.
     pub(crate) async fn begin(self) -> Result<Self, DatabaseError> {
         // Not deferred: upgrading a read transaction to a write can fail.
         const BEGIN: &str = "BEGIN IMMEDIATE";
@@ -210,30 +201,26 @@ impl Session {
         }
     }
 
-    /// Executes a statement and returns the number of rows it changed.
     pub(crate) fn execute(&self, statement: &Statement) -> Result<u64, DatabaseError> {
         fetch(&self.connection, statement)?;
         Ok(self.connection.changes())
     }
 
-    /// Executes a statement and returns its rows.
     pub(crate) fn fetch(&self, statement: &Statement) -> Result<Vec<Row>, DatabaseError> {
         Ok(fetch(&self.connection, statement)?)
     }
 
-    /// Executes several statements without values.
     pub(crate) fn script(&self, sql: &str) -> Result<(), DatabaseError> {
         Ok(self.connection.execute_batch(sql)?)
     }
 
-    /// Ends the transaction and returns the connection to its pool.
     pub(crate) async fn end(self, sql: &'static str) -> Result<(), DatabaseError> {
         let (session, ()) = self.run(|connection| simple(connection, sql)).await?;
         session.reuse();
         Ok(())
     }
 
-    /// Runs work that may wait on a blocking thread. After an error the connection is closed.
+    /// Runs work on a blocking thread. After an error the connection is closed.
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -255,7 +242,6 @@ async fn blocking<T: Send + 'static>(
         .map_err(|_| DatabaseError::Closed)
 }
 
-/// Executes a statement without values and rows.
 fn simple(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
@@ -282,7 +268,7 @@ fn fetch(connection: &Connection, statement: &Statement) -> rusqlite::Result<Vec
     Ok(found)
 }
 
-/// Replaces `$1` by `?1`: SQLite takes `$1` for a name, and resolves it by a linear search.
+/// SQLite takes `$1` for a name, and resolves it by a linear search.
 fn numbered(sql: &str) -> String {
     let mut pieces = sql.split('$');
     let mut numbered = String::with_capacity(sql.len());
@@ -300,8 +286,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Creates the directory and the file, readable only by this user. SQLite gives its other files the
-/// same mode.
+/// Readable only by this user. SQLite gives its other files the same mode.
 fn create(path: &Path) -> io::Result<()> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

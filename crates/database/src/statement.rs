@@ -45,7 +45,6 @@ impl From<Option<String>> for Value {
     }
 }
 
-/// Builds a query with its bound values.
 #[cfg(feature = "postgres")]
 macro_rules! bind {
     ($sql:expr, $values:expr) => {{
@@ -70,7 +69,7 @@ pub(crate) use bind;
 pub struct Statement {
     pub(crate) sql: String,
     pub(crate) values: Vec<Value>,
-    /// Set if the statement inserts rows and can be merged with others.
+    /// Set if the statement can be merged with others.
     insert: Option<&'static Insert>,
 }
 

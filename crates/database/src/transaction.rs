@@ -1,5 +1,3 @@
-//! Write transactions.
-
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
@@ -14,13 +12,15 @@ use crate::{Clock, DatabaseError, Row, Statement, sqlite};
 /// Each statement sees what was committed before it (READ COMMITTED on PostgreSQL). On SQLite there
 /// is one transaction at a time. On PostgreSQL a statement is cancelled after 8 seconds, or after
 /// waiting 5 seconds for a lock.
+///
+/// # Errors
+/// After a statement failed or was dropped, the transaction cannot be committed: drop it.
 #[derive(Debug)]
 pub struct Transaction {
     connection: Connection,
     clock: Clock,
     /// A statement failed or was cancelled, so that nothing may be committed.
     is_failed: bool,
-    /// Receives whether the commit succeeded.
     is_writable: Arc<AtomicBool>,
 }
 
@@ -62,7 +62,6 @@ impl Transaction {
         })
     }
 
-    /// Stores the outcome of the commit in a flag.
     pub(crate) fn tracked(mut self, is_writable: Arc<AtomicBool>) -> Self {
         self.is_writable = is_writable;
         self
@@ -85,12 +84,6 @@ impl Transaction {
     }
 
     /// Executes a statement and returns the number of rows it changed.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
     pub async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
@@ -102,14 +95,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Executes statements one after the other, as [`execute`](Self::execute) does, and returns the
-    /// number of rows they changed.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
+    /// Executes statements one after the other, and returns the number of rows they changed.
     pub async fn execute_all(&mut self, statements: Vec<Statement>) -> Result<u64, DatabaseError> {
         let mut rows = 0;
         for statement in statements {
@@ -119,12 +105,6 @@ impl Transaction {
     }
 
     /// Executes a statement and returns its rows.
-    ///
-    /// # Errors
-    /// The database failed; drop the transaction.
-    ///
-    /// # Cancel safety
-    /// Dropped, the transaction can no longer be committed.
     pub async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
         self.is_failed = true;
         let rows = match &mut self.connection {
@@ -136,7 +116,7 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Executes several statements without values, each ended by `;`, without a time limit.
+    /// The statements end with `;` and have no time limit.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DatabaseError> {
         self.is_failed = true;
         match &mut self.connection {

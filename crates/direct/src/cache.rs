@@ -6,7 +6,6 @@ use moka::future::Cache;
 
 const CAPACITY: u64 = 10_000;
 
-/// Creates a cache whose entries live this long.
 pub(crate) fn cache<K, V>(time_to_live: Duration) -> Cache<K, V>
 where
     K: Hash + Eq + Send + Sync + 'static,

@@ -1,5 +1,3 @@
-//! The error type.
-
 use landfall::external::HookError;
 use landfall_database::DatabaseError;
 use landfall_queue::{LimitExceeded, QueueError, policy::PolicyDenial};
@@ -101,19 +99,16 @@ impl DirectError {
         }
     }
 
-    /// A request with the same key, id or token and other parameters was made before.
     pub(crate) fn conflicting_request(what: &str) -> Self {
         Self::conflict(format!(
             "another upload was requested with this {what} before"
         ))
     }
 
-    /// The upload was cancelled, has failed or expired.
     pub(crate) fn gone() -> Self {
         Self::ended("this upload was cancelled, has failed or expired; create a new one")
     }
 
-    /// A task panicked.
     pub(crate) fn interrupted(error: tokio::task::JoinError) -> Self {
         Self::Internal(format!("a task failed: {error}"))
     }

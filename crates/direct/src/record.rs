@@ -1,5 +1,3 @@
-//! The record of a direct upload.
-
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -44,9 +42,9 @@ pub enum Status {
     Removed,
 }
 
-/// Age after which an upload in [`Status::Creating`] is abandoned.
+/// The age after which an upload in [`Status::Creating`] is abandoned.
 pub(crate) const CREATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// S3's limit for the size of a single PUT.
+/// S3's limit.
 pub(crate) const MAX_SINGLE_PUT: u64 = 5 << 30;
 
 /// One direct upload.

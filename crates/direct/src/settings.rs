@@ -1,5 +1,3 @@
-//! Settings of direct uploads.
-
 use std::{sync::Arc, time::Duration};
 
 use landfall_queue::policy::Policy;
@@ -7,9 +5,8 @@ use landfall_s3::{S3Options, client::Client};
 
 use crate::DirectStats;
 
-/// Prefix of the keys that clients choose, in presign mode and with temporary credentials.
-///
-/// It follows the prefix of all keys.
+/// Prefix, after that of all keys, of keys that clients choose: in presign mode and with temporary
+/// credentials.
 pub const CLIENT_KEY_PREFIX: &str = "own/";
 
 /// The transfer mode of small files.
@@ -71,7 +68,7 @@ pub struct StsSettings {
     pub lifetime: Duration,
 }
 
-/// Maximum duration of a transfer that starts before its signature expires.
+/// A transfer may start before its signature expires and last this much longer.
 const ARRIVAL_GRACE: Duration = Duration::from_secs(60 * 60);
 
 impl DirectSettings {
@@ -98,7 +95,7 @@ impl DirectSettings {
         }
     }
 
-    /// Time after the client's last activity in which an object can arrive by an earlier signature.
+    /// After the client's last activity, an object can arrive by an earlier signature.
     pub(crate) fn arrival_window(&self) -> Duration {
         self.url_lifetime.max(self.put_lifetime) + ARRIVAL_GRACE
     }

@@ -1,5 +1,3 @@
-//! Counters of direct uploads since the start of the process.
-
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counters; see [`DirectSettings::stats`](crate::DirectSettings::stats).
@@ -28,7 +26,6 @@ pub struct DirectStats {
     pub check_failures: AtomicU64,
 }
 
-/// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }

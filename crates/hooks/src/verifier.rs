@@ -14,7 +14,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// Accepts any certificate, or those of some authorities; the server must have its key.
+/// The server must have the key of its certificate.
 #[derive(Debug)]
 pub(crate) struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -29,7 +29,7 @@ struct Trust {
 }
 
 impl Verifier {
-    /// Accepts any certificate (`--hooks-http-skip-verify`).
+    /// `--hooks-http-skip-verify`.
     pub(crate) fn accepting_any(provider: &Arc<CryptoProvider>) -> Self {
         let provider = provider.clone();
         Self {
@@ -38,10 +38,8 @@ impl Verifier {
         }
     }
 
-    /// Accepts certificates issued by a trusted one, or equal to one.
-    ///
-    /// tusd's flag suggests the latter, and Go accepts it. rustls rejects a CA certificate as a
-    /// server certificate; the ones that OpenSSL creates by default are CA certificates.
+    /// Also accepts a trusted certificate itself, as tusd's flag suggests and Go does. rustls rejects a CA
+    /// certificate as a server certificate; the ones that OpenSSL creates by default are CA certificates.
     pub(crate) fn trusting(
         certificates: Vec<CertificateDer<'static>>,
         provider: &Arc<CryptoProvider>,
@@ -110,7 +108,6 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Returns whether a certificate was rejected only for being a CA certificate.
 fn is_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else {
         return false;

@@ -1,5 +1,3 @@
-//! Composing a store with a locker and optional capabilities.
-
 use std::sync::Arc;
 
 use crate::{

@@ -1,5 +1,3 @@
-//! The configuration of a handler.
-
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;

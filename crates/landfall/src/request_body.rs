@@ -1,5 +1,3 @@
-//! The bodies of requests.
-
 use bytes::Bytes;
 use http_body::Body;
 

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::runtime;
 
-/// Maximum number of runtimes with a value.
 const MAX_RUNTIMES: usize = 256;
 
 /// One value for each tokio runtime, created on first use. Keeps at most 256 values and drops the

@@ -9,10 +9,8 @@ use tokio::sync::watch;
 
 use crate::{EventHeaders, HookName, HookNames, Message, Transport};
 
-/// Maximum concurrent calls per route. Further progress is dropped.
-///
-/// With those of the outbox they are fewer than a transport's limit, so that a slow receiver leaves
-/// capacity for blocking hooks.
+/// Further progress is dropped. With the calls of the outbox these are fewer than a transport's limit, so
+/// that a slow receiver leaves capacity for blocking hooks.
 const MAX_CONCURRENCY: usize = 16;
 
 /// A transport and the names of the events it receives.
@@ -42,7 +40,6 @@ struct Inner {
 #[derive(Debug)]
 struct PendingNotification {
     next: Option<Event>,
-    /// Dropped when the last call for this upload and route ends.
     finished: watch::Sender<()>,
 }
 
@@ -67,9 +64,7 @@ impl fmt::Debug for ProgressNotifier {
 }
 
 impl ProgressNotifier {
-    /// Creates a notifier for the routes that receive [`HookName::PostReceive`].
-    ///
-    /// `headers` are the request headers that messages carry.
+    /// Creates a notifier for the routes that receive [`HookName::PostReceive`], with these request headers.
     #[must_use]
     pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
         let wanting = |route: &Route| route.names.contains(HookName::PostReceive);
@@ -97,10 +92,7 @@ impl ProgressNotifier {
         }
     }
 
-    /// Waits until no call for this upload is running.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
+    /// Waits until no call for this upload is running. Can be dropped at any time.
     pub async fn wait_idle(&self, upload: &str) {
         for route in 0..self.0.routes.len() {
             let finished = {
@@ -163,7 +155,7 @@ impl EventSink for ProgressNotifier {
     }
 }
 
-/// Sends the progress of one upload to one route, one call at a time.
+/// Makes one call at a time, to one route.
 struct NotifyTask {
     inner: Arc<Inner>,
     key: (usize, String),
@@ -196,7 +188,7 @@ impl NotifyTask {
         }
     }
 
-    /// Returns the progress that arrived during the call. Without any, the task ends atomically.
+    /// Ends the task atomically if no progress arrived during the call.
     fn next(&mut self) -> Option<Event> {
         let mut calls = self.inner.calls.lock();
         let next = calls.get_mut(&self.key)?.next.take();

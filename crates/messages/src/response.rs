@@ -1,5 +1,3 @@
-//! Responses of hooks.
-
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},

@@ -1,5 +1,3 @@
-//! Transports carry messages to the application.
-
 use std::{error::Error, fmt, time::Duration};
 
 use async_trait::async_trait;

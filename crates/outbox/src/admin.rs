@@ -1,5 +1,3 @@
-//! Administration of stored events: list, retry and delete.
-
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
@@ -15,6 +13,9 @@ use super::{Outbox, OutboxError, connect, migrate, sql};
 ///
 /// # Errors
 /// All methods fail if the database fails.
+///
+/// # Cancel safety
+/// Dropped, a change was done completely or not at all.
 #[derive(Debug)]
 pub struct Events {
     database: Connections,
@@ -150,9 +151,6 @@ impl Events {
     ///
     /// # Errors
     /// The database cannot be opened, or the file does not exist.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
     pub async fn open(database: &Database) -> Result<Self, OutboxError> {
         if let Database::Sqlite(file) = database
             && let Err(source) = std::fs::metadata(file)
@@ -166,9 +164,6 @@ impl Events {
     }
 
     /// Lists events.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
     pub async fn list(&self, query: &Query) -> Result<Vec<StoredEvent>, OutboxError> {
         let mut statement = Statement::new(
             "SELECT event_id, route, event_name, ordering_key, state, attempts, last_error, \
@@ -196,11 +191,7 @@ impl Events {
 
     /// Retries events at once, with as many attempts as new ones.
     ///
-    /// Returns the number of deliveries, one per event and route. Deliveries that a server has
-    /// claimed are not changed.
-    ///
-    /// # Cancel safety
-    /// If dropped, it has done all or nothing.
+    /// Returns the number of deliveries, one per event and route, without those that a server has claimed.
     pub async fn retry(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
         let mut transaction = self.database.write().await?;
         let now = transaction.now();
@@ -217,11 +208,7 @@ impl Events {
 
     /// Deletes events.
     ///
-    /// Returns the number of deliveries, one per event and route. Deliveries that a server has
-    /// claimed are not deleted.
-    ///
-    /// # Cancel safety
-    /// If dropped, it has done all or nothing.
+    /// Returns the number of deliveries, one per event and route, without those that a server has claimed.
     pub async fn delete(&self, selection: &EventSelection) -> Result<u64, OutboxError> {
         let delete = Statement::new(
             "DELETE FROM outbox_deliveries \
@@ -272,7 +259,7 @@ fn restrict(mut statement: Statement, selection: &EventSelection) -> Statement {
     statement
 }
 
-/// Adds a list of values that may be empty, which PostgreSQL does not accept as `()`.
+/// May be empty, which PostgreSQL does not accept as `()`.
 fn push_any<T: Into<Value>>(statement: &mut Statement, values: impl IntoIterator<Item = T>) {
     let mut values = values.into_iter().map(Into::into).peekable();
     if values.peek().is_some() {

@@ -15,9 +15,7 @@ pub(super) type Done = oneshot::Sender<Result<(), OutboxError>>;
 
 #[derive(Debug)]
 pub(super) enum Command {
-    /// Store events that may happen.
     Prepare(PrepareCommand),
-    /// An event happened.
     Emit {
         event: OutboxEvent,
         implied: Vec<ImpliedEvent>,
@@ -26,37 +24,30 @@ pub(super) enum Command {
         route: usize,
         key: Arc<str>,
         event: Arc<str>,
-        /// Set if the delivery had failed before.
         is_retry: bool,
     },
     Failed(FailedDelivery),
-    /// A route has recovered; it was down since this time.
+    /// The route was down since this time.
     Recovered {
         route: usize,
         since: i64,
     },
-    /// Claim deliveries that are due.
     Claim {
         limits: Vec<ClaimLimits>,
         done: oneshot::Sender<usize>,
     },
-    /// Claim at most this many prepared events to be resolved.
     ClaimInDoubt {
         limit: usize,
         done: oneshot::Sender<Vec<InDoubt>>,
     },
-    /// The outcome of a prepared event in doubt.
     Resolved(Resolved),
-    /// Release prepared events that could not be resolved.
     Requeue(Vec<String>),
-    /// Abandon old prepared events of this node.
     Abandon(Vec<Arc<str>>),
-    /// Evict dead nodes, and if `thorough` purge old rows.
+    /// If `thorough`, purge old rows.
     Maintain {
         thorough: bool,
         done: oneshot::Sender<()>,
     },
-    /// Write the remaining commands, release everything and end.
     Close(oneshot::Sender<()>),
 }
 
@@ -68,7 +59,6 @@ pub(super) struct PrepareCommand {
     pub(super) done: Done,
 }
 
-/// Rows, and the bytes of their messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) rows: usize,
@@ -91,7 +81,6 @@ impl Size {
     }
 }
 
-/// The numbers of deliveries of a route to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClaimLimits {
     pub(super) route: usize,
@@ -106,11 +95,9 @@ pub(super) struct FailedDelivery {
     pub(super) event: Arc<str>,
     pub(super) error: String,
     pub(super) retry_after: Option<Duration>,
-    /// Set if the receiver rejected the event itself.
     pub(super) is_permanent: bool,
 }
 
-/// A prepared event whose outcome is unknown.
 #[derive(Debug, Clone)]
 pub(super) struct InDoubt {
     pub(super) event: String,
@@ -120,19 +107,17 @@ pub(super) struct InDoubt {
 
 #[derive(Debug, Clone)]
 pub(super) enum Resolved {
-    /// The event happened. The snapshot is the upload's current state, if it exists.
+    /// The snapshot is the upload's current state, if it exists.
     Happened(Box<(InDoubt, Option<Snapshot>)>),
     DidNotHappen(String),
 }
 
-/// The commands of one transaction, in the order in which they came.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) commands: Vec<Command>,
 }
 
 impl Batch {
-    /// Returns the number of prepared and emitted events and of delivery results.
     pub(super) fn events(&self) -> usize {
         let events = |command: &Command| match command {
             Command::Prepare(_)
@@ -144,13 +129,12 @@ impl Batch {
         self.commands.iter().map(events).sum()
     }
 
-    /// Splits the batch into two halves. Neither is empty if there are at least two commands.
+    /// Neither half is empty if there are at least two commands.
     pub(super) fn split(mut self) -> (Self, Self) {
         let commands = self.commands.split_off(self.commands.len().div_ceil(2));
         (self, Self { commands })
     }
 
-    /// Returns the emitted events without duplicates.
     pub(super) fn emitted(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
         let emitted = self.commands.iter().filter_map(|command| match command {
@@ -160,7 +144,6 @@ impl Batch {
         emitted.filter(|event| seen.insert(&event.id)).collect()
     }
 
-    /// Returns the prepared events without duplicates.
     pub(super) fn prepared(&self) -> Vec<&OutboxEvent> {
         let mut seen = HashSet::new();
         let events = self.commands.iter().flat_map(|command| match command {
@@ -178,7 +161,7 @@ impl Batch {
         })
     }
 
-    /// Returns whether maintenance was requested, and whether a thorough one.
+    /// The value is whether a thorough one was requested.
     pub(super) fn maintenance(&self) -> Option<bool> {
         let requested = self.commands.iter().filter_map(|command| match command {
             Command::Maintain { thorough, .. } => Some(*thorough),

@@ -14,24 +14,22 @@ use parking_lot::Mutex;
 
 use super::settings::CircuitBreaker;
 
-/// The time after which a running attempt no longer delays the next one.
+/// A running attempt then no longer delays the next one.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The breaker of one route. Times are milliseconds of the outbox's clock.
+/// Times are milliseconds of the outbox's clock.
 #[derive(Debug)]
 pub(super) struct Breaker {
     settings: CircuitBreaker,
     state: Mutex<State>,
-    /// True if the route is down, or deliveries that waited for it are not rescheduled yet.
+    /// True also while deliveries that waited for the route are not rescheduled yet.
     is_down: AtomicBool,
     opened: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Consecutive failed first attempts.
     failures: u32,
-    /// The time of the first of them.
     failing_since: i64,
     open: Option<Open>,
 }
@@ -39,18 +37,14 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 struct Open {
     delay: Duration,
-    /// The time of the next allowed attempt.
     next_at: i64,
     probe: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permit {
-    /// The breaker is closed.
     Any,
-    /// The breaker is open, and one attempt is allowed.
     One,
-    /// The breaker is open, and no attempt is allowed before this time has passed.
     Wait(Duration),
 }
 
@@ -64,7 +58,6 @@ impl Breaker {
         }
     }
 
-    /// Returns whether the route is down, or its deliveries are not rescheduled yet.
     pub(super) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Acquire)
     }
@@ -93,14 +86,13 @@ impl Breaker {
         }
     }
 
-    /// Records a response of the receiver. Returns since when the route was down, if it was.
+    /// Returns since when the route was down, if it was.
     pub(super) fn succeeded(&self) -> Option<i64> {
         let mut state = self.state.lock();
         state.failures = 0;
         state.open.take().map(|_| state.failing_since)
     }
 
-    /// Records a failed attempt. Returns whether the breaker opened.
     pub(super) fn failed(&self, is_first_attempt: bool, now: i64) -> bool {
         let mut state = self.state.lock();
         if let Some(open) = &mut state.open {
@@ -135,7 +127,6 @@ impl Breaker {
         true
     }
 
-    /// Records that deliveries that waited for the route have been rescheduled.
     pub(super) fn recovered(&self) {
         let state = self.state.lock();
         if state.open.is_none() {

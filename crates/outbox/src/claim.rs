@@ -11,22 +11,18 @@ use super::{
     sql::{self, Attempt},
 };
 
-/// Interval of polls for due deliveries that other nodes have stored.
+/// For deliveries that other nodes have stored.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause after a poll that found nothing to do.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Ordering keys that are claimed together.
 const BATCH_SIZE: usize = 512;
-/// Maximum retries of a route in memory.
 const MAX_RETRIES: usize = 256;
 
 impl Shared {
-    /// Returns the maximum concurrent retries of a route, a quarter of its deliveries.
     pub(super) fn max_retries(&self) -> usize {
         (self.settings.max_concurrency / 4).max(1)
     }
 
-    /// Returns how much to claim for a route: its free capacity, or one delivery while it is down.
+    /// The free capacity, or one delivery while the route is down.
     fn claim_limits(&self, route: usize, now: i64) -> ClaimLimits {
         let queues = &self.queues;
         let (first, retries) = match self.breakers[route].permit(now) {

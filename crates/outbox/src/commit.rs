@@ -17,27 +17,22 @@ use super::{
     sql::{self, Attempt, NewRow},
 };
 
-/// The first delay after an upload was found busy.
+/// After an upload was found busy.
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 
-/// The effects of a transaction, applied after the commit.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// Deliveries that this node has claimed, in order.
     pub(super) claimed_here: Vec<(usize, ClaimedEvent)>,
-    /// Failed deliveries that this node has released.
     pub(super) released: Vec<(usize, ClaimedEvent)>,
     pub(super) deleted: Size,
-    /// The size of rows stored without reserved capacity.
+    /// Stored without reserved capacity.
     pub(super) unreserved: Size,
     pub(super) stored: Option<Size>,
     pub(super) claimed: usize,
     pub(super) in_doubt: Vec<InDoubt>,
     pub(super) dead_lettered: Vec<usize>,
     pub(super) recovered: Vec<usize>,
-    /// The earliest time of a scheduled retry.
     pub(super) soonest: Option<i64>,
-    /// True if rows are due that any node can claim.
     pub(super) is_due: bool,
     pub(super) maintenance: MaintenanceReport,
 }
@@ -46,7 +41,6 @@ pub(super) struct Effects {
 pub(super) struct MaintenanceReport {
     pub(super) dead: Vec<String>,
     pub(super) known: Vec<String>,
-    /// Dead letters removed after their retention.
     pub(super) purged: u64,
 }
 
@@ -124,12 +118,12 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Counts deleted rows. Their bytes are subtracted at the next measurement.
+    /// Their bytes are subtracted at the next measurement.
     fn count_deleted(&mut self, rows: u64) {
         self.effects.deleted.rows += usize::try_from(rows).unwrap_or_default();
     }
 
-    /// Makes events pending, and claims those that no other event holds.
+    /// Also claims events that no other event holds.
     async fn emit(
         &mut self,
         emitted: &[&OutboxEvent],
@@ -213,7 +207,7 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Returns the ordering keys of events that wait behind a delivery of another node or a retry.
+    /// Returns the keys with events behind a delivery of another node or a retry.
     async fn behind_others(
         &mut self,
         emitted: &[&(usize, &OutboxEvent, NewRow<'_>)],
@@ -251,7 +245,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Makes implied events pending that are still prepared.
     async fn emit_implied(&mut self, batch: &Batch) -> Result<(), DatabaseError> {
         // An event that is emitted in this batch has newer data.
         let emitted: HashSet<&str> = batch.emitted().iter().map(|event| &*event.id).collect();
@@ -363,8 +356,7 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Moves an event to the dead letters that cannot be parsed; another version may have written
-    /// it.
+    /// Another version may have written the event.
     async fn mark_malformed(
         &mut self,
         event: &str,
@@ -417,7 +409,6 @@ fn by_route<T>(items: impl Iterator<Item = (usize, T)>) -> BTreeMap<usize, Vec<T
     routes
 }
 
-/// Returns the rows of an event, one per route that receives it.
 pub(super) fn rows<'a>(
     shared: &'a Shared,
     event: &'a OutboxEvent,

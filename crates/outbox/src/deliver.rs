@@ -17,9 +17,8 @@ use super::{
     queues::{Allowed, ClaimedEvent},
 };
 
-/// Timeout of the wait for a progress call of the same upload.
+/// For a progress call of the same upload.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum wait of a route that is down until it checks the clock again.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
 impl Outbox {
@@ -164,7 +163,6 @@ impl Outbox {
         let _ = self.commands.send(Command::Failed(failure)).await;
     }
 
-    /// Closes the breaker of a route whose receiver has responded.
     async fn on_response(&self, route: usize) {
         if let Some(since) = self.shared.breakers[route].succeeded() {
             let route_name = self.shared.routes[route].transport.name();
@@ -177,7 +175,6 @@ impl Outbox {
     }
 }
 
-/// Returns the error text to store, truncated.
 fn describe(failure: &DeliveryError) -> String {
     const MAX_LEN: usize = 2000;
     let mut text = error_chain(failure);

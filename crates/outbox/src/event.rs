@@ -8,13 +8,11 @@ use landfall::{
 };
 use landfall_messages::{EventHeaders, HookName, Message, UploadData};
 
-/// An event that is ready to be stored and delivered.
 #[derive(Debug, Clone)]
 pub(super) struct OutboxEvent {
     pub(super) id: Arc<str>,
-    /// The ordering key: the upload id, or `job:` and the job number.
+    /// The upload id, or `job:` and the job number.
     pub(super) key: Arc<str>,
-    /// The position within the ordering key.
     pub(super) sequence: i64,
     pub(super) message: Arc<Message>,
     pub(super) json: Arc<str>,
@@ -36,9 +34,7 @@ impl OutboxEvent {
     }
 }
 
-/// An event that must have happened, because a later one does.
-///
-/// It is emitted even if its process died after preparing it.
+/// Must have happened, because a later event does. Emitted even if its process died after preparing it.
 #[derive(Debug, Clone)]
 pub(super) struct ImpliedEvent {
     pub(super) id: String,
@@ -46,7 +42,6 @@ pub(super) struct ImpliedEvent {
 }
 
 impl ImpliedEvent {
-    /// Returns the events that `events`, prepared together, imply.
     pub(super) fn by(events: &[Event]) -> Vec<Self> {
         let mut implied = Vec::new();
         let is_new = events.iter().any(|event| event.kind == EventKind::Created);
@@ -71,7 +66,6 @@ impl ImpliedEvent {
     }
 }
 
-/// Returns the event kind of a message, if it can be resolved.
 pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
     match hook {
         HookName::PostCreate => Some(EventKind::Created),
@@ -82,9 +76,7 @@ pub(super) fn event_kind(hook: HookName) -> Option<EventKind> {
     }
 }
 
-/// Assigns a new sequence number to a message that was prepared earlier.
-///
-/// Without it, an event that was prepared together with a creation would precede that creation. The
+/// An event that was prepared together with a creation would precede it without a new number. The
 /// creation itself comes first as it is.
 pub(super) fn assign_sequence(message: &mut Message) {
     if message.hook != HookName::PostCreate {
@@ -92,7 +84,7 @@ pub(super) fn assign_sequence(message: &mut Message) {
     }
 }
 
-/// Updates the upload in a message that was prepared before the effect.
+/// The message was prepared before the effect.
 pub(super) fn refresh_upload(message: &mut Message, upload: &Upload) {
     let offset = message.upload.offset;
     message.upload = UploadData::new(upload, offset);

@@ -12,11 +12,10 @@ use super::{
     sql,
 };
 
-/// An ordering key and route, and when their events are due.
 type Due = ((Arc<str>, String), i64);
 
 impl BatchTransaction<'_> {
-    /// Schedules retries or creates dead letters, and reschedules the events behind them.
+    /// Also reschedules the events behind the failed ones.
     pub(super) async fn record_failures(
         &mut self,
         commands: &[Command],
@@ -79,7 +78,6 @@ impl BatchTransaction<'_> {
         self.reschedule(&rescheduled).await
     }
 
-    /// Makes events due that waited behind a retry that was delivered.
     pub(super) async fn release_followers(
         &mut self,
         commands: &[Command],
@@ -105,7 +103,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Schedules events that waited while a route was down.
     pub(super) async fn recover(&mut self, commands: &[Command]) -> Result<(), DatabaseError> {
         for command in commands {
             let Command::Recovered { route, since } = *command else {
@@ -127,7 +124,7 @@ fn borrowed(keys: &[Due]) -> Vec<(sql::OrderingKey<'_>, i64)> {
         .collect()
 }
 
-/// Returns the time of the next attempt; `None` if the event becomes a dead letter.
+/// `None` if the event becomes a dead letter.
 fn next_attempt(
     settings: &OutboxSettings,
     event: &ClaimedEvent,

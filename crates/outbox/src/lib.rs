@@ -83,11 +83,9 @@ use self::{
     writer::Writer,
 };
 
-/// Maximum commands that wait for the writer; then emitting requests wait.
+/// Above this, emitting requests wait.
 const COMMAND_QUEUE_SIZE: usize = 2048;
-/// Time for running deliveries, and then for the database, when the outbox closes.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The name of the outbox's tables among those that migrate separately.
 const TABLE_SET: &str = "outbox";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../migrations/0001-outbox.sqlite.sql"),
@@ -127,10 +125,8 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// Prepared events of this node that were not emitted yet, with the time of preparation.
 type PreparedEvents = HashMap<Arc<str>, (Instant, HookName)>;
 
-/// State shared with the writer.
 #[derive(Debug)]
 struct Shared {
     settings: OutboxSettings,
@@ -141,13 +137,10 @@ struct Shared {
     breakers: Vec<Breaker>,
     prepared: Mutex<PreparedEvents>,
     counters: Mutex<Counters>,
-    /// The time of the next retry.
     soonest: AtomicI64,
-    /// Notified when a retry is scheduled at `soonest`.
     failed: Notify,
     closing: watch::Sender<bool>,
     lease: Mutex<NodeLease>,
-    /// Locked while deliveries run.
     running: tokio::sync::Mutex<()>,
 }
 
@@ -156,7 +149,6 @@ impl Shared {
         self.routes.iter().map(|route| route.transport.name())
     }
 
-    /// Returns the number of rows of an event: its routes.
     fn row_count(&self, hook: HookName) -> usize {
         let routes = self.routes.iter();
         routes.filter(|route| route.names.contains(hook)).count()
@@ -170,7 +162,6 @@ impl Shared {
         }
     }
 
-    /// Reserves capacity, which the writer releases.
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
         let mut counters = self.counters.lock();
         let reserved = counters.reserve(size, factor);
@@ -180,7 +171,7 @@ impl Shared {
         reserved
     }
 
-    /// Returns how long failing events of a route hold later ones: without limit while it is down.
+    /// There is no limit while the route is down.
     fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
         OrderHold {
@@ -192,13 +183,10 @@ impl Shared {
 impl Outbox {
     /// Opens the database, migrates it, and takes over deliveries of dead nodes.
     ///
-    /// Its connections and its writer task belong to the current runtime.
+    /// Its connections and its writer task belong to the current runtime. May be dropped.
     ///
     /// # Errors
     /// The database cannot be opened, or two routes have the same name.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
     pub async fn open(settings: OutboxSettings, routes: Vec<Route>) -> Result<Self, OutboxError> {
         let mut names = HashSet::new();
         for route in &routes {
@@ -263,13 +251,7 @@ impl Outbox {
         stats
     }
 
-    /// Checks that the database responds, for health pages.
-    ///
-    /// # Errors
-    /// The database failed.
-    ///
-    /// # Cancel safety
-    /// Can be dropped at any time.
+    /// Checks that the database responds, for health pages; an error if not. May be dropped.
     pub async fn check(&self) -> Result<(), OutboxError> {
         let rows = self.shared.database.read(Statement::new("SELECT 1"));
         rows.await?;
@@ -346,8 +328,6 @@ impl Outbox {
         }
     }
 
-    /// Reserves capacity and sends a command to the writer.
-    ///
     /// Cancel safe: if dropped, nothing was sent or reserved.
     async fn send(&self, command: Command, size: Size, factor: usize) -> Result<(), OutboxError> {
         let permit = self.commands.reserve().await;

@@ -14,13 +14,10 @@ use super::{
     stats::RouteStats,
 };
 
-/// Interval of checks for dead nodes.
 const NODES_INTERVAL: Duration = Duration::from_secs(1);
-/// Checks between two purges of old rows.
 const PURGE_EVERY: u32 = 60;
-/// Checks between two reads of the counts.
 const COUNT_EVERY: u32 = 5;
-/// The lease of a node with a presence file: other nodes detect its death by the file.
+/// With a presence file, other nodes detect the death of a node by the file.
 const PRESENT_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Clone, Default)]
@@ -42,13 +39,12 @@ impl NodeLease {
     }
 }
 
-/// Returns the interval at which an idle node renews its lease.
 pub(super) fn renewal_interval(lease: Duration) -> Duration {
     lease * 10 / 13
 }
 
 impl Outbox {
-    /// Evicts dead nodes, and if `thorough` purges old rows.
+    /// Purges old rows, too, if `thorough`.
     pub(super) async fn maintain(&self, thorough: bool) {
         let (done, maintained) = oneshot::channel();
         let command = Command::Maintain { thorough, done };
@@ -80,7 +76,6 @@ impl Outbox {
         }
     }
 
-    /// Returns whether a node has to be evicted, or this one has to renew its lease.
     async fn is_maintenance_due(&self) -> Result<bool, DatabaseError> {
         let shared = &self.shared;
         let nodes = shared.database.read(sql::nodes()).await?;
@@ -160,7 +155,7 @@ fn size(row: &Row) -> Result<Size, DatabaseError> {
 }
 
 impl BatchTransaction<'_> {
-    /// Renews or registers this node's lease. Returns whether the node was evicted.
+    /// Returns whether the node was evicted.
     pub(super) async fn renew(
         &mut self,
         is_new: bool,
@@ -181,7 +176,7 @@ impl BatchTransaction<'_> {
         Ok(self.transaction.execute(renew).await? == 0)
     }
 
-    /// Releases the rows of `node`: pending events now, prepared ones at `resolve_at`.
+    /// Pending events now, prepared ones at `resolve_at`.
     pub(super) async fn take_over(
         &mut self,
         node: &str,
@@ -220,15 +215,13 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Takes over rows of unregistered nodes. The database may commit a transaction of a process
-    /// shortly after its eviction.
+    /// The database may commit a transaction of a process shortly after its eviction.
     pub(super) async fn find_orphaned(&mut self) -> Result<(), DatabaseError> {
         let adopt = [PENDING, PREPARED].map(|state| sql::adopt_orphaned(state, self.now));
         self.effects.is_due |= self.transaction.execute_all(adopt.into()).await? > 0;
         Ok(())
     }
 
-    /// Purges dead letters after their retention, however many there are.
     pub(super) async fn purge(&mut self) -> Result<(), DatabaseError> {
         let settings = &self.shared.settings;
         let then = self.now - millis(settings.retry.retry_for);
@@ -246,7 +239,6 @@ impl BatchTransaction<'_> {
         Ok(())
     }
 
-    /// Reads the size of all rows, unless that was done a moment ago.
     pub(super) async fn measure(&mut self, last: Option<Instant>) -> Result<(), DatabaseError> {
         const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
         if last.is_some_and(|last| last.elapsed() < MEASURE_INTERVAL) {

@@ -9,9 +9,8 @@ use std::{
 
 use super::settings::OutboxError;
 
-/// This node, with a locked file if there is a presence directory.
-///
-/// The lock ends with the process, however that ends, while a lease in the database has to expire.
+/// The lock of the file ends with the process, however that ends, while a lease in the database has to
+/// expire.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) id: String,
@@ -19,19 +18,16 @@ pub(super) struct Node {
     file: Option<File>,
 }
 
-/// The state of another node according to the presence directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// The node's file is not locked.
     Dead,
-    /// The node's file is locked.
     Alive,
     /// The node has no file here; it may use another directory.
     Unknown,
 }
 
 impl Presence {
-    /// Returns whether the node is dead; without a file, its lease decides.
+    /// The lease decides without a file.
     pub(super) const fn is_dead(self, is_expired: bool) -> bool {
         match self {
             Self::Dead => true,
@@ -42,7 +38,6 @@ impl Presence {
 }
 
 impl Node {
-    /// Creates a node with a new id and its presence file.
     pub(super) fn new(dir: Option<&Path>) -> Result<Self, OutboxError> {
         let id = random_id();
         let file = match dir {
@@ -79,7 +74,6 @@ impl Node {
         Self::presence_in(self.dir.as_deref(), other)
     }
 
-    /// Returns the state of a node according to a directory.
     pub(super) fn presence_in(dir: Option<&Path>, other: &str) -> Presence {
         let Some(dir) = dir else {
             return Presence::Unknown;
@@ -106,9 +100,8 @@ impl Node {
         self.file = None;
     }
 
-    /// Removes files of dead nodes that the database does not know and that have this age.
-    ///
-    /// A younger file may belong to a node that registered after `known` was read.
+    /// The database does not know these nodes. A younger file may belong to a node that registered after
+    /// `known` was read.
     pub(super) fn sweep(&self, known: &[String], age: Duration) {
         let Some(dir) = &self.dir else { return };
         let Ok(entries) = std::fs::read_dir(dir) else {

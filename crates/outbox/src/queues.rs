@@ -12,21 +12,19 @@ use landfall_messages::Message;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// Maximum deliveries in memory; others stay in the database.
+/// Others stay in the database.
 const MAX_EVENTS: usize = 4096;
-/// Maximum bytes of their JSON. They use about twice as much memory.
+/// Of JSON; in memory they use about twice as much.
 const MAX_BYTES: usize = 16 << 20;
 
-/// A pending delivery that this node has claimed.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimedEvent {
     pub(super) event: Arc<str>,
     pub(super) key: Arc<str>,
     pub(super) message: Arc<Message>,
     pub(super) bytes: usize,
-    /// Failed attempts.
     pub(super) attempts: i64,
-    /// The time of the first failure. With it, the event is a retry, outside its key's queue.
+    /// With it, the event is a retry, outside its key's queue.
     pub(super) first_failed_at: Option<i64>,
 }
 
@@ -39,14 +37,13 @@ impl ClaimedEvent {
 #[derive(Debug, Default)]
 struct OrderedQueue {
     queue: VecDeque<ClaimedEvent>,
-    /// The head is being delivered, or has failed and is about to be released.
+    /// True also for a head that has failed and is about to be released.
     busy: bool,
 }
 
 #[derive(Debug, Default)]
 struct RouteQueues {
     ordered: HashMap<Arc<str>, OrderedQueue>,
-    /// Keys that are ready for a delivery.
     ready: VecDeque<Arc<str>>,
     waiting: VecDeque<Arc<str>>,
     retries: HashMap<Arc<str>, ClaimedEvent>,
@@ -66,23 +63,19 @@ impl RouteQueues {
     }
 }
 
-/// The kinds of deliveries that may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowed {
     pub(super) first: bool,
     pub(super) retries: bool,
 }
 
-/// All deliveries of a node. Only the writer adds to them, so that they are in the database's
-/// order.
+/// The writer alone adds deliveries, so that they are in the database's order.
 #[derive(Debug)]
 pub(super) struct DeliveryQueues {
     routes: Vec<Mutex<RouteQueues>>,
-    /// Notified when a delivery of the route may start.
     ready: Vec<Notify>,
-    /// True if deliveries in the database wait for capacity.
     has_backlog: AtomicBool,
-    /// Notified when there is capacity again, or new deliveries in the database.
+    /// Notified of free capacity, and of new deliveries in the database.
     pub(super) claimable: Notify,
 }
 
@@ -108,7 +101,7 @@ impl DeliveryQueues {
         MAX_BYTES / self.routes.len().max(1)
     }
 
-    /// Returns the capacity for deliveries of a route. Each route has its own share.
+    /// Each route has its own share.
     pub(super) fn capacity(&self, route: usize) -> usize {
         let queues = self.lock(route);
         let capacity = if queues.bytes >= self.max_bytes() {
@@ -126,13 +119,12 @@ impl DeliveryQueues {
         self.lock(route).retries.len()
     }
 
-    /// Returns whether no delivery of a route can start.
     pub(super) fn is_idle(&self, route: usize) -> bool {
         let queues = self.lock(route);
         queues.ready.is_empty() && queues.waiting.is_empty()
     }
 
-    /// Adds a delivery to its key's queue, or to the retries.
+    /// Adds the delivery to its key's queue, or to the retries.
     pub(super) fn push(&self, route: usize, event: ClaimedEvent) {
         let mut queues = self.lock(route);
         queues.add(&event);
@@ -153,9 +145,7 @@ impl DeliveryQueues {
         self.ready[route].notify_one();
     }
 
-    /// Waits for a delivery that may start, and marks it as started.
-    ///
-    /// Cancel safe: if dropped, no delivery has started.
+    /// Marks the delivery as started. Cancel safe: if dropped, no delivery has started.
     pub(super) async fn next(&self, route: usize, allowed: Allowed) -> ClaimedEvent {
         loop {
             if let Some(found) = self.take(route, allowed) {
@@ -190,7 +180,7 @@ impl DeliveryQueues {
         None
     }
 
-    /// Removes a completed delivery. The next one of its key may then start.
+    /// The next delivery of the key may then start.
     pub(super) fn advance(&self, route: usize, delivered: &ClaimedEvent) {
         let mut queues = self.lock(route);
         if delivered.is_retry() {
@@ -231,7 +221,6 @@ impl DeliveryQueues {
         }
     }
 
-    /// Returns a started delivery, if it is still in memory.
     pub(super) fn get(&self, route: usize, key: &Arc<str>, event: &str) -> Option<ClaimedEvent> {
         let queues = self.lock(route);
         if let Some(retry) = queues.retries.get(event) {
@@ -241,7 +230,7 @@ impl DeliveryQueues {
         (&*head.event == event).then(|| head.clone())
     }
 
-    /// Removes a failed delivery: a retry alone, or a first attempt with all of its key.
+    /// A retry alone, or a first attempt with all of its key.
     pub(super) fn remove(&self, route: usize, failed: &ClaimedEvent) {
         let mut queues = self.lock(route);
         let removed = if failed.is_retry() {

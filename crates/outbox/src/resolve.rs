@@ -1,5 +1,3 @@
-//! Resolution of prepared events that are in doubt.
-
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
@@ -16,12 +14,9 @@ use super::{
     sql,
 };
 
-/// Interval of polls for events that are due to be resolved.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Events that are resolved together.
 const BATCH_SIZE: usize = 64;
-/// A creation holds no lease, so that resolving it too early would be wrong: it gets ten times the
-/// time of other events.
+/// A creation holds no lease, so that resolving it too early would be wrong.
 const CREATION_FACTOR: u32 = 10;
 
 impl Outbox {
@@ -41,7 +36,7 @@ impl Outbox {
         }
     }
 
-    /// Abandons old prepared events of this node: an interrupted upload may never be completed.
+    /// An interrupted upload may never be completed.
     async fn abandon_stale(&self) {
         let after = self.shared.settings.resolve_after;
         let now = Instant::now();

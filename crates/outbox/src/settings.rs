@@ -1,5 +1,3 @@
-//! Settings of the outbox.
-
 use std::{path::PathBuf, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
@@ -20,18 +18,15 @@ pub struct OutboxSettings {
     pub max_queued: usize,
     /// Maximum bytes of their messages, with the same effects; 1 GiB by default.
     pub max_bytes: usize,
-    /// Maximum concurrent deliveries per route; 32 by default.
-    ///
-    /// A quarter is reserved for retries and the rest for first attempts, so that neither waits for
-    /// the other.
+    /// Maximum concurrent deliveries per route; 32 by default. A quarter is reserved for retries and the rest
+    /// for first attempts, so that neither waits for the other.
     pub max_concurrency: usize,
     /// Timeout of a delivery, in addition to the transport's own; 15 minutes by default.
     pub delivery_timeout: Duration,
     /// When failed deliveries are retried, and for how long.
     pub retry: RetryPolicy,
-    /// A failing event holds later events of its ordering key until it is delivered or dead.
-    ///
-    /// Otherwise it holds them for [`max_hold`](Self::max_hold). `false` by default.
+    /// A failing event holds later events of its ordering key until it is delivered or dead, and not only for
+    /// [`max_hold`](Self::max_hold). `false` by default.
     pub strict_order: bool,
     /// The time after its first failed attempt for which an event holds later ones; a minute by
     /// default.
@@ -62,18 +57,15 @@ pub struct OutboxSettings {
     pub clock: Option<Clock>,
 }
 
-/// When failed deliveries are retried, and when they become dead letters.
-///
-/// Delays grow exponentially, with jitter.
+/// When failed deliveries are retried, with exponential backoff and jitter, and when they become dead
+/// letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The first delay, which doubles with each attempt; 0.5 s by default.
     pub min_backoff: Duration,
     /// The maximum delay; 10 minutes by default.
     pub max_backoff: Duration,
-    /// The time after the first failure for which a delivery is retried; 7 days by default.
-    ///
-    /// After this time it becomes a dead letter.
+    /// The time for which a delivery is retried after its first failure; 7 days by default.
     pub retry_for: Duration,
     /// Minimum attempts before that, as far as they fit into the time; 20 by default.
     pub min_attempts: u32,
@@ -91,9 +83,6 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Returns the attempts after which an event can become a dead letter.
-    ///
-    /// These are as many as are set, or as fit into the time with the longest delays.
     pub(super) fn required_attempts(&self) -> i64 {
         let max = self.max_backoff.max(self.min_backoff);
         let mut delay = self.min_backoff.max(Duration::from_millis(1));
@@ -116,9 +105,7 @@ impl RetryPolicy {
 pub struct CircuitBreaker {
     /// Consecutive failed first attempts after which a route counts as down; 20 by default.
     pub failures: u32,
-    /// The minimum duration of these failures; 1 s by default.
-    ///
-    /// Deliveries are concurrent, so that their number alone says little.
+    /// The minimum duration of these failures, since deliveries are concurrent; 1 s by default.
     pub min_duration: Duration,
     /// The first delay between attempts while the route is down, which doubles; 0.5 s by default.
     pub min_delay: Duration,

@@ -1,5 +1,3 @@
-//! Counters, and the capacity of the outbox.
-
 use std::time::Duration;
 
 use super::{OutboxError, batch::Size, settings::OutboxSettings};
@@ -62,12 +60,10 @@ pub struct RouteStats {
     pub opened: u64,
 }
 
-/// The counters of an outbox, and its reserved capacity.
 #[derive(Debug)]
 pub(super) struct Counters {
     /// The size of all rows is approximate: changes of other nodes are read every few seconds.
     pub(super) stats: OutboxStats,
-    /// Capacity reserved for rows to be written.
     reserved: Size,
 }
 
@@ -91,9 +87,7 @@ impl Counters {
         }
     }
 
-    /// Reserves capacity within `factor` times the limits.
-    ///
-    /// A creation needs capacity even if it stores no event.
+    /// The limits are multiplied by `factor`. A creation needs capacity even if it stores no event.
     pub(super) fn reserve(&mut self, size: Size, factor: usize) -> Result<(), OutboxError> {
         let total = self.total();
         let limit = self.stats.max_queued.saturating_mul(factor);
@@ -126,7 +120,6 @@ impl Counters {
         total.rows >= self.stats.max_queued || total.bytes >= self.stats.max_bytes
     }
 
-    /// Releases reserved capacity and counts the stored part of it.
     pub(super) fn release(&mut self, reserved: Size, stored: Size) {
         self.set_stored(self.stored().plus(stored));
         self.reserved = self.reserved.minus(reserved);
@@ -136,12 +129,10 @@ impl Counters {
         self.set_stored(self.stored().minus(size));
     }
 
-    /// Sets the size of all rows, as read from the database.
     pub(super) fn set_stored(&mut self, size: Size) {
         (self.stats.queued, self.stats.bytes) = (size.rows, size.bytes);
     }
 
-    /// Returns whether capacity is reserved, that is, rows are about to be written.
     pub(super) fn is_reserved(&self) -> bool {
         self.reserved.rows > 0
     }

@@ -19,9 +19,9 @@ use super::{
 };
 
 const MAX_COMMANDS: usize = 512;
-/// The time after a node's death during which orphaned rows of it may still appear.
+/// After a node's death, orphaned rows of it may still appear.
 const ORPHAN_SCAN: Duration = Duration::from_secs(10);
-/// The age at which a presence file that the database does not know is orphaned.
+/// Of a presence file that the database does not know.
 const ORPHAN_FILE_AGE: Duration = Duration::from_secs(3600);
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -30,14 +30,11 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     node: Node,
-    /// When the node last renewed its lease, by the monotonic clock, which stops while the machine
-    /// sleeps, and by the database's.
+    /// By the monotonic clock, which stops while the machine sleeps, and by the database's.
     renewed: Option<(Instant, i64)>,
-    /// The time until which each maintenance searches orphaned rows.
     orphan_scan_until: Instant,
     /// The last commit failed with an unknown outcome.
     in_doubt: bool,
-    /// When the size of all rows was last read.
     measured: Option<Instant>,
 }
 
@@ -53,7 +50,7 @@ impl Writer {
         }
     }
 
-    /// Executes commands until it receives [`Command::Close`], or all senders are dropped.
+    /// Ends with [`Command::Close`], or when all senders are dropped.
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(MAX_COMMANDS);
         loop {
@@ -88,8 +85,8 @@ impl Writer {
         }
     }
 
-    /// Writes a batch. If the database rejects a statement, the batch is split until the command
-    /// with that statement is alone and can be rejected.
+    /// If the database rejects a statement, the batch is split until the command with that statement is alone
+    /// and can be rejected.
     async fn store(&mut self, batch: Batch) {
         let mut batches = VecDeque::from([batch]);
         while let Some(batch) = batches.pop_front() {
@@ -108,7 +105,6 @@ impl Writer {
         }
     }
 
-    /// Retries until the batch is written, or the database rejects a statement.
     async fn try_store(&mut self, mut batch: Batch) -> Option<(Batch, DatabaseError)> {
         let mut backoff = MIN_BACKOFF;
         let mut is_first = true;
@@ -144,7 +140,6 @@ impl Writer {
         }
     }
 
-    /// Drops a command that the database rejects while it accepts others.
     fn reject(&self, command: Command, error: &DatabaseError) {
         let mut counters = self.shared.counters.lock();
         counters.stats.rejected_commands += 1;
@@ -233,7 +228,7 @@ impl Writer {
         Ok(step.effects)
     }
 
-    /// Returns whether this node has to renew its lease: early if it writes anyway.
+    /// Early if the node writes anyway.
     fn is_stale(&self, lease: Duration, is_idle: bool) -> bool {
         let every = if is_idle {
             renewal_interval(lease)
@@ -249,7 +244,6 @@ impl Writer {
         })
     }
 
-    /// Applies the effects of a committed transaction.
     fn finish(&mut self, batch: Batch, effects: Effects) {
         let shared = self.shared.clone();
         let (queues, mut counters) = (&shared.queues, shared.counters.lock());
@@ -321,7 +315,7 @@ impl Writer {
         }
     }
 
-    /// Releases everything. If this fails, other nodes take over when this node's lease expires.
+    /// Other nodes take over when this node's lease expires, if this fails.
     async fn shut_down(&mut self) {
         if let Err(error) = self.release_all().await {
             tracing::warn!(%error, "failed to release the deliveries of this node");

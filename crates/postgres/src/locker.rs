@@ -89,7 +89,6 @@ pub struct PostgresLocker(Arc<LockerInner>);
 struct LockerInner {
     shared: Arc<Shared>,
     renewer: Handle,
-    /// The table exists, and notifications arrived once.
     is_checked: AtomicBool,
     stop: watch::Sender<bool>,
 }
@@ -197,10 +196,8 @@ impl PostgresLocker {
         }
     }
 
-    /// Calls the database.
-    ///
-    /// If the caller is cancelled, the attempt is dropped after the response: a release sent before
-    /// the response could arrive before the call.
+    /// If the caller is cancelled, the attempt is dropped after the response: a release sent before the
+    /// response could arrive before the call.
     async fn call(
         &self,
         id: &UploadId,

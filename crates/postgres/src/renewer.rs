@@ -27,11 +27,10 @@ use crate::settings::{PostgresSettings, SettingsError};
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 const PURGE_INTERVAL: Duration = Duration::from_secs(600);
-/// Time for which the row of a released lease is retained. After that, the next lease of its upload
-/// has a fence in another block, which costs the store some calls.
+/// After that, the next lease of the upload has a fence in another block, which costs the store some calls.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Prefix of the names of upload leases: other parts of the server have leases as well.
+/// Other parts of the server have leases as well.
 const PREFIX: &str = "upload/";
 
 pub(crate) fn name(id: &UploadId) -> String {
@@ -49,12 +48,12 @@ pub(crate) struct Shared {
     numbers: AtomicU64,
     pub(crate) leases: Leases,
     pub(crate) settings: PostgresSettings,
-    /// The time of the first failure since the last successful call to PostgreSQL.
+    /// Since the last successful call to PostgreSQL.
     down_since: Mutex<Option<Instant>>,
     failed: Notify,
     migrated: OnceCell<()>,
     is_subscribed: AtomicBool,
-    /// Notified when a renewal is needed at once, since notifications were lost.
+    /// Notified when notifications were lost.
     renew_now: Notify,
 }
 

@@ -7,9 +7,8 @@ use landfall_database::DatabaseError;
 #[non_exhaustive]
 pub struct PostgresSettings {
     /// Lifetime of a lease that is not renewed: 5 seconds.
-    ///
-    /// The uploads of a killed node are unavailable for that long. Leases are renewed at a quarter
-    /// of it; after four fifths without a renewal the holder has to stop.
+    /// The uploads of a killed node are unavailable for that long. Leases are renewed at a quarter of it; after
+    /// four fifths without a renewal the holder has to stop.
     pub ttl: Duration,
     /// Time limit of a call to PostgreSQL: 2 seconds.
     pub timeout: Duration,

@@ -52,7 +52,7 @@ pub fn parse_size(text: &str) -> Result<u64, InvalidField> {
     }
 }
 
-/// Returns the value of a field that is a number of bytes and may occur only once.
+/// The field may occur only once.
 pub(crate) fn size(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, InvalidField> {
     single_value(headers, name)?.map(parse_size).transpose()
 }

@@ -91,7 +91,7 @@ impl Metadata {
         }
     }
 
-    /// Returns the pairs that tusd would accept, with a header built from them.
+    /// The header is built from the pairs.
     fn from_valid_pairs(header: &str) -> Self {
         Self::from_pairs(header.split(',').filter_map(|element| {
             let mut fields = element.trim_matches([' ', '\t']).split(' ');

@@ -363,8 +363,8 @@ impl Append {
     }
 }
 
-/// Parses `Upload-Metadata`. The lenient syntax uses the first of several fields, and skips only
-/// the pairs that are not ASCII, as tusd does.
+/// The lenient syntax uses the first of several fields, and skips only the pairs that are not ASCII, as
+/// tusd does.
 fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadata, Problem> {
     let invalid = |error: &dyn std::fmt::Display| ProblemKind::InvalidMetadata.with_detail(error);
     let text = match syntax {
@@ -381,7 +381,7 @@ fn parse_metadata(headers: &HeaderMap, syntax: MetadataSyntax) -> Result<Metadat
     }
 }
 
-/// Rejects encoded upload data, because it would be stored without decoding (E-54).
+/// Encoded data would be stored without decoding (E-54).
 fn reject_content_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
     if encodings.all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity")) {

@@ -1,8 +1,6 @@
-//! Jobs: rows of the upload queue.
-
 use std::{fmt, str::FromStr, time::SystemTime};
 
-use landfall_messages::HookName;
+use landfall_messages::{HookName, UnknownName};
 use serde::{Deserialize, Serialize};
 
 /// The number of a job, ascending. It is internal: clients see the request id.
@@ -85,17 +83,12 @@ impl fmt::Display for JobState {
     }
 }
 
-/// An unknown state name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown state {0:?}")]
-pub struct UnknownState(pub String);
-
 impl FromStr for JobState {
-    type Err = UnknownState;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, UnknownState> {
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
         let found = Self::ALL.into_iter().find(|state| state.as_str() == name);
-        found.ok_or_else(|| UnknownState(name.to_owned()))
+        found.ok_or_else(|| UnknownName("state", name.to_owned()))
     }
 }
 
@@ -148,7 +141,6 @@ pub struct Job {
 }
 
 impl Job {
-    /// Creates a job in the state received, without number and subject.
     pub(crate) fn new(request_id: String, now: SystemTime) -> Self {
         Self {
             id: JobId(0),
@@ -208,7 +200,6 @@ impl JobEventKind {
         Self::UploadExpired,
     ];
 
-    /// Returns the name of the event's message.
     pub(crate) const fn hook(self) -> HookName {
         match self {
             Self::UploadStarted => HookName::UploadStarted,

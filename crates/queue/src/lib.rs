@@ -30,7 +30,7 @@ mod token;
 pub mod tracking;
 
 pub use self::{
-    job::{Job, JobEvent, JobEventKind, JobId, JobState, UnknownState},
+    job::{Job, JobEvent, JobEventKind, JobId, JobState},
     limits::{GrantLimits, InvalidRate, RateLimit, is_type_pattern},
     principal::{Principal, is_subject},
     queue::*,

@@ -1,5 +1,3 @@
-//! Limits of grants.
-
 use std::{fmt, str::FromStr, time::Duration};
 
 use jiff::{Span, SpanRelativeTo};
@@ -64,8 +62,7 @@ fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// Returns the types that are in both lists. If there are none, the result is `none/none`, which
-/// matches nothing: an empty list would allow all types.
+/// Disjoint lists give `none/none`, which matches nothing: an empty list would allow all types.
 fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
     let narrower = |pattern: &String, list: &[String]| {
         list.iter().any(|one| {
@@ -123,7 +120,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// Returns the lower rate; of equal rates, the one with the smaller burst.
+    /// The lower rate; of equal rates, the one with the smaller burst.
     fn stricter(self, other: Self) -> Self {
         // Cross-multiplied, to avoid division.
         let mine = u128::from(self.count).saturating_mul(other.per.as_nanos());
@@ -157,7 +154,7 @@ impl FromStr for RateLimit {
     }
 }
 
-/// Parses `1m`, `1h30m` or `2d`; a unit alone counts as one.
+/// `1m`, `1h30m` or `2d`; a unit alone counts as one.
 fn time(text: &str) -> Result<Duration, InvalidRate> {
     let text = text.trim();
     let is_unit = text.starts_with(|first: char| first.is_ascii_alphabetic());

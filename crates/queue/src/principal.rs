@@ -1,5 +1,3 @@
-//! Principals: who requests uploads.
-
 use crate::GrantLimits;
 
 /// An authenticated principal.

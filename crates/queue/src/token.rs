@@ -72,7 +72,7 @@ impl TokenHash {
 }
 
 impl PartialEq for TokenHash {
-    /// Compares in constant time.
+    /// Takes constant time.
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }

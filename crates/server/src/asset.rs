@@ -13,7 +13,6 @@ pub struct Asset {
     pub content_type: &'static str,
     /// Its content.
     pub bytes: &'static [u8],
-    /// [Computed](etag_of) at compile time.
     pub(crate) etag: [u8; ETAG_LEN],
 }
 
@@ -23,7 +22,6 @@ impl Asset {
         std::str::from_utf8(&self.etag).unwrap_or_default()
     }
 
-    /// Responds to a request with these headers: 200 with the file, or 304.
     pub(crate) fn respond(
         &self,
         request_headers: &HeaderMap,
@@ -63,10 +61,10 @@ macro_rules! assets {
 }
 pub(crate) use assets;
 
-/// Length of an ETag: sixteen hexadecimal digits in quotes.
+/// Sixteen hexadecimal digits in quotes.
 pub(crate) const ETAG_LEN: usize = 18;
 
-/// Computes FNV-1a, which suffices to tell versions of a file apart and works in a `const fn`.
+/// FNV-1a suffices to tell versions of a file apart and works in a `const fn`.
 pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut at = 0;

@@ -21,14 +21,12 @@ impl Severity {
     }
 }
 
-/// The result of one check, displayed as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub check: &'static str,
     pub severity: Severity,
     pub text: String,
     pub remedy: Option<String>,
-    /// CORS rules to set, in the JSON of AWS tools.
     pub rules: Option<serde_json::Value>,
 }
 
@@ -51,7 +49,6 @@ impl Finding {
         Self::new(check, Severity::Note, text)
     }
 
-    /// Creates a finding about a feature besides uploads.
     pub(crate) fn warn(check: &'static str, text: impl Into<String>) -> Self {
         Self::new(check, Severity::Warn, text)
     }

@@ -21,9 +21,7 @@ use crate::settings::{Log, LogFormat};
 
 static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 
-/// Initializes logging; with `s3_calls`, every S3 call is logged at any level.
-///
-/// Later calls have no effect.
+/// Initializes logging, once; with `s3_calls`, every S3 call is logged at any level.
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let filter = EnvFilter::new(format!(

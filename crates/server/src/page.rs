@@ -73,7 +73,6 @@ const ASSETS: &[(&str, Asset)] = assets! { "page":
     "view.js": JAVASCRIPT,
 };
 
-/// Makes a path relative (`/files/` → `./files/`); an absolute URL stays as it is.
 fn relative(endpoint: &str) -> String {
     match endpoint.strip_prefix('/') {
         // `//host/…` names another host.

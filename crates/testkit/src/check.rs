@@ -129,7 +129,7 @@ pub(crate) async fn run_all<T>(
     report
 }
 
-/// Makes a list of [`Check`]s out of async functions, in groups that need the same of their subject.
+/// The checks of a group need the same of their subject.
 macro_rules! checks {
     ($($applies:expr => $($run:path),+;)+) => {
         vec![$($($crate::check::Check {

@@ -40,17 +40,6 @@
 //! damaged::conformance(make).await.assert_complete();
 //! # });
 //! ```
-//!
-//! | module | holds |
-//! |---|---|
-//! | [`store`] | the suites for [`Store`](landfall::store::Store), its capabilities, and damaged uploads |
-//! | [`engine`] | the suite for a store, its locker and its sinks behind a handler |
-//! | [`locker`] | the suites for [`Locker`](landfall::lease::Locker), in one process and between several |
-//! | [`sink`] | the suite for [`EventSink`](landfall::event::EventSink) |
-//! | [`fault`] | a store around another that fails, stalls, or loses what wasn't committed |
-//! | [`model`] | what an upload server must do, in a few lines, to compare with |
-//! | [`test_data`] | bytes that tell where they belong |
-//! | [`record`] | a sink for events that remembers them |
 
 // Assertions are what these suites are made of.
 #![allow(clippy::unwrap_used)]

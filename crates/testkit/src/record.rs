@@ -19,7 +19,6 @@ struct Memory {
     emitted: Vec<Event>,
     prepared: Vec<Event>,
     ids: BTreeSet<String>,
-    /// Events that were emitted without having been prepared.
     unprepared: Vec<Event>,
 }
 

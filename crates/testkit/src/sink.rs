@@ -64,12 +64,10 @@ pub fn all() -> Vec<Check<Subject>> {
     }
 }
 
-/// No listener is silent for longer, unless something is lost.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(300);
 
 impl Subject {
-    /// Waits until the listener has all of `ids`.
     async fn until(&self, ids: &BTreeSet<String>) -> Vec<String> {
         let (mut began, mut last) = (Instant::now(), 0);
         loop {

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 
-/// Returns `len` pseudorandom bytes for a seed.
-///
-/// No two sequences of eight bytes are equal in practice, so misplaced bytes are detected.
+/// Returns `len` pseudorandom bytes for a seed, so that misplaced bytes are detected.
 pub fn bytes(seed: u64, len: usize) -> Bytes {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);

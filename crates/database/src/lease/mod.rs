@@ -22,11 +22,9 @@ pub use row::{RowLease, RowLeases};
 #[cfg(feature = "postgres")]
 pub use notice::{LeaseNotice, LeaseNotices};
 
-/// Distance between the first fences of two rows: a row uses at most this many.
+/// A row uses at most this many fences.
 const FENCE_BLOCK: i64 = 1 << 20;
-/// Time for which a released lease is reserved for the waiting node.
 const HANDOFF_WINDOW: Duration = Duration::from_millis(200);
-/// Maximum number of leases that one statement renews or releases.
 const MAX_BATCH: usize = 10_000;
 
 /// The owner of one lease: a node, and a number that increases with each acquisition.
@@ -103,7 +101,7 @@ pub struct WaitingRequest {
 }
 
 impl WaitingRequest {
-    /// Returns the value of the column: the offset plus one.
+    /// The offset plus one.
     fn to_column(self) -> i64 {
         let column = self.offset.and_then(|offset| i64::try_from(offset).ok());
         column.map_or(i64::MAX, |offset| offset.saturating_add(1))
@@ -117,6 +115,9 @@ impl WaitingRequest {
 }
 
 /// The table of leases. Cheap to clone.
+///
+/// # Errors
+/// All methods fail if the database fails; a part may have been done, as of a dropped call.
 #[derive(Debug, Clone)]
 pub struct Leases {
     connections: Connections,
@@ -130,12 +131,6 @@ impl Leases {
     }
 
     /// Creates the table if it is missing.
-    ///
-    /// # Errors
-    /// See [`Connections::migrate`].
-    ///
-    /// # Cancel safety
-    /// Dropped, either all or nothing was done.
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
         let step = Migration::expand(include_str!("sqlite.sql"), include_str!("postgres.sql"));
         self.connections.migrate("leases", &[step]).await
@@ -150,11 +145,7 @@ impl Leases {
     /// next holder if no other waits; it must repeat the call within that time. SQLite records no
     /// waiter.
     ///
-    /// # Errors
-    /// The database failed; the lease may have been acquired nevertheless.
-    ///
-    /// # Cancel safety
-    /// Dropped, the lease may have been acquired: [release](Self::release) it.
+    /// After an error or a drop, the lease may have been acquired: [release](Self::release) it.
     pub async fn acquire(
         &self,
         name: &str,
@@ -210,12 +201,6 @@ impl Leases {
     /// Extends leases to `ttl` from now and returns them; missing ones belong to other owners.
     ///
     /// An expired lease that was not acquired since is renewed as well.
-    ///
-    /// # Errors
-    /// The database failed; some may have been renewed.
-    ///
-    /// # Cancel safety
-    /// Dropped, some may have been renewed.
     pub async fn renew(
         &self,
         leases: &[OwnedLease],
@@ -233,13 +218,8 @@ impl Leases {
 
     /// Releases leases, except those that belong to other owners.
     ///
-    /// On PostgreSQL a lease is reserved for the node that waits for it, which is notified.
-    ///
-    /// # Errors
-    /// The database failed; leases that were not released expire.
-    ///
-    /// # Cancel safety
-    /// Dropped, some may have been released.
+    /// On PostgreSQL a lease is reserved for the node that waits for it, which is notified. Leases that were
+    /// not released after an error expire.
     pub async fn release(&self, leases: &[OwnedLease]) -> Result<(), DatabaseError> {
         for batch in leases.chunks(MAX_BATCH) {
             let statement = self.batch(sql::release, batch);
@@ -250,12 +230,6 @@ impl Leases {
     }
 
     /// Removes the rows of leases that expired or were released at least `age` ago.
-    ///
-    /// # Errors
-    /// The database failed.
-    ///
-    /// # Cancel safety
-    /// Dropped, either all or no rows were removed.
     pub async fn purge(&self, age: Duration) -> Result<(), DatabaseError> {
         let statement = sql::purge(self.connections.is_postgres()).with(millis(age));
         self.connections.run(statement).await.map(drop)

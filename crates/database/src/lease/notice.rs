@@ -7,7 +7,6 @@ use tokio::time::timeout;
 use super::{LeaseOwner, Leases, WaitingRequest, sql};
 use crate::{DatabaseError, Statement, listener::Listener};
 
-/// Time limit of a notification of this node to itself.
 const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A notification about a lease.

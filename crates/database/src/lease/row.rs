@@ -29,7 +29,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct RowLeases {
     connections: Connections,
-    /// The runtime in which the connections were opened.
     runtime: Handle,
     table: &'static str,
     ttl: Duration,
@@ -47,7 +46,7 @@ struct Inner {
     leases: RowLeases,
     id: String,
     owner: String,
-    /// The end of its use, by the clock of this process; `None` once it is lost.
+    /// By the clock of this process; `None` once the lease is lost.
     usable_until: Mutex<Option<Instant>>,
     is_released: AtomicBool,
 }
@@ -173,10 +172,8 @@ impl Inner {
             .is_some_and(|until| Instant::now() < until)
     }
 
-    /// Acquires or renews it; returns whether this is the owner.
-    ///
-    /// A fifth of the lifetime, counted from before the call was sent, remains for an effect that
-    /// has started.
+    /// Returns whether this is the owner. A fifth of the lifetime, counted from before the call was sent,
+    /// remains for an effect that has started.
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
         let RowLeases {
             connections,
@@ -217,7 +214,6 @@ impl Inner {
     }
 }
 
-/// Renews a lease until it is lost.
 async fn renew(inner: Arc<Inner>) {
     let (ttl, table) = (inner.leases.ttl, inner.leases.table);
     while let Some(until) = inner.usable_until() {

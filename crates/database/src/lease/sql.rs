@@ -3,13 +3,10 @@
 use super::FENCE_BLOCK;
 use crate::Statement;
 
-/// The channel on which nodes notify each other.
 pub(super) const CHANNEL: &str = "landfall_leases";
 
-/// Returns the database's time in milliseconds since 1970.
-///
-/// On PostgreSQL it is the time at which the statement started: after waiting for a row it is
-/// early, which is safe.
+/// Milliseconds since 1970. On PostgreSQL the time at which the statement started: after waiting for a row it
+/// is early, which is safe.
 pub(super) const fn now(is_postgres: bool) -> &'static str {
     if is_postgres {
         "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
@@ -18,7 +15,7 @@ pub(super) const fn now(is_postgres: bool) -> &'static str {
     }
 }
 
-/// Acquires a lease if possible: `$1` name, `$2` node, `$3` number, `$4` lifetime.
+/// `$1` name, `$2` node, `$3` number, `$4` lifetime.
 pub(super) fn acquire(is_postgres: bool) -> String {
     let now = now(is_postgres);
     let (block, number) = if is_postgres {
@@ -52,10 +49,8 @@ pub(super) fn acquire(is_postgres: bool) -> String {
     )
 }
 
-/// Like `acquire`, and otherwise registers the node as waiter for `$5` (unless 0) and makes the
-/// holder yield. PostgreSQL only.
-///
-/// `$6` is the offset at which the request appends, plus one.
+/// Like `acquire`, and otherwise registers the node as waiter for `$5` (unless 0) and makes the holder
+/// yield. `$6` is the offset at which the request appends, plus one. PostgreSQL only.
 #[cfg(feature = "postgres")]
 pub(super) fn acquire_or_wait() -> String {
     let now = now(true);
@@ -86,7 +81,7 @@ pub(super) fn acquire_or_wait() -> String {
     acquire(true)
 }
 
-/// Advances the fences of new rows. SQLite only: PostgreSQL has a sequence.
+/// SQLite only: PostgreSQL has a sequence.
 pub(super) fn next_block() -> Statement {
     Statement::new(format!(
         "UPDATE lease_fences SET next = next + {FENCE_BLOCK}"
@@ -102,7 +97,7 @@ pub(super) fn remaining() -> Statement {
     ))
 }
 
-/// Joins two lists into rows: `$1` names, `$2` owners.
+/// `$1` names, `$2` owners.
 const fn lists(is_postgres: bool) -> &'static str {
     if is_postgres {
         "(SELECT * FROM unnest(string_to_array($1, ' '), string_to_array($2, ' ')) \
@@ -113,7 +108,7 @@ const fn lists(is_postgres: bool) -> &'static str {
     }
 }
 
-/// Extends leases by `$3`.
+/// Extends by `$3`.
 pub(super) fn renew(is_postgres: bool) -> String {
     let (now, mine) = (now(is_postgres), lists(is_postgres));
     format!(
@@ -125,7 +120,7 @@ pub(super) fn renew(is_postgres: bool) -> String {
     )
 }
 
-/// Releases leases, or reserves them for the waiter for `$3`.
+/// Reserves leases for their waiters for `$3`.
 pub(super) fn release(is_postgres: bool) -> String {
     let (now, mine) = (now(is_postgres), lists(is_postgres));
     let update = format!(
@@ -147,7 +142,7 @@ pub(super) fn release(is_postgres: bool) -> String {
     )
 }
 
-/// Removes the rows of leases that expired `$1` ago.
+/// Removes leases that expired `$1` ago.
 pub(super) fn purge(is_postgres: bool) -> Statement {
     let now = now(is_postgres);
     Statement::new(format!("DELETE FROM leases WHERE expires_at <= {now} - $1"))

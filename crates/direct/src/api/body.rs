@@ -1,5 +1,3 @@
-//! Bodies of requests and responses.
-
 use axum::{
     body::{Body, Bytes},
     response::Response,
@@ -11,19 +9,15 @@ use serde_json::{Map, Value};
 
 use super::{Api, Call};
 
-/// Maximum bytes of a body.
 pub(super) const MAX_BODY: usize = 100 * 1024;
-/// Maximum bytes of a list of parts, or of a notification.
 pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
 
 impl Api {
-    /// Reads the body of a request.
     pub(super) async fn read(&self, call: &mut Call, limit: usize) -> Result<Bytes, Problem> {
         let body = std::mem::take(&mut call.body);
         Ok(read_body(body, limit, self.settings.body_timeout).await?)
     }
 
-    /// Reads the JSON object in the body of a request.
     pub(super) async fn object(
         &self,
         call: &mut Call,
@@ -34,7 +28,6 @@ impl Api {
     }
 }
 
-/// Creates a JSON response.
 pub(super) fn json(body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(text) => {

@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{DirectError, SmallFiles, TransferMode};
 
-/// The parameters for a small file.
 #[derive(Serialize)]
 struct Parameters<'a> {
     method: &'static str,
@@ -26,11 +25,9 @@ struct Parameters<'a> {
     fields: Fields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<BTreeMap<&'a str, &'a str>>,
-    /// Lifetime in seconds.
     expires: u64,
 }
 
-/// Form fields in their order.
 pub(super) struct Fields<'a>(pub(super) &'a [(String, String)]);
 
 impl Serialize for Fields<'_> {
@@ -42,10 +39,7 @@ impl Serialize for Fields<'_> {
 pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
     let mut file = FileFields::from_query(Query::new(uri.query()))?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let settings = api.direct().settings();
     let mode = match settings.small_files {
         SmallFiles::Post => TransferMode::Post,
@@ -79,7 +73,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     }
 }
 
-/// Returns credentials with the field names of Companion and of the newest client.
+/// With the field names of Companion and of the newest client.
 pub(super) async fn credentials(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let requester = api.requester(&mut call.parts, None, Purpose::Use).await?;
     if api.direct().settings().sts.is_none() {
@@ -115,7 +109,7 @@ fn off() -> Problem {
     )
 }
 
-/// Formats a time like JavaScript: `2026-11-20T18:00:00.250Z`.
+/// Formats like JavaScript: `2026-11-20T18:00:00.250Z`.
 pub(super) fn date(at: SystemTime) -> String {
     let at = Timestamp::try_from(at).unwrap_or_default();
     at.to_zoned(TimeZone::UTC)

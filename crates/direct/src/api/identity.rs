@@ -8,28 +8,33 @@ use landfall_api::{Problem, client_address};
 use landfall_queue::{Job, JobState, TokenHash};
 use moka::future::Cache;
 
-use super::{Api, ApiError, metadata::ExplicitToken, query::Query};
+use super::{Api, ApiError, Call, fields::FileFields, metadata::ExplicitToken, query::Query};
 use crate::{DirectError, Requester};
 
-/// Lifetime of cached tokens.
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(5);
 
-/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// To open an upload, whatever the method of the request.
+    /// Whatever the method of the request.
     Open,
-    /// To use an existing upload.
     Use,
 }
 
-/// A cache of jobs with running uploads, by the hashes of their tokens.
 pub(super) type TokenCache = Cache<String, Job>;
 
 impl Api {
-    /// Identifies the requester, and removes the token from the request.
-    ///
-    /// A token in a header takes precedence over one with the file's fields.
+    /// Returns who opens an upload with these fields.
+    pub(super) async fn opener(
+        &self,
+        call: &mut Call,
+        file: &mut FileFields,
+    ) -> Result<Requester, ApiError> {
+        let token = file.explicit_token.take();
+        self.requester(&mut call.parts, token, Purpose::Open).await
+    }
+
+    /// Removes the token from the request. A token in a header takes precedence over one with the file's
+    /// fields.
     pub(super) async fn requester(
         &self,
         parts: &mut Parts,
@@ -62,7 +67,6 @@ impl Api {
         Ok(requester)
     }
 
-    /// Returns the job of a token.
     async fn grant(
         &self,
         parts: &Parts,
@@ -109,16 +113,13 @@ impl Api {
         Ok(job)
     }
 
-    /// Returns the client's address, behind trusted proxies.
     pub(super) fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
         client_address(self.settings.client.as_ref(), &parts.headers, peer)
     }
 }
 
-/// Checks that the upload of a job can be opened now.
-///
-/// A completed one can be opened again: the response may have been lost.
+/// A completed upload can be opened again: the response may have been lost.
 fn authorize_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> {
     let why = match job.state {
         JobState::Received if now >= job.expires_at => {
@@ -135,14 +136,12 @@ fn authorize_open(job: &Job, now: std::time::SystemTime) -> Result<(), Problem> 
     Err(Problem::new(StatusCode::GONE, why))
 }
 
-/// Removes tokens from the query, which hooks and policies receive.
 fn remove_tokens(parts: &mut Parts) {
     if let Some(query) = Query::new(parts.uri.query()).without_secrets() {
         replace(parts, parts.uri.path().to_owned(), Some(&query));
     }
 }
 
-/// Replaces the path and query of a request.
 pub(super) fn replace(parts: &mut Parts, path: String, query: Option<&str>) {
     let text = match query {
         Some(query) if !query.is_empty() => format!("{path}?{query}"),

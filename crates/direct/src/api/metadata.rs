@@ -8,9 +8,7 @@ use landfall_queue::is_secret;
 
 use super::problem;
 
-/// Maximum number of metadata entries.
 const MAX_ENTRIES: usize = 64;
-/// Maximum bytes of the metadata.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// With this entry, `token` is an upload token.
@@ -18,18 +16,12 @@ const REQUEST_ID: &str = "upload_request_id";
 pub(super) const UPLOAD_TOKEN: &str = "upload_token";
 const TOKEN: &str = "token";
 
-/// An upload token among the fields of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct ExplicitToken {
     pub(super) token: String,
-    /// The request id of its grant, if given.
     pub(super) request_id: Option<String>,
 }
 
-/// Checks the size of the metadata.
-///
-/// # Errors
-/// It is too large.
 pub(super) fn check_size(metadata: &BTreeMap<String, String>) -> Result<(), Problem> {
     let bytes: usize = metadata
         .iter()
@@ -46,13 +38,11 @@ pub(super) fn check_size(metadata: &BTreeMap<String, String>) -> Result<(), Prob
     }
 }
 
-/// Returns whether an entry with this name can be a token.
 pub(super) fn is_token_name(name: &str) -> bool {
     matches!(name, UPLOAD_TOKEN | TOKEN)
 }
 
-/// Removes the upload token and all other secrets from metadata. `token` often belongs to the
-/// application, as with tus.
+/// Removes all other secrets, too. `token` often belongs to the application, as with tus.
 pub(super) fn extract_token(
     metadata: &mut BTreeMap<String, String>,
     outer: Option<String>,

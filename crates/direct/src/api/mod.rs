@@ -57,7 +57,7 @@ use self::{
 };
 use crate::{Direct, DirectError, cache::cache};
 
-/// Methods and headers that CORS allows in addition to those of tus.
+/// In addition to those of tus.
 const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, POST, DELETE, OPTIONS",
     headers: "uppy-auth-token, uppy-credentials-params, Accept, X-CSRF-TOKEN, X-XSRF-TOKEN",
@@ -125,9 +125,7 @@ pub fn service(settings: ApiSettings) -> Router {
     Router::new().fallback(handle).with_state(api)
 }
 
-/// State that requests share.
 struct Api {
-    /// The prefix of all paths, without a slash at its end.
     path: String,
     settings: ApiSettings,
     tokens: TokenCache,
@@ -139,15 +137,12 @@ impl Api {
     }
 }
 
-/// A request.
 struct Call {
     parts: Parts,
     body: Body,
-    /// The upload that it is about, for the log.
     upload: Option<UploadId>,
 }
 
-/// The error of a handler.
 enum ApiError {
     Problem(Problem),
     Direct(DirectError),
@@ -166,7 +161,6 @@ impl From<DirectError> for ApiError {
 }
 
 impl Call {
-    /// Converts an error to a response, and logs an internal one.
     fn problem(&self, error: ApiError) -> Problem {
         match error {
             ApiError::Problem(problem) => problem,
@@ -179,7 +173,6 @@ impl Call {
     }
 }
 
-/// Handles a request.
 async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     // Cheap: the clone shares the bytes.

@@ -19,23 +19,17 @@ use super::{
 };
 use crate::{CompletedUpload, Record, Requester, TransferMode, uploads::MAX_PARTS};
 
-/// Maximum bytes of a name in a generated key.
 const MAX_NAME_LEN: usize = 255;
-/// Maximum URLs in one response.
 const MAX_URLS: usize = 1000;
 
 const MISSING_KEY: &str =
     "s3: the object key must be passed as a query parameter. For example: \"?key=abc.jpg\"";
 const INVALID_PART_NUMBER: &str = "s3: the part number must be a number between 1 and 10000.";
 
-/// `POST /s3/multipart`
 pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let fields = api.object(call, MAX_BODY).await?;
     let mut file = FileFields::from_json(fields)?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let mut asked = file.open_request(TransferMode::Multipart);
     if api.direct().settings().sts.is_some() && matches!(requester, Requester::Principal(_)) {
         asked.key = client_key(&asked.filename);
@@ -56,10 +50,8 @@ pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     })))
 }
 
-/// Returns a client key that temporary credentials can write.
-///
-/// Uppy 4 and 5 create multipart uploads here, and sign the parts with those credentials. `None` if
-/// the name is invalid.
+/// Uppy 4 and 5 create multipart uploads here, and sign the parts with temporary credentials, which must
+/// be able to write the key. `None` if the name is invalid.
 fn client_key(name: &str) -> Option<String> {
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let name = name.replace("${", "__").replace(char::is_control, "");
@@ -67,7 +59,6 @@ fn client_key(name: &str) -> Option<String> {
     is_name.then(|| format!("{}/{name}", UploadId::random()))
 }
 
-/// Finds the upload at the key in the query.
 async fn find(api: &Api, call: &mut Call, id: &str) -> Result<Arc<Record>, ApiError> {
     let uri = call.parts.uri.clone();
     let key = key(Query::new(uri.query()))?;
@@ -84,7 +75,6 @@ fn key(query: Query<'_>) -> Result<std::borrow::Cow<'_, str>, Problem> {
     }
 }
 
-/// `GET /s3/multipart/{id}/{number}`
 pub(super) async fn part(
     api: &Api,
     call: &mut Call,
@@ -106,7 +96,6 @@ fn part_number(text: &str) -> Result<u32, Problem> {
         .ok_or_else(|| problem::field("partNumber", INVALID_PART_NUMBER))
 }
 
-/// `GET /s3/multipart/{id}/batch`
 pub(super) async fn batch(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
     let uri = call.parts.uri.clone();
     let query = Query::new(uri.query());
@@ -137,7 +126,6 @@ pub(super) async fn batch(api: &Api, call: &mut Call, id: &str) -> Result<Respon
     Ok(json(&json!({ "presignedUrls": urls })))
 }
 
-/// `GET /s3/multipart/{id}`
 pub(super) async fn parts(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
     let record = find(api, call, id).await?;
     let parts = api.direct().parts(&record).await?;
@@ -155,7 +143,6 @@ pub(super) async fn parts(api: &Api, call: &mut Call, id: &str) -> Result<Respon
     Ok(json(&parts.collect::<Vec<_>>()))
 }
 
-/// `POST /s3/multipart/{id}/complete`
 pub(super) async fn complete(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
     let record = find(api, call, id).await?;
     let fields = api.object(call, MAX_LIST_BODY).await?;
@@ -171,7 +158,6 @@ pub(super) async fn complete(api: &Api, call: &mut Call, id: &str) -> Result<Res
     Ok(completion_response(&done, body))
 }
 
-/// Parses the parts that a client lists.
 fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Problem> {
     const INVALID_PARTS: &str = "s3: `parts` must be an array of {ETag, PartNumber} objects.";
     let Some(Value::Array(parts)) = fields.remove("parts") else {
@@ -188,7 +174,6 @@ fn parse_parts(mut fields: Map<String, Value>) -> Result<Vec<(u32, String)>, Pro
     parts.ok_or_else(|| problem::field("parts", INVALID_PARTS))
 }
 
-/// Returns the response for a completed upload, with the message and headers of hooks.
 pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Response {
     let message = done.response.body.as_deref().map(String::from_utf8_lossy);
     if let Some(message) = message.as_deref().map(str::trim)
@@ -204,7 +189,6 @@ pub(super) fn completion_response(done: &CompletedUpload, mut body: Value) -> Re
     response
 }
 
-/// `DELETE /s3/multipart/{id}`
 pub(super) async fn abort(api: &Api, call: &mut Call, id: &str) -> Result<Response, ApiError> {
     let record = find(api, call, id).await?;
     Box::pin(api.direct().cancel(&record, &mut call.parts)).await?;

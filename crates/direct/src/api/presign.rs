@@ -19,11 +19,9 @@ use super::{
 };
 use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
 
-/// The response.
 #[derive(Serialize)]
 struct Presigned<'a> {
     url: &'a str,
-    /// The key, with the principal's prefix.
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fields: Option<Fields<'a>>,
@@ -31,14 +29,13 @@ struct Presigned<'a> {
     headers: BTreeMap<&'a str, &'a str>,
 }
 
-/// The request to presign.
 #[derive(Debug, PartialEq, Eq)]
 enum PresignTarget {
-    /// A whole file. Only clients that know the type send the signed headers.
-    File { knows_type: bool },
-    /// The creation of a multipart upload.
+    /// Only clients that know the type send the signed headers.
+    File {
+        knows_type: bool,
+    },
     CreateMultipart,
-    /// An operation on a multipart upload.
     Multipart(String, SignedOperation),
 }
 
@@ -81,7 +78,7 @@ pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiE
     }
 }
 
-/// Presigns a file: by a form, which limits the size, if the client can send the form's fields.
+/// Presigns a form, which limits the size, if the client can send the form's fields.
 async fn whole(
     api: &Api,
     call: &mut Call,
@@ -127,7 +124,6 @@ async fn signed(api: &Api, record: &Record, act: SignedOperation) -> Result<Resp
     }))
 }
 
-/// Returns the request for a file at a key of the client's choice.
 fn request_at_key(mut file: FileFields, mode: TransferMode, key: &str) -> crate::OpenRequest {
     file.name = key.rsplit(['/', '\\']).next().unwrap_or(key).to_owned();
     let mut asked = file.open_request(mode);
@@ -135,7 +131,7 @@ fn request_at_key(mut file: FileFields, mode: TransferMode, key: &str) -> crate:
     asked
 }
 
-/// Parses the fields of a file; its name is the whole key for now.
+/// The name is the whole key for now.
 fn file(key: &str, mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
     let stated = match fields.remove("contentType") {
         Some(Value::String(stated)) => Some(stated),
@@ -147,7 +143,6 @@ fn file(key: &str, mut fields: Map<String, Value>) -> Result<FileFields, Problem
     FileFields::from_parts(name, kind, size, fields)
 }
 
-/// Parses the request to presign, and its key.
 fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, String), Problem> {
     let unsupported = || problem::field("method", "Unsupported operation");
     let mut text = |name: &str| match fields.remove(name) {

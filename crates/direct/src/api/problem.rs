@@ -12,16 +12,12 @@ use serde_json::{Value, json};
 
 use crate::DirectError;
 
-/// The API family of a path, which defines the format of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ApiFamily {
-    /// `sign_s3` and related routes.
     Api,
-    /// Companion's routes.
     S3,
 }
 
-/// An invalid field of the request (400).
 pub(super) fn field(field: &'static str, why: impl Into<Cow<'static, str>>) -> Problem {
     Problem::field(field, why).with_status(StatusCode::BAD_REQUEST)
 }
@@ -30,7 +26,6 @@ pub(super) fn nothing_here() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }
 
-/// Creates the response in the format of an API family.
 pub(super) fn respond(problem: Problem, family: ApiFamily) -> Response {
     let (status, message) = (problem.status(), problem.detail());
     let mut body = match family {
@@ -48,7 +43,6 @@ pub(super) fn respond(problem: Problem, family: ApiFamily) -> Response {
     problem.respond_with("application/json; charset=utf-8", &body)
 }
 
-/// Returns the name of a field in an API family.
 fn field_name(field: &str, family: ApiFamily) -> &str {
     match (field, family) {
         ("filename" | "file_name", ApiFamily::Api) => "file_name",
@@ -61,7 +55,6 @@ fn field_name(field: &str, family: ApiFamily) -> &str {
     }
 }
 
-/// The request and upload, for the log.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ProblemContext<'a> {
     pub(super) request_id: &'a str,
@@ -69,7 +62,7 @@ pub(super) struct ProblemContext<'a> {
 }
 
 impl ProblemContext<'_> {
-    /// Converts an error. Internal errors are logged with their cause, which clients do not see.
+    /// Internal errors are logged with their cause, which clients do not see.
     pub(super) fn problem(self, error: DirectError) -> Problem {
         match error {
             DirectError::Invalid { field, message } => self::field(field, message),
@@ -126,19 +119,11 @@ impl ProblemContext<'_> {
         if let Some(cause) = cause {
             self.log(&*cause, "hook or event sink failed");
         }
-        let status = match status.is_client_error() || status.is_server_error() {
-            true => status,
-            // The hook's response is neither an upload nor an error.
-            false => StatusCode::BAD_GATEWAY,
-        };
-        let message = match message.is_empty() {
-            true => format!("the upload was denied with {status}"),
-            false => message,
-        };
         let headers = headers.iter().filter(|(name, _)| can_set_header(name));
-        headers.fold(Problem::new(status, message), |problem, (name, value)| {
-            problem.with_header(name.clone(), value.clone())
-        })
+        headers.fold(
+            Problem::denied(status, message),
+            |problem, (name, value)| problem.with_header(name.clone(), value.clone()),
+        )
     }
 
     fn s3(self, error: &client::Error) -> Problem {
@@ -192,7 +177,7 @@ impl ProblemContext<'_> {
     }
 }
 
-/// Returns whether a hook can set a header: not those of the response itself or of CORS.
+/// False for headers of the response itself and of CORS.
 pub(super) fn can_set_header(name: &HeaderName) -> bool {
     const RESERVED_HEADERS: [HeaderName; 6] = [
         header::CONTENT_TYPE,

@@ -7,7 +7,6 @@ use url::form_urlencoded;
 
 use super::{metadata, problem};
 
-/// The query of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Query<'a>(&'a str);
 
@@ -20,10 +19,6 @@ impl<'a> Query<'a> {
         form_urlencoded::parse(self.0.as_bytes())
     }
 
-    /// Returns the value of a parameter.
-    ///
-    /// # Errors
-    /// The parameter is repeated.
     pub(super) fn single(self, name: &'static str) -> Result<Option<Cow<'a, str>>, Problem> {
         let mut values = self.pairs().filter(|(key, _)| key == name);
         let value = values.next();
@@ -36,11 +31,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Returns the `metadata[name]` parameters; the last of equal names counts, nested ones are
-    /// ignored.
-    ///
-    /// # Errors
-    /// The metadata is too large.
+    /// The last of equal names counts, nested ones are ignored.
     pub(super) fn metadata(self) -> Result<BTreeMap<String, String>, Problem> {
         let mut metadata = BTreeMap::new();
         for (key, value) in self.pairs() {
@@ -52,7 +43,6 @@ impl<'a> Query<'a> {
         Ok(metadata)
     }
 
-    /// Returns the query without secrets; `None` if there are none.
     pub(super) fn without_secrets(self) -> Option<String> {
         let is_secret = |key: &str, value: &str| {
             let name = bracketed(key).unwrap_or(key);
@@ -67,7 +57,6 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Returns `name` of `metadata[name]`.
 fn bracketed(key: &str) -> Option<&str> {
     let name = key.strip_prefix("metadata[")?.strip_suffix(']')?;
     Some(name).filter(|name| !name.is_empty() && !name.contains(['[', ']']))

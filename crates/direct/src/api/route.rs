@@ -1,5 +1,3 @@
-//! Routing of paths.
-
 use std::borrow::Cow;
 
 use http::{HeaderValue, Method, StatusCode, header};
@@ -8,18 +6,15 @@ use percent_encoding::percent_decode_str;
 
 use super::problem::{self, ApiFamily};
 
-/// A parsed path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MatchedRoute<'a> {
     pub(super) family: ApiFamily,
-    /// The upload token in the path.
     pub(super) token: Option<&'a str>,
-    /// The path after the family, empty or with a leading slash.
     rest: &'a str,
 }
 
 impl<'a> MatchedRoute<'a> {
-    /// Parses a path below `base`; `None` if it belongs to no API family.
+    /// `None` if the path belongs to no API family.
     pub(super) fn find(base: &str, path: &'a str) -> Option<Self> {
         let below = path.strip_prefix(base)?;
         match below.strip_prefix("/t/") {
@@ -49,7 +44,6 @@ impl<'a> MatchedRoute<'a> {
         })
     }
 
-    /// Returns the path without the token.
     pub(super) fn redacted(&self, base: &str) -> String {
         let family = match self.family {
             ApiFamily::Api => "api",
@@ -58,10 +52,6 @@ impl<'a> MatchedRoute<'a> {
         format!("{base}/{family}{}", self.rest)
     }
 
-    /// Returns the route for a method.
-    ///
-    /// # Errors
-    /// 404, or 405 if the path has routes for other methods.
     pub(super) fn route(&self, method: &Method) -> Result<Route<'a>, Problem> {
         let rest = self.rest.strip_suffix('/').unwrap_or(self.rest);
         let names: Vec<_> = rest.split('/').skip(1).collect();
@@ -98,7 +88,6 @@ impl<'a> MatchedRoute<'a> {
     }
 }
 
-/// Returns an unknown path for the log, without a token.
 pub(super) fn redacted_path(base: &str, path: &str) -> String {
     let below = path.strip_prefix(base).unwrap_or(path);
     match below.starts_with("/t/") {
@@ -107,7 +96,6 @@ pub(super) fn redacted_path(base: &str, path: &str) -> String {
     }
 }
 
-/// The routes. Ids of multipart uploads are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     SignPut,
@@ -125,7 +113,6 @@ pub(super) enum Route<'a> {
     Abort(Cow<'a, str>),
 }
 
-/// Decodes the id in a path segment, once.
 fn upload_id(segment: &str) -> Result<Cow<'_, str>, Problem> {
     let id = percent_decode_str(segment).decode_utf8();
     id.ok()

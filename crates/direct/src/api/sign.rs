@@ -10,17 +10,14 @@ use super::{
     Api, ApiError, Call,
     body::{MAX_BODY, json},
     fields,
-    identity::Purpose,
 };
 use crate::{OpenRequest, Record, Requester, SignedPut, TransferMode};
 
-/// The response.
 #[derive(Serialize)]
 struct SignedResponse<'a> {
     file_type: &'a str,
     signed_request: &'a str,
     url: &'a str,
-    /// Further headers that must be sent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     headers: BTreeMap<&'a str, &'a str>,
 }
@@ -28,10 +25,7 @@ struct SignedResponse<'a> {
 pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let fields = api.object(call, MAX_BODY).await?;
     let mut file = fields::sign_s3(fields)?;
-    let explicit_token = file.explicit_token.take();
-    let requester = api
-        .requester(&mut call.parts, explicit_token, Purpose::Open)
-        .await?;
+    let requester = api.opener(call, &mut file).await?;
     let record = open(api, call, &requester, file.open_request(TransferMode::Put)).await?;
     let lifetime = api.direct().settings().put_lifetime;
     let put = api.direct().presign_put(&record, lifetime, true).await?;
@@ -45,7 +39,6 @@ pub(super) async fn sign(api: &Api, call: &mut Call) -> Result<Response, ApiErro
     }))
 }
 
-/// Opens an upload.
 pub(super) async fn open(
     api: &Api,
     call: &mut Call,
@@ -58,7 +51,6 @@ pub(super) async fn open(
     Ok(record)
 }
 
-/// Returns the signed type.
 fn signed_type(record: &Record, put: &SignedPut) -> String {
     let pinned = put.headers.get(header::CONTENT_TYPE);
     match pinned.and_then(|kind| kind.to_str().ok()) {
@@ -70,7 +62,6 @@ fn signed_type(record: &Record, put: &SignedPut) -> String {
     }
 }
 
-/// Returns the headers that scripts have to send; browsers set the others.
 pub(super) fn script_headers(headers: &HeaderMap) -> BTreeMap<&str, &str> {
     let of_scripts = headers
         .iter()

@@ -1,6 +1,3 @@
-//! Completion and progress reported by clients: `POST /api/complete_s3` and `POST
-//! /api/progress_s3`.
-
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -13,7 +10,6 @@ use super::{
 };
 use crate::{Record, Requester};
 
-/// `POST /api/complete_s3`
 pub(super) async fn check(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let (record, _) = named(api, call).await?;
     let done = api.direct().check(&record, Some(&mut call.parts));
@@ -28,7 +24,6 @@ pub(super) async fn check(api: &Api, call: &mut Call) -> Result<Response, ApiErr
     Ok(completion_response(&done, body))
 }
 
-/// `POST /api/progress_s3`
 pub(super) async fn progress(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     let (record, fields) = named(api, call).await?;
     let sent = fields.get("uploaded").and_then(fields::count);

@@ -20,15 +20,13 @@ use tokio::runtime::Handle;
 use self::{row::COLUMNS, runtime::DatabaseRuntime};
 use crate::Record;
 
-/// The name of the set of tables.
 const TABLES: &str = "direct";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-direct.sqlite.sql"),
     include_str!("../../migrations/0001-direct.postgres.sql"),
 )];
-/// Lifetime of a lease after its process died.
 const LEASE_TTL: Duration = Duration::from_secs(60);
-/// Rows per transaction, so that other transactions do not wait for long.
+/// Other transactions must not wait for long.
 const BATCH_SIZE: i64 = 500;
 
 /// The repository of direct uploads. Cheap to clone; several processes may share the tables.
@@ -37,6 +35,9 @@ const BATCH_SIZE: i64 = 500;
 ///
 /// # Errors
 /// All methods fail if the database fails, or does not respond within ten seconds.
+///
+/// # Cancel safety
+/// Reads may be dropped. A dropped write may have taken effect.
 #[derive(Clone)]
 pub struct Repository {
     runtime: Arc<DatabaseRuntime>,
@@ -91,7 +92,6 @@ impl Repository {
         })
     }
 
-    /// Returns the secret from which the prefixes of client keys are derived, equal on all nodes.
     pub(crate) const fn prefix_key(&self) -> &[u8; 32] {
         &self.prefix_key
     }
@@ -103,13 +103,7 @@ impl Repository {
         self
     }
 
-    /// Inserts a record.
-    ///
-    /// # Errors
-    /// The database failed or timed out, or a record with this id exists.
-    ///
-    /// # Cancel safety
-    /// Dropped, the record may be inserted.
+    /// Inserts a record. Fails if a record with this id exists, too.
     pub async fn insert(&self, record: &Record) -> Result<(), DatabaseError> {
         match self.execute(self.insert_statement(record)).await? {
             0 => Err(DatabaseError::InvalidRow(format!("{} exists", record.id()))),
@@ -117,9 +111,7 @@ impl Repository {
         }
     }
 
-    /// Returns the statement that inserts a record unless its id exists.
-    ///
-    /// It can be part of a transaction of the upload queue.
+    /// Returns the statement that inserts a record unless its id exists, for a transaction of the queue.
     #[must_use]
     pub fn insert_statement(&self, record: &Record) -> Statement {
         row::insert(record, self.runtime.connections.is_postgres())
@@ -134,8 +126,7 @@ impl Repository {
 
     /// Returns the newest record of a subject with this key.
     ///
-    /// Clients do not know the bucket if a hook selects it: it and the multipart upload are
-    /// optional.
+    /// Clients do not know the bucket if a hook selects it: it and the multipart upload are optional.
     pub async fn find(
         &self,
         subject: &str,
@@ -165,9 +156,6 @@ impl Repository {
     /// Writes a changed record unless it was written since it was read; returns whether it did.
     ///
     /// It then advances the record's version. Id, job, subject, mode and object never change.
-    ///
-    /// # Cancel safety
-    /// Dropped, the record may have been written.
     pub async fn update(&self, record: &mut Record) -> Result<bool, DatabaseError> {
         let statement = row::update(record, self.runtime.now());
         let is_written = self.execute(statement).await? > 0;
@@ -177,12 +165,8 @@ impl Repository {
         Ok(is_written)
     }
 
-    /// Writes the results of the sweeper, except for uploads that were written since or are leased.
-    ///
-    /// It writes `stored`, `active_at`, `next_check_at` and `check_count`.
-    ///
-    /// # Cancel safety
-    /// Dropped, the results may have been written.
+    /// Writes `stored`, `active_at`, `next_check_at` and `check_count`, as the sweeper has found them, except
+    /// for uploads that were written since or are leased.
     pub async fn reschedule(&self, records: &[Record]) -> Result<(), DatabaseError> {
         if !records.is_empty() {
             let statement = row::reschedule(records, self.runtime.now());
@@ -191,13 +175,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Records activity of the client of an open upload, to be checked at `next_check_at` at the
-    /// latest.
-    ///
+    /// Records activity of the client of an open upload, to be checked at `next_check_at` at the latest.
     /// Nothing is written while the upload is leased.
-    ///
-    /// # Cancel safety
-    /// Dropped, it may have been written.
     pub async fn touch(
         &self,
         id: &UploadId,
@@ -223,9 +202,6 @@ impl Repository {
     /// first.
     ///
     /// They are due again after `retry_after`, so that no other node checks them meanwhile.
-    ///
-    /// # Cancel safety
-    /// Dropped, the uploads may have been claimed.
     pub async fn due_for_check(
         &self,
         now: SystemTime,
@@ -252,13 +228,8 @@ impl Repository {
         self.runtime.run(work).await
     }
 
-    /// Deletes the records of uploads that ended before a time; returns their number.
-    ///
-    /// # Errors
-    /// The database failed or timed out; the next call continues.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
+    /// Deletes the records of uploads that ended before a time; returns their number. The next call continues
+    /// after an error.
     pub async fn purge(&self, before: SystemTime) -> Result<u64, DatabaseError> {
         let mut purged = 0;
         loop {
@@ -287,7 +258,7 @@ impl Repository {
     }
 }
 
-/// Returns whether PostgreSQL rejects a text; no record has it then.
+/// PostgreSQL rejects NUL in a text; no record has it then.
 fn has_nul(texts: &[&str]) -> bool {
     texts.iter().any(|text| text.contains('\0'))
 }

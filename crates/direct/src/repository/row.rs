@@ -1,5 +1,3 @@
-//! Conversion between records and rows.
-
 use std::{sync::Arc, time::SystemTime};
 
 use landfall::{store::info::UploadInfo, upload::UploadId};
@@ -12,7 +10,6 @@ use landfall_s3::client::ObjectRef;
 use super::runtime::now;
 use crate::{Record, Status, TransferMode};
 
-/// The columns that [`read`] needs.
 pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer_mode, bucket, \
      object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, check_count, \
      version";
@@ -35,7 +32,6 @@ pub(super) const fn status_number(status: Status) -> i64 {
     status as i64
 }
 
-/// Returns the description as JSON, in the format of `.info` files.
 fn upload_json(record: &Record) -> String {
     let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
     // JSON is UTF-8.
@@ -50,7 +46,6 @@ fn next_check_at(record: &Record) -> Option<i64> {
     at.map(unix_millis)
 }
 
-/// The `INSERT` of a record, unless its id exists.
 macro_rules! insert {
     ($database:ident) => {
         Insert {
@@ -74,7 +69,6 @@ macro_rules! insert {
 static INSERT_SQLITE: Insert = insert!(sqlite);
 static INSERT_POSTGRES: Insert = insert!(postgres);
 
-/// Inserts a record, unless its id exists.
 pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
     let insert = match is_postgres {
         true => &INSERT_POSTGRES,
@@ -99,7 +93,6 @@ pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
     Statement::insert(insert, row)
 }
 
-/// Writes a record unless it was written since it was read.
 pub(super) fn update(record: &Record, now: &str) -> Statement {
     let ended_at = ended_at(record.status, now);
     let statement = format!(
@@ -119,8 +112,8 @@ pub(super) fn update(record: &Record, now: &str) -> Statement {
         .with(signed(record.version))
 }
 
-/// Writes the sweeper's results, except for uploads that were written since or are leased. The
-/// version stays: requests do not depend on these columns.
+/// Skips uploads that were written since or are leased. The version stays: requests do not depend on
+/// these columns.
 pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
     let mut statement = Statement::new(
         "WITH found (id, version, stored_bytes, active_at, next_check_at, check_count) AS (VALUES ",
@@ -148,8 +141,7 @@ pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
     statement
 }
 
-/// Records activity of the client of an open upload, and checks it sooner if needed. The holder of
-/// a lease knows better.
+/// Checks the upload sooner if needed. The holder of a lease knows better.
 pub(super) fn touch(
     id: &UploadId,
     active_at: SystemTime,
@@ -167,7 +159,6 @@ pub(super) fn touch(
     .with(status_number(Status::Open))
 }
 
-/// Returns SQL for the time at which an upload ended.
 fn ended_at(status: Status, now: &str) -> &str {
     match status {
         Status::Completed | Status::Removed => now,

@@ -1,14 +1,11 @@
-//! The database connections, and their use from other runtimes.
-
 use std::time::Duration;
 
 use landfall_database::{Connections, DatabaseError, run_in};
 use tokio::{runtime::Handle, time::timeout};
 
-/// Time limit of a database call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// SQL for the database's time in milliseconds since 1970.
+/// Milliseconds since 1970.
 macro_rules! now {
     (postgres) => {
         "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
@@ -22,12 +19,11 @@ pub(super) use now;
 #[derive(Debug)]
 pub(super) struct DatabaseRuntime {
     pub(super) connections: Connections,
-    /// The runtime in which the connections were opened.
     pub(super) runtime: Handle,
 }
 
 impl DatabaseRuntime {
-    /// Returns SQL for the database's time, which all processes share, in milliseconds since 1970.
+    /// SQL for the database's time, which all processes share.
     pub(super) const fn now(&self) -> &'static str {
         if self.connections.is_postgres() {
             now!(postgres)
@@ -36,8 +32,6 @@ impl DatabaseRuntime {
         }
     }
 
-    /// Runs a future in the runtime of the connections.
-    ///
     /// # Cancel safety
     /// Dropped, the work may or may not have been done.
     pub(super) async fn run<T: Send + 'static>(

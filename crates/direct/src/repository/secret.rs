@@ -4,10 +4,6 @@ use landfall_database::{DatabaseError, Statement};
 
 use super::runtime::DatabaseRuntime;
 
-/// Returns the secret of a name, created on first use.
-///
-/// # Errors
-/// The database failed, or the stored secret is invalid.
 pub(super) async fn get_or_create(
     runtime: &DatabaseRuntime,
     name: &str,

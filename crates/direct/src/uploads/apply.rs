@@ -19,34 +19,24 @@ use super::{
 };
 use crate::{DirectError, Record, Status, stats::count};
 
-/// Delay until the sweeper checks an upload that is being completed.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
-/// The parameters of [`Direct::advance`].
 #[derive(Debug, Clone, Default)]
 pub(super) struct AdvanceRequest {
-    /// The parts that the client lists to complete the upload.
     pub(super) named: Option<Vec<(u32, String)>>,
-    /// Whether the upload may expire.
     pub(super) may_expire: bool,
-    /// The client's request.
     pub(super) info: Option<Arc<RequestInfo>>,
 }
 
-/// The state of an upload after it was advanced.
 #[derive(Debug)]
 pub(super) enum AdvanceOutcome {
     Completed(Box<CompletedUpload>),
-    /// It is open, or being completed by another request.
+    /// Or being completed by another request.
     Pending,
     Removed(RemovalReason),
 }
 
 impl AdvanceOutcome {
-    /// Returns the completed upload.
-    ///
-    /// # Errors
-    /// It is not complete.
     pub(super) fn completed(self) -> Result<CompletedUpload, DirectError> {
         match self {
             Self::Completed(complete) => Ok(*complete),
@@ -57,11 +47,7 @@ impl AdvanceOutcome {
 }
 
 impl Direct {
-    /// Advances an upload in a separate task, which continues if the client disconnects.
-    ///
-    /// # Errors
-    /// S3, a hook, a sink or the database failed, the parts are wrong, or another request holds its
-    /// lease.
+    /// Runs in a separate task, which continues if the client disconnects.
     pub(super) async fn advance(
         &self,
         id: &UploadId,
@@ -139,13 +125,11 @@ impl Direct {
         }
     }
 
-    /// Returns the maximum size of an upload in bytes.
     pub(super) fn size_limit(&self, record: &Record) -> u64 {
         let limit = self.settings().objects.max_object;
         record.size_limit().map_or(limit, |bound| bound.min(limit))
     }
 
-    /// Records that an upload is being completed, with its parts, and prepares the event.
     async fn prepare(
         &self,
         record: &mut Record,
@@ -170,7 +154,7 @@ impl Direct {
         Ok(prepared.await?)
     }
 
-    /// Assembles the object; the inner error is S3's reason to reject the parts.
+    /// The inner error is S3's reason to reject the parts.
     async fn complete_multipart(
         &self,
         record: &Record,
@@ -194,7 +178,7 @@ impl Direct {
         }
     }
 
-    /// Reopens the upload, so that the client can send parts again.
+    /// The client can then send parts again.
     async fn reopen(&self, mut record: Record) -> Result<(), DirectError> {
         let now = self.queue().now();
         record.upload = with_parts(&record.upload, None);
@@ -205,7 +189,6 @@ impl Direct {
         Ok(())
     }
 
-    /// Calls the hooks for a valid object and completes its upload.
     async fn complete_object(
         &self,
         lease: &RowLease,
@@ -278,7 +261,7 @@ impl Direct {
         Ok(self.completed_response(record))
     }
 
-    /// Returns the response for a completed upload, the same each time.
+    /// The same response each time.
     fn completed_response(&self, record: Record) -> AdvanceOutcome {
         let upload = &record.upload;
         AdvanceOutcome::Completed(Box::new(CompletedUpload {
@@ -295,13 +278,11 @@ impl Direct {
     }
 }
 
-/// Returns whether S3 rejects these parts, and other parts may succeed.
 fn rejects_parts(error: &client::Error) -> bool {
     *error.kind() == ErrorKind::EntityTooSmall
         || matches!(error.code(), Some("InvalidPart" | "InvalidPartOrder"))
 }
 
-/// Returns the description of a completed upload.
 fn completed_upload(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Upload> {
     let mut upload = upload.clone();
     upload.length = Some(size);
@@ -311,7 +292,6 @@ fn completed_upload(upload: &Upload, size: u64, etag: Option<&str>) -> Arc<Uploa
     Arc::new(upload)
 }
 
-/// Returns the description with the ranges of the parts from which it is completed.
 fn with_parts(upload: &Arc<Upload>, ranges: Option<String>) -> Arc<Upload> {
     if upload.storage.get(PARTS) == ranges.as_ref() {
         return upload.clone();

@@ -10,25 +10,20 @@ use super::{
 };
 use crate::{DirectError, Record, Status};
 
-/// The authorization to open an upload.
 pub(super) struct Authorization {
     pub(super) job: Box<Job>,
-    /// The job was created by this request.
     pub(super) is_new: bool,
-    /// It was granted to a token, which stays valid if the upload cannot be opened.
+    /// The grant stays valid if the upload cannot be opened.
     pub(super) by_token: bool,
-    /// The client can repeat the request.
     pub(super) can_retry: bool,
-    /// The fingerprint of the client's request.
     pub(super) fingerprint: String,
-    /// The accepted types; empty if all are.
+    /// Empty if all types are accepted.
     pub(super) types: Vec<String>,
-    /// The upload that was bound to the job and does not exist any more.
+    /// Was bound to the job and does not exist any more.
     pub(super) replaced: Option<UploadId>,
 }
 
 impl Authorization {
-    /// Creates the authorization of a principal.
     pub(super) fn new(job: Box<Job>, is_new: bool, spec: &UploadSpec) -> Self {
         Self {
             job,
@@ -42,16 +37,12 @@ impl Authorization {
     }
 }
 
-/// The upload that a job already has.
 pub(super) enum ExistingUpload {
-    /// None yet.
     None(Authorization),
-    /// It was opened before by an equal request.
     Opened(Record),
 }
 
 impl Direct {
-    /// Returns the upload that the client has already opened at its chosen key.
     pub(super) async fn existing_at_client_key(
         &self,
         requester: &Requester,
@@ -75,7 +66,7 @@ impl Direct {
         }
     }
 
-    /// Evaluates the policies; returns the job to grant and the accepted types.
+    /// Returns the job to grant and the accepted types.
     pub(super) async fn authorize(
         &self,
         caller: &Principal,
@@ -89,7 +80,6 @@ impl Direct {
         Ok((spec.job(&caller.subject, ask), types))
     }
 
-    /// Creates a job for a principal whose hooks are called next.
     pub(super) async fn grant(
         &self,
         new: NewJob,
@@ -112,7 +102,6 @@ impl Direct {
         }
     }
 
-    /// Compares the request with the grant.
     pub(super) async fn check_grant(
         &self,
         job: &Job,
@@ -139,7 +128,6 @@ impl Direct {
         self.existing_upload(authorization).await
     }
 
-    /// Returns the upload that a job already has.
     pub(super) async fn existing_upload(
         &self,
         mut authorization: Authorization,

@@ -20,9 +20,6 @@ impl Direct {
     /// # Errors
     /// The object does not exist yet. It is too large or has the wrong length, or a hook denies it:
     /// it is then removed. A hook or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Dropped, it continues.
     pub async fn check(
         &self,
         record: &Record,
@@ -43,9 +40,6 @@ impl Direct {
     /// # Errors
     /// The parts are wrong. They are too large, or a hook denies the upload: it is then removed. A
     /// hook or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Dropped, it continues.
     pub async fn complete(
         &self,
         record: &Record,
@@ -69,7 +63,7 @@ impl Direct {
         self.advance(record.id(), advance).await?.completed()
     }
 
-    /// Checks the size before the client completes its multipart upload in S3.
+    /// Called before the client completes its multipart upload in S3.
     pub(super) async fn check_size(&self, record: &Record) -> Result<(), DirectError> {
         multipart_id(record)?;
         match self.advance(record.id(), AdvanceRequest::default()).await? {

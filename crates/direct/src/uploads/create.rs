@@ -12,7 +12,7 @@ use super::{Direct, authorize::Authorization, object_headers, schedule};
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
 
 impl Direct {
-    /// Inserts the record and starts its job in one transaction, then creates the upload on S3.
+    /// One transaction, then the upload on S3.
     pub(super) async fn create(
         &self,
         dispatcher: &HookDispatcher,
@@ -29,7 +29,6 @@ impl Direct {
         Ok((self.conclude(&authorization, record, created).await?, true))
     }
 
-    /// Creates the job of a draft with its record in one transaction, then the upload on S3.
     pub(super) async fn create_with_job(
         &self,
         dispatcher: &HookDispatcher,
@@ -78,7 +77,6 @@ impl Direct {
         ))
     }
 
-    /// Rolls back if the creation failed.
     async fn conclude(
         &self,
         authorization: &Authorization,
@@ -105,8 +103,7 @@ impl Direct {
         }
     }
 
-    /// Starts the job with this upload; returns the upload that was opened for the job instead, if
-    /// any.
+    /// Returns the upload that was opened for the job instead, if any.
     async fn bind(
         &self,
         authorization: &Authorization,
@@ -130,7 +127,6 @@ impl Direct {
         start_error(&started, &authorization.job, record).map_or(Ok(None), Err)
     }
 
-    /// Creates the upload on S3 and emits its event.
     async fn create_on_s3(
         &self,
         dispatcher: &HookDispatcher,
@@ -164,7 +160,6 @@ impl Direct {
         Ok(())
     }
 
-    /// Deletes an upload that could not be opened.
     async fn delete_draft(&self, mut record: Record) {
         let id = record.id().clone();
         record.status = Status::Removed;
@@ -202,8 +197,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Ends the job of an upload that was not opened, unless the client can retry: after a
-    /// transient error, or with a token.
+    /// Ends the job unless the client can retry: after a transient error, or with a token.
     pub(super) async fn on_denied(&self, authorization: &Authorization, error: &DirectError) {
         let is_transient = authorization.can_retry && is_transient(error);
         let is_kept = authorization.by_token
@@ -220,14 +214,11 @@ impl Direct {
     }
 }
 
-/// The result of opening an upload in one transaction.
 pub(super) enum OpenOutcome {
     Opened(Arc<Record>),
-    /// The job of an earlier, equal request.
     Existing(Authorization),
 }
 
-/// Copies the granted job to a draft.
 fn apply_job(record: &mut Record, job: &Job) {
     record.job = job.id;
     let upload = Arc::make_mut(&mut record.upload);
@@ -235,7 +226,6 @@ fn apply_job(record: &mut Record, job: &Job) {
     upload.labels.extend(labels::from_job(job));
 }
 
-/// Returns the error if an upload was not bound to its job.
 fn start_error(started: &StartOutcome, job: &Job, record: &Record) -> Option<DirectError> {
     Some(match started {
         StartOutcome::Bound => return None,
@@ -252,7 +242,6 @@ fn start_error(started: &StartOutcome, job: &Job, record: &Record) -> Option<Dir
     })
 }
 
-/// Returns whether a retry may succeed.
 pub(super) fn is_transient(error: &DirectError) -> bool {
     match error {
         DirectError::Hook(declined) => {
@@ -267,7 +256,7 @@ pub(super) fn is_transient(error: &DirectError) -> bool {
     }
 }
 
-/// Returns whether the job belongs to another upload, which continues.
+/// That upload continues.
 fn belongs_to_other(error: &DirectError) -> bool {
     matches!(error, DirectError::Locked | DirectError::Conflict { .. })
 }

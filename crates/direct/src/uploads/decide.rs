@@ -15,26 +15,18 @@ use super::{
 };
 use crate::{DirectError, Record, Status, TransferMode};
 
-/// Maximum time that a service takes to complete a multipart upload.
 const MAX_COMPLETION_DURATION: Duration = Duration::from_secs(60);
 
-/// The reason why an upload is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RemovalReason {
-    /// The client, the application or a hook removes it.
     Unwanted(TerminationReason),
-    /// More bytes arrived than were granted.
     TooLarge { stored: u64, limit: u64 },
-    /// The object differs from the grant.
     Invalid(String),
-    /// The multipart upload or the object no longer exists in S3.
     Vanished(&'static str),
-    /// The client was inactive for too long.
     Expired,
 }
 
 impl RemovalReason {
-    /// Returns the event of the removal, and its cause.
     pub(super) const fn event(&self) -> (EventKind, Option<TerminationReason>) {
         match self {
             Self::Unwanted(removal) => (EventKind::Terminated, Some(*removal)),
@@ -45,7 +37,7 @@ impl RemovalReason {
         }
     }
 
-    /// Returns whether the job has failed for a reason that no sink knows.
+    /// For a reason that no sink knows.
     pub(super) const fn is_failure(&self) -> bool {
         matches!(
             self,
@@ -53,7 +45,6 @@ impl RemovalReason {
         )
     }
 
-    /// Returns the end of the job.
     pub(super) fn job_end(&self) -> landfall_queue::JobEnd {
         match self {
             Self::Unwanted(TerminationReason::Hook) => {
@@ -72,7 +63,6 @@ impl RemovalReason {
         }
     }
 
-    /// Returns the error for a client that completes the upload.
     pub(super) fn error(&self) -> DirectError {
         match self {
             Self::TooLarge { stored, limit } => DirectError::TooLarge {
@@ -85,38 +75,30 @@ impl RemovalReason {
     }
 }
 
-/// The action for an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Wait: S3 has this number of bytes.
-    Wait { stored: u64 },
-    /// Reject the request: the client has to list or send other parts.
+    Wait {
+        stored: u64,
+    },
+    /// The client has to list or send other parts.
     Reject(String),
-    /// Reopen the upload: the client has to send parts again.
+    /// The client has to send parts again.
     Reopen(String),
-    /// Assemble the object from these parts.
     Assemble(PartSet),
-    /// Complete the upload: the object is valid.
     Finish(ObjectHead),
-    /// Remove the upload.
     Remove(RemovalReason),
 }
 
-/// The input of a decision, apart from the state in S3.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DecisionInput<'a> {
-    /// The upload, open or being completed.
     pub(super) record: &'a Record,
-    /// The maximum size in bytes.
     pub(super) size_limit: u64,
-    /// The parts that the client lists to complete the upload.
     pub(super) named: Option<&'a [(u32, String)]>,
-    /// The idle timeout; `None` if the upload must not expire now.
+    /// `None` if the upload must not expire now.
     pub(super) idle_timeout: Option<Duration>,
     pub(super) now: SystemTime,
 }
 
-/// Decides what to do about an upload in this state.
 pub(super) fn decide(input: &DecisionInput<'_>, observation: Observed) -> Decision {
     let record = input.record;
     let is_completing = record.status == Status::Completing;
@@ -181,7 +163,7 @@ const fn too_large(input: &DecisionInput<'_>, stored: u64) -> Decision {
     Decision::Remove(RemovalReason::TooLarge { stored, limit })
 }
 
-/// Returns whether the client may be completing the upload in S3 right now.
+/// True while the client may be completing the upload in S3.
 fn is_in_completion(input: &DecisionInput<'_>) -> bool {
     let record = input.record;
     record.upload.storage.contains_key(COMPLETES)
@@ -198,7 +180,6 @@ fn wait(input: &DecisionInput<'_>, stored: u64) -> Decision {
     }
 }
 
-/// Returns the difference between an object and its grant.
 fn mismatch(input: &DecisionInput<'_>, head: &ObjectHead) -> Option<RemovalReason> {
     let (record, size) = (input.record, head.size);
     if size > input.size_limit {

@@ -13,40 +13,33 @@ use uuid::{Builder, Uuid};
 
 use crate::{CLIENT_KEY_PREFIX, DirectError, Record, TransferMode};
 
-/// Prefix of the ids of direct uploads; a UUID follows.
+/// A UUID follows.
 pub(super) const ID_PREFIX: &str = "direct-";
-/// Maximum bytes of a file name in a key.
 const MAX_NAME_LEN: usize = 200;
-/// Maximum bytes of the extension that a truncated name keeps, with its dot.
+/// With its dot; kept by a truncated name.
 const MAX_EXTENSION_LEN: usize = 20;
-/// S3's limit for keys, in bytes.
+/// S3's limit, in bytes.
 const MAX_KEY_LEN: usize = 1024;
-/// Number of hash bytes in the prefix of a principal's keys.
 const PREFIX_BYTES: usize = 16;
 
-/// Creates a random UUID (version 4).
 pub(super) fn uuid() -> String {
     Builder::from_random_bytes(rand::random())
         .into_uuid()
         .to_string()
 }
 
-/// Returns the UUID of a direct upload's id; `None` for any other id.
 pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
     let uuid = id.as_str().strip_prefix(ID_PREFIX)?;
     let is_uuid = Uuid::try_parse(uuid).is_ok_and(|parsed| parsed.to_string() == uuid);
     is_uuid.then_some(uuid)
 }
 
-/// Returns whether the key is unique to this upload, since it contains its random id.
+/// Contains the upload's random id.
 pub(super) fn has_unique_key(record: &Record) -> bool {
     uuid_of(record.id()).is_some_and(|uuid| record.object.key.contains(uuid))
 }
 
-/// Returns the name of a file without directories and control characters, short enough for a key.
-///
-/// # Errors
-/// The name is empty, `.` or `..`.
+/// Returns a name without directories and control characters, short enough for a key.
 pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     let last = stated.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|c| !c.is_control()).collect();
@@ -61,7 +54,6 @@ pub(super) fn file_name(stated: &str) -> Result<String, DirectError> {
     }
 }
 
-/// Truncates a name to [`MAX_NAME_LEN`] bytes, keeping its extension.
 fn truncate(name: &str) -> String {
     if name.len() <= MAX_NAME_LEN {
         return name.to_owned();
@@ -81,10 +73,8 @@ fn truncate(name: &str) -> String {
     format!("{stem}{ending}")
 }
 
-/// Returns the prefix of a principal's keys.
-///
-/// It is an HMAC of the subject: no subject can be chosen to get another one's prefix, and keys do
-/// not reveal it.
+/// An HMAC of the subject: no subject can be chosen to get another one's prefix, and keys do not reveal
+/// it.
 pub(super) fn client_key_prefix(objects: &S3Options, secret: &[u8; 32], subject: &str) -> String {
     let slash = match objects.object_prefix.as_str() {
         "" => "",
@@ -98,10 +88,7 @@ pub(super) fn client_key_prefix(objects: &S3Options, secret: &[u8; 32], subject:
     prefix + "/"
 }
 
-/// Returns a key that a client chose, below the principal's prefix.
-///
-/// # Errors
-/// The key is too long, or would be mistaken for a path.
+/// Fails if the key is too long, or would be mistaken for a path.
 pub(super) fn client_key(prefix: &str, wanted: &str) -> Result<String, DirectError> {
     let below = wanted.strip_prefix(prefix).unwrap_or(wanted);
     let wrong = |why| Err(DirectError::invalid("key", why));
@@ -126,10 +113,7 @@ pub(super) fn client_key(prefix: &str, wanted: &str) -> Result<String, DirectErr
     Ok(format!("{prefix}{below}"))
 }
 
-/// Returns the bucket and key of a new upload: chosen by a hook, by the client, or by the template.
-///
-/// # Errors
-/// The reason why they are invalid.
+/// Chosen by a hook, by the client, or by the template.
 pub(super) fn object_ref(
     layout: &Layout,
     objects: &S3Options,
@@ -165,7 +149,7 @@ pub(super) fn object_ref(
         .and_then(check_storable)
 }
 
-/// Checks that any database can store it: a hook may have chosen it.
+/// A hook may have chosen it.
 fn check_storable(object: ObjectRef) -> Result<ObjectRef, String> {
     let is_bad = |text: &String| text.len() > MAX_KEY_LEN || text.contains('\0');
     if is_bad(&object.bucket) || is_bad(&object.key) {
@@ -174,8 +158,7 @@ fn check_storable(object: ObjectRef) -> Result<ObjectRef, String> {
     Ok(object)
 }
 
-/// Replaces characters that cause problems in keys: in forms S3 replaces `${filename}`, and Garage
-/// accepts only ASCII.
+/// In forms S3 replaces `${filename}`, and Garage accepts only ASCII.
 fn sanitize(mode: TransferMode, text: &str) -> String {
     let text = text.replace("${", "__");
     match mode {
@@ -187,7 +170,7 @@ fn sanitize(mode: TransferMode, text: &str) -> String {
     }
 }
 
-/// Returns a text that distinguishes objects at the same key.
+/// Distinguishes objects at the same key.
 pub(super) fn object_fingerprint(head: &ObjectHead) -> String {
     let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let modified = head.modified.map_or(Duration::ZERO, since).as_secs();

@@ -9,15 +9,11 @@ use super::Direct;
 use crate::{DirectError, Record};
 use landfall_database::RowLease;
 
-/// Maximum attempts to acquire a lease.
 const LEASE_ATTEMPTS: u32 = 100;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Direct {
-    /// Waits for the lease of an upload; returns it with the current record.
-    ///
-    /// # Errors
-    /// There is no such upload, other requests lease the lease for too long, or the database failed.
+    /// Returns the lease with the current record.
     pub(super) async fn acquire_lease(
         &self,
         id: &UploadId,
@@ -38,7 +34,7 @@ impl Direct {
         Err(DirectError::Locked)
     }
 
-    /// Checks that the lease is still held: a slow operation may have outlasted it.
+    /// A slow operation may have outlasted it.
     pub(super) fn ensure_leased(lease: &RowLease) -> Result<(), DirectError> {
         match lease.is_held() {
             true => Ok(()),

@@ -9,7 +9,6 @@ use super::{Direct, MAX_ATTEMPTS, Requester, key};
 use crate::{DirectError, Record, Status, TransferMode};
 
 impl Requester {
-    /// Returns the subject whose uploads it can access.
     pub(super) fn subject(&self) -> &str {
         match self {
             Self::Principal(caller) => &caller.subject,
@@ -17,7 +16,7 @@ impl Requester {
         }
     }
 
-    /// Returns the only job whose upload it can access, if it is limited to one.
+    /// If it is limited to one.
     fn job(&self) -> Option<JobId> {
         match self {
             Self::Principal(_) => None,
@@ -49,9 +48,6 @@ impl Direct {
     ///
     /// # Errors
     /// There is no such upload, it belongs to another principal, or the database or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn find(
         &self,
         requester: &Requester,
@@ -81,9 +77,6 @@ impl Direct {
     ///
     /// # Errors
     /// There is no such upload, it is not a direct one, or the database or the queue failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn by_request(
         &self,
         requester: &Requester,
@@ -98,7 +91,6 @@ impl Direct {
         Ok(Arc::new(record.ok_or(DirectError::NotFound)?))
     }
 
-    /// Returns the upload of a job, if it is a direct one.
     async fn by_job(&self, job: &Job) -> Result<Option<Record>, DirectError> {
         let id = job.upload_id.as_deref();
         let id = id.and_then(|id| landfall::upload::UploadId::new(id).ok());
@@ -138,8 +130,7 @@ impl Direct {
         Err(DirectError::NotFound)
     }
 
-    /// Records the multipart upload that a client has created by a signed request, if S3 has it at
-    /// this key.
+    /// Records nothing unless S3 has the multipart upload at this key.
     async fn record_multipart(
         &self,
         mut record: Record,
@@ -167,15 +158,13 @@ impl Direct {
         Err(DirectError::Locked)
     }
 
-    /// Writes a changed record unless it was written since it was read; returns whether it did.
-    /// Invalidates the cached record.
+    /// Does nothing if the record was written since it was read; returns whether it wrote. Invalidates the cache.
     pub(super) async fn update(&self, record: &mut Record) -> Result<bool, DirectError> {
         let changed = self.0.repository.update(record).await;
         self.invalidate(record).await;
         Ok(changed?)
     }
 
-    /// Invalidates the cached entries of a record.
     pub(super) async fn invalidate(&self, record: &Record) {
         let Record {
             subject, object, ..
@@ -191,8 +180,7 @@ impl Direct {
     }
 }
 
-/// Returns the cache key of a record. Subjects and multipart uploads contain no NUL; a key with one
-/// is never found.
+/// Subjects and multipart uploads contain no NUL; a key with one is never found.
 fn cache_key(subject: &str, key: &str, multipart: Option<&str>) -> String {
     format!("{subject}\0{}\0{key}", multipart.unwrap_or_default())
 }

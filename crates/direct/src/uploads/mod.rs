@@ -37,21 +37,20 @@ use moka::future::Cache;
 pub(crate) use self::part_set::MAX_PARTS;
 use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache::cache};
 
-/// Key of a description's `storage`: the fingerprint of the object that was at its key before.
+/// A fingerprint of the object that was at the key before.
 const REPLACES: &str = "Replaces";
 /// The accepted types, if the type is not signed.
 const TYPES: &str = "Types";
-/// The parts that make up the file while it is being completed, if not all.
+/// While the upload is being completed, if not all.
 const PARTS: &str = "Parts";
-/// Set once the client has a signature to complete it in S3.
+/// Set once the client has a signature to complete the upload in S3.
 const COMPLETES: &str = "Completes";
 
-/// Maximum attempts to change a record that others change concurrently.
+/// Others may change the record concurrently.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Lifetime of cached records: another node may end the upload meanwhile.
+/// Another node may end the upload meanwhile.
 const CACHE_TTL: Duration = Duration::from_secs(5);
-/// Minimum interval of progress events per upload.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sender of a request.
@@ -181,6 +180,9 @@ pub struct SweepReport {
 }
 
 /// Direct uploads into one bucket. Cheap to clone.
+///
+/// # Cancel safety
+/// A dropped call that changes an upload continues, unless it says otherwise; others may be dropped.
 #[derive(Debug, Clone)]
 pub struct Direct(Arc<Inner>);
 
@@ -192,9 +194,8 @@ struct Inner {
     repository: Repository,
     /// Set by [`Direct::set_handler`], since the handler refers to this.
     handler: OnceLock<Handler>,
-    /// Recently used records, by subject, key and multipart upload.
+    /// By subject, key and multipart upload.
     cache: Cache<String, Arc<Record>>,
-    /// Uploads whose progress was emitted recently.
     throttle: Cache<UploadId, ()>,
 }
 
@@ -216,9 +217,7 @@ impl Direct {
         }))
     }
 
-    /// Sets the handler whose hooks are called and whose sinks receive events, once.
-    ///
-    /// Uploads can be opened only after this.
+    /// Sets the handler whose hooks are called and whose sinks receive events, once, before uploads are opened.
     pub fn set_handler(&self, handler: &Handler) {
         let _ = self.0.handler.set(handler.clone());
     }

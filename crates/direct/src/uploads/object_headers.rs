@@ -12,13 +12,10 @@ use landfall_s3::{Layout, client::ObjectHeaders};
 
 use crate::DirectError;
 
-/// S3's limit for the names and values of user metadata together, in bytes.
+/// S3's limit for names and values together, in bytes.
 const METADATA_LIMIT: usize = 2048;
 
-/// Returns the type of a file: as declared, or guessed by its name.
-///
-/// # Errors
-/// The declared type is not a media type.
+/// Returns the declared type, or guesses one by the name. Fails if the declared one is not a media type.
 pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, DirectError> {
     let stated = stated.map(str::trim).filter(|stated| !stated.is_empty());
     let Some(stated) = stated else {
@@ -32,15 +29,12 @@ pub(super) fn file_type(stated: Option<&str>, name: &str) -> Result<String, Dire
     Ok(stated.to_owned())
 }
 
-/// Returns the headers of an upload's object.
 pub(super) fn for_upload(layout: &Layout, upload: &Upload) -> ObjectHeaders {
     let mut headers = layout.headers(upload);
     headers.metadata = user_metadata(&upload.metadata);
     headers
 }
 
-/// Returns the user metadata of an object.
-///
 /// Values that are not ASCII are encoded by RFC 2047, as in Companion: services agree on nothing
 /// else. Values beyond S3's limit are omitted; the upload's description has all of them.
 fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
@@ -70,13 +64,10 @@ fn encoded(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Query parameters of a URL.
 pub(super) type Query<'a> = Vec<(String, &'a str)>;
 
-/// Returns the query parameters of a presigned PUT, and the headers that cannot be query parameters
-/// and that the client must send.
-///
-/// `only_once` makes the service reject a second PUT.
+/// Returns the query parameters, and the headers that cannot be query parameters and that the client must
+/// send. `only_once` makes the service reject a second PUT.
 pub(super) fn put_headers(
     object: &ObjectHeaders,
     pin_type: bool,
@@ -125,7 +116,6 @@ const CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
 const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
 const SSE_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
 
-/// Returns the form fields.
 pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {
     let mut fields = vec![("success_action_status".to_owned(), "201".to_owned())];
     let tagging = object.tagging.as_deref().map(tagging_xml);
@@ -150,7 +140,6 @@ pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {
     fields
 }
 
-/// Converts tags to XML, the format in forms.
 fn tagging_xml(query: &str) -> String {
     let mut xml = "<Tagging><TagSet>".to_owned();
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {

@@ -9,22 +9,18 @@ use super::{
 };
 use crate::{DirectError, Record, TransferMode};
 
-/// Maximum pages of a listing: services may return fewer than a thousand parts per page.
+/// Services may return fewer than a thousand parts per page.
 const MAX_PAGES: usize = 100;
 
-/// The state of an upload in S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Observed {
-    /// The multipart upload exists, with these parts.
     Parts(Vec<Part>),
-    /// The client's object exists.
     Object(ObjectHead),
-    /// No object, or only an older one, or one that another client has written.
+    /// Or only an older object, or one that another client has written.
     Nothing,
 }
 
 impl Direct {
-    /// Finds out the state of an upload in S3.
     pub(super) async fn observe(&self, record: &Record) -> Result<Observed, DirectError> {
         if record.mode.is_multipart() && record.multipart.is_none() {
             // A multipart upload without a recorded id cannot be completed.
@@ -41,7 +37,6 @@ impl Direct {
         self.observe_object(record).await
     }
 
-    /// Finds out whether S3 has the object of an upload.
     pub(super) async fn observe_object(&self, record: &Record) -> Result<Observed, DirectError> {
         match self.settings().client.head_object(&record.object).await {
             Ok(head) if self.is_from_client(record, &head) => Ok(Observed::Object(head)),
@@ -51,7 +46,6 @@ impl Direct {
         }
     }
 
-    /// Lists the parts in S3, in any status of the record.
     pub(super) async fn list_parts(
         &self,
         record: &Record,
@@ -71,7 +65,7 @@ impl Direct {
         Ok(parts)
     }
 
-    /// Returns whether the object is still the one for which the hooks were called.
+    /// The hooks were called for that object.
     pub(super) async fn is_unchanged(
         &self,
         record: &Record,
@@ -83,8 +77,7 @@ impl Direct {
         }
     }
 
-    /// Returns whether an object can be the client's, and not one from before or after its
-    /// signatures were valid.
+    /// False for an object from before or after the signatures were valid.
     pub(super) fn is_from_client(&self, record: &Record, head: &ObjectHead) -> bool {
         let is_signed_once = matches!(record.mode, TransferMode::Put | TransferMode::Post);
         let is_in_time = || {

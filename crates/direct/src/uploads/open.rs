@@ -51,7 +51,6 @@ impl Direct {
         opened.map(|(record, _)| record)
     }
 
-    /// Also returns whether the upload is new.
     async fn open_or_find(
         &self,
         requester: &Requester,
@@ -110,7 +109,7 @@ impl Direct {
         opened.await.map_err(DirectError::interrupted)?
     }
 
-    /// Opens an upload whose job no hook needs before: job, start and record in one transaction.
+    /// No hook needs the job before: job, start and record in one transaction.
     async fn open_with_job(
         &self,
         dispatcher: &HookDispatcher,
@@ -130,7 +129,6 @@ impl Direct {
         opened.await.map_err(DirectError::interrupted)?
     }
 
-    /// Returns the record to create, after calling the creation hooks.
     async fn draft(
         &self,
         dispatcher: &HookDispatcher,
@@ -191,8 +189,7 @@ impl Direct {
         Ok(record)
     }
 
-    /// Records the object at a key that is not unique to this upload, so that it is not mistaken
-    /// for the client's.
+    /// Records an older object at the key, so that it is not mistaken for the client's.
     async fn record_existing_object(
         &self,
         upload: &mut Upload,

@@ -4,25 +4,18 @@ use std::collections::HashMap;
 
 use landfall_s3::client::Part;
 
-/// S3's limits for parts.
+/// S3's limit.
 pub(crate) const MAX_PARTS: u32 = 10_000;
 
-/// The parts that become the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartSet {
-    /// Part numbers and entity tags, in order.
+    /// Number and entity tag, in order.
     pub(super) parts: Vec<(u32, String)>,
-    /// Their total size in bytes.
     pub(super) size: u64,
-    /// S3 has no other parts.
     pub(super) is_all: bool,
 }
 
 impl PartSet {
-    /// Compares the parts that a client lists with those in S3.
-    ///
-    /// # Errors
-    /// The difference.
     pub(super) fn named(named: &[(u32, String)], listed: &[Part]) -> Result<Self, String> {
         let by_number: HashMap<_, _> = listed.iter().map(|part| (part.number, part)).collect();
         let mut set = Self {
@@ -47,7 +40,7 @@ impl PartSet {
         Ok(set)
     }
 
-    /// Selects the parts of an interrupted completion: those in [`ranges`](Self::ranges), or all.
+    /// Selects the parts in [`ranges`](Self::ranges) of an interrupted completion, or all.
     pub(super) fn recorded(ranges: Option<&str>, listed: &[Part]) -> Self {
         let is_meant = |part: &&Part| ranges.is_none_or(|ranges| has_number(ranges, part.number));
         let meant: Vec<_> = listed.iter().filter(is_meant).collect();
@@ -61,16 +54,12 @@ impl PartSet {
         }
     }
 
-    /// Returns the part numbers as ranges, such as `1-3,5`.
     pub(super) fn ranges(&self) -> String {
         ranges(self.parts.iter().map(|(number, _)| *number))
     }
 }
 
-/// Checks that part numbers are from 1 to 10,000 and ascending.
-///
-/// # Errors
-/// The first invalid number.
+/// Numbers must be from 1 to 10,000 and ascending. Fails with the first invalid one.
 pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     if parts.is_empty() {
         return Err("no parts are listed".into());
@@ -92,7 +81,6 @@ pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     Ok(())
 }
 
-/// Formats numbers as ranges: `1-3,5`.
 pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     for number in numbers {
@@ -108,7 +96,6 @@ pub(super) fn ranges(numbers: impl Iterator<Item = u32>) -> String {
     ranges.collect::<Vec<_>>().join(",")
 }
 
-/// Returns whether the result of [`ranges`] contains a number.
 fn has_number(ranges: &str, number: u32) -> bool {
     ranges.split(',').any(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{DirectError, Record};
 
-/// Minimum interval at which activity is recorded.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Direct {
@@ -19,22 +18,14 @@ impl Direct {
     ///
     /// # Errors
     /// The upload is not a multipart upload or not open, or S3 failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
         self.list_parts(record, multipart_id(record)?).await
     }
 
-    /// Emits progress reported by the client, at most once a second; only for display.
-    ///
-    /// Without a known length there is no progress.
+    /// Emits progress reported by the client, at most once a second, if the length is known; for display only.
     ///
     /// # Errors
     /// The upload is not open, or the database failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
         require_open(record)?;
         let id = record.id();
@@ -50,7 +41,6 @@ impl Direct {
         self.touch(record).await
     }
 
-    /// Records the client's activity.
     async fn touch(&self, record: &Record) -> Result<(), DirectError> {
         let now = self.queue().now();
         let silent = now.duration_since(record.active_at).unwrap_or_default();
@@ -63,7 +53,7 @@ impl Direct {
         Ok(())
     }
 
-    /// Records that the client completes the upload in S3, and schedules a check soon.
+    /// The client completes the upload in S3: schedules a check soon.
     pub(super) async fn expect_completion(&self, record: &Record) -> Result<(), DirectError> {
         for _ in 0..MAX_ATTEMPTS {
             let now = self.0.repository.get(record.id()).await?;

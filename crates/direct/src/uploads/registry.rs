@@ -25,7 +25,7 @@ impl ExternalUploads for Direct {
         Ok(found.as_ref().map(snapshot))
     }
 
-    /// Removes an upload, complete or not, or the remaining data of a removed one.
+    /// Also removes the remaining data of a removed upload.
     async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
         let (this, id) = (self.clone(), id.clone());
         let removed = tokio::spawn(async move { this.remove_by_id(&id).await });

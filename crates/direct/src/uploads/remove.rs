@@ -14,9 +14,8 @@ use landfall_s3::client::{self, ErrorKind};
 use super::{Direct, decide::RemovalReason, request};
 use crate::{DirectError, Record, Status, TransferMode, stats::count};
 
-/// Delay until a failed removal is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
-/// Maximum number of multipart uploads that are searched for those of one key.
+/// Of multipart uploads that are searched for those of one key.
 const SCAN_LIMIT: usize = 1000;
 
 impl Direct {
@@ -57,10 +56,7 @@ impl Direct {
         cancelled.await.map_err(DirectError::interrupted)?
     }
 
-    /// Removes an upload whose process died while creating it. Its client does not know it.
-    ///
-    /// # Errors
-    /// S3, the database or the queue failed; the next check retries.
+    /// The upload's process died while creating it. Its client does not know it.
     pub(crate) async fn abandon(&self, record: &Record) -> Result<(), DirectError> {
         let (lease, mut record) = self.acquire_lease(record.id()).await?;
         if record.status != Status::Creating {
@@ -80,10 +76,7 @@ impl Direct {
         self.clean_up_leased(&lease, record).await
     }
 
-    /// Removes remaining data of a removed upload: after a failed removal, or if it arrived later.
-    ///
-    /// # Errors
-    /// S3 or the database failed.
+    /// Data remains after a failed removal, or if it arrived later.
     pub(crate) async fn clean_up(&self, record: &Record) -> Result<(), DirectError> {
         let (lease, record) = self.acquire_lease(record.id()).await?;
         if record.status != Status::Removed {
@@ -92,13 +85,8 @@ impl Direct {
         self.clean_up_leased(&lease, record).await
     }
 
-    /// Removes an upload: prepares the event, records the removal, deletes the data, emits the
-    /// event.
-    ///
-    /// Returns the error if data remains in S3; the sweeper retries.
-    ///
-    /// # Errors
-    /// A sink or the database failed, or the lease was lost; nothing has changed then.
+    /// Prepares the event, records the removal, deletes the data, emits the event. Returns the error if data
+    /// remains in S3; the sweeper retries. After a failure of this call, nothing has changed.
     pub(super) async fn remove(
         &self,
         lease: &RowLease,
@@ -157,7 +145,6 @@ impl Direct {
         });
     }
 
-    /// Removes the data of a removed upload from S3, and records that.
     async fn clean_up_leased(
         &self,
         lease: &RowLease,
@@ -200,7 +187,7 @@ impl Direct {
         }
     }
 
-    /// Returns whether no newer upload has the same key.
+    /// No newer upload has the same key.
     async fn is_latest(&self, record: &Record) -> bool {
         let object = &record.object;
         match self
@@ -214,7 +201,6 @@ impl Direct {
         }
     }
 
-    /// Aborts all multipart uploads of the key.
     async fn remove_orphaned_parts(&self, record: &Record) -> Result<(), client::Error> {
         let (client, object) = (&self.settings().client, &record.object);
         if !self.is_latest(record).await {
@@ -238,7 +224,6 @@ impl Direct {
     }
 }
 
-/// Returns the state of an upload for hooks and sinks.
 pub(super) fn snapshot(record: &Record) -> Snapshot {
     Snapshot {
         upload: record.upload.clone(),

@@ -7,8 +7,8 @@ use landfall::{external::HookDispatcher, hook::RequestInfo};
 use landfall_queue::contains_secret;
 use percent_encoding::percent_decode_str;
 
-/// Returns the request for hooks and sinks. Landfall's keys and tokens are removed from `request`;
-/// other credentials belong to the application, as with tus.
+/// Removes Landfall's keys and tokens from `request`; other credentials belong to the application, as with
+/// tus.
 pub(super) fn info(dispatcher: &HookDispatcher, request: &mut Parts) -> Arc<RequestInfo> {
     redact(request);
     let info = dispatcher.request(request);
@@ -46,7 +46,6 @@ fn redact(request: &mut Parts) {
     }
 }
 
-/// Removes the query, and a path that contains a secret.
 fn without_query(uri: &Uri) -> Uri {
     let path = match contains_secret(&percent_decode_str(uri.path()).decode_utf8_lossy()) {
         true => "/",

@@ -1,16 +1,12 @@
-//! The schedule of the sweeper's checks.
-
 use std::time::{Duration, SystemTime};
 
 use crate::{DirectSettings, Record, TransferMode};
 
-/// The check interval is divided by this for the first check if no one reports the completion: most
-/// files are small.
+/// Divides the check interval for the first check if no one reports the completion: most files are small.
 const FIRST_DELAYS: u32 = 12;
-/// Maximum delay between two checks, unless the interval is longer.
+/// A longer check interval overrides this.
 const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// Returns the time of the first check of a new upload.
 pub(super) fn first_check(
     settings: &DirectSettings,
     record: &Record,
@@ -19,12 +15,11 @@ pub(super) fn first_check(
     now + base(settings, record)
 }
 
-/// Returns the delay until an upload is checked whose client is completing it in S3.
 pub(super) fn first_delay(settings: &DirectSettings) -> Duration {
     settings.check_interval / FIRST_DELAYS
 }
 
-/// Schedules the next check of an open upload: less often while it is inactive, and at its expiry.
+/// Less often while the upload is inactive, and at its expiry.
 pub(super) fn schedule(settings: &DirectSettings, record: &mut Record, now: SystemTime) {
     let silent = now.duration_since(record.active_at).unwrap_or_default();
     let base = base(settings, record);
@@ -39,7 +34,7 @@ pub(super) fn schedule(settings: &DirectSettings, record: &mut Record, now: Syst
     record.next_check_at = Some((now + delay).min(record.active_at + settings.idle_timeout));
 }
 
-/// Returns whether the completion is reported: by the client here, or by bucket notifications.
+/// The client reports here, or the bucket by notifications.
 const fn is_reported(settings: &DirectSettings, record: &Record) -> bool {
     settings.has_notifications || matches!(record.mode, TransferMode::Multipart)
 }

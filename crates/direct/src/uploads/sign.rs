@@ -14,7 +14,6 @@ use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, s
 
 const MIN_PART_SIZE: u64 = 5 << 20;
 
-/// Characters that are encoded in the path of a URL.
 const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -60,15 +59,12 @@ impl Direct {
         })
     }
 
-    /// Returns whether `If-None-Match` keeps a PUT from replacing the object.
-    ///
-    /// The service must honor it, and there must have been no object at the key.
+    /// The service must honor `If-None-Match`, and there must have been no object at the key.
     fn is_written_once(&self, record: &Record) -> bool {
         self.settings().objects.conditional_writes && !record.upload.storage.contains_key(REPLACES)
     }
 
-    /// Returns whether the client can still replace an existing object: by a form, or by a PUT
-    /// without a condition.
+    /// A form, or a PUT without a condition, can replace an object.
     pub(super) fn can_be_replaced(&self, record: &Record) -> bool {
         match record.mode {
             TransferMode::Post => true,
@@ -122,9 +118,8 @@ impl Direct {
         Ok(url)
     }
 
-    /// Presigns an operation of a client on its own multipart upload.
-    ///
-    /// Before the completion is signed, the size of the parts in S3 is checked.
+    /// Presigns an operation of a client on its own multipart upload. Checks the size of the parts in S3 before
+    /// it signs the completion.
     ///
     /// # Errors
     /// The upload has another mode or is not open, S3 failed, or it is too large.
@@ -214,7 +209,6 @@ impl Direct {
     }
 }
 
-/// Returns the id of the multipart upload of an open record.
 pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
     require_mode(
         record,
@@ -223,7 +217,6 @@ pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
     record.multipart.as_deref().ok_or(DirectError::NotFound)
 }
 
-/// Checks that an upload is open and has one of these modes.
 fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectError> {
     require_open(record)?;
     if modes.contains(&record.mode) {
@@ -238,7 +231,6 @@ fn require_mode(record: &Record, modes: &[TransferMode]) -> Result<(), DirectErr
     Err(DirectError::conflict(message))
 }
 
-/// Checks that an upload is open.
 pub(super) fn require_open(record: &Record) -> Result<(), DirectError> {
     match record.status {
         Status::Open => Ok(()),

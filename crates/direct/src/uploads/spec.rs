@@ -14,13 +14,10 @@ use sha2::{Digest as _, Sha256};
 use super::{OpenRequest, key, object_headers};
 use crate::{DirectError, TransferMode, record::MAX_SINGLE_PUT};
 
-/// Maximum characters of a request id.
 const MAX_REQUEST_ID_LEN: usize = 255;
-/// Maximum bytes of the metadata's names and values together.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// Maximum integer of the databases.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
-/// Metadata keys that have their own field, or contain secrets.
+/// They have their own field, or contain secrets.
 const RESERVED_KEYS: [&str; 6] = [
     "filename",
     "filetype",
@@ -30,27 +27,19 @@ const RESERVED_KEYS: [&str; 6] = [
     "upload_request_id",
 ];
 
-/// A validated request for an upload.
 #[derive(Debug)]
 pub(super) struct UploadSpec {
     pub(super) mode: TransferMode,
     pub(super) filename: String,
-    /// As declared by the client, or guessed by the name.
     pub(super) filetype: String,
-    /// The client declared the type.
     has_explicit_type: bool,
     pub(super) size: Option<u64>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) request_id: Option<String>,
-    /// Below the principal's prefix.
     pub(super) key: Option<String>,
 }
 
 impl UploadSpec {
-    /// Validates a request of a principal whose keys start with `client_key_prefix`.
-    ///
-    /// # Errors
-    /// A field is invalid.
     pub(super) fn new(asked: OpenRequest, client_key_prefix: &str) -> Result<Self, DirectError> {
         let filename = key::file_name(&asked.filename)?;
         let stated = asked.filetype.as_deref().unwrap_or_default().trim();
@@ -84,7 +73,7 @@ impl UploadSpec {
         })
     }
 
-    /// Returns the fingerprint of the request, 32 hexadecimal digits: equal for equal requests.
+    /// 32 hexadecimal digits: equal for equal requests.
     pub(super) fn fingerprint(&self) -> String {
         let parts = (
             format!("{:?}", self.mode),
@@ -99,7 +88,6 @@ impl UploadSpec {
         hex::encode(&digest[..16])
     }
 
-    /// Returns the request to the policies.
     pub(super) fn policy_request(&self, id: &str) -> PolicyRequest {
         let mut ask = PolicyRequest::new(id, &*self.filename);
         ask.filesize = self.size;
@@ -111,7 +99,6 @@ impl UploadSpec {
         ask
     }
 
-    /// Returns the job to create, as restricted by the policies.
     pub(super) fn job(&self, subject: &str, ask: PolicyRequest) -> NewJob {
         let mut requested = NewJob::new(subject, &*ask.id, &*self.filename);
         requested.filetype = Some(self.filetype.clone());
@@ -127,10 +114,6 @@ impl UploadSpec {
         job
     }
 
-    /// Compares the request with the grant.
-    ///
-    /// # Errors
-    /// Size or type differ.
     pub(super) fn check_grant(&self, job: &Job) -> Result<(), DirectError> {
         match (self.size, job.size, job.max_size) {
             (Some(size), Some(limit), _) | (Some(size), None, Some(limit)) if size > limit => {
@@ -164,8 +147,7 @@ impl UploadSpec {
         }
     }
 
-    /// Returns the upload's metadata: that of the job, and if the grant existed before, also the
-    /// client's.
+    /// Returns the job's metadata, and if the grant existed before, also the client's.
     pub(super) fn metadata(&self, job: &Job, was_granted: bool) -> Result<Metadata, DirectError> {
         let filename = job.filename.as_deref().unwrap_or(&self.filename);
         let filename = key::file_name(filename).unwrap_or_else(|_| self.filename.clone());
@@ -189,7 +171,6 @@ impl UploadSpec {
     }
 }
 
-/// Removes secrets and reserved keys.
 fn sanitize(
     mut metadata: BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, String>, DirectError> {
@@ -202,10 +183,6 @@ fn sanitize(
     Ok(metadata)
 }
 
-/// Checks that the transfer mode supports the size.
-///
-/// # Errors
-/// The file is too large.
 pub(super) fn check_mode(
     mode: TransferMode,
     size: Option<u64>,
@@ -226,7 +203,6 @@ pub(super) fn check_mode(
     }
 }
 
-/// Returns an error if the job has ended.
 pub(super) fn ended_job_error(job: &Job) -> Option<DirectError> {
     let message = match job.state {
         JobState::Cancelled => "this upload was cancelled; request a new one",

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Direct, PrefixCredentials, Requester, key};
 use crate::DirectError;
 
-/// The session name, as shown in AWS logs.
+/// As shown in AWS logs.
 const SESSION_NAME: &str = "landfall";
 
 impl Direct {
@@ -19,9 +19,6 @@ impl Direct {
     ///
     /// # Errors
     /// A policy denies them, or the token service failed.
-    ///
-    /// # Cancel safety
-    /// Safe to cancel.
     pub async fn credentials(
         &self,
         requester: &Requester,
@@ -70,7 +67,7 @@ impl Direct {
     }
 }
 
-/// Returns the policy that limits credentials to uploads below a prefix.
+/// Allows only uploads below a prefix.
 fn session_policy(region: &str, bucket: &str, prefix: &str) -> String {
     let partition = Partition::from_region(region).name;
     let policy = json!({

@@ -18,23 +18,19 @@ use super::{
 };
 use crate::{DirectError, Record, Status, record::CREATION_TIMEOUT, stats::count};
 
-/// Maximum number of uploads in one pass, and of concurrent checks.
+/// Also the number of concurrent checks.
 const BATCH_SIZE: usize = 256;
 const MAX_CONCURRENCY: usize = 16;
-/// Delay until a failed check is repeated, or another node repeats that of a dead sweeper.
+/// Another node then repeats the check of a dead sweeper, too.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
-/// Maximum delay between two passes if nothing is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Retention of ended uploads, and the interval at which older ones are purged.
+/// Also the interval at which older uploads are purged.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const PURGE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// The result of a check.
 #[derive(Debug)]
 enum CheckOutcome {
-    /// It is still open: check it again as scheduled.
     Open(Box<Record>),
-    /// It is unchanged, or another request holds its lease.
     Unchanged,
     Completed,
     Expired,
@@ -42,15 +38,11 @@ enum CheckOutcome {
 }
 
 impl Direct {
-    /// Handles a bucket notification about an object; returns whether it belongs to an upload.
-    ///
-    /// See [`Self::check`].
+    /// Handles a bucket notification about an object as [`Self::check`] does; returns whether it belongs to an
+    /// upload.
     ///
     /// # Errors
     /// The upload could not be checked; repeat the notification.
-    ///
-    /// # Cancel safety
-    /// Dropped, it continues.
     pub async fn on_notification(&self, bucket: &str, key: &str) -> Result<bool, DirectError> {
         let Some(record) = self.0.repository.find_by_object(bucket, key).await? else {
             return Ok(false);
@@ -194,8 +186,7 @@ impl Direct {
         }
     }
 
-    /// Checks an open upload. Without its lease: that is only needed to change more than the
-    /// schedule.
+    /// Needs no lease, which is only required to change more than the schedule.
     async fn check_open(
         &self,
         mut record: Record,
@@ -241,7 +232,6 @@ fn is_unavailable(error: &DirectError) -> bool {
     matches!(error, DirectError::S3(error) if matches!(error.kind(), ErrorKind::Unavailable { .. }))
 }
 
-/// Converts the result of advancing an upload.
 fn check_outcome(
     advanced: Result<AdvanceOutcome, DirectError>,
 ) -> Result<CheckOutcome, DirectError> {

@@ -1,5 +1,3 @@
-//! `DELETE`: cancelling a job.
-
 use axum::{extract::Request, response::Response};
 use http::StatusCode;
 use landfall::Handler;
@@ -15,11 +13,9 @@ use super::{
     stats::count,
 };
 
-/// The `reason` of the job.
 const REASON: &str = "cancelled by its owner";
 const REASON_ADMIN: &str = "cancelled by an admin";
 
-/// `DELETE /uploadjobs/{request_id}`
 pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
@@ -79,7 +75,6 @@ enum Failed {
     Task(tokio::task::JoinError),
 }
 
-/// Cancels a job. Returns whether this call did, and the job afterwards.
 async fn end(
     queue: &Queue,
     handler: &Handler,

@@ -1,5 +1,3 @@
-//! CORS and the request log.
-
 use std::sync::Arc;
 
 use axum::{

@@ -15,11 +15,9 @@ use super::{
     problem::{fault, not_found},
 };
 
-/// Maximum length of a forwarded error message.
 const MAX_MESSAGE_BYTES: usize = 4096;
 
-/// Request headers that are passed on: the client's origin and identification. Credentials are not,
-/// since hooks receive the headers.
+/// The client's origin and identification. Credentials are not passed on, since hooks receive the headers.
 const FORWARDED_HEADERS: [&str; 12] = [
     "host",
     "via",
@@ -35,14 +33,11 @@ const FORWARDED_HEADERS: [&str; 12] = [
     "accept-language",
 ];
 
-/// A created upload.
 pub(super) struct Created {
     pub(super) url: String,
-    /// The job after the creation.
     pub(super) job: Box<Job>,
 }
 
-/// Creates the upload of a job, or finds it if it exists.
 pub(super) async fn create(
     api: &Api,
     parts: &Parts,
@@ -73,8 +68,8 @@ pub(super) async fn create(
     }
 }
 
-/// Cancels the job after a rejection, which a retry would repeat. After a temporary error the job
-/// stays, and a request with the same id finds it.
+/// A retry would repeat the rejection. After a temporary error the job stays, and a request with the same
+/// id finds it.
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let retry_after = reply.headers().get(header::RETRY_AFTER).cloned();
@@ -96,23 +91,13 @@ async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> P
             tracing::error!(job = %job.id, %error, "failed to release quota reservation");
         }
     }
-    let status = match status.is_client_error() || status.is_server_error() {
-        true => status,
-        // A hook has responded without an upload and without an error status.
-        false => StatusCode::BAD_GATEWAY,
-    };
-    let message = match message.is_empty() {
-        true => format!("the upload was rejected with {status}"),
-        false => message,
-    };
-    let problem = Problem::new(status, message);
+    let problem = Problem::denied(status, message);
     match retry_after {
         Some(wait) => problem.with_header(header::RETRY_AFTER, wait),
         None => problem,
     }
 }
 
-/// Returns the tus creation request of a job.
 fn request(api: &Api, parts: &Parts, job: &Job, token: &Token) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::POST;
@@ -147,7 +132,7 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-/// Returns the creation URL; with HTTP/2 it contains the host.
+/// The URI contains the host with HTTP/2.
 fn endpoint(api: &Api, parts: &Parts) -> Uri {
     let endpoint = api.settings.handler.creation_url(parts).parse::<Uri>();
     let path = endpoint.ok().and_then(|url| url.path_and_query().cloned());
@@ -156,8 +141,7 @@ fn endpoint(api: &Api, parts: &Parts) -> Uri {
     Uri::from_parts(uri).unwrap_or_default()
 }
 
-/// Returns the granted metadata. It contains strings only, and is deterministic, so that a repeated
-/// creation has the same fingerprint.
+/// Strings only, and deterministic, so that a repeated creation has the same fingerprint.
 fn metadata(job: &Job) -> Metadata {
     const RESERVED_KEYS: [&str; 5] = [
         "filename",

@@ -1,5 +1,3 @@
-//! `POST`: creating a grant.
-
 use axum::{extract::Request, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, read_body, request_id};
@@ -19,7 +17,6 @@ use super::{
     stats::count,
 };
 
-/// `POST /uploadjobs`
 pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
     let answer = issue(api, request).await;
     let stats = &api.settings.stats;
@@ -32,7 +29,7 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
     answer.map(|(_, response)| response)
 }
 
-/// Creates a grant. Returns whether it existed before.
+/// Returns whether the grant existed before.
 async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
     let (parts, body) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
@@ -90,7 +87,6 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
     Ok((was_given, json(status, &body)))
 }
 
-/// Applies the policies. Returns the job to create.
 async fn apply_policies(
     api: &Api,
     principal: &Principal,
@@ -117,7 +113,7 @@ async fn apply_policies(
     Ok(new)
 }
 
-/// Returns the response body, which contains the upload token only this once.
+/// Contains the upload token only this once.
 fn answer(
     style: ApiStyle,
     job: &Job,

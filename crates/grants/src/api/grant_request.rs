@@ -1,5 +1,3 @@
-//! Parsing the body of a grant request.
-
 use std::borrow::Cow;
 
 use axum::body::Bytes;
@@ -13,12 +11,9 @@ use super::ApiStyle;
 const MAX_ID: usize = 255;
 const MAX_FILENAME: usize = 1024;
 const MAX_FILETYPE: usize = 255;
-/// Maximum size of the other fields as JSON.
 const MAX_METADATA: usize = 16 * 1024;
-/// Maximum value in a database.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-/// A request for a grant.
 #[derive(Debug, PartialEq)]
 pub(super) struct GrantRequest {
     pub(super) id: String,
@@ -29,22 +24,16 @@ pub(super) struct GrantRequest {
     pub(super) metadata: Map<String, Value>,
 }
 
-/// The kind of response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResponseMode {
-    /// An upload token.
     Token,
-    /// The URL of an upload that is created at once.
     Url,
 }
 
 type Errors = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
 impl GrantRequest {
-    /// Parses a request body.
-    ///
-    /// # Errors
-    /// 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
+    /// Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
     pub(super) fn read(
         headers: &HeaderMap,
         body: &Bytes,
@@ -96,7 +85,6 @@ impl GrantRequest {
     }
 }
 
-/// Returns the value, or collects the error.
 fn collect_error<T>(
     errors: &mut Errors,
     field: &'static str,
@@ -113,8 +101,7 @@ fn parse_form(body: &Bytes) -> Map<String, Value> {
         .collect()
 }
 
-/// Removes secrets that front ends send: an earlier upload token, and Laravel's CSRF token. They
-/// must not be stored.
+/// An earlier upload token, and Laravel's CSRF token, must not be stored.
 fn drop_secrets(fields: &mut Map<String, Value>) {
     fields.retain(|name, value| match name.as_str() {
         "_token" | "upload_token" => false,
@@ -177,7 +164,7 @@ fn filesize(value: Option<Value>) -> Result<Option<u64>, &'static str> {
     }
 }
 
-/// Converts a number that some languages write as `1048576.0` or `1e6`.
+/// Some languages write numbers as `1048576.0` or `1e6`.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

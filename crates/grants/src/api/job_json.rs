@@ -1,5 +1,3 @@
-//! Jobs as JSON.
-
 use std::time::SystemTime;
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -8,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::ApiStyle;
 
-/// Serializes a job, with its subject for admins.
 pub(super) fn job_json(job: &Job, style: ApiStyle, with_subject: bool) -> Value {
     let mut row = match style {
         ApiStyle::Landfall => json!({

@@ -1,5 +1,3 @@
-//! `GET`: listing jobs.
-
 use axum::{extract::Request, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::upload::UploadId;
@@ -15,7 +13,6 @@ use super::{
 
 const MAX_LIMIT: usize = 1000;
 
-/// `GET /uploadjobs`
 pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
@@ -49,7 +46,6 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
     Ok(response)
 }
 
-/// `GET /uploadjobs/{request_id}`
 pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
@@ -58,8 +54,8 @@ pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Respons
     Ok(json(StatusCode::OK, &row))
 }
 
-/// Returns the job with this request id if the principal may see it. For an admin, it is the job of
-/// `?subject=`, the admin's own, or the upload without a grant that has this id.
+/// Returns the job if the principal may see it. For an admin, this is the job of `?subject=`, the admin's
+/// own, or the upload without a grant that has this id.
 pub(super) async fn find(
     api: &Api,
     principal: &Principal,
@@ -87,7 +83,6 @@ pub(super) async fn find(
     Err(not_found())
 }
 
-/// The query parameters.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct ListParams {
     pub(super) subject: Option<String>,
@@ -98,7 +93,7 @@ pub(super) struct ListParams {
 }
 
 impl ListParams {
-    /// Parses a query string; unknown parameters are ignored.
+    /// Unknown parameters are ignored.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut wanted = Self::default();
         let mut errors = Vec::new();
@@ -135,7 +130,6 @@ impl ListParams {
         }
     }
 
-    /// Returns the link to the next page.
     fn next(&self, path: &str, last: JobId, limit: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("after", &last.to_string());

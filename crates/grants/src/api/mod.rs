@@ -1,4 +1,5 @@
-//! The grant API. ¶
+//! The grant API:
+//!
 //! | request | effect |
 //! |---|---|
 //! | `POST /uploadjobs` | creates a grant: an upload token, or with `"mode": "url"` an upload URL |
@@ -39,10 +40,9 @@ use tokio::sync::{Semaphore, watch};
 use self::events::StreamLimiter;
 pub use self::{events::StreamLimits, stats::ApiStats};
 
-/// Maximum concurrent cancellations of this process; more wait.
+/// More cancellations of this process wait.
 const MAX_CANCELLATIONS: usize = 64;
 
-/// Maximum event streams that read their initial state at a time; more wait.
 const MAX_CATCH_UPS: usize = 8;
 
 /// The format of responses.
@@ -154,13 +154,10 @@ pub fn service(settings: ApiSettings) -> Router {
         .with_state(api)
 }
 
-/// State shared by requests.
 struct Api {
     settings: ApiSettings,
     streams: Arc<StreamLimiter>,
-    /// Limits [`MAX_CATCH_UPS`].
     reading: Semaphore,
-    /// Limits [`MAX_CANCELLATIONS`].
     cancelling: Arc<Semaphore>,
 }
 
@@ -187,7 +184,7 @@ impl Api {
     }
 }
 
-/// Returns the jobs to show: the principal's own, or for an admin those of `subject` or all.
+/// The principal's own, or for an admin those of `subject` or all.
 fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem> {
     match subject {
         None if principal.is_admin => Ok(Scope::All),
@@ -204,7 +201,7 @@ fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem>
 
 type IdPath = Result<Path<String>, PathRejection>;
 
-/// Returns the request id in a path; empty, which is no valid id, if it is not UTF-8.
+/// Empty, which is no valid id, if it is not UTF-8.
 fn id(path: IdPath) -> String {
     path.map(|Path(id)| id).unwrap_or_default()
 }

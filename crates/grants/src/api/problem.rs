@@ -1,5 +1,3 @@
-//! Error responses in the format of the API.
-
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use landfall_api::Problem;
@@ -8,12 +6,12 @@ use serde_json::json;
 
 use super::ApiStyle;
 
-/// The job does not exist or belongs to another subject; the responses are the same.
+/// The same if the job belongs to another subject.
 pub(super) fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "upload not found")
 }
 
-/// Logs an error of the queue, whose cause is not revealed to clients.
+/// The cause is not revealed to clients.
 pub(super) fn fault(error: &QueueError, request_id: &str) -> Problem {
     tracing::error!(%error, requestId = request_id, "failed to access the upload queue");
     Problem::unavailable("the upload queue is temporarily unavailable")

@@ -1,5 +1,3 @@
-//! Counters of the grant API.
-
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Counters of this process, updated without ordering.

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 
 use super::verify::TokenRejection;
 
-/// Names the one upload of a grant.
 #[derive(Debug)]
 pub(super) struct GrantKey {
     queue: Queue,
@@ -19,7 +18,7 @@ pub(super) struct GrantKey {
     digest: String,
     is_part: bool,
     key: Option<UploadId>,
-    /// The bound upload, as read before the creation.
+    /// As read before the creation.
     noted: Mutex<Option<UploadId>>,
 }
 
@@ -86,7 +85,6 @@ impl IdempotencyKey for GrantKey {
     }
 }
 
-/// Creates a job for an upload without a grant. It names no upload.
 #[derive(Debug)]
 pub(super) struct TrackedUploadKey {
     queue: Queue,

@@ -1,5 +1,3 @@
-//! Verification of a creation against its grant.
-
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, header};
@@ -10,7 +8,7 @@ use landfall::{
 use landfall_queue::{Job, JobState};
 use sha2::{Digest as _, Sha256};
 
-/// Why a creation is rejected; its text is for the client.
+/// The text is for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TokenRejection {
     #[error("upload token required; request one from the application and send it as Upload-Token")]
@@ -83,14 +81,13 @@ impl From<TokenRejection> for ClientResponse {
     }
 }
 
-/// Returns whether the request id in the metadata, if any, is that of the job.
 pub(super) fn is_bound_to(job: &Job, metadata: &Metadata) -> bool {
     metadata
         .get_text("upload_request_id")
         .is_none_or(|id| id == job.request_id)
 }
 
-/// Verifies a creation; `parts` are the uploads bound to the job so far.
+/// `parts` are the uploads bound to the job so far.
 pub(super) fn check(
     job: &Job,
     upload: &Upload,
@@ -137,8 +134,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Returns the metadata with the granted name, and the granted type if the client has set none.
-/// Returns `None` if the client's metadata needs no change.
+/// Adds the granted name, and the granted type if the client has set none. `None` if the client's metadata
+/// needs no change.
 pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
     if upload.kind == UploadKind::Partial {
         return None;
@@ -158,7 +155,6 @@ pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
     Some(Metadata::from_pairs(stated.iter().chain(ours)))
 }
 
-/// Returns a fingerprint of a creation.
 pub(super) fn digest(upload: &Upload) -> String {
     let mut hash = Sha256::new();
     match upload.length {

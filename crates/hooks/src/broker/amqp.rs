@@ -73,8 +73,6 @@ struct Exchange {
 /// A delivery succeeds when the broker has confirmed it, which a durable queue does after writing
 /// to disk. A message that no queue receives is a failure.
 ///
-/// The settings are validated here; it connects for the first message.
-///
 /// # Errors
 /// The URL is invalid, or a name is too long or has placeholders other than `{event}`.
 pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError> {
@@ -103,10 +101,8 @@ pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError
     Ok(BrokerTransport::new(exchange, max_concurrency, timeout))
 }
 
-/// A connection with a pool of channels.
-///
-/// The broker returns an unroutable message before it confirms it, but without saying which one it
-/// was. So each delivery has its own channel.
+/// The broker returns an unroutable message before it confirms it, but without saying which one it was.
+/// So each delivery has its own channel.
 struct Connection {
     connection: lapin::Connection,
     idle: Mutex<Vec<Channel>>,
@@ -125,7 +121,7 @@ impl Connection {
         Ok(channel)
     }
 
-    /// Classifies an error: one of a channel leaves the connection open.
+    /// An error of a channel leaves the connection open.
     fn publish_error(&self, error: lapin::Error) -> PublishError {
         let failure = DeliveryError::caused_by(Exchange::NAME, error);
         if self.connection.status().connected() {

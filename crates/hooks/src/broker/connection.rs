@@ -14,21 +14,16 @@ use super::MAX_BACKOFF;
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What differs between brokers.
 #[async_trait]
 pub(super) trait Broker: Send + Sync + 'static {
-    /// An open connection.
     type Connection: Clone + Send + Sync;
 
-    /// The name of the transport.
     const TRANSPORT: &'static str;
-    /// The name in messages.
     const NAME: &'static str;
 
-    /// Opens a connection.
     async fn connect(&self) -> Result<Self::Connection, DeliveryError>;
 
-    /// Publishes a message, and returns when the broker has acknowledged it.
+    /// Returns when the broker has acknowledged the message.
     async fn publish(
         &self,
         connection: &Self::Connection,
@@ -36,16 +31,12 @@ pub(super) trait Broker: Send + Sync + 'static {
     ) -> Result<(), PublishError>;
 }
 
-/// The reason for a missing acknowledgment.
 #[derive(Debug)]
 pub(super) enum PublishError {
-    /// The connection is unusable.
     Connection(DeliveryError),
-    /// The broker rejected the message; others may succeed.
     Rejected(DeliveryError),
 }
 
-/// A [`Transport`] to a message broker.
 pub(super) struct BrokerTransport<B: Broker> {
     broker: B,
     timeout: Duration,
@@ -54,7 +45,7 @@ pub(super) struct BrokerTransport<B: Broker> {
 }
 
 struct State<C> {
-    /// The connection and its generation, which identifies it after a failure.
+    /// The generation identifies the connection after a failure.
     connection: Option<(C, u64)>,
     generation: u64,
     failures: u32,
@@ -63,7 +54,6 @@ struct State<C> {
 }
 
 impl<B: Broker> BrokerTransport<B> {
-    /// Creates a transport for `max_concurrency` deliveries, each within `timeout`.
     pub(super) fn new(broker: B, max_concurrency: usize, timeout: Duration) -> Self {
         Self {
             broker,
@@ -148,7 +138,7 @@ impl<B: Broker> BrokerTransport<B> {
         }
     }
 
-    /// Discards a connection, unless a newer one has replaced it.
+    /// Keeps a newer connection that has replaced it.
     async fn discard(&self, generation: u64, failure: DeliveryError) -> DeliveryError {
         let mut state = self.state.lock().await;
         if state
@@ -193,7 +183,6 @@ impl<B: Broker> Transport for BrokerTransport<B> {
             .map(|()| HookResponse::default())
     }
 
-    /// Checks that a connection is open, or can be opened.
     async fn check(&self) -> Result<(), DeliveryError> {
         match tokio::time::timeout(CHECK_TIMEOUT.min(self.timeout), self.connection()).await {
             Ok(connected) => connected.map(|_| ()),

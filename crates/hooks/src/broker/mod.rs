@@ -5,9 +5,9 @@
 //! Delivery is at least once, and duplicates have the same id. Events of one upload stay in order
 //! as long as each delivery starts after the previous acknowledgment, as in the outbox.
 //!
-//! Brokers may be down at startup. A connection is opened for the first delivery and again after it
-//! broke. The delay between attempts grows with jitter up to [`MAX_BACKOFF`], and deliveries fail
-//! meanwhile. Blocking hooks (`pre-…`) are rejected, since brokers do not respond.
+//! Settings are validated at startup, when brokers may be down. A connection is opened for the first
+//! delivery and again after it broke. The delay between attempts grows with jitter up to
+//! [`MAX_BACKOFF`]; deliveries fail meanwhile. Blocking hooks (`pre-…`) are rejected: brokers do not respond.
 
 use std::time::Duration;
 

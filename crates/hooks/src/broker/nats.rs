@@ -78,8 +78,6 @@ struct Server {
 ///
 /// The user needs permission to publish the subjects, and to publish and subscribe to `_INBOX.>`.
 ///
-/// The settings are validated here; it connects for the first message.
-///
 /// # Errors
 /// A URL or the subject is invalid.
 pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError> {
@@ -116,7 +114,7 @@ pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError
     Ok(BrokerTransport::new(server, max_concurrency, timeout))
 }
 
-/// Splits a URL into the address and the credentials, which the client library ignores.
+/// The client library ignores credentials in the URL.
 fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
     let invalid = |error: &dyn fmt::Display| {
         let url = SecretUrl::from(url).redacted();
@@ -163,11 +161,9 @@ struct Connection {
     health: watch::Receiver<Health>,
 }
 
-/// The state of the connection, as reported by the client's events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Health {
     Healthy,
-    /// Closed or unusable, for this reason.
     Failed(String),
 }
 
@@ -315,7 +311,7 @@ fn connection_lost(error: &str) -> PublishError {
     PublishError::Connection(DeliveryError::new(format!("NATS: {error}")))
 }
 
-/// Creates an error with `what` and all causes, since the client's own messages omit them.
+/// Adds all causes, since the client's own messages omit them.
 fn chained(what: &str, error: impl Error + Send + Sync + 'static) -> DeliveryError {
     DeliveryError::with_source(format!("{what}: {}", error_chain(&error)), error)
 }

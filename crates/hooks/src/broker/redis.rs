@@ -21,7 +21,6 @@ use crate::{SecretUrl, format};
 pub struct RedisStreamSettings {
     /// The URL: `redis://user:password@host:6379/database`, `rediss://` for TLS, or
     /// `redis+unix:///path/of/socket`.
-    ///
     /// One server (the primary), not a cluster.
     pub url: SecretUrl,
     /// The stream's key; `landfall:events` by default.
@@ -64,8 +63,6 @@ struct Stream {
 ///
 /// A delivery succeeds when Redis has responded. `appendfsync` and replication decide whether the
 /// event survives a crash of Redis.
-///
-/// The settings are validated here; it connects for the first message.
 ///
 /// # Errors
 /// The URL is invalid, or the stream name is empty.

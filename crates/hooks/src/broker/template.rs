@@ -1,10 +1,8 @@
-//! Templates of subjects and routing keys.
-
 use landfall_messages::HookName;
 
 use super::SettingsError;
 
-/// A subject or routing key in which `{event}` is the message's name.
+/// `{event}` is the message's name.
 #[derive(Debug, Clone)]
 pub(super) struct Template(String);
 

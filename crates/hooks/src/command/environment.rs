@@ -1,13 +1,9 @@
-//! Environment variables of commands.
-
 use std::ffi::{OsStr, OsString};
 
 use landfall_messages::Message;
 
-/// Returns the variables that commands do not inherit: Landfall's settings.
-///
-/// They may be keys, passwords or URLs that contain them. All other variables are inherited, as
-/// with tusd.
+/// Landfall's settings may be keys, passwords or URLs that contain them. All other variables are
+/// inherited, as with tusd.
 pub(super) fn excluded() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| is_excluded(name)).collect()
@@ -41,7 +37,7 @@ pub(super) fn variables(message: &Message) -> Vec<(String, String)> {
     variables
 }
 
-/// Returns the variable of a label. Each character other than a letter or digit becomes `_`.
+/// Each character other than a letter or digit becomes `_`.
 fn label(key: &str) -> String {
     let spell = |c: char| match c.is_ascii_alphanumeric() {
         true => c.to_ascii_uppercase(),

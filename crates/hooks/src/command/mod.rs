@@ -40,15 +40,13 @@ use crate::format::{self, Format};
 pub struct CommandSettings {
     /// The directory of the commands.
     pub dir: PathBuf,
-    /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]).
-    ///
-    /// [`Format::Auto`] sends both and parses responses of tusd 2.
+    /// The format: tusd 2 ([`Format::V2`], default) or 1 ([`Format::V1`]); [`Format::Auto`] sends both and
+    /// parses responses of tusd 2.
     pub format: Format,
     /// Timeout of a command, after which it and its children are terminated; 10 minutes by default.
     pub timeout: Duration,
-    /// Maximum concurrent processes; 32 by default.
-    ///
-    /// Events use at most three quarters, so that slow events do not delay blocking hooks.
+    /// Maximum concurrent processes; 32 by default. Events use at most three quarters, so that slow events do
+    /// not delay blocking hooks.
     pub max_processes: usize,
     /// The exit code of post-receive that stops the upload; format 1 only.
     pub stop_code: Option<i32>,
@@ -88,7 +86,6 @@ pub enum CommandError {
 /// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
-    /// Its directory is absolute.
     settings: CommandSettings,
     excluded: Vec<OsString>,
     limits: ProcessLimits,
@@ -120,7 +117,6 @@ impl Command {
         })
     }
 
-    /// Runs the command for a message; `None` if there is none.
     async fn run(&self, message: &Message) -> Result<Option<Output>, DeliveryError> {
         let file = self.settings.dir.join(message.hook.as_str());
         // Most events have no command: these do not wait for a permit.
@@ -162,8 +158,7 @@ impl Command {
         }
     }
 
-    /// Ignores an event without command, but fails if the directory is missing, as after a lost
-    /// mount.
+    /// Fails if the directory is missing, as after a lost mount.
     fn skip(&self) -> Result<Option<Output>, DeliveryError> {
         match self.settings.dir.is_dir() {
             true => Ok(None),
@@ -178,12 +173,12 @@ impl Command {
         ))
     }
 
-    /// Returns whether output goes to this process's own: tusd 1 reads it for blocking hooks only.
+    /// tusd 1 reads the output for blocking hooks only.
     fn forwards_output(&self, hook: HookName) -> bool {
         self.settings.format == Format::V1 && !hook.is_blocking()
     }
 
-    /// Applies the rules of tusd 1: the exit code is the response.
+    /// The exit code is the response.
     fn parse_v1(&self, hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
         let mut response = HookResponse::default();
         if output.status.success() {
@@ -210,7 +205,7 @@ impl Command {
     }
 }
 
-/// Applies the rules of tusd 2: the output is the response.
+/// The output is the response.
 fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
     if !output.status.success() {
         return Err(DeliveryError::new(format!(
@@ -303,12 +298,11 @@ impl ProcessLimits {
     }
 }
 
-/// Returns the exit code as Go does.
+/// Returns the code as Go does.
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(-1)
 }
 
-/// Maximum bytes of output in an error message.
 const MAX_EXCERPT_BYTES: usize = 16 * 1024;
 
 fn excerpt(output: &[u8]) -> String {
@@ -325,7 +319,6 @@ fn is_missing(file: &Path) -> bool {
     matches!(std::fs::metadata(file), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Describes why an existing command does not start, and what to do.
 fn spawn_error(file: &Path, error: io::Error) -> DeliveryError {
     let name = file.display();
     let is_runnable = std::fs::metadata(file)

@@ -16,36 +16,30 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Maximum size of the output. Further output is read and dropped, so that the command continues.
+/// Further output is read and dropped, so that the command continues.
 pub(super) const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// Time between SIGTERM and SIGKILL.
+/// Between SIGTERM and SIGKILL.
 const TERMINATION_GRACE: Duration = Duration::from_secs(2);
 
-/// Attempts to start a file that is open for writing, and the delay between them.
 const MAX_BUSY_ATTEMPTS: u32 = 20;
 const BUSY_RETRY_DELAY: Duration = Duration::from_millis(25);
 
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) status: ExitStatus,
-    /// Standard output, up to [`MAX_OUTPUT_BYTES`].
     pub(super) stdout: Vec<u8>,
-    /// Set if there was more output.
     pub(super) is_truncated: bool,
 }
 
-/// The reason for a missing result.
 #[derive(Debug)]
 pub(super) enum OutputError {
     Timeout,
-    /// Reading the output or waiting for the command failed.
     Io(io::Error),
-    /// The runtime was shut down.
     Shutdown,
 }
 
-/// A running command in its own process group. Dropping it kills the group.
+/// The command has its own process group. Dropping this kills the group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -53,13 +47,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a command.
-    ///
-    /// Its stdin is a pipe and its stderr is that of this process. The standard library resets
-    /// signal handlers and closes other files.
-    ///
-    /// # Cancel safety
-    /// If dropped, no command is running.
+    /// The standard library resets signal handlers and closes other files.
     pub(super) async fn start(command: &mut Command) -> io::Result<Self> {
         command
             .stdin(Stdio::piped())
@@ -82,12 +70,8 @@ impl Process {
         }
     }
 
-    /// Writes the input and waits for the end, at most `limit`.
-    ///
-    /// `permit` is dropped when no process of the group is left.
-    ///
-    /// # Cancel safety
-    /// Dropping the future terminates the command and its children.
+    /// `permit` is dropped when no process of the group is left. Dropping the future terminates the command
+    /// and its children.
     pub(super) async fn wait(
         self,
         input: Vec<u8>,
@@ -123,7 +107,7 @@ impl Process {
         }
     }
 
-    /// Writes the input, reads the output until the command and its children close it, then waits.
+    /// Reads the output until the command and its children close it.
     async fn work(&mut self, input: &[u8]) -> io::Result<Output> {
         let stdin = self.child.stdin.take();
         let (child, stdout) = (&mut self.child, &mut self.stdout);
@@ -145,7 +129,7 @@ impl Process {
         }
     }
 
-    /// Sends SIGTERM to the group, then SIGKILL, and waits for the command.
+    /// SIGTERM, then SIGKILL.
     async fn end(&mut self) {
         let Some(group) = self.group() else { return };
         // An error is harmless: only the exit counts.
@@ -163,7 +147,7 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
-    /// Returns the process group until the command was waited for. Later the id may be reused.
+    /// `None` after the command was waited for: the id may be reused.
     fn group(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.child.id()?).ok()?)
     }
@@ -177,7 +161,7 @@ impl Drop for Process {
     }
 }
 
-/// Writes the input. Commands may ignore it, so this never completes.
+/// Commands may ignore the input, so this never completes.
 async fn write_input(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(input).await;
@@ -185,7 +169,7 @@ async fn write_input(stdin: Option<ChildStdin>, input: &[u8]) -> Infallible {
     std::future::pending().await
 }
 
-/// Reads to the end. Returns whether output was dropped.
+/// Returns whether output was dropped.
 async fn read(stdout: &mut ChildStdout) -> io::Result<(Vec<u8>, bool)> {
     let mut output = Vec::new();
     let limit = MAX_OUTPUT_BYTES as u64;
@@ -194,13 +178,13 @@ async fn read(stdout: &mut ChildStdout) -> io::Result<(Vec<u8>, bool)> {
     Ok((output, rest > 0))
 }
 
-/// Returns whether a child has exited, without reaping it.
+/// Does not reap the child.
 fn has_exited(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-/// Describes an exit status as Go does.
+/// Describes the status as Go does.
 pub(super) fn describe(status: ExitStatus) -> String {
     if let Some(code) = status.code() {
         return format!("exit status {code}");

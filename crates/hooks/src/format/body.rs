@@ -16,7 +16,6 @@ pub(super) struct V2<'a> {
     pub(super) event: Event<'a>,
 }
 
-/// Both formats in one object.
 #[derive(Serialize)]
 pub(super) struct Auto<'a> {
     #[serde(rename = "Type")]
@@ -29,7 +28,6 @@ pub(super) struct Auto<'a> {
     pub(super) request: &'a Request<'a>,
 }
 
-/// `Event` of tusd 2, and the format of tusd 1.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Event<'a> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{body, go};
 
-/// The CloudEvents attributes, with the sequence and partitioning extensions.
+/// With the sequence and partitioning extensions.
 #[derive(Serialize)]
 struct CloudEvent<'a> {
     specversion: &'static str,

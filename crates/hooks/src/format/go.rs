@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// Serializes a value without whitespace.
+/// Without whitespace.
 pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, Go);
@@ -35,7 +35,7 @@ impl Formatter for Go {
     }
 }
 
-/// Returns the first character to escape: its position, its length and its escape sequence.
+/// Returns its position, its length and its escape sequence.
 fn next_escape(text: &str) -> Option<(usize, usize, &'static [u8])> {
     // Non-ASCII characters to escape begin with one of two bytes.
     let candidates = text

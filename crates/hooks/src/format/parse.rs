@@ -113,9 +113,9 @@ fn changes(changes: &mut UploadChanges, object: &Field<'_>) -> Result<(), ParseE
     Ok(())
 }
 
-/// A field of a response. In it, `null` means that the field is not set.
+/// `null` means that the field is not set.
 struct Field<'a> {
-    /// The keys of the field, such as `HTTPResponse.StatusCode`.
+    /// Such as `HTTPResponse.StatusCode`.
     path: String,
     json: &'a RawValue,
 }
@@ -130,7 +130,7 @@ impl<'a> Field<'a> {
         serde_json::from_str(self.json.get()).map_err(|_| self.invalid(expected))
     }
 
-    /// Returns the fields of an object with their keys in lower case.
+    /// Returns the keys in lower case.
     fn fields(&self) -> Result<Vec<(String, Self)>, ParseError> {
         let object: Object<'a> = self.parse("an object")?.unwrap_or_default();
         let fields = object.0.into_iter().map(|(key, json)| {
@@ -149,7 +149,7 @@ impl<'a> Field<'a> {
         self.parse("a string")
     }
 
-    /// Returns an object of strings. As in Go, a `null` value is an empty string.
+    /// A `null` value is an empty string, as in Go.
     fn texts(&self) -> Result<Option<BTreeMap<String, String>>, ParseError> {
         let texts: Option<BTreeMap<_, Option<_>>> = self.parse("an object of strings")?;
         let texts = texts.map(BTreeMap::into_iter);
@@ -212,7 +212,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// A JSON object: its fields in their order in the text, which decides between equal keys.
+/// In the order of the text, which decides between equal keys.
 #[derive(Default)]
 struct Object<'a>(Vec<(String, &'a RawValue)>);
 

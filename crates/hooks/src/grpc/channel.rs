@@ -23,7 +23,6 @@ use super::connect::Connector;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A tower service over one HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub(super) struct H2Channel(Client<Connector, Body>);
 
@@ -42,9 +41,7 @@ impl H2Channel {
     }
 }
 
-/// Returns the ping interval for calls without received data.
-///
-/// Servers treat the fourth ping within five minutes without data in between as an attack, and
+/// Servers treat the fourth ping within five minutes without received data in between as an attack, and
 /// close the connection.
 fn ping_interval(timeout: Option<Duration>) -> Duration {
     const MIN: Duration = Duration::from_secs(20);
@@ -75,10 +72,8 @@ impl Service<Request<Body>> for H2Channel {
     }
 }
 
-/// Converts an error to a status.
-///
-/// A stream reset gets the code that gRPC assigns to it. A connection error is `UNAVAILABLE`, since
-/// a retry may succeed.
+/// A stream reset gets the code that gRPC assigns to it. A connection error is `UNAVAILABLE`, since a retry
+/// may succeed.
 fn status(error: impl Error + Send + Sync + 'static) -> Status {
     let reset = chain(&error).find_map(|error| {
         let error = error.downcast_ref::<h2::Error>()?;

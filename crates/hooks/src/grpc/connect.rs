@@ -26,14 +26,12 @@ use tower_service::Service;
 
 use super::{GrpcSettings, GrpcSettingsError, Target, tls};
 
-/// Timeout for connecting, TLS included. A call may have a shorter one; the connection attempt then
-/// continues for the next call.
+/// TLS included. A call may have a shorter timeout; the connection attempt then continues for the next call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// TCP keepalive.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_PROBES: u32 = 3;
-/// The time without acknowledgment after which TCP closes the connection.
+/// Without acknowledgment, TCP then closes the connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]

@@ -31,7 +31,7 @@ enum Key {
 }
 
 impl ForwardedHeaders {
-    /// Parses header names. Those that are not valid metadata keys are ignored with a warning.
+    /// Names that are not valid metadata keys are ignored with a warning.
     pub(super) fn new(names: &[String]) -> Self {
         let keys = names.iter().filter_map(|name| {
             let key = key(name);

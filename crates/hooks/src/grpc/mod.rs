@@ -33,11 +33,11 @@ use self::{
     target::Target,
 };
 
-/// Maximum message size in bytes, the default of gRPC servers.
+/// The default of gRPC servers.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;
-/// The metadata key of the attempt number, spelled like this in tusd's library.
+/// Spelled like this in tusd's library.
 const ATTEMPT_METADATA: &str = "x-retry-attempty";
-/// The longest timeout that gRPC can encode, more than 11,000 years.
+/// The longest that gRPC can encode, more than 11,000 years.
 const MAX_TIMEOUT: Duration = Duration::from_secs(99_999_999 * 3600);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -174,12 +174,12 @@ async fn within<F: Future>(
     }
 }
 
-/// Returns whether a retry may succeed: for these two codes only, as in tusd.
+/// tusd retries only these two codes.
 fn is_retryable(code: Code) -> bool {
     matches!(code, Code::ResourceExhausted | Code::Unavailable)
 }
 
-/// Returns whether a code rejects the call itself, as 4xx statuses of HTTP do.
+/// These correspond to 4xx statuses of HTTP.
 fn is_permanent(code: Code) -> bool {
     matches!(
         code,

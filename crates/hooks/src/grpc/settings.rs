@@ -1,5 +1,3 @@
-//! Settings of gRPC hooks.
-
 use std::{path::PathBuf, time::Duration};
 
 /// Settings of [`Grpc`](super::Grpc).
@@ -8,12 +6,9 @@ use std::{path::PathBuf, time::Duration};
 pub struct GrpcSettings {
     /// The server: `host:port`, `dns:///host:port`, `passthrough:///host:port`, `http://host:port`,
     /// `https://host:port`, `unix:///path` or `unix:path`.
-    ///
     /// The default port is 443 (80 for `http://`).
     pub target: String,
-    /// Maximum attempts of a call that fails with `RESOURCE_EXHAUSTED` or `UNAVAILABLE` (3).
-    ///
-    /// 0 means 1.
+    /// Maximum attempts of a call that fails with `RESOURCE_EXHAUSTED` or `UNAVAILABLE` (3); 0 means 1.
     pub attempts: u32,
     /// The delay between two attempts (1 s).
     pub backoff: Duration,

@@ -9,13 +9,13 @@ use super::GrpcSettingsError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) secure: bool,
-    /// The host and port for `:authority`; `localhost` for a UNIX socket, as in gRPC.
+    /// `localhost` for a UNIX socket, as in gRPC.
     authority: Authority,
     socket: Option<PathBuf>,
 }
 
 impl Target {
-    /// Parses a target. `secure` enables TLS unless the target has a scheme.
+    /// `secure` enables TLS unless the target has a scheme.
     pub(super) fn new(target: &str, secure: bool) -> Result<Self, GrpcSettingsError> {
         let invalid = |reason| GrpcSettingsError::Target {
             target: target.to_owned(),
@@ -87,7 +87,6 @@ impl Target {
             .expect("a scheme, an authority and a path make a URI")
     }
 
-    /// Returns the host name for certificate verification.
     pub(super) fn host(&self) -> &str {
         let host = self.authority.host();
         let address = host

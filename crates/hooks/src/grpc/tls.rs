@@ -1,5 +1,3 @@
-//! TLS, and verification of the server's certificate.
-
 use std::{path::Path, sync::Arc};
 
 use rustls::{

@@ -155,12 +155,12 @@ fn changes(message: FileInfoChanges) -> Result<UploadChanges, InvalidResponse> {
     })
 }
 
-/// Returns the number unless it is zero, which means that the field is not set.
+/// Zero means that the field is not set.
 fn non_zero<T: Default + PartialEq>(number: T) -> Option<T> {
     (number != T::default()).then_some(number)
 }
 
-/// Converts seconds since 1970 to a time between 1970 and 9999.
+/// Between 1970 and 9999.
 fn time(seconds: i64) -> Option<SystemTime> {
     let since = Duration::from_secs(u64::try_from(seconds).ok()?);
     // The end of the year 9999.

@@ -1,14 +1,12 @@
-//! Log messages of plugins.
-
 use std::time::{Duration, Instant};
 
 use landfall_messages::HookName;
 use parking_lot::Mutex;
 
-/// Maximum length of a line in bytes; the rest is dropped.
+/// Bytes; the rest is dropped.
 pub(super) const MAX_LINE_LEN: usize = 1024;
 
-/// Maximum lines of a plugin per window; further lines are counted only.
+/// Per window; further lines of a plugin are counted only.
 const MAX_LINES: u32 = 100;
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -38,7 +36,6 @@ impl Log {
         }
     }
 
-    /// Writes a line, unless the rate limit is reached.
     pub(super) fn line(&self, level: u32, hook: Option<HookName>, bytes: &[u8]) {
         let Some(dropped) = self.window.lock().admit(Instant::now()) else {
             return;
@@ -59,7 +56,7 @@ impl Log {
 }
 
 impl LogWindow {
-    /// Counts a line. Returns how many were dropped before it, or `None` if it is dropped, too.
+    /// Returns how many lines were dropped before this one, or `None` if it is dropped, too.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if now.saturating_duration_since(self.since) >= WINDOW {
             self.since = now;

@@ -15,11 +15,10 @@ use super::{
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
-/// Maximum entries of a table, far more than a plugin has functions.
+/// Far more than a plugin has functions.
 const MAX_TABLE_ENTRIES: usize = 64 * 1024;
 const MAX_TABLES: usize = 4;
 
-/// A compiled plugin. Calls share only the code.
 pub(super) struct Plugin {
     engine: Engine,
     module: Module,
@@ -36,10 +35,7 @@ struct Host {
 }
 
 impl Plugin {
-    /// Compiles a plugin, and creates an instance as a test.
-    ///
-    /// # Errors
-    /// The reason why the module is invalid.
+    /// Creates an instance as a test.
     pub(super) fn load(settings: &WasmSettings, module: &[u8]) -> Result<Self, String> {
         let mut config = Config::default();
         config
@@ -68,10 +64,7 @@ impl Plugin {
         Ok(plugin)
     }
 
-    /// Calls a new instance with a message. Blocks until it returns or its fuel is used up.
-    ///
-    /// # Errors
-    /// The reason of the failure.
+    /// Creates a new instance. Blocks until it returns or its fuel is used up.
     pub(super) fn call(&self, hook: HookName, body: &[u8]) -> Result<String, String> {
         let mut instance = self.instance(Some(hook))?;
         let response = instance.call(body)?;
@@ -193,7 +186,7 @@ const MEMORY: &str = "memory";
 const ALLOC: &str = "landfall_alloc";
 const HOOK: &str = "landfall_hook";
 
-/// Implements `landfall.log`. Ignores text outside the memory.
+/// `landfall.log`. Ignores text outside the memory.
 fn log(caller: Caller<'_, Host>, level: u32, pointer: u32, length: u32) {
     let Some(memory) = caller
         .get_export(MEMORY)

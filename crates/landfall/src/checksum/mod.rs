@@ -68,7 +68,6 @@ impl Hasher {
             State::Md5(h) => h.finalize().to_vec(),
             State::Sha256(h) => h.finalize().to_vec(),
             State::Sha512(h) => h.finalize().to_vec(),
-            // CRC-32 in a wider type.
             State::Crc(h) => h.finalize().to_be_bytes()[4..].to_vec(),
             State::Blake3(h) => h.finalize().as_bytes().to_vec(),
             State::Xxh3(h) if bytes == 16 => h.digest128().to_be_bytes().to_vec(),
@@ -77,7 +76,6 @@ impl Hasher {
     }
 }
 
-/// The checksums required for one request body, according to the request head.
 #[derive(Debug)]
 pub(crate) struct Verifier(Vec<(Algorithm, Hasher)>);
 
@@ -102,7 +100,6 @@ impl Verifier {
         }
     }
 
-    /// Returns whether the bytes have this checksum. Requires `is_on`.
     pub(crate) fn matches(self, stated: &Checksum) -> bool {
         let mut hashers = self.0.into_iter();
         let found = hashers.find(|(algorithm, _)| *algorithm == stated.algorithm);

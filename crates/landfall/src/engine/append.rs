@@ -1,5 +1,3 @@
-//! Appending bytes to an upload (PATCH).
-
 use std::{
     pin::pin,
     sync::Arc,
@@ -21,15 +19,12 @@ use crate::{
     upload::{Completion, Upload, UploadId},
 };
 
-/// The first interval at which a request polls the stored offset while it waits for a lease.
 const OFFSET_POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// The longest such interval; each poll costs calls to the store.
 const MAX_OFFSET_POLL_INTERVAL: Duration = Duration::from_secs(4);
 
 #[derive(Debug)]
 pub(crate) struct AppendRequest {
     pub(crate) head: Head,
-    /// `Content-Length`, if the body has one.
     pub(crate) content_length: Option<u64>,
 }
 
@@ -43,21 +38,17 @@ pub(crate) struct AppendOutcome {
 #[derive(Debug)]
 pub(crate) struct AppendError {
     pub(crate) error: Error,
-    /// When the upload expires, if that is known and the upload still exists.
     pub(crate) expires: Option<SystemTime>,
 }
 
-/// What an upload accepts of an append.
 struct AppendBounds {
     declared_length: Option<u64>,
-    /// The upload's length, if known by now.
     length: Option<u64>,
-    /// The number of bytes that the upload still accepts.
     remaining: u64,
 }
 
 impl Engine {
-    /// Appends a body. A failure reports when the upload expires, too (T-EXP-2).
+    /// A failure reports when the upload expires, too (T-EXP-2).
     pub(crate) async fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -92,11 +83,8 @@ impl Engine {
         }
     }
 
-    /// Appends a body (tus 1.0.0, PATCH).
-    ///
     /// All checks run before anything is written, in the order of E-4. A writer whose client has
-    /// disconnected yields, so that a client whose old connection hangs gets through at once. A request
-    /// that cannot succeed interrupts no writer.
+    /// disconnected yields, so that a client whose old connection hangs gets through at once.
     async fn append_body<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -186,8 +174,6 @@ impl Engine {
         Ok((offset, reply))
     }
 
-    /// Acquires the lease for an append.
-    ///
     /// The holder is interrupted only if the append fits the upload's known state and its client sends
     /// data: a late request of a disconnected client interrupts nothing.
     async fn lease_for_append<B: RequestBody + Unpin>(
@@ -224,8 +210,7 @@ impl Engine {
         self.lease_at(id, at).await
     }
 
-    /// Acquires the lease for an append at `at`. Fails if a holder in another process, which keeps the
-    /// lease, stores bytes past that offset.
+    /// Fails if a holder in another process, which keeps the lease, stores bytes past `at`.
     async fn lease_at(&self, id: &UploadId, at: u64) -> Result<Lease, Error> {
         let locker = self.composer.locker();
         let mut acquired = pin!(locker.acquire_at(id, at, self.lease_wait));
@@ -242,7 +227,6 @@ impl Engine {
         }
     }
 
-    /// Checks the request's head against an upload at `offset`.
     fn check_append(
         &self,
         upload: &Upload,
@@ -274,8 +258,8 @@ impl Engine {
         })
     }
 
-    /// Records that hooks or sinks now track the completion of an upload that was created without them
-    /// or by tusd. A complete upload without this record was complete before.
+    /// The completion of an upload that was created without hooks and sinks, or by tusd. A complete upload
+    /// without this record was complete before.
     async fn track_completion(
         &self,
         mut upload: Arc<Upload>,
@@ -287,12 +271,10 @@ impl Engine {
         Ok(upload)
     }
 
-    /// Returns the maximum size of the upload, in bytes.
     pub(super) fn max_size(&self, upload: &Upload) -> Option<u64> {
         smaller(upload.max_size, self.limits.max_size)
     }
 
-    /// Returns how many more bytes the upload accepts.
     pub(super) fn remaining(&self, upload: &Upload, length: Option<u64>, offset: u64) -> u64 {
         let end = length
             .or(self.max_size(upload))
@@ -300,9 +282,8 @@ impl Engine {
         end.saturating_sub(offset)
     }
 
-    /// Checks a length declared after the creation (tus 1.0.0, Creation Defer Length). `end` is the
-    /// smallest offset that the request's body can end at. Returns `None` if the length is already
-    /// declared: the request that declared it may have been interrupted (E-11).
+    /// `end` is the smallest offset that the request's body can end at. Returns `None` if the length is
+    /// already declared: the request that declared it may have been interrupted (E-11).
     fn check_length(&self, upload: &Upload, length: u64, end: u64) -> Result<Option<u64>, Error> {
         match upload.length {
             Some(known) if known == length => return Ok(None),
@@ -341,7 +322,6 @@ impl Engine {
     }
 }
 
-/// Returns the smaller of two limits; `None` is no limit.
 pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
 }

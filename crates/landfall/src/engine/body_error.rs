@@ -1,5 +1,3 @@
-//! Errors of request bodies.
-
 use std::io;
 
 use landfall_protocol::ProblemKind;

@@ -1,5 +1,3 @@
-//! Counters for metrics.
-
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},

@@ -1,5 +1,3 @@
-//! Creating an upload, with or without its first bytes.
-
 use std::{future::Future, sync::Arc, time::SystemTime};
 
 use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
@@ -19,9 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct CreateRequest {
     pub(crate) head: Head,
-    /// The partial uploads of a final upload.
     pub(crate) parts: Vec<UploadId>,
-    /// `Content-Length`, if the body has one.
     pub(crate) content_length: Option<u64>,
 }
 
@@ -37,7 +33,6 @@ pub(crate) struct Created {
 }
 
 impl Created {
-    /// Returns the result of a repeated creation with an idempotency key.
     pub(super) fn existing(found: InspectOutcome, reply: ClientResponse) -> Self {
         Self {
             offset: found.offset,
@@ -50,7 +45,6 @@ impl Created {
 }
 
 impl Engine {
-    /// Creates an upload (tus 1.0.0, Creation, Creation With Upload, Concatenation).
     pub(crate) async fn create<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -200,7 +194,7 @@ impl Engine {
         })
     }
 
-    /// Prepares the creation, and the completion if the body may be long enough for it.
+    /// The completion, too, if the body may be long enough for it.
     async fn prepare_creation(
         &self,
         context: &RequestContext,
@@ -217,7 +211,6 @@ impl Engine {
         }
     }
 
-    /// Creates an upload and emits the event as one unit, even if the request is dropped.
     pub(super) async fn emit_created<T: Send + 'static>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -260,8 +253,6 @@ impl Engine {
     }
 }
 
-/// Returns the length of an upload if a body that starts at `offset` may complete it. A `body_length`
-/// of `None` is unknown.
 pub(super) fn can_complete(
     length: Option<u64>,
     offset: u64,

@@ -12,12 +12,9 @@ use tokio::{
 
 use super::{Engine, Error};
 
-/// Maximum concurrent detached effects.
 const MAX_EFFECTS: usize = 4096;
-/// The time for which a request waits for a free slot before it fails with 503.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The limit on effects that outlive their requests.
 #[derive(Debug)]
 pub(super) struct Effects(Arc<Semaphore>);
 
@@ -67,7 +64,7 @@ impl Engine {
         })
     }
 
-    /// Runs `effect` to completion without waiting for it; false if too many effects are running.
+    /// Does not wait for the effect; false if too many are running.
     #[must_use]
     pub(super) fn try_detach(
         &self,

@@ -1,5 +1,3 @@
-//! The errors of an operation.
-
 use landfall_protocol::{Problem, ProblemKind};
 
 use crate::{
@@ -9,16 +7,12 @@ use crate::{
     store::StoreError,
 };
 
-/// An error of an operation; `service::response` turns it into an HTTP response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// An error of the protocol's table.
     #[error("{0}")]
     Problem(Problem),
-    /// The client's offset differs from the upload's.
     #[error("mismatched offset, the upload has {0} bytes")]
     Offset(u64),
-    /// A hook denied the operation or stopped the upload.
     #[error("denied by a hook")]
     Rejected(ProblemKind, Box<ClientResponse>),
     #[error("store: {0}")]
@@ -27,13 +21,10 @@ pub(crate) enum Error {
     Lease(#[from] LeaseError),
     #[error("hook: {0}")]
     Hook(#[source] BoxError),
-    /// A sink failed to prepare or record an event.
     #[error("events: {0}")]
     Sink(#[source] BoxError),
-    /// The upload of an idempotency key could not be determined.
     #[error("idempotency key: {0}")]
     Idempotency(#[source] BoxError),
-    /// A task panicked or was cancelled.
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
 }
@@ -60,8 +51,7 @@ impl From<ProblemKind> for Error {
 }
 
 impl Error {
-    /// Returns the matching row of the protocol's error table, without paths and causes, which clients
-    /// must not see.
+    /// Omits paths and causes, which clients must not see.
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => problem.clone(),
@@ -90,7 +80,6 @@ impl Error {
         }
     }
 
-    /// Returns whether the error is an internal one, whose cause is logged.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             Self::Problem(problem) => problem.kind == ProblemKind::Internal,

@@ -1,5 +1,3 @@
-//! Calling the event sinks: preparing an event before its effect, emitting it afterwards.
-
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -18,10 +16,8 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// Backoff between attempts to record an event.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// The time for which recording is retried.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The outcome of a [prepared](crate::event::EventSink::prepare) event.
@@ -35,12 +31,11 @@ pub enum Resolution {
     Busy,
 }
 
-/// The capacity reserved for one event, in the order of the sinks that receive it.
+/// In the order of the sinks that receive the event.
 #[derive(Debug, Default)]
 pub(crate) struct Reservations(Vec<Option<Reservation>>);
 
 impl Engine {
-    /// Prepares events of the given kinds, each with its offset, in the sinks.
     pub(crate) async fn prepare_kinds(
         &self,
         kinds: &[(EventKind, u64)],
@@ -63,7 +58,6 @@ impl Engine {
         self.prepare(&events).await
     }
 
-    /// Prepares events in every sink, before their effects.
     pub(super) async fn prepare(&self, events: &[Event]) -> Result<(), Error> {
         if !events.is_empty() {
             for sink in &self.sinks {
@@ -73,8 +67,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Reserves capacity for one event in every sink that receives it, right before the effect. The
-    /// event can then be emitted in any case.
+    /// Called right before the effect: the event can then be emitted in any case.
     pub(crate) async fn reserve(&self, kind: EventKind) -> Result<Reservations, Error> {
         let mut reservations = Reservations::default();
         if self.event_kinds.contains(kind) {
@@ -87,10 +80,8 @@ impl Engine {
         Ok(reservations)
     }
 
-    /// Emits an event to every sink that receives its kind, using the reserved capacity.
-    ///
-    /// No sink gets it before every sink has recorded it: a sink that reports events must not be ahead of
-    /// one that stores state. If a sink fails to record it, this returns, and the event is emitted later.
+    /// No sink gets the event before every sink has recorded it: a sink that reports events must not be
+    /// ahead of one that stores state. If a sink fails to record it, it is emitted later.
     pub(super) async fn emit(&self, reservations: Reservations, event: Event) {
         let Err(error) = record(self.interested(event.kind), &event).await else {
             return emit_recorded(self.interested(event.kind), reservations, event).await;
@@ -105,7 +96,6 @@ impl Engine {
         }
     }
 
-    /// Emits an event of the current state to every sink that receives its kind.
     pub(crate) async fn emit_kind(
         &self,
         reservations: Reservations,
@@ -125,7 +115,6 @@ impl Engine {
         sinks.filter(move |sink| sink.event_kinds().contains(kind))
     }
 
-    /// Emits the removal of an upload and its reason.
     pub(crate) async fn emit_removed(
         &self,
         reservations: Reservations,
@@ -140,7 +129,6 @@ impl Engine {
         self.emit(reservations, event).await;
     }
 
-    /// Emits progress of an external upload; it cannot be stopped by the event.
     pub(crate) fn emit_external_progress(&self, upload: &Arc<Upload>, offset: u64) {
         let event = Event::new(EventKind::Progress, upload.clone(), offset, None);
         self.offer_progress(&event);
@@ -152,8 +140,7 @@ impl Engine {
         }
     }
 
-    /// Resolves a prepared event of the upload `id` created at `created`. Completes an upload whose
-    /// completion was interrupted.
+    /// Completes an upload whose completion was interrupted.
     pub(crate) async fn resolve(
         self: &Arc<Self>,
         kind: EventKind,
@@ -191,7 +178,6 @@ impl Engine {
         Ok(Resolution::Happened(Some(found)))
     }
 
-    /// Records a resolved event, in case its process died before it could.
     pub(crate) async fn record_resolved(
         &self,
         kind: EventKind,
@@ -210,7 +196,6 @@ impl Engine {
     }
 }
 
-/// Records in every sink that an event has happened.
 async fn record(
     sinks: impl Iterator<Item = &Arc<dyn EventSink>>,
     event: &Event,
@@ -235,8 +220,7 @@ async fn emit_recorded(
     }
 }
 
-/// Emits an event once every sink has recorded it. A shutdown does not wait for this; the prepared
-/// event is resolved after the restart.
+/// A shutdown does not wait for this: the prepared event is resolved after the restart.
 async fn emit_later(sinks: Vec<Arc<dyn EventSink>>, reservations: Reservations, event: Event) {
     let end = Instant::now() + RETRY_TIMEOUT;
     let mut backoff = MIN_BACKOFF;

@@ -1,5 +1,3 @@
-//! Completion, which runs once per upload.
-
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
@@ -13,21 +11,17 @@ use crate::{
 };
 
 impl Engine {
-    /// Returns whether hooks or sinks need completions to be recorded.
     pub(super) fn tracks_completion(&self) -> bool {
         self.hook_points.before_finish || self.event_kinds.completed
     }
 
-    /// Returns whether all bytes are stored but the completion has not been recorded yet.
     pub(super) fn is_finish_pending(&self, snapshot: &Snapshot) -> bool {
         let upload = &snapshot.upload;
         snapshot.is_complete() && upload.completion.is_pending() && self.tracks_completion()
     }
 
-    /// Completes an upload whose bytes are all stored: syncs it, runs the hooks, records the completion
-    /// and emits the event. `fresh`: this request stored the last byte.
-    ///
-    /// With hooks or sinks, this runs to completion even if the request is dropped.
+    /// With hooks or sinks, this runs to completion even if the request is dropped. `fresh`: this request
+    /// stored the last byte.
     pub(super) async fn finish(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -66,7 +60,6 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Makes the upload durable and sets the entity tag of its object.
     async fn sync_completed(
         &self,
         mut upload: Arc<Upload>,
@@ -132,11 +125,7 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Completes an upload whose completion a crash interrupted.
-    ///
-    /// # Errors
-    /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the
-    /// completion.
+    /// [`ProblemKind::Locked`] while another request has the lease: its hooks may still deny the completion.
     pub(super) async fn complete_interrupted(
         self: &Arc<Self>,
         context: &RequestContext,

@@ -1,5 +1,3 @@
-//! Calling the hooks, one after another, until one denies.
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,13 +15,9 @@ use crate::{
 };
 
 pub(crate) enum HookCall<'a> {
-    /// May the request access the upload?
     Access(&'a Access),
-    /// Before creation: allow, change, or name an idempotency key.
     Create(&'a mut Upload, &'a mut Option<Arc<dyn IdempotencyKey>>),
-    /// Is the upload accepted as complete?
     Finish(&'a Snapshot),
-    /// May the client remove the upload?
     Terminate(&'a Snapshot),
 }
 
@@ -37,7 +31,6 @@ impl HookCall<'_> {
         }
     }
 
-    /// The kind of problem that a denial becomes.
     fn problem_kind(&self) -> ProblemKind {
         match self {
             Self::Access(_) => ProblemKind::Forbidden,
@@ -46,7 +39,6 @@ impl HookCall<'_> {
         }
     }
 
-    /// Calls one hook; the next hook sees the changes that this one makes.
     async fn call_one(
         &mut self,
         hook: &dyn Hook,
@@ -69,7 +61,6 @@ impl HookCall<'_> {
 }
 
 impl Engine {
-    /// Calls every hook registered for this point and returns their merged response for the client.
     pub(crate) async fn call_all(
         &self,
         context: &RequestContext,
@@ -99,7 +90,6 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Returns whether a hook may change or deny the creation of a direct upload.
     pub(crate) fn has_creation_hooks(&self) -> bool {
         self.hooks.iter().any(|hook| {
             let points = hook.points();
@@ -107,7 +97,6 @@ impl Engine {
         })
     }
 
-    /// Checks whether the request may access the upload.
     pub(crate) async fn check_access(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -122,8 +111,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks whether the upload may be created, applies the changes that hooks make, and returns the
-    /// idempotency key that a hook set.
+    /// Applies the changes that hooks make, and returns the idempotency key that a hook set.
     pub(crate) async fn call_pre_create(
         &self,
         context: &RequestContext,
@@ -156,7 +144,7 @@ impl FindUpload for Engine {
     }
 }
 
-/// Applies a hook's changes to the upload. A content type that the hook does not allow is denied.
+/// A content type that the hook does not allow is denied.
 fn apply_changes(upload: &mut Upload, creation: CreateDecision) -> Decision {
     let Decision::Allow(_) = creation.answer else {
         return creation.answer;
@@ -181,10 +169,8 @@ fn apply_changes(upload: &mut Upload, creation: CreateDecision) -> Decision {
     }
 }
 
-/// Metadata keys under which clients send the content type.
 const TYPE_KEYS: [&str; 3] = ["filetype", "type", "contentType"];
 
-/// Returns the reason for denying the upload's content type, or `None` if it is allowed.
 fn rejected_type(upload: &Upload, allowed: &[String]) -> Option<String> {
     if allowed.is_empty() {
         return None;

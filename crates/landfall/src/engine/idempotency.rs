@@ -1,5 +1,3 @@
-//! Idempotent creation: requests with the same idempotency key get the same upload.
-
 use std::sync::Arc;
 
 use landfall_protocol::ProblemKind;
@@ -7,23 +5,18 @@ use landfall_protocol::ProblemKind;
 use super::{Engine, Error, InspectOutcome};
 use crate::{hook::IdempotencyKey, lease::Lease, store::StoreError, upload::Upload};
 
-/// A creation with an idempotency key that has no upload yet.
 #[derive(Debug)]
 pub(super) struct IdempotentCreate {
     key: Arc<dyn IdempotencyKey>,
-    /// Blocks other requests with this key until the upload is stored.
     _lease: Option<Lease>,
 }
 
 pub(super) enum KeyState {
-    /// It has no upload yet, or the request has no key.
     New(Option<IdempotentCreate>),
-    /// The upload that was created with it.
     Exists(InspectOutcome),
 }
 
 impl Engine {
-    /// Acquires the lease of an idempotency key and loads the upload that was created with it, if any.
     pub(super) async fn start_idempotent(
         self: &Arc<Self>,
         key: Option<Arc<dyn IdempotencyKey>>,
@@ -47,7 +40,6 @@ impl Engine {
         Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
     }
 
-    /// Assigns the upload's final id and stores it with the idempotency key.
     pub(super) async fn assign_id(
         &self,
         upload: &mut Upload,

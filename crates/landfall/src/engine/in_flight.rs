@@ -17,12 +17,10 @@ use super::{Engine, Error};
 pub(super) struct InFlight {
     count: AtomicUsize,
     is_shutting_down: AtomicBool,
-    /// Notifies a shutdown when nothing is in flight.
     idle: Notify,
 }
 
 impl InFlight {
-    /// Counts one unit of work until the guard is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> InFlightGuard {
         self.count.fetch_add(1, SeqCst);
         InFlightGuard(self.clone())
@@ -45,7 +43,6 @@ impl InFlight {
     }
 }
 
-/// A unit of work that a shutdown waits for.
 #[derive(Debug)]
 pub(super) struct InFlightGuard(Arc<InFlight>);
 
@@ -59,10 +56,6 @@ impl Drop for InFlightGuard {
 }
 
 impl Engine {
-    /// Counts a transfer until the guard is dropped.
-    ///
-    /// # Errors
-    /// [`ProblemKind::ShuttingDown`] after [`shut_down`](Self::shut_down).
     pub(super) fn enter_transfer(&self) -> Result<InFlightGuard, Error> {
         if self.in_flight.is_shutting_down() {
             return Err(ProblemKind::ShuttingDown.into());
@@ -70,7 +63,6 @@ impl Engine {
         Ok(self.in_flight.enter())
     }
 
-    /// Rejects new transfers, ends those that run, and waits until nothing is in flight.
     pub(crate) async fn shut_down(&self) {
         self.in_flight.is_shutting_down.store(true, SeqCst);
         // Transfers that enter after this point see the flag.

@@ -1,5 +1,3 @@
-//! Reading the state of an upload.
-
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
@@ -27,7 +25,6 @@ impl InspectOutcome {
 }
 
 impl Engine {
-    /// Returns an upload for the application, even if it has expired.
     pub(crate) async fn get(self: &Arc<Self>, id: &UploadId) -> Result<Option<Snapshot>, Error> {
         match self.inspect(&None, id).await {
             Ok(found) => Ok(Some(Snapshot {
@@ -44,15 +41,14 @@ impl Engine {
         }
     }
 
-    /// Waits briefly for a running writer, so that the offset is likely still valid when the client
-    /// resumes: see [`LiveUpload::wait_until_stable`](super::live::LiveUpload::wait_until_stable).
+    /// The offset is then likely still valid when the client resumes: see
+    /// [`LiveUpload::wait_until_stable`](super::live::LiveUpload::wait_until_stable).
     pub(crate) async fn wait_for_stable_offset(&self, id: &UploadId) {
         if let Some(live) = self.live.get(id) {
             live.wait_until_stable().await;
         }
     }
 
-    /// Returns an upload as the store has it.
     pub(super) async fn stored(&self, id: &UploadId) -> Result<Option<Snapshot>, StoreError> {
         match self.composer.store().load(id).await {
             Err(StoreError::NotFound(_)) => Ok(None),
@@ -60,7 +56,6 @@ impl Engine {
         }
     }
 
-    /// Returns the state of an upload that is being written.
     pub(super) fn live_snapshot(&self, id: &UploadId) -> Option<Snapshot> {
         self.live.get(id).map(|live| Snapshot {
             upload: live.upload.clone(),
@@ -69,7 +64,7 @@ impl Engine {
         })
     }
 
-    /// Returns the state of an upload. The offset of a running writer is read from memory.
+    /// The offset of a running writer is read from memory.
     pub(crate) async fn inspect(
         self: &Arc<Self>,
         context: &RequestContext,

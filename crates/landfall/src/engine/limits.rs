@@ -1,5 +1,3 @@
-//! Lifetimes of uploads and resource limits.
-
 use std::time::Duration;
 
 /// The time for which uploads are retained; `None` is forever.

@@ -66,7 +66,6 @@ use crate::{
 };
 use landfall_protocol::ProblemKind;
 
-/// The time for which a transfer waits for an evicted one to end.
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request that causes an operation; `None` if no hook or sink needs it.
@@ -83,7 +82,6 @@ pub(crate) struct Engine {
     hooks: Vec<Arc<dyn Hook>>,
     sinks: Vec<Arc<dyn EventSink>>,
     external_uploads: Option<Arc<dyn ExternalUploads>>,
-    /// True if unfinished uploads can be downloaded.
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
     event_kinds: EventKinds,
@@ -135,26 +133,20 @@ impl Engine {
         }
     }
 
-    /// Returns whether hooks or sinks need information about requests.
     pub(crate) fn needs_request_info(&self) -> bool {
         self.hook_points != HookPoints::default() || self.event_kinds != EventKinds::NONE
     }
 
-    /// Returns whether hooks check the access to uploads.
     pub(crate) fn checks_access(&self) -> bool {
         self.hook_points.on_access
     }
 
-    /// Returns the registry of an upload whose bytes bypass the handler.
     pub(crate) fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
         let registry = self.external_uploads.as_deref();
         registry.filter(|registry| registry.owns(id))
     }
 
-    /// Acquires a permit for a transfer; if none is free, evicts a transfer whose client is silent or slow.
-    ///
-    /// # Errors
-    /// [`ProblemKind::TooManyUploads`] if all transfers make progress.
+    /// If no permit is free, evicts a silent or slow transfer; fails if all transfers make progress.
     async fn transfer_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
         if let Ok(permit) = self.transfers.try_acquire() {
             return Ok(permit);
@@ -167,17 +159,15 @@ impl Engine {
         Err(ProblemKind::TooManyUploads.into())
     }
 
-    /// Returns how many uploads are being received.
     pub(crate) fn live_uploads(&self) -> usize {
         self.live.len()
     }
 
-    /// Acquires the lease of an upload; requests its holder to yield.
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
         Ok(self.composer.locker().acquire(id, self.lease_wait).await?)
     }
 
-    /// Acquires the lease of an upload if it is free; otherwise leaves the holder alone.
+    /// Leaves a holder alone.
     async fn free_lease(&self, id: &UploadId) -> Result<Option<Lease>, Error> {
         match self.composer.locker().try_acquire(id).await {
             Ok(lease) => Ok(Some(lease)),
@@ -186,8 +176,8 @@ impl Engine {
         }
     }
 
-    /// Runs a change under a lease, and drops it when the lease is lost: its requests to the store, if
-    /// repeated, could undo changes of the next holder.
+    /// Drops the change when the lease is lost: its requests to the store, if repeated, could undo changes
+    /// of the next holder.
     async fn while_held<T>(
         lease: &Lease,
         change: impl Future<Output = Result<T, StoreError>>,
@@ -202,7 +192,6 @@ impl Engine {
         }
     }
 
-    /// Loads an upload that has not expired.
     async fn load(&self, id: &UploadId) -> Result<Snapshot, Error> {
         let snapshot = self.composer.store().load(id).await?;
         if self.has_expired(&snapshot) {
@@ -220,8 +209,7 @@ impl Engine {
         self.expiry_from(upload, offset, modified, self.started)
     }
 
-    /// Returns when the upload expires; the lifetime of one that tusd created starts at
-    /// `tusd_uploads_since` at the earliest.
+    /// The lifetime of an upload that tusd created starts at `tusd_uploads_since` at the earliest.
     fn expiry_from(
         &self,
         upload: &Upload,
@@ -263,7 +251,7 @@ impl Engine {
     }
 }
 
-/// Rounds up to a whole second, because `Upload-Expires` has no fractions.
+/// `Upload-Expires` has no fractions.
 fn whole_second(at: SystemTime) -> Option<SystemTime> {
     let since = at
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -273,7 +261,6 @@ fn whole_second(at: SystemTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
-/// Returns whether an error of the store means that the upload does not exist.
 fn is_missing(error: &StoreError) -> bool {
     matches!(error, StoreError::NotFound(_))
 }

@@ -13,7 +13,6 @@ use crate::{BoxError, request_body::RequestBody};
 
 type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
 
-/// A body and its first frame, if that was peeked.
 pub(super) struct PeekedBody<'a, B> {
     body: &'a mut B,
     first: Option<NextFrame>,
@@ -24,7 +23,6 @@ impl<'a, B: RequestBody + Unpin> PeekedBody<'a, B> {
         Self { body, first: None }
     }
 
-    /// Waits until the body has a frame, ends or fails.
     pub(super) async fn peek(&mut self) {
         if self.first.is_none() {
             self.first = Some(poll_fn(|cx| self.poll_body(cx)).await);

@@ -17,16 +17,13 @@ use super::{
 };
 use crate::event::{Event, EventKind, StopHandle};
 
-/// The shortest time between two scans.
 const MIN_STEP: Duration = Duration::from_millis(50);
-/// Idle rounds after which the task ends.
 const IDLE_ROUNDS: usize = 2;
 
 #[derive(Debug, Default)]
 pub(super) struct ProgressTask(Arc<AtomicBool>);
 
 impl Engine {
-    /// Starts the progress task if a sink wants progress events.
     pub(super) fn start_progress(self: &Arc<Self>) {
         let running = &self.progress.0;
         if self.event_kinds.progress
@@ -38,7 +35,6 @@ impl Engine {
         }
     }
 
-    /// Emits the offset of one upload if it has changed.
     pub(super) fn emit_progress(self: &Arc<Self>, live: &Arc<LiveUpload>) {
         let Some(offset) = live.take_unemitted() else {
             return;
@@ -56,7 +52,7 @@ impl Engine {
     }
 }
 
-/// Scans each shard once per interval, at evenly spaced times.
+/// At evenly spaced times.
 async fn run(engine: Weak<Engine>, interval: Duration, running: RunningGuard) {
     let steps = (interval.as_millis() / MIN_STEP.as_millis()).clamp(1, SHARDS as u128) as u32;
     let pause = (interval / steps).max(Duration::from_millis(1));

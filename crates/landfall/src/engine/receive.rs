@@ -1,5 +1,3 @@
-//! Receiving one body under a lease: transfer, verification, commit.
-
 use std::{ops::Range, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
@@ -19,33 +17,28 @@ use crate::{
     upload::{Upload, UploadId},
 };
 
-/// A body with the relevant fields of its head.
 pub(super) struct BodyStream<'a, B> {
     pub(super) body: &'a mut B,
     pub(super) content_length: Option<u64>,
     pub(super) checksum: ChecksumPlacement,
 }
 
-/// A body whose transfer has ended.
 struct ReceivedBody<'a> {
     upload: &'a Arc<Upload>,
     append: &'a mut dyn Append,
     live: &'a Arc<LiveUpload>,
-    /// The offset of the body's first byte.
     start: u64,
     visibility: Visibility,
     checksum: ChecksumPlacement,
 }
 
 pub(super) struct Received {
-    /// The upload's offset, committed by the store.
     pub(super) offset: u64,
-    /// Why the body was not received completely.
     pub(super) interruption: Option<Interruption>,
 }
 
 impl Engine {
-    /// Receives a body. After an error of the store, the bytes written before it still count.
+    /// The bytes written before an error of the store still count.
     pub(super) async fn receive<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -103,7 +96,6 @@ impl Engine {
         }
     }
 
-    /// Verifies, commits and acknowledges a body.
     async fn complete_body(
         self: &Arc<Self>,
         body: ReceivedBody<'_>,
@@ -199,8 +191,6 @@ impl Engine {
         })
     }
 
-    /// Compares the checksum of the head or the trailer section with that of the bytes.
-    ///
     /// The bytes of a body whose trailer was not declared were not hashed: they are read back. A body of
     /// known length cannot be verified so, because its offset may have been published.
     async fn verify(
@@ -252,14 +242,13 @@ impl Engine {
         Ok(Some(hasher.digest(stated.digest.len()) == stated.digest))
     }
 
-    /// Counts an eviction and returns the error for its client.
     pub(super) fn evicted(&self, id: &UploadId, offset: u64) -> Error {
         add(&self.counters.evictions, 1);
         tracing::debug!(%id, offset, "UploadEvicted");
         ProblemKind::TooManyUploads.into()
     }
 
-    /// Returns the error for a body that was not received completely; removes a stopped upload.
+    /// Removes a stopped upload.
     pub(super) async fn interrupted(
         self: &Arc<Self>,
         context: &RequestContext,

@@ -1,5 +1,3 @@
-//! Stopping an upload for a hook or the application.
-
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -8,7 +6,6 @@ use super::{Engine, Error, RequestContext};
 use crate::{event::TerminationReason, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 impl Engine {
-    /// Stops and removes an upload that is being received; returns false if there is none.
     pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
         let live = self.live.get(id);
         if let Some(live) = &live {
@@ -17,8 +14,8 @@ impl Engine {
         live.is_some()
     }
 
-    /// Stops an unfinished upload. Without a running request, the upload is removed directly: a client
-    /// that sends in chunks has no request open most of the time.
+    /// An upload without a running request is removed directly: a client that sends in chunks has no request
+    /// open most of the time.
     pub(super) fn stop_or_remove(
         self: &Arc<Self>,
         runtime: &Handle,

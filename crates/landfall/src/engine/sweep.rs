@@ -1,5 +1,3 @@
-//! Removing expired uploads and orphans.
-
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant, SystemTime},
@@ -17,7 +15,6 @@ const PAGE: usize = 1000;
 /// The interval of full sweeps, which examine all finished uploads too: finished partial uploads expire
 /// like unfinished ones.
 const FULL_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// The default minimum age of orphans that are removed.
 const ORPHAN_AGE: Duration = Duration::from_secs(3600);
 
 /// Why an entry is removed or reported.
@@ -77,7 +74,6 @@ pub struct SweepSummary {
 pub struct Sweeper {
     engine: Arc<Engine>,
     dry_run: bool,
-    /// The earliest start of the lifetime of uploads that tusd created.
     tusd_uploads_since: SystemTime,
     orphan_age: Duration,
 }
@@ -174,9 +170,8 @@ impl Sweeper {
         }
     }
 
-    /// Sweeps once and returns when the next upload expires. Without `is_full`, finished uploads may be
-    /// skipped if they do not expire. With an interval, it returns early unless this process claims the
-    /// sweep.
+    /// Returns when the next upload expires. Without `is_full`, finished uploads may be skipped if they do
+    /// not expire. With an interval, it returns early unless this process claims the sweep.
     async fn sweep(
         &self,
         is_full: bool,
@@ -315,7 +310,6 @@ impl Sweeper {
         })
     }
 
-    /// Removes an expired upload; returns whether it was removed (or would be).
     async fn remove_upload(&self, snapshot: &Snapshot) -> Result<bool, Error> {
         let id = &snapshot.upload.id;
         let Some(lease) = self.engine.free_lease(id).await? else {
@@ -343,7 +337,6 @@ impl Sweeper {
         Ok(true)
     }
 
-    /// Removes a damaged upload by the lifetime of unfinished ones, like [`Self::remove_upload`].
     async fn remove_damaged(&self, damaged: &Damaged) -> Result<bool, Error> {
         let engine = &self.engine;
         let described = Upload::new(damaged.id.clone(), None);
@@ -387,8 +380,7 @@ impl Sweeper {
     }
 }
 
-/// Returns the delay before the next sweep when an upload is due at `due`. Sweeping takes at most a
-/// tenth of the time.
+/// Sweeping takes at most a tenth of the time.
 fn pause_before(due: Option<Duration>, interval: Duration, took: Duration) -> Duration {
     let least = (took * 10).max(Duration::from_secs(1));
     due.map_or(interval, |due| due.max(least).min(interval))

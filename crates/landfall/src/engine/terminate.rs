@@ -1,5 +1,3 @@
-//! Removing uploads, on behalf of a client, a hook, the application or the sweeper.
-
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
@@ -14,7 +12,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Stops the writer of an upload and removes the upload (DELETE; T-TRM-2, E-34).
+    /// T-TRM-2, E-34.
     pub(crate) async fn terminate(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -30,7 +28,7 @@ impl Engine {
         Ok(reply)
     }
 
-    /// Stops the writer of an upload and removes it, without calling a hook.
+    /// Calls no hook.
     pub(crate) async fn remove_by_id(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -44,7 +42,7 @@ impl Engine {
             .await
     }
 
-    /// Loads an upload that will be removed. For a damaged one, only the id is known.
+    /// Only the id of a damaged upload is known.
     async fn load_removable(&self, id: &UploadId) -> Result<Snapshot, Error> {
         match self.composer.store().load(id).await {
             Err(StoreError::Damaged { .. }) => Ok(Snapshot {
@@ -56,7 +54,6 @@ impl Engine {
         }
     }
 
-    /// Removes an upload and emits the event, even if the request is dropped.
     pub(super) async fn remove_detached(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -70,7 +67,7 @@ impl Engine {
             .await
     }
 
-    /// Removes an upload and emits the event; the caller must run detached.
+    /// The caller must run detached.
     pub(super) async fn remove(
         &self,
         context: &RequestContext,
@@ -86,7 +83,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes an expired upload and emits the event; the caller must run detached.
+    /// The caller must run detached.
     pub(super) async fn expire(&self, snapshot: &Snapshot, lease: &Lease) -> Result<(), Error> {
         let (upload, offset) = (&snapshot.upload, snapshot.offset);
         self.erase(&None, upload, offset, lease, None).await?;
@@ -95,7 +92,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes an upload; without a reason, it has expired.
+    /// No reason means that it has expired.
     async fn erase(
         &self,
         context: &RequestContext,

@@ -1,5 +1,3 @@
-//! Events as an asynchronous stream.
-
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +9,6 @@ use tokio::{
 use super::{Event, EventKinds, EventSink, Reservation};
 use crate::BoxError;
 
-/// The default time that a request waits for capacity.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Creates a sink and the stream of its events; the stream buffers `capacity` events.

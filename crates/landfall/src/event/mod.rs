@@ -20,7 +20,6 @@ use crate::{
     upload::Upload,
 };
 
-/// Stops the upload of an event.
 #[derive(Clone)]
 pub(crate) struct StopHandle(pub(crate) Arc<dyn Fn(ClientResponse) + Send + Sync>);
 

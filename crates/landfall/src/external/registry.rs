@@ -1,5 +1,3 @@
-//! The registry of uploads whose bytes bypass the handler.
-
 use std::time::SystemTime;
 
 use async_trait::async_trait;

@@ -1,5 +1,3 @@
-//! Content types and patterns that match them.
-
 use std::fmt;
 
 /// Maximum length of a type or subtype (RFC 6838, section 4.2).
@@ -89,7 +87,7 @@ pub fn matches_content_type(stated: &str, pattern: &str) -> bool {
     MediaType::parse(stated).is_some_and(|stated| stated.matches(pattern))
 }
 
-/// Returns whether a text is a registrable name (RFC 6838), which is narrower than a token.
+/// A registrable name (RFC 6838) is narrower than a token.
 fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME_LEN
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -106,7 +104,7 @@ fn is_token_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// Returns the length of the token or quoted string at the start; `None` if there is neither.
+/// Measures the token or quoted string at the start; `None` if there is neither.
 fn value_length(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'"') {

@@ -1,5 +1,3 @@
-//! Responses that hooks send to clients.
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -44,7 +42,6 @@ impl ClientResponse {
         self.status.is_none() && self.headers.is_empty() && self.body.is_none()
     }
 
-    /// Applies another response on top of this one.
     pub(crate) fn merge(&mut self, other: Self) {
         self.status = other.status.or(self.status);
         self.body = other.body.or_else(|| self.body.take());

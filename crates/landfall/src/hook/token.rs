@@ -1,5 +1,3 @@
-//! Upload tokens: the permission to create an upload, sent with its creation.
-
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -8,7 +6,6 @@ use landfall_protocol::{Metadata, headers};
 const UPLOAD_TOKEN: HeaderName = HeaderName::from_static("upload-token");
 /// Metadata keys of the token. Applications often use the first for other purposes.
 const KEYS: [&str; 2] = ["token", "upload_token"];
-/// A metadata key that marks `token` as an upload token.
 const REQUEST_ID: &str = "upload_request_id";
 
 /// A secret that authorizes the creation of an upload.
@@ -49,7 +46,7 @@ impl fmt::Debug for UploadToken {
     }
 }
 
-/// Extracts a bearer token with the prefix of grants; others belong to the application.
+/// Takes only tokens with the prefix of grants; others belong to the application.
 fn extract_bearer(headers: &mut HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

@@ -1,5 +1,3 @@
-//! Arguments and results of hooks.
-
 use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
@@ -75,7 +73,6 @@ impl Intent {
     }
 }
 
-/// Finds the upload of an [`Access`].
 #[async_trait]
 pub(crate) trait FindUpload: Send + Sync {
     async fn find(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError>;

@@ -1,5 +1,3 @@
-//! Fencing tokens, and their source for lockers of one machine.
-
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
@@ -39,7 +37,6 @@ impl Fence {
 struct Counter(AtomicU64);
 
 impl Counter {
-    /// Returns the fence for a time of the clock.
     fn after(&self, now: u64) -> Fence {
         // By two: a consecutive number would prove that no other process had the upload.
         let after = |newest: u64| now.max(newest.saturating_add(2));

@@ -1,5 +1,3 @@
-//! Leases within one process.
-
 use std::{
     collections::{HashMap, VecDeque, hash_map, hash_map::RandomState},
     fmt,
@@ -63,13 +61,11 @@ impl MemoryLocker {
         self.len() == 0
     }
 
-    /// Acquires the lease of `id` within this process if it is free.
     pub(super) fn try_acquire_local(&self, id: &UploadId) -> Option<LocalLease> {
         self.acquire_local_or(id, |_| ())
     }
 
-    /// Acquires the lease of `id` within this process after at most `wait`, requesting the holder
-    /// to yield: see [`YieldSignal::request`].
+    /// Requests the holder to yield: see [`YieldSignal::request`].
     pub(super) async fn acquire_local(
         &self,
         id: &UploadId,
@@ -103,7 +99,6 @@ impl MemoryLocker {
         tokio::time::timeout(wait, grant).await.ok()?.ok()
     }
 
-    /// Acquires the lease if it is free, or calls `taken`.
     fn acquire_local_or(
         &self,
         id: &UploadId,
@@ -166,7 +161,6 @@ impl Locker for MemoryLocker {
 struct Table {
     shards: [Mutex<HashMap<UploadId, LockEntry>>; SHARDS],
     hasher: RandomState,
-    /// The number of the next waiter, which identifies it in its queue.
     next_waiter: AtomicU64,
 }
 
@@ -199,7 +193,6 @@ impl Table {
         self.shards[(hash >> 32) as usize % SHARDS].lock()
     }
 
-    /// Makes the first waiter the holder, or removes the entry.
     fn hand_off(&self, id: &UploadId) -> Option<Waiter> {
         let mut shard = self.shard(id);
         let entry = shard.get_mut(id)?;
@@ -215,8 +208,7 @@ impl Table {
     }
 }
 
-/// Ignores poisoning: a panic under these locks leaves the map consistent.
-/// A lease within this process; dropping it hands it off to the next waiter.
+/// Dropping it hands the lease off to the next waiter.
 pub(super) struct LocalLease {
     table: Arc<Table>,
     id: UploadId,
@@ -267,7 +259,6 @@ impl Drop for LocalLease {
     }
 }
 
-/// A place in the queue of waiters, left on drop.
 struct WaiterGuard<'a> {
     table: &'a Table,
     id: &'a UploadId,

@@ -1,5 +1,3 @@
-//! The signal that requests a lease holder to yield.
-
 use std::{
     fmt,
     sync::{
@@ -19,8 +17,7 @@ pub enum YieldReason {
     LeaseLost,
 }
 
-/// The states of a signal. Those between `NOT_RAISED` and `UNCONDITIONAL` are the offset of a
-/// request to append, plus one.
+/// States between `NOT_RAISED` and `UNCONDITIONAL` are the offset of a request to append, plus one.
 const NOT_RAISED: u64 = 0;
 const UNCONDITIONAL: u64 = u64::MAX - 1;
 const LOST: u64 = u64::MAX;
@@ -73,7 +70,7 @@ impl YieldSignal {
         self.reason()
     }
 
-    /// Returns the state. It only grows, with each request that earlier ones do not cover.
+    /// Grows with each request that earlier ones do not cover.
     pub(crate) fn state(&self) -> u64 {
         self.0.state.load(Ordering::Acquire)
     }
@@ -98,7 +95,6 @@ impl YieldSignal {
         self.wait_above(NOT_RAISED).await
     }
 
-    /// Waits until the [state](Self::state) is greater than `state`.
     pub(crate) async fn wait_above(&self, state: u64) -> YieldReason {
         loop {
             let raised = self.0.notify.notified();

@@ -1,5 +1,3 @@
-//! Serving uploads in an axum application.
-
 use std::net::SocketAddr;
 
 use axum::{
@@ -27,7 +25,7 @@ impl Handler {
     }
 }
 
-/// Sets the peer from axum's `ConnectInfo`, and returns the URI before routers stripped a prefix.
+/// Returns the URI before routers stripped a prefix.
 pub(super) fn adopt<B>(request: &mut Request<B>) -> Option<Uri> {
     let extensions = request.extensions_mut();
     if let Some(ConnectInfo(address)) = extensions.get::<ConnectInfo<SocketAddr>>().copied()

@@ -1,5 +1,3 @@
-//! Response bodies.
-
 use std::{
     pin::Pin,
     sync::Arc,

@@ -1,5 +1,3 @@
-//! Cross-origin resource sharing (CORS).
-
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, header};
@@ -45,7 +43,7 @@ impl Cors {
         self
     }
 
-    /// Returns whether any page may send credentials: they are allowed for origins that are not listed.
+    /// True if credentials are allowed for origins that are not listed.
     pub(super) fn shares_credentials(&self) -> bool {
         self.allow_credentials
             && self

@@ -1,5 +1,3 @@
-//! Copies a request's head out of the buffer it was read into.
-
 use bytes::{Bytes, BytesMut};
 use http::{
     HeaderValue, Uri,
@@ -7,8 +5,8 @@ use http::{
     uri::{self, PathAndQuery},
 };
 
-/// Copies everything that a head shares with the server's read buffer (8 KiB with hyper), so that the
-/// buffer can be reused or freed during a long request.
+/// Copies all that a head shares with the server's read buffer (8 KiB with hyper), so that the buffer
+/// can be reused or freed during a long request.
 pub(super) fn detach(parts: &mut Parts) {
     let len = parts.headers.values().map(HeaderValue::len).sum();
     let mut copy = BytesMut::with_capacity(len);

@@ -20,11 +20,9 @@ use crate::{
     upload::UploadId,
 };
 
-/// The content type of everything not in [`INLINE`].
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// Content types that a browser may display inline; none of them can contain a script. Everything else
-/// is offered as an attachment.
+/// None of these can contain a script. Everything else is offered as an attachment.
 const INLINE: &[&str] = &[
     "text/plain",
     "image/png",
@@ -44,8 +42,8 @@ const INLINE: &[&str] = &[
     "application/ogg",
 ];
 
-/// Handles GET. An unfinished upload is served up to its offset, unless that is disabled or a hook
-/// decides about completion.
+/// An unfinished upload is served up to its offset, unless that is disabled or a hook decides about
+/// completion.
 pub(super) async fn handle(
     engine: &Arc<Engine>,
     context: &RequestContext,
@@ -106,7 +104,6 @@ pub(super) async fn handle(
     Ok(draft)
 }
 
-/// Returns a URL at which the storage serves the bytes itself.
 async fn redirect(reader: &dyn Read, inspected: &InspectOutcome) -> Result<Option<String>, Error> {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     let (Ok(content_type), Ok(disposition)) = (content_type.to_str(), disposition.to_str()) else {
@@ -131,7 +128,6 @@ fn cached_headers(
     draft
 }
 
-/// Sets the headers that describe the bytes, for GET and HEAD.
 pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap) {
     let (content_type, disposition) = content(&inspected.upload.metadata);
     headers.insert(header::CONTENT_TYPE, content_type);
@@ -148,8 +144,8 @@ pub(super) fn object_headers(inspected: &InspectOutcome, headers: &mut HeaderMap
     );
 }
 
-/// Returns the entity tag: id, creation time and length, because stored bytes never change. A hook may
-/// reuse an id, hence the creation time. Ids contain no quotes.
+/// Id, creation time and length, because stored bytes never change. A hook may reuse an id, hence the
+/// creation time. Ids contain no quotes.
 fn etag(inspected: &InspectOutcome) -> String {
     let created = inspected
         .upload
@@ -164,7 +160,6 @@ fn etag(inspected: &InspectOutcome) -> String {
     )
 }
 
-/// Returns `Content-Type` and `Content-Disposition` for the client's metadata.
 fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     let stated = metadata.get_text("filetype").unwrap_or_default();
     let inline = MediaType::parse(&stated).filter(|it| INLINE.contains(&it.essence()));
@@ -189,7 +184,7 @@ fn content(metadata: &Metadata) -> (HeaderValue, HeaderValue) {
     (content_type, disposition)
 }
 
-/// Appends the file name as a quoted string, and by RFC 8187 if that cannot represent it.
+/// Writes a quoted string, and the form of RFC 8187 if that cannot represent the name.
 fn push_file_name(disposition: &mut String, name: &str) {
     use std::fmt::Write as _;
     disposition.push_str(";filename=\"");

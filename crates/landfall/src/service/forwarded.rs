@@ -1,5 +1,3 @@
-//! Forwarded headers of reverse proxies, and which of them to trust.
-
 use std::{
     borrow::Cow,
     fmt,
@@ -85,7 +83,6 @@ pub(super) fn has_forwarded_headers(headers: &HeaderMap) -> bool {
     .any(|name| headers.contains_key(name))
 }
 
-/// Scheme, host and path prefix under which a client sees the server.
 pub(super) struct Origin<'a> {
     pub(super) scheme: &'static str,
     pub(super) authority: Option<Cow<'a, str>>,
@@ -93,8 +90,7 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Applies the headers of a trusted proxy. Of several values the first counts, which was set nearest
-    /// to the client.
+    /// The first of several values counts, which was set nearest to the client.
     pub(super) fn apply_forwarded(&mut self, headers: &'a HeaderMap) {
         let first = |name: HeaderName| {
             headers
@@ -150,8 +146,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// Returns whether a text is valid as `host[:port]` in a URL; anything else in a `Host` header could
-/// direct clients elsewhere.
+/// Anything else in a `Host` header could direct clients elsewhere.
 pub(super) fn is_authority(text: &str) -> bool {
     !text.is_empty()
         && text
@@ -159,7 +154,7 @@ pub(super) fn is_authority(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&b))
 }
 
-/// Returns whether a text is valid as the start of a URL's path; `//host` would be a host.
+/// The path must not start with `//`, which would be a host.
 pub(super) fn is_path(text: &str) -> bool {
     text.starts_with('/')
         && !text.starts_with("//")

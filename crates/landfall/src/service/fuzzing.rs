@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{Composer, Config, LocationStyle, store::MemoryStore, upload::UploadId};
 
-/// Creates one of a few configurations.
 fn urls(choice: u8) -> UploadUrls {
     let mut config = Config::new(Composer::join(MemoryStore::new()));
     config.base_path =

@@ -74,6 +74,19 @@ struct Inner {
     counters: RequestCounters,
 }
 
+macro_rules! upload_operations {
+    ($($(#[$doc:meta])* $name:ident = $method:ident;)*) => {$(
+        $(#[$doc])*
+        pub async fn $name<B: RequestBody>(
+            &self,
+            id: &str,
+            request: Request<B>,
+        ) -> Response<ResponseBody> {
+            self.run_as(Method::$method, Some(id), request).await
+        }
+    )*};
+}
+
 impl Handler {
     /// Creates a handler.
     ///
@@ -294,40 +307,15 @@ impl Handler {
         self.run_as(Method::POST, None, request).await
     }
 
-    /// Handles a request as HEAD, whatever its method: returns the offset.
-    pub async fn inspect<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_as(Method::HEAD, Some(id), request).await
-    }
-
-    /// Handles a request as PATCH, whatever its method: appends bytes.
-    pub async fn append<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_as(Method::PATCH, Some(id), request).await
-    }
-
-    /// Handles a request as GET, whatever its method: returns the bytes.
-    pub async fn download<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_as(Method::GET, Some(id), request).await
-    }
-
-    /// Handles a request as DELETE, whatever its method: removes the upload.
-    pub async fn terminate<B: RequestBody>(
-        &self,
-        id: &str,
-        request: Request<B>,
-    ) -> Response<ResponseBody> {
-        self.run_as(Method::DELETE, Some(id), request).await
+    upload_operations! {
+        /// Handles a request as HEAD, whatever its method: returns the offset.
+        inspect = HEAD;
+        /// Handles a request as PATCH, whatever its method: appends bytes.
+        append = PATCH;
+        /// Handles a request as GET, whatever its method: returns the bytes.
+        download = GET;
+        /// Handles a request as DELETE, whatever its method: removes the upload.
+        terminate = DELETE;
     }
 
     async fn run_as<B: RequestBody>(
@@ -341,7 +329,6 @@ impl Handler {
             .await
     }
 
-    /// Restores what routers in front have changed.
     fn restore<B>(&self, request: &mut Request<B>) {
         #[cfg(feature = "axum")]
         let original = axum::adopt(request);
@@ -350,9 +337,7 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
-    /// Runs a request on an upload, or on the creation URL: origin, version, operation, response.
-    ///
-    /// `method` replaces the method of the request.
+    /// Runs origin, version, operation, response. `method` replaces the method of the request.
     async fn run<B: RequestBody>(
         &self,
         request: Request<B>,

@@ -228,7 +228,6 @@ impl Handler {
     }
 }
 
-/// Returns the length of the body: `Content-Length`, or the exact size if the body knows it.
 fn content_length(parts: &Parts, body: &impl Body) -> Result<Option<u64>, Problem> {
     let stated = landfall_protocol::single_value(&parts.headers, &header::CONTENT_LENGTH)
         .and_then(|value| value.map(parse_size).transpose())

@@ -6,14 +6,12 @@ use http::{HeaderMap, HeaderName, header};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RangeRequest {
-    /// The full resource: no header, or one that must be ignored.
     Full,
     /// One range. Several ranges get the full resource, as the RFC allows.
     Partial(Range<u64>),
     Unsatisfiable,
 }
 
-/// Parses `Range` for a resource of `length` bytes.
 pub(crate) fn parse(value: Option<&str>, length: u64) -> RangeRequest {
     let Some(value) = value else {
         return RangeRequest::Full;
@@ -51,18 +49,12 @@ pub(crate) fn parse(value: Option<&str>, length: u64) -> RangeRequest {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precondition {
-    Proceed {
-        /// Whether `If-Range` allows the `Range` header.
-        range: bool,
-    },
-    /// 304.
+    Proceed { range: bool },
     NotModified,
-    /// 412.
     Failed,
 }
 
-/// Evaluates `If-Match`, `If-Unmodified-Since`, `If-None-Match`, `If-Modified-Since` and `If-Range`
-/// in the order of RFC 9110, section 13.2.2.
+/// Follows the order of RFC 9110, section 13.2.2.
 pub(crate) fn condition(headers: &HeaderMap, etag: &str, modified: SystemTime) -> Precondition {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let date = |name| text(name).and_then(|value| httpdate::parse_http_date(value).ok());

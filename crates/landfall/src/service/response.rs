@@ -1,5 +1,3 @@
-//! HTTP responses, from results and errors of the engine.
-
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -54,7 +52,6 @@ fn is_reserved(name: &HeaderName) -> bool {
 
 pub(super) struct Rejection {
     pub(super) error: Error,
-    /// When the upload expires, if that is known and it still exists (T-EXP-2).
     pub(super) expires: Option<SystemTime>,
 }
 
@@ -75,10 +72,7 @@ impl From<AppendError> for Rejection {
 
 pub(super) enum ResponseContent {
     Empty,
-    /// The response to HEAD: no body, but a length.
-    Head {
-        length: Option<u64>,
-    },
+    Head { length: Option<u64> },
     Body(ResponseBody),
 }
 
@@ -88,7 +82,6 @@ pub(super) struct ResponseDraft {
     pub(super) outcome: ResponseContent,
     /// True if caches may store it: only a finished file is immutable.
     pub(super) is_cacheable: bool,
-    /// True if the request's body is unread.
     pub(super) close_after: bool,
 }
 
@@ -158,7 +151,7 @@ impl ResponseDraft {
     }
 }
 
-/// Returns the response to an error, with a hook's response applied.
+/// Applies a hook's response, too.
 pub(super) fn reject(
     rejection: &Rejection,
     target: Target,
@@ -205,7 +198,6 @@ pub(super) fn reject(
     response
 }
 
-/// Returns the response to a request outside the base path.
 pub(super) fn not_found() -> Response<ResponseBody> {
     let mut draft = ResponseDraft::new(StatusCode::NOT_FOUND);
     draft.set(
@@ -216,7 +208,6 @@ pub(super) fn not_found() -> Response<ResponseBody> {
     draft.into_response()
 }
 
-/// Logs an internal error with its cause, which the client does not see.
 pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
     if let Error::Store(StoreError::LeaseLost(id)) = error {
         tracing::warn!(
@@ -251,7 +242,6 @@ pub(super) fn log(error: &Error, parts: &Parts, id: Option<&UploadId>) {
     );
 }
 
-/// Returns the request's `X-Request-ID`, truncated for the log.
 pub(super) fn request_id(parts: &Parts) -> &str {
     let id = parts
         .headers
@@ -260,12 +250,11 @@ pub(super) fn request_id(parts: &Parts) -> &str {
     id.map_or("", |id| &id[..id.len().min(36)])
 }
 
-/// Maximum bytes of an unread body that are drained to keep the connection open.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Handles an unread request body (E-56): drains a small rest, otherwise closes an HTTP/1.1 connection
-/// after the response. A client that waits for `100 Continue` is not asked to send (E-55).
+/// E-56: drains a small rest, otherwise closes an HTTP/1.1 connection after the response. A client that
+/// waits for `100 Continue` is not asked to send (E-55).
 pub(super) async fn close_after<B>(parts: &Parts, mut body: Pin<&mut B>, reply: &mut HeaderMap)
 where
     B: Body<Data = Bytes>,
@@ -298,12 +287,10 @@ where
     }
 }
 
-/// Converts a text to a header value.
 pub(super) fn value(text: &str) -> Result<HeaderValue, Error> {
     HeaderValue::from_str(text).map_err(|error| Error::Hook(error.into()))
 }
 
-/// Formats a time as a header value (IMF-fixdate, T-EXP-5).
 pub(super) fn date(at: SystemTime) -> HeaderValue {
     HeaderValue::from_str(&httpdate::fmt_http_date(at))
         .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))

@@ -1,5 +1,3 @@
-//! Counters of requests.
-
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
@@ -11,7 +9,6 @@ use parking_lot::Mutex;
 
 use crate::engine::{Engine, Stats, get};
 
-/// Methods with their own counter.
 const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"];
 
 #[derive(Debug, Default)]

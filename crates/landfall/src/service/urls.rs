@@ -12,11 +12,10 @@ use crate::{
     upload::UploadId,
 };
 
-/// The path of a router around the one that serves the base path.
+/// Of a router around the one that serves the base path.
 #[derive(Clone)]
 struct MountPath(String);
 
-/// The base path and the format of URLs.
 #[derive(Debug)]
 pub(super) struct UploadUrls {
     /// With a slash at both ends.
@@ -74,7 +73,7 @@ impl UploadUrls {
         })
     }
 
-    /// Returns the base path of a request, with the paths of routers around it.
+    /// Includes the paths of routers around the base path.
     pub(super) fn base(&self, extensions: &Extensions) -> Cow<'_, str> {
         match extensions.get() {
             Some(MountPath(mount)) => format!("{mount}{}", self.base).into(),
@@ -82,15 +81,13 @@ impl UploadUrls {
         }
     }
 
-    /// Returns the path of a request below the base path: empty (the creation URL), or an id in its
-    /// escaped form. `None` if it is not below the base path.
+    /// Empty (the creation URL), or an id in its escaped form. `None` if it is not below the base path.
     pub(super) fn below<'a, B>(&self, request: &'a Request<B>) -> Option<&'a str> {
         below(&self.base(request.extensions()), request.uri().path())
     }
 
-    /// Restores the request target that the client sent, if routers have stripped a part of its path.
-    ///
-    /// That part is the base path, or one in front of it.
+    /// Restores the request target that the client sent, if routers have stripped a part of its path: the
+    /// base path, or one in front of it.
     pub(super) fn restore<B>(&self, request: &mut Request<B>, original: Option<Uri>) {
         let Some(original) = original else { return };
         let path = request.uri().path();
@@ -106,7 +103,6 @@ impl UploadUrls {
         *request.uri_mut() = original;
     }
 
-    /// Parses the id in an escaped path.
     pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
         let id = unescape(escaped).ok_or_else(|| {
             ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
@@ -114,12 +110,10 @@ impl UploadUrls {
         Self::unescaped(&id)
     }
 
-    /// Parses the id in a path that a router has unescaped.
     pub(super) fn unescaped(id: &str) -> Result<UploadId, Problem> {
         UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error))
     }
 
-    /// Returns the `Location` of an upload.
     pub(super) fn location(&self, request: &Parts, id: &UploadId) -> String {
         let id = id.as_str();
         let escaped = if id.contains('%') {
@@ -134,7 +128,6 @@ impl UploadUrls {
         self.url(request, "")
     }
 
-    /// Returns whether the client uses HTTPS, and the host that it connects to.
     pub(super) fn external_origin(&self, request: &Parts) -> (bool, Option<String>) {
         let origin = self.origin(request);
         (
@@ -162,8 +155,8 @@ impl UploadUrls {
         }
     }
 
-    /// Parses a URL in `Upload-Concat` to an id. The host of an absolute or scheme-relative URL
-    /// (`//host/path`) must be this server's, unless a proxy in front may have changed it (E-42).
+    /// The host of an absolute or scheme-relative URL (`//host/path`) must be this server's, unless a proxy
+    /// in front may have changed it (E-42).
     pub(super) fn resolve(&self, request: &Parts, url: &str) -> Result<UploadId, Problem> {
         let reject =
             |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));
@@ -218,7 +211,6 @@ impl UploadUrls {
         Self::id(escaped.trim_matches('/'))
     }
 
-    /// Returns the scheme, host and prefix under which the client sees this server.
     fn origin<'a>(&self, request: &'a Parts) -> Origin<'a> {
         let peer = request.extensions.get::<Peer>().copied();
         let is_tls =
@@ -253,7 +245,6 @@ impl UploadUrls {
     }
 }
 
-/// Returns the rest of a path that is below `base`, without slashes at its ends.
 pub(super) fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
     match path.strip_prefix(base) {
         Some(rest) => Some(rest.trim_matches('/')),
@@ -262,14 +253,13 @@ pub(super) fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-/// Returns true if a proxy has, or may have, forwarded the request.
 fn could_be_forwarded(request: &Parts) -> bool {
     has_forwarded_headers(&request.headers)
         || request.headers.contains_key(header::VIA)
         || request.version == Version::HTTP_10
 }
 
-/// Returns the path of an absolute HTTP URL; `None` for other URLs.
+/// Returns `None` for URLs that are not absolute HTTP ones.
 fn path_of(url: &str) -> Option<&str> {
     let (scheme, rest) = split_scheme(url)?;
     if !matches!(&*scheme.to_ascii_lowercase(), "http" | "https") {
@@ -280,7 +270,7 @@ fn path_of(url: &str) -> Option<&str> {
     is_authority(authority).then_some(path)
 }
 
-/// Splits a URL with a host into its scheme, empty in `//host/path`, and the rest.
+/// The scheme is empty in `//host/path`.
 fn split_scheme(url: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = url.split_once("//")?;
     match scheme.strip_suffix(':') {
@@ -305,7 +295,7 @@ fn same_host(own: &str, other: &str, scheme: &str) -> bool {
     bare(own) == bare(other)
 }
 
-/// Decodes percent-encoding once; `None` if it is invalid or not UTF-8.
+/// `None` if the encoding is invalid or not UTF-8.
 fn unescape(escaped: &str) -> Option<Cow<'_, str>> {
     let is_escape = |after: &str| {
         let digits = after.as_bytes().first_chunk::<2>();

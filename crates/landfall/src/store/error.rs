@@ -90,7 +90,7 @@ impl StoreError {
     }
 }
 
-/// Returns whether the process or the system has run out of file descriptors or memory.
+/// File descriptors or memory.
 fn is_exhausted(error: &io::Error) -> bool {
     #[cfg(unix)]
     if let Some(code) = error.raw_os_error() {

@@ -1,5 +1,3 @@
-//! A store in memory, for tests.
-
 use std::{
     collections::BTreeMap,
     ops::{Bound, Range},
@@ -21,7 +19,6 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// Maximum size of a chunk of a [`ByteStream`], in bytes.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 /// A store in memory with every capability, for tests and as an example of a complete store.
@@ -46,7 +43,6 @@ struct Uploads {
 struct StoredUpload {
     upload: Arc<Upload>,
     bytes: Vec<u8>,
-    /// The offset at which unverified bytes start.
     unverified_from: Option<usize>,
     fence: Fence,
     modified: SystemTime,
@@ -75,7 +71,6 @@ impl Uploads {
             .ok_or_else(|| StoreError::NotFound(id.clone()))
     }
 
-    /// Returns an upload for a change under the lease with `fence`.
     fn change(&mut self, id: &UploadId, fence: Fence) -> Result<&mut StoredUpload> {
         let stored = self
             .by_id
@@ -188,7 +183,6 @@ struct MemoryAppend {
     id: UploadId,
     fence: Fence,
     offset: usize,
-    /// The offset to which [`discard_unverified`](Append::discard_unverified) returns.
     verified: usize,
 }
 

@@ -1,5 +1,3 @@
-//! The id of an upload.
-
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// Maximum length of an id, in bytes.
@@ -12,7 +10,6 @@ pub const MAX_ID_LEN: usize = 1024;
 /// upload there, as tusd does, which is longer on some services.
 pub const MAX_SEGMENT_LEN: usize = 250;
 
-/// Suffixes that stores use for their own files.
 const RESERVED: [&str; 4] = [".info", ".part", ".lock", ".stop"];
 
 /// The id of an upload: the part of its URL below the base path.

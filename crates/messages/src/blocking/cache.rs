@@ -1,5 +1,3 @@
-//! Cached decisions about accesses.
-
 use std::{
     collections::HashMap,
     mem,
@@ -12,10 +10,9 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 const CACHE_CAPACITY: usize = 20_000;
-/// Maximum lifetime of a cached decision.
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// Headers that change between requests of one client and do not identify it.
+/// They change between requests of one client and do not identify it.
 const VOLATILE_HEADERS: [HeaderName; 11] = [
     HeaderName::from_static("upload-offset"),
     HeaderName::from_static("upload-checksum"),
@@ -30,9 +27,8 @@ const VOLATILE_HEADERS: [HeaderName; 11] = [
     header::RANGE,
 ];
 
-/// A hash of an access: intent, upload, peer address and all headers except the volatile ones.
-///
-/// A header too many costs a hook call; a header too few could allow another client.
+/// A hash of intent, upload, peer address and all headers except the volatile ones. A header too many
+/// costs a hook call; a header too few could allow another client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct CacheKey([u8; 32]);
 
@@ -65,7 +61,7 @@ impl CacheKey {
     }
 }
 
-/// A cache of decisions. When it is full, it drops the older generation.
+/// When it is full, it drops the older generation.
 #[derive(Debug, Default)]
 pub(super) struct Cache(Mutex<Generations>);
 

@@ -1,10 +1,8 @@
-//! The request headers that events may carry.
-
 use std::collections::BTreeSet;
 
 use super::canonical;
 
-/// The headers that events carry unless the operator adds more. None of them is a credential.
+/// None of these is a credential.
 const BUILT_IN_HEADERS: [&str; 18] = [
     "Content-Length",
     "Content-Type",
@@ -26,7 +24,7 @@ const BUILT_IN_HEADERS: [&str; 18] = [
     "X-Request-Id",
 ];
 
-/// Headers that events never carry: credentials, and the metadata, which events already contain.
+/// Credentials, and the metadata, which events already contain.
 const EXCLUDED_HEADERS: [&str; 4] = [
     "Authorization",
     "Cookie",
@@ -34,8 +32,7 @@ const EXCLUDED_HEADERS: [&str; 4] = [
     "Upload-Metadata",
 ];
 
-/// Maximum length of a built-in header's value in an event. Clients choose these values, and each
-/// event is stored once per route.
+/// Clients choose these values, and each event is stored once per route.
 const MAX_VALUE_LEN: usize = 256;
 
 /// The allow-list of request headers in events (`post-…`).
@@ -45,7 +42,7 @@ const MAX_VALUE_LEN: usize = 256;
 /// `Proxy-Authorization` and `Upload-Metadata` cannot be added.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventHeaders {
-    /// Names that the operator adds, in Go's spelling.
+    /// In Go's spelling.
     added: BTreeSet<String>,
 }
 
@@ -61,7 +58,7 @@ impl EventHeaders {
         self
     }
 
-    /// Reports whether an event may carry this value of a header; the name is in Go's spelling.
+    /// The name is in Go's spelling.
     pub(super) fn allows(&self, name: &str, value: &str) -> bool {
         self.added.contains(name)
             || (BUILT_IN_HEADERS.contains(&name) && value.len() <= MAX_VALUE_LEN)

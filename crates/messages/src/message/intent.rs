@@ -1,5 +1,3 @@
-//! Serializes intents by their names.
-
 use landfall::hook::Intent;
 use serde::{Deserialize, Deserializer, Serializer, de};
 

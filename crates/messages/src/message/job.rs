@@ -1,5 +1,3 @@
-//! Jobs of the upload queue, as messages contain them.
-
 use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::{Deserialize, Serialize};

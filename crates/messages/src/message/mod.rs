@@ -26,12 +26,10 @@ pub use self::{
 pub struct Message {
     /// The id, 32 hexadecimal digits, which is the idempotency key for receivers.
     ///
-    /// It is the same for each delivery attempt, and for a completion that is reported again after
-    /// a crash.
+    /// The same for each delivery attempt, and for a completion that is reported again after a crash.
     pub id: String,
-    /// The sequence number. Of two messages about one upload, the later has the larger number.
-    ///
-    /// Job events are numbered separately.
+    /// The sequence number. Of two messages about one upload, the later has the larger number; job events are
+    /// numbered separately.
     pub sequence: u64,
     /// The time of the call or event.
     #[serde(with = "rfc3339")]
@@ -256,9 +254,7 @@ impl Message {
         }
     }
 
-    /// Creates the message of `pre-grant` or of a job event.
-    ///
-    /// The id in `upload` is empty while the job has no upload.
+    /// Creates the message of `pre-grant` or of a job event. Without an upload, the id in `upload` is empty.
     #[must_use]
     pub fn about_job(
         hook: HookName,
@@ -283,8 +279,7 @@ impl Message {
 
     /// Returns the ordering key: messages with the same key are delivered in order.
     ///
-    /// It is the upload id, or `job:` and the job number for job events, which may precede the
-    /// upload.
+    /// The upload id, or `job:` and the job number for job events, which may precede the upload.
     #[must_use]
     pub fn ordering_key(&self) -> Cow<'_, str> {
         match &self.job {
@@ -295,8 +290,7 @@ impl Message {
 
     /// Returns the CloudEvents subject.
     ///
-    /// It is the upload id, or `job/` and the request id while the job has no upload; empty in
-    /// `pre-create`.
+    /// The upload id, or `job/` and the request id while the job has no upload; empty in `pre-create`.
     #[must_use]
     pub fn subject(&self) -> Cow<'_, str> {
         match &self.job {
@@ -346,7 +340,7 @@ impl HookName {
     }
 }
 
-/// Converts bytes to text. Each byte that is not valid UTF-8 becomes U+FFFD.
+/// Each byte that is not valid UTF-8 becomes U+FFFD.
 fn text(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -356,7 +350,7 @@ fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// Returns a header name in Go's canonical spelling, with each word capitalized.
+/// Go's canonical spelling: each word capitalized.
 fn canonical(name: &str) -> String {
     let mut upper = true;
     let spell = |c: char| {

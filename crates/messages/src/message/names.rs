@@ -1,5 +1,3 @@
-//! Names of blocking hooks and events.
-
 use std::{fmt, str::FromStr};
 
 use landfall::event::EventKinds;
@@ -95,7 +93,7 @@ impl HookName {
         }
     }
 
-    /// Returns the alternative spelling of a job event: `upload-started`, …
+    /// `upload-started`, …
     fn kebab(self) -> Option<String> {
         let state = self.as_str().strip_prefix("Upload")?;
         Some(format!("upload-{}", state.to_ascii_lowercase()))
@@ -133,10 +131,10 @@ impl fmt::Display for HookName {
     }
 }
 
-/// An unknown hook or event name.
+/// An unknown name: what it should be of, and the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown hook event {0:?}")]
-pub struct UnknownName(pub String);
+#[error("unknown {0} {1:?}")]
+pub struct UnknownName(pub &'static str, pub String);
 
 impl FromStr for HookName {
     type Err = UnknownName;
@@ -145,7 +143,7 @@ impl FromStr for HookName {
         let found = Self::ALL
             .into_iter()
             .find(|known| known.as_str() == name || known.kebab().as_deref() == Some(name));
-        found.ok_or_else(|| UnknownName(name.to_owned()))
+        found.ok_or_else(|| UnknownName("hook event", name.to_owned()))
     }
 }
 

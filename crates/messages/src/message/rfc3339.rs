@@ -1,4 +1,5 @@
-//! Serializes times as RFC 3339 text, for `#[serde(with = "…")]`.
+//! Serializes times as RFC 3339 text, for `#[serde(with = "…")]`. Fails with the serializer, or if a text is
+//! no time.
 
 use std::time::SystemTime;
 
@@ -7,18 +8,12 @@ use serde::{Deserialize as _, Deserializer, Serializer, de};
 
 /// Serializes a time. Times beyond the year 9999 are clamped: an event must not be lost for its
 /// time.
-///
-/// # Errors
-/// The serializer failed.
 pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let time = Timestamp::try_from(*time).unwrap_or(Timestamp::MAX);
     serializer.collect_str(&time)
 }
 
 /// Deserializes a time.
-///
-/// # Errors
-/// The text is no time.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
     let text = String::deserialize(deserializer)?;
     let time: Timestamp = text.parse().map_err(de::Error::custom)?;
@@ -35,9 +30,6 @@ pub mod option {
     struct Rfc3339(#[serde(with = "super")] SystemTime);
 
     /// Serializes a time, or none.
-    ///
-    /// # Errors
-    /// The serializer failed.
     pub fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         serializer: S,
@@ -46,9 +38,6 @@ pub mod option {
     }
 
     /// Deserializes a time, or none.
-    ///
-    /// # Errors
-    /// The text is no time.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<SystemTime>, D::Error> {

@@ -4,7 +4,7 @@ use landfall_database::{Statement, push_list};
 
 use super::resolver;
 
-/// The time for which a failing event holds later ones of its key; `None` is without limit.
+/// `None` is without limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OrderHold {
     /// Milliseconds after the first failed attempt.
@@ -12,21 +12,18 @@ pub(crate) struct OrderHold {
 }
 
 impl OrderHold {
-    /// Returns the time of first failure at and before which events hold nothing.
+    /// Events that failed first at or before this time hold nothing.
     fn since(self, now: i64) -> i64 {
         self.limit
             .map_or(i64::MIN, |limit| now.saturating_sub(limit))
     }
 
-    /// Returns until when later events wait for an event that fails first now.
     pub(crate) fn until(self, now: i64, due: i64) -> i64 {
         self.limit.map_or(due, |limit| now.saturating_add(limit))
     }
 }
 
-/// Returns the clause that locks rows, and skips rows that other nodes have locked.
-///
-/// On SQLite a write transaction has exclusive access.
+/// Skips rows that other nodes have locked. On SQLite a write transaction has exclusive access.
 fn lock(is_postgres: bool, table: &str) -> String {
     if is_postgres {
         format!(" FOR UPDATE OF {table} SKIP LOCKED")
@@ -35,8 +32,6 @@ fn lock(is_postgres: bool, table: &str) -> String {
     }
 }
 
-/// Returns the condition that no earlier delivery of the ordering key holds `row`.
-///
 /// `$since` is the parameter from [`OrderHold::since`].
 fn unheld(row: &str, since: usize) -> String {
     format!(
@@ -50,8 +45,6 @@ fn unheld(row: &str, since: usize) -> String {
 const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.ordering_key, \
     outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message";
 
-/// Reads whether first attempts and retries are due for each route.
-///
 /// The row has the columns `first_0`, `retry_0`, `first_1` and so on.
 pub(crate) fn due(routes: &[&str], now: i64) -> Statement {
     let mut statement = Statement::new("SELECT ");
@@ -75,8 +68,6 @@ pub(crate) fn due(routes: &[&str], now: i64) -> Statement {
     statement
 }
 
-/// Reads the earliest due time of pending deliveries for each route.
-///
 /// The row has the columns `first_0`, `retry_0`, `claimed_0`, `first_1` and so on.
 pub(crate) fn oldest(routes: &[&str]) -> Statement {
     let mut statement = Statement::new("SELECT ");
@@ -100,9 +91,7 @@ pub(crate) fn oldest(routes: &[&str]) -> Statement {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Attempt {
-    /// The first attempt.
     First,
-    /// An attempt after a failure.
     Retry,
 }
 
@@ -114,7 +103,6 @@ impl Attempt {
         }
     }
 
-    /// Returns the condition on `first_failed_at`.
     const fn failed(self) -> &'static str {
         match self {
             Self::First => "IS NULL",
@@ -123,10 +111,8 @@ impl Attempt {
     }
 }
 
-/// Claims due deliveries of a route that no other delivery holds.
-///
-/// First attempts: at most `limit` ordering keys, each with all its deliveries that have not
-/// failed. The node with the next delivery has the key. Retries: at most `limit` single deliveries.
+/// First attempts: at most `limit` ordering keys, each with all its deliveries that have not failed. The
+/// node with the next delivery has the key. Retries: at most `limit` single deliveries.
 pub(crate) fn claim(
     attempt: Attempt,
     route: &str,
@@ -168,8 +154,7 @@ pub(crate) fn claim(
     .with(limit)
 }
 
-/// Reads the ordering keys of a route with a delivery that holds others and that `me` does not
-/// deliver in order.
+/// Selects keys with a delivery that holds others and that `me` does not deliver in order.
 pub(crate) fn owned_elsewhere(
     route: &str,
     keys: &[&str],
@@ -188,9 +173,7 @@ pub(crate) fn owned_elsewhere(
     .list(keys.iter().copied())
 }
 
-/// Releases new pending deliveries of a route until the failed deliveries of their keys no longer
-/// hold them. Each is given with its ordering key.
-///
+/// Releases new pending deliveries of a route until the failed deliveries of their keys no longer hold them.
 /// The failed deliveries are locked: a node that is about to record the outcome of one waits, and
 /// then reschedules the released ones. A delivery that another node has locked is skipped: nothing
 /// delays the deliveries released behind it, and both nodes poll after the commit.
@@ -233,7 +216,7 @@ pub(crate) fn is_in_doubt(now: i64) -> Statement {
     .with(now)
 }
 
-/// Claims prepared events to be resolved, and postpones each in case that fails.
+/// Postpones each event in case that fails.
 pub(crate) fn claim_in_doubt(
     me: &str,
     now: i64,

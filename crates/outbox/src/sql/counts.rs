@@ -15,9 +15,7 @@ pub(crate) fn counts() -> Statement {
     )
 }
 
-/// Merges the counts of PostgreSQL's connections if there are many.
-///
-/// This transaction waits for no other, and blocks others only briefly.
+/// Waits for no other transaction, and blocks others only briefly.
 pub(crate) async fn merge_counts(connections: &Connections) -> Result<(), DatabaseError> {
     if !connections.is_postgres() {
         return Ok(());

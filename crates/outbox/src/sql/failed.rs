@@ -4,7 +4,7 @@ use landfall_database::Statement;
 
 use super::{DEAD, OrderingKey, PENDING};
 
-/// Releases the deliveries of `me` for ordering keys that have not failed, each key until its time.
+/// Those of ordering keys that have not failed, each key until its time.
 pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
     let mut statement = Statement::new(
         "UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM (VALUES ",
@@ -19,7 +19,7 @@ pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
     statement
 }
 
-/// Sets the due time of deliveries of ordering keys that have no owner and have not failed.
+/// Sets the due time of deliveries that have no owner and have not failed.
 pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
     let mut statement =
         Statement::new("UPDATE outbox_deliveries SET due_at = v.column3 FROM (VALUES ");
@@ -44,12 +44,12 @@ pub(crate) struct Failed<'a> {
     pub(crate) event: &'a str,
     pub(crate) route: &'a str,
     pub(crate) attempts: i64,
-    /// The time of the next attempt; `None` for a dead letter.
+    /// `None` for a dead letter.
     pub(crate) due: Option<i64>,
     pub(crate) error: &'a str,
 }
 
-/// Records failures of deliveries that `me` owns or has just [released](release).
+/// `me` owns the deliveries or has just [released](release) them.
 pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Statement {
     let rows = failed.iter().map(|one| {
         let state = if one.due.is_some() { PENDING } else { DEAD };
@@ -84,7 +84,6 @@ fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Makes a malformed row a dead letter.
 pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET state = 2, owner_node = '', dead_at = $1, due_at = $1, \
@@ -96,9 +95,8 @@ pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Stat
     .with(route)
 }
 
-/// Resets events that failed since a route went down, so that they are delivered at once in order.
-///
-/// Running retries of them hold later events as if they failed first now.
+/// Events that failed since a route went down are delivered at once in order. Running retries of them
+/// hold later events as if they failed first now.
 pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET first_failed_at = NULL, due_at = $1 WHERE state = 1 \
@@ -110,9 +108,7 @@ pub(crate) fn recover(route: &str, since: i64, now: i64) -> [Statement; 2] {
     .map(|sql| Statement::new(sql).with(now).with(route).with(since))
 }
 
-/// Ends the backoff of a route's deliveries and restarts their retry time.
-///
-/// The receiver may have been repaired together with this server's restart.
+/// Restarts the retry time: the receiver may have been repaired together with this server's restart.
 pub(crate) fn retry_now(route: &str, now: i64) -> [Statement; 2] {
     [
         "UPDATE outbox_deliveries SET due_at = $1, first_failed_at = $1 WHERE state = 1 \
@@ -127,7 +123,7 @@ pub(crate) fn purge_dead(then: i64) -> Statement {
     Statement::new("DELETE FROM outbox_deliveries WHERE state = 2 AND dead_at < $1").with(then)
 }
 
-/// Makes deliveries for a route that no server has dead letters, if they were due before `then`.
+/// No server has the route, and the deliveries were due before `then`.
 pub(crate) fn mark_unrouted(route: &str, then: i64, now: i64) -> [Statement; 2] {
     ["IS NULL", "IS NOT NULL"].map(|failed| {
         Statement::new(format!(

@@ -19,10 +19,9 @@ pub(super) const PREPARED: i64 = 0;
 pub(super) const PENDING: i64 = 1;
 pub(super) const DEAD: i64 = 2;
 
-/// A row that no node owns.
 pub(super) const UNOWNED: &str = "";
 
-/// An ordering key and a route. Deliveries with the same ones stay in order.
+/// Deliveries with the same key stay in order.
 pub(super) type OrderingKey<'a> = (&'a str, &'a str);
 
 #[derive(Debug, Clone)]
@@ -32,7 +31,6 @@ pub(super) struct NewRow<'a> {
     pub(super) key: &'a str,
     pub(super) sequence: i64,
     pub(super) hook: &'static str,
-    /// The owner node, or empty.
     pub(super) owner: String,
     pub(super) message: &'a str,
 }
@@ -54,7 +52,6 @@ impl NewRow<'_> {
     }
 }
 
-/// Returns the length of a message, which counts toward the limit.
 pub(super) fn length(message: &str) -> i64 {
     i64::try_from(message.len()).unwrap_or(i64::MAX)
 }
@@ -68,7 +65,7 @@ const COLUMNS: [&str; 10] = [
     "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
 ];
 
-/// Stores prepared events. A prepared row gets a new owner; pending and dead rows stay unchanged.
+/// A prepared row gets a new owner; pending and dead rows stay unchanged.
 pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PREPARED, now)), COLUMNS);
@@ -80,8 +77,7 @@ pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Stores pending events that may have been prepared. Returns the keys of those that were not
-/// pending.
+/// The events may have been prepared. Returns the keys of those that were not pending.
 pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
@@ -94,7 +90,7 @@ pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Stores pending deliveries without owner. Existing ones stay unchanged.
+/// The deliveries have no owner. Existing ones stay unchanged.
 pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(INSERT);
     statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
@@ -102,8 +98,7 @@ pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Makes events pending that this node prepared. Returns the keys of those that were still
-/// prepared.
+/// Returns the keys of events that were still prepared.
 pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     let mut statement = Statement::new(
         "UPDATE outbox_deliveries SET state = 1, sequence = v.column4, owner_node = v.column7, \
@@ -119,8 +114,7 @@ pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
     statement
 }
 
-/// Deletes pending, never tried events of a name that are older than a number of their ordering
-/// key.
+/// Deletes untried events that are older than a number of their ordering key.
 pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
     let mut statement = Statement::new(
         "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
@@ -152,9 +146,7 @@ pub(super) fn prepared(events: &[&str]) -> Statement {
     .list(events.iter().copied())
 }
 
-/// Makes a prepared event pending, for any node, with this message and sequence number.
-///
-/// With a resolver, only if that node still resolves it.
+/// Any node may deliver the event. With a resolver, this requires that the node still resolves it.
 pub(super) fn promote(
     event: &str,
     route: &str,
@@ -180,7 +172,7 @@ pub(super) fn promote(
     statement
 }
 
-/// Deletes a prepared event that `me` resolves and that was not prepared again since.
+/// Requires that `me` resolves the event and that it was not prepared again since.
 pub(super) fn delete_prepared(event: &str, me: &str) -> Statement {
     Statement::new(
         "DELETE FROM outbox_deliveries WHERE event_id = $1 AND state = 0 AND owner_node = $2",
@@ -189,7 +181,7 @@ pub(super) fn delete_prepared(event: &str, me: &str) -> Statement {
     .with(resolver(me))
 }
 
-/// Releases prepared events that `me` could not resolve. They keep their due time.
+/// `me` could not resolve them. They keep their due time.
 pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
     Statement::new(
         "UPDATE outbox_deliveries SET owner_node = '' \
@@ -199,12 +191,11 @@ pub(super) fn requeue(events: &[&str], me: &str) -> Statement {
     .list(events.iter().copied())
 }
 
-/// Returns the owner of rows that `me` resolves, unlike rows that it prepared.
+/// The owner of rows that `me` resolves, unlike rows that it prepared.
 fn resolver(me: &str) -> String {
     format!("{me}?")
 }
 
-/// Abandons prepared events of `me`, for any node to resolve.
 pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement {
     let mut statement =
         Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = $1 FROM (VALUES ")

@@ -4,7 +4,7 @@ use landfall_database::Statement;
 
 use super::resolver;
 
-/// Renews the lease of a node. Changes nothing if the node was evicted.
+/// Changes nothing if the node was evicted.
 pub(crate) fn renew(me: &str, until: i64) -> Statement {
     Statement::new("UPDATE outbox_nodes SET expires_at = $2 WHERE node_id = $1")
         .with(me)
@@ -24,12 +24,11 @@ pub(crate) fn unregister_node(me: &str) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1").with(me)
 }
 
-/// Reads all nodes and the expiry of their leases.
 pub(crate) fn nodes() -> Statement {
     Statement::new("SELECT node_id, expires_at FROM outbox_nodes")
 }
 
-/// Removes a node, unless it has renewed its lease since.
+/// Keeps a node that has renewed its lease since.
 pub(crate) fn evict_node(node: &str, until: i64) -> Statement {
     Statement::new("DELETE FROM outbox_nodes WHERE node_id = $1 AND expires_at = $2")
         .with(node)

@@ -1,5 +1,3 @@
-//! Policies of the application: `pre-grant` hooks.
-
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -14,7 +12,6 @@ use serde_json::Value;
 use super::{Policy, PolicyDenial, PolicyRequest};
 use crate::{GrantLimits, Principal, contains_secret};
 
-/// Maximum length of a hook's message, in characters.
 const MAX_MESSAGE_LEN: usize = 2000;
 
 /// A policy that calls `pre-grant` hooks in order; all must allow.
@@ -79,8 +76,7 @@ fn request_data(principal: &Principal, ask: &PolicyRequest) -> JobData {
     }
 }
 
-/// Returns the request without Landfall's secrets. Those of the application are only sent over
-/// transports that forward them.
+/// Landfall's secrets are removed. Those of the application are only sent over transports that forward them.
 fn redacted_request(request: &Parts) -> RequestData {
     let peer = request.extensions.get::<Peer>();
     let info = RequestInfo {
@@ -108,7 +104,6 @@ fn without_keys(headers: &HeaderMap) -> HeaderMap {
     left
 }
 
-/// Converts the response of a hook to a denial.
 fn denial(reply: &ClientResponse, usual: StatusCode) -> PolicyDenial {
     let status = reply.status.filter(StatusCode::is_client_error);
     let body = reply.body.as_deref().unwrap_or_default();

@@ -1,5 +1,3 @@
-//! Configured limits.
-
 use async_trait::async_trait;
 use http::request::Parts;
 

@@ -12,11 +12,9 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use super::Scope;
 use crate::JobEvent;
 
-/// Maximum readers that read stored events at a time.
 const MAX_READING: usize = 4;
-/// Buffered events per subject; slower readers read from the database again.
+/// Per subject; slower readers read from the database again.
 const BACKLOG: usize = 64;
-/// Buffered events for readers of all subjects.
 const BACKLOG_OF_ALL: usize = 512;
 
 /// An event shared by its readers.
@@ -44,20 +42,15 @@ impl SharedEvent {
     }
 }
 
-/// The state of the task that sends events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// It has no readers, or is not ready.
     Idle,
-    /// Readers receive all events that become visible from now on.
     Live,
-    /// The queue is closed.
     Closed,
 }
 
 type Channel = broadcast::Sender<Arc<SharedEvent>>;
 
-/// The channels with readers.
 #[derive(Debug, Default)]
 struct Channels {
     all: Option<Channel>,
@@ -83,7 +76,6 @@ impl Channels {
         channel.subscribe()
     }
 
-    /// Removes the channel of the last reader.
     fn leave(&mut self, scope: &Scope) {
         let is_last = |channel: &Channel| channel.receiver_count() <= 1;
         match scope {
@@ -96,7 +88,6 @@ impl Channels {
         }
     }
 
-    /// Returns the channels that receive events of a subject.
     fn for_subject(&self, subject: Option<&str>) -> impl Iterator<Item = &Channel> {
         let own = subject.and_then(|subject| self.subjects.get(subject));
         own.into_iter().chain(&self.all)
@@ -107,7 +98,6 @@ impl Channels {
     }
 }
 
-/// The event feed.
 #[derive(Debug)]
 pub(super) struct Feed {
     /// Locked while a reader subscribes, and while the task checks whether it has readers.
@@ -117,7 +107,6 @@ pub(super) struct Feed {
     pub(super) reading: Semaphore,
 }
 
-/// A subscription of a reader.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) events: broadcast::Receiver<Arc<SharedEvent>>,
@@ -154,7 +143,6 @@ impl Feed {
         }
     }
 
-    /// Becomes idle without readers. A later subscriber finds it idle and waits.
     pub(super) fn idle_without_readers(&self) -> bool {
         let channels = self.channels.lock();
         let is_idle = channels.is_empty();
@@ -164,7 +152,6 @@ impl Feed {
         is_idle
     }
 
-    /// Returns the scopes that have readers.
     #[cfg(feature = "postgres")]
     pub(super) fn scopes(&self) -> Vec<Scope> {
         let channels = self.channels.lock();

@@ -1,5 +1,3 @@
-//! Expiry of unused grants.
-
 use std::time::{Duration, SystemTime};
 
 use landfall_database::{Statement, from_unix_millis, unix_millis};
@@ -15,7 +13,6 @@ pub struct ExpiredGrants {
     pub next: Option<SystemTime>,
 }
 
-/// Selects the next expiry after `now`.
 pub(super) fn next_expiry(now: i64) -> Statement {
     Statement::new(
         "SELECT expires_at FROM queue_jobs WHERE state = 0 AND expires_at > $1 ORDER BY expires_at LIMIT 1",
@@ -24,13 +21,8 @@ pub(super) fn next_expiry(now: i64) -> Statement {
 }
 
 impl Queue {
-    /// Expires unused grants. Several processes may call it concurrently.
-    ///
-    /// # Errors
-    /// The database failed or timed out; the next call continues.
-    ///
-    /// # Cancel safety
-    /// Safe to drop.
+    /// Expires unused grants. Several processes may call it concurrently; the next call continues after a
+    /// failure.
     pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
         // Read the clock first: a grant that expires meanwhile is the next expiry.
         let now = unix_millis(self.now());

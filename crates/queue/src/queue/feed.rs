@@ -29,11 +29,8 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 pub struct EventReader {
     queue: Queue,
     subscription: Subscription,
-    /// The number of the last event that was returned or skipped.
     cursor: i64,
-    /// True if stored events must be read before those of the subscription.
     is_behind: bool,
-    /// Stored events that were read.
     read: VecDeque<Arc<SharedEvent>>,
 }
 
@@ -104,7 +101,6 @@ impl EventReader {
     }
 }
 
-/// Sends events until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     let feed = &shared.feed;
     let send = async {
@@ -122,7 +118,6 @@ pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>)
     feed.phase.send_replace(Phase::Closed);
 }
 
-/// Sends events until there are no readers.
 async fn serve(shared: &Shared) {
     let feed = &shared.feed;
     // Subscribe before reading, so that no change is missed.
@@ -183,7 +178,6 @@ async fn serve(shared: &Shared) {
     }
 }
 
-/// Reads the events after a number. Returns `None` without readers.
 async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<JobEvent>> {
     while !shared.feed.idle_without_readers() {
         match read::events(shared, &Scope::All, cursor, PAGE).await {
@@ -197,8 +191,7 @@ async fn page(shared: &Shared, cursor: i64, delay: &mut Duration) -> Option<Vec<
     None
 }
 
-/// Sends a stored event after the progress with lower numbers. The rest of `progress` has higher
-/// numbers, and no ended jobs.
+/// Sends progress with lower numbers first. The rest of `progress` has higher numbers, and no ended jobs.
 fn send_stored(shared: &Shared, event: JobEvent, progress: &mut VecDeque<JobEvent>) {
     while let Some(earlier) = progress.pop_front_if(|first| first.number < event.number) {
         send_progress(shared, earlier);
@@ -218,8 +211,7 @@ fn send_progress(shared: &Shared, event: JobEvent) {
     shared.reports.set_published(job, offset);
 }
 
-/// Returns the final progress of a completed job. The number before the completion is reserved for
-/// it.
+/// The number before the completion is reserved for the final progress.
 fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
     if completed.job.state != JobState::Completed || completed.job.offset == 0 {
         return None;
@@ -232,8 +224,7 @@ fn last_progress(completed: &JobEvent) -> Option<JobEvent> {
     Some(event)
 }
 
-/// Returns progress to send. Each gets an event number, so that a client resumes after it; it is
-/// not stored.
+/// Each progress gets an event number, so that a client resumes after it; it is not stored.
 async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
     let jobs = changed(shared).await?;
     if jobs.is_empty() {
@@ -252,7 +243,6 @@ async fn running(shared: &Shared) -> Result<VecDeque<JobEvent>, QueueError> {
     Ok(events.collect())
 }
 
-/// Returns jobs with progress that their readers have not received.
 async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     let changed = shared
         .reports
@@ -266,7 +256,6 @@ async fn changed(shared: &Shared) -> Result<Vec<Job>, QueueError> {
     Ok(changed.jobs)
 }
 
-/// Waits after a failure, with exponential backoff.
 async fn back_off(delay: &mut Duration, error: &QueueError) {
     tracing::warn!(%error, "failed to read new events");
     *delay = (*delay * 2 + Duration::from_millis(250)).min(MAX_BACKOFF);

@@ -1,5 +1,3 @@
-//! Grants, alone or together with the start of the upload.
-
 use std::{fmt, time::Duration};
 
 use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned};
@@ -24,26 +22,16 @@ impl Queue {
     /// The grant is valid until [`Job::expires_at`].
     ///
     /// # Errors
-    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may exist; the same request finds it.
+    /// An id is too long, or the outbox is full.
     pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
         self.write(CreateJob(new), WriteRequest::Run).await
     }
 
-    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a
-    /// token.
+    /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a token.
     ///
-    /// `start` receives the job with its number. It runs inside the transaction, and again if that
-    /// is repeated.
-    ///
-    /// # Errors
-    /// The database failed or timed out (try again), an id is too long, or the outbox is full.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may exist; the same request finds it.
+    /// `start` receives the job with its number. It runs inside the transaction, and again if that is
+    /// repeated. Errors as [`grant`](Self::grant).
     pub async fn grant_and_start(
         &self,
         new: NewJob,
@@ -56,7 +44,7 @@ impl Queue {
         self.write(command, WriteRequest::Run).await
     }
 
-    /// Sanitizes a request and checks what the database and the outbox accept.
+    /// The database and the outbox must accept it.
     fn accept(&self, mut new: NewJob) -> Result<NewJob, QueueError> {
         for text in [&mut new.subject, &mut new.request_id, &mut new.filename] {
             *text = replace_nul(text);
@@ -105,7 +93,6 @@ impl QueueCommand for CreateJob {
     }
 }
 
-/// Creates the start request of a job that has its number.
 type MakeStart = dyn Fn(&Job) -> StartRequest + Send;
 
 struct CreateAndStartJob {
@@ -164,7 +151,6 @@ fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
     }
 }
 
-/// Returns the job of a request, created if there is none.
 fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> {
     let key = (new.subject.clone(), new.request_id.clone());
     if let Some(number) = work.requests.get(&key).copied() {
@@ -194,12 +180,12 @@ fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> 
     GrantOutcome::Created(Box::new(job), ())
 }
 
-/// Returns the fingerprint of the request before policies changed it.
+/// Identifies the request before policies changed it.
 fn fingerprint(new: &NewJob) -> i64 {
     new.request_fingerprint.unwrap_or_else(|| new.fingerprint())
 }
 
-/// Checks the limits that depend on other jobs. Returns the bytes to reserve.
+/// Limits that depend on other jobs. Returns the bytes to reserve.
 fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceeded> {
     let limits = &new.limits;
     if let Some(max) = limits.max_active {
@@ -229,7 +215,6 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
     }
 }
 
-/// Returns the time until the rate limit allows another grant.
 fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Duration {
     let granted = work.granted.get(&new.subject).copied().unwrap_or_default();
     if granted >= rate.count {

@@ -1,23 +1,20 @@
-//! Uses of API keys that are not stored yet.
-
 use std::{collections::BTreeMap, mem};
 
 use parking_lot::Mutex;
 
-/// Uses of API keys that are not stored yet. A task stores them, so that authentication does not
-/// wait for the writer's lock.
+/// Uses that are not stored yet. A task stores them, so that authentication does not wait for the writer's
+/// lock.
 #[derive(Debug, Default)]
 pub(super) struct KeyUses(pub(super) Mutex<PendingUses>);
 
 #[derive(Debug, Default)]
 pub(super) struct PendingUses {
-    /// Time of use by key, in milliseconds since 1970.
     pub(super) at: BTreeMap<i64, i64>,
     pub(super) is_writing: bool,
 }
 
 impl KeyUses {
-    /// Takes the uses to store. If there are none, the next use starts a task.
+    /// The next use starts a task if there are none.
     pub(super) fn take(&self) -> Option<BTreeMap<i64, i64>> {
         let mut pending = self.0.lock();
         let uses = mem::take(&mut pending.at);

@@ -1,5 +1,3 @@
-//! API keys.
-
 use std::{
     collections::BTreeMap,
     mem,
@@ -14,9 +12,8 @@ use super::{ApiKey, NewKey, QueueError, grant::MAX_ID_LEN, record::json, shared:
 use crate::TokenHash;
 
 const COLUMNS: &str = "number, name, subject, limits, is_admin, created_at, expires_at, used_at";
-/// Minimum time between updates of `used_at`.
 const USE_INTERVAL: Duration = Duration::from_secs(60);
-/// Timeout for updating `used_at`; the next use tries again.
+/// The next use tries again.
 const USE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn read(row: &Row) -> Result<ApiKey, QueueError> {
@@ -73,7 +70,6 @@ pub(super) async fn revoke(shared: &Shared, which: &str) -> Result<u64, QueueErr
     Ok(shared.database.execute(statement).await?)
 }
 
-/// Returns the key with this hash, unless it has expired.
 pub(super) async fn find(
     shared: &Arc<Shared>,
     hash: &TokenHash,
@@ -99,7 +95,7 @@ pub(super) async fn find(
     Ok(Some(key))
 }
 
-/// Records the use of a key, to be stored by one background task.
+/// One background task stores the uses.
 fn record_use(shared: &Arc<Shared>, id: i64, now: SystemTime) {
     let mut pending = shared.key_uses.0.lock();
     pending.at.insert(id, unix_millis(now));

@@ -1,5 +1,3 @@
-//! The number of the latest event of all processes.
-
 use std::{sync::Arc, time::Duration};
 
 use landfall_database::Statement;
@@ -7,11 +5,10 @@ use tokio::{sync::watch, time::sleep};
 
 use super::Shared;
 
-/// Poll interval for events of other processes, while there are watchers.
+/// For events of other processes, while there are watchers.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// Polls until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     let poll = async {
         loop {

@@ -1,5 +1,3 @@
-//! Listing jobs by number.
-
 use landfall_database::{Statement, replace_nul};
 
 use super::{
@@ -28,7 +26,6 @@ pub(super) async fn list(shared: &Shared, query: &Query) -> Result<Page, QueueEr
     })
 }
 
-/// Selects the jobs of a scope by number, with an index for each state.
 pub(super) fn walk(query: &Query, limit: i64) -> Statement {
     let (order, beyond) = query.direction();
     let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM ("));

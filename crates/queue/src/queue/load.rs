@@ -1,5 +1,3 @@
-//! Loading the rows of a unit of work.
-
 use std::collections::BTreeSet;
 
 use landfall_database::{Row, Statement, Transaction, millis, unsigned};
@@ -13,7 +11,6 @@ use super::{
 };
 
 impl UnitOfWork<'_> {
-    /// Loads the rows.
     pub(super) async fn load(
         &mut self,
         transaction: &mut Transaction,
@@ -147,15 +144,13 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Returns the current quota period.
     pub(super) fn quota_period(&self) -> i64 {
         let period = self.settings.quota_period.map_or(0, millis);
         if period > 0 { self.now / period } else { 0 }
     }
 }
 
-/// Waits for transactions of other nodes that check limits of the same subjects, or create jobs for
-/// the same uploads.
+/// Other nodes may check limits of the same subjects, or create jobs for the same uploads.
 async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), QueueError> {
     let recent = prefetch.recent.keys().map(|(subject, _)| subject);
     let subjects = prefetch.usage.iter().chain(&prefetch.active).chain(recent);
@@ -178,7 +173,7 @@ async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), 
     Ok(())
 }
 
-/// Counts the active jobs of a subject: running ones and unexpired grants.
+/// Running jobs and unexpired grants.
 pub(super) fn active(subject: &str, now: i64) -> Statement {
     Statement::new(
         "SELECT (SELECT COUNT(*) FROM queue_jobs WHERE subject = $1 AND state IN (1, 2)) + \
@@ -188,8 +183,7 @@ pub(super) fn active(subject: &str, now: i64) -> Statement {
     .with(now)
 }
 
-/// Selects the creation times that decide over a rate limit of `count`, for `requests` requests.
-/// The last one decides for the first request.
+/// Selects the times that decide a rate limit of `count` for `requests` requests, the last for the first.
 pub(super) fn recent(subject: &str, count: u32, requests: u32) -> Statement {
     let requests = requests.min(count);
     Statement::new(

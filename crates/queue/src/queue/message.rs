@@ -1,5 +1,3 @@
-//! Messages for events of the queue.
-
 use std::time::UNIX_EPOCH;
 
 use landfall_database::from_unix_millis;
@@ -25,7 +23,7 @@ pub(super) fn message(event: &NewEvent, now: i64) -> Message {
     )
 }
 
-/// Returns an id of the event that is unique across databases, in hexadecimal.
+/// Unique across databases, in hexadecimal.
 fn id(event: &NewEvent) -> String {
     let created = event.job.created_at.duration_since(UNIX_EPOCH);
     let mut hash = Sha256::new();

@@ -73,7 +73,6 @@ use self::{
 };
 use crate::{Job, JobEvent, JobId, TokenHash};
 
-/// The name of this schema in the table of migrations.
 const TABLES: &str = "queue";
 const MIGRATIONS: &[Migration] = &[Migration::expand(
     include_str!("../../migrations/0001-queue.sqlite.sql"),
@@ -81,9 +80,7 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 )];
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
-/// Requests that may wait for the writer; further callers wait until one is taken.
 const COMMAND_BUFFER: usize = 2048;
-/// The time for which closing waits for the writer.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Migrates the tables of the queue to this version.
@@ -104,6 +101,10 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 ///
 /// # Errors
 /// All methods fail if the database fails, or does not respond within ten seconds.
+///
+/// # Cancel safety
+/// Methods that only read may be dropped. A write that failed or was dropped may have taken effect:
+/// the same call, repeated, finds it.
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<QueueRuntime>);
 
@@ -191,9 +192,6 @@ impl Queue {
     ///
     /// # Errors
     /// The database cannot be reached or written, or privileges are missing.
-    ///
-    /// # Cancel safety
-    /// Safe to drop, as are all methods that only read.
     pub async fn check(&self) -> Result<(), QueueError> {
         self.read(|shared| async move { Ok(shared.database.check(purge::probes()).await?) })
             .await
@@ -228,12 +226,6 @@ impl Queue {
 
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
-    ///
-    /// # Errors
-    /// The database failed or timed out; try again.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the upload may be bound; the same request succeeds again.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
         self.write(StartJob { job, start }, WriteRequest::Run).await
     }
@@ -248,9 +240,6 @@ impl Queue {
     }
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may exist; the same upload finds it.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
         self.write(TrackUpload::new(upload), WriteRequest::Run)
             .await
@@ -270,9 +259,6 @@ impl Queue {
     /// If the process crashes and the upload is gone, the job ends so. A later increase of
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the end may be prepared.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
         let request = |command| WriteRequest::AfterReports(job, false, command);
         self.write(PrepareEnd { job, end }, request).await
@@ -290,12 +276,6 @@ impl Queue {
     }
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
-    ///
-    /// # Errors
-    /// The database failed or timed out; try again.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the job may have ended.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
         let request = |command| WriteRequest::AfterReports(job, true, command);
         self.write(FinishJob { job, end }, request).await
@@ -321,13 +301,7 @@ impl Queue {
 
     /// Expires unused grants and deletes old rows. Returns how many jobs expired and were deleted.
     ///
-    /// Several processes may call it concurrently.
-    ///
-    /// # Errors
-    /// The database failed or timed out; the next call continues.
-    ///
-    /// # Cancel safety
-    /// Safe to drop.
+    /// Several processes may call it concurrently; the next call continues after a failure.
     pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
         let expired = self.expire_grants().await?.count;
         let shared = self.0.shared.clone();
@@ -394,9 +368,6 @@ impl Queue {
     }
 
     /// Revokes the API keys with this number or name. Returns how many.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, they may be revoked.
     pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
         let which = which.to_owned();
         self.read(|shared| async move { keys::revoke(&shared, &which).await })

@@ -1,5 +1,3 @@
-//! The numbers of jobs and events.
-
 use landfall_database::{Connections, Statement, Transaction};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +12,6 @@ pub(super) enum Sequence {
     Events,
 }
 
-/// Returns the first eight bytes of a digest as a number.
 pub(super) fn from_digest(digest: &[u8]) -> i64 {
     let mut first = [0; 8];
     for (byte, of_digest) in first.iter_mut().zip(digest) {
@@ -23,7 +20,6 @@ pub(super) fn from_digest(digest: &[u8]) -> i64 {
     i64::from_be_bytes(first)
 }
 
-/// Takes the next `count` numbers.
 pub(super) async fn take(
     transaction: &mut Transaction,
     sequence: Sequence,
@@ -60,7 +56,7 @@ pub(super) async fn take(
         .collect::<Result<_, _>>()?)
 }
 
-/// Returns the last event number that was taken, whether or not its row is visible.
+/// Whether or not its row is visible.
 pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError> {
     let last = if database.is_postgres() {
         "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM queue_event_number"
@@ -71,7 +67,7 @@ pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError
     Ok(rows.first().map_or(Ok(0), |row| row.number("seq"))?)
 }
 
-/// Returns the number of an advisory lock. A collision only causes waiting.
+/// A collision only causes waiting.
 pub(super) fn lock_key(kind: &str, name: &str) -> i64 {
     let mut hash = Sha256::new();
     for text in ["landfall queue", kind, name] {

@@ -1,5 +1,3 @@
-//! The subjects with readers on other nodes.
-
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write as _,
@@ -15,7 +13,6 @@ const MAX_NODES: usize = 256;
 /// A node with readers of more subjects announces all subjects.
 const MAX_SUBJECTS: usize = 350;
 
-/// The subjects that other nodes have announced.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Mutex<HashMap<String, Announcement>>);
 
@@ -32,7 +29,6 @@ pub(super) enum Subjects {
 }
 
 impl Peers {
-    /// Returns the union of the announced subjects.
     pub(super) fn subjects(&self) -> Option<Subjects> {
         let mut nodes = self.0.lock();
         nodes.retain(|_, announcement| announcement.received.elapsed() < VALID_FOR);
@@ -57,7 +53,6 @@ impl Peers {
 }
 
 impl Subjects {
-    /// Returns the subjects of this node's readers; `None` without readers.
     pub(super) fn from_scopes(scopes: &[Scope]) -> Option<Self> {
         let hashes = scopes.iter().map(|scope| match scope {
             Scope::Subject(subject) => Some(hash(subject)),

@@ -19,16 +19,15 @@ use crate::JobId;
 
 const CHANNEL: &str = "landfall_queue_progress";
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
-/// The interval at which the subjects of readers are announced again; changes are announced at once.
+/// Changes are announced at once.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(10);
 const RECONNECT_DELAY: Duration = Duration::from_secs(2);
 /// In bytes; PostgreSQL accepts less than 8000.
 const MAX_PAYLOAD: usize = 7500;
-/// Maximum notifications per interval, to limit the load on the database. The rest is sent in the
-/// next interval, or seen when it is written.
+/// Per interval, to limit the load on the database. The rest is sent in the next interval, or seen when
+/// it is written.
 const MAX_NOTIFICATIONS: usize = 16;
 
-/// Sends and receives until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     let node = format!("{:016x}", rand::random::<u64>());
     tokio::select! {
@@ -55,7 +54,7 @@ async fn receive(shared: &Shared, node: &str) {
     }
 }
 
-/// Parses `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
+/// `readers NODE SUBJECTS` and `progress NODE JOB:OFFSET:RATE …`.
 fn apply(shared: &Shared, node: &str, payload: &str) {
     let mut fields = payload.splitn(3, ' ');
     let (Some(kind), Some(sender), Some(rest)) = (fields.next(), fields.next(), fields.next())
@@ -116,7 +115,7 @@ async fn send(shared: &Shared, node: &str) {
     }
 }
 
-/// Adds progress to the notifications of an interval. Returns the number of entries that fit.
+/// Returns the number of entries that fit.
 fn add_progress(node: &str, progress: &[(JobId, u64, u64)], payloads: &mut Vec<String>) -> usize {
     let begin = || format!("progress {node}");
     let mut payload = begin();

@@ -1,5 +1,3 @@
-//! Periodic maintenance: expired grants and old rows.
-
 use std::{collections::BTreeMap, time::Duration};
 
 use landfall_database::{Statement, Transaction, millis, unix_millis};
@@ -7,11 +5,10 @@ use landfall_database::{Statement, Transaction, millis, unix_millis};
 use super::{MINUTE, QueueError, Shared, load::parts, record::state_number, save::count};
 use crate::JobState;
 
-/// Rows per transaction, so that other writers do not wait long.
+/// Per transaction, so that other writers do not wait long.
 const BATCH_SIZE: i64 = 500;
 const THROUGHPUT_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Selects grants that have expired at `now`.
 pub(super) fn expired(now: i64) -> Statement {
     Statement::new(
         "SELECT number FROM queue_jobs WHERE state = 0 AND expires_at <= $1 ORDER BY expires_at LIMIT $2",
@@ -20,7 +17,7 @@ pub(super) fn expired(now: i64) -> Statement {
     .with(BATCH_SIZE)
 }
 
-/// Selects jobs that ended before a time, without those that another node is deleting.
+/// Skips jobs that another node is deleting.
 pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
     let lock = if is_postgres {
         " FOR UPDATE SKIP LOCKED"
@@ -35,7 +32,7 @@ pub(super) fn ended(before: i64, is_postgres: bool) -> Statement {
     .with(BATCH_SIZE)
 }
 
-/// Deletes events before a time, but never the latest, whose number is needed.
+/// Keeps the latest event, whose number is needed.
 pub(super) fn old_events(before: i64) -> Statement {
     Statement::new(
         "DELETE FROM queue_events WHERE created_at < $1 \
@@ -65,7 +62,7 @@ pub(super) async fn find_expired(shared: &Shared) -> Result<Vec<i64>, QueueError
     Ok(numbers.collect::<Result<_, _>>()?)
 }
 
-/// Deletes rows older than their retention. Returns the number of jobs.
+/// Returns the number of deleted jobs.
 pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     let settings = &shared.settings;
     let now = unix_millis(settings.clock.now());

@@ -14,7 +14,7 @@ use crate::{JobEvent, JobState};
 
 const MAX_PAGE_LEN: usize = 1000;
 
-/// Reads the jobs of a statement that selects [`COLUMNS`].
+/// The statement selects [`COLUMNS`].
 pub(super) async fn records(
     shared: &Shared,
     statement: Statement,
@@ -23,7 +23,7 @@ pub(super) async fn records(
     Ok(readable(shared, &rows))
 }
 
-/// Parses rows, skipping those of a newer version, and adds unwritten progress.
+/// Skips rows of a newer version, and adds unwritten progress.
 fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
     let unreadable = &shared.unreadable_jobs;
     let read = |row| unreadable.skip(row, Record::read(row));
@@ -32,7 +32,6 @@ fn readable(shared: &Shared, rows: &[Row]) -> Vec<Record> {
     records
 }
 
-/// Reads the first job of a statement.
 pub(super) async fn record(
     shared: &Shared,
     statement: Statement,
@@ -124,7 +123,6 @@ pub(super) async fn stale_jobs(
     Ok(all)
 }
 
-/// Selects running jobs by the minute of their last update and their number.
 pub(super) fn stale(filter: StaleFilter, after: Option<(i64, i64)>, limit: i64) -> Statement {
     let (since, before) = (unix_millis(filter.since), unix_millis(filter.before));
     let (minute, number) = after.unwrap_or((since / MINUTE, i64::MIN));

@@ -9,7 +9,7 @@ use landfall_database::{
 use super::{JobEnd, MINUTE, QueueError};
 use crate::{Job, JobEvent, JobEventKind, JobId, JobState};
 
-/// The columns of a job, as they are read and written. The first [`FIXED`] never change.
+/// As they are read and written. The first [`FIXED`] never change.
 pub(super) const COLUMNS: &str = "number, subject, request_id, filename, filename_key, filetype, \
      request_fingerprint, max_size, metadata, quota_period, created_at, expires_at, \
      state, reason, size, upload_offset, rate, rate_measured_at, upload_id, upload_fingerprint, \
@@ -20,28 +20,23 @@ const TYPES: [&str; 28] = [
     "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 const FIXED: usize = 12;
-/// Length of the searchable prefix of a file name, in characters.
 const FILENAME_KEY_CHARS: usize = 128;
 
-/// A job with the columns that only the queue uses.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Record {
     pub(super) job: Job,
-    /// Fingerprint of the request for the grant; `None` without a grant.
+    /// `None` without a grant.
     pub(super) request_fingerprint: Option<i64>,
-    /// Fingerprint of the creation of the upload.
     pub(super) upload_fingerprint: Option<String>,
     /// See [`Queue::prepare_end`](super::Queue::prepare_end).
     pub(super) prepared_end: Option<JobEnd>,
     pub(super) quota_period: i64,
-    /// Bytes of the quota that are reserved for the job.
     pub(super) reserved_bytes: u64,
     /// In milliseconds since 1970.
     pub(super) rate_measured_at: i64,
 }
 
 impl Record {
-    /// Creates a record without grant, end and reservation.
     pub(super) fn new(job: Job, now: i64) -> Self {
         Self {
             job,
@@ -134,7 +129,6 @@ impl Record {
     }
 }
 
-/// Inserts new jobs.
 pub(super) fn insert(records: &[&Record]) -> Statement {
     let mut statement = Statement::new(format!(
         "INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM (VALUES "
@@ -144,7 +138,6 @@ pub(super) fn insert(records: &[&Record]) -> Statement {
     statement
 }
 
-/// Updates the columns of jobs that change.
 pub(super) fn update(records: &[&Record]) -> Statement {
     let columns = COLUMNS.split(", ").skip(FIXED).enumerate();
     let changes: Vec<_> = columns
@@ -168,7 +161,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     statement
 }
 
-/// Reads an event from the columns `number, kind, created_at, job_json`.
+/// Reads the columns `number, kind, created_at, job_json`.
 pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
     let number = row.number("number")?;
     let kind = usize::try_from(row.number("kind")?).ok();
@@ -186,7 +179,7 @@ pub(super) fn read_event(row: &Row) -> Result<JobEvent, QueueError> {
     })
 }
 
-/// Formats a prepared end for its column; completions are never prepared.
+/// Completions are never prepared.
 fn format_end(end: &JobEnd) -> Option<String> {
     let (state, reason) = match end {
         JobEnd::Completed(_) => return None,
@@ -207,7 +200,7 @@ fn parse_end(text: &str) -> Option<JobEnd> {
     }
 }
 
-/// Returns a moving average of bytes per second.
+/// A moving average of bytes per second.
 pub(super) fn smooth_rate(past: u64, added: u64, elapsed: Duration) -> u64 {
     let rate = u128::from(added) * 1000 / elapsed.as_millis().max(1);
     let rate = u64::try_from(rate).unwrap_or(u64::MAX);
@@ -217,7 +210,6 @@ pub(super) fn smooth_rate(past: u64, added: u64, elapsed: Duration) -> u64 {
     }
 }
 
-/// Returns the number of a state in the database.
 pub(super) const fn state_number(state: JobState) -> i64 {
     state as i64
 }
@@ -231,7 +223,6 @@ fn state_from_number(number: i64) -> Result<JobState, QueueError> {
         .ok_or_else(|| QueueError::InvalidRow(format!("unknown state {number}")))
 }
 
-/// Returns the searchable prefix of a file name, in lower case.
 pub(super) fn filename_key(name: &str) -> String {
     name.chars()
         .take(FILENAME_KEY_CHARS)

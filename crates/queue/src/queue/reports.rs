@@ -17,67 +17,53 @@ use super::{
 };
 use crate::{Job, JobId, JobState};
 
-/// Maximum jobs with progress in memory; reports of more are dropped.
+/// Reports of more jobs are dropped.
 const MAX_JOBS: usize = 65_536;
-/// Maximum jobs whose progress listeners receive in one interval.
+/// Per interval, for listeners.
 const MAX_CHANGED: usize = 1024;
-/// The interval at which the progress of partial uploads is written.
 const PARTS_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum jobs whose progress other nodes receive in one interval.
+/// Per interval, for other nodes.
 #[cfg(feature = "postgres")]
 const MAX_SENT: usize = 4096;
-/// Minimum time over which a rate is measured.
 const MIN_MEASURED: Duration = Duration::from_millis(250);
 
-/// Progress in memory.
 #[derive(Debug)]
 pub(super) struct Reports {
-    /// Minimum time between writes of the progress of a job.
     interval: Duration,
     jobs: Mutex<Jobs>,
-    /// Notified when a report may be due.
     pub(super) due: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Jobs {
     jobs: HashMap<JobId, Progress>,
-    /// Time when the next report is due.
     next: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct Progress {
     written: Option<Instant>,
-    /// The latest unwritten report of each upload.
     reports: HashMap<Option<UploadId>, Report>,
-    /// Reports being written.
     writing: Vec<Report>,
     live: Option<Live>,
-    /// The offset that listeners have received.
     published: u64,
-    /// The offset that was sent to other nodes.
     #[cfg(feature = "postgres")]
     sent: u64,
-    /// True if another node receives the upload.
     is_remote: bool,
-    /// The subject, known after the first write.
+    /// Known after the first write.
     owner: Option<Owner>,
-    /// The job as listeners received it, while there are any.
     job: Option<Arc<Job>>,
-    /// True if an end was requested: listeners receive no more progress.
+    /// Listeners receive no more progress.
     has_ended: bool,
 }
 
 #[derive(Debug, Clone)]
 struct Owner(Option<Arc<str>>);
 
-/// The progress of a job as seen by this node.
 #[derive(Debug, Clone, Copy)]
 struct Live {
     offset: u64,
     rate: u64,
-    /// Time and offset of the last measurement.
     rate_measured_at: (Instant, u64),
 }
 
@@ -118,7 +104,7 @@ impl Progress {
         }
     }
 
-    /// Adds the progress to a job that was read. Returns whether it is newer.
+    /// Returns whether it is newer.
     fn show(&self, job: &mut Job) -> bool {
         let Some(live) = self.live.filter(|_| !job.state.is_terminal()) else {
             return false;
@@ -168,12 +154,10 @@ impl Reports {
         }
     }
 
-    /// Returns when the next report is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.jobs.lock().next
     }
 
-    /// Takes the reports that are due, or all.
     pub(super) fn take(&self, all: bool) -> Vec<Report> {
         let now = Instant::now();
         let mut jobs = self.jobs.lock();
@@ -200,8 +184,8 @@ impl Reports {
         taken
     }
 
-    /// Takes the reports of a job, to write them before its end or prepared end. Reports being
-    /// written are included, since the end may be written first.
+    /// Takes reports to be written before the job's end or prepared end. Reports being written are included,
+    /// since the end may be written first.
     pub(super) fn take_job(&self, job: JobId, is_end: bool, into: &mut Vec<Report>) {
         if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
             into.append(&mut progress.writing);
@@ -212,7 +196,6 @@ impl Reports {
         }
     }
 
-    /// Adds reports again after a failed write.
     pub(super) fn requeue(&self, reports: Vec<Report>) {
         let now = Instant::now();
         let mut jobs = self.jobs.lock();
@@ -223,7 +206,6 @@ impl Reports {
         jobs.next = Some(jobs.next.map_or(retry, |next| next.min(retry)));
     }
 
-    /// Adds unwritten progress to jobs that were read.
     pub(super) fn show(&self, records: &mut [Record]) {
         let jobs = self.jobs.lock();
         for Record {
@@ -239,7 +221,6 @@ impl Reports {
         }
     }
 
-    /// Sets offset and subject of jobs that were written.
     pub(super) fn set_written<'a>(&self, written: impl IntoIterator<Item = &'a Job>) {
         let now = Instant::now();
         let mut jobs = self.jobs.lock();
@@ -255,14 +236,13 @@ impl Reports {
         }
     }
 
-    /// Records the offset up to which listeners have received the progress of a job.
     pub(super) fn set_published(&self, job: JobId, offset: u64) {
         if let Some(progress) = self.jobs.lock().jobs.get_mut(&job) {
             progress.published = progress.published.max(offset);
         }
     }
 
-    /// Ends the progress of a job. Returns the offset that its listeners have received.
+    /// Returns the offset that its listeners have received.
     pub(super) fn end(&self, job: JobId) -> u64 {
         self.jobs.lock().jobs.get_mut(&job).map_or(0, |progress| {
             progress.has_ended = true;
@@ -270,9 +250,8 @@ impl Reports {
         })
     }
 
-    /// Returns jobs with progress that listeners have not [received](Self::set_published), and the
-    /// numbers of those to be read and [added](Self::set_job) first. Subjects without listeners are
-    /// skipped.
+    /// Jobs with progress that listeners have not [received](Self::set_published), and the numbers of those to
+    /// be read and [added](Self::set_job) first. Subjects without listeners are skipped.
     pub(super) fn changed(&self, has_listeners: impl Fn(Option<&str>) -> bool) -> Changed {
         let mut changed = Changed::default();
         for (id, progress) in &mut self.jobs.lock().jobs {
@@ -307,7 +286,6 @@ impl Reports {
         changed
     }
 
-    /// Adds a running job that was read.
     pub(super) fn set_job(&self, job: Job) {
         if let Some(progress) = self.jobs.lock().jobs.get_mut(&job.id) {
             progress.has_ended |= job.state.is_terminal();
@@ -316,7 +294,6 @@ impl Reports {
         }
     }
 
-    /// Adds progress from another node: jobs, offsets and rates.
     #[cfg(feature = "postgres")]
     pub(super) fn set_remote(&self, received: impl IntoIterator<Item = (JobId, u64, u64)>) {
         let now = Instant::now();
@@ -342,8 +319,7 @@ impl Reports {
         self.due.notify_one();
     }
 
-    /// Returns progress of this node that was not [sent](Self::set_sent) to other nodes that want
-    /// it.
+    /// Progress that the other nodes want and were not [sent](Self::set_sent).
     #[cfg(feature = "postgres")]
     pub(super) fn unsent(
         &self,
@@ -363,7 +339,6 @@ impl Reports {
         unsent
     }
 
-    /// Records progress as sent to other nodes.
     #[cfg(feature = "postgres")]
     pub(super) fn set_sent(&self, sent: &[(JobId, u64, u64)]) {
         let mut jobs = self.jobs.lock();
@@ -375,7 +350,6 @@ impl Reports {
     }
 }
 
-/// The result of [`Reports::changed`].
 #[derive(Debug, Default)]
 pub(super) struct Changed {
     pub(super) jobs: Vec<Job>,

@@ -1,5 +1,3 @@
-//! Calls into the runtime of the queue.
-
 use std::{sync::Arc, time::Duration};
 
 use landfall_database::run_in;
@@ -16,14 +14,12 @@ use super::{
     writer::WriteRequest,
 };
 
-/// The time for which a call waits for the database.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(super) struct QueueRuntime {
     pub(super) shared: Arc<Shared>,
     pub(super) writer: mpsc::Sender<WriteRequest>,
-    /// The runtime that opened the queue.
     pub(super) runtime: Handle,
     pub(super) closing: channel::Sender<bool>,
 }
@@ -35,7 +31,6 @@ impl Drop for QueueRuntime {
 }
 
 impl Queue {
-    /// Sends a command to the writer and waits for its output.
     pub(super) async fn write<C: QueueCommand>(
         &self,
         command: C,
@@ -53,7 +48,6 @@ impl Queue {
             .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
     }
 
-    /// Runs a future in the queue's runtime, with a timeout.
     pub(super) async fn read<T: Send + 'static, F>(
         &self,
         read: impl FnOnce(Arc<Shared>) -> F,
@@ -70,7 +64,7 @@ impl Queue {
         self.run_on_runtime(read).await
     }
 
-    /// Runs a future in the queue's runtime; it is cancelled if this is dropped.
+    /// The future is cancelled if this is dropped.
     pub(super) async fn run_on_runtime<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T, QueueError>> + Send + 'static,

@@ -1,5 +1,3 @@
-//! Writing the changes of a unit of work.
-
 use std::collections::BTreeMap;
 
 use landfall_database::{DatabaseError, Statement, Transaction, Value, signed};
@@ -14,11 +12,9 @@ use super::{
 };
 use crate::JobEventKind;
 
-/// Maximum tokens of a job.
 const MAX_TOKENS: i64 = 5;
 
 impl UnitOfWork<'_> {
-    /// Writes the changes.
     pub(super) async fn save(&mut self, transaction: &mut Transaction) -> Result<(), QueueError> {
         let (new, old): (Vec<_>, Vec<_>) = self
             .jobs
@@ -118,7 +114,6 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Writes quota usage, totals and throughput.
     async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         let changes: Vec<_> = self.usage_changes.iter().collect();
         for part in parts(&changes) {
@@ -166,7 +161,6 @@ impl UnitOfWork<'_> {
         Ok(())
     }
 
-    /// Returns the statements that insert the deliveries of the events into the outbox.
     fn deliveries(&self) -> Result<Vec<Statement>, QueueError> {
         let Some(outbox) = &self.settings.outbox else {
             return Ok(Vec::new());
@@ -216,12 +210,11 @@ impl UnitOfWork<'_> {
     }
 }
 
-/// Returns whether the number before an event is reserved for the last progress of its job.
+/// The number before an event is reserved for the last progress of its job.
 fn has_last_progress(event: &NewEvent) -> bool {
     event.kind == JobEventKind::UploadCompleted && event.job.offset > 0
 }
 
-/// Adds to the totals of jobs and bytes by state.
 pub(super) async fn count(
     transaction: &mut Transaction,
     slot: i64,

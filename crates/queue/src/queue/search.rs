@@ -14,16 +14,14 @@ use super::{
 };
 use crate::JobState;
 
-/// Numbers per block; must match the migrations.
+/// Must match the migrations.
 const BLOCK: i64 = 16_384;
-/// Maximum blocks searched with one statement.
 const MAX_BLOCKS: usize = 16;
 /// Up to this many jobs, a filter by subject or state is used instead of the search indexes.
 const SELECTIVE_LIMIT: u64 = 10_000;
 /// Sorts after all strings with the same prefix.
 const MAX_CHAR: char = '\u{10ffff}';
 
-/// Returns whether the subject or states have so few jobs that filtering them is faster.
 pub(super) async fn is_selective(shared: &Shared, query: &Query) -> Result<bool, QueueError> {
     if let Scope::Subject(subject) = &query.scope {
         let rows = shared.database.read(bounded_count(subject)).await?;
@@ -40,7 +38,6 @@ pub(super) async fn is_selective(shared: &Shared, query: &Query) -> Result<bool,
     Ok(query.states.iter().map(jobs).sum::<u64>() <= SELECTIVE_LIMIT)
 }
 
-/// Counts the jobs of a subject, up to a limit.
 pub(super) fn bounded_count(subject: &str) -> Statement {
     Statement::new(format!(
         "SELECT COUNT(*) FROM (SELECT number FROM queue_jobs WHERE subject = $1 LIMIT {}) AS found",
@@ -49,7 +46,6 @@ pub(super) fn bounded_count(subject: &str) -> Statement {
     .with(replace_nul(subject))
 }
 
-/// Searches block by block until the page is full.
 pub(super) async fn search(
     shared: &Shared,
     query: &Query,
@@ -99,14 +95,13 @@ pub(super) async fn search(
     Ok(jobs)
 }
 
-/// Selects the last and first number. SQLite would scan the table for both in one SELECT.
+/// SQLite would scan the table for both in one SELECT.
 pub(super) fn number_range() -> Statement {
     Statement::new(
         "SELECT (SELECT MAX(number) FROM queue_jobs), (SELECT MIN(number) FROM queue_jobs)",
     )
 }
 
-/// Selects the numbers of matches in adjacent blocks.
 pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statement {
     let (order, beyond) = query.direction();
     let mut statement = Statement::new("SELECT number FROM (");
@@ -153,7 +148,6 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
     statement
 }
 
-/// The parameters of a range of strings.
 pub(super) struct TextRange(usize, usize);
 
 impl TextRange {
@@ -163,7 +157,7 @@ impl TextRange {
     }
 }
 
-/// Binds the ranges of a prefix, for file names (ignoring case) and for ids.
+/// Binds the ranges of file names (ignoring case) and of ids.
 pub(super) fn starts_with(statement: &mut Statement, text: &str) -> (TextRange, TextRange) {
     let mut between = |text: String| {
         let last = format!("{text}{MAX_CHAR}");

@@ -1,5 +1,3 @@
-//! Settings and errors of the queue.
-
 use std::{sync::Arc, time::Duration};
 
 use landfall_database::{Clock, Connections, Database, DatabaseError};
@@ -87,13 +85,12 @@ pub enum QueueError {
 }
 
 impl QueueError {
-    /// Returns whether the transaction conflicted with another and can be retried at once.
+    /// It can be retried at once.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Database(error) if error.is_conflict())
     }
 
-    /// Returns whether a single command or row is the cause, so that others can be written without
-    /// it.
+    /// A single command or row is the cause: others can be written without it.
     pub(super) fn is_statement_error(&self) -> bool {
         match self {
             Self::Database(error) => error.is_statement_error(),

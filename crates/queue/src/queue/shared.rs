@@ -1,5 +1,3 @@
-//! State that the queue and its tasks share.
-
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
@@ -12,20 +10,17 @@ use tokio::sync::{Notify, watch as channel};
 
 use super::{QueueError, QueueSettings, event_channels::Feed, key_uses::KeyUses, reports::Reports};
 
-/// The interval at which the progress of a job is written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
-/// The same if the application receives progress.
+/// The write interval if the application receives progress.
 const DELIVERED_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of slots; see [`Shared::slot`].
 const SLOTS: i64 = 16;
 
-/// State that the queue and its tasks share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) settings: QueueSettings,
     pub(super) database: Connections,
-    /// Slot of this node in tables of sums. Each node adds to the rows of a random slot, so that
-    /// nodes rarely wait for each other's transactions.
+    /// In tables of sums, each node adds to the rows of a random slot, so that nodes rarely wait for each
+    /// other's transactions.
     pub(super) slot: i64,
     pub(super) reports: Reports,
     pub(super) feed: Feed,
@@ -33,7 +28,6 @@ pub(super) struct Shared {
     pub(super) peers: super::peer_subjects::Peers,
     pub(super) key_uses: KeyUses,
     pub(super) newest: channel::Sender<i64>,
-    /// Notified when a watcher or reader of events appears.
     pub(super) watched: Notify,
     /// Without unreadable rows.
     pub(super) counters: Mutex<QueueStats>,
@@ -70,12 +64,10 @@ impl Shared {
         }
     }
 
-    /// Returns whether the application receives progress.
     pub(super) fn delivers_progress(&self) -> bool {
         delivers_progress(&self.settings)
     }
 
-    /// Publishes the number of the latest event.
     pub(super) fn observe(&self, newest: i64) {
         self.newest.send_if_modified(|known| {
             let is_later = newest > *known;
@@ -108,8 +100,7 @@ pub struct QueueStats {
     pub unreadable_events: u64,
 }
 
-/// Counts rows that cannot be read, such as those of a newer version. Rows are counted and logged
-/// once, as far as they are read in ascending order.
+/// Counts and logs rows of a newer version, once as far as they are read in ascending order.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
     count: AtomicU64,
@@ -121,7 +112,6 @@ impl Unreadable {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Returns the result of reading a row, or `None` after counting an error.
     pub(super) fn skip<T>(&self, row: &Row, read: Result<T, QueueError>) -> Option<T> {
         match read {
             Ok(read) => Some(read),

@@ -1,5 +1,3 @@
-//! Binding uploads to jobs.
-
 use std::time::SystemTime;
 
 use landfall::upload::{Upload, UploadId};
@@ -13,9 +11,8 @@ use super::{
 };
 use crate::{Job, JobEventKind, JobId, JobState};
 
-/// Maximum partial uploads of a job.
 const MAX_PARTS: usize = 1000;
-/// Age after which an empty partial upload may be replaced: the response to its creation was lost.
+/// An empty partial upload may be replaced: the response to its creation was lost.
 const ABANDONED_PART_MILLIS: i64 = 10_000;
 
 #[derive(Debug)]
@@ -69,7 +66,6 @@ impl QueueCommand for StartJob {
 }
 
 impl StartJob {
-    /// Compares the upload with the job.
     fn check(&self, record: &Record) -> Option<StartOutcome> {
         let start = &self.start;
         let job = &record.job;
@@ -96,7 +92,7 @@ impl StartJob {
         }
     }
 
-    /// Adds a partial upload. Returns whether the grant allows it.
+    /// Returns whether the grant allows it.
     fn add_part(&self, work: &mut UnitOfWork<'_>) -> bool {
         let number = self.job.0;
         let max = work
@@ -143,7 +139,6 @@ fn sum_of_lengths<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// Creates a job for an upload without a grant.
 #[derive(Debug)]
 pub(super) struct TrackUpload {
     upload: String,
@@ -217,7 +212,6 @@ impl QueueCommand for TrackUpload {
 }
 
 impl UnitOfWork<'_> {
-    /// Sets the state started.
     fn mark_started(&mut self, number: i64) {
         let (now, rate_measured_at) = (from_unix_millis(self.now), self.now);
         let node = self.settings.node.clone();

@@ -1,5 +1,3 @@
-//! Progress and ends of jobs.
-
 use std::{collections::BTreeMap, time::Duration};
 
 use landfall_database::{from_unix_millis, replace_nul, signed};
@@ -12,7 +10,6 @@ use super::{
 };
 use crate::{Job, JobEventKind, JobId, JobState};
 
-/// Minimum time over which a rate is measured.
 const MIN_MEASURED_MILLIS: i64 = 250;
 
 #[derive(Debug)]
@@ -57,7 +54,6 @@ impl QueueCommand for PrepareEnd {
     }
 }
 
-/// Expires unused grants; outputs how many.
 #[derive(Debug)]
 pub(super) struct ExpireGrants(pub(super) Vec<i64>);
 
@@ -74,7 +70,6 @@ impl QueueCommand for ExpireGrants {
     }
 }
 
-/// Adds the rows that reports need.
 pub(super) fn prefetch(reports: &[Report], prefetch: &mut Prefetch) {
     for report in reports {
         prefetch.jobs.insert(report.job.0);
@@ -85,7 +80,7 @@ pub(super) fn prefetch(reports: &[Report], prefetch: &mut Prefetch) {
 }
 
 impl UnitOfWork<'_> {
-    /// Applies reports; each job advances once.
+    /// Each job advances once.
     pub(super) fn advance(&mut self, reports: &[Report]) {
         let mut offsets: BTreeMap<i64, u64> = BTreeMap::new();
         for report in reports {
@@ -113,7 +108,7 @@ impl UnitOfWork<'_> {
         }
     }
 
-    /// Updates a partial upload. Returns the sum of the offsets of all.
+    /// Returns the sum of the offsets of all.
     fn advance_part(&mut self, number: i64, upload: String, report: &Report) -> u64 {
         let parts = self.parts.entry(number).or_default();
         let part = parts.entry(upload).or_insert(Part {
@@ -129,7 +124,7 @@ impl UnitOfWork<'_> {
         offsets.fold(0, u64::saturating_add)
     }
 
-    /// Increases the offset of a job. Returns whether it did.
+    /// Returns whether the offset increased.
     fn set_offset(&mut self, number: i64, offset: u64) -> bool {
         let now = self.now;
         let Some(job) = self.record(number).map(|record| &record.job) else {
@@ -164,7 +159,7 @@ impl UnitOfWork<'_> {
         true
     }
 
-    /// Sets the length of an upload that was granted without one.
+    /// The upload was granted without a length.
     pub(super) fn set_size(&mut self, number: i64, length: u64) {
         let is_unknown = self
             .record(number)
@@ -184,7 +179,7 @@ impl UnitOfWork<'_> {
         self.adjust_usage(number, change, 0);
     }
 
-    /// Expires a grant that was not used in time. Returns whether this call did.
+    /// Returns whether this call did.
     pub(super) fn expire(&mut self, number: i64) -> bool {
         let now = from_unix_millis(self.now);
         let is_due = self.record(number).is_some_and(|record| {
@@ -193,7 +188,7 @@ impl UnitOfWork<'_> {
         is_due && self.finish(number, &JobEnd::Expired)
     }
 
-    /// Ends a job. Returns whether this call did.
+    /// Returns whether this call did.
     fn finish(&mut self, number: i64, end: &JobEnd) -> bool {
         let now = from_unix_millis(self.now);
         let Some(job) = self.record(number).map(|record| &record.job) else {
@@ -248,7 +243,7 @@ impl UnitOfWork<'_> {
     }
 }
 
-/// Sets the size of a job whose size was unknown; its offset does not exceed it.
+/// The offset does not exceed the size.
 fn set_size(job: &mut Job, size: u64) {
     job.size = Some(size);
     job.offset = job.offset.min(size);

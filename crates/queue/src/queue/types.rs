@@ -1,5 +1,3 @@
-//! Inputs and outputs of the queue.
-
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -339,7 +337,7 @@ impl Query {
         }
     }
 
-    /// Returns the order of numbers, and how those of the next page compare with [`Self::after`].
+    /// Returns the order, and how the numbers of the next page compare with [`Self::after`].
     pub(super) const fn direction(&self) -> (&'static str, &'static str) {
         if self.newest_first {
             ("DESC", "<")

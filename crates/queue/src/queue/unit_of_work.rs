@@ -1,5 +1,4 @@
-//! The unit of work of one transaction: rows are read at once, changed in memory, and written at
-//! once.
+//! The unit of work of one transaction: rows are read, changed in memory, and written, each at once.
 //!
 //! SQLite has one writer at a time. On PostgreSQL, transactions of several nodes run concurrently.
 //! Each locks the jobs that it changes, the subjects whose limits it checks, and the uploads that
@@ -16,55 +15,45 @@ use super::{
 };
 use crate::{Job, JobEventKind, JobId, JobState, Token};
 
-/// The rows to read.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
     pub(super) jobs: BTreeSet<i64>,
-    /// Jobs by subject and request id.
+    /// Subject and request id.
     pub(super) requests: BTreeSet<(String, String)>,
-    /// Jobs by upload id; a missing one may be created.
+    /// By upload id; a missing job may be created.
     pub(super) uploads: BTreeSet<String>,
-    /// The maximum number of created jobs.
     pub(super) new_jobs: usize,
-    /// Jobs whose partial uploads are read.
     pub(super) parts: BTreeSet<i64>,
-    /// Subjects whose quota usage is read.
     pub(super) usage: BTreeSet<String>,
-    /// Subjects whose active jobs are counted.
     pub(super) active: BTreeSet<String>,
-    /// Rate limits by subject and count, and how many requests in this transaction they apply to.
+    /// By subject and count: how many requests in this transaction the rate limit applies to.
     pub(super) recent: BTreeMap<(String, u32), u32>,
 }
 
-/// A job that was loaded.
 #[derive(Debug)]
 pub(super) struct LoadedJob {
     pub(super) record: Record,
-    /// State and offset when loaded; `None` for a new job.
+    /// `None` for a new job.
     pub(super) loaded_as: Option<(JobState, u64)>,
     pub(super) is_changed: bool,
 }
 
-/// A partial upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) length: Option<u64>,
     pub(super) offset: u64,
-    /// Time of binding, in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub(super) created_at: i64,
     pub(super) is_changed: bool,
 }
 
-/// An event to write.
 #[derive(Debug)]
 pub(super) struct NewEvent {
-    /// 0 until it is written.
     pub(super) number: i64,
     pub(super) kind: JobEventKind,
     pub(super) job: Job,
 }
 
-/// Changes to the activity in the minute of the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ThroughputDelta {
     pub(super) bytes: u64,
@@ -73,50 +62,42 @@ pub(super) struct ThroughputDelta {
     pub(super) failed: i64,
 }
 
-/// Quota usage in bytes.
+/// Bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Usage {
     pub(super) reserved: i64,
     pub(super) used: i64,
 }
 
-/// The unit of work of one transaction.
 #[derive(Debug)]
 pub(super) struct UnitOfWork<'a> {
     pub(super) settings: &'a QueueSettings,
     pub(super) is_postgres: bool,
-    /// See [`Shared::slot`].
     pub(super) slot: i64,
-    /// True if the application receives progress.
     pub(super) delivers_progress: bool,
     pub(super) unreadable: &'a Unreadable,
-    /// The time of the transaction, in milliseconds since 1970.
+    /// In milliseconds since 1970.
     pub(super) now: i64,
     pub(super) jobs: BTreeMap<i64, LoadedJob>,
     pub(super) requests: HashMap<(String, String), i64>,
     /// The newest job of each upload.
     pub(super) uploads: HashMap<String, i64>,
     pub(super) parts: HashMap<i64, BTreeMap<String, Part>>,
-    /// Partial uploads to delete.
     pub(super) deleted_parts: Vec<(i64, String)>,
-    /// The loaded quota usage by subject and period.
     pub(super) usage: HashMap<(String, i64), Usage>,
-    /// Changes to the quota usage.
     pub(super) usage_changes: BTreeMap<(String, i64), Usage>,
     pub(super) active: HashMap<String, i64>,
-    /// For each rate limit, the number of requests it was read for, and the times, newest first.
+    /// How many requests each rate limit was read for, and the times, newest first.
     pub(super) recent: HashMap<(String, u32), (u32, Vec<i64>)>,
-    /// The number of jobs granted in this transaction, by subject.
+    /// In this transaction, by subject.
     pub(super) granted: HashMap<String, u32>,
-    /// Numbers for new jobs.
     pub(super) numbers: VecDeque<i64>,
     pub(super) events: Vec<NewEvent>,
-    /// Tokens to insert: hash and job.
     pub(super) tokens: Vec<(String, i64)>,
-    /// Jobs that may exceed the maximum number of tokens.
+    /// They may exceed the maximum number of tokens.
     pub(super) jobs_to_prune: BTreeSet<i64>,
     pub(super) throughput: ThroughputDelta,
-    /// Statements of other modules, executed in the same transaction.
+    /// Of other modules, executed in the same transaction.
     pub(super) extra_statements: Vec<Statement>,
 }
 
@@ -148,7 +129,6 @@ impl<'a> UnitOfWork<'a> {
         }
     }
 
-    /// Adds a job that was read.
     pub(super) fn insert_loaded(&mut self, record: Record) {
         let job = &record.job;
         let number = job.id.0;
@@ -172,7 +152,6 @@ impl<'a> UnitOfWork<'a> {
         self.jobs.get(&number).map(|loaded| &loaded.record)
     }
 
-    /// Returns a job for modification and marks it as changed.
     pub(super) fn change(&mut self, number: i64) -> Option<&mut Record> {
         let now = from_unix_millis(self.now);
         let loaded = self.jobs.get_mut(&number)?;
@@ -181,7 +160,6 @@ impl<'a> UnitOfWork<'a> {
         Some(&mut loaded.record)
     }
 
-    /// Adds a new job with the next number.
     pub(super) fn add(&mut self, mut record: Record) -> Job {
         let number = self.numbers.pop_front().unwrap_or_default();
         record.job.id = JobId(number);
@@ -193,7 +171,6 @@ impl<'a> UnitOfWork<'a> {
         job
     }
 
-    /// Emits an event with the current state of a job.
     pub(super) fn emit(&mut self, number: i64, kind: JobEventKind) {
         let Some(loaded) = self.jobs.get(&number) else {
             return;
@@ -206,7 +183,6 @@ impl<'a> UnitOfWork<'a> {
         });
     }
 
-    /// Issues a token for a job.
     pub(super) fn issue_token(&mut self, number: i64) -> Token {
         let token = Token::random();
         let hash = token.hash().as_str().to_owned();
@@ -214,7 +190,6 @@ impl<'a> UnitOfWork<'a> {
         token
     }
 
-    /// Returns the current quota usage of a subject in a period.
     pub(super) fn usage(&self, subject: &str, period: i64) -> Usage {
         let key = (subject.to_owned(), period);
         let loaded = self.usage.get(&key).copied().unwrap_or_default();
@@ -225,7 +200,6 @@ impl<'a> UnitOfWork<'a> {
         }
     }
 
-    /// Adds to the quota usage of a job's subject.
     pub(super) fn adjust_usage(&mut self, number: i64, reserved: i64, used: i64) {
         let Some(record) = self.record(number) else {
             return;
@@ -239,7 +213,7 @@ impl<'a> UnitOfWork<'a> {
         usage.used = usage.used.saturating_add(used);
     }
 
-    /// Returns the changes to the totals: jobs and completed bytes by state.
+    /// Jobs and completed bytes by state.
     pub(super) fn counts(&self) -> BTreeMap<i64, (i64, i64)> {
         let mut counts: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
         let mut count = |state: JobState, offset: u64, sign: i64| {

@@ -16,31 +16,25 @@ use super::{
 };
 use crate::JobId;
 
-/// Maximum commands or reports in one transaction.
 const BATCH_SIZE: usize = 256;
-/// Delays before retries of a failed transaction.
 const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_millis(400),
 ];
 
-/// Minimum time between transactions that write progress.
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// Maximum immediate retries after conflicts with other transactions.
+/// After conflicts with other transactions.
 const MAX_CONFLICTS: u32 = 5;
 
-/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum WriteRequest {
     Run(Box<dyn QueuedCommand>),
-    /// Writes the reports of a job before the command; the flag is set if it ends the job.
+    /// The flag is set if the command ends the job.
     AfterReports(JobId, bool, Box<dyn QueuedCommand>),
-    /// Writes everything pending, then stops.
     Close(oneshot::Sender<()>),
 }
 
-/// Executes commands until the queue is closed.
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteRequest>) {
     let mut batch = Vec::with_capacity(BATCH_SIZE);
     while requests.recv_many(&mut batch, BATCH_SIZE).await > 0 {
@@ -81,8 +75,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteR
     write_reports(&shared, true).await;
 }
 
-/// Writes progress until the queue is closed. It has its own transactions, so that grants and ends
-/// do not wait for it.
+/// Progress has its own transactions, so that grants and ends do not wait for it.
 pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     loop {
         let next = shared.reports.next();
@@ -106,7 +99,6 @@ pub(super) async fn run_progress(shared: Arc<Shared>, mut closing: watch::Receiv
     }
 }
 
-/// Writes the reports that are due, or all.
 async fn write_reports(shared: &Shared, all: bool) {
     let mut reports = shared.reports.take(all);
     while !reports.is_empty() {
@@ -116,7 +108,6 @@ async fn write_reports(shared: &Shared, all: bool) {
     }
 }
 
-/// Writes commands and reports in one transaction, with retries.
 async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, reports: Vec<Report>) {
     let mut delays = RETRY_DELAYS.iter();
     let mut conflicts = 0;
@@ -155,8 +146,8 @@ async fn write(shared: &Shared, mut commands: Vec<Box<dyn QueuedCommand>>, repor
     shared.reports.requeue(reports);
 }
 
-/// Writes the halves of a batch separately, after an error of one statement. A single command
-/// receives the error. Reports are written first, since they precede the ends of their jobs.
+/// Isolates the error of one statement. A single command receives the error. Reports are written first,
+/// since they precede the ends of their jobs.
 async fn divide(
     shared: &Shared,
     mut commands: Vec<Box<dyn QueuedCommand>>,

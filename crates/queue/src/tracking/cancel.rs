@@ -1,5 +1,3 @@
-//! Cancellation of jobs.
-
 use landfall::{BoxError, Handler};
 
 use crate::{Job, JobEnd, JobState, Queue, QueueError};

@@ -1,5 +1,3 @@
-//! An event sink that writes the progress and ends of uploads to the queue.
-
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,7 +26,6 @@ impl JobTracker {
         Self { queue }
     }
 
-    /// Returns the job that an event ends, and how.
     async fn end_of(&self, event: &Event) -> Result<Option<(JobId, JobEnd)>, QueueError> {
         let upload = &event.upload;
         if let Some(job) = job_of(upload) {
@@ -52,7 +49,6 @@ impl JobTracker {
     }
 }
 
-/// Returns the job of an upload.
 pub(super) fn job_of(upload: &Upload) -> Option<JobId> {
     upload.labels.get(labels::JOB)?.parse().ok()
 }
@@ -70,7 +66,6 @@ fn is_part(upload: &Upload) -> bool {
     upload.kind == UploadKind::Partial
 }
 
-/// Returns how an event ends the job of its upload.
 fn end(event: &Event) -> Option<JobEnd> {
     let upload = &event.upload;
     // A grant covers the final upload; its partial uploads may come and go.
@@ -103,7 +98,6 @@ impl EventSink for JobTracker {
         EventKinds::ALL
     }
 
-    /// Prepares the end of a job before its upload is removed.
     async fn prepare(&self, events: &[Event]) -> Result<(), BoxError> {
         for event in events {
             if let Some(job) = job_of(&event.upload)

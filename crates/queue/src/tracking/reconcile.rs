@@ -9,7 +9,7 @@ use super::job_tracker::job_of;
 use crate::{Completion, Job, JobEnd, Queue, QueueError, Report, StaleFilter, StaleJob};
 
 const PAGE: usize = 256;
-/// The time for which a creation may take in the store after its job was written.
+/// A creation in the store may follow its job this much later.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const MAX_CONCURRENCY: usize = 8;
 
@@ -72,7 +72,6 @@ pub async fn reconcile(
     }
 }
 
-/// Reads the uploads of a job from the store.
 async fn inspect(
     handler: &Handler,
     stale: StaleJob,
@@ -98,14 +97,10 @@ fn log_failure(job: &Job, error: &BoxError) {
     tracing::warn!(id, job = %job.id, %error, "failed to check upload");
 }
 
-/// The state of a job's uploads in the store.
 #[derive(Debug)]
 enum StoreState {
-    /// The upload is complete.
     Complete(Completion),
-    /// The upload or its partial uploads exist.
     InProgress(Vec<Report>),
-    /// The id belongs to an upload of another job.
     Mismatch,
 }
 

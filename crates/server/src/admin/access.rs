@@ -151,7 +151,6 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
     redirect_to_page(cookie)
 }
 
-/// Redirects the browser from `login` or `logout` to the page in the same directory.
 fn redirect_to_page(cookie: HeaderValue) -> Response {
     let headers = [
         (header::LOCATION, HeaderValue::from_static("./")),

@@ -1,5 +1,3 @@
-//! Dead letters: events that could not be delivered.
-
 use axum::{
     Json,
     extract::{
@@ -14,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::{Admin, job_json::time, problem};
 
 const DEFAULT_PAGE: usize = 50;
-/// Maximum number of events that are listed or changed by one request.
 const MAX_BATCH: usize = 1000;
 
 #[derive(Deserialize)]
@@ -55,7 +52,6 @@ pub(super) struct ChangedCount {
     changed: u64,
 }
 
-/// `GET dead-letters`: lists dead letters, newest first.
 pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<DeadLetterQuery>, QueryRejection>,

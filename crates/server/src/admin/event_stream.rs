@@ -1,5 +1,3 @@
-//! Live events of the queue, as server-sent events (SSE).
-
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
@@ -27,11 +25,10 @@ use super::{
 };
 
 pub(super) const MAX_STREAMS: usize = 64;
-/// Delay after which a client reconnects.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
-/// Lifetime of a stream; a client that reconnects is authenticated again.
+/// A client that reconnects is authenticated again.
 const STREAM_LIFETIME: Duration = Duration::from_secs(600);
-/// Interval of keep-alive comments, so that proxies do not close an idle stream.
+/// Proxies close an idle stream.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 #[derive(Deserialize)]
@@ -47,7 +44,6 @@ struct EventJson {
     upload: JobJson,
 }
 
-/// `GET events`: streams the events after `LastDelivery-Event-ID`, by default all new ones.
 pub(super) async fn events(
     State(admin): State<Admin>,
     query: Result<Query<StreamQuery>, QueryRejection>,
@@ -106,7 +102,7 @@ impl EventStreamReader {
         futures_util::StreamExt::chain(preamble, rest)
     }
 
-    /// Returns the next event; `None` when the server or the database is closed. The client reconnects.
+    /// `None` when the server or the database is closed. The client reconnects.
     async fn next(&mut self) -> Option<Event> {
         if let Some(number) = self.reset_at.take() {
             let data = json!({ "type": "reset", "at": time(self.admin.now()) });

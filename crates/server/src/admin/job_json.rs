@@ -70,7 +70,7 @@ fn transfer_of(upload_id: &str) -> &'static str {
     }
 }
 
-/// Formats a time as RFC 3339 with milliseconds; a time out of range becomes 1970.
+/// RFC 3339 with milliseconds; a time out of range becomes 1970.
 pub(super) fn time(when: SystemTime) -> String {
     let when = Timestamp::try_from(when).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{when:.3}")

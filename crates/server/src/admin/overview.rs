@@ -1,5 +1,3 @@
-//! The current state in numbers, and the throughput of the last hours.
-
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -28,7 +26,7 @@ pub(super) struct Overview {
     uptime_seconds: u64,
     jobs: BTreeMap<&'static str, u64>,
     completed_bytes: u64,
-    /// Bytes per second received by all nodes, over the last minute.
+    /// Received by all nodes, over the last minute.
     rate: u64,
     active_uploads: u64,
     storage: StorageCapacity,
@@ -98,9 +96,7 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview
     }))
 }
 
-/// Returns the bytes per second of the 60 seconds before `now`.
-///
-/// The current minute counts whole, the previous one by the share of it within the 60 seconds.
+/// Covers the 60 seconds before `now`: the current minute counts whole, the previous one by its share.
 fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
     let minute = minute_of(now);
     let bytes = |wanted: SystemTime| -> u64 {

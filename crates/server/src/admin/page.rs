@@ -35,7 +35,6 @@ const ASSETS: &[(&str, Asset)] = assets! { "dashboard":
 };
 const ICON: &[(&str, Asset)] = assets! { "page": "icon.svg": SVG };
 
-/// `GET /admin/`: the dashboard, or the login form.
 pub(super) async fn index(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     match admin.has_session(&headers).await {
         Ok(true) => {
@@ -71,7 +70,7 @@ fn html_response(status: StatusCode, html: String) -> Response {
     (status, headers, html).into_response()
 }
 
-/// `GET /admin`: redirects to the page, to which its URLs are relative.
+/// The page's URLs are relative to its path with a slash.
 pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
     let name = uri.path().rsplit('/').next().unwrap_or_default();
     let Ok(location) = HeaderValue::try_from(format!("{name}/")) else {
@@ -84,7 +83,6 @@ pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
         .into_response()
 }
 
-/// `GET /admin/login`: redirects to the page, for visitors who open the form's address.
 pub(super) async fn redirect_to_page() -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, "./")]).into_response()
 }

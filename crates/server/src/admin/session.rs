@@ -21,7 +21,6 @@ const MAX_ENDED: usize = 4096;
 /// Domain separation of the signatures from other uses of the key.
 const PURPOSE: &[u8] = b"landfall admin session 1\n";
 
-/// The key that a session was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SessionKind {
     Admin,
@@ -32,15 +31,12 @@ pub(super) enum SessionKind {
 struct Session {
     kind: SessionKind,
     until: SystemTime,
-    /// The signature, unique per session.
     signature: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
 struct EndedSessions {
-    /// Expiry times by signature.
     until: HashMap<Vec<u8>, SystemTime>,
-    /// All sessions that expire before this time count as ended, too.
     all_before: Option<SystemTime>,
 }
 
@@ -80,10 +76,8 @@ impl Sessions {
         }
     }
 
-    /// Creates a session; returns its `Set-Cookie`.
-    ///
-    /// Without `Path`, the browser sends the cookie to the directory of the form and below, which also
-    /// works behind a proxy that adds a prefix.
+    /// Without `Path`, the browser sends the cookie to the directory of the form and below, which also works
+    /// behind a proxy that adds a prefix.
     pub(super) fn create(&self, kind: SessionKind, now: SystemTime, https: bool) -> HeaderValue {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default() + SESSION_LIFETIME;
         let number = match kind {
@@ -97,7 +91,6 @@ impl Sessions {
         cookie(&format!("{claim}.{signature}"), SESSION_LIFETIME, https)
     }
 
-    /// Ends the sessions of a request on this node; returns the `Set-Cookie` that deletes the cookie.
     pub(super) fn end(&self, headers: &HeaderMap, now: SystemTime, https: bool) -> HeaderValue {
         for session in session_cookies(headers).filter_map(|value| self.read(value, now)) {
             self.ended.lock().insert(session, now);

@@ -1,5 +1,3 @@
-//! The interface through which the dashboard reads the server's status.
-
 use std::fmt;
 
 use async_trait::async_trait;
@@ -61,8 +59,6 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// Creates a result with `error`, or with `describe` if there is none.
-    ///
     /// The error becomes a sentence: capitalized, with a full stop.
     pub(crate) fn new(
         component: Component,

@@ -15,7 +15,6 @@ const MAX_PAGE: usize = 500;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct UploadQuery {
-    /// States, separated by commas.
     #[serde(default)]
     state: String,
     #[serde(default)]
@@ -27,7 +26,6 @@ pub(super) struct UploadQuery {
 #[derive(Serialize)]
 pub(super) struct Uploads {
     uploads: Vec<JobJson>,
-    /// `after` of the next page.
     next: Option<i64>,
 }
 
@@ -68,7 +66,6 @@ pub(super) async fn get(
     Ok(Json(JobJson::new(job, admin.now())))
 }
 
-/// `DELETE uploads/{id}`: cancels an upload and deletes its received bytes.
 pub(super) async fn cancel(
     State(admin): State<Admin>,
     Path(id): Path<String>,

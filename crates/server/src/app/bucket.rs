@@ -16,7 +16,6 @@ pub(super) struct Bucket {
     endpoint: Option<String>,
     accelerate: bool,
     reachable: CachedProbe<bool>,
-    /// A client with short timeouts, for health checks.
     prober: Client,
 }
 
@@ -110,7 +109,6 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options
 }
 
-/// Returns the key prefixes of direct uploads, which the store must ignore.
 #[cfg(feature = "direct")]
 fn key_prefixes(settings: &Settings) -> Vec<String> {
     if !settings.direct.enabled {

@@ -9,8 +9,6 @@ const CACHE_TTL: Duration = Duration::from_secs(3);
 
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A probe that runs at most once per cache lifetime.
-///
 /// Concurrent callers wait for the running probe and share its result.
 #[derive(Debug, Default)]
 pub(super) struct CachedProbe<T> {
@@ -18,7 +16,6 @@ pub(super) struct CachedProbe<T> {
 }
 
 impl<T: Clone> CachedProbe<T> {
-    /// Returns the cached result, or that of `probe`.
     pub(super) async fn get(&self, probe: impl AsyncFnOnce() -> T) -> T {
         let mut cached = self.cached.lock().await;
         if let Some((when, result)) = &*cached
@@ -33,7 +30,7 @@ impl<T: Clone> CachedProbe<T> {
 }
 
 impl CachedProbe<bool> {
-    /// Returns whether the probe succeeds in time, maybe as cached; logs `message` with its error.
+    /// The result may be cached.
     pub(super) async fn is_healthy<T, E: Display>(
         &self,
         message: &'static str,

@@ -1,5 +1,3 @@
-//! The client's address behind trusted proxies.
-
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -9,8 +7,6 @@ use http::HeaderMap;
 
 use crate::{net::ClientAddress, settings::Urls};
 
-/// Returns the address for per-address limits.
-///
 /// Trusted proxies, UNIX sockets and this machine, where a proxy is likely, are not limited.
 pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
     let urls = urls.clone();
@@ -21,8 +17,6 @@ pub(super) fn limit_address(urls: &Urls) -> ClientAddress {
     }))
 }
 
-/// Returns the address of the client behind trusted proxies.
-///
 /// Each proxy appends the address of its peer, so the list is read from its end, while the reporting
 /// proxy is trusted.
 pub(super) fn client_address(

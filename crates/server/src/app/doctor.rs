@@ -1,5 +1,3 @@
-//! `landfall doctor files`, and the search for damaged uploads shared with `landfall doctor s3`.
-
 use std::process::ExitCode;
 
 use landfall::{
@@ -40,7 +38,6 @@ pub async fn doctor_files(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reports damaged uploads and unknown files of a store, among at most `max` entries.
 pub(crate) async fn find_damaged(
     enumerator: &dyn Enumerate,
     max: u64,

@@ -1,5 +1,3 @@
-//! `landfall events`: lists and changes undelivered events.
-
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;
@@ -44,7 +42,7 @@ fn selection(command: &EventsCommand) -> EventSelection {
     }
 }
 
-/// Prints the number of changed events; unknown ids are a failure.
+/// Unknown ids are a failure.
 fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {action}\n"))?;

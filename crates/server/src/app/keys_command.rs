@@ -1,5 +1,3 @@
-//! `landfall keys`: creates, lists and revokes API keys.
-
 use std::{process::ExitCode, time::SystemTime};
 
 use anyhow::Context as _;

@@ -15,7 +15,7 @@ use landfall_s3::{
 use super::cached_probe::CachedProbe;
 use crate::settings::Leases;
 
-/// Retention of released leases; within it, a new lease continues their fencing tokens.
+/// Within this time, a new lease continues the fencing tokens of a released one.
 pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Debug)]
@@ -157,7 +157,6 @@ impl SharedLeases {
         (!self.reachable.is_healthy(message, probe).await).then_some(unavailable)
     }
 
-    /// Purges leases that were released before [`LEASE_RETENTION`], where the backend does not.
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
         #[cfg(feature = "s3")]
         #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
@@ -182,7 +181,6 @@ impl SharedLeases {
         }
     }
 
-    /// Releases all leases, so that others need not wait for their expiry.
     pub(super) async fn close(&self) {
         with_locker!(self, locker => locker.close().await)
     }

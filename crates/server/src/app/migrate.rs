@@ -1,5 +1,3 @@
-//! `landfall migrate`: migrates the database to the schema of this version.
-
 use std::process::ExitCode;
 
 use anyhow::Context as _;

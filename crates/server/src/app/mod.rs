@@ -67,10 +67,9 @@ use crate::{
     settings::{Loaded, Settings},
 };
 
-/// Time for aborted requests to store received bytes and respond, after the grace time of a shutdown.
+/// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum time for the last database writes at shutdown.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Runs the server until a signal stops it.

@@ -8,15 +8,12 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// File descriptors of a connection: its socket, and the file it writes or reads.
 const PER_CONNECTION: u64 = 2;
 /// File descriptors for everything else: lock files (64), files and directories that blocking threads
 /// have open for a moment, the database, hooks.
 const RESERVED: u64 = 256;
 
-/// Raises the soft limit of open files to the hard one and returns it; `None` if there is no limit.
-///
-/// The usual soft limit of 1024 exists for programs that use `select`.
+/// Raises the soft limit to the hard one: the usual 1024 exists for programs that use `select`.
 pub(super) fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
@@ -37,7 +34,6 @@ pub(super) fn raise_limit() -> Option<u64> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ConnectionLimit {
-    /// The configured limit, or the number that fits the limit of open files.
     pub(super) connections: usize,
     wanted: usize,
     open_files: Option<u64>,

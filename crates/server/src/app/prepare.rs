@@ -26,10 +26,6 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Checks the system and creates all parts. Used by `landfall` and `landfall config check`.
-    ///
-    /// # Errors
-    /// A setting or a file is invalid.
     pub(super) async fn new(loaded: &mut Loaded) -> anyhow::Result<Self> {
         loaded.check_system().await?;
         let settings = &loaded.settings;

@@ -1,5 +1,3 @@
-//! Detects proxies that are expected but not trusted.
-
 use std::{
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
@@ -46,9 +44,7 @@ impl UntrustedProxies {
         }
     }
 
-    /// Returns whether a request comes from an untrusted proxy on this machine or in a private network.
-    ///
-    /// Forwarded headers from other networks may be forged and are not reported.
+    /// True only on this machine or in a private network: headers from other networks may be forged.
     fn is_untrusted_proxy(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         !self.urls.trusts(Some(peer))
             && (peer.is_loopback() || is_private(peer))

@@ -102,9 +102,7 @@ impl AppRoutes {
         Some(routes).filter(|routes| routes.contains(path))
     }
 
-    /// Returns whether a path belongs to the uploads.
-    ///
-    /// With the base path `/`, all paths do, except health checks and metrics.
+    /// The base path `/` has all paths, except health checks and metrics.
     fn is_upload_path(&self, path: &str) -> bool {
         let is_below = path.starts_with(self.base.as_str())
             || path.len() + 1 == self.base.len() && self.base.starts_with(path);
@@ -150,7 +148,6 @@ impl AppRoutes {
         }
     }
 
-    /// Readiness probe: not shutting down, and all backends available.
     async fn readiness(&self) -> Response<AppBody> {
         if self.shutdown.phase() > ShutdownPhase::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
@@ -224,7 +221,7 @@ impl Service<Request<net::Body>> for App {
     }
 }
 
-/// The future of a response; an enum, since an async block would box the handler's future again.
+/// An enum, since an async block would box the handler's future again.
 pub(super) enum AppFuture {
     Upload(<Handler as Service<Request<UploadBody>>>::Future),
     Other(Pin<Box<dyn Future<Output = Result<Response<AppBody>, Infallible>> + Send>>),
@@ -277,9 +274,7 @@ fn html_response(html: Bytes, policy: HeaderValue) -> Response<AppBody> {
     response
 }
 
-/// Returns the content security policy of the start page.
-///
-/// It may connect to its own origin and to that of the public URL, which can differ.
+/// May connect to its own origin and to that of the public URL, which can differ.
 fn content_security_policy(public_url: Option<&str>) -> HeaderValue {
     let own = HeaderValue::from_static(page::CONTENT_SECURITY_POLICY);
     let Some((scheme, rest)) = public_url.and_then(|url| url.split_once("://")) else {

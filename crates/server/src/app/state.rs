@@ -1,5 +1,3 @@
-//! The database and the name of this node.
-
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,9 +13,7 @@ pub(super) fn node_name(settings: &Settings) -> String {
     })
 }
 
-/// Returns whether a path is on a network file system, where SQLite is not safe.
-///
-/// Checks the nearest existing ancestor.
+/// SQLite is not safe there. Checks the nearest existing ancestor.
 pub(super) fn is_on_network(path: &Path) -> bool {
     /// Magic numbers of NFS, SMB, CIFS, SMB2, Ceph, 9p and AFS.
     const OVER_NETWORK: [i64; 7] = [
@@ -45,7 +41,7 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     found.is_some_and(|system| OVER_NETWORK.contains(&(system.f_type as i64)))
 }
 
-/// Returns whether the database must survive power loss: unless uploads do not, either.
+/// The database need not survive what uploads do not survive.
 pub(super) fn survives_power_loss(settings: &Settings) -> bool {
     settings.s3.bucket.is_some() || settings.storage.durability != Durability::None
 }
@@ -72,7 +68,6 @@ pub(super) fn warn_about_location(settings: &Settings) {
     }
 }
 
-/// The database of this server, opened on first use and shared by all parts.
 #[derive(Debug, Default)]
 pub(super) struct SharedDatabase {
     connections: OnceCell<Connections>,
@@ -80,7 +75,7 @@ pub(super) struct SharedDatabase {
 }
 
 impl SharedDatabase {
-    /// Creates one for commands other than the server: tables are checked and not migrated.
+    /// Commands other than the server check tables and do not migrate them.
     pub(super) fn for_tool() -> Self {
         Self {
             is_tool: true,
@@ -129,7 +124,6 @@ pub(super) fn named_database(settings: &Settings) -> (Database, String) {
     (database, name)
 }
 
-/// Returns the configured database and its name, for a command that reads what the server stored.
 pub(super) fn stored_database(
     settings: &Settings,
     item: &str,

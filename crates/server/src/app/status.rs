@@ -80,7 +80,7 @@ impl AppStatus {
     }
 }
 
-/// Checks a transport: it is healthy if it can be reached and its last delivery succeeded.
+/// Healthy if it can be reached and its last delivery succeeded.
 async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
     let error = match timeout(PROBE_TIMEOUT, transport.check()).await {
         Ok(Ok(())) => transport

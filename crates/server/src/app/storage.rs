@@ -100,14 +100,12 @@ impl Storage {
         }
     }
 
-    /// Releases leases at shutdown, so that other nodes can take over at once.
     pub(super) async fn close(&self) {
         if let Some(leases) = &self.leases {
             leases.close().await;
         }
     }
 
-    /// Returns the reason why uploads cannot be accepted now.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         match self.lease_error().await {
             None => self.store_error().await,
@@ -155,7 +153,6 @@ impl Storage {
     }
 }
 
-/// The upload directory and its identity when it was opened.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -205,8 +202,6 @@ impl Directory {
         }
     }
 
-    /// Detects a missing or replaced directory.
-    ///
     /// When another disk is mounted there, or unmounted, uploads would continue in the old directory.
     fn check_identity(&self) -> Option<&'static str> {
         match identity(&self.path) {
@@ -224,7 +219,7 @@ fn identity(dir: &Path) -> Option<Identity> {
     found.is_dir().then(|| (found.dev(), found.ino()))
 }
 
-/// Checks write permission at startup, rather than failing every upload.
+/// Fails at startup, rather than for every upload.
 fn check_writable(dir: &Path) -> anyhow::Result<()> {
     let shown = dir.display();
     rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK).with_context(|| {

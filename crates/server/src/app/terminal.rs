@@ -3,7 +3,6 @@ use std::{
     time::Duration,
 };
 
-/// Formats rows as aligned columns, without trailing spaces.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: [usize; N] = std::array::from_fn(|column| {
         let wide = |row: &[String; N]| row[column].chars().count();
@@ -30,7 +29,6 @@ pub(super) fn sanitize(text: &str, max_chars: usize) -> String {
     cut
 }
 
-/// Formats a duration in its largest unit.
 pub(super) fn format_age(span: Duration) -> String {
     let seconds = span.as_secs();
     match seconds {
@@ -41,7 +39,7 @@ pub(super) fn format_age(span: Duration) -> String {
     }
 }
 
-/// Prints a text; a closed pipe, such as that of `head`, is no error.
+/// A closed pipe, such as that of `head`, is no error.
 pub(super) fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

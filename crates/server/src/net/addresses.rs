@@ -20,9 +20,8 @@ const MAX_PER_SHARD: usize = 8192;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct AddressLimits {
-    /// Maximum number of open connections.
-    ///
-    /// Up to twice as many are answered with 429; further ones are closed at once.
+    /// Maximum number of open connections. Up to twice as many are answered with 429; further ones are closed
+    /// at once.
     pub connections: u32,
     /// Average requests per second, also the burst size. Further requests are answered with 429.
     pub requests: u32,
@@ -57,7 +56,7 @@ impl fmt::Debug for ClientAddress {
     }
 }
 
-/// An IPv4 address, or the network prefix of an IPv6 address (/64), which one subscriber has.
+/// One subscriber has a /64 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum AddressKey {
     V4(u32),
@@ -86,10 +85,9 @@ impl AddressKey {
 struct AddressUsage {
     connections: u32,
     uploads: u32,
-    /// Tokens of the rate limit (token bucket), as of `refilled`.
+    /// Token bucket, as of `refilled`.
     tokens: f64,
     refilled: Instant,
-    /// Queue of its bodies, once it has sent one.
     queue: Option<Arc<AddressQueue>>,
 }
 
@@ -105,18 +103,14 @@ impl AddressUsage {
 pub(super) struct Addresses {
     limits: AddressLimits,
     workers: usize,
-    /// Number of addresses that are sending bodies.
     senders: Arc<AtomicUsize>,
     shards: [Mutex<HashMap<AddressKey, AddressUsage>>; SHARDS],
 }
 
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// Within the limit, or not counted.
     Allowed(Option<AddressPermit>),
-    /// Over the limit: its first request must be rejected.
     OverLimit(AddressPermit),
-    /// Far over the limit: it must be closed.
     Dropped,
 }
 
@@ -179,7 +173,6 @@ impl Addresses {
         }
     }
 
-    /// Counts a request with a body until the permit is dropped.
     pub(super) fn upload(
         self: &Arc<Self>,
         headers: &HeaderMap,
@@ -225,7 +218,6 @@ impl Addresses {
         (self.limits.client.0)(headers, peer).map(AddressKey::new)
     }
 
-    /// Changes the usage of an address; `None` if it is new and the shard is full.
     fn update<R>(&self, key: AddressKey, change: impl FnOnce(&mut AddressUsage) -> R) -> Option<R> {
         let mut shard = self.shards[key.shard()].lock();
         if !shard.contains_key(&key) && shard.len() >= MAX_PER_SHARD {
@@ -254,7 +246,6 @@ pub(super) struct AddressPermit {
 }
 
 impl AddressPermit {
-    /// Queues an upload with those of its address.
     pub(super) fn enqueue(&self) -> Option<Box<QueuedBody>> {
         let queue = self.queue.clone()?;
         Some(Box::new(QueuedBody::new(queue)))

@@ -77,8 +77,6 @@ impl BodyError {
     }
 }
 
-/// The reason why the server ends a body.
-///
 /// hyper passes it on, as an I/O error, to the reader of the body.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("stopped by the server")]
@@ -118,15 +116,13 @@ pub struct Body {
     /// `None` once the connection has taken the rest of it.
     inner: Option<Incoming>,
     kind: Kind,
-    /// Bytes at the start of `inner` that were received before a handover.
+    /// Received before a handover.
     skip: usize,
-    /// Its entry in the fair queue of its address.
     queued: Option<Box<QueuedBody>>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    /// No body, or its end was reached.
     Ended,
     /// HTTP/1: `ServerIo` applies the timeouts; `epoch` is the phase of this body.
     Http1 {
@@ -181,7 +177,7 @@ impl Body {
         }
     }
 
-    /// Returns the error of an HTTP/2 body; its connection must not fail with it.
+    /// The connection must not fail with an error of an HTTP/2 body.
     fn stopped(&self, cx: &Context<'_>) -> Option<BodyError> {
         let Kind::Http2 { shared, activity } = &self.kind else {
             return None;
@@ -308,9 +304,7 @@ pin_project_lite::pin_project! {
     pub(super) struct OutgoingBody<B> {
         #[pin]
         inner: Either<B, Full<Bytes>>,
-        // Dropped when hyper has taken all of it.
         guard: RequestGuard,
-        // HTTP/2: the activity of this stream.
         stream: Option<Arc<ConnectionActivity>>,
     }
 }

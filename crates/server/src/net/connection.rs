@@ -16,36 +16,25 @@ use super::rejection::HttpRejection;
 use super::stats::NetStats;
 use super::timeouts::{ConnectionActivity, Phase, ServerShared};
 
-/// Maximum rest of an unread body that is discarded so that the connection can be reused.
-///
-/// A larger rest, or one of unknown size, ends the connection (`Connection: close`).
+/// A larger rest of an unread body, or one of unknown size, ends the connection (`Connection: close`).
 pub(super) const MAX_DISCARDED_REST: u64 = 64 * 1024;
 
-/// The service still holds the body.
 pub(super) const HELD_BY_SERVICE: u64 = u64::MAX - 1;
 
-/// State shared by the parts of one connection: I/O, service adapter, bodies and driver.
 #[derive(Debug)]
 pub(super) struct ConnectionShared {
     pub(super) activity: Arc<ConnectionActivity>,
     pub(super) server: Arc<ServerShared>,
     pub(super) info: ConnectionInfo,
-    /// Counts the connection for its address.
     _permit: Option<AddressPermit>,
-    /// The address has too many connections: the request is rejected.
     over_limit: bool,
     pub(super) heads: AtomicU32,
     /// HTTP/1: unread bytes of the current request's body; `u64::MAX` if unknown.
     pub(super) unread_bytes: AtomicU64,
-    /// HTTP/1: whether the service has responded to the current request.
     pub(super) responded: AtomicBool,
-    /// HTTP/1: whether a new head can describe the rest of the current body.
     pub(super) resumable: AtomicBool,
-    /// HTTP/2: requests without a complete response.
     streams: AtomicU32,
-    /// HTTP/1: the rest of a body that the service has dropped, to be discarded.
     abandoned: Mutex<Option<Incoming>>,
-    /// HTTP/1: whether a request was rejected by the limits of its address.
     pub(super) address_limited: AtomicBool,
     pub(super) handover: Handover,
 }
@@ -82,19 +71,16 @@ impl ConnectionShared {
         self.unread_bytes.store(bytes, Relaxed);
     }
 
-    /// HTTP/1: returns whether the client may still be sending an unwanted body.
     pub(super) fn has_unread_body(&self) -> bool {
         self.unread_bytes.load(Relaxed) != 0
     }
 
-    /// HTTP/1: returns whether the service may still read the body and has not responded.
     pub(super) fn is_receiving(&self) -> bool {
         self.activity.phase() == Phase::Body
             && self.unread_bytes.load(Relaxed) == HELD_BY_SERVICE
             && !self.responded.load(Relaxed)
     }
 
-    /// HTTP/1: takes a body that the service dropped before its end.
     pub(super) fn abandon(&self, body: Incoming) {
         let rest = body.size_hint().exact().unwrap_or(u64::MAX);
         // A client that expects a 100 (Continue) may or may not send a rejected body.
@@ -127,7 +113,6 @@ impl ConnectionShared {
         self.address_limited.load(Relaxed)
     }
 
-    /// Counts a request for its client address.
     pub(super) fn check_address_limits<B: http_body::Body>(
         &self,
         request: &Request<B>,

@@ -1,5 +1,3 @@
-//! The task of one connection.
-
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -20,8 +18,6 @@ use super::stats::NetStats;
 use super::stream::StreamExecutor;
 use super::timeouts::{Phase, ServerShared, TimeoutAction};
 
-/// Maximum input to discard after a request was rejected by the limits of its address.
-///
 /// A client that continues to send gets a reset, so its bytes fill no kernel buffers.
 const LIMITED_LINGER_BYTES: u64 = 64 * 1024;
 
@@ -66,7 +62,6 @@ pub(super) struct Driver<S: HttpService> {
     shared: Arc<ConnectionShared>,
     protocols: Arc<Protocols>,
     shutdown_phase: ShutdownPhase,
-    /// Counts towards `ConnectionLimits::max_connections`.
     _permit: OwnedSemaphorePermit,
 }
 
@@ -257,14 +252,11 @@ impl<S: HttpService> Drop for Driver<S> {
     }
 }
 
-/// Closes an HTTP/1 connection without losing the response.
-///
 /// Closing a socket with unread input makes the kernel send a reset, which destroys the response on its
 /// way. If there may be such input, only the sending side is closed, and input is discarded for a while,
 /// as nginx does with `lingering_close`.
 struct LingeringClose {
     io: ServerIo,
-    /// The response to a rejected head, and the number of bytes sent.
     answer: Vec<u8>,
     sent: usize,
     finished: bool,

@@ -21,9 +21,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of a body per turn: less than one store write, so that a turn does not wait for a disk.
 const SHARE_BYTES: usize = 128 * 1024;
-/// Ratio of the pause to the turns of an address with waiting bodies.
 const DELAY_FACTOR: u32 = 3;
-/// Precision of the runtime's timers; shorter pauses are added up.
+/// The precision of the runtime's timers; shorter pauses are added up.
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 /// Limits the pause after a turn in which the thread was busy with other work.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
@@ -38,7 +37,6 @@ pub(super) struct AddressQueue {
 #[derive(Debug, Default)]
 struct QueueState {
     bodies: usize,
-    /// Bodies that are read now, or after the pause.
     active: usize,
     waiting: VecDeque<Arc<Waiter>>,
     pause: Duration,
@@ -46,7 +44,7 @@ struct QueueState {
 }
 
 impl QueueState {
-    /// Counts a turn; with several bodies, the next turn starts after a pause.
+    /// The next turn of several bodies starts after a pause.
     fn end_turn(&mut self, began: Instant) {
         if self.bodies < 2 {
             return;
@@ -59,7 +57,7 @@ impl QueueState {
         }
     }
 
-    /// Activates the body that has waited longest, in place of an active one.
+    /// Replaces an active body by the one that has waited longest.
     fn advance(&mut self) -> Option<Arc<Waiter>> {
         let next = self.waiting.pop_front();
         match &next {
@@ -104,9 +102,7 @@ pub(super) struct QueuedBody {
 enum QueuePosition {
     None,
     Waiting(Arc<Waiter>),
-    /// It is next, after the pause.
     Pausing(Option<Pin<Box<Sleep>>>),
-    /// It may be read, since this time.
     Active(Instant),
 }
 
@@ -173,7 +169,6 @@ impl QueuedBody {
         }
     }
 
-    /// Ends the turn, so that the next body is read.
     pub(super) fn release(&mut self) {
         self.received = 0;
         if matches!(self.position, QueuePosition::None) {

@@ -20,7 +20,6 @@ const POSSIBLE: u8 = 1;
 const HTTP_10: u8 = 2;
 const CLOSE: u8 = 4;
 const KEEP_ALIVE: u8 = 8;
-/// The client waits for a 100 (Continue).
 const EXPECT_CONTINUE: u8 = 32;
 const ACTIVE: u8 = 16;
 
@@ -33,19 +32,14 @@ pub(super) struct Handover {
 #[derive(Debug, Default)]
 struct HandoverParts {
     response: Option<Box<dyn Any + Send>>,
-    /// The new source of the body's frames.
     body: Option<Incoming>,
-    /// Bytes at its start that the service has received already.
     skip: usize,
     waker: Option<Waker>,
 }
 
-/// The rest of a body, in HTTP/1 framing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Remainder {
-    /// The framing header, the end of the head, and the start of the framed body.
     pub(super) head: String,
-    /// Bytes of that start that are data the service has received already.
     pub(super) skip: usize,
 }
 
@@ -121,7 +115,7 @@ impl Handover {
         }
     }
 
-    /// Takes the new source of a body and the number of bytes to skip; `None` without a handover.
+    /// `None` without a handover.
     pub(super) fn poll_body(&self, cx: &Context<'_>) -> Option<Poll<(Incoming, usize)>> {
         if !self.is_active() {
             return None;
@@ -143,7 +137,6 @@ impl Handover {
         }
     }
 
-    /// Ends a handover whose connection was closed; the request ends with it.
     pub(super) fn abort(&self) {
         if !self.is_active() {
             return;

@@ -38,7 +38,7 @@ pub struct ConnectionInfo {
     pub local: Endpoint,
 }
 
-/// Converts an IPv4-mapped IPv6 address, as a dual-stack socket reports it, to IPv4.
+/// A dual-stack socket reports IPv4 peers as IPv4-mapped IPv6 addresses.
 pub(super) fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -17,13 +17,12 @@ use super::request_head::{RequestHeadValidator, ScannedHeads, TOO_MANY_LARGE_HEA
 use super::shutdown::ShutdownPhase;
 use super::timeouts::{Phase, READING, ServerShared, TimeoutAction, WRITING};
 
-/// A read of this size means that hyper's buffer has grown.
 const LARGE_READ: usize = 16 * 1024;
 
 /// Memory of an unfinished head that is not counted.
 const SMALL_HEAD: usize = 8 * 1024;
 
-/// The first bytes of every HTTP/2 connection (RFC 9113 section 3.4).
+/// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug)]
@@ -39,7 +38,6 @@ pub(super) enum DetachedSocket {
 }
 
 impl Socket {
-    /// Deregisters it from the runtime that accepted it.
     pub(super) fn detach(self) -> io::Result<DetachedSocket> {
         Ok(match self {
             Self::Tcp(stream) => DetachedSocket::Tcp(stream.into_std()?),
@@ -49,7 +47,6 @@ impl Socket {
 }
 
 impl DetachedSocket {
-    /// Registers it with the runtime of the calling task.
     pub(super) fn attach(self) -> io::Result<Socket> {
         Ok(match self {
             Self::Tcp(stream) => Socket::Tcp(TcpStream::from_std(stream)?),
@@ -71,12 +68,9 @@ macro_rules! either {
 pub(super) struct ServerIo {
     stream: Socket,
     shared: Arc<ConnectionShared>,
-    /// `None` in HTTP/2.
     validator: Option<RequestHeadValidator>,
-    /// Bytes read ahead, already scanned by the validator.
     read_ahead: Vec<u8>,
     rejection: Option<HttpRejection>,
-    /// Bytes counted in `NetStats::head_bytes` for this connection.
     head_bytes: u64,
     ended: bool,
     waiting: u8,
@@ -101,7 +95,7 @@ impl ServerIo {
         self.rejection
     }
 
-    /// Returns whether lingering must end: the client closed its side, or its time is over.
+    /// The client closed its side, or its time is over.
     pub(super) fn must_close(&self) -> bool {
         self.ended || self.action() == Some(TimeoutAction::Close)
     }
@@ -123,12 +117,11 @@ impl ServerIo {
         true
     }
 
-    /// Records that the server does not wait for the client.
     pub(super) fn stop_waiting(&mut self) {
         self.set_waiting(READING | WRITING, false);
     }
 
-    /// Detects HTTP/2 from the first bytes, which stay in the buffer.
+    /// The bytes stay in the buffer.
     pub(super) fn poll_sniff(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             if !PREFACE.starts_with(&self.read_ahead) || self.action().is_some() || self.ended {
@@ -169,7 +162,7 @@ impl ServerIo {
         self.count_head();
     }
 
-    /// Counts the memory of an unfinished head; false if the limit for all heads is exceeded.
+    /// False if the limit for all heads is exceeded.
     fn count_head(&mut self) -> bool {
         let memory = self
             .validator
@@ -252,7 +245,7 @@ impl ServerIo {
         (!void || action == TimeoutAction::ResponseStalled).then_some(action)
     }
 
-    /// Returns the result of a read that must end: an error for a body, else end of input.
+    /// An error for a body, else end of input.
     fn stopped(&self) -> Option<io::Result<()>> {
         if let Some(action) = self.action() {
             return Some(match action {
@@ -402,7 +395,7 @@ impl AsyncWrite for ServerIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Does nothing: the driver closes the socket once hyper has finished.
+    /// The driver closes the socket once hyper has finished.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -12,9 +12,8 @@ const MAX_TICK: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionLimits {
-    /// Threads that serve connections, each with its own runtime; a connection stays on its thread.
-    ///
-    /// With 0, connections are served on the runtime that runs [`serve`](super::serve).
+    /// Threads, each with its own runtime, on which a connection stays; 0 serves on the runtime that runs
+    /// [`serve`](super::serve).
     pub workers: usize,
     /// Maximum number of open connections; further clients wait in the listener's backlog.
     pub max_connections: usize,
@@ -22,19 +21,14 @@ pub struct ConnectionLimits {
     pub addresses: AddressLimits,
     /// Maximum bytes of a request line with its headers, and of the trailers of a chunked body.
     pub max_head: usize,
-    /// Maximum memory of all unfinished heads larger than 8 KiB, in bytes.
-    ///
-    /// Above it, such heads are rejected with 503.
+    /// Maximum memory of all unfinished heads above 8 KiB, in bytes; further ones are rejected with 503.
     pub head_memory: u64,
-    /// Time to receive a head, from its first byte or from `accept` on a new connection.
-    ///
-    /// Afterwards the connection is closed.
+    /// Time to receive a head, from its first byte or from `accept`; then the connection is closed.
     pub header_timeout: Duration,
     /// Maximum time between two requests on a connection.
     pub idle_timeout: Duration,
-    /// Maximum time without a byte of a body while the service waits for one.
-    ///
-    /// Afterwards the body ends with [`BodyError::Timeout`](super::BodyError::Timeout).
+    /// Maximum time without a byte of a body while the service waits for one; then the body ends with
+    /// [`BodyError::Timeout`](super::BodyError::Timeout).
     pub body_timeout: Duration,
     /// Maximum time in which the client reads no byte of a response; then the connection is closed.
     pub write_timeout: Duration,
@@ -53,9 +47,8 @@ pub struct ConnectionLimits {
     pub http2: bool,
     /// Maximum number of concurrent streams of one HTTP/2 connection.
     pub max_streams: u32,
-    /// Lingering close: maximum time since the client's last byte.
-    ///
-    /// After a response sent before the end of its request, the client's bytes are discarded.
+    /// Lingering close: maximum time since the client's last byte. Bytes that arrive after an early response
+    /// are discarded.
     pub linger_idle: Duration,
     /// Lingering close: maximum time in total.
     pub linger_total: Duration,

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::info::{Endpoint, plain};
 use super::io::Socket;
 
-/// Length of the queue for `accept`; the kernel limits it to `net.core.somaxconn`.
+/// The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// A bound socket from which [`serve`](super::serve) accepts connections.
@@ -128,8 +128,6 @@ impl Listener {
         }
     }
 
-    /// Accepts a connection; returns it with its peer and local endpoint.
-    ///
     /// Cancel safe: no connection is lost when the future is dropped.
     pub(super) async fn accept(&self) -> io::Result<(Socket, Endpoint, Endpoint)> {
         match &self.0 {
@@ -201,7 +199,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the socket file when it is dropped, unless the file was replaced.
+/// Removes the file on drop, unless it was replaced.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,

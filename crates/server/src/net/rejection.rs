@@ -43,7 +43,6 @@ impl HttpRejection {
         response
     }
 
-    /// Serializes the response for a connection that hyper no longer uses.
     pub(super) fn to_http1(self) -> Vec<u8> {
         format!(
             "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\

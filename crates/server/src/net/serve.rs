@@ -17,7 +17,6 @@ use super::stats::NetStats;
 use super::timeouts::{ServerShared, run_sweeper};
 use super::workers::Workers;
 
-/// Time in which closed connections are dropped.
 const DROP_TIME: Duration = Duration::from_secs(1);
 
 /// Serves HTTP on all `listeners` until the `shutdown` has finished.
@@ -191,7 +190,6 @@ fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-/// Logs a message at most once a minute.
 #[derive(Default)]
 struct LogThrottle {
     last: Option<Instant>,

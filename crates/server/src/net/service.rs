@@ -66,7 +66,7 @@ impl<S> ConnectionService<S> {
     }
 }
 
-/// Applies the checks of [`super::request_head`] that hyper omits in HTTP/2.
+/// hyper omits these checks of [`super::request_head`] in HTTP/2.
 fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
     let mut hosts = head.headers().get_all(HOST).iter();
     let host = hosts.next();
@@ -176,7 +176,7 @@ enum State<S: HttpService> {
 // Only the future would need pinning, and it is `Unpin`.
 impl<S: HttpService> Unpin for ResponseFuture<S> {}
 
-/// Moves the request to the new connection when hyper's connection is replaced.
+/// The request moves to the new connection when hyper's connection is replaced.
 impl<S: HttpService> Drop for ResponseFuture<S> {
     fn drop(&mut self) {
         let Some(guard) = self

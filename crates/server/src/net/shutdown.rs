@@ -13,9 +13,7 @@ pub enum ShutdownPhase {
     Running,
     /// No new connections; idle ones are closed; requests may finish within the grace time.
     Draining,
-    /// Open request bodies end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown).
-    ///
-    /// Responses are still sent.
+    /// Request bodies end with [`BodyError::ShuttingDown`](super::BodyError::ShuttingDown); responses are sent.
     Aborting,
     /// Remaining connections are closed.
     Closing,

@@ -1,8 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters of the HTTP server.
-///
-/// Byte counts are updated once a tick, so they lag by at most 200 ms.
+/// Counters of the HTTP server. Byte counts are updated once a tick, so they lag by at most 200 ms.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct NetStats {

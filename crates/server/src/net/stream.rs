@@ -16,12 +16,11 @@ tokio::task_local! {
     static STREAM: Arc<ConnectionActivity>;
 }
 
-/// Returns the activity of the stream whose task is running.
 pub(super) fn current() -> Option<Arc<ConnectionActivity>> {
     STREAM.try_with(Arc::clone).ok()
 }
 
-/// Spawns the tasks of HTTP/2 streams; `ConnectionLimits::max_streams` limits their number.
+/// `ConnectionLimits::max_streams` limits their number.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor(pub(super) Arc<ServerShared>);
 

@@ -22,18 +22,15 @@ use super::limits::ConnectionLimits;
 use super::shutdown::ShutdownPhase;
 use super::stats::NetStats;
 
-/// The phase of a connection or, in HTTP/2, of a stream's body.
+/// In HTTP/2, the phase of a stream's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
     Head,
     Idle,
     Body,
-    /// The request has been read, and the service handles it or produces the response.
     Handling,
-    /// The response has been handed to hyper and is being sent.
     Finishing,
-    /// The response has been sent, and further input is discarded.
     Lingering,
 }
 
@@ -47,11 +44,10 @@ pub(super) enum TimeoutAction {
     ReleaseBuffers = 5,
 }
 
-/// Bits of [`ConnectionActivity::waiting`].
 pub(super) const READING: u8 = 1;
 pub(super) const WRITING: u8 = 2;
 
-/// Linger time of a silent client during a shutdown or at the connection limit.
+/// During a shutdown or at the connection limit.
 const SHUTDOWN_LINGER: Duration = Duration::from_millis(500);
 
 /// At the connection limit, clients that have been silent for this long are evicted,
@@ -71,9 +67,7 @@ pub(super) struct ConnectionActivity {
     written: AtomicU64,
     requests: AtomicU32,
     closed: AtomicBool,
-    /// True if a large read has grown hyper's buffer.
     has_grown_buffer: AtomicBool,
-    /// True if this is a socket, whose bytes are counted in [`NetStats`].
     socket: bool,
     waker: AtomicWaker,
 }
@@ -93,7 +87,7 @@ impl ConnectionActivity {
         epoch
     }
 
-    /// Starts a phase if the current epoch is `from`; for tasks other than the connection's own.
+    /// Tasks other than the connection's own use this.
     pub(super) fn enter_from(&self, from: PhaseEpoch, phase: Phase) {
         let _ = self
             .epoch
@@ -127,7 +121,6 @@ impl ConnectionActivity {
         self.waker.wake();
     }
 
-    /// Clears a completed [`TimeoutAction::ReleaseBuffers`].
     pub(super) fn clear_release(&self) {
         let release_requested =
             u64::from(self.epoch().0) << 8 | TimeoutAction::ReleaseBuffers as u64;
@@ -144,7 +137,6 @@ impl ConnectionActivity {
         self.has_grown_buffer.store(has_grown_buffer, Relaxed);
     }
 
-    /// Returns whether the server only waits for the client to send.
     pub(super) fn is_reading(&self) -> bool {
         self.waiting.load(Relaxed) == READING
     }
@@ -153,18 +145,18 @@ impl ConnectionActivity {
         self.waiting.store(directions, Relaxed);
     }
 
-    /// Adds to a counter with a single writer: only the reading task may call it.
+    /// A counter with a single writer: only the reading task may call it.
     pub(super) fn add_read(&self, n: usize) {
         self.read.store(self.read.load(Relaxed) + n as u64, Relaxed);
     }
 
-    /// Adds to a counter with a single writer: only the writing task may call it.
+    /// A counter with a single writer: only the writing task may call it.
     pub(super) fn add_written(&self, n: usize) {
         self.written
             .store(self.written.load(Relaxed) + n as u64, Relaxed);
     }
 
-    /// Counts a request; returns its number, which starts with 1 and wraps.
+    /// Returns the request's number, which starts with 1 and wraps.
     pub(super) fn add_request(&self) -> u32 {
         self.requests.fetch_add(1, Relaxed).wrapping_add(1)
     }
@@ -178,7 +170,6 @@ impl ConnectionActivity {
     }
 }
 
-/// A phase and the number of phase changes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PhaseEpoch(u32);
 
@@ -208,14 +199,12 @@ pub(super) struct ServerShared {
     registrations: Mutex<Registrations>,
     /// Cloned by each acceptor that waits for a connection to close.
     waiting: Arc<()>,
-    /// Wakes the sweeper before its next tick.
     wakeup: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Registrations {
     watches: Vec<Arc<ConnectionActivity>>,
-    /// The sweeper has nothing to check and sleeps until a registration.
     asleep: bool,
 }
 
@@ -242,7 +231,6 @@ impl ServerShared {
         self.wakeup.notify_one();
     }
 
-    /// Waits for `vacancy`; meanwhile, the sweeper evicts silent connections.
     pub(super) async fn wait_for<T>(&self, vacancy: impl Future<Output = T>) -> T {
         let _waiting = Arc::clone(&self.waiting);
         vacancy.await
@@ -252,7 +240,6 @@ impl ServerShared {
         Arc::strong_count(&self.waiting) > 1
     }
 
-    /// Registers a connection with the sweeper, from its next tick on.
     pub(super) fn track_new(&self, phase: Phase, socket: bool) -> Arc<ConnectionActivity> {
         let activity = Arc::new(ConnectionActivity {
             epoch: AtomicU32::new(phase as u32),
@@ -270,7 +257,7 @@ impl ServerShared {
         activity
     }
 
-    /// Waits for the next tick, or for a registration if there is nothing to check.
+    /// Waits for a registration if there are no connections to check.
     async fn wait(&self, tick: &mut Interval, nothing: bool) {
         let asleep = nothing && {
             let mut registrations = self.registrations.lock();
@@ -332,7 +319,6 @@ pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
     }
 }
 
-/// Evicts the connections with the longest silence, then slow ones.
 fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     let leaving = entries.iter().filter(|entry| entry.evicted).count();
     let mut found: Vec<_> = entries
@@ -366,7 +352,6 @@ struct TrackedConnection {
     activity: Arc<ConnectionActivity>,
     epoch: PhaseEpoch,
     since: Instant,
-    /// True if buffers were requested to be released since the last byte.
     release_requested: bool,
     evicted: bool,
     read: u64,
@@ -374,7 +359,7 @@ struct TrackedConnection {
     written: u64,
     written_at: Instant,
     requests: u32,
-    /// For the minimum rate: time waited for the client in this window, and `read` at its start.
+    /// Time waited for the client in this window of the minimum rate, and `read` at its start.
     waited: Duration,
     window_read: u64,
 }
@@ -493,7 +478,7 @@ impl TrackedConnection {
         }
     }
 
-    /// Returns how long the client has been silent, zero if it is slow, `None` if it is active.
+    /// Zero if the client is slow, `None` if it is active.
     fn silence(&self, now: Instant) -> Option<Duration> {
         if !self.activity.socket {
             return None;

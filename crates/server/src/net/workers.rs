@@ -21,7 +21,7 @@ use tokio::{runtime, sync::watch};
 /// lower limits.
 const BLOCKING_THREADS: usize = 160;
 
-/// The worker threads. Dropping this ends them and their connections.
+/// Dropping this ends the threads and their connections.
 #[derive(Debug)]
 pub(super) struct Workers {
     each: Vec<Worker>,
@@ -32,12 +32,11 @@ pub(super) struct Workers {
 #[derive(Debug)]
 struct Worker {
     runtime: runtime::Handle,
-    /// Cloned by each connection.
     connections: Arc<()>,
 }
 
 impl Workers {
-    /// Starts `count` threads; with 0, everything runs on the caller's runtime.
+    /// A count of 0 runs everything on the caller's runtime.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);

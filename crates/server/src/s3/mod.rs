@@ -13,7 +13,7 @@ use landfall_s3::client::{
 pub(crate) use self::diagnosis::Diagnosis;
 use crate::settings::{S3, S3Headers};
 
-/// Deadline of a call while an operator waits, retries included.
+/// An operator waits; includes retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) fn client(settings: &S3, found: BucketProbe) -> Result<Client, SettingsError> {
@@ -32,7 +32,6 @@ pub(crate) fn probe_client(settings: &S3) -> Result<Client, SettingsError> {
     })
 }
 
-/// Creates a client that only signs requests, for the endpoint that clients use.
 #[cfg(feature = "direct")]
 pub(crate) fn signer(settings: &S3, endpoint: &str) -> Result<Client, SettingsError> {
     Client::new(ClientSettings {
@@ -80,7 +79,6 @@ pub(crate) fn object_headers(settings: &S3Headers) -> ObjectHeaders {
     }
 }
 
-/// Encodes tags as the query string that S3 expects in its header.
 fn tagging(tags: &[(String, String)]) -> Option<String> {
     if tags.is_empty() {
         return None;
@@ -103,17 +101,15 @@ fn escape(text: &str) -> String {
         .collect()
 }
 
-/// The result of probing a bucket at startup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BucketProbe {
     Bucket,
-    /// Listing is denied, so only an upload will show whether the bucket exists.
-    ///
-    /// Uploads do not need the permission; sweeping does. Amazon then also denies reading missing objects.
+    /// Only an upload will show whether the bucket exists. Uploads do not need the permission; sweeping does.
+    /// Amazon then also denies reading missing objects.
     NoListing,
 }
 
-/// Probes the bucket with a listing of one object, whose errors, unlike those of HEAD, have a reason.
+/// Lists one object, because the errors of a listing, unlike those of HEAD, have a reason.
 pub(crate) async fn probe(
     client: &Client,
     settings: &S3,

@@ -108,8 +108,7 @@ pub(super) fn url_prefix_or_none(text: &str) -> Parsed<Option<String>> {
     })
 }
 
-/// Parses an HTTP URL without user and query, and removes a trailing slash. Errors do not contain its
-/// password.
+/// Parses a URL without user and query, and removes a trailing slash. Errors do not contain its password.
 pub(super) fn http_url(text: &str, what: &str, example: &str) -> Parsed<String> {
     let shown = redacted_url(text);
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -142,10 +141,9 @@ pub(super) fn has_host(url: &str) -> bool {
     uri.is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()))
 }
 
-/// The networks of the name `loopback`.
 const LOOPBACK: &[&str] = &["127.0.0.0/8", "::1/128"];
 
-/// The networks of the name `private`, in addition to `LOOPBACK`: private and link-local ones.
+/// Private and link-local ones, in addition to `LOOPBACK`.
 const PRIVATE: &[&str] = &[
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -159,7 +157,7 @@ fn parse_all(table: &[&str]) -> impl Iterator<Item = IpNet> {
     table.iter().filter_map(|net| net.parse().ok())
 }
 
-/// Returns whether an address is private or link-local; loopback addresses are not.
+/// Loopback addresses are not private.
 pub(crate) fn is_private(address: std::net::IpAddr) -> bool {
     parse_all(PRIVATE).any(|net| net.contains(&address))
 }

@@ -127,7 +127,6 @@ pub(super) fn cache_control(text: &str) -> Parsed<String> {
     }
 }
 
-/// Parses the id, alias or ARN of a KMS key.
 pub(super) fn kms_key(text: &str) -> Parsed<String> {
     let is_key = text.len() <= 2048 && is_plain(text, ":/_-.");
     let expected = "a KMS key; write its id, its ARN, or alias/NAME";
@@ -140,12 +139,12 @@ pub(super) fn part_size(text: &str) -> Parsed<u64> {
     size_within(text, 1, MAX_PART_SIZE)
 }
 
-/// Parses the lifetime of a presigned URL, at most the seven days that Amazon allows.
+/// Amazon allows at most seven days.
 pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
     duration_within(text, "1s", "7d")
 }
 
-/// Parses object tags: a comma-separated list of `KEY=VALUE`.
+/// A comma-separated list of `KEY=VALUE`.
 pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for item in list(text) {

@@ -190,8 +190,6 @@ fn keys_command(action: &str, matches: &ArgMatches) -> KeysCommand {
     }
 }
 
-/// Translates Go's flag syntax to clap's, and moves arguments that are not flags to the front.
-///
 /// tusd's users write flags with one dash and before or after a command. In addition, a switch may have
 /// its value as the next argument. `--help` and an unknown flag come first, so that clap reports them
 /// and not what follows from them.
@@ -246,7 +244,6 @@ fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
     positional
 }
 
-/// Splits a flag into its name without dashes and the value after `=`.
 fn split_flag(arg: &str) -> Option<(&str, Option<&str>)> {
     let bare = arg.strip_prefix('-').filter(|bare| !bare.is_empty())?;
     let bare = bare.strip_prefix('-').unwrap_or(bare);
@@ -278,7 +275,6 @@ fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
     }
 }
 
-/// Turns a usage error of clap into one sentence.
 fn usage_problem(error: &clap::Error) -> Problem {
     use clap::error::{ContextKind, ContextValue};
 
@@ -320,7 +316,7 @@ fn completions(shell: Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Builds the whole command line; `short` lists the common flags under one heading, for `-h`.
+/// `short` lists the common flags under one heading, for `-h`.
 pub(super) fn command(short: bool) -> Command {
     let root = Command::new("landfall")
         .about("Landfall is a resumable file upload server (tus 1.0.0).")
@@ -540,8 +536,8 @@ fn keys() -> Command {
         ])
 }
 
-/// Adds the options that all commands have, and one for each setting. Those of sections that the command
-/// does not use are accepted, so that it can be given the server's flags, but hidden.
+/// Settings of sections that the command does not use are accepted, so that it can be given the server's
+/// flags, but hidden.
 fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> Command {
     let is_root = command.get_name() == "landfall";
     if command.get_after_help().is_none() {
@@ -630,8 +626,8 @@ fn origin(help: &'static str) -> Arg {
     parsed("origin", "ORIGIN", help, bucket::origin).action(ArgAction::Append)
 }
 
-/// Builds an option that is parsed at once. An empty value is an error: most come from a variable of a
-/// script that is not set, and must not mean "all" or "no limit".
+/// An empty value is an error: most come from a variable of a script that is not set, and must not mean
+/// "all" or "no limit".
 fn parsed<T: Clone + Send + Sync + 'static>(
     name: &'static str,
     placeholder: &'static str,

@@ -5,7 +5,7 @@ use super::{address, bucket};
 
 pub(crate) const API_PATHS: [&str; 3] = ["/api", "/s3", "/t"];
 
-/// Parses a path prefix; `/` is the same as empty.
+/// `/` is the same as empty.
 pub(super) fn path(text: &str) -> Parsed<String> {
     match text.trim_matches('/') {
         "" => Ok(String::new()),

@@ -1,5 +1,3 @@
-//! Environment variables.
-
 use std::ffi::OsString;
 
 use super::layers::{Layers, Source};
@@ -10,11 +8,9 @@ use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";
 
-/// Reads the variables that begin with `LANDFALL_`, and returns the configuration file that one
-/// of them names. An empty variable is an error like an empty flag.
-///
-/// An unknown variable is a problem if its name is similar to that of a setting. Others cause a warning
-/// only, because another program may use them.
+/// Returns the configuration file that one of the variables names. An empty variable is an error like an
+/// empty flag. An unknown one is a problem if its name is similar to that of a setting. Others cause a
+/// warning only, because another program may use them.
 pub(super) fn read(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
     layers: &mut Layers,
@@ -62,8 +58,8 @@ pub(super) fn read(
     config
 }
 
-/// Returns whether Kubernetes set a variable: for a service called `landfall` it sets
-/// `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and similar ones in every pod.
+/// Kubernetes sets `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and similar ones in every
+/// pod, for a service called `landfall`.
 fn is_from_kubernetes(name: &str, text: &str) -> bool {
     let address = text.starts_with("tcp://") || text.starts_with("udp://");
     let of_port = name.split_once("_PORT_").is_some_and(|(_, rest)| {

@@ -69,7 +69,6 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
 
 enum TomlKey {
     Setting(&'static Setting),
-    /// An unsupported flag of tusd with its default value.
     UnsupportedDefault,
 }
 
@@ -99,7 +98,6 @@ fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<TomlKey, String> {
     })
 }
 
-/// Returns a value as the text of a flag.
 fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
     match (kind, value) {
         (_, DeValue::String(text)) => Ok(text.to_string()),

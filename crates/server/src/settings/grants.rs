@@ -9,7 +9,7 @@ use super::value::{
     Parsed, count, is_plain, list, one_of, or_none, path, printable, some_duration,
 };
 
-/// The minimum length of a dashboard key, in characters.
+/// In characters.
 pub(crate) const MIN_KEY_LEN: usize = 16;
 
 const ALGORITHMS: &[&str] = &[

@@ -11,7 +11,7 @@ use super::value::{
 
 const FORMATS: &[(&str, Format)] = &[("v2", Format::V2), ("v1", Format::V1)];
 
-/// tusd's seven hooks in its order, which an empty list means.
+/// In tusd's order; an empty list means these.
 const TUSD_HOOKS: [HookName; 7] = [
     HookName::PreCreate,
     HookName::PostCreate,
@@ -167,7 +167,6 @@ pub(super) fn grpc_target(text: &str) -> Parsed<String> {
     valid(&text, is_socket || has_host, expected)
 }
 
-/// Returns whether a text can be a host name or an address.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('-') && is_plain(text, "-_.:%")
 }
@@ -184,7 +183,7 @@ pub(super) fn stop_code(text: &str) -> Parsed<Option<u16>> {
     }
 }
 
-/// Parses a duration; a number without a unit means seconds, as in tusd 1.
+/// A number without a unit means seconds, as in tusd 1.
 pub(super) fn backoff(text: &str) -> Parsed<std::time::Duration> {
     match integer(text) {
         Ok(seconds) => Ok(std::time::Duration::from_secs(seconds)),

@@ -8,17 +8,15 @@ use super::sections::Settings;
 use super::sections::settings;
 use super::sections::table::{Property, Setting};
 
-/// The source of a setting's text; a later kind overrides an earlier one.
+/// A later kind overrides an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A line of the configuration file, counted from 1.
     File {
         file: String,
         line: usize,
         key: String,
     },
     Variable(String),
-    /// A flag, by its name without dashes.
     Flag(&'static str),
 }
 
@@ -62,8 +60,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Stores a text, unless a source of higher precedence has given another. Of two texts from the same
-    /// kind of source, the later one counts.
+    /// A source of higher precedence wins; of two texts from the same kind of source, the later one.
     pub(super) fn add(&mut self, setting: &'static Setting, text: String, source: Source) {
         let stored = self.given.get(setting.name);
         if stored.is_none_or(|stored| stored.source.precedence() <= source.precedence()) {
@@ -104,7 +101,7 @@ impl Layers {
     }
 }
 
-/// Explains why an empty text is an error: most come from a variable of a script that is not set.
+/// Most empty texts come from a variable of a script that is not set.
 fn empty(setting: &Setting) -> String {
     match setting.default {
         "" => "is empty; write a value, or leave the setting out".to_owned(),

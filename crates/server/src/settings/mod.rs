@@ -59,7 +59,6 @@ pub enum Invocation {
 /// The options that are not settings; a command uses its own, and others have their defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The configuration file.
     config: Option<String>,
     /// Only print what would be deleted or set.
     pub dry_run: bool,
@@ -146,7 +145,6 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Prints the warnings to standard error.
     pub(crate) fn print_warnings(&self) {
         for warning in &self.warnings {
             eprintln!("landfall: warning: {warning}");
@@ -163,7 +161,6 @@ impl Loaded {
 /// file that one of them names.
 ///
 /// # Errors
-///
 /// Returns all problems found. The program then exits with [`Failure::exit_code`]. Requests for help or
 /// the version succeed even if settings are wrong.
 pub fn read(

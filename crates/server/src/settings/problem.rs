@@ -10,13 +10,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Creates a problem with a flag, variable or line of a file.
     pub(super) fn new(place: impl fmt::Display, reason: impl fmt::Display) -> Self {
         Self::whole(format!("{place}: {reason}"))
     }
 
-    /// Creates a problem from a whole sentence. Control characters are escaped, so that a value that is
-    /// quoted in it cannot add lines or control a terminal.
+    /// Control characters are escaped, so that a value that is quoted cannot add lines or control a terminal.
     pub(super) fn whole(sentence: impl Into<String>) -> Self {
         let sentence: String = sentence.into();
         let mut escaped = String::with_capacity(sentence.len());
@@ -32,7 +30,7 @@ impl Problem {
         }
     }
 
-    /// Marks a problem that is found only when the program starts: its exit code is 1.
+    /// The exit code is then 1.
     pub(super) fn at_start(self) -> Self {
         Self {
             at_start: true,
@@ -81,7 +79,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Returns the setting whose name is most similar to an unknown one, if it is similar enough.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let names = sections::settings()
         .map(|setting| setting.name)

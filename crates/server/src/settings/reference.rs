@@ -46,8 +46,7 @@ pub fn reference() -> String {
     text
 }
 
-/// Writes the options of a command and of its subcommands. Settings are not among them, because clap adds
-/// these only when it runs a command.
+/// Settings are not among the options, because clap adds these only when it runs a command.
 fn command_rows(command: &Command, parent: &str, text: &mut String) {
     let path = format!("{parent} {}", command.get_name());
     for arg in command.get_arguments() {

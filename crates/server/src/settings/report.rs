@@ -8,8 +8,6 @@ use super::sections::table::{Kind, Property, Setting};
 use super::types::redacted_url;
 use super::value;
 
-/// Writes every setting with its source.
-///
 /// The result is an equivalent configuration file, except for secrets, which are omitted: their lines are
 /// comments, like those of settings without a value.
 pub(super) fn report(layers: &Layers) -> String {

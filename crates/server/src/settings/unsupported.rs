@@ -5,10 +5,9 @@
 use super::sections::table::Kind;
 use super::value;
 
-/// Flags that are unsupported for the same reason.
 struct UnsupportedGroup {
     reason: &'static str,
-    /// Each flag with tusd's default; `false` marks switches.
+    /// `false` marks switches.
     flags: &'static [(&'static str, &'static str)],
 }
 
@@ -28,7 +27,7 @@ impl UnsupportedFlag {
         }
     }
 
-    /// Returns whether a text is tusd's default. An empty text is not: it is usually a mistake.
+    /// An empty text is not: it is usually a mistake.
     pub(super) fn is_default(&self, text: &str) -> bool {
         match self.kind() {
             Kind::Switch => value::boolean(text) == Ok(false),

@@ -9,7 +9,6 @@ use super::types::redacted_url;
 /// A parsed value, or the rest of an error message.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// Parses a text that may be empty, which means `None`.
 pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> Parsed<Option<T>> {
     if text.is_empty() {
         return Ok(None);
@@ -24,7 +23,6 @@ pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String
     }
 }
 
-/// Returns the text if it has at most `max` bytes and no control characters.
 pub(super) fn printable(text: &str, max: usize, what: &str) -> Parsed<String> {
     if text.len() > max || text.contains(char::is_control) {
         return Err(format!(
@@ -34,13 +32,12 @@ pub(super) fn printable(text: &str, max: usize, what: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// Returns whether a text has only ASCII letters, digits and the characters of `others`.
 pub(super) fn is_plain(text: &str, others: &str) -> bool {
     text.chars()
         .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
-/// Parses a boolean as Go's flags do.
+/// Parses as Go's flags do.
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
@@ -49,8 +46,7 @@ pub(super) fn boolean(text: &str) -> Parsed<bool> {
     }
 }
 
-/// Parses an integer as Go's flags do: decimal, `0x`, `0o` or a leading `0` for octal, `0b`,
-/// with `_` between digits.
+/// Parses as Go's flags do: decimal, `0x`, `0o` or a leading `0` for octal, `0b`, with `_` between digits.
 pub(super) fn integer(text: &str) -> Parsed<u64> {
     let invalid = || format!("{text:?} is not a whole number");
     let (radix, digits) = match text.as_bytes() {
@@ -100,7 +96,7 @@ pub(super) fn count<T: TryFrom<u64>>(text: &str) -> Parsed<T> {
     number_or_none(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
 
-/// Units of sizes. Units of one letter are omitted: `M` is ambiguous.
+/// Units of one letter are omitted: `M` is ambiguous.
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
     ("KB", 1_000),
@@ -113,7 +109,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("TIB", 1 << 40),
 ];
 
-/// Parses a number of bytes: an [`integer`], or a number with a unit (`1.5 GiB`).
+/// An [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
     let end = text
         .find(|c: char| !(c.is_ascii_digit() || c == '.'))
@@ -142,7 +138,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     }
 }
 
-/// Parses a size from `min` to `max`, inclusive.
+/// Both bounds are inclusive.
 pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Parsed<T> {
     let bytes = size(text)?;
     if bytes < min {
@@ -160,12 +156,11 @@ pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
 
 struct Decimal {
     digits: u128,
-    /// Ten to the power of the number of decimal places.
     divisor: u128,
 }
 
 impl Decimal {
-    /// Multiplies by an integer and rounds down; `None` on overflow.
+    /// Rounds down; `None` on overflow.
     fn times(&self, factor: u64) -> Option<u64> {
         let product = self.digits.checked_mul(u128::from(factor))?;
         u64::try_from(product / self.divisor).ok()
@@ -185,7 +180,7 @@ fn decimal(text: &str) -> Option<Decimal> {
     })
 }
 
-/// Units of durations in nanoseconds: Go's, and days.
+/// In nanoseconds: Go's, and days.
 const DURATION_UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),
@@ -198,7 +193,7 @@ const DURATION_UNITS: &[(&str, u64)] = &[
     ("d", 86_400_000_000_000),
 ];
 
-/// Parses a duration in Go's syntax (`300ms`, `1.5h`, `2h45m`, `0`), or with `d` for days.
+/// Go's syntax (`300ms`, `1.5h`, `2h45m`, `0`), or with `d` for days.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     let invalid = || {
         format!("{text:?} is not a duration; write a number and ms, s, m, h or d, such as 1h30m")
@@ -239,7 +234,6 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// The resolution of timers.
 const MIN_DURATION: Duration = Duration::from_millis(1);
 
 pub(super) fn some_duration(text: &str) -> Parsed<Duration> {
@@ -257,7 +251,7 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
     }
 }
 
-/// Parses a duration from `min` to `max`, inclusive.
+/// Both bounds are inclusive.
 pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Duration> {
     let span = some_duration(text)?;
     if span < duration(min)? || span > duration(max)? {
@@ -268,7 +262,6 @@ pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Durati
     Ok(span)
 }
 
-/// Parses a number of seconds, or a duration of whole seconds.
 pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     if let Ok(seconds) = integer(text) {
         return Ok(Duration::from_secs(seconds));
@@ -280,7 +273,7 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
     Ok(span)
 }
 
-/// Parses permission bits in octal, which must include `required`.
+/// Octal; must include `required`.
 pub(super) fn permissions(text: &str, required: u32) -> Parsed<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let valid = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
@@ -334,7 +327,6 @@ pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
         .filter(|item| !item.is_empty())
 }
 
-/// Parses one of the given names.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {
     if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
         return Ok(*value);

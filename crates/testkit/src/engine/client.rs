@@ -21,7 +21,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// Returns the headers with the state of the upload, and whether it expires, without the time.
+    /// Omits the time of expiry.
     pub(crate) fn state(&self) -> Vec<(&'static str, String)> {
         const NAMES: [&str; 5] = [
             "upload-offset",

@@ -19,8 +19,8 @@ use crate::{record::RecordingSink, store::drop_midway, test_data};
 const ROUNDS: usize = 8;
 const LENGTH: usize = 70_000;
 
-/// The store and the events say the same: an upload is there if it was created and not terminated,
-/// and its completion was emitted if all of its bytes are there.
+/// An upload is there if it was created and not terminated, and its completion was emitted if all of its
+/// bytes are there.
 pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Config) {
     let record = RecordingSink::default();
     let config = config.clone().sink(record.clone());
@@ -93,7 +93,6 @@ async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Resu
     Err(format!("{told}; the store has {there}"))
 }
 
-/// Whatever a dropped request left can be finished.
 async fn finish_all(handler: &Handler, record: &RecordingSink) {
     for id in known_ids(record) {
         let left = client::head(handler, &id).await;

@@ -64,7 +64,6 @@ fn open(config: &Config) -> Handler {
     Handler::new(config).expect("a configuration that works")
 }
 
-/// Checks the content of an upload by GET, if the store can read.
 async fn assert_content(config: &Config, handler: &Handler, id: &UploadId, bytes: &[u8]) {
     if config.store.reader().is_some() {
         let read = client::get(handler, id).await.expect(200).bytes;

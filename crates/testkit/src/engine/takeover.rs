@@ -76,7 +76,6 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
     assert_content(&config, handler, &id, &bytes).await;
 }
 
-/// Gets the offset and resumes there, as clients do, and again if that was too early.
 async fn take_over(
     handler: &Handler,
     id: &UploadId,

@@ -142,8 +142,7 @@ impl FaultChance {
     }
 }
 
-/// Does something, or has the fault. `repeatable` tells whether the trait allows an error of this
-/// call though it was done.
+/// `repeatable` tells whether the trait allows an error of this call though it was done.
 pub(super) async fn with_fault<T>(
     fault: Option<Fault>,
     call: StoreCall,

@@ -100,9 +100,7 @@ impl PowerLossStore {
         }
     }
 
-    /// Discards uncommitted data and returns the store after the crash.
-    ///
-    /// Older handles, and appends opened by them, fail from then on.
+    /// Discards uncommitted data and returns the store after the crash. Older handles and appends fail then.
     pub fn crash(&self) -> Self {
         self.open.lock().clear();
         let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;

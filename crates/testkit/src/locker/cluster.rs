@@ -130,7 +130,7 @@ async fn requests_of_one_node_do_not_keep_the_other_out(cluster: &Subject) {
     }
 }
 
-/// Asserts that a lease is acquired long before it could expire.
+/// Long before the lease could expire.
 async fn assert_soon(cluster: &Subject, locker: &Arc<dyn Locker>, id: &UploadId) {
     let started = Instant::now();
     drop(acquire(locker, id).await);
@@ -138,7 +138,6 @@ async fn assert_soon(cluster: &Subject, locker: &Arc<dyn Locker>, id: &UploadId)
     assert!(took < cluster.ttl() / 2, "took {took:?}");
 }
 
-/// A lease that the service granted to a call that was dropped is released.
 async fn a_dropped_call_leaves_no_lease(cluster: &Subject) {
     let (one, other) = (cluster.node().await, cluster.node().await);
     for n in 0..200_u64 {
@@ -207,7 +206,6 @@ async fn many_uploads_on_two_nodes_have_one_holder_each(cluster: &Subject) {
     assert_eq!(lost, 0);
 }
 
-/// Under each fault holders stop in time and requests fail soon; afterwards all works again.
 async fn holders_stop_in_time_and_leases_work_again(cluster: &Subject) {
     let other = cluster.node().await;
     let ttl = cluster.ttl();
@@ -268,7 +266,6 @@ async fn holder_stops_in_time(node: FaultyNode, other: Arc<dyn Locker>, ttl: Dur
     assert_ne!(reason, Some(YieldReason::LeaseLost), "{fault}");
 }
 
-/// No node yields to one that waited and is gone.
 async fn a_waiter_that_is_gone_is_forgotten_with_the_lease(cluster: &Subject) {
     let (other, ttl) = (cluster.node().await, cluster.ttl());
     let mut nodes = cluster.faulty_nodes().await;

@@ -34,7 +34,7 @@ fn spawn_acquire(locker: &Arc<dyn Locker>, id: &UploadId) -> JoinHandle<Result<L
     tokio::spawn(async move { locker.acquire(&id, LONG).await })
 }
 
-/// Asserts that each of the lockers takes over soon; by the median, since a machine may be busy.
+/// By the median, since a machine may be busy.
 async fn assert_takeovers(
     holder: &Arc<dyn Locker>,
     others: [&Arc<dyn Locker>; 5],

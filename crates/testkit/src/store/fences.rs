@@ -1,5 +1,3 @@
-//! Checks of fencing: an older lease cannot change anything.
-
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -57,7 +57,6 @@ pub(super) async fn commit(
     expect(store, upload, bytes).await;
 }
 
-/// Writes and commits, expecting a refusal of one of them.
 pub(super) async fn write_refused(append: &mut dyn Append, bytes: &Bytes) -> StoreError {
     // A store may hold bytes back until the commit.
     let written = append.write(&mut vec![bytes.clone()]).await;
@@ -80,7 +79,6 @@ pub(super) async fn terminate(
     terminator.terminate(upload, fence).await
 }
 
-/// Terminates an upload; returns whether there was anything.
 pub(super) async fn remove(store: &Subject, upload: &Upload, fence: Fence) -> bool {
     terminate(store, upload, fence).await.expect("terminate")
 }
@@ -139,12 +137,10 @@ pub(super) fn assert_same(got: &[u8], wanted: &[u8]) {
     }
 }
 
-/// Polls a future `times` times, and drops it. `None` if it wasn't ready by then.
 pub(super) async fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     poll_times(times, pin!(future)).await
 }
 
-/// Polls a future `times` times. `None` if it wasn't ready by then.
 pub(crate) async fn poll_times<T>(
     times: usize,
     mut future: impl Future<Output = T> + Unpin,
@@ -159,7 +155,7 @@ pub(crate) async fn poll_times<T>(
     None
 }
 
-/// Polls a future a little, differently each round, and drops it, as a lost connection does.
+/// Differently each round, as a lost connection does.
 pub(crate) async fn drop_midway<T>(round: usize, future: impl Future<Output = T>) -> Option<T> {
     match round % 3 {
         0 => poll_and_drop(1 + round / 3, future).await,

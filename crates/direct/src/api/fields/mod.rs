@@ -13,16 +13,12 @@ use super::{
 };
 use crate::{OpenRequest, TransferMode};
 
-/// Maximum characters of a name.
+/// Characters.
 const MAX_NAME_LEN: usize = 1024;
-/// Maximum characters of a type.
 const MAX_TYPE_LEN: usize = 255;
-/// Maximum characters of a request id.
 const MAX_REQUEST_ID_LEN: usize = 255;
-/// Maximum integer of the databases.
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-/// The fields of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct FileFields {
     pub(super) name: String,
@@ -34,7 +30,6 @@ pub(super) struct FileFields {
 }
 
 impl FileFields {
-    /// Parses `GET /s3/params`.
     pub(super) fn from_query(query: Query<'_>) -> Result<Self, Problem> {
         let name = query.single("filename")?.unwrap_or_default();
         if name.is_empty() {
@@ -62,7 +57,6 @@ impl FileFields {
         })
     }
 
-    /// Parses `POST /s3/multipart`.
     pub(super) fn from_json(mut fields: Map<String, Value>) -> Result<Self, Problem> {
         let name = match fields.remove("filename") {
             Some(Value::String(name)) if !name.is_empty() => checked_name("filename", name)?,
@@ -87,7 +81,6 @@ impl FileFields {
         Ok(file)
     }
 
-    /// Parses the remaining fields: metadata, request id and upload token.
     pub(super) fn from_parts(
         name: String,
         kind: Option<String>,
@@ -121,7 +114,6 @@ impl FileFields {
     }
 }
 
-/// Parses the request id.
 pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem> {
     match value {
         None | Some(Value::Null) => Ok(None),
@@ -133,7 +125,7 @@ pub(super) fn request_id(value: Option<Value>) -> Result<Option<String>, Problem
     }
 }
 
-/// Checks a request id like `/uploadjobs`, where it is part of a path.
+/// Applies the rules of `/uploadjobs`, where the id is part of a path.
 fn checked_id(id: String) -> Result<String, Problem> {
     let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
     let is_name = !matches!(&*id, "." | ".." | "events");
@@ -152,7 +144,7 @@ fn checked_id(id: String) -> Result<String, Problem> {
     }
 }
 
-/// Checks the length of a name; control characters are removed later.
+/// Control characters are removed later.
 pub(super) fn checked_name(field: &'static str, name: String) -> Result<String, Problem> {
     match name.chars().count() <= MAX_NAME_LEN {
         true => Ok(name),
@@ -163,7 +155,7 @@ pub(super) fn checked_name(field: &'static str, name: String) -> Result<String, 
     }
 }
 
-/// Checks a type. Scripts write unknown types as `null` or `undefined`.
+/// Scripts write unknown types as `null` or `undefined`.
 pub(super) fn content_type(
     field: &'static str,
     stated: Option<String>,
@@ -182,7 +174,7 @@ pub(super) fn content_type(
     }
 }
 
-/// Parses metadata in JSON: other values than texts are serialized, `null` is omitted.
+/// Other values than texts are serialized, `null` is omitted.
 fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
     let fields = match value {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
@@ -204,14 +196,12 @@ fn metadata(value: Option<Value>) -> Result<BTreeMap<String, String>, Problem> {
     Ok(metadata)
 }
 
-/// Parses a number of bytes.
 fn digits(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let size = is_number.then(|| text.parse().ok())??;
     (size <= MAX_SIZE).then_some(size)
 }
 
-/// Parses a number of bytes in JSON.
 pub(super) fn count(value: &Value) -> Option<u64> {
     match value {
         Value::Number(number) => number.as_u64().filter(|size| *size <= MAX_SIZE),
@@ -220,12 +210,12 @@ pub(super) fn count(value: &Value) -> Option<u64> {
     }
 }
 
-/// Returns the size in the metadata: Uppy sends none elsewhere.
+/// Uppy sends the size nowhere else.
 fn size_of(metadata: &BTreeMap<String, String>) -> Option<u64> {
     metadata.get("size").and_then(|text| digits(text))
 }
 
-/// Converts a name to lower case with `_` for white space, as expected from `sign_s3`.
+/// Lower case with `_` for white space, as expected from `sign_s3`.
 pub(super) fn normalize_name(name: &str) -> String {
     let name = name.trim().to_lowercase();
     name.chars()
@@ -233,7 +223,6 @@ pub(super) fn normalize_name(name: &str) -> String {
         .collect()
 }
 
-/// Parses `POST /api/sign_s3`.
 pub(super) fn sign_s3(mut fields: Map<String, Value>) -> Result<FileFields, Problem> {
     let name = match fields.remove("file_name") {
         None | Some(Value::Null) => {

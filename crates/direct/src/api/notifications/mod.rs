@@ -18,7 +18,6 @@ use super::{
 };
 use crate::DirectError;
 
-/// Maximum number of objects checked concurrently.
 const MAX_CONCURRENCY: usize = 8;
 
 pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
@@ -84,7 +83,6 @@ pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     }
 }
 
-/// Returns whether a retry may succeed.
 fn is_transient(error: &DirectError) -> bool {
     match error {
         DirectError::S3(_)
@@ -96,7 +94,6 @@ fn is_transient(error: &DirectError) -> bool {
     }
 }
 
-/// Checks the secret of a notification.
 fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
     let query = Query::new(call.parts.uri.query());
     let said = match bearer(&call.parts.headers) {

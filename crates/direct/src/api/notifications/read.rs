@@ -3,30 +3,21 @@
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-/// Maximum number of objects in one notification.
 const MAX_OBJECTS: usize = 1000;
 
-/// A bucket notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Notification {
-    /// These objects (bucket and key) were created.
+    /// Bucket and key.
     Objects(Vec<(String, String)>),
-    /// A test, or an event that is not handled.
     Nothing,
-    /// A subscription of SNS that has to be confirmed.
     Subscription {
-        /// The topic.
         topic: String,
-        /// The URL to open.
         url: String,
     },
 }
 
 impl Notification {
-    /// Parses the JSON of S3 (as SQS, Lambda and others forward it), MinIO, EventBridge or SNS.
-    ///
-    /// # Errors
-    /// The format is unknown, or it has too many objects.
+    /// S3's format as SQS, Lambda and others forward it, MinIO, EventBridge or SNS.
     pub(in super::super) fn read(text: &[u8]) -> Result<Self, String> {
         let notification = serde_json::from_slice(text);
         let notification: Value =
@@ -97,13 +88,13 @@ fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
     value.get(name)?.as_str()
 }
 
-/// Returns whether an event is `ObjectCreated:…`, with MinIO `s3:ObjectCreated:…`.
+/// MinIO sends `s3:ObjectCreated:…`.
 fn is_creation(event: &str) -> bool {
     let event = event.strip_prefix("s3:").unwrap_or(event);
     event.starts_with("ObjectCreated:")
 }
 
-/// Returns the object of a record, whose key is form-encoded.
+/// The key is form-encoded.
 fn record(record: &Value) -> Option<(String, String)> {
     if !is_creation(text(record, "eventName")?) {
         return None;

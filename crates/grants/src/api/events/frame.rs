@@ -1,5 +1,3 @@
-//! The wire format of events.
-
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -8,13 +6,12 @@ use serde_json::json;
 
 use super::super::{ApiStyle, job_json};
 
-/// Encodes an event, once for all listeners with the same rights.
 pub(super) fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
     let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
     event.encoding(at, || write(event, style, with_subject).into())
 }
 
-/// Encodes the event that replaces the client's list of uploads.
+/// Replaces the client's list of uploads.
 pub(super) fn reset(
     number: i64,
     at: SystemTime,

@@ -1,5 +1,3 @@
-//! A listener of an event stream.
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,13 +12,10 @@ use tokio::{
 use super::super::{Api, problem::fault};
 use super::{frame, stream_limits::StreamPermit};
 
-/// An open event stream.
 pub(super) struct Listener {
     api: Arc<Api>,
-    /// The request without its body, for repeated authentication.
     parts: Parts,
     principal: Principal,
-    /// Sent first.
     preamble: Option<Bytes>,
     events: EventReader,
     beat: Interval,
@@ -36,10 +31,7 @@ enum Wake {
 }
 
 impl Listener {
-    /// Starts a stream after the event `last`, or with the next event.
-    ///
-    /// # Errors
-    /// The latest event cannot be read.
+    /// Starts after the event `last`, or with the next event.
     pub(super) async fn new(
         api: Arc<Api>,
         mut parts: Parts,
@@ -85,7 +77,6 @@ impl Listener {
         })
     }
 
-    /// Returns the next bytes; `None` at the end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         if let Some(preamble) = self.preamble.take() {
             return Some(preamble);
@@ -110,7 +101,7 @@ impl Listener {
         }
     }
 
-    /// Waits for something to send. Safe to drop.
+    /// Safe to drop.
     async fn wake(&mut self) -> Wake {
         let shutdown = async {
             let is_on = match &mut self.shutdown {
@@ -129,7 +120,7 @@ impl Listener {
         }
     }
 
-    /// Authenticates the request again, periodically: an API key may have been revoked.
+    /// An API key may have been revoked.
     async fn reauthorize(&mut self) -> bool {
         if self.checked.elapsed() < self.api.settings.reauthorize_interval {
             return true;
@@ -152,7 +143,7 @@ impl Listener {
     }
 }
 
-/// Returns the event that resets a client: the newest uploads at an event.
+/// Contains the newest uploads at an event.
 async fn present(
     api: &Api,
     principal: &Principal,
@@ -174,7 +165,6 @@ async fn present(
     ))
 }
 
-/// Drops headers that are not needed for authentication, to save memory.
 fn keep_what_identifies(headers: &mut HeaderMap) {
     const NOT_NEEDED: [header::HeaderName; 4] = [
         header::ACCEPT,

@@ -24,7 +24,6 @@ use super::{Api, list::ListParams, scope};
 /// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// `GET /uploadjobs/events`
 pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let principal = api.authenticate(&parts).await?;
@@ -47,8 +46,7 @@ pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, 
     Ok(response)
 }
 
-/// Returns the last event that the client received. The header, which browsers send when they
-/// reconnect, takes precedence over the query parameter.
+/// The header, which browsers send when they reconnect, takes precedence over the query parameter.
 fn last_event_id(headers: &HeaderMap, query: Option<&str>) -> Result<Option<i64>, Problem> {
     let said = match headers.get("last-event-id") {
         Some(id) => Some(id.to_str().unwrap_or("?")),

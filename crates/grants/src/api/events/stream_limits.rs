@@ -1,5 +1,3 @@
-//! Limits on open event streams.
-
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -24,7 +22,6 @@ pub struct StreamLimits {
 }
 
 impl Default for StreamLimits {
-    /// 16,384 in all, 2,048 per subject.
     fn default() -> Self {
         Self {
             total: 16_384,
@@ -33,7 +30,6 @@ impl Default for StreamLimits {
     }
 }
 
-/// Counts open event streams.
 #[derive(Debug)]
 pub(in super::super) struct StreamLimiter {
     seats: StreamLimits,
@@ -47,7 +43,6 @@ struct OpenStreams {
     by_subject: HashMap<String, usize>,
 }
 
-/// A permit for a stream, released on drop.
 #[derive(Debug)]
 pub(super) struct StreamPermit {
     table: Arc<StreamLimiter>,
@@ -63,7 +58,6 @@ impl StreamLimiter {
         })
     }
 
-    /// Acquires a permit.
     pub(super) fn acquire(self: &Arc<Self>, subject: &str) -> Result<StreamPermit, Problem> {
         let mut taken = self.taken.lock();
         let own = taken.by_subject.get(subject).copied().unwrap_or_default();

@@ -34,7 +34,7 @@ use crate::format;
 /// Far larger than the topic list of a large cluster.
 const MAX_RESPONSE_SIZE: usize = 16 << 20;
 
-/// Maximum age of the topic's metadata, as in Kafka's client.
+/// As in Kafka's client.
 const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 
 /// Settings of a [`transport`].
@@ -116,8 +116,6 @@ struct Cluster {
 /// in-sync replicas have the record (`acks=all`). The partition is the one that Kafka's Java client
 /// chooses for the key, so an upload's events are in one partition, in order. Kafka does not drop
 /// duplicates; the id is in the CloudEvent.
-///
-/// The settings are validated here; it connects for the first message.
 ///
 /// # Errors
 /// A broker or the topic is invalid, or the system has no certificate authorities for TLS.

@@ -1,12 +1,11 @@
 //! Partitioning as in Kafka's Java client.
 
-/// Returns the index of a key's partition among `count`, which is not zero.
+/// `count` is not zero.
 pub(super) fn partition(key: &[u8], count: usize) -> usize {
     // The Java client clears the sign.
     (murmur2(key) & 0x7fff_ffff) as usize % count
 }
 
-/// MurmurHash2 with Kafka's seed.
 fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;

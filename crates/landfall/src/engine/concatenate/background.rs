@@ -1,5 +1,3 @@
-//! Concatenation in the background.
-
 use std::sync::Arc;
 
 use landfall_protocol::ProblemKind;
@@ -12,8 +10,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Returns the state of a final upload that is not concatenated yet, without an offset. Starts the
-    /// concatenation in the background if the parts are complete.
+    /// The snapshot has no offset. Starts the concatenation if the parts are complete.
     pub(in crate::engine) async fn inspect_waiting(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -52,7 +49,6 @@ impl Engine {
         Ok(Arc::new(measured))
     }
 
-    /// Starts the concatenations that were waiting for this partial upload.
     pub(in crate::engine) fn advance_finals_of(self: &Arc<Self>, part: &UploadId) {
         let waiting = self.final_uploads.waiting_for(part);
         if !waiting.is_empty() {
@@ -60,8 +56,7 @@ impl Engine {
         }
     }
 
-    /// Concatenates final uploads in the background, one after another. Those that are running, failed
-    /// recently or exceed the limit are left to the next HEAD or the sweeper.
+    /// Leaves uploads that are running, failed recently or exceed the limit to the next HEAD or the sweeper.
     fn start_concatenations(self: &Arc<Self>, context: RequestContext, ids: Vec<UploadId>) {
         let mut ids = ids.into_iter();
         let Some(mut next) = self.admit_next(&mut ids) else {
@@ -93,7 +88,6 @@ impl Engine {
         })
     }
 
-    /// Concatenates a final upload if its parts are complete, for the sweeper.
     pub(in crate::engine) async fn advance_final(self: &Arc<Self>, id: &UploadId) {
         if let Some(admission) = self.final_uploads.admit(id) {
             self.advance_admitted(&None, id, admission).await;

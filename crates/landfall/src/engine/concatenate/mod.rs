@@ -18,8 +18,6 @@ use crate::{
 };
 
 impl Engine {
-    /// Creates a final upload and concatenates its parts, now or as soon as they are complete
-    /// (concatenation-unfinished).
     pub(super) async fn create_final(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -126,7 +124,6 @@ impl Engine {
         })
     }
 
-    /// Writes the parts' bytes to a final upload and saves it.
     async fn concatenate(&self, upload: Arc<Upload>, lease: &Lease) -> Result<Arc<Upload>, Error> {
         let Some(concatenator) = self.composer.concatenator() else {
             return Err(ProblemKind::ConcatenationUnsupported.into());

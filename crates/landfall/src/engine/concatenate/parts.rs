@@ -1,5 +1,3 @@
-//! Loading the partial uploads of a final one, a few at a time, in order.
-
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
@@ -12,16 +10,14 @@ use crate::{
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 
-/// Maximum parts of one final upload that are loaded concurrently.
 const MAX_LOADS: usize = 16;
 
 impl PartsProgress {
-    /// Returns the sum of all lengths, if they are known.
     pub(super) fn sum_of(&self, parts: &[UploadId]) -> Option<u64> {
         (self.measured == parts.len()).then_some(self.sum)
     }
 
-    /// Adds the length of part number `at`; returns whether all lengths up to it are known.
+    /// Returns whether all lengths up to `at` are known.
     fn measure(&mut self, at: usize, part: &Snapshot) -> Result<bool, Error> {
         if at == self.measured
             && let Some(length) = part.upload.length
@@ -44,8 +40,7 @@ impl PartsProgress {
 }
 
 impl Engine {
-    /// Checks the parts that a client lists: the client must have access to them, and they must be partial
-    /// uploads.
+    /// The client must have access to the parts, and they must be partial uploads.
     pub(super) async fn admit_parts(
         self: &Arc<Self>,
         context: &RequestContext,
@@ -79,8 +74,7 @@ impl Engine {
         Ok(part)
     }
 
-    /// Checks the parts of a final upload, starting from the cached progress, and updates the cache. A
-    /// final upload with a removed part is dropped from it.
+    /// Starts from the cached progress, and updates it.
     pub(super) async fn check_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
         let checked = self.count_parts(upload).await;
         if let Err(error) = &checked
@@ -120,7 +114,6 @@ impl Engine {
         Ok(known)
     }
 
-    /// Loads all parts of a final upload, which must be complete.
     pub(super) async fn load_complete_parts(
         &self,
         upload: &Upload,
@@ -140,8 +133,8 @@ impl Engine {
         Ok(complete)
     }
 
-    /// Loads parts in order from number `start`, until `visit` returns false. The first one is loaded
-    /// alone, because it is usually the missing one.
+    /// Loads parts until `visit` returns false. The first one is loaded alone, because it is usually the
+    /// missing one.
     async fn scan_parts(
         &self,
         parts: &[UploadId],

@@ -11,26 +11,18 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit
 
 use crate::upload::UploadId;
 
-/// Maximum final uploads that are cached with the part that they wait for. Others are concatenated by
-/// the next HEAD or the sweeper.
+/// Others are concatenated by the next HEAD or the sweeper.
 const MAX_PENDING: usize = 10_000;
-/// Maximum concatenations that run or wait.
 const MAX_ADMITTED: usize = 256;
-/// Maximum failed concatenations that are cached.
 const MAX_FAILED: usize = 1000;
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// The known state of the parts of a final upload, counted from the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PartsProgress {
-    /// Parts that are complete.
     pub(super) complete: usize,
-    /// Parts whose length is known; at least those that are complete.
     pub(super) measured: usize,
-    /// The sum of these lengths.
     pub(super) sum: u64,
-    /// The value of [`State::removals`] when this was determined.
     removals: u64,
 }
 
@@ -46,7 +38,6 @@ struct State {
     by_part: HashMap<UploadId, HashSet<UploadId>>,
     running: HashSet<UploadId>,
     failed: HashMap<UploadId, Failure>,
-    /// The number of partial uploads removed in all.
     removals: u64,
 }
 
@@ -56,11 +47,9 @@ struct Failure {
     backoff: Duration,
 }
 
-/// The final uploads that wait for parts, are being concatenated, or failed to be.
 #[derive(Debug)]
 pub(in crate::engine) struct FinalUploads {
     state: Mutex<State>,
-    /// Concatenations that run or wait for a permit.
     admitted: Arc<Semaphore>,
     turns: Semaphore,
 }
@@ -79,7 +68,6 @@ impl FinalUploads {
         self.state.lock()
     }
 
-    /// Records that a final upload waits for a part.
     pub(super) fn insert(&self, id: &UploadId, part: UploadId, progress: PartsProgress) {
         let mut state = self.state();
         state.remove_pending(id);
@@ -91,7 +79,7 @@ impl FinalUploads {
         }
     }
 
-    /// Returns the known state of the parts of a final upload: empty after any part was removed.
+    /// Empty after any part was removed.
     pub(super) fn progress(&self, id: &UploadId) -> PartsProgress {
         let state = self.state();
         let removals = state.removals;
@@ -104,24 +92,20 @@ impl FinalUploads {
         }
     }
 
-    /// Discards cached progress, because a partial upload was removed that may have been counted.
     pub(in crate::engine) fn invalidate_progress(&self) {
         self.state().removals += 1;
     }
 
-    /// Returns the final uploads that wait for this part.
     pub(super) fn waiting_for(&self, part: &UploadId) -> Vec<UploadId> {
         let state = self.state();
         let finals = state.by_part.get(part);
         finals.map_or_else(Vec::new, |finals| finals.iter().cloned().collect())
     }
 
-    /// Returns whether a concatenation is running or failed recently.
     pub(super) fn is_busy(&self, id: &UploadId) -> bool {
         self.state().is_busy(id)
     }
 
-    /// Admits a concatenation; `None` if it is running, failed recently, or too many are waiting.
     pub(super) fn admit(self: &Arc<Self>, id: &UploadId) -> Option<Admission> {
         let mut state = self.state();
         if state.is_busy(id) {
@@ -138,12 +122,10 @@ impl FinalUploads {
         })
     }
 
-    /// Waits for a permit to copy bytes.
     pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
         self.turns.acquire().await
     }
 
-    /// Removes an upload that was terminated, as a final one and as a part.
     pub(in crate::engine) fn remove(&self, id: &UploadId) {
         let mut state = self.state();
         state.remove_pending(id);
@@ -186,8 +168,7 @@ impl State {
     }
 }
 
-/// The permission to concatenate one final upload. Records a failure on drop, unless
-/// [`end`](Self::end) was called.
+/// Records a failure on drop, unless [`end`](Self::end) was called.
 #[derive(Debug)]
 pub(super) struct Admission {
     finals: Arc<FinalUploads>,
@@ -197,7 +178,6 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Ends without a failure.
     pub(super) fn end(mut self) {
         self.failed = false;
     }

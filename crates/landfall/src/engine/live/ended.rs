@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc};
 use super::LiveUpload;
 use crate::{hook::RequestInfo, upload::UploadId};
 
-/// Maximum uploads per shard.
 const MAX_ENDED: usize = 4096;
 /// Maximum memory per shard, in bytes: clients choose the size of metadata and headers.
 const MAX_BYTES: usize = 4 << 20;
@@ -39,7 +38,6 @@ impl Ended {
     }
 }
 
-/// Estimates the memory of a request's head, in bytes.
 fn memory_size(request: &RequestInfo) -> usize {
     let headers = request.headers.iter();
     let headers: usize = headers

@@ -13,18 +13,13 @@ use tokio::time::Instant;
 
 use super::{LiveUpload, LiveUploads, WriterState};
 
-/// A client that has sent nothing for this long is silent.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// A client that sends fewer bytes per second is slow.
 const MIN_RATE: u64 = 1024;
 /// A rate is measured over a time of at least `SILENT_AFTER`, and at most this.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
-/// The shortest time between two scans of all writers.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
-/// The most writers that one scan finds.
 const MAX_CANDIDATES: usize = 64;
 
-/// Writers that may be evicted.
 #[derive(Debug, Default)]
 pub(super) struct Candidates(Mutex<Scan>);
 
@@ -35,7 +30,6 @@ struct Scan {
     found: Vec<Arc<LiveUpload>>,
 }
 
-/// The bytes that a writer had received at one time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     at: Instant,
@@ -43,8 +37,8 @@ pub(super) struct Sample {
 }
 
 impl LiveUploads {
-    /// Evicts the writer whose client has been silent longest, or a slow one if none is silent. Returns
-    /// false if all of them make progress.
+    /// Evicts the writer whose client has been silent longest, or a slow one if none is silent. False if
+    /// all of them make progress.
     pub(in crate::engine) fn evict(&self) -> bool {
         let mut scan = self.candidates.0.lock();
         let now = Instant::now();
@@ -78,7 +72,7 @@ impl LiveUploads {
 }
 
 impl LiveUpload {
-    /// Returns how long the client has been silent: zero if it is slow, `None` if it makes progress.
+    /// Zero if the client is slow, `None` if it makes progress.
     fn idleness(&self, writer: &mut WriterState, now: Instant) -> Option<Duration> {
         if writer.has_ended || writer.is_evicted || !self.is_waiting.load(Ordering::Relaxed) {
             return None;
@@ -100,7 +94,6 @@ impl LiveUpload {
         is_slow.then_some(Duration::ZERO)
     }
 
-    /// Requests the writer to end, unless its client makes progress again.
     fn evict(&self, now: Instant) -> bool {
         let mut writer = self.writer.lock();
         writer.is_evicted = self.idleness(&mut writer, now).is_some();

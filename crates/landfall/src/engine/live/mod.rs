@@ -34,21 +34,17 @@ pub(super) const SHARDS: usize = 16;
 /// A writer that received nothing for this long is idle: all data that its client sent has arrived.
 /// TCP may pause for 200 ms in between (delayed acknowledgement, retransmission).
 const IDLE_AFTER: Duration = Duration::from_millis(250);
-/// The interval at which a waiting request checks the writer.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// The time for which a request waits for a writer that keeps receiving.
 const STABLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct Shard {
     writers: HashMap<UploadId, Arc<LiveUpload>>,
-    /// Uploads whose requests have ended and whose progress is not emitted yet.
     ended: Ended,
 }
 
 #[derive(Debug)]
 pub(super) struct LiveUploads {
-    /// True if progress is emitted.
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
@@ -119,7 +115,6 @@ impl LiveUploads {
         }
     }
 
-    /// Returns the uploads of a shard that are being written, or were since the last call.
     pub(super) fn recent(&self, shard: usize) -> Vec<Arc<LiveUpload>> {
         let mut shard = self.shards[shard].lock();
         let ended = shard.ended.take();
@@ -141,21 +136,16 @@ pub(super) enum Visibility {
 #[derive(Debug)]
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
-    /// The request that writes.
     pub(super) context: RequestContext,
     visibility: Visibility,
     offset: AtomicU64,
     /// The offset that the received bytes would reach, for progress.
     received: AtomicU64,
-    /// The offset of the last progress event.
     emitted: AtomicU64,
-    /// True if the writer waits for data from its client.
     is_waiting: AtomicBool,
-    /// True if the writer must end even while its client sends.
     must_end: AtomicBool,
     writer: Mutex<WriterState>,
     requested: Notify,
-    /// Notifies requests that wait for the writer.
     changed: Notify,
 }
 
@@ -163,17 +153,13 @@ pub(crate) struct LiveUpload {
 struct WriterState {
     /// The offset that the upload would have if the writer stopped now.
     offset: u64,
-    /// When bytes were received last.
     received_at: Instant,
-    /// True if a write is in progress, which changes the offset.
     is_writing: bool,
     has_ended: bool,
-    /// Another request continues at `offset`: no more bytes may be written.
     is_taken_over: bool,
     commit_requested: bool,
     is_shutting_down: bool,
     stop: Option<ClientResponse>,
-    /// Another transfer gets this one's permit.
     is_evicted: bool,
     sample: Option<Sample>,
 }
@@ -199,28 +185,22 @@ impl WriterState {
 pub(super) enum WriterRequest {
     Stop(ClientResponse),
     ShutDown,
-    /// Another request continues at the writer's offset.
     TakeOver,
-    /// The transfer limit is reached, and the client sends nothing.
     Evict,
-    /// Another request needs the offset: commit, so that it can be published.
     Commit,
 }
 
 /// The writer's side.
 impl LiveUpload {
-    /// Publishes an offset, which never decreases.
     pub(super) fn publish(&self, offset: u64) {
         self.offset.fetch_max(offset, Ordering::AcqRel);
     }
 
-    /// Publishes a committed offset and notifies the requests that wait for it.
     pub(super) fn publish_commit(&self, offset: u64) {
         self.publish(offset);
         self.changed.notify_waiters();
     }
 
-    /// Records whether the writer waits for its client.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::Relaxed);
     }
@@ -244,17 +224,14 @@ impl LiveUpload {
         writer.received_at = Instant::now();
     }
 
-    /// Records the offset that the received bytes would reach.
     pub(super) fn receive(&self, offset: u64) {
         self.received.store(offset, Ordering::Relaxed);
     }
 
-    /// Records that bytes were received that are not written yet.
     pub(super) fn touch(&self) {
         self.writer.lock().received_at = Instant::now();
     }
 
-    /// Waits for the next request to this writer.
     pub(super) async fn next_request(&self) -> WriterRequest {
         loop {
             let requested = self.requested.notified();
@@ -268,12 +245,10 @@ impl LiveUpload {
         }
     }
 
-    /// Returns whether the writer must stop reading its body.
     pub(super) fn must_end(&self) -> bool {
         self.must_end.load(Ordering::Relaxed)
     }
 
-    /// Returns the time since bytes were last received.
     pub(super) fn silent_for(&self) -> Duration {
         self.writer.lock().received_at.elapsed()
     }
@@ -296,25 +271,21 @@ impl LiveUpload {
     }
 }
 
-/// The side of other requests.
 impl LiveUpload {
     pub(super) fn offset(&self) -> u64 {
         self.offset.load(Ordering::Acquire)
     }
 
-    /// Returns the offset for the next progress event, if it has changed.
     pub(super) fn take_unemitted(&self) -> Option<u64> {
         let received = self.received.load(Ordering::Relaxed);
         (self.emitted.fetch_max(received, Ordering::Relaxed) < received).then_some(received)
     }
 
-    /// Stops the upload on behalf of a hook.
     pub(super) fn stop(&self, reply: ClientResponse) {
         self.writer.lock().stop.get_or_insert(reply);
         self.end();
     }
 
-    /// Ends the transfer because the server shuts down.
     pub(super) fn shut_down(&self) {
         self.writer.lock().is_shutting_down = true;
         self.end();
@@ -325,7 +296,6 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
-    /// Waits until the writer has ended, [`STABLE_TIMEOUT`] at most.
     pub(super) async fn wait_end(&self) {
         self.poll_writer(|writer, is_late| (writer.has_ended || is_late).then_some(()))
             .await;
@@ -400,7 +370,7 @@ impl LiveUpload {
         self.requested.notify_waiters();
     }
 
-    /// Polls the writer until `check` returns a result; its second argument is true after the timeout.
+    /// The second argument of `check` is true after the timeout.
     async fn poll_writer<T>(&self, check: impl Fn(&mut WriterState, bool) -> Option<T>) -> T {
         let started = Instant::now();
         loop {
@@ -416,7 +386,6 @@ impl LiveUpload {
     }
 }
 
-/// Removes the upload from the set when dropped.
 #[derive(Debug)]
 pub(super) struct LiveUploadGuard<'a> {
     set: &'a LiveUploads,

@@ -9,7 +9,6 @@ pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Maximum frames per batch: each has an allocation, and a system call accepts no more.
 const BATCH_FRAMES: usize = 1024;
 
-/// The memory budget for received bytes of all transfers.
 #[derive(Debug)]
 pub(in crate::engine) struct Memory {
     /// Batches being written. A waiting transfer waits for the store, never for a client.
@@ -28,11 +27,9 @@ impl Memory {
     }
 }
 
-/// Received bytes that are not stored yet.
 #[derive(Debug)]
 pub(in crate::engine) struct WriteBatch<'a> {
     memory: &'a Memory,
-    /// Frames as received, under the permit of a batch.
     frames: Vec<Bytes>,
     frame_bytes: usize,
     permit: Option<SemaphorePermit<'a>>,
@@ -56,7 +53,6 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Acquires memory for frames if available.
     pub(super) fn try_permit(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit = self.memory.batches.try_acquire().ok();
@@ -64,10 +60,6 @@ impl<'a> WriteBatch<'a> {
         self.permit.is_some()
     }
 
-    /// Waits for memory for frames.
-    ///
-    /// # Cancel safety
-    /// May be dropped.
     pub(super) async fn permit(&mut self) {
         self.permit = self.memory.batches.acquire().await.ok();
     }
@@ -79,7 +71,6 @@ impl<'a> WriteBatch<'a> {
         }
     }
 
-    /// Returns the frames that are not packed.
     pub(super) fn frames(&self) -> &[Bytes] {
         &self.frames
     }
@@ -88,7 +79,6 @@ impl<'a> WriteBatch<'a> {
         self.frame_bytes >= max_bytes || self.frames.len() >= BATCH_FRAMES
     }
 
-    /// Returns whether the bytes may wait for the rest of their body, and acquires memory for them.
     pub(super) fn can_pack(&mut self) -> bool {
         if self.pack_limit > BATCH_BYTES || self.packed.len() + self.frame_bytes > self.pack_limit {
             return false;
@@ -102,7 +92,6 @@ impl<'a> WriteBatch<'a> {
         self.packed_permit.is_some()
     }
 
-    /// Copies the frames into the packed buffer and frees them.
     pub(super) fn pack(&mut self) {
         if self.packed.is_empty() {
             self.packed.reserve_exact(self.pack_limit);
@@ -123,7 +112,6 @@ impl<'a> WriteBatch<'a> {
         all
     }
 
-    /// Discards the bytes and reuses the allocation of a list that was taken.
     pub(super) fn clear(&mut self, list: Vec<Bytes>) {
         self.frames = list;
         self.packed = Vec::new();

@@ -37,48 +37,37 @@ use crate::{
 /// The time for which unverified bytes wait in memory for the rest of their body.
 const UNVERIFIED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a body was not received completely.
 #[derive(Debug)]
 pub(super) enum Interruption {
     /// The body is longer than the upload accepts; the bytes that fit are stored.
     Overrun,
     Yielded,
     Lost,
-    /// A hook stopped the upload.
     Stopped(ClientResponse),
-    /// The client was silent while other transfers waited to start.
     Evicted,
     Connection(RequestBodyError),
     Checksum(Problem),
 }
 
-/// The outcome of the transfer of one body: its trailers, or the interruption.
 pub(super) type TransferOutcome = Result<Option<HeaderMap>, Interruption>;
 
-/// The transfer of one body into the store.
 pub(super) struct Transfer<'a, 'm> {
     pub(super) append: &'a mut dyn Append,
     pub(super) live: &'a LiveUpload,
     pub(super) signal: &'a YieldSignal,
     pub(super) memory: &'m Memory,
-    /// The number of bytes that the upload still accepts.
     pub(super) remaining: u64,
     pub(super) body_length: Option<u64>,
-    /// The time for which the body may be silent.
     pub(super) timeout: Option<Duration>,
-    /// True if the offset may be published before the body has ended.
     pub(super) publish: bool,
     pub(super) verifier: Verifier,
-    /// True if the store has unverified bytes.
     pub(super) is_staged: bool,
 }
 
 enum TransferEvent {
     Frame(Bytes),
     Trailers(HeaderMap),
-    /// The batch is full, or the body has no more data ready.
     Flush,
-    /// Unverified bytes have reached their timeout.
     WaitedLong,
     End,
     Interrupt(Interrupt),
@@ -87,9 +76,7 @@ enum TransferEvent {
 
 pub(super) struct TransferReport<'m> {
     pub(super) outcome: TransferOutcome,
-    /// The checksums of the body, if one was declared.
     pub(super) verifier: Verifier,
-    /// True if the store has unverified bytes.
     pub(super) is_staged: bool,
     /// All bytes of a short body that must be verified before they are written.
     pub(super) unwritten: WriteBatch<'m>,
@@ -114,8 +101,7 @@ impl<'m> Transfer<'_, 'm> {
         })
     }
 
-    /// Reads the body until an end or interrupt. A separate function, so that its timers take no memory
-    /// afterwards.
+    /// A separate function, so that its timers take no memory afterwards.
     async fn read_body<B: RequestBody + Unpin>(
         &mut self,
         body: &mut B,
@@ -241,7 +227,6 @@ impl<'m> Transfer<'_, 'm> {
         })
     }
 
-    /// Returns the maximum length of a body that waits in memory for its checksum.
     fn pack_limit(&self) -> usize {
         let limit = match self.body_length {
             Some(length) => length.min(self.remaining),
@@ -250,7 +235,6 @@ impl<'m> Transfer<'_, 'm> {
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
-    /// Handles the current batch at the end.
     async fn conclude(
         &mut self,
         batch: &mut WriteBatch<'m>,
@@ -275,7 +259,7 @@ impl<'m> Transfer<'_, 'm> {
         }
     }
 
-    /// Writes a batch; returns false, without writing, if another request has taken over.
+    /// Returns false, without writing, if another request has taken over.
     async fn flush(&mut self, batch: &mut WriteBatch<'m>) -> Result<bool, Error> {
         self.hash(batch);
         if !self.live.start_write() {
@@ -306,8 +290,7 @@ fn poll_body<B: RequestBody + Unpin>(body: &mut B, cx: &mut Context<'_>) -> Poll
     })
 }
 
-/// Waits until no byte was received for `limit`. The timer is not reset for each frame: when it fires,
-/// it is set again for the remaining time.
+/// The timer is not reset for each frame: when it fires, it is set again for the remaining time.
 fn poll_timeout(
     mut timer: Pin<&mut Option<Sleep>>,
     limit: Duration,
@@ -328,7 +311,6 @@ fn poll_timeout(
     Poll::Pending
 }
 
-/// An interrupt by the lease or another request.
 #[derive(Debug)]
 enum Interrupt {
     Lease(YieldReason),
@@ -349,7 +331,7 @@ impl Interrupt {
     }
 }
 
-/// Waits for an interrupt. Lease requests up to the signal state `answered` are ignored.
+/// Lease requests up to the signal state `answered` are ignored.
 async fn interrupt(signal: &YieldSignal, live: &LiveUpload, answered: u64) -> Interrupt {
     tokio::select! {
         biased;

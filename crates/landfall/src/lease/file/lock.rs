@@ -1,5 +1,3 @@
-//! Byte-range locks in a few files.
-
 use std::{
     collections::HashMap,
     fs::File,
@@ -19,7 +17,6 @@ use parking_lot::Mutex;
 
 use crate::lease::{YieldReason, YieldSignal};
 
-/// The time for which a lock file is assumed to be still at its path.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A lock file, and the locks of this process in it.
@@ -38,7 +35,6 @@ pub(super) struct LockFile {
 #[derive(Debug)]
 struct HeldByte {
     signal: YieldSignal,
-    /// The lease was released, but the byte is still locked.
     released: bool,
 }
 
@@ -62,7 +58,6 @@ impl LockFile {
         &self.path
     }
 
-    /// Locks a byte for the lease with `signal`; false if another lease has it.
     pub(super) fn acquire(&self, byte: u64, signal: &YieldSignal) -> io::Result<bool> {
         let mut open = self.open.lock();
         let file = self.current(&mut open)?;
@@ -80,15 +75,14 @@ impl LockFile {
         Ok(acquired)
     }
 
-    /// Releases a byte without a system call. [`LockFile::unlock_released`] must follow, unless the
-    /// byte is acquired again before.
+    /// Makes no system call. [`LockFile::unlock_released`] must follow, unless the byte is acquired again
+    /// before.
     pub(super) fn release(&self, byte: u64) {
         if let Some(held) = self.held.lock().get_mut(&byte) {
             held.released = true;
         }
     }
 
-    /// Unlocks a byte if it was released.
     pub(super) fn unlock_released(&self, byte: u64) {
         let open = self.open.lock();
         {
@@ -112,14 +106,12 @@ impl LockFile {
             .is_some_and(|held| !held.released)
     }
 
-    /// Sets the signal of the lease at a byte, if this process holds it.
     pub(super) fn raise(&self, byte: u64, reason: YieldReason) {
         if let Some(held) = self.held.lock().get(&byte) {
             held.signal.set(reason);
         }
     }
 
-    /// Checks that the locks held are in the file at the path.
     pub(super) fn check(&self) -> io::Result<()> {
         if self.held.lock().is_empty() {
             return Ok(());
@@ -127,8 +119,7 @@ impl LockFile {
         self.current(&mut self.open.lock()).map(drop)
     }
 
-    /// Returns the lock file, opened if necessary, and reopened if it was removed: a lock in a
-    /// removed file excludes no other process.
+    /// Reopens a file that was removed: a lock in a removed file excludes no other process.
     fn current<'a>(&self, current: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
         let open = match current.take() {
             None => OpenFile::new(&self.path)?,
@@ -145,8 +136,8 @@ impl LockFile {
         Ok(&current.insert(open).file)
     }
 
-    /// Returns a new file if the old one is no longer at its path, with all locks in it. A byte
-    /// that another process has locked meanwhile is lost.
+    /// A new file, with all locks in it, if the old one is no longer at its path. A byte that another
+    /// process has locked meanwhile is lost.
     fn replacement(&self, open: &mut OpenFile) -> io::Result<Option<OpenFile>> {
         if open.checked.elapsed() < CHECK_INTERVAL {
             return Ok(None);
@@ -170,7 +161,6 @@ impl LockFile {
         Ok(Some(new))
     }
 
-    /// Simulates a slow system call.
     #[cfg(test)]
     pub(super) fn stall(&self) -> impl Drop + '_ {
         self.open.lock()
@@ -197,7 +187,6 @@ fn is_at(device_and_inode: (u64, u64), path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens a file for locking, creating it and its directory (not the parents) if missing.
 pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     let open = || {
         File::options()
@@ -217,7 +206,6 @@ pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Creates a directory that only this user may change, unless it exists.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o755).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -237,7 +225,6 @@ fn unlock(file: &File, byte: u64) -> io::Result<()> {
     Ok(set(file, &range(byte, libc::F_UNLCK))?)
 }
 
-/// Returns whether another process has locked the byte.
 #[allow(
     clippy::unnecessary_cast,
     reason = "these types differ between systems"

@@ -1,5 +1,3 @@
-//! Leases between processes that share a directory.
-
 mod lock;
 mod requests;
 #[cfg(test)]
@@ -33,7 +31,7 @@ use crate::{
     upload::UploadId,
 };
 
-/// Number of lock files: the kernel searches all locks of a file.
+/// The kernel searches all locks of a file.
 const LOCK_FILES: usize = 64;
 
 /// Polling intervals. Together they bound the duration of a takeover between two processes.
@@ -128,7 +126,6 @@ impl FileLocker {
         Self::with_io_pool(dir, intervals, IoPool::new(false))
     }
 
-    /// Creates a locker that shares the I/O pool of a store.
     pub(crate) fn with_io_pool(dir: impl Into<PathBuf>, intervals: Intervals, io: IoPool) -> Self {
         let min_interval = Duration::from_millis(1);
         let dir = dir.into().join(".landfall");
@@ -146,7 +143,7 @@ impl FileLocker {
         }))
     }
 
-    /// Completes a local lease with the file lock, or returns it if another process has the lock.
+    /// Returns the local lease if another process has the file lock.
     ///
     /// # Cancel safety
     /// A lock that is acquired after the cancellation is released again.
@@ -171,7 +168,6 @@ impl FileLocker {
         }
     }
 
-    /// Requests the lease of a byte from the process that holds it.
     async fn request(&self, byte: u64) -> Result<PendingRequest, LeaseError> {
         let locker = Arc::clone(&self.0);
         let step = move || {
@@ -250,7 +246,7 @@ impl Inner {
         &self.files[(byte % LOCK_FILES as u64) as usize]
     }
 
-    /// Locks the byte for a local lease, or returns that if another process has the lock.
+    /// Returns the local lease if another process has the lock.
     fn lock(
         self: Arc<Self>,
         byte: u64,
@@ -267,8 +263,7 @@ impl Inner {
         }))
     }
 
-    /// Sets the signals of leases that other processes request. Errors are only logged: at worst a
-    /// waiter times out.
+    /// Errors are only logged: at worst a waiter times out.
     fn poll_requests(&self) {
         let polled = self.requests.poll_requests(
             |byte| self.file(byte).holds(byte),
@@ -281,7 +276,6 @@ impl Inner {
         }
     }
 
-    /// Checks that the locks held are in the files that other processes use.
     fn check(&self) {
         for file in &self.files {
             if let Err(error) = file.check() {
@@ -291,8 +285,7 @@ impl Inner {
     }
 }
 
-/// A file lock and its local lease. The local lease is dropped last, so the next holder finds the
-/// byte released.
+/// The local lease is dropped last, so the next holder finds the byte released.
 struct HeldFileLease {
     locker: Arc<Inner>,
     byte: u64,
@@ -321,7 +314,7 @@ impl Drop for HeldFileLease {
     }
 }
 
-/// Unlocks a released byte on drop, even if the runtime ends before.
+/// Unlocks on drop, even if the runtime ends before.
 struct Unlock {
     locker: Arc<Inner>,
     byte: u64,
@@ -333,7 +326,6 @@ impl Drop for Unlock {
     }
 }
 
-/// A request, withdrawn on drop.
 struct PendingRequest {
     io: IoPool,
     file: Option<RequestFile>,
@@ -346,7 +338,6 @@ impl Drop for PendingRequest {
     }
 }
 
-/// An error of acquiring a lease, for the log.
 #[derive(Debug, thiserror::Error)]
 enum FileError {
     #[error("{action} {path}: {source}")]
@@ -376,7 +367,7 @@ fn unavailable(action: &'static str, path: &Path, source: io::Error) -> LeaseErr
     }))
 }
 
-/// Converts the error of a step that did not run because the runtime ended.
+/// The runtime ended before the step ran.
 fn not_run(error: StoreError) -> LeaseError {
     LeaseError::Unavailable(error.into())
 }

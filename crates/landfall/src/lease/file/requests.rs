@@ -1,5 +1,3 @@
-//! Requests for leases that another process holds.
-
 use std::{
     fs::{self, DirEntry, File},
     io,
@@ -10,15 +8,11 @@ use std::{
 
 use super::lock;
 
-/// Age at which the request of a dead process is removed.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// Maximum number of requests checked per poll.
 const SCAN_LIMIT: usize = 4096;
-/// Maximum number of attempts to create a request file, if others remove it before it is locked.
+/// Others may remove a request file before it is locked.
 const MAX_ATTEMPTS: u32 = 8;
 
-/// The directory in which processes request leases from each other.
-///
 /// A request is an empty file, named after the byte of the lease and the number of the requesting
 /// locker. The waiter keeps it locked: an unlocked file belongs to a dead process.
 #[derive(Debug)]
@@ -28,7 +22,6 @@ pub(super) struct RequestDir {
 }
 
 impl RequestDir {
-    /// Returns the directory for the locker with the number `waiter`, which must be unique.
     pub(super) fn new(dir: PathBuf, waiter: u64) -> Self {
         Self { dir, waiter }
     }
@@ -37,7 +30,6 @@ impl RequestDir {
         &self.dir
     }
 
-    /// Requests the lease of a byte until the returned value is dropped.
     pub(super) fn request(&self, byte: u64) -> io::Result<RequestFile> {
         let path = self.dir.join(format!("{byte:016x}-{:016x}", self.waiter));
         if let Some(above) = self.dir.parent() {
@@ -55,7 +47,6 @@ impl RequestDir {
         }
     }
 
-    /// Calls `requested` for each byte in `held` that others request; removes old requests.
     pub(super) fn poll_requests(
         &self,
         held: impl Fn(u64) -> bool,

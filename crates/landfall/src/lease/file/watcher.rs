@@ -1,5 +1,3 @@
-//! The task that polls for requests of other processes.
-
 use std::{
     sync::{
         Arc, Weak,
@@ -12,13 +10,10 @@ use tokio::time::sleep;
 
 use super::Inner;
 
-/// The lock files are checked at every nth poll.
 const CHECK_EVERY: u32 = 10;
-/// Polls without a lease before the watcher stops.
 const IDLE_POLLS: u32 = 50;
 
-/// The task of a locker that polls for requests while there are leases. It stops some seconds after
-/// the last lease, or with the locker; the next lease starts it again.
+/// Stops some seconds after the last lease, or with the locker; the next lease starts it again.
 pub(super) struct RequestWatcher {
     monitored: Arc<AtomicBool>,
 }

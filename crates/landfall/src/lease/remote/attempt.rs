@@ -1,5 +1,3 @@
-//! One attempt to acquire a lease in the service.
-
 use std::{
     any::Any,
     fmt,

@@ -24,7 +24,7 @@ pub use self::attempt::Attempt;
 use super::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal};
 use crate::{BoxError, upload::UploadId};
 
-/// Maximum number of queued releases. Further leases expire instead.
+/// Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;
 
 /// The identity of one acquisition in the service.
@@ -65,7 +65,7 @@ struct HeldLease<O> {
     owner: O,
     fence: Fence,
     signal: YieldSignal,
-    /// When the last call that extended it was sent. The service counts from a later time.
+    /// The service counts from a later time.
     sent: Instant,
     is_lost: bool,
 }
@@ -204,7 +204,7 @@ impl<O: Owner> LeaseTable<O> {
         Rejection::Failed(LeaseError::Unavailable(error.into()))
     }
 
-    /// Records a lease that was granted to a call sent at `sent`; false if that is too long ago.
+    /// False if the call was sent too long ago.
     fn insert(&self, lease: OwnedLease<O>, signal: YieldSignal, sent: Instant) -> bool {
         if sent.elapsed() >= self.usable_for() {
             return false;
@@ -223,7 +223,6 @@ impl<O: Owner> LeaseTable<O> {
         true
     }
 
-    /// Removes a lease, and queues its release in the service.
     fn release(&self, id: &UploadId, owner: &O) {
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
             && entry.get().owner == *owner
@@ -241,7 +240,7 @@ impl<O: Owner> LeaseTable<O> {
         }
     }
 
-    /// Registers the one request of this node that waits for the lease in the service.
+    /// At most one request of this node waits in the service.
     fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a, O> {
         let notify = Arc::new(Notify::new());
         self.waiters.lock().insert(id.clone(), Arc::clone(&notify));
@@ -326,8 +325,7 @@ impl<O: Owner> LeaseTable<O> {
 }
 
 impl<O: Owner> LeaseTable<O> {
-    /// Returns how long a holder may write after its last renewal. A fifth of the lifetime remains
-    /// for a write in flight, and for clocks that run at different speeds.
+    /// A fifth of the lifetime remains for a write in flight, and for clocks that run at different speeds.
     fn usable_for(&self) -> Duration {
         self.ttl * 4 / 5
     }
@@ -407,7 +405,7 @@ impl<O: Owner> LeaseTable<O> {
 }
 
 impl<O> HeldLease<O> {
-    /// Counts the lease as lost and stops the holder; true if it had not lost the lease before.
+    /// True if the holder had not lost the lease before.
     fn lose(&mut self, lost: &AtomicU64) -> bool {
         let is_new = !std::mem::replace(&mut self.is_lost, true);
         lost.fetch_add(u64::from(is_new), Ordering::Relaxed);
@@ -416,7 +414,6 @@ impl<O> HeldLease<O> {
     }
 }
 
-/// A registration of a waiting request, removed on drop.
 struct WaiterGuard<'a, O: Owner> {
     table: &'a LeaseTable<O>,
     id: &'a UploadId,

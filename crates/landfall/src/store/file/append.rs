@@ -1,5 +1,3 @@
-//! Appending to an upload on behalf of one lease.
-
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
@@ -28,7 +26,6 @@ pub(super) fn is_reserved_for(length: u64) -> bool {
     length >= MIN_RESERVED_LENGTH
 }
 
-/// An upload's data file open for appending.
 #[derive(Debug)]
 pub(super) struct FileAppend {
     inner: Arc<Inner>,
@@ -52,7 +49,7 @@ pub(super) struct FileAppend {
 #[derive(Debug, Clone, Copy)]
 struct UnverifiedRange {
     from: u64,
-    /// True if the mark is stored in the `.info`. It is stored before the first byte is written.
+    /// The mark is stored in the `.info` before the first byte is written.
     stored: bool,
 }
 
@@ -95,7 +92,6 @@ impl FileAppend {
         self.unverified.map_or(self.offset, |range| range.from)
     }
 
-    /// Runs a step that changes the upload, unless a newer writer has started.
     async fn run_step<T, F>(&mut self, syncs: bool, bytes: usize, step: F) -> Result<T>
     where
         T: Send + 'static,
@@ -118,8 +114,8 @@ impl FileAppend {
         done
     }
 
-    /// Recovers after a cancelled call: starts a new generation, so that a pending step of the call
-    /// cannot run any more, and reads the offset from the size of the file.
+    /// Starts a new generation, so that a pending step of the call cannot run any more, and reads the offset
+    /// from the size of the file.
     async fn recover_after_cancel(&mut self) -> Result<()> {
         if !self.needs_recovery {
             return Ok(());
@@ -138,8 +134,7 @@ impl FileAppend {
         Ok(())
     }
 
-    /// Stores in the `.info` where the unverified bytes start, or removes that mark. Truncates the
-    /// data to `truncate_to` before.
+    /// Truncates the data to `truncate_to` before. Without a mark to store, removes it.
     async fn store_unverified_mark(
         &mut self,
         unverified_from: Option<u64>,
@@ -198,8 +193,8 @@ impl FileAppend {
         Ok(())
     }
 
-    /// Syncs the data. If that fails, the kernel may have dropped any of the unsynced bytes and the
-    /// next sync would succeed, so the data is truncated to the last synced offset.
+    /// If a sync fails, the kernel may have dropped any of the unsynced bytes and the next sync would
+    /// succeed, so the data is truncated to the last synced offset.
     async fn sync(&mut self) -> Result<()> {
         let known = self.entry.info().synced;
         if known.info.is_none() {

@@ -23,11 +23,9 @@ use crate::{
     upload::UploadId,
 };
 
-/// Number of shards with a lock each; a power of two.
+/// A power of two.
 const SHARDS: usize = 16;
-/// Maximum number of entries of a shard, not counting those in use.
 const SHARD_CAPACITY: usize = 1024;
-/// Maximum memory of the parsed descriptions of a shard, in bytes; 64 MiB in all.
 const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 
 #[derive(Debug)]
@@ -39,7 +37,6 @@ pub(super) struct UploadCache {
 #[derive(Debug, Default)]
 struct Shard {
     entries: HashMap<UploadId, Arc<CachedUpload>>,
-    /// Upper bound of the memory of the descriptions.
     bytes: usize,
 }
 
@@ -52,28 +49,22 @@ pub(super) struct CachedUpload {
     touched: AtomicBool,
 }
 
-/// The state that decides who may write; locked during every change of the upload.
 #[derive(Debug, Default)]
 pub(super) struct WriterState {
     highest_fence: u64,
-    /// Incremented when the upload is opened for appending; older writers are rejected.
     epoch: u64,
-    /// Set by a writer that recovers from a cancelled call: pending steps of that call must not run.
+    /// Changed after a cancelled call: pending steps of that call must not run.
     generation: u64,
 }
 
-/// Cached values, each with the file version or inode that validates it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CachedInfo {
-    /// The parsed `.info`, and the version of the file.
     pub(super) record: Option<(FileVersion, Arc<Record>)>,
     pub(super) synced: Synced,
 }
 
-/// The part of an upload that survives a power loss.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Synced {
-    /// The inode of the data file.
     pub(super) data: u64,
     pub(super) bytes: u64,
     /// The synced `.info`; set once the names of both files are synced, too.
@@ -104,19 +95,17 @@ impl UploadCache {
         self.shards[shard].lock()
     }
 
-    /// Returns the entry of an upload, if there is one.
     pub(super) fn get(&self, id: &UploadId) -> Option<Arc<CachedUpload>> {
         let entry = Arc::clone(self.shard(id).entries.get(id)?);
         entry.touched.store(true, Ordering::Relaxed);
         Some(entry)
     }
 
-    /// Returns the entry of an upload, inserting an empty one if there is none.
     pub(super) fn get_or_insert(&self, id: &UploadId) -> Arc<CachedUpload> {
         self.shard(id).get_or_insert(id)
     }
 
-    /// Caches a parsed description, unless entries in use leave no memory for it.
+    /// Does nothing if entries in use leave no memory for it.
     pub(super) fn insert_info(&self, id: &UploadId, version: FileVersion, record: &Arc<Record>) {
         let mut shard = self.shard(id);
         let entry = shard.get_or_insert(id);
@@ -152,13 +141,12 @@ impl Shard {
         entry
     }
 
-    /// Returns whether the shard has memory for a description of `bytes` bytes in an entry.
     fn fits(&self, entry: &CachedUpload, bytes: usize) -> bool {
         self.bytes - entry.bytes.load(Ordering::Relaxed) + bytes <= SHARD_CAPACITY_BYTES
     }
 
-    /// Evicts at least an eighth and enough for `wanted` bytes: first the entries not used since the
-    /// last eviction, and never those in use.
+    /// Evicts at least an eighth and enough for `wanted` bytes: first the entries not used since the last
+    /// eviction, and never those in use.
     fn evict(&mut self, wanted: usize) {
         const MAX_LEN: usize = SHARD_CAPACITY - SHARD_CAPACITY / 8;
         let max_bytes = SHARD_CAPACITY_BYTES.saturating_sub(wanted.max(SHARD_CAPACITY_BYTES / 8));
@@ -186,24 +174,21 @@ impl Shard {
 }
 
 impl CachedUpload {
-    /// Locks the upload for a change; blocks while another change runs.
     pub(super) fn lock(&self) -> MutexGuard<'_, WriterState> {
         self.state.lock()
     }
 
-    /// Locks the upload for a change, unless another change runs.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriterState>> {
         self.state.try_lock()
     }
 
-    /// Locks the cached values. Never held during I/O.
+    /// Never held during I/O.
     pub(super) fn info(&self) -> MutexGuard<'_, CachedInfo> {
         self.info.lock()
     }
 }
 
 impl WriterState {
-    /// Rejects a fence that is older than one seen before.
     pub(super) fn check_fence(&mut self, id: &UploadId, fence: Fence) -> Result<()> {
         if fence.0 < self.highest_fence {
             return Err(StoreError::LeaseLost(id.clone()));
@@ -212,7 +197,6 @@ impl WriterState {
         Ok(())
     }
 
-    /// Starts the epoch of a new writer; earlier writers are rejected from now on.
     pub(super) fn start_epoch(&mut self, id: &UploadId, fence: Fence) -> Result<WriterEpoch> {
         self.check_fence(id, fence)?;
         self.epoch += 1;
@@ -222,12 +206,10 @@ impl WriterState {
         })
     }
 
-    /// Rejects all current writers from now on.
     pub(super) fn revoke_writers(&mut self) {
         self.epoch += 1;
     }
 
-    /// Rejects a writer whose epoch is not the current one.
     pub(super) fn check_epoch(
         &mut self,
         id: &UploadId,
@@ -240,8 +222,7 @@ impl WriterState {
         self.check_fence(id, fence)
     }
 
-    /// Moves a writer whose call was cancelled to the [`next`](WriterEpoch::next) generation. Fails if
-    /// another writer has started since, or if the writer is in a later generation already.
+    /// Fails if another writer has started since, or if the writer is in a later generation already.
     pub(super) fn restore_epoch(
         &mut self,
         id: &UploadId,
@@ -257,7 +238,7 @@ impl WriterState {
     }
 }
 
-/// The epoch of one writer: proof that no other writer has started since.
+/// Proof that no other writer has started since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WriterEpoch {
     epoch: u64,
@@ -265,7 +246,6 @@ pub(super) struct WriterEpoch {
 }
 
 impl WriterEpoch {
-    /// Returns the epoch after recovery from a cancelled call.
     pub(super) fn next(self) -> Self {
         Self {
             generation: self.generation + 1,

@@ -25,10 +25,8 @@ use crate::{
 };
 
 const STEP_BYTES: u64 = 64 * 1024 * 1024;
-/// Buffer size of a copy by reading and writing.
 const BUFFER_BYTES: usize = 1024 * 1024;
-/// Maximum number of parts kept open from the start. Later parts are checked, closed, and opened
-/// again for their copy.
+/// Later parts are checked, closed, and opened again for their copy.
 const MAX_OPEN_PARTS: usize = 128;
 
 struct Part {
@@ -116,13 +114,8 @@ impl Inner {
     }
 
     fn open_part(&self, id: &UploadId, data_path: &str, size: u64) -> Result<OwnedFd> {
-        let open = || {
-            let (dir, name) = self.root.parent(data_path)?;
-            let file = sys::open_read(dir.as_fd(), name)?;
-            let version = sys::stat_open(file.as_fd())?;
-            Ok((file, version))
-        };
-        let (file, version) = open().map_err(|error| failed(id, "opening a part", error))?;
+        let opened = self.open_versioned(data_path, sys::open_read);
+        let (file, version) = opened.map_err(|error| failed(id, "opening a part", error))?;
         if !version.is_file() || version.size != size {
             let what = format!("it has {} bytes instead of {size}", version.size);
             return Err(StoreError::damaged(id, what));
@@ -140,7 +133,6 @@ struct Copy {
 }
 
 impl Copy {
-    /// Copies bytes of a part from offset `from` to offset `to`; returns how many.
     fn step(
         &self,
         state: &mut WriterState,

@@ -28,28 +28,24 @@ use crate::{
     upload::UploadId,
 };
 
-/// Time to live of the cached data paths chosen by hooks.
 const CACHE_TTL: Duration = Duration::from_secs(600);
-/// Maximum number of names cached from one pass over a directory.
+/// From one pass over a directory.
 const NAME_CACHE_CAPACITY: usize = 16 * 1024;
-/// Maximum number of files examined for one page, so that a page takes bounded time even if few of
-/// many files are uploads.
+/// A page takes bounded time even if few of many files are uploads.
 const MAX_STATS: usize = 4 * NAME_CACHE_CAPACITY;
 
-/// Cached results of earlier pages.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     names: Mutex<Option<Names>>,
     referenced: Mutex<Option<ReferencedPaths>>,
 }
 
-/// A sorted range of the names in a directory.
+/// Sorted.
 #[derive(Debug)]
 struct Names {
     dir: String,
     after: Option<String>,
     sorted: Vec<Name>,
-    /// True if the range extends to the end of the directory.
     all: bool,
 }
 
@@ -59,14 +55,13 @@ struct Name {
     is_dir: bool,
 }
 
-/// Hashes of the data paths that are not at the id's default path. A file there is no orphan,
-/// although no `.info` is next to it.
+/// Hashes of the data paths that are not at the id's default path. A file there is no orphan, although
+/// no `.info` is next to it.
 #[derive(Debug)]
 struct ReferencedPaths {
     started: SystemTime,
     hasher: std::collections::hash_map::RandomState,
     hashes: HashSet<u64>,
-    /// A description could not be read, so its data path is unknown.
     incomplete: bool,
 }
 
@@ -112,7 +107,7 @@ impl Inner {
         Ok(page)
     }
 
-    /// Returns the orphan at a path, if it is one. Files with bytes of an upload are never removable.
+    /// Files with bytes of an upload are never removable.
     fn orphan(&self, path: &str) -> Option<Orphan> {
         let (above, name) = match path.rsplit_once('/') {
             Some((above, name)) => (Some(above), name),
@@ -168,8 +163,8 @@ impl Inner {
         Some(orphan)
     }
 
-    /// Returns whether a description was written by Landfall or tusd: its name is a random id, or
-    /// its text starts like theirs. Any other `.info` may be a file of the application.
+    /// Landfall's and tusd's have a random id as name, or a text that starts like theirs. Any other `.info`
+    /// may be a file of the application.
     fn is_own_description(&self, id: &UploadId) -> bool {
         const START: &[u8] = b"{\"ID\":";
         let read = || {
@@ -183,7 +178,6 @@ impl Inner {
         has_random_id_shape(id.as_str()) || read().unwrap_or(false)
     }
 
-    /// Returns a damaged upload according to its files.
     fn damaged_upload(&self, id: UploadId) -> Option<Damaged> {
         let info = self.stat(&info_path(&id)).ok()?;
         let data = self.stat(id.as_str()).ok().filter(FileVersion::is_file);
@@ -204,7 +198,7 @@ impl Inner {
         old(version.modified()) && old(version.changed())
     }
 
-    /// Returns whether a lock of tusd is stale: there is no such upload, and the process has ended.
+    /// There is no such upload, and the process has ended.
     fn is_stale_lock(&self, path: &str, base: &str, version: FileVersion) -> bool {
         if path.ends_with(".stop") {
             return version.size == 0 && self.stat(&format!("{base}.lock")).is_err();
@@ -231,8 +225,6 @@ impl Inner {
         }
     }
 
-    /// Returns whether a data file has no description.
-    ///
     /// Creation makes the data file first and writes into it only after the description exists, so
     /// an interrupted creation leaves an empty file. A file with bytes may be a completed upload
     /// whose description the application removed. It is only examined if its name is a random id;
@@ -247,8 +239,7 @@ impl Inner {
         no_info && self.is_unreferenced(id.as_str(), version)
     }
 
-    /// Returns whether no description refers to a data path. Reads all descriptions, but reuses the
-    /// result for files older than the last pass.
+    /// Reads all descriptions, but reuses the result for files older than the last pass.
     fn is_unreferenced(&self, path: &str, version: FileVersion) -> bool {
         let mut referenced = self.listing.referenced.lock();
         let cached = referenced.as_ref().filter(|referenced| {
@@ -318,8 +309,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Calls `each` for every name in a directory that a store may have created: regular files and
-    /// directories, no links, and no hidden files except temporary ones.
+    /// Regular files and directories, no links, and no hidden files except temporary ones.
     fn for_each_name(&self, dir: &str, mut each: impl FnMut(Name) -> Result<()>) -> Result<()> {
         let fail = |error| StoreError::io(format!("listing the directory {dir:?}"), error);
         let handle = match dir {
@@ -366,7 +356,7 @@ impl Inner {
         }
     }
 
-    /// Returns the names of a directory after `after`, and whether they are all.
+    /// Also returns whether these are all.
     fn names(&self, dir: &str, after: Option<&str>) -> Result<(Vec<Name>, bool)> {
         if let Some(cached) = &*self.listing.names.lock()
             && cached.dir == dir
@@ -403,7 +393,7 @@ impl Inner {
 }
 
 impl Walk<'_> {
-    /// Walks a directory, starting after the relative path `after`; true if it reached the end.
+    /// True if it reached the end.
     fn directory(&mut self, dir: &str, after: Option<&str>) -> Result<bool> {
         let (mut after, inside) = match after.and_then(|after| after.split_once('/')) {
             // Continue inside this directory first.
@@ -435,7 +425,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Examines a file; false if the page is full and the file belongs to the next one.
+    /// False if the page is full and the file belongs to the next one.
     fn file(&mut self, path: String) -> bool {
         let page = &self.page;
         let listed = page.uploads.len() + page.orphans.len() + page.damaged.len();
@@ -492,7 +482,6 @@ fn join(dir: &str, name: &str) -> String {
     }
 }
 
-/// Returns whether the last segment of an id has the shape of a random id of Landfall or tusd.
 fn has_random_id_shape(id: &str) -> bool {
     let name = id.rsplit('/').next().unwrap_or(id);
     name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))

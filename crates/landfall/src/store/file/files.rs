@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -28,21 +28,18 @@ use crate::{
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
 /// timestamp, so it is not cached.
 const CLOCK_GRANULARITY: Duration = Duration::from_millis(50);
-/// Maximum length of an id's segment: the limit of file systems, less `.info` and the suffix of a
-/// temporary file.
+/// The limit of file systems, less `.info` and the suffix of a temporary file.
 const MAX_SEGMENT_LEN: usize = 230;
 /// Data modified within this time may be changing now.
 const RECENT_CHANGE: Duration = Duration::from_secs(2);
 /// File systems round the allocated size up by less than this.
 const ALLOCATION_SLACK: u64 = 1024 * 1024;
 
-/// The consistent state of an upload's files at one moment.
 #[derive(Debug)]
 pub(super) struct FileState {
     pub(super) record: Arc<Record>,
     pub(super) info: FileVersion,
     pub(super) data: FileVersion,
-    /// The number of verified bytes.
     pub(super) offset: u64,
 }
 
@@ -61,23 +58,20 @@ pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
     pub(super) data_path: String,
     pub(super) data: OwnedFd,
-    /// The inode of the data file if it was synced; else 0.
+    /// 0 if the data file was not synced.
     pub(super) ino: u64,
-    /// Inode and `.info` version if both files (not their names) were synced.
+    /// The names of the files may not be synced.
     pub(super) synced: Option<(u64, FileVersion)>,
 }
 
-/// Returns the path of a description, relative to the directory.
 pub(super) fn info_path(id: &UploadId) -> String {
     [id.as_str(), INFO].concat()
 }
 
-/// Returns a name for a temporary file next to `name`; see [`temporary_of`].
 fn temporary(name: &str) -> String {
     format!(".{name}.{:08x}.tmp", rand::random::<u32>())
 }
 
-/// Returns the name that a temporary file belongs to, or `None` if it is not a temporary file.
 pub(super) fn temporary_of(name: &str) -> Option<&str> {
     let (name, random) = name
         .strip_prefix('.')?
@@ -87,7 +81,7 @@ pub(super) fn temporary_of(name: &str) -> Option<&str> {
     (hex && name.ends_with(INFO)).then_some(name)
 }
 
-/// Returns whether a path leads to no file: nothing exists, or it passes through a link.
+/// Nothing exists, or the path passes through a link.
 pub(super) fn is_missing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| {
         [
@@ -101,7 +95,6 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
     })
 }
 
-/// Returns the error of a failed operation on an upload's file.
 pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreError {
     if is_missing(&error) {
         StoreError::NotFound(id.clone())
@@ -116,8 +109,6 @@ fn is_file_name(id: &UploadId) -> bool {
 }
 
 impl Inner {
-    /// Creates the files of a new upload.
-    ///
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
@@ -205,14 +196,13 @@ impl Inner {
         )))
     }
 
-    /// Removes a file of an upload whose creation failed. If that fails too, the sweeper removes it.
+    /// The sweeper removes the file if this fails, too.
     fn remove_created(&self, path: &str) {
         if let Ok((dir, name)) = self.root.parent(path) {
             let _ = sys::unlink(dir.as_fd(), name);
         }
     }
 
-    /// Returns `Storage` as tusd writes it.
     fn storage(&self, data_path: &str, info: &str) -> std::collections::BTreeMap<String, String> {
         [
             ("Type".into(), "filestore".into()),
@@ -222,7 +212,7 @@ impl Inner {
         .into()
     }
 
-    /// Returns the state of an upload. Costs two stat calls if the description is cached and unchanged.
+    /// Two stat calls if the description is cached and unchanged.
     pub(super) fn inspect(&self, id: &UploadId) -> Result<FileState> {
         let entry = self.cache.get(id);
         for _ in 0..16 {
@@ -288,7 +278,7 @@ impl Inner {
         sys::stat(dir.as_fd(), name)
     }
 
-    /// Returns the parsed `.info`, from the cache if the file is unchanged.
+    /// Uses the cache if the file is unchanged.
     pub(super) fn record(
         &self,
         id: &UploadId,
@@ -360,25 +350,31 @@ impl Inner {
         })
     }
 
+    pub(super) fn open_versioned(
+        &self,
+        data_path: &str,
+        open: impl FnOnce(BorrowedFd<'_>, &str) -> io::Result<OwnedFd>,
+    ) -> io::Result<(OwnedFd, FileVersion)> {
+        let (dir, name) = self.root.parent(data_path)?;
+        let file = open(dir.as_fd(), name)?;
+        let version = sys::stat_open(file.as_fd())?;
+        Ok((file, version))
+    }
+
     pub(super) fn open_data(
         &self,
         id: &UploadId,
         data_path: &str,
     ) -> Result<(OwnedFd, FileVersion)> {
-        let open = || {
-            let (dir, name) = self.root.parent(data_path)?;
-            let data = sys::open_write(dir.as_fd(), name)?;
-            let version = sys::stat_open(data.as_fd())?;
-            Ok((data, version))
-        };
-        let (data, version) = open().map_err(|error| failed(id, "opening the data", error))?;
+        let opened = self.open_versioned(data_path, sys::open_write);
+        let (data, version) = opened.map_err(|error| failed(id, "opening the data", error))?;
         if !version.is_file() {
             return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
         Ok((data, version))
     }
 
-    /// Replaces the description atomically. The caller holds the upload's lock.
+    /// Changes the description atomically. The caller holds the upload's lock.
     pub(super) fn change(
         &self,
         id: &UploadId,
@@ -416,7 +412,6 @@ impl Inner {
         })
     }
 
-    /// Releases preallocated space that the upload did not need.
     pub(super) fn release(&self, id: &UploadId) -> Result<()> {
         let entry = self.cache.get_or_insert(id);
         let (record, _) = self.record(id, Some(&entry))?;
@@ -428,7 +423,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the files of an upload; returns whether any existed.
     pub(super) fn remove(&self, id: &UploadId, data_path: &str) -> Result<bool> {
         let mut removed = false;
         for path in [data_path, &info_path(id)] {

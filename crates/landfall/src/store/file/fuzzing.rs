@@ -1,5 +1,3 @@
-//! Properties of every `.info`, for fuzz tests.
-
 use crate::{store::info::UploadInfo, upload::UploadId};
 
 /// Checks that a decoded description is encoded to an equivalent one.

@@ -11,14 +11,12 @@ use super::{
 };
 use crate::store::{Result, StoreError};
 
-/// Maximum number of short steps on the pool.
 const MAX_CONCURRENT_STEPS: usize = 64;
-/// Maximum number of syncs: high, because a journal commits waiting syncs together.
+/// High, because a journal commits waiting syncs together.
 const MAX_CONCURRENT_SYNCS: usize = 64;
-/// Maximum number of copies and other long steps: low, to leave disk bandwidth for the rest.
+/// Low, to leave disk bandwidth for the rest.
 const MAX_CONCURRENT_LONG: usize = 4;
 
-/// Runs the I/O steps of one store. Clones share the limits.
 #[derive(Debug, Clone)]
 pub(crate) struct IoPool {
     latency: Arc<LatencyTracker>,
@@ -39,10 +37,8 @@ impl IoPool {
         }
     }
 
-    /// Runs a short step, in the calling task while the disk is fast.
-    ///
-    /// # Cancel safety
-    /// A step that reached the pool runs to its end.
+    /// Runs in the calling task while the disk is fast.
+    /// A step that reached the pool runs to its end, even if the call is dropped.
     pub(crate) async fn run_inline<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -55,7 +51,7 @@ impl IoPool {
         on_pool(&self.short, move || this.measure(bytes, step)).await
     }
 
-    /// Runs a short step that is known to wait for the disk.
+    /// Runs a step that is known to wait for the disk.
     pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T> + Send + 'static,
@@ -63,7 +59,6 @@ impl IoPool {
         on_pool(&self.short, step).await
     }
 
-    /// Runs a short step that changes an upload, under the lock of that upload.
     pub(super) async fn run_locked<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
@@ -100,7 +95,7 @@ impl IoPool {
         on_pool(&self.syncs, move || step(&mut entry.lock())).await
     }
 
-    /// Runs a long step: copying, preallocation, removal of a large file, listing.
+    /// Runs copies, preallocation, removal of a large file, listing.
     pub(super) async fn run_long<T: Send + 'static>(
         &self,
         step: impl FnOnce() -> Result<T> + Send + 'static,
@@ -117,8 +112,8 @@ impl IoPool {
         on_pool(&self.long, move || step(&mut entry.lock())).await
     }
 
-    /// Runs a short step in the background, such as cleanup in `drop`. The values it owns are
-    /// dropped even if the runtime ends before the step runs.
+    /// Runs cleanup of a `drop`. The values that the step owns are dropped even if the runtime ends before it
+    /// runs.
     pub(crate) fn spawn_detached(&self, step: impl FnOnce() + Send + 'static) {
         let runtime = tokio::runtime::Handle::try_current();
         let Some(runtime) = runtime.ok().filter(|_| !self.runs_inline()) else {

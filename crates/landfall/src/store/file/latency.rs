@@ -18,27 +18,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time a step may take per byte: 1 GB/s.
+/// 1 GB/s.
 const NANOS_PER_BYTE: u64 = 1;
-/// A single step this long moves the store to the pool at once.
 const STALL: Duration = Duration::from_millis(100);
-/// Maximum that a single step counts in the moving average.
 const MAX_SAMPLE: Duration = Duration::from_millis(15);
-/// Moving average above which the store moves to the pool.
 const SLOW_AVERAGE: Duration = Duration::from_millis(1);
-/// Moving average below which it moves back.
 const FAST_AVERAGE: Duration = Duration::from_micros(250);
-/// Minimum time on the pool.
 const MIN_POOL_DURATION: Duration = Duration::from_secs(2);
 /// The newest sample has the weight 1 / this.
 const AVERAGE_WINDOW: u64 = 16;
 
-/// Tracks the latency of steps. All methods may be called from any thread; a race may lose a sample.
+/// All methods may be called from any thread; a race may lose a sample.
 #[derive(Debug)]
 pub(super) struct LatencyTracker {
     start: Instant,
     average: AtomicU64,
-    /// Minimum end of the time on the pool, in nanoseconds after `start`; 0 while steps run in the task.
+    /// Nanoseconds after `start`; 0 while steps run in the task.
     pool_until: AtomicU64,
 }
 
@@ -51,18 +46,15 @@ impl LatencyTracker {
         }
     }
 
-    /// Returns whether the next step should run in the task. One atomic load.
     pub(super) fn runs_inline(&self) -> bool {
         self.pool_until.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns whether to check that the thread of a step waited. One or two atomic loads.
     pub(super) fn should_check_waits(&self) -> bool {
         self.average.load(Ordering::Relaxed) > nanos(FAST_AVERAGE) || !self.runs_inline()
     }
 
-    /// Records a step of `bytes` bytes that ran from `started` to `ended`. `has_waited` tells
-    /// whether its thread waited, if that was checked.
+    /// `has_waited` tells whether the thread waited, if that was checked.
     pub(super) fn record(
         &self,
         started: Instant,

@@ -73,7 +73,6 @@ use crate::{
     upload::{Snapshot, Upload, UploadId},
 };
 
-/// Minimum length of uploads that are removed on the blocking pool.
 const LARGE_UPLOAD: u64 = 16 * 1024 * 1024;
 
 /// The acknowledged state that survives a power loss.
@@ -147,7 +146,6 @@ pub struct FileStore(Arc<Inner>);
 struct Inner {
     root: Root,
     options: FileOptions,
-    /// True if space is preallocated: enabled, and useful on this file system.
     reserves: bool,
     cache: UploadCache,
     io: IoPool,
@@ -208,7 +206,6 @@ impl FileStore {
         &self.0.locker
     }
 
-    /// Creates an upload and, with a fence, opens it for appending.
     async fn create_upload(
         &self,
         upload: Upload,
@@ -261,7 +258,6 @@ impl FileStore {
         Ok((created.upload, append))
     }
 
-    /// Changes the description of an upload under a lease.
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
     where
         F: FnOnce(&mut record::Record) -> Result<()> + Send + 'static,
@@ -286,13 +282,12 @@ impl FileStore {
 }
 
 impl Inner {
-    /// Returns the path of the data file, relative to the directory.
     fn data_path(&self, id: &UploadId) -> Result<String> {
         let entry = self.cache.get(id);
         Ok(self.record(id, entry.as_deref())?.0.data_path.clone())
     }
 
-    /// Opens an upload for appending. The caller then removes unverified bytes.
+    /// The caller then removes unverified bytes.
     fn open_for_append(
         &self,
         id: &UploadId,
@@ -315,7 +310,6 @@ impl Inner {
         Ok((file_state, opened))
     }
 
-    /// Truncates the data to `from` and removes the mark of unverified bytes.
     fn truncate_unverified(
         &self,
         id: &UploadId,

@@ -23,7 +23,6 @@ const MAX_NAME_LEN: usize = 230;
 #[derive(Debug)]
 pub(super) struct Root {
     handle: OwnedFd,
-    /// The absolute path as given, in UTF-8.
     path: String,
     real: PathBuf,
 }
@@ -44,7 +43,6 @@ impl AsFd for Parent<'_> {
 }
 
 impl Root {
-    /// Opens the directory, creating it and its parents if missing.
     pub(super) fn open(path: &Path, mode: u32) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
         let path = std::path::absolute(path)?;
@@ -76,13 +74,11 @@ impl Root {
         Path::new(&self.path)
     }
 
-    /// Returns the absolute path of a file in the directory.
     pub(super) fn absolute(&self, relative: &str) -> String {
         let slash = if self.path.ends_with('/') { "" } else { "/" };
         format!("{}{slash}{relative}", self.path)
     }
 
-    /// Opens the directory that contains a file; returns it and the file name.
     pub(super) fn parent<'a, 'p>(&'a self, relative: &'p str) -> io::Result<(Parent<'a>, &'p str)> {
         match relative.rsplit_once('/') {
             None => Ok((Parent::Root(self.handle()), relative)),
@@ -90,7 +86,6 @@ impl Root {
         }
     }
 
-    /// Like [`Root::parent`], but creates missing directories.
     pub(super) fn make_parent<'a, 'p>(
         &'a self,
         relative: &'p str,
@@ -124,7 +119,6 @@ impl Root {
         sys::open_dir_beneath(self.handle(), relative).unwrap_or_else(|| self.walk(relative))
     }
 
-    /// Opens a directory below the root, one segment at a time.
     fn walk(&self, relative: &str) -> io::Result<OwnedFd> {
         let mut segments = relative.split('/');
         let mut handle = sys::open_dir(self.handle(), segments.next().unwrap_or(relative))?;
@@ -134,7 +128,6 @@ impl Root {
         Ok(handle)
     }
 
-    /// Returns the relative path for one that a hook requested, absolute or relative.
     pub(super) fn resolve_requested(&self, path: &str) -> Result<String, String> {
         let relative = self
             .strip_root(path)
@@ -150,8 +143,7 @@ impl Root {
         }
     }
 
-    /// Returns the relative path of the data file according to the paths in the `.info`; `None` if
-    /// they are invalid here.
+    /// `None` if the paths in the `.info` are invalid here.
     pub(super) fn data_path_of(
         &self,
         id: &UploadId,
@@ -168,7 +160,6 @@ impl Root {
         is_valid_path(relative).then(|| relative.into())
     }
 
-    /// Returns the part of a path below the directory.
     fn strip_root<'p>(&self, path: &'p str) -> Option<&'p str> {
         let after = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
         if self.path == "/" {
@@ -178,7 +169,6 @@ impl Root {
     }
 }
 
-/// Returns whether a relative path has only valid names, none of them reserved.
 pub(super) fn is_valid_path(relative: &str) -> bool {
     relative.len() <= 4096
         && relative.split('/').all(|name| {

@@ -1,5 +1,3 @@
-//! Reading the bytes of an upload.
-
 use std::{
     ops::Range,
     os::fd::{AsFd, OwnedFd},
@@ -29,11 +27,8 @@ impl Read for FileStore {
         let (inner, id) = (Arc::clone(&self.0), upload.id.clone());
         let step = move || {
             let data_path = inner.data_path(&id)?;
-            let fail = |error| failed(&id, "opening the data", error);
-            let (dir, name) = inner.root.parent(&data_path).map_err(fail)?;
-            let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
-            let version = sys::stat_open(file.as_fd()).map_err(fail)?;
-            Ok((file, version))
+            let opened = inner.open_versioned(&data_path, sys::open_read);
+            opened.map_err(|error| failed(&id, "opening the data", error))
         };
         let (file, version) = self.0.io.run_inline(0, step).await?;
         if !version.is_file() || range.start > range.end || range.end > version.size {
@@ -56,8 +51,8 @@ impl Read for FileStore {
     }
 }
 
-/// Reads the chunks of a file: from the page cache in the task, otherwise on the blocking pool. The
-/// buffer is reused once its last chunk was sent.
+/// Reads from the page cache in the task, otherwise on the blocking pool. The buffer is reused once its
+/// last chunk was sent.
 struct ChunkReader {
     io: IoPool,
     id: UploadId,

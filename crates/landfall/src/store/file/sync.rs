@@ -33,31 +33,26 @@ use crate::{
 /// Files unchanged for this long are assumed to be synced, because systems write dirty pages after
 /// about half a minute. Saves syncing old uploads after a restart.
 const ASSUMED_SYNCED_AGE: Duration = Duration::from_secs(3600);
-/// Stored in the `.info` of an upload whose bytes may be lost.
 const SYNC_FAILED: &str = "a sync of its bytes failed";
 
-/// The running and requested syncs of all directories.
 #[derive(Debug, Default)]
 pub(super) struct DirectorySyncs(Mutex<HashMap<String, Arc<SyncGroup>>>);
 
-/// The syncs of one directory, numbered from 1.
 #[derive(Debug, Default)]
 struct SyncGroup {
     started: AtomicU64,
-    /// The outcomes so far; locked while a sync runs.
     outcome: tokio::sync::Mutex<SyncOutcome>,
 }
 
 #[derive(Debug, Default)]
 struct SyncOutcome {
     done: u64,
-    /// The newest sync that failed, and its error. The kernel reports a failure only once, so all callers
-    /// that shared the sync must get it. With the error code of the system.
+    /// The kernel reports a failure only once, so all callers that shared the sync must get it.
     failed: Option<(u64, Option<i32>)>,
 }
 
 impl SyncGroup {
-    /// Waits for a sync that started after this call, starting it if necessary.
+    /// The sync must start after this call.
     async fn sync<F>(&self, io: &IoPool, sync: F) -> Result<()>
     where
         F: FnOnce() -> io::Result<()> + Send + 'static,
@@ -114,7 +109,7 @@ impl DirectorySyncs {
     }
 }
 
-/// Returns the directories that contain a file, from its own up to the root (`""`).
+/// Starts with the file's own directory and ends with the root (`""`).
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
     path.rmatch_indices('/')
         .map(|(at, _)| &path[..at])
@@ -122,7 +117,6 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Inner {
-    /// Syncs the directories that contain both files of an upload.
     pub(super) async fn sync_names(self: &Arc<Self>, id: &UploadId, data_path: &str) -> Result<()> {
         let mut dirs: Vec<&str> = ancestors(id.as_str()).chain(ancestors(data_path)).collect();
         // Longest first, so that a name is synced before those of its parents. Correctness does not
@@ -135,7 +129,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Syncs an upload: bytes, description and names.
     pub(super) async fn sync_upload(
         self: &Arc<Self>,
         id: &UploadId,
@@ -167,8 +160,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Marks an upload as damaged after a failed sync: any written byte may be lost, and the next
-    /// sync would succeed.
+    /// Any written byte may be lost, and the next sync would succeed.
     fn mark_damaged(&self, id: &UploadId) {
         let entry = self.cache.get_or_insert(id);
         let _state = entry.lock();
@@ -181,7 +173,6 @@ impl Inner {
         }
     }
 
-    /// Syncs an upload before its state is reported, if the durability requires it.
     pub(super) async fn sync_if_required(
         self: &Arc<Self>,
         id: &UploadId,
@@ -219,7 +210,6 @@ impl Inner {
             .unwrap_or_default()
     }
 
-    /// Syncs the name of a changed description, if the durability requires it.
     pub(super) async fn sync_info_if_required(
         self: &Arc<Self>,
         id: &UploadId,

@@ -18,8 +18,7 @@ use rustix::{
     io::{Errno, retry_on_intr},
 };
 
-/// Returns how often the calling thread has waited, for example for a disk. Preemption does not
-/// count. `None` where unknown.
+/// For example for a disk; preemption does not count. `None` where unknown.
 pub(super) fn thread_waits() -> Option<std::ffi::c_long> {
     #[cfg(target_os = "linux")]
     {
@@ -37,7 +36,7 @@ use {
     std::os::fd::AsFd,
 };
 
-/// Records an operation in the journal of the tests; does nothing in other builds.
+/// Records an operation in the journal of the tests; nothing in other builds.
 macro_rules! trace {
     ($op:expr) => {
         #[cfg(test)]
@@ -48,7 +47,7 @@ macro_rules! trace {
 /// `IOV_MAX` on all supported systems.
 const MAX_SLICES: usize = 1024;
 
-/// Identity, size and times of a file: equal if the file was neither changed nor replaced.
+/// Equal if the file was neither changed nor replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Default))]
 pub(super) struct FileVersion {
@@ -76,17 +75,15 @@ impl FileVersion {
         }
     }
 
-    /// Returns whether it is a regular file (no directory, link, pipe or device).
     pub(super) fn is_file(&self) -> bool {
         self.regular
     }
 
-    /// Returns the time of the last change of the content.
     pub(super) fn modified(&self) -> SystemTime {
         time(self.modified)
     }
 
-    /// Returns the time of the last change of the content or the metadata.
+    /// Changes of the content or the metadata.
     pub(super) fn changed(&self) -> SystemTime {
         time(self.changed)
     }
@@ -103,7 +100,7 @@ fn time((seconds, nanos): (i64, u32)) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Opens a direct subdirectory of `dir`, or `dir` itself for `"."`, without following links.
+/// `"."` is `dir` itself.
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(retry_on_intr(|| {
@@ -111,8 +108,7 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     })?)
 }
 
-/// Opens a directory several levels below `dir` in one call, without leaving `dir` or following
-/// links. `None` where the system has no such call.
+/// Makes one call, without leaving `dir` or following links. `None` where the system has no such call.
 #[cfg(target_os = "linux")]
 pub(super) fn open_dir_beneath(dir: BorrowedFd<'_>, path: &str) -> Option<io::Result<OwnedFd>> {
     use rustix::fs::ResolveFlags;
@@ -137,7 +133,7 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result
     Ok(())
 }
 
-/// Creates a file for writing; fails if the name exists, also as a link.
+/// Fails if the name exists, also as a link.
 pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode as _);
@@ -162,7 +158,6 @@ fn open(dir: BorrowedFd<'_>, name: &str, access: OFlags) -> io::Result<OwnedFd> 
     })?)
 }
 
-/// Returns the version of a file, without following links.
 pub(super) fn stat(dir: BorrowedFd<'_>, name: &str) -> io::Result<FileVersion> {
     let stat = retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?;
     Ok(FileVersion::new(&stat))
@@ -172,7 +167,7 @@ pub(super) fn stat_open(file: BorrowedFd<'_>) -> io::Result<FileVersion> {
     Ok(FileVersion::new(&fs::fstat(file)?))
 }
 
-/// Writes all chunks at `offset`. Returns how many bytes were written, and the error that stopped it.
+/// Returns how many bytes were written, and the error that stopped it.
 pub(super) fn write_at(
     file: BorrowedFd<'_>,
     chunks: &[Bytes],
@@ -222,7 +217,7 @@ pub(super) fn write_at(
     }
 }
 
-/// Writes a new small file, in one call unless the system writes less.
+/// Makes one call unless the system writes less.
 pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
     write_from(file, content, 0)
 }
@@ -242,7 +237,6 @@ pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> i
     Ok(())
 }
 
-/// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
 pub(super) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while done < buffer.len() {
@@ -255,7 +249,6 @@ pub(super) fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> i
     Ok(done)
 }
 
-/// Appends up to `len` bytes at `offset` to `buffer`.
 pub(super) fn read_into(
     file: BorrowedFd<'_>,
     buffer: &mut BytesMut,
@@ -269,17 +262,13 @@ pub(super) fn read_into(
     count.map(drop)
 }
 
-/// The result of a read that does not wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CachedRead {
     Done,
-    /// The bytes are not in the page cache.
     NotCached,
-    /// Not supported on this system or for this file.
     Unknown,
 }
 
-/// Like [`read_into`], but reads only from the page cache.
 #[cfg(target_os = "linux")]
 pub(super) fn read_cached(
     file: BorrowedFd<'_>,
@@ -307,7 +296,7 @@ pub(super) fn read_cached(_: BorrowedFd<'_>, _: &mut BytesMut, _: usize, _: u64)
     CachedRead::Unknown
 }
 
-/// Truncates a file, and releases space reserved beyond its end. Never extends a file here.
+/// Releases space reserved beyond the end, too. Never extends a file here.
 pub(super) fn truncate(file: BorrowedFd<'_>, len: u64) -> io::Result<()> {
     retry_on_intr(|| fs::ftruncate(file, len))?;
     trace!(Op::truncate(file, len));
@@ -323,7 +312,7 @@ pub(super) fn sync_data(file: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Syncs the names in a directory. File systems without this operation return EINVAL.
+/// File systems without this operation return EINVAL.
 pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
     match retry_on_intr(|| fs::fsync(dir)) {
         Ok(()) | Err(Errno::INVAL | Errno::BADF) => {
@@ -334,14 +323,13 @@ pub(super) fn sync_dir(dir: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Renames a file within a directory, replacing an existing one.
 pub(super) fn rename(dir: BorrowedFd<'_>, from: &str, to: &str) -> io::Result<()> {
     fs::renameat(dir, from, dir, to)?;
     trace!(Op::rename(dir, from, to));
     Ok(())
 }
 
-/// Removes a file; false if there was none.
+/// False if there was none.
 pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     match fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) => {
@@ -353,21 +341,20 @@ pub(super) fn unlink(dir: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
     }
 }
 
-/// Creates a hard link anywhere on the same file system; fails if `to` exists.
+/// `to` may be anywhere on the same file system; fails if it exists.
 pub(super) fn link_out(dir: BorrowedFd<'_>, name: &str, to: &Path) -> io::Result<()> {
     Ok(retry_on_intr(|| {
         fs::linkat(dir, name, fs::CWD, to, AtFlags::empty())
     })?)
 }
 
-/// Returns whether a name and a path refer to the same file.
 pub(super) fn is_same_file(dir: BorrowedFd<'_>, name: &str, path: &Path) -> io::Result<bool> {
     let one = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     let other = fs::statat(fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-/// Reserves space for `len` bytes without changing the size; false where not supported.
+/// Does not change the size; false where not supported.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: BorrowedFd<'_>, len: u64) -> io::Result<bool> {
     use rustix::fs::FallocateFlags;
@@ -385,7 +372,6 @@ pub(super) fn reserve(_: BorrowedFd<'_>, _: u64) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Returns whether the file system is in memory.
 #[cfg(target_os = "linux")]
 pub(super) fn in_memory(dir: BorrowedFd<'_>) -> bool {
     const TMPFS: u64 = 0x0102_1994;
@@ -399,7 +385,7 @@ pub(super) fn in_memory(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Makes the empty file `target` share all blocks of `source`; false where not supported.
+/// All blocks; false where not supported.
 #[cfg(target_os = "linux")]
 pub(super) fn share(target: BorrowedFd<'_>, source: BorrowedFd<'_>) -> bool {
     let shared = fs::ioctl_ficlone(target, source).is_ok();
@@ -415,8 +401,8 @@ pub(super) fn share(_: BorrowedFd<'_>, _: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// Copies up to `len` bytes within the kernel, which may share blocks; returns how many. `None` if
-/// not possible between these files.
+/// Copies within the kernel, which may share blocks; returns how many bytes. `None` if it is impossible
+/// between these files.
 #[cfg(target_os = "linux")]
 pub(super) fn copy_range(
     source: BorrowedFd<'_>,

@@ -1,5 +1,3 @@
-//! Moving a completed file out of the store.
-
 use std::{
     io,
     os::fd::AsFd,
@@ -80,7 +78,6 @@ impl Inner {
         Ok((snapshot, data_path))
     }
 
-    /// Creates a hard link to a data file outside of the store.
     fn link_outside(&self, data_path: &str, to: &Path) -> io::Result<()> {
         let (dir, name) = self.root.parent(data_path)?;
         match sys::link_out(dir.as_fd(), name, to) {

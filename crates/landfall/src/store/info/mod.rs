@@ -76,7 +76,6 @@ struct InfoJson {
     landfall: Option<LandfallInfo>,
 }
 
-/// The fields that tusd does not have.
 #[derive(Deserialize, Serialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
 struct LandfallInfo {
@@ -111,7 +110,6 @@ struct LandfallInfo {
     damaged: Option<String>,
 }
 
-/// A [`Completion`] in JSON, without the response.
 #[derive(Deserialize, Serialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 enum CompletionState {
@@ -282,7 +280,6 @@ fn nanos(time: SystemTime) -> u64 {
     u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Returns whether the pairs alone reproduce the header.
 fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
     pairs
         .values()
@@ -290,7 +287,7 @@ fn is_equivalent(header: &str, pairs: &BTreeMap<&str, &[u8]>) -> bool {
         && Metadata::from_pairs(pairs.iter().map(|(key, value)| (*key, *value))).header() == header
 }
 
-/// Decodes a value as Go does: each byte that is not UTF-8 becomes U+FFFD.
+/// Each byte that is not UTF-8 becomes U+FFFD, as in Go.
 fn text(value: &[u8]) -> String {
     let mut text = String::new();
     for chunk in value.utf8_chunks() {
@@ -308,7 +305,6 @@ fn go_json(value: &impl Serialize) -> Vec<u8> {
     out
 }
 
-/// Writes JSON as Go does.
 struct GoFormatter;
 
 impl Formatter for GoFormatter {

@@ -37,7 +37,6 @@ impl StoredResponse {
         }
     }
 
-    /// Drops invalid values.
     pub(super) fn into_response(self) -> ClientResponse {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {

@@ -66,7 +66,6 @@ impl Direct {
         })))
     }
 
-    /// Connects them to the handler's hooks and event sinks.
     pub(super) fn attach(&self, handler: &Handler) {
         self.uploads.set_handler(handler);
     }
@@ -83,7 +82,6 @@ impl Direct {
         swept.context("cannot check direct uploads")
     }
 
-    /// Stops the sweeper and waits for its running checks.
     pub(super) async fn close(&self) {
         self.stop.send_replace(true);
         let task = self.sweeper.lock().take();
@@ -123,7 +121,7 @@ impl Direct {
     }
 }
 
-/// Returns whether the service supports conditional writes, without which a signed PUT may overwrite.
+/// Without conditional writes, a signed PUT may overwrite.
 async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) -> bool {
     if matches!(settings.leases.kind, LeaseKind::Store) {
         return true;

@@ -10,7 +10,6 @@ use landfall_queue::Queue;
 
 use crate::settings::{self, Settings};
 
-/// Creates the authenticator: API keys always, JWT and forward auth if configured.
 pub(super) fn authenticator(
     settings: &Settings,
     queue: &Queue,

@@ -12,7 +12,7 @@ use landfall::Handler;
 use landfall_queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
 use tokio::{sync::watch, time::sleep};
 
-/// Interval at which old rows are purged, and grants that expired while the database was down.
+/// Also expires grants whose time ended while the database was down.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The time between two checks for grants that expire, where the next expiry does not come sooner.
@@ -20,11 +20,9 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(30);
 const MIN_EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_EXPIRY_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Interval at which jobs that became stale are compared with the store.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A job is compared with the store when it has not been updated for this long, and again each time
-/// that has grown [fourfold](STALE_FACTOR).
+/// Repeated each time that the age has grown [fourfold](STALE_FACTOR).
 const STALE_AFTER: Duration = Duration::from_secs(15);
 const STALE_FACTOR: u32 = 4;
 const STALE_STEPS: usize = 11;
@@ -38,15 +36,11 @@ pub(super) struct Maintenance {
 
 #[derive(Debug, Default)]
 pub(crate) struct MaintenanceStats {
-    /// Stale jobs that were compared with the store.
     pub(crate) examined: AtomicU64,
-    /// Jobs whose end was found in the store.
     pub(crate) ended: AtomicU64,
-    /// Comparisons that failed because of the store.
     pub(crate) unknown: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) purged: AtomicU64,
-    /// Passes that failed because of the database.
     pub(crate) failed: AtomicU64,
 }
 
@@ -95,7 +89,7 @@ struct MaintenanceTask {
 }
 
 impl MaintenanceTask {
-    /// Expires each grant as soon as its time is over, so that clients are notified at once.
+    /// Expires each grant at once, so that clients are notified.
     async fn run_expiry(&self) {
         let max_pause =
             (self.queue.valid_for() / 2).clamp(MIN_EXPIRY_INTERVAL, MAX_EXPIRY_INTERVAL);
@@ -132,8 +126,7 @@ impl MaintenanceTask {
         }
     }
 
-    /// Compares jobs with the store: all of them at first, for those whose process died, and each job
-    /// a few times while it is stale.
+    /// All jobs at first, for those whose process died; later each job a few times while it is stale.
     async fn run_reconcile(&self) {
         let start = self.queue.now();
         // The time up to which each step has compared jobs.
@@ -160,7 +153,7 @@ impl MaintenanceTask {
         }
     }
 
-    /// Compares jobs last updated within a period with the store; false if it must be repeated.
+    /// False if it must be repeated.
     async fn reconcile(&self, since: SystemTime, before: SystemTime) -> bool {
         let filter = StaleFilter { before, since };
         match reconcile(&self.queue, &self.handler, filter).await {

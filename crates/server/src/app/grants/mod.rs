@@ -1,5 +1,3 @@
-//! Grants: the upload queue with its API, authentication, policies and maintenance.
-
 mod authentication;
 mod maintenance;
 mod policies;
@@ -103,8 +101,6 @@ impl Grants {
         }))
     }
 
-    /// Adds the grant hook and the job tracker to a handler's configuration.
-    ///
     /// Both come first, so that the queue contains what the application is notified of.
     pub(super) fn configure(&self, settings: &Settings, config: &mut Config) {
         let mut gate = GrantHookSettings::default();
@@ -118,13 +114,12 @@ impl Grants {
         self.track_jobs(config);
     }
 
-    /// Adds only the job tracker, for a handler that only removes uploads.
     pub(super) fn track_jobs(&self, config: &mut Config) {
         let tracker = JobTracker::new(self.queue.clone());
         config.sinks.insert(0, Arc::new(tracker));
     }
 
-    /// Starts maintenance on this runtime, beginning with the jobs of processes that died.
+    /// Begins with the jobs of processes that died.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
         let started = self.maintenance.run(handler).await;
         started.with_context(|| format!("cannot read grants from {}", self.database_name))
@@ -161,7 +156,6 @@ impl Grants {
         }
     }
 
-    /// Warns if no authentication method is configured and no API key exists.
     pub(super) async fn warn(&self, settings: &Settings) {
         let has_other_methods =
             settings.grants.jwt.keys.is_some() || settings.grants.forward_auth.url.is_some();

@@ -5,7 +5,6 @@ use landfall_queue::policy::{HookPolicy, Policy, Rules};
 
 use crate::settings::Settings;
 
-/// Returns the limits of the settings, then the `pre-grant` hooks, for tus and direct uploads alike.
 pub(in crate::app) fn policies(
     settings: &Settings,
     askers: Vec<Arc<BlockingHooks>>,

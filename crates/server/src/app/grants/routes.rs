@@ -162,8 +162,6 @@ impl Grants {
     }
 }
 
-/// Returns the CORS rules of the API.
-///
 /// Credentials are allowed only for explicitly configured origins, since uploads may allow all origins.
 fn api_cors(uploads: &Cors, origins: &[String]) -> Cors {
     let cors = uploads.clone();

@@ -1,5 +1,3 @@
-//! The admin key, and secrets in files.
-
 use std::{
     fs::File,
     io::Read as _,
@@ -12,7 +10,6 @@ use crate::settings::{Secret, Settings, grants::check_key};
 
 const MAX_FILE_SIZE: u64 = 1026;
 
-/// Returns the admin key of the settings or its file.
 pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
     secret("--admin-key-file", &admin.key_file, &admin.key)

@@ -62,7 +62,6 @@ pub(super) fn add(settings: &Settings, routes: &mut Vec<HookRoute>) -> anyhow::R
     Ok(())
 }
 
-/// Creates a route that receives only notifications, no blocking hooks.
 fn event_route(
     transport: impl Transport,
     hooks: &Hooks,

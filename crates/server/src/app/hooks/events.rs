@@ -19,7 +19,7 @@ pub(super) struct EventPipeline {
 }
 
 impl EventPipeline {
-    /// Creates the sinks that routes need; without stored events, no database is opened.
+    /// Without stored events, no database is opened.
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
@@ -72,7 +72,6 @@ fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> O
     outbox
 }
 
-/// Returns the headers that events carry: the built-in ones and those that a transport forwards.
 fn event_headers(hooks: &Hooks) -> EventHeaders {
     EventHeaders::default()
         .with(&hooks.http.forward_headers)

@@ -18,7 +18,6 @@ pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
 pub(in crate::app) struct HookCounters {
     pub(in crate::app) started: AtomicU64,
     pub(in crate::app) failed: AtomicU64,
-    /// Total duration of finished deliveries, in microseconds.
     pub(in crate::app) micros: AtomicU64,
     /// Finished deliveries by duration: one bucket per bound of [`BOUNDS_MS`], and one above.
     pub(in crate::app) durations: [AtomicU64; BOUNDS_MS.len() + 1],
@@ -70,7 +69,7 @@ impl InstrumentedTransport {
     }
 }
 
-/// Counts a delivery as in progress until it is dropped, even if its future was cancelled.
+/// Counts until dropped, even if the delivery's future was cancelled.
 struct InFlightGuard<'a>(&'a AtomicU64);
 
 impl Drop for InFlightGuard<'_> {

@@ -30,13 +30,11 @@ use crate::{
 pub(super) struct HookRoute {
     pub(super) transport: Arc<InstrumentedTransport>,
     pub(super) names: HookNames,
-    /// True if the names are configured for this transport, rather than the common default.
     own_events: bool,
     line: String,
 }
 
 impl HookRoute {
-    /// Creates a route that receives `events`, or the names enabled for all routes.
     fn new(
         transport: impl Transport,
         hooks: &settings::Hooks,
@@ -80,7 +78,7 @@ impl Hooks {
         })
     }
 
-    /// Opens the hooks for a sweep; `None` if no route receives `post-expire` and direct uploads are off.
+    /// `None` if no route receives `post-expire` and direct uploads are off.
     pub(super) async fn open_for_sweep(
         settings: &Settings,
         database: &SharedDatabase,
@@ -123,7 +121,6 @@ impl Hooks {
         self.events.outbox.as_ref().map(|(outbox, _)| outbox)
     }
 
-    /// Starts the delivery of events on this runtime, until [`close`](Self::close).
     pub(super) fn run(&self, handler: &Handler) {
         if let Some(outbox) = self.outbox() {
             tokio::spawn(outbox.clone().run(handler.clone()));
@@ -136,9 +133,7 @@ impl Hooks {
         }
     }
 
-    /// Returns the reason why uploads cannot be accepted now.
-    ///
-    /// An unreachable application is none: its events stay in the outbox.
+    /// Why uploads cannot be accepted. An unreachable application is no reason: its events stay in the outbox.
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let outbox = self.outbox()?;
         if outbox.is_full() {

@@ -6,7 +6,6 @@ use landfall_messages::HookNames;
 use super::HookRoute;
 use crate::settings::{Hooks, Settings};
 
-/// Creates the configured routes, in the order in which blocking hooks are called.
 pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
     let hooks = &settings.hooks;
     let mut routes = Vec::new();

@@ -7,7 +7,7 @@ use landfall_outbox::OutboxStats;
 use super::{Page, metrics};
 use crate::app::hooks::{BOUNDS_MS, HookCounters, Hooks};
 
-/// Adds the metrics of hooks. tusd's two counters have a series for each name from the start.
+/// tusd's two counters have a series for each name from the start.
 pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
     let sum = |hook: HookName, count: fn(&HookCounters) -> &AtomicU64| -> u64 {
         let routes = hooks.routes.iter();

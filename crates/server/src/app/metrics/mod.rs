@@ -24,8 +24,7 @@ use super::storage::StorageBackend;
 use super::{hooks::Hooks, storage::Storage};
 use crate::net::NetStats;
 
-/// Adds metrics as `kind name = value, help;`, with a sample for each row of `for row in rows` and its
-/// label, if these are given.
+/// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
 macro_rules! metrics {
     ($page:expr; $($kind:ident $name:ident = $value:expr, $help:literal;)*) => {$(
         $page.single(stringify!($name), stringify!($kind), $help, $value);
@@ -163,7 +162,6 @@ impl Page {
         self.sample(name, &[], value);
     }
 
-    /// Adds one series of a histogram; `counts` has one more item than `bounds_ms`.
     fn histogram(
         &mut self,
         name: &str,
@@ -185,7 +183,6 @@ impl Page {
         self.sample(&format!("{name}_count"), labels, up_to);
     }
 
-    /// Adds the standard `process_…` metrics that the system provides.
     fn process(&mut self) {
         if let Ok(statm) = std::fs::read_to_string("/proc/self/statm")
             && let Some(pages) = statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok())

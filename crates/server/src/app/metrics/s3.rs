@@ -40,7 +40,7 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
     }
 }
 
-/// Adds the durations as a histogram, which, unlike a summary, can be aggregated over nodes.
+/// Unlike a summary, a histogram can be aggregated over nodes.
 fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
     let name = "landfall_s3_request_duration_seconds";
     page.family(name, "histogram", "Durations of calls to S3 in seconds.");

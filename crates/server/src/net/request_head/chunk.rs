@@ -16,7 +16,6 @@ pub(super) enum Chunk {
 }
 
 impl Chunk {
-    /// Returns whether the last chunk has ended and the trailers have not.
     pub(super) fn is_among_trailers(self) -> bool {
         matches!(
             self,
@@ -28,9 +27,8 @@ impl Chunk {
         matches!(self, Self::Line | Self::Trailer)
     }
 
-    /// Returns the bytes that bring a chunk parser to this state, and the bytes of data in them.
-    ///
-    /// Within the trailers, this is their start.
+    /// Returns the bytes that bring a chunk parser to this state, and the bytes of data in them. Within the
+    /// trailers, this is their start.
     pub(super) fn beginning(self) -> (String, usize) {
         match self {
             Self::Size { digits: false, .. } => (String::new(), 0),
@@ -47,7 +45,7 @@ impl Chunk {
         }
     }
 
-    /// Consumes at least one byte of a chunked body; `None` if it is malformed.
+    /// Consumes at least one byte; `None` if the body is malformed.
     pub(super) fn step(self, bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (byte, rest) = bytes.split_first()?;
         let next = match (self, byte) {

@@ -19,8 +19,6 @@ pub(super) const TOO_LARGE: HttpRejection = HttpRejection {
     reason: "the request line and headers together are larger than this server allows",
 };
 
-/// Finds the end of the head: the first empty line.
-///
 /// A bare LF ends a line here, so that the validator never sees fewer heads than hyper; [`check`]
 /// rejects it.
 pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
@@ -35,7 +33,6 @@ pub(super) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Checks that every parser reads a complete head alike; returns the framing of its body.
 pub(super) fn check(bytes: &[u8], end: usize, max_head: usize) -> Result<Framing, HttpRejection> {
     if end > max_head {
         return Err(TOO_LARGE);
@@ -112,7 +109,7 @@ struct HeaderLines<'a> {
 }
 
 impl<'a> HeaderLines<'a> {
-    /// Returns the next line without its CRLF; an empty one at the end.
+    /// An empty line at the end.
     fn next_line(&mut self) -> Result<&'a [u8], HttpRejection> {
         let Some(lf) = memchr(b'\n', self.rest) else {
             return Ok(&[]);
@@ -179,9 +176,7 @@ impl<'a> RequestLine<'a> {
         Ok(Self { target, old })
     }
 
-    /// Checks the host (RFC 9112 sections 3.2 and 3.2.2).
-    ///
-    /// HTTP/1.1 requires exactly one `Host`, which must agree with an absolute target.
+    /// HTTP/1.1 requires one `Host`, which must agree with an absolute target (RFC 9112, 3.2, 3.2.2).
     fn check_host(&self, host: Option<&[u8]>) -> Result<(), HttpRejection> {
         match host {
             None if !self.old => return Err(HttpRejection::bad("the request has no Host header")),
@@ -215,7 +210,7 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// Compares two authorities; port 80 equals no port.
+/// Port 80 equals no port.
 pub(in super::super) fn same_host(a: &[u8], b: &[u8]) -> bool {
     let bare = |h| <[u8]>::strip_suffix(h, b":80").unwrap_or(h);
     bare(a).eq_ignore_ascii_case(bare(b))
@@ -268,7 +263,7 @@ fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
         .ok_or(HttpRejection::bad("Content-Length is too large a number"))
 }
 
-/// Returns whether a byte may be in a token (RFC 9110 section 5.6.2).
+/// RFC 9110 section 5.6.2.
 fn is_token(byte: u8) -> bool {
     TOKEN[usize::from(byte)]
 }
@@ -285,12 +280,12 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-/// Returns whether every parser accepts a byte in a request target (RFC 3986 section 3.3).
+/// RFC 3986 section 3.3, as every parser accepts it.
 fn is_plain_target(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(&byte)
 }
 
-/// Returns whether a byte may be in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
+/// `uri-host [ ":" port ]`, RFC 3986 section 3.2.2.
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(&byte)
 }

@@ -29,7 +29,7 @@ use super::rejection::HttpRejection;
 #[derive(Debug)]
 pub struct RequestHeadValidator {
     state: State,
-    /// The start of an incomplete head or trailers; otherwise empty and without an allocation.
+    /// The start of an incomplete head or trailers; otherwise without an allocation.
     partial: Vec<u8>,
     heads: u32,
     max_head: usize,
@@ -38,7 +38,6 @@ pub struct RequestHeadValidator {
 #[derive(Debug)]
 enum State {
     Head,
-    /// In a body of known length, with this many bytes left.
     Sized(u64),
     Chunked(Chunk),
     /// Malformed chunks or too large trailers: hyper ends the body with an error and closes.
@@ -75,12 +74,11 @@ impl RequestHeadValidator {
         self.partial.capacity()
     }
 
-    /// Frees that memory, after a rejection.
     pub(super) fn clear(&mut self) {
         self.partial = Vec::new();
     }
 
-    /// Buffers the start of a head, in no more memory than the limit requires.
+    /// Allocates no more memory than the limit requires.
     fn keep(&mut self, bytes: &[u8]) {
         let (len, needed) = (self.partial.len(), self.partial.len() + bytes.len());
         if needed > self.partial.capacity() {
@@ -90,7 +88,6 @@ impl RequestHeadValidator {
         self.partial.extend_from_slice(bytes);
     }
 
-    /// Returns whether the current body must end with an error because of its trailers.
     pub(super) fn has_broken_trailer(&self) -> bool {
         matches!(self.state, State::BrokenTrailer)
     }
@@ -102,7 +99,6 @@ impl RequestHeadValidator {
         }
     }
 
-    /// Returns the rest of the current body as the end of a new head.
     pub(super) fn remainder(&self) -> Option<Remainder> {
         match &self.state {
             State::Sized(left) => Some(Remainder {
@@ -133,7 +129,6 @@ impl RequestHeadValidator {
         })
     }
 
-    /// Returns the number of bytes to forward.
     fn scan_into(&mut self, all: &[u8], buffered: &mut Vec<u8>) -> Result<usize, HttpRejection> {
         let mut bytes = all;
         // Start of the incomplete trailers.
@@ -208,7 +203,6 @@ impl RequestHeadValidator {
         }
     }
 
-    /// Scans bytes of a head; returns the bytes after it, or `None` if it is incomplete.
     fn scan_head<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -261,7 +255,7 @@ impl RequestHeadValidator {
     }
 }
 
-/// The response to a large head when unfinished heads use all memory allowed for them.
+/// Rejects a large head when unfinished heads use all memory allowed for them.
 pub(super) const TOO_MANY_LARGE_HEADS: HttpRejection = HttpRejection {
     status: StatusCode::SERVICE_UNAVAILABLE,
     reason: "too many clients are sending large request headers; try again in a moment",

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 pub use self::set::set;
 use crate::settings::Settings;
 
-/// The id of the rule that `landfall s3 set-cors` sets.
 const ID: &str = "landfall-direct";
 
 pub(crate) fn rule(origins: &[String]) -> CorsRule {
@@ -23,9 +22,8 @@ pub(crate) fn rule(origins: &[String]) -> CorsRule {
     }
 }
 
-/// Merges the rule into a bucket's rules, in place of an earlier one.
-///
-/// It comes first, because services use the first rule that matches an origin and a method.
+/// The rule comes first, because services use the first rule that matches an origin and a method.
+/// Replaces an earlier one.
 pub(crate) fn merged(rules: &[CorsRule], rule: CorsRule) -> Vec<CorsRule> {
     let others = rules.iter().filter(|one| !is_own_rule(one, &rule)).cloned();
     std::iter::once(rule.clone()).chain(others).collect()
@@ -77,7 +75,6 @@ pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
 pub(crate) struct RequiredRules {
     pub(crate) methods: Vec<&'static str>,
     pub(crate) optional: Vec<&'static str>,
-    /// Headers of a PUT, in lower case, sorted.
     pub(crate) headers: Vec<&'static str>,
 }
 
@@ -121,7 +118,7 @@ impl RequiredRules {
     }
 }
 
-/// Returns the rule that a service applies: the first for this origin and method.
+/// A service applies the first for this origin and method.
 pub(crate) fn find_rule<'a>(
     rules: &'a [CorsRule],
     origin: &str,
@@ -138,7 +135,7 @@ pub(crate) fn missing<'a>(patterns: &[String], names: &[&'a str]) -> Vec<&'a str
     names.iter().copied().filter(|name| !is_in(name)).collect()
 }
 
-/// Matches a pattern with at most one `*`, ignoring case.
+/// The pattern has at most one `*`; case is ignored.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
     match pattern.split_once('*') {

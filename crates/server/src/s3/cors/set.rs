@@ -1,5 +1,3 @@
-//! `landfall s3 set-cors`.
-
 use std::{
     io::{self, Write as _},
     process::ExitCode,

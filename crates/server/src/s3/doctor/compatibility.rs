@@ -57,7 +57,7 @@ async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<boo
     }
 }
 
-/// Checks conditional writes, which leases in the bucket require.
+/// Leases in the bucket require them.
 async fn conditions(doctor: &mut Doctor<'_>) {
     let client = doctor.client.clone();
     let object = doctor.object("condition");
@@ -109,7 +109,7 @@ fn condition_failed(result: Result<String, Error>) -> Result<bool, Error> {
     }
 }
 
-/// Checks parts below 5 MiB that are not the last.
+/// Parts below 5 MiB that are not the last.
 async fn small_parts(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("small-parts").await?;
@@ -139,7 +139,6 @@ async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     .await
 }
 
-/// Checks a part copied from a short object.
 async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let source = doctor.object("short");
@@ -157,7 +156,7 @@ async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     .await
 }
 
-/// Checks a PUT at the key of an incomplete multipart upload.
+/// A PUT at the key of an incomplete multipart upload.
 async fn put_during_multipart(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("put-over").await?;

@@ -1,5 +1,3 @@
-//! Checks the bucket's CORS rules and its responses to browsers.
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use landfall_s3::client::{CorsRule, ObjectRef};
@@ -10,7 +8,6 @@ use crate::s3::{
     diagnosis,
 };
 
-/// Checks whether pages of these origins can use the bucket.
 pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: bool) {
     let read = doctor.client.bucket_cors(doctor.bucket).await;
     if origins.is_empty() {
@@ -247,7 +244,6 @@ async fn preflight(
     doctor.report(Finding::new(CHECK, severity, text));
 }
 
-/// Uploads an empty file by a presigned URL, as a page would, and checks the readable headers.
 async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity) {
     const CHECK: &str = "presigned PUT";
     let object = doctor.object("by-page");

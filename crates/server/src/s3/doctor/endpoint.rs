@@ -174,7 +174,6 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     Err(Aborted)
 }
 
-/// Checks TLS, a first response, and the clock of the service.
 async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
     let tls = uri.scheme_str() == Some("https");
     let root = Uri::builder()

@@ -42,7 +42,7 @@ fn days(xml: &str) -> Result<Option<u64>, String> {
         .min())
 }
 
-/// Checks that the bucket aborts multipart uploads, and not too early.
+/// The bucket must abort multipart uploads, and not too early.
 pub(super) async fn run(doctor: &mut Doctor<'_>) {
     let object = ObjectRef::new(doctor.bucket, "");
     let none = HeaderMap::new();

@@ -95,13 +95,11 @@ async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     }
 }
 
-/// The state of the checks and the test objects to remove.
 struct Doctor<'a> {
     settings: &'a Settings,
     bucket: &'a str,
     client: Client,
     findings: Vec<Finding>,
-    /// Print each finding immediately.
     prints: bool,
     key_prefix: String,
     objects: Vec<ObjectRef>,
@@ -129,7 +127,6 @@ impl<'a> Doctor<'a> {
         &self.settings.s3
     }
 
-    /// Returns a new test object, which is removed at the end.
     fn object(&mut self, name: &str) -> ObjectRef {
         let object = ObjectRef::new(self.bucket, format!("{}-{name}", self.key_prefix));
         self.objects.push(object.clone());
@@ -190,8 +187,7 @@ impl<'a> Doctor<'a> {
         result.ok()
     }
 
-    /// Reports the text of a successful step, or the error of one that leases need; returns whether it
-    /// succeeded.
+    /// An error is a failure if leases need the step. Returns whether the step succeeded.
     #[cfg(any(feature = "redis", feature = "postgres"))]
     fn report_step(
         &mut self,
@@ -235,7 +231,6 @@ impl<'a> Doctor<'a> {
         Ok((object, id))
     }
 
-    /// Removes all test objects; missing ones are ignored.
     async fn clean_up(&mut self) {
         let mut remaining = Vec::new();
         for (object, id) in std::mem::take(&mut self.multiparts) {

@@ -117,7 +117,6 @@ fn evaluate_info(info: &str) -> Vec<Finding> {
     findings
 }
 
-/// Runs a script that writes and deletes a key.
 async fn script(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let script = redis::Script::new(
         "redis.call('SET', KEYS[1], ARGV[1], 'PX', 1000) \

@@ -4,7 +4,7 @@ use landfall_s3::S3Store;
 use super::{Doctor, Finding};
 use crate::app;
 
-/// Maximum number of examined uploads, since each costs several calls.
+/// Each costs several calls.
 const MAX_EXAMINED: u64 = 10_000;
 
 pub(super) async fn run(doctor: &mut Doctor<'_>) {

@@ -13,7 +13,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 const MAX_BODY: usize = 1 << 20;
 
-/// Sends a request without a body over a new connection.
 pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String> {
     let connector = HttpsConnectorBuilder::new()
         .with_native_roots()

@@ -1,5 +1,3 @@
-//! Rules between the settings of CORS.
-
 use super::{Findings, Settings};
 
 /// Origins that no configuration intends: an expression that matches one of them matches any.

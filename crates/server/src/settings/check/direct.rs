@@ -1,10 +1,8 @@
-//! Rules between the settings of direct uploads and others.
-
 use std::time::Duration;
 
 use super::{Findings, Settings, not_compiled_in};
 
-/// The maximum duration of an assumed role in AWS.
+/// The limit of AWS.
 const MAX_ROLE_DURATION: Duration = Duration::from_secs(12 * 3600);
 
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {

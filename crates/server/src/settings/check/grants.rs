@@ -1,5 +1,3 @@
-//! Rules between the settings of grants and of the dashboard.
-
 use landfall_messages::{HookName, HookNames};
 
 use super::{Findings, Settings, not_compiled_in};
@@ -90,7 +88,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// Returns the hooks about jobs that are enabled although there are no jobs, one for each setting.
 fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
     let granted = settings.grants.enabled;
     let has_queue = settings.has_queue();
@@ -110,10 +107,9 @@ fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
         .collect()
 }
 
-/// Enabled pages: the setting of their path, the path, and a description.
+/// The setting of their path, the path, and a description.
 type Pages = (&'static str, String, &'static str);
 
-/// Returns the enabled pages that have subpaths.
 fn areas(settings: &Settings) -> Vec<Pages> {
     let mut areas = Vec::new();
     if settings.grants.enabled {
@@ -132,7 +128,6 @@ fn areas(settings: &Settings) -> Vec<Pages> {
     areas
 }
 
-/// Reports pages whose paths overlap.
 pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
     let areas = areas(settings);
     let health = "health checks";
@@ -165,7 +160,6 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// Returns whether a path is equal to another one or below it.
 fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

@@ -1,5 +1,3 @@
-//! Rules between the settings of hooks.
-
 use landfall_hooks::format::Format;
 use landfall_messages::HookName;
 
@@ -119,7 +117,6 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 }
 
-/// Reports settings of hooks that no transport in use is called for.
 fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();

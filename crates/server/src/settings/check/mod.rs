@@ -12,10 +12,8 @@ use super::sections::Settings;
 use super::sections::setting;
 use super::sections::table::{Property, Subcommand};
 
-/// Pages that are always served.
 const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];
 
-/// Returns the feature that a setting needs and this build lacks.
 #[cfg(test)]
 pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
     hooks::missing_feature(name)
@@ -23,7 +21,6 @@ pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
         .or_else(|| direct::missing_feature(name))
 }
 
-/// Returns the message about a feature that this build lacks.
 pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
     format!("{what} is not compiled in; rebuild with `--features {feature}`")
 }
@@ -50,7 +47,6 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Returns the source of a setting, or its name.
     fn place(&self, name: &str) -> String {
         match self.layers.get(name) {
             Some(given) => given.source.to_string(),
@@ -67,13 +63,12 @@ impl<'a> Findings<'a> {
         self.layers.get(name).map(|given| given.text.as_str())
     }
 
-    /// Returns whether the settings are those of a server. Other commands use settings, such as
-    /// `--database`, that a server uses only with others.
+    /// Other commands use settings, such as `--database`, that a server uses only with others.
     pub(super) fn is_for_server(&self) -> bool {
         matches!(self.subcommand, Subcommand::Serve | Subcommand::ConfigCheck)
     }
 
-    /// Returns whether the settings are only checked, maybe by another user than the server's.
+    /// Maybe by another user than the server's.
     pub(super) fn is_only_check(&self) -> bool {
         self.subcommand == Subcommand::ConfigCheck
     }
@@ -86,7 +81,7 @@ impl<'a> Findings<'a> {
         self.problems.push(Problem::new(self.place(name), reason));
     }
 
-    /// Reports a setting that cannot work on this machine as it is now: the exit code is then 1.
+    /// The exit code is then 1.
     pub(super) fn problem_at_start(&mut self, name: &str, reason: impl std::fmt::Display) {
         let problem = Problem::new(self.place(name), reason).at_start();
         self.problems.push(problem);
@@ -97,8 +92,8 @@ impl<'a> Findings<'a> {
         self.warnings.push(format!("{place}: {reason}"));
     }
 
-    /// Reports settings that have no effect: an error if one limits or protects, because a user relies on
-    /// it, and otherwise a warning. Defaults are not reported.
+    /// An error if a setting limits or protects, because a user relies on it, and otherwise a warning.
+    /// Defaults are not reported.
     pub(super) fn without_effect(&mut self, names: &[&str], reason: &str) {
         for name in names {
             let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
@@ -135,7 +130,6 @@ pub(super) fn check_subcommand(subcommand: Subcommand, settings: &Settings) -> O
     Some(Problem::whole(sentence))
 }
 
-/// Reports settings that exclude each other, and those that have no effect.
 pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     s3::check(settings, findings);
     hooks::check(settings, findings);

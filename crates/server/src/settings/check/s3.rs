@@ -1,5 +1,3 @@
-//! Rules between the settings of S3 storage and of leases.
-
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::types::LeaseKind;
 

@@ -88,11 +88,9 @@ groups! {
     limits: Limits,
 }
 
-/// The maximum of the default idle timeout of direct uploads.
 const DIRECT_IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 impl Settings {
-    /// Enables what other settings imply.
     pub(super) fn apply_implied(&mut self) {
         self.grants.enabled |= self.grants.required || self.direct.enabled;
         if self.log.verbose {
@@ -116,12 +114,11 @@ impl Settings {
         }
     }
 
-    /// Returns whether the upload queue is used: grants and the dashboard need it.
+    /// Grants and the dashboard need it.
     pub(crate) fn has_queue(&self) -> bool {
         self.grants.enabled || self.admin.is_on()
     }
 
-    /// Returns whether events are stored until they are delivered.
     pub(crate) fn has_outbox(&self) -> bool {
         let stored = match self.has_queue() {
             true => Hooks::STORED.union(HookNames::JOB_EVENTS),
@@ -130,7 +127,6 @@ impl Settings {
         !self.hooks.used_names().intersection(stored).is_empty()
     }
 
-    /// Returns whether the server uses its database.
     pub(crate) fn stores_state(&self) -> bool {
         self.has_queue() || self.has_outbox()
     }
@@ -154,7 +150,6 @@ macro_rules! sections {
     };
 }
 
-/// The sections, in the order of the help.
 pub(super) static SECTIONS: &[Section] = sections! {
     "Listening", [Serve] => Listen;
     "URLs and proxies", [Serve] => Urls;

@@ -14,7 +14,6 @@ fn unchanged(text: &str) -> value::Parsed<String> {
     Ok(text.to_owned())
 }
 
-/// Translates the milliseconds of tusd 1.
 fn milliseconds(text: &str) -> value::Parsed<String> {
     match value::integer(text) {
         Ok(milliseconds) => Ok(format!("{milliseconds}ms")),
@@ -24,7 +23,6 @@ fn milliseconds(text: &str) -> value::Parsed<String> {
     }
 }
 
-/// The value is whether to ignore malformed metadata.
 const COMPAT: &[(&str, bool)] = &[("strict", false), ("tusd", true)];
 
 const DURABILITY: &[(&str, Durability)] = &[

@@ -7,7 +7,6 @@ use super::table::group;
 use crate::settings::types::Database;
 use crate::settings::{grants, hooks, value};
 
-/// The directory inside the upload directory for leases and, by default, for state.
 const OWN_DIR: &str = ".landfall";
 
 const FILE: &str = "landfall.db";
@@ -28,12 +27,11 @@ group! {
 }
 
 impl Settings {
-    /// Returns the state directory: the configured one, systemd's, or the default.
+    /// The configured one, systemd's, or the default.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.state_dir_by(|name| env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    /// Returns the state directory for the given environment.
     pub(crate) fn state_dir_by(&self, variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
         if let Some(dir) = &self.state.dir {
             return dir.clone();
@@ -59,12 +57,11 @@ impl Settings {
             .join("landfall")
     }
 
-    /// Returns the server's own directory inside the upload directory, for leases and, by default, state.
     pub(crate) fn own_dir(&self) -> PathBuf {
         self.storage.upload_dir.join(OWN_DIR)
     }
 
-    /// Returns the database: the configured one, or a file in the state directory.
+    /// The configured one, or a file in the state directory.
     pub(crate) fn database(&self) -> Database {
         match &self.state.database {
             Some(database) => database.clone(),

@@ -27,10 +27,9 @@ pub enum Subcommand {
     ConfigCheck,
 }
 
-/// The syntax of a setting's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum Kind {
-    /// True or false; on the command line the value may be left out.
+    /// On the command line the value may be left out.
     Switch,
     Number(&'static str),
     Size,
@@ -41,7 +40,6 @@ pub(in crate::settings) enum Kind {
 }
 
 impl Kind {
-    /// Returns the placeholder of the value in the help; `None` for a switch.
     pub(in crate::settings) fn placeholder(self) -> Option<&'static str> {
         match self {
             Self::Switch => None,
@@ -53,16 +51,13 @@ impl Kind {
     }
 }
 
-/// A property of a setting that few have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::settings) enum Property {
-    /// It is listed by `-h`.
     Common,
     /// It limits or protects: it is an error to set it where it has no effect.
     Protects,
-    /// It must not be printed.
     Secret,
-    /// It is a URL, printed without its password and its query.
+    /// Printed without its password and its query.
     SecretInUrl,
     /// An empty text is a value; for other settings it is an error.
     MayBeEmpty,
@@ -70,15 +65,12 @@ pub(in crate::settings) enum Property {
     FailsAtStart,
 }
 
-/// The name of a flag in an older tusd.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::settings) struct FlagAlias {
     pub(in crate::settings) name: &'static str,
-    /// Converts the value to the syntax of the setting.
     pub(in crate::settings) translate: fn(&str) -> Parsed<String>,
 }
 
-/// A setting: a row of the table.
 #[derive(Debug)]
 pub(in crate::settings) struct Setting {
     /// The flag without dashes, and the TOML key. The variable is derived from it.
@@ -88,8 +80,7 @@ pub(in crate::settings) struct Setting {
     pub(in crate::settings) aliases: &'static [FlagAlias],
     pub(in crate::settings) properties: &'static [Property],
     pub(in crate::settings) help: &'static str,
-    /// Parses the text and stores the value. An error is the rest of a sentence that begins with the
-    /// setting's name.
+    /// An error is the rest of a sentence that begins with the setting's name.
     pub(in crate::settings) set: fn(&mut Settings, &str) -> Parsed<()>,
 }
 

@@ -11,7 +11,6 @@ impl Hooks {
         HookName::PostExpire,
     ]);
 
-    /// Returns all blocking hooks and events of the transports in use.
     pub(crate) fn used_names(&self) -> HookNames {
         let used = self.transports().into_iter().filter(|one| one.is_used);
         used.map(|one| {
@@ -58,7 +57,6 @@ impl Hooks {
     }
 }
 
-/// Returns the feature that a transport needs and this build lacks.
 fn missing_feature(setting: &str) -> Option<&'static str> {
     let (feature, is_compiled_in) = match setting {
         "hooks-http" => ("hooks-http", cfg!(feature = "hooks-http")),
@@ -76,7 +74,6 @@ fn missing_feature(setting: &str) -> Option<&'static str> {
 #[derive(Debug)]
 pub(crate) struct HookTransport {
     pub(crate) setting: &'static str,
-    /// The feature that it needs and this build lacks.
     pub(crate) missing_feature: Option<&'static str>,
     pub(crate) is_used: bool,
     pub(crate) events: Option<HookNames>,

@@ -1,5 +1,3 @@
-//! Owners and modes of the server's directories.
-
 use std::fmt::Write as _;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,10 +7,9 @@ use super::files::inspect;
 use crate::settings::sections::Settings;
 use crate::settings::types::Database;
 
-/// The mode bits that let the group and others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Checks that no other user can write to the state directory, and so replace the database with its keys.
+/// Another user could replace the database with its keys.
 pub(crate) fn check_private(dir: &Path) -> Result<(), String> {
     // A missing one is created for this user alone.
     let Some(found) = inspect(dir)? else {
@@ -35,7 +32,7 @@ pub(crate) fn check_private(dir: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns a warning if root checks the settings of a server of another user.
+/// Root may check the settings of a server of another user.
 pub(super) fn belongs_to_service(dir: &Path) -> Option<String> {
     let own = rustix::process::geteuid();
     let found = inspect(dir).ok().flatten()?;
@@ -55,8 +52,7 @@ fn wrong_owner(dir: &Path, found: &Metadata, own: u32) -> String {
     )
 }
 
-/// Checks that the server's own directory is not a symbolic link: otherwise, users who can write to the
-/// upload directory choose where leases and keys are stored.
+/// Otherwise, users who can write to the upload directory choose where leases and keys are stored.
 pub(crate) fn refuse_link(dir: &Path) -> Result<(), String> {
     let is_link = std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_symlink());
     if !is_link {
@@ -69,7 +65,6 @@ pub(crate) fn refuse_link(dir: &Path) -> Result<(), String> {
     ))
 }
 
-/// Returns a warning if other users can write to a path.
 pub(super) fn written_by_others(path: &Path) -> Option<String> {
     let found = inspect(path).ok().flatten()?;
     let mode = writers(&found)?;

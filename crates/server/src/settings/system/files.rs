@@ -9,10 +9,10 @@ use std::path::Path;
 
 use rustix::fs::Access;
 
-/// The maximum bytes of a socket path, without the final NUL.
+/// Without the final NUL.
 const MAX_SOCKET_PATH_LEN: usize = 107;
 
-/// Checks that a file can be read, without opening it: it may be a pipe, which can be read once.
+/// Does not open the file: it may be a pipe, which can be read once.
 pub(super) fn readable(path: &Path) -> Result<(), String> {
     let shown = path.display();
     let found = inspect(path)?.ok_or_else(|| format!("{shown} does not exist"))?;
@@ -22,7 +22,6 @@ pub(super) fn readable(path: &Path) -> Result<(), String> {
     allowed(path, &found, Access::READ_OK, "read")
 }
 
-/// Checks that a directory can be written or created.
 pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     let shown = path.display();
     if let Some(found) = inspect(path)? {
@@ -94,7 +93,7 @@ pub(super) fn socket(path: &Path) -> Result<(), String> {
     allowed(dir, &found, Access::WRITE_OK | Access::EXEC_OK, "write")
 }
 
-/// Checks the path of a SQLite file, which has further files in its directory.
+/// SQLite has further files in the directory.
 pub(super) fn database(path: &Path) -> Result<(), String> {
     if let Some(found) = inspect(path)? {
         let shown = path.display();
@@ -114,7 +113,6 @@ pub(super) fn database(path: &Path) -> Result<(), String> {
     writable_dir(parent(path))
 }
 
-/// Returns whether a file is empty or starts with SQLite's magic number.
 fn is_sqlite(path: &Path) -> io::Result<bool> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     let mut start = Vec::new();

@@ -1,5 +1,3 @@
-//! Resolution of host names, and checks of addresses and ports.
-
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
@@ -41,7 +39,7 @@ fn check_local(ip: IpAddr) -> Result<(), String> {
     }
 }
 
-/// Checks that this user is allowed to listen on a port. Whether it is in use is found at start.
+/// Whether the port is in use is found at start.
 pub(super) fn check_port(port: u16) -> Result<(), String> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -66,7 +64,7 @@ fn can_bind_all(status: &str) -> bool {
     })
 }
 
-/// Returns whether HTTP requests use a proxy, which resolves names.
+/// The proxy resolves names.
 pub(super) fn has_http_proxy() -> bool {
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
         .iter()

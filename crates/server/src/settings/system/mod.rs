@@ -28,12 +28,9 @@ impl Loaded {
     }
 
     /// Checks the files, directories and hosts of the settings, and adds warnings to
-    /// [`warnings`](Self::warnings).
-    ///
-    /// Must be called inside a Tokio runtime.
+    /// [`warnings`](Self::warnings). Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    ///
     /// Returns everything that cannot work on this machine.
     pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();
@@ -73,7 +70,6 @@ impl Loaded {
     }
 }
 
-/// Returns whether a command uses a setting.
 fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
     SECTIONS.iter().any(|section| {
         section.subcommands.contains(&subcommand)
@@ -81,18 +77,15 @@ fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
     })
 }
 
-/// The checks of a command's settings.
 struct SystemChecks<'a> {
     findings: Findings<'a>,
     subcommand: Subcommand,
-    /// The settings with a problem. Only their first is reported: others often follow from it.
+    /// Only the first problem of a setting is reported: others often follow from it.
     failed: Vec<&'static str>,
-    /// Running lookups of hosts, and whether each must succeed.
     lookups: Vec<(&'static str, bool, hosts::Lookup)>,
 }
 
 impl SystemChecks<'_> {
-    /// Makes a check of a setting, if the command uses it.
     fn check(
         &mut self,
         name: &'static str,
@@ -107,7 +100,6 @@ impl SystemChecks<'_> {
         }
     }
 
-    /// Checks a path, and warns if other users can write to it.
     fn check_shared(
         &mut self,
         name: &'static str,
@@ -123,7 +115,6 @@ impl SystemChecks<'_> {
         });
     }
 
-    /// Starts to resolve the host of a setting, if the command uses it.
     fn resolve(&mut self, name: &'static str, host: Option<String>, is_required: bool) {
         if let Some(host) = host.filter(|_| is_used_by(name, self.subcommand)) {
             let lookup = hosts::spawn_lookup(host, name == "host");
@@ -224,8 +215,7 @@ impl SystemChecks<'_> {
         }
     }
 
-    /// Resolves the hosts of applications and brokers. With containers, one that starts later does not
-    /// resolve yet.
+    /// An application or broker that starts later, in a container, does not resolve yet.
     fn check_optional_hosts(&mut self, settings: &Settings) {
         let (hooks, grants) = (&settings.hooks, &settings.grants);
         let brokers = &hooks.brokers;
@@ -256,7 +246,6 @@ impl SystemChecks<'_> {
         }
     }
 
-    /// Waits for the lookups.
     async fn finish(mut self) {
         for (name, is_required, lookup) in self.lookups {
             let result = lookup.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -272,7 +261,6 @@ impl SystemChecks<'_> {
     }
 }
 
-/// Checks the state directory.
 fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
     match directories::belongs_to_service(dir) {
         Some(reason) if findings.is_only_check() => {
@@ -283,8 +271,8 @@ fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Resul
     }
 }
 
-/// Checks a directory with programs. A missing program is skipped, as in tusd, which allows all requests
-/// it would decide about: that causes a warning.
+/// A missing program is skipped, as in tusd, which allows all requests it would decide about: that causes
+/// a warning.
 fn check_programs(
     name: &str,
     dir: &Path,

@@ -8,7 +8,6 @@ impl AllowOrigin {
     /// Compiles a regular expression.
     ///
     /// # Errors
-    ///
     /// If it is malformed, or can match no origin.
     pub fn new(pattern: &str) -> Result<Self, String> {
         if pattern == ".*" || pattern.is_empty() {

@@ -1,5 +1,3 @@
-//! Secrets, and URLs without their secrets.
-
 use std::fmt;
 
 /// A text that may contain a password; its `Debug` omits it.
@@ -66,7 +64,6 @@ pub fn redacted_url(text: &str) -> String {
     }
 }
 
-/// Returns whether a text is `host` or `host:port`, or a comma-separated list of them.
 fn is_host(text: &str) -> bool {
     text.split(',').all(|one| {
         let after_brackets = one.rfind(']').map_or(0, |end| end + 1);
@@ -78,7 +75,6 @@ fn is_host(text: &str) -> bool {
     })
 }
 
-/// Replaces the text after `?` or `#` with stars.
 fn without_query(text: &str) -> String {
     match text.find(['?', '#']) {
         Some(at) => format!("{}***", &text[..=at]),
