@@ -239,19 +239,12 @@ impl fmt::Debug for PostgresLocker {
 
 #[async_trait]
 impl Locker for PostgresLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let request = WaitingRequest { offset: None };
-        let attempt = |local| self.acquire_now(local, id, Some(request));
-        self.0.shared.table.acquire(id, None, wait, attempt).await
-    }
-
     async fn acquire_at(
         &self,
         id: &UploadId,
-        offset: u64,
+        offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let offset = Some(offset);
         let attempt = |local| self.acquire_now(local, id, Some(WaitingRequest { offset }));
         self.0.shared.table.acquire(id, offset, wait, attempt).await
     }

@@ -219,18 +219,12 @@ impl fmt::Debug for RedisLocker {
 
 #[async_trait]
 impl Locker for RedisLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(None));
-        self.0.shared.table.acquire(id, None, wait, attempt).await
-    }
-
     async fn acquire_at(
         &self,
         id: &UploadId,
-        offset: u64,
+        offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let offset = Some(offset);
         let attempt = |local| self.acquire_now(local, id, YieldRequest::Yield(offset));
         self.0.shared.table.acquire(id, offset, wait, attempt).await
     }

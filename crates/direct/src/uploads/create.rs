@@ -256,7 +256,7 @@ pub(super) fn is_transient(error: &DirectError) -> bool {
     }
 }
 
-/// That upload continues.
+/// Returns whether another upload has the object, which continues.
 fn belongs_to_other(error: &DirectError) -> bool {
     matches!(error, DirectError::Locked | DirectError::Conflict { .. })
 }

@@ -82,7 +82,12 @@ impl LeaseGuard for Guard {}
 
 #[async_trait]
 impl Locker for OwnLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        _offset: Option<u64>,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
         let (user, lock) = self.enter(id, true);
         let locked = timeout(wait, lock.lock_owned()).await;
         Ok(user.lease(locked.map_err(|_| LeaseError::Locked)?))

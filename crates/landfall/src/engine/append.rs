@@ -213,7 +213,7 @@ impl Engine {
     /// Fails if a holder in another process, which keeps the lease, stores bytes past `at`.
     async fn lease_at(&self, id: &UploadId, at: u64) -> Result<Lease, Error> {
         let locker = self.composer.locker();
-        let mut acquired = pin!(locker.acquire_at(id, at, self.lease_wait));
+        let mut acquired = pin!(locker.acquire_at(id, Some(at), self.lease_wait));
         let mut interval = OFFSET_POLL_INTERVAL;
         loop {
             if let Ok(lease) = timeout(interval, acquired.as_mut()).await {

@@ -136,18 +136,13 @@ impl fmt::Debug for MemoryLocker {
 
 #[async_trait]
 impl Locker for MemoryLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let lease = self.acquire_local(id, None, wait).await;
-        lease.map(LocalLease::into_lease).ok_or(LeaseError::Locked)
-    }
-
     async fn acquire_at(
         &self,
         id: &UploadId,
-        offset: u64,
+        offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
-        let lease = self.acquire_local(id, Some(offset), wait).await;
+        let lease = self.acquire_local(id, offset, wait).await;
         lease.map(LocalLease::into_lease).ok_or(LeaseError::Locked)
     }
 

@@ -31,34 +31,28 @@ use crate::upload::UploadId;
 /// after a restart: the store may remember the newest one permanently.
 #[async_trait]
 pub trait Locker: fmt::Debug + Send + Sync + 'static {
+    /// Acquires the lease of `id`: [`acquire_at`](Self::acquire_at) without an offset.
+    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+        self.acquire_at(id, None, wait).await
+    }
+
     /// Acquires the lease of `id`: requests the holder to yield, and waits for at most `wait`.
     ///
-    /// The upload need not exist: creation acquires its lease first.
+    /// The upload need not exist: creation acquires its lease first. A request that appends names its
+    /// `offset`: see [`YieldSignal::request`]. A holder that has stored more bytes keeps the lease. A
+    /// locker that does not forward the offset interrupts each holder.
     ///
     /// # Errors
     /// [`LeaseError::Locked`] if it was not free in time.
     ///
     /// # Cancel safety
     /// A cancelled call leaves the queue of waiters.
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError>;
-
-    /// Acquires the lease of `id` for a request that appends at `offset`: see
-    /// [`YieldSignal::request`]. A holder that has stored more bytes keeps it. A locker that does not
-    /// forward the offset interrupts each holder.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire).
-    ///
-    /// # Cancel safety
-    /// As [`acquire`](Self::acquire).
     async fn acquire_at(
         &self,
         id: &UploadId,
-        _offset: u64,
+        offset: Option<u64>,
         wait: Duration,
-    ) -> Result<Lease, LeaseError> {
-        self.acquire(id, wait).await
-    }
+    ) -> Result<Lease, LeaseError>;
 
     /// Acquires the lease of `id` only if it is free, without a request to yield. For the sweeper.
     ///

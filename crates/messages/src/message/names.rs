@@ -131,7 +131,7 @@ impl fmt::Display for HookName {
     }
 }
 
-/// An unknown name: what it should be of, and the name.
+/// An unknown name: its kind, and the name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown {0} {1:?}")]
 pub struct UnknownName(pub &'static str, pub String);

@@ -56,7 +56,7 @@ pub(super) async fn take(
         .collect::<Result<_, _>>()?)
 }
 
-/// Whether or not its row is visible.
+/// Returns the number of the last event, whose row may not be visible yet.
 pub(super) async fn last_event(database: &Connections) -> Result<i64, QueueError> {
     let last = if database.is_postgres() {
         "SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS seq FROM queue_event_number"

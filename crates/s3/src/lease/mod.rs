@@ -316,18 +316,17 @@ async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     drop(timeout(SHUTDOWN_TIMEOUT, shut_down).await);
 }
 
-impl BucketLocker {
-    async fn acquire_for(
+#[async_trait]
+impl Locker for BucketLocker {
+    async fn acquire_at(
         &self,
         id: &UploadId,
-        request: YieldRequest,
+        offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
         let started = Instant::now();
-        let mut local_lease = match request.offset {
-            Some(offset) => self.0.local.acquire_at(id, offset, wait).await?,
-            None => self.0.local.acquire(id, wait).await?,
-        };
+        let request = YieldRequest { offset };
+        let mut local_lease = self.0.local.acquire_at(id, offset, wait).await?;
         let mut first = true;
         loop {
             let left = wait.saturating_sub(started.elapsed());
@@ -347,24 +346,6 @@ impl BucketLocker {
             let poll = poll.mul_f64(rand::random_range(0.7..1.0));
             sleep(poll.min(left)).await;
         }
-    }
-}
-
-#[async_trait]
-impl Locker for BucketLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        let request = YieldRequest { offset: None };
-        self.acquire_for(id, request, wait).await
-    }
-
-    async fn acquire_at(
-        &self,
-        id: &UploadId,
-        offset: u64,
-        wait: Duration,
-    ) -> Result<Lease, LeaseError> {
-        let offset = Some(offset);
-        self.acquire_for(id, YieldRequest { offset }, wait).await
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {

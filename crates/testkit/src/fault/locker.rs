@@ -59,14 +59,10 @@ impl FaultLocker {
 
 #[async_trait]
 impl Locker for FaultLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        Ok(self.keep(id, self.inner.acquire(id, wait).await?))
-    }
-
     async fn acquire_at(
         &self,
         id: &UploadId,
-        offset: u64,
+        offset: Option<u64>,
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
         Ok(self.keep(id, self.inner.acquire_at(id, offset, wait).await?))

@@ -180,7 +180,7 @@ async fn a_request_at_an_offset_interrupts_no_holder_with_more_bytes(cluster: &S
     let lease = acquire(&one, &id).await;
     let wait = Duration::from_millis(50);
     for offset in [1, 5] {
-        let at = other.acquire_at(&id, offset, wait).await;
+        let at = other.acquire_at(&id, Some(offset), wait).await;
         assert!(matches!(at, Err(LeaseError::Locked)), "{at:?}");
         let asked = timeout(LONG, lease.signal().wait()).await;
         assert_eq!(asked.expect("a request"), YieldReason::Requested);

@@ -291,7 +291,12 @@ fn deafen(lease: Lease) -> Lease {
 
 #[async_trait]
 impl Locker for DeafLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        _offset: Option<u64>,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
         self.0.acquire(id, wait).await.map(deafen)
     }
 

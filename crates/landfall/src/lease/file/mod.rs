@@ -193,7 +193,12 @@ impl fmt::Debug for FileLocker {
 
 #[async_trait]
 impl Locker for FileLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        _offset: Option<u64>,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
         let started = Instant::now();
         let local = self
             .0

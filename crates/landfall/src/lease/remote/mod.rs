@@ -151,10 +151,7 @@ impl<O: Owner> LeaseTable<O> {
         F: Future<Output = Result<Lease, Rejection>>,
     {
         let started = Instant::now();
-        let mut local = match offset {
-            Some(offset) => self.local.acquire_at(id, offset, wait).await?,
-            None => self.local.acquire(id, wait).await?,
-        };
+        let mut local = self.local.acquire_at(id, offset, wait).await?;
         // Registers before it requests, so that no notification is missed.
         let waiter = self.wait_for(id);
         let mut is_first = true;

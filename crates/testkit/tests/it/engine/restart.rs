@@ -49,8 +49,13 @@ impl CountingLocker {
 
 #[async_trait]
 impl Locker for CountingLocker {
-    async fn acquire(&self, id: &UploadId, wait: Duration) -> Result<Lease, LeaseError> {
-        Ok(self.number(self.inner.acquire(id, wait).await?))
+    async fn acquire_at(
+        &self,
+        id: &UploadId,
+        offset: Option<u64>,
+        wait: Duration,
+    ) -> Result<Lease, LeaseError> {
+        Ok(self.number(self.inner.acquire_at(id, offset, wait).await?))
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
