@@ -354,7 +354,9 @@ impl UploadSessions {
         if is_full || swept.elapsed() > IDLE_TIMEOUT / 6 {
             *swept = Instant::now();
             by_id.retain(|_, session| {
-                Arc::strong_count(session) > 1 || !is_full && session.idle_for() < IDLE_TIMEOUT
+                Arc::strong_count(session) > 1
+                    || !session.writes.is_empty()
+                    || !is_full && session.idle_for() < IDLE_TIMEOUT
             });
         }
         let session = by_id.entry(id.clone());
@@ -367,7 +369,8 @@ impl UploadSessions {
         let mut by_id = self.by_id.lock();
         let is_it = |known: &Arc<UploadSession>| Arc::ptr_eq(known, &session);
         // This reference and the map's.
-        if by_id.get(&session.id).is_some_and(is_it) && Arc::strong_count(&session) <= 2 {
+        let is_unused = Arc::strong_count(&session) <= 2 && session.writes.is_empty();
+        if is_unused && by_id.get(&session.id).is_some_and(is_it) {
             by_id.remove(&session.id);
         }
     }
@@ -408,5 +411,23 @@ mod tests {
         assert_eq!(sessions.bytes.load(Ordering::Relaxed), 10);
         drop((used, sessions.get_or_insert(&id(1))));
         assert!(sessions.get(&id(1)).is_some());
+    }
+
+    #[test]
+    fn a_session_is_kept_while_a_write_of_a_dropped_call_runs() {
+        let sessions = UploadSessions::new();
+        let id = UploadId::new("a").unwrap();
+        let session = sessions.get_or_insert(&id);
+        session.set_memory_size(MAX_BYTES + 1);
+        let write = session.writes.token();
+        sessions.remove_if_unused(session);
+        std::thread::sleep(EVICTION_INTERVAL);
+        drop(sessions.get_or_insert(&UploadId::new("b").unwrap()));
+        let session = sessions
+            .get(&id)
+            .expect("the next call waits for the write");
+        drop(write);
+        sessions.remove_if_unused(session);
+        assert!(sessions.get(&id).is_none());
     }
 }
