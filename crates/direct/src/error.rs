@@ -84,25 +84,22 @@ impl DirectError {
     }
 
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
-        let message = message.into();
         Self::Conflict {
             gone: false,
-            message,
+            message: message.into(),
         }
     }
 
     pub(crate) fn ended(message: impl Into<String>) -> Self {
-        let message = message.into();
         Self::Conflict {
             gone: true,
-            message,
+            message: message.into(),
         }
     }
 
     pub(crate) fn conflicting_request(what: &str) -> Self {
-        Self::conflict(format!(
-            "another upload was requested with this {what} before"
-        ))
+        let why = format!("another upload was requested with this {what} before");
+        Self::conflict(why)
     }
 
     pub(crate) fn gone() -> Self {

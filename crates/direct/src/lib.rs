@@ -21,15 +21,13 @@ mod error;
 mod record;
 mod repository;
 mod settings;
-mod stats;
 mod uploads;
 
 pub use self::{
     error::DirectError,
     record::{Record, Status, TransferMode},
     repository::{Repository, migrate},
-    settings::{CLIENT_KEY_PREFIX, DirectSettings, SmallFiles, StsSettings},
-    stats::DirectStats,
+    settings::{CLIENT_KEY_PREFIX, DirectSettings, DirectStats, SmallFiles, StsSettings},
     uploads::{
         CompletedUpload, Direct, OpenRequest, PrefixCredentials, Requester, SignedOperation,
         SignedPost, SignedPut, SweepReport,

@@ -1,9 +1,13 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use landfall_queue::policy::Policy;
 use landfall_s3::{S3Options, client::Client};
-
-use crate::DirectStats;
 
 /// Prefix, after that of all keys, of keys that clients choose: in presign mode and with temporary
 /// credentials.
@@ -108,4 +112,34 @@ impl std::fmt::Debug for DirectSettings {
             .field("small", &self.small_files)
             .finish_non_exhaustive()
     }
+}
+
+/// Counters; see [`DirectSettings::stats`](crate::DirectSettings::stats).
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct DirectStats {
+    /// Uploads that were created.
+    pub opened: AtomicU64,
+    /// Uploads that a policy, a limit or a hook rejected.
+    pub rejected: AtomicU64,
+    /// Uploads that were completed.
+    pub completed: AtomicU64,
+    /// Uploads that ended because the object was invalid, or a completion hook denied it.
+    pub failed: AtomicU64,
+    /// Uploads that the client or the application cancelled.
+    pub cancelled: AtomicU64,
+    /// Uploads that expired without activity.
+    pub expired: AtomicU64,
+    /// Presigned URLs of parts.
+    pub parts: AtomicU64,
+    /// Passes of the sweeper.
+    pub sweeps: AtomicU64,
+    /// Checks of the sweeper.
+    pub checks: AtomicU64,
+    /// Checks that failed.
+    pub check_failures: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,8 +1,26 @@
-//! A lease backend on PostgreSQL, for several Landfall nodes that write to one store.
+//! Leases in PostgreSQL, for several Landfall nodes that write to one store.
 //!
-//! [`PostgresLocker`] implements [`landfall::lease::Locker`]. A node can take over an upload from
-//! any other, with two statements per request. See the type for costs and for what happens when
-//! PostgreSQL is unavailable.
+//! [`PostgresLocker`] implements [`landfall::lease::Locker`]: a node acquires the lease of an upload
+//! before it writes, by one statement, and releases it by another. A node can take over an upload
+//! from any other. See the type for costs, fencing tokens, and an unavailable PostgreSQL.
+//!
+//! A lease is a row of the table `leases` (crate `landfall-database`), and the database's clock
+//! decides whether it has expired. One thread per locker renews all leases of the node in one
+//! statement, sends releases, and receives the notifications of other nodes (`renewer.rs`).
+//!
+//! Limits: `LISTEN` needs a session, so PgBouncer works in session mode only. A failover to a
+//! standby that lags behind may lose leases; the store then rejects the older fence.
+//!
+//! ```no_run
+//! use landfall::{Composer, store::FileStore};
+//! use landfall_postgres::{PostgresLocker, PostgresSettings};
+//!
+//! # fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let url = "postgres://landfall@127.0.0.1/landfall";
+//! let locker = PostgresLocker::new(url, PostgresSettings::default())?;
+//! let composer = Composer::join(FileStore::new("/srv/uploads")?).with_locker(locker);
+//! # Ok(()) }
+//! ```
 
 mod locker;
 mod renewer;

@@ -219,9 +219,9 @@ impl PostgresLocker {
             let settings = &shared.settings;
             let name = renewer::name(attempt.id());
             let waits_for = request.map(|request| (settings.poll_interval * 4, request));
-            let acquired = shared
-                .leases
-                .acquire(&name, attempt.owner(), settings.ttl, waits_for)
+            let (leases, owner) = (&shared.leases, attempt.owner());
+            let acquired = leases
+                .acquire(&name, owner, settings.ttl, waits_for)
                 .await?;
             Ok((attempt, acquired, sent))
         };

@@ -37,6 +37,13 @@ pub(crate) fn name(id: &UploadId) -> String {
     format!("{PREFIX}{id}")
 }
 
+fn owned(id: &UploadId, owner: &LeaseOwner) -> OwnedLease {
+    OwnedLease {
+        name: name(id),
+        owner: owner.clone(),
+    }
+}
+
 fn upload_id(name: &str) -> Option<UploadId> {
     UploadId::new(name.strip_prefix(PREFIX)?).ok()
 }
@@ -176,19 +183,13 @@ impl Shared {
         if due.is_empty() {
             return Ok(());
         }
-        let owned = due.iter().map(|lease| OwnedLease {
-            name: name(&lease.id),
-            owner: lease.owner.clone(),
-        });
+        let owned = due.iter().map(|lease| owned(&lease.id, &lease.owner));
         let owned: Vec<_> = owned.collect();
         let sent = Instant::now();
-        let renewals = self
-            .call(limit, self.leases.renew(&owned, self.settings.ttl))
-            .await?;
-        let waiting: HashMap<_, _> = renewals
-            .into_iter()
-            .map(|renewal| (renewal.name, renewal.waiting))
-            .collect();
+        let renew = self.leases.renew(&owned, self.settings.ttl);
+        let renewals = self.call(limit, renew).await?.into_iter();
+        let waiting = renewals.map(|renewal| (renewal.name, renewal.waiting));
+        let waiting: HashMap<_, _> = waiting.collect();
         for (lease, owned) in due.iter().zip(&owned) {
             let Some(waiting) = waiting.get(&owned.name) else {
                 self.table.lost(lease);
@@ -216,12 +217,8 @@ impl Shared {
 
     async fn send_releases(&self) -> Result<(), DatabaseError> {
         loop {
-            let batch = self.table.releases(usize::MAX).into_iter();
-            let batch = batch.map(|(id, owner)| OwnedLease {
-                name: name(&id),
-                owner,
-            });
-            let batch: Vec<_> = batch.collect();
+            let batch = self.table.releases(usize::MAX);
+            let batch: Vec<_> = batch.iter().map(|(id, owner)| owned(id, owner)).collect();
             if batch.is_empty() {
                 return Ok(());
             }
@@ -259,12 +256,11 @@ impl Shared {
                         self.table.request_yield(&id, &owner, request.offset);
                     }
                 }
-                LeaseNotice::Reserved { name, node } if self.node == node => {
-                    if let Some(id) = upload_id(&name) {
+                LeaseNotice::Reserved { name, node } => {
+                    if let Some(id) = upload_id(&name).filter(|_| self.node == node) {
                         self.table.wake(&id);
                     }
                 }
-                LeaseNotice::Reserved { .. } => {}
             }
         }
     }

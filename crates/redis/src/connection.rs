@@ -120,7 +120,6 @@ impl RedisConnection {
         })
     }
 
-    /// Returns the address, without password.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -191,31 +190,26 @@ impl RedisConnection {
                 }
                 Ok::<(), std::convert::Infallible>(())
             });
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let connection = (self.client).get_multiplexed_async_connection_with_config(&config);
+        let mut connection = connection.await?;
         let info: String = redis::cmd("INFO").query_async(&mut connection).await?;
         if field(&info, "role") == Some("slave") {
-            return Err(RedisError::from((
-                redis::ErrorKind::Client,
-                "the server is a replica; leases need the primary",
-            )));
+            let why = "the server is a replica; leases need the primary";
+            return Err(RedisError::from((redis::ErrorKind::Client, why)));
         }
         let Some(run) = field(&info, "run_id").filter(|run| !run.is_empty()) else {
-            return Err(RedisError::from((
-                redis::ErrorKind::Client,
-                "the response to INFO has no run_id, which identifies restarts",
-            )));
+            let why = "the response to INFO has no run_id, which identifies restarts";
+            return Err(RedisError::from((redis::ErrorKind::Client, why)));
         };
         let uptime = field(&info, "uptime_in_seconds").and_then(|text| text.parse().ok());
         let uptime = Duration::from_secs(uptime.unwrap_or(0));
         let run: String = run.chars().take(16).collect();
         self.scripts.load(&mut connection).await?;
         // A promoted replica has been the primary for less than its uptime.
-        let primary_for = match was_promoted(&info) {
-            true => Duration::ZERO,
-            false => uptime,
+        let primary_for = if was_promoted(&info) {
+            Duration::ZERO
+        } else {
+            uptime
         };
         let started = Instant::now();
         let enter = self.scripts.enter(&run, primary_for);
@@ -303,7 +297,7 @@ impl RedisConnection {
         &self,
         live: &LiveConnection,
         limit: Duration,
-        commands: Vec<Cmd>,
+        commands: impl Iterator<Item = Cmd>,
     ) -> Result<(Vec<T>, Instant), ConnectionError> {
         let mut pipe = redis::pipe();
         for command in commands {
@@ -335,10 +329,8 @@ impl RedisConnection {
         };
         // After these codes a new connection loads the scripts again, or finds the new
         // primary.
-        let is_stale = matches!(
-            error.code(),
-            Some("NOSCRIPT" | "READONLY" | "MASTERDOWN" | "NEWPRIMARY")
-        );
+        let stale = ["NOSCRIPT", "READONLY", "MASTERDOWN", "NEWPRIMARY"];
+        let is_stale = error.code().is_some_and(|code| stale.contains(&code));
         if is_stale || error.is_unrecoverable_error() || error.is_io_error() {
             self.disconnect(live.number, &error.to_string());
             return Err(ConnectionError::Closed {
@@ -361,15 +353,6 @@ impl RedisConnection {
             address: self.address.clone(),
             source: Arc::new(error),
         }
-    }
-}
-
-impl std::fmt::Debug for RedisConnection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RedisConnection")
-            .field("address", &self.address)
-            .field("is_connected", &self.is_connected())
-            .finish_non_exhaustive()
     }
 }
 

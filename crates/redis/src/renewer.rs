@@ -18,7 +18,6 @@ use crate::{
 const BATCH_SIZE: usize = 256;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) table: Arc<LeaseTable<LeaseId>>,
     pub(crate) connection: Arc<RedisConnection>,
@@ -82,8 +81,7 @@ impl Shared {
             };
             let calls = batch
                 .iter()
-                .map(|lease| self.scripts.renew(live.run(), lease))
-                .collect();
+                .map(|lease| self.scripts.renew(live.run(), lease));
             let renewed = self.connection.pipeline::<String>(&live, limit, calls);
             let (replies, sent) = match renewed.await {
                 Ok(replies) => replies,
@@ -127,10 +125,8 @@ impl Shared {
             let Some(live) = self.connection.live() else {
                 return;
             };
-            let calls = batch
-                .iter()
-                .map(|(id, lease)| self.scripts.release(live.run(), id, *lease))
-                .collect();
+            let calls = batch.iter();
+            let calls = calls.map(|(id, lease)| self.scripts.release(live.run(), id, *lease));
             let limit = self.settings.timeout / 2;
             match self.connection.pipeline::<u8>(&live, limit, calls).await {
                 Ok(_) => self.table.discard_releases(batch.len()),

@@ -23,5 +23,5 @@ mod store;
 
 pub use self::{
     options::{InvalidOptions, MAX_OBJECT, MIN_MEMORY, S3Options, UploadIds},
-    store::{Layout, S3Store, StoreStats},
+    store::{Layout, S3Store, StoreStats, user_metadata},
 };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use http::Method;
 
 use super::{
+    fields::Query,
     notifications::Notification,
-    query::Query,
     route::{self, MatchedRoute},
 };
 
@@ -45,6 +45,6 @@ pub fn path(base: &str, path: &str, method: &Method) -> (Option<String>, String,
 pub fn notification(body: &[u8]) -> Result<Vec<(String, String)>, String> {
     Notification::read(body).map(|notification| match notification {
         Notification::Objects(objects) => objects,
-        Notification::Nothing | Notification::Subscription { .. } => Vec::new(),
+        Notification::Subscription { .. } => Vec::new(),
     })
 }

@@ -8,7 +8,10 @@ use landfall_api::{Problem, client_address};
 use landfall_queue::{Job, JobState, TokenHash};
 use moka::future::Cache;
 
-use super::{Api, ApiError, Call, fields::FileFields, metadata::ExplicitToken, query::Query};
+use super::{
+    Api, ApiError, Call,
+    fields::{ExplicitToken, FileFields, Query},
+};
 use crate::{DirectError, Requester};
 
 pub(super) const CACHE_TTL: Duration = Duration::from_secs(5);
@@ -45,26 +48,18 @@ impl Api {
         if explicit_token.is_some() {
             remove_tokens(parts);
         }
-        let requester = match (token, explicit_token) {
-            (Some(token), stated) => {
-                let meant = stated.and_then(|stated| stated.request_id);
-                let grant = self.grant(parts, token.as_str(), meant, purpose);
-                Requester::Token(Box::new(grant.await?))
-            }
-            (None, Some(stated)) => {
-                let ExplicitToken { token, request_id } = stated;
-                let grant = self.grant(parts, &token, request_id, purpose);
-                Requester::Token(Box::new(grant.await?))
-            }
-            (None, None) => {
-                let (callers, client) = (&self.settings.authenticator, self.client(parts));
-                Requester::Principal(match purpose {
-                    Purpose::Open => callers.authenticate_for_write(parts, client).await?,
-                    Purpose::Use => callers.authenticate(parts, client).await?,
-                })
-            }
-        };
-        Ok(requester)
+        let stated = explicit_token.map(|stated| (stated.token, stated.request_id));
+        let (stated, meant) = stated.unzip();
+        let token = token.map(|token| token.as_str().to_owned());
+        if let Some(token) = token.or(stated) {
+            let grant = self.grant(parts, &token, meant.flatten(), purpose).await?;
+            return Ok(Requester::Token(Box::new(grant)));
+        }
+        let (callers, client) = (&self.settings.authenticator, self.client(parts));
+        Ok(Requester::Principal(match purpose {
+            Purpose::Open => callers.authenticate_for_write(parts, client).await?,
+            Purpose::Use => callers.authenticate(parts, client).await?,
+        }))
     }
 
     async fn grant(
@@ -88,18 +83,13 @@ impl Api {
         let Some(job) = job else {
             let callers = &self.settings.authenticator;
             if let Err(wait) = callers.record_failure(parts, self.client(parts), Some(token)) {
-                return Err(Problem::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too many wrong tokens; try again later",
-                )
-                .retry_after(wait)
-                .into());
+                let why = "too many wrong tokens; try again later";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, why);
+                return Err(problem.retry_after(wait).into());
             }
             let challenge = HeaderValue::from_static("Bearer realm=\"uploads\"");
-            let problem = Problem::new(
-                StatusCode::UNAUTHORIZED,
-                "there is no grant with this token",
-            );
+            let why = "there is no grant with this token";
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, why);
             return Err(problem
                 .with_header(header::WWW_AUTHENTICATE, challenge)
                 .into());

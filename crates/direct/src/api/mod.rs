@@ -18,41 +18,40 @@
 //!
 //! All routes also exist below `/t/{token}`, for clients that cannot send headers.
 
-mod body;
 mod companion;
 mod fields;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod identity;
-mod metadata;
 mod multipart;
 mod notifications;
 mod presign;
 mod problem;
-mod query;
 mod route;
-mod sign;
 mod status;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     response::Response,
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::{service::Cors, upload::UploadId};
 use landfall_api::{
-    ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, request_id,
+    ClientAddress, CorsContext, CorsRules, Problem, auth::Authenticator, check_json, json_object,
+    read_body, request_id,
 };
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use self::{
+    fields::Query,
     identity::TokenCache,
     problem::{ApiFamily, ProblemContext},
-    query::Query,
     route::{MatchedRoute, Route},
 };
 use crate::{Direct, DirectError, cache::cache};
@@ -231,7 +230,7 @@ async fn handle(State(api): State<Arc<Api>>, request: Request) -> Response {
 async fn run(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, ApiError> {
     match route {
         Route::Part(id, number) => multipart::part(api, call, &id, number).await,
-        Route::SignPut => Box::pin(sign::sign(api, call)).await,
+        Route::SignPut => Box::pin(companion::sign(api, call)).await,
         Route::Check => Box::pin(status::check(api, call)).await,
         Route::Progress => Box::pin(status::progress(api, call)).await,
         Route::Notifications => Box::pin(notifications::handle(api, call)).await,
@@ -243,5 +242,41 @@ async fn run(api: &Api, route: Route<'_>, call: &mut Call) -> Result<Response, A
         Route::Batch(id) => Box::pin(multipart::batch(api, call, &id)).await,
         Route::Complete(id) => Box::pin(multipart::complete(api, call, &id)).await,
         Route::Abort(id) => Box::pin(multipart::abort(api, call, &id)).await,
+    }
+}
+
+pub(super) const MAX_BODY: usize = 100 * 1024;
+pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
+
+impl Api {
+    pub(super) async fn read(&self, call: &mut Call, limit: usize) -> Result<Bytes, Problem> {
+        let body = std::mem::take(&mut call.body);
+        Ok(read_body(body, limit, self.settings.body_timeout).await?)
+    }
+
+    pub(super) async fn object(
+        &self,
+        call: &mut Call,
+        limit: usize,
+    ) -> Result<Map<String, Value>, Problem> {
+        check_json(&call.parts.headers)?;
+        Ok(json_object(&self.read(call, limit).await?)?)
+    }
+}
+
+pub(super) fn json(body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(text) => {
+            let mut response = Response::new(Body::from(text));
+            let json = HeaderValue::from_static("application/json; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, json);
+            response
+        }
+        Err(error) => {
+            tracing::error!(%error, "failed to serialize response");
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
     }
 }

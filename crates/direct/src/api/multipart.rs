@@ -9,13 +9,12 @@ use landfall_api::Problem;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, ApiError, Call, Query,
-    body::{MAX_BODY, MAX_LIST_BODY, json},
-    companion::date,
+    Api, ApiError, Call, MAX_BODY, MAX_LIST_BODY, Query,
+    companion::{date, open},
     fields::FileFields,
     identity::Purpose,
+    json,
     problem::{self, can_set_header},
-    sign::open,
 };
 use crate::{CompletedUpload, Record, Requester, TransferMode, uploads::MAX_PARTS};
 
@@ -37,11 +36,8 @@ pub(super) async fn create(api: &Api, call: &mut Call) -> Result<Response, ApiEr
     let record = open(api, call, &requester, asked).await?;
     let Some(id) = &record.multipart else {
         // It was opened before with another mode.
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "this upload was opened before, and is not a multipart upload",
-        )
-        .into());
+        let why = "this upload was opened before, and is not a multipart upload";
+        return Err(Problem::new(StatusCode::CONFLICT, why).into());
     };
     Ok(json(&json!({
         "key": record.object.key,

@@ -9,17 +9,15 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Api, ApiError, Call,
-    body::{MAX_BODY, json},
-    companion::Fields,
+    Api, ApiError, Call, MAX_BODY,
+    companion::{Fields, open, script_headers},
     fields::{self, FileFields},
     identity::Purpose,
-    problem,
-    sign::{open, script_headers},
+    json, problem,
 };
 use crate::{Record, Requester, SignedOperation, SmallFiles, TransferMode};
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Presigned<'a> {
     url: &'a str,
     key: &'a str,
@@ -41,11 +39,8 @@ enum PresignTarget {
 
 pub(super) async fn presign(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
     if !api.direct().settings().sign_requests {
-        return Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "presigning of requests is disabled; enable it with --direct-sign-requests",
-        )
-        .into());
+        let why = "presigning of requests is disabled; enable it with --direct-sign-requests";
+        return Err(Problem::new(StatusCode::NOT_FOUND, why).into());
     }
     let mut fields = api.object(call, MAX_BODY).await?;
     let (target, key) = parse_target(&mut fields)?;
@@ -99,18 +94,16 @@ async fn whole(
             url: &form.url,
             key: &record.object.key,
             fields: Some(Fields(&form.fields)),
-            headers: BTreeMap::new(),
+            ..Presigned::default()
         }));
     }
-    let put = api
-        .direct()
-        .presign_put(&record, lifetime, knows_type)
-        .await?;
+    let put = api.direct().presign_put(&record, lifetime, knows_type);
+    let put = put.await?;
     Ok(json(&Presigned {
         url: &put.url,
         key: &record.object.key,
-        fields: None,
         headers: script_headers(&put.headers),
+        ..Presigned::default()
     }))
 }
 
@@ -119,8 +112,7 @@ async fn signed(api: &Api, record: &Record, act: SignedOperation) -> Result<Resp
     Ok(json(&Presigned {
         url: &url,
         key: &record.object.key,
-        fields: None,
-        headers: BTreeMap::new(),
+        ..Presigned::default()
     }))
 }
 
@@ -150,10 +142,8 @@ fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, Strin
         _ => None,
     };
     let (Some(method), Some(key)) = (text("method"), text("key")) else {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "method and key are required",
-        ));
+        let why = "method and key are required";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, why));
     };
     let id = text("uploadId");
     let part = match fields.remove("partNumber") {
@@ -162,12 +152,8 @@ fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, Strin
             let number = fields::count(&number);
             let number = number.and_then(|number| u32::try_from(number).ok());
             let number = number.filter(|number| (1..=10_000).contains(number));
-            Some(number.ok_or_else(|| {
-                problem::field(
-                    "partNumber",
-                    "the partNumber must be a number between 1 and 10000",
-                )
-            })?)
+            let why = "the partNumber must be a number between 1 and 10000";
+            Some(number.ok_or_else(|| problem::field("partNumber", why))?)
         }
     };
     let knows_type = fields.get("contentType").is_some_and(Value::is_string);
@@ -181,10 +167,8 @@ fn parse_target(fields: &mut Map<String, Value>) -> Result<(PresignTarget, Strin
         ("GET", Some(id), None) => PresignTarget::Multipart(id, SignedOperation::List),
         ("DELETE", Some(id), None) => PresignTarget::Multipart(id, SignedOperation::Abort),
         ("DELETE", None, None) => {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "files cannot be deleted by presigned requests",
-            ));
+            let why = "files cannot be deleted by presigned requests";
+            return Err(Problem::new(StatusCode::FORBIDDEN, why));
         }
         _ => return Err(unsupported()),
     };

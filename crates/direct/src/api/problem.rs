@@ -90,10 +90,8 @@ impl ProblemContext<'_> {
             }
             DirectError::Internal(ref why) => {
                 self.log(why, "internal error");
-                Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal server error; see the server's log",
-                )
+                let why = "internal server error; see the server's log";
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why)
             }
             DirectError::Locked => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .retry_after(Duration::from_secs(1)),
@@ -162,10 +160,8 @@ impl ProblemContext<'_> {
                 ),
                 _ => {
                     self.log(error, "storage error");
-                    Problem::new(
-                        StatusCode::BAD_GATEWAY,
-                        "storage error; see the server's log",
-                    )
+                    let why = "storage error; see the server's log";
+                    Problem::new(StatusCode::BAD_GATEWAY, why)
                 }
             },
         }

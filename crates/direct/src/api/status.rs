@@ -5,8 +5,11 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api, ApiError, Call, body::MAX_BODY, fields, identity::Purpose, metadata,
-    multipart::completion_response, problem,
+    Api, ApiError, Call, MAX_BODY,
+    fields::{self, ExplicitToken},
+    identity::Purpose,
+    multipart::completion_response,
+    problem,
 };
 use crate::{Record, Requester};
 
@@ -38,14 +41,10 @@ pub(super) async fn progress(api: &Api, call: &mut Call) -> Result<Response, Api
 /// Finds the upload by its key, URL or request id; an upload token needs none of them.
 async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, Value>), ApiError> {
     let mut said = api.object(call, MAX_BODY).await?;
-    let mut text = |name: &'static str| match said.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(problem::field(name, format!("the {name} must be a text"))),
-    };
+    let mut text = |name| fields::text(&mut said, name);
     let (key, url) = (text("key")?, text("url")?);
     let (request_id, token) = (text("request_id")?, text("upload_token")?);
-    let explicit_token = token.map(|token| metadata::ExplicitToken {
+    let explicit_token = token.map(|token| ExplicitToken {
         token,
         request_id: None,
     });
@@ -56,12 +55,9 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
     let found = match (key, url, request_id, &requester) {
         (Some(key), ..) => direct.find(&requester, &key, None).await,
         (None, Some(url), ..) => {
-            let key = direct.key_of(&url).ok_or_else(|| {
-                problem::field(
-                    "url",
-                    "this is not the URL of a file in the server's bucket",
-                )
-            })?;
+            let why = "this is not the URL of a file in the server's bucket";
+            let key = direct.key_of(&url);
+            let key = key.ok_or_else(|| problem::field("url", why))?;
             direct.find(&requester, &key, None).await
         }
         (None, None, Some(id), _) => direct.by_request(&requester, &id).await,
@@ -69,11 +65,8 @@ async fn named(api: &Api, call: &mut Call) -> Result<(Arc<Record>, Map<String, V
             direct.by_request(&requester, &job.request_id).await
         }
         (None, None, None, Requester::Principal(_)) => {
-            return Err(problem::field(
-                "key",
-                "the key, url or request_id of the file is required",
-            )
-            .into());
+            let why = "the key, url or request_id of the file is required";
+            return Err(problem::field("key", why).into());
         }
     };
     let record = found?;

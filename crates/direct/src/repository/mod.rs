@@ -1,8 +1,6 @@
 //! The repository of records, in the database of the upload queue.
 
 mod row;
-mod runtime;
-mod secret;
 
 use std::{
     fmt,
@@ -13,11 +11,11 @@ use std::{
 use landfall::upload::UploadId;
 use landfall_database::{
     Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement, replace_nul,
-    unix_millis,
+    run_in, unix_millis,
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
-use self::{row::COLUMNS, runtime::DatabaseRuntime};
+use self::row::COLUMNS;
 use crate::Record;
 
 const TABLES: &str = "direct";
@@ -86,7 +84,7 @@ impl Repository {
             runtime,
         });
         Ok(Self {
-            prefix_key: secret::get_or_create(&runtime, "client_key_prefix").await?,
+            prefix_key: get_or_create(&runtime, "client_key_prefix").await?,
             runtime,
             leases,
         })
@@ -120,8 +118,8 @@ impl Repository {
     /// Returns a record by its id.
     pub async fn get(&self, id: &UploadId) -> Result<Option<Record>, DatabaseError> {
         let statement = format!("SELECT {COLUMNS} FROM direct_uploads WHERE id = $1");
-        self.fetch_one(Statement::new(statement).with(id.as_str()))
-            .await
+        let statement = Statement::new(statement).with(id.as_str());
+        self.fetch_one(statement).await
     }
 
     /// Returns the newest record of a subject with this key.
@@ -137,8 +135,18 @@ impl Repository {
         if has_nul(&[key, multipart.unwrap_or_default()]) {
             return Ok(None);
         }
-        self.fetch_one(select_by_subject(subject, bucket, key, multipart))
-            .await
+        let statement = Statement::new(format!(
+            "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND object_key = $2"
+        ));
+        let mut statement = statement.with(replace_nul(subject)).with(key);
+        for (column, value) in [("bucket", bucket), ("multipart_upload_id", multipart)] {
+            if let Some(value) = value {
+                let number = statement.bind(value);
+                statement.push(&format!(" AND {column} = ${number}"));
+            }
+        }
+        statement.push(" ORDER BY number DESC LIMIT 1");
+        self.fetch_one(statement).await
     }
 
     /// Returns the newest record of an object, for bucket notifications.
@@ -150,7 +158,11 @@ impl Repository {
         if has_nul(&[bucket, key]) {
             return Ok(None);
         }
-        self.fetch_one(select_by_object(bucket, key)).await
+        let statement = Statement::new(format!(
+            "SELECT {COLUMNS} FROM direct_uploads WHERE bucket = $1 AND object_key = $2 \
+             ORDER BY number DESC LIMIT 1"
+        ));
+        self.fetch_one(statement.with(bucket).with(key)).await
     }
 
     /// Writes a changed record unless it was written since it was read; returns whether it did.
@@ -211,9 +223,8 @@ impl Repository {
         let runtime = self.runtime.clone();
         let work = async move {
             let mut transaction = runtime.connections.write().await?;
-            let rows = transaction
-                .fetch(due(&runtime, now, now + retry_after, limit))
-                .await?;
+            let due = due(&runtime, now, now + retry_after, limit);
+            let rows = transaction.fetch(due).await?;
             transaction.commit().await?;
             let read = |row| match row::read(row) {
                 Ok(record) => Some(record),
@@ -233,7 +244,12 @@ impl Repository {
     pub async fn purge(&self, before: SystemTime) -> Result<u64, DatabaseError> {
         let mut purged = 0;
         loop {
-            let deleted = self.execute(purge(before)).await?;
+            let purge = Statement::new(
+                "DELETE FROM direct_uploads WHERE number IN (SELECT number FROM direct_uploads \
+                 WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)",
+            );
+            let purge = purge.with(unix_millis(before)).with(BATCH_SIZE);
+            let deleted = self.execute(purge).await?;
             purged += deleted;
             if deleted < BATCH_SIZE.unsigned_abs() {
                 return Ok(purged);
@@ -243,17 +259,14 @@ impl Repository {
 
     async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
         let runtime = self.runtime.clone();
-        self.runtime
-            .run(async move { runtime.connections.execute(statement).await })
-            .await
+        let work = async move { runtime.connections.execute(statement).await };
+        self.runtime.run(work).await
     }
 
     async fn fetch_one(&self, statement: Statement) -> Result<Option<Record>, DatabaseError> {
         let runtime = self.runtime.clone();
-        let rows = self
-            .runtime
-            .run(async move { runtime.connections.read(statement).await });
-        let rows: Vec<Row> = rows.await?;
+        let work = async move { runtime.connections.read(statement).await };
+        let rows: Vec<Row> = self.runtime.run(work).await?;
         rows.first().map(row::read).transpose()
     }
 }
@@ -263,46 +276,15 @@ fn has_nul(texts: &[&str]) -> bool {
     texts.iter().any(|text| text.contains('\0'))
 }
 
-fn select_by_subject(
-    subject: &str,
-    bucket: Option<&str>,
-    key: &str,
-    multipart: Option<&str>,
-) -> Statement {
-    let mut statement = Statement::new(format!(
-        "SELECT {COLUMNS} FROM direct_uploads WHERE subject = $1 AND object_key = $2"
-    ))
-    .with(replace_nul(subject))
-    .with(key);
-    for (column, value) in [("bucket", bucket), ("multipart_upload_id", multipart)] {
-        if let Some(value) = value {
-            let number = statement.bind(value);
-            statement.push(&format!(" AND {column} = ${number}"));
-        }
-    }
-    statement.push(" ORDER BY number DESC LIMIT 1");
-    statement
-}
-
-fn select_by_object(bucket: &str, key: &str) -> Statement {
-    Statement::new(format!(
-        "SELECT {COLUMNS} FROM direct_uploads WHERE bucket = $1 AND object_key = $2 \
-         ORDER BY number DESC LIMIT 1"
-    ))
-    .with(bucket)
-    .with(key)
-}
-
 fn due(
     runtime: &DatabaseRuntime,
     now: SystemTime,
     retry_after: SystemTime,
     limit: usize,
 ) -> Statement {
-    let skip = if runtime.connections.is_postgres() {
-        "FOR UPDATE SKIP LOCKED"
-    } else {
-        ""
+    let skip = match runtime.connections.is_postgres() {
+        true => "FOR UPDATE SKIP LOCKED",
+        false => "",
     };
     let held = runtime.now();
     Statement::new(format!(
@@ -317,11 +299,105 @@ fn due(
     .with(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-fn purge(before: SystemTime) -> Statement {
-    Statement::new(
-        "DELETE FROM direct_uploads WHERE number IN (SELECT number FROM direct_uploads \
-         WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2)",
-    )
-    .with(unix_millis(before))
-    .with(BATCH_SIZE)
+pub(super) async fn get_or_create(
+    runtime: &DatabaseRuntime,
+    name: &str,
+) -> Result<[u8; 32], DatabaseError> {
+    if let Some(secret) = get(runtime, name).await? {
+        return Ok(secret);
+    }
+    let digits = hex::encode(rand::random::<[u8; 32]>());
+    // If several nodes start at once, the first one creates it.
+    let create = Statement::new(
+        "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+    );
+    let create = create.with(name).with(digits);
+    runtime.connections.execute(create).await?;
+    let missing = || DatabaseError::InvalidRow(format!("the secret {name} is missing"));
+    get(runtime, name).await?.ok_or_else(missing)
+}
+
+async fn get(runtime: &DatabaseRuntime, name: &str) -> Result<Option<[u8; 32]>, DatabaseError> {
+    let select = Statement::new("SELECT secret FROM direct_secrets WHERE name = $1").with(name);
+    let rows = runtime.connections.read(select).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let damaged = || {
+        DatabaseError::InvalidRow(format!(
+            "the secret {name} does not have 64 hexadecimal digits"
+        ))
+    };
+    parse(&row.text("secret")?).map(Some).ok_or_else(damaged)
+}
+
+fn parse(digits: &str) -> Option<[u8; 32]> {
+    let mut secret = [0; 32];
+    hex::decode_to_slice(digits, &mut secret).ok()?;
+    Some(secret)
+}
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Milliseconds since 1970.
+macro_rules! now {
+    (postgres) => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+    (sqlite) => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+}
+pub(super) use now;
+
+#[derive(Debug)]
+pub(super) struct DatabaseRuntime {
+    pub(super) connections: Connections,
+    pub(super) runtime: Handle,
+}
+
+impl DatabaseRuntime {
+    /// SQL for the database's time, which all processes share.
+    pub(super) const fn now(&self) -> &'static str {
+        if self.connections.is_postgres() {
+            now!(postgres)
+        } else {
+            now!(sqlite)
+        }
+    }
+
+    /// # Cancel safety
+    /// Dropped, the work may or may not have been done.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let work = timeout(TIMEOUT, work);
+        match run_in(&self.runtime, work).await {
+            Some(Ok(done)) => done,
+            Some(Err(_)) => Err(DatabaseError::Timeout(TIMEOUT)),
+            None => Err(DatabaseError::Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod secret_tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_secrets_are_read() {
+        let digits = format!("00ff{}", "1a".repeat(30));
+        let secret = parse(&digits).unwrap();
+        assert_eq!((secret[0], secret[1], secret[31]), (0, 0xff, 0x1a));
+        for damaged in [
+            "",
+            "00",
+            &digits[1..],
+            &format!("{}g", &digits[1..]),
+            &"ü".repeat(32),
+        ] {
+            assert_eq!(parse(damaged), None, "{damaged}");
+        }
+    }
 }

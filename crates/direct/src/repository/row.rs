@@ -7,7 +7,7 @@ use landfall_database::{
 use landfall_queue::JobId;
 use landfall_s3::client::ObjectRef;
 
-use super::runtime::now;
+use super::now;
 use crate::{Record, Status, TransferMode};
 
 pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer_mode, bucket, \
@@ -28,10 +28,6 @@ const STATUSES: [Status; 5] = [
     Status::Removed,
 ];
 
-pub(super) const fn status_number(status: Status) -> i64 {
-    status as i64
-}
-
 fn upload_json(record: &Record) -> String {
     let json = UploadInfo::new(landfall::upload::Upload::clone(&record.upload)).encode();
     // JSON is UTF-8.
@@ -40,10 +36,8 @@ fn upload_json(record: &Record) -> String {
 
 /// Completed uploads are never checked again.
 fn next_check_at(record: &Record) -> Option<i64> {
-    let at = record
-        .next_check_at
-        .filter(|_| record.status != Status::Completed);
-    at.map(unix_millis)
+    let is_checked = record.status != Status::Completed;
+    record.next_check_at.filter(|_| is_checked).map(unix_millis)
 }
 
 macro_rules! insert {
@@ -83,7 +77,7 @@ pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
         record.object.bucket.as_str().into(),
         record.object.key.as_str().into(),
         record.multipart.clone().into(),
-        status_number(record.status).into(),
+        (record.status as i64).into(),
         signed(record.stored).into(),
         unix_millis(record.active_at).into(),
         next_check_at(record).into(),
@@ -103,7 +97,7 @@ pub(super) fn update(record: &Record, now: &str) -> Statement {
     Statement::new(statement)
         .with(upload_json(record))
         .with(record.multipart.clone())
-        .with(status_number(record.status))
+        .with(record.status as i64)
         .with(signed(record.stored))
         .with(unix_millis(record.active_at))
         .with(next_check_at(record))
@@ -156,7 +150,7 @@ pub(super) fn touch(
     .with(unix_millis(active_at))
     .with(unix_millis(next_check_at))
     .with(id.as_str())
-    .with(status_number(Status::Open))
+    .with(Status::Open as i64)
 }
 
 fn ended_at(status: Status, now: &str) -> &str {
@@ -205,12 +199,12 @@ mod tests {
             assert_eq!(from_number(&MODES, mode as i64), Some(mode));
         }
         for status in STATUSES {
-            assert_eq!(from_number(&STATUSES, status_number(status)), Some(status));
+            assert_eq!(from_number(&STATUSES, (status as i64)), Some(status));
         }
         assert_eq!(from_number(&MODES, 4), None);
         assert_eq!(from_number(&MODES, -1), None);
         // The SQL uses these numbers.
-        let ended = [Status::Completed, Status::Removed].map(status_number);
+        let ended = [Status::Completed, Status::Removed].map(|status| status as i64);
         assert_eq!(ended, [3, 4]);
         assert!(INSERT_SQLITE.head.contains(COLUMNS));
     }

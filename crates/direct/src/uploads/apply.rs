@@ -3,10 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::request::Parts;
 use landfall::{
     event::{EventKind, TerminationReason},
     external::HookDispatcher,
-    hook::{ClientResponse, RequestInfo},
+    hook::{ClientResponse, Intent, RequestInfo},
     upload::{Completion, Snapshot, Upload, UploadId},
 };
 use landfall_database::RowLease;
@@ -15,9 +16,11 @@ use landfall_s3::client::{self, ErrorKind, ObjectHead};
 use super::{
     COMPLETES, CompletedUpload, Direct, PARTS,
     decide::{Decision, DecisionInput, RemovalReason, decide},
-    part_set::PartSet,
+    part_set::{PartSet, check_order},
+    request_info,
+    sign::multipart_id,
 };
-use crate::{DirectError, Record, Status, stats::count};
+use crate::{DirectError, Record, Status, settings::count};
 
 const RETRY_DELAY: Duration = Duration::from_secs(30);
 
@@ -166,10 +169,8 @@ impl Direct {
         match made.await {
             Ok(_) => Ok(Ok(())),
             Err(error) if rejects_parts(&error) => {
-                let why = error
-                    .message()
-                    .or(error.code())
-                    .unwrap_or("they do not match");
+                let why = error.message().or(error.code());
+                let why = why.unwrap_or("they do not match");
                 Ok(Err(format!("S3 rejects these parts: {why}")))
             }
             // It may have been assembled before; entity tags do not always show it.
@@ -215,9 +216,8 @@ impl Direct {
         };
         if self.can_be_replaced(&record) && !self.is_unchanged(&record, &head).await? {
             // The upload stays, and the hooks are called again for the new object.
-            return Err(DirectError::conflict(
-                "the file was replaced while it was checked; complete it again",
-            ));
+            let why = "the file was replaced while it was checked; complete it again";
+            return Err(DirectError::conflict(why));
         }
         self.record_completion(&dispatcher, record, &head, reply, info)
             .await
@@ -231,13 +231,9 @@ impl Direct {
         reply: ClientResponse,
         info: Option<&Arc<RequestInfo>>,
     ) -> Result<AdvanceOutcome, DirectError> {
-        let mut upload = Upload::clone(&completed_upload(
-            &record.upload,
-            head.size,
-            Some(&head.etag),
-        ));
-        upload.completion = Completion::Done((!reply.is_empty()).then(|| Arc::new(reply)));
-        record.upload = Arc::new(upload);
+        record.upload = completed_upload(&record.upload, head.size, Some(&head.etag));
+        Arc::make_mut(&mut record.upload).completion =
+            Completion::Done((!reply.is_empty()).then(|| Arc::new(reply)));
         record.status = Status::Completed;
         record.next_check_at = None;
         let permit = dispatcher.reserve(EventKind::Completed).await?;
@@ -246,9 +242,8 @@ impl Direct {
         }
         count(&self.settings().stats.completed);
         let Record { upload, job, .. } = &record;
-        dispatcher
-            .emit(permit, EventKind::Completed, upload, head.size, info)
-            .await;
+        let emitted = dispatcher.emit(permit, EventKind::Completed, upload, head.size, info);
+        emitted.await;
         // The queue's sink has done this already, if it is installed.
         let end = landfall_queue::JobEnd::Completed(landfall_queue::Completion {
             bytes: head.size,
@@ -264,15 +259,12 @@ impl Direct {
     /// The same response each time.
     fn completed_response(&self, record: Record) -> AdvanceOutcome {
         let upload = &record.upload;
+        let response = upload.completion.response();
         AdvanceOutcome::Completed(Box::new(CompletedUpload {
             location: self.location(&record),
             etag: upload.etag.clone().unwrap_or_default(),
             size: upload.length.unwrap_or(record.stored),
-            response: upload
-                .completion
-                .response()
-                .map(|response| ClientResponse::clone(response))
-                .unwrap_or_default(),
+            response: response.map_or_else(ClientResponse::default, |it| ClientResponse::clone(it)),
             record,
         }))
     }
@@ -302,4 +294,66 @@ fn with_parts(upload: &Arc<Upload>, ranges: Option<String>) -> Arc<Upload> {
         None => changed.storage.remove(PARTS),
     };
     Arc::new(changed)
+}
+
+impl Direct {
+    /// Verifies the object of an upload and completes it; repeated calls have no further effect.
+    ///
+    /// `request` is that of a client; `None` for notifications and the sweeper.
+    ///
+    /// # Errors
+    /// The object does not exist yet. It is too large or has the wrong length, or a hook denies it:
+    /// it is then removed. A hook or S3 failed.
+    pub async fn check(
+        &self,
+        record: &Record,
+        request: Option<&mut Parts>,
+    ) -> Result<CompletedUpload, DirectError> {
+        let dispatcher = self.dispatcher()?;
+        let advance = AdvanceRequest {
+            info: request.map(|request| request_info(&dispatcher, request)),
+            ..AdvanceRequest::default()
+        };
+        self.advance(record.id(), advance).await?.completed()
+    }
+
+    /// Completes a multipart upload from parts (number and entity tag).
+    ///
+    /// Repeated calls return the same response.
+    ///
+    /// # Errors
+    /// The parts are wrong. They are too large, or a hook denies the upload: it is then removed. A
+    /// hook or S3 failed.
+    pub async fn complete(
+        &self,
+        record: &Record,
+        parts: &[(u32, String)],
+        request: &mut Parts,
+    ) -> Result<CompletedUpload, DirectError> {
+        let dispatcher = self.dispatcher()?;
+        let info = request_info(&dispatcher, request);
+        if !record.mode.is_multipart() {
+            return Err(DirectError::conflict("this file is not sent in parts"));
+        }
+        check_order(parts).map_err(DirectError::InvalidParts)?;
+        dispatcher
+            .admit(&info, Intent::Write, Some(record.id()))
+            .await?;
+        let advance = AdvanceRequest {
+            named: Some(parts.to_vec()),
+            info: Some(info),
+            ..AdvanceRequest::default()
+        };
+        self.advance(record.id(), advance).await?.completed()
+    }
+
+    /// Called before the client completes its multipart upload in S3.
+    pub(super) async fn check_size(&self, record: &Record) -> Result<(), DirectError> {
+        multipart_id(record)?;
+        match self.advance(record.id(), AdvanceRequest::default()).await? {
+            AdvanceOutcome::Removed(reason) => Err(reason.error()),
+            AdvanceOutcome::Completed(_) => Err(DirectError::conflict("the file is complete")),
+            AdvanceOutcome::Pending => Ok(()),
+        }
+    }
 }

@@ -111,9 +111,8 @@ impl Direct {
         let job = self.queue().get(job.id).await?;
         let job = Box::new(job.ok_or(DirectError::NotFound)?);
         if job.state == JobState::Received && job.expires_at <= self.queue().now() {
-            return Err(DirectError::ended(
-                "the upload token has expired; request a new one from the application",
-            ));
+            let why = "the upload token has expired; request a new one from the application";
+            return Err(DirectError::ended(why));
         }
         if spec.key.is_some() {
             let why = "an upload token is valid for the granted file, not for a key";

@@ -8,7 +8,7 @@ use landfall_queue::{
 };
 use landfall_s3::client::ErrorKind;
 
-use super::{Direct, authorize::Authorization, object_headers, schedule};
+use super::{Direct, authorize::Authorization, decide::first_interval, object_headers};
 use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT};
 
 impl Direct {
@@ -37,11 +37,8 @@ impl Direct {
         mut authorization: Authorization,
         mut record: Record,
     ) -> Result<OpenOutcome, DirectError> {
-        let (draft, repository, fingerprint) = (
-            record.clone(),
-            self.0.repository.clone(),
-            authorization.fingerprint.clone(),
-        );
+        let (draft, repository) = (record.clone(), self.0.repository.clone());
+        let fingerprint = authorization.fingerprint.clone();
         let start = move |job: &Job| {
             let mut record = draft.clone();
             apply_job(&mut record, job);
@@ -72,9 +69,8 @@ impl Direct {
             return Err(error);
         }
         let created = self.create_on_s3(dispatcher, info, &mut record).await;
-        Ok(OpenOutcome::Opened(
-            self.conclude(&authorization, record, created).await?,
-        ))
+        let concluded = self.conclude(&authorization, record, created).await;
+        concluded.map(OpenOutcome::Opened)
     }
 
     async fn conclude(
@@ -110,12 +106,8 @@ impl Direct {
         record: &Record,
     ) -> Result<Option<Record>, DirectError> {
         let upload = &record.upload;
-        let start = StartRequest::new(
-            upload.id.clone(),
-            upload.length,
-            &*authorization.fingerprint,
-        );
-        let start = start
+        let fingerprint = &*authorization.fingerprint;
+        let start = StartRequest::new(upload.id.clone(), upload.length, fingerprint)
             .replacing(authorization.replaced.clone())
             .with_statement(self.0.repository.insert_statement(record));
         let started = self.queue().start(authorization.job.id, start).await?;
@@ -134,9 +126,8 @@ impl Direct {
         record: &mut Record,
     ) -> Result<(), DirectError> {
         let upload = record.upload.clone();
-        dispatcher
-            .prepare(EventKind::Created, &upload, 0, Some(info))
-            .await?;
+        let prepared = dispatcher.prepare(EventKind::Created, &upload, 0, Some(info));
+        prepared.await?;
         let permit = dispatcher.reserve(EventKind::Created).await?;
         if record.mode == TransferMode::Multipart {
             let object = object_headers::for_upload(&self.0.layout, &upload);
@@ -145,18 +136,14 @@ impl Direct {
         }
         if record.status == Status::Creating {
             record.status = Status::Open;
-            record.next_check_at = Some(schedule::first_check(
-                self.settings(),
-                record,
-                self.queue().now(),
-            ));
+            record.next_check_at =
+                Some(self.queue().now() + first_interval(self.settings(), record));
             if !self.update(record).await? {
                 return Err(DirectError::gone());
             }
         }
-        dispatcher
-            .emit(permit, EventKind::Created, &upload, 0, Some(info))
-            .await;
+        let emitted = dispatcher.emit(permit, EventKind::Created, &upload, 0, Some(info));
+        emitted.await;
         Ok(())
     }
 
@@ -175,10 +162,9 @@ impl Direct {
                 }
             }
         }
-        match self.mark_removed(record).await {
-            Ok(()) => {}
+        if let Err(error) = self.mark_removed(record).await {
             // The sweeper retries.
-            Err(error) => tracing::warn!(%id, %error, "failed to delete draft record"),
+            tracing::warn!(%id, %error, "failed to delete draft record");
         }
     }
 

@@ -23,9 +23,8 @@ const MAX_KEY_LEN: usize = 1024;
 const PREFIX_BYTES: usize = 16;
 
 pub(super) fn uuid() -> String {
-    Builder::from_random_bytes(rand::random())
-        .into_uuid()
-        .to_string()
+    let builder = Builder::from_random_bytes(rand::random());
+    builder.into_uuid().to_string()
 }
 
 pub(super) fn uuid_of(id: &UploadId) -> Option<&str> {
@@ -98,10 +97,8 @@ pub(super) fn client_key(prefix: &str, wanted: &str) -> Result<String, DirectErr
     if below.chars().any(char::is_control) {
         return wrong("the key contains control characters");
     }
-    if below
-        .split('/')
-        .any(|segment| matches!(segment, "" | "." | ".."))
-    {
+    let is_special = |segment| matches!(segment, "" | "." | "..");
+    if below.split('/').any(is_special) {
         return wrong("the key has an empty segment, or one that is \".\" or \"..\"");
     }
     if below.contains("${filename}") {
@@ -144,9 +141,7 @@ pub(super) fn object_ref(
     let pairs = pairs.chain([("filename", name)]);
     named.metadata = Metadata::from_pairs(pairs.map(|(key, text)| (key, sanitize(mode, &text))));
     let object = layout.object_ref(&named, now);
-    object
-        .map_err(|error| error.to_string())
-        .and_then(check_storable)
+    check_storable(object.map_err(|error| error.to_string())?)
 }
 
 /// A hook may have chosen it.
@@ -162,10 +157,7 @@ fn check_storable(object: ObjectRef) -> Result<ObjectRef, String> {
 fn sanitize(mode: TransferMode, text: &str) -> String {
     let text = text.replace("${", "__");
     match mode {
-        TransferMode::Post => text
-            .chars()
-            .map(|c| if c.is_ascii() { c } else { '_' })
-            .collect(),
+        TransferMode::Post => text.replace(|c: char| !c.is_ascii(), "_"),
         _ => text,
     }
 }

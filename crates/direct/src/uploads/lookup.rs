@@ -1,9 +1,12 @@
 //! Finds uploads. No principal finds the uploads of another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use landfall::upload::UploadId;
+use landfall_database::RowLease;
 use landfall_queue::{Job, JobId};
 use landfall_s3::client::ErrorKind;
+use tokio::time::sleep;
 
 use super::{Direct, MAX_ATTEMPTS, Requester, key};
 use crate::{DirectError, Record, Status, TransferMode};
@@ -33,11 +36,8 @@ impl Direct {
     /// Returns the prefix of the keys that a principal can choose.
     #[must_use]
     pub fn client_key_prefix(&self, subject: &str) -> String {
-        key::client_key_prefix(
-            &self.settings().objects,
-            self.0.repository.prefix_key(),
-            subject,
-        )
+        let secret = self.0.repository.prefix_key();
+        key::client_key_prefix(&self.settings().objects, secret, subject)
     }
 
     /// Returns the requester's upload at a key, and with this multipart upload if it is given.
@@ -82,11 +82,10 @@ impl Direct {
         requester: &Requester,
         request_id: &str,
     ) -> Result<Arc<Record>, DirectError> {
-        let job = self
-            .queue()
-            .by_request(requester.subject(), request_id)
-            .await?;
-        let job = job.filter(|job| requester.job().is_none_or(|granted| granted == job.id));
+        let job = self.queue().by_request(requester.subject(), request_id);
+        let job = job
+            .await?
+            .filter(|job| requester.job().is_none_or(|granted| granted == job.id));
         let record = self.by_job(&job.ok_or(DirectError::NotFound)?).await?;
         Ok(Arc::new(record.ok_or(DirectError::NotFound)?))
     }
@@ -183,4 +182,38 @@ impl Direct {
 /// Subjects and multipart uploads contain no NUL; a key with one is never found.
 fn cache_key(subject: &str, key: &str, multipart: Option<&str>) -> String {
     format!("{subject}\0{}\0{key}", multipart.unwrap_or_default())
+}
+
+const LEASE_ATTEMPTS: u32 = 100;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Direct {
+    /// Returns the lease with the current record.
+    pub(super) async fn acquire_lease(
+        &self,
+        id: &UploadId,
+    ) -> Result<(RowLease, Record), DirectError> {
+        let repository = &self.0.repository;
+        for left in (0..LEASE_ATTEMPTS).rev() {
+            if let Some(lease) = repository.acquire_lease(id).await? {
+                let record = repository.get(id).await?;
+                return Ok((lease, record.ok_or(DirectError::NotFound)?));
+            }
+            if repository.get(id).await?.is_none() {
+                return Err(DirectError::NotFound);
+            }
+            if left > 0 {
+                sleep(POLL_INTERVAL).await;
+            }
+        }
+        Err(DirectError::Locked)
+    }
+
+    /// A slow operation may have outlasted it.
+    pub(super) fn ensure_leased(lease: &RowLease) -> Result<(), DirectError> {
+        match lease.is_held() {
+            true => Ok(()),
+            false => Err(DirectError::Locked),
+        }
+    }
 }

@@ -2,21 +2,15 @@
 
 mod apply;
 mod authorize;
-mod complete;
 mod create;
 mod decide;
 mod key;
-mod lease;
 mod lookup;
 mod object_headers;
 mod observe;
 mod open;
 mod part_set;
-mod parts;
-mod registry;
 mod remove;
-mod request;
-mod schedule;
 mod sign;
 mod spec;
 mod sts;
@@ -28,14 +22,21 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderMap;
-use landfall::{Handler, external::HookDispatcher, hook::ClientResponse, upload::UploadId};
-use landfall_queue::{Job, Principal, Queue};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts, uri::PathAndQuery};
+use landfall::{
+    Handler,
+    external::HookDispatcher,
+    hook::{ClientResponse, RequestInfo},
+    upload::UploadId,
+};
+use landfall_queue::{Job, Principal, Queue, contains_secret};
 use landfall_s3::{Layout, client::TemporaryCredentials};
 use moka::future::Cache;
+use percent_encoding::percent_decode_str;
+
+use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache::cache};
 
 pub(crate) use self::part_set::MAX_PARTS;
-use crate::{DirectError, DirectSettings, Record, Repository, TransferMode, cache::cache};
 
 /// A fingerprint of the object that was at the key before.
 const REPLACES: &str = "Replaces";
@@ -244,5 +245,80 @@ impl Direct {
         let handler = self.handler();
         let none = || DirectError::Internal("direct uploads have no handler yet".into());
         Ok(handler.ok_or_else(none)?.hook_dispatcher())
+    }
+}
+
+/// Removes Landfall's keys and tokens from `request`; other credentials belong to the application, as with
+/// tus.
+fn request_info(dispatcher: &HookDispatcher, request: &mut Parts) -> Arc<RequestInfo> {
+    redact(request);
+    let info = dispatcher.request(request);
+    if info.token.is_none() {
+        return info;
+    }
+    // The token was checked: hooks and sinks do not need it.
+    let mut info = (*info).clone();
+    info.token = None;
+    Arc::new(info)
+}
+
+fn redact(request: &mut Parts) {
+    let has_secret =
+        |value: &HeaderValue| contains_secret(&String::from_utf8_lossy(value.as_bytes()));
+    let secret = (request.headers.iter()).filter(|(_, value)| has_secret(value));
+    // The whole header is removed: other cookies in it cannot be separated.
+    for name in secret.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+        request.headers.remove(name);
+    }
+    request.headers.remove("upload-token");
+    request.headers.remove("uppy-auth-token");
+    request.headers.remove(header::PROXY_AUTHORIZATION);
+    let said = request.uri.path_and_query();
+    let said = said.map_or("", PathAndQuery::as_str);
+    if contains_secret(&percent_decode_str(said).decode_utf8_lossy()) {
+        request.uri = without_query(&request.uri);
+    }
+}
+
+fn without_query(uri: &Uri) -> Uri {
+    let path = match contains_secret(&percent_decode_str(uri.path()).decode_utf8_lossy()) {
+        true => "/",
+        false => uri.path(),
+    };
+    path.parse().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod request_tests {
+    use http::Request;
+    use landfall::{Composer, Config, Handler, store::MemoryStore};
+
+    use super::*;
+
+    #[test]
+    fn requests_for_hooks_contain_no_secret() {
+        let handler = Handler::new(Config::new(Composer::join(MemoryStore::new()))).unwrap();
+        let request = Request::get("/s3/params?filename=a&metadata%5Bupload_token%5D=lft%5Fx")
+            .header("authorization", "Bearer lfk_secret")
+            .header("upload-token", "other")
+            .header("cookie", "session=1")
+            .header("x-mine", "1");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let info_for_hooks = request_info(&handler.hook_dispatcher(), &mut parts);
+        assert_eq!(info_for_hooks.uri, "/s3/params");
+        assert_eq!(info_for_hooks.token, None);
+        let mut names: Vec<_> = info_for_hooks
+            .headers
+            .keys()
+            .map(|name| name.as_str())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["cookie", "x-mine"]);
+        let request = Request::get("/t/lft_x/s3/params?filename=a").body(());
+        let (mut parts, ()) = request.unwrap().into_parts();
+        assert_eq!(
+            request_info(&handler.hook_dispatcher(), &mut parts).uri,
+            "/"
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! Headers of objects: type, user metadata, and those of the configuration or a hook.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use landfall::{
     hook::MediaType,
     upload::{Metadata, Upload},
@@ -38,29 +38,14 @@ pub(super) fn for_upload(layout: &Layout, upload: &Upload) -> ObjectHeaders {
 /// Values that are not ASCII are encoded by RFC 2047, as in Companion: services agree on nothing
 /// else. Values beyond S3's limit are omitted; the upload's description has all of them.
 fn user_metadata(metadata: &Metadata) -> BTreeMap<String, String> {
-    let mut pairs = BTreeMap::new();
-    let mut room = METADATA_LIMIT;
-    for (name, value) in metadata.iter() {
-        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if name.is_empty() || !name.bytes().all(is_token) {
-            continue;
-        }
-        let text = String::from_utf8_lossy(value);
-        let value = encoded(text.trim());
-        let name = name.to_ascii_lowercase();
-        let size = name.len() + value.len();
-        if size <= room && !pairs.contains_key(&name) {
-            room -= size;
-            pairs.insert(name, value.into_owned());
-        }
-    }
-    pairs
+    landfall_s3::user_metadata(metadata, METADATA_LIMIT, encoded)
 }
 
-fn encoded(text: &str) -> Cow<'_, str> {
+fn encoded(text: &str) -> String {
+    let text = text.trim();
     match text.chars().all(|c| matches!(c, ' '..='~')) {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(format!("=?UTF-8?B?{}?=", STANDARD.encode(text))),
+        true => text.to_owned(),
+        false => format!("=?UTF-8?B?{}?=", STANDARD.encode(text)),
     }
 }
 
@@ -73,37 +58,22 @@ pub(super) fn put_headers(
     pin_type: bool,
     only_once: bool,
 ) -> Result<(Query<'_>, HeaderMap), DirectError> {
-    let mut query = Query::new();
-    for (name, value) in [
-        ("x-amz-acl", &object.acl),
-        ("x-amz-tagging", &object.tagging),
-    ] {
-        if let Some(value) = value {
-            query.push((name.to_owned(), value.as_str()));
-        }
-    }
-    for (name, value) in &object.metadata {
-        query.push((format!("x-amz-meta-{name}"), value.as_str()));
-    }
+    let metadata = object.metadata.iter();
+    let mut query: Query<'_> = metadata
+        .map(|(name, value)| (format!("x-amz-meta-{name}"), value.as_str()))
+        .collect();
     let mut headers = HeaderMap::new();
-    let kind = object.content_type.as_ref().filter(|_| pin_type);
-    for (name, value) in [
-        (header::CONTENT_TYPE, kind),
-        (
-            header::CONTENT_DISPOSITION,
-            object.content_disposition.as_ref(),
-        ),
-        (header::CACHE_CONTROL, object.cache_control.as_ref()),
-        (header::CONTENT_ENCODING, object.content_encoding.as_ref()),
-        (CLASS, object.storage_class.as_ref()),
-        (SSE, object.sse.as_ref()),
-        (SSE_KEY, object.sse_kms_key_id.as_ref()),
-    ] {
-        if let Some(value) = value {
-            let value = HeaderValue::from_str(value).map_err(|_| {
-                DirectError::Internal(format!("the object's {name} is not a valid header value"))
-            })?;
-            headers.insert(name, value);
+    for (name, value) in object.pairs() {
+        match name {
+            "x-amz-acl" | "x-amz-tagging" => query.push((name.to_owned(), value)),
+            "content-type" if !pin_type => {}
+            _ => {
+                let value = HeaderValue::from_str(value).map_err(|_| {
+                    let why = format!("the object's {name} is not a valid header value");
+                    DirectError::Internal(why)
+                })?;
+                headers.insert(name, value);
+            }
         }
     }
     if only_once {
@@ -112,28 +82,13 @@ pub(super) fn put_headers(
     Ok((query, headers))
 }
 
-const CLASS: HeaderName = HeaderName::from_static("x-amz-storage-class");
-const SSE: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
-const SSE_KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
-
 pub(super) fn post_fields(object: &ObjectHeaders) -> Vec<(String, String)> {
     let mut fields = vec![("success_action_status".to_owned(), "201".to_owned())];
-    let tagging = object.tagging.as_deref().map(tagging_xml);
-    for (name, value) in [
-        ("content-type", object.content_type.as_ref()),
-        ("acl", object.acl.as_ref()),
-        ("cache-control", object.cache_control.as_ref()),
-        ("content-disposition", object.content_disposition.as_ref()),
-        ("content-encoding", object.content_encoding.as_ref()),
-        ("tagging", tagging.as_ref()),
-        (CLASS.as_str(), object.storage_class.as_ref()),
-        (SSE.as_str(), object.sse.as_ref()),
-        (SSE_KEY.as_str(), object.sse_kms_key_id.as_ref()),
-    ] {
-        if let Some(value) = value {
-            fields.push((name.to_owned(), value.clone()));
-        }
-    }
+    fields.extend(object.pairs().map(|(name, value)| match name {
+        "x-amz-acl" => ("acl".to_owned(), value.to_owned()),
+        "x-amz-tagging" => ("tagging".to_owned(), tagging_xml(value)),
+        _ => (name.to_owned(), value.to_owned()),
+    }));
     for (name, value) in &object.metadata {
         fields.push((format!("x-amz-meta-{name}"), value.clone()));
     }

@@ -16,10 +16,11 @@ use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,
     authorize::{Authorization, ExistingUpload},
     create::{OpenOutcome, is_transient},
-    key, request, schedule,
+    decide::first_interval,
+    key, request_info,
     spec::{UploadSpec, check_mode},
 };
-use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT, stats::count};
+use crate::{DirectError, Record, Status, TransferMode, record::CREATION_TIMEOUT, settings::count};
 
 impl Direct {
     /// Opens an upload: checks and authorizes the request, reserves quota, calls hooks, inserts the
@@ -60,7 +61,7 @@ impl Direct {
         let dispatcher = self.dispatcher()?;
         let spec = UploadSpec::new(asked, &self.client_key_prefix(requester.subject()))?;
         check_mode(spec.mode, spec.size, self.settings().objects.max_object)?;
-        let info = request::info(&dispatcher, request);
+        let info = request_info(&dispatcher, request);
         if let Some(record) = self.existing_at_client_key(requester, &spec).await? {
             return Ok((Arc::new(record), false));
         }
@@ -85,14 +86,13 @@ impl Direct {
             ExistingUpload::Opened(record) => return Ok((Arc::new(record), false)),
             ExistingUpload::None(authorization) => authorization,
         };
-        let drafted = self.draft(
-            &dispatcher,
-            &info,
-            &spec,
-            &authorization.job,
-            authorization.by_token,
-            &authorization.types,
-        );
+        let Authorization {
+            job,
+            by_token,
+            types,
+            ..
+        } = &authorization;
+        let drafted = self.draft(&dispatcher, &info, &spec, job, *by_token, types);
         let record = match drafted.await {
             Ok(record) => record,
             Err(error) => {
@@ -102,10 +102,8 @@ impl Direct {
         };
         // Finish what has started even if the client disconnects.
         let this = self.clone();
-        let opened =
-            tokio::spawn(
-                async move { this.create(&dispatcher, &info, authorization, record).await },
-            );
+        let create = async move { this.create(&dispatcher, &info, authorization, record).await };
+        let opened = tokio::spawn(create);
         opened.await.map_err(DirectError::interrupted)?
     }
 
@@ -123,8 +121,8 @@ impl Direct {
         // As in `open_or_find`.
         let (this, dispatcher, info) = (self.clone(), dispatcher.clone(), info.clone());
         let opened = tokio::spawn(async move {
-            this.create_with_job(&dispatcher, &info, new, authorization, record)
-                .await
+            let create = this.create_with_job(&dispatcher, &info, new, authorization, record);
+            create.await
         });
         opened.await.map_err(DirectError::interrupted)?
     }
@@ -161,14 +159,8 @@ impl Direct {
         upload.id = id;
         upload.labels.extend(labels::from_job(job));
         check_mode(spec.mode, upload.length, settings.objects.max_object)?;
-        let object = key::object_ref(
-            &self.0.layout,
-            &settings.objects,
-            &upload,
-            spec.mode,
-            spec.key.as_deref(),
-            now,
-        );
+        let (layout, key) = (&self.0.layout, spec.key.as_deref());
+        let object = key::object_ref(layout, &settings.objects, &upload, spec.mode, key, now);
         let object = object.map_err(DirectError::Internal)?;
         for (name, value) in [
             ("Type", "s3store"),
@@ -184,7 +176,7 @@ impl Direct {
         // once.
         if spec.mode != TransferMode::Multipart && spec.key.is_none() {
             record.status = Status::Open;
-            record.next_check_at = Some(schedule::first_check(settings, &record, now));
+            record.next_check_at = Some(now + first_interval(settings, &record));
         }
         Ok(record)
     }

@@ -24,15 +24,11 @@ impl PartSet {
             is_all: named.len() == by_number.len(),
         };
         for (number, etag) in named {
-            let Some(part) = by_number.get(number) else {
-                return Err(format!(
-                    "S3 has no part {number}; send it, then complete the upload"
-                ));
-            };
+            let missing = || format!("S3 has no part {number}; send it, then complete the upload");
+            let part = by_number.get(number).ok_or_else(missing)?;
             if part.etag.trim_matches('"') != etag.trim().trim_matches('"') {
-                return Err(format!(
-                    "part {number} has another entity tag than the listed one"
-                ));
+                let why = format!("part {number} has another entity tag than the listed one");
+                return Err(why);
             }
             set.size = set.size.saturating_add(part.size);
             set.parts.push((*number, part.etag.clone()));
@@ -47,10 +43,7 @@ impl PartSet {
         Self {
             size: meant.iter().map(|part| part.size).sum(),
             is_all: meant.len() == listed.len(),
-            parts: meant
-                .iter()
-                .map(|part| (part.number, part.etag.clone()))
-                .collect(),
+            parts: (meant.iter().map(|part| (part.number, part.etag.clone()))).collect(),
         }
     }
 
@@ -67,9 +60,8 @@ pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
     let mut last = 0;
     for (number, _) in parts {
         if !(1..=MAX_PARTS).contains(number) {
-            return Err(format!(
-                "the part number {number} is not from 1 to {MAX_PARTS}"
-            ));
+            let why = format!("the part number {number} is not from 1 to {MAX_PARTS}");
+            return Err(why);
         }
         if *number <= last {
             return Err(format!(

@@ -1,18 +1,24 @@
 //! Removes cancelled, failed and expired uploads, with their data in S3.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use async_trait::async_trait;
 use http::request::Parts;
 use landfall::{
-    event::TerminationReason,
+    BoxError, Resolution,
+    event::{EventKind, TerminationReason},
+    external::ExternalUploads,
     hook::{Intent, RequestInfo},
-    upload::Snapshot,
+    upload::{Snapshot, UploadId},
 };
 use landfall_database::RowLease;
 use landfall_s3::client::{self, ErrorKind};
 
-use super::{Direct, decide::RemovalReason, request};
-use crate::{DirectError, Record, Status, TransferMode, stats::count};
+use super::{Direct, decide::RemovalReason, key, request_info};
+use crate::{DirectError, Record, Status, TransferMode, settings::count};
 
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 /// Of multipart uploads that are searched for those of one key.
@@ -28,7 +34,7 @@ impl Direct {
     /// Dropped after the hooks were called, it continues.
     pub async fn cancel(&self, record: &Record, request: &mut Parts) -> Result<(), DirectError> {
         let dispatcher = self.dispatcher()?;
-        let info = request::info(&dispatcher, request);
+        let info = request_info(&dispatcher, request);
         let id = Some(record.id());
         dispatcher.admit(&info, Intent::Terminate, id).await?;
         match record.status {
@@ -36,9 +42,8 @@ impl Direct {
             Status::Completed => return Err(already_complete()),
             _ => {}
         }
-        dispatcher
-            .before_terminate(&info, &snapshot(record))
-            .await?;
+        let snapshot = snapshot(record);
+        dispatcher.before_terminate(&info, &snapshot).await?;
         let (this, id) = (self.clone(), record.id().clone());
         let cancelled = tokio::spawn(async move {
             let (lease, record) = this.acquire_lease(&id).await?;
@@ -156,12 +161,9 @@ impl Direct {
         // Earlier signatures may still be used.
         let until = match record.mode {
             TransferMode::Multipart => None,
-            TransferMode::Put | TransferMode::Post | TransferMode::SignedMultipart => {
-                Some(record.active_at + self.settings().arrival_window())
-                    .filter(|until| *until > now)
-            }
+            _ => Some(record.active_at + self.settings().arrival_window()),
         };
-        record.next_check_at = until;
+        record.next_check_at = until.filter(|until| *until > now);
         self.update(&mut record).await?;
         Ok(())
     }
@@ -189,13 +191,8 @@ impl Direct {
 
     /// No newer upload has the same key.
     async fn is_latest(&self, record: &Record) -> bool {
-        let object = &record.object;
-        match self
-            .0
-            .repository
-            .find_by_object(&object.bucket, &object.key)
-            .await
-        {
+        let (repository, object) = (&self.0.repository, &record.object);
+        match repository.find_by_object(&object.bucket, &object.key).await {
             Ok(newest) => newest.is_none_or(|newest| newest.id() == record.id()),
             Err(_) => false,
         }
@@ -234,4 +231,88 @@ pub(super) fn snapshot(record: &Record) -> Snapshot {
 
 fn already_complete() -> DirectError {
     DirectError::conflict("the file is complete and cannot be cancelled")
+}
+
+#[async_trait]
+impl ExternalUploads for Direct {
+    fn owns(&self, id: &UploadId) -> bool {
+        key::uuid_of(id).is_some()
+    }
+
+    async fn get(&self, id: &UploadId) -> Result<Option<Snapshot>, BoxError> {
+        let found = self.0.repository.get(id).await?;
+        let found = found.filter(|record| record.status != Status::Removed);
+        Ok(found.as_ref().map(snapshot))
+    }
+
+    /// Also removes the remaining data of a removed upload.
+    async fn remove(&self, id: &UploadId) -> Result<bool, BoxError> {
+        let (this, id) = (self.clone(), id.clone());
+        let removed = tokio::spawn(async move { this.remove_by_id(&id).await });
+        Ok(removed.await??)
+    }
+
+    async fn resolve(
+        &self,
+        kind: EventKind,
+        id: &UploadId,
+        created: Option<SystemTime>,
+    ) -> Result<Resolution, BoxError> {
+        let found = self.0.repository.get(id).await?;
+        let found = found.filter(|record| record.upload.created == created);
+        let Some(record) = found else {
+            let is_removal = matches!(kind, EventKind::Terminated | EventKind::Expired);
+            return Ok(match is_removal {
+                true => Resolution::Happened(None),
+                false => Resolution::DidNotHappen,
+            });
+        };
+        let happened = || Resolution::Happened(Some(snapshot(&record)));
+        Ok(match (kind, record.status) {
+            // The opener emits the event, or the sweeper removes the upload.
+            (EventKind::Created, Status::Creating) => Resolution::Busy,
+            (EventKind::Created, Status::Removed) => Resolution::DidNotHappen,
+            (EventKind::Created, _) => happened(),
+            (EventKind::Completed, Status::Completed) => happened(),
+            (EventKind::Completed, Status::Completing) => match self.check(&record, None).await {
+                Ok(done) => Resolution::Happened(Some(snapshot(&done.record))),
+                Err(DirectError::Locked) => Resolution::Busy,
+                Err(DirectError::Hook(declined)) if declined.cause.is_none() => {
+                    Resolution::DidNotHappen
+                }
+                Err(DirectError::Conflict { .. } | DirectError::InvalidParts(_)) => {
+                    Resolution::DidNotHappen
+                }
+                Err(error) => return Err(error.into()),
+            },
+            (EventKind::Terminated | EventKind::Expired, Status::Removed) => {
+                Resolution::Happened(None)
+            }
+            _ => Resolution::DidNotHappen,
+        })
+    }
+}
+
+impl Direct {
+    async fn remove_by_id(&self, id: &UploadId) -> Result<bool, DirectError> {
+        let (lease, record) = match self.acquire_lease(id).await {
+            Ok(found) => found,
+            Err(DirectError::NotFound) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if record.status == Status::Removed {
+            lease.release().await;
+            if record.next_check_at.is_some() {
+                self.clean_up(&record).await?;
+            }
+            return Ok(false);
+        }
+        let reason = RemovalReason::Unwanted(TerminationReason::Application);
+        let removed = self.remove(&lease, record, reason, None).await;
+        lease.release().await;
+        match removed? {
+            None => Ok(true),
+            Some(left) => Err(left),
+        }
+    }
 }

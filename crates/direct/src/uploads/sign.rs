@@ -1,16 +1,17 @@
 //! Signs the requests that carry clients' bytes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use landfall_s3::client::ObjectRef;
+use landfall::upload::Upload;
+use landfall_s3::client::{ObjectRef, Part};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
-    Direct, REPLACES, SignedOperation, SignedPost, SignedPut, key::has_unique_key, object_headers,
-    part_set::MAX_PARTS,
+    COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SignedOperation, SignedPost, SignedPut,
+    decide::first_delay, key::has_unique_key, object_headers, part_set::MAX_PARTS,
 };
-use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, stats::count};
+use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, settings::count};
 
 const MIN_PART_SIZE: u64 = 5 << 20;
 
@@ -40,20 +41,15 @@ impl Direct {
         // Clients that do not know the type do not know the other headers either.
         let only_once = pin_type && self.is_written_once(record);
         let (query, headers) = object_headers::put_headers(&object, pin_type, only_once)?;
-        let query: Vec<_> = query
-            .iter()
-            .map(|(name, value)| (&**name, *value))
-            .collect();
+        let query = as_pairs(&query);
         let mut signed = headers.clone();
         if let Some(size) = record.upload.length {
             signed.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
         }
         let signer = &self.settings().signer;
-        let url = signer
-            .presign(Method::PUT, &record.object, &query, &signed, lifetime)
-            .await?;
+        let url = signer.presign(Method::PUT, &record.object, &query, &signed, lifetime);
         Ok(SignedPut {
-            url,
+            url: url.await?,
             headers,
             lifetime,
         })
@@ -134,29 +130,28 @@ impl Direct {
             SignedOperation::Create => {
                 let object = object_headers::for_upload(&self.0.layout, &record.upload);
                 let (query, _) = object_headers::put_headers(&object, false, false)?;
-                let mut pairs: Vec<_> = query
-                    .iter()
-                    .map(|(name, value)| (&**name, *value))
-                    .collect();
+                let mut pairs = as_pairs(&query);
                 pairs.push(("uploads", ""));
                 self.presigned(record, Method::POST, &pairs).await
             }
             SignedOperation::Part(number) => self.presign_part(record, number).await,
-            SignedOperation::List => {
-                let query = [("uploadId", multipart_id(record)?)];
-                self.presigned(record, Method::GET, &query).await
-            }
+            SignedOperation::List => self.presigned_by_id(record, Method::GET).await,
             SignedOperation::Complete => {
                 self.check_size(record).await?;
                 self.expect_completion(record).await?;
-                let query = [("uploadId", multipart_id(record)?)];
-                self.presigned(record, Method::POST, &query).await
+                self.presigned_by_id(record, Method::POST).await
             }
-            SignedOperation::Abort => {
-                let query = [("uploadId", multipart_id(record)?)];
-                self.presigned(record, Method::DELETE, &query).await
-            }
+            SignedOperation::Abort => self.presigned_by_id(record, Method::DELETE).await,
         }
+    }
+
+    async fn presigned_by_id(
+        &self,
+        record: &Record,
+        method: Method,
+    ) -> Result<String, DirectError> {
+        let query = [("uploadId", multipart_id(record)?)];
+        self.presigned(record, method, &query).await
     }
 
     async fn presigned(
@@ -167,11 +162,10 @@ impl Direct {
     ) -> Result<String, DirectError> {
         let settings = self.settings();
         let (object, lifetime) = (&record.object, settings.url_lifetime);
-        let headers = HeaderMap::new();
-        let url = settings
-            .signer
-            .presign(method, object, query, &headers, lifetime);
-        Ok(url.await?)
+        let (signer, headers) = (&settings.signer, HeaderMap::new());
+        Ok(signer
+            .presign(method, object, query, &headers, lifetime)
+            .await?)
     }
 
     /// Returns the public URL of an object.
@@ -194,26 +188,23 @@ impl Direct {
         let bucket = ObjectRef::new(&settings.objects.bucket, "");
         let public = settings.public_url.as_ref();
         let public = public.map(|base| format!("{}/", base.trim_end_matches('/')));
-        let bases = [
-            public,
-            Some(settings.signer.object_url(&bucket)),
-            Some(settings.client.object_url(&bucket)),
-        ];
+        let of_bucket = [&settings.signer, &settings.client].map(|s3| s3.object_url(&bucket));
+        let mut bases = public.into_iter().chain(of_bucket);
         let url = url.split(['?', '#']).next().unwrap_or_default();
-        let path = bases
-            .iter()
-            .flatten()
-            .find_map(|base| url.strip_prefix(base.as_str()))?;
+        let path = bases.find_map(|base| url.strip_prefix(&*base))?;
         let key = percent_decode_str(path).decode_utf8().ok()?;
         (!key.is_empty()).then(|| key.into_owned())
     }
 }
 
+fn as_pairs<'a>(query: &'a object_headers::Query<'_>) -> Vec<(&'a str, &'a str)> {
+    let pairs = query.iter();
+    pairs.map(|(name, value)| (&**name, *value)).collect()
+}
+
 pub(super) fn multipart_id(record: &Record) -> Result<&str, DirectError> {
-    require_mode(
-        record,
-        &[TransferMode::Multipart, TransferMode::SignedMultipart],
-    )?;
+    let modes = [TransferMode::Multipart, TransferMode::SignedMultipart];
+    require_mode(record, &modes)?;
     record.multipart.as_deref().ok_or(DirectError::NotFound)
 }
 
@@ -239,5 +230,68 @@ pub(super) fn require_open(record: &Record) -> Result<(), DirectError> {
             Err(DirectError::conflict("the file is complete"))
         }
         Status::Removed => Err(DirectError::gone()),
+    }
+}
+
+const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Direct {
+    /// Lists the parts in S3, at most 10,000.
+    ///
+    /// # Errors
+    /// The upload is not a multipart upload or not open, or S3 failed.
+    pub async fn parts(&self, record: &Record) -> Result<Vec<Part>, DirectError> {
+        self.list_parts(record, multipart_id(record)?).await
+    }
+
+    /// Emits progress reported by the client, at most once a second, if the length is known; for display only.
+    ///
+    /// # Errors
+    /// The upload is not open, or the database failed.
+    pub async fn progress(&self, record: &Record, sent: u64) -> Result<(), DirectError> {
+        require_open(record)?;
+        let id = record.id();
+        if self.0.throttle.contains_key(id) {
+            return Ok(());
+        }
+        self.0.throttle.insert(id.clone(), ()).await;
+        if let Some(length) = record.upload.length {
+            // The size is verified against S3 on completion.
+            self.dispatcher()?
+                .emit_progress(&record.upload, sent.min(length));
+        }
+        self.touch(record).await
+    }
+
+    async fn touch(&self, record: &Record) -> Result<(), DirectError> {
+        let now = self.queue().now();
+        let silent = now.duration_since(record.active_at).unwrap_or_default();
+        if silent < TOUCH_INTERVAL {
+            return Ok(());
+        }
+        let later = now + self.settings().check_interval;
+        self.0.repository.touch(record.id(), now, later).await?;
+        self.invalidate(record).await;
+        Ok(())
+    }
+
+    /// The client completes the upload in S3: schedules a check soon.
+    pub(super) async fn expect_completion(&self, record: &Record) -> Result<(), DirectError> {
+        for _ in 0..MAX_ATTEMPTS {
+            let now = self.0.repository.get(record.id()).await?;
+            let mut record = now.ok_or(DirectError::NotFound)?;
+            require_open(&record)?;
+            let mut upload = Upload::clone(&record.upload);
+            upload.storage.insert(COMPLETES.into(), "1".into());
+            record.upload = Arc::new(upload);
+            record.active_at = self.queue().now();
+            record.check_count = 0;
+            let soon = first_delay(self.settings());
+            record.next_check_at = Some(record.active_at + soon);
+            if self.update(&mut record).await? {
+                return Ok(());
+            }
+        }
+        Err(DirectError::Locked)
     }
 }

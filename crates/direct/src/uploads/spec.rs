@@ -45,10 +45,8 @@ impl UploadSpec {
         let stated = asked.filetype.as_deref().unwrap_or_default().trim();
         let filetype = object_headers::file_type(Some(stated), &filename)?;
         if asked.size.is_some_and(|size| size > MAX_SIZE) {
-            return Err(DirectError::invalid(
-                "file_size",
-                "the file size exceeds the maximum",
-            ));
+            let why = "the file size exceeds the maximum";
+            return Err(DirectError::invalid("file_size", why));
         }
         let is_id = |id: &String| {
             let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
@@ -93,9 +91,8 @@ impl UploadSpec {
         ask.filesize = self.size;
         ask.filetype = Some(self.filetype.clone());
         let texts = self.metadata.iter();
-        ask.metadata = texts
-            .map(|(key, value)| (key.clone(), Value::from(&**value)))
-            .collect();
+        let texts = texts.map(|(key, value)| (key.clone(), Value::from(&**value)));
+        ask.metadata = texts.collect();
         ask
     }
 
@@ -117,10 +114,8 @@ impl UploadSpec {
     pub(super) fn check_grant(&self, job: &Job) -> Result<(), DirectError> {
         match (self.size, job.size, job.max_size) {
             (Some(size), Some(limit), _) | (Some(size), None, Some(limit)) if size > limit => {
-                return Err(DirectError::TooLarge {
-                    stored: size,
-                    limit,
-                });
+                let stored = size;
+                return Err(DirectError::TooLarge { stored, limit });
             }
             (Some(size), Some(granted), _) if size < granted => {
                 let why = format!("the upload was granted with {granted} bytes, not with fewer");
@@ -136,12 +131,9 @@ impl UploadSpec {
         match &job.filetype {
             Some(granted) if self.has_explicit_type && is_other(granted) => {
                 let why = format!("the upload was granted with the type {granted:?}");
-                let no = PolicyDenial::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
-                Err(PolicyDenial {
-                    field: Some("filetype"),
-                    ..no
-                }
-                .into())
+                let mut denial = PolicyDenial::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+                denial.field = Some("filetype");
+                Err(denial.into())
             }
             _ => Ok(()),
         }
@@ -155,19 +147,14 @@ impl UploadSpec {
             None if self.has_explicit_type => self.filetype.clone(),
             stated => object_headers::file_type(stated, &filename)?,
         };
-        let ours = [("filename", filename), ("filetype", filetype)];
+        let ours = [("filename", filename), ("filetype", filetype)].into_iter();
         let said = self.metadata.iter().filter(|_| was_granted);
         let said = said.map(|(key, value)| (key.as_str(), value.clone()));
         let granted = job.metadata.iter().filter_map(|(key, value)| match value {
             Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, text.clone())),
             _ => None,
         });
-        Ok(Metadata::from_pairs(
-            ours.iter()
-                .map(|(key, value)| (*key, value.clone()))
-                .chain(said)
-                .chain(granted),
-        ))
+        Ok(Metadata::from_pairs(ours.chain(said).chain(granted)))
     }
 }
 
@@ -189,9 +176,7 @@ pub(super) fn check_mode(
     limit: u64,
 ) -> Result<(), DirectError> {
     match size {
-        Some(size)
-            if matches!(mode, TransferMode::Put | TransferMode::Post) && size > MAX_SINGLE_PUT =>
-        {
+        Some(size) if !mode.is_multipart() && size > MAX_SINGLE_PUT => {
             let why = "a file larger than 5 GiB must be sent as a multipart upload";
             Err(DirectError::invalid("file_size", why))
         }

@@ -13,10 +13,9 @@ use tokio::{
 use super::{
     Direct, SweepReport,
     apply::{AdvanceOutcome, AdvanceRequest},
-    decide::{Decision, RemovalReason, decide},
-    schedule::schedule,
+    decide::{Decision, RemovalReason, decide, schedule},
 };
-use crate::{DirectError, Record, Status, record::CREATION_TIMEOUT, stats::count};
+use crate::{DirectError, Record, Status, record::CREATION_TIMEOUT, settings::count};
 
 /// Also the number of concurrent checks.
 const BATCH_SIZE: usize = 256;
@@ -75,12 +74,9 @@ impl Direct {
         let stats = &self.settings().stats;
         count(&stats.sweeps);
         let now = self.queue().now();
-        let due = self
-            .0
-            .repository
-            .due_for_check(now, RETRY_DELAY, BATCH_SIZE)
-            .await?;
-        let mut checks = stream::iter(due)
+        let repository = &self.0.repository;
+        let due = repository.due_for_check(now, RETRY_DELAY, BATCH_SIZE);
+        let mut checks = stream::iter(due.await?)
             .map(|record| async {
                 let (this, id) = (self.clone(), record.id().clone());
                 let check = tokio::spawn(async move { this.check_due(record).await });
@@ -112,7 +108,7 @@ impl Direct {
                 }
             }
         }
-        self.0.repository.reschedule(&open).await?;
+        repository.reschedule(&open).await?;
         Ok(report)
     }
 
@@ -149,17 +145,11 @@ impl Direct {
 
     async fn purge(&self) {
         let before = self.queue().now().checked_sub(RETENTION);
-        match self
-            .0
-            .repository
-            .purge(before.unwrap_or(SystemTime::UNIX_EPOCH))
-            .await
-        {
+        let before = before.unwrap_or(SystemTime::UNIX_EPOCH);
+        match self.0.repository.purge(before).await {
             Ok(0) => {}
             Ok(forgotten) => tracing::info!(forgotten, "purged ended direct uploads"),
-            Err(error) => {
-                tracing::warn!(%error, "failed to purge direct uploads")
-            }
+            Err(error) => tracing::warn!(%error, "failed to purge direct uploads"),
         }
     }
 

@@ -15,9 +15,8 @@ use lapin::{
 use parking_lot::Mutex;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
     connection::{Broker, BrokerTransport, PublishError},
-    template::Template,
 };
 use crate::{SecretUrl, format};
 
@@ -115,20 +114,15 @@ impl Connection {
             return Ok(channel);
         }
         let channel = self.connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        let confirms = ConfirmSelectOptions::default();
+        channel.confirm_select(confirms).await?;
         Ok(channel)
     }
 
     /// An error of a channel leaves the connection open.
     fn publish_error(&self, error: lapin::Error) -> PublishError {
         let failure = DeliveryError::caused_by(Exchange::NAME, error);
-        if self.connection.status().connected() {
-            PublishError::Rejected(failure)
-        } else {
-            PublishError::Connection(failure)
-        }
+        PublishError::new(failure, !self.connection.status().connected())
     }
 }
 
@@ -142,9 +136,8 @@ impl Broker for Exchange {
     async fn connect(&self) -> Result<Arc<Connection>, DeliveryError> {
         let properties = ConnectionProperties::default().with_connection_name("landfall".into());
         let connection = lapin::Connection::connect_uri(self.uri.clone(), properties).await;
-        let connection = connection.map_err(|error| {
-            DeliveryError::caused_by("cannot connect to the AMQP broker", error)
-        })?;
+        let failed = |error| DeliveryError::caused_by("cannot connect to the AMQP broker", error);
+        let connection = connection.map_err(failed)?;
         Ok(Arc::new(Connection {
             connection,
             idle: Mutex::default(),
@@ -176,18 +169,15 @@ impl Broker for Exchange {
             // If the delivery is cancelled, the channel is dropped and closed.
             let channel = connection.channel().await?;
             let (exchange, key) = (exchange.as_str().into(), key.as_str().into());
-            let confirmed = channel
-                .basic_publish(exchange, key, options, &body, properties)
-                .await?
-                .await?;
+            let published = channel.basic_publish(exchange, key, options, &body, properties);
+            let confirmed = published.await?.await?;
             connection.idle.lock().push(channel);
             Ok(confirmed)
         };
         let rejected = |error: String| {
             let to = format!("exchange {exchange:?}, routing key {routing_key:?}");
-            Err(PublishError::Rejected(DeliveryError::new(format!(
-                "{to}: {error}"
-            ))))
+            let failure = DeliveryError::new(format!("{to}: {error}"));
+            Err(PublishError::Rejected(failure))
         };
         match confirmed.await {
             Ok(Confirmation::Ack(None)) => Ok(()),

@@ -37,6 +37,15 @@ pub(super) enum PublishError {
     Rejected(DeliveryError),
 }
 
+impl PublishError {
+    pub(super) fn new(failure: DeliveryError, is_connection_broken: bool) -> Self {
+        match is_connection_broken {
+            true => Self::Connection(failure),
+            false => Self::Rejected(failure),
+        }
+    }
+}
+
 pub(super) struct BrokerTransport<B: Broker> {
     broker: B,
     timeout: Duration,
@@ -88,20 +97,16 @@ impl<B: Broker> BrokerTransport<B> {
             .await
             .map_err(|_| late("could not be reached"))??;
         let published = self.broker.publish(&connection, message);
-        match tokio::time::timeout_at(deadline, published).await {
-            Ok(Ok(())) => {
-                self.state.lock().await.failures = 0;
-                Ok(())
-            }
-            Ok(Err(PublishError::Rejected(failure))) => {
-                self.state.lock().await.failures = 0;
-                Err(failure)
-            }
+        let result = match tokio::time::timeout_at(deadline, published).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(PublishError::Rejected(failure))) => Err(failure),
             Ok(Err(PublishError::Connection(failure))) => {
-                Err(self.discard(generation, failure).await)
+                return Err(self.discard(generation, failure).await);
             }
-            Err(_) => Err(self.discard(generation, late("did not acknowledge")).await),
-        }
+            Err(_) => return Err(self.discard(generation, late("did not acknowledge")).await),
+        };
+        self.state.lock().await.failures = 0;
+        result
     }
 
     async fn connection(&self) -> Result<(B::Connection, u64), DeliveryError> {
@@ -141,11 +146,8 @@ impl<B: Broker> BrokerTransport<B> {
     /// Keeps a newer connection that has replaced it.
     async fn discard(&self, generation: u64, failure: DeliveryError) -> DeliveryError {
         let mut state = self.state.lock().await;
-        if state
-            .connection
-            .as_ref()
-            .is_some_and(|(_, current)| *current == generation)
-        {
+        let current = state.connection.as_ref().map(|(_, current)| *current);
+        if current == Some(generation) {
             state.connection = None;
             state.fail(B::NAME, &failure);
             if state.failures == 1 {
@@ -178,9 +180,8 @@ impl<B: Broker> Transport for BrokerTransport<B> {
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        self.publish(message)
-            .await
-            .map(|()| HookResponse::default())
+        self.publish(message).await?;
+        Ok(HookResponse::default())
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {

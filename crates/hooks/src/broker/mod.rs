@@ -9,8 +9,6 @@
 //! delivery and again after it broke. The delay between attempts grows with jitter up to
 //! [`MAX_BACKOFF`]; deliveries fail meanwhile. Blocking hooks (`pre-…`) are rejected: brokers do not respond.
 
-use std::time::Duration;
-
 #[cfg(feature = "amqp")]
 pub mod amqp;
 mod connection;
@@ -20,9 +18,12 @@ pub mod kafka;
 pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
-#[cfg(any(feature = "amqp", feature = "nats"))]
-mod template;
 
+use std::time::Duration;
+
+use landfall_messages::HookName;
+
+#[cfg(any(feature = "amqp", feature = "nats"))]
 #[cfg(feature = "amqp")]
 pub use self::amqp::AmqpSettings;
 #[cfg(feature = "kafka")]
@@ -48,3 +49,38 @@ const CONTENT_TYPE: &str = "application/cloudevents+json";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);
+
+/// `{event}` is the message's name.
+#[derive(Debug, Clone)]
+pub(super) struct Template(String);
+
+impl Template {
+    pub(super) fn new(what: &str, text: &str) -> Result<Self, SettingsError> {
+        if text.replace("{event}", "").contains(['{', '}']) {
+            let text = format!("{what} {text:?}: the only placeholder is {{event}}");
+            return Err(SettingsError(text));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub(super) fn render(&self, hook: HookName) -> String {
+        self.0.replace("{event}", hook.as_str())
+    }
+}
+
+#[cfg(test)]
+mod template_tests {
+    use super::*;
+
+    #[test]
+    fn renders_and_validates_templates() {
+        let template = Template::new("subject", "a.{event}.b").unwrap();
+        assert_eq!(template.render(HookName::PostFinish), "a.post-finish.b");
+        let plain = Template::new("subject", "uploads").unwrap();
+        assert_eq!(plain.render(HookName::PostFinish), "uploads");
+        for wrong in ["{id}", "{event", "a}", "{{event}}"] {
+            let error = Template::new("subject", wrong).unwrap_err();
+            assert!(error.to_string().contains("{event}"), "{error}");
+        }
+    }
+}

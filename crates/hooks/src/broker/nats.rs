@@ -16,9 +16,8 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
     connection::{Broker, BrokerTransport, PublishError},
-    template::Template,
 };
 use crate::{SecretUrl, format};
 
@@ -95,10 +94,8 @@ pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError
     let subject = Template::new("NATS subject", &settings.subject)?;
     let tokens = settings.subject.split('.');
     let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
-    if tokens
-        .into_iter()
-        .any(|token| token.is_empty() || token.contains(is_invalid))
-    {
+    let mut tokens = tokens.into_iter();
+    if tokens.any(|token| token.is_empty() || token.contains(is_invalid)) {
         let text = &settings.subject;
         let text =
             format!("NATS subject {text:?}: use tokens between dots, without *, > and spaces");
@@ -142,10 +139,8 @@ fn read(url: &str) -> Result<(ServerAddr, Option<Login>), SettingsError> {
     // These do not fail for a URL with a host.
     let _ = bare.set_username("");
     let _ = bare.set_password(None);
-    Ok((
-        ServerAddr::from_url(bare).map_err(|error| invalid(&error))?,
-        login,
-    ))
+    let bare = ServerAddr::from_url(bare).map_err(|error| invalid(&error))?;
+    Ok((bare, login))
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -161,11 +156,8 @@ struct Connection {
     health: watch::Receiver<Health>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Health {
-    Healthy,
-    Failed(String),
-}
+/// The error of a failed connection.
+type Health = Option<String>;
 
 #[async_trait]
 impl Broker for Server {
@@ -175,7 +167,7 @@ impl Broker for Server {
     const NAME: &'static str = "NATS";
 
     async fn connect(&self) -> Result<Connection, DeliveryError> {
-        let (sender, health) = watch::channel(Health::Healthy);
+        let (sender, health) = watch::channel(Health::None);
         let mut options = ConnectOptions::new()
             .name("landfall")
             .connection_timeout(self.settings.timeout)
@@ -189,7 +181,7 @@ impl Broker for Server {
                     _ => None,
                 };
                 if let Some(error) = failed {
-                    sender.send_replace(Health::Failed(error));
+                    sender.send_replace(Some(error));
                 }
                 async {}
             });
@@ -226,11 +218,8 @@ impl Broker for Server {
     ) -> Result<(), PublishError> {
         let mut health = connection.health.clone();
         let failed = async {
-            match health.wait_for(|health| *health != Health::Healthy).await {
-                Ok(health) => match &*health {
-                    Health::Failed(error) => error.clone(),
-                    Health::Healthy => String::new(),
-                },
+            match health.wait_for(Option::is_some).await {
+                Ok(health) => health.clone().unwrap_or_default(),
                 Err(_) => "the connection is closed".to_owned(),
             }
         };
@@ -269,10 +258,8 @@ async fn send(
         };
     }
     let client = &connection.client;
-    if let Err(error) = client
-        .publish_with_headers(subject, headers, payload.into())
-        .await
-    {
+    let published = client.publish_with_headers(subject, headers, payload.into());
+    if let Err(error) = published.await {
         let failure = chained("NATS did not take the message", error);
         return Err(PublishError::Rejected(failure));
     }
@@ -289,8 +276,8 @@ async fn send(
     // Errors before the response arrive through another task.
     tokio::task::yield_now().await;
     match &*connection.health.borrow() {
-        Health::Healthy => Ok(()),
-        Health::Failed(error) => Err(connection_lost(error)),
+        None => Ok(()),
+        Some(error) => Err(connection_lost(error)),
     }
 }
 

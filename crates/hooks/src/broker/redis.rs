@@ -72,9 +72,8 @@ pub fn transport(settings: RedisStreamSettings) -> Result<impl Transport, Settin
         SettingsError(format!("Redis URL {url:?}: {error}"))
     })?;
     if settings.stream.is_empty() {
-        return Err(SettingsError(
-            "the name of the Redis stream must not be empty".into(),
-        ));
+        let why = "the name of the Redis stream must not be empty";
+        return Err(SettingsError(why.into()));
     }
     let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
     let stream = Stream { client, settings };
@@ -93,12 +92,11 @@ impl Broker for Stream {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.settings.timeout))
             .set_response_timeout(None);
+        let failed = |error| DeliveryError::caused_by("cannot connect to Redis", error);
         let connection = self
             .client
             .get_multiplexed_async_connection_with_config(&config);
-        connection
-            .await
-            .map_err(|error| DeliveryError::caused_by("cannot connect to Redis", error))
+        connection.await.map_err(failed)
     }
 
     async fn publish(
@@ -133,10 +131,6 @@ impl Stream {
             || error.is_unrecoverable_error();
         let what = format!("Redis, stream {:?}", self.settings.stream);
         let failure = DeliveryError::caused_by(what, error);
-        if broken {
-            PublishError::Connection(failure)
-        } else {
-            PublishError::Rejected(failure)
-        }
+        PublishError::new(failure, broken)
     }
 }

@@ -9,14 +9,13 @@
 //! Standard output is the response, and standard error is that of this process. An event without a
 //! program is ignored. If the directory is missing, every call fails.
 
-mod environment;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod process;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -111,7 +110,7 @@ impl Command {
             source,
         })?;
         Ok(Self {
-            excluded: environment::excluded(),
+            excluded: excluded(),
             limits: ProcessLimits::new(settings.max_processes),
             settings,
         })
@@ -121,7 +120,7 @@ impl Command {
         let file = self.settings.dir.join(message.hook.as_str());
         // Most events have no command: these do not wait for a permit.
         if is_missing(&file) {
-            return self.skip();
+            return self.check().await.map(|()| None);
         }
         let permit = self.limits.acquire(message.hook).await;
         let mut command = tokio::process::Command::new(&file);
@@ -130,47 +129,34 @@ impl Command {
         }
         command
             .current_dir(&self.settings.dir)
-            .envs(environment::variables(message))
+            .envs(variables(message))
             .stdout(match self.forwards_output(message.hook) {
                 true => Stdio::inherit(),
                 false => Stdio::piped(),
             });
         let process = match Process::start(&mut command).await {
             Ok(process) => process,
-            Err(_) if is_missing(&file) => return self.skip(),
+            Err(_) if is_missing(&file) => return self.check().await.map(|()| None),
             Err(error) => return Err(spawn_error(&file, error)),
         };
         let input = format::body(self.settings.format, message);
         match process.wait(input, self.settings.timeout, permit).await {
             Ok(output) => Ok(Some(output)),
-            Err(OutputError::Timeout) => Err(DeliveryError::new(format!(
-                "the hook {} timed out after {:?} and was terminated",
-                message.hook, self.settings.timeout
-            ))),
+            Err(OutputError::Timeout) => {
+                let (hook, limit) = (message.hook, self.settings.timeout);
+                let text = format!("the hook {hook} timed out after {limit:?} and was terminated");
+                Err(DeliveryError::new(text))
+            }
             Err(OutputError::Io(error)) => {
                 let what = format!("lost track of the hook {}", message.hook);
                 Err(DeliveryError::caused_by(what, error))
             }
-            Err(OutputError::Shutdown) => Err(DeliveryError::new(format!(
-                "the hook {} was terminated by the server's shutdown",
-                message.hook
-            ))),
+            Err(OutputError::Shutdown) => {
+                let hook = message.hook;
+                let text = format!("the hook {hook} was terminated by the server's shutdown");
+                Err(DeliveryError::new(text))
+            }
         }
-    }
-
-    /// Fails if the directory is missing, as after a lost mount.
-    fn skip(&self) -> Result<Option<Output>, DeliveryError> {
-        match self.settings.dir.is_dir() {
-            true => Ok(None),
-            false => Err(self.directory_missing()),
-        }
-    }
-
-    fn directory_missing(&self) -> DeliveryError {
-        DeliveryError::new(format!(
-            "the directory {} is missing",
-            self.settings.dir.display()
-        ))
     }
 
     /// tusd 1 reads the output for blocking hooks only.
@@ -199,9 +185,8 @@ impl Command {
             response.stop_upload = true;
             return Ok(response);
         }
-        Err(DeliveryError::new(format!(
-            "the hook {hook} failed: {status}"
-        )))
+        let text = format!("the hook {hook} failed: {status}");
+        Err(DeliveryError::new(text))
     }
 }
 
@@ -259,10 +244,15 @@ impl Transport for Command {
         }
     }
 
+    /// Fails if the directory is missing, as after a lost mount.
     async fn check(&self) -> Result<(), DeliveryError> {
-        match self.settings.dir.is_dir() {
+        let dir = &self.settings.dir;
+        match dir.is_dir() {
             true => Ok(()),
-            false => Err(self.directory_missing()),
+            false => {
+                let text = format!("the directory {} is missing", dir.display());
+                Err(DeliveryError::new(text))
+            }
         }
     }
 }
@@ -327,16 +317,75 @@ fn spawn_error(file: &Path, error: io::Error) -> DeliveryError {
         io::ErrorKind::PermissionDenied if !is_runnable => {
             format!("the hook {name} is not executable: chmod +x {name}")
         }
-        io::ErrorKind::PermissionDenied => {
-            format!("this user cannot run the hook {name}: {error}")
-        }
+        io::ErrorKind::PermissionDenied => format!("this user cannot run the hook {name}: {error}"),
         io::ErrorKind::NotFound => {
             format!("the interpreter in the first line of the hook {name} is missing")
         }
-        io::ErrorKind::ExecutableFileBusy => {
-            format!("the hook {name} is being written to")
-        }
+        io::ErrorKind::ExecutableFileBusy => format!("the hook {name} is being written to"),
         _ => format!("cannot run the hook {name} (does it begin with #!?): {error}"),
     };
     DeliveryError::with_source(text, error)
+}
+
+/// Landfall's settings may be keys, passwords or URLs that contain them. All other variables are
+/// inherited, as with tusd.
+pub(super) fn excluded() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| is_excluded(name)).collect()
+}
+
+fn is_excluded(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"LANDFALL_")
+}
+
+pub(super) fn variables(message: &Message) -> Vec<(String, String)> {
+    let upload = &message.upload;
+    let size = upload.size.unwrap_or_default();
+    let variables = [
+        ("TUS_ID", upload.id.clone()),
+        ("TUS_SIZE", size.to_string()),
+        ("TUS_OFFSET", upload.offset.to_string()),
+        ("LANDFALL_HOOK", message.hook.to_string()),
+        ("LANDFALL_EVENT_ID", message.id.clone()),
+        ("LANDFALL_SEQUENCE", message.sequence.to_string()),
+    ];
+    let intent = message
+        .intent
+        .map(|intent| ("LANDFALL_INTENT", intent.as_str().to_owned()));
+    let variables = variables.into_iter().chain(intent);
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    let labels = upload.labels.iter();
+    let labels = labels.map(|(key, value)| {
+        // A NUL ends the value, and the command would not start.
+        (label(key), value.replace('\0', "\u{fffd}"))
+    });
+    variables.chain(labels).collect()
+}
+
+/// Each character other than a letter or digit becomes `_`.
+fn label(key: &str) -> String {
+    let key = key.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    format!("LANDFALL_LABEL_{}", key.to_ascii_uppercase())
+}
+
+#[cfg(test)]
+mod environment_tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_landfall_are_excluded() {
+        for name in ["LANDFALL_ADMIN_KEY", "LANDFALL_DATABASE", "LANDFALL_"] {
+            assert!(is_excluded(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "AWS_SECRET_ACCESS_KEY", "MY_LANDFALL_X", "LANDFALL"] {
+            assert!(!is_excluded(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn label_names_are_valid_in_a_shell() {
+        assert_eq!(label("tenant"), "LANDFALL_LABEL_TENANT");
+        assert_eq!(label("virus-scan.2"), "LANDFALL_LABEL_VIRUS_SCAN_2");
+        assert_eq!(label("a=b\0ä"), "LANDFALL_LABEL_A_B__");
+    }
 }

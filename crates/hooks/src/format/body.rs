@@ -1,31 +1,24 @@
 //! The JSON of messages: tusd's fields in tusd's order.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{borrow::Cow, collections::BTreeMap, io, time::SystemTime};
 
 use jiff::Timestamp;
 use landfall::hook::Intent;
 use landfall_messages::{HookName, JobData, Message};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, ser::Formatter};
 
+/// tusd 2's format; with `upload` and `request`, also tusd 1's.
 #[derive(Serialize)]
-pub(super) struct V2<'a> {
-    #[serde(rename = "Type")]
-    pub(super) kind: &'static str,
-    #[serde(rename = "Event")]
-    pub(super) event: Event<'a>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Auto<'a> {
+pub(super) struct Envelope<'a> {
     #[serde(rename = "Type")]
     pub(super) kind: &'static str,
     #[serde(rename = "Event")]
     pub(super) event: &'a Event<'a>,
-    #[serde(rename = "Upload")]
-    pub(super) upload: &'a Upload<'a>,
-    #[serde(rename = "HTTPRequest")]
-    pub(super) request: &'a Request<'a>,
+    #[serde(rename = "Upload", skip_serializing_if = "Option::is_none")]
+    pub(super) upload: Option<&'a Upload<'a>>,
+    #[serde(rename = "HTTPRequest", skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<&'a Request<'a>>,
 }
 
 #[derive(Serialize)]
@@ -139,4 +132,102 @@ impl<'a> Event<'a> {
             job: message.job.as_ref().map(Job::new),
         }
     }
+}
+
+/// With the sequence and partitioning extensions.
+#[derive(Serialize)]
+struct CloudEvent<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    datacontenttype: &'static str,
+    sequence: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partitionkey: Option<Cow<'a, str>>,
+    data: Event<'a>,
+}
+
+/// Serializes a message as a CloudEvent 1.0 in structured JSON.
+///
+/// `source` is a URI reference for this server. The type is `io.landfall.upload.` and the message's
+/// name (`started` for `UploadStarted`); the data is tusd's `Event`.
+///
+/// `subject` is the upload id, or `job/` and the request id of a job without upload. `partitionkey`
+/// is the ordering key. `sequence` has 20 digits, so that it sorts as text.
+#[must_use]
+pub fn cloud_event(message: &Message, source: &str) -> Vec<u8> {
+    json(&CloudEvent {
+        specversion: "1.0",
+        id: &message.id,
+        source,
+        kind: message.hook.cloud_event_kind(),
+        subject: Some(message.subject()).filter(|subject| !subject.is_empty()),
+        time: Timestamp::try_from(message.at)
+            .ok()
+            .map(|at| at.to_string()),
+        datacontenttype: "application/json",
+        sequence: format!("{:020}", message.sequence),
+        partitionkey: Some(message.ordering_key()).filter(|key| !key.is_empty()),
+        data: Event::new(message),
+    })
+}
+
+/// Without whitespace.
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Go);
+    // Serializing these types into memory does not fail.
+    if let Err(error) = value.serialize(&mut serializer) {
+        tracing::error!(%error, "failed to serialize a message");
+    }
+    out
+}
+
+/// Escapes the same additional characters as Go: `<`, `>`, `&`, U+2028, U+2029 and U+FFFD.
+struct Go;
+
+impl Formatter for Go {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, length, escape)) = next_escape(rest) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            writer.write_all(escape)?;
+            rest = &rest[at + length..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// Returns its position, its length and its escape sequence.
+fn next_escape(text: &str) -> Option<(usize, usize, &'static [u8])> {
+    // Non-ASCII characters to escape begin with one of two bytes.
+    let candidates = text
+        .bytes()
+        .enumerate()
+        .filter(|(_, byte)| matches!(byte, b'<' | b'>' | b'&' | 0xE2 | 0xEF));
+    for (at, byte) in candidates {
+        let found: (usize, &[u8]) = match byte {
+            b'<' => (1, br"\u003c"),
+            b'>' => (1, br"\u003e"),
+            b'&' => (1, br"\u0026"),
+            _ => match text.as_bytes().get(at + 1..at + 3) {
+                Some([0x80, 0xA8]) if byte == 0xE2 => (3, br"\u2028"),
+                Some([0x80, 0xA9]) if byte == 0xE2 => (3, br"\u2029"),
+                Some([0xBF, 0xBD]) if byte == 0xEF => (3, br"\ufffd"),
+                _ => continue,
+            },
+        };
+        return Some((at, found.0, found.1));
+    }
+    None
 }

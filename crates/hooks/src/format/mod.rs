@@ -5,9 +5,9 @@
 //! and job events.
 
 mod body;
-mod cloud_event;
-mod go;
 mod parse;
+#[cfg(test)]
+#[path = "../../tests/it/samples.rs"]
 mod samples;
 
 use std::str::FromStr;
@@ -15,9 +15,8 @@ use std::str::FromStr;
 use landfall_messages::Message;
 
 pub use self::{
-    cloud_event::cloud_event,
+    body::cloud_event,
     parse::{ParseError, parse_response},
-    samples::samples,
 };
 
 /// The format of a message.
@@ -66,25 +65,22 @@ impl FromStr for Format {
 /// Keys are in tusd's order, maps are sorted, and there is no newline at the end.
 ///
 /// ```
-/// use landfall_hooks::format::{Format, body, samples};
-///
-/// let json = body(Format::V2, &samples()[0]);
-/// assert!(json.starts_with(br#"{"Type":"pre-create","Event":{"Upload":{"ID":"","Size":"#));
+/// # fn example(message: &landfall_messages::Message) {
+/// let json = landfall_hooks::format::body(landfall_hooks::format::Format::V2, message);
+/// assert!(json.starts_with(br#"{"Type":"#));
+/// # }
 /// ```
 #[must_use]
 pub fn body(format: Format, message: &Message) -> Vec<u8> {
-    let event = body::Event::new(message);
+    let event = &body::Event::new(message);
+    let is_auto = format == Format::Auto;
     match format {
-        Format::V2 => go::json(&body::V2 {
+        Format::V1 => body::json(event),
+        Format::V2 | Format::Auto => body::json(&body::Envelope {
             kind: message.hook.as_str(),
             event,
-        }),
-        Format::V1 => go::json(&event),
-        Format::Auto => go::json(&body::Auto {
-            kind: message.hook.as_str(),
-            upload: &event.upload,
-            request: &event.request,
-            event: &event,
+            upload: is_auto.then_some(&event.upload),
+            request: is_auto.then_some(&event.request),
         }),
     }
 }

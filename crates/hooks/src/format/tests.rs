@@ -7,7 +7,7 @@ use landfall_messages::{HookName, HookResponse};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{samples::samples, *};
 
 /// The example in tusd's documentation, as tusd 2 sends it.
 const V2: &str = concat!(

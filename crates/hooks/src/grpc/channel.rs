@@ -23,7 +23,7 @@ use super::connect::Connector;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct H2Channel(Client<Connector, Body>);
 
 impl H2Channel {

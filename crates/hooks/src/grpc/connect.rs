@@ -1,21 +1,26 @@
 //! Connections to the server: TCP or a UNIX socket, plain or TLS.
 
 use std::{
-    fmt,
     future::Future,
     io,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use http::Uri;
+use http::{Uri, uri::Authority};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection, HttpConnector},
     rt::TokioIo,
 };
 use landfall::BoxError;
+use rustls::{
+    ClientConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::UnixStream,
@@ -24,7 +29,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tower_service::Service;
 
-use super::{GrpcSettings, GrpcSettingsError, Target, tls};
+use super::{GrpcSettings, GrpcSettingsError};
+use crate::verifier::Verifier;
 
 /// TLS included. A call may have a shorter timeout; the connection attempt then continues for the next call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +42,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 pub(super) struct Connector {
-    target: Arc<Target>,
+    pub(super) target: Arc<Target>,
     tcp: HttpConnector,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
@@ -59,7 +65,7 @@ impl Connector {
                     reason: "the host is not a valid name for a certificate",
                 }
             })?;
-            Some((Arc::new(tls::config(settings)?).into(), name))
+            Some((Arc::new(tls_config(settings)?).into(), name))
         } else {
             if settings.server_ca.is_some() || settings.client_certificate.is_some() {
                 tracing::warn!("certificates for gRPC hooks are ignored: TLS is not enabled");
@@ -112,12 +118,6 @@ impl Service<Uri> for Connector {
     }
 }
 
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.target.fmt(f)
-    }
-}
-
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -125,5 +125,218 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 impl Connection for Box<dyn Stream> {
     fn connected(&self) -> Connected {
         Connected::new()
+    }
+}
+
+fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, GrpcSettingsError> {
+    let file = settings.server_ca.as_deref();
+    let file = file.ok_or(GrpcSettingsError::NoServerCa)?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier =
+        Verifier::trusting(certificates(file)?, &provider).map_err(wrong(CERTIFICATES, file))?;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(wrong(CERTIFICATES, file))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match (&settings.client_certificate, &settings.client_key) {
+        (None, None) => config.with_no_client_auth(),
+        (Some(certificate), Some(key)) => {
+            let shown = certificates(certificate)?;
+            let read = PrivateKeyDer::from_pem_file(key).map_err(wrong("the private key", key))?;
+            config
+                .with_client_auth_cert(shown, read)
+                .map_err(wrong("the private key", key))?
+        }
+        _ => return Err(GrpcSettingsError::IncompleteIdentity),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+const CERTIFICATES: &str = "the certificates";
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, GrpcSettingsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
+        .map_err(wrong(CERTIFICATES, file))?
+        .collect();
+    let found = found.map_err(wrong(CERTIFICATES, file))?;
+    if found.is_empty() {
+        return Err(wrong(CERTIFICATES, file)("it contains none"));
+    }
+    Ok(found)
+}
+
+fn wrong<E: Into<landfall::BoxError>>(
+    what: &'static str,
+    file: &Path,
+) -> impl FnOnce(E) -> GrpcSettingsError {
+    move |source| GrpcSettingsError::File {
+        what,
+        file: file.to_owned(),
+        source: source.into(),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) secure: bool,
+    /// `localhost` for a UNIX socket, as in gRPC.
+    authority: Authority,
+    socket: Option<PathBuf>,
+}
+
+impl Target {
+    /// `secure` enables TLS unless the target has a scheme.
+    pub(super) fn new(target: &str, secure: bool) -> Result<Self, GrpcSettingsError> {
+        let invalid = |reason| GrpcSettingsError::Target {
+            target: target.to_owned(),
+            reason,
+        };
+        if let Some(rest) = target.strip_prefix("unix:") {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            let absolute = path.starts_with('/') || rest == path;
+            if path.is_empty() || !absolute {
+                return Err(invalid("it must be unix:///path or unix:path"));
+            }
+            return Ok(Self {
+                secure,
+                authority: Authority::from_static("localhost"),
+                socket: Some(path.into()),
+            });
+        }
+        let (secure, port, rest) = if let Some(rest) = target.strip_prefix("http://") {
+            if secure {
+                return Err(invalid("http:// contradicts the TLS setting"));
+            }
+            (false, 80, rest.trim_end_matches('/'))
+        } else if let Some(rest) = target.strip_prefix("https://") {
+            (true, 443, rest.trim_end_matches('/'))
+        } else {
+            let names = ["dns:", "passthrough:"];
+            let named = names.iter().find_map(|name| target.strip_prefix(name));
+            let rest = match named {
+                None => target,
+                Some(rest) => match rest.strip_prefix("//") {
+                    None => rest,
+                    // A DNS server between the slashes is not supported.
+                    Some(rest) => rest
+                        .strip_prefix('/')
+                        .ok_or_else(|| invalid("the host must come after three slashes"))?,
+                },
+            };
+            (secure, 443, rest)
+        };
+        let authority: Authority = rest
+            .parse()
+            .map_err(|_| invalid("it must be host:port or unix:///path"))?;
+        let host = authority.host();
+        if host.is_empty() || authority.as_str().contains('@') {
+            return Err(invalid("it must be host:port or unix:///path"));
+        }
+        let authority = match authority.port() {
+            Some(port) if port.as_str().parse() == Ok(port.as_u16()) => authority,
+            Some(_) => return Err(invalid("the port must be a number up to 65535")),
+            None if authority.as_str() == host => format!("{host}:{port}")
+                .parse()
+                .map_err(|_| invalid("it must be host:port"))?,
+            None => return Err(invalid("the port must be a number up to 65535")),
+        };
+        Ok(Self {
+            secure,
+            authority,
+            socket: None,
+        })
+    }
+
+    pub(super) fn origin(&self) -> Uri {
+        let scheme = if self.secure { "https" } else { "http" };
+        Uri::builder()
+            .scheme(scheme)
+            .authority(self.authority.clone())
+            .path_and_query("/")
+            .build()
+            .expect("a scheme, an authority and a path make a URI")
+    }
+
+    pub(super) fn host(&self) -> &str {
+        let host = self.authority.host();
+        let address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        address.unwrap_or(host)
+    }
+
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod target_tests {
+    use super::*;
+
+    fn origin(target: &str, secure: bool) -> String {
+        Target::new(target, secure).unwrap().origin().to_string()
+    }
+
+    #[test]
+    fn parses_hosts_and_ports() {
+        for target in [
+            "hooks:8000",
+            "dns:///hooks:8000",
+            "dns:hooks:8000",
+            "passthrough:///hooks:8000",
+            "http://hooks:8000",
+            "http://hooks:8000/",
+        ] {
+            assert_eq!(origin(target, false), "http://hooks:8000/", "{target}");
+        }
+        assert_eq!(origin("hooks:8000", true), "https://hooks:8000/");
+        assert_eq!(origin("https://hooks:8000", false), "https://hooks:8000/");
+        assert_eq!(origin("hooks", false), "http://hooks:443/");
+        assert_eq!(origin("http://hooks", false), "http://hooks:80/");
+        assert_eq!(origin("[::1]:50051", false), "http://[::1]:50051/");
+        assert_eq!(Target::new("[::1]:1", true).unwrap().host(), "::1");
+        assert_eq!(
+            Target::new("127.0.0.1:1", true).unwrap().host(),
+            "127.0.0.1"
+        );
+    }
+
+    #[test]
+    fn parses_unix_sockets() {
+        for (target, path) in [
+            ("unix:///run/hooks.sock", "/run/hooks.sock"),
+            ("unix:/run/hooks.sock", "/run/hooks.sock"),
+            ("unix:hooks.sock", "hooks.sock"),
+        ] {
+            let read = Target::new(target, false).unwrap();
+            assert_eq!(read.socket(), Some(Path::new(path)), "{target}");
+            assert_eq!(read.origin(), "http://localhost/");
+        }
+    }
+
+    #[test]
+    fn rejects_invalid_targets() {
+        for target in [
+            "",
+            ":8000",
+            "dns://8.8.8.8/hooks:8000",
+            "hooks:port",
+            "hooks:70000",
+            "hooks:",
+            "http://hooks:8000/path",
+            "http://user@hooks:8000",
+            "a b:1",
+            "unix:",
+            "unix://",
+            "unix://run/hooks.sock",
+            "ftp://hooks:1",
+        ] {
+            let error = Target::new(target, false).unwrap_err().to_string();
+            assert!(error.contains(&format!("{target:?}")), "{error}");
+        }
+        assert!(Target::new("http://hooks:8000", true).is_err());
     }
 }

@@ -83,14 +83,10 @@ fn key(name: &str) -> Option<Key> {
     {
         return None;
     }
-    if name.ends_with("-bin") {
-        BinaryMetadataKey::from_bytes(name.as_bytes())
-            .ok()
-            .map(Key::Bytes)
-    } else {
-        AsciiMetadataKey::from_bytes(name.as_bytes())
-            .ok()
-            .map(Key::Text)
+    let name = name.as_bytes();
+    match name.ends_with(b"-bin") {
+        true => BinaryMetadataKey::from_bytes(name).ok().map(Key::Bytes),
+        false => AsciiMetadataKey::from_bytes(name).ok().map(Key::Text),
     }
 }
 

@@ -13,8 +13,6 @@ mod generated;
 mod channel;
 mod metadata;
 mod settings;
-mod target;
-mod tls;
 mod translate;
 
 use std::{fmt, time::Duration};
@@ -24,14 +22,14 @@ use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
 use tokio::{sync::Semaphore, time};
 use tonic::{Code, Request, Status};
 
-pub use self::settings::{GrpcSettings, GrpcSettingsError};
 use self::{
     channel::H2Channel,
-    connect::Connector,
+    connect::{Connector, Target},
     generated::{self as proto, hook_handler_client::HookHandlerClient},
     metadata::ForwardedHeaders,
-    target::Target,
 };
+
+pub use self::settings::{GrpcSettings, GrpcSettingsError};
 
 /// The default of gRPC servers.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;
@@ -85,9 +83,11 @@ impl Grpc {
         request: Request<proto::HookRequest>,
     ) -> Result<proto::HookResponse, Status> {
         let mut client = self.client.clone();
-        let response = client.invoke_hook(request);
-        let response =
-            within(self.timeout, response, "the server did not respond in time").await??;
+        let (response, late) = (
+            client.invoke_hook(request),
+            "the server did not respond in time",
+        );
+        let response = within(self.timeout, response, late).await??;
         Ok(response.into_inner())
     }
 
@@ -98,9 +98,8 @@ impl Grpc {
         }
         self.forward.apply(&message.request, request.metadata_mut());
         if attempt > 0 {
-            request
-                .metadata_mut()
-                .insert(ATTEMPT_METADATA, attempt.into());
+            let metadata = request.metadata_mut();
+            metadata.insert(ATTEMPT_METADATA, attempt.into());
         }
         request
     }
@@ -113,11 +112,8 @@ impl Transport for Grpc {
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
-        let permit = within(
-            self.timeout,
-            self.calls.acquire(),
-            "too many calls are waiting",
-        );
+        let late = "too many calls are waiting";
+        let permit = within(self.timeout, self.calls.acquire(), late);
         // The semaphore is never closed.
         let _permit = permit.await.map_err(failure)?;
         let mut attempt = 0;
@@ -138,12 +134,8 @@ impl Transport for Grpc {
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {
-        let opened = within(
-            Some(CHECK_TIMEOUT),
-            self.connector.open(),
-            "timed out connecting",
-        )
-        .await;
+        let (limit, late) = (Some(CHECK_TIMEOUT), "timed out connecting");
+        let opened = within(limit, self.connector.open(), late).await;
         match opened.map_err(failure)? {
             Ok(_) => Ok(()),
             Err(error) => Err(DeliveryError::with_source(error.to_string(), error)),
@@ -154,7 +146,7 @@ impl Transport for Grpc {
 impl fmt::Debug for Grpc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grpc")
-            .field("connector", &self.connector)
+            .field("target", &self.connector.target)
             .field("attempts", &self.attempts)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

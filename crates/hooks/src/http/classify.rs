@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use landfall::hook::ClientResponse;
 use landfall_messages::{DeliveryError, HookName, HookResponse};
 
-use super::{body::Body, redirect::redirect_location};
+use super::redirect::redirect_location;
 use crate::format::{Format, ParseError, parse_response};
 
 #[derive(Debug)]
@@ -20,13 +22,11 @@ pub(super) struct RawResponse {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ResponseClassifier {
     pub(super) format: Format,
-    /// Maximum response size in bytes.
     pub(super) limit: usize,
     pub(super) stop_code: Option<u16>,
 }
 
 impl ResponseClassifier {
-    /// Classifies a response to `hook`.
     pub(super) fn classify(
         &self,
         hook: HookName,
@@ -63,10 +63,9 @@ impl ResponseClassifier {
             return Err(self.too_large());
         }
         if content_type_essence(&raw.headers) != "application/json" {
-            return Err(DeliveryError::new(format!(
-                "the hook endpoint must respond with the Content-Type application/json, it is {:?}",
-                text_of(raw.headers.get(header::CONTENT_TYPE))
-            )));
+            let found = text_of(raw.headers.get(header::CONTENT_TYPE));
+            let text = "the hook endpoint must respond with the Content-Type application/json";
+            return Err(DeliveryError::new(format!("{text}, it is {found:?}")));
         }
         parse_response(&raw.body.bytes).map_err(|error| unparsable(error, raw))
     }
@@ -118,9 +117,8 @@ impl ResponseClassifier {
 
     fn too_large(&self) -> DeliveryError {
         let limit = self.limit;
-        DeliveryError::new(format!(
-            "hook response exceeded maximum size of {limit} bytes"
-        ))
+        let text = format!("hook response exceeded maximum size of {limit} bytes");
+        DeliveryError::new(text)
     }
 }
 
@@ -176,12 +174,9 @@ fn plain_reply(raw: &RawResponse) -> ClientResponse {
         tracing::warn!(status = %raw.status, "the body of a rejection is too large to forward");
     } else if !bytes.is_empty() {
         reply.body = Some(Bytes::clone(bytes));
-        let content_type_essence = content_type_essence(&raw.headers);
-        let is_forwarded = content_type_essence.starts_with("text/")
-            || matches!(
-                content_type_essence.as_str(),
-                "application/json" | "application/problem+json"
-            );
+        let essence = content_type_essence(&raw.headers);
+        let is_json = matches!(&*essence, "application/json" | "application/problem+json");
+        let is_forwarded = is_json || essence.starts_with("text/");
         let header = raw.headers.get(header::CONTENT_TYPE);
         if let Some(kind) = header.filter(|_| is_forwarded) {
             reply.headers.insert(header::CONTENT_TYPE, kind.clone());
@@ -192,17 +187,11 @@ fn plain_reply(raw: &RawResponse) -> ClientResponse {
 
 pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
     let status = raw.status.as_u16();
-    let text = if raw.status.is_redirection() {
-        format!(
-            "unexpected response code from hook endpoint ({status}): redirects are not followed, see \
-             --hooks-http-follow-redirects"
-        )
-    } else {
-        format!(
-            "unexpected response code from hook endpoint ({status}): {}",
-            excerpt(&raw.body.bytes)
-        )
+    let why = match raw.status.is_redirection() {
+        true => "redirects are not followed, see --hooks-http-follow-redirects".to_owned(),
+        false => excerpt(&raw.body.bytes),
     };
+    let text = format!("unexpected response code from hook endpoint ({status}): {why}");
     DeliveryError::new(text)
         .retry_after(retry_after(&raw.headers))
         .permanent(is_permanent(raw.status))
@@ -224,7 +213,6 @@ fn unparsable(error: ParseError, raw: &RawResponse) -> DeliveryError {
     DeliveryError::with_source(text, error)
 }
 
-/// Returns the start of a body, for log messages.
 fn excerpt(body: &[u8]) -> String {
     const MAX_LEN: usize = 500;
     let cut = &body[..body.len().min(MAX_LEN)];
@@ -234,17 +222,15 @@ fn excerpt(body: &[u8]) -> String {
 
 fn content_type_essence(headers: &HeaderMap) -> String {
     let header = text_of(headers.get(header::CONTENT_TYPE));
-    let content_type_essence = header.split(';').next().unwrap_or_default();
-    content_type_essence.trim().to_ascii_lowercase()
+    let essence = header.split(';').next().unwrap_or_default();
+    essence.trim().to_ascii_lowercase()
 }
 
 fn text_of(value: Option<&HeaderValue>) -> &str {
-    value
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    let text = value.and_then(|value| value.to_str().ok());
+    text.unwrap_or_default()
 }
 
-/// `Retry-After`: seconds or a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let header = text_of(headers.get(header::RETRY_AFTER)).trim();
     if let Ok(seconds) = header.parse() {
@@ -252,6 +238,27 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(header).ok()?;
     date.duration_since(SystemTime::now()).ok()
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) is_complete: bool,
+}
+
+pub(super) async fn read_body(mut body: Incoming, limit: usize) -> Result<Body, hyper::Error> {
+    let mut bytes = BytesMut::new();
+    let mut is_complete = true;
+    while is_complete && let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let remaining = limit - bytes.len();
+        is_complete = data.len() <= remaining;
+        bytes.extend_from_slice(&data[..data.len().min(remaining)]);
+    }
+    let bytes = bytes.freeze();
+    Ok(Body { bytes, is_complete })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use landfall::{BoxError, runtime::PerRuntime};
-use rustls::ClientConfig;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::net::TcpStream;
 use tower::{Service, service_fn, util::BoxCloneSyncService};
 
@@ -31,6 +32,7 @@ use super::{
     Proxies,
     address_policy::{AddressDenied, AddressPolicy, Resolver, resolver},
 };
+use crate::verifier::Verifier;
 
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -101,7 +103,6 @@ impl Client {
         sent.map_err(|error| SendError::new(&error))
     }
 
-    /// Opens a connection and closes it.
     pub(super) async fn touch(&self, uri: Uri) -> Result<(), BoxError> {
         let mut connector = self.connector.clone();
         connector.call(uri).await.map(drop)
@@ -116,7 +117,6 @@ fn tcp(policy: Option<AddressPolicy>) -> Tcp {
     tcp
 }
 
-/// A failed request.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct SendError {
@@ -210,4 +210,27 @@ impl Write for Stream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
+}
+
+/// Creates a configuration that trusts the system's root certificates, or any certificate.
+///
+/// A lack of root certificates is an error only if they are `needed`.
+pub(super) fn tls_config(skip_verify: bool, needed: bool) -> io::Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    if skip_verify {
+        let verifier = Arc::new(Verifier::accepting_any(&provider));
+        return Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if needed && roots.is_empty() {
+        return Err(io::Error::other("no root certificates found"));
+    }
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -4,10 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use landfall_messages::{DeliveryError, HookName, HookResponse};
 
-use super::{
-    body::Body,
-    classify::{RawResponse, ResponseClassifier},
-};
+use super::classify::{Body, RawResponse, ResponseClassifier};
 use crate::format::Format;
 
 /// Classifies a response of an endpoint.

@@ -1,18 +1,13 @@
 //! HTTP hooks.
 
 mod address_policy;
-mod body;
 mod classify;
 mod connect;
-mod endpoint;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
-mod proxy;
 mod redirect;
 mod settings;
-mod sign;
-mod tls;
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -25,18 +20,13 @@ use tokio::{sync::Semaphore, time};
 
 use self::{
     address_policy::AddressPolicy,
-    body::{Body, read_body},
-    classify::{RawResponse, ResponseClassifier},
-    connect::Client,
-    endpoint::Endpoint,
-    redirect::{Hop, HttpCall},
-};
-pub use self::{
-    proxy::Proxies,
-    settings::{HttpSettings, HttpSettingsError},
-    sign::{Secret, SecretError},
+    classify::{Body, RawResponse, ResponseClassifier, read_body},
+    connect::{Client, tls_config},
+    redirect::{Endpoint, Hop, HttpCall},
 };
 use crate::format::{self, Format};
+
+pub use self::settings::{HttpSettings, HttpSettingsError, Proxies, Secret, SecretError};
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -82,7 +72,6 @@ pub struct Http {
 #[derive(Debug)]
 struct Redirects {
     policy: AddressPolicy,
-    /// Connects only to addresses that the policy allows.
     client: Client,
 }
 
@@ -106,16 +95,10 @@ impl Http {
         if settings.max_concurrency == 0 {
             return Err(HttpSettingsError::Zero("the maximum concurrency"));
         }
-        let tls = tls::config(settings.skip_verify, endpoint.url.scheme() == "https")
+        let tls = tls_config(settings.skip_verify, endpoint.url.scheme() == "https")
             .map_err(HttpSettingsError::Tls)?;
-        let client = |policy| {
-            Client::new(
-                &tls,
-                settings.proxies.clone(),
-                policy,
-                settings.max_concurrency,
-            )
-        };
+        let (proxies, idle) = (&settings.proxies, settings.max_concurrency);
+        let client = |policy| Client::new(&tls, proxies.clone(), policy, idle);
         let redirects = settings.follow_redirects.then(|| {
             let policy = AddressPolicy::new(&settings.redirect_allow);
             Redirects {
@@ -178,7 +161,6 @@ impl Http {
         }
     }
 
-    /// Makes one attempt and follows its redirects.
     async fn attempt(&self, call: &HttpCall<'_>) -> Result<RawResponse, AttemptError> {
         let permit = self.calls.acquire().await;
         let _permit = permit.map_err(|error| permanent("the transport is closed", error))?;
@@ -207,11 +189,8 @@ impl Http {
 
     /// Returns the client for a hop. Hops to other hosts use the client with the address policy.
     fn client_for(&self, hop: &Hop) -> Result<&Client, AttemptError> {
-        let Some(redirects) = self
-            .redirects
-            .as_ref()
-            .filter(|_| !hop.is_at(&self.endpoint))
-        else {
+        let redirects = self.redirects.as_ref();
+        let Some(redirects) = redirects.filter(|_| !hop.is_at(&self.endpoint)) else {
             return Ok(&self.client);
         };
         let literal = redirects.policy.check_literal(&hop.url);
@@ -267,12 +246,10 @@ impl Transport for Http {
         let calling = time::timeout(self.settings.timeout, self.call(&call, &mut last_error)).await;
         calling.unwrap_or_else(|_| {
             let limit = self.settings.timeout;
-            let before = last_error.map_or_else(String::new, |failure| {
-                format!("; previous error: {failure}")
-            });
-            Err(DeliveryError::new(format!(
-                "the hook endpoint did not respond within {limit:?}{before}"
-            )))
+            let before = last_error.map(|failure| format!("; previous error: {failure}"));
+            let before = before.unwrap_or_default();
+            let text = format!("the hook endpoint did not respond within {limit:?}{before}");
+            Err(DeliveryError::new(text))
         })
     }
 
@@ -283,9 +260,11 @@ impl Transport for Http {
                 let what = "could not connect to the hook endpoint";
                 Err(DeliveryError::caused_by(what, error))
             }
-            Err(_) => Err(DeliveryError::new(format!(
-                "could not connect to the hook endpoint within {CHECK_TIMEOUT:?}"
-            ))),
+            Err(_) => {
+                let text =
+                    format!("could not connect to the hook endpoint within {CHECK_TIMEOUT:?}");
+                Err(DeliveryError::new(text))
+            }
         }
     }
 }
@@ -301,13 +280,10 @@ fn permanent(what: &str, error: impl std::error::Error + Send + Sync + 'static) 
 /// Parses the names of headers to forward. Some cannot be forwarded, as in Go's client.
 fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, HttpSettingsError> {
     let mut headers = Vec::new();
-    for name in names
-        .iter()
-        .map(|name| name.trim())
-        .filter(|name| !name.is_empty())
-    {
-        let header =
-            HeaderName::try_from(name).map_err(|_| HttpSettingsError::Header(name.to_owned()))?;
+    let names = names.iter().map(|name| name.trim());
+    for name in names.filter(|name| !name.is_empty()) {
+        let invalid = |_| HttpSettingsError::Header(name.to_owned());
+        let header = HeaderName::try_from(name).map_err(invalid)?;
         if redirect::is_reserved(&header) {
             tracing::warn!(%header, "this header is not forwarded to hooks");
         } else if !headers.contains(&header) {

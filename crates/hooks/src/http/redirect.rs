@@ -1,21 +1,16 @@
 //! Requests to the endpoint, and to the targets of its redirects.
 
-use std::{
-    sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{sync::OnceLock, time::UNIX_EPOCH};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use landfall_messages::Message;
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{
-    Proxies, Secret,
-    endpoint::{Endpoint, uri_of},
-    sign::sign,
-};
+use super::{HttpSettingsError, Proxies, Secret, settings::sign};
 use crate::format::{self, Format};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
@@ -49,12 +44,10 @@ static RESERVED: [HeaderName; 18] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Returns whether a header of the client's request is not forwarded.
 pub(super) fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(name)
 }
 
-/// The parts that all requests for one message share.
 #[derive(Debug)]
 pub(super) struct HttpCall<'a> {
     pub(super) message: &'a Message,
@@ -81,7 +74,6 @@ impl HttpCall<'_> {
     }
 }
 
-/// The target of the next request of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Hop {
     pub(super) url: Url,
@@ -106,7 +98,6 @@ impl Hop {
         }
     }
 
-    /// Returns the next hop, if the response is a redirect.
     pub(super) fn next(
         &self,
         endpoint: &Endpoint,
@@ -116,13 +107,10 @@ impl Hop {
         let Some(location) = redirect_location(status, headers) else {
             return Ok(None);
         };
-        let location = location
-            .to_str()
-            .map_err(|_| InvalidRedirect("its Location is not text"))?;
-        let mut url = self
-            .url
-            .join(location)
-            .map_err(|_| InvalidRedirect("its Location is not a URL"))?;
+        let location = location.to_str();
+        let location = location.map_err(|_| InvalidRedirect("its Location is not text"))?;
+        let url = self.url.join(location);
+        let mut url = url.map_err(|_| InvalidRedirect("its Location is not a URL"))?;
         match (self.url.scheme(), url.scheme()) {
             ("https", "http") => return Err(InvalidRedirect("it leads from https to http")),
             (_, "http" | "https") => {}
@@ -133,10 +121,7 @@ impl Hop {
         let cleared = url.set_username("").and_then(|()| url.set_password(None));
         let uri = cleared.ok().and_then(|()| uri_of(&url));
         let uri = uri.ok_or(InvalidRedirect("its Location is not a URL"))?;
-        let repeats = matches!(
-            status,
-            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-        );
+        let repeats = matches!(status.as_u16(), 307 | 308);
         Ok(Some(Self {
             has_body: self.has_body && repeats,
             is_same_origin: self.is_same_origin && endpoint.url.origin() == url.origin(),
@@ -145,15 +130,9 @@ impl Hop {
         }))
     }
 
-    /// Returns whether this is the configured host and port.
     pub(super) fn is_at(&self, endpoint: &Endpoint) -> bool {
-        let host_and_port = |url: &Url| {
-            (
-                url.host().map(|host| host.to_owned()),
-                url.port_or_known_default(),
-            )
-        };
-        host_and_port(&self.url) == host_and_port(&endpoint.url)
+        let (url, other) = (&self.url, &endpoint.url);
+        url.host() == other.host() && url.port_or_known_default() == other.port_or_known_default()
     }
 
     pub(super) fn request(&self, endpoint: &Endpoint, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
@@ -180,10 +159,7 @@ impl Hop {
             headers.insert(HOOK_NAME, name);
         }
         headers.insert(SEQUENCE, message.sequence.into());
-        let timestamp = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let timestamp = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
         headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
         if let Ok(id) = HeaderValue::from_str(&message.id) {
             headers.insert(WEBHOOK_ID, id);
@@ -205,14 +181,12 @@ impl Hop {
     }
 }
 
-/// Returns the Location of a redirect, if the response is one.
 pub(super) fn redirect_location(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
     let is_redirect = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
     let location = headers.get(header::LOCATION).filter(|_| is_redirect)?;
     (!location.is_empty()).then_some(location)
 }
 
-/// Copies headers of the client's request, with all their values.
 fn forward(headers: &mut HeaderMap, call: &HttpCall<'_>) {
     for name in call.forward {
         let values = call.message.request.values(name.as_str());
@@ -224,6 +198,89 @@ fn forward(headers: &mut HeaderMap, call: &HttpCall<'_>) {
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                 headers.append(name, value);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) url: Url,
+    pub(super) uri: Uri,
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+impl Endpoint {
+    pub(super) fn new(text: &str) -> Result<Self, HttpSettingsError> {
+        let invalid = |reason: &str| HttpSettingsError::Url(reason.to_owned());
+        let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(invalid("it must begin with http:// or https://"));
+        }
+        let authorization = basic(&url);
+        let cleared = url.set_username("").and_then(|()| url.set_password(None));
+        url.set_fragment(None);
+        let uri = cleared.ok().and_then(|()| uri_of(&url));
+        Ok(Self {
+            uri: uri.ok_or_else(|| invalid("it is not an HTTP URL"))?,
+            url,
+            authorization,
+        })
+    }
+}
+
+pub(super) fn uri_of(url: &Url) -> Option<Uri> {
+    url.as_str().parse().ok()
+}
+
+fn basic(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let encoded = BASE64_STANDARD.encode(pair);
+    let mut value = HeaderValue::from_str(&format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod endpoint_tests {
+    use super::*;
+
+    #[test]
+    fn credentials_move_from_the_url_to_a_header() {
+        let endpoint = Endpoint::new(" http://us%40er:p%3Aw@host:1/hook?a=b#c ").unwrap();
+        assert_eq!(endpoint.uri, "http://host:1/hook?a=b");
+        assert_eq!(
+            endpoint.authorization.as_ref().unwrap(),
+            "Basic dXNAZXI6cDp3"
+        );
+        let shown = format!("{endpoint:?}");
+        assert!(
+            !shown.contains("er:p") && !shown.contains("dXNA"),
+            "{shown}"
+        );
+        let plain = Endpoint::new("https://host").unwrap();
+        assert_eq!(
+            (plain.uri.to_string().as_str(), plain.authorization),
+            ("https://host/", None)
+        );
+    }
+
+    #[test]
+    fn rejects_invalid_urls() {
+        for url in [
+            "",
+            "localhost:8000/hook",
+            "ftp://host/",
+            "http://",
+            "/hook",
+            "http://a b/",
+        ] {
+            let error = Endpoint::new(url).unwrap_err().to_string();
+            assert!(error.starts_with("invalid URL of HTTP hooks: "), "{error}");
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Settings of HTTP hooks.
+use std::{env, fmt::Write, net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
-use std::time::Duration;
-
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use ipnet::IpNet;
+use sha2::Sha256;
 
-use super::{Proxies, Secret};
 use crate::{SecretUrl, format::Format};
 
 /// Settings of [`Http`](super::Http).
@@ -84,4 +86,204 @@ pub enum HttpSettingsError {
     /// TLS cannot be configured, for example without root certificates.
     #[error("failed to configure TLS for HTTP hooks: {0}")]
     Tls(#[source] std::io::Error),
+}
+
+const PREFIX: &str = "whsec_";
+
+/// A signing key: `whsec_` and base64, or text whose bytes are the key.
+#[derive(Clone, Debug)]
+pub struct Secret(Hmac<Sha256>);
+
+/// An invalid secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// The secret is empty.
+    #[error("a secret for hooks must not be empty")]
+    Empty,
+    /// The text after `whsec_` is not base64.
+    #[error("a secret for hooks that begins with whsec_ must continue in base64")]
+    NotBase64,
+}
+
+impl FromStr for Secret {
+    type Err = SecretError;
+
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        let key = match text.strip_prefix(PREFIX) {
+            Some(encoded) => BASE64_STANDARD
+                .decode(encoded)
+                .map_err(|_| SecretError::NotBase64)?,
+            None => text.as_bytes().to_vec(),
+        };
+        if key.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        // HMAC accepts keys of any length.
+        let keyed = Hmac::new_from_slice(&key).map_err(|_| SecretError::Empty)?;
+        Ok(Self(keyed))
+    }
+}
+
+/// Returns the signature of each secret, `v1,` and base64, separated by spaces.
+pub(super) fn sign(secrets: &[Secret], id: &str, timestamp: u64, body: &[u8]) -> String {
+    let mut signatures = String::new();
+    for Secret(keyed) in secrets {
+        let mut mac = keyed.clone();
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(body);
+        let signature = BASE64_STANDARD.encode(mac.finalize().into_bytes());
+        let space = if signatures.is_empty() { "" } else { " " };
+        // Writing to a string does not fail.
+        let _ = write!(signatures, "{space}v1,{signature}");
+    }
+    signatures
+}
+
+/// The proxies for requests. Those to `localhost` and loopback addresses use none.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Option<Arc<Matcher>>);
+
+impl Proxies {
+    /// Uses no proxy.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Sets the proxies for `http` and `https` endpoints, and the hosts that use none.
+    ///
+    /// A proxy is `host:port` or a URL, with or without user and password; empty for none.
+    /// `no_proxy` is a comma-separated list of domain names, which include subdomains, addresses
+    /// and networks.
+    #[must_use]
+    pub fn new(http: &str, https: &str, no_proxy: &str) -> Self {
+        if http.is_empty() && https.is_empty() {
+            return Self::none();
+        }
+        let builder = Matcher::builder();
+        let matcher = builder
+            .http(http.to_owned())
+            .https(https.to_owned())
+            .no(no_proxy.to_owned());
+        Self(Some(Arc::new(matcher.build())))
+    }
+
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, in upper or lower case.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let first = |names: [&str; 2]| {
+            let values = names.into_iter().filter_map(|name| env::var(name).ok());
+            let mut values = values.filter(|value| !value.is_empty());
+            values.next().unwrap_or_default()
+        };
+        Self::new(
+            &first(["HTTP_PROXY", "http_proxy"]),
+            &first(["HTTPS_PROXY", "https_proxy"]),
+            &first(["NO_PROXY", "no_proxy"]),
+        )
+    }
+
+    pub(super) fn for_uri(&self, uri: &Uri) -> Option<Intercept> {
+        let host = uri.host()?.trim_matches(['[', ']']);
+        let is_here = host.eq_ignore_ascii_case("localhost")
+            || host
+                .parse()
+                .is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
+        let matcher = self.0.as_ref().filter(|_| !is_here)?;
+        matcher.intercept(uri)
+    }
+
+    /// Returns the proxy's credentials for a request without a tunnel.
+    pub(super) fn authorization(&self, uri: &Uri) -> Option<HeaderValue> {
+        if uri.scheme_str() != Some("http") {
+            return None;
+        }
+        self.for_uri(uri)?.basic_auth().cloned()
+    }
+}
+
+#[cfg(test)]
+mod sign_tests {
+    use super::*;
+
+    /// The example in the specification's libraries.
+    #[test]
+    fn matches_the_published_vector() {
+        let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+        let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+        let body = br#"{"test": 2432232314}"#;
+        let other: Secret = "a plain text".parse().unwrap();
+        let secrets = [other, secret];
+        assert_eq!(sign(&secrets[1..], id, 1_614_265_330, body), signature);
+
+        let both = sign(&secrets, id, 1_614_265_330, body);
+        let (first, second) = both.split_once(' ').unwrap();
+        assert_eq!(second, signature);
+        assert!(first.starts_with("v1,") && first != signature);
+    }
+
+    #[test]
+    fn text_without_prefix_is_the_key() {
+        let plain: Secret = "abc".parse().unwrap();
+        let encoded: Secret = "whsec_YWJj".parse().unwrap();
+        let sign = |secret| sign(&[secret], "id", 1, b"body");
+        assert_eq!(sign(plain), sign(encoded));
+    }
+
+    #[test]
+    fn rejects_invalid_secrets() {
+        for (text, error) in [
+            ("", SecretError::Empty),
+            ("whsec_", SecretError::Empty),
+            ("whsec_?", SecretError::NotBase64),
+        ] {
+            assert_eq!(text.parse::<Secret>().unwrap_err(), error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod proxy_tests {
+    use super::*;
+
+    #[test]
+    fn proxy_depends_on_scheme_and_host() {
+        let proxies = Proxies::new(
+            "proxy:3128",
+            "http://u:p@secure:8080",
+            "example.org, 10.0.0.0/8",
+        );
+        let proxy_for = |uri: &'static str| {
+            let proxy = proxies.for_uri(&Uri::from_static(uri));
+            proxy.map(|proxy| proxy.uri().to_string())
+        };
+        let plain = Some("http://proxy:3128/".to_owned());
+        assert_eq!(proxy_for("http://app.example.com/hook"), plain);
+        assert_eq!(
+            proxy_for("https://app.example.com/hook"),
+            Some("http://secure:8080/".into())
+        );
+        for direct in [
+            "http://localhost:8000/",
+            "https://LOCALHOST/",
+            "http://127.0.0.1:8000/",
+            "http://127.1.2.3/",
+            "http://[::1]:8000/",
+            "http://example.org/",
+            "https://sub.example.org/",
+            "http://10.1.2.3/",
+        ] {
+            assert_eq!(proxy_for(direct), None, "{direct}");
+        }
+        assert_eq!(
+            Proxies::new("", "", "a")
+                .for_uri(&Uri::from_static("http://b/"))
+                .map(|_| ()),
+            None
+        );
+        let shown = format!("{proxies:?}");
+        assert!(!shown.contains("u:p"), "{shown}");
+    }
 }

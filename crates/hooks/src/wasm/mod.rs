@@ -24,7 +24,6 @@
 //! (about one unit per instruction), and an instance limited memory. A failing plugin fails its
 //! message only.
 
-mod log;
 mod plugin;
 
 use std::{io, path::PathBuf, sync::Arc, thread::available_parallelism};
@@ -145,12 +144,9 @@ impl Transport for Wasm {
             drop(permit);
             response
         });
-        let response = call
-            .await
-            .map_err(|error| DeliveryError::caused_by("the plugin task failed", error))?
-            .map_err(|reason| {
-                DeliveryError::new(format!("the plugin failed in {hook}: {reason}"))
-            })?;
+        let lost = |error| DeliveryError::caused_by("the plugin task failed", error);
+        let failed = |reason| DeliveryError::new(format!("the plugin failed in {hook}: {reason}"));
+        let response = call.await.map_err(lost)?.map_err(failed)?;
         if response.is_empty() {
             return Ok(HookResponse::default());
         }

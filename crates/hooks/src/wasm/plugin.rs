@@ -1,17 +1,18 @@
 //! Compilation and calls of a plugin.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use landfall_messages::HookName;
+use parking_lot::Mutex;
 use wasmi::{
     Caller, CompilationMode, Config, Engine, Error, ExternType, FuncType, Instance, Linker, Memory,
     Module, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc, ValType,
 };
 
-use super::{
-    WasmSettings,
-    log::{Log, MAX_LINE_LEN},
-};
+use super::WasmSettings;
 
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
@@ -87,13 +88,10 @@ impl Plugin {
         };
         let mut store = Store::new(&self.engine, host);
         store.limiter(|host| &mut host.limits);
-        store
-            .set_fuel(self.fuel)
-            .map_err(|error| error.to_string())?;
-        let instance = self
-            .linker
-            .instantiate_and_start(&mut store, &self.module)
-            .map_err(|error| self.explain(&error))?;
+        let explain = |error: Error| self.explain(&error);
+        store.set_fuel(self.fuel).map_err(explain)?;
+        let instance = self.linker.instantiate_and_start(&mut store, &self.module);
+        let instance = instance.map_err(explain)?;
         Ok(PluginInstance {
             plugin: self,
             instance,
@@ -155,9 +153,9 @@ impl PluginInstance<'_> {
         let response = response.map_err(|error| self.plugin.explain(&error))?;
         let (pointer, length) = ((response >> 32) as usize, (response & 0xffff_ffff) as usize);
         if length > MAX_RESPONSE_BYTES {
-            return Err(format!(
-                "its response has {length} bytes; the limit is {MAX_RESPONSE_BYTES}"
-            ));
+            let text =
+                format!("its response has {length} bytes; the limit is {MAX_RESPONSE_BYTES}");
+            return Err(text);
         }
         let bytes = slice(memory.data(&self.store), pointer, length);
         bytes.map(<[u8]>::to_vec).ok_or_else(|| {
@@ -231,9 +229,8 @@ fn check_exports(module: &Module, limit: usize) -> Result<(), String> {
     };
     let bytes = memory.minimum().saturating_mul(PAGE_SIZE);
     if bytes > limit as u64 {
-        return Err(format!(
-            "its initial memory has {bytes} bytes; the limit is {limit}"
-        ));
+        let text = format!("its initial memory has {bytes} bytes; the limit is {limit}");
+        return Err(text);
     }
     for (name, ty, signature) in [
         (ALLOC, alloc, "(i32) -> i32"),
@@ -246,4 +243,94 @@ fn check_exports(module: &Module, limit: usize) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Bytes; the rest is dropped.
+pub(super) const MAX_LINE_LEN: usize = 1024;
+
+/// Per window; further lines of a plugin are counted only.
+const MAX_LINES: u32 = 100;
+const WINDOW: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Log {
+    plugin: String,
+    window: Mutex<LogWindow>,
+}
+
+#[derive(Debug)]
+struct LogWindow {
+    since: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl Log {
+    pub(super) fn new(plugin: String) -> Self {
+        let window = LogWindow {
+            since: Instant::now(),
+            lines: 0,
+            dropped: 0,
+        };
+        Self {
+            plugin,
+            window: Mutex::new(window),
+        }
+    }
+
+    pub(super) fn line(&self, level: u32, hook: Option<HookName>, bytes: &[u8]) {
+        let Some(dropped) = self.window.lock().admit(Instant::now()) else {
+            return;
+        };
+        let plugin = self.plugin.as_str();
+        if dropped > 0 {
+            tracing::warn!(plugin, dropped, "dropped log lines of a plugin");
+        }
+        let text = String::from_utf8_lossy(bytes.get(..MAX_LINE_LEN).unwrap_or(bytes));
+        let (text, hook) = (&*text, hook.map_or("", HookName::as_str));
+        match level {
+            0 => tracing::error!(plugin, hook, text, "plugin log"),
+            1 => tracing::warn!(plugin, hook, text, "plugin log"),
+            2 => tracing::info!(plugin, hook, text, "plugin log"),
+            _ => tracing::debug!(plugin, hook, text, "plugin log"),
+        }
+    }
+}
+
+impl LogWindow {
+    /// Returns how many lines were dropped before this one, or `None` if it is dropped, too.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.since) >= WINDOW {
+            self.since = now;
+            self.lines = 0;
+        }
+        if self.lines == MAX_LINES {
+            self.dropped += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+#[cfg(test)]
+mod log_tests {
+    use super::*;
+
+    #[test]
+    fn lines_above_the_limit_are_dropped_and_counted() {
+        let start = Instant::now();
+        let mut window = LogWindow {
+            since: start,
+            lines: 0,
+            dropped: 0,
+        };
+        for _ in 0..MAX_LINES {
+            assert_eq!(window.admit(start), Some(0));
+        }
+        assert_eq!(window.admit(start), None);
+        assert_eq!(window.admit(start + WINDOW / 2), None);
+        assert_eq!(window.admit(start + WINDOW), Some(2));
+        assert_eq!(window.admit(start + WINDOW), Some(0));
+    }
 }

@@ -7,9 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use landfall_hooks::format::{cloud_event, samples};
+use landfall_hooks::format::cloud_event;
 use landfall_messages::{DeliveryError, HookName, Message, Transport};
 use serde_json::Value;
+
+use crate::samples::samples;
 
 pub(crate) const SOURCE: &str = "https://uploads.example.org/files";
 

@@ -2,8 +2,10 @@
 
 use std::{env, fmt::Write, fs, path::Path};
 
-use landfall_hooks::format::{Format, body, cloud_event, samples};
+use landfall_hooks::format::{Format, body, cloud_event};
 use landfall_messages::HookName;
+
+use crate::samples::samples;
 
 const BEGIN: &str = "<!-- samples: begin -->\n";
 const END: &str = "<!-- samples: end -->\n";

@@ -22,5 +22,6 @@ mod kafka;
 mod nats;
 #[cfg(feature = "redis")]
 mod redis;
+mod samples;
 #[cfg(feature = "wasm")]
 mod wasm;

@@ -1,7 +1,4 @@
-use std::{
-    borrow::Cow,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderValue, Uri, uri::Scheme};
 
@@ -11,20 +8,13 @@ use super::{
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Address {
-    /// AWS; the host depends on the region.
-    Aws {
-        secure: bool,
-        accelerate: bool,
-        path_style: Option<bool>,
-    },
-    /// One host.
-    Endpoint {
-        secure: bool,
-        authority: String,
-        base: String,
-        path_style: bool,
-    },
+pub(super) struct Address {
+    pub(super) secure: bool,
+    accelerate: bool,
+    /// Host and path; `None`: AWS, whose host depends on the region.
+    endpoint: Option<(String, String)>,
+    /// `None`: if the bucket does not fit into a host name.
+    path_style: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,13 +39,11 @@ impl Target {
         if uri.query().is_some() || endpoint.contains('#') {
             return Err("must not have a query or a fragment");
         }
-        let port = authority
-            .port_u16()
-            .filter(|port| *port != if secure { 443 } else { 80 });
+        let default = if secure { 443 } else { 80 };
         let host = authority.host().to_ascii_lowercase();
-        let host = match port {
-            Some(port) => format!("{host}:{port}"),
-            None => host,
+        let host = match authority.port_u16() {
+            Some(port) if port != default => format!("{host}:{port}"),
+            _ => host,
         };
         let path = uri.path().to_owned();
         Ok(Self { secure, host, path })
@@ -82,21 +70,21 @@ impl Address {
         endpoint: Option<&str>,
     ) -> Result<Self, SettingsError> {
         if settings.accelerate {
-            let problem = if endpoint.is_some() {
-                "transfer acceleration works only with AWS and excludes an endpoint"
-            } else if settings.path_style == Some(true) {
-                "transfer acceleration needs the bucket in the host name and excludes path style"
-            } else {
-                ""
-            };
-            if !problem.is_empty() {
-                return Err(SettingsError::Conflict(problem));
+            if endpoint.is_some() {
+                let why = "transfer acceleration works only with AWS and excludes an endpoint";
+                return Err(SettingsError::Conflict(why));
+            }
+            if settings.path_style == Some(true) {
+                let why = "transfer acceleration needs the bucket in the host name and excludes \
+                           path style";
+                return Err(SettingsError::Conflict(why));
             }
         }
         let Some(endpoint) = endpoint else {
-            return Ok(Self::Aws {
+            return Ok(Self {
                 secure: !settings.disable_ssl,
                 accelerate: settings.accelerate,
+                endpoint: None,
                 path_style: settings.path_style,
             });
         };
@@ -109,43 +97,28 @@ impl Address {
         if !path_style && is_address(&host) {
             return Err(wrong("is an IP address, which requires path style"));
         }
-        Ok(Self::Endpoint {
+        Ok(Self {
             secure,
-            authority: host,
-            base: path.trim_end_matches('/').to_owned(),
-            path_style,
+            accelerate: false,
+            endpoint: Some((host, path.trim_end_matches('/').to_owned())),
+            path_style: Some(path_style),
         })
     }
 
-    pub(super) fn is_secure(&self) -> bool {
-        match self {
-            Self::Aws { secure, .. } | Self::Endpoint { secure, .. } => *secure,
-        }
-    }
-
     pub(super) fn target(&self, region: &str, bucket: &str, key: Option<&str>) -> Target {
-        let (secure, host, base, in_path) = match self {
-            Self::Endpoint {
-                secure,
-                authority,
-                base,
-                path_style,
-            } => (*secure, Cow::from(authority), base.as_str(), *path_style),
-            Self::Aws {
-                secure,
-                accelerate,
-                path_style,
-            } => {
-                let plain = fits_host(bucket, *secure);
-                if *accelerate && plain {
-                    (*secure, Cow::from("s3-accelerate.amazonaws.com"), "", false)
-                } else {
-                    let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
-                    let host = format!("s3.{region}.amazonaws.com{suffix}");
-                    (*secure, Cow::from(host), "", path_style.unwrap_or(!plain))
-                }
+        let fits = fits_host(bucket, self.secure);
+        let (host, base, in_path) = match &self.endpoint {
+            Some((host, base)) => (host.clone(), base.as_str(), self.path_style),
+            None if self.accelerate && fits => {
+                ("s3-accelerate.amazonaws.com".to_owned(), "", Some(false))
+            }
+            None => {
+                let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+                let host = format!("s3.{region}.amazonaws.com{suffix}");
+                (host, "", self.path_style)
             }
         };
+        let in_path = in_path.unwrap_or(!fits);
         let mut path = base.to_owned();
         if in_path {
             path.push('/');
@@ -157,12 +130,15 @@ impl Address {
         } else if path.is_empty() {
             path.push('/');
         }
-        let host = if in_path {
-            host.into_owned()
-        } else {
-            format!("{bucket}.{host}")
+        let host = match in_path {
+            true => host,
+            false => format!("{bucket}.{host}"),
         };
-        Target { secure, host, path }
+        Target {
+            secure: self.secure,
+            host,
+            path,
+        }
     }
 }
 
@@ -171,12 +147,8 @@ fn is_address(host: &str) -> bool {
 }
 
 fn fits_host(bucket: &str, secure: bool) -> bool {
-    bucket.bytes().all(|byte| {
-        byte.is_ascii_lowercase()
-            || byte.is_ascii_digit()
-            || byte == b'-'
-            || (byte == b'.' && !secure)
-    })
+    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-') || byte == b'.' && !secure;
+    bucket.bytes().all(fits)
 }
 
 fn redacted(endpoint: &str) -> String {

@@ -1,59 +1,31 @@
-use std::{
-    fmt,
-    ops::Range,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{ops::Range, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
-use futures_util::{StreamExt, stream::unfold};
+use bytes::Bytes;
+use futures_util::stream::unfold;
 use http_body_util::BodyExt;
 use landfall::BoxError;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Inner, ObjectRef,
+    Inner, ObjectBody, ObjectRef,
     error::{Error, ErrorKind, Result},
     http_send::{BodyStalled, ResponseBody},
-    retry::RetryPolicy,
+    settings::RetryPolicy,
     stats::Operation,
 };
 
-/// The body of an object, as a stream.
-pub struct ObjectBody {
-    stream: Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>,
-    length: u64,
+pub(super) struct ObjectReader {
+    pub(super) inner: Arc<Inner>,
+    pub(super) object: ObjectRef,
+    pub(super) etag: String,
+    pub(super) left: Range<u64>,
+    pub(super) body: ResponseBody,
+    pub(super) attempt: u32,
 }
 
-struct ObjectReader {
-    inner: Arc<Inner>,
-    object: ObjectRef,
-    etag: String,
-    left: Range<u64>,
-    body: ResponseBody,
-    attempt: u32,
-}
-
-impl ObjectBody {
-    pub(super) fn new(
-        inner: Arc<Inner>,
-        object: ObjectRef,
-        etag: String,
-        range: Range<u64>,
-        body: ResponseBody,
-    ) -> Self {
-        let length = range.end - range.start;
-        let reader = ObjectReader {
-            inner,
-            object,
-            etag,
-            left: range,
-            body,
-            attempt: 0,
-        };
-        let stream = unfold(Some(reader), |reader| async {
+impl ObjectReader {
+    pub(super) fn into_stream(self) -> ObjectBody {
+        let stream = unfold(Some(self), |reader| async {
             let mut reader = reader?;
             match reader.next().await {
                 Ok(Some(bytes)) => Some((Ok(bytes), Some(reader))),
@@ -61,32 +33,9 @@ impl ObjectBody {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        Self {
-            stream: Box::pin(stream),
-            length,
-        }
+        Box::pin(stream)
     }
 
-    pub(super) async fn collect(mut self, max: usize) -> Result<Bytes> {
-        let too_many = || {
-            Error::new(ErrorKind::Other, Operation::GetObject.name(), "").with_message(format!(
-                "the object has {} bytes, more than the maximum of {max}",
-                self.length
-            ))
-        };
-        let length = usize::try_from(self.length).map_err(|_| too_many())?;
-        if length > max {
-            return Err(too_many());
-        }
-        let mut all = BytesMut::with_capacity(length);
-        while let Some(bytes) = self.stream.next().await.transpose()? {
-            all.extend_from_slice(&bytes);
-        }
-        Ok(all.freeze())
-    }
-}
-
-impl ObjectReader {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         while !self.left.is_empty() {
             let idle = self.inner.settings.idle_timeout;
@@ -108,14 +57,11 @@ impl ObjectReader {
     fn take(&mut self, bytes: Bytes) -> Result<Bytes> {
         let length = bytes.len() as u64;
         if length > self.left.end - self.left.start {
-            return Err(self
-                .error(ErrorKind::Other)
-                .with_message("the body is longer than its content length"));
+            let why = "the body is longer than its content length";
+            return Err(self.error(ErrorKind::Other).with_message(why));
         }
-        self.inner
-            .stats
-            .operation(Operation::GetObject)
-            .received(length);
+        let stats = self.inner.stats.operation(Operation::GetObject);
+        stats.received(length);
         self.left.start += length;
         self.attempt = 0;
         Ok(bytes)
@@ -124,23 +70,18 @@ impl ObjectReader {
     async fn resume(&mut self, source: BoxError) -> Result<()> {
         self.attempt += 1;
         let policy = RetryPolicy::new(&self.inner.settings, 0);
-        let wait = policy
-            .next_delay(self.attempt, None)
-            .filter(|_| !self.etag.is_empty());
-        let Some(wait) = wait else {
-            return Err(self
-                .error(ErrorKind::Unavailable { retry_after: None })
-                .with_source(source));
+        let wait = policy.next_delay(self.attempt, None);
+        let Some(wait) = wait.filter(|_| !self.etag.is_empty()) else {
+            let error = self.error(ErrorKind::Unavailable { retry_after: None });
+            return Err(error.with_source(source));
         };
         sleep(wait).await;
-        let (head, range, body) = self
-            .inner
-            .open_object(&self.object, Some(self.left.clone()), Some(&self.etag))
-            .await?;
+        let (left, etag) = (Some(self.left.clone()), Some(&*self.etag));
+        let opened = self.inner.open_object(&self.object, left, etag);
+        let (head, range, body) = opened.await?;
         if range != self.left || head.etag != self.etag {
-            return Err(self
-                .error(ErrorKind::Other)
-                .with_message("the object has changed during the download"));
+            let why = "the object has changed during the download";
+            return Err(self.error(ErrorKind::Other).with_message(why));
         }
         self.body = body;
         Ok(())
@@ -148,21 +89,5 @@ impl ObjectReader {
 
     fn error(&self, kind: ErrorKind) -> Error {
         Error::new(kind, Operation::GetObject.name(), self.object.to_string())
-    }
-}
-
-impl fmt::Debug for ObjectBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObjectBody")
-            .field("length", &self.length)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Stream for ObjectBody {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.as_mut().poll_next(context)
     }
 }

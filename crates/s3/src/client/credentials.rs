@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use landfall::BoxError;
 use serde::Deserialize;
 
-use super::elements;
+use super::listing;
 
 /// An access key. Its `Debug` output contains no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -82,16 +82,16 @@ pub trait ProvideCredentials: fmt::Debug + Send + Sync + 'static {
 #[serde(rename_all = "PascalCase")]
 pub struct TemporaryCredentials {
     /// Access key id.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "listing::filled")]
     pub access_key_id: String,
     /// Secret access key.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "listing::filled")]
     pub secret_access_key: String,
     /// Session token, to send with every request.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "listing::filled")]
     pub session_token: String,
     /// Expiry time.
-    #[serde(deserialize_with = "elements::time")]
+    #[serde(deserialize_with = "listing::time")]
     pub expiration: SystemTime,
 }
 

@@ -1,6 +1,6 @@
 //! Percent-encoding as SigV4 requires it: everything but `A-Z a-z 0-9 - . _ ~`, once.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use percent_encoding::{
     AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode,
@@ -43,15 +43,9 @@ impl Query {
 }
 
 pub(super) fn decode_listed(text: &str) -> Option<String> {
-    let text = if text.contains('+') {
-        Cow::Owned(text.replace('+', " "))
-    } else {
-        text.into()
-    };
-    percent_decode_str(&text)
-        .decode_utf8()
-        .ok()
-        .map(Cow::into_owned)
+    let text = text.replace('+', " ");
+    let decoded = percent_decode_str(&text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 #[cfg(test)]

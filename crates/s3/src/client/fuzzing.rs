@@ -56,15 +56,9 @@ pub fn error_response(status: u16, body: &[u8]) -> (ErrorKind, String) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     let (head, ()) = response.into_parts();
-    let ErrorResponse {
-        kind,
-        status,
-        code,
-        message,
-        request_id,
-        ..
-    } = ErrorResponse::new(Operation::UploadPart, &head, &Bytes::copy_from_slice(body));
-    let error = Error::new(kind.clone(), Operation::UploadPart.name(), "bucket/key")
-        .with_response(status, code, message, request_id);
+    let response = ErrorResponse::new(Operation::UploadPart, &head, &Bytes::copy_from_slice(body));
+    let kind = response.kind.clone();
+    let error = |kind| Error::new(kind, Operation::UploadPart.name(), "bucket/key");
+    let (error, _) = response.into_error(error);
     (kind, error.to_string())
 }

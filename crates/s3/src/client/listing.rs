@@ -1,8 +1,7 @@
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
-
-use super::elements;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// One part of a multipart upload.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -14,14 +13,10 @@ pub struct Part {
     /// Length in bytes.
     pub size: u64,
     /// Entity tag as the service sent it, quoted.
-    #[serde(rename = "ETag", deserialize_with = "elements::filled")]
+    #[serde(rename = "ETag", deserialize_with = "filled")]
     pub etag: String,
     /// Upload time, if the service sent it.
-    #[serde(
-        rename = "LastModified",
-        default,
-        deserialize_with = "elements::if_time"
-    )]
+    #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
     pub modified: Option<SystemTime>,
 }
 
@@ -39,13 +34,13 @@ pub struct PartsPage {
 #[serde(rename_all = "PascalCase")]
 pub struct MultipartUpload {
     /// Key of the future object.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "filled")]
     pub key: String,
     /// Multipart upload id.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "filled")]
     pub upload_id: String,
     /// Creation time, if the service sent it.
-    #[serde(default, deserialize_with = "elements::if_time")]
+    #[serde(default, deserialize_with = "if_time")]
     pub initiated: Option<SystemTime>,
 }
 
@@ -63,16 +58,12 @@ pub struct MultipartUploadsPage {
 #[serde(rename_all = "PascalCase")]
 pub struct ListedObject {
     /// Object key.
-    #[serde(deserialize_with = "elements::filled")]
+    #[serde(deserialize_with = "filled")]
     pub key: String,
     /// Length in bytes.
     pub size: u64,
     /// Modification time, if the service sent it.
-    #[serde(
-        rename = "LastModified",
-        default,
-        deserialize_with = "elements::if_time"
-    )]
+    #[serde(rename = "LastModified", default, deserialize_with = "if_time")]
     pub modified: Option<SystemTime>,
     /// Entity tag as the service sent it, quoted.
     #[serde(rename = "ETag", default)]
@@ -95,7 +86,7 @@ pub struct CorsRule {
     /// Rule name.
     #[serde(
         rename = "ID",
-        deserialize_with = "elements::if_filled",
+        deserialize_with = "if_filled",
         skip_serializing_if = "Option::is_none"
     )]
     pub id: Option<String>,
@@ -113,8 +104,35 @@ pub struct CorsRule {
     pub expose_headers: Vec<String>,
     /// Time that browsers may cache a preflight response, in seconds.
     #[serde(
-        deserialize_with = "elements::if_number",
+        deserialize_with = "if_number",
         skip_serializing_if = "Option::is_none"
     )]
     pub max_age_seconds: Option<u32>,
+}
+
+pub(super) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() {
+        return Err(D::Error::custom("an element of the response is empty"));
+    }
+    Ok(text)
+}
+
+pub(super) fn if_filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(from)?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    let text = String::deserialize(from)?;
+    let time = text.trim().parse::<Timestamp>().map_err(D::Error::custom)?;
+    Ok(time.into())
+}
+
+pub(super) fn if_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SystemTime>, D::Error> {
+    Ok(time(from).ok())
+}
+
+pub(super) fn if_number<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u32>, D::Error> {
+    Ok(String::deserialize(from)?.trim().parse().ok())
 }

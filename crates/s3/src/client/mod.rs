@@ -9,11 +9,8 @@
 
 mod address;
 mod body;
-mod buckets;
-mod credential_cache;
 mod credential_chain;
 mod credentials;
-mod elements;
 mod encode;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -24,13 +21,10 @@ mod listing;
 mod multipart;
 mod object;
 mod objects;
-mod payload;
-mod post_policy;
 mod presign;
 mod region;
 mod request;
 mod response;
-mod retry;
 mod settings;
 mod sign;
 mod stats;
@@ -46,19 +40,17 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio_util::task::TaskTracker;
 
-use self::{address::Address, credential_cache::CredentialCache, region::Regions, transport::Pool};
+use self::{address::Address, credential_chain::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
-    body::ObjectBody,
     credentials::{CredentialSource, Credentials, ProvideCredentials, TemporaryCredentials},
     error::{Error, ErrorKind, Result, if_exists},
-    http_send::{HttpSend, ResponseBody},
+    http_send::{HttpSend, Payload, PayloadBody, ResponseBody},
     listing::{
         CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
     },
-    object::{Condition, Object, ObjectHead, ObjectHeaders, ObjectRef},
-    payload::{Payload, PayloadBody},
-    post_policy::PostPolicy,
+    object::{Condition, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef},
+    presign::PostPolicy,
     settings::{ClientSettings, SettingsError},
     stats::{DURATION_BOUNDS_MS, Operation, OperationStats, Stats},
     sts::{Partition, TokenRequest},
@@ -106,7 +98,7 @@ impl Client {
             .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;
         let http = match &settings.http {
             Some(http) => Arc::clone(http),
-            None => Arc::new(Pool::new(&settings, address.is_secure())?),
+            None => Arc::new(Pool::new(&settings, address.secure)?),
         };
         let credentials =
             CredentialCache::new(settings.credentials.clone(), Arc::clone(&http), &region);

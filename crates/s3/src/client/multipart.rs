@@ -8,7 +8,7 @@ use super::{
     Client, MultipartUploadsPage, ObjectHeaders, ObjectRef, PartsPage, Payload, encode,
     error::{ErrorKind, Result},
     objects::{etag, put_headers},
-    request::{S3Request, SendOutcome},
+    request::S3Request,
     stats::Operation,
     xml,
 };
@@ -119,7 +119,7 @@ impl Client {
                 .header("content-type", "application/xml")?
                 .text(xml::complete(parts))
                 .with_timeout_bytes(MAX_TIMEOUT_BYTES / 2);
-        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
+        let (result, in_doubt) = self.inner.send_in_doubt(&request).await;
         let error = match result {
             Ok(response) => match xml::result_etag(&response.body) {
                 Ok(etag) => return Ok(etag),

@@ -1,8 +1,16 @@
 use std::{collections::BTreeMap, fmt, ops::Range, time::SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream::BoxStream};
 
-use super::{Result, body::ObjectBody};
+use super::{
+    Result,
+    error::{Error, ErrorKind},
+    stats::Operation,
+};
+
+/// The bytes of an object, as they arrive.
+pub type ObjectBody = BoxStream<'static, Result<Bytes>>;
 
 /// A reference to an object: bucket and key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +36,8 @@ impl fmt::Display for ObjectRef {
         write!(f, "{}/{}", self.bucket, self.key)
     }
 }
+
+const SSE_KMS_KEY_ID: &str = "x-amz-server-side-encryption-aws-kms-key-id";
 
 /// Headers and metadata of an object to write. `None` is not sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +67,25 @@ pub struct ObjectHeaders {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl ObjectHeaders {
+    /// Returns the names and values of the headers that are set, without user metadata.
+    pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let pairs = [
+            ("content-type", &self.content_type),
+            ("x-amz-acl", &self.acl),
+            ("cache-control", &self.cache_control),
+            ("content-disposition", &self.content_disposition),
+            ("content-encoding", &self.content_encoding),
+            ("x-amz-tagging", &self.tagging),
+            ("x-amz-storage-class", &self.storage_class),
+            ("x-amz-server-side-encryption", &self.sse),
+            (SSE_KMS_KEY_ID, &self.sse_kms_key_id),
+        ];
+        let pairs = pairs.into_iter();
+        pairs.filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+}
+
 /// Headers and metadata of an existing object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectHead {
@@ -73,7 +102,6 @@ pub struct ObjectHead {
 }
 
 /// An object whose body is being read.
-#[derive(Debug)]
 pub struct Object {
     /// Headers and metadata.
     pub head: ObjectHead,
@@ -92,8 +120,24 @@ impl Object {
     ///
     /// # Cancel safety
     /// Dropping the call closes the connection.
-    pub async fn bytes(self, max: usize) -> Result<Bytes> {
-        self.body.collect(max).await
+    pub async fn bytes(mut self, max: usize) -> Result<Bytes> {
+        let length = self.range.end - self.range.start;
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= max) else {
+            let why = format!("the object has {length} bytes, more than the maximum of {max}");
+            let error = Error::new(ErrorKind::Other, Operation::GetObject.name(), "");
+            return Err(error.with_message(why));
+        };
+        let mut all = BytesMut::with_capacity(length);
+        while let Some(bytes) = self.body.next().await.transpose()? {
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all.freeze())
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.head.fmt(f)
     }
 }
 

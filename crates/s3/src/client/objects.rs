@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LAST_MODIFIED},
@@ -8,11 +9,14 @@ use http::{
 use md5::{Digest, Md5};
 
 use super::{
-    Client, Condition, Inner, Object, ObjectBody, ObjectHead, ObjectHeaders, ObjectRef, Payload,
+    Client, Condition, CorsRule, Inner, Object, ObjectHead, ObjectHeaders, ObjectRef, ObjectsPage,
+    Payload,
+    body::ObjectReader,
     error::{ErrorKind, Result},
     http_send::ResponseBody,
-    request::{S3Request, SendOutcome},
+    request::S3Request,
     stats::Operation,
+    xml,
 };
 
 const METADATA: &str = "x-amz-meta-";
@@ -43,7 +47,7 @@ impl Client {
         }
         let mut request = request.payload(payload.clone());
         request.task_tracker = self.writes.clone();
-        let SendOutcome { result, in_doubt } = self.inner.send_with_outcome(&request).await;
+        let (result, in_doubt) = self.inner.send_in_doubt(&request).await;
         match result {
             Ok(response) => {
                 etag(&response.head).ok_or_else(|| request.unexpected("the response has no ETag"))
@@ -68,13 +72,15 @@ impl Client {
         range: Option<Range<u64>>,
     ) -> Result<Object> {
         let (head, range, body) = self.inner.open_object(object, range, None).await?;
-        let body = ObjectBody::new(
-            Arc::clone(&self.inner),
-            object.clone(),
-            head.etag.clone(),
-            range.clone(),
+        let reader = ObjectReader {
+            inner: Arc::clone(&self.inner),
+            object: object.clone(),
+            etag: head.etag.clone(),
+            left: range.clone(),
             body,
-        );
+            attempt: 0,
+        };
+        let body = reader.into_stream();
         Ok(Object { head, range, body })
     }
 
@@ -127,32 +133,16 @@ impl Inner {
 }
 
 pub(super) fn put_headers(request: &mut S3Request<'_>, headers: &ObjectHeaders) -> Result<()> {
-    for (name, value) in [
-        ("content-type", &headers.content_type),
-        ("content-disposition", &headers.content_disposition),
-        ("cache-control", &headers.cache_control),
-        ("content-encoding", &headers.content_encoding),
-        ("x-amz-storage-class", &headers.storage_class),
-        ("x-amz-tagging", &headers.tagging),
-        ("x-amz-server-side-encryption", &headers.sse),
-        (
-            "x-amz-server-side-encryption-aws-kms-key-id",
-            &headers.sse_kms_key_id,
-        ),
-        ("x-amz-acl", &headers.acl),
-    ] {
-        if let Some(value) = value {
-            let value = request.header_value(name, value)?;
-            request.headers.insert(name, value);
-        }
+    for (name, value) in headers.pairs() {
+        let value = request.header_value(name, value)?;
+        request.headers.insert(name, value);
     }
     for (name, value) in &headers.metadata {
-        let header =
-            HeaderName::from_bytes(format!("{METADATA}{name}").as_bytes()).map_err(|_| {
-                request
-                    .error(ErrorKind::Other)
-                    .with_message(format!("{name:?} is not a valid name of user metadata"))
-            })?;
+        let header = HeaderName::from_bytes(format!("{METADATA}{name}").as_bytes());
+        let header = header.map_err(|_| {
+            let why = format!("{name:?} is not a valid name of user metadata");
+            request.error(ErrorKind::Other).with_message(why)
+        })?;
         let value = request.header_value(name, value)?;
         request.headers.insert(header, value);
     }
@@ -182,23 +172,82 @@ fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, u64)> {
 
 fn object_head(head: &Parts, size: u64) -> ObjectHead {
     let headers = &head.headers;
-    let metadata: BTreeMap<_, _> = headers
-        .iter()
-        .filter_map(|(name, value)| {
-            let name = name.as_str().strip_prefix(METADATA)?;
-            Some((
-                name.to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            ))
-        })
-        .collect();
+    let metadata = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix(METADATA)?;
+        let value = String::from_utf8_lossy(value.as_bytes());
+        Some((name.to_owned(), value.into_owned()))
+    });
+    let modified = text(headers, LAST_MODIFIED);
     ObjectHead {
         size,
         etag: etag(head).unwrap_or_default(),
-        modified: text(headers, LAST_MODIFIED)
-            .and_then(|text| httpdate::parse_http_date(&text).ok()),
-        metadata,
+        modified: modified.and_then(|text| httpdate::parse_http_date(&text).ok()),
+        metadata: metadata.collect(),
         content_type: text(headers, CONTENT_TYPE),
+    }
+}
+
+impl Client {
+    /// Lists up to `max` objects (at most 1,000) whose keys begin with `prefix`.
+    ///
+    /// `after` is `next` of the previous page.
+    pub async fn list_objects(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<String>,
+        max: u32,
+    ) -> Result<ObjectsPage> {
+        let mut request = S3Request::new(Operation::ListObjectsV2, Method::GET, bucket, None)
+            .query("list-type", "2")
+            .query("encoding-type", "url")
+            .query("max-keys", &max.to_string());
+        if !prefix.is_empty() {
+            request = request.query("prefix", prefix);
+        }
+        if let Some(token) = after {
+            request = request.query("continuation-token", &token);
+        }
+        let response = self.inner.send(&request).await?;
+        xml::objects(&response.body).map_err(|error| request.unexpected(error))
+    }
+
+    /// Checks that the bucket exists and is accessible.
+    pub async fn head_bucket(&self, bucket: &str) -> Result<()> {
+        let request = S3Request::new(Operation::HeadBucket, Method::HEAD, bucket, None);
+        let Err(error) = self.inner.send(&request).await else {
+            return Ok(());
+        };
+        match error.kind() {
+            ErrorKind::Unavailable { .. } | ErrorKind::NoSuchBucket => Err(error),
+            _ if error.status().is_none() => Err(error),
+            _ => self.list_objects(bucket, "", None, 1).await.map(drop),
+        }
+    }
+
+    /// Returns the bucket's CORS rules; `None` if it has none.
+    pub async fn bucket_cors(&self, bucket: &str) -> Result<Option<Vec<CorsRule>>> {
+        let request =
+            S3Request::new(Operation::GetBucketCors, Method::GET, bucket, None).query("cors", "");
+        match self.inner.send(&request).await {
+            Ok(response) => {
+                let rules = xml::cors(&response.body).map_err(|error| request.unexpected(error))?;
+                Ok(Some(rules))
+            }
+            Err(error) if error.code() == Some("NoSuchCORSConfiguration") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the bucket's CORS rules.
+    pub async fn set_bucket_cors(&self, bucket: &str, rules: &[CorsRule]) -> Result<()> {
+        let body = xml::cors_configuration(rules);
+        let request = S3Request::new(Operation::PutBucketCors, Method::PUT, bucket, None)
+            .query("cors", "")
+            .header("content-type", "application/xml")?
+            .header("content-md5", &STANDARD.encode(Md5::digest(&body)))?
+            .text(body);
+        self.inner.send(&request).await.map(drop)
     }
 }
 

@@ -44,25 +44,19 @@ fn is_name(region: &str) -> bool {
 fn from_profile(profile: Option<&str>, environment: Environment<'_>) -> Option<String> {
     let path = match environment("AWS_CONFIG_FILE") {
         Some(path) => PathBuf::from(path),
-        None => PathBuf::from(environment("HOME")?)
-            .join(".aws")
-            .join("config"),
+        None => PathBuf::from(environment("HOME")?).join(".aws/config"),
     };
     let text = std::fs::read_to_string(path).ok()?;
-    let profile = profile
-        .map(str::to_owned)
-        .or_else(|| environment("AWS_PROFILE"));
+    let profile = profile.map(str::to_owned);
+    let profile = profile.or_else(|| environment("AWS_PROFILE"));
     region_of(&text, profile.as_deref().unwrap_or("default"))
 }
 
 fn region_of(config: &str, profile: &str) -> Option<String> {
     let mut inside = false;
     for line in config.lines().map(str::trim) {
-        if let Some(section) = line
-            .strip_prefix('[')
-            .and_then(|line| line.split(']').next())
-        {
-            let section = section.trim();
+        if let Some(section) = line.strip_prefix('[') {
+            let section = section.split(']').next().unwrap_or_default().trim();
             let named = section.strip_prefix("profile ").map(str::trim);
             inside = named == Some(profile) || (profile == "default" && section == "default");
         } else if inside

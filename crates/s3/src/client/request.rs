@@ -17,10 +17,9 @@ use super::{
     credentials::Credentials,
     encode::Query,
     error::{Error, ErrorKind, Result},
-    http_send::{ResponseBody, collect},
-    payload::Payload,
+    http_send::{Payload, ResponseBody, collect},
     response::{ErrorResponse, RetryAction},
-    retry::RetryPolicy,
+    settings::RetryPolicy,
     sign::{S3, Signer, UNSIGNED_PAYLOAD},
     stats::Operation,
     xml,
@@ -147,12 +146,6 @@ pub(super) struct S3Response {
 }
 
 #[derive(Debug)]
-pub(super) struct SendOutcome {
-    pub(super) result: Result<S3Response>,
-    pub(super) in_doubt: bool,
-}
-
-#[derive(Debug)]
 struct RequestError {
     error: Error,
     retry: RetryAction,
@@ -169,40 +162,36 @@ impl From<Error> for RequestError {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadMode {
-    Full,
-    HeadOnly,
-}
-
 impl Inner {
     pub(super) async fn send(&self, request: &S3Request<'_>) -> Result<S3Response> {
-        self.run(request, ReadMode::Full).await.result
+        self.send_in_doubt(request).await.0
     }
 
-    pub(super) async fn send_with_outcome(&self, request: &S3Request<'_>) -> SendOutcome {
-        self.run(request, ReadMode::Full).await
+    /// Also returns whether an attempt without a response may have taken effect.
+    pub(super) async fn send_in_doubt(
+        &self,
+        request: &S3Request<'_>,
+    ) -> (Result<S3Response>, bool) {
+        self.run(request, true).await
     }
 
     pub(super) async fn open(&self, request: &S3Request<'_>) -> Result<(Parts, ResponseBody)> {
-        let S3Response { head, stream, .. } = self.run(request, ReadMode::HeadOnly).await.result?;
+        let S3Response { head, stream, .. } = self.run(request, false).await.0?;
         let stream = stream.ok_or_else(|| request.unexpected("the response has no body"))?;
         Ok((head, stream))
     }
 
-    async fn run(&self, request: &S3Request<'_>, mode: ReadMode) -> SendOutcome {
+    async fn run(&self, request: &S3Request<'_>, reads_body: bool) -> (Result<S3Response>, bool) {
         let stats = self.stats.operation(request.operation);
         let started = Instant::now();
-        let policy = RetryPolicy::new(
-            &self.settings,
-            request.payload.len() + request.timeout_bytes.unwrap_or_default(),
-        );
+        let bytes = request.payload.len() + request.timeout_bytes.unwrap_or_default();
+        let policy = RetryPolicy::new(&self.settings, bytes);
         let mut attempt = 1;
         let (mut in_doubt, mut renewed, mut moved) = (false, false, false);
         let result = loop {
             stats.sent(request.payload.len());
             let attempt_started = Instant::now();
-            let result = self.attempt(request, mode, &policy).await;
+            let result = self.attempt(request, reads_body, &policy).await;
             self.log(request, attempt_started.elapsed(), &result);
             let failed = match result {
                 Ok(response) => break Ok(response),
@@ -216,10 +205,8 @@ impl Inner {
                     policy.next_delay(attempt - 1, retry_after)
                 }
                 RetryAction::RefreshCredentials => {
-                    let again = !renewed
-                        && failed
-                            .credentials
-                            .is_some_and(|credentials| self.credentials.invalidate(&credentials));
+                    let rejected = failed.credentials.filter(|_| !renewed);
+                    let again = rejected.is_some_and(|ended| self.credentials.invalidate(&ended));
                     renewed = true;
                     again.then_some(Duration::ZERO)
                 }
@@ -244,26 +231,21 @@ impl Inner {
             sleep(wait).await;
         };
         stats.ended(started.elapsed(), result.is_err());
-        SendOutcome { result, in_doubt }
+        (result, in_doubt)
     }
 
     async fn attempt(
         &self,
         request: &S3Request<'_>,
-        mode: ReadMode,
+        reads_body: bool,
         policy: &RetryPolicy,
     ) -> Result<S3Response, RequestError> {
-        let getting = before(
-            policy.deadline(),
-            self.credentials.get(),
-            "timeout while getting credentials",
-        );
-        let credentials = getting
-            .await
-            .map_err(|source| request.error(ErrorKind::BadCredentials).with_source(source))?;
-        let http_request = self
-            .http_request(request, credentials.as_deref())
-            .map_err(|error| request.unexpected(error))?;
+        let late = "timeout while getting credentials";
+        let getting = before(policy.deadline(), self.credentials.get(), late);
+        let failed = |source| request.error(ErrorKind::BadCredentials).with_source(source);
+        let credentials = getting.await.map_err(failed)?;
+        let http_request = self.http_request(request, credentials.as_deref());
+        let http_request = http_request.map_err(|error| request.unexpected(error))?;
         let interrupted = |source: BoxError| RequestError {
             error: request
                 .error(ErrorKind::Unavailable { retry_after: None })
@@ -278,29 +260,26 @@ impl Inner {
             before(deadline, http.send(http_request), late).await
         };
         let response = match &request.task_tracker {
-            Some(tasks) => tasks
-                .spawn(sending)
-                .await
-                .unwrap_or_else(|panic| Err(panic.into())),
+            Some(tasks) => {
+                let sent = tasks.spawn(sending).await;
+                sent.unwrap_or_else(|panic| Err(panic.into()))
+            }
             None => sending.await,
         };
         let (head, body) = response.map_err(interrupted)?.into_parts();
-        if mode == ReadMode::HeadOnly && head.status.is_success() {
+        if !reads_body && head.status.is_success() {
             return Ok(S3Response {
                 head,
                 body: Bytes::new(),
                 stream: Some(body),
             });
         }
-        let reading = before(
-            policy.deadline(),
-            collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES),
-            "the response did not end in time",
-        );
+        let reading = collect(body, self.settings.idle_timeout, MAX_RESPONSE_BYTES);
+        let late = "the response did not end in time";
+        let reading = before(policy.deadline(), reading, late);
         let body = reading.await.map_err(interrupted)?;
-        self.stats
-            .operation(request.operation)
-            .received(body.len() as u64);
+        let stats = self.stats.operation(request.operation);
+        stats.received(body.len() as u64);
         if head.status.is_success()
             && (request.timeout_bytes.is_none() || xml::problem(&body).is_none())
         {
@@ -310,28 +289,16 @@ impl Inner {
                 stream: None,
             });
         }
-        let error_response = ErrorResponse::new(request.operation, &head, &body);
-        let ErrorResponse {
-            kind,
-            retry,
-            status,
-            code,
-            message,
-            request_id,
-        } = error_response;
+        let mut response = ErrorResponse::new(request.operation, &head, &body);
         let reads = matches!(
             request.operation,
             Operation::GetObject | Operation::HeadObject
         );
-        let kind = match kind {
-            ErrorKind::AccessDenied if reads && self.settings.denied_is_missing => {
-                ErrorKind::NoSuchKey
-            }
-            kind => kind,
-        };
-        let error = request
-            .error(kind)
-            .with_response(status, code, message, request_id);
+        let can_be_missing = reads && self.settings.denied_is_missing;
+        if can_be_missing && response.kind == ErrorKind::AccessDenied {
+            response.kind = ErrorKind::NoSuchKey;
+        }
+        let (error, retry) = response.into_error(|kind| request.error(kind));
         Err(RequestError {
             error,
             retry,
@@ -345,26 +312,18 @@ impl Inner {
         credentials: Option<&Credentials>,
     ) -> Result<Request<super::PayloadBody>, http::Error> {
         let region = self.regions.get(request.bucket);
-        let (service, target) = match &request.endpoint_override {
-            Some((service, target)) => (*service, target.clone()),
-            None => (
-                S3,
-                self.address.target(&region, request.bucket, request.key),
-            ),
-        };
+        let (service, target) = request.endpoint_override.clone().unwrap_or_else(|| {
+            let target = self.address.target(&region, request.bucket, request.key);
+            (S3, target)
+        });
         let query = request.query.canonical();
         let mut headers = request.headers.clone();
         headers.insert(HOST, target.host_header()?);
         if let Some(credentials) = credentials {
             let now = (self.settings.clock)();
             let signer = Signer::new(credentials, &region, service, now);
-            signer.sign_headers(
-                &request.method,
-                &target.path,
-                &query,
-                &mut headers,
-                &request.payload_hash(),
-            )?;
+            let (method, hash) = (&request.method, request.payload_hash());
+            signer.sign_headers(method, &target.path, &query, &mut headers, &hash)?;
         }
         headers.insert(USER_AGENT, self.user_agent.clone());
         if request.method == Method::PUT || request.method == Method::POST {

@@ -7,7 +7,11 @@ use http::{
     response::Parts,
 };
 
-use super::{error::ErrorKind, stats::Operation, xml};
+use super::{
+    error::{Error, ErrorKind},
+    stats::Operation,
+    xml,
+};
 
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
@@ -52,20 +56,19 @@ impl ErrorResponse {
                 RetryAction::Backoff(delay)
             }
             ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
-            ErrorKind::WrongRegion => region
-                .clone()
-                .map_or(RetryAction::None, RetryAction::ChangeRegion),
+            ErrorKind::WrongRegion => match region {
+                Some(region) => {
+                    message = Some(format!("the bucket is in region {region}"));
+                    RetryAction::ChangeRegion(region)
+                }
+                None => RetryAction::None,
+            },
+            ErrorKind::ClockSkew => {
+                message = skew(&head.headers).or(message);
+                RetryAction::None
+            }
             _ => RetryAction::None,
         };
-        match &kind {
-            ErrorKind::WrongRegion => {
-                if let Some(region) = &region {
-                    message = Some(format!("the bucket is in region {region}"));
-                }
-            }
-            ErrorKind::ClockSkew => message = skew(&head.headers).or(message),
-            _ => {}
-        }
         Self {
             kind,
             retry,
@@ -78,6 +81,12 @@ impl ErrorResponse {
                 .map(one_line),
         }
     }
+
+    pub(super) fn into_error(self, error: impl FnOnce(ErrorKind) -> Error) -> (Error, RetryAction) {
+        let error = error(self.kind);
+        let error = error.with_response(self.status, self.code, self.message, self.request_id);
+        (error, self.retry)
+    }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -86,11 +95,8 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn one_line(message: String) -> String {
     const MAX_LEN: usize = 300;
-    let mut line: String = message
-        .chars()
-        .take(MAX_LEN)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let line: String = message.chars().take(MAX_LEN).collect();
+    let mut line = line.replace(char::is_control, " ");
     if line.len() < message.len() {
         line.push('…');
     }
@@ -199,10 +205,10 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     match value.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(value)
-            .ok()?
-            .duration_since(SystemTime::now())
-            .ok(),
+        Err(_) => {
+            let date = httpdate::parse_http_date(value).ok()?;
+            date.duration_since(SystemTime::now()).ok()
+        }
     }
 }
 
@@ -213,9 +219,9 @@ fn skew(headers: &HeaderMap) -> Option<String> {
         Ok(ahead) => (ahead, "ahead of"),
         Err(behind) => (behind.duration(), "behind"),
     };
+    let seconds = apart.as_secs();
     Some(format!(
-        "this machine's clock is {} s {word} the service's",
-        apart.as_secs()
+        "this machine's clock is {seconds} s {word} the service's"
     ))
 }
 

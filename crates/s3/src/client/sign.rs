@@ -1,7 +1,9 @@
-mod key;
+use std::{
+    cell::RefCell,
+    time::{Duration, SystemTime},
+};
 
-use std::time::{Duration, SystemTime};
-
+use hmac::{Hmac, KeyInit, Mac};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{AUTHORIZATION, InvalidHeaderValue, USER_AGENT},
@@ -65,10 +67,9 @@ impl<'a> Signer<'a> {
         let names = signed_names(headers);
         let request = canonical_request(method, path, query, headers, &names, payload);
         let signature = self.signature(&request);
+        let credential = self.credential();
         let mut authorization = HeaderValue::from_str(&format!(
-            "{ALGORITHM} Credential={}, SignedHeaders={}, Signature={signature}",
-            self.credential(),
-            names,
+            "{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}"
         ))?;
         authorization.set_sensitive(true);
         headers.insert(AUTHORIZATION, authorization);
@@ -108,12 +109,8 @@ impl<'a> Signer<'a> {
     }
 
     fn scope(&self) -> String {
-        format!(
-            "{}/{}/{}/aws4_request",
-            self.date(),
-            self.region,
-            self.service
-        )
+        let (date, region, service) = (self.date(), self.region, self.service);
+        format!("{date}/{region}/{service}/aws4_request")
     }
 
     fn date(&self) -> &str {
@@ -128,7 +125,7 @@ impl<'a> Signer<'a> {
 
     pub(super) fn sign(&self, text: &str) -> String {
         let secret = &self.credentials.secret_access_key;
-        let digest = key::sign(secret, self.date(), self.region, self.service, text);
+        let digest = derive_and_sign(secret, self.date(), self.region, self.service, text);
         hex::encode(digest)
     }
 }
@@ -140,11 +137,8 @@ fn date_time(at: SystemTime) -> String {
 }
 
 fn signed_names(headers: &HeaderMap) -> String {
-    let mut names: Vec<_> = headers
-        .keys()
-        .filter(|&name| name != USER_AGENT)
-        .map(HeaderName::as_str)
-        .collect();
+    let names = headers.keys().filter(|&name| name != USER_AGENT);
+    let mut names: Vec<_> = names.map(HeaderName::as_str).collect();
     names.sort_unstable();
     names.join(";")
 }
@@ -170,5 +164,74 @@ fn canonical_request(
     out + &format!("\n{names}\n{payload}")
 }
 
+/// Cached keys per thread: enough for two clients and their token service at the change of day.
+const CACHE_CAPACITY: usize = 8;
+
+/// Secret, date, region and service.
+type Scope<T> = [T; 4];
+
+thread_local! {
+    /// Deriving a key costs as much as the rest of signing. The cache is per thread, so that
+    /// threads do not contend, and in order of last use.
+    static DERIVED: RefCell<Vec<(Scope<String>, Hmac<Sha256>)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn derive_and_sign(secret: &str, date: &str, region: &str, service: &str, text: &str) -> [u8; 32] {
+    let scope = [secret, date, region, service];
+    let mut mac = DERIVED.with_borrow_mut(|derived| {
+        match derived.iter().position(|(other, _)| *other == scope) {
+            Some(position) => derived[..=position].rotate_right(1),
+            None => {
+                derived.truncate(CACHE_CAPACITY - 1);
+                derived.insert(0, (scope.map(str::to_owned), derive(scope)));
+            }
+        }
+        derived[0].1.clone()
+    });
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn derive([secret, date, region, service]: Scope<&str>) -> Hmac<Sha256> {
+    let mut mac = keyed(format!("AWS4{secret}").as_bytes());
+    for word in [date, region, service, "aws4_request"] {
+        mac.update(word.as_bytes());
+        mac = keyed(&mac.finalize().into_bytes());
+    }
+    mac
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes credentials of every length")
+}
+
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod key_tests {
+    use super::*;
+
+    #[test]
+    fn cached_keys_match_derived_keys() {
+        for round in 0..3 {
+            for day in 0..2 * CACHE_CAPACITY {
+                let date = format!("202601{day:02}");
+                for (secret, region, service) in [
+                    ("s", "r", "s3"),
+                    ("s", "r", "sts"),
+                    ("s", "q", "s3"),
+                    ("t", "r", "s3"),
+                ] {
+                    let mut mac = derive([secret, &date, region, service]);
+                    mac.update(b"text");
+                    let wanted: [u8; 32] = mac.finalize().into_bytes().into();
+                    let got = derive_and_sign(secret, &date, region, service, "text");
+                    assert_eq!(got, wanted, "{round} {date} {secret} {region} {service}");
+                }
+            }
+            let count = DERIVED.with_borrow(Vec::len);
+            assert_eq!(count, CACHE_CAPACITY);
+        }
+    }
+}

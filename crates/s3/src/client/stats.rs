@@ -90,10 +90,8 @@ impl Stats {
 
     /// Returns the number of requests of all operations, including retries.
     pub fn requests(&self) -> u64 {
-        self.operations
-            .iter()
-            .map(|one| one.calls() + one.retries())
-            .sum()
+        let operations = self.operations.iter();
+        operations.map(|one| one.calls() + one.retries()).sum()
     }
 }
 

@@ -51,27 +51,20 @@ impl Client {
         };
         let request = S3Request::new(operation, Method::POST, NO_BUCKET, None);
         let credentials = inner.credentials.get().await;
-        let credentials = credentials
-            .map_err(|source| request.error(ErrorKind::BadCredentials).with_source(source))?;
-        let is_temporary =
-            credentials.is_some_and(|credentials| credentials.session_token.is_some());
+        let error = |source| request.error(ErrorKind::BadCredentials).with_source(source);
+        let credentials = credentials.map_err(error)?;
+        let is_temporary = credentials.is_some_and(|keys| keys.session_token.is_some());
         if is_temporary && token.role.is_none() {
-            let error = request.error(ErrorKind::BadCredentials);
-            return Err(error.with_message(
-                "AWS issues no federation token to temporary credentials; set a role to assume",
-            ));
+            let why =
+                "AWS issues no federation token to temporary credentials; set a role to assume";
+            return Err(request.error(ErrorKind::BadCredentials).with_message(why));
         }
-        let endpoint = match token.endpoint {
-            Some(endpoint) => endpoint.to_owned(),
-            None => format!(
-                "https://sts.{region}.{}",
-                Partition::from_region(&region).dns_suffix
-            ),
-        };
+        let suffix = Partition::from_region(&region).dns_suffix;
+        let endpoint = token.endpoint.map(str::to_owned);
+        let endpoint = endpoint.unwrap_or_else(|| format!("https://sts.{region}.{suffix}"));
         let target = Target::parse(&endpoint).map_err(|problem| {
-            request
-                .error(ErrorKind::Other)
-                .with_message(format!("the endpoint of the token service {problem}"))
+            let why = format!("the endpoint of the token service {problem}");
+            request.error(ErrorKind::Other).with_message(why)
         })?;
         let mut body = Query::new();
         let seconds = token.lifetime.as_secs().to_string();

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Request, Response};
@@ -12,8 +12,7 @@ use landfall::{BoxError, runtime::PerRuntime};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{
-    http_send::{HttpSend, ResponseBody},
-    payload::PayloadBody,
+    http_send::{HttpSend, PayloadBody, ResponseBody},
     settings::{ClientSettings, SettingsError},
 };
 
@@ -22,6 +21,7 @@ const IDLE: Duration = Duration::from_secs(15);
 
 type Connections = legacy::Client<HttpsConnector<HttpConnector>, PayloadBody>;
 
+#[derive(Debug)]
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     idle_connections: usize,
@@ -70,32 +70,22 @@ fn without_roots(provider: rustls::crypto::CryptoProvider) -> Result<ClientConfi
         .with_no_client_auth())
 }
 
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").finish_non_exhaustive()
-    }
-}
-
 #[async_trait]
 impl HttpSend for Pool {
     async fn send(
         &self,
         request: Request<PayloadBody>,
     ) -> Result<Response<ResponseBody>, BoxError> {
-        let response = self
-            .connections()
-            .request(request)
-            .await
-            .map_err(error_chain)?;
+        let response = self.connections().request(request).await;
+        let response = response.map_err(error_chain)?;
         Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
     }
 }
 
 fn error_chain(error: legacy::Error) -> BoxError {
-    let problem = if error.is_connect() {
-        "cannot connect"
-    } else {
-        "the request failed"
+    let problem = match error.is_connect() {
+        true => "cannot connect",
+        false => "the request failed",
     };
     let first = std::error::Error::source(&error);
     match std::iter::successors(first, |error| error.source()).last() {

@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     credentials::TemporaryCredentials,
-    elements,
     encode::decode_listed,
     listing::{
-        CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part, PartsPage,
+        self, CorsRule, ListedObject, MultipartUpload, MultipartUploadsPage, ObjectsPage, Part,
+        PartsPage,
     },
 };
 
@@ -38,13 +38,13 @@ type Result<T> = std::result::Result<T, XmlError>;
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct Problem {
-    #[serde(deserialize_with = "elements::if_filled")]
+    #[serde(deserialize_with = "listing::if_filled")]
     pub(super) code: Option<String>,
-    #[serde(deserialize_with = "elements::if_filled")]
+    #[serde(deserialize_with = "listing::if_filled")]
     pub(super) message: Option<String>,
-    #[serde(deserialize_with = "elements::if_filled")]
+    #[serde(deserialize_with = "listing::if_filled")]
     pub(super) request_id: Option<String>,
-    #[serde(deserialize_with = "elements::if_filled")]
+    #[serde(deserialize_with = "listing::if_filled")]
     pub(super) region: Option<String>,
 }
 
@@ -89,7 +89,7 @@ fn text(body: &[u8]) -> Result<&str> {
 
 #[derive(Deserialize)]
 struct CreatedXml {
-    #[serde(rename = "UploadId", deserialize_with = "elements::filled")]
+    #[serde(rename = "UploadId", deserialize_with = "listing::filled")]
     upload_id: String,
 }
 
@@ -99,7 +99,7 @@ pub(super) fn upload_id(body: &[u8]) -> Result<String> {
 
 #[derive(Deserialize)]
 struct EtagXml {
-    #[serde(rename = "ETag", deserialize_with = "elements::filled")]
+    #[serde(rename = "ETag", deserialize_with = "listing::filled")]
     etag: String,
 }
 

@@ -38,9 +38,8 @@ pub(super) enum AcquireError {
 
 impl AcquireError {
     pub(super) fn shut_down() -> Self {
-        Self::Failed(LeaseError::Unavailable(
-            "the lease locker has shut down".into(),
-        ))
+        let why = "the lease locker has shut down";
+        Self::Failed(LeaseError::Unavailable(why.into()))
     }
 }
 
@@ -98,8 +97,9 @@ impl LockerInner {
     }
 
     async fn try_once(&self, id: &UploadId) -> Result<TryOutcome, RecordError> {
-        let start = async { Ok(self.start_attempt(id).await) };
-        let cached = self.in_time(start).await?;
+        let cached = self
+            .in_time(async { Ok(self.start_attempt(id).await) })
+            .await?;
         let result = self.in_time(self.write_record(id, cached)).await;
         match &result {
             Ok(TryOutcome::Granted(..)) => {}
@@ -193,9 +193,7 @@ impl LockerInner {
         Err(RecordError::Contention)
     }
 
-    /// Returns true if the lease is free.
-    ///
-    /// One with this incarnation as owner was released, because we have the local lease.
+    /// A lease with this incarnation as owner was released, because we have the local lease.
     fn is_free(&self, lease: &LeaseRecord, incarnation: &Incarnation) -> bool {
         lease.released || lease.owner == incarnation.owner || self.peers.is_dead(&lease.owner)
     }

@@ -166,7 +166,18 @@ impl BucketLocker {
             return Err(BucketLockerError::Times { renew, ttl });
         }
         let records = Records::new(client, bucket.into(), prefix);
-        let node = Arc::new(LockerInner::new(records, settings));
+        let node = Arc::new(LockerInner {
+            settings,
+            records,
+            table: LeaseTable::new(ttl),
+            incarnations: Incarnations::default(),
+            peers: Peers::new(ttl),
+            attempts: Arc::new(Semaphore::new(MAX_CONCURRENT_ATTEMPTS)),
+            granted: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            unavailable: AtomicU64::new(0),
+            max_fence: AtomicU64::new(0),
+        });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -271,23 +282,6 @@ struct LockerInner {
     max_fence: AtomicU64,
 }
 
-impl LockerInner {
-    fn new(records: Records, settings: BucketSettings) -> Self {
-        Self {
-            settings,
-            records,
-            table: LeaseTable::new(settings.ttl),
-            incarnations: Incarnations::default(),
-            peers: Peers::new(settings.ttl),
-            attempts: Arc::new(Semaphore::new(MAX_CONCURRENT_ATTEMPTS)),
-            granted: AtomicU64::new(0),
-            waited: AtomicU64::new(0),
-            unavailable: AtomicU64::new(0),
-            max_fence: AtomicU64::new(0),
-        }
-    }
-}
-
 async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, RecordError>>,
@@ -307,8 +301,8 @@ async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     // Interrupted releases are written again.
     node.table.interrupt_releases();
     let shut_down = async {
-        node.release_all(std::time::Instant::now() + SHUTDOWN_TIMEOUT)
-            .await;
+        let end = std::time::Instant::now() + SHUTDOWN_TIMEOUT;
+        node.release_all(end).await;
         if node.table.is_idle() {
             node.retire().await;
         }
@@ -350,11 +344,11 @@ impl Locker for BucketLocker {
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
         let local_lease = self.0.local.try_acquire(id).await?;
-        match self.attempt(local_lease, id, None).await {
-            Ok(lease) => Ok(lease),
-            Err(AcquireError::Failed(error)) => Err(error),
-            Err(AcquireError::Busy(_)) => Err(LeaseError::Locked),
-        }
+        let lease = self.attempt(local_lease, id, None).await;
+        lease.map_err(|error| match error {
+            AcquireError::Failed(error) => error,
+            AcquireError::Busy(_) => LeaseError::Locked,
+        })
     }
 }
 

@@ -87,9 +87,8 @@ impl Peers {
             found.requests.push(request);
             found.nonce = rand::random();
             // If another node wrote first, the next poll adds the request.
-            records
-                .write(&object_ref, &found, Condition::IfMatch(etag))
-                .await?;
+            let write = records.write(&object_ref, &found, Condition::IfMatch(etag));
+            write.await?;
         }
         Ok(())
     }

@@ -76,12 +76,10 @@ impl Records {
     }
 
     pub(super) fn lease(&self, id: &UploadId) -> ObjectRef {
-        let name = if id.as_str().len() > MAX_ID_LEN {
-            let digest = hex::encode(Sha256::digest(id.as_str()));
+        let name = match id.as_str() {
             // Upload ids do not begin with a dot.
-            format!(".{digest}")
-        } else {
-            id.as_str().to_owned()
+            id if id.len() > MAX_ID_LEN => format!(".{}", hex::encode(Sha256::digest(id))),
+            id => id.to_owned(),
         };
         self.object_ref(format!("{}{name}", self.leases()))
     }
@@ -103,10 +101,8 @@ impl Records {
         };
         let etag = object.head.etag.clone();
         let bytes = object.bytes(MAX_RECORD_BYTES).await?;
-        let record = serde_json::from_slice(&bytes).map_err(|source| RecordError::Malformed {
-            object: object_ref.to_string(),
-            source,
-        })?;
+        let record = serde_json::from_slice(&bytes);
+        let record = record.map_err(|source| RecordError::malformed(object_ref, source))?;
         Ok(Some((record, etag)))
     }
 
@@ -116,12 +112,9 @@ impl Records {
         record: &T,
         condition: Condition,
     ) -> Result<Option<String>, RecordError> {
-        let text = serde_json::to_vec(record).map_err(|source| RecordError::Malformed {
-            object: object_ref.to_string(),
-            source,
-        })?;
-        let put = put_record(&self.client, object_ref, text, condition).await;
-        match put {
+        let text = serde_json::to_vec(record);
+        let text = text.map_err(|source| RecordError::malformed(object_ref, source))?;
+        match put_record(&self.client, object_ref, text, condition).await {
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(None),
             put => Ok(if_exists(put)?),
         }
@@ -209,6 +202,13 @@ pub(super) enum RecordError {
     Busy,
     #[error("the heartbeat of this node was not written in time")]
     Expired,
+}
+
+impl RecordError {
+    fn malformed(object_ref: &ObjectRef, source: serde_json::Error) -> Self {
+        let object = object_ref.to_string();
+        Self::Malformed { object, source }
+    }
 }
 
 /// Invalid settings or a missing thread.

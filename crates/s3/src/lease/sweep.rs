@@ -9,7 +9,6 @@ use super::{
     BucketLocker,
     records::{LeaseRecord, RecordError},
 };
-use crate::client::ListedObject;
 
 const PAGE: u32 = 1000;
 
@@ -68,12 +67,9 @@ impl BucketLocker {
         let records = &self.0.node.records;
         let list = (records.client).list_objects(&records.bucket, prefix, after, PAGE);
         let page = list.await.map_err(unavailable)?;
-        let is_old = |object: &ListedObject| {
-            let modified = object.modified?;
-            SystemTime::now().duration_since(modified).ok()
-        };
+        let is_old = |at: SystemTime| at.elapsed().is_ok_and(|old| old >= age);
         let objects = page.objects.into_iter();
-        let old = objects.filter(|object| is_old(object).is_some_and(|old| old >= age));
+        let old = objects.filter(|object| object.modified.is_some_and(is_old));
         Ok((old.map(|object| object.key).collect(), page.next))
     }
 

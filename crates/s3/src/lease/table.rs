@@ -30,7 +30,6 @@ pub(super) struct HeldLease {
     pub(super) owner: String,
     pub(super) written: CachedRecord,
     pub(super) signal: YieldSignal,
-    /// Another node requested the lease.
     pub(super) yield_to_remote: bool,
 }
 

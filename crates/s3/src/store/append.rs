@@ -15,21 +15,10 @@ use super::{
 
 #[derive(Debug)]
 pub(super) struct S3Append {
-    store: Arc<Inner>,
-    session: WriteGuard,
-    fence: Fence,
-    offset: u64,
-}
-
-impl S3Append {
-    pub(super) fn new(store: Arc<Inner>, session: WriteGuard, fence: Fence, offset: u64) -> Self {
-        Self {
-            store,
-            session,
-            fence,
-            offset,
-        }
-    }
+    pub(super) store: Arc<Inner>,
+    pub(super) session: WriteGuard,
+    pub(super) fence: Fence,
+    pub(super) offset: u64,
 }
 
 async fn owned_state<'a>(

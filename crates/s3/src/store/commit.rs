@@ -5,7 +5,7 @@ use landfall::store::{Result, StoreError};
 use super::{
     Inner, Payload,
     description::{mark_changed, writer},
-    error::failed,
+    failed,
     part_plan::Segment,
     remote_state::{COMPLETION_POLL_DELAYS, IncompletePart, store_plan},
     session::{Checkpoint, UploadState},
@@ -29,11 +29,7 @@ impl Inner {
             }
         } else if state.pending_len() > 0
             || self.options.shared
-            || state
-                .remote
-                .incomplete_part
-                .as_ref()
-                .is_some_and(|part| part.len > 0)
+            || (state.remote.incomplete_part.as_ref()).is_some_and(|part| part.len > 0)
         {
             // Even an empty one: tusd would count the bytes of an old one.
             self.save_incomplete_part(state).await?;
@@ -101,15 +97,9 @@ impl Inner {
         let remote = &mut state.remote;
         remote.is_write_in_doubt = true;
         mark_changed(&mut remote.info);
-        match self
-            .put_info(
-                &remote.info,
-                &remote.object_id,
-                Some(&remote.etag),
-                &state.writes,
-            )
-            .await
-        {
+        let etag = Some(&*remote.etag);
+        let put = self.put_info(&remote.info, &remote.object_id, etag, &state.writes);
+        match put.await {
             Ok(etag) => {
                 remote.etag = etag;
                 state.parts_since_check = 0;
@@ -122,14 +112,9 @@ impl Inner {
                 if writer(&found.info) != writer(&remote.info) {
                     return Err(StoreError::LeaseLost(id));
                 }
-                remote.etag = self
-                    .put_info(
-                        &remote.info,
-                        &remote.object_id,
-                        Some(&found.etag),
-                        &state.writes,
-                    )
-                    .await?;
+                let etag = Some(&*found.etag);
+                let put = self.put_info(&remote.info, &remote.object_id, etag, &state.writes);
+                remote.etag = put.await?;
             }
             Err(error) => return Err(error),
         }
@@ -221,15 +206,11 @@ impl Inner {
     pub(super) fn restart_parts(&self, state: &mut UploadState, above: u32) {
         let counted = &state.remote.counted;
         let number = counted.highest.max(counted.next.saturating_sub(1)) + above;
-        let size = state
-            .remote
-            .plan
-            .size()
-            .unwrap_or(self.part_sizes.preferred);
+        let (offset, size) = (state.boundary, state.remote.plan.size());
         state.remote.plan.push(Segment {
             number,
-            offset: state.boundary,
-            size,
+            offset,
+            size: size.unwrap_or(self.part_sizes.preferred),
         });
         state.remote.counted.next = number;
     }
@@ -273,10 +254,8 @@ impl Inner {
         let completing = |error| failed(remote.id(), "completing the multipart upload", error);
         let mut waits = COMPLETION_POLL_DELAYS.iter();
         loop {
-            let parts = &remote.counted.parts;
-            let completed = self
-                .client
-                .complete_multipart(&remote.object_ref, multipart, parts);
+            let (client, parts) = (&self.client, &remote.counted.parts);
+            let completed = client.complete_multipart(&remote.object_ref, multipart, parts);
             let error = match completed.await {
                 Ok(etag) => return Ok(etag),
                 Err(error) => error,

@@ -10,9 +10,8 @@ use landfall::{
 use tokio::{task::JoinSet, time::timeout};
 
 use super::{
-    Inner, Payload, S3Store,
-    budget::{MemoryPermit, RECLAIM_INTERVAL},
-    error::failed,
+    Inner, Payload, S3Store, failed,
+    part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
     session::{CachedState, PartUploadResult, UploadState},
 };
 use crate::client::{ErrorKind, ObjectRef};
@@ -43,16 +42,11 @@ fn plan_parts(lengths: &[u64], min_size: u64, max_copy: u64) -> Vec<PartSource> 
         if small_len > 0 || length < min_size {
             // Enough to reach the minimum size; all of it if the remainder would be too small.
             let wanted = min_size.saturating_sub(small_len);
-            let taken = if length >= wanted.saturating_add(min_size) {
-                wanted
-            } else {
-                length
-            };
+            let leaves_enough = length >= wanted.saturating_add(min_size);
+            let taken = if leaves_enough { wanted } else { length };
             if taken > 0 {
-                small.push(SourceRange {
-                    source,
-                    range: 0..taken,
-                });
+                let range = 0..taken;
+                small.push(SourceRange { source, range });
                 small_len += taken;
                 start = taken;
             }
@@ -65,12 +59,8 @@ fn plan_parts(lengths: &[u64], min_size: u64, max_copy: u64) -> Vec<PartSource> 
         let left = length - start;
         let count = left.div_ceil(max_copy);
         for n in 0..count {
-            let from = start + left * n / count;
-            let to = start + left * (n + 1) / count;
-            parts.push(PartSource::Copy(SourceRange {
-                source,
-                range: from..to,
-            }));
+            let range = start + left * n / count..start + left * (n + 1) / count;
+            parts.push(PartSource::Copy(SourceRange { source, range }));
         }
     }
     if !small.is_empty() {
@@ -96,9 +86,7 @@ impl Concatenate for S3Store {
             sources.push(store.layout.uploaded_object(&snapshot.upload));
             lengths.push(snapshot.offset);
         }
-        let sum = lengths
-            .iter()
-            .fold(0, |sum: u64, length| sum.saturating_add(*length));
+        let sum = (lengths.iter()).fold(0_u64, |sum, length| sum.saturating_add(*length));
         store.check_size(sum)?;
         let session = store.sessions.get_or_insert(&target.id);
         let mut cached = store.lock_for_change(&session, fence).await?;
@@ -139,9 +127,8 @@ impl Inner {
     ) -> Result<()> {
         let id = state.remote.id().clone();
         if plan.len() > usize::try_from(self.options.max_parts).unwrap_or(usize::MAX) {
-            return Err(StoreError::TooLarge {
-                limit: self.max_size(),
-            });
+            let limit = self.max_size();
+            return Err(StoreError::TooLarge { limit });
         }
         if plan.is_empty() {
             state.boundary = 0;
@@ -167,12 +154,12 @@ impl Inner {
             .await;
         let completed = match parts {
             Ok(parts) => {
-                let completed =
-                    self.client
-                        .complete_multipart(&state.remote.object_ref, &multipart, &parts);
-                completed
-                    .await
-                    .map_err(|error| failed(&id, "completing the multipart upload", error))
+                let object_ref = &state.remote.object_ref;
+                let completed = self
+                    .client
+                    .complete_multipart(object_ref, &multipart, &parts);
+                let action = "completing the multipart upload";
+                completed.await.map_err(|error| failed(&id, action, error))
             }
             Err(error) => Err(error),
         };
@@ -182,10 +169,8 @@ impl Inner {
             Err(error) => {
                 // The upload's own stays: the next attempt overwrites its parts.
                 if !is_own {
-                    let _ = self
-                        .client
-                        .abort_multipart(&state.remote.object_ref, &multipart)
-                        .await;
+                    let object_ref = &state.remote.object_ref;
+                    let _ = self.client.abort_multipart(object_ref, &multipart).await;
                 }
                 return Err(error);
             }
@@ -202,13 +187,12 @@ impl Inner {
 
     pub(super) async fn abort_unused_multipart(&self, state: &mut UploadState) -> Result<()> {
         if let Some(multipart) = &state.remote.multipart {
+            let aborting =
+                |error| failed(state.remote.id(), "aborting the multipart upload", error);
             let aborted = self
                 .client
-                .abort_multipart(&state.remote.object_ref, multipart)
-                .await;
-            aborted.map_err(|error| {
-                failed(state.remote.id(), "aborting the multipart upload", error)
-            })?;
+                .abort_multipart(&state.remote.object_ref, multipart);
+            aborted.await.map_err(aborting)?;
             state.remote.multipart = None;
         }
         Ok(())
@@ -247,30 +231,26 @@ impl Inner {
             match part {
                 PartSource::Copy(SourceRange { source, range }) => {
                     let slot = self.part_slots.clone().acquire_owned().await;
-                    let source = sources[source].clone();
+                    let (source, range) = (sources[source].clone(), Some(range));
                     in_flight.spawn(async move {
-                        let range = Some(range);
-                        let copied = client.upload_part_copy(
+                        let _slot = slot;
+                        let copy = client.upload_part_copy(
                             &object_ref,
                             &multipart,
                             number,
                             &source,
                             range,
                         );
-                        let copied = copied.await;
-                        drop(slot);
-                        (number, copied)
+                        (number, copy.await)
                     });
                 }
                 PartSource::Upload(ranges) => {
                     let (payload, memory) = self.read_ranges(id, sources, ranges).await?;
                     let slot = self.part_slots.clone().acquire_owned().await;
                     in_flight.spawn(async move {
-                        let sent = client
-                            .upload_part(&object_ref, &multipart, number, payload)
-                            .await;
-                        drop((slot, memory));
-                        (number, sent)
+                        let _held = (slot, memory);
+                        let send = client.upload_part(&object_ref, &multipart, number, payload);
+                        (number, send.await)
                     });
                 }
             }
@@ -307,17 +287,13 @@ impl Inner {
                 }
             };
             let reading = |error| failed(id, "reading a small source", error);
-            let object = self
-                .client
-                .get_object(&sources[range.source], Some(range.range))
-                .await
-                .map_err(reading)?;
+            let source = &sources[range.source];
+            let object = self.client.get_object(source, Some(range.range)).await;
+            let object = object.map_err(reading)?;
             let read = buffer.push_object(object, len, memory).await;
             if read.map_err(reading)? != len {
-                return Err(StoreError::damaged(
-                    id,
-                    "a source of the concatenation has the wrong length",
-                ));
+                let why = "a source of the concatenation has the wrong length";
+                return Err(StoreError::damaged(id, why));
             }
         }
         Ok(buffer.take())

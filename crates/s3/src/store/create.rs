@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Inner,
     description::StoredInfo,
-    error::failed,
+    failed,
     layout::{self, BUCKET, KEY, MULTIPART},
     part_plan::{PartPlan, Segment},
     remote_state::{RemoteState, store_plan},
@@ -27,10 +27,9 @@ impl Inner {
         upload: &Upload,
         object_ref: &ObjectRef,
     ) -> Result<String> {
-        let headers = if layout::split(&upload.id).is_none() {
-            self.layout.headers_with_owner(upload)
-        } else {
-            self.layout.headers(upload)
+        let headers = match layout::split(&upload.id) {
+            None => self.layout.headers_with_owner(upload),
+            Some(_) => self.layout.headers(upload),
         };
         let created = self.client.create_multipart(object_ref, &headers).await;
         created.map_err(|error| failed(&upload.id, "creating the multipart upload", error))
@@ -70,11 +69,10 @@ impl Inner {
             _ => id.as_str(),
         };
         let object_ref = self.layout.object_ref(&upload, SystemTime::now())?;
-        upload
-            .storage
-            .insert(BUCKET.into(), object_ref.bucket.clone());
-        upload.storage.insert(KEY.into(), object_ref.key.clone());
-        upload.storage.insert("Type".into(), "s3store".into());
+        let storage = &mut upload.storage;
+        storage.insert(BUCKET.into(), object_ref.bucket.clone());
+        storage.insert(KEY.into(), object_ref.key.clone());
+        storage.insert("Type".into(), "s3store".into());
 
         let session = self.sessions.get_or_insert(&id);
         let mut cached = session.lock().await;

@@ -12,8 +12,7 @@ use landfall::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Inner,
-    error::failed,
+    Inner, failed,
     layout::{self, MULTIPART},
 };
 use crate::client::{self, Condition, ObjectHead, if_exists};

@@ -91,16 +91,12 @@ impl Inner {
         let condition = match self.client.get_object(&object_ref, None).await {
             Ok(object) => {
                 let (etag, modified) = (object.head.etag.clone(), object.head.modified);
-                let text = object
-                    .bytes(MAX_RECORD_BYTES)
-                    .await
-                    .map_err(listing_error)?;
+                let text = object.bytes(MAX_RECORD_BYTES).await;
+                let text = text.map_err(listing_error)?;
                 let record: Option<SweeperRecord> = serde_json::from_slice(&text).ok();
                 let is_own = record.is_some_and(|record| record.process == own);
-                let age = modified
-                    .and_then(|at| at.elapsed().ok())
-                    .unwrap_or_default();
-                if !is_own && age < interval * 2 {
+                let age = modified.and_then(|at| at.elapsed().ok());
+                if !is_own && age.unwrap_or_default() < interval * 2 {
                     return Ok(false);
                 }
                 Condition::IfMatch(etag)
@@ -116,10 +112,11 @@ impl Inner {
         let record =
             record.map_err(|error| StoreError::other("encoding the sweeper record", error))?;
         let headers = self.layout.internal_headers("application/json");
-        let put = self
-            .client
-            .put_object(&object_ref, self.payload(record), &headers, condition);
-        match put.await {
+        let (client, payload) = (&self.client, self.payload(record));
+        match client
+            .put_object(&object_ref, payload, &headers, condition)
+            .await
+        {
             Ok(_) => Ok(true),
             Err(error) if *error.kind() == ErrorKind::PreconditionFailed => Ok(false),
             Err(error) => Err(listing_error(error)),

@@ -88,6 +88,14 @@ enum ListedEntry {
     Nothing,
 }
 
+/// True without the permission to list multipart uploads, or if the service cannot list them.
+pub(super) fn cannot_list(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AccessDenied | ErrorKind::NotImplemented
+    )
+}
+
 enum ListedMultipart {
     Orphan(Orphan),
     Described,
@@ -179,14 +187,9 @@ impl Inner {
                     Ok(orphan(Some(id), "a description without bytes", true))
                 }
                 Err(StoreError::Damaged { .. }) => {
-                    match self.damaged(id.clone(), &data, modified).await? {
-                        Some(damaged) => Ok(ListedEntry::Damaged(damaged)),
-                        None => Ok(orphan(
-                            Some(id),
-                            "the damaged description of an object",
-                            false,
-                        )),
-                    }
+                    let why = "the damaged description of an object";
+                    let damaged = self.damaged(id.clone(), &data, modified).await?;
+                    Ok(damaged.map_or_else(|| orphan(Some(id), why, false), ListedEntry::Damaged))
                 }
                 Err(error) => Err(error),
             };
@@ -211,19 +214,11 @@ impl Inner {
     ) -> Result<Page> {
         let after = after.map(|(key, upload)| (key.to_owned(), upload.to_owned()));
         let (bucket, prefix) = (&self.layout.bucket, &self.layout.prefix);
-        let listed = self
-            .client
-            .list_multiparts(bucket, prefix, after, limit)
-            .await;
-        let listed = match listed {
+        let listed = self.client.list_multiparts(bucket, prefix, after, limit);
+        let listed = match listed.await {
             Ok(listed) => listed,
             // Uploads do not need this permission, and small services lack the operation.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::AccessDenied | ErrorKind::NotImplemented
-                ) =>
-            {
+            Err(error) if cannot_list(&error) => {
                 tracing::warn!(%error, "failed to list abandoned multipart uploads");
                 return Ok(Page::default());
             }
@@ -261,10 +256,8 @@ impl Inner {
         let Some(object) = self.object_id_in(&multipart.key) else {
             return Ok(ListedMultipart::Nothing);
         };
-        if self
-            .describes_multipart(object, &multipart.upload_id)
-            .await?
-        {
+        let described = self.describes_multipart(object, &multipart.upload_id);
+        if described.await? {
             return Ok(ListedMultipart::Described);
         }
         let Some(bytes) = self.bytes_in(&multipart.key, &multipart.upload_id).await? else {
@@ -321,21 +314,16 @@ impl Inner {
                 return Ok(());
             }
             let object_ref = ObjectRef::new(&self.layout.bucket, key);
-            return self
-                .client
-                .abort_multipart(&object_ref, upload)
-                .await
-                .map_err(listing_error);
+            let aborted = self.client.abort_multipart(&object_ref, upload);
+            return aborted.await.map_err(listing_error);
         }
         // Check again: an upload may have been created since.
         if let Some(name) = self.layout.object_of(&orphan.name, INFO) {
             let InfoContent::Read(info) = self.load_info(name).await? else {
                 return Ok(());
             };
-            if !matches!(
-                self.load_for_listing(&info.upload.id).await,
-                Err(StoreError::NotFound(_))
-            ) {
+            let found = self.load_for_listing(&info.upload.id).await;
+            if !matches!(found, Err(StoreError::NotFound(_))) {
                 return Ok(());
             }
         } else if let Some(name) = self.layout.object_of(&orphan.name, PART)
@@ -344,9 +332,7 @@ impl Inner {
             return Ok(());
         }
         let object_ref = ObjectRef::new(&self.layout.bucket, &orphan.name);
-        self.client
-            .delete_object(&object_ref)
-            .await
-            .map_err(listing_error)
+        let deleted = self.client.delete_object(&object_ref).await;
+        deleted.map_err(listing_error)
     }
 }

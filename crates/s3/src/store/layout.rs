@@ -64,11 +64,11 @@ impl Layout {
     }
 
     pub(super) fn info(&self, object_id: &str) -> ObjectRef {
-        ObjectRef::new(&self.bucket, format!("{}{object_id}{INFO}", self.prefix))
+        self.data(&format!("{object_id}{INFO}"))
     }
 
     pub(super) fn part(&self, object_id: &str) -> ObjectRef {
-        ObjectRef::new(&self.bucket, format!("{}{object_id}{PART}", self.prefix))
+        self.data(&format!("{object_id}{PART}"))
     }
 
     pub(super) fn data(&self, object_id: &str) -> ObjectRef {
@@ -166,14 +166,14 @@ impl Layout {
                 *header = Some(requested.clone());
             }
         }
-        headers.metadata = user_metadata(&upload.metadata, MAX_METADATA_BYTES);
+        headers.metadata = user_metadata(&upload.metadata, MAX_METADATA_BYTES, ascii);
         headers
     }
 
     pub(super) fn headers_with_owner(&self, upload: &Upload) -> ObjectHeaders {
         let mut headers = self.headers(upload);
         let remaining = MAX_METADATA_BYTES - OWNER.len() - upload.id.as_str().len().min(MAX_ID_LEN);
-        headers.metadata = user_metadata(&upload.metadata, remaining);
+        headers.metadata = user_metadata(&upload.metadata, remaining, ascii);
         headers.metadata.insert(OWNER.into(), upload.id.to_string());
         headers
     }
@@ -194,37 +194,40 @@ pub(super) fn split(id: &UploadId) -> Option<(&str, &str)> {
 }
 
 pub(super) fn is_random(object_id: &str) -> bool {
-    object_id.len() == 32
-        && object_id
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    let is_hex = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    object_id.len() == 32 && object_id.bytes().all(is_hex)
 }
 
-fn user_metadata(metadata: &Metadata, mut remaining: usize) -> BTreeMap<String, String> {
+/// Returns the user metadata of an object, in order, as far as it fits into `remaining` bytes.
+///
+/// Names that are no valid header names are left out. `encode` makes a header value of a text.
+pub fn user_metadata(
+    metadata: &Metadata,
+    mut remaining: usize,
+    encode: impl Fn(&str) -> String,
+) -> BTreeMap<String, String> {
     let mut pairs = BTreeMap::new();
     for (name, value) in metadata.iter() {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         if name.is_empty() || !name.bytes().all(is_token) {
             continue;
         }
-        let value: String = String::from_utf8_lossy(value)
-            .chars()
-            .map(|c| {
-                if matches!(c, '\t' | ' '..='~') {
-                    c
-                } else {
-                    '?'
-                }
-            })
-            .collect();
-        let value = value.trim();
+        let value = encode(&String::from_utf8_lossy(value));
+        let name = name.to_ascii_lowercase();
         let size = name.len() + value.len();
-        if size <= remaining && !pairs.contains_key(&name.to_ascii_lowercase()) {
+        if size <= remaining && !pairs.contains_key(&name) {
             remaining -= size;
-            pairs.insert(name.to_ascii_lowercase(), value.to_owned());
+            pairs.insert(name, value);
         }
     }
     pairs
+}
+
+/// tusd replaces other characters, too.
+fn ascii(text: &str) -> String {
+    let is_ascii = |c| matches!(c, '\t' | ' '..='~');
+    let text = text.replace(|c| !is_ascii(c), "?");
+    text.trim().to_owned()
 }
 
 fn is_header_value(text: &str) -> bool {
@@ -268,16 +271,8 @@ fn text(upload: &Upload, name: &str) -> String {
 }
 
 fn sanitize(text: &str) -> String {
-    let mut plain: String = text
-        .chars()
-        .map(|c| {
-            if c == '/' || c == '\\' || c.is_control() {
-                '_'
-            } else {
-                c
-            }
-        })
-        .collect();
+    let is_special = |c: char| matches!(c, '/' | '\\') || c.is_control();
+    let mut plain = text.replace(is_special, "_");
     while plain.len() > 200 {
         plain.pop();
     }
@@ -375,7 +370,7 @@ mod tests {
             ("long", long.as_str()),
             ("odd name", "1"),
         ]);
-        let pairs = user_metadata(&metadata, 2048);
+        let pairs = user_metadata(&metadata, 2048, ascii);
         assert_eq!(pairs.len(), 1);
         assert_eq!(pairs["filename"], "Z?rich?.pdf");
     }

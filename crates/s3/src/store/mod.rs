@@ -21,25 +21,19 @@
 //! checks that the name is still there. So one of two writers always sees the other.
 
 mod append;
-mod block_pool;
-mod budget;
 mod commit;
 mod concat;
 mod create;
-mod damaged;
 mod description;
 mod due;
 mod enumerate;
-mod error;
 mod layout;
 mod part_buffer;
 mod part_plan;
 mod part_upload;
 mod read;
-mod reclaim;
 mod remote_state;
 mod session;
-mod stats;
 mod terminate;
 mod writer;
 
@@ -57,23 +51,21 @@ use landfall::{
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{MutexGuard, Semaphore};
 
-pub use self::layout::Layout;
-pub(crate) use self::layout::check_template;
-pub use self::stats::StoreStats;
 use self::{
     append::S3Append,
-    block_pool::BlockPool,
-    budget::MemoryBudget,
     description::writer,
     due::DueTimes,
-    part_buffer::PartBuffer,
+    part_buffer::{BlockPool, MemoryBudget, PartBuffer},
     part_plan::PartSizeLimits,
     session::{CachedState, UploadSession, UploadSessions, UploadState},
 };
 use crate::{
     InvalidOptions, S3Options,
-    client::{Client, Payload},
+    client::{Client, Error, ErrorKind, Payload},
 };
+
+pub(crate) use self::layout::check_template;
+pub use self::layout::{Layout, user_metadata};
 
 /// A store of uploads in a bucket, in tusd's layout. Clones share one store.
 ///
@@ -178,10 +170,8 @@ impl Inner {
     }
 
     fn payload(&self, bytes: Vec<u8>) -> Payload {
-        let hash = self
-            .options
-            .content_hashes
-            .then(|| Sha256::digest(&bytes).into());
+        let is_hashed = self.options.content_hashes;
+        let hash = is_hashed.then(|| Sha256::digest(&bytes).into());
         Payload::new(vec![bytes.into()], hash)
     }
 
@@ -261,7 +251,12 @@ impl Inner {
         let snapshot = state.snapshot();
         session.publish(snapshot.clone());
         session.touch(state.buffer.len());
-        let append = S3Append::new(self.clone(), session.writer(fence), fence, snapshot.offset);
+        let append = S3Append {
+            store: self.clone(),
+            session: session.writer(fence),
+            fence,
+            offset: snapshot.offset,
+        };
         Ok((snapshot, append))
     }
 
@@ -400,10 +395,8 @@ impl Store for S3Store {
     async fn create(&self, upload: Upload) -> Result<Arc<Upload>> {
         let session = self.0.create(upload, None).await?;
         let snapshot = session.published();
-        Ok(snapshot.map_or_else(
-            || Arc::new(Upload::new(session.id.clone(), None)),
-            |s| s.upload,
-        ))
+        let unknown = || Arc::new(Upload::new(session.id.clone(), None));
+        Ok(snapshot.map_or_else(unknown, |snapshot| snapshot.upload))
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
@@ -427,10 +420,8 @@ impl Store for S3Store {
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
         let change = |stored: &mut Upload| *stored = upload.clone();
-        self.0
-            .update_info(&upload.id, fence, change)
-            .await
-            .map(drop)
+        let saved = self.0.update_info(&upload.id, fence, change).await;
+        saved.map(drop)
     }
 
     fn capabilities(&self) -> Capabilities<'_> {
@@ -478,3 +469,50 @@ impl DeferLength for S3Store {
 
 /// Time that an upload must be idle before others reclaim its memory.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
+
+/// Converts an error of `action` on an upload.
+///
+/// Errors that an operator has to fix (credentials, permissions, the bucket) do not concern this
+/// upload: the client may retry.
+pub(super) fn failed(id: &UploadId, action: &str, error: Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::NoSuchKey => StoreError::NotFound(id.clone()),
+        ErrorKind::PreconditionFailed => StoreError::LeaseLost(id.clone()),
+        ErrorKind::Unavailable { .. }
+        | ErrorKind::NoSuchBucket
+        | ErrorKind::AccessDenied
+        | ErrorKind::BadCredentials
+        | ErrorKind::ClockSkew
+        | ErrorKind::WrongRegion => StoreError::Unavailable(error.into()),
+        _ => StoreError::other(format!("{action} of upload {id}"), error),
+    }
+}
+
+/// The current load of an [`S3Store`](crate::S3Store).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Memory budget of part buffers, in bytes.
+    pub memory_limit: usize,
+    /// Used part of it, in bytes.
+    pub memory_used: usize,
+    /// Uploads that wait for memory.
+    pub memory_waiting: usize,
+    /// Maximum number of concurrent part uploads.
+    pub parts_limit: usize,
+    /// Part uploads in flight.
+    pub parts_in_flight: usize,
+}
+
+impl Inner {
+    pub(super) fn stats(&self) -> StoreStats {
+        let free = self.part_slots.available_permits();
+        StoreStats {
+            memory_limit: self.budget.total(),
+            memory_used: self.budget.used(),
+            memory_waiting: self.budget.waiting(),
+            parts_limit: self.options.concurrent_parts,
+            parts_in_flight: self.options.concurrent_parts.saturating_sub(free),
+        }
+    }
+}

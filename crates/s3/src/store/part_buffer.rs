@@ -1,11 +1,17 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    block_pool::{BLOCK_SIZE, Block, BlockPool},
-    budget::MemoryPermit,
-};
 use crate::client::{self, Object, Payload};
 
 const MIN_BLOCK_SIZE: usize = 4 * 1024;
@@ -120,6 +126,156 @@ impl PartBuffer {
     }
 }
 
+pub(super) const BLOCK_SIZE: usize = 64 * 1024;
+
+/// Reused blocks of one size keep the process within its memory budget: buffers of many sizes that
+/// are freed on other threads fragment the heap and can double its size.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BlockPool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl BlockPool {
+    fn take(&self, size: usize) -> Block {
+        let used = (size >= BLOCK_SIZE).then(|| self.0.lock().pop()).flatten();
+        Block {
+            bytes: used.unwrap_or_else(|| Vec::with_capacity(size.min(BLOCK_SIZE))),
+            pool: self.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    bytes: Vec<u8>,
+    pool: BlockPool,
+}
+
+impl Block {
+    pub(super) fn remaining(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.remaining(), "a block never grows");
+        self.bytes.extend_from_slice(bytes);
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if self.bytes.capacity() == BLOCK_SIZE {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            self.pool.0.lock().push(bytes);
+        }
+    }
+}
+
+pub(super) const RECLAIM_INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone)]
+pub(super) struct MemoryBudget {
+    bytes: Arc<Semaphore>,
+    total: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct MemoryPermit {
+    budgeted: Option<OwnedSemaphorePermit>,
+    overcommit: Option<OwnedSemaphorePermit>,
+}
+
+impl MemoryPermit {
+    fn budgeted(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            budgeted: Some(permit),
+            overcommit: None,
+        }
+    }
+
+    pub(super) fn overcommit(permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self {
+            budgeted: None,
+            overcommit: permit,
+        }
+    }
+
+    pub(super) fn is_overcommitted(&self) -> bool {
+        self.overcommit.is_some()
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        for (mine, more) in [
+            (&mut self.budgeted, more.budgeted),
+            (&mut self.overcommit, more.overcommit),
+        ] {
+            match (mine, more) {
+                (_, None) => {}
+                (Some(permit), Some(more)) => permit.merge(more),
+                (none, more) => *none = more,
+            }
+        }
+    }
+}
+
+impl MemoryBudget {
+    pub(super) fn new(total: usize) -> Self {
+        let total = total.min(Semaphore::MAX_PERMITS);
+        Self {
+            bytes: Arc::new(Semaphore::new(total)),
+            total,
+            waiting: Arc::default(),
+        }
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.total
+    }
+
+    pub(super) fn used(&self) -> usize {
+        self.total - self.bytes.available_permits()
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn try_acquire(&self, bytes: usize) -> Option<MemoryPermit> {
+        let permits = u32::try_from(bytes).ok()?;
+        let permit = self.bytes.clone().try_acquire_many_owned(permits).ok()?;
+        Some(MemoryPermit::budgeted(permit))
+    }
+
+    pub(super) async fn acquire(&self, bytes: usize) -> MemoryPermit {
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let _waiting = BudgetWaiter::new(&self.waiting);
+        let permit = self.bytes.clone().acquire_many_owned(permits).await;
+        // Never an error: the semaphore is never closed.
+        permit.map_or_else(|_| MemoryPermit::default(), MemoryPermit::budgeted)
+    }
+}
+
+struct BudgetWaiter<'a>(&'a AtomicUsize);
+
+impl<'a> BudgetWaiter<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for BudgetWaiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
@@ -176,5 +332,34 @@ mod tests {
         let (payload, _) = first.take();
         assert_eq!(content(&payload).await, all);
         assert_eq!(payload.sha256(), Some(&Sha256::digest(&all).into()));
+    }
+}
+
+#[cfg(test)]
+mod block_pool_tests {
+    use super::*;
+
+    #[test]
+    fn free_blocks_are_reused() {
+        let pool = BlockPool::default();
+        let mut block = pool.take(BLOCK_SIZE);
+        assert_eq!(block.remaining(), BLOCK_SIZE);
+        block.push(b"abc");
+        let at = block.as_ref().as_ptr();
+        let other = pool.take(BLOCK_SIZE);
+        assert_ne!(other.as_ref().as_ptr(), at);
+        drop(block);
+        assert_eq!(pool.0.lock().len(), 1);
+        let again = pool.take(BLOCK_SIZE);
+        assert_eq!((again.as_ref().as_ptr(), again.as_ref().len()), (at, 0));
+        assert_eq!(pool.0.lock().len(), 0);
+    }
+
+    #[test]
+    fn small_blocks_are_freed() {
+        let pool = BlockPool::default();
+        drop(pool.take(100));
+        assert_eq!(pool.0.lock().len(), 0);
+        assert_eq!(pool.take(BLOCK_SIZE + 1).remaining(), BLOCK_SIZE);
     }
 }

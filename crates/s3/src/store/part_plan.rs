@@ -57,12 +57,8 @@ impl PartSizeLimits {
             }
             None => {
                 let steps = (number - 1) / (self.parts / 10).max(1);
-                let grown = self.preferred.checked_shl(steps).unwrap_or(u64::MAX);
-                let grown = if grown < self.preferred {
-                    u64::MAX
-                } else {
-                    grown
-                };
+                let factor = 1_u64.checked_shl(steps).unwrap_or(u64::MAX);
+                let grown = self.preferred.saturating_mul(factor);
                 Some(current.max(grown.min(self.largest)))
             }
         }
@@ -145,10 +141,9 @@ impl PartPlan {
                 offset: number()?,
                 size: number().filter(|size| *size > 0)?,
             };
-            let last = plan.0.last();
-            if last
-                .is_some_and(|last| last.number >= segment.number || last.offset > segment.offset)
-            {
+            let is_after =
+                |last: &Segment| last.number >= segment.number || last.offset > segment.offset;
+            if plan.0.last().is_some_and(is_after) {
                 return None;
             }
             plan.0.push(segment);

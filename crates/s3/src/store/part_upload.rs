@@ -1,15 +1,17 @@
 use std::{pin::pin, sync::atomic::Ordering};
 
-use landfall::store::{Result, StoreError};
+use landfall::{
+    store::{Result, StoreError},
+    upload::UploadId,
+};
 use tokio::time::timeout;
 
 use super::{
-    Inner,
-    budget::{MemoryPermit, RECLAIM_INTERVAL},
-    error::failed,
+    IDLE_AFTER, Inner, failed,
     layout::MULTIPART,
+    part_buffer::{MemoryPermit, RECLAIM_INTERVAL},
     part_plan::Segment,
-    session::UploadState,
+    session::{CachedState, UploadState},
 };
 use crate::client::{ErrorKind, Payload};
 
@@ -22,25 +24,18 @@ impl Inner {
             self.restart_parts(state, self.parts_in_doubt());
             state.plan_dirty = true;
         }
-        let (next, uncounted, pending) = (
-            state.next_part(),
-            state.uncounted_parts(),
-            state.pending_len(),
-        );
+        let (next, uncounted) = (state.next_part(), state.uncounted_parts());
+        let pending = state.pending_len();
         let remote = &mut state.remote;
         let planned = remote.plan.size();
-        let number = if planned.is_none() {
-            next.max(remote.counted.highest + 1)
-        } else {
-            next
+        let number = match planned {
+            Some(_) => next,
+            None => next.max(remote.counted.highest + 1),
         };
         // After parts of another program: their size, if they are all alike.
         let current = planned.or_else(|| (pending > self.part_sizes.preferred).then_some(pending));
-        let length = remote.info.upload.length;
-        let Some(size) = self
-            .part_sizes
-            .next_size(number, state.boundary, length, current)
-        else {
+        let (limits, length) = (&self.part_sizes, remote.info.upload.length);
+        let Some(size) = limits.next_size(number, state.boundary, length, current) else {
             let left = u64::from((self.part_sizes.parts + 1).saturating_sub(number));
             let limit = state.boundary + left * self.part_sizes.largest;
             return Err(StoreError::TooLarge { limit });
@@ -91,9 +86,8 @@ impl Inner {
             round = if others == turns { round + 1 } else { 1 };
             turns = others;
         }
-        Err(StoreError::Unavailable(
-            "the memory for parts (--s3-memory) is used up".into(),
-        ))
+        let why = "the memory for parts (--s3-memory) is used up";
+        Err(StoreError::Unavailable(why.into()))
     }
 
     pub(super) async fn flush_to_incomplete_part(&self, state: &mut UploadState) -> Result<()> {
@@ -109,10 +103,8 @@ impl Inner {
         }
         let id = state.remote.id().clone();
         let Some(part) = &state.remote.incomplete_part else {
-            return Err(StoreError::damaged(
-                &id,
-                "its .part object is missing in S3",
-            ));
+            let why = "its .part object is missing in S3";
+            return Err(StoreError::damaged(&id, why));
         };
         let len = usize::try_from(state.offloaded).unwrap_or(usize::MAX);
         let memory = match self.budget.try_acquire(len) {
@@ -126,17 +118,14 @@ impl Inner {
         };
         let object_ref = self.layout.part(&state.remote.object_id);
         let action = "reading .part";
-        let object = match self
+        let found = self
             .client
-            .get_object(&object_ref, Some(0..state.offloaded))
-            .await
-        {
+            .get_object(&object_ref, Some(0..state.offloaded));
+        let object = match found.await {
             Ok(object) => object,
             Err(error) if *error.kind() == ErrorKind::NoSuchKey => {
-                return Err(StoreError::damaged(
-                    &id,
-                    "its .part object is missing in S3",
-                ));
+                let why = "its .part object is missing in S3";
+                return Err(StoreError::damaged(&id, why));
             }
             Err(error) => return Err(failed(&id, action, error)),
         };
@@ -146,10 +135,8 @@ impl Inner {
         let mut buffer = self.new_buffer();
         let read = buffer.push_object(object, len, memory).await;
         if read.map_err(|error| failed(&id, action, error))? != len {
-            return Err(StoreError::damaged(
-                &id,
-                "its .part object has the wrong length",
-            ));
+            let why = "its .part object has the wrong length";
+            return Err(StoreError::damaged(&id, why));
         }
         std::mem::swap(&mut state.buffer, &mut buffer);
         state.buffer.append(buffer);
@@ -181,23 +168,15 @@ impl Inner {
     /// Returns how many part numbers above the highest stored one are in doubt.
     pub(super) fn parts_in_doubt(&self) -> u32 {
         let in_flight = u32::try_from(self.options.concurrent_parts).unwrap_or(u32::MAX);
-        let unverified = if self.options.shared {
-            MAX_PARTS_BETWEEN_CHECKS
-        } else {
-            0
-        };
+        let unverified = u32::from(self.options.shared) * MAX_PARTS_BETWEEN_CHECKS;
         in_flight.saturating_add(unverified + 1)
     }
 
     pub(super) async fn spawn_part_upload(&self, state: &mut UploadState) -> Result<()> {
         self.fetch_incomplete_part(state).await?;
         self.part_size(state)?;
-        if state
-            .remote
-            .incomplete_part
-            .as_ref()
-            .is_some_and(|part| !part.has_start && part.len > 0)
-        {
+        let stored = state.remote.incomplete_part.as_ref();
+        if stored.is_some_and(|part| !part.has_start && part.len > 0) {
             // Otherwise its bytes would count twice as soon as a part contains them.
             let payload = state.buffer.payload();
             let start = state.boundary;
@@ -229,16 +208,13 @@ impl Inner {
         state.boundary += payload.len();
         let (client, object_ref) = (self.client.clone(), remote.object_ref.clone());
         state.in_flight.spawn(async move {
-            let sent = client
-                .upload_part(&object_ref, &multipart, number, payload)
-                .await;
-            drop((slot, memory));
-            (number, sent)
+            let _held = (slot, memory);
+            let send = client.upload_part(&object_ref, &multipart, number, payload);
+            (number, send.await)
         });
         Ok(())
     }
 
-    /// Collects finished part uploads without waiting.
     pub(super) fn reap_uploads(&self, state: &mut UploadState) -> Result<()> {
         while let Some(result) = state.in_flight.try_join_next() {
             on_part_uploaded(state, result)?;
@@ -246,7 +222,6 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits until no part is in flight.
     pub(super) async fn wait_for_parts(&self, state: &mut UploadState) -> Result<()> {
         while let Some(result) = state.in_flight.join_next().await {
             on_part_uploaded(state, result)?;
@@ -310,12 +285,51 @@ fn on_part_uploaded(
     let part = match result {
         Ok((number, Ok(etag))) => Ok((number, etag)),
         Ok((_, Err(error))) => Err(failed(&id, "uploading a part", error)),
-        Err(error) => Err(StoreError::other(
-            format!("uploading a part of upload {id}"),
-            error,
-        )),
+        Err(error) => {
+            let action = format!("uploading a part of upload {id}");
+            Err(StoreError::other(action, error))
+        }
     };
     state.has_failed |= part.is_err();
     state.uploaded.push(part?);
     Ok(())
+}
+
+impl Inner {
+    /// Releases at least `bytes` of memory of idle uploads other than `except`, if they have as
+    /// much.
+    pub(super) async fn reclaim(&self, bytes: usize, except: &UploadId) {
+        let mut freed = 0;
+        for session in self.sessions.idle_sessions(IDLE_AFTER) {
+            if freed >= bytes {
+                return;
+            }
+            if session.id == *except {
+                continue;
+            }
+            // A locked session is not idle.
+            let Ok(mut cached) = session.cached.try_lock() else {
+                continue;
+            };
+            let CachedState::Known(state) = &mut *cached else {
+                continue;
+            };
+            if state.unverified.is_some() || state.buffer.len() == 0 {
+                continue;
+            }
+            let buffered = session.buffered();
+            if !session.is_being_written() && state.is_dirty() {
+                // Its request was dropped, and these bytes were never acknowledged.
+                *cached = CachedState::Unknown;
+            } else if !state.is_dirty() {
+                state.offloaded += state.buffer.len();
+                state.buffer = self.new_buffer();
+            } else if self.flush_to_incomplete_part(state).await.is_err() {
+                *cached = CachedState::Unknown;
+            }
+            drop(cached);
+            session.touch(0);
+            freed += buffered;
+        }
+    }
 }

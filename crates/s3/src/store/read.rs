@@ -8,7 +8,7 @@ use landfall::{
     upload::{Upload, UploadId},
 };
 
-use super::{Inner, S3Store, error::failed, session::CachedState};
+use super::{Inner, S3Store, failed, session::CachedState};
 use crate::client::{Object, ObjectRef, if_exists};
 
 #[async_trait]
@@ -47,14 +47,10 @@ impl Read for S3Store {
             ("response-content-type", content_type),
         ];
         let headers = HeaderMap::new();
-        let signed = self
-            .0
-            .client
-            .presign(Method::GET, &object_ref, &query, &headers, lifetime);
-        let url = signed
-            .await
-            .map_err(|error| failed(&upload.id, "presigning the download", error))?;
-        Ok(Some(url))
+        let client = &self.0.client;
+        let signed = client.presign(Method::GET, &object_ref, &query, &headers, lifetime);
+        let failed = |error| failed(&upload.id, "presigning the download", error);
+        signed.await.map(Some).map_err(failed)
     }
 }
 

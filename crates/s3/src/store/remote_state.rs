@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Inner,
     description::{StoredInfo, multipart_of, writer},
-    error::failed,
+    failed,
     layout::OWNER,
     part_plan::{CountedParts, PartPlan},
 };
@@ -106,10 +106,8 @@ impl RemoteState {
         let counted = self.plan.count(parts, length, self.limit());
         let counted = counted.map_err(|missing| {
             let at = missing.0;
-            StoreError::damaged(
-                self.id(),
-                format!("the parts after byte {at} are missing in S3"),
-            )
+            let reason = format!("the parts after byte {at} are missing in S3");
+            StoreError::damaged(self.id(), reason)
         })?;
         if self.info.upload.is_concatenated() {
             self.counted = counted;
@@ -155,10 +153,8 @@ impl Inner {
         let info = &stored.info;
         let stored_plan = info.extensions.get(PLAN).map_or("", String::as_str);
         let Some(plan) = PartPlan::parse(stored_plan) else {
-            return Err(StoreError::damaged(
-                &id,
-                format!("its part plan is invalid: {stored_plan:?}"),
-            ));
+            let reason = format!("its part plan is invalid: {stored_plan:?}");
+            return Err(StoreError::damaged(&id, reason));
         };
         let object_id = &stored.object_id;
         let object_ref = self.layout.stored_object(object_id, &info.upload.storage);
@@ -208,12 +204,10 @@ impl Inner {
         loop {
             let page = match self.client.list_parts(object_ref, multipart, after).await {
                 Ok(page) => page,
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::NoSuchUpload | ErrorKind::NoSuchKey) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(failed(id, "listing the parts", error)),
+                Err(error) => match error.kind() {
+                    ErrorKind::NoSuchUpload | ErrorKind::NoSuchKey => return Ok(None),
+                    _ => return Err(failed(id, "listing the parts", error)),
+                },
             };
             parts.extend(page.parts);
             match page.next {
@@ -295,13 +289,10 @@ impl Inner {
         };
         let len = payload.len();
         let mut headers = self.layout.internal_headers("application/octet-stream");
-        headers
-            .metadata
-            .insert(START_METADATA.into(), start.to_string());
+        let metadata = &mut headers.metadata;
+        metadata.insert(START_METADATA.into(), start.to_string());
         if let (true, Some(writer)) = (is_settled, writer(&remote.info)) {
-            headers
-                .metadata
-                .insert(WRITER_METADATA.into(), writer.to_owned());
+            metadata.insert(WRITER_METADATA.into(), writer.to_owned());
         }
         let object_ref = self.layout.part(&remote.object_id);
         let client = self.client.with_writes(writes);

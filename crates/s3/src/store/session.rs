@@ -148,10 +148,8 @@ impl UploadState {
     }
 
     pub(super) fn next_part(&self) -> u32 {
-        self.remote
-            .counted
-            .next
-            .saturating_add(self.uncounted_parts())
+        let next = self.remote.counted.next;
+        next.saturating_add(self.uncounted_parts())
     }
 
     pub(super) fn uncounted_parts(&self) -> u32 {
@@ -318,10 +316,8 @@ impl std::ops::Deref for WriteGuard {
 impl Drop for WriteGuard {
     fn drop(&mut self) {
         // A newer writer stays.
-        let _ = self
-            .0
-            .writing
-            .compare_exchange(self.1.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+        let (writing, own) = (&self.0.writing, self.1.0);
+        let _ = writing.compare_exchange(own, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
 
@@ -376,14 +372,13 @@ impl UploadSessions {
     }
 
     pub(super) fn idle_sessions(&self, rested: Duration) -> Vec<Arc<UploadSession>> {
-        let mut idle_sessions: Vec<_> = self
-            .by_id
-            .lock()
-            .values()
-            .filter(|session| session.buffered() > 0)
-            .filter(|session| !session.is_being_written() || session.idle_for() >= rested)
-            .cloned()
-            .collect();
+        let is_idle = |session: &&Arc<UploadSession>| {
+            let is_used = session.is_being_written() && session.idle_for() < rested;
+            session.buffered() > 0 && !is_used
+        };
+        let by_id = self.by_id.lock();
+        let mut idle_sessions: Vec<_> = by_id.values().filter(is_idle).cloned().collect();
+        drop(by_id);
         idle_sessions.sort_by_key(|session| std::cmp::Reverse(session.buffered()));
         idle_sessions
     }

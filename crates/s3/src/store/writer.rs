@@ -38,15 +38,9 @@ impl Inner {
             self.check_writer(session, fence, stored.writer.as_deref())?;
             self.set_writer(&mut stored.info, fence);
             preserve_change_time(stored);
-            let claimed = self
-                .put_info(
-                    &stored.info,
-                    &stored.object_id,
-                    Some(&stored.etag),
-                    &session.writes,
-                )
-                .await;
-            match claimed {
+            let etag = Some(&*stored.etag);
+            let claim = self.put_info(&stored.info, &stored.object_id, etag, &session.writes);
+            match claim.await {
                 Ok(etag) => {
                     stored.etag = etag;
                     break;

@@ -13,10 +13,12 @@ use std::{
 
 use landfall_hooks::{
     command::{Command, CommandSettings},
-    format::{Format, samples},
+    format::Format,
 };
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use rustix::process::{Pid, test_kill_process};
+
+use crate::samples::samples;
 
 /// A directory of hooks.
 struct Hooks {

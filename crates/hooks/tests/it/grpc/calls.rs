@@ -63,7 +63,7 @@ async fn every_field_arrives() {
 async fn job_events_contain_job_and_upload() {
     let server = Server::answering(proto::HookResponse::default()).await;
     let grpc = Grpc::new(settings(server.target())).unwrap();
-    let samples = landfall_hooks::format::samples();
+    let samples = crate::samples::samples();
     for sample in &samples {
         grpc.deliver(sample).await.unwrap();
     }

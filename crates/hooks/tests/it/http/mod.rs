@@ -9,10 +9,7 @@ mod tls;
 
 use std::time::Duration;
 
-use landfall_hooks::{
-    format,
-    http::{Http, HttpSettings, Proxies},
-};
+use landfall_hooks::http::{Http, HttpSettings, Proxies};
 use landfall_messages::{HookName, Message};
 
 /// Settings without delays and without proxies from the environment.
@@ -29,6 +26,6 @@ fn http(url: impl Into<String>) -> Http {
 }
 
 fn sample(hook: HookName) -> Message {
-    let mut all = format::samples().into_iter();
+    let mut all = crate::samples::samples().into_iter();
     all.find(|message| message.hook == hook).unwrap()
 }

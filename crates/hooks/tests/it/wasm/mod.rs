@@ -6,11 +6,10 @@ mod exports;
 mod limits;
 mod log;
 
-use landfall_hooks::{
-    format::samples,
-    wasm::{Wasm, WasmError, WasmSettings},
-};
+use landfall_hooks::wasm::{Wasm, WasmError, WasmSettings};
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
+
+use crate::samples::samples;
 
 /// The exports of every plugin: one page of memory, and allocation at 1024.
 const DEFAULT: &str = r#"

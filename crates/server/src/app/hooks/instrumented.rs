@@ -139,7 +139,7 @@ impl Transport for InstrumentedTransport {
 
 #[cfg(test)]
 mod tests {
-    use landfall_hooks::format::samples;
+    use landfall_messages::{RequestData, UploadData};
 
     use super::*;
 
@@ -167,7 +167,16 @@ mod tests {
     #[tokio::test]
     async fn every_delivery_is_counted() {
         let transport = InstrumentedTransport::new(Flapping::default());
-        let message = samples().swap_remove(0);
+        let message = Message {
+            id: "m".to_owned(),
+            sequence: 1,
+            at: std::time::UNIX_EPOCH,
+            hook: HookName::PostFinish,
+            intent: None,
+            upload: UploadData::default(),
+            request: RequestData::default(),
+            job: None,
+        };
         for _ in 0..5 {
             let _ = transport.deliver(&message).await;
         }

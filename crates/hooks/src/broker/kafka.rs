@@ -1,7 +1,5 @@
 //! Kafka.
 
-mod partition;
-
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
@@ -24,7 +22,6 @@ use rskafka::{
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::sync::Mutex;
 
-use self::partition::partition;
 use super::{
     CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
     connection::{Broker, BrokerTransport, PublishError},
@@ -202,10 +199,8 @@ impl Broker for Cluster {
                 KafkaMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
             });
         }
-        let client = builder
-            .build()
-            .await
-            .map_err(|error| DeliveryError::caused_by("cannot connect to Kafka", error))?;
+        let failed = |error| DeliveryError::caused_by("cannot connect to Kafka", error);
+        let client = builder.build().await.map_err(failed)?;
         let topic = Topic::fetch(&client, &self.settings.topic).await?;
         Ok(Arc::new(Connection {
             client,
@@ -245,12 +240,8 @@ impl Connection {
         if let Some(leader) = topic.leaders.get(&number) {
             return Ok(Arc::clone(leader));
         }
-        let leader = self
-            .client
-            .partition_client(name, number, UnknownTopicHandling::Error)
-            .await
-            .map_err(publish_error)?;
-        let leader = Arc::new(leader);
+        let leader = (self.client).partition_client(name, number, UnknownTopicHandling::Error);
+        let leader = Arc::new(leader.await.map_err(publish_error)?);
         topic.leaders.insert(number, Arc::clone(&leader));
         Ok(leader)
     }
@@ -258,15 +249,10 @@ impl Connection {
 
 impl Topic {
     async fn fetch(client: &Client, name: &str) -> Result<Self, DeliveryError> {
-        let topics = client
-            .list_topics()
-            .await
-            .map_err(|error| DeliveryError::caused_by("failed to list Kafka topics", error))?;
-        let found = topics.into_iter().find(|topic| topic.name == name);
-        let mut partitions: Vec<i32> = found
-            .into_iter()
-            .flat_map(|topic| topic.partitions)
-            .collect();
+        let failed = |error| DeliveryError::caused_by("failed to list Kafka topics", error);
+        let topics = client.list_topics().await.map_err(failed)?;
+        let found = topics.into_iter().filter(|topic| topic.name == name);
+        let mut partitions: Vec<i32> = found.flat_map(|topic| topic.partitions).collect();
         partitions.sort_unstable();
         if partitions.is_empty() {
             return Err(DeliveryError::new(format!("Kafka has no topic {name:?}")));
@@ -295,9 +281,64 @@ fn publish_error(error: Error) -> PublishError {
         }
     );
     let failure = DeliveryError::caused_by("Kafka did not take the message", error);
-    if is_rejection {
-        PublishError::Rejected(failure)
-    } else {
-        PublishError::Connection(failure)
+    PublishError::new(failure, !is_rejection)
+}
+
+/// `count` is not zero.
+pub(super) fn partition(key: &[u8], count: usize) -> usize {
+    // The Java client clears the sign.
+    (murmur2(key) & 0x7fff_ffff) as usize % count
+}
+
+fn murmur2(data: &[u8]) -> u32 {
+    const SEED: u32 = 0x9747_b28c;
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = SEED ^ data.len() as u32;
+    let (chunks, rest) = data.as_chunks::<4>();
+    for chunk in chunks {
+        let mut k = u32::from_le_bytes(*chunk).wrapping_mul(M);
+        k ^= k >> 24;
+        hash = hash.wrapping_mul(M) ^ k.wrapping_mul(M);
+    }
+    if !rest.is_empty() {
+        for (at, byte) in rest.iter().enumerate() {
+            hash ^= u32::from(*byte) << (8 * at);
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash ^= hash >> 13;
+    hash = hash.wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod partition_tests {
+    use super::*;
+
+    /// From `UtilsTest.testMurmur2` in Kafka's source.
+    #[test]
+    fn matches_kafkas_test_vectors() {
+        for (text, hash) in [
+            ("21", -973_932_308_i32),
+            ("foobar", -790_332_482),
+            ("a-little-bit-long-string", -985_981_536),
+            ("a-little-bit-longer-string", -1_486_304_829),
+            (
+                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+            ),
+            ("abc", 479_470_107),
+        ] {
+            assert_eq!(murmur2(text.as_bytes()).cast_signed(), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_partition_is_used() {
+        let mut seen = [0; 12];
+        for n in 0..1_200 {
+            seen[partition(format!("upload-{n}").as_bytes(), 12)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
     }
 }

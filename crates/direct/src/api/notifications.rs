@@ -1,15 +1,117 @@
-//! Parses the notification formats of different services.
+//! `POST /api/s3_events`: bucket notifications. They only trigger a check against S3.
 
+use std::collections::BTreeSet;
+
+use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderValue, StatusCode, header};
+use landfall_api::{Problem, auth::bearer, request_id};
+use landfall_queue::TokenHash;
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::{Api, ApiError, Call, MAX_LIST_BODY, Query, json};
+use crate::DirectError;
+
+const MAX_CONCURRENCY: usize = 8;
+
+pub(super) async fn handle(api: &Api, call: &mut Call) -> Result<Response, ApiError> {
+    let Some(secret) = &api.settings.notifications_secret else {
+        let why = "bucket notifications are disabled; enable them with \
+                   --direct-notifications-secret";
+        return Err(Problem::new(StatusCode::NOT_FOUND, why).into());
+    };
+    check_secret(api, call, secret)?;
+    // Not checked for its type: senders use different ones.
+    let body = api.read(call, MAX_LIST_BODY).await?;
+    let notification =
+        Notification::read(&body).map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why))?;
+    let objects = match notification {
+        Notification::Objects(objects) => objects,
+        Notification::Subscription { topic, url } => {
+            tracing::warn!(
+                topic,
+                url,
+                "subscription request from SNS: open this URL to confirm it"
+            );
+            Vec::new()
+        }
+    };
+    let received = objects.len();
+    let unique: BTreeSet<_> = objects.into_iter().collect();
+    let checks = stream::iter(unique).map(|(bucket, key)| async move {
+        let found = Box::pin(api.direct().on_notification(&bucket, &key)).await;
+        found.map_err(|error| (key, error))
+    });
+    let found: Vec<_> = checks.buffer_unordered(MAX_CONCURRENCY).collect().await;
+    let mut matched = 0_usize;
+    let mut later = None;
+    for found in found {
+        match found {
+            Ok(true) => matched += 1,
+            Ok(false) => {}
+            Err((_, error)) if is_transient(&error) => later = Some(error),
+            Err((key, error)) => {
+                matched += 1;
+                let about = request_id(&call.parts);
+                tracing::debug!(%error, key, requestId = about, "notification about an invalid file");
+            }
+        }
+    }
+    match later {
+        // The sender retries.
+        Some(error) => {
+            // Logs the cause.
+            let _ = call.problem(error.into());
+            let why = "not all objects could be checked; send the notification again";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into())
+        }
+        None => Ok(json(&json!({"received": received, "matched": matched}))),
+    }
+}
+
+fn is_transient(error: &DirectError) -> bool {
+    match error {
+        DirectError::S3(_)
+        | DirectError::Queue(_)
+        | DirectError::Database(_)
+        | DirectError::Locked => true,
+        DirectError::Hook(declined) => declined.cause.is_some(),
+        _ => false,
+    }
+}
+
+fn check_secret(api: &Api, call: &Call, secret: &str) -> Result<(), Problem> {
+    let query = Query::new(call.parts.uri.query());
+    let said = match bearer(&call.parts.headers) {
+        Some(said) => Some(said.to_owned()),
+        None => query.single("token")?.map(std::borrow::Cow::into_owned),
+    };
+    // Comparing hashes in constant time reveals neither the secret nor its length.
+    match said {
+        Some(said) if TokenHash::from_secret(&said) == TokenHash::from_secret(secret) => Ok(()),
+        said => {
+            let (callers, client) = (&api.settings.authenticator, api.client(&call.parts));
+            if said.is_some()
+                && let Err(wait) = callers.record_failure(&call.parts, client, None)
+            {
+                let why = "too many wrong secrets; try again later";
+                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, why).retry_after(wait));
+            }
+            let why = "the notification secret is missing or wrong";
+            let problem = Problem::new(StatusCode::UNAUTHORIZED, why);
+            let challenge = HeaderValue::from_static("Bearer");
+            Err(problem.with_header(header::WWW_AUTHENTICATE, challenge))
+        }
+    }
+}
 
 const MAX_OBJECTS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) enum Notification {
+pub(super) enum Notification {
     /// Bucket and key.
     Objects(Vec<(String, String)>),
-    Nothing,
     Subscription {
         topic: String,
         url: String,
@@ -18,7 +120,7 @@ pub(in super::super) enum Notification {
 
 impl Notification {
     /// S3's format as SQS, Lambda and others forward it, MinIO, EventBridge or SNS.
-    pub(in super::super) fn read(text: &[u8]) -> Result<Self, String> {
+    pub(super) fn read(text: &[u8]) -> Result<Self, String> {
         let notification = serde_json::from_slice(text);
         let notification: Value =
             notification.map_err(|error| format!("the request is not JSON: {error}"))?;
@@ -41,15 +143,15 @@ impl Notification {
                     url: shown("SubscribeURL"),
                 });
             }
-            Some("UnsubscribeConfirmation") => return Ok(Self::Nothing),
+            Some("UnsubscribeConfirmation") => return Ok(Self::objects(None)),
             _ => {}
         }
         if text(notification, "Event") == Some("s3:TestEvent") {
-            return Ok(Self::Nothing);
+            return Ok(Self::objects(None));
         }
         if let Some(Value::Array(records)) = notification.get("Records") {
             return match records.len() <= MAX_OBJECTS {
-                true => Ok(Self::objects(records.iter().filter_map(record).collect())),
+                true => Ok(Self::objects(records.iter().filter_map(record))),
                 false => Err(format!(
                     "at most {MAX_OBJECTS} records may be sent at a time"
                 )),
@@ -60,27 +162,22 @@ impl Notification {
         {
             let object = is_creation(event).then(|| object.split_once('/')).flatten();
             let object = object.and_then(|(bucket, key)| named(bucket, key));
-            return Ok(Self::objects(object.into_iter().collect()));
+            return Ok(Self::objects(object));
         }
-        if let (Some(event), Some(detail)) = (
-            text(notification, "detail-type"),
-            notification.get("detail"),
-        ) {
+        let detail = notification.get("detail");
+        if let (Some(event), Some(detail)) = (text(notification, "detail-type"), detail) {
             let object = (event == "Object Created").then(|| {
                 // EventBridge does not encode keys.
                 let bucket = text(detail.get("bucket")?, "name")?;
                 named(bucket, text(detail.get("object")?, "key")?)
             });
-            return Ok(Self::objects(object.flatten().into_iter().collect()));
+            return Ok(Self::objects(object.flatten()));
         }
         Err("unknown notification format: no Records of S3, MinIO, EventBridge or SNS".to_owned())
     }
 
-    fn objects(objects: Vec<(String, String)>) -> Self {
-        match objects.is_empty() {
-            true => Self::Nothing,
-            false => Self::Objects(objects),
-        }
+    fn objects(objects: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self::Objects(objects.into_iter().collect())
     }
 }
 
@@ -112,7 +209,7 @@ fn named(bucket: &str, key: &str) -> Option<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
+mod read_tests {
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -179,7 +276,7 @@ mod tests {
         });
         assert_eq!(read(&bridge), Ok(wanted));
         let gone = json!({"detail-type": "Object Deleted", "detail": {}});
-        assert_eq!(read(&gone), Ok(Notification::Nothing));
+        assert_eq!(read(&gone), Ok(Notification::Objects(Vec::new())));
     }
 
     #[test]
@@ -193,7 +290,11 @@ mod tests {
             json!({"Type": "UnsubscribeConfirmation"}),
             json!({"Records": []}),
         ] {
-            assert_eq!(read(&nothing), Ok(Notification::Nothing), "{nothing}");
+            assert_eq!(
+                read(&nothing),
+                Ok(Notification::Objects(Vec::new())),
+                "{nothing}"
+            );
         }
         let confirm = json!({
             "Type": "SubscriptionConfirmation", "TopicArn": "t", "SubscribeURL": "https://sns/x",

@@ -14,7 +14,7 @@ const SIZE: u64 = 432_724;
 
 /// Returns one realistic message per name, in the order of [`HookName::ALL`].
 #[must_use]
-pub fn samples() -> Vec<Message> {
+pub(crate) fn samples() -> Vec<Message> {
     HookName::ALL.into_iter().map(sample).collect()
 }
 
