@@ -97,19 +97,13 @@ pub(super) async fn batch(api: &Api, call: &mut Call, id: &str) -> Result<Respon
     let query = Query::new(uri.query());
     key(query)?;
     let Some(numbers) = query.single("partNumbers")? else {
-        return Err(problem::field(
-            "partNumbers",
-            "s3: the part numbers must be passed as a comma separated query parameter. \
-             For example: \"?partNumbers=4,6,7,21\"",
-        )
-        .into());
+        let why = "s3: the part numbers must be passed as a comma separated query parameter. \
+                   For example: \"?partNumbers=4,6,7,21\"";
+        return Err(problem::field("partNumbers", why).into());
     };
     if numbers.split(',').nth(MAX_URLS).is_some() {
-        return Err(problem::field(
-            "partNumbers",
-            format!("s3: at most {MAX_URLS} part numbers may be requested at a time"),
-        )
-        .into());
+        let why = format!("s3: at most {MAX_URLS} part numbers may be requested at a time");
+        return Err(problem::field("partNumbers", why).into());
     }
     let numbers = numbers.split(',').map(|text| part_number(text.trim()));
     let numbers = numbers.collect::<Result<Vec<_>, _>>()?;

@@ -80,10 +80,8 @@ impl<'a> MatchedRoute<'a> {
         if allowed.split(", ").any(|name| name == method.as_str()) {
             return Ok(route);
         }
-        let problem = Problem::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "this method is not allowed here",
-        );
+        let why = "this method is not allowed here";
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, why);
         Err(problem.with_header(header::ALLOW, HeaderValue::from_static(allowed)))
     }
 }

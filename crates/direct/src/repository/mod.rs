@@ -324,9 +324,8 @@ async fn get(runtime: &DatabaseRuntime, name: &str) -> Result<Option<[u8; 32]>, 
         return Ok(None);
     };
     let damaged = || {
-        DatabaseError::InvalidRow(format!(
-            "the secret {name} does not have 64 hexadecimal digits"
-        ))
+        let why = format!("the secret {name} does not have 64 hexadecimal digits");
+        DatabaseError::InvalidRow(why)
     };
     parse(&row.text("secret")?).map(Some).ok_or_else(damaged)
 }

@@ -122,10 +122,8 @@ pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
             i64::from(record.check_count).into(),
         ]
     });
-    statement.push_rows(
-        rows,
-        ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
-    );
+    let types = ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"];
+    statement.push_rows(rows, types);
     statement.push(&format!(
         ") UPDATE direct_uploads SET stored_bytes = found.stored_bytes, active_at = found.active_at, \
          next_check_at = found.next_check_at, check_count = found.check_count FROM found \
@@ -199,7 +197,7 @@ mod tests {
             assert_eq!(from_number(&MODES, mode as i64), Some(mode));
         }
         for status in STATUSES {
-            assert_eq!(from_number(&STATUSES, (status as i64)), Some(status));
+            assert_eq!(from_number(&STATUSES, status as i64), Some(status));
         }
         assert_eq!(from_number(&MODES, 4), None);
         assert_eq!(from_number(&MODES, -1), None);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use landfall::upload::UploadId;
 use landfall_database::RowLease;
-use landfall_queue::{Job, JobId};
+use landfall_queue::JobId;
 use landfall_s3::client::ErrorKind;
 use tokio::time::sleep;
 
@@ -86,16 +86,12 @@ impl Direct {
         let job = job
             .await?
             .filter(|job| requester.job().is_none_or(|granted| granted == job.id));
-        let record = self.by_job(&job.ok_or(DirectError::NotFound)?).await?;
-        Ok(Arc::new(record.ok_or(DirectError::NotFound)?))
-    }
-
-    async fn by_job(&self, job: &Job) -> Result<Option<Record>, DirectError> {
-        let id = job.upload_id.as_deref();
-        let id = id.and_then(|id| landfall::upload::UploadId::new(id).ok());
-        let Some(id) = id else { return Ok(None) };
+        let job = job.ok_or(DirectError::NotFound)?;
+        let id = job.upload_id.and_then(|id| UploadId::new(&id).ok());
+        let id = id.ok_or(DirectError::NotFound)?;
         let record = self.0.repository.get(&id).await?;
-        Ok(record.filter(|record| record.job == job.id))
+        let record = record.filter(|record| record.job == job.id);
+        Ok(Arc::new(record.ok_or(DirectError::NotFound)?))
     }
 
     async fn lookup(

@@ -64,9 +64,8 @@ pub(super) fn check_order(parts: &[(u32, String)]) -> Result<(), String> {
             return Err(why);
         }
         if *number <= last {
-            return Err(format!(
-                "part {number} is listed after {last}: list each part once, in ascending order"
-            ));
+            let why = "list each part once, in ascending order";
+            return Err(format!("part {number} is listed after {last}: {why}"));
         }
         last = *number;
     }

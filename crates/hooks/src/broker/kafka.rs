@@ -154,9 +154,8 @@ fn tls() -> Result<Arc<ClientConfig>, SettingsError> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| SettingsError(format!("TLS for Kafka: {error}")))?;
-    Ok(Arc::new(
-        config.with_root_certificates(roots).with_no_client_auth(),
-    ))
+    let config = config.with_root_certificates(roots);
+    Ok(Arc::new(config.with_no_client_auth()))
 }
 
 struct Connection {

@@ -25,7 +25,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use http::StatusCode;
 use landfall::hook::ClientResponse;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -174,10 +173,8 @@ impl Command {
         if hook.is_blocking() {
             let printed = String::from_utf8_lossy(&output.stdout);
             response.failed = true;
-            response.client_response = ClientResponse::text(
-                StatusCode::INTERNAL_SERVER_ERROR.as_u16(),
-                format!("{hook} hook failed: {status}\n{printed}\n"),
-            );
+            let text = format!("{hook} hook failed: {status}\n{printed}\n");
+            response.client_response = ClientResponse::text(500, text);
             return Ok(response);
         }
         let code = output.status.code();
@@ -193,11 +190,9 @@ impl Command {
 /// The output is the response.
 fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryError> {
     if !output.status.success() {
-        return Err(DeliveryError::new(format!(
-            "unexpected return code {} from hook endpoint: {}",
-            code(output.status),
-            excerpt(&output.stdout)
-        )));
+        let (code, output) = (code(output.status), excerpt(&output.stdout));
+        let text = format!("unexpected return code {code} from hook endpoint: {output}");
+        return Err(DeliveryError::new(text));
     }
     if output.stdout.is_empty() {
         return Ok(HookResponse::default());
@@ -209,10 +204,8 @@ fn parse_v2(hook: HookName, output: &Output) -> Result<HookResponse, DeliveryErr
         )))
     } else {
         format::parse_response(&output.stdout).map_err(|error| {
-            let text = format!(
-                "failed to parse hook response: {error}, response was: {}",
-                excerpt(&output.stdout)
-            );
+            let output = excerpt(&output.stdout);
+            let text = format!("failed to parse hook response: {error}, response was: {output}");
             DeliveryError::with_source(text, error)
         })
     };

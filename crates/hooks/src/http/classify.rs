@@ -200,10 +200,7 @@ pub(super) fn unexpected(raw: &RawResponse) -> DeliveryError {
 /// Returns whether a status rejects the message itself: every client error but three, which allow a
 /// retry.
 fn is_permanent(status: StatusCode) -> bool {
-    let is_temporary = matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-    );
+    let is_temporary = matches!(status.as_u16(), 408 | 425 | 429);
     status.is_client_error() && !is_temporary
 }
 

@@ -166,7 +166,7 @@ impl Http {
         let _permit = permit.map_err(|error| permanent("the transport is closed", error))?;
         let mut hop = Hop::first(&self.endpoint);
         for _ in 0..=MAX_REDIRECTS {
-            let request = hop.request(&self.endpoint, call);
+            let request = hop.request(call);
             let sent = self.client_for(&hop)?.send(request).await;
             let response = sent.map_err(|error| match error.is_denied {
                 true => AttemptError::Permanent(DeliveryError::new(error.to_string())),
@@ -234,13 +234,10 @@ impl Transport for Http {
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
         let call = HttpCall {
+            http: self,
             message,
             body: Bytes::from(format::body(self.classifier.format, message)),
             cross_origin_body: OnceLock::new(),
-            format: self.classifier.format,
-            forward: &self.forward,
-            secrets: &self.settings.secrets,
-            proxies: &self.settings.proxies,
         };
         let mut last_error = None;
         let calling = time::timeout(self.settings.timeout, self.call(&call, &mut last_error)).await;

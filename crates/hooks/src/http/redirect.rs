@@ -10,7 +10,7 @@ use landfall_messages::Message;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{HttpSettingsError, Proxies, Secret, settings::sign};
+use super::{Http, HttpSettingsError, settings::sign};
 use crate::format::{self, Format};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
@@ -50,14 +50,11 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
 
 #[derive(Debug)]
 pub(super) struct HttpCall<'a> {
+    pub(super) http: &'a Http,
     pub(super) message: &'a Message,
     pub(super) body: Bytes,
     /// The body for other origins; created when first needed.
     pub(super) cross_origin_body: OnceLock<Bytes>,
-    pub(super) format: Format,
-    pub(super) forward: &'a [HeaderName],
-    pub(super) secrets: &'a [Secret],
-    pub(super) proxies: &'a Proxies,
 }
 
 impl HttpCall<'_> {
@@ -68,7 +65,7 @@ impl HttpCall<'_> {
         }
         let cross_origin = self.cross_origin_body.get_or_init(|| {
             let message = self.message.for_other_origin();
-            format::body(self.format, &message).into()
+            format::body(self.http.settings.format, &message).into()
         });
         cross_origin.clone()
     }
@@ -135,8 +132,9 @@ impl Hop {
         url.host() == other.host() && url.port_or_known_default() == other.port_or_known_default()
     }
 
-    pub(super) fn request(&self, endpoint: &Endpoint, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
-        let message = call.message;
+    pub(super) fn request(&self, call: &HttpCall<'_>) -> Request<Full<Bytes>> {
+        let (message, http) = (call.message, call.http);
+        let secrets = &http.settings.secrets;
         let (method, body) = if self.has_body {
             (Method::POST, call.body(self.is_same_origin))
         } else {
@@ -145,7 +143,7 @@ impl Hop {
         let mut headers = HeaderMap::with_capacity(12);
         headers.insert(header::USER_AGENT, AGENT);
         if self.is_same_origin {
-            if let Some(authorization) = &endpoint.authorization {
+            if let Some(authorization) = &http.endpoint.authorization {
                 headers.insert(header::AUTHORIZATION, authorization.clone());
             }
             forward(&mut headers, call);
@@ -154,7 +152,7 @@ impl Hop {
             let json = HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
         }
-        if call.format != Format::V2 {
+        if http.settings.format != Format::V2 {
             let name = HeaderValue::from_static(message.hook.as_str());
             headers.insert(HOOK_NAME, name);
         }
@@ -164,13 +162,13 @@ impl Hop {
         if let Ok(id) = HeaderValue::from_str(&message.id) {
             headers.insert(WEBHOOK_ID, id);
         }
-        if self.is_same_origin && !call.secrets.is_empty() {
-            let signature = sign(call.secrets, &message.id, timestamp, &body);
+        if self.is_same_origin && !secrets.is_empty() {
+            let signature = sign(secrets, &message.id, timestamp, &body);
             if let Ok(signature) = HeaderValue::from_str(&signature) {
                 headers.insert(WEBHOOK_SIGNATURE, signature);
             }
         }
-        if let Some(authorization) = call.proxies.authorization(&self.uri) {
+        if let Some(authorization) = http.settings.proxies.authorization(&self.uri) {
             headers.insert(header::PROXY_AUTHORIZATION, authorization);
         }
         let mut request = Request::new(Full::new(body));
@@ -188,7 +186,7 @@ pub(super) fn redirect_location(status: StatusCode, headers: &HeaderMap) -> Opti
 }
 
 fn forward(headers: &mut HeaderMap, call: &HttpCall<'_>) {
-    for name in call.forward {
+    for name in &call.http.forward {
         let values = call.message.request.values(name.as_str());
         if !values.is_empty() {
             headers.remove(name);

@@ -220,9 +220,8 @@ fn skew(headers: &HeaderMap) -> Option<String> {
         Err(behind) => (behind.duration(), "behind"),
     };
     let seconds = apart.as_secs();
-    Some(format!(
-        "this machine's clock is {seconds} s {word} the service's"
-    ))
+    let text = format!("this machine's clock is {seconds} s {word} the service's");
+    Some(text)
 }
 
 #[cfg(test)]

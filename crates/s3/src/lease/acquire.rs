@@ -97,9 +97,8 @@ impl LockerInner {
     }
 
     async fn try_once(&self, id: &UploadId) -> Result<TryOutcome, RecordError> {
-        let cached = self
-            .in_time(async { Ok(self.start_attempt(id).await) })
-            .await?;
+        let start = async { Ok(self.start_attempt(id).await) };
+        let cached = self.in_time(start).await?;
         let result = self.in_time(self.write_record(id, cached)).await;
         match &result {
             Ok(TryOutcome::Granted(..)) => {}

@@ -96,11 +96,9 @@ impl Concatenate for S3Store {
         // Readers do not wait for the concatenation.
         session.publish(state.snapshot());
         let _writing = session.writer(fence);
-        let plan = plan_parts(
-            &lengths,
-            store.options.min_part.max(store.options.min_copy),
-            MAX_COPY.min(store.options.max_part),
-        );
+        let options = &store.options;
+        let min_size = options.min_part.max(options.min_copy);
+        let plan = plan_parts(&lengths, min_size, MAX_COPY.min(options.max_part));
         let concatenated = store.concatenate_objects(state, &sources, plan).await;
         match concatenated {
             Ok(()) => {
@@ -231,16 +229,10 @@ impl Inner {
             match part {
                 PartSource::Copy(SourceRange { source, range }) => {
                     let slot = self.part_slots.clone().acquire_owned().await;
-                    let (source, range) = (sources[source].clone(), Some(range));
+                    let (from, range) = (sources[source].clone(), Some(range));
                     in_flight.spawn(async move {
-                        let _slot = slot;
-                        let copy = client.upload_part_copy(
-                            &object_ref,
-                            &multipart,
-                            number,
-                            &source,
-                            range,
-                        );
+                        let (_slot, to) = (slot, object_ref);
+                        let copy = client.upload_part_copy(&to, &multipart, number, &from, range);
                         (number, copy.await)
                     });
                 }
