@@ -95,10 +95,8 @@ impl CsrfPolicy {
         }
         match text(&request.headers, &header::ORIGIN) {
             Some(page) => {
-                let is_listed = self
-                    .allowed_origins
-                    .iter()
-                    .any(|origin| origin.eq_ignore_ascii_case(page));
+                let mut listed = self.allowed_origins.iter();
+                let is_listed = listed.any(|origin| origin.eq_ignore_ascii_case(page));
                 // `Sec-Fetch-Site` takes precedence over the comparison of origins.
                 is_listed || site.is_none() && self.is_same_origin(request)
             }

@@ -19,9 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin,
+    AuthError, AuthMethod, ExternalOrigin, are_own,
     claims::{self, InvalidClaims},
-    credentials,
     failed_attempts::network,
     http_client::{HttpClient, UrlError},
 };
@@ -138,9 +137,12 @@ struct CallLimits {
 
 /// The response of the application.
 #[derive(Debug, Clone)]
-pub(super) enum ForwardAuthResponse {
+pub enum ForwardAuthResponse {
+    /// The user is authenticated.
     Known(Principal),
+    /// The user is unknown, with the challenge.
     Unknown(HeaderValue),
+    /// Access is denied, with a reason.
     Forbidden(String),
 }
 
@@ -205,10 +207,8 @@ impl ForwardAuth {
         let text = |text: String| HeaderValue::try_from(text).ok();
         insert(header::COOKIE, forwarded.cookie.clone());
         insert(header::AUTHORIZATION, forwarded.authorization.clone());
-        insert(
-            X_FORWARDED_FOR,
-            client.and_then(|client| text(client.to_string())),
-        );
+        let client = client.and_then(|client| text(client.to_string()));
+        insert(X_FORWARDED_FOR, client);
         let (is_tls, host) = self.external_origin.get(request);
         insert(X_FORWARDED_HOST, host.and_then(text));
         let scheme = if is_tls { "https" } else { "http" };
@@ -321,17 +321,14 @@ struct ForwardedCredentials {
 impl ForwardedCredentials {
     fn from_headers(headers: &HeaderMap) -> Option<Self> {
         // HTTP/2 may split cookies into several headers.
-        let cookies: Vec<&[u8]> = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect();
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let cookies: Vec<&[u8]> = cookies.map(HeaderValue::as_bytes).collect();
         let cookie = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok();
         let authorization = headers.get(header::AUTHORIZATION).cloned();
         let forwarded = Self {
             cookie: cookie.filter(|cookie| !cookie.is_empty()),
             // Landfall's own keys and tokens are not forwarded.
-            authorization: authorization.filter(|_| !credentials::are_own(headers)),
+            authorization: authorization.filter(|_| !are_own(headers)),
         };
         (forwarded.cookie.is_some() || forwarded.authorization.is_some()).then_some(forwarded)
     }
@@ -368,7 +365,11 @@ impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
     }
 }
 
-pub(super) fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
+/// Parses the response of the application.
+///
+/// # Errors
+/// The response is invalid.
+pub fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
     let status = answer.status();
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -420,16 +421,13 @@ fn reason(body: &[u8]) -> String {
             .filter(|text| !text.trim_start().starts_with('<'))
             .map(str::to_owned),
     };
-    let text: String = text
-        .unwrap_or_default()
+    let text = text.unwrap_or_default();
+    let printable = text
         .trim()
         .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .take(MAX_REASON_LEN)
-        .collect();
-    if text.is_empty() {
-        "the application doesn't allow it".to_owned()
-    } else {
-        text
+        .map(|one| if one.is_control() { ' ' } else { one });
+    match printable.take(MAX_REASON_LEN).collect::<String>() {
+        text if text.is_empty() => "the application doesn't allow it".to_owned(),
+        text => text,
     }
 }
