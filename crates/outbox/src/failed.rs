@@ -137,13 +137,9 @@ fn next_attempt(
     if failure.is_permanent || is_over {
         return None;
     }
-    let limit = settings.retry.max_backoff.max(settings.retry.min_backoff);
-    let max = settings
-        .retry
-        .min_backoff
-        .saturating_mul(1 << event.attempts.clamp(0, 20))
-        .min(limit);
-    let wait = rand::random_range(settings.retry.min_backoff..=max.max(settings.retry.min_backoff));
+    let (min, limit) = (settings.retry.min_backoff, settings.retry.max_backoff);
+    let max = min.saturating_mul(1 << event.attempts.clamp(0, 20));
+    let wait = rand::random_range(min..=max.min(limit.max(min)));
     let requested = failure.retry_after.unwrap_or(Duration::ZERO);
     Some(now + millis(wait.max(requested.min(settings.retry.retry_for))))
 }

@@ -30,10 +30,9 @@ impl NodeLease {
     pub(super) fn new(node: &Node, timeout: Duration) -> Self {
         Self {
             node: node.id.clone(),
-            duration: if node.is_present() {
-                timeout.max(PRESENT_TIMEOUT)
-            } else {
-                timeout
+            duration: match node.is_present() {
+                true => timeout.max(PRESENT_TIMEOUT),
+                false => timeout,
             },
         }
     }

@@ -49,10 +49,8 @@ impl Outbox {
         let newest: Vec<_> = newest.into_iter().collect();
         let progress = HookName::UploadProgress.as_str();
         let mut statements = in_parts(&newest, |part| sql::supersede(progress, part));
-        let mut deliveries: Vec<_> = events
-            .iter()
-            .flat_map(|event| rows(shared, event).map(|(_, row)| row))
-            .collect();
+        let rows = events.iter().flat_map(|event| rows(shared, event));
+        let mut deliveries: Vec<_> = rows.map(|(_, row)| row).collect();
         // Every node locks rows in the same order, so that transactions do not deadlock.
         deliveries.sort_by_key(|row| (row.event, row.route));
         statements.extend(in_parts(&deliveries, |part| sql::insert_pending(part, now)));
