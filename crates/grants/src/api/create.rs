@@ -6,14 +6,11 @@ use http::{
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
-use landfall_api::{Problem, request_id};
+use landfall_api::Problem;
 use landfall_queue::{Job, Token, tracking};
 use serde_json::Value;
 
-use super::{
-    Api,
-    problem::{fault, not_found},
-};
+use super::{Api, fault, not_found};
 
 const MAX_MESSAGE_BYTES: usize = 4096;
 
@@ -45,24 +42,15 @@ pub(super) async fn create(
     token: &Token,
 ) -> Result<Created, Problem> {
     let settings = &api.settings;
-    let reply = settings
-        .handler
-        .handle_at(None, request(api, parts, job, token))
-        .await;
+    let request = request(api, parts, job, token);
+    let reply = settings.handler.handle_at(None, request).await;
     let location = reply.headers().get(header::LOCATION);
-    let location = location
-        .and_then(|url| url.to_str().ok())
-        .map(str::to_owned);
-    match location {
+    match location.and_then(|url| Some(url.to_str().ok()?.to_owned())) {
         Some(url) if reply.status().is_success() => {
             let now = settings.queue.get(job.id).await;
-            match now.map_err(|error| fault(&error, request_id(parts)))? {
-                Some(job) => Ok(Created {
-                    url,
-                    job: Box::new(job),
-                }),
-                None => Err(not_found()),
-            }
+            let job = now.map_err(fault(parts))?.ok_or_else(not_found)?;
+            let job = Box::new(job);
+            Ok(Created { url, job })
         }
         _ => Err(refused(api, job, reply).await),
     }

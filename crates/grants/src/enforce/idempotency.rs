@@ -86,15 +86,7 @@ impl IdempotencyKey for GrantKey {
 }
 
 #[derive(Debug)]
-pub(super) struct TrackedUploadKey {
-    queue: Queue,
-}
-
-impl TrackedUploadKey {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self { queue }
-    }
-}
+pub(super) struct TrackedUploadKey(pub(super) Queue);
 
 #[async_trait]
 impl IdempotencyKey for TrackedUploadKey {
@@ -107,7 +99,7 @@ impl IdempotencyKey for TrackedUploadKey {
     }
 
     async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
-        match self.queue.track(upload).await {
+        match self.0.track(upload).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
             }

@@ -68,10 +68,10 @@ impl From<TokenRejection> for ClientResponse {
     fn from(refused: TokenRejection) -> Self {
         let reply = Self::text(refused.status(), format!("{refused}\n"));
         match refused {
-            TokenRejection::NoToken | TokenRejection::UnknownToken => reply.header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"uploads\""),
-            ),
+            TokenRejection::NoToken | TokenRejection::UnknownToken => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"uploads\"");
+                reply.header(header::WWW_AUTHENTICATE, challenge)
+            }
             TokenRejection::TooManyGuesses(wait) => {
                 let seconds = wait.as_secs().saturating_add(1);
                 reply.header(header::RETRY_AFTER, seconds.into())
