@@ -46,10 +46,8 @@ pub async fn serve(
     drained: impl Future<Output = ()>,
 ) -> io::Result<()> {
     if listeners.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "nothing to listen on",
-        ));
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(io::Error::new(kind, "nothing to listen on"));
     }
     let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));

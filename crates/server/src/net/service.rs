@@ -128,10 +128,8 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
                     shared.address_limited.store(true, Relaxed);
                 }),
         };
-        let queued = guard
-            .address_permit
-            .as_ref()
-            .and_then(AddressPermit::enqueue);
+        let permit = guard.address_permit.as_ref();
+        let queued = permit.and_then(AddressPermit::enqueue);
         let mut request = request.map(|body| Body::new(body, shared, self.http2, queued));
         let state = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
