@@ -28,18 +28,11 @@ struct Abort {
 
 fn days(xml: &str) -> Result<Option<u64>, String> {
     let lifecycle: Lifecycle = quick_xml::de::from_str(xml).map_err(|error| error.to_string())?;
-    Ok(lifecycle
-        .rules
-        .iter()
-        .filter(|rule| rule.status == "Enabled")
-        .filter_map(|rule| {
-            Some(
-                rule.abort_incomplete_multipart_upload
-                    .as_ref()?
-                    .days_after_initiation,
-            )
-        })
-        .min())
+    let rules = lifecycle.rules.iter();
+    let enabled = rules.filter(|rule| rule.status == "Enabled");
+
+    let aborts = enabled.filter_map(|rule| rule.abort_incomplete_multipart_upload.as_ref());
+    Ok(aborts.map(|abort| abort.days_after_initiation).min())
 }
 
 /// The bucket must abort multipart uploads, and not too early.
@@ -62,10 +55,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
             }
         }
         Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
-        Ok(response) => Finding::info(
-            "lifecycle",
-            format!("cannot read the rules ({})", response.status()),
-        ),
+        Ok(response) => {
+            let text = format!("cannot read the rules ({})", response.status());
+            Finding::info("lifecycle", text)
+        }
         Err(error) => Finding::info("lifecycle", error),
     };
     doctor.report(finding);
