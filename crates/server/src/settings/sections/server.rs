@@ -47,8 +47,7 @@ group! {
     host: String = address::host, "host", Text("HOST"), "0.0.0.0", Common
         => "Address or host name to listen on.";
     port: u16 = value::port, "port", Number("PORT"), "8080", Common
-        => "TCP port to listen on. 0 lets the system choose a port, which the start-up log \
-            prints.";
+        => "TCP port to listen on. 0 lets the system choose a port, which the start-up log prints.";
     unix_sock: Option<PathBuf> = value::path_or_none, "unix-sock", Text("FILE"), ""
         => "Listen on this UNIX socket instead of TCP. A socket passed by systemd takes \
             precedence.";
