@@ -25,13 +25,11 @@ static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let filter = EnvFilter::new(format!(
-        "{level},hyper=warn,h2=warn,sqlx=warn{calls}",
-        level = settings.level.as_str(),
-        calls = if s3_calls {
-            ",landfall_s3::client=debug"
-        } else {
-            ""
-        },
+        "{level:?},hyper=warn,h2=warn,sqlx=warn{calls}",
+        level = settings.level,
+        calls = s3_calls
+            .then_some(",landfall_s3::client=debug")
+            .unwrap_or_default(),
     ));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -151,10 +149,9 @@ impl fmt::Display for LogfmtValue<'_> {
                 // Quote C1 controls, which terminals interpret, and changes of text direction.
                 false => c.escape_debug().len() == 1,
             });
-        if is_plain {
-            f.write_str(self.0)
-        } else {
-            write!(f, "{:?}", self.0)
+        match is_plain {
+            true => f.write_str(self.0),
+            false => write!(f, "{:?}", self.0),
         }
     }
 }
@@ -167,13 +164,8 @@ impl fmt::Display for LogTime {
         if f.alternate() {
             return write!(f, "{rfc3339}");
         }
-        let text = rfc3339.to_string();
-        f.write_str(
-            &text
-                .trim_end_matches('Z')
-                .replace('-', "/")
-                .replace('T', " "),
-        )
+        let text = rfc3339.to_string().replace('-', "/").replace('T', " ");
+        f.write_str(text.trim_end_matches('Z'))
     }
 }
 

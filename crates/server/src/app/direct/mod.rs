@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{self, LeaseKind, Secret, Settings},
+    settings::{LeaseKind, Secret, Settings},
 };
 
 #[derive(Debug)]
@@ -161,10 +161,9 @@ fn direct_settings(
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small_files = match direct.small_files {
-        settings::SmallFiles::Post => SmallFiles::Post,
-        settings::SmallFiles::Put => SmallFiles::Put,
-    };
+    if direct.puts_small_files {
+        wanted.small_files = SmallFiles::Put;
+    }
     wanted.put_lifetime = direct.put_lifetime;
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();

@@ -17,7 +17,7 @@ use crate::{
     admin::{Admin, AdminParts},
     app::{hooks::Hooks, state, status::AppStatus, storage::Storage},
     net::{self, Shutdown},
-    settings::{GrantsApi, Settings},
+    settings::Settings,
 };
 
 #[derive(Clone)]
@@ -60,11 +60,8 @@ impl ApiRoutes {
             return response;
         };
         let Ok(response) = group.router.clone().call(request.map(Body::new)).await;
-        *group
-            .responses
-            .lock()
-            .entry(response.status().as_u16())
-            .or_default() += 1;
+        let status = response.status().as_u16();
+        *group.responses.lock().entry(status).or_default() += 1;
         response
     }
 
@@ -127,10 +124,9 @@ impl Grants {
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
-            api.style = match grants.api {
-                GrantsApi::Landfall => ApiStyle::Landfall,
-                GrantsApi::Laravel => ApiStyle::Laravel,
-            };
+            if grants.laravel {
+                api.style = ApiStyle::Laravel;
+            }
             api.cors = cors;
             api.client = Some(self.client.clone());
             api.shutdown = Some(closing.clone());
@@ -147,7 +143,7 @@ impl Grants {
                 node: state::node_name(settings),
                 queue: self.queue.clone(),
                 handler: handler.clone(),
-                status: Arc::new(status),
+                status,
                 client: self.client.clone(),
                 failed_attempts: self.failed_attempts.clone(),
                 closing,

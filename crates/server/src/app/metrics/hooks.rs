@@ -32,10 +32,8 @@ pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
                 ("hooktype", hook.as_str()),
             ];
             let counters = route.transport.counters(hook);
-            let counts = counters
-                .durations
-                .each_ref()
-                .map(|count| count.load(Relaxed));
+            let counts = counters.durations.each_ref();
+            let counts = counts.map(|count| count.load(Relaxed));
             let seconds = counters.micros.load(Relaxed) as f64 / 1_000_000.0;
             page.histogram(name, &labels, &BOUNDS_MS, &counts, seconds);
         }
