@@ -25,13 +25,9 @@ impl ApiKeys {
     /// Creates the method for the keys of a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        Self {
-            queue,
-            cache: Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_live(CACHE_TTL)
-                .build(),
-        }
+        let cache = Cache::builder().max_capacity(CACHE_CAPACITY);
+        let cache = cache.time_to_live(CACHE_TTL).build();
+        Self { queue, cache }
     }
 
     /// Returns the key with this hash. Concurrent requests share one query.

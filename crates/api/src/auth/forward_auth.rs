@@ -155,14 +155,13 @@ impl ForwardAuth {
     /// # Errors
     /// The URL is invalid.
     pub fn new(settings: ForwardAuthSettings) -> Result<Self, UrlError> {
+        let responses = Cache::builder().max_capacity(CACHE_CAPACITY);
+        let expiry = CacheExpiry(settings.cache);
         Ok(Self {
             http: HttpClient::new(&settings.url)?,
             timeout: settings.timeout,
             external_origin: settings.external_origin,
-            responses: Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .expire_after(CacheExpiry(settings.cache))
-                .build(),
+            responses: responses.expire_after(expiry).build(),
             salt: rand::random(),
             calls: CallLimits::new(),
         })
@@ -179,10 +178,9 @@ impl ForwardAuth {
             let _permits = permits.map_err(|error| error.to_string())?;
             self.http.send(call, MAX_RESPONSE_BYTES, self.timeout).await
         };
-        let answer = tokio::time::timeout(self.timeout, call)
-            .await
-            .unwrap_or_else(|_| Err(format!("timed out after {:?}", self.timeout)))?;
-        let answer = read(&answer)?;
+        let answer = tokio::time::timeout(self.timeout, call).await;
+        let late = |_| Err(format!("timed out after {:?}", self.timeout));
+        let answer = read(&answer.unwrap_or_else(late)?)?;
         match answer {
             ForwardAuthResponse::Known(_) => self.calls.known.insert(credentials, ()),
             ForwardAuthResponse::Unknown(_) => self.calls.known.invalidate(&credentials),
@@ -240,17 +238,13 @@ impl ForwardAuth {
 
 impl CallLimits {
     fn new() -> Self {
+        let known = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
+        let clients = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
         Self {
-            known: sync::Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_idle(KNOWN_TTL)
-                .build(),
+            known: known.time_to_idle(KNOWN_TTL).build(),
             known_calls: Semaphore::new(MAX_KNOWN_CALLS),
             unknown_calls: Semaphore::new(MAX_UNKNOWN_CALLS),
-            clients: sync::Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_idle(CLIENT_TTL)
-                .build(),
+            clients: clients.time_to_idle(CLIENT_TTL).build(),
         }
     }
 
@@ -264,15 +258,12 @@ impl CallLimits {
             return Ok((self.known_calls.acquire().await?, None));
         }
         // Wait for the client's limit first, without holding a shared permit.
-        let client_permit = match client {
-            Some(client) => {
-                let limit = self.clients.get_with(network(client), || {
-                    Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT))
-                });
-                Some(limit.acquire_owned().await?)
-            }
-            None => None,
-        };
+        let mut client_permit = None;
+        if let Some(client) = client {
+            let limit = || Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT));
+            let limit = self.clients.get_with(network(client), limit);
+            client_permit = Some(limit.acquire_owned().await?);
+        }
         Ok((self.unknown_calls.acquire().await?, client_permit))
     }
 }
@@ -374,9 +365,8 @@ pub fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuth
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = answer.headers().get(header::WWW_AUTHENTICATE).cloned();
-            Ok(ForwardAuthResponse::Unknown(
-                challenge.unwrap_or(HeaderValue::from_static("Bearer")),
-            ))
+            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            Ok(ForwardAuthResponse::Unknown(challenge))
         }
         StatusCode::FORBIDDEN => Ok(ForwardAuthResponse::Forbidden(reason(answer.body()))),
         _ if status.is_success() => known(answer).map(ForwardAuthResponse::Known),

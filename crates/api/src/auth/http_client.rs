@@ -88,9 +88,8 @@ impl HttpClient {
             let body = body.map_err(|error| format!("failed to read the response: {error}"))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        timeout(duration, exchange)
-            .await
-            .unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
+        let response = timeout(duration, exchange).await;
+        response.unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
     }
 
     fn connections(&self) -> Connections {

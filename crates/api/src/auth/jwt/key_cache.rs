@@ -176,7 +176,6 @@ impl KeyLocation {
             Self::Url(http) => {
                 let request = Request::get("/").header(header::ACCEPT, "application/json");
                 let request = request.body(()).map_err(|error| error.to_string())?;
-
                 let response = http.send(request, MAX_RESPONSE_BYTES, TIMEOUT).await?;
                 if response.status() != StatusCode::OK {
                     return Err(format!("unexpected status {}", response.status()));

@@ -160,9 +160,8 @@ const RSA: &[Algorithm] = &[
 
 /// Returns the length of the modulus in bytes.
 fn modulus(text: &str) -> Result<usize, &'static str> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|_| "malformed key")?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    let bytes = bytes.map_err(|_| "malformed key")?;
     Ok(bytes.iter().skip_while(|byte| **byte == 0).count())
 }
 
