@@ -140,9 +140,8 @@ impl Outbox {
     /// Returns the stored events, over the outbox's connections.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events {
-            database: self.shared.database.clone(),
-        }
+        let database = self.shared.database.clone();
+        Events { database }
     }
 }
 

@@ -130,9 +130,8 @@ impl BatchTransaction<'_> {
         is_known: bool,
     ) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        let mut capacity: Vec<_> = (0..shared.routes.len())
-            .map(|route| shared.queues.capacity(route))
-            .collect();
+        let capacity = (0..shared.routes.len()).map(|route| shared.queues.capacity(route));
+        let mut capacity: Vec<_> = capacity.collect();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
         for &event in emitted {
@@ -174,9 +173,8 @@ impl BatchTransaction<'_> {
         let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
             .partition(|(route, event, _)| behind.contains(&(*route, event.key.to_string())));
-        let others = others
-            .iter()
-            .map(|(route, _, row)| (*route, (row.event, row.key)));
+        let others = others.iter();
+        let others = others.map(|(route, _, row)| (*route, (row.event, row.key)));
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;

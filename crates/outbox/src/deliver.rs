@@ -37,11 +37,8 @@ impl Outbox {
             routes.spawn(self.clone().deliver_route(route, closing.clone()));
         }
         let upkeep = async {
-            tokio::join!(
-                self.claim_due(),
-                self.resolve_due(handler),
-                self.run_maintenance()
-            );
+            let (claim, resolve) = (self.claim_due(), self.resolve_due(handler));
+            tokio::join!(claim, resolve, self.run_maintenance());
         };
         tokio::select! {
             () = upkeep => {}

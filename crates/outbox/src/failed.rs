@@ -60,16 +60,15 @@ impl BatchTransaction<'_> {
         let keys = borrowed(&released);
         let release = in_parts(&keys, |part| sql::release(part, &self.me));
         self.transaction.execute_all(release).await?;
-        let failures: Vec<_> = failures
-            .iter()
-            .map(|(failure, route, attempts, due)| sql::Failed {
-                event: &failure.event,
-                route,
-                attempts: *attempts,
-                due: *due,
-                error: &failure.error,
-            })
-            .collect();
+        let failures = failures.iter();
+        let failures = failures.map(|(failure, route, attempts, due)| sql::Failed {
+            event: &failure.event,
+            route,
+            attempts: *attempts,
+            due: *due,
+            error: &failure.error,
+        });
+        let failures: Vec<_> = failures.collect();
         let record = in_parts(&failures, |part| {
             sql::record_failures(part, &self.me, self.now)
         });

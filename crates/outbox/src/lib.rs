@@ -156,10 +156,8 @@ impl Shared {
 
     fn event_size(&self, event: &OutboxEvent) -> Size {
         let rows = self.row_count(event.message.hook);
-        Size {
-            rows,
-            bytes: rows.saturating_mul(event.json.len()),
-        }
+        let bytes = rows.saturating_mul(event.json.len());
+        Size { rows, bytes }
     }
 
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
@@ -174,9 +172,8 @@ impl Shared {
     /// There is no limit while the route is down.
     fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
-        OrderHold {
-            limit: (!is_unlimited).then(|| millis(self.settings.max_hold)),
-        }
+        let limit = (!is_unlimited).then(|| millis(self.settings.max_hold));
+        OrderHold { limit }
     }
 }
 
@@ -210,10 +207,8 @@ impl Outbox {
             ..kinds.fold(EventKinds::NONE, EventKinds::union)
         };
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
-        let breakers = routes
-            .iter()
-            .map(|_| Breaker::new(settings.circuit_breaker));
-        let breakers = breakers.collect();
+        let breaker = |_: &Route| Breaker::new(settings.circuit_breaker);
+        let breakers = routes.iter().map(breaker).collect();
         let names = routes.iter().map(|route| route.transport.name());
         let counters = Counters::new(&settings, names);
         let shared = Arc::new(Shared {
@@ -361,10 +356,8 @@ impl EventSink for Outbox {
             progress.discard(event.upload.id.as_str());
         }
         let implied = ImpliedEvent::by(std::slice::from_ref(&event));
-        let command = Command::Emit {
-            event: outbox_event,
-            implied,
-        };
+        let event = outbox_event;
+        let command = Command::Emit { event, implied };
         if self.commands.send(command).await.is_err() {
             tracing::warn!(id, "the outbox is closed; an event is resolved later");
         }

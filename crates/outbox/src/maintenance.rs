@@ -147,10 +147,9 @@ impl Outbox {
 }
 
 fn size(row: &Row) -> Result<Size, DatabaseError> {
-    Ok(Size {
-        rows: usize::try_from(row.number("deliveries")?).unwrap_or_default(),
-        bytes: usize::try_from(row.number("bytes")?).unwrap_or_default(),
-    })
+    let rows = usize::try_from(row.number("deliveries")?).unwrap_or_default();
+    let bytes = usize::try_from(row.number("bytes")?).unwrap_or_default();
+    Ok(Size { rows, bytes })
 }
 
 impl BatchTransaction<'_> {

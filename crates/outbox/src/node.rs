@@ -126,11 +126,9 @@ fn lock_new(dir: &Path, name: &str) -> io::Result<File> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(dir)?;
-
     let mut options = OpenOptions::new();
     let options = options.write(true).create_new(true).mode(0o600);
     let file = options.open(dir.join(name))?;
-
     // Waits for nodes that are checking the file.
     file.lock()?;
     Ok(file)

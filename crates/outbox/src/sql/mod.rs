@@ -116,9 +116,8 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
         "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
          AND (event_id, route) IN (SELECT d.event_id, d.route FROM (VALUES ",
     );
-    let rows = newest
-        .iter()
-        .map(|(key, number)| [(*key).into(), (*number).into()]);
+    let rows = newest.iter();
+    let rows = rows.map(|(key, number)| [(*key).into(), (*number).into()]);
     statement.push_rows(rows, ["TEXT", "BIGINT"]);
     let hook = statement.bind(hook);
     statement.push(&format!(
