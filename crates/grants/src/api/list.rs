@@ -28,10 +28,8 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
         page.jobs.reverse();
         page.has_more = false;
     }
-    let rows = page.jobs.iter();
-    let rows: Value = rows
-        .map(|job| job_json::job_json(job, style, principal.is_admin))
-        .collect();
+    let row = |job| job_json::job_json(job, style, principal.is_admin);
+    let rows: Value = page.jobs.iter().map(row).collect();
     let mut response = json(StatusCode::OK, &rows);
     if let (true, Some(last)) = (page.has_more, page.jobs.last()) {
         let link = wanted.next(parts.uri.path(), last.id, query.limit);

@@ -164,6 +164,7 @@ pub fn service(settings: ApiSettings) -> Router {
         cancelling: Arc::new(Semaphore::new(MAX_CANCELLATIONS)),
         settings,
     });
+    let cors = middleware::from_fn_with_state(api.clone(), cors::middleware);
     let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
     let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
     if !path.is_empty() {
@@ -175,10 +176,7 @@ pub fn service(settings: ApiSettings) -> Router {
         .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(
-            api.clone(),
-            cors::middleware,
-        ))
+        .layer(cors)
         .with_state(api)
 }
 
@@ -192,9 +190,8 @@ struct Api {
 impl Api {
     async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
         let authenticator = &self.settings.authenticator;
-        Ok(authenticator
-            .authenticate(parts, self.client(parts))
-            .await?)
+        let client = self.client(parts);
+        Ok(authenticator.authenticate(parts, client).await?)
     }
 
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
@@ -305,7 +302,6 @@ fn respond_as_laravel(problem: Problem) -> Response {
         body["errors"] = problem.errors_by_field();
     }
     let status = status.unwrap_or(problem.status());
-    problem
-        .with_status(status)
-        .respond_with("application/json", &body)
+    let problem = problem.with_status(status);
+    problem.respond_with("application/json", &body)
 }

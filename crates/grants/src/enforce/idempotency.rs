@@ -67,6 +67,7 @@ impl IdempotencyKey for GrantKey {
             StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
                 .replacing(noted.clone())
         };
+        let granted = self.granted;
         match self.queue.start(self.job, start).await.map_err(failed)? {
             StartOutcome::Bound => Ok(()),
             // The lease that serializes creations was lost; a retry finds the other upload.
@@ -77,9 +78,7 @@ impl IdempotencyKey for GrantKey {
             StartOutcome::Ended(state) => Err(lost(TokenRejection::ended(state))),
             StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
             StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
-            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge {
-                granted: self.granted,
-            })),
+            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge { granted })),
             StartOutcome::NotFound => Err(lost(TokenRejection::UnknownToken)),
         }
     }

@@ -146,9 +146,8 @@ async fn reset(
     query.newest_first = true;
     let page = settings.queue.list(&query).await?;
     let rows = page.jobs.iter();
-    let rows: Vec<_> = rows
-        .map(|job| job_json::job_json(job, settings.style, principal.is_admin))
-        .collect();
+    let row = |job| job_json::job_json(job, settings.style, principal.is_admin);
+    let rows: Vec<_> = rows.map(row).collect();
     let data = json!({
         "type": "reset",
         "at": job_json::rfc3339(settings.queue.now()),
