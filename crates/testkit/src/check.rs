@@ -117,7 +117,6 @@ pub(crate) async fn run_all<T>(
         failed == 0,
         "{suite}: {failed} of {all} checks failed:\n{list}"
     );
-
     report
 }
 

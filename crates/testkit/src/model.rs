@@ -86,7 +86,6 @@ impl ModelUpload {
     fn append(&mut self, body: Body<'_>) -> Result<u64, Refusal> {
         let stored = self.bytes.len() as u64;
         let room = self.length.map_or(u64::MAX, |length| length - stored);
-
         if body.stated.is_some_and(|stated| stated > room) {
             return Err(Refusal::Size);
         }
@@ -138,7 +137,6 @@ impl Model {
             bytes,
             role,
         };
-
         let appended = body.map_or(Ok(0), |body| upload.append(body));
         match appended {
             Err(refusal) if refusal != Refusal::Cut => Err(refusal),
@@ -166,7 +164,6 @@ impl Model {
             bytes,
             role,
         });
-
         self.inspect(name).map(|_| name)
     }
 

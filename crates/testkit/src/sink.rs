@@ -81,7 +81,6 @@ impl Subject {
             }
             let all = ids.len();
             assert!(began.elapsed() < TIMEOUT, "missing: {missing} of {all}");
-
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -128,7 +127,6 @@ async fn events_arrive_in_order(subject: &Subject) {
     emitted.retain(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
     let uploads = emitted.into_iter().map(|event| (event.id(), event));
     let uploads: BTreeMap<_, _> = uploads.collect();
-
     assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
     let received = subject.until(&uploads.keys().cloned().collect()).await;
     let mut last: BTreeMap<UploadId, u64> = BTreeMap::new();

@@ -34,7 +34,6 @@ impl Response {
             let value = self.headers.get(name)?.to_str().ok()?;
             let is_time = name == "upload-expires";
             let value = if is_time { "some time" } else { value };
-
             Some((name, value.to_owned()))
         });
         fields.collect()
@@ -82,7 +81,6 @@ pub(crate) async fn send(
 ) -> Response {
     let request = Request::builder().method(method).uri(path);
     let mut request = request.header("tus-resumable", "1.0.0");
-
     for (name, value) in fields {
         request = request.header(name, value);
     }

@@ -60,7 +60,6 @@ impl Hook for SlowHook {
 fn assert_undecided(response: &Response) {
     let reason = "a reader got an answer although the hook may still deny the upload";
     assert_eq!(response.status.as_u16(), 423, "{reason}");
-
     assert!(response.number("retry-after").is_some(), "{response:?}");
 }
 
@@ -87,8 +86,10 @@ pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &
 }
 
 pub(super) async fn a_denied_completion_leaves_nothing(config: &Config) {
-    let mut hook = SlowHook::default();
-    hook.denies = true;
+    let hook = SlowHook {
+        denies: true,
+        ..SlowHook::default()
+    };
     let config = config.clone().hook(hook.clone());
     let (handler, other) = (open(&config), open(&config));
     let (id, response) = hook.upload(&handler).await;

@@ -23,7 +23,6 @@ pub(super) async fn a_late_length_leads_to_the_fields_of_an_early_one(config: &C
                 true => ("upload-length", LENGTH.to_string()),
                 false => ("upload-defer-length", "1".to_owned()),
             };
-
             let expires = ("upload-expires", "some time".to_owned());
             let mut wanted = vec![("upload-offset", offset.to_string()), length];
             let is_complete = step > declared && offset == LENGTH;

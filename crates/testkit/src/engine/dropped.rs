@@ -30,7 +30,6 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
         // Creation with all bytes, then with some; each is dropped a little later than the last.
         let created = client::create(&handler, LENGTH as u64, bytes.clone());
         drop_midway(round, created).await;
-
         let half = LENGTH / 2;
         let created = client::create(&handler, LENGTH as u64, bytes.slice(..half)).await;
         let id = created.expect(201).id();
@@ -68,7 +67,6 @@ async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Resu
     let terminated = has(EventKind::Terminated);
     let told =
         format!("emitted: {created} created, {completed} completed, {terminated} terminated");
-
     let consistent = match config.store.store().load(id).await {
         Ok(found) => {
             let is_complete = usize::from(found.is_complete());

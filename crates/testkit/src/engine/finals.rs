@@ -86,9 +86,7 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
         ("upload-length", (2 * LENGTH).to_string()),
         ("upload-concat", concat),
     ];
-
     let bytes = [0, 1].map(|seed| test_data::bytes(seed, LENGTH as usize));
-
     for id in [late, waiting] {
         let begun = Instant::now();
         while client::head(&handler, &id)

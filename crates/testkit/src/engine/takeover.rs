@@ -64,7 +64,6 @@ pub(super) async fn a_new_client_resumes_at_the_stopped_writers_offset(config: &
         let status = stopped.status.as_u16();
         let comes_back = matches!(status, 409 | 423 | 460) || status >= 500;
         assert!(comes_back, "after {status} clients do not come back");
-
         // Its first byte is sent, and not acknowledged.
         (writer, sent, known) = (next, offset as usize + 1, offset);
     }
@@ -91,7 +90,6 @@ async fn take_over(
         let mut writer = start(handler, id, offset);
         let next = offset as usize;
         let _ = writer.body.send(bytes.slice(next..=next));
-
         match timeout(Duration::from_millis(300), &mut writer.response).await {
             Err(_) => return (writer, offset),
             Ok(response) => last = Some(response.expect("a response")),

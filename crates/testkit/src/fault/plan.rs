@@ -29,7 +29,7 @@ pub enum StoreCall {
 
 impl StoreCall {
     /// Tells whether the trait allows an error of this call though it was done.
-    fn may_fail_after(self) -> bool {
+    fn can_fail_after(self) -> bool {
         use StoreCall::{Commit, Finish, Hold, Save, Terminate, Write};
         matches!(self, Save | Terminate | Finish | Write | Commit | Hold)
     }
@@ -159,7 +159,7 @@ pub(super) async fn with_fault<T>(
             tokio::time::sleep(by).await;
             work.await
         }
-        Some(Fault::After(failure)) if call.may_fail_after() => {
+        Some(Fault::After(failure)) if call.can_fail_after() => {
             work.await?;
             Err(failure.error(call))
         }

@@ -187,7 +187,6 @@ pub(super) async fn fences_grow(locker: &Subject) {
             0 => acquire(locker, &a).await,
             _ => acquire_free(locker, &a).await,
         };
-
         let fence = Some(lease.fence());
         assert!(fence > newest, "{fence:?} after {newest:?}");
         newest = fence;
@@ -207,7 +206,6 @@ pub(super) async fn a_lease_can_be_dropped_anywhere(locker: &Subject) {
     let waiter = wait_for(locker, &id).await;
     let outside = std::thread::spawn(move || drop(lease));
     outside.join().expect("a thread outside the runtime");
-
     let lease = timeout(PROMPT, waiter).await.expect("handed over");
     drop(lease.expect("the waiter").expect("acquire"));
 }

@@ -28,7 +28,6 @@ pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
         let now = append.offset();
         let is_possible = (before..=written).contains(&now);
         assert!(is_possible, "offset {now} after {before}, of {written}");
-
         before = now;
     }
     commit(append, store, &upload, &bytes).await;
@@ -131,7 +130,6 @@ pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
     let is_possible = (kept..=150_000).contains(&offset);
     assert!(is_possible, "{offset}, but {kept} were kept");
     drop(second);
-
     append(store, &upload, Fence(3), &bytes.slice(offset as usize..)).await;
     expect(store, &upload, &bytes).await;
 }
@@ -149,7 +147,6 @@ pub(super) async fn resuming_is_one_act(store: &Subject) {
         let fence = Fence(round as u64 / 2 + 1);
         let (snapshot, mut append) = store.resume(&upload.id, fence).await.expect("resume");
         assert_eq!(snapshot.offset, append.offset());
-
         assert_eq!(snapshot.upload.id, upload.id);
         let start = append.offset() as usize;
         assert_kept(kept, start, &bytes);

@@ -116,7 +116,6 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
         tokio::time::sleep(Duration::from_millis(30)).await;
         let later = described(store, &upload.id).await;
         assert_eq!(*later, *snapshot.upload, "a dropped save came late");
-
         before = Upload::clone(&later);
     }
     expect(store, &upload, b"").await;

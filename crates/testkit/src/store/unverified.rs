@@ -143,7 +143,6 @@ pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
         if let Some(readable) = append.readable() {
             let end = if is_held { start } else { append.offset() };
             assert!(readable <= end, "{readable} are readable, {end} count");
-
             assert!(readable >= most, "{readable} are readable after {most}");
             most = readable;
             let loaded = offset(store, &upload).await;
