@@ -50,17 +50,17 @@ pub(super) async fn require_access(
 impl From<AccessDenied> for Problem {
     fn from(denied: AccessDenied) -> Self {
         match denied {
-            AccessDenied::Unauthenticated => Self::new(
-                StatusCode::UNAUTHORIZED,
-                "Log in, or send the admin key as Authorization: Bearer KEY.",
-            )
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+            AccessDenied::Unauthenticated => {
+                let detail = "Log in, or send the admin key as Authorization: Bearer KEY.";
+                let scheme = HeaderValue::from_static("Bearer");
+                let problem = Self::new(StatusCode::UNAUTHORIZED, detail);
+                problem.with_header(header::WWW_AUTHENTICATE, scheme)
+            }
             AccessDenied::CrossSite => Self::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED),
-            AccessDenied::TooManyFailures(wait) => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "Too many failed login attempts from this address; try again later.",
-            )
-            .retry_after(wait),
+            AccessDenied::TooManyFailures(wait) => {
+                let detail = "Too many failed login attempts from this address; try again later.";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
+            }
             AccessDenied::Unavailable(problem) => problem,
         }
     }
@@ -106,10 +106,8 @@ pub(super) async fn login(
         Ok(kind) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
             let cookie = admin.0.sessions.create(kind, SystemTime::now(), https);
-            tracing::info!(
-                client = admin.address(&parts).map(tracing::field::display),
-                "dashboard login"
-            );
+            let client = admin.address(&parts).map(tracing::field::display);
+            tracing::info!(client, "dashboard login");
             redirect_to_page(cookie)
         }
         Err(AccessDenied::TooManyFailures(wait)) => {
@@ -137,10 +135,8 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
 }
 
 fn redirect_to_page(cookie: HeaderValue) -> Response {
-    let headers = [
-        (header::LOCATION, HeaderValue::from_static("./")),
-        (header::SET_COOKIE, cookie),
-    ];
+    let page = HeaderValue::from_static("./");
+    let headers = [(header::LOCATION, page), (header::SET_COOKIE, cookie)];
     no_store((StatusCode::SEE_OTHER, headers).into_response())
 }
 
@@ -156,9 +152,8 @@ impl Admin {
             Some(SessionKind::Admin) => true,
             // The key may have been revoked meanwhile.
             Some(SessionKind::Key(id)) => {
-                let keys = self.0.parts.queue.keys().await?;
-                keys.iter()
-                    .any(|key| key.id == id && self.is_valid_admin_key(key))
+                let mut keys = self.0.parts.queue.keys().await?.into_iter();
+                keys.any(|key| key.id == id && self.is_valid_admin_key(&key))
             }
         })
     }
@@ -190,19 +185,16 @@ impl Admin {
         match found.map_err(|error| AccessDenied::Unavailable(error.into()))? {
             Some(found) if self.is_valid_admin_key(&found) => Ok(SessionKind::Key(found.id)),
             _ => {
-                tracing::warn!(
-                    client = client.map(tracing::field::display),
-                    "dashboard login failed"
-                );
+                let shown = client.map(tracing::field::display);
+                tracing::warn!(client = shown, "dashboard login failed");
                 let attempt = FailedAttempt {
                     client,
                     secret: key.starts_with(Token::KEY_PREFIX).then_some(key),
                     is_cross_site: is_cross_site(&parts.headers),
                 };
                 let recorded = self.0.parts.failed_attempts.record(&attempt);
-                Err(recorded.map_or_else(AccessDenied::TooManyFailures, |()| {
-                    AccessDenied::Unauthenticated
-                }))
+                recorded.map_err(AccessDenied::TooManyFailures)?;
+                Err(AccessDenied::Unauthenticated)
             }
         }
     }

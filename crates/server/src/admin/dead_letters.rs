@@ -113,17 +113,12 @@ async fn change(
 ) -> Result<Json<ChangedCount>, Problem> {
     let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let choice = match (selection.all, selection.ids.len()) {
-        (true, 0) => EventSelection::AllDead,
-        (false, 1..=MAX_BATCH) => EventSelection::DeadIds(selection.ids),
-        (false, 0) | (true, _) => {
-            return Err(invalid("Set either \"ids\" or \"all\": true."));
-        }
-        (false, _) => {
-            return Err(invalid(format!(
-                "At most {MAX_BATCH} ids are allowed per request."
-            )));
-        }
+        (true, 0) => Ok(EventSelection::AllDead),
+        (false, 1..=MAX_BATCH) => Ok(EventSelection::DeadIds(selection.ids)),
+        (false, 0) | (true, _) => Err("Set either \"ids\" or \"all\": true.".to_owned()),
+        (false, _) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
     };
+    let choice = choice.map_err(invalid)?;
     let changed = match (admin.0.parts.status.hooks.events(), action) {
         (None, _) => 0,
         (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,

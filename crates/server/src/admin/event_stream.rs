@@ -61,7 +61,6 @@ pub(super) async fn events(
     let header = headers.get("last-event-id");
     let header = header.and_then(|id| id.to_str().ok()?.trim().parse().ok());
     let after = header.or(query.last_event_id);
-
     let is_unknown = after.is_some_and(|after| after > issued);
     let after = after.filter(|_| !is_unknown).unwrap_or(newest);
     let reader = EventStreamReader {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Router, middleware,
     routing::{get, post},
 };
 use http::StatusCode;
@@ -28,7 +28,7 @@ use landfall_api::{
 use landfall_queue::{Queue, TokenHash};
 use tokio::sync::watch;
 
-use self::session::Sessions;
+use self::{access::require_access, session::Sessions};
 use crate::app::AppStatus;
 
 /// The dependencies of a dashboard.
@@ -86,10 +86,7 @@ impl Admin {
             .route("/keys", get(keys::list))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)
-            .layer(axum::middleware::from_fn_with_state(
-                self.clone(),
-                access::require_access,
-            ));
+            .layer(middleware::from_fn_with_state(self.clone(), require_access));
         let inside = Router::new()
             .route("/login", get(page::redirect_to_page).post(access::login))
             .route("/logout", post(access::logout))
@@ -101,7 +98,7 @@ impl Admin {
             .route(path, get(page::redirect_with_slash))
             .route(&slash, get(page::index).with_state(self.clone()))
             .nest(path, inside)
-            .layer(axum::middleware::map_response(access::no_store_by_default))
+            .layer(middleware::map_response(access::no_store_by_default))
     }
 }
 

@@ -140,9 +140,8 @@ pub(super) async fn throughput(
     let last = minute_of(SystemTime::now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
     let found = admin.0.parts.queue.throughput(first).await?;
-    Ok(Json(Minutes {
-        minutes: fill_gaps(&found, first, count),
-    }))
+    let minutes = fill_gaps(&found, first, count);
+    Ok(Json(Minutes { minutes }))
 }
 
 fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {

@@ -93,9 +93,8 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 
 fn find(name: &str) -> Option<&'static Asset> {
     let all = ASSETS.iter().chain(ICON);
-    all.into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, asset)| asset)
+    let found = all.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, asset)| asset)
 }
 
 #[cfg(test)]

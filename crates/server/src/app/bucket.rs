@@ -115,9 +115,8 @@ fn key_prefixes(settings: &Settings) -> Vec<String> {
     let prefix = &settings.s3.object_prefix;
     let of_clients = landfall_direct::CLIENT_KEY_PREFIX;
     let beginnings = [settings.direct.key_prefix(), of_clients];
-    beginnings
-        .map(|beginning| format!("{prefix}{beginning}"))
-        .to_vec()
+    let prefixes = beginnings.map(|beginning| format!("{prefix}{beginning}"));
+    prefixes.to_vec()
 }
 
 #[cfg(all(test, feature = "direct"))]

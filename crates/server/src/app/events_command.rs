@@ -56,7 +56,6 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
         (false, true) => (&all[1..2], "no pending events\n"),
         (false, false) => (&all[..1], "no dead letters\n"),
     };
-
     let limit = command.limit.unwrap_or(DEFAULT_LIMIT);
     let query = Query {
         states: states.to_vec(),

@@ -41,7 +41,6 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
     let keys = queue.keys().await?;
     let name = &wanted.name;
     let subject = wanted.subject.as_ref().unwrap_or(name);
-
     anyhow::ensure!(
         keys.iter().all(|key| key.name != *name),
         "a key named {name:?} exists: revoke it first, or choose another name and set --subject {subject:?}"
@@ -63,7 +62,6 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
     // Only the key goes to standard output, so that it can be piped.
     let ApiKey { id, subject, .. } = key;
     eprintln!("Key {id} for {subject:?}. It is shown only once; the server stores its hash:");
-
     print(&format!("{}\n", secret.reveal()))?;
     Ok(ExitCode::SUCCESS)
 }

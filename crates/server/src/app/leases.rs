@@ -66,7 +66,6 @@ impl SharedLeases {
         let locker = RedisLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in Redis; correct --lease, or start the server";
         let server = locker.check().await.context(failure)?;
-
         if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
@@ -83,7 +82,6 @@ impl SharedLeases {
         let locker = PostgresLocker::new(url, options).context("--lease")?;
         let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";
         locker.check().await.context(failure)?;
-
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
@@ -96,7 +94,6 @@ impl SharedLeases {
     ) -> anyhow::Result<Self> {
         let is_supported = supports_conditional_writes(client, bucket, prefix).await;
         let is_supported = is_supported.context("cannot store leases in the bucket")?;
-
         anyhow::ensure!(
             is_supported,
             "cannot store leases in this bucket, because its service ignores conditional writes: use \

@@ -263,7 +263,6 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let dir = &settings.storage.upload_dir;
     let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
     anyhow::ensure!(exists, "there is no upload directory {shown}");
-
     let (storage, composer) = Storage::open(&settings).await?;
     let mut config = handler_config(&settings, composer)?;
     let database = SharedDatabase::for_tool();
@@ -384,7 +383,6 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
             &cors.max_age.as_secs().to_string(),
         )?);
     }
-
     config.limits = Limits {
         max_size: protocol.max_size,
         max_transfers: settings.limits.max_uploads_in_flight,

@@ -206,10 +206,8 @@ impl Service<Request<net::Body>> for App {
             if let Some(proxies) = &self.routes.proxies {
                 proxies.check(address, request.headers());
             }
-            request.extensions_mut().insert(Peer {
-                address,
-                tls: false,
-            });
+            let tls = false;
+            request.extensions_mut().insert(Peer { address, tls });
         }
         #[cfg(feature = "grants")]
         if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {

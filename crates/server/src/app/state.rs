@@ -97,7 +97,6 @@ impl SharedDatabase {
             let name = describe_database(&database);
             let connections =
                 connections.with_context(|| format!("cannot store {purpose} in {name}"))?;
-
             Ok::<_, anyhow::Error>(match self.is_tool {
                 true => connections.without_migrations(),
                 false => connections,

@@ -23,17 +23,12 @@ pub(crate) struct HealthCheck {
 
 impl HealthCheck {
     /// The error becomes a sentence: capitalized, with a full stop.
-    fn new(
-        component: &'static str,
-        name: &str,
-        error: Option<&str>,
-        describe: impl FnOnce() -> String,
-    ) -> Self {
+    fn new(component: &'static str, name: &str, error: Option<&str>, state: &str) -> Self {
         Self {
             component,
             name: name.to_owned(),
             healthy: error.is_none(),
-            message: error.map_or_else(describe, sentence),
+            message: error.map_or_else(|| state.to_owned(), sentence),
         }
     }
 }
@@ -88,10 +83,8 @@ impl AppStatus {
         let (backend, description) = storage.describe_leases();
         let location = storage.capacity().location;
         let mut checks = vec![
-            HealthCheck::new("store", &location, store, || {
-                "The store is available.".into()
-            }),
-            HealthCheck::new("leases", backend, leases, || description),
+            HealthCheck::new("store", &location, store, "The store is available."),
+            HealthCheck::new("leases", backend, leases, &description),
             database,
         ];
         checks.extend(hooks);
@@ -107,30 +100,23 @@ impl AppStatus {
             }
             Err(_) => Some("the database does not respond"),
         };
-        HealthCheck::new("database", &self.database, error, || {
-            "The database responds.".into()
-        })
+        HealthCheck::new("database", &self.database, error, "The database responds.")
     }
 }
 
 /// Healthy if it can be reached and its last delivery succeeded.
 async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
+    let describe = |error| format!("the last call failed: {error}");
     let error = match timeout(PROBE_TIMEOUT, transport.check()).await {
-        Ok(Ok(())) => transport
-            .last_error()
-            .map(|error| format!("the last call failed: {error}")),
+        Ok(Ok(())) => transport.last_error().map(describe),
         Ok(Err(failure)) => Some(landfall_messages::error_chain(&failure)),
         Err(_) => Some("the receiver does not respond".into()),
     };
-    HealthCheck::new(
-        "hooks",
-        transport.name(),
-        error.as_deref(),
-        || match transport.was_called() {
-            true => "The last call succeeded.".into(),
-            false => "No call yet.".into(),
-        },
-    )
+    let state = match transport.was_called() {
+        true => "The last call succeeded.",
+        false => "No call yet.",
+    };
+    HealthCheck::new("hooks", transport.name(), error.as_deref(), state)
 }
 
 #[cfg(test)]
@@ -139,9 +125,9 @@ mod tests {
 
     #[test]
     fn errors_become_sentences() {
-        let check = HealthCheck::new("store", "/srv", Some("it is full\n"), || "Fine.".into());
+        let check = HealthCheck::new("store", "/srv", Some("it is full\n"), "Fine.");
         assert_eq!((check.healthy, &*check.message), (false, "It is full."));
-        let check = HealthCheck::new("store", "/srv", None, || "Fine.".into());
+        let check = HealthCheck::new("store", "/srv", None, "Fine.");
         assert_eq!((check.healthy, &*check.message), (true, "Fine."));
     }
 }

@@ -187,10 +187,8 @@ impl Directory {
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
-        let directory = Self {
-            identity: identity(&path),
-            path,
-        };
+        let identity = identity(&path);
+        let directory = Self { path, identity };
         Ok((directory, Composer::join_shared(Arc::new(store))))
     }
 

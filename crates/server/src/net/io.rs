@@ -165,7 +165,6 @@ impl ServerIo {
         let memory = validator.map_or(0, RequestHeadValidator::memory);
         let is_large = memory > SMALL_HEAD;
         let now = if is_large { memory as u64 } else { 0 };
-
         let before = mem::replace(&mut self.head_bytes, now);
         if now == before {
             return true;

@@ -120,10 +120,8 @@ impl<S: HttpService> Acceptor<S> {
                 Err(_) => {
                     NetStats::add(&stats.limit_reached, 1);
                     full.log(|| {
-                        tracing::warn!(
-                            limit = self.server.limits.max_connections,
-                            "connection limit reached, further clients wait"
-                        );
+                        let limit = self.server.limits.max_connections;
+                        tracing::warn!(limit, "connection limit reached, further clients wait");
                     });
                     let vacancy = self.permits.clone().acquire_owned();
                     let Ok(permit) = self.server.wait_for(vacancy).await else {
@@ -195,10 +193,8 @@ struct LogThrottle {
 
 impl LogThrottle {
     fn log(&mut self, write: impl FnOnce()) {
-        if self
-            .last
-            .is_none_or(|last| last.elapsed() >= Duration::from_secs(60))
-        {
+        let is_due = |last: Instant| last.elapsed() >= Duration::from_secs(60);
+        if self.last.is_none_or(is_due) {
             self.last = Some(Instant::now());
             write();
         }

@@ -49,29 +49,27 @@ fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
 }
 
 pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
-    let rules: Vec<Value> = rules
-        .iter()
-        .map(|rule| {
-            let mut fields = serde_json::Map::new();
-            if let Some(id) = &rule.id {
-                fields.insert("ID".to_owned(), json!(id));
+    let to_json = |rule: &CorsRule| {
+        let mut fields = serde_json::Map::new();
+        if let Some(id) = &rule.id {
+            fields.insert("ID".to_owned(), json!(id));
+        }
+        for (name, values) in [
+            ("AllowedOrigins", &rule.allowed_origins),
+            ("AllowedMethods", &rule.allowed_methods),
+            ("AllowedHeaders", &rule.allowed_headers),
+            ("ExposeHeaders", &rule.expose_headers),
+        ] {
+            if !values.is_empty() {
+                fields.insert(name.to_owned(), json!(values));
             }
-            for (name, values) in [
-                ("AllowedOrigins", &rule.allowed_origins),
-                ("AllowedMethods", &rule.allowed_methods),
-                ("AllowedHeaders", &rule.allowed_headers),
-                ("ExposeHeaders", &rule.expose_headers),
-            ] {
-                if !values.is_empty() {
-                    fields.insert(name.to_owned(), json!(values));
-                }
-            }
-            if let Some(seconds) = rule.max_age_seconds {
-                fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
-            }
-            Value::Object(fields)
-        })
-        .collect();
+        }
+        if let Some(seconds) = rule.max_age_seconds {
+            fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
+        }
+        Value::Object(fields)
+    };
+    let rules: Vec<Value> = rules.iter().map(to_json).collect();
     json!({ "CORSRules": rules })
 }
 
@@ -91,19 +89,15 @@ impl RequiredRules {
         }
         let configured = &settings.s3.headers;
         let signs = settings.direct.sts.enabled;
+        let has_disposition = configured.content_disposition.is_some();
+        let has_key = configured.sse_kms_key_id.is_some();
         let mut headers: Vec<_> = [
             ("content-type", true),
             ("cache-control", configured.cache_control.is_some()),
-            (
-                "content-disposition",
-                configured.content_disposition.is_some(),
-            ),
+            ("content-disposition", has_disposition),
             ("x-amz-storage-class", configured.storage_class.is_some()),
             ("x-amz-server-side-encryption", configured.sse.is_some()),
-            (
-                "x-amz-server-side-encryption-aws-kms-key-id",
-                configured.sse_kms_key_id.is_some(),
-            ),
+            ("x-amz-server-side-encryption-aws-kms-key-id", has_key),
             // A page with its own credentials signs headers.
             ("authorization", signs),
             ("x-amz-content-sha256", signs),

@@ -41,14 +41,12 @@ pub(super) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
     }
-    let bare = target
-        .strip_prefix("dns:")
-        .or(target.strip_prefix("passthrough:"));
+    let dns = target.strip_prefix("dns:");
+    let bare = dns.or(target.strip_prefix("passthrough:"));
     let rest = match target.split_once("://") {
         Some((_, rest)) => rest.trim_start_matches('/'),
         None => bare.unwrap_or(target),
     };
-
     host_of_authority(rest.trim_end_matches('/'))
 }
 

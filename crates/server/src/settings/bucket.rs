@@ -150,7 +150,6 @@ pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
     for item in list(text) {
         let pair = item.split_once('=').filter(|(key, _)| !key.is_empty());
         let (key, value) = pair.ok_or_else(|| format!("{item:?} is not a tag; write KEY=VALUE"))?;
-
         if key.chars().count() > 128 || value.chars().count() > 256 {
             return Err(format!(
                 "the tag {key:?} is too long; the maximum is 128 characters for keys, 256 for values"

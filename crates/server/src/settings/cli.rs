@@ -49,11 +49,9 @@ pub(super) fn parse(
     problems: &mut Vec<Problem>,
 ) -> Result<Cli, Problem> {
     let invalid = |arg: OsString| Problem::new(arg.to_string_lossy(), "is not valid UTF-8");
-    let args = args
-        .into_iter()
-        .map(|arg| arg.into_string().map_err(invalid));
+    let args = args.into_iter();
+    let args = args.map(|arg| arg.into_string().map_err(invalid));
     let args = args.collect::<Result<Vec<_>, _>>()?;
-
     let mut command = command(args.iter().any(|arg| arg == "-h"));
     let args = normalize(&command, args);
     let matches = match command.try_get_matches_from_mut(args) {
@@ -91,7 +89,6 @@ pub(super) fn parse(
     let mut seen = HashSet::new();
     let mut origins = all(matches, "origin");
     origins.retain(|origin| seen.insert(origin.clone()));
-
     Ok(Cli::Run(
         subcommand,
         Box::new(Options {
@@ -277,13 +274,11 @@ fn usage_problem(error: &clap::Error) -> Problem {
 
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let (text, _) = text
-        .split_once("\nFor more information")
-        .unwrap_or((text, ""));
+    let parts = text.split_once("\nFor more information");
+    let (text, _) = parts.unwrap_or((text, ""));
     let (text, _) = text.split_once("\nUsage:").unwrap_or((text, ""));
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut sentence = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-
     if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
         && setting(word).is_some()
     {
@@ -527,7 +522,6 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         text("config", "FILE", config),
         switch("version", "Print the version").hide(!is_root),
     ]);
-
     for section in SECTIONS {
         let is_used = section.subcommands.contains(&subcommand);
         for setting in section.settings() {

@@ -32,7 +32,6 @@ fn load(file: &str) -> Result<String, String> {
 
 fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem>) {
     let line_at = |byte: usize| 1 + text[..byte].matches('\n').count();
-
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
@@ -104,7 +103,6 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
             Err(format!("needs a unit: \"{digits}s\" for seconds"))
         }
         (kind, DeValue::Integer(number)) if kind != Kind::Switch => Ok(number.to_string()),
-
         (Kind::List(_), DeValue::Array(items)) => {
             let texts = items.iter().map(|item| match item.get_ref() {
                 DeValue::String(text) => Ok(text.as_ref()),

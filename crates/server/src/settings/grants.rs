@@ -53,7 +53,6 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
     let is_unit = per.starts_with(|c: char| c.is_ascii_alphabetic());
     let number = if is_unit { "1" } else { "" };
     let per = some_duration(&format!("{number}{per}")).map_err(invalid)?;
-
     Ok(Some((limit, per)))
 }
 

@@ -197,7 +197,6 @@ pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
         Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
             Ok(Database::Postgres(Secret::new(text)))
         }
-
         Some(("sqlite", file)) if !file.is_empty() => Ok(Database::File(path(file)?)),
         Some(_) => Err(format!(
             "{:?} is not a database; write a file, or a URL such as postgres://landfall@db.example.com/landfall",

@@ -50,7 +50,6 @@ fn command_rows(command: &Command, parent: &str, text: &mut String) {
         let has_value = !arg.is_require_equals_set() && arg.get_action().takes_values();
         let placeholders = arg.get_value_names().filter(|_| has_value);
         let placeholder = placeholders.and_then(|names| names.first());
-
         let option = match (arg.get_long(), placeholder) {
             (Some(long), Some(placeholder)) => format!("--{long} {placeholder}"),
             (Some(long), None) => format!("--{long}"),

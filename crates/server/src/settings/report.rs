@@ -22,7 +22,6 @@ pub(super) fn report(layers: &Layers) -> String {
                 let value = toml(setting, setting.default);
                 let line = format!("{mark}{name} = {value}");
                 lines.push((line, Some("default".to_owned())));
-
                 continue;
             };
             let (text, source) = (given.text(), &given.source);
@@ -45,7 +44,6 @@ pub(super) fn report(layers: &Layers) -> String {
     let settings = lines.iter().filter(|(_, source)| source.is_some());
     let widths = settings.map(|(line, _)| line.chars().count());
     let width = widths.filter(|width| *width <= 60).max().unwrap_or(0);
-
     let mut report = String::new();
     for (line, source) in lines {
         // Writing to a String does not fail.

@@ -117,9 +117,8 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 
 /// An [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let end = end.unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let unit = rest.trim();
     if unit.is_empty() && !number.contains('.') || unit.starts_with(['x', 'X', 'o', 'O', '_']) {
@@ -155,9 +154,8 @@ pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
 }
 
 fn scale(units: &[(&str, u64)], unit: &str) -> Option<u64> {
-    units
-        .iter()
-        .find_map(|(name, scale)| (*name == unit).then_some(*scale))
+    let mut units = units.iter();
+    units.find_map(|(name, scale)| (*name == unit).then_some(*scale))
 }
 
 /// Digits, and the power of ten that divides them.
@@ -216,9 +214,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         let letters = rest[digits..].find(is_digit);
         let letters = letters.map_or(rest.len(), |letters| digits + letters);
         let unit = &rest[digits..letters];
-
         let scale = scale(DURATION_UNITS, unit).ok_or_else(invalid)?;
-
         let number = decimal(&rest[..digits]).ok_or_else(invalid)?;
         total = times(number, scale)
             .and_then(|part| total.checked_add(part))

@@ -140,9 +140,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
 
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
-    api::PATH_PREFIXES
-        .map(|area| format!("{path}{area}"))
-        .to_vec()
+    let paths = api::PATH_PREFIXES.map(|area| format!("{path}{area}"));
+    paths.to_vec()
 }
 
 fn direct_settings(

@@ -139,9 +139,8 @@ impl Grants {
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         let message = "failed to check the database of grants";
         let texts = (message, "the grants database cannot be used\n");
-        self.reachable
-            .error(texts, async || self.queue.check().await)
-            .await
+        let probe = async || self.queue.check().await;
+        self.reachable.error(texts, probe).await
     }
 
     pub(super) fn log_startup(&self, settings: &Settings) {

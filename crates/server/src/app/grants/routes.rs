@@ -46,8 +46,8 @@ impl ApiRoutes {
 
     fn find(&self, path: &str) -> Option<&RouteGroup> {
         let is_below = |above: &String| {
-            path.strip_prefix(above.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let rest = path.strip_prefix(above.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let mut groups = self.groups.iter();
         groups.find(|group| group.paths.iter().any(is_below))
@@ -101,9 +101,7 @@ impl RouteGroup {
 
 impl Grants {
     pub(in crate::app) fn routes(&self, parts: ApiRoutesParts<'_>) -> anyhow::Result<ApiRoutes> {
-        let ApiRoutesParts {
-            settings, handler, ..
-        } = parts;
+        let (settings, handler) = (parts.settings, parts.handler);
         let mut groups = Vec::new();
         let closing = shutdown_signal(parts.shutdown);
         if self.enabled {
@@ -152,9 +150,8 @@ impl Grants {
             let router = admin.router(&path);
             groups.push(RouteGroup::new("dashboard", vec![path], router));
         }
-        Ok(ApiRoutes {
-            groups: groups.into(),
-        })
+        let groups = groups.into();
+        Ok(ApiRoutes { groups })
     }
 }
 

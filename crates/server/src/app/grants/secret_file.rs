@@ -20,7 +20,6 @@ pub(in crate::app) fn notifications_secret(settings: &Settings) -> anyhow::Resul
     let direct = &settings.direct;
     let file = &direct.notifications_secret_file;
     let secret = &direct.notifications_secret;
-
     read("--direct-notifications-secret-file", file, secret)
 }
 

@@ -83,16 +83,15 @@ impl Hooks {
             .then(|| ProgressNotifier::new(progress, event_headers(&settings.hooks)));
         let stored = routes_for(settings.stored_names());
         // Without stored events, no database is opened.
-        let outbox = if stored.is_empty() {
-            None
-        } else {
+        let mut outbox = None;
+        if !stored.is_empty() {
             let mut wanted = outbox_settings(settings, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
             let name = state::describe_database(&wanted.database);
-            let outbox = Outbox::open(wanted, stored).await;
-            let outbox = outbox.with_context(|| format!("cannot store events in {name}"))?;
-            Some((outbox, name))
-        };
+            let opened = Outbox::open(wanted, stored).await;
+            let opened = opened.with_context(|| format!("cannot store events in {name}"))?;
+            outbox = Some((opened, name));
+        }
         Ok(Self {
             routes,
             settings: settings.hooks.clone(),
@@ -137,9 +136,8 @@ impl Hooks {
         let mut routes = self.routes.iter().collect::<Vec<_>>();
         routes.retain(|route| route.names.contains(HookName::PreGrant));
         let hooks = routes.into_iter();
-        hooks
-            .map(|route| self.blocking_hooks(route, names))
-            .collect()
+        let hooks = hooks.map(|route| self.blocking_hooks(route, names));
+        hooks.collect()
     }
 
     fn blocking_hooks(&self, route: &HookRoute, names: HookNames) -> Arc<BlockingHooks> {
@@ -170,9 +168,8 @@ impl Hooks {
         }
         let message = "failed to reach the outbox database";
         let texts = (message, "the outbox database is unreachable\n");
-        self.reachable
-            .error(texts, async || outbox.check().await)
-            .await
+        let probe = async || outbox.check().await;
+        self.reachable.error(texts, probe).await
     }
 
     pub(crate) fn outbox_stats(&self) -> Option<OutboxStats> {

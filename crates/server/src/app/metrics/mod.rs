@@ -190,9 +190,9 @@ impl Page {
         let mut up_to = 0;
         for (at, count) in counts.iter().enumerate() {
             up_to += count;
-            let bound = bounds_ms
-                .get(at)
-                .map_or_else(|| "+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
+            let bound = bounds_ms.get(at);
+            let bound = bound.map(|ms| (*ms as f64 / 1000.0).to_string());
+            let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
             self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), up_to);
         }
         self.sample(&format!("{name}_sum"), labels, sum_seconds);

@@ -154,7 +154,6 @@ impl RequestHeadValidator {
                             true => State::Broken,
                             false => State::Head,
                         };
-
                         self.release(buffered);
                         bytes = rest;
                     }

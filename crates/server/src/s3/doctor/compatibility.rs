@@ -135,7 +135,7 @@ async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
 async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let source = doctor.object("short");
-    doctor.put(&source, Bytes::from_static(b"short")).await?;
+    doctor.write(&source, Bytes::from_static(b"short")).await?;
     let (object, id) = doctor.begin("short-copy").await?;
     accepted(async {
         let copy = client.upload_part_copy(&object, &id, 1, &source, None);
@@ -149,7 +149,7 @@ async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
 async fn put_during_multipart(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("put-over").await?;
-    doctor.put(&object, Bytes::from_static(b"over")).await?;
+    doctor.write(&object, Bytes::from_static(b"over")).await?;
     match client.list_parts(&object, &id, 0).await {
         Ok(_) => Ok(true),
         Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(false),

@@ -18,11 +18,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
         };
         let finding = Finding::info("CORS", text);
         let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
+        let advice =
+            "pages use the bucket directly: check their access with --origin https://example.com";
         doctor.report(match pages {
-            true => finding.advise(
-                "pages use the bucket directly: check their access with --origin \
-                 https://example.com",
-            ),
+            true => finding.advise(advice),
             false => finding,
         });
         return;

@@ -107,10 +107,8 @@ async fn uploads(doctor: &mut Doctor<'_>) {
         return;
     };
     let mut findings = Vec::new();
-    let found = app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, |finding| {
-        findings.push(finding)
-    })
-    .await;
+    let collect = |finding| findings.push(finding);
+    let found = app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, collect).await;
     for finding in findings {
         doctor.report(finding);
     }
@@ -246,17 +244,15 @@ impl<'a> Doctor<'a> {
         headers: &HeaderMap,
     ) -> Result<String, Error> {
         let lifetime = Duration::from_secs(60);
-        let presign = self
-            .client
-            .presign(method, object, query, headers, lifetime);
-        presign.await
+        let client = &self.client;
+        let presigned = client.presign(method, object, query, headers, lifetime);
+        presigned.await
     }
 
-    async fn put(&self, object: &ObjectRef, content: Bytes) -> Result<String, Error> {
+    async fn write(&self, object: &ObjectRef, content: Bytes) -> Result<String, Error> {
         let (payload, headers) = (Payload::from(content), ObjectHeaders::default());
-        let put = self
-            .client
-            .put_object(object, payload, &headers, Condition::None);
+        let client = &self.client;
+        let put = client.put_object(object, payload, &headers, Condition::None);
         put.await
     }
 

@@ -19,7 +19,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     }
     let content = Bytes::from(vec![b'L'; PART]);
     let source = doctor.object("source");
-    if let Err(error) = doctor.put(&source, content.clone()).await {
+    if let Err(error) = doctor.write(&source, content.clone()).await {
         doctor.report_failure("put 5 MiB", &error);
         return true;
     }
@@ -70,12 +70,11 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
             let without_headers = client.create_multipart(&object, &none).await;
             if without_headers.is_ok() {
                 let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
-                doctor.report(
-                    Finding::fail("object headers", diagnosis.response).advise(
-                        "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
-                         header: permit it, or remove the setting",
-                    ),
-                );
+                let finding = Finding::fail("object headers", diagnosis.response);
+                doctor.report(finding.advise(
+                    "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
+                     header: permit it, or remove the setting",
+                ));
             }
             without_headers
         }
@@ -89,10 +88,8 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
 
     let copy = client.upload_part_copy(&object, &id, 1, source, None);
     let missing = "concatenation of partial uploads will not work";
-    let first = match doctor
-        .optional_call("upload part copy", missing, copy)
-        .await
-    {
+    let copied = doctor.optional_call("upload part copy", missing, copy);
+    let first = match copied.await {
         Some(etag) => Some(etag),
         None => {
             let part = client.upload_part(&object, &id, 1, Payload::from(content));
@@ -155,9 +152,9 @@ async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            doctor.report(Finding::info("missing objects", "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
-                 Landfall treats them as missing",
-            ));
+            let text = "the service denies access to missing objects, as Amazon does without \
+                        s3:ListBucket; Landfall treats them as missing";
+            doctor.report(Finding::info("missing objects", text));
         }
         Err(error) => doctor.report_failure("missing objects", &error),
         Ok(_) => {

@@ -48,12 +48,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let took = ping.map(|_| milliseconds(started.elapsed()));
     doctor.report_step("Redis round trip", took, "allow PING");
     let ran = with_timeout(script(&mut connection)).await;
-    doctor.report_step(
-        "Redis scripts",
-        ran.map(|()| "run".to_owned()),
-        "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
-         landfall:",
-    );
+    let ran = ran.map(|()| "run".to_owned());
+    let fix = "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
+               landfall:";
+    doctor.report_step("Redis scripts", ran, fix);
     let arrived = with_timeout(pubsub(&client, &mut connection)).await;
     let arrived = arrived.map(|took| format!("arrived, {}", milliseconds(took)));
     let fix = "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:";
@@ -69,9 +67,8 @@ async fn with_timeout<T>(step: impl Future<Output = Result<T, RedisError>>) -> R
 
 fn evaluate_info(info: &str) -> Vec<Finding> {
     let value = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
+        let mut lines = info.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     };
     let mut findings = Vec::new();
     let (name, version) = match (value("valkey_version"), value("redis_version")) {
@@ -87,19 +84,15 @@ fn evaluate_info(info: &str) -> Vec<Finding> {
         _ => Finding::ok("Redis version", text),
     });
     if value("role").is_some_and(|role| role != "master") {
-        findings.push(
-            Finding::fail("Redis role", "this is a replica, which rejects writes")
-                .advise("use the primary in --lease"),
-        );
+        let finding = Finding::fail("Redis role", "this is a replica, which rejects writes");
+        findings.push(finding.advise("use the primary in --lease"));
     }
-    match value("maxmemory_policy") {
-        Some(policy) if policy != "noeviction" && value("maxmemory") != Some("0") => {
-            let text = "leases may be evicted when the memory is full";
-            let text = format!("{text} (maxmemory-policy {policy})");
-            let advice = "set maxmemory-policy noeviction, or use a separate server";
-            findings.push(Finding::warn("Redis memory", text).advise(advice));
-        }
-        _ => {}
+    let policy = value("maxmemory_policy").filter(|policy| *policy != "noeviction");
+    if let Some(policy) = policy.filter(|_| value("maxmemory") != Some("0")) {
+        let text = "leases may be evicted when the memory is full";
+        let text = format!("{text} (maxmemory-policy {policy})");
+        let advice = "set maxmemory-policy noeviction, or use a separate server";
+        findings.push(Finding::warn("Redis memory", text).advise(advice));
     }
     findings
 }

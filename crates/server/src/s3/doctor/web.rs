@@ -30,7 +30,6 @@ pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String
         let body = body.map_err(|error| error.to_string())?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     };
-    tokio::time::timeout(TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
+    let response = tokio::time::timeout(TIMEOUT, exchange).await;
+    response.unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
 }

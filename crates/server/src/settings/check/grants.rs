@@ -77,9 +77,8 @@ fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
         let name = format!("{}-events", transport.setting);
         (name, transport.events)
     });
-    let lists = [("hooks-enabled-events".to_owned(), enabled)]
-        .into_iter()
-        .chain(own_lists);
+    let common = ("hooks-enabled-events".to_owned(), enabled);
+    let lists = [common].into_iter().chain(own_lists);
     let idle = lists.filter_map(|(name, events)| Some((name, events?.iter().find(is_idle)?)));
     idle.collect()
 }
@@ -123,12 +122,10 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
             let mut later = areas[at + 1..].iter();
             later.find(|(_, taken, _)| is_within(taken, path) || is_within(path, taken))
         });
-
         if let Some((other, taken, whose)) = found {
             // Prefer the setting that was given.
             let prefers_other = !findings.is_given(name) && findings.is_given(other);
             let name = if prefers_other { other } else { name };
-
             let overlap = format!("the path {path} of {what} overlaps {taken} of {whose}");
             findings.problem(name, format!("{overlap}; choose another path"));
         }

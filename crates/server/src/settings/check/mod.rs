@@ -169,7 +169,6 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     findings.without_effect_if(has_socket && !has_proxy, &names, reason);
     let disabled = settings.protocol.disable_download;
     let reason = "with --disable-download";
-
     findings.without_effect_if(disabled, &["disable-unfinished-download"], reason);
     let monitoring = &settings.monitoring;
     let reason = "with --expose-metrics=false";

@@ -25,7 +25,6 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
         findings.without_effect(FILE_SETTINGS, "with --s3-bucket");
         let reason = "in Landfall: parts are buffered in memory only, limited by --s3-memory";
         findings.without_effect(&["s3-max-buffered-parts"], reason);
-
         let reason = "with --s3-endpoint: its URL has the scheme";
         findings.without_effect_if(s3.endpoint.is_some(), &["s3-disable-ssl"], reason);
         if !s3.download.redirect {

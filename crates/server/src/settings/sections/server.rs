@@ -87,9 +87,8 @@ impl Urls {
             && peer.is_none_or(|peer| {
                 // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d.
                 let peer = peer.to_canonical();
-                self.trusted_proxies
-                    .iter()
-                    .any(|range| range.contains(&peer))
+                let mut trusted = self.trusted_proxies.iter();
+                trusted.any(|range| range.contains(&peer))
             })
     }
 }

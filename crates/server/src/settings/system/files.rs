@@ -113,7 +113,6 @@ fn is_sqlite(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
     let file = std::fs::File::open(path)?;
     file.take(MAGIC.len() as u64).read_to_end(&mut start)?;
-
     Ok(start.is_empty() || start == MAGIC)
 }
 

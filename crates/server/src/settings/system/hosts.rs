@@ -42,7 +42,6 @@ pub(super) fn check_port(port: u16) -> Result<(), String> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let first_unprivileged = first_unprivileged.trim().parse().unwrap_or(0);
-
     if port == 0 || port >= first_unprivileged || can_bind_all(&read("/proc/self/status")) {
         return Ok(());
     }
@@ -64,9 +63,8 @@ fn can_bind_all(status: &str) -> bool {
 /// The proxy resolves names.
 pub(super) fn has_http_proxy() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty());
-    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
-        .into_iter()
-        .any(is_set)
+    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
+    names.into_iter().any(is_set)
 }
 
 #[cfg(test)]

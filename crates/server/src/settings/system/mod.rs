@@ -36,7 +36,6 @@ impl Loaded {
         let mut problems = Vec::new();
         let (subcommand, warnings) = (self.subcommand, &mut self.warnings);
         let mut findings = Findings::new(&self.layers, subcommand, &mut problems, warnings);
-
         let has_systemd_sockets = std::env::var_os("LISTEN_FDS").is_some();
         if has_systemd_sockets && findings.is_for_server() {
             let names = ["host", "port", "unix-sock"];
@@ -266,7 +265,6 @@ fn check_programs(
         match files::program(&dir.join(hook.as_str())) {
             Ok(false) if hook.is_blocking() => missing.push(hook.as_str()),
             Ok(_) => {}
-
             Err(reason) => findings.problem_at_start(name, reason),
         }
     }
