@@ -4,10 +4,10 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
-use crate::convert::unix_millis;
+use crate::convert::{from_unix_millis, unix_millis};
 
 /// The clock of a database. Clones share it.
 ///
@@ -34,10 +34,7 @@ impl Clock {
     pub fn now(&self) -> SystemTime {
         match &*self.0 {
             Source::Custom(now) => now(),
-            Source::Database(_) => {
-                let millis = u64::try_from(self.millis()).unwrap_or_default();
-                UNIX_EPOCH + Duration::from_millis(millis)
-            }
+            Source::Database(_) => from_unix_millis(self.millis()),
         }
     }
 

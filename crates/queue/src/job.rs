@@ -113,7 +113,6 @@ pub struct Job {
     /// The length in bytes; `None` while unknown.
     pub size: Option<u64>,
     /// The maximum length while the length is unknown.
-    #[serde(default)]
     pub max_size: Option<u64>,
     /// Bytes stored; never decreases.
     pub offset: u64,
@@ -169,10 +168,7 @@ impl Job {
 
 /// The kind of a job event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(
-    clippy::enum_variant_names,
-    reason = "these are their names in messages"
-)]
+#[allow(clippy::enum_variant_names, reason = "as in messages")]
 pub enum JobEventKind {
     /// The upload was created, or granted with
     /// [`QueueSettings::started_at_grant`](crate::QueueSettings::started_at_grant).

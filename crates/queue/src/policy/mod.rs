@@ -1,7 +1,6 @@
 //! Policies: what principals may upload.
 
 mod hook;
-mod rules;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,7 +8,7 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::matches_content_type;
 
-pub use self::{hook::HookPolicy, rules::Rules};
+pub use self::hook::HookPolicy;
 use crate::{GrantLimits, Principal};
 
 /// A request for a grant, as policies see it.
@@ -149,6 +148,20 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
         ask: &mut PolicyRequest,
         request: &Parts,
     ) -> Result<(), PolicyDenial>;
+}
+
+/// The same limits for all principals.
+#[async_trait]
+impl Policy for GrantLimits {
+    async fn decide(
+        &self,
+        _principal: &Principal,
+        ask: &mut PolicyRequest,
+        _request: &Parts,
+    ) -> Result<(), PolicyDenial> {
+        ask.limits = ask.limits.intersect(self);
+        Ok(())
+    }
 }
 
 /// Applies the principal's limits, then all policies in order.
