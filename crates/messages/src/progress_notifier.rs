@@ -1,6 +1,6 @@
 //! Progress notifications (`post-receive`): sent immediately, best effort, not stored.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
@@ -26,7 +26,7 @@ pub struct Route {
 ///
 /// There is at most one call per upload and transport. Newer progress replaces waiting progress, so
 /// that the next call has the latest offset. A response with `stop_upload` stops the upload.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ProgressNotifier(Arc<Inner>);
 
 #[derive(Debug)]
@@ -53,14 +53,6 @@ pub struct ProgressStats {
     pub failed: u64,
     /// Notifications dropped because too many calls were running.
     pub dropped: u64,
-}
-
-impl fmt::Debug for ProgressNotifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ProgressNotifier")
-            .field(&self.0.routes)
-            .finish()
-    }
 }
 
 impl ProgressNotifier {
