@@ -18,7 +18,7 @@ mod urls;
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -74,6 +74,9 @@ struct Inner {
     counters: RequestCounters,
 }
 
+/// `None` on the creation URL.
+type RequestedId = Option<Result<UploadId, Problem>>;
+
 macro_rules! upload_operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident;)*) => {$(
         $(#[$doc])*
@@ -82,7 +85,7 @@ macro_rules! upload_operations {
             id: &str,
             request: Request<B>,
         ) -> Response<ResponseBody> {
-            self.run_as(Method::$method, Some(id), request).await
+            self.run_as(Some(Method::$method), Some(id), request).await
         }
     )*};
 }
@@ -276,12 +279,11 @@ impl Handler {
 
     /// Handles any request below the base path.
     pub async fn handle<B: RequestBody>(&self, mut request: Request<B>) -> Response<ResponseBody> {
-        self.restore(&mut request);
-        let Some(escaped) = self.0.urls.below(&request) else {
+        let Some(id) = self.route(&mut request) else {
             return response::not_found();
         };
-        let id = (!escaped.is_empty()).then(|| UploadUrls::id(escaped));
-        self.run(request, id, None).await
+        let Ok(response) = self.respond(request, id, None).await;
+        response
     }
 
     /// Handles any request on the creation URL (`None`) or on an upload, for custom routes.
@@ -291,20 +293,19 @@ impl Handler {
     pub async fn handle_at<B: RequestBody>(
         &self,
         id: Option<&str>,
-        mut request: Request<B>,
+        request: Request<B>,
     ) -> Response<ResponseBody> {
-        self.restore(&mut request);
-        self.run(request, id.map(UploadUrls::unescaped), None).await
+        self.run_as(None, id, request).await
     }
 
     /// Handles a request as OPTIONS, whatever its method: returns the capabilities.
     pub async fn options<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_as(Method::OPTIONS, None, request).await
+        self.run_as(Some(Method::OPTIONS), None, request).await
     }
 
     /// Handles a request as POST, whatever its method: creates an upload.
     pub async fn create<B: RequestBody>(&self, request: Request<B>) -> Response<ResponseBody> {
-        self.run_as(Method::POST, None, request).await
+        self.run_as(Some(Method::POST), None, request).await
     }
 
     upload_operations! {
@@ -320,13 +321,21 @@ impl Handler {
 
     async fn run_as<B: RequestBody>(
         &self,
-        method: Method,
+        method: Option<Method>,
         id: Option<&str>,
         mut request: Request<B>,
     ) -> Response<ResponseBody> {
         self.restore(&mut request);
-        self.run(request, id.map(UploadUrls::unescaped), Some(method))
-            .await
+        let id = id.map(UploadUrls::unescaped);
+        let Ok(response) = self.respond(request, id, method).await;
+        response
+    }
+
+    /// Returns the id that the URL contains, or `None` for a URL that is not below the base path.
+    fn route<B>(&self, request: &mut Request<B>) -> Option<RequestedId> {
+        self.restore(request);
+        let escaped = self.0.urls.below(request)?;
+        Some((!escaped.is_empty()).then(|| UploadUrls::id(escaped)))
     }
 
     fn restore<B>(&self, request: &mut Request<B>) {
@@ -337,16 +346,27 @@ impl Handler {
         self.0.urls.restore(request, original);
     }
 
+    /// Not an `async fn`: its future would store the request twice.
+    fn respond<B: RequestBody>(
+        &self,
+        request: Request<B>,
+        id: RequestedId,
+        method: Option<Method>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> + Send + use<B> {
+        let handler = self.clone();
+        let (mut parts, body) = request.into_parts();
+        async move { Ok(handler.run(&mut parts, pin!(body), id, method).await) }
+    }
+
     /// Runs origin, version, operation, response. `method` replaces the method of the request.
     async fn run<B: RequestBody>(
         &self,
-        request: Request<B>,
-        id: Option<Result<UploadId, Problem>>,
+        parts: &mut Parts,
+        mut body: Pin<&mut B>,
+        id: RequestedId,
         method: Option<Method>,
     ) -> Response<ResponseBody> {
         let target = id.as_ref().map_or(Target::Collection, |_| Target::Upload);
-        let (mut parts, body) = request.into_parts();
-        let (parts, mut body) = (&mut parts, pin!(body));
         let inner = &*self.0;
         let operation = method
             .map_or_else(|| effective_method(&parts.method, &parts.headers), Ok)
@@ -437,8 +457,10 @@ impl<B: RequestBody + 'static> tower_service::Service<Request<B>> for Handler {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let handler = self.clone();
-        Box::pin(async move { Ok(handler.handle(request).await) })
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        match self.route(&mut request) {
+            Some(id) => Box::pin(self.respond(request, id, None)),
+            None => Box::pin(ready(Ok(response::not_found()))),
+        }
     }
 }

@@ -1,10 +1,14 @@
-//! Transfers that wait for memory.
+//! The memory of a request, and transfers that wait for memory.
 
-use std::time::Duration;
+use std::{mem::size_of_val, time::Duration};
 
-use landfall::{Composer, Config, store::MemoryStore};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use landfall::{Composer, Config, Handler, store::MemoryStore};
 use landfall_testkit::fault::{Fault, FaultStore, Faults, StoreCall};
 use tokio::time::{Instant, sleep};
+use tower_service::Service as _;
 
 use crate::harness::{Open, Site};
 
@@ -22,6 +26,17 @@ async fn begin(site: &Site, path: &str) -> Open {
     let mut open = patch.open().await;
     open.write("hello").await;
     open
+}
+
+/// A slow client occupies the future of its request for a long time.
+#[test]
+fn the_future_of_a_request_is_small() {
+    let mut handler = Handler::new(Config::new(MemoryStore::new())).unwrap();
+    let request = Request::patch("/files/a").body(Full::new(Bytes::new()));
+    let future = handler.call(request.unwrap());
+    let size = size_of_val(&*future);
+    // A size class of most allocators.
+    assert!(size <= 5120, "{size} bytes");
 }
 
 #[tokio::test]
