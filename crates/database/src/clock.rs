@@ -24,13 +24,11 @@ enum Source {
 
 impl Clock {
     /// Creates a clock that returns `now()`, for tests.
-    #[must_use]
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(Source::Custom(Box::new(now))))
     }
 
     /// Returns the current time.
-    #[must_use]
     pub fn now(&self) -> SystemTime {
         match &*self.0 {
             Source::Custom(now) => now(),
@@ -39,7 +37,6 @@ impl Clock {
     }
 
     /// Returns the current time in milliseconds since 1970.
-    #[must_use]
     pub fn millis(&self) -> i64 {
         match &*self.0 {
             Source::Custom(now) => unix_millis(now()),
@@ -51,7 +48,6 @@ impl Clock {
     }
 
     /// Returns whether [`new`](Self::new) created this clock.
-    #[must_use]
     pub fn is_custom(&self) -> bool {
         matches!(*self.0, Source::Custom(_))
     }

@@ -85,7 +85,6 @@ impl Connections {
     ///
     /// Parts of the program that share connections queue for the SQLite writer. With separate
     /// connections each would poll until the file is unlocked.
-    #[must_use]
     pub fn share(&self) -> Self {
         Self {
             is_shared: true,
@@ -108,13 +107,11 @@ impl Connections {
     }
 
     /// Returns the clock of the database.
-    #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// Returns whether this is PostgreSQL, which other machines may share.
-    #[must_use]
     pub const fn is_postgres(&self) -> bool {
         !matches!(self.pools, Pools::Sqlite(_))
     }

@@ -177,7 +177,6 @@ impl DatabaseError {
     /// Returns whether a concurrent transaction caused the error, so that a retry may succeed.
     ///
     /// Both inserted the same key, or they deadlocked.
-    #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Sqlite(error) => matches!(
@@ -197,7 +196,6 @@ impl DatabaseError {
     /// server.
     ///
     /// Without that statement, the transaction would have been committed.
-    #[must_use]
     pub fn is_statement_error(&self) -> bool {
         match self {
             Self::InvalidRow(_) => true,

@@ -22,7 +22,6 @@ pub struct Migration {
 
 impl Migration {
     /// Creates an expanding step from SQL for SQLite and PostgreSQL; each statement ends with `;`.
-    #[must_use]
     pub const fn expand(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
             sqlite,
@@ -32,7 +31,6 @@ impl Migration {
     }
 
     /// Creates a contracting step: programs that do not know it reject the tables.
-    #[must_use]
     pub const fn contract(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
             is_contracting: true,

@@ -67,7 +67,6 @@ pub struct Insert {
 
 impl Statement {
     /// Creates a statement; values for `$1`, `$2`, … follow by [`with`](Self::with).
-    #[must_use]
     pub fn new(sql: impl Into<String>) -> Self {
         Self {
             sql: sql.into(),
@@ -77,7 +76,6 @@ impl Statement {
     }
 
     /// Creates an `INSERT` of one row; [`merge`](Self::merge) combines several.
-    #[must_use]
     pub fn insert(insert: &'static Insert, row: Vec<Value>) -> Self {
         Self::insert_rows(insert, [row])
     }
@@ -110,7 +108,6 @@ impl Statement {
     }
 
     /// Merges consecutive statements that insert one row each by the same SQL.
-    #[must_use]
     pub fn merge(statements: &[Self]) -> Vec<Self> {
         let is_same = |one: &Self, next: &Self| one.insert.is_some() && one.insert == next.insert;
         let parts = statements.chunk_by(is_same).flat_map(parts);

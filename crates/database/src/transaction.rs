@@ -42,13 +42,11 @@ impl Transaction {
     }
 
     /// Returns the time in milliseconds since 1970, for comparisons within this transaction.
-    #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.millis()
     }
 
     /// Returns whether this is PostgreSQL, where other transactions write concurrently.
-    #[must_use]
     pub const fn is_postgres(&self) -> bool {
         !matches!(self.connection, Connection::Sqlite(_))
     }

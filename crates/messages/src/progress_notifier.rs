@@ -57,7 +57,6 @@ pub struct ProgressStats {
 
 impl ProgressNotifier {
     /// Creates a notifier for the routes that receive [`HookName::PostReceive`], with these request headers.
-    #[must_use]
     pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
         let wanting = |route: &Route| route.names.contains(HookName::PostReceive);
         Self(Arc::new(Inner {
@@ -69,7 +68,6 @@ impl ProgressNotifier {
     }
 
     /// Returns the counters.
-    #[must_use]
     pub fn stats(&self) -> ProgressStats {
         *self.0.stats.lock()
     }

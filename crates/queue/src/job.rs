@@ -54,7 +54,6 @@ impl JobState {
     ];
 
     /// Returns its name: `received`, `started`, …
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",
@@ -68,7 +67,6 @@ impl JobState {
     }
 
     /// Returns whether the state is final.
-    #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -208,7 +206,6 @@ impl JobEventKind {
     }
 
     /// Returns its name: `UploadStarted`, `UploadProgress`, …
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.hook().as_str()
     }

@@ -36,14 +36,12 @@ pub struct LeaseOwner {
 
 impl LeaseOwner {
     /// Creates an owner. The node's name must contain neither `:` nor white space.
-    #[must_use]
     pub fn new(node: impl Into<String>, number: u64) -> Self {
         let node = node.into();
         Self { node, number }
     }
 
     /// Returns the number of the acquisition.
-    #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -125,7 +123,6 @@ pub struct Leases {
 
 impl Leases {
     /// Creates a handle to the table, which [`migrate`](Self::migrate) creates.
-    #[must_use]
     pub const fn new(connections: Connections) -> Self {
         Self { connections }
     }
@@ -238,7 +235,6 @@ impl Leases {
     }
 
     /// Returns the connections of the table.
-    #[must_use]
     pub const fn connections(&self) -> &Connections {
         &self.connections
     }

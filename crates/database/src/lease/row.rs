@@ -54,7 +54,6 @@ struct Inner {
 
 impl RowLeases {
     /// Creates the leases of a table, with connections that were opened in `runtime`.
-    #[must_use]
     pub const fn new(
         connections: Connections,
         runtime: Handle,
@@ -118,7 +117,6 @@ impl RowLease {
     /// Returns whether no other owner can have acquired it; false if it was not renewed in time.
     ///
     /// Check it right before each effect that cannot be undone.
-    #[must_use]
     pub fn is_held(&self) -> bool {
         let until = *self.inner.usable_until.lock();
         until.is_some_and(|until| Instant::now() < until)

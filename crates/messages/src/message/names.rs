@@ -21,7 +21,6 @@ macro_rules! hook_names {
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// Returns the name: `pre-create`, `post-create`, …, `UploadStarted`, …
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -69,14 +68,12 @@ hook_names! {
 impl HookName {
     /// Returns the CloudEvents type: `io.landfall.upload.post-finish` or
     /// `io.landfall.upload.started`.
-    #[must_use]
     pub fn cloud_event_kind(self) -> String {
         let name = self.as_str().trim_start_matches("Upload");
         format!("io.landfall.upload.{}", name.to_ascii_lowercase())
     }
 
     /// Returns whether this is a blocking hook: the request waits for the response.
-    #[must_use]
     pub const fn is_blocking(self) -> bool {
         matches!(
             self,
@@ -148,7 +145,6 @@ impl HookNames {
     ]);
 
     /// Creates a set of names.
-    #[must_use]
     pub const fn from_names(names: &[HookName]) -> Self {
         let mut bits = 0;
         let mut at = 0;
@@ -160,13 +156,11 @@ impl HookNames {
     }
 
     /// Returns whether `name` is in the set.
-    #[must_use]
     pub const fn contains(self, name: HookName) -> bool {
         self.0 & name.bit() != 0
     }
 
     /// Returns whether the set is empty.
-    #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -196,7 +190,6 @@ impl HookNames {
     }
 
     /// Returns the event kinds that correspond to the set.
-    #[must_use]
     pub const fn event_kinds(self) -> EventKinds {
         EventKinds {
             created: self.contains(HookName::PostCreate),

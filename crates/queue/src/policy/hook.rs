@@ -22,7 +22,6 @@ pub struct HookPolicy {
 
 impl HookPolicy {
     /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
-    #[must_use]
     pub fn new(hooks: Vec<Arc<BlockingHooks>>) -> Self {
         Self { hooks }
     }

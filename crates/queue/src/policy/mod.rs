@@ -31,7 +31,6 @@ pub struct PolicyRequest {
 
 impl PolicyRequest {
     /// Creates a request without optional fields.
-    #[must_use]
     pub fn new(id: impl Into<String>, filename: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -95,7 +94,6 @@ pub struct PolicyDenial {
 
 impl PolicyDenial {
     /// A field exceeds a limit (422).
-    #[must_use]
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self {
             field: Some(field),
@@ -104,13 +102,11 @@ impl PolicyDenial {
     }
 
     /// The principal is denied (403).
-    #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
     /// The decision cannot be made now (503); retry in five seconds.
-    #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self {
             retry_after: Some(Duration::from_secs(5)),
@@ -119,7 +115,6 @@ impl PolicyDenial {
     }
 
     /// Creates a denial with another status.
-    #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             field: None,

@@ -179,19 +179,16 @@ impl Queue {
     }
 
     /// Returns the time of the queue's clock.
-    #[must_use]
     pub fn now(&self) -> SystemTime {
         self.0.shared.settings.clock.now()
     }
 
     /// Returns how long grants are valid.
-    #[must_use]
     pub fn valid_for(&self) -> Duration {
         self.0.shared.settings.valid_for
     }
 
     /// Returns the counters of this process.
-    #[must_use]
     pub fn stats(&self) -> QueueStats {
         let shared = &self.0.shared;
         QueueStats {
@@ -305,7 +302,6 @@ impl Queue {
     }
 
     /// Reads the stored events after a number, then new ones and the progress of uploads.
-    #[must_use]
     pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
         EventReader::new(self.clone(), scope, after)
     }
@@ -313,7 +309,6 @@ impl Queue {
     /// Watches the number of the latest event.
     ///
     /// Events of this process are seen at once, those of others within half a second.
-    #[must_use]
     pub fn watch_latest_event(&self) -> channel::Receiver<i64> {
         let receiver = self.0.shared.newest.subscribe();
         self.0.shared.watched.notify_one();

@@ -21,7 +21,6 @@ pub struct JobTracker {
 
 impl JobTracker {
     /// Creates a sink for a queue.
-    #[must_use]
     pub fn new(queue: Queue) -> Self {
         Self { queue }
     }
