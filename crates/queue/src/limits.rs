@@ -55,10 +55,7 @@ impl GrantLimits {
 }
 
 fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
+    one.into_iter().chain(other).min()
 }
 
 /// Disjoint lists give `none/none`, which matches nothing: an empty list would allow all types.

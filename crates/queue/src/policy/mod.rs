@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::matches_content_type;
 
-pub use self::hook::HookPolicy;
 use crate::{GrantLimits, Principal};
 
 /// A request for a grant, as policies see it.

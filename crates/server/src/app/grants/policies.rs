@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use landfall_messages::BlockingHooks;
-use landfall_queue::policy::{HookPolicy, Policy};
+use landfall_queue::policy::Policy;
 
 use crate::settings::Settings;
 
@@ -13,8 +13,7 @@ pub(in crate::app) fn policies(
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
-    if !askers.is_empty() {
-        policies.push(Arc::new(HookPolicy::new(askers)));
-    }
+    let hooks = askers.into_iter().map(|hooks| hooks as Arc<dyn Policy>);
+    policies.extend(hooks);
     policies
 }
