@@ -15,8 +15,7 @@ use landfall_grants::{
 use landfall_messages::BlockingHooks;
 use landfall_outbox::Outbox;
 use landfall_queue::{
-    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals,
-    policy::{HookPolicy, Policy, Rules},
+    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
     tracking::JobTracker,
 };
 
@@ -205,10 +204,8 @@ pub(super) fn policies(
     let mut limits = limits(&settings.grants.limits);
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
-    let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(Rules::new(limits))];
-    if !hooks.is_empty() {
-        policies.push(Arc::new(HookPolicy::new(hooks)));
-    }
+    let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
+    policies.extend(hooks.into_iter().map(|hook| hook as Arc<dyn Policy>));
     policies
 }
 
