@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use landfall_api::auth::{
     Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings,
-    fuzzing::{self, Verdict},
+    fuzzing::{self, ForwardAuthResponse},
 };
 use landfall_queue::{Principal, is_subject};
 
@@ -69,16 +69,16 @@ fn application(data: &[u8]) {
     let Ok(response) = response.body(Bytes::copy_from_slice(body)) else {
         return;
     };
-    match fuzzing::application(&response) {
-        Ok(Verdict::Known(caller)) => {
+    match fuzzing::read(&response) {
+        Ok(ForwardAuthResponse::Known(caller)) => {
             assert!(status.is_success(), "{status} authenticates");
             named(&caller);
         }
-        Ok(Verdict::Forbidden(reason)) => {
+        Ok(ForwardAuthResponse::Forbidden(reason)) => {
             assert_eq!(status, StatusCode::FORBIDDEN);
             sentence(&reason);
         }
-        Ok(Verdict::Unknown(challenge)) => {
+        Ok(ForwardAuthResponse::Unknown(challenge)) => {
             assert_eq!(status, StatusCode::UNAUTHORIZED);
             assert!(!challenge.is_empty());
         }

@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use landfall_protocol::{
-    Append, ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, Operation, Problem,
-    ProblemKind, Target, effective_method, has_offset_octet_stream, headers as names,
-    require_version,
+    Append, ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, MetadataSyntax,
+    Operation, Problem, ProblemKind, Target, effective_method, has_offset_octet_stream,
+    headers as names, require_version,
 };
 
 /// Returns the input as text, if it is UTF-8.
@@ -68,7 +68,7 @@ pub fn create(data: &[u8]) {
     let offered = extensions(bits);
     let max_size = (bits & 128 != 0).then_some(1000);
     let sent = headers(rest);
-    let create = match Create::parse(&sent, offered, max_size) {
+    let create = match Create::parse(&sent, offered, max_size, MetadataSyntax::Strict) {
         Ok(create) => create,
         Err(problem) => return check_rejection(&problem, &[400, 413, 415, 501]),
     };
@@ -121,7 +121,10 @@ pub fn create(data: &[u8]) {
         put(header::CONTENT_TYPE, names::OFFSET_OCTET_STREAM.into());
     }
     put_checksum(&create.checksum, &mut put);
-    assert_eq!(Create::parse(&printed, offered, max_size), Ok(create));
+    assert_eq!(
+        Create::parse(&printed, offered, max_size, MetadataSyntax::Strict),
+        Ok(create)
+    );
 }
 
 /// The head of an append.

@@ -59,11 +59,9 @@ impl<'a> CorsContext<'a> {
 
     /// Adds the common headers and CORS headers to a response.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
+        let fixed = HeaderValue::from_static;
+        headers.insert(header::CACHE_CONTROL, fixed("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
         let Some(cors) = self.cors else {
             return;
         };

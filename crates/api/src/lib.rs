@@ -12,13 +12,33 @@
 
 pub mod auth;
 mod body;
-mod client;
 mod cors;
 mod problem;
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
 pub use self::{
     body::{JsonBodyError, check_json, json_object, media_type, read_body},
-    client::{ClientAddress, client_address},
     cors::{CorsContext, CorsRules, request_id},
     problem::Problem,
 };
+
+/// Finds the client's address of a request, behind trusted proxies.
+pub type ClientAddress =
+    dyn Fn(&http::HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
+
+/// Returns the client's address of a request; without a finder that of the connection.
+#[must_use]
+pub fn client_address(
+    finder: Option<&Arc<ClientAddress>>,
+    headers: &http::HeaderMap,
+    peer: Option<SocketAddr>,
+) -> Option<IpAddr> {
+    match finder {
+        Some(find) => find(headers, peer),
+        None => peer.map(|peer| peer.ip()),
+    }
+}

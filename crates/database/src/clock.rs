@@ -4,10 +4,10 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
-use crate::convert::unix_millis;
+use crate::convert::{from_unix_millis, unix_millis};
 
 /// The clock of a database. Clones share it.
 ///
@@ -24,25 +24,19 @@ enum Source {
 
 impl Clock {
     /// Creates a clock that returns `now()`, for tests.
-    #[must_use]
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self(Arc::new(Source::Custom(Box::new(now))))
     }
 
     /// Returns the current time.
-    #[must_use]
     pub fn now(&self) -> SystemTime {
         match &*self.0 {
             Source::Custom(now) => now(),
-            Source::Database(_) => {
-                let millis = u64::try_from(self.millis()).unwrap_or_default();
-                UNIX_EPOCH + Duration::from_millis(millis)
-            }
+            Source::Database(_) => from_unix_millis(self.millis()),
         }
     }
 
     /// Returns the current time in milliseconds since 1970.
-    #[must_use]
     pub fn millis(&self) -> i64 {
         match &*self.0 {
             Source::Custom(now) => unix_millis(now()),
@@ -54,7 +48,6 @@ impl Clock {
     }
 
     /// Returns whether [`new`](Self::new) created this clock.
-    #[must_use]
     pub fn is_custom(&self) -> bool {
         matches!(*self.0, Source::Custom(_))
     }

@@ -3,14 +3,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use tokio::{runtime::Handle, task::JoinSet};
+
+#[cfg(feature = "postgres")]
+use crate::postgres::{ACQUIRE_TIMEOUT, Listener, Server};
 use crate::{
     Clock, Database, DatabaseError, Durability, Row, Statement, Transaction,
     sqlite::{self, File},
-};
-#[cfg(feature = "postgres")]
-use crate::{
-    listener::Listener,
-    postgres::{ACQUIRE_TIMEOUT, Server},
+    transaction::Connection,
 };
 
 /// An open database. Cheap to clone; all clones share the connections.
@@ -28,7 +28,7 @@ pub struct Connections {
     clock: Clock,
     is_writable: Arc<AtomicBool>,
     is_shared: bool,
-    can_migrate: bool,
+    pub(crate) can_migrate: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -85,7 +85,6 @@ impl Connections {
     ///
     /// Parts of the program that share connections queue for the SQLite writer. With separate
     /// connections each would poll until the file is unlocked.
-    #[must_use]
     pub fn share(&self) -> Self {
         Self {
             is_shared: true,
@@ -100,10 +99,6 @@ impl Connections {
         self
     }
 
-    pub(crate) const fn can_migrate(&self) -> bool {
-        self.can_migrate
-    }
-
     /// Sets the clock of the transactions, for tests.
     #[must_use]
     pub fn with_clock(mut self, clock: Clock) -> Self {
@@ -112,19 +107,13 @@ impl Connections {
     }
 
     /// Returns the clock of the database.
-    #[must_use]
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
 
     /// Returns whether this is PostgreSQL, which other machines may share.
-    #[must_use]
     pub const fn is_postgres(&self) -> bool {
-        match self.pools {
-            Pools::Sqlite(_) => false,
-            #[cfg(feature = "postgres")]
-            Pools::Postgres(_) => true,
-        }
+        !matches!(self.pools, Pools::Sqlite(_))
     }
 
     /// The connection pool only reports a timeout.
@@ -143,19 +132,14 @@ impl Connections {
 
     /// Starts a transaction that writes. On SQLite there is one at a time: others wait.
     pub async fn write(&self) -> Result<Transaction, DatabaseError> {
-        let clock = self.clock.clone();
         let begun = match &self.pools {
-            Pools::Sqlite(file) => match file.writer().await {
-                Ok(session) => Transaction::begin_sqlite(session, clock).await,
-                Err(error) => Err(error),
-            },
+            Pools::Sqlite(file) => file.begin().await.map(Connection::Sqlite),
             #[cfg(feature = "postgres")]
-            Pools::Postgres(server) => Transaction::begin_postgres(server, clock).await,
+            Pools::Postgres(server) => server.begin(&self.clock).await.map(Connection::Postgres),
         };
-        if begun.is_err() {
-            self.is_writable.store(false, Ordering::Relaxed);
-        }
-        Ok(begun?.tracked(self.is_writable.clone()))
+        let connection = begun.inspect_err(|_| self.is_writable.store(false, Ordering::Relaxed))?;
+        let (clock, is_writable) = (self.clock.clone(), self.is_writable.clone());
+        Ok(Transaction::new(connection, clock, is_writable))
     }
 
     /// Reads rows, concurrently with writers.
@@ -261,4 +245,20 @@ mod tests {
         );
         assert!(error.contains("refused"), "{error}");
     }
+}
+
+/// Runs a future in a runtime, in place if it is the current one; `None` if it was shut down.
+///
+/// # Cancel safety
+/// Dropping the future drops the work.
+pub async fn run_in<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    if Handle::try_current().is_ok_and(|here| here.id() == runtime.id()) {
+        return Some(work.await);
+    }
+    let mut task = JoinSet::new();
+    task.spawn_on(work, runtime);
+    task.join_next().await?.ok()
 }

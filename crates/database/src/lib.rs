@@ -12,15 +12,10 @@ mod clock;
 mod connections;
 mod convert;
 mod lease;
-#[cfg(feature = "postgres")]
-mod listener;
 mod migrate;
-#[cfg(feature = "postgres")]
-mod pooled;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod row;
-mod runtime;
 mod sqlite;
 mod statement;
 mod transaction;
@@ -29,24 +24,23 @@ use std::{fmt, path::PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
-#[cfg(feature = "postgres")]
-pub use self::listener::Listener;
 pub use self::{
     clock::Clock,
-    connections::Connections,
+    connections::{Connections, run_in},
     convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
     lease::{
         Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
     },
     migrate::Migration,
     row::{Column, Row},
-    runtime::run_in,
     statement::{Insert, Statement, Value, in_parts, parts, push_list},
     transaction::Transaction,
 };
-
 #[cfg(feature = "postgres")]
-pub use self::lease::{LeaseNotice, LeaseNotices};
+pub use self::{
+    lease::{LeaseNotice, LeaseNotices},
+    postgres::Listener,
+};
 
 /// The database to open.
 #[derive(Clone, PartialEq, Eq)]
@@ -183,7 +177,6 @@ impl DatabaseError {
     /// Returns whether a concurrent transaction caused the error, so that a retry may succeed.
     ///
     /// Both inserted the same key, or they deadlocked.
-    #[must_use]
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Sqlite(error) => matches!(
@@ -203,7 +196,6 @@ impl DatabaseError {
     /// server.
     ///
     /// Without that statement, the transaction would have been committed.
-    #[must_use]
     pub fn is_statement_error(&self) -> bool {
         match self {
             Self::InvalidRow(_) => true,

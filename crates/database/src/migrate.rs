@@ -10,7 +10,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Connections, DatabaseError, Statement, Transaction};
+use crate::{Connections, DatabaseError, Statement};
 
 /// One step of a set of tables. Released steps never change; new ones are added.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,6 @@ pub struct Migration {
 
 impl Migration {
     /// Creates an expanding step from SQL for SQLite and PostgreSQL; each statement ends with `;`.
-    #[must_use]
     pub const fn expand(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
             sqlite,
@@ -32,20 +31,12 @@ impl Migration {
     }
 
     /// Creates a contracting step: programs that do not know it reject the tables.
-    #[must_use]
     pub const fn contract(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
-            sqlite,
-            postgres,
             is_contracting: true,
+            ..Self::expand(sqlite, postgres)
         }
     }
-}
-
-struct Applied {
-    version: i64,
-    checksum: String,
-    is_contracting: bool,
 }
 
 impl Connections {
@@ -77,7 +68,11 @@ impl Connections {
                  PRIMARY KEY (name, version))",
             ))
             .await?;
-        let applied = applied(&mut transaction, name).await?;
+        let applied = Statement::new(
+            "SELECT version, checksum, contracting FROM landfall_migrations WHERE name = $1 \
+             ORDER BY version",
+        );
+        let applied = transaction.fetch(applied.with(name)).await?;
         let steps: Vec<_> = steps
             .iter()
             .map(|step| match self.is_postgres() {
@@ -86,20 +81,20 @@ impl Connections {
             })
             .collect();
         for (at, step) in applied.iter().enumerate() {
-            let version = step.version;
+            let version = step.number("version")?;
             let name = name.to_owned();
             match steps.get(at) {
-                Some((sql, _)) if checksum(sql) != step.checksum => {
+                Some((sql, _)) if checksum(sql) != step.text("checksum")? => {
                     return Err(DatabaseError::Changed { name, version });
                 }
-                None if step.is_contracting => {
+                None if step.number("contracting")? != 0 => {
                     return Err(DatabaseError::NewerSchema { name, version });
                 }
                 _ => {}
             }
         }
         let missing = steps.get(applied.len()..).unwrap_or_default();
-        if !missing.is_empty() && !applied.is_empty() && !self.can_migrate() {
+        if !missing.is_empty() && !applied.is_empty() && !self.can_migrate {
             return Err(DatabaseError::OlderSchema {
                 name: name.to_owned(),
                 version: count(applied.len()),
@@ -120,23 +115,6 @@ impl Connections {
         }
         transaction.commit().await
     }
-}
-
-async fn applied(transaction: &mut Transaction, name: &str) -> Result<Vec<Applied>, DatabaseError> {
-    let statement = Statement::new(
-        "SELECT version, checksum, contracting FROM landfall_migrations WHERE name = $1 \
-         ORDER BY version",
-    );
-    let rows = transaction.fetch(statement.with(name)).await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Applied {
-                version: row.number("version")?,
-                checksum: row.text("checksum")?,
-                is_contracting: row.number("contracting")? != 0,
-            })
-        })
-        .collect()
 }
 
 fn count(steps: usize) -> i64 {

@@ -1,19 +1,20 @@
 //! PostgreSQL connections with time limits on every call, so that network faults cannot block them.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
+    AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    query::Query,
 };
 use tokio::time::{error::Elapsed, timeout};
 
-use crate::{
-    DatabaseError, Durability, Row, Statement, pooled::Pooled, row::RowOf, statement::bind,
-};
+use crate::{Clock, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
 
 /// Per process.
 const MAX_CONNECTIONS: u32 = 8;
@@ -27,26 +28,28 @@ const TEST_AFTER: Duration = Duration::from_secs(15);
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// A listener that received nothing for this long tests its connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(3);
+const LISTENER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time of the last network or server failure. Older connections are tested before use.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Health(Arc<Mutex<Option<Instant>>>);
+struct Health(Arc<Mutex<Option<Instant>>>);
 
 impl Health {
     fn failed(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self.0.lock() = Some(Instant::now());
     }
 
     fn failed_within(&self, age: Duration) -> bool {
-        let failed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.is_some_and(|at| at.elapsed() <= age)
+        self.0.lock().is_some_and(|at| at.elapsed() <= age)
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) pool: PgPool,
-    pub(crate) begin: Arc<str>,
+    begin: Arc<str>,
     health: Health,
     /// False behind PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,
@@ -131,16 +134,23 @@ impl Server {
         })
     }
 
-    pub(crate) async fn acquire(&self) -> Result<Session, DatabaseError> {
+    async fn acquire(&self) -> Result<Session, DatabaseError> {
         let acquired = Box::pin(self.pool.acquire()).await;
-        if acquired.is_err() {
-            self.health.failed();
-        }
+        let connection = acquired.inspect_err(|_| self.health.failed())?;
         Ok(Session {
-            connection: Pooled::new(acquired?),
+            connection: Some(connection),
             health: self.health.clone(),
             is_persistent: self.is_persistent,
         })
+    }
+
+    /// Starts a transaction and sets the clock.
+    pub(crate) async fn begin(&self, clock: &Clock) -> Result<Session, DatabaseError> {
+        let mut session = self.acquire().await?;
+        if let Some(row) = session.simple(&self.begin).await?.first() {
+            clock.set(sqlx::Row::try_get(row, 0)?);
+        }
+        Ok(session)
     }
 
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
@@ -150,10 +160,11 @@ impl Server {
             session.simple("BEGIN READ ONLY").await?;
         }
         let rows = session.rows(statement).await?;
-        if !self.is_persistent {
-            session.simple("COMMIT").await?;
+        if self.is_persistent {
+            session.reuse();
+        } else {
+            session.end("COMMIT").await?;
         }
-        session.connection.reuse();
         Ok(rows)
     }
 
@@ -168,19 +179,48 @@ impl Server {
     }
 }
 
+/// Dropped before [`reuse`](Self::reuse), its connection is closed at once: it may be inside a transaction, or
+/// wait for a server that does not respond.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) connection: Pooled,
+    /// `None` after a failure of anything but a statement.
+    connection: Option<PoolConnection<Postgres>>,
     health: Health,
     is_persistent: bool,
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Session {
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        let connection = self.connection.as_deref_mut();
+        connection.ok_or(sqlx::Error::PoolClosed)
+    }
+
+    fn reuse(mut self) {
+        drop(self.connection.take());
+    }
+
+    /// Sends no message to the server.
+    fn close(&mut self) {
+        drop(self.connection.take().map(PoolConnection::detach));
+    }
+
+    pub(crate) async fn end(mut self, sql: &str) -> Result<(), DatabaseError> {
+        self.simple(sql).await?;
+        self.reuse();
+        Ok(())
+    }
+
     // The futures of sqlx are large: boxing them keeps the futures of requests small.
 
-    pub(crate) async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
+    async fn simple(&mut self, sql: &str) -> Result<Vec<PgRow>, DatabaseError> {
         let query = sqlx::raw_sql(AssertSqlSafe(sql));
-        let done = Box::pin(query.fetch_all(self.connection.get()?));
+        let done = Box::pin(query.fetch_all(self.connection()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
         self.checked(done, STATEMENT_TIMEOUT)
     }
@@ -189,23 +229,21 @@ impl Session {
         self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             .await?;
         let query = sqlx::raw_sql(sql);
-        let done = Box::pin(query.execute(self.connection.get()?));
+        let done = Box::pin(query.execute(self.connection()?));
         let done = timeout(MIGRATION_TIMEOUT, done).await;
         self.checked(done, MIGRATION_TIMEOUT).map(drop)
     }
 
     pub(crate) async fn execute(&mut self, statement: Statement) -> Result<u64, DatabaseError> {
-        let Statement { sql, values, .. } = statement;
-        let query = bind!(sql, values).persistent(self.is_persistent);
-        let done = Box::pin(query.execute(self.connection.get()?));
+        let query = bind(statement).persistent(self.is_persistent);
+        let done = Box::pin(query.execute(self.connection()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
         Ok(self.checked(done, STATEMENT_TIMEOUT)?.rows_affected())
     }
 
     pub(crate) async fn rows(&mut self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        let Statement { sql, values, .. } = statement;
-        let query = bind!(sql, values).persistent(self.is_persistent);
-        let done = Box::pin(query.fetch_all(self.connection.get()?));
+        let query = bind(statement).persistent(self.is_persistent);
+        let done = Box::pin(query.fetch_all(self.connection()?));
         let done = timeout(STATEMENT_TIMEOUT, done).await;
         let rows = self.checked(done, STATEMENT_TIMEOUT)?;
         let rows = rows.into_iter().map(|row| Row(RowOf::Postgres(row)));
@@ -225,7 +263,81 @@ impl Session {
             Err(_) => DatabaseError::Timeout(limit),
         };
         self.health.failed();
-        self.connection.close();
+        self.close();
         Err(error)
     }
+}
+
+fn bind(statement: Statement) -> Query<'static, Postgres, PgArguments> {
+    // `Statement` takes its SQL from the program alone.
+    let query = sqlx::query(AssertSqlSafe(statement.sql));
+    let values = statement.values.into_iter();
+    values.fold(query, |query, value| match value {
+        Value::Number(number) => query.bind(number),
+        Value::Text(text) => query.bind(text),
+        Value::NullText => query.bind(None::<String>),
+        Value::NullNumber => query.bind(None::<i64>),
+    })
+}
+
+/// A connection that receives notifications.
+#[derive(Debug)]
+pub struct Listener(PgListener);
+
+impl Listener {
+    /// Outside of the pool, which a long-lived connection could exhaust.
+    pub(crate) async fn connect(pool: &PgPool) -> Result<Self, DatabaseError> {
+        let options = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = options.connect_lazy_with((*pool.connect_options()).clone());
+        let mut listener = Box::pin(PgListener::connect_with(&pool)).await?;
+        // A lost connection is reported, since notifications are lost with it.
+        listener.eager_reconnect(false);
+        Ok(Self(listener))
+    }
+
+    /// Subscribes to a channel.
+    ///
+    /// # Errors
+    /// The database failed or timed out.
+    ///
+    /// # Cancel safety
+    /// Dropped, the subscription may have taken effect.
+    pub async fn listen(&mut self, channel: &str) -> Result<(), DatabaseError> {
+        in_time(self.0.listen(channel)).await
+    }
+
+    pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
+        in_time(self.0.unlisten(channel)).await
+    }
+
+    /// Waits for the next notification and returns its payload.
+    ///
+    /// # Errors
+    /// The connection was lost, and notifications with it.
+    ///
+    /// # Cancel safety
+    /// Dropped, a notification may be lost.
+    pub async fn receive(&mut self) -> Result<String, DatabaseError> {
+        loop {
+            match timeout(KEEP_ALIVE_INTERVAL, self.0.try_recv()).await {
+                Ok(Ok(Some(notification))) => return Ok(notification.payload().to_owned()),
+                Ok(Ok(None)) => return Err(DatabaseError::Closed),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => {
+                    in_time(sqlx::query("SELECT 1").execute(&mut self.0)).await?;
+                }
+            }
+        }
+    }
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, DatabaseError> {
+    let done = timeout(LISTENER_TIMEOUT, Box::pin(call)).await;
+    Ok(done.map_err(|_| DatabaseError::Timeout(LISTENER_TIMEOUT))??)
 }

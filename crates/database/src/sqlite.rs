@@ -55,14 +55,15 @@ pub(crate) async fn open(path: &Path, durability: Durability) -> Result<File, Da
         readers: Pool::new(path, Access::Read, MAX_READERS),
         identity: identity(path).map_err(failed)?,
     };
-    file.writer().await?.reuse();
+    file.writer.acquire().await?.reuse();
     Ok(file)
 }
 
 impl File {
-    pub(crate) async fn writer(&self) -> Result<Session, DatabaseError> {
+    /// Starts a write transaction, when no other one is running.
+    pub(crate) async fn begin(&self) -> Result<Session, DatabaseError> {
         self.check()?;
-        self.writer.acquire().await
+        self.writer.acquire().await?.begin().await
     }
 
     pub(crate) async fn read(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
@@ -185,7 +186,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// When no other process has a write transaction.
-    pub(crate) async fn begin(self) -> Result<Self, DatabaseError> {
+    async fn begin(self) -> Result<Self, DatabaseError> {
         // Not deferred: upgrading a read transaction to a write can fail.
         const BEGIN: &str = "BEGIN IMMEDIATE";
         match simple(&self.connection, BEGIN) {

@@ -45,25 +45,6 @@ impl From<Option<String>> for Value {
     }
 }
 
-#[cfg(feature = "postgres")]
-macro_rules! bind {
-    ($sql:expr, $values:expr) => {{
-        // `Statement` takes its SQL from the program alone.
-        let mut query = sqlx::query(sqlx::AssertSqlSafe($sql));
-        for value in $values {
-            query = match value {
-                crate::Value::Number(number) => query.bind(number),
-                crate::Value::Text(text) => query.bind(text),
-                crate::Value::NullText => query.bind(None::<String>),
-                crate::Value::NullNumber => query.bind(None::<i64>),
-            };
-        }
-        query
-    }};
-}
-#[cfg(feature = "postgres")]
-pub(crate) use bind;
-
 /// SQL with its values. The SQL comes from the program alone; all input is bound as values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
@@ -86,7 +67,6 @@ pub struct Insert {
 
 impl Statement {
     /// Creates a statement; values for `$1`, `$2`, … follow by [`with`](Self::with).
-    #[must_use]
     pub fn new(sql: impl Into<String>) -> Self {
         Self {
             sql: sql.into(),
@@ -96,7 +76,6 @@ impl Statement {
     }
 
     /// Creates an `INSERT` of one row; [`merge`](Self::merge) combines several.
-    #[must_use]
     pub fn insert(insert: &'static Insert, row: Vec<Value>) -> Self {
         Self::insert_rows(insert, [row])
     }
@@ -113,28 +92,30 @@ impl Statement {
         statement
     }
 
+    /// Creates a statement over rows: `head (VALUES …) AS v tail`, with columns `v.column1`, `v.column2`, ….
+    ///
+    /// Each value is cast to the type of its column.
+    pub fn from_rows<const N: usize>(
+        head: &str,
+        rows: impl IntoIterator<Item = [Value; N]>,
+        types: [&str; N],
+        tail: &str,
+    ) -> Self {
+        let mut statement = Self::new(format!("{head} (VALUES "));
+        statement.push_rows(rows, types);
+        statement.push(&format!(") AS v {tail}"));
+        statement
+    }
+
     /// Merges consecutive statements that insert one row each by the same SQL.
-    #[must_use]
     pub fn merge(statements: &[Self]) -> Vec<Self> {
-        let is_same = |one: &Self, next: &Self| match (one.insert, next.insert) {
-            (Some(one), Some(next)) => one == next,
-            _ => false,
-        };
-        let mut merged = Vec::new();
-        for part in statements.chunk_by(is_same).flat_map(parts) {
-            merged.push(match part {
-                [
-                    Self {
-                        insert: Some(insert),
-                        ..
-                    },
-                    _,
-                    ..,
-                ] => Self::insert_rows(insert, part.iter().map(|one| one.values.clone())),
-                _ => part[0].clone(),
-            });
-        }
-        merged
+        let is_same = |one: &Self, next: &Self| one.insert.is_some() && one.insert == next.insert;
+        let parts = statements.chunk_by(is_same).flat_map(parts);
+        let merged = parts.map(|part| match part[0].insert {
+            Some(insert) => Self::insert_rows(insert, part.iter().map(|one| one.values.clone())),
+            None => part[0].clone(),
+        });
+        merged.collect()
     }
 
     /// Binds the next value.

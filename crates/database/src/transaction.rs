@@ -4,7 +4,7 @@ use std::sync::{
 };
 
 #[cfg(feature = "postgres")]
-use crate::postgres::{Server, Session};
+use crate::postgres;
 use crate::{Clock, DatabaseError, Row, Statement, sqlite};
 
 /// A write transaction, rolled back when dropped.
@@ -25,62 +25,30 @@ pub struct Transaction {
 }
 
 #[derive(Debug)]
-enum Connection {
+pub(crate) enum Connection {
     Sqlite(sqlite::Session),
     #[cfg(feature = "postgres")]
-    Postgres(Session),
+    Postgres(postgres::Session),
 }
 
 impl Transaction {
-    pub(crate) async fn begin_sqlite(
-        session: sqlite::Session,
-        clock: Clock,
-    ) -> Result<Self, DatabaseError> {
-        Ok(Self {
-            connection: Connection::Sqlite(session.begin().await?),
+    pub(crate) fn new(connection: Connection, clock: Clock, is_writable: Arc<AtomicBool>) -> Self {
+        Self {
+            connection,
             clock,
             is_failed: false,
-            is_writable: Arc::default(),
-        })
-    }
-
-    #[cfg(feature = "postgres")]
-    pub(crate) async fn begin_postgres(
-        server: &Server,
-        clock: Clock,
-    ) -> Result<Self, DatabaseError> {
-        let mut session = server.acquire().await?;
-        let rows = session.simple(&server.begin).await?;
-        if let Some(row) = rows.first() {
-            clock.set(sqlx::Row::try_get(row, 0)?);
+            is_writable,
         }
-        Ok(Self {
-            connection: Connection::Postgres(session),
-            clock,
-            is_failed: false,
-            is_writable: Arc::default(),
-        })
-    }
-
-    pub(crate) fn tracked(mut self, is_writable: Arc<AtomicBool>) -> Self {
-        self.is_writable = is_writable;
-        self
     }
 
     /// Returns the time in milliseconds since 1970, for comparisons within this transaction.
-    #[must_use]
     pub fn now(&self) -> i64 {
         self.clock.millis()
     }
 
     /// Returns whether this is PostgreSQL, where other transactions write concurrently.
-    #[must_use]
     pub const fn is_postgres(&self) -> bool {
-        match self.connection {
-            Connection::Sqlite(_) => false,
-            #[cfg(feature = "postgres")]
-            Connection::Postgres(_) => true,
-        }
+        !matches!(self.connection, Connection::Sqlite(_))
     }
 
     /// Executes a statement and returns the number of rows it changed.
@@ -155,11 +123,7 @@ impl Transaction {
         match self.connection {
             Connection::Sqlite(session) => session.end(sql).await,
             #[cfg(feature = "postgres")]
-            Connection::Postgres(mut session) => {
-                session.simple(sql).await?;
-                session.connection.reuse();
-                Ok(())
-            }
+            Connection::Postgres(session) => session.end(sql).await,
         }
     }
 }

@@ -42,7 +42,7 @@ pub use {async_trait::async_trait, bytes, http};
 
 pub use self::{
     compose::Composer,
-    config::{Config, ConfigError, LocationStyle},
-    engine::{Lifetimes, Limits, Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
+    config::{Config, ConfigError, Lifetimes, Limits, LocationStyle},
+    engine::{Resolution, SweepEntry, SweepReason, SweepSummary, Sweeper},
     service::{Handler, Stats},
 };

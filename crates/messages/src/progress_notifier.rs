@@ -1,6 +1,6 @@
 //! Progress notifications (`post-receive`): sent immediately, best effort, not stored.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use landfall::event::{Event, EventKind, EventKinds, EventSink};
@@ -26,7 +26,7 @@ pub struct Route {
 ///
 /// There is at most one call per upload and transport. Newer progress replaces waiting progress, so
 /// that the next call has the latest offset. A response with `stop_upload` stops the upload.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ProgressNotifier(Arc<Inner>);
 
 #[derive(Debug)]
@@ -55,17 +55,8 @@ pub struct ProgressStats {
     pub dropped: u64,
 }
 
-impl fmt::Debug for ProgressNotifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ProgressNotifier")
-            .field(&self.0.routes)
-            .finish()
-    }
-}
-
 impl ProgressNotifier {
     /// Creates a notifier for the routes that receive [`HookName::PostReceive`], with these request headers.
-    #[must_use]
     pub fn new(routes: Vec<Route>, headers: EventHeaders) -> Self {
         let wanting = |route: &Route| route.names.contains(HookName::PostReceive);
         Self(Arc::new(Inner {
@@ -77,7 +68,6 @@ impl ProgressNotifier {
     }
 
     /// Returns the counters.
-    #[must_use]
     pub fn stats(&self) -> ProgressStats {
         *self.0.stats.lock()
     }

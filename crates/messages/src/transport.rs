@@ -55,7 +55,6 @@ pub struct DeliveryError {
 
 impl DeliveryError {
     /// Creates an error with this message.
-    #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -67,7 +66,6 @@ impl DeliveryError {
     }
 
     /// Creates an error with this message and an underlying error.
-    #[must_use]
     pub fn with_source(message: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self {
             source: Some(source.into()),
@@ -76,7 +74,6 @@ impl DeliveryError {
     }
 
     /// Creates an error whose message is `what` and the underlying error.
-    #[must_use]
     pub fn caused_by(what: impl fmt::Display, source: impl Into<BoxError>) -> Self {
         let source = source.into();
         Self::with_source(format!("{what}: {source}"), source)

@@ -140,9 +140,8 @@ impl Outbox {
     /// Returns the stored events, over the outbox's connections.
     #[must_use]
     pub fn events(&self) -> Events {
-        Events {
-            database: self.shared.database.clone(),
-        }
+        let database = self.shared.database.clone();
+        Events { database }
     }
 }
 
@@ -219,16 +218,14 @@ impl Events {
         let deleted = if matches!(selection, EventSelection::Ids(_)) {
             delete.push(" RETURNING ordering_key, route");
             let rows = transaction.fetch(delete).await?;
-            let keys = rows
-                .iter()
-                .map(|row| Ok((row.text("ordering_key")?, row.text("route")?)))
-                .collect::<Result<BTreeSet<_>, DatabaseError>>()?;
+            let key = |row: &Row| Ok((row.text("ordering_key")?, row.text("route")?));
+            let keys: Result<BTreeSet<_>, DatabaseError> = rows.iter().map(key).collect();
+            let keys = keys?;
             // The deleted events may have held later ones.
             let now = transaction.now();
-            let followers: Vec<_> = keys
-                .iter()
-                .map(|(key, route)| ((key.as_str(), route.as_str()), now))
-                .collect();
+            let followers = keys.iter();
+            let followers = followers.map(|(key, route)| ((key.as_str(), route.as_str()), now));
+            let followers: Vec<_> = followers.collect();
             let reschedule = in_parts(&followers, sql::reschedule);
             transaction.execute_all(reschedule).await?;
             u64::try_from(rows.len()).unwrap_or(u64::MAX)

@@ -116,11 +116,12 @@ impl Breaker {
         {
             return false;
         }
-        let delay = self.settings.min_delay;
+        let (delay, probe) = (self.settings.min_delay, None);
+        let next_at = now.saturating_add(millis(delay));
         state.open = Some(Open {
             delay,
-            next_at: now.saturating_add(millis(delay)),
-            probe: None,
+            next_at,
+            probe,
         });
         self.is_down.store(true, Ordering::Release);
         self.opened.fetch_add(1, Ordering::Relaxed);

@@ -59,10 +59,9 @@ impl Outbox {
             sleep(MIN_POLL_INTERVAL).await;
             loop {
                 let soonest = shared.soonest.load(Ordering::Acquire);
-                let wait = soonest
-                    .saturating_sub(shared.database.clock().millis())
-                    .max(0);
-                let wait = Duration::from_millis(wait.unsigned_abs()).min(POLL_INTERVAL);
+                let now = shared.database.clock().millis();
+                let wait = soonest.saturating_sub(now).max(0).unsigned_abs();
+                let wait = Duration::from_millis(wait).min(POLL_INTERVAL);
                 tokio::select! {
                     () = sleep(wait) => break,
                     () = shared.queues.claimable.notified() => break,
@@ -80,9 +79,8 @@ impl Outbox {
             shared.soonest.store(i64::MAX, Ordering::Release);
         }
         let routes = 0..shared.routes.len();
-        let mut limits: Vec<_> = routes
-            .map(|route| shared.claim_limits(route, now))
-            .collect();
+        let limits = routes.map(|route| shared.claim_limits(route, now));
+        let mut limits: Vec<_> = limits.collect();
         let is_wanted = |limits: &ClaimLimits| limits.first > 0 || limits.retries > 0;
         if !limits.iter().any(is_wanted) {
             return Ok(0);

@@ -130,9 +130,8 @@ impl BatchTransaction<'_> {
         is_known: bool,
     ) -> Result<(), DatabaseError> {
         let shared = self.shared;
-        let mut capacity: Vec<_> = (0..shared.routes.len())
-            .map(|route| shared.queues.capacity(route))
-            .collect();
+        let capacity = (0..shared.routes.len()).map(|route| shared.queues.capacity(route));
+        let mut capacity: Vec<_> = capacity.collect();
         let mut known = Vec::new();
         let mut unknown = Vec::new();
         for &event in emitted {
@@ -146,12 +145,8 @@ impl BatchTransaction<'_> {
                 // A node that prepared an event and was not evicted since knows that the row
                 // exists, unless another node has made it pending.
                 let is_prepared = is_known && shared.prepared.lock().contains_key(&event.id);
-                let list = if is_prepared {
-                    &mut known
-                } else {
-                    &mut unknown
-                };
-                list.push((route, event, row));
+                let list = [&mut unknown, &mut known];
+                list[usize::from(is_prepared)].push((route, event, row));
             }
         }
         let mut stored = HashSet::new();
@@ -178,16 +173,13 @@ impl BatchTransaction<'_> {
         let (others, mine): (Vec<_>, Vec<_>) = emitted
             .into_iter()
             .partition(|(route, event, _)| behind.contains(&(*route, event.key.to_string())));
-        let others = others
-            .iter()
-            .map(|(route, _, row)| (*route, (row.event, row.key)));
+        let others = others.iter();
+        let others = others.map(|(route, _, row)| (*route, (row.event, row.key)));
         let is_postgres = shared.database.is_postgres();
         for (route, events) in by_route(others) {
             self.effects.is_due = true;
-            let (name, hold) = (
-                shared.routes[route].transport.name(),
-                shared.order_hold(route),
-            );
+            let name = shared.routes[route].transport.name();
+            let hold = shared.order_hold(route);
             let release = in_parts(&events, |part| {
                 sql::release_behind(name, part, self.now, hold, is_postgres)
             });
@@ -212,10 +204,8 @@ impl BatchTransaction<'_> {
         &mut self,
         emitted: &[&(usize, &OutboxEvent, NewRow<'_>)],
     ) -> Result<HashSet<(usize, String)>, DatabaseError> {
-        let keys: BTreeSet<_> = emitted
-            .iter()
-            .map(|(route, _, row)| (*route, row.key))
-            .collect();
+        let keys = emitted.iter().map(|(route, _, row)| (*route, row.key));
+        let keys: BTreeSet<_> = keys.collect();
         let mut behind = HashSet::new();
         for (route, keys) in by_route(keys.into_iter()) {
             let name = self.shared.routes[route].transport.name();
@@ -375,13 +365,9 @@ impl BatchTransaction<'_> {
         // A busy upload may be so for a moment only, and no other task resolves its event.
         let first = millis(settings.resolve_after.min(MIN_BACKOFF));
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let statement = sql::claim_in_doubt(
-            &self.me,
-            self.now,
-            (first, millis(settings.retry.max_backoff).max(first)),
-            limit,
-            self.shared.database.is_postgres(),
-        );
+        let backoff = (first, millis(settings.retry.max_backoff).max(first));
+        let is_postgres = self.shared.database.is_postgres();
+        let statement = sql::claim_in_doubt(&self.me, self.now, backoff, limit, is_postgres);
         for row in self.transaction.fetch(statement).await? {
             let (event, route) = (row.text("event_id")?, row.text("route")?);
             match serde_json::from_str(&row.text("message")?) {

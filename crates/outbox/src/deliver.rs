@@ -37,11 +37,8 @@ impl Outbox {
             routes.spawn(self.clone().deliver_route(route, closing.clone()));
         }
         let upkeep = async {
-            tokio::join!(
-                self.claim_due(),
-                self.resolve_due(handler),
-                self.run_maintenance()
-            );
+            let (claim, resolve) = (self.claim_due(), self.resolve_due(handler));
+            tokio::join!(claim, resolve, self.run_maintenance());
         };
         tokio::select! {
             () = upkeep => {}
@@ -54,31 +51,23 @@ impl Outbox {
     async fn deliver_route(self, route: usize, mut closing: watch::Receiver<bool>) {
         let shared = &self.shared;
         let max_retries = shared.max_retries();
-        let max_first = shared
-            .settings
-            .max_concurrency
-            .saturating_sub(max_retries)
-            .max(1);
+        let max_first = shared.settings.max_concurrency;
+        let max_first = max_first.saturating_sub(max_retries).max(1);
         let (mut first, mut retries) = (JoinSet::new(), JoinSet::new());
         loop {
             let permit = shared.breakers[route].permit(shared.database.clock().millis());
-            let allowed = match permit {
-                Permit::Any => Allowed {
-                    first: first.len() < max_first,
-                    retries: retries.len() < max_retries,
-                },
-                Permit::One => Allowed {
-                    first: true,
-                    retries: true,
-                },
-                Permit::Wait(_) => Allowed {
-                    first: false,
-                    retries: false,
-                },
+            let (can_first, can_retry, wait) = match permit {
+                Permit::Any => (
+                    first.len() < max_first,
+                    retries.len() < max_retries,
+                    MAX_WAIT,
+                ),
+                Permit::One => (true, true, MAX_WAIT),
+                Permit::Wait(wait) => (false, false, wait.min(MAX_WAIT)),
             };
-            let wait = match permit {
-                Permit::Wait(wait) => wait.min(MAX_WAIT),
-                Permit::Any | Permit::One => MAX_WAIT,
+            let allowed = Allowed {
+                first: can_first,
+                retries: can_retry,
             };
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => break,
@@ -167,10 +156,8 @@ impl Outbox {
         if let Some(since) = self.shared.breakers[route].succeeded() {
             let route_name = self.shared.routes[route].transport.name();
             tracing::info!(route = route_name, "the receiver has recovered");
-            let _ = self
-                .commands
-                .send(Command::Recovered { route, since })
-                .await;
+            let recovered = Command::Recovered { route, since };
+            let _ = self.commands.send(recovered).await;
         }
     }
 }

@@ -60,16 +60,15 @@ impl BatchTransaction<'_> {
         let keys = borrowed(&released);
         let release = in_parts(&keys, |part| sql::release(part, &self.me));
         self.transaction.execute_all(release).await?;
-        let failures: Vec<_> = failures
-            .iter()
-            .map(|(failure, route, attempts, due)| sql::Failed {
-                event: &failure.event,
-                route,
-                attempts: *attempts,
-                due: *due,
-                error: &failure.error,
-            })
-            .collect();
+        let failures = failures.iter();
+        let failures = failures.map(|(failure, route, attempts, due)| sql::Failed {
+            event: &failure.event,
+            route,
+            attempts: *attempts,
+            due: *due,
+            error: &failure.error,
+        });
+        let failures: Vec<_> = failures.collect();
         let record = in_parts(&failures, |part| {
             sql::record_failures(part, &self.me, self.now)
         });
@@ -137,13 +136,9 @@ fn next_attempt(
     if failure.is_permanent || is_over {
         return None;
     }
-    let limit = settings.retry.max_backoff.max(settings.retry.min_backoff);
-    let max = settings
-        .retry
-        .min_backoff
-        .saturating_mul(1 << event.attempts.clamp(0, 20))
-        .min(limit);
-    let wait = rand::random_range(settings.retry.min_backoff..=max.max(settings.retry.min_backoff));
+    let (min, limit) = (settings.retry.min_backoff, settings.retry.max_backoff);
+    let max = min.saturating_mul(1 << event.attempts.clamp(0, 20));
+    let wait = rand::random_range(min..=max.min(limit.max(min)));
     let requested = failure.retry_after.unwrap_or(Duration::ZERO);
     Some(now + millis(wait.max(requested.min(settings.retry.retry_for))))
 }

@@ -156,10 +156,8 @@ impl Shared {
 
     fn event_size(&self, event: &OutboxEvent) -> Size {
         let rows = self.row_count(event.message.hook);
-        Size {
-            rows,
-            bytes: rows.saturating_mul(event.json.len()),
-        }
+        let bytes = rows.saturating_mul(event.json.len());
+        Size { rows, bytes }
     }
 
     fn reserve(&self, size: Size, factor: usize) -> Result<(), OutboxError> {
@@ -174,9 +172,8 @@ impl Shared {
     /// There is no limit while the route is down.
     fn order_hold(&self, route: usize) -> OrderHold {
         let is_unlimited = self.settings.strict_order || self.breakers[route].is_down();
-        OrderHold {
-            limit: (!is_unlimited).then(|| millis(self.settings.max_hold)),
-        }
+        let limit = (!is_unlimited).then(|| millis(self.settings.max_hold));
+        OrderHold { limit }
     }
 }
 
@@ -204,26 +201,22 @@ impl Outbox {
         }
         migrate(&database).await?;
         let node = Node::new(settings.presence_dir.as_deref())?;
-        let wants = routes.iter().fold(EventKinds::NONE, |all, route| {
-            let kinds = route.names.event_kinds();
-            EventKinds {
-                progress: false,
-                ..all.union(kinds)
-            }
-        });
+        let kinds = routes.iter().map(|route| route.names.event_kinds());
+        let wants = EventKinds {
+            progress: false,
+            ..kinds.fold(EventKinds::NONE, EventKinds::union)
+        };
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE_SIZE);
+        let breaker = |_: &Route| Breaker::new(settings.circuit_breaker);
+        let breakers = routes.iter().map(breaker).collect();
+        let names = routes.iter().map(|route| route.transport.name());
+        let counters = Counters::new(&settings, names);
         let shared = Arc::new(Shared {
             wants,
             queues: DeliveryQueues::new(routes.len()),
-            breakers: routes
-                .iter()
-                .map(|_| Breaker::new(settings.circuit_breaker))
-                .collect(),
+            breakers,
             prepared: Mutex::default(),
-            counters: Mutex::new(Counters::new(
-                &settings,
-                routes.iter().map(|route| route.transport.name()),
-            )),
+            counters: Mutex::new(counters),
             soonest: AtomicI64::new(i64::MAX),
             failed: Notify::new(),
             closing: watch::Sender::new(false),
@@ -287,10 +280,9 @@ impl Outbox {
         let shared = &self.shared;
         let settings = &shared.settings;
         let is_creation = events.iter().any(|event| event.kind == EventKind::Created);
-        let wanted = events
-            .iter()
-            .filter(|event| shared.wants.contains(event.kind));
-        let new = wanted.map(|event| OutboxEvent::new(event, &settings.headers));
+        let is_wanted = |event: &&Event| shared.wants.contains(event.kind);
+        let new = events.iter().filter(is_wanted);
+        let new = new.map(|event| OutboxEvent::new(event, &settings.headers));
         let mut new = new.collect::<Result<Vec<_>, _>>()?;
         {
             let prepared = shared.prepared.lock();
@@ -299,10 +291,8 @@ impl Outbox {
         if new.is_empty() && !is_creation {
             return Ok(());
         }
-        let size = new
-            .iter()
-            .map(|event| shared.event_size(event))
-            .fold(Size::default(), Size::plus);
+        let sizes = new.iter().map(|event| shared.event_size(event));
+        let size = sizes.fold(Size::default(), Size::plus);
         // Events of existing uploads may use up to twice the limit.
         let factor = if is_creation { 1 } else { 2 };
         if new.is_empty() {
@@ -366,10 +356,8 @@ impl EventSink for Outbox {
             progress.discard(event.upload.id.as_str());
         }
         let implied = ImpliedEvent::by(std::slice::from_ref(&event));
-        let command = Command::Emit {
-            event: outbox_event,
-            implied,
-        };
+        let event = outbox_event;
+        let command = Command::Emit { event, implied };
         if self.commands.send(command).await.is_err() {
             tracing::warn!(id, "the outbox is closed; an event is resolved later");
         }
@@ -390,10 +378,9 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 }
 
 async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
-    let durability = if for_power_loss {
-        Durability::PowerLoss
-    } else {
-        Durability::ProcessCrash
+    let durability = match for_power_loss {
+        true => Durability::PowerLoss,
+        false => Durability::ProcessCrash,
     };
     Ok(database.open(durability).await?)
 }

@@ -30,10 +30,9 @@ impl NodeLease {
     pub(super) fn new(node: &Node, timeout: Duration) -> Self {
         Self {
             node: node.id.clone(),
-            duration: if node.is_present() {
-                timeout.max(PRESENT_TIMEOUT)
-            } else {
-                timeout
+            duration: match node.is_present() {
+                true => timeout.max(PRESENT_TIMEOUT),
+                false => timeout,
             },
         }
     }
@@ -148,10 +147,9 @@ impl Outbox {
 }
 
 fn size(row: &Row) -> Result<Size, DatabaseError> {
-    Ok(Size {
-        rows: usize::try_from(row.number("deliveries")?).unwrap_or_default(),
-        bytes: usize::try_from(row.number("bytes")?).unwrap_or_default(),
-    })
+    let rows = usize::try_from(row.number("deliveries")?).unwrap_or_default();
+    let bytes = usize::try_from(row.number("bytes")?).unwrap_or_default();
+    Ok(Size { rows, bytes })
 }
 
 impl BatchTransaction<'_> {

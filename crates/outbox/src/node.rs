@@ -1,7 +1,7 @@
 //! Presence of nodes: live nodes lock a file.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -75,15 +75,10 @@ impl Node {
     }
 
     pub(super) fn presence_in(dir: Option<&Path>, other: &str) -> Presence {
-        let Some(dir) = dir else {
-            return Presence::Unknown;
-        };
-        let Ok(file) = File::open(dir.join(other)) else {
-            return Presence::Unknown;
-        };
-        match file.try_lock() {
-            Ok(()) => Presence::Dead,
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => Presence::Alive,
+        match dir.map(|dir| File::open(dir.join(other))) {
+            None | Some(Err(_)) => Presence::Unknown,
+            Some(Ok(file)) if file.try_lock().is_ok() => Presence::Dead,
+            Some(Ok(_)) => Presence::Alive,
         }
     }
 
@@ -129,15 +124,11 @@ fn random_id() -> String {
 
 fn lock_new(dir: &Path, name: &str) -> io::Result<File> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dir.join(name))?;
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(dir)?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o600);
+    let file = options.open(dir.join(name))?;
     // Waits for nodes that are checking the file.
     file.lock()?;
     Ok(file)

@@ -32,27 +32,21 @@ impl Outbox {
         if *shared.closing.borrow() {
             return Err(OutboxError::Closed);
         }
-        let wanted = messages
-            .iter()
-            .filter(|message| shared.row_count(message.hook) > 0);
-        let events = wanted
-            .map(|message| OutboxEvent::from_message(message.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
+        let wanted = messages.iter();
+        let wanted = wanted.filter(|message| shared.row_count(message.hook) > 0);
+        let events = wanted.map(|message| OutboxEvent::from_message(message.clone()));
+        let events = events.collect::<Result<Vec<_>, _>>()?;
         let now = shared.database.clock().millis();
         // The newest progress of each ordering key, in the order in which all nodes lock rows.
-        let progress = events
-            .iter()
-            .filter(|event| event.message.hook == HookName::UploadProgress);
-        let newest: BTreeMap<&str, i64> = progress
-            .map(|event| (&*event.key, event.sequence))
-            .collect();
+        let progress = events.iter();
+        let progress = progress.filter(|event| event.message.hook == HookName::UploadProgress);
+        let newest = progress.map(|event| (&*event.key, event.sequence));
+        let newest: BTreeMap<&str, i64> = newest.collect();
         let newest: Vec<_> = newest.into_iter().collect();
         let progress = HookName::UploadProgress.as_str();
         let mut statements = in_parts(&newest, |part| sql::supersede(progress, part));
-        let mut deliveries: Vec<_> = events
-            .iter()
-            .flat_map(|event| rows(shared, event).map(|(_, row)| row))
-            .collect();
+        let rows = events.iter().flat_map(|event| rows(shared, event));
+        let mut deliveries: Vec<_> = rows.map(|(_, row)| row).collect();
         // Every node locks rows in the same order, so that transactions do not deadlock.
         deliveries.sort_by_key(|row| (row.event, row.route));
         statements.extend(in_parts(&deliveries, |part| sql::insert_pending(part, now)));

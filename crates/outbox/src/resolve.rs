@@ -64,10 +64,8 @@ impl Outbox {
             return Ok(0);
         }
         let (done, claimed) = oneshot::channel();
-        let command = Command::ClaimInDoubt {
-            limit: BATCH_SIZE,
-            done,
-        };
+        let limit = BATCH_SIZE;
+        let command = Command::ClaimInDoubt { limit, done };
         if self.commands.send(command).await.is_err() {
             return Ok(0);
         }
@@ -102,10 +100,8 @@ impl Outbox {
         let message = &in_doubt.message;
         let (Some(kind), Ok(id)) = (event_kind(message.hook), UploadId::new(&message.upload.id))
         else {
-            tracing::error!(
-                event = in_doubt.event,
-                "a prepared event has an unknown kind"
-            );
+            let event = &in_doubt.event;
+            tracing::error!(event, "a prepared event has an unknown kind");
             return;
         };
         let resolved = match handler.resolve(kind, &id, message.upload.created).await {

@@ -105,10 +105,8 @@ impl Counters {
     }
 
     fn stored(&self) -> Size {
-        Size {
-            rows: self.stats.queued,
-            bytes: self.stats.bytes,
-        }
+        let (rows, bytes) = (self.stats.queued, self.stats.bytes);
+        Size { rows, bytes }
     }
 
     fn total(&self) -> Size {

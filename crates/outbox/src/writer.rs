@@ -147,9 +147,8 @@ impl Writer {
             Command::Prepare(stored) => {
                 tracing::error!(%error, "the outbox rejected a request: the database cannot store its event");
                 counters.release(stored.reserved, Size::default());
-                let _ = stored
-                    .done
-                    .send(Err(OutboxError::Rejected(error.to_string())));
+                let rejected = OutboxError::Rejected(error.to_string());
+                let _ = stored.done.send(Err(rejected));
             }
             Command::Emit { event, .. } => {
                 tracing::error!(id = &*event.id, %error, "dropped an event that the database cannot store");
@@ -214,11 +213,8 @@ impl Writer {
             self.measured = Some(Instant::now());
         }
         if let Some(node) = new_node {
-            tracing::warn!(
-                old = self.node.id,
-                new = node.id,
-                "outbox writer restarted with a new node id"
-            );
+            let (old, new) = (&self.node.id, &node.id);
+            tracing::warn!(old, new, "outbox writer restarted with a new node id");
             self.node.remove_own_file();
             self.node = node;
             *shared.lease.lock() = NodeLease::new(&self.node, shared.settings.node_timeout);
@@ -230,10 +226,9 @@ impl Writer {
 
     /// Early if the node writes anyway.
     fn is_stale(&self, lease: Duration, is_idle: bool) -> bool {
-        let every = if is_idle {
-            renewal_interval(lease)
-        } else {
-            lease / 4
+        let every = match is_idle {
+            true => renewal_interval(lease),
+            false => lease / 4,
         };
         self.renewed.is_none_or(|(at, when)| {
             // Maintenance uses the database's clock, which may be slightly ahead.

@@ -110,16 +110,11 @@ pub fn effective_method(method: &Method, headers: &HeaderMap) -> Result<Method, 
     let named = single_value(headers, &headers::METHOD_OVERRIDE)
         .map_err(|e| ProblemKind::InvalidMethod.with_detail(e))?
         .unwrap_or_default();
-    match named {
-        "POST" => Ok(Method::POST),
-        "HEAD" => Ok(Method::HEAD),
-        "PATCH" => Ok(Method::PATCH),
-        "DELETE" => Ok(Method::DELETE),
-        "GET" => Ok(Method::GET),
-        "OPTIONS" => Ok(Method::OPTIONS),
-        "PUT" => Ok(Method::PUT),
-        other => Err(ProblemKind::InvalidMethod.with_detail(format_args!(
-            "{other:?} is not one of POST, HEAD, PATCH, DELETE, GET, OPTIONS"
+    const KNOWN: [&str; 7] = ["POST", "HEAD", "PATCH", "DELETE", "GET", "OPTIONS", "PUT"];
+    match named.parse() {
+        Ok(method) if KNOWN.contains(&named) => Ok(method),
+        _ => Err(ProblemKind::InvalidMethod.with_detail(format_args!(
+            "{named:?} is not one of POST, HEAD, PATCH, DELETE, GET, OPTIONS"
         ))),
     }
 }
@@ -148,11 +143,8 @@ pub fn has_offset_octet_stream(headers: &HeaderMap) -> bool {
     let Ok(Some(value)) = single_value(headers, &header::CONTENT_TYPE) else {
         return false;
     };
-    let essence = value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim_matches([' ', '\t']);
+    let essence = value.split(';').next().unwrap_or_default();
+    let essence = essence.trim_matches([' ', '\t']);
     essence.eq_ignore_ascii_case(headers::OFFSET_OCTET_STREAM)
 }
 
@@ -186,10 +178,8 @@ impl ChecksumPlacement {
     }
 
     fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
-        if let Some(value) = single_value(headers, &headers::UPLOAD_CHECKSUM)
-            .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?
-        {
-            return checksum(value).map(Self::Header);
+        if let Some(checksum) = checksum(headers)? {
+            return Ok(Self::Header(checksum));
         }
         let named = headers.get_all(header::TRAILER).iter().any(|line| {
             line.to_str().is_ok_and(|line| {
@@ -206,10 +196,7 @@ impl ChecksumPlacement {
     /// 400 if it is malformed, differs from the head's, or an announced trailer is missing.
     pub fn with_trailers(self, trailers: Option<&HeaderMap>) -> Result<Option<Checksum>, Problem> {
         let trailer = match trailers {
-            Some(trailers) => single_value(trailers, &headers::UPLOAD_CHECKSUM)
-                .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?
-                .map(checksum)
-                .transpose()?,
+            Some(trailers) => checksum(trailers)?,
             None => None,
         };
         match (self, trailer) {
@@ -226,11 +213,16 @@ impl ChecksumPlacement {
     }
 }
 
-fn checksum(value: &str) -> Result<Checksum, Problem> {
-    Checksum::parse(value).map_err(|error| match error {
-        InvalidChecksum::Algorithm(_) => ProblemKind::UnsupportedChecksum.with_detail(error),
-        _ => ProblemKind::InvalidChecksum.with_detail(error),
-    })
+fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, Problem> {
+    let value = single_value(headers, &headers::UPLOAD_CHECKSUM)
+        .map_err(|e| ProblemKind::InvalidChecksum.with_detail(e))?;
+    let parse = |value| {
+        Checksum::parse(value).map_err(|error| match error {
+            InvalidChecksum::Algorithm(_) => ProblemKind::UnsupportedChecksum.with_detail(error),
+            _ => ProblemKind::InvalidChecksum.with_detail(error),
+        })
+    };
+    value.map(parse).transpose()
 }
 
 /// The head of a creation (tus 1.0.0, Creation).
@@ -254,18 +246,6 @@ impl Create {
     /// # Errors
     /// 4xx according to `docs/protocol.md`.
     pub fn parse(
-        headers: &HeaderMap,
-        offered: Extensions,
-        max_size: Option<u64>,
-    ) -> Result<Self, Problem> {
-        Self::parse_with(headers, offered, max_size, MetadataSyntax::Strict)
-    }
-
-    /// Like [`Self::parse`], with a choice of the metadata syntax.
-    ///
-    /// # Errors
-    /// Those of [`Self::parse`].
-    pub fn parse_with(
         headers: &HeaderMap,
         offered: Extensions,
         max_size: Option<u64>,

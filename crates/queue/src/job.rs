@@ -54,7 +54,6 @@ impl JobState {
     ];
 
     /// Returns its name: `received`, `started`, …
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",
@@ -68,7 +67,6 @@ impl JobState {
     }
 
     /// Returns whether the state is final.
-    #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(
             self,
@@ -113,7 +111,6 @@ pub struct Job {
     /// The length in bytes; `None` while unknown.
     pub size: Option<u64>,
     /// The maximum length while the length is unknown.
-    #[serde(default)]
     pub max_size: Option<u64>,
     /// Bytes stored; never decreases.
     pub offset: u64,
@@ -169,10 +166,7 @@ impl Job {
 
 /// The kind of a job event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(
-    clippy::enum_variant_names,
-    reason = "these are their names in messages"
-)]
+#[allow(clippy::enum_variant_names, reason = "as in messages")]
 pub enum JobEventKind {
     /// The upload was created, or granted with
     /// [`QueueSettings::started_at_grant`](crate::QueueSettings::started_at_grant).
@@ -212,7 +206,6 @@ impl JobEventKind {
     }
 
     /// Returns its name: `UploadStarted`, `UploadProgress`, …
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.hook().as_str()
     }

@@ -34,7 +34,6 @@ pub struct GrantLimits {
 
 impl GrantLimits {
     /// Returns the limits that satisfy both.
-    #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let allowed_types = match (&*self.allowed_types, &*other.allowed_types) {
             ([], theirs) => theirs.to_vec(),
@@ -56,10 +55,7 @@ impl GrantLimits {
 }
 
 fn min<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
+    one.into_iter().chain(other).min()
 }
 
 /// Disjoint lists give `none/none`, which matches nothing: an empty list would allow all types.
@@ -84,7 +80,6 @@ fn both(mine: &[String], theirs: &[String]) -> Vec<String> {
 }
 
 /// Returns whether a string is valid in [`GrantLimits::allowed_types`].
-#[must_use]
 pub fn is_type_pattern(text: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty()

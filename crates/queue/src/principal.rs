@@ -17,7 +17,6 @@ pub struct Principal {
 
 impl Principal {
     /// Creates a principal without limits.
-    #[must_use]
     pub fn new(subject: impl Into<String>) -> Self {
         Self {
             subject: subject.into(),
@@ -29,7 +28,6 @@ impl Principal {
 }
 
 /// Returns whether a string is a valid subject: 1 to 255 bytes without control characters.
-#[must_use]
 pub fn is_subject(text: &str) -> bool {
     (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
 }

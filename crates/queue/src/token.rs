@@ -17,13 +17,11 @@ impl Token {
     pub const KEY_PREFIX: &str = "lfk_";
 
     /// Creates a random upload token.
-    #[must_use]
     pub fn random() -> Self {
         Self::with_prefix(UploadToken::PREFIX)
     }
 
     /// Creates a random API key.
-    #[must_use]
     pub fn api_key() -> Self {
         Self::with_prefix(Self::KEY_PREFIX)
     }
@@ -34,13 +32,11 @@ impl Token {
     }
 
     /// Returns the secret.
-    #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
     /// Returns its hash.
-    #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash::from_secret(&self.0)
     }
@@ -58,14 +54,12 @@ pub struct TokenHash(String);
 
 impl TokenHash {
     /// Hashes a secret.
-    #[must_use]
     pub fn from_secret(secret: &str) -> Self {
         let digest = Sha256::digest(secret);
         Self(hex::encode(digest))
     }
 
     /// Returns the 64 hexadecimal digits.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -85,13 +79,11 @@ impl fmt::Debug for TokenHash {
 }
 
 /// Returns whether a text is an API key or upload token of Landfall.
-#[must_use]
 pub fn is_secret(text: &str) -> bool {
     text.starts_with(Token::KEY_PREFIX) || text.starts_with(UploadToken::PREFIX)
 }
 
 /// Returns whether a text may contain an API key or upload token of Landfall.
-#[must_use]
 pub fn contains_secret(text: &str) -> bool {
     text.contains(Token::KEY_PREFIX) || text.contains(UploadToken::PREFIX)
 }

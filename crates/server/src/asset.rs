@@ -26,9 +26,8 @@ impl Asset {
         &self,
         request_headers: &HeaderMap,
     ) -> (StatusCode, HeaderMap, &'static [u8]) {
-        let is_current = request_headers
-            .get(header::IF_NONE_MATCH)
-            .is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
+        let known = request_headers.get(header::IF_NONE_MATCH);
+        let is_current = known.is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
         let mut headers = HeaderMap::new();
         for (name, value) in [
             (header::CONTENT_TYPE, self.content_type),
@@ -86,9 +85,8 @@ pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) 
     let mut rest = template;
     while let Some((before, opened)) = rest.split_once("{{") {
         html.push_str(before);
-        let known = opened
-            .split_once("}}")
-            .and_then(|(name, after)| Some((value(name)?, after)));
+        let known = opened.split_once("}}");
+        let known = known.and_then(|(name, after)| Some((value(name)?, after)));
         rest = match known {
             Some((value, after)) => {
                 escape(value, &mut html);

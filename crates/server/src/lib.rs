@@ -6,11 +6,11 @@
 //! - [`settings`] reads flags, variables and files into one [`Settings`](settings::Settings), and checks
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
 //! - [`net`] serves HTTP/1 and HTTP/2 on sockets: limits, timeouts, shutdown. It knows no uploads.
-//! - [`page`] and [`admin`] are the page at `/` and the dashboard with its API.
+//! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
 
 #[cfg(feature = "grants")]
-pub mod admin;
+mod admin;
 pub mod app;
 pub mod asset;
 mod finding;

@@ -24,21 +24,14 @@ static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
 /// Initializes logging, once; with `s3_calls`, every S3 call is logged at any level.
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
-    let filter = EnvFilter::new(format!(
-        "{level},hyper=warn,h2=warn,sqlx=warn{calls}",
-        level = settings.level.as_str(),
-        calls = if s3_calls {
-            ",landfall_s3::client=debug"
-        } else {
-            ""
-        },
-    ));
+    let calls = s3_calls.then_some(",landfall_s3::client=debug");
+    let (level, calls) = (settings.level, calls.unwrap_or_default());
+    let filter = format!("{level:?},hyper=warn,h2=warn,sqlx=warn{calls}");
+    let json = settings.format == LogFormat::Json;
     let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stdout)
-        .event_format(LogFormatter {
-            json: settings.format == LogFormat::Json,
-        })
+        .event_format(LogFormatter { json })
         .try_init();
 }
 
@@ -80,19 +73,13 @@ where
         };
         event.record(&mut fields);
         let Fields { message, rest, .. } = fields;
-        if self.json {
-            let message = serde_json::Value::String(message);
-            writeln!(
-                writer,
-                "{{\"time\":\"{now:#}\",\"level\":\"{level}\",\"msg\":{message}{rest}}}"
-            )
-        } else {
-            writeln!(
-                writer,
-                "{now} level={level} event={}{rest}",
-                LogfmtValue(&message)
-            )
+        if !self.json {
+            let message = LogfmtValue(&message);
+            return writeln!(writer, "{now} level={level} event={message}{rest}");
         }
+        let message = serde_json::Value::String(message);
+        write!(writer, "{{\"time\":\"{now:#}\",\"level\":\"{level}\",")?;
+        writeln!(writer, "\"msg\":{message}{rest}}}")
     }
 }
 
@@ -151,10 +138,9 @@ impl fmt::Display for LogfmtValue<'_> {
                 // Quote C1 controls, which terminals interpret, and changes of text direction.
                 false => c.escape_debug().len() == 1,
             });
-        if is_plain {
-            f.write_str(self.0)
-        } else {
-            write!(f, "{:?}", self.0)
+        match is_plain {
+            true => f.write_str(self.0),
+            false => write!(f, "{:?}", self.0),
         }
     }
 }
@@ -167,13 +153,8 @@ impl fmt::Display for LogTime {
         if f.alternate() {
             return write!(f, "{rfc3339}");
         }
-        let text = rfc3339.to_string();
-        f.write_str(
-            &text
-                .trim_end_matches('Z')
-                .replace('-', "/")
-                .replace('T', " "),
-        )
+        let text = rfc3339.to_string().replace('-', "/").replace('T', " ");
+        f.write_str(text.trim_end_matches('Z'))
     }
 }
 

@@ -50,10 +50,8 @@ pub fn index(settings: &PageSettings<'_>) -> String {
 /// Names do not change with the content, so clients must revalidate (`Cache-Control: no-cache`) and get
 /// a 304 response if their `ETag` is current.
 pub fn asset(name: &str) -> Option<Asset> {
-    ASSETS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, asset)| *asset)
+    let (_, asset) = ASSETS.iter().find(|(known, _)| *known == name)?;
+    Some(*asset)
 }
 
 const INDEX: &str = include_str!("../page/index.html");

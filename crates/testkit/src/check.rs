@@ -42,16 +42,14 @@ impl<T> Check<T> {
 
     async fn outcome(&self, subject: &T) -> Result<(), String> {
         let mut run = (self.run)(subject);
-        let run = poll_fn(|cx| {
-            let polled = catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx)));
-            polled.map_or_else(
-                |panic| Poll::Ready(Err(message(&*panic))),
-                |poll| poll.map(Ok),
-            )
-        });
-        tokio::time::timeout(LIMIT, run)
-            .await
-            .unwrap_or_else(|_| Err(format!("not done after {} s", LIMIT.as_secs())))
+        let run = poll_fn(
+            |cx| match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+                Ok(poll) => poll.map(Ok),
+                Err(panic) => Poll::Ready(Err(message(&*panic))),
+            },
+        );
+        let outcome = tokio::time::timeout(LIMIT, run).await;
+        outcome.unwrap_or_else(|_| Err(format!("not done after {LIMIT:?}")))
     }
 }
 
@@ -70,11 +68,9 @@ impl<T> fmt::Debug for Check<T> {
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without a message".into())
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 /// The result of a suite.
@@ -93,11 +89,8 @@ impl Report {
     /// # Panics
     /// If a check did not apply.
     pub fn assert_complete(&self) {
-        assert!(
-            self.not_applicable.is_empty(),
-            "not claimed: {:?}",
-            self.not_applicable
-        );
+        let Self { not_applicable, .. } = self;
+        assert!(not_applicable.is_empty(), "not claimed: {not_applicable:?}");
     }
 }
 
@@ -119,12 +112,10 @@ pub(crate) async fn run_all<T>(
             Err(failure) => failures.push(format!("- {}: {failure}", check.name)),
         }
     }
+    let (failed, all, list) = (failures.len(), checks.len(), failures.join("\n"));
     assert!(
-        failures.is_empty(),
-        "{suite}: {} of {} checks failed:\n{}",
-        failures.len(),
-        checks.len(),
-        failures.join("\n"),
+        failed == 0,
+        "{suite}: {failed} of {all} checks failed:\n{list}"
     );
     report
 }

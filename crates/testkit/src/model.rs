@@ -84,9 +84,8 @@ impl ModelUpload {
     }
 
     fn append(&mut self, body: Body<'_>) -> Result<u64, Refusal> {
-        let room = self
-            .length
-            .map_or(u64::MAX, |length| length - self.bytes.len() as u64);
+        let stored = self.bytes.len() as u64;
+        let room = self.length.map_or(u64::MAX, |length| length - stored);
         if body.stated.is_some_and(|stated| stated > room) {
             return Err(Refusal::Size);
         }
@@ -132,9 +131,10 @@ impl Model {
         role: Role,
         body: Option<Body<'_>>,
     ) -> Result<(u32, Result<u64, Refusal>), Refusal> {
+        let bytes = Vec::new();
         let mut upload = ModelUpload {
             length,
-            bytes: Vec::new(),
+            bytes,
             role,
         };
         let appended = body.map_or(Ok(0), |body| upload.append(body));
@@ -157,13 +157,11 @@ impl Model {
             }
             length = length.zip(part.length).map(|(sum, length)| sum + length);
         }
-        let role = Role::Final {
-            parts,
-            joined: false,
-        };
+        let (joined, bytes) = (false, Vec::new());
+        let role = Role::Final { parts, joined };
         let name = self.keep(ModelUpload {
             length,
-            bytes: Vec::new(),
+            bytes,
             role,
         });
         self.inspect(name).map(|_| name)
@@ -232,20 +230,16 @@ impl Model {
             }
             bytes.extend_from_slice(&part.bytes);
         }
-        let (parts, length) = (parts.clone(), bytes.len() as u64);
-        let role = Role::Final {
-            parts,
-            joined: true,
+        let (parts, joined) = (parts.clone(), true);
+        let role = Role::Final { parts, joined };
+        let length = Some(bytes.len() as u64);
+        let upload = ModelUpload {
+            length,
+            bytes,
+            role,
         };
-        self.uploads.insert(
-            name,
-            ModelUpload {
-                length: Some(length),
-                bytes,
-                role,
-            },
-        );
-        Ok(Some(length))
+        self.uploads.insert(name, upload);
+        Ok(length)
     }
 
     /// DELETE, or expiry.

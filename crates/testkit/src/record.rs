@@ -48,11 +48,9 @@ impl RecordingSink {
 
     /// Returns the upload that was created last.
     pub fn last_created(&self) -> Option<UploadId> {
-        let memory = self.0.lock();
-        let created = memory
-            .emitted
-            .iter()
-            .rfind(|event| event.kind == EventKind::Created);
+        let is_created = |event: &&Event| event.kind == EventKind::Created;
+        let events = self.events();
+        let created = events.iter().rfind(is_created);
         created.map(|event| event.upload.id.clone())
     }
 }

@@ -79,11 +79,8 @@ impl Subject {
             if missing == 0 {
                 return received;
             }
-            assert!(
-                began.elapsed() < TIMEOUT,
-                "{missing} of {} events didn't arrive",
-                ids.len()
-            );
+            let all = ids.len();
+            assert!(began.elapsed() < TIMEOUT, "missing: {missing} of {all}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -126,24 +123,18 @@ async fn events_arrive_in_order(subject: &Subject) {
     }
     running.join_all().await;
     let wants = subject.sink.event_kinds();
-    let emitted = record.events();
-    let emitted = emitted
-        .iter()
-        .filter(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
-    let uploads: BTreeMap<_, _> = emitted.map(|event| (event.id(), event.clone())).collect();
+    let mut emitted = record.events();
+    emitted.retain(|event| wants.contains(event.kind) && event.kind != EventKind::Progress);
+    let uploads = emitted.into_iter().map(|event| (event.id(), event));
+    let uploads: BTreeMap<_, _> = uploads.collect();
     assert_eq!(uploads.len(), 3 * UPLOADS, "it doesn't want all three");
     let received = subject.until(&uploads.keys().cloned().collect()).await;
     let mut last: BTreeMap<UploadId, u64> = BTreeMap::new();
     for id in &received {
-        let Some(event) = uploads.get(id) else {
-            panic!("{id} never happened");
-        };
+        let event = uploads.get(id).expect("an event that happened");
         let before = last.insert(event.upload.id.clone(), event.sequence);
-        assert!(
-            before.is_none_or(|before| before < event.sequence),
-            "{:?} came too late",
-            event.kind
-        );
+        let is_in_order = before.is_none_or(|before| before < event.sequence);
+        assert!(is_in_order, "{:?} came too late", event.kind);
     }
     assert_eq!(received.len(), uploads.len(), "nothing came twice");
 }
@@ -224,10 +215,9 @@ async fn dropped_requests_lose_no_event(subject: &Subject) {
         let handler = handler.clone();
         running.spawn(async move {
             let created = client::create(&handler, 5, "hello".into());
-            if round % 4 == 3 {
-                created.await;
-            } else {
-                drop_midway(round, created).await;
+            match round % 4 {
+                3 => drop(created.await),
+                _ => drop(drop_midway(round, created).await),
             }
         });
     }

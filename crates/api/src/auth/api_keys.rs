@@ -7,7 +7,7 @@ use http::request::Parts;
 use landfall_queue::{ApiKey, Principal, Queue, Token, TokenHash};
 use moka::future::Cache;
 
-use super::{AuthError, AuthMethod, credentials::bearer};
+use super::{AuthError, AuthMethod, bearer};
 
 /// The time for which keys are cached: a revoked key is rejected after this time.
 const CACHE_TTL: Duration = Duration::from_secs(5);
@@ -25,24 +25,20 @@ impl ApiKeys {
     /// Creates the method for the keys of a queue.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        Self {
-            queue,
-            cache: Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_live(CACHE_TTL)
-                .build(),
-        }
+        let cache = Cache::builder().max_capacity(CACHE_CAPACITY);
+        let cache = cache.time_to_live(CACHE_TTL).build();
+        Self { queue, cache }
     }
 
     /// Returns the key with this hash. Concurrent requests share one query.
-    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<LookupError>> {
+    async fn find(&self, hash: TokenHash) -> Result<ApiKey, Arc<AuthError>> {
         let query = async {
             match self.queue.key(&hash).await {
                 Ok(Some(key)) => Ok(key),
-                Ok(None) => Err(LookupError::UnknownKey),
+                Ok(None) => Err(AuthError::invalid_token("unknown API key", true)),
                 Err(error) => {
                     tracing::warn!(%error, "failed to read API keys");
-                    Err(LookupError::ForwardAuthError)
+                    Err(AuthError::Unavailable)
                 }
             }
         };
@@ -50,12 +46,6 @@ impl ApiKeys {
             .try_get_with(hash.as_str().to_owned(), query)
             .await
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum LookupError {
-    UnknownKey,
-    ForwardAuthError,
 }
 
 #[async_trait]
@@ -69,15 +59,8 @@ impl AuthMethod for ApiKeys {
         let Some(secret) = secret else {
             return Ok(None);
         };
-        let key = match self.find(TokenHash::from_secret(secret)).await {
-            Ok(key) => key,
-            Err(error) => {
-                return Err(match *error {
-                    LookupError::UnknownKey => AuthError::invalid_token("unknown API key", true),
-                    LookupError::ForwardAuthError => AuthError::Unavailable,
-                });
-            }
-        };
+        let found = self.find(TokenHash::from_secret(secret)).await;
+        let key = found.map_err(|error| (*error).clone())?;
         if key.expires_at.is_some_and(|end| self.queue.now() >= end) {
             return Err(AuthError::invalid_token("API key expired", false));
         }

@@ -55,10 +55,8 @@ impl CsrfPolicy {
         mut self,
         origins: impl IntoIterator<Item = S>,
     ) -> Result<Self, InvalidOrigin> {
-        let origins = origins.into_iter();
-        self.allowed_origins = origins
-            .map(|text| origin(text.as_ref()))
-            .collect::<Result<_, _>>()?;
+        let origins = origins.into_iter().map(|text| origin(text.as_ref()));
+        self.allowed_origins = origins.collect::<Result<_, _>>()?;
         Ok(self)
     }
 
@@ -73,10 +71,8 @@ impl CsrfPolicy {
     #[must_use]
     pub fn is_same_origin(&self, request: &Parts) -> bool {
         let page = text(&request.headers, &header::ORIGIN);
-        page.is_some_and(|page| {
-            self.own_origin(request)
-                .is_some_and(|own| own.eq_ignore_ascii_case(page))
-        })
+        let own = self.own_origin(request);
+        page.is_some_and(|page| own.is_some_and(|own| own.eq_ignore_ascii_case(page)))
     }
 
     /// Returns whether a request is safe by its method, or not a cross-site request.
@@ -95,10 +91,8 @@ impl CsrfPolicy {
         }
         match text(&request.headers, &header::ORIGIN) {
             Some(page) => {
-                let is_listed = self
-                    .allowed_origins
-                    .iter()
-                    .any(|origin| origin.eq_ignore_ascii_case(page));
+                let mut listed = self.allowed_origins.iter();
+                let is_listed = listed.any(|origin| origin.eq_ignore_ascii_case(page));
                 // `Sec-Fetch-Site` takes precedence over the comparison of origins.
                 is_listed || site.is_none() && self.is_same_origin(request)
             }

@@ -98,10 +98,9 @@ impl Limiter {
             let clear_at = entry.map_or(now, |entry| entry.into_value().max(now));
             // By then, all but one of the burst are used.
             wait = (clear_at - now).saturating_sub(INTERVAL * (BURST - 1));
-            if wait.is_zero() {
-                Op::Put(clear_at + INTERVAL)
-            } else {
-                Op::Nop
+            match wait.is_zero() {
+                true => Op::Put(clear_at + INTERVAL),
+                false => Op::Nop,
             }
         });
         wait

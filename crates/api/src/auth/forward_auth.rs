@@ -19,9 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin,
+    AuthError, AuthMethod, ExternalOrigin, are_own,
     claims::{self, InvalidClaims},
-    credentials,
     failed_attempts::network,
     http_client::{HttpClient, UrlError},
 };
@@ -138,9 +137,12 @@ struct CallLimits {
 
 /// The response of the application.
 #[derive(Debug, Clone)]
-pub(super) enum ForwardAuthResponse {
+pub enum ForwardAuthResponse {
+    /// The user is authenticated.
     Known(Principal),
+    /// The user is unknown, with the challenge.
     Unknown(HeaderValue),
+    /// Access is denied, with a reason.
     Forbidden(String),
 }
 
@@ -153,14 +155,13 @@ impl ForwardAuth {
     /// # Errors
     /// The URL is invalid.
     pub fn new(settings: ForwardAuthSettings) -> Result<Self, UrlError> {
+        let responses = Cache::builder().max_capacity(CACHE_CAPACITY);
+        let expiry = CacheExpiry(settings.cache);
         Ok(Self {
             http: HttpClient::new(&settings.url)?,
             timeout: settings.timeout,
             external_origin: settings.external_origin,
-            responses: Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .expire_after(CacheExpiry(settings.cache))
-                .build(),
+            responses: responses.expire_after(expiry).build(),
             salt: rand::random(),
             calls: CallLimits::new(),
         })
@@ -177,10 +178,9 @@ impl ForwardAuth {
             let _permits = permits.map_err(|error| error.to_string())?;
             self.http.send(call, MAX_RESPONSE_BYTES, self.timeout).await
         };
-        let answer = tokio::time::timeout(self.timeout, call)
-            .await
-            .unwrap_or_else(|_| Err(format!("timed out after {:?}", self.timeout)))?;
-        let answer = read(&answer)?;
+        let answer = tokio::time::timeout(self.timeout, call).await;
+        let late = |_| Err(format!("timed out after {:?}", self.timeout));
+        let answer = read(&answer.unwrap_or_else(late)?)?;
         match answer {
             ForwardAuthResponse::Known(_) => self.calls.known.insert(credentials, ()),
             ForwardAuthResponse::Unknown(_) => self.calls.known.invalidate(&credentials),
@@ -205,10 +205,8 @@ impl ForwardAuth {
         let text = |text: String| HeaderValue::try_from(text).ok();
         insert(header::COOKIE, forwarded.cookie.clone());
         insert(header::AUTHORIZATION, forwarded.authorization.clone());
-        insert(
-            X_FORWARDED_FOR,
-            client.and_then(|client| text(client.to_string())),
-        );
+        let client = client.and_then(|client| text(client.to_string()));
+        insert(X_FORWARDED_FOR, client);
         let (is_tls, host) = self.external_origin.get(request);
         insert(X_FORWARDED_HOST, host.and_then(text));
         let scheme = if is_tls { "https" } else { "http" };
@@ -240,17 +238,13 @@ impl ForwardAuth {
 
 impl CallLimits {
     fn new() -> Self {
+        let known = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
+        let clients = sync::Cache::builder().max_capacity(CACHE_CAPACITY);
         Self {
-            known: sync::Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_idle(KNOWN_TTL)
-                .build(),
+            known: known.time_to_idle(KNOWN_TTL).build(),
             known_calls: Semaphore::new(MAX_KNOWN_CALLS),
             unknown_calls: Semaphore::new(MAX_UNKNOWN_CALLS),
-            clients: sync::Cache::builder()
-                .max_capacity(CACHE_CAPACITY)
-                .time_to_idle(CLIENT_TTL)
-                .build(),
+            clients: clients.time_to_idle(CLIENT_TTL).build(),
         }
     }
 
@@ -264,15 +258,12 @@ impl CallLimits {
             return Ok((self.known_calls.acquire().await?, None));
         }
         // Wait for the client's limit first, without holding a shared permit.
-        let client_permit = match client {
-            Some(client) => {
-                let limit = self.clients.get_with(network(client), || {
-                    Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT))
-                });
-                Some(limit.acquire_owned().await?)
-            }
-            None => None,
-        };
+        let mut client_permit = None;
+        if let Some(client) = client {
+            let limit = || Arc::new(Semaphore::new(MAX_UNKNOWN_CALLS_PER_CLIENT));
+            let limit = self.clients.get_with(network(client), limit);
+            client_permit = Some(limit.acquire_owned().await?);
+        }
         Ok((self.unknown_calls.acquire().await?, client_permit))
     }
 }
@@ -321,17 +312,14 @@ struct ForwardedCredentials {
 impl ForwardedCredentials {
     fn from_headers(headers: &HeaderMap) -> Option<Self> {
         // HTTP/2 may split cookies into several headers.
-        let cookies: Vec<&[u8]> = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .map(HeaderValue::as_bytes)
-            .collect();
+        let cookies = headers.get_all(header::COOKIE).iter();
+        let cookies: Vec<&[u8]> = cookies.map(HeaderValue::as_bytes).collect();
         let cookie = HeaderValue::from_bytes(&cookies.join(&b"; "[..])).ok();
         let authorization = headers.get(header::AUTHORIZATION).cloned();
         let forwarded = Self {
             cookie: cookie.filter(|cookie| !cookie.is_empty()),
             // Landfall's own keys and tokens are not forwarded.
-            authorization: authorization.filter(|_| !credentials::are_own(headers)),
+            authorization: authorization.filter(|_| !are_own(headers)),
         };
         (forwarded.cookie.is_some() || forwarded.authorization.is_some()).then_some(forwarded)
     }
@@ -368,14 +356,17 @@ impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
     }
 }
 
-pub(super) fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
+/// Parses the response of the application.
+///
+/// # Errors
+/// The response is invalid.
+pub fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
     let status = answer.status();
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = answer.headers().get(header::WWW_AUTHENTICATE).cloned();
-            Ok(ForwardAuthResponse::Unknown(
-                challenge.unwrap_or(HeaderValue::from_static("Bearer")),
-            ))
+            let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
+            Ok(ForwardAuthResponse::Unknown(challenge))
         }
         StatusCode::FORBIDDEN => Ok(ForwardAuthResponse::Forbidden(reason(answer.body()))),
         _ if status.is_success() => known(answer).map(ForwardAuthResponse::Known),
@@ -420,16 +411,13 @@ fn reason(body: &[u8]) -> String {
             .filter(|text| !text.trim_start().starts_with('<'))
             .map(str::to_owned),
     };
-    let text: String = text
-        .unwrap_or_default()
+    let text = text.unwrap_or_default();
+    let printable = text
         .trim()
         .chars()
-        .map(|one| if one.is_control() { ' ' } else { one })
-        .take(MAX_REASON_LEN)
-        .collect();
-    if text.is_empty() {
-        "the application doesn't allow it".to_owned()
-    } else {
-        text
+        .map(|one| if one.is_control() { ' ' } else { one });
+    match printable.take(MAX_REASON_LEN).collect::<String>() {
+        text if text.is_empty() => "the application doesn't allow it".to_owned(),
+        text => text,
     }
 }

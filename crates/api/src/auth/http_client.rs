@@ -82,17 +82,14 @@ impl HttpClient {
         *request.uri_mut() = self.url.clone();
         let exchange = async {
             let sent = self.connections().request(request.map(|()| Empty::new()));
-            let (head, body) = sent
-                .await
-                .map_err(|error| error_chain(&error))?
-                .into_parts();
+            let response = sent.await.map_err(|error| error_chain(&error))?;
+            let (head, body) = response.into_parts();
             let body = Limited::new(body, max_bytes).collect().await;
             let body = body.map_err(|error| format!("failed to read the response: {error}"))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        timeout(duration, exchange)
-            .await
-            .unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
+        let response = timeout(duration, exchange).await;
+        response.unwrap_or_else(|_| Err(format!("timed out after {duration:?}")))
     }
 
     fn connections(&self) -> Connections {

@@ -2,26 +2,31 @@
 
 mod api_keys;
 mod claims;
-mod credentials;
 mod csrf;
 mod external_origin;
 mod failed_attempts;
 mod forward_auth;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 mod http_client;
 mod jwt;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderValue, StatusCode, request::Parts};
-use landfall_queue::{Principal, Token};
+use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
+use landfall_queue::{Principal, Token, is_secret};
+
+/// Entry points for fuzz targets; not part of the public API.
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::{
+        forward_auth::{ForwardAuthResponse, read},
+        jwt::fuzzing::keys,
+    };
+}
 
 pub use self::{
     api_keys::ApiKeys,
-    credentials::bearer,
     csrf::{CsrfPolicy, InvalidOrigin, is_cross_site},
     external_origin::ExternalOrigin,
     failed_attempts::{FailedAttempt, FailedAttempts},
@@ -207,7 +212,7 @@ impl Authenticator {
             Err(denied) => denied,
         };
         if let AuthError::Unauthenticated { is_guess: true, .. } = denied {
-            let token = credentials::bearer(&request.headers);
+            let token = bearer(&request.headers);
             // All JWTs of an issuer have the same prefix.
             let key = token.filter(|token| token.starts_with(Token::KEY_PREFIX));
             if let Err(retry_after) = self.record_failure(request, client, key) {
@@ -226,11 +231,9 @@ impl Inner {
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
         // Reject request smuggling: a proxy may use another header than Landfall.
-        if credentials::has_two(&request.headers) {
-            return Err(AuthError::invalid_token(
-                "more than one Authorization header",
-                false,
-            ));
+        if has_two(&request.headers) {
+            let why = "more than one Authorization header";
+            return Err(AuthError::invalid_token(why, false));
         }
         for method in &self.methods {
             if let Some(principal) = method.authenticate(request, client).await? {
@@ -239,4 +242,22 @@ impl Inner {
         }
         Err(AuthError::missing_credentials())
     }
+}
+
+fn has_two(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    values.nth(1).is_some()
+}
+
+/// Returns the token of `Authorization: Bearer`.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Returns whether the bearer token is an API key or upload token of Landfall.
+fn are_own(headers: &HeaderMap) -> bool {
+    bearer(headers).is_some_and(is_secret)
 }

@@ -15,7 +15,7 @@ mod sql;
 
 use std::{fmt, time::Duration};
 
-use crate::{Connections, DatabaseError, Migration, Row, Statement, millis};
+use crate::{Connections, DatabaseError, Migration, Statement, millis, signed, unsigned};
 
 pub use row::{RowLease, RowLeases};
 
@@ -36,14 +36,12 @@ pub struct LeaseOwner {
 
 impl LeaseOwner {
     /// Creates an owner. The node's name must contain neither `:` nor white space.
-    #[must_use]
     pub fn new(node: impl Into<String>, number: u64) -> Self {
         let node = node.into();
         Self { node, number }
     }
 
     /// Returns the number of the acquisition.
-    #[must_use]
     pub const fn number(&self) -> u64 {
         self.number
     }
@@ -103,8 +101,8 @@ pub struct WaitingRequest {
 impl WaitingRequest {
     /// The offset plus one.
     fn to_column(self) -> i64 {
-        let column = self.offset.and_then(|offset| i64::try_from(offset).ok());
-        column.map_or(i64::MAX, |offset| offset.saturating_add(1))
+        self.offset
+            .map_or(i64::MAX, |offset| signed(offset).saturating_add(1))
     }
 
     fn from_column(column: i64) -> Option<Self> {
@@ -125,7 +123,6 @@ pub struct Leases {
 
 impl Leases {
     /// Creates a handle to the table, which [`migrate`](Self::migrate) creates.
-    #[must_use]
     pub const fn new(connections: Connections) -> Self {
         Self { connections }
     }
@@ -157,12 +154,11 @@ impl Leases {
         let (waits, request) = waits_for.map_or((0, 0), |(waits, request)| {
             (millis(waits), request.to_column())
         });
-        let number = i64::try_from(owner.number).unwrap_or(i64::MAX);
         let bound = |sql: String| {
             Statement::new(sql)
                 .with(name)
                 .with(owner.node.as_str())
-                .with(number)
+                .with(signed(owner.number))
                 .with(ttl)
         };
         let rows = if self.connections.is_postgres() {
@@ -188,11 +184,11 @@ impl Leases {
         };
         Ok(match row.opt_number("fence")? {
             Some(fence) => Acquisition::Granted {
-                fence: u64::try_from(fence).unwrap_or_default(),
+                fence: unsigned(fence),
                 waiting: WaitingRequest::from_column(row.number("wanted")?),
             },
             None => Acquisition::Held {
-                remaining: duration(row.number("remaining")?),
+                remaining: Duration::from_millis(unsigned(row.number("remaining")?)),
                 is_next: row.number("wanted")? != 0,
             },
         })
@@ -210,7 +206,10 @@ impl Leases {
         for batch in leases.chunks(MAX_BATCH) {
             let statement = self.batch(sql::renew, batch).with(millis(ttl));
             for row in self.connections.run(statement).await? {
-                renewals.push(renewal(&row)?);
+                renewals.push(Renewal {
+                    name: row.text("name")?,
+                    waiting: WaitingRequest::from_column(row.number("wanted")?),
+                });
             }
         }
         Ok(renewals)
@@ -236,36 +235,21 @@ impl Leases {
     }
 
     /// Returns the connections of the table.
-    #[must_use]
     pub const fn connections(&self) -> &Connections {
         &self.connections
     }
 
     fn batch(&self, sql: fn(bool) -> String, leases: &[OwnedLease]) -> Statement {
-        let list = |texts: Vec<String>| texts.join(" ");
+        let is_postgres = self.connections.is_postgres();
+        // A JSON list for SQLite; names and owners need no escapes.
+        let list = |texts: Vec<String>| match is_postgres {
+            true => texts.join(" "),
+            false => format!("[\"{}\"]", texts.join("\",\"")),
+        };
         let names = leases.iter().map(|lease| lease.name.clone()).collect();
         let owners = leases.iter().map(|lease| lease.owner.to_string()).collect();
-        let is_postgres = self.connections.is_postgres();
-        if is_postgres {
-            return Statement::new(sql(true))
-                .with(list(names))
-                .with(list(owners));
-        }
-        // A JSON list for SQLite; names and owners need no escapes.
-        let json = |texts: Vec<String>| format!("[\"{}\"]", texts.join("\",\""));
-        Statement::new(sql(false))
-            .with(json(names))
-            .with(json(owners))
+        Statement::new(sql(is_postgres))
+            .with(list(names))
+            .with(list(owners))
     }
-}
-
-fn renewal(row: &Row) -> Result<Renewal, DatabaseError> {
-    Ok(Renewal {
-        name: row.text("name")?,
-        waiting: WaitingRequest::from_column(row.number("wanted")?),
-    })
-}
-
-fn duration(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{LeaseOwner, Leases, WaitingRequest, sql};
-use crate::{DatabaseError, Statement, listener::Listener};
+use crate::{DatabaseError, Listener, Statement};
 
 const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -5,12 +5,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     task::AbortHandle,
@@ -53,7 +54,6 @@ struct Inner {
 
 impl RowLeases {
     /// Creates the leases of a table, with connections that were opened in `runtime`.
-    #[must_use]
     pub const fn new(
         connections: Connections,
         runtime: Handle,
@@ -108,13 +108,7 @@ impl RowLeases {
     }
 
     async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
-        let execute = async {
-            let mut transaction = self.connections.write().await?;
-            let changed = transaction.execute(statement).await?;
-            transaction.commit().await?;
-            Ok(changed)
-        };
-        let executed = timeout(TIMEOUT, execute).await;
+        let executed = timeout(TIMEOUT, self.connections.execute(statement)).await;
         executed.unwrap_or(Err(DatabaseError::Timeout(TIMEOUT)))
     }
 }
@@ -123,9 +117,9 @@ impl RowLease {
     /// Returns whether no other owner can have acquired it; false if it was not renewed in time.
     ///
     /// Check it right before each effect that cannot be undone.
-    #[must_use]
     pub fn is_held(&self) -> bool {
-        self.inner.is_held()
+        let until = *self.inner.usable_until.lock();
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Releases the lease and returns when others can acquire it; a drop releases it in the
@@ -157,32 +151,12 @@ impl Drop for RowLease {
 }
 
 impl Inner {
-    fn usable_until(&self) -> Option<Instant> {
-        *self.lock()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.usable_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_held(&self) -> bool {
-        self.usable_until()
-            .is_some_and(|until| Instant::now() < until)
-    }
-
     /// Returns whether this is the owner. A fifth of the lifetime, counted from before the call was sent,
     /// remains for an effect that has started.
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
-        let RowLeases {
-            connections,
-            table,
-            ttl,
-            ..
-        } = &self.leases;
+        let (table, ttl) = (self.leases.table, self.leases.ttl);
         let sent = Instant::now();
-        let now = sql::now(connections.is_postgres());
+        let now = sql::now(self.leases.connections.is_postgres());
         let condition = match is_new {
             true => format!("lease_expires_at <= {now}"),
             false => "lease_owner = $1".to_owned(),
@@ -193,15 +167,15 @@ impl Inner {
         ));
         let statement = statement
             .with(self.owner.as_str())
-            .with(millis(*ttl))
+            .with(millis(ttl))
             .with(self.id.as_str());
         let is_owner = self.leases.execute(statement).await? == 1;
-        *self.lock() = is_owner.then(|| sent + *ttl * 4 / 5);
+        *self.usable_until.lock() = is_owner.then(|| sent + ttl * 4 / 5);
         Ok(is_owner)
     }
 
     async fn release(&self) {
-        *self.lock() = None;
+        *self.usable_until.lock() = None;
         let table = self.leases.table;
         let statement = Statement::new(format!(
             "UPDATE {table} SET lease_owner = NULL, lease_expires_at = 0 \
@@ -216,11 +190,14 @@ impl Inner {
 
 async fn renew(inner: Arc<Inner>) {
     let (ttl, table) = (inner.leases.ttl, inner.leases.table);
-    while let Some(until) = inner.usable_until() {
+    loop {
+        let Some(until) = *inner.usable_until.lock() else {
+            return;
+        };
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             tracing::error!(table, id = %inner.id, "row lease expired before renewal");
-            *inner.lock() = None;
+            *inner.usable_until.lock() = None;
             return;
         }
         // At a third of the lifetime, and more often after a failure.

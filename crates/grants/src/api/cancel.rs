@@ -7,11 +7,7 @@ use landfall_queue::{
     tracking::{self, CancelError},
 };
 
-use super::{
-    Api, job_json, json, list,
-    problem::{fault, not_found},
-    stats::count,
-};
+use super::{Api, count, fault, job_json, json, list, not_found};
 
 const REASON: &str = "cancelled by its owner";
 const REASON_ADMIN: &str = "cancelled by an admin";
@@ -48,7 +44,7 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
                 Ok(Some(job)) => job,
                 Ok(None) => return Err(not_found()),
                 Err(Failed::Cancel(CancelError::Queue(error))) => {
-                    return Err(fault(&error, request_id(&parts)));
+                    return Err(fault(&parts)(error));
                 }
                 Err(failed) => {
                     tracing::error!(
@@ -87,8 +83,6 @@ async fn end(
 }
 
 fn completed() -> Problem {
-    Problem::new(
-        StatusCode::CONFLICT,
-        "a completed upload cannot be cancelled",
-    )
+    let detail = "a completed upload cannot be cancelled";
+    Problem::new(StatusCode::CONFLICT, detail)
 }

@@ -8,7 +8,7 @@ use axum::{
 use http::StatusCode;
 use landfall_api::{CorsContext, CorsRules, Problem, request_id};
 
-use super::{Api, problem::respond};
+use super::{Api, respond};
 
 const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, HEAD, POST, DELETE, OPTIONS",
@@ -18,22 +18,20 @@ const CORS_RULES: CorsRules = CorsRules {
 
 pub(super) async fn middleware(
     State(api): State<Arc<Api>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let head = parts.clone();
-    request = Request::from_parts(parts, body);
-    let (cors, csrf) = (
-        api.settings.cors.as_ref(),
-        api.settings.authenticator.csrf(),
-    );
+    let request = Request::from_parts(parts, body);
+    let settings = &api.settings;
+    let (cors, csrf) = (settings.cors.as_ref(), settings.authenticator.csrf());
     let context = CorsContext::new(CORS_RULES, cors, &head, csrf);
     let mut response = match (context.is_allowed(), context.preflight()) {
-        (false, _) => respond(
-            Problem::new(StatusCode::FORBIDDEN, "origin not allowed"),
-            api.settings.style,
-        ),
+        (false, _) => {
+            let problem = Problem::new(StatusCode::FORBIDDEN, "origin not allowed");
+            respond(problem, settings.style)
+        }
         (true, Some(response)) => response,
         (true, None) => next.run(request).await,
     };

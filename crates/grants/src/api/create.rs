@@ -1,19 +1,14 @@
 //! Creating an upload for a client that cannot set headers: it receives the upload URL.
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, request::Parts};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use landfall::{service::ResponseBody, upload::Metadata};
-use landfall_api::{Problem, request_id};
+use landfall_api::Problem;
 use landfall_queue::{Job, Token, tracking};
 use serde_json::Value;
 
-use super::{
-    Api,
-    problem::{fault, not_found},
-};
+use super::{Api, fault, not_found};
 
 const MAX_MESSAGE_BYTES: usize = 4096;
 
@@ -45,24 +40,15 @@ pub(super) async fn create(
     token: &Token,
 ) -> Result<Created, Problem> {
     let settings = &api.settings;
-    let reply = settings
-        .handler
-        .handle_at(None, request(api, parts, job, token))
-        .await;
+    let request = request(api, parts, job, token);
+    let reply = settings.handler.handle_at(None, request).await;
     let location = reply.headers().get(header::LOCATION);
-    let location = location
-        .and_then(|url| url.to_str().ok())
-        .map(str::to_owned);
-    match location {
+    match location.and_then(|url| Some(url.to_str().ok()?.to_owned())) {
         Some(url) if reply.status().is_success() => {
             let now = settings.queue.get(job.id).await;
-            match now.map_err(|error| fault(&error, request_id(parts)))? {
-                Some(job) => Ok(Created {
-                    url,
-                    job: Box::new(job),
-                }),
-                None => Err(not_found()),
-            }
+            let job = now.map_err(fault(parts))?.ok_or_else(not_found)?;
+            let job = Box::new(job);
+            Ok(Created { url, job })
         }
         _ => Err(refused(api, job, reply).await),
     }
@@ -73,16 +59,11 @@ pub(super) async fn create(
 async fn refused(api: &Api, job: &Job, reply: http::Response<ResponseBody>) -> Problem {
     let status = reply.status();
     let retry_after = reply.headers().get(header::RETRY_AFTER).cloned();
-    let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES)
-        .collect()
-        .await;
+    let message = Limited::new(reply.into_body(), MAX_MESSAGE_BYTES);
+    let message = message.collect().await;
     let message = message.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
     let message = String::from_utf8_lossy(&message).trim().to_owned();
-    let may_pass = status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::LOCKED | StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-        );
+    let may_pass = status.is_server_error() || matches!(status.as_u16(), 408 | 423 | 429);
     if status.is_client_error() && !may_pass {
         let settings = &api.settings;
         let reason = format!("its upload was rejected: {message}");
@@ -151,9 +132,8 @@ fn metadata(job: &Job) -> Metadata {
         "upload_request_id",
     ];
     let known = [("filename", &job.filename), ("filetype", &job.filetype)];
-    let known = known
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value.as_deref()?)));
+    let known = known.into_iter();
+    let known = known.filter_map(|(key, value)| Some((key, value.as_deref()?)));
     let more = job.metadata.iter().filter_map(|(key, value)| match value {
         Value::String(text) if !RESERVED_KEYS.contains(&&**key) => Some((&**key, &**text)),
         _ => None,

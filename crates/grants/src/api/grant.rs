@@ -8,13 +8,12 @@ use landfall_queue::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ApiStyle,
+    Api, ApiStyle, count,
     create::{self, Created},
+    fault,
     grant_request::{GrantRequest, ResponseMode},
     job_json::rfc3339,
     json,
-    problem::fault,
-    stats::count,
 };
 
 pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
@@ -40,29 +39,24 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
     let new = apply_policies(api, &principal, asked, &parts).await?;
     let queue = &api.settings.queue;
     let granted = queue.grant(new).await;
-    let granted = granted.map_err(|error| fault(&error, request_id(&parts)))?;
-    let (was_given, mut job, token) = match granted {
+    let (was_given, mut job, token) = match granted.map_err(fault(&parts))? {
         GrantOutcome::Created(job, token) => (false, job, Some(token)),
         GrantOutcome::Existing(job, token) => (true, job, token),
         GrantOutcome::Conflict(_) => {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "this id was used for another request; choose another id",
-            ));
+            let detail = "this id was used for another request; choose another id";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
     };
-    match job.state {
-        JobState::Cancelled | JobState::Failed | JobState::Expired => {
-            let what = match job.state {
-                JobState::Cancelled => "the upload with this id was cancelled",
-                JobState::Failed => "the upload with this id failed",
-                _ => "the upload with this id expired",
-            };
-            let detail = format!("{what}; request another one with another id");
-            return Err(Problem::new(StatusCode::GONE, detail));
-        }
-        _ => {}
+    let ended = match job.state {
+        JobState::Cancelled => Some("the upload with this id was cancelled"),
+        JobState::Failed => Some("the upload with this id failed"),
+        JobState::Expired => Some("the upload with this id expired"),
+        _ => None,
+    };
+    if let Some(what) = ended {
+        let detail = format!("{what}; request another one with another id");
+        return Err(Problem::new(StatusCode::GONE, detail));
     }
     let mut upload_url = None;
     if let (ResponseMode::Url, Some(token)) = (mode, &token) {

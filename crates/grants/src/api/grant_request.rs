@@ -71,13 +71,14 @@ impl GrantRequest {
             (Some(id), Some(filename), Some(filesize), Some(filetype), Some(mode))
                 if errors.is_empty() =>
             {
+                let metadata = fields;
                 Ok(Self {
                     id,
                     filename,
                     filesize,
                     filetype,
                     mode,
-                    metadata: fields,
+                    metadata,
                 })
             }
             _ => Err(Problem::invalid(errors)),
@@ -90,9 +91,8 @@ fn collect_error<T>(
     field: &'static str,
     value: Result<T, impl Into<Cow<'static, str>>>,
 ) -> Option<T> {
-    value
-        .map_err(|why| errors.push((field.into(), why.into())))
-        .ok()
+    let value = value.map_err(|why| errors.push((field.into(), why.into())));
+    value.ok()
 }
 
 fn parse_form(body: &Bytes) -> Map<String, Value> {
@@ -103,11 +103,10 @@ fn parse_form(body: &Bytes) -> Map<String, Value> {
 
 /// An earlier upload token, and Laravel's CSRF token, must not be stored.
 fn drop_secrets(fields: &mut Map<String, Value>) {
+    let is_token = |text: &str| text.starts_with(UploadToken::PREFIX);
     fields.retain(|name, value| match name.as_str() {
         "_token" | "upload_token" => false,
-        _ => !value
-            .as_str()
-            .is_some_and(|text| text.starts_with(UploadToken::PREFIX)),
+        _ => !value.as_str().is_some_and(is_token),
     });
 }
 

@@ -58,10 +58,8 @@ pub(super) fn rfc3339(at: SystemTime) -> String {
 
 /// `2026-11-20T18:00:00.250000Z`
 fn laravel(at: SystemTime) -> String {
-    timestamp(at)
-        .to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-        .to_string()
+    let at = timestamp(at).to_zoned(TimeZone::UTC);
+    at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 fn timestamp(at: SystemTime) -> Timestamp {

@@ -1,15 +1,11 @@
 use axum::{extract::Request, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::upload::UploadId;
-use landfall_api::{Problem, request_id};
+use landfall_api::Problem;
 use landfall_queue::{Job, JobId, JobState, Principal, Query, Scope};
 use serde_json::Value;
 
-use super::{
-    Api, ApiStyle, job_json, json,
-    problem::{fault, not_found},
-    scope,
-};
+use super::{Api, ApiStyle, fault, job_json, json, not_found, scope};
 
 const MAX_LIMIT: usize = 1000;
 
@@ -27,15 +23,13 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
     let usual = if is_end { MAX_LIMIT } else { query.limit };
     query.limit = wanted.limit.unwrap_or(usual);
     let page = api.settings.queue.list(&query).await;
-    let mut page = page.map_err(|error| fault(&error, request_id(&parts)))?;
+    let mut page = page.map_err(fault(&parts))?;
     if is_end {
         page.jobs.reverse();
         page.has_more = false;
     }
-    let rows = page.jobs.iter();
-    let rows: Value = rows
-        .map(|job| job_json::job_json(job, style, principal.is_admin))
-        .collect();
+    let row = |job| job_json::job_json(job, style, principal.is_admin);
+    let rows: Value = page.jobs.iter().map(row).collect();
     let mut response = json(StatusCode::OK, &rows);
     if let (true, Some(last)) = (page.has_more, page.jobs.last()) {
         let link = wanted.next(parts.uri.path(), last.id, query.limit);
@@ -64,18 +58,17 @@ pub(super) async fn find(
 ) -> Result<Job, Problem> {
     let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
     let queue = &api.settings.queue;
-    let ours = |error| fault(&error, request_id(parts));
     let subject = match scope(principal, wanted.subject.as_deref())? {
         Scope::Subject(subject) => subject,
         Scope::All => principal.subject.clone(),
     };
-    if let Some(job) = queue.by_request(&subject, id).await.map_err(ours)? {
+    if let Some(job) = queue.by_request(&subject, id).await.map_err(fault(parts))? {
         return Ok(job);
     }
     if principal.is_admin
         && wanted.subject.is_none()
         && let Ok(upload) = UploadId::new(id)
-        && let Some(job) = queue.by_upload(&upload).await.map_err(ours)?
+        && let Some(job) = queue.by_upload(&upload).await.map_err(fault(parts))?
         && job.subject.is_none()
     {
         return Ok(job);

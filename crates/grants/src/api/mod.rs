@@ -16,16 +16,23 @@ mod grant;
 mod grant_request;
 mod job_json;
 mod list;
-mod problem;
-mod stats;
 
-use std::{fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
     extract::{Path, Request, State, rejection::PathRejection},
     middleware,
-    response::Response,
+    response::{IntoResponse as _, Response},
     routing::{MethodRouter, get},
 };
 use http::{StatusCode, header, request::Parts};
@@ -33,12 +40,12 @@ use landfall::{
     Handler,
     service::{Cors, Peer},
 };
-use landfall_api::{ClientAddress, Problem, auth::Authenticator, client_address};
-use landfall_queue::{Principal, Queue, Scope, policy::Policy};
+use landfall_api::{ClientAddress, Problem, auth::Authenticator, client_address, request_id};
+use landfall_queue::{Principal, Queue, QueueError, Scope, policy::Policy};
 use tokio::sync::{Semaphore, watch};
 
 use self::events::StreamLimiter;
-pub use self::{events::StreamLimits, stats::ApiStats};
+pub use self::events::StreamLimits;
 
 /// More cancellations of this process wait.
 const MAX_CANCELLATIONS: usize = 64;
@@ -53,6 +60,27 @@ pub enum ApiStyle {
     Landfall,
     /// The format of the Laravel package `oneofftech/laravel-tus-upload`, for its front end.
     Laravel,
+}
+
+/// Counters of this process, updated without ordering.
+#[derive(Debug, Default)]
+pub struct ApiStats {
+    /// Grants created.
+    pub granted: AtomicU64,
+    /// Repeated requests for a grant.
+    pub repeated: AtomicU64,
+    /// Requests for a grant that were rejected.
+    pub rejected: AtomicU64,
+    /// Requests for a grant that failed because of the server.
+    pub failed: AtomicU64,
+    /// Uploads cancelled.
+    pub cancelled: AtomicU64,
+    /// Event streams open now.
+    pub event_streams: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Relaxed);
 }
 
 /// Settings of the grant API.
@@ -136,6 +164,7 @@ pub fn service(settings: ApiSettings) -> Router {
         cancelling: Arc::new(Semaphore::new(MAX_CANCELLATIONS)),
         settings,
     });
+    let cors = middleware::from_fn_with_state(api.clone(), cors::middleware);
     let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
     let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
     if !path.is_empty() {
@@ -147,10 +176,7 @@ pub fn service(settings: ApiSettings) -> Router {
         .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
-        .layer(middleware::from_fn_with_state(
-            api.clone(),
-            cors::middleware,
-        ))
+        .layer(cors)
         .with_state(api)
 }
 
@@ -163,12 +189,9 @@ struct Api {
 
 impl Api {
     async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
+        let authenticator = &self.settings.authenticator;
         let client = self.client(parts);
-        Ok(self
-            .settings
-            .authenticator
-            .authenticate(parts, client)
-            .await?)
+        Ok(authenticator.authenticate(parts, client).await?)
     }
 
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
@@ -179,7 +202,7 @@ impl Api {
     async fn answer(&self, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
         match answer.await {
             Ok(response) => response,
-            Err(problem) => problem::respond(problem, self.settings.style),
+            Err(problem) => respond(problem, self.settings.style),
         }
     }
 }
@@ -192,10 +215,10 @@ fn scope(principal: &Principal, subject: Option<&str>) -> Result<Scope, Problem>
         Some(other) if principal.is_admin || other == principal.subject => {
             Ok(Scope::Subject(other.into()))
         }
-        Some(_) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "only admins may list uploads of other subjects",
-        )),
+        Some(_) => {
+            let detail = "only admins may list uploads of other subjects";
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
     }
 }
 
@@ -227,26 +250,58 @@ async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {
 }
 
 async fn wrong_method(State(api): State<Arc<Api>>) -> Response {
-    let detail = "method not allowed";
-    problem::respond(
-        Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail),
-        api.settings.style,
-    )
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    respond(problem, api.settings.style)
 }
 
 async fn nothing_here(State(api): State<Arc<Api>>) -> Response {
-    problem::respond(
-        Problem::new(StatusCode::NOT_FOUND, "not found"),
-        api.settings.style,
-    )
+    let problem = Problem::new(StatusCode::NOT_FOUND, "not found");
+    respond(problem, api.settings.style)
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    let json = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
+}
+
+/// The same if the job belongs to another subject.
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "upload not found")
+}
+
+/// The cause is not revealed to clients.
+fn fault(parts: &Parts) -> impl Fn(QueueError) -> Problem {
+    move |error| {
+        let request_id = request_id(parts);
+        tracing::error!(%error, requestId = request_id, "failed to access the upload queue");
+        Problem::unavailable("the upload queue is temporarily unavailable")
+    }
+}
+
+fn respond(problem: Problem, style: ApiStyle) -> Response {
+    match style {
+        ApiStyle::Landfall => problem.into_response(),
+        ApiStyle::Laravel => respond_as_laravel(problem),
+    }
+}
+
+fn respond_as_laravel(problem: Problem) -> Response {
+    let (status, message) = match problem.status() {
+        StatusCode::UNAUTHORIZED => (None, "Unauthenticated."),
+        StatusCode::FORBIDDEN if problem.is_cross_site() => {
+            (StatusCode::from_u16(419).ok(), "CSRF token mismatch.")
+        }
+        StatusCode::FORBIDDEN => (None, "This action is unauthorized."),
+        _ => (None, problem.detail()),
+    };
+    let mut body = serde_json::json!({ "message": message });
+    if !problem.errors().is_empty() {
+        body["errors"] = problem.errors_by_field();
+    }
+    let status = status.unwrap_or(problem.status());
+    let problem = problem.with_status(status);
+    problem.respond_with("application/json", &body)
 }

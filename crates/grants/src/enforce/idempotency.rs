@@ -67,6 +67,7 @@ impl IdempotencyKey for GrantKey {
             StartRequest::new(upload.id.clone(), upload.length, &*self.digest)
                 .replacing(noted.clone())
         };
+        let granted = self.granted;
         match self.queue.start(self.job, start).await.map_err(failed)? {
             StartOutcome::Bound => Ok(()),
             // The lease that serializes creations was lost; a retry finds the other upload.
@@ -77,24 +78,14 @@ impl IdempotencyKey for GrantKey {
             StartOutcome::Ended(state) => Err(lost(TokenRejection::ended(state))),
             StartOutcome::Conflict => Err(lost(TokenRejection::Differs)),
             StartOutcome::TooLarge if self.is_part => Err(lost(TokenRejection::TooManyParts)),
-            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge {
-                granted: self.granted,
-            })),
+            StartOutcome::TooLarge => Err(lost(TokenRejection::TooLarge { granted })),
             StartOutcome::NotFound => Err(lost(TokenRejection::UnknownToken)),
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct TrackedUploadKey {
-    queue: Queue,
-}
-
-impl TrackedUploadKey {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self { queue }
-    }
-}
+pub(super) struct TrackedUploadKey(pub(super) Queue);
 
 #[async_trait]
 impl IdempotencyKey for TrackedUploadKey {
@@ -107,7 +98,7 @@ impl IdempotencyKey for TrackedUploadKey {
     }
 
     async fn store_id(&self, upload: &mut Upload) -> Result<(), IdempotencyError> {
-        match self.queue.track(upload).await {
+        match self.0.track(upload).await {
             Ok(job) => {
                 upload.labels.insert(labels::JOB.into(), job.to_string());
             }

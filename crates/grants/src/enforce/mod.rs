@@ -78,7 +78,7 @@ impl GrantHook {
         let mut creation = CreateDecision::allow();
         // Partial uploads are not tracked separately.
         if self.settings.track_all && upload.kind != UploadKind::Partial {
-            creation.idempotency = Some(Arc::new(TrackedUploadKey::new(self.queue.clone())));
+            creation.idempotency = Some(Arc::new(TrackedUploadKey(self.queue.clone())));
         }
         creation
     }
@@ -110,10 +110,8 @@ impl Hook for GrantHook {
         let Some(token) = &request.token else {
             return Ok(self.untokened(upload));
         };
-        let job = self
-            .queue
-            .by_token(&TokenHash::from_secret(token.as_str()))
-            .await?;
+        let hash = TokenHash::from_secret(token.as_str());
+        let job = self.queue.by_token(&hash).await?;
         let job = job.filter(|job| verify::is_bound_to(job, &upload.metadata));
         let Some(job) = job else {
             let attempt = FailedAttempt {
@@ -121,12 +119,8 @@ impl Hook for GrantHook {
                 secret: Some(token.as_str()),
                 is_cross_site: is_cross_site(&request.headers),
             };
-            let recorded = self
-                .settings
-                .failed_attempts
-                .as_ref()
-                .map(|all| all.record(&attempt));
-            return Ok(match recorded {
+            let limiter = self.settings.failed_attempts.as_ref();
+            return Ok(match limiter.map(|limiter| limiter.record(&attempt)) {
                 Some(Err(wait)) => TokenRejection::TooManyGuesses(wait).into(),
                 _ => TokenRejection::UnknownToken.into(),
             });
@@ -147,12 +141,8 @@ impl Hook for GrantHook {
             creation.length = job.size;
         }
         let digest = verify::digest(upload);
-        creation.idempotency = Some(Arc::new(GrantKey::new(
-            self.queue.clone(),
-            &job,
-            digest,
-            upload,
-        )));
+        let key = GrantKey::new(self.queue.clone(), &job, digest, upload);
+        creation.idempotency = Some(Arc::new(key));
         Ok(creation)
     }
 }

@@ -68,10 +68,10 @@ impl From<TokenRejection> for ClientResponse {
     fn from(refused: TokenRejection) -> Self {
         let reply = Self::text(refused.status(), format!("{refused}\n"));
         match refused {
-            TokenRejection::NoToken | TokenRejection::UnknownToken => reply.header(
-                header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"uploads\""),
-            ),
+            TokenRejection::NoToken | TokenRejection::UnknownToken => {
+                let challenge = HeaderValue::from_static("Bearer realm=\"uploads\"");
+                reply.header(header::WWW_AUTHENTICATE, challenge)
+            }
             TokenRejection::TooManyGuesses(wait) => {
                 let seconds = wait.as_secs().saturating_add(1);
                 reply.header(header::RETRY_AFTER, seconds.into())
@@ -82,9 +82,8 @@ impl From<TokenRejection> for ClientResponse {
 }
 
 pub(super) fn is_bound_to(job: &Job, metadata: &Metadata) -> bool {
-    metadata
-        .get_text("upload_request_id")
-        .is_none_or(|id| id == job.request_id)
+    let id = metadata.get_text("upload_request_id");
+    id.is_none_or(|id| id == job.request_id)
 }
 
 /// `parts` are the uploads bound to the job so far.
@@ -149,9 +148,8 @@ pub(super) fn metadata(job: &Job, upload: &Upload) -> Option<Metadata> {
         return None;
     }
     let ours = [("filename", name), ("filetype", kind)];
-    let ours = ours
-        .iter()
-        .filter_map(|(key, value)| value.map(|value| (*key, value.as_bytes())));
+    let ours = ours.iter();
+    let ours = ours.filter_map(|(key, value)| value.map(|value| (*key, value.as_bytes())));
     Some(Metadata::from_pairs(stated.iter().chain(ours)))
 }
 

@@ -1,17 +1,22 @@
 use std::{
-    pin::pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use landfall_protocol::{Append as Head, ProblemKind};
 use tokio::time::timeout;
 
 use super::{
-    Engine, Error, RequestContext, create::can_complete, peek::PeekedBody, receive::BodyStream,
+    Engine, Error, RequestContext, create::can_complete, receive::BodyStream,
     transfer::Interruption,
 };
 use crate::{
+    BoxError,
     event::EventKind,
     hook::ClientResponse,
     lease::Lease,
@@ -28,19 +33,6 @@ pub(crate) struct AppendRequest {
     pub(crate) content_length: Option<u64>,
 }
 
-#[derive(Debug)]
-pub(crate) struct AppendOutcome {
-    pub(crate) offset: u64,
-    pub(crate) expires: Option<SystemTime>,
-    pub(crate) reply: ClientResponse,
-}
-
-#[derive(Debug)]
-pub(crate) struct AppendError {
-    pub(crate) error: Error,
-    pub(crate) expires: Option<SystemTime>,
-}
-
 struct AppendBounds {
     declared_length: Option<u64>,
     length: Option<u64>,
@@ -48,39 +40,31 @@ struct AppendBounds {
 }
 
 impl Engine {
-    /// A failure reports when the upload expires, too (T-EXP-2).
+    /// Also returns when the upload expires, which a failure reports, too (T-EXP-2).
     pub(crate) async fn append<B: RequestBody + Unpin>(
         self: &Arc<Self>,
         context: &RequestContext,
         id: &UploadId,
         request: AppendRequest,
         body: &mut B,
-    ) -> Result<AppendOutcome, AppendError> {
+    ) -> (Option<SystemTime>, Result<(u64, ClientResponse), Error>) {
         let mut expires = None;
         let appended = self
             .append_body(context, id, request, body, &mut expires)
             .await;
-        match appended {
-            Ok((offset, reply)) => Ok(AppendOutcome {
-                offset,
-                expires,
-                reply,
-            }),
-            Err(error) => {
-                match error.problem().kind {
-                    // The hook that denied or stopped the upload has removed it.
-                    ProblemKind::Rejected | ProblemKind::Stopped => expires = None,
-                    // The live writer knows the upload, so this needs no call to the store.
-                    _ if expires.is_none() => {
-                        expires = self.live.get(id).and_then(|live| {
-                            self.expiry(&live.upload, live.offset(), SystemTime::now())
-                        });
-                    }
-                    _ => {}
-                }
-                Err(AppendError { error, expires })
+        match appended.as_ref().map_err(|error| error.problem().kind) {
+            // The hook that denied or stopped the upload has removed it.
+            Err(ProblemKind::Rejected | ProblemKind::Stopped) => expires = None,
+            // The live writer knows the upload, so this needs no call to the store.
+            Err(_) if expires.is_none() => {
+                expires = self
+                    .live
+                    .get(id)
+                    .and_then(|live| self.expiry(&live.upload, live.offset(), SystemTime::now()));
             }
+            _ => {}
         }
+        (expires, appended)
     }
 
     /// All checks run before anything is written, in the order of E-4. A writer whose client has
@@ -110,10 +94,7 @@ impl Engine {
             return Err(ProblemKind::Locked.into());
         }
         let bounds = self.check_append(&upload, offset, &request)?;
-        let AppendRequest {
-            head,
-            content_length,
-        } = request;
+        let (head, content_length) = (request.head, request.content_length);
         let is_verified = head.checksum.is_present();
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();
@@ -200,7 +181,8 @@ impl Engine {
                 self.check_append(&snapshot.upload, at.max(snapshot.offset), request)?;
             }
         }
-        if request.content_length != Some(0) && timeout(self.lease_wait, body.peek()).await.is_err()
+        if request.content_length != Some(0)
+            && timeout(self.config.lease_wait, body.peek()).await.is_err()
         {
             return self.free_lease(id).await?.ok_or(ProblemKind::Locked.into());
         }
@@ -213,7 +195,7 @@ impl Engine {
     /// Fails if a holder in another process, which keeps the lease, stores bytes past `at`.
     async fn lease_at(&self, id: &UploadId, at: u64) -> Result<Lease, Error> {
         let locker = self.composer.locker();
-        let mut acquired = pin!(locker.acquire_at(id, Some(at), self.lease_wait));
+        let mut acquired = pin!(locker.acquire_at(id, Some(at), self.config.lease_wait));
         let mut interval = OFFSET_POLL_INTERVAL;
         loop {
             if let Ok(lease) = timeout(interval, acquired.as_mut()).await {
@@ -272,7 +254,7 @@ impl Engine {
     }
 
     pub(super) fn max_size(&self, upload: &Upload) -> Option<u64> {
-        smaller(upload.max_size, self.limits.max_size)
+        smaller(upload.max_size, self.config.limits.max_size)
     }
 
     pub(super) fn remaining(&self, upload: &Upload, length: Option<u64>, offset: u64) -> u64 {
@@ -324,4 +306,41 @@ impl Engine {
 
 pub(super) fn smaller(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     one.into_iter().chain(other).min()
+}
+
+type NextFrame = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// A body whose first frame can be polled before it is read.
+struct PeekedBody<'a, B> {
+    body: &'a mut B,
+    first: Option<NextFrame>,
+}
+
+impl<'a, B: RequestBody + Unpin> PeekedBody<'a, B> {
+    fn new(body: &'a mut B) -> Self {
+        Self { body, first: None }
+    }
+
+    async fn peek(&mut self) {
+        if self.first.is_none() {
+            self.first = Some(poll_fn(|cx| self.poll_body(cx)).await);
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<NextFrame> {
+        let frame = Pin::new(&mut *self.body).poll_frame(cx);
+        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl<B: RequestBody + Unpin> Body for PeekedBody<'_, B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<NextFrame> {
+        match self.first.take() {
+            Some(frame) => Poll::Ready(frame),
+            None => self.poll_body(cx),
+        }
+    }
 }

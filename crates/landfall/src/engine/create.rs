@@ -3,14 +3,14 @@ use std::{future::Future, sync::Arc, time::SystemTime};
 use landfall_protocol::{Concat, Create as Head, DeclaredLength, ProblemKind};
 
 use super::{
-    Engine, Error, InspectOutcome, RequestContext, add, idempotency::KeyState, receive::BodyStream,
-    transfer::Interruption,
+    Engine, Error, InspectOutcome, RequestContext, add, receive::BodyStream, transfer::Interruption,
 };
 use crate::{
     event::{EventKind, TerminationReason},
-    hook::{ClientResponse, Intent},
+    hook::{ClientResponse, IdempotencyKey, Intent},
     lease::Lease,
     request_body::RequestBody,
+    store::StoreError,
     upload::{Completion, Upload, UploadId, UploadKind},
 };
 
@@ -32,6 +32,17 @@ pub(crate) struct Created {
     pub(crate) existed: bool,
 }
 
+#[derive(Debug)]
+pub(super) struct IdempotentCreate {
+    key: Arc<dyn IdempotencyKey>,
+    _lease: Option<Lease>,
+}
+
+pub(super) enum KeyState {
+    New(Option<IdempotentCreate>),
+    Exists(InspectOutcome),
+}
+
 impl Created {
     pub(super) fn existing(found: InspectOutcome, reply: ClientResponse) -> Self {
         Self {
@@ -51,11 +62,7 @@ impl Engine {
         request: CreateRequest,
         body: &mut B,
     ) -> Result<Created, Error> {
-        let CreateRequest {
-            head,
-            parts,
-            content_length,
-        } = request;
+        let (head, content_length) = (request.head, request.content_length);
         let _in_flight = self.enter_transfer()?;
         self.check_access(context, Intent::Create, None).await?;
         let length = match head.declared {
@@ -76,7 +83,7 @@ impl Engine {
                     return Err(ProblemKind::ModifyFinal.into());
                 }
                 upload.kind = UploadKind::Final {
-                    parts,
+                    parts: request.parts,
                     header,
                     concatenated: false,
                 };
@@ -108,7 +115,8 @@ impl Engine {
         } else {
             None
         };
-        self.prepare_creation(context, &upload, body_length).await?;
+        let end = can_complete(upload.length, 0, body_length);
+        self.prepare_creation(context, &upload, end).await?;
         let Some(permit) = permit else {
             let engine = self.clone();
             let create = async move {
@@ -162,16 +170,12 @@ impl Engine {
             None => {}
             // The client never learns the URL of a rejected creation, so nothing may remain of it (E-22).
             // The bytes of an interrupted connection are kept until the upload expires (E-21).
-            Some(Interruption::Overrun) => {
-                let error = ProblemKind::SizeExceeded.into();
-                return Err(self.roll_back_creation(context, upload, lease, error).await);
-            }
-            Some(Interruption::Checksum(problem)) => {
-                let error = problem.into();
-                return Err(self.roll_back_creation(context, upload, lease, error).await);
-            }
-            Some(Interruption::Evicted) => {
-                let error = self.evicted(&upload.id, offset);
+            Some(
+                interruption @ (Interruption::Overrun
+                | Interruption::Checksum(_)
+                | Interruption::Evicted),
+            ) => {
+                let error = self.interruption_error(&upload.id, offset, interruption);
                 return Err(self.roll_back_creation(context, upload, lease, error).await);
             }
             Some(interruption) => {
@@ -194,21 +198,17 @@ impl Engine {
         })
     }
 
-    /// The completion, too, if the body may be long enough for it.
-    async fn prepare_creation(
+    /// The completion, too, if the creation may complete the upload, at `end`.
+    pub(super) async fn prepare_creation(
         &self,
         context: &RequestContext,
         upload: &Upload,
-        body_length: Option<u64>,
+        end: Option<u64>,
     ) -> Result<(), Error> {
-        let created = (EventKind::Created, 0);
-        match can_complete(upload.length, 0, body_length) {
-            None => self.prepare_kinds(&[created], upload, context).await,
-            Some(end) => {
-                let kinds = [created, (EventKind::Completed, end)];
-                self.prepare_kinds(&kinds, upload, context).await
-            }
-        }
+        let completed = (EventKind::Completed, end.unwrap_or_default());
+        let kinds = [(EventKind::Created, 0), completed];
+        let kinds = &kinds[..1 + usize::from(end.is_some())];
+        self.prepare_kinds(kinds, upload, context).await
     }
 
     pub(super) async fn emit_created<T: Send + 'static>(
@@ -233,6 +233,41 @@ impl Engine {
         };
         add(&self.counters.created, 1);
         Ok(created)
+    }
+
+    pub(super) async fn start_idempotent(
+        self: &Arc<Self>,
+        key: Option<Arc<dyn IdempotencyKey>>,
+    ) -> Result<KeyState, Error> {
+        let Some(key) = key else {
+            return Ok(KeyState::New(None));
+        };
+        let lease = match key.key() {
+            Some(lock) => Some(self.lease(lock).await?),
+            None => None,
+        };
+        if let Some(id) = key.stored_id().await? {
+            match Box::pin(self.inspect(&None, &id)).await {
+                Ok(found) => return Ok(KeyState::Exists(found)),
+                Err(error) if error.problem().kind == ProblemKind::NotFound => {}
+                // A crash during creation leaves a damaged upload, which cannot be resumed.
+                Err(Error::Store(StoreError::Damaged { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(KeyState::New(Some(IdempotentCreate { key, _lease: lease })))
+    }
+
+    pub(super) async fn assign_id(
+        &self,
+        upload: &mut Upload,
+        idempotent: Option<&IdempotentCreate>,
+    ) -> Result<(), Error> {
+        self.composer.store().assign_id(upload).await?;
+        if let Some(idempotent) = idempotent {
+            idempotent.key.store_id(upload).await?;
+        }
+        Ok(())
     }
 
     async fn roll_back_creation(

@@ -9,8 +9,8 @@ use crate::{
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{0}")]
-    Problem(Problem),
+    #[error(transparent)]
+    Problem(#[from] Problem),
     #[error("mismatched offset, the upload has {0} bytes")]
     Offset(u64),
     #[error("denied by a hook")]
@@ -27,12 +27,6 @@ pub(crate) enum Error {
     Idempotency(#[source] BoxError),
     #[error("task: {0}")]
     Task(#[from] tokio::task::JoinError),
-}
-
-impl From<Problem> for Error {
-    fn from(problem: Problem) -> Self {
-        Self::Problem(problem)
-    }
 }
 
 impl From<IdempotencyError> for Error {

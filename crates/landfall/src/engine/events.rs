@@ -11,7 +11,6 @@ use tokio::{
 use super::{Engine, Error, RequestContext};
 use crate::{
     event::{Event, EventKind, EventSink, Reservation, TerminationReason},
-    lease::Lease,
     store::StoreError,
     upload::{Snapshot, Upload, UploadId},
 };
@@ -60,7 +59,7 @@ impl Engine {
 
     pub(super) async fn prepare(&self, events: &[Event]) -> Result<(), Error> {
         if !events.is_empty() {
-            for sink in &self.sinks {
+            for sink in &self.config.sinks {
                 sink.prepare(events).await.map_err(Error::Sink)?;
             }
         }
@@ -72,9 +71,8 @@ impl Engine {
         let mut reservations = Reservations::default();
         if self.event_kinds.contains(kind) {
             for sink in self.interested(kind) {
-                reservations
-                    .0
-                    .push(sink.reserve().await.map_err(Error::Sink)?);
+                let reservation = sink.reserve().await.map_err(Error::Sink)?;
+                reservations.0.push(reservation);
             }
         }
         Ok(reservations)
@@ -111,22 +109,20 @@ impl Engine {
     }
 
     fn interested(&self, kind: EventKind) -> impl Iterator<Item = &Arc<dyn EventSink>> {
-        let sinks = self.sinks.iter();
+        let sinks = self.config.sinks.iter();
         sinks.filter(move |sink| sink.event_kinds().contains(kind))
     }
 
     pub(crate) async fn emit_removed(
         &self,
         reservations: Reservations,
-        reason: TerminationReason,
+        reason: Option<TerminationReason>,
         upload: &Arc<Upload>,
         offset: u64,
         context: &RequestContext,
     ) {
-        let kind = EventKind::Terminated;
-        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
-        event.reason = Some(reason);
-        self.emit(reservations, event).await;
+        self.emit(reservations, removal(reason, upload, offset, context))
+            .await;
     }
 
     pub(crate) fn emit_external_progress(&self, upload: &Arc<Upload>, offset: u64) {
@@ -135,7 +131,8 @@ impl Engine {
     }
 
     pub(super) fn offer_progress(&self, event: &Event) {
-        for sink in self.sinks.iter().filter(|sink| sink.event_kinds().progress) {
+        let sinks = self.config.sinks.iter();
+        for sink in sinks.filter(|sink| sink.event_kinds().progress) {
             sink.emit_progress(event.clone());
         }
     }
@@ -162,20 +159,12 @@ impl Engine {
                 Resolution::Happened(Some(found))
             }
             (EventKind::Completed, Some(found)) if self.is_finish_pending(&found) => {
-                self.finish_pending(found, lease).await?
+                let upload = found.upload.clone();
+                self.finish(&None, upload, lease, true).await?;
+                Resolution::Happened(Some(found))
             }
             _ => Resolution::DidNotHappen,
         })
-    }
-
-    async fn finish_pending(
-        self: &Arc<Self>,
-        found: Snapshot,
-        lease: Lease,
-    ) -> Result<Resolution, Error> {
-        self.finish(&None, found.upload.clone(), lease, true)
-            .await?;
-        Ok(Resolution::Happened(Some(found)))
     }
 
     pub(crate) async fn record_resolved(
@@ -194,6 +183,19 @@ impl Engine {
         let event = Event::new(kind, upload, offset, None);
         record(self.interested(kind), &event).await
     }
+}
+
+/// No reason means that it has expired.
+pub(super) fn removal(
+    reason: Option<TerminationReason>,
+    upload: &Arc<Upload>,
+    offset: u64,
+    context: &RequestContext,
+) -> Event {
+    let kind = reason.map_or(EventKind::Expired, |_| EventKind::Terminated);
+    let mut event = Event::new(kind, upload.clone(), offset, context.clone());
+    event.reason = reason;
+    event
 }
 
 async fn record(

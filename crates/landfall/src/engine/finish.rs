@@ -44,11 +44,8 @@ impl Engine {
             .await?
         } else {
             let upload = self.sync_completed(upload, &lease).await?;
-            upload
-                .completion
-                .response()
-                .map(|response| ClientResponse::clone(response))
-                .unwrap_or_default()
+            let stored = upload.completion.response();
+            stored.map_or_else(ClientResponse::default, |stored| (**stored).clone())
         };
         if fresh {
             add(&self.counters.finished, 1);

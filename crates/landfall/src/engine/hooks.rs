@@ -72,7 +72,7 @@ impl Engine {
         }
         let no_request = Arc::default();
         let request = context.as_ref().unwrap_or(&no_request);
-        for hook in &self.hooks {
+        for hook in &self.config.hooks {
             if !call.applies_to(hook.points()) {
                 continue;
             }
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     pub(crate) fn has_creation_hooks(&self) -> bool {
-        self.hooks.iter().any(|hook| {
+        self.config.hooks.iter().any(|hook| {
             let points = hook.points();
             points.on_access || (points.before_create && hook.affects_direct_uploads())
         })

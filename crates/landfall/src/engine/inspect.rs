@@ -90,11 +90,7 @@ impl Engine {
     }
 
     pub(super) fn inspected(&self, snapshot: Snapshot) -> InspectOutcome {
-        let Snapshot {
-            upload,
-            offset,
-            modified,
-        } = snapshot;
+        let (upload, offset, modified) = (snapshot.upload, snapshot.offset, snapshot.modified);
         InspectOutcome {
             expires: self.expiry(&upload, offset, modified),
             offset: upload.is_concatenated().then_some(offset),

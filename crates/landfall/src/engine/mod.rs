@@ -7,26 +7,21 @@ mod body_error;
 mod concatenate;
 mod counters;
 mod create;
-mod detached;
 mod error;
 mod events;
 mod finish;
 mod hooks;
-mod idempotency;
 mod in_flight;
 mod inspect;
-mod limits;
 mod live;
-mod peek;
 mod progress;
 mod receive;
-mod stop;
 mod sweep;
 mod terminate;
 mod transfer;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, SystemTime},
 };
 
@@ -36,7 +31,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    append::{AppendError, AppendRequest},
+    append::AppendRequest,
     counters::{Counters, add, get},
     create::CreateRequest,
     error::Error,
@@ -48,24 +43,21 @@ pub use self::{
     body_error::RequestBodyError,
     counters::Stats,
     events::Resolution,
-    limits::{Lifetimes, Limits},
     sweep::{SweepEntry, SweepReason, SweepSummary, Sweeper},
 };
-use self::{
-    concatenate::FinalUploads, detached::Effects, in_flight::InFlight, live::LiveUploads,
-    transfer::Memory,
-};
+use self::{concatenate::FinalUploads, in_flight::InFlight, live::LiveUploads, transfer::Memory};
 use crate::{
     Composer, Config,
-    event::{EventKinds, EventSink},
+    event::EventKinds,
     external::registry::ExternalUploads,
-    hook::{Hook, HookPoints, RequestInfo},
+    hook::{HookPoints, RequestInfo},
     lease::{Lease, LeaseError, YieldReason},
     store::StoreError,
     upload::{Snapshot, Upload, UploadId, UploadKind},
 };
 use landfall_protocol::ProblemKind;
 
+const MAX_EFFECTS: usize = 4096;
 const EVICTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The request that causes an operation; `None` if no hook or sink needs it.
@@ -74,21 +66,14 @@ pub(crate) type RequestContext = Option<Arc<RequestInfo>>;
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) composer: Composer,
-    pub(crate) limits: Limits,
-    lifetimes: Lifetimes,
-    lease_wait: Duration,
-    body_timeout: Option<Duration>,
-    progress_interval: Duration,
-    hooks: Vec<Arc<dyn Hook>>,
-    sinks: Vec<Arc<dyn EventSink>>,
-    external_uploads: Option<Arc<dyn ExternalUploads>>,
+    pub(crate) config: Config,
     pub(crate) serves_unfinished: bool,
     hook_points: HookPoints,
     event_kinds: EventKinds,
     live: LiveUploads,
-    progress: progress::ProgressTask,
+    emits_progress: Arc<AtomicBool>,
     final_uploads: Arc<FinalUploads>,
-    effects: Effects,
+    effects: Arc<Semaphore>,
     in_flight: Arc<InFlight>,
     transfers: Semaphore,
     memory: Memory,
@@ -110,21 +95,14 @@ impl Engine {
         let limits = config.limits;
         Self {
             composer: config.store.clone(),
-            limits,
-            lifetimes: config.lifetimes,
-            lease_wait: config.lease_wait,
-            body_timeout: config.body_timeout,
-            progress_interval: config.progress_interval,
-            hooks: config.hooks.clone(),
-            sinks: config.sinks.clone(),
-            external_uploads: config.external_uploads.clone(),
+            config: config.clone(),
             serves_unfinished: !config.disable_unfinished_download && !hook_points.before_finish,
             hook_points,
             event_kinds,
             live: LiveUploads::new(event_kinds.progress),
-            progress: progress::ProgressTask::default(),
+            emits_progress: Arc::default(),
             final_uploads: Arc::new(FinalUploads::new(limits.max_concatenations)),
-            effects: Effects::default(),
+            effects: Arc::new(Semaphore::new(MAX_EFFECTS)),
             in_flight: Arc::default(),
             transfers: Semaphore::new(limits.max_transfers.min(Semaphore::MAX_PERMITS)),
             memory: Memory::new(limits.max_buffered_bytes),
@@ -142,7 +120,7 @@ impl Engine {
     }
 
     pub(crate) fn registry_of(&self, id: &UploadId) -> Option<&dyn ExternalUploads> {
-        let registry = self.external_uploads.as_deref();
+        let registry = self.config.external_uploads.as_deref();
         registry.filter(|registry| registry.owns(id))
     }
 
@@ -164,7 +142,8 @@ impl Engine {
     }
 
     async fn lease(&self, id: &UploadId) -> Result<Lease, Error> {
-        Ok(self.composer.locker().acquire(id, self.lease_wait).await?)
+        let locker = self.composer.locker();
+        Ok(locker.acquire(id, self.config.lease_wait).await?)
     }
 
     /// Leaves a holder alone.
@@ -220,34 +199,21 @@ impl Engine {
         // A partial upload is unfinished until it is part of a final one.
         let is_finished = upload.is_complete_at(offset) && upload.kind != UploadKind::Partial;
         let at = if is_finished {
-            modified.checked_add(self.lifetimes.finished?)
+            modified.checked_add(self.config.lifetimes.finished?)
         } else if upload.expires.is_some() {
             upload.expires
         } else if upload.created_by_tusd {
             let from = modified.max(tusd_uploads_since);
-            from.checked_add(self.lifetimes.unfinished?)
+            from.checked_add(self.config.lifetimes.unfinished?)
         } else {
-            modified.checked_add(self.lifetimes.unfinished?)
+            modified.checked_add(self.config.lifetimes.unfinished?)
         };
         at.and_then(whole_second)
     }
 
     fn has_expired(&self, snapshot: &Snapshot) -> bool {
-        self.has_expired_from(snapshot, self.started)
-    }
-
-    fn has_expired_from(&self, snapshot: &Snapshot, tusd_uploads_since: SystemTime) -> bool {
-        self.expiry_of(snapshot, tusd_uploads_since)
-            .is_some_and(|at| at <= SystemTime::now())
-    }
-
-    fn expiry_of(&self, snapshot: &Snapshot, tusd_uploads_since: SystemTime) -> Option<SystemTime> {
-        let Snapshot {
-            upload,
-            offset,
-            modified,
-        } = snapshot;
-        self.expiry_from(upload, *offset, *modified, tusd_uploads_since)
+        let expiry = self.expiry(&snapshot.upload, snapshot.offset, snapshot.modified);
+        expiry.is_some_and(|at| at <= SystemTime::now())
     }
 }
 

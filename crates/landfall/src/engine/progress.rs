@@ -20,18 +20,19 @@ use crate::event::{Event, EventKind, StopHandle};
 const MIN_STEP: Duration = Duration::from_millis(50);
 const IDLE_ROUNDS: usize = 2;
 
-#[derive(Debug, Default)]
-pub(super) struct ProgressTask(Arc<AtomicBool>);
-
 impl Engine {
     pub(super) fn start_progress(self: &Arc<Self>) {
-        let running = &self.progress.0;
+        let running = &self.emits_progress;
         if self.event_kinds.progress
             && !running.load(Ordering::Relaxed)
             && !running.swap(true, Ordering::SeqCst)
         {
             let guard = RunningGuard(running.clone());
-            tokio::spawn(run(Arc::downgrade(self), self.progress_interval, guard));
+            tokio::spawn(run(
+                Arc::downgrade(self),
+                self.config.progress_interval,
+                guard,
+            ));
         }
     }
 

@@ -23,15 +23,6 @@ pub(super) struct BodyStream<'a, B> {
     pub(super) checksum: ChecksumPlacement,
 }
 
-struct ReceivedBody<'a> {
-    upload: &'a Arc<Upload>,
-    append: &'a mut dyn Append,
-    live: &'a Arc<LiveUpload>,
-    start: u64,
-    visibility: Visibility,
-    checksum: ChecksumPlacement,
-}
-
 pub(super) struct Received {
     pub(super) offset: u64,
     pub(super) interruption: Option<Interruption>,
@@ -69,21 +60,15 @@ impl Engine {
                 memory: &self.memory,
                 remaining,
                 body_length: body_stream.content_length,
-                timeout: self.body_timeout,
+                timeout: self.config.body_timeout,
                 publish: visibility == Visibility::Immediate,
                 verifier: Verifier::new(&body_stream.checksum),
                 is_staged: false,
             };
             let report = transfer.run(body_stream.body).await;
-            let body = ReceivedBody {
-                upload,
-                append: &mut *append,
-                live: &live,
-                start,
-                visibility,
-                checksum: body_stream.checksum,
-            };
-            self.complete_body(body, report).await
+            let checksum = body_stream.checksum;
+            self.complete_body(&mut *append, &live, start, checksum, report)
+                .await
         };
         // A store call that outlives the lease could overwrite data of the next holder.
         tokio::select! {
@@ -98,23 +83,14 @@ impl Engine {
 
     async fn complete_body(
         self: &Arc<Self>,
-        body: ReceivedBody<'_>,
+        append: &mut dyn Append,
+        live: &Arc<LiveUpload>,
+        start: u64,
+        checksum: ChecksumPlacement,
         report: Result<TransferReport<'_>, Error>,
     ) -> Result<Received, Error> {
-        let ReceivedBody {
-            upload,
-            append,
-            live,
-            start,
-            visibility,
-            checksum,
-        } = body;
-        let TransferReport {
-            outcome,
-            verifier,
-            is_staged,
-            mut unwritten,
-        } = match report {
+        let (upload, visibility) = (&live.upload, live.visibility);
+        let report = match report {
             Ok(report) => report,
             Err(error) => {
                 let _ = if visibility == Visibility::Verified {
@@ -129,12 +105,13 @@ impl Engine {
                 return Err(error);
             }
         };
-        let mut interruption = match outcome {
+        let (is_staged, mut unwritten) = (report.is_staged, report.unwritten);
+        let mut interruption = match report.outcome {
             Ok(trailers) => {
                 let stated = checksum.with_trailers(trailers.as_ref());
                 let range = start..append.offset();
                 match self
-                    .verify(upload, range, visibility, verifier, stated)
+                    .verify(upload, range, visibility, report.verifier, stated)
                     .await
                 {
                     Ok(verified) => verified.err().map(Interruption::Checksum),
@@ -181,7 +158,7 @@ impl Engine {
             self.emit_progress(live);
         }
         if offset > start && !upload.is_complete_at(offset) {
-            for sink in &self.sinks {
+            for sink in &self.config.sinks {
                 sink.record_offset(upload, offset);
             }
         }
@@ -242,10 +219,29 @@ impl Engine {
         Ok(Some(hasher.digest(stated.digest.len()) == stated.digest))
     }
 
-    pub(super) fn evicted(&self, id: &UploadId, offset: u64) -> Error {
-        add(&self.counters.evictions, 1);
-        tracing::debug!(%id, offset, "UploadEvicted");
-        ProblemKind::TooManyUploads.into()
+    pub(super) fn interruption_error(
+        &self,
+        id: &UploadId,
+        offset: u64,
+        interruption: Interruption,
+    ) -> Error {
+        match interruption {
+            Interruption::Overrun => ProblemKind::SizeExceeded.into(),
+            Interruption::Yielded => {
+                add(&self.counters.takeovers, 1);
+                tracing::debug!(%id, offset, "UploadInterrupted");
+                ProblemKind::Interrupted.into()
+            }
+            Interruption::Lost => ProblemKind::Unavailable.into(),
+            Interruption::Evicted => {
+                add(&self.counters.evictions, 1);
+                tracing::debug!(%id, offset, "UploadEvicted");
+                ProblemKind::TooManyUploads.into()
+            }
+            Interruption::Stopped(reply) => Error::Rejected(ProblemKind::Stopped, Box::new(reply)),
+            Interruption::Connection(fault) => ProblemKind::from(fault).into(),
+            Interruption::Checksum(problem) => problem.into(),
+        }
     }
 
     /// Removes a stopped upload.
@@ -257,27 +253,19 @@ impl Engine {
         lease: Lease,
         interruption: Interruption,
     ) -> Error {
-        match interruption {
-            Interruption::Overrun => ProblemKind::SizeExceeded.into(),
-            Interruption::Yielded => {
-                add(&self.counters.takeovers, 1);
-                tracing::debug!(id = %upload.id, offset, "UploadInterrupted");
-                ProblemKind::Interrupted.into()
-            }
-            Interruption::Lost => ProblemKind::Unavailable.into(),
-            Interruption::Evicted => self.evicted(&upload.id, offset),
-            Interruption::Stopped(reply) => {
-                let upload = upload.clone();
-                match self
-                    .remove_detached(context, upload, offset, lease, TerminationReason::Hook)
-                    .await
-                {
-                    Ok(()) => Error::Rejected(ProblemKind::Stopped, Box::new(reply)),
-                    Err(error) => error,
-                }
-            }
-            Interruption::Connection(fault) => ProblemKind::from(fault).into(),
-            Interruption::Checksum(problem) => problem.into(),
+        if matches!(interruption, Interruption::Stopped(_))
+            && let Err(error) = self
+                .remove_detached(
+                    context,
+                    upload.clone(),
+                    offset,
+                    lease,
+                    TerminationReason::Hook,
+                )
+                .await
+        {
+            return error;
         }
+        self.interruption_error(&upload.id, offset, interruption)
     }
 }

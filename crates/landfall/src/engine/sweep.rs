@@ -7,7 +7,7 @@ use super::{Engine, Error};
 use crate::{
     lease::Lease,
     store::{Damaged, DueFilter, Enumerate, Orphan, Page, StoreError},
-    upload::{Snapshot, Upload, UploadId, UploadKind},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// Entries examined between two pauses; S3 lists as many per request.
@@ -45,6 +45,18 @@ pub struct SweepEntry {
     pub modified: SystemTime,
     /// Why it is removed or reported.
     pub why: SweepReason,
+}
+
+impl SweepEntry {
+    fn upload(id: &UploadId, size: u64, modified: SystemTime, why: SweepReason) -> Self {
+        Self {
+            id: Some(id.clone()),
+            name: id.to_string(),
+            size,
+            modified,
+            why,
+        }
+    }
 }
 
 /// The result of a sweep.
@@ -130,12 +142,9 @@ impl Sweeper {
     /// Sweeps repeatedly until dropped: every `interval`, or earlier if an upload expires before that.
     /// Of the processes that share a store, only [one](Enumerate::claim_sweep) sweeps.
     pub async fn run_forever(&self, interval: Duration) {
-        let lifetimes = &self.engine.lifetimes;
-        let shortest = lifetimes
-            .unfinished
-            .into_iter()
-            .chain(lifetimes.finished)
-            .min();
+        let lifetimes = &self.engine.config.lifetimes;
+        let lifetimes = [lifetimes.unfinished, lifetimes.finished];
+        let shortest = lifetimes.into_iter().flatten().min();
         let mut pause = pause_before(shortest, interval, Duration::ZERO);
         let mut full_sweep = Instant::now();
         loop {
@@ -183,7 +192,7 @@ impl Sweeper {
         let Some(enumerator) = self.engine.composer.enumerator() else {
             return Ok((summary, None));
         };
-        let lifetimes = &self.engine.lifetimes;
+        let lifetimes = &self.engine.config.lifetimes;
         let filter = DueFilter {
             finished: lifetimes.finished.is_some() || (is_full && lifetimes.unfinished.is_some()),
             due: &|snapshot| self.due(snapshot),
@@ -216,18 +225,14 @@ impl Sweeper {
 
     /// Returns when an upload must be examined again, unless it changes before.
     fn due(&self, snapshot: &Snapshot) -> Option<SystemTime> {
-        let engine = &self.engine;
         if !snapshot.upload.is_concatenated() {
             return Some(SystemTime::UNIX_EPOCH);
         }
         // An unfinished upload may be finished at any time, and then has the lifetime of finished ones.
-        let finished = engine
-            .lifetimes
-            .finished
-            .filter(|_| !snapshot.is_complete());
+        let finished = self.engine.config.lifetimes.finished;
+        let finished = finished.filter(|_| !snapshot.is_complete());
         let finished = finished.and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-        let expiry = engine.expiry_of(snapshot, self.tusd_uploads_since);
-        expiry.into_iter().chain(finished).min()
+        self.expiry(snapshot).into_iter().chain(finished).min()
     }
 
     async fn sweep_page(
@@ -240,29 +245,29 @@ impl Sweeper {
     ) {
         for snapshot in page.uploads {
             summary.examined += 1;
-            let engine = &self.engine;
-            let at = engine.expiry_of(&snapshot, self.tusd_uploads_since);
-            if let Some(entry) = self.expired_entry(&snapshot) {
-                let gone = self.remove_upload(&snapshot).await;
+            let (upload, at) = (&snapshot.upload, self.expiry(&snapshot));
+            if is_past(at) {
+                let why = match snapshot.is_complete() && !upload.is_partial() {
+                    true => SweepReason::FinishedExpired,
+                    false => SweepReason::UnfinishedExpired,
+                };
+                let (size, modified) = (snapshot.offset, snapshot.modified);
+                let entry = SweepEntry::upload(&upload.id, size, modified, why);
+                let gone = self.remove_upload(&upload.id).await;
                 summarize(summary, &entry, gone, report);
                 continue;
             }
             *due = (*due).into_iter().chain(at).min();
-            if !snapshot.upload.is_concatenated() && !self.dry_run {
+            if !upload.is_concatenated() && !self.dry_run {
                 // The process that waited for its parts may be dead.
-                engine.advance_final(&snapshot.upload.id).await;
+                self.engine.advance_final(&upload.id).await;
             }
         }
         for damaged in page.damaged {
             summary.examined += 1;
             summary.damaged += 1;
-            let entry = SweepEntry {
-                id: Some(damaged.id.clone()),
-                name: damaged.id.to_string(),
-                size: damaged.size,
-                modified: damaged.modified,
-                why: SweepReason::DamagedExpired,
-            };
+            let why = SweepReason::DamagedExpired;
+            let entry = SweepEntry::upload(&damaged.id, damaged.size, damaged.modified, why);
             let gone = self.remove_damaged(&damaged).await;
             summarize(summary, &entry, gone, report);
         }
@@ -289,40 +294,19 @@ impl Sweeper {
         }
     }
 
-    fn expired_entry(&self, snapshot: &Snapshot) -> Option<SweepEntry> {
-        if !self
-            .engine
-            .has_expired_from(snapshot, self.tusd_uploads_since)
-        {
-            return None;
-        }
-        let why = if snapshot.is_complete() && snapshot.upload.kind != UploadKind::Partial {
-            SweepReason::FinishedExpired
-        } else {
-            SweepReason::UnfinishedExpired
-        };
-        Some(SweepEntry {
-            id: Some(snapshot.upload.id.clone()),
-            name: snapshot.upload.id.to_string(),
-            size: snapshot.offset,
-            modified: snapshot.modified,
-            why,
-        })
+    fn expiry(&self, snapshot: &Snapshot) -> Option<SystemTime> {
+        let (upload, offset, modified) = (&snapshot.upload, snapshot.offset, snapshot.modified);
+        self.engine
+            .expiry_from(upload, offset, modified, self.tusd_uploads_since)
     }
 
-    async fn remove_upload(&self, snapshot: &Snapshot) -> Result<bool, Error> {
-        let id = &snapshot.upload.id;
+    async fn remove_upload(&self, id: &UploadId) -> Result<bool, Error> {
         let Some(lease) = self.engine.free_lease(id).await? else {
             return Ok(false);
         };
         let current = self.engine.composer.store().load(id).await?;
-        if !self
-            .engine
-            .has_expired_from(&current, self.tusd_uploads_since)
-        {
-            return Ok(false);
-        }
-        if !self.dry_run && self.engine.composer.terminator().is_none() {
+        let can_remove = self.dry_run || self.engine.composer.terminator().is_some();
+        if !can_remove || !is_past(self.expiry(&current)) {
             return Ok(false);
         }
         self.expire(current, lease).await
@@ -340,8 +324,7 @@ impl Sweeper {
     async fn remove_damaged(&self, damaged: &Damaged) -> Result<bool, Error> {
         let engine = &self.engine;
         let described = Upload::new(damaged.id.clone(), None);
-        let expired = engine.expiry(&described, damaged.size, damaged.modified);
-        if expired.is_none_or(|at| at > SystemTime::now()) {
+        if !is_past(engine.expiry(&described, damaged.size, damaged.modified)) {
             return Ok(false);
         }
         let Some(lease) = engine.free_lease(&damaged.id).await? else {
@@ -378,6 +361,10 @@ impl Sweeper {
         }
         Ok(true)
     }
+}
+
+fn is_past(at: Option<SystemTime>) -> bool {
+    at.is_some_and(|at| at <= SystemTime::now())
 }
 
 /// Sweeping takes at most a tenth of the time.

@@ -1,10 +1,11 @@
 use std::{sync::Arc, time::SystemTime};
 
 use landfall_protocol::ProblemKind;
+use tokio::runtime::Handle;
 
-use super::{Engine, Error, HookCall, RequestContext, add};
+use super::{Engine, Error, HookCall, RequestContext, add, events::removal};
 use crate::{
-    event::{Event, EventKind, TerminationReason},
+    event::TerminationReason,
     hook::ClientResponse,
     lease::Lease,
     store::StoreError,
@@ -104,12 +105,8 @@ impl Engine {
         let Some(terminator) = self.composer.terminator() else {
             return Err(ProblemKind::NotImplemented.into());
         };
-        let kind = match why {
-            Some(_) => EventKind::Terminated,
-            None => EventKind::Expired,
-        };
-        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
-        event.reason = why;
+        let event = removal(why, upload, offset, context);
+        let kind = event.kind;
         if self.event_kinds.contains(kind) {
             self.prepare(std::slice::from_ref(&event)).await?;
         }
@@ -120,9 +117,8 @@ impl Engine {
             self.final_uploads.invalidate_progress();
         }
         // A new sequence number: other requests may have emitted events in between.
-        let mut event = Event::new(kind, upload.clone(), offset, context.clone());
-        event.reason = why;
-        self.emit(reservations, event).await;
+        self.emit_removed(reservations, why, upload, offset, context)
+            .await;
         Ok(())
     }
 
@@ -140,5 +136,58 @@ impl Engine {
         }
         let remains = Upload::new(id.clone(), None);
         Self::while_held(&lease, terminator.terminate(&remains, lease.fence())).await
+    }
+
+    pub(crate) fn stop(&self, id: &UploadId, reply: ClientResponse) -> bool {
+        let live = self.live.get(id);
+        if let Some(live) = &live {
+            live.stop(reply);
+        }
+        live.is_some()
+    }
+
+    /// An upload without a running request is removed directly: a client that sends in chunks has no request
+    /// open most of the time.
+    pub(super) fn stop_or_remove(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        context: &RequestContext,
+        id: &UploadId,
+        reply: ClientResponse,
+    ) {
+        let (engine, context, id) = (self.clone(), context.clone(), id.clone());
+        let stopped = self.try_detach(runtime, async move {
+            if let Err(error) = engine.remove_stopped(&context, &id, reply).await {
+                tracing::warn!(%id, %error, "failed to remove stopped upload");
+            }
+        });
+        if !stopped {
+            tracing::warn!("failed to stop upload: too many effects are running");
+        }
+    }
+
+    async fn remove_stopped(
+        self: &Arc<Self>,
+        context: &RequestContext,
+        id: &UploadId,
+        reply: ClientResponse,
+    ) -> Result<(), Error> {
+        if let Some(live) = self.live.get(id) {
+            live.stop(reply);
+            // A request that has received its whole body ignores the stop.
+            live.wait_end().await;
+        }
+        let lease = self.lease(id).await?;
+        let snapshot = match self.composer.store().load(id).await {
+            Err(StoreError::NotFound(_)) => return Ok(()),
+            loaded => loaded?,
+        };
+        // A stop after the last byte has no effect.
+        if snapshot.is_complete() {
+            return Ok(());
+        }
+        let (upload, offset) = (&snapshot.upload, snapshot.offset);
+        self.remove(context, upload, offset, &lease, TerminationReason::Hook)
+            .await
     }
 }

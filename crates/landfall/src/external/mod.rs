@@ -47,14 +47,9 @@ impl From<Error> for HookError {
             cause: None,
         };
         if let Error::Rejected(_, reply) = &error {
-            let ClientResponse {
-                status,
-                headers,
-                body,
-            } = &**reply;
-            hook_error.status = status.unwrap_or(hook_error.status);
-            hook_error.headers = headers.clone();
-            if let Some(body) = body {
+            hook_error.status = reply.status.unwrap_or(hook_error.status);
+            hook_error.headers = reply.headers.clone();
+            if let Some(body) = &reply.body {
                 hook_error.message = String::from_utf8_lossy(body).trim().to_owned();
             }
         }
@@ -213,7 +208,7 @@ impl HookDispatcher {
     ) {
         let context = request.cloned();
         self.0
-            .emit_removed(reservation.0, reason, upload, offset, &context)
+            .emit_removed(reservation.0, Some(reason), upload, offset, &context)
             .await;
     }
 

@@ -1,7 +1,6 @@
 //! Blocking hooks: the application allows, changes or denies an operation before it happens.
 
 mod content_type;
-mod idempotency;
 pub(crate) mod response;
 mod token;
 mod types;
@@ -11,11 +10,12 @@ use std::fmt;
 use async_trait::async_trait;
 
 pub use self::content_type::{MediaType, matches_content_type};
-pub use self::idempotency::{IdempotencyError, IdempotencyKey};
 pub use self::response::ClientResponse;
 pub use self::token::UploadToken;
 pub(crate) use self::types::FindUpload;
-pub use self::types::{Access, CreateDecision, Decision, Intent, RequestInfo};
+pub use self::types::{
+    Access, CreateDecision, Decision, IdempotencyError, IdempotencyKey, Intent, RequestInfo,
+};
 use crate::{
     BoxError,
     upload::{Snapshot, Upload},

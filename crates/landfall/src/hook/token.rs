@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{Metadata, headers};
@@ -64,15 +64,10 @@ fn extract_metadata(headers: &mut HeaderMap) -> Option<String> {
     // Malformed metadata is rejected later.
     let metadata = Metadata::from_header(value.to_str().ok()?).ok()?;
     let names_request = metadata.get(REQUEST_ID).is_some();
-    let is_token = |key: &str| match KEYS.iter().position(|known| *known == key) {
-        None => false,
-        Some(0) => {
-            names_request
-                || metadata
-                    .get_text(key)
-                    .is_some_and(|value| value.starts_with(UploadToken::PREFIX))
-        }
-        Some(_) => true,
+    let has_prefix = |value: Cow<'_, str>| value.starts_with(UploadToken::PREFIX);
+    let is_token = |key: &str| {
+        key == KEYS[1]
+            || (key == KEYS[0] && (names_request || metadata.get_text(key).is_some_and(has_prefix)))
     };
     let token = KEYS
         .iter()

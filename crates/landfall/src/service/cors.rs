@@ -107,21 +107,13 @@ impl Cors {
             let yes = HeaderValue::from_static("true");
             reply.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
         }
+        let mut set = |name, value: &HeaderValue| drop(reply.insert(name, value.clone()));
         if preflight {
-            reply.insert(
-                header::ACCESS_CONTROL_ALLOW_METHODS,
-                self.allow_methods.clone(),
-            );
-            reply.insert(
-                header::ACCESS_CONTROL_ALLOW_HEADERS,
-                self.allow_headers.clone(),
-            );
-            reply.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+            set(header::ACCESS_CONTROL_ALLOW_METHODS, &self.allow_methods);
+            set(header::ACCESS_CONTROL_ALLOW_HEADERS, &self.allow_headers);
+            set(header::ACCESS_CONTROL_MAX_AGE, &self.max_age);
         } else {
-            reply.insert(
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                self.expose_headers.clone(),
-            );
+            set(header::ACCESS_CONTROL_EXPOSE_HEADERS, &self.expose_headers);
         }
     }
 }

@@ -10,7 +10,7 @@ use landfall_protocol::{Metadata, ProblemKind};
 
 use super::{
     body::ResponseBody,
-    range::{self, Precondition, RangeRequest},
+    range::{Precondition, RangeRequest},
     response::{ResponseContent, ResponseDraft, date, value},
 };
 use crate::{
@@ -68,20 +68,14 @@ pub(super) async fn handle(
         return Ok(draft);
     }
     let etag = etag(&inspected);
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
     let with_headers = |status| cached_headers(engine, status, &inspected);
-    let wanted = match range::condition(headers, &etag, inspected.modified) {
-        Precondition::Failed => {
-            return Ok(with_headers(StatusCode::PRECONDITION_FAILED));
+    let wanted = match Precondition::evaluate(headers, &etag, inspected.modified) {
+        Precondition::Failed => return Ok(with_headers(StatusCode::PRECONDITION_FAILED)),
+        Precondition::NotModified => return Ok(with_headers(StatusCode::NOT_MODIFIED)),
+        Precondition::Proceed { range: true } => {
+            let range = headers.get(header::RANGE);
+            RangeRequest::parse(range.and_then(|value| value.to_str().ok()), length)
         }
-        Precondition::NotModified => {
-            return Ok(with_headers(StatusCode::NOT_MODIFIED));
-        }
-        Precondition::Proceed { range: true } => range::parse(text(header::RANGE), length),
         Precondition::Proceed { range: false } => RangeRequest::Full,
     };
     let (mut draft, range) = match wanted {
@@ -124,7 +118,7 @@ fn cached_headers(
         // A shared cache would serve it to clients that the hooks deny.
         draft.set(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     }
-    object_headers(inspected, draft.headers_mut());
+    object_headers(inspected, &mut draft.headers);
     draft
 }
 

@@ -64,7 +64,12 @@ impl Handler {
         Ok(match intent {
             Intent::Write => self.handle_append(head, &id, &mut body).await?,
             Intent::Inspect => self.handle_inspect(head, &id).await?,
-            Intent::Terminate => self.handle_terminate(head, &id).await?,
+            Intent::Terminate => {
+                let reply = engine.terminate(&head.context, &id).await?;
+                let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
+                draft.apply(reply);
+                draft
+            }
             _ => download::handle(engine, &head.context, &id, &parts.headers).await?,
         })
     }
@@ -91,10 +96,10 @@ impl Handler {
     ) -> Result<ResponseDraft, Error> {
         let inner = &*self.0;
         let engine = &inner.engine;
-        let create = Create::parse_with(
+        let create = Create::parse(
             &head.parts.headers,
             inner.extensions,
-            engine.limits.max_size,
+            engine.config.limits.max_size,
             inner.metadata_syntax,
         )?;
         let ids = match &create.concat {
@@ -156,11 +161,12 @@ impl Handler {
             head: append,
             content_length: head.content_length,
         };
-        let appended = engine.append(&head.context, id, request, body).await?;
+        let (expires, appended) = engine.append(&head.context, id, request, body).await;
+        let (offset, reply) = appended.map_err(|error| Rejection { error, expires })?;
         let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
-        draft.expires(appended.expires);
-        draft.set(headers::UPLOAD_OFFSET, appended.offset.into());
-        draft.apply(appended.reply);
+        draft.expires(expires);
+        draft.set(headers::UPLOAD_OFFSET, offset.into());
+        draft.apply(reply);
         Ok(draft)
     }
 
@@ -210,20 +216,8 @@ impl Handler {
         }
         draft.expires(inspected.expires);
         if self.0.extensions.download && inspected.is_complete() {
-            download::object_headers(&inspected, draft.headers_mut());
+            download::object_headers(&inspected, &mut draft.headers);
         }
-        Ok(draft)
-    }
-
-    async fn handle_terminate(
-        &self,
-        head: RequestHead<'_>,
-        id: &UploadId,
-    ) -> Result<ResponseDraft, Error> {
-        let engine = &self.0.engine;
-        let reply = engine.terminate(&head.context, id).await?;
-        let mut draft = ResponseDraft::new(StatusCode::NO_CONTENT);
-        draft.apply(reply);
         Ok(draft)
     }
 }

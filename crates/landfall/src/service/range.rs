@@ -1,95 +1,94 @@
 //! Range requests (RFC 9110, section 14) and preconditions (section 13).
 
+#![allow(missing_docs, unreachable_pub, reason = "for the fuzz targets")]
+
 use std::{ops::Range, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, header};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RangeRequest {
+pub enum RangeRequest {
     Full,
     /// One range. Several ranges get the full resource, as the RFC allows.
     Partial(Range<u64>),
     Unsatisfiable,
 }
 
-pub(crate) fn parse(value: Option<&str>, length: u64) -> RangeRequest {
-    let Some(value) = value else {
-        return RangeRequest::Full;
-    };
-    let Some((unit, set)) = value.split_once('=') else {
-        return RangeRequest::Full;
-    };
-    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
-        return RangeRequest::Full;
-    }
-    let Some((first, last)) = set.trim().split_once('-') else {
-        return RangeRequest::Full;
-    };
-    let number = |text: &str| -> Option<u64> {
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
-            .then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    match (number(first), number(last)) {
-        (Some(first), Some(last)) if first > last => RangeRequest::Full,
-        (Some(first), Some(_)) if first >= length => RangeRequest::Unsatisfiable,
-        (Some(first), Some(last)) => {
-            RangeRequest::Partial(first..last.saturating_add(1).min(length))
+impl RangeRequest {
+    pub fn parse(value: Option<&str>, length: u64) -> Self {
+        let fields = value
+            .and_then(|value| value.split_once('='))
+            .filter(|(unit, set)| unit.trim().eq_ignore_ascii_case("bytes") && !set.contains(','))
+            .and_then(|(_, set)| set.trim().split_once('-'));
+        let Some((first, last)) = fields else {
+            return Self::Full;
+        };
+        let number = |text: &str| -> Option<u64> {
+            (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+                .then(|| text.parse().unwrap_or(u64::MAX))
+        };
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first > last => Self::Full,
+            (Some(first), Some(_)) if first >= length => Self::Unsatisfiable,
+            (Some(first), Some(last)) => Self::Partial(first..last.saturating_add(1).min(length)),
+            (Some(_), None) if !last.is_empty() => Self::Full,
+            (Some(first), None) if first >= length => Self::Unsatisfiable,
+            (Some(first), None) => Self::Partial(first..length),
+            (None, Some(suffix)) if first.is_empty() => match suffix {
+                0 => Self::Unsatisfiable,
+                _ if length == 0 => Self::Unsatisfiable,
+                suffix => Self::Partial(length.saturating_sub(suffix)..length),
+            },
+            _ => Self::Full,
         }
-        (Some(_), None) if !last.is_empty() => RangeRequest::Full,
-        (Some(first), None) if first >= length => RangeRequest::Unsatisfiable,
-        (Some(first), None) => RangeRequest::Partial(first..length),
-        (None, Some(suffix)) if first.is_empty() => match suffix {
-            0 => RangeRequest::Unsatisfiable,
-            _ if length == 0 => RangeRequest::Unsatisfiable,
-            suffix => RangeRequest::Partial(length.saturating_sub(suffix)..length),
-        },
-        _ => RangeRequest::Full,
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Precondition {
+pub enum Precondition {
     Proceed { range: bool },
     NotModified,
     Failed,
 }
 
-/// Follows the order of RFC 9110, section 13.2.2.
-pub(crate) fn condition(headers: &HeaderMap, etag: &str, modified: SystemTime) -> Precondition {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let date = |name| text(name).and_then(|value| httpdate::parse_http_date(value).ok());
-    // Dates in headers have whole seconds.
-    let is_newer = |than: SystemTime| {
-        modified
-            .duration_since(than)
-            .is_ok_and(|newer| newer.as_secs() >= 1)
-    };
-    let lists = |list: &str, weakly: bool| {
-        list.trim() == "*"
-            || list.split(',').map(str::trim).any(|other| {
-                other == etag || weakly && other.strip_prefix("W/").is_some_and(|o| o == etag)
-            })
-    };
-    if let Some(list) = text(header::IF_MATCH) {
-        if !lists(list, false) {
-            return Precondition::Failed;
+impl Precondition {
+    /// Follows the order of RFC 9110, section 13.2.2.
+    pub fn evaluate(headers: &HeaderMap, etag: &str, modified: SystemTime) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let date = |name| text(name).and_then(|value| httpdate::parse_http_date(value).ok());
+        // Dates in headers have whole seconds.
+        let is_newer = |than: SystemTime| {
+            modified
+                .duration_since(than)
+                .is_ok_and(|newer| newer.as_secs() >= 1)
+        };
+        let lists = |list: &str, weakly: bool| {
+            list.trim() == "*"
+                || list.split(',').map(str::trim).any(|other| {
+                    other == etag || weakly && other.strip_prefix("W/").is_some_and(|o| o == etag)
+                })
+        };
+        if let Some(list) = text(header::IF_MATCH) {
+            if !lists(list, false) {
+                return Self::Failed;
+            }
+        } else if date(header::IF_UNMODIFIED_SINCE).is_some_and(is_newer) {
+            return Self::Failed;
         }
-    } else if date(header::IF_UNMODIFIED_SINCE).is_some_and(is_newer) {
-        return Precondition::Failed;
-    }
-    if let Some(list) = text(header::IF_NONE_MATCH) {
-        if lists(list, true) {
-            return Precondition::NotModified;
+        if let Some(list) = text(header::IF_NONE_MATCH) {
+            if lists(list, true) {
+                return Self::NotModified;
+            }
+        } else if date(header::IF_MODIFIED_SINCE).is_some_and(|since| !is_newer(since)) {
+            return Self::NotModified;
         }
-    } else if date(header::IF_MODIFIED_SINCE).is_some_and(|since| !is_newer(since)) {
-        return Precondition::NotModified;
+        let range = match text(header::IF_RANGE) {
+            None => true,
+            Some(value) if value.starts_with('"') => value == etag,
+            Some(value) => httpdate::parse_http_date(value).is_ok_and(|date| !is_newer(date)),
+        };
+        Self::Proceed { range }
     }
-    let range = match text(header::IF_RANGE) {
-        None => true,
-        Some(value) if value.starts_with('"') => value == etag,
-        Some(value) => httpdate::parse_http_date(value).is_ok_and(|date| !is_newer(date)),
-    };
-    Precondition::Proceed { range }
 }
 
 #[cfg(test)]
@@ -119,10 +118,10 @@ mod tests {
             ("bytes=-", Full),
             ("lines=1-2", Full),
         ] {
-            assert_eq!(parse(Some(value), 10), wanted, "{value}");
+            assert_eq!(RangeRequest::parse(Some(value), 10), wanted, "{value}");
         }
-        assert_eq!(parse(Some("bytes=-1"), 0), Unsatisfiable);
-        assert_eq!(parse(None, 10), Full);
+        assert_eq!(RangeRequest::parse(Some("bytes=-1"), 0), Unsatisfiable);
+        assert_eq!(RangeRequest::parse(None, 10), Full);
     }
 
     #[test]
@@ -133,7 +132,7 @@ mod tests {
         let check = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());
-            condition(&headers, "\"e\"", at)
+            Precondition::evaluate(&headers, "\"e\"", at)
         };
         let proceed = Precondition::Proceed { range: true };
         let full = Precondition::Proceed { range: false };

@@ -13,12 +13,7 @@ use http_body::Body;
 use landfall_protocol::{Extensions, Operation, ProblemKind, TUS_VERSION, Target, headers};
 
 use super::ResponseBody;
-use crate::{
-    engine::{AppendError, Error},
-    hook::ClientResponse,
-    store::StoreError,
-    upload::UploadId,
-};
+use crate::{engine::Error, hook::ClientResponse, store::StoreError, upload::UploadId};
 
 /// Headers that hooks cannot set: those of the protocol, of message framing, and of caching.
 const RESERVED_HEADERS: [HeaderName; 22] = [
@@ -46,10 +41,6 @@ const RESERVED_HEADERS: [HeaderName; 22] = [
     header::CONNECTION,
 ];
 
-fn is_reserved(name: &HeaderName) -> bool {
-    RESERVED_HEADERS.contains(name)
-}
-
 pub(super) struct Rejection {
     pub(super) error: Error,
     pub(super) expires: Option<SystemTime>,
@@ -64,12 +55,6 @@ impl<E: Into<Error>> From<E> for Rejection {
     }
 }
 
-impl From<AppendError> for Rejection {
-    fn from(AppendError { error, expires }: AppendError) -> Self {
-        Self { error, expires }
-    }
-}
-
 pub(super) enum ResponseContent {
     Empty,
     Head { length: Option<u64> },
@@ -78,7 +63,7 @@ pub(super) enum ResponseContent {
 
 pub(super) struct ResponseDraft {
     status: StatusCode,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     pub(super) outcome: ResponseContent,
     /// True if caches may store it: only a finished file is immutable.
     pub(super) is_cacheable: bool,
@@ -100,10 +85,6 @@ impl ResponseDraft {
         self.headers.insert(name, value);
     }
 
-    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
-        &mut self.headers
-    }
-
     pub(super) fn expires(&mut self, at: Option<SystemTime>) {
         if let Some(at) = at {
             self.set(headers::UPLOAD_EXPIRES, date(at));
@@ -114,7 +95,8 @@ impl ResponseDraft {
         if let Some(status) = reply.status {
             self.status = status;
         }
-        for name in reply.headers.keys().filter(|name| !is_reserved(name)) {
+        let names = reply.headers.keys();
+        for name in names.filter(|name| !RESERVED_HEADERS.contains(name)) {
             self.headers.remove(name);
             for value in reply.headers.get_all(name) {
                 self.headers.append(name, value.clone());

@@ -1,5 +1,7 @@
 //! URLs of uploads: from a request's path to an id, and from an id to `Location`.
 
+#![allow(missing_docs, unreachable_pub, reason = "for the fuzz targets")]
+
 use std::borrow::Cow;
 
 use http::{Extensions, Request, Uri, Version, header, request::Parts, uri::Scheme};
@@ -17,7 +19,7 @@ use crate::{
 struct MountPath(String);
 
 #[derive(Debug)]
-pub(super) struct UploadUrls {
+pub struct UploadUrls {
     /// With a slash at both ends.
     pub(super) base: String,
     style: LocationStyle,
@@ -26,7 +28,7 @@ pub(super) struct UploadUrls {
 }
 
 impl UploadUrls {
-    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let invalid = |reason| ConfigError::BasePath {
             path: config.base_path.clone(),
             reason,
@@ -74,7 +76,7 @@ impl UploadUrls {
     }
 
     /// Includes the paths of routers around the base path.
-    pub(super) fn base(&self, extensions: &Extensions) -> Cow<'_, str> {
+    pub fn base(&self, extensions: &Extensions) -> Cow<'_, str> {
         match extensions.get() {
             Some(MountPath(mount)) => format!("{mount}{}", self.base).into(),
             None => self.base.as_str().into(),
@@ -103,7 +105,7 @@ impl UploadUrls {
         *request.uri_mut() = original;
     }
 
-    pub(super) fn id(escaped: &str) -> Result<UploadId, Problem> {
+    pub fn id(escaped: &str) -> Result<UploadId, Problem> {
         let id = unescape(escaped).ok_or_else(|| {
             ProblemKind::NotFound.with_detail("the path holds a broken percent-encoding")
         })?;
@@ -114,7 +116,7 @@ impl UploadUrls {
         UploadId::new(id).map_err(|error| ProblemKind::NotFound.with_detail(error))
     }
 
-    pub(super) fn location(&self, request: &Parts, id: &UploadId) -> String {
+    pub fn location(&self, request: &Parts, id: &UploadId) -> String {
         let id = id.as_str();
         let escaped = if id.contains('%') {
             Cow::Owned(id.replace('%', "%25"))
@@ -142,12 +144,9 @@ impl UploadUrls {
             LocationStyle::Prefix(prefix) => format!("{prefix}{id}"),
             LocationStyle::Relative => format!("{base}{id}"),
             LocationStyle::Absolute => {
-                let Origin {
-                    scheme,
-                    authority,
-                    prefix,
-                } = self.origin(request);
-                match authority {
+                let origin = self.origin(request);
+                let (scheme, prefix) = (origin.scheme, origin.prefix);
+                match origin.authority {
                     Some(host) => format!("{scheme}://{host}{prefix}{base}{id}"),
                     None => format!("{prefix}{base}{id}"),
                 }
@@ -157,7 +156,7 @@ impl UploadUrls {
 
     /// The host of an absolute or scheme-relative URL (`//host/path`) must be this server's, unless a proxy
     /// in front may have changed it (E-42).
-    pub(super) fn resolve(&self, request: &Parts, url: &str) -> Result<UploadId, Problem> {
+    pub fn resolve(&self, request: &Parts, url: &str) -> Result<UploadId, Problem> {
         let reject =
             |why: &str| ProblemKind::InvalidConcat.with_detail(format_args!("{url:?} {why}"));
         let mut path = url;
@@ -245,7 +244,7 @@ impl UploadUrls {
     }
 }
 
-pub(super) fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
+pub fn below<'a>(base: &str, path: &'a str) -> Option<&'a str> {
     match path.strip_prefix(base) {
         Some(rest) => Some(rest.trim_matches('/')),
         None if path.len() + 1 == base.len() && base.starts_with(path) => Some(""),

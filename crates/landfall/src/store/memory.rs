@@ -194,10 +194,8 @@ impl Append for MemoryAppend {
 
     fn readable(&self) -> Option<u64> {
         let uploads = self.store.uploads.lock();
-        uploads
-            .get(&self.id)
-            .ok()
-            .map(|stored| stored.offset() as u64)
+        let stored = uploads.get(&self.id).ok()?;
+        Some(stored.offset() as u64)
     }
 
     async fn write(&mut self, chunks: &mut Vec<Bytes>) -> Result<()> {
@@ -217,12 +215,8 @@ impl Append for MemoryAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        Ok(self
-            .store
-            .uploads
-            .lock()
-            .change(&self.id, self.fence)?
-            .offset() as u64)
+        let mut uploads = self.store.uploads.lock();
+        Ok(uploads.change(&self.id, self.fence)?.offset() as u64)
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
@@ -342,15 +336,10 @@ impl Enumerate for MemoryStore {
             .as_ref()
             .map_or(Bound::Unbounded, |c| Bound::Excluded(c.0.as_str()));
         let mut rest = uploads.by_id.range::<str, _>((after, Bound::Unbounded));
-        let page: Vec<_> = rest
-            .by_ref()
-            .take(limit.max(1))
-            .map(|(_, s)| s.snapshot())
-            .collect();
-        let next = rest
-            .next()
-            .and(page.last())
-            .map(|last| Cursor(last.upload.id.to_string()));
+        let page = rest.by_ref().take(limit.max(1));
+        let page: Vec<_> = page.map(|(_, stored)| stored.snapshot()).collect();
+        let last = rest.next().and(page.last());
+        let next = last.map(|last| Cursor(last.upload.id.to_string()));
         Ok(Page {
             uploads: page,
             next,

@@ -197,16 +197,27 @@ impl Upload {
         matches!(self.kind, UploadKind::Final { .. })
     }
 
+    /// Returns the partial uploads of a final upload.
+    pub(crate) fn parts(&self) -> &[UploadId] {
+        match &self.kind {
+            UploadKind::Final { parts, .. } => parts,
+            UploadKind::Regular | UploadKind::Partial => &[],
+        }
+    }
+
+    pub(crate) fn set_concatenated(&mut self) {
+        if let UploadKind::Final { concatenated, .. } = &mut self.kind {
+            *concatenated = true;
+        }
+    }
+
     /// Returns false only for a final upload whose parts have not been concatenated.
     #[must_use]
     pub fn is_concatenated(&self) -> bool {
-        !matches!(
-            self.kind,
-            UploadKind::Final {
-                concatenated: false,
-                ..
-            }
-        )
+        match self.kind {
+            UploadKind::Final { concatenated, .. } => concatenated,
+            UploadKind::Regular | UploadKind::Partial => true,
+        }
     }
 }
 

@@ -41,7 +41,6 @@ pub struct BlockingHooks {
 
 impl BlockingHooks {
     /// Creates blocking hooks for the `pre-…` names among `names`.
-    #[must_use]
     pub fn new(transport: Arc<dyn Transport>, names: HookNames, failure_mode: FailureMode) -> Self {
         Self {
             transport,

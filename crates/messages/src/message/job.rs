@@ -51,7 +51,6 @@ impl JobData {
     ///
     /// `id` is the upload id, if the upload exists. The metadata is the text metadata of the grant
     /// request, with `filename` and `filetype`.
-    #[must_use]
     pub fn upload(&self, id: Option<&str>) -> super::UploadData {
         let text = self.metadata.iter().filter_map(|(key, value)| {
             let text = value.as_str()?;

@@ -1,12 +1,15 @@
 //! Messages: blocking hook calls and events, independent of the transport.
 
-mod event_headers;
 mod intent;
 mod job;
 mod names;
 pub mod rfc3339;
 
-use std::{borrow::Cow, collections::BTreeMap, time::SystemTime};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use landfall::{
     event::{Event, EventKind, next_sequence},
@@ -16,7 +19,6 @@ use landfall::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    event_headers::EventHeaders,
     job::JobData,
     names::{HookName, HookNames, UnknownName},
 };
@@ -93,9 +95,71 @@ pub struct RequestData {
     pub redacted: BTreeMap<String, Vec<String>>,
 }
 
+/// None of these is a credential.
+const BUILT_IN_HEADERS: [&str; 18] = [
+    "Content-Length",
+    "Content-Type",
+    "Host",
+    "Origin",
+    "Traceparent",
+    "Tus-Resumable",
+    "Upload-Checksum",
+    "Upload-Complete",
+    "Upload-Concat",
+    "Upload-Defer-Length",
+    "Upload-Draft-Interop-Version",
+    "Upload-Length",
+    "Upload-Offset",
+    "User-Agent",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Http-Method-Override",
+    "X-Request-Id",
+];
+
+/// Credentials, and the metadata, which events already contain.
+const EXCLUDED_HEADERS: [&str; 4] = [
+    "Authorization",
+    "Cookie",
+    "Proxy-Authorization",
+    "Upload-Metadata",
+];
+
+/// Clients choose these values, and each event is stored once per route.
+const MAX_VALUE_LEN: usize = 256;
+
+/// The allow-list of request headers in events (`post-…`).
+///
+/// Blocking hooks receive all headers. Events are stored, retried for days and published to brokers,
+/// so they carry only a built-in list and what the operator adds. `Authorization`, `Cookie`,
+/// `Proxy-Authorization` and `Upload-Metadata` cannot be added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventHeaders {
+    /// In Go's spelling.
+    added: BTreeSet<String>,
+}
+
+impl EventHeaders {
+    /// Allows these headers too, by their names in any spelling.
+    #[must_use]
+    pub fn with<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let names = names
+            .into_iter()
+            .map(|name| canonical(name.as_ref().trim()));
+        self.added
+            .extend(names.filter(|name| !EXCLUDED_HEADERS.contains(&name.as_str())));
+        self
+    }
+
+    /// The name is in Go's spelling.
+    fn allows(&self, name: &str, value: &str) -> bool {
+        self.added.contains(name)
+            || (BUILT_IN_HEADERS.contains(&name) && value.len() <= MAX_VALUE_LEN)
+    }
+}
+
 impl UploadData {
     /// Returns the data of an upload at `offset`.
-    #[must_use]
     pub fn new(upload: &Upload, offset: u64) -> Self {
         let metadata = upload.metadata.iter();
         Self {
@@ -122,7 +186,6 @@ impl UploadData {
 
 impl RequestData {
     /// Returns the data of a request, with all headers.
-    #[must_use]
     pub fn new(request: &RequestInfo) -> Self {
         let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, value) in &request.headers {
@@ -148,7 +211,6 @@ impl RequestData {
     }
 
     /// Returns the data of a request, with the headers that events may carry.
-    #[must_use]
     pub fn for_event(request: &RequestInfo, allowed: &EventHeaders) -> Self {
         Self::new(request).with_headers_of(allowed)
     }
@@ -174,13 +236,11 @@ impl RequestData {
     }
 
     /// Returns the first value of a header, redacted or not, by its name in any spelling.
-    #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.values(name).first().map(String::as_str)
     }
 
     /// Returns all values of a header, redacted or not, by its name in any spelling.
-    #[must_use]
     pub fn values(&self, name: &str) -> &[String] {
         let name = canonical(name);
         let values = self.headers.get(&name);
@@ -204,7 +264,6 @@ impl Message {
     }
 
     /// Creates the message of a blocking hook for an upload.
-    #[must_use]
     pub fn blocking(
         hook: HookName,
         request: &RequestInfo,
@@ -225,7 +284,6 @@ impl Message {
     }
 
     /// Creates the message of `pre-access`.
-    #[must_use]
     pub fn access(request: &RequestInfo, access: &Access, id: MessageId) -> Self {
         let upload = UploadData {
             id: access.id.as_ref().map_or("", UploadId::as_str).to_owned(),
@@ -239,7 +297,6 @@ impl Message {
     }
 
     /// Creates the message of an event, with the request headers that events may carry.
-    #[must_use]
     pub fn event(event: &Event, allowed: &EventHeaders) -> Self {
         let id = MessageId {
             id: event.id(),
@@ -255,7 +312,6 @@ impl Message {
     }
 
     /// Creates the message of `pre-grant` or of a job event. Without an upload, the id in `upload` is empty.
-    #[must_use]
     pub fn about_job(
         hook: HookName,
         at: SystemTime,
@@ -270,7 +326,6 @@ impl Message {
     }
 
     /// Returns the message for a redirect to another origin, without sensitive headers.
-    #[must_use]
     pub fn for_other_origin(&self) -> Self {
         let mut message = self.clone();
         message.request = message.request.with_headers_of(&EventHeaders::default());
@@ -280,7 +335,6 @@ impl Message {
     /// Returns the ordering key: messages with the same key are delivered in order.
     ///
     /// The upload id, or `job:` and the job number for job events, which may precede the upload.
-    #[must_use]
     pub fn ordering_key(&self) -> Cow<'_, str> {
         match &self.job {
             Some(job) if !job.id.is_empty() => format!("job:{}", job.id).into(),
@@ -291,7 +345,6 @@ impl Message {
     /// Returns the CloudEvents subject.
     ///
     /// The upload id, or `job/` and the request id while the job has no upload; empty in `pre-create`.
-    #[must_use]
     pub fn subject(&self) -> Cow<'_, str> {
         match &self.job {
             Some(job) if self.upload.id.is_empty() => format!("job/{}", job.request_id).into(),
@@ -311,13 +364,11 @@ pub struct MessageId {
 
 impl MessageId {
     /// Creates a random id.
-    #[must_use]
     pub fn random() -> Self {
         Self::with_id(format!("{:032x}", rand::random::<u128>()))
     }
 
     /// Creates an id with the next sequence number.
-    #[must_use]
     pub fn with_id(id: String) -> Self {
         Self {
             id,
@@ -328,7 +379,6 @@ impl MessageId {
 
 impl HookName {
     /// Returns the name of an event kind.
-    #[must_use]
     pub const fn from_kind(kind: EventKind) -> Self {
         match kind {
             EventKind::Created => Self::PostCreate,

@@ -1,114 +1,79 @@
 use std::{fmt, str::FromStr};
 
 use landfall::event::EventKinds;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{IntoDeserializer as _, value},
+};
 
-/// The name of a blocking hook (`pre-…`) or an event (`post-…`, `Upload…`).
-///
-/// The first seven are tusd's, the others are Landfall's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HookName {
+macro_rules! hook_names {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal $(or $alias:literal)?;)*) => {
+        /// The name of a blocking hook (`pre-…`) or an event (`post-…`, `Upload…`).
+        ///
+        /// The first seven are tusd's, the others are Landfall's.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum HookName {
+            $($(#[$doc])* #[serde(rename = $name $(, alias = $alias)?)] $variant,)*
+        }
+
+        impl HookName {
+            /// All names: tusd's in its order, then Landfall's.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
+
+            /// Returns the name: `pre-create`, `post-create`, …, `UploadStarted`, …
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+hook_names! {
     /// Called before an upload is created.
-    PreCreate,
+    PreCreate = "pre-create";
     /// An upload was created.
-    PostCreate,
+    PostCreate = "post-create";
     /// An upload is receiving data; sent at intervals. The response may stop the upload.
-    PostReceive,
+    PostReceive = "post-receive";
     /// Called when all bytes are stored, before the completion is acknowledged.
-    PreFinish,
+    PreFinish = "pre-finish";
     /// An upload is complete.
-    PostFinish,
+    PostFinish = "post-finish";
     /// Called before a client terminates an upload.
-    PreTerminate,
+    PreTerminate = "pre-terminate";
     /// An upload was terminated.
-    PostTerminate,
+    PostTerminate = "post-terminate";
     /// Called before any operation on an upload, or a creation.
-    PreAccess,
+    PreAccess = "pre-access";
     /// An upload expired.
-    PostExpire,
+    PostExpire = "post-expire";
     /// Called before a grant is issued.
-    PreGrant,
+    PreGrant = "pre-grant";
     /// The upload of a job was created, or granted if the queue reports grants as started.
-    #[serde(rename = "UploadStarted", alias = "upload-started")]
-    UploadStarted,
+    UploadStarted = "UploadStarted" or "upload-started";
     /// The stored offset of a job's upload has grown.
-    #[serde(rename = "UploadProgress", alias = "upload-progress")]
-    UploadProgress,
+    UploadProgress = "UploadProgress" or "upload-progress";
     /// All bytes of a job's upload are stored.
-    #[serde(rename = "UploadCompleted", alias = "upload-completed")]
-    UploadCompleted,
+    UploadCompleted = "UploadCompleted" or "upload-completed";
     /// A job was cancelled.
-    #[serde(rename = "UploadCancelled", alias = "upload-cancelled")]
-    UploadCancelled,
+    UploadCancelled = "UploadCancelled" or "upload-cancelled";
     /// A job's upload failed.
-    #[serde(rename = "UploadFailed", alias = "upload-failed")]
-    UploadFailed,
+    UploadFailed = "UploadFailed" or "upload-failed";
     /// A job's upload was not created, or not completed, in time.
-    #[serde(rename = "UploadExpired", alias = "upload-expired")]
-    UploadExpired,
+    UploadExpired = "UploadExpired" or "upload-expired";
 }
 
 impl HookName {
-    /// All names: tusd's in its order, then Landfall's.
-    pub const ALL: [Self; 16] = [
-        Self::PreCreate,
-        Self::PostCreate,
-        Self::PostReceive,
-        Self::PreFinish,
-        Self::PostFinish,
-        Self::PreTerminate,
-        Self::PostTerminate,
-        Self::PreAccess,
-        Self::PostExpire,
-        Self::PreGrant,
-        Self::UploadStarted,
-        Self::UploadProgress,
-        Self::UploadCompleted,
-        Self::UploadCancelled,
-        Self::UploadFailed,
-        Self::UploadExpired,
-    ];
-
-    /// Returns the name: `pre-create`, `post-create`, …, `UploadStarted`, …
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PreCreate => "pre-create",
-            Self::PostCreate => "post-create",
-            Self::PostReceive => "post-receive",
-            Self::PreFinish => "pre-finish",
-            Self::PostFinish => "post-finish",
-            Self::PreTerminate => "pre-terminate",
-            Self::PostTerminate => "post-terminate",
-            Self::PreAccess => "pre-access",
-            Self::PostExpire => "post-expire",
-            Self::PreGrant => "pre-grant",
-            Self::UploadStarted => "UploadStarted",
-            Self::UploadProgress => "UploadProgress",
-            Self::UploadCompleted => "UploadCompleted",
-            Self::UploadCancelled => "UploadCancelled",
-            Self::UploadFailed => "UploadFailed",
-            Self::UploadExpired => "UploadExpired",
-        }
-    }
-
-    /// `upload-started`, …
-    fn kebab(self) -> Option<String> {
-        let state = self.as_str().strip_prefix("Upload")?;
-        Some(format!("upload-{}", state.to_ascii_lowercase()))
-    }
-
     /// Returns the CloudEvents type: `io.landfall.upload.post-finish` or
     /// `io.landfall.upload.started`.
-    #[must_use]
     pub fn cloud_event_kind(self) -> String {
         let name = self.as_str().trim_start_matches("Upload");
         format!("io.landfall.upload.{}", name.to_ascii_lowercase())
     }
 
     /// Returns whether this is a blocking hook: the request waits for the response.
-    #[must_use]
     pub const fn is_blocking(self) -> bool {
         matches!(
             self,
@@ -140,10 +105,8 @@ impl FromStr for HookName {
     type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, UnknownName> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|known| known.as_str() == name || known.kebab().as_deref() == Some(name));
-        found.ok_or_else(|| UnknownName("hook event", name.to_owned()))
+        let known = Self::deserialize(name.into_deserializer());
+        known.map_err(|_: value::Error| UnknownName("hook event", name.to_owned()))
     }
 }
 
@@ -182,7 +145,6 @@ impl HookNames {
     ]);
 
     /// Creates a set of names.
-    #[must_use]
     pub const fn from_names(names: &[HookName]) -> Self {
         let mut bits = 0;
         let mut at = 0;
@@ -194,13 +156,11 @@ impl HookNames {
     }
 
     /// Returns whether `name` is in the set.
-    #[must_use]
     pub const fn contains(self, name: HookName) -> bool {
         self.0 & name.bit() != 0
     }
 
     /// Returns whether the set is empty.
-    #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -230,7 +190,6 @@ impl HookNames {
     }
 
     /// Returns the event kinds that correspond to the set.
-    #[must_use]
     pub const fn event_kinds(self) -> EventKinds {
         EventKinds {
             created: self.contains(HookName::PostCreate),
@@ -267,7 +226,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<HookName>(&json).unwrap(), name);
         }
         for name in HookNames::JOB_EVENTS.iter() {
-            let other = name.kebab().unwrap();
+            let other = name.as_str().replace("Upload", "upload-").to_lowercase();
             assert_eq!(other.parse(), Ok(name));
             let json = format!("{other:?}");
             assert_eq!(serde_json::from_str::<HookName>(&json).unwrap(), name);

@@ -24,23 +24,17 @@ impl OrderHold {
 }
 
 /// Skips rows that other nodes have locked. On SQLite a write transaction has exclusive access.
-fn lock(is_postgres: bool, table: &str) -> String {
-    if is_postgres {
-        format!(" FOR UPDATE OF {table} SKIP LOCKED")
-    } else {
-        String::new()
+fn lock(is_postgres: bool) -> &'static str {
+    match is_postgres {
+        true => " FOR UPDATE OF d SKIP LOCKED",
+        false => "",
     }
 }
 
-/// `$since` is the parameter from [`OrderHold::since`].
-fn unheld(row: &str, since: usize) -> String {
-    format!(
-        "NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
-         AND e.ordering_key = {row}.ordering_key AND e.route = {row}.route \
-         AND e.sequence < {row}.sequence \
-         AND (e.first_failed_at IS NULL OR e.first_failed_at > ${since}))"
-    )
-}
+/// `$3` is [`OrderHold::since`].
+const UNHELD: &str = "NOT EXISTS (SELECT 1 FROM outbox_deliveries AS e WHERE e.state = 1 \
+    AND e.ordering_key = d.ordering_key AND e.route = d.route AND e.sequence < d.sequence \
+    AND (e.first_failed_at IS NULL OR e.first_failed_at > $3))";
 
 const CLAIMED: &str = " RETURNING outbox_deliveries.event_id, outbox_deliveries.ordering_key, \
     outbox_deliveries.attempts, outbox_deliveries.first_failed_at, outbox_deliveries.message";
@@ -52,11 +46,8 @@ pub(crate) fn due(routes: &[&str], now: i64) -> Statement {
     for (at, route) in routes.iter().enumerate() {
         let route = statement.bind(*route);
         for attempt in [Attempt::First, Attempt::Retry] {
-            let comma = if at == 0 && attempt == Attempt::First {
-                ""
-            } else {
-                ", "
-            };
+            let is_first = at == 0 && attempt == Attempt::First;
+            let comma = if is_first { "" } else { ", " };
             let (failed, name) = (attempt.failed(), attempt.name());
             statement.push(&format!(
                 "{comma}(SELECT COUNT(*) FROM (SELECT 1 FROM outbox_deliveries WHERE state = 1 \
@@ -122,7 +113,7 @@ pub(crate) fn claim(
     limit: i64,
     is_postgres: bool,
 ) -> Statement {
-    let lock = lock(is_postgres, "d");
+    let lock = lock(is_postgres);
     let (column, rest) = match attempt {
         Attempt::First => (
             "ordering_key",
@@ -137,7 +128,7 @@ pub(crate) fn claim(
     Statement::new(format!(
         "WITH heads AS MATERIALIZED (SELECT d.{column} FROM outbox_deliveries AS d \
          WHERE d.state = 1 AND d.owner_node = '' AND d.first_failed_at {failed} \
-         AND d.route = $1 AND d.due_at <= $2 AND {head} \
+         AND d.route = $1 AND d.due_at <= $2 AND {UNHELD} \
          ORDER BY d.due_at LIMIT $5{lock}) \
          UPDATE outbox_deliveries SET owner_node = $4 FROM heads \
          WHERE outbox_deliveries.{column} = heads.{column} \
@@ -145,7 +136,6 @@ pub(crate) fn claim(
          AND outbox_deliveries.owner_node || '' = '' \
          AND outbox_deliveries.first_failed_at {failed}{rest}{CLAIMED}",
         failed = attempt.failed(),
-        head = unheld("d", 3),
     ))
     .with(route)
     .with(now)
@@ -224,7 +214,7 @@ pub(crate) fn claim_in_doubt(
     limit: i64,
     is_postgres: bool,
 ) -> Statement {
-    let lock = lock(is_postgres, "d");
+    let lock = lock(is_postgres);
     Statement::new(format!(
         "WITH due AS MATERIALIZED (SELECT d.event_id, d.route FROM outbox_deliveries AS d \
          WHERE d.state = 0 AND d.owner_node = '' AND d.due_at <= $1 \

@@ -33,9 +33,8 @@ pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
 }
 
 fn push_keys(statement: &mut Statement, keys: &[(OrderingKey<'_>, i64)]) {
-    let rows = keys
-        .iter()
-        .map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()]);
+    let rows = keys.iter();
+    let rows = rows.map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()]);
     statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT"]);
 }
 

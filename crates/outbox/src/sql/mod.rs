@@ -65,37 +65,33 @@ const COLUMNS: [&str; 10] = [
     "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
 ];
 
+fn insert(rows: &[NewRow<'_>], state: i64, now: i64, on_conflict: &str) -> Statement {
+    let mut statement = Statement::new(INSERT);
+    statement.push_rows(rows.iter().map(|row| row.values(state, now)), COLUMNS);
+    // `WHERE true` resolves an ambiguity of ON for SQLite.
+    statement.push(") AS v WHERE true ON CONFLICT (event_id, route) DO ");
+    statement.push(on_conflict);
+    statement
+}
+
 /// A prepared row gets a new owner; pending and dead rows stay unchanged.
 pub(super) fn prepare(rows: &[NewRow<'_>], now: i64) -> Statement {
-    let mut statement = Statement::new(INSERT);
-    statement.push_rows(rows.iter().map(|row| row.values(PREPARED, now)), COLUMNS);
-    // `WHERE true` resolves an ambiguity of ON for SQLite.
-    statement.push(
-        ") AS v WHERE true ON CONFLICT (event_id, route) DO UPDATE \
-         SET owner_node = excluded.owner_node WHERE outbox_deliveries.state = 0",
-    );
-    statement
+    let update = "UPDATE SET owner_node = excluded.owner_node WHERE outbox_deliveries.state = 0";
+    insert(rows, PREPARED, now, update)
 }
 
 /// The events may have been prepared. Returns the keys of those that were not pending.
 pub(super) fn emit_unprepared(rows: &[NewRow<'_>], now: i64) -> Statement {
-    let mut statement = Statement::new(INSERT);
-    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
-    statement.push(
-        ") AS v WHERE true ON CONFLICT (event_id, route) DO UPDATE SET state = 1, \
+    let update = "UPDATE SET state = 1, \
          sequence = excluded.sequence, owner_node = excluded.owner_node, due_at = excluded.due_at, \
          created_at = excluded.created_at, message = excluded.message, bytes = excluded.bytes \
-         WHERE outbox_deliveries.state = 0 RETURNING event_id, route",
-    );
-    statement
+         WHERE outbox_deliveries.state = 0 RETURNING event_id, route";
+    insert(rows, PENDING, now, update)
 }
 
 /// The deliveries have no owner. Existing ones stay unchanged.
 pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
-    let mut statement = Statement::new(INSERT);
-    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
-    statement.push(") AS v WHERE true ON CONFLICT (event_id, route) DO NOTHING");
-    statement
+    insert(rows, PENDING, now, "NOTHING")
 }
 
 /// Returns the keys of events that were still prepared.
@@ -120,9 +116,8 @@ pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
         "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
          AND (event_id, route) IN (SELECT d.event_id, d.route FROM (VALUES ",
     );
-    let rows = newest
-        .iter()
-        .map(|(key, number)| [(*key).into(), (*number).into()]);
+    let rows = newest.iter();
+    let rows = rows.map(|(key, number)| [(*key).into(), (*number).into()]);
     statement.push_rows(rows, ["TEXT", "BIGINT"]);
     let hook = statement.bind(hook);
     statement.push(&format!(

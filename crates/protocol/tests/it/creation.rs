@@ -2,7 +2,7 @@
 
 use landfall_protocol::{
     ChecksumPlacement, Concat, Create, DeclaredLength, Extensions, InvalidMetadata, Metadata,
-    ProblemKind,
+    MetadataSyntax, ProblemKind,
 };
 
 use crate::{ALL, headers, kind};
@@ -12,12 +12,12 @@ const CONTENT_TYPE: (&str, &str) = ("content-type", "application/offset+octet-st
 #[test]
 fn t_cre_4_e_10_length_is_declared_exactly_once() {
     let both = headers([("upload-length", "5"), ("upload-defer-length", "1")]);
-    let problem = Create::parse(&both, ALL, None).unwrap_err();
+    let problem = Create::parse(&both, ALL, None, MetadataSyntax::Strict).unwrap_err();
     assert_eq!(
         (problem.status(), problem.kind),
         (400, ProblemKind::AmbiguousLength)
     );
-    let neither = Create::parse(&headers([]), ALL, None).unwrap_err();
+    let neither = Create::parse(&headers([]), ALL, None, MetadataSyntax::Strict).unwrap_err();
     assert_eq!(
         (neither.status(), neither.kind),
         (400, ProblemKind::InvalidUploadLength)
@@ -35,7 +35,13 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         ("100", 100),
         ("9223372036854775807", i64::MAX as u64),
     ] {
-        let create = Create::parse(&headers([("upload-length", sent)]), ALL, None).unwrap();
+        let create = Create::parse(
+            &headers([("upload-length", sent)]),
+            ALL,
+            None,
+            MetadataSyntax::Strict,
+        )
+        .unwrap();
         assert_eq!(create.declared, DeclaredLength::Known(read));
     }
     for bad in [
@@ -48,25 +54,43 @@ fn t_core_3_e_3_lengths_are_plain_digits() {
         "5;",
         "0x5",
     ] {
-        let refused = kind(Create::parse(&headers([("upload-length", bad)]), ALL, None));
+        let refused = kind(Create::parse(
+            &headers([("upload-length", bad)]),
+            ALL,
+            None,
+            MetadataSyntax::Strict,
+        ));
         assert_eq!(refused, ProblemKind::InvalidUploadLength, "{bad:?}");
     }
     let twice = headers([("upload-length", "5"), ("upload-length", "6")]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::InvalidUploadLength
     );
 }
 
 #[test]
 fn t_cre_5_e_18_length_0_is_valid() {
-    let create = Create::parse(&headers([("upload-length", "0")]), ALL, Some(10)).unwrap();
+    let create = Create::parse(
+        &headers([("upload-length", "0")]),
+        ALL,
+        Some(10),
+        MetadataSyntax::Strict,
+    )
+    .unwrap();
     assert_eq!(create.declared, DeclaredLength::Known(0));
 }
 
 #[test]
 fn t_cre_6_lengths_over_the_max_size_are_rejected() {
-    let create = |length| Create::parse(&headers([("upload-length", length)]), ALL, Some(1000));
+    let create = |length| {
+        Create::parse(
+            &headers([("upload-length", length)]),
+            ALL,
+            Some(1000),
+            MetadataSyntax::Strict,
+        )
+    };
     assert_eq!(
         create("1000").unwrap().declared,
         DeclaredLength::Known(1000)
@@ -78,14 +102,21 @@ fn t_cre_6_lengths_over_the_max_size_are_rejected() {
     );
     let bound = headers([("upload-length", "1")]);
     assert_eq!(
-        kind(Create::parse(&bound, ALL, Some(0))),
+        kind(Create::parse(&bound, ALL, Some(0), MetadataSyntax::Strict)),
         ProblemKind::MaxSizeExceeded
     );
 }
 
 #[test]
 fn t_def_2_t_def_3_only_1_defers() {
-    let deferred = |sent| Create::parse(&headers([("upload-defer-length", sent)]), ALL, None);
+    let deferred = |sent| {
+        Create::parse(
+            &headers([("upload-defer-length", sent)]),
+            ALL,
+            None,
+            MetadataSyntax::Strict,
+        )
+    };
     assert_eq!(deferred("1").unwrap().declared, DeclaredLength::Deferred);
     for bad in ["", "0", "2", "true", "01", "1, 1", "-1"] {
         let problem = deferred(bad).unwrap_err();
@@ -97,13 +128,13 @@ fn t_def_2_t_def_3_only_1_defers() {
     }
     let twice = headers([("upload-defer-length", "1"), ("upload-defer-length", "1")]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::InvalidDeferLength
     );
     // An invalid value is an error even with a length.
     let both = headers([("upload-length", "5"), ("upload-defer-length", "0")]);
     assert_eq!(
-        kind(Create::parse(&both, ALL, None)),
+        kind(Create::parse(&both, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::InvalidDeferLength
     );
 }
@@ -114,8 +145,13 @@ fn t_def_1_deferred_length_is_rejected_where_not_offered() {
         defer_length: false,
         ..ALL
     };
-    let problem =
-        Create::parse(&headers([("upload-defer-length", "1")]), offered, None).unwrap_err();
+    let problem = Create::parse(
+        &headers([("upload-defer-length", "1")]),
+        offered,
+        None,
+        MetadataSyntax::Strict,
+    )
+    .unwrap_err();
     assert_eq!(
         (problem.status(), problem.kind),
         (501, ProblemKind::NotImplemented)
@@ -129,6 +165,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
             &headers([("upload-length", "5"), ("content-type", content_type)]),
             ALL,
             None,
+            MetadataSyntax::Strict,
         )
         .unwrap()
     };
@@ -146,7 +183,13 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
     ] {
         assert!(!create(other).with_upload, "{other}");
     }
-    let none = Create::parse(&headers([("upload-length", "5")]), ALL, None).unwrap();
+    let none = Create::parse(
+        &headers([("upload-length", "5")]),
+        ALL,
+        None,
+        MetadataSyntax::Strict,
+    )
+    .unwrap();
     assert!(!none.with_upload);
 }
 
@@ -154,7 +197,7 @@ fn t_cwu_3_t_cwu_4_e_19_content_type_decides_whether_the_body_is_upload_data() {
 fn e_23_checksum_on_post_is_verified_for_upload_data() {
     const SUM: (&str, &str) = ("upload-checksum", "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, SUM]);
-    let create = Create::parse(&with, ALL, None).unwrap();
+    let create = Create::parse(&with, ALL, None, MetadataSyntax::Strict).unwrap();
     assert!(matches!(create.checksum, ChecksumPlacement::Header(_)));
     let bad = headers([
         ("upload-length", "5"),
@@ -162,12 +205,14 @@ fn e_23_checksum_on_post_is_verified_for_upload_data() {
         ("upload-checksum", "sha1 x"),
     ]);
     assert_eq!(
-        kind(Create::parse(&bad, ALL, None)),
+        kind(Create::parse(&bad, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::InvalidChecksum
     );
     let without = headers([("upload-length", "5"), ("upload-checksum", "sha1 x")]);
     assert_eq!(
-        Create::parse(&without, ALL, None).unwrap().checksum,
+        Create::parse(&without, ALL, None, MetadataSyntax::Strict)
+            .unwrap()
+            .checksum,
         ChecksumPlacement::None
     );
 }
@@ -177,7 +222,7 @@ fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
     let encoding = ("content-encoding", "gzip");
     let with = headers([("upload-length", "5"), CONTENT_TYPE, encoding]);
     assert_eq!(
-        kind(Create::parse(&with, ALL, None)),
+        kind(Create::parse(&with, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::ContentEncoding
     );
     let without = headers([
@@ -185,7 +230,7 @@ fn e_54_encoded_bodies_are_rejected_only_for_upload_data() {
         ("content-type", "text/plain"),
         encoding,
     ]);
-    assert!(Create::parse(&without, ALL, None).is_ok());
+    assert!(Create::parse(&without, ALL, None, MetadataSyntax::Strict).is_ok());
 }
 
 #[test]
@@ -195,6 +240,7 @@ fn t_cre_10_t_cre_11_metadata_is_a_list_of_pairs() {
         &headers([("upload-length", "5"), ("upload-metadata", sent)]),
         ALL,
         None,
+        MetadataSyntax::Strict,
     )
     .unwrap();
     let pairs: Vec<_> = create.metadata.iter().collect();
@@ -252,7 +298,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
     }
     for bad in ["a YQ==,a YQ==", "na\u{ef}ve YQ==", "a ?"] {
         let sent = headers([("upload-length", "5"), ("upload-metadata", bad)]);
-        let problem = Create::parse(&sent, ALL, None).unwrap_err();
+        let problem = Create::parse(&sent, ALL, None, MetadataSyntax::Strict).unwrap_err();
         assert_eq!(
             (problem.status(), problem.kind),
             (400, ProblemKind::InvalidMetadata),
@@ -265,7 +311,7 @@ fn t_cre_12_t_cre_13_t_cre_15_e_15_malformed_metadata_is_rejected() {
         ("upload-metadata", "b"),
     ]);
     assert_eq!(
-        kind(Create::parse(&twice, ALL, None)),
+        kind(Create::parse(&twice, ALL, None, MetadataSyntax::Strict)),
         ProblemKind::InvalidMetadata
     );
 }
@@ -310,18 +356,31 @@ fn t_cre_16_values_may_be_any_bytes() {
 #[test]
 fn t_cat_2_partial_upload_needs_a_length() {
     let partial = ("upload-concat", "partial");
-    let create = Create::parse(&headers([partial, ("upload-length", "5")]), ALL, None).unwrap();
+    let create = Create::parse(
+        &headers([partial, ("upload-length", "5")]),
+        ALL,
+        None,
+        MetadataSyntax::Strict,
+    )
+    .unwrap();
     assert_eq!(
         (create.concat, create.declared),
         (Some(Concat::Partial), DeclaredLength::Known(5))
     );
     let deferred = headers([partial, ("upload-defer-length", "1")]);
     assert_eq!(
-        Create::parse(&deferred, ALL, None).unwrap().declared,
+        Create::parse(&deferred, ALL, None, MetadataSyntax::Strict)
+            .unwrap()
+            .declared,
         DeclaredLength::Deferred
     );
     assert_eq!(
-        kind(Create::parse(&headers([partial]), ALL, None)),
+        kind(Create::parse(
+            &headers([partial]),
+            ALL,
+            None,
+            MetadataSyntax::Strict
+        )),
         ProblemKind::InvalidUploadLength
     );
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use landfall_protocol::{
     Algorithm, Append, Checksum, ChecksumPlacement, Concat, Create, DeclaredLength, Metadata,
-    headers as names, parse_size,
+    MetadataSyntax, headers as names, parse_size,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -174,7 +174,7 @@ proptest! {
         print_announced(&mut headers, &announced);
         let checksum = if with_upload { announced } else { ChecksumPlacement::None };
         let expected = Create { declared, metadata, concat, with_upload, checksum };
-        prop_assert_eq!(Create::parse(&headers, ALL, None), Ok(expected));
+        prop_assert_eq!(Create::parse(&headers, ALL, None, MetadataSyntax::Strict), Ok(expected));
     }
 
     /// For any text, a rejection is a 4xx (501 for an extension that is not offered) with one clean
@@ -192,7 +192,7 @@ proptest! {
             headers.append(HeaderName::from_static(NAMES[name]), value);
         }
         let refusals = [
-            Create::parse(&headers, ALL, Some(100)).err(),
+            Create::parse(&headers, ALL, Some(100), MetadataSyntax::Strict).err(),
             Append::parse(&headers).err(),
         ];
         for problem in refusals.into_iter().flatten() {

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{HeaderMap, StatusCode, header, request::Parts};
@@ -14,52 +14,31 @@ use crate::{GrantLimits, Principal, contains_secret};
 
 const MAX_MESSAGE_LEN: usize = 2000;
 
-/// A policy that calls `pre-grant` hooks in order; all must allow.
-#[derive(Debug)]
-pub struct HookPolicy {
-    hooks: Vec<Arc<BlockingHooks>>,
-}
-
-impl HookPolicy {
-    /// Creates a policy with the transports that have [`HookName::PreGrant`] enabled.
-    #[must_use]
-    pub fn new(hooks: Vec<Arc<BlockingHooks>>) -> Self {
-        Self { hooks }
-    }
-}
-
+/// Calls the hook `pre-grant`, which must allow, if [`HookName::PreGrant`] is enabled.
 #[async_trait]
-impl Policy for HookPolicy {
+impl Policy for BlockingHooks {
     async fn decide(
         &self,
         principal: &Principal,
         ask: &mut PolicyRequest,
         request: &Parts,
     ) -> Result<(), PolicyDenial> {
-        for hook_transport in &self.hooks {
-            let job = request_data(principal, ask);
-            let upload = job.upload(None);
-            let response = hook_transport
-                .before_grant(job, upload, redacted_request(request))
-                .await;
-            let response = response.map_err(|error| {
-                let hook = HookName::PreGrant;
-                tracing::warn!(%hook, %error, "failed to call hook");
-                PolicyDenial::unavailable("the application is temporarily unavailable")
-            })?;
-            if response.failed {
-                return Err(denial(
-                    &response.client_response,
-                    StatusCode::SERVICE_UNAVAILABLE,
-                ));
-            }
-            if response.reject_upload {
-                return Err(denial(&response.client_response, StatusCode::FORBIDDEN));
-            }
-            restrict(ask, response.changes);
-            // Do not call the next hook if a limit is exceeded.
-            ask.check()?;
+        let job = request_data(principal, ask);
+        let upload = job.upload(None);
+        let called = self.before_grant(job, upload, redacted_request(request));
+        let response = called.await.map_err(|error| {
+            let hook = HookName::PreGrant;
+            tracing::warn!(%hook, %error, "failed to call hook");
+            PolicyDenial::unavailable("the application is temporarily unavailable")
+        })?;
+        let reply = &response.client_response;
+        if response.failed {
+            return Err(denial(reply, StatusCode::SERVICE_UNAVAILABLE));
         }
+        if response.reject_upload {
+            return Err(denial(reply, StatusCode::FORBIDDEN));
+        }
+        restrict(ask, response.changes);
         Ok(())
     }
 }

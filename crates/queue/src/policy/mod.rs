@@ -1,7 +1,6 @@
 //! Policies: what principals may upload.
 
 mod hook;
-mod rules;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,7 +8,6 @@ use async_trait::async_trait;
 use http::{StatusCode, request::Parts};
 use landfall::hook::matches_content_type;
 
-pub use self::{hook::HookPolicy, rules::Rules};
 use crate::{GrantLimits, Principal};
 
 /// A request for a grant, as policies see it.
@@ -32,7 +30,6 @@ pub struct PolicyRequest {
 
 impl PolicyRequest {
     /// Creates a request without optional fields.
-    #[must_use]
     pub fn new(id: impl Into<String>, filename: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -96,7 +93,6 @@ pub struct PolicyDenial {
 
 impl PolicyDenial {
     /// A field exceeds a limit (422).
-    #[must_use]
     pub fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self {
             field: Some(field),
@@ -105,13 +101,11 @@ impl PolicyDenial {
     }
 
     /// The principal is denied (403).
-    #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
     /// The decision cannot be made now (503); retry in five seconds.
-    #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self {
             retry_after: Some(Duration::from_secs(5)),
@@ -120,7 +114,6 @@ impl PolicyDenial {
     }
 
     /// Creates a denial with another status.
-    #[must_use]
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             field: None,
@@ -149,6 +142,20 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
         ask: &mut PolicyRequest,
         request: &Parts,
     ) -> Result<(), PolicyDenial>;
+}
+
+/// The same limits for all principals.
+#[async_trait]
+impl Policy for GrantLimits {
+    async fn decide(
+        &self,
+        _principal: &Principal,
+        ask: &mut PolicyRequest,
+        _request: &Parts,
+    ) -> Result<(), PolicyDenial> {
+        ask.limits = ask.limits.intersect(self);
+        Ok(())
+    }
 }
 
 /// Applies the principal's limits, then all policies in order.

@@ -51,51 +51,14 @@ pub(super) enum Phase {
 
 type Channel = broadcast::Sender<Arc<SharedEvent>>;
 
-#[derive(Debug, Default)]
-struct Channels {
-    all: Option<Channel>,
-    subjects: HashMap<String, Channel>,
-}
+type Channels = HashMap<Scope, Channel>;
 
-impl Channels {
-    fn subscribe(&mut self, scope: &Scope) -> broadcast::Receiver<Arc<SharedEvent>> {
-        let channel = match scope {
-            Scope::All => &mut self.all,
-            Scope::Subject(subject) => {
-                return match self.subjects.get(subject) {
-                    Some(channel) => channel.subscribe(),
-                    None => {
-                        let (channel, events) = broadcast::channel(BACKLOG);
-                        self.subjects.insert(subject.clone(), channel);
-                        events
-                    }
-                };
-            }
-        };
-        let channel = channel.get_or_insert_with(|| broadcast::Sender::new(BACKLOG_OF_ALL));
-        channel.subscribe()
-    }
-
-    fn leave(&mut self, scope: &Scope) {
-        let is_last = |channel: &Channel| channel.receiver_count() <= 1;
-        match scope {
-            Scope::All => self.all = self.all.take().filter(|channel| !is_last(channel)),
-            Scope::Subject(subject) => {
-                if self.subjects.get(subject).is_some_and(is_last) {
-                    self.subjects.remove(subject);
-                }
-            }
-        }
-    }
-
-    fn for_subject(&self, subject: Option<&str>) -> impl Iterator<Item = &Channel> {
-        let own = subject.and_then(|subject| self.subjects.get(subject));
-        own.into_iter().chain(&self.all)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.all.is_none() && self.subjects.is_empty()
-    }
+fn for_subject<'a>(
+    channels: &'a Channels,
+    subject: Option<&str>,
+) -> impl Iterator<Item = &'a Channel> {
+    let own = subject.and_then(|subject| channels.get(&Scope::Subject(subject.to_owned())));
+    own.into_iter().chain(channels.get(&Scope::All))
 }
 
 #[derive(Debug)]
@@ -118,7 +81,11 @@ pub(super) struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.channels.lock().leave(&self.scope);
+        let mut channels = self.channels.lock();
+        let channel = channels.get(&self.scope);
+        if channel.is_some_and(|channel| channel.receiver_count() <= 1) {
+            channels.remove(&self.scope);
+        }
     }
 }
 
@@ -133,7 +100,15 @@ impl Feed {
     }
 
     pub(super) fn subscribe(&self, scope: Scope) -> Subscription {
-        let events = self.channels.lock().subscribe(&scope);
+        let backlog = match scope {
+            Scope::All => BACKLOG_OF_ALL,
+            Scope::Subject(_) => BACKLOG,
+        };
+        let new_channel = || broadcast::Sender::new(backlog);
+        let mut channels = self.channels.lock();
+        let channel = channels.entry(scope.clone()).or_insert_with(new_channel);
+        let events = channel.subscribe();
+        drop(channels);
         self.wake.notify_one();
         Subscription {
             events,
@@ -154,24 +129,16 @@ impl Feed {
 
     #[cfg(feature = "postgres")]
     pub(super) fn scopes(&self) -> Vec<Scope> {
-        let channels = self.channels.lock();
-        let subjects = channels.subjects.keys().cloned().map(Scope::Subject);
-        subjects
-            .chain(channels.all.iter().map(|_| Scope::All))
-            .collect()
+        self.channels.lock().keys().cloned().collect()
     }
 
     pub(super) fn has_readers(&self, subject: Option<&str>) -> bool {
-        self.channels.lock().for_subject(subject).next().is_some()
+        for_subject(&self.channels.lock(), subject).next().is_some()
     }
 
     pub(super) fn send(&self, event: JobEvent) {
         let event = SharedEvent::new(event);
-        for channel in self
-            .channels
-            .lock()
-            .for_subject(event.event.job.subject.as_deref())
-        {
+        for channel in for_subject(&self.channels.lock(), event.event.job.subject.as_deref()) {
             // Fails if the last reader has just left.
             let _ = channel.send(event.clone());
         }

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use landfall_database::Statement;
 use tokio::{
     sync::{broadcast, watch},
     time::{MissedTickBehavior, interval, sleep},
@@ -11,7 +12,6 @@ use tokio::{
 use super::{
     Queue, QueueError, Scope,
     event_channels::{Phase, SharedEvent, Subscription},
-    latest_event,
     numbers::{self, Sequence},
     read,
     shared::Shared,
@@ -21,6 +21,9 @@ use crate::{Job, JobEvent, JobEventKind, JobState};
 const PAGE: usize = 200;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// For events of other processes, while there are watchers.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// Reads the events of a scope: stored events after a number, then new ones, and progress.
 ///
@@ -126,7 +129,7 @@ async fn serve(shared: &Shared) {
     let mut delay = Duration::ZERO;
     // Readers read older events themselves.
     let mut cursor = loop {
-        match latest_event::newest(shared).await {
+        match newest_number(shared).await {
             Ok(number) => break number,
             Err(error) => back_off(&mut delay, &error).await,
         }
@@ -260,4 +263,39 @@ async fn back_off(delay: &mut Duration, error: &QueueError) {
     tracing::warn!(%error, "failed to read new events");
     *delay = (*delay * 2 + Duration::from_millis(250)).min(MAX_BACKOFF);
     sleep(*delay).await;
+}
+
+/// Watches for events of other processes.
+pub(super) async fn poll(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let poll = async {
+        loop {
+            if shared.newest.receiver_count() == 0 {
+                shared.watched.notified().await;
+            }
+            let delay = match newest_number(&shared).await {
+                Ok(number) => {
+                    shared.observe(number);
+                    POLL_INTERVAL
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "failed to poll for new events");
+                    RETRY_DELAY
+                }
+            };
+            sleep(delay).await;
+        }
+    };
+    tokio::select! {
+        () = poll => {}
+        _ = closing.wait_for(|is_closing| *is_closing) => {}
+    }
+}
+
+pub(super) async fn newest_number(shared: &Shared) -> Result<i64, QueueError> {
+    let rows = shared.database.read(newest_event()).await?;
+    Ok(rows.first().map_or(Ok(0), |row| row.number(0))?)
+}
+
+pub(super) fn newest_event() -> Statement {
+    Statement::new("SELECT COALESCE(MAX(number), 0) FROM queue_events")
 }

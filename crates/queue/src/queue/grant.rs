@@ -5,16 +5,11 @@ use landfall_outbox::Outbox;
 
 use super::{
     GrantOutcome, LimitExceeded, NewJob, Queue, QueueError, StartOutcome, StartRequest,
-    command::QueueCommand,
-    record::Record,
+    record::{MAX_ID_LEN, Record},
     start::StartJob,
-    unit_of_work::{Prefetch, UnitOfWork},
-    writer::WriteRequest,
+    unit_of_work::{Prefetch, QueueCommand, UnitOfWork},
 };
 use crate::{Job, JobEventKind, RateLimit};
-
-/// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
-pub(super) const MAX_ID_LEN: usize = 1024;
 
 impl Queue {
     /// Creates a job and reserves quota, or returns the job of an earlier, equal request.
@@ -25,7 +20,7 @@ impl Queue {
     /// An id is too long, or the outbox is full.
     pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
-        self.write(CreateJob(new), WriteRequest::Run).await
+        self.write(CreateJob(new), None).await
     }
 
     /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a token.
@@ -41,7 +36,7 @@ impl Queue {
             new: self.accept(new)?,
             start: Box::new(start),
         };
-        self.write(command, WriteRequest::Run).await
+        self.write(command, None).await
     }
 
     /// The database and the outbox must accept it.
@@ -75,21 +70,19 @@ impl QueueCommand for CreateJob {
     }
 
     fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantOutcome {
-        match find_or_add(&self.0, work) {
-            GrantOutcome::Created(job, ()) => {
-                let token = work.issue_token(job.id.0);
-                GrantOutcome::Created(job, token)
-            }
-            GrantOutcome::Existing(job, ()) => {
-                let token = (!job.state.is_terminal()).then(|| {
-                    work.jobs_to_prune.insert(job.id.0);
-                    work.issue_token(job.id.0)
-                });
-                GrantOutcome::Existing(job, token)
-            }
-            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
-            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
+        let (job, is_new) = match find_or_add(&self.0, work) {
+            Ok(found) => found,
+            Err(rejection) => return rejection,
+        };
+        if is_new {
+            let token = work.issue_token(job.id.0);
+            return GrantOutcome::Created(job, token);
         }
+        let token = (!job.state.is_terminal()).then(|| {
+            work.jobs_to_prune.insert(job.id.0);
+            work.issue_token(job.id.0)
+        });
+        GrantOutcome::Existing(job, token)
     }
 }
 
@@ -114,31 +107,25 @@ impl QueueCommand for CreateAndStartJob {
     }
 
     fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output {
-        match find_or_add(&self.new, work) {
-            GrantOutcome::Created(job, ()) => {
-                let start = (self.start)(&job);
-                let started = StartJob { job: job.id, start }.apply(work);
-                let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
-                GrantOutcome::Created(Box::new(job), started)
-            }
-            GrantOutcome::Existing(job, ()) => GrantOutcome::Existing(job, ()),
-            GrantOutcome::Conflict(job) => GrantOutcome::Conflict(job),
-            GrantOutcome::LimitExceeded(limit) => GrantOutcome::LimitExceeded(limit),
+        let (job, is_new) = match find_or_add(&self.new, work) {
+            Ok(found) => found,
+            Err(rejection) => return rejection,
+        };
+        if !is_new {
+            return GrantOutcome::Existing(job, ());
         }
+        let start = (self.start)(&job);
+        let started = StartJob { job: job.id, start }.apply(work);
+        let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
+        GrantOutcome::Created(Box::new(job), started)
     }
 }
 
 fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
-    let NewJob {
-        subject,
-        request_id,
-        limits,
-        ..
-    } = new;
+    let (subject, limits) = (&new.subject, &new.limits);
     prefetch.new_jobs += 1;
-    prefetch
-        .requests
-        .insert((subject.clone(), request_id.clone()));
+    let request = (subject.clone(), new.request_id.clone());
+    prefetch.requests.insert(request);
     if limits.quota.is_some() {
         prefetch.usage.insert(subject.clone());
     }
@@ -151,22 +138,23 @@ fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
     }
 }
 
-fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> {
+/// Returns the job, and whether it is new.
+fn find_or_add<New, Existing>(
+    new: &NewJob,
+    work: &mut UnitOfWork<'_>,
+) -> Result<(Box<Job>, bool), GrantOutcome<New, Existing>> {
     let key = (new.subject.clone(), new.request_id.clone());
     if let Some(number) = work.requests.get(&key).copied() {
         work.expire(number);
         if let Some(record) = work.record(number) {
             let job = Box::new(record.job.clone());
             return match record.request_fingerprint == Some(fingerprint(new)) {
-                true => GrantOutcome::Existing(job, ()),
-                false => GrantOutcome::Conflict(job),
+                true => Ok((job, false)),
+                false => Err(GrantOutcome::Conflict(job)),
             };
         }
     }
-    let reserved = match check_limits(new, work) {
-        Ok(reserved) => reserved,
-        Err(limit) => return GrantOutcome::LimitExceeded(limit),
-    };
+    let reserved = check_limits(new, work).map_err(GrantOutcome::LimitExceeded)?;
     let job = work.add(record(new, reserved, work));
     let number = job.id.0;
     work.adjust_usage(number, signed(reserved), 0);
@@ -174,10 +162,10 @@ fn find_or_add(new: &NewJob, work: &mut UnitOfWork<'_>) -> GrantOutcome<(), ()> 
     if let Some(active) = work.active.get_mut(&new.subject) {
         *active += 1;
     }
-    if work.settings.started_at_grant {
+    if work.shared.settings.started_at_grant {
         work.emit(number, JobEventKind::UploadStarted);
     }
-    GrantOutcome::Created(Box::new(job), ())
+    Ok((Box::new(job), true))
 }
 
 /// Identifies the request before policies changed it.
@@ -234,13 +222,13 @@ fn rate_limit_wait(rate: RateLimit, new: &NewJob, work: &UnitOfWork<'_>) -> Dura
 }
 
 fn record(new: &NewJob, reserved: u64, work: &UnitOfWork<'_>) -> Record {
-    let now = from_unix_millis(work.now);
+    let (now, settings) = (from_unix_millis(work.now), &work.shared.settings);
     let mut job = new.draft(now);
     let quota = new.limits.quota.map(|_| reserved);
     let max_size = job.max_size.into_iter().chain(quota).min();
     job.max_size = max_size.filter(|_| new.size.is_none());
-    job.node = Some(work.settings.node.clone()).filter(|node| !node.is_empty());
-    job.expires_at = now + work.settings.valid_for;
+    job.node = Some(settings.node.clone()).filter(|node| !node.is_empty());
+    job.expires_at = now + settings.valid_for;
     Record {
         request_fingerprint: Some(fingerprint(new)),
         quota_period: work.quota_period(),

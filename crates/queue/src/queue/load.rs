@@ -1,12 +1,12 @@
 use std::collections::BTreeSet;
 
-use landfall_database::{Row, Statement, Transaction, millis, unsigned};
-pub(super) use landfall_database::{parts, push_list};
+use landfall_database::{Statement, Transaction, millis, parts, unsigned};
 
 use super::{
     QueueError,
     numbers::{self, Sequence},
-    record::{COLUMNS, Record},
+    read,
+    record::Record,
     unit_of_work::{Part, Prefetch, UnitOfWork, Usage},
 };
 
@@ -16,7 +16,7 @@ impl UnitOfWork<'_> {
         transaction: &mut Transaction,
         prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
-        if self.is_postgres {
+        if transaction.is_postgres() {
             lock(transaction, prefetch).await?;
         }
         self.numbers = numbers::take(transaction, Sequence::Jobs, prefetch.new_jobs)
@@ -35,14 +35,14 @@ impl UnitOfWork<'_> {
         let mut numbers = prefetch.jobs.clone();
         let requests: Vec<_> = prefetch.requests.iter().collect();
         for part in parts(&requests) {
-            let mut statement = Statement::new("SELECT number FROM (VALUES ");
             let rows = part
                 .iter()
                 .map(|(subject, request)| [subject.as_str().into(), request.as_str().into()]);
-            statement.push_rows(rows, ["TEXT", "TEXT"]);
-            statement.push(
-                ") AS v CROSS JOIN queue_jobs \
-                 WHERE subject = v.column1 AND request_id = v.column2",
+            let statement = Statement::from_rows(
+                "SELECT number FROM",
+                rows,
+                ["TEXT", "TEXT"],
+                "CROSS JOIN queue_jobs WHERE subject = v.column1 AND request_id = v.column2",
             );
             for row in transaction.fetch(statement).await? {
                 numbers.insert(row.number("number")?);
@@ -56,25 +56,23 @@ impl UnitOfWork<'_> {
                 numbers.insert(row.number("number")?);
             }
         }
-        let lock = if self.is_postgres { " FOR UPDATE" } else { "" };
+        let lock = match transaction.is_postgres() {
+            true => " FOR UPDATE",
+            false => "",
+        };
         let numbers: Vec<_> = numbers.into_iter().collect();
         for part in parts(&numbers) {
-            let mut statement =
-                Statement::new(format!("SELECT {COLUMNS} FROM queue_jobs WHERE number IN "));
-            push_list(&mut statement, part.iter().copied());
+            let mut statement = read::by_numbers(part);
             // One order prevents deadlocks.
             statement.push(&format!(" ORDER BY number{lock}"));
-            self.insert_all(&transaction.fetch(statement).await?);
-        }
-        Ok(())
-    }
-
-    fn insert_all(&mut self, rows: &[Row]) {
-        for row in rows {
-            if let Some(record) = self.unreadable.skip(row, Record::read(row)) {
-                self.insert_loaded(record);
+            for row in &transaction.fetch(statement).await? {
+                let unreadable = &self.shared.unreadable_jobs;
+                if let Some(record) = unreadable.skip(row, Record::read(row)) {
+                    self.insert_loaded(record);
+                }
             }
         }
+        Ok(())
     }
 
     async fn load_parts(
@@ -115,8 +113,8 @@ impl UnitOfWork<'_> {
                  CAST(SUM(used_bytes) AS BIGINT) AS used_bytes \
                  FROM queue_usage WHERE quota_period = $1 AND subject IN ",
             )
-            .with(period);
-            push_list(&mut statement, part.iter().map(|subject| subject.as_str()));
+            .with(period)
+            .list(part.iter().map(|subject| subject.as_str()));
             statement.push(" GROUP BY subject");
             for row in transaction.fetch(statement).await? {
                 let usage = Usage {
@@ -145,7 +143,7 @@ impl UnitOfWork<'_> {
     }
 
     pub(super) fn quota_period(&self) -> i64 {
-        let period = self.settings.quota_period.map_or(0, millis);
+        let period = self.shared.settings.quota_period.map_or(0, millis);
         if period > 0 { self.now / period } else { 0 }
     }
 }
@@ -165,9 +163,9 @@ async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), 
     // One order prevents deadlocks.
     let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
     for part in parts(&keys) {
-        let mut statement = Statement::new("SELECT pg_advisory_xact_lock(v.column1) FROM (VALUES ");
-        statement.push_rows(part.iter().map(|key| [(*key).into()]), ["BIGINT"]);
-        statement.push(") AS v");
+        let rows = part.iter().map(|key| [(*key).into()]);
+        let lock = "SELECT pg_advisory_xact_lock(v.column1) FROM";
+        let statement = Statement::from_rows(lock, rows, ["BIGINT"], "");
         transaction.execute(statement).await?;
     }
     Ok(())

@@ -3,17 +3,12 @@
 //! A job starts as received and becomes started, progress, and then completed, cancelled, failed or
 //! expired.
 
-mod command;
 mod event_channels;
-mod expiry;
 mod feed;
 mod grant;
-mod key_uses;
 mod keys;
-mod latest_event;
 mod list;
 mod load;
-mod message;
 mod numbers;
 #[cfg(feature = "postgres")]
 mod peer_subjects;
@@ -23,9 +18,7 @@ mod purge;
 mod read;
 mod record;
 mod reports;
-mod runtime;
 mod save;
-mod search;
 mod settings;
 mod shared;
 mod start;
@@ -43,7 +36,7 @@ use std::{
 
 use landfall::upload::{Upload, UploadId};
 use landfall_database::{
-    Connections, DatabaseError, Durability, Migration, Statement, unix_millis,
+    Connections, DatabaseError, Durability, Migration, Row, Statement, run_in,
 };
 use tokio::{
     runtime::Handle,
@@ -53,8 +46,8 @@ use tokio::{
 
 pub use self::{
     event_channels::SharedEvent,
-    expiry::ExpiredGrants,
     feed::EventReader,
+    purge::ExpiredGrants,
     settings::{QueueError, QueueSettings},
     shared::QueueStats,
     types::{
@@ -65,7 +58,6 @@ pub use self::{
 };
 use self::{
     record::Record,
-    runtime::QueueRuntime,
     shared::Shared,
     start::{StartJob, TrackUpload},
     transition::{FinishJob, PrepareEnd},
@@ -81,6 +73,7 @@ const MIGRATIONS: &[Migration] = &[Migration::expand(
 /// Milliseconds.
 const MINUTE: i64 = 60_000;
 const COMMAND_BUFFER: usize = 2048;
+const TIMEOUT: Duration = Duration::from_secs(10);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Migrates the tables of the queue to this version.
@@ -108,6 +101,20 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 #[derive(Debug, Clone)]
 pub struct Queue(Arc<QueueRuntime>);
 
+#[derive(Debug)]
+struct QueueRuntime {
+    shared: Arc<Shared>,
+    writer: mpsc::Sender<WriteRequest>,
+    runtime: Handle,
+    closing: channel::Sender<bool>,
+}
+
+impl Drop for QueueRuntime {
+    fn drop(&mut self) {
+        self.closing.send_replace(true);
+    }
+}
+
 impl Queue {
     /// Opens the database and migrates its tables.
     ///
@@ -133,7 +140,7 @@ impl Queue {
             settings.clock = database.clock().clone();
         }
         let shared = Arc::new(Shared::new(settings, database));
-        shared.observe(latest_event::newest(&shared).await?);
+        shared.observe(feed::newest_number(&shared).await?);
         let (writer, requests) = mpsc::channel(COMMAND_BUFFER);
         let (closing, is_closing) = channel::channel(false);
         tokio::spawn(writer::run(shared.clone(), requests));
@@ -143,7 +150,7 @@ impl Queue {
             tokio::spawn(peers::run(shared.clone(), is_closing.clone()));
         }
         tokio::spawn(feed::run(shared.clone(), is_closing.clone()));
-        tokio::spawn(latest_event::run(shared.clone(), is_closing));
+        tokio::spawn(feed::poll(shared.clone(), is_closing));
         Ok(Self(Arc::new(QueueRuntime {
             shared,
             writer,
@@ -172,13 +179,16 @@ impl Queue {
     }
 
     /// Returns the time of the queue's clock.
-    #[must_use]
     pub fn now(&self) -> SystemTime {
         self.0.shared.settings.clock.now()
     }
 
+    /// Returns how long grants are valid.
+    pub fn valid_for(&self) -> Duration {
+        self.0.shared.settings.valid_for
+    }
+
     /// Returns the counters of this process.
-    #[must_use]
     pub fn stats(&self) -> QueueStats {
         let shared = &self.0.shared;
         QueueStats {
@@ -227,7 +237,7 @@ impl Queue {
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
-        self.write(StartJob { job, start }, WriteRequest::Run).await
+        self.write(StartJob { job, start }, None).await
     }
 
     /// Returns the upload that is bound to a job and the fingerprint of its creation.
@@ -241,8 +251,7 @@ impl Queue {
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        self.write(TrackUpload::new(upload), WriteRequest::Run)
-            .await
+        self.write(TrackUpload::new(upload), None).await
     }
 
     /// Reports the progress of an upload without waiting.
@@ -260,8 +269,8 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
-        let request = |command| WriteRequest::AfterReports(job, false, command);
-        self.write(PrepareEnd { job, end }, request).await
+        self.write(PrepareEnd { job, end }, Some((job, false)))
+            .await
     }
 
     /// Returns the newest job of an upload and its [prepared end](Self::prepare_end), unless it has
@@ -277,36 +286,7 @@ impl Queue {
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
-        let request = |command| WriteRequest::AfterReports(job, true, command);
-        self.write(FinishJob { job, end }, request).await
-    }
-
-    /// Returns all uploads that are bound to a job, partial ones included.
-    pub async fn uploads_of(&self, id: JobId) -> Result<Vec<UploadId>, QueueError> {
-        self.read(|shared| async move { read::uploads_of(&shared, id.0).await })
-            .await
-    }
-
-    /// Returns running jobs after `after`, by the minute of their last update; at most 1000.
-    pub async fn stale_jobs(
-        &self,
-        filter: StaleFilter,
-        after: Option<&Job>,
-        limit: usize,
-    ) -> Result<Vec<StaleJob>, QueueError> {
-        let after = after.map(|job| (unix_millis(job.updated_at) / MINUTE, job.id.0));
-        self.read(|shared| async move { read::stale_jobs(&shared, filter, after, limit).await })
-            .await
-    }
-
-    /// Expires unused grants and deletes old rows. Returns how many jobs expired and were deleted.
-    ///
-    /// Several processes may call it concurrently; the next call continues after a failure.
-    pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
-        let expired = self.expire_grants().await?.count;
-        let shared = self.0.shared.clone();
-        let removed = self.run_on_runtime(async move { purge::remove(&shared).await });
-        Ok((expired, removed.await?))
+        self.write(FinishJob { job, end }, Some((job, true))).await
     }
 
     /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
@@ -322,7 +302,6 @@ impl Queue {
     }
 
     /// Reads the stored events after a number, then new ones and the progress of uploads.
-    #[must_use]
     pub fn read_events(&self, scope: Scope, after: i64) -> EventReader {
         EventReader::new(self.clone(), scope, after)
     }
@@ -330,7 +309,6 @@ impl Queue {
     /// Watches the number of the latest event.
     ///
     /// Events of this process are seen at once, those of others within half a second.
-    #[must_use]
     pub fn watch_latest_event(&self) -> channel::Receiver<i64> {
         let receiver = self.0.shared.newest.subscribe();
         self.0.shared.watched.notify_one();
@@ -339,7 +317,7 @@ impl Queue {
 
     /// Returns the number of the latest event of all processes; 0 without events.
     pub async fn latest_event(&self) -> Result<i64, QueueError> {
-        self.read(|shared| async move { latest_event::newest(&shared).await })
+        self.read(|shared| async move { feed::newest_number(&shared).await })
             .await
     }
 
@@ -349,49 +327,9 @@ impl Queue {
             .await
     }
 
-    /// Stores an API key.
-    ///
-    /// # Errors
-    /// The database failed, or a key with this hash exists.
-    ///
-    /// # Cancel safety
-    /// If it is dropped, the key may be stored.
-    pub async fn add_key(&self, key: NewKey) -> Result<ApiKey, QueueError> {
-        self.read(|shared| async move { keys::add(&shared, &key).await })
-            .await
-    }
-
-    /// Returns all API keys, oldest first.
-    pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
-        self.read(|shared| async move { keys::list(&shared).await })
-            .await
-    }
-
-    /// Revokes the API keys with this number or name. Returns how many.
-    pub async fn revoke_key(&self, which: &str) -> Result<u64, QueueError> {
-        let which = which.to_owned();
-        self.read(|shared| async move { keys::revoke(&shared, &which).await })
-            .await
-    }
-
-    /// Returns the API key with this hash, unless it has expired.
-    ///
-    /// The time of its use is stored in the background, at most once a minute.
-    pub async fn key(&self, hash: &TokenHash) -> Result<Option<ApiKey>, QueueError> {
-        let hash = hash.clone();
-        self.read(|shared| async move { keys::find(&shared, &hash).await })
-            .await
-    }
-
     /// Returns the totals over all jobs.
     pub async fn totals(&self) -> Result<Totals, QueueError> {
         self.read(|shared| async move { read::totals(&shared).await })
-            .await
-    }
-
-    /// Returns the activity since a time, for minutes with activity; it is kept for a week.
-    pub async fn throughput(&self, since: SystemTime) -> Result<Vec<Throughput>, QueueError> {
-        self.read(|shared| async move { read::throughput(&shared, since).await })
             .await
     }
 
@@ -402,5 +340,38 @@ impl Queue {
     async fn fetch_record(&self, statement: Statement) -> Result<Option<Record>, QueueError> {
         self.read(|shared| async move { read::record(&shared, statement).await })
             .await
+    }
+
+    async fn rows(&self, statement: Statement) -> Result<Vec<Row>, QueueError> {
+        self.read(|shared| async move { Ok(shared.database.read(statement).await?) })
+            .await
+    }
+
+    async fn read<T: Send + 'static, F>(
+        &self,
+        read: impl FnOnce(Arc<Shared>) -> F,
+    ) -> Result<T, QueueError>
+    where
+        F: Future<Output = Result<T, QueueError>> + Send + 'static,
+    {
+        let read = read(self.0.shared.clone());
+        let read = async {
+            timeout(TIMEOUT, read)
+                .await
+                .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
+        };
+        self.run_on_runtime(read).await
+    }
+
+    /// The future is cancelled if this is dropped.
+    async fn run_on_runtime<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        if *self.0.closing.borrow() {
+            return Err(QueueError::Closed);
+        }
+        let output = run_in(&self.0.runtime, future).await;
+        output.unwrap_or(Err(QueueError::Closed))
     }
 }

@@ -13,11 +13,9 @@ pub(super) enum Sequence {
 }
 
 pub(super) fn from_digest(digest: &[u8]) -> i64 {
-    let mut first = [0; 8];
-    for (byte, of_digest) in first.iter_mut().zip(digest) {
-        *byte = *of_digest;
-    }
-    i64::from_be_bytes(first)
+    digest
+        .first_chunk()
+        .map_or(0, |first| i64::from_be_bytes(*first))
 }
 
 pub(super) async fn take(

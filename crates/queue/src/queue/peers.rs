@@ -141,11 +141,11 @@ async fn notify(shared: &Shared, payloads: Vec<String>) -> Result<(), QueueError
     if payloads.is_empty() {
         return Ok(());
     }
-    let mut statement =
-        Statement::new("SELECT CAST(pg_notify($1, v.column1) AS TEXT) FROM (VALUES ").with(CHANNEL);
-    let rows = payloads.into_iter().map(|payload| [payload.into()]);
-    statement.push_rows(rows, ["TEXT"]);
-    statement.push(") AS v");
+    let notify = "SELECT CAST(pg_notify(v.column1, v.column2) AS TEXT) FROM";
+    let rows = payloads
+        .into_iter()
+        .map(|payload| [CHANNEL.into(), payload.into()]);
+    let statement = Statement::from_rows(notify, rows, ["TEXT", "TEXT"], "");
     shared.database.read(statement).await?;
     Ok(())
 }

@@ -1,8 +1,13 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
-use landfall_database::{Statement, Transaction, millis, unix_millis};
+use landfall_database::{Statement, Transaction, from_unix_millis, millis, parts, unix_millis};
 
-use super::{MINUTE, QueueError, Shared, load::parts, record::state_number, save::count};
+use super::{
+    MINUTE, Queue, QueueError, Shared, record::state_number, save::count, transition::ExpireGrants,
+};
 use crate::JobState;
 
 /// Per transaction, so that other writers do not wait long.
@@ -15,6 +20,13 @@ pub(super) fn expired(now: i64) -> Statement {
     )
     .with(now)
     .with(BATCH_SIZE)
+}
+
+pub(super) fn next_expiry(now: i64) -> Statement {
+    Statement::new(
+        "SELECT expires_at FROM queue_jobs WHERE state = 0 AND expires_at > $1 ORDER BY expires_at LIMIT 1",
+    )
+    .with(now)
 }
 
 /// Skips jobs that another node is deleting.
@@ -55,15 +67,50 @@ pub(super) fn probes() -> impl Iterator<Item = Statement> + Send {
     inserts.into_iter().chain(updates).map(Statement::new)
 }
 
-pub(super) async fn find_expired(shared: &Shared) -> Result<Vec<i64>, QueueError> {
-    let now = unix_millis(shared.settings.clock.now());
-    let rows = shared.database.read(expired(now)).await?;
-    let numbers = rows.iter().map(|row| row.number("number"));
-    Ok(numbers.collect::<Result<_, _>>()?)
+/// The result of [`Queue::expire_grants`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExpiredGrants {
+    /// Number of expired grants.
+    pub count: u64,
+    /// Time of the next expiry.
+    pub next: Option<SystemTime>,
+}
+
+impl Queue {
+    /// Expires unused grants. Several processes may call it concurrently; the next call continues after a
+    /// failure.
+    pub async fn expire_grants(&self) -> Result<ExpiredGrants, QueueError> {
+        // Read the clock first: a grant that expires meanwhile is the next expiry.
+        let now = unix_millis(self.now());
+        let mut count = 0;
+        loop {
+            let rows = self.rows(expired(unix_millis(self.now()))).await?;
+            let numbers = rows.iter().map(|row| row.number("number"));
+            let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+            if numbers.is_empty() {
+                break;
+            }
+            count += self.write(ExpireGrants(numbers), None).await?;
+        }
+        let next = self.rows(next_expiry(now)).await?;
+        let next = next.first().map(|row| row.number(0)).transpose()?;
+        let next = next.map(from_unix_millis);
+        Ok(ExpiredGrants { count, next })
+    }
+
+    /// Expires unused grants and deletes old rows. Returns how many jobs expired and were deleted.
+    ///
+    /// Several processes may call it concurrently; the next call continues after a failure.
+    pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
+        let expired = self.expire_grants().await?.count;
+        let shared = self.0.shared.clone();
+        let removed = self.run_on_runtime(async move { remove(&shared).await });
+        Ok((expired, removed.await?))
+    }
 }
 
 /// Returns the number of deleted jobs.
-pub(super) async fn remove(shared: &Shared) -> Result<u64, QueueError> {
+async fn remove(shared: &Shared) -> Result<u64, QueueError> {
     let settings = &shared.settings;
     let now = unix_millis(settings.clock.now());
     let mut removed = 0;

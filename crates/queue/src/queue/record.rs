@@ -20,6 +20,8 @@ const TYPES: [&str; 28] = [
     "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
 ];
 const FIXED: usize = 12;
+/// In bytes; index entries of PostgreSQL are limited to 2704 bytes.
+pub(super) const MAX_ID_LEN: usize = 1024;
 const FILENAME_KEY_CHARS: usize = 128;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -130,12 +132,9 @@ impl Record {
 }
 
 pub(super) fn insert(records: &[&Record]) -> Statement {
-    let mut statement = Statement::new(format!(
-        "INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM (VALUES "
-    ));
-    statement.push_rows(records.iter().map(|record| record.values()), TYPES);
-    statement.push(") AS v");
-    statement
+    let head = format!("INSERT INTO queue_jobs ({COLUMNS}) SELECT * FROM");
+    let rows = records.iter().map(|record| record.values());
+    Statement::from_rows(&head, rows, TYPES, "")
 }
 
 pub(super) fn update(records: &[&Record]) -> Statement {
@@ -143,8 +142,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
     let changes: Vec<_> = columns
         .map(|(at, column)| format!("{column} = v.column{}", at + 2))
         .collect();
-    let changes = changes.join(", ");
-    let mut statement = Statement::new(format!("UPDATE queue_jobs SET {changes} FROM (VALUES "));
+    let head = format!("UPDATE queue_jobs SET {} FROM", changes.join(", "));
     let mut types = ["BIGINT"; 17];
     for (changing, of_column) in types[1..].iter_mut().zip(&TYPES[FIXED..]) {
         *changing = of_column;
@@ -156,9 +154,7 @@ pub(super) fn update(records: &[&Record]) -> Statement {
             _ => changing.next().unwrap_or(Value::NullText),
         })
     });
-    statement.push_rows(rows, types);
-    statement.push(") AS v WHERE queue_jobs.number = v.column1");
-    statement
+    Statement::from_rows(&head, rows, types, "WHERE queue_jobs.number = v.column1")
 }
 
 /// Reads the columns `number, kind, created_at, job_json`.

@@ -1,16 +1,16 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
-use landfall_database::{DatabaseError, Statement, Transaction, Value, signed};
+use landfall_database::{DatabaseError, Statement, Transaction, from_unix_millis, parts, signed};
+use landfall_messages::{JobData, Message, MessageId};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     MINUTE, QueueError,
-    load::parts,
-    message,
     numbers::{self, Sequence},
     record::{self, number, text},
     unit_of_work::{NewEvent, Part, UnitOfWork},
 };
-use crate::JobEventKind;
+use crate::{Job, JobEventKind};
 
 const MAX_TOKENS: i64 = 5;
 
@@ -55,14 +55,11 @@ impl UnitOfWork<'_> {
 
     async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         for part in parts(&self.tokens) {
-            let mut statement = Statement::new(
-                "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM (VALUES ",
-            );
+            let insert = "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM";
             let rows = part
                 .iter()
                 .map(|(hash, job)| [hash.as_str().into(), (*job).into()]);
-            statement.push_rows(rows, ["TEXT", "BIGINT"]);
-            statement.push(") AS v");
+            let statement = Statement::from_rows(insert, rows, ["TEXT", "BIGINT"], "");
             transaction.execute(statement).await?;
         }
         for job in &self.jobs_to_prune {
@@ -90,10 +87,6 @@ impl UnitOfWork<'_> {
             .filter(|(_, _, part)| part.is_changed)
             .collect();
         for some in parts(&changed) {
-            let mut statement = Statement::new(
-                "INSERT INTO queue_parts (job_number, upload_id, length, upload_offset, created_at) \
-                 SELECT * FROM (VALUES ",
-            );
             let rows = some.iter().map(|(job, upload, part)| {
                 [
                     (*job).into(),
@@ -103,10 +96,13 @@ impl UnitOfWork<'_> {
                     part.created_at.into(),
                 ]
             });
-            statement.push_rows(rows, ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"]);
             // SQLite needs `WHERE true` to parse ON CONFLICT after a SELECT.
-            statement.push(
-                ") AS v WHERE true ON CONFLICT (job_number, upload_id) DO UPDATE \
+            let statement = Statement::from_rows(
+                "INSERT INTO queue_parts (job_number, upload_id, length, upload_offset, created_at) \
+                 SELECT * FROM",
+                rows,
+                ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"],
+                "WHERE true ON CONFLICT (job_number, upload_id) DO UPDATE \
                  SET length = excluded.length, upload_offset = excluded.upload_offset",
             );
             transaction.execute(statement).await?;
@@ -115,32 +111,30 @@ impl UnitOfWork<'_> {
     }
 
     async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
+        let slot = self.shared.slot;
         let changes: Vec<_> = self.usage_changes.iter().collect();
         for part in parts(&changes) {
-            let mut statement = Statement::new(
+            let rows = part.iter().map(|((subject, period), change)| {
+                [
+                    subject.as_str().into(),
+                    (*period).into(),
+                    slot.into(),
+                    change.reserved.into(),
+                    change.used.into(),
+                ]
+            });
+            let statement = Statement::from_rows(
                 "INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes) \
-                 SELECT * FROM (VALUES ",
-            );
-            let rows = part
-                .iter()
-                .map(|((subject, period), change)| -> [Value; 5] {
-                    [
-                        subject.as_str().into(),
-                        (*period).into(),
-                        self.slot.into(),
-                        change.reserved.into(),
-                        change.used.into(),
-                    ]
-                });
-            statement.push_rows(rows, ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"]);
-            statement.push(
-                ") AS v WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
+                 SELECT * FROM",
+                rows,
+                ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
+                "WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
                  SET reserved_bytes = queue_usage.reserved_bytes + excluded.reserved_bytes, \
                  used_bytes = queue_usage.used_bytes + excluded.used_bytes",
             );
             transaction.execute(statement).await?;
         }
-        count(transaction, self.slot, self.counts()).await?;
+        count(transaction, slot, self.counts()).await?;
         if self.throughput != super::unit_of_work::ThroughputDelta::default() {
             let statement = Statement::new(
                 "INSERT INTO queue_throughput (minute, node, bytes, started, completed, failed) \
@@ -151,7 +145,7 @@ impl UnitOfWork<'_> {
                  failed = queue_throughput.failed + excluded.failed",
             )
             .with(self.now / MINUTE)
-            .with(text(Some(&self.settings.node)))
+            .with(text(Some(&self.shared.settings.node)))
             .with(signed(self.throughput.bytes))
             .with(self.throughput.started)
             .with(self.throughput.completed)
@@ -162,7 +156,7 @@ impl UnitOfWork<'_> {
     }
 
     fn deliveries(&self) -> Result<Vec<Statement>, QueueError> {
-        let Some(outbox) = &self.settings.outbox else {
+        let Some(outbox) = &self.shared.settings.outbox else {
             return Ok(Vec::new());
         };
         let wanted = outbox.names();
@@ -170,7 +164,7 @@ impl UnitOfWork<'_> {
             .events
             .iter()
             .filter(|event| wanted.contains(event.kind.hook()))
-            .map(|event| message::message(event, self.now))
+            .map(|event| message(event, self.now))
             .collect();
         if messages.is_empty() {
             return Ok(Vec::new());
@@ -185,10 +179,6 @@ impl UnitOfWork<'_> {
             .filter(|event| event.kind != JobEventKind::UploadProgress)
             .collect();
         for part in parts(&stored) {
-            let mut statement = Statement::new(
-                "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
-                 SELECT * FROM (VALUES ",
-            );
             let rows = part.iter().map(|event| {
                 [
                     event.number.into(),
@@ -199,11 +189,13 @@ impl UnitOfWork<'_> {
                     record::json(&event.job).into(),
                 ]
             });
-            statement.push_rows(
+            let statement = Statement::from_rows(
+                "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
+                 SELECT * FROM",
                 rows,
                 ["BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT"],
+                "",
             );
-            statement.push(") AS v");
             transaction.execute(statement).await?;
         }
         Ok(())
@@ -223,18 +215,65 @@ pub(super) async fn count(
     if changes.is_empty() {
         return Ok(());
     }
-    let mut statement = Statement::new(
-        "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT * FROM (VALUES ",
-    );
     let rows = changes
         .into_iter()
         .map(|(state, (jobs, bytes))| [state.into(), slot.into(), jobs.into(), bytes.into()]);
-    statement.push_rows(rows, ["BIGINT"; 4]);
-    statement.push(
-        ") AS v WHERE true ON CONFLICT (state, slot) DO UPDATE \
+    let statement = Statement::from_rows(
+        "INSERT INTO queue_state_totals (state, slot, jobs, bytes) SELECT * FROM",
+        rows,
+        ["BIGINT"; 4],
+        "WHERE true ON CONFLICT (state, slot) DO UPDATE \
          SET jobs = queue_state_totals.jobs + excluded.jobs, \
          bytes = queue_state_totals.bytes + excluded.bytes",
     );
     transaction.execute(statement).await?;
     Ok(())
+}
+
+fn message(event: &NewEvent, now: i64) -> Message {
+    let facts = facts(&event.job);
+    let upload = facts.upload(event.job.upload_id.as_deref());
+    let number = MessageId {
+        id: message_id(event),
+        sequence: u64::try_from(event.number).unwrap_or_default(),
+    };
+    Message::about_job(
+        event.kind.hook(),
+        from_unix_millis(now),
+        facts,
+        upload,
+        number,
+    )
+}
+
+/// Unique across databases, in hexadecimal.
+fn message_id(event: &NewEvent) -> String {
+    let created = event.job.created_at.duration_since(UNIX_EPOCH);
+    let mut hash = Sha256::new();
+    hash.update(created.unwrap_or_default().as_nanos().to_be_bytes());
+    hash.update(event.job.id.0.to_be_bytes());
+    hash.update(event.number.to_be_bytes());
+    hex::encode(&hash.finalize()[..16])
+}
+
+fn facts(job: &Job) -> JobData {
+    let job = job.clone();
+    JobData {
+        id: job.id.to_string(),
+        subject: job.subject,
+        request_id: job.request_id,
+        state: job.state.to_string(),
+        reason: job.reason,
+        filename: job.filename,
+        filetype: job.filetype,
+        size: job.size,
+        offset: job.offset,
+        etag: job.etag,
+        metadata: job.metadata.into_iter().collect(),
+        created: Some(job.created_at),
+        expires: Some(job.expires_at),
+        started: job.started_at,
+        updated: Some(job.updated_at),
+        ended: job.ended_at,
+    }
 }

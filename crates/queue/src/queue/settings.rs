@@ -34,7 +34,6 @@ pub struct QueueSettings {
 
 impl QueueSettings {
     /// Creates settings with defaults.
-    #[must_use]
     pub fn new(database: Database) -> Self {
         let day = Duration::from_secs(24 * 3600);
         Self {

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
@@ -8,7 +9,7 @@ use landfall_messages::HookName;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch as channel};
 
-use super::{QueueError, QueueSettings, event_channels::Feed, key_uses::KeyUses, reports::Reports};
+use super::{QueueError, QueueSettings, event_channels::Feed, reports::Reports};
 
 const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// The write interval if the application receives progress.
@@ -26,13 +27,21 @@ pub(super) struct Shared {
     pub(super) feed: Feed,
     #[cfg(feature = "postgres")]
     pub(super) peers: super::peer_subjects::Peers,
-    pub(super) key_uses: KeyUses,
+    pub(super) key_uses: Mutex<PendingUses>,
     pub(super) newest: channel::Sender<i64>,
     pub(super) watched: Notify,
     /// Without unreadable rows.
     pub(super) counters: Mutex<QueueStats>,
     pub(super) unreadable_jobs: Unreadable,
     pub(super) unreadable_events: Unreadable,
+}
+
+/// Uses that are not stored yet. A task stores them, so that authentication does not wait for the writer's
+/// lock.
+#[derive(Debug, Default)]
+pub(super) struct PendingUses {
+    pub(super) at: BTreeMap<i64, i64>,
+    pub(super) is_writing: bool,
 }
 
 impl Shared {
@@ -55,7 +64,7 @@ impl Shared {
             feed: Feed::new(),
             #[cfg(feature = "postgres")]
             peers: super::peer_subjects::Peers::default(),
-            key_uses: KeyUses::default(),
+            key_uses: Mutex::default(),
             newest: channel::Sender::new(0),
             watched: Notify::new(),
             counters: Mutex::default(),

@@ -5,9 +5,8 @@ use landfall_database::{from_unix_millis, replace_nul, unix_millis};
 
 use super::{
     StartOutcome, StartRequest,
-    command::QueueCommand,
     record::Record,
-    unit_of_work::{Part, Prefetch, UnitOfWork},
+    unit_of_work::{Part, Prefetch, QueueCommand, UnitOfWork},
 };
 use crate::{Job, JobEventKind, JobId, JobState};
 
@@ -214,12 +213,11 @@ impl QueueCommand for TrackUpload {
 impl UnitOfWork<'_> {
     fn mark_started(&mut self, number: i64) {
         let (now, rate_measured_at) = (from_unix_millis(self.now), self.now);
-        let node = self.settings.node.clone();
-        let started_at_grant = self.settings.started_at_grant;
+        let settings = &self.shared.settings;
         let Some(record) = self.change(number) else {
             return;
         };
-        record.job.node = Some(node).filter(|node| !node.is_empty());
+        record.job.node = Some(settings.node.clone()).filter(|node| !node.is_empty());
         if record.job.state != JobState::Received {
             return;
         }
@@ -228,7 +226,7 @@ impl UnitOfWork<'_> {
         record.job.started_at = Some(now);
         record.rate_measured_at = rate_measured_at;
         self.throughput.started += 1;
-        if !(started_at_grant && is_granted) {
+        if !(settings.started_at_grant && is_granted) {
             self.emit(number, JobEventKind::UploadStarted);
         }
     }

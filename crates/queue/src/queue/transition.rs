@@ -4,9 +4,8 @@ use landfall_database::{from_unix_millis, replace_nul, signed};
 
 use super::{
     Completion, JobEnd, Report,
-    command::QueueCommand,
     record::smooth_rate,
-    unit_of_work::{Part, Prefetch, UnitOfWork},
+    unit_of_work::{Part, Prefetch, QueueCommand, UnitOfWork},
 };
 use crate::{Job, JobEventKind, JobId, JobState};
 
@@ -102,7 +101,7 @@ impl UnitOfWork<'_> {
             *max = offset.max(*max);
         }
         for (number, offset) in offsets {
-            if self.set_offset(number, offset) && self.delivers_progress {
+            if self.set_offset(number, offset) && self.shared.delivers_progress() {
                 self.emit(number, JobEventKind::UploadProgress);
             }
         }
@@ -137,7 +136,7 @@ impl UnitOfWork<'_> {
         if added == 0 {
             return false;
         }
-        let node = Some(self.settings.node.clone()).filter(|node| !node.is_empty());
+        let node = Some(self.shared.settings.node.clone()).filter(|node| !node.is_empty());
         let Some(record) = self.change(number) else {
             return false;
         };

@@ -37,7 +37,6 @@ pub struct NewJob {
 
 impl NewJob {
     /// Creates a request without optional fields.
-    #[must_use]
     pub fn new(
         subject: impl Into<String>,
         request_id: impl Into<String>,
@@ -57,7 +56,6 @@ impl NewJob {
     }
 
     /// Returns the job that a grant at `now` creates, without its number and expiry.
-    #[must_use]
     pub fn draft(&self, now: SystemTime) -> Job {
         Job {
             subject: Some(self.subject.clone()),
@@ -71,7 +69,6 @@ impl NewJob {
     }
 
     /// Returns a hash of the name, type, size and metadata.
-    #[must_use]
     pub fn fingerprint(&self) -> i64 {
         let content = (&self.filename, &self.filetype, self.size, &self.metadata);
         // Serialization of strings and numbers does not fail, and maps are sorted.
@@ -143,7 +140,6 @@ pub enum LimitExceeded {
 
 impl LimitExceeded {
     /// Returns the time after which to try again; a minute if it is unknown.
-    #[must_use]
     pub const fn retry_after(&self) -> Duration {
         match self {
             Self::Rate(wait) => *wait,
@@ -173,7 +169,6 @@ pub struct StartRequest {
 
 impl StartRequest {
     /// Binds the upload of a job.
-    #[must_use]
     pub fn new(upload: UploadId, length: Option<u64>, fingerprint: impl Into<String>) -> Self {
         Self {
             upload,
@@ -186,7 +181,6 @@ impl StartRequest {
     }
 
     /// Binds a partial upload.
-    #[must_use]
     pub fn part(upload: UploadId, length: Option<u64>) -> Self {
         Self {
             is_part: true,
@@ -261,7 +255,6 @@ pub enum JobEnd {
 
 impl JobEnd {
     /// Creates a completion that is proven by the number of bytes only.
-    #[must_use]
     pub const fn completed(bytes: u64) -> Self {
         Self::Completed(Completion { bytes, etag: None })
     }
@@ -325,7 +318,6 @@ pub struct Query {
 
 impl Query {
     /// Queries the first hundred jobs of a scope.
-    #[must_use]
     pub fn new(scope: Scope) -> Self {
         Self {
             scope,

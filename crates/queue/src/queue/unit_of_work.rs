@@ -4,16 +4,27 @@
 //! Each locks the jobs that it changes, the subjects whose limits it checks, and the uploads that
 //! it creates jobs for, in one global order. Rows therefore do not change between read and write.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
+};
 
 use landfall_database::{Statement, from_unix_millis, signed};
 
 use super::{
-    QueueSettings,
     record::{Record, state_number},
-    shared::{Shared, Unreadable},
+    shared::Shared,
 };
 use crate::{Job, JobEventKind, JobId, JobState, Token};
+
+pub(super) trait QueueCommand: fmt::Debug + Send + 'static {
+    type Output: fmt::Debug + Send + 'static;
+
+    fn prefetch(&self, prefetch: &mut Prefetch);
+
+    /// Called again if the transaction is repeated.
+    fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output;
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
@@ -71,11 +82,7 @@ pub(super) struct Usage {
 
 #[derive(Debug)]
 pub(super) struct UnitOfWork<'a> {
-    pub(super) settings: &'a QueueSettings,
-    pub(super) is_postgres: bool,
-    pub(super) slot: i64,
-    pub(super) delivers_progress: bool,
-    pub(super) unreadable: &'a Unreadable,
+    pub(super) shared: &'a Shared,
     /// In milliseconds since 1970.
     pub(super) now: i64,
     pub(super) jobs: BTreeMap<i64, LoadedJob>,
@@ -104,11 +111,7 @@ pub(super) struct UnitOfWork<'a> {
 impl<'a> UnitOfWork<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         Self {
-            settings: &shared.settings,
-            is_postgres: shared.database.is_postgres(),
-            slot: shared.slot,
-            delivers_progress: shared.delivers_progress(),
-            unreadable: &shared.unreadable_jobs,
+            shared,
             now: shared.settings.clock.millis(),
             jobs: BTreeMap::new(),
             requests: HashMap::new(),

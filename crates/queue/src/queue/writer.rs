@@ -1,18 +1,16 @@
 //! The writer tasks. Commands that arrive during a transaction are batched into the next one.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{fmt, iter, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::yield_now,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    QueueError, Report, Shared,
-    command::QueuedCommand,
-    transition,
-    unit_of_work::{Prefetch, UnitOfWork},
+    Queue, QueueError, Report, Shared, TIMEOUT, transition,
+    unit_of_work::{Prefetch, QueueCommand, UnitOfWork},
 };
 use crate::JobId;
 
@@ -27,12 +25,76 @@ const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// After conflicts with other transactions.
 const MAX_CONFLICTS: u32 = 5;
 
+pub(super) trait QueuedCommand: fmt::Debug + Send {
+    fn prefetch(&self, prefetch: &mut Prefetch);
+    fn apply(&mut self, work: &mut UnitOfWork<'_>);
+    fn is_waited_for(&self) -> bool;
+    /// Called after the commit.
+    fn complete(self: Box<Self>);
+    fn fail(self: Box<Self>, error: &Arc<QueueError>);
+}
+
+#[derive(Debug)]
+struct PendingCommand<C: QueueCommand> {
+    command: C,
+    output: Option<C::Output>,
+    sender: oneshot::Sender<Result<C::Output, QueueError>>,
+}
+
+impl<C: QueueCommand> QueuedCommand for PendingCommand<C> {
+    fn prefetch(&self, prefetch: &mut Prefetch) {
+        self.command.prefetch(prefetch);
+    }
+
+    fn apply(&mut self, work: &mut UnitOfWork<'_>) {
+        self.output = Some(self.command.apply(work));
+    }
+
+    fn is_waited_for(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    fn complete(self: Box<Self>) {
+        if let Some(output) = self.output {
+            let _ = self.sender.send(Ok(output));
+        }
+    }
+
+    fn fail(self: Box<Self>, error: &Arc<QueueError>) {
+        let _ = self.sender.send(Err(QueueError::Write(error.clone())));
+    }
+}
+
+/// The reports of a job to write before a command, and whether that ends the job.
+type AfterReports = Option<(JobId, bool)>;
+
 #[derive(Debug)]
 pub(super) enum WriteRequest {
-    Run(Box<dyn QueuedCommand>),
-    /// The flag is set if the command ends the job.
-    AfterReports(JobId, bool, Box<dyn QueuedCommand>),
+    Run(Box<dyn QueuedCommand>, AfterReports),
     Close(oneshot::Sender<()>),
+}
+
+impl Queue {
+    pub(super) async fn write<C: QueueCommand>(
+        &self,
+        command: C,
+        after: AfterReports,
+    ) -> Result<C::Output, QueueError> {
+        let (sender, result) = oneshot::channel();
+        let command = Box::new(PendingCommand {
+            command,
+            output: None,
+            sender,
+        });
+        let result = async {
+            let sent = self.0.writer.send(WriteRequest::Run(command, after)).await;
+            sent.map_err(|_| QueueError::Closed)?;
+            result.await.map_err(|_| QueueError::Closed)?
+        };
+        timeout(TIMEOUT, result)
+            .await
+            .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
+    }
 }
 
 pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteRequest>) {
@@ -49,9 +111,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<WriteR
         let mut commands = Vec::with_capacity(batch.len());
         let mut reports = Vec::new();
         let mut add = |request, closed: &mut Option<_>| match request {
-            WriteRequest::Run(command) => commands.push(command),
-            WriteRequest::AfterReports(job, is_end, command) => {
-                shared.reports.take_job(job, is_end, &mut reports);
+            WriteRequest::Run(command, after) => {
+                if let Some((job, is_end)) = after {
+                    shared.reports.take_job(job, is_end, &mut reports);
+                }
                 commands.push(command);
             }
             WriteRequest::Close(done) => *closed = Some(done),
@@ -168,19 +231,17 @@ async fn divide(
             let job = reports.first().map(|report| report.job.0);
             tracing::error!(%error, job, "dropped a progress report rejected by the database");
         }
-        (_, 0) => {
-            let rest = commands.split_off(commands.len() / 2);
-            Box::pin(write(shared, commands, Vec::new())).await;
-            Box::pin(write(shared, rest, Vec::new())).await;
-        }
-        (0, _) => {
-            let rest = reports.split_off(reports.len() / 2);
-            Box::pin(write(shared, Vec::new(), reports)).await;
-            Box::pin(write(shared, Vec::new(), rest)).await;
-        }
-        _ => {
-            Box::pin(write(shared, Vec::new(), reports)).await;
-            Box::pin(write(shared, commands, Vec::new())).await;
+        (count, report_count) => {
+            let later_reports = match count {
+                0 => reports.split_off(report_count / 2),
+                _ => Vec::new(),
+            };
+            let later = match report_count {
+                0 => commands.split_off(count / 2),
+                _ => std::mem::take(&mut commands),
+            };
+            Box::pin(write(shared, commands, reports)).await;
+            Box::pin(write(shared, later, later_reports)).await;
         }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use landfall::{
     BoxError,
     event::{Event, EventKind, EventKinds, EventSink, TerminationReason},
-    upload::{Upload, UploadKind},
+    upload::Upload,
 };
 
 use super::labels;
@@ -21,7 +21,6 @@ pub struct JobTracker {
 
 impl JobTracker {
     /// Creates a sink for a queue.
-    #[must_use]
     pub fn new(queue: Queue) -> Self {
         Self { queue }
     }
@@ -53,23 +52,10 @@ pub(super) fn job_of(upload: &Upload) -> Option<JobId> {
     upload.labels.get(labels::JOB)?.parse().ok()
 }
 
-fn report(upload: &Upload, job: JobId, offset: u64) -> Report {
-    Report {
-        job,
-        part: is_part(upload).then(|| upload.id.clone()),
-        offset,
-        length: upload.length,
-    }
-}
-
-fn is_part(upload: &Upload) -> bool {
-    upload.kind == UploadKind::Partial
-}
-
 fn end(event: &Event) -> Option<JobEnd> {
     let upload = &event.upload;
     // A grant covers the final upload; its partial uploads may come and go.
-    if is_part(upload) {
+    if upload.is_partial() {
         return None;
     }
     Some(match event.kind {
@@ -118,7 +104,7 @@ impl EventSink for JobTracker {
     }
 
     async fn emit(&self, event: Event) {
-        let is_part = is_part(&event.upload);
+        let is_part = event.upload.is_partial();
         if event.kind == EventKind::Progress || (event.kind == EventKind::Completed && is_part) {
             self.record_offset(&event.upload, event.offset);
         }
@@ -130,7 +116,12 @@ impl EventSink for JobTracker {
 
     fn record_offset(&self, upload: &Arc<Upload>, offset: u64) {
         if let Some(job) = job_of(upload) {
-            self.queue.report(report(upload, job, offset));
+            self.queue.report(Report {
+                job,
+                part: upload.is_partial().then(|| upload.id.clone()),
+                offset,
+                length: upload.length,
+            });
         }
     }
 }

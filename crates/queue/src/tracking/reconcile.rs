@@ -56,27 +56,29 @@ pub async fn reconcile(
             match found {
                 Err(error) => {
                     summary.failed += 1;
-                    log_failure(&stale.job, &error);
+                    let id = stale.job.upload_id.as_deref().unwrap_or_default();
+                    tracing::warn!(id, job = %stale.job.id, %error, "failed to check upload");
                 }
-                Ok(state) => match repair(&stale, state, queue.now()) {
-                    Repair::None => {}
-                    Repair::UpdateOffset(reports) => {
-                        reports.into_iter().for_each(|one| queue.report(one));
-                    }
-                    Repair::Finish(end) => {
+                Ok(state) => {
+                    let end = match state {
+                        StoreState::Complete(completion) => Some(JobEnd::Completed(completion)),
+                        StoreState::InProgress(reports) => {
+                            reports.into_iter().for_each(|one| queue.report(one));
+                            None
+                        }
+                        StoreState::Missing => end_of_missing(&stale, queue.now()),
+                    };
+                    if let Some(end) = end {
                         summary.ended += u64::from(queue.finish(stale.job.id, end).await?);
                     }
-                },
+                }
             }
         }
     }
 }
 
-async fn inspect(
-    handler: &Handler,
-    stale: StaleJob,
-) -> (StaleJob, Result<Option<StoreState>, BoxError>) {
-    let mut state = None;
+async fn inspect(handler: &Handler, stale: StaleJob) -> (StaleJob, Result<StoreState, BoxError>) {
+    let mut state = StoreState::Missing;
     let mut failed = None;
     let job = &stale.job;
     for id in &stale.uploads {
@@ -84,7 +86,7 @@ async fn inspect(
             Ok(None) => {}
             Ok(Some(found)) => {
                 let is_whole = job.upload_id.as_deref() == Some(id.as_str());
-                state = Some(store_state(job, found, is_whole, state));
+                state = store_state(job, found, is_whole, state);
             }
             Err(error) => failed = Some(error),
         }
@@ -92,27 +94,18 @@ async fn inspect(
     (stale, failed.map_or(Ok(state), Err))
 }
 
-fn log_failure(job: &Job, error: &BoxError) {
-    let id = job.upload_id.as_deref().unwrap_or_default();
-    tracing::warn!(id, job = %job.id, %error, "failed to check upload");
-}
-
 #[derive(Debug)]
 enum StoreState {
     Complete(Completion),
     InProgress(Vec<Report>),
-    Mismatch,
+    /// Or it belongs to another job.
+    Missing,
 }
 
-fn store_state(
-    job: &Job,
-    found: Snapshot,
-    is_whole: bool,
-    so_far: Option<StoreState>,
-) -> StoreState {
+fn store_state(job: &Job, found: Snapshot, is_whole: bool, so_far: StoreState) -> StoreState {
     let upload = &found.upload;
     if job_of(upload).is_some_and(|theirs| theirs != job.id) {
-        return so_far.unwrap_or(StoreState::Mismatch);
+        return so_far;
     }
     if is_whole && found.is_complete() && !upload.completion.is_pending() {
         return StoreState::Complete(Completion {
@@ -121,9 +114,9 @@ fn store_state(
         });
     }
     let mut reports = match so_far {
-        Some(StoreState::InProgress(reports)) => reports,
-        Some(complete @ StoreState::Complete(_)) => return complete,
-        _ => Vec::new(),
+        StoreState::InProgress(reports) => reports,
+        StoreState::Complete(_) => return so_far,
+        StoreState::Missing => Vec::new(),
     };
     reports.push(Report {
         job: job.id,
@@ -134,27 +127,16 @@ fn store_state(
     StoreState::InProgress(reports)
 }
 
-#[derive(Debug)]
-enum Repair {
-    None,
-    UpdateOffset(Vec<Report>),
-    Finish(JobEnd),
-}
-
-fn repair(stale: &StaleJob, state: Option<StoreState>, now: SystemTime) -> Repair {
+fn end_of_missing(stale: &StaleJob, now: SystemTime) -> Option<JobEnd> {
     let job = &stale.job;
-    match state {
-        Some(StoreState::Complete(completion)) => Repair::Finish(JobEnd::Completed(completion)),
-        Some(StoreState::InProgress(reports)) => Repair::UpdateOffset(reports),
-        None | Some(StoreState::Mismatch) => match &stale.prepared_end {
-            Some(end) => Repair::Finish(end.clone()),
-            // The creation is slow or failed, and the client may try again.
-            None if job.offset == 0 && now < job.expires_at => Repair::None,
-            None if job.offset == 0 && now < job.updated_at + CREATION_TIMEOUT => Repair::None,
-            None if job.offset == 0 => Repair::Finish(JobEnd::Expired),
-            None => Repair::Finish(JobEnd::Failed(
-                "its upload is missing from the store".into(),
-            )),
-        },
+    match &stale.prepared_end {
+        Some(end) => Some(end.clone()),
+        None if job.offset > 0 => {
+            let reason = "its upload is missing from the store";
+            Some(JobEnd::Failed(reason.into()))
+        }
+        // The creation is slow or failed, and the client may try again.
+        None if now < job.expires_at.max(job.updated_at + CREATION_TIMEOUT) => None,
+        None => Some(JobEnd::Expired),
     }
 }

@@ -11,7 +11,7 @@ use landfall_messages::{
 };
 use landfall_queue::{
     Principal, Token,
-    policy::{HookPolicy, Policy, PolicyDenial, PolicyRequest},
+    policy::{Policy, PolicyDenial, PolicyRequest, decide},
 };
 use serde_json::json;
 
@@ -47,8 +47,8 @@ fn asked(
     applications: &[&Arc<Application>],
     names: &[HookName],
     when_down: FailureMode,
-) -> HookPolicy {
-    let asker = |application: &&Arc<Application>| {
+) -> Vec<Arc<dyn Policy>> {
+    let asker = |application: &&Arc<Application>| -> Arc<dyn Policy> {
         let transport: Arc<dyn Transport> = (*application).clone();
         Arc::new(BlockingHooks::new(
             transport,
@@ -56,7 +56,7 @@ fn asked(
             when_down,
         ))
     };
-    HookPolicy::new(applications.iter().map(asker).collect())
+    applications.iter().map(asker).collect()
 }
 
 fn ask() -> PolicyRequest {
@@ -76,10 +76,11 @@ fn request(key: &str) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-async fn decided(policy: &HookPolicy, ask: &mut PolicyRequest) -> Result<(), PolicyDenial> {
-    policy
-        .decide(&Principal::new("ann"), ask, &request("jwt"))
-        .await
+async fn decided(
+    policies: &[Arc<dyn Policy>],
+    ask: &mut PolicyRequest,
+) -> Result<(), PolicyDenial> {
+    decide(policies, &Principal::new("ann"), ask, &request("jwt")).await
 }
 
 const GRANT: &[HookName] = &[HookName::PreGrant];
@@ -94,7 +95,7 @@ async fn it_hears_who_asks_for_what_and_no_secret() {
         let mut ask = ask();
         let principal = Principal::new("ann");
         let parts = request(secret);
-        policy.decide(&principal, &mut ask, &parts).await.unwrap();
+        decide(&policy, &principal, &mut ask, &parts).await.unwrap();
         assert_eq!(ask, self::ask());
         let message = yes.asked.lock().unwrap().pop().unwrap();
         assert_eq!(message.hook, HookName::PreGrant);

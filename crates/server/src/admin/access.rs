@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use landfall::service::Peer;
 use landfall_api::{
     Problem,
-    auth::{FailedAttempt, is_cross_site},
+    auth::{FailedAttempt, bearer, is_cross_site},
 };
 use landfall_queue::{Token, TokenHash};
 use serde::Deserialize;
@@ -43,36 +43,27 @@ pub(super) async fn require_access(
     let (parts, body) = request.into_parts();
     match admin.check_access(&parts).await {
         Ok(()) => no_store(next.run(Request::from_parts(parts, body)).await),
-        Err(denied) => no_store(denied_response(denied)),
+        Err(denied) => no_store(Problem::from(denied).into_response()),
     }
 }
 
-fn denied_response(denied: AccessDenied) -> Response {
-    let (status, message) = match denied {
-        AccessDenied::Unauthenticated => (
-            StatusCode::UNAUTHORIZED,
-            "Log in, or send the admin key as Authorization: Bearer KEY.",
-        ),
-        AccessDenied::CrossSite => (StatusCode::FORBIDDEN, CROSS_SITE_DENIED),
-        AccessDenied::TooManyFailures(_) => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many failed login attempts from this address; try again later.",
-        ),
-        AccessDenied::Unavailable(problem) => return problem.into_response(),
-    };
-    let mut response = Problem::new(status, message).into_response();
-    let headers = response.headers_mut();
-    match denied {
-        AccessDenied::Unauthenticated => {
-            let challenge = HeaderValue::from_static("Bearer");
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
+impl From<AccessDenied> for Problem {
+    fn from(denied: AccessDenied) -> Self {
+        match denied {
+            AccessDenied::Unauthenticated => {
+                let detail = "Log in, or send the admin key as Authorization: Bearer KEY.";
+                let scheme = HeaderValue::from_static("Bearer");
+                let problem = Self::new(StatusCode::UNAUTHORIZED, detail);
+                problem.with_header(header::WWW_AUTHENTICATE, scheme)
+            }
+            AccessDenied::CrossSite => Self::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED),
+            AccessDenied::TooManyFailures(wait) => {
+                let detail = "Too many failed login attempts from this address; try again later.";
+                Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(wait)
+            }
+            AccessDenied::Unavailable(problem) => problem,
         }
-        AccessDenied::TooManyFailures(wait) => {
-            headers.insert(header::RETRY_AFTER, seconds(wait));
-        }
-        _ => {}
     }
-    response
 }
 
 fn seconds(wait: Duration) -> HeaderValue {
@@ -88,11 +79,9 @@ pub(super) async fn no_store_by_default(mut response: Response) -> Response {
 
 fn no_store(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::CACHE_CONTROL, fixed("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
     response
 }
 
@@ -107,10 +96,8 @@ pub(super) async fn login(
     form: Result<Form<LoginForm>, FormRejection>,
 ) -> Response {
     if !admin.0.cross_site.allows(&parts) {
-        return page::login(
-            StatusCode::FORBIDDEN,
-            "The login form cannot be sent from another site.",
-        );
+        let message = "The login form cannot be sent from another site.";
+        return page::login(StatusCode::FORBIDDEN, message);
     }
     let Ok(Form(LoginForm { key })) = form else {
         return page::login(StatusCode::BAD_REQUEST, "Enter the admin key.");
@@ -118,21 +105,17 @@ pub(super) async fn login(
     match admin.authenticate(&parts, key.trim()).await {
         Ok(kind) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
-            let cookie = admin.0.sessions.create(kind, admin.now(), https);
-            tracing::info!(
-                client = admin.address(&parts).map(tracing::field::display),
-                "dashboard login"
-            );
+            let cookie = admin.0.sessions.create(kind, SystemTime::now(), https);
+            let client = admin.address(&parts).map(tracing::field::display);
+            tracing::info!(client, "dashboard login");
             redirect_to_page(cookie)
         }
         Err(AccessDenied::TooManyFailures(wait)) => {
-            let mut response = page::login(
-                StatusCode::TOO_MANY_REQUESTS,
-                "Too many failed login attempts from your address. Try again in a few minutes.",
-            );
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds(wait));
+            let message = "Too many failed login attempts from your address. Try again in a few \
+                           minutes.";
+            let mut response = page::login(StatusCode::TOO_MANY_REQUESTS, message);
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, seconds(wait));
             response
         }
         Err(AccessDenied::Unavailable(problem)) => page::login(problem.status(), problem.detail()),
@@ -147,65 +130,49 @@ pub(super) async fn logout(State(admin): State<Admin>, parts: Parts) -> Response
         return no_store(Problem::new(StatusCode::FORBIDDEN, CROSS_SITE_DENIED).into_response());
     }
     let (https, _) = admin.0.parts.handler.external_origin(&parts);
-    let cookie = admin.0.sessions.end(&parts.headers, admin.now(), https);
-    redirect_to_page(cookie)
+    let sessions = &admin.0.sessions;
+    redirect_to_page(sessions.end(&parts.headers, SystemTime::now(), https))
 }
 
 fn redirect_to_page(cookie: HeaderValue) -> Response {
-    let headers = [
-        (header::LOCATION, HeaderValue::from_static("./")),
-        (header::SET_COOKIE, cookie),
-    ];
+    let page = HeaderValue::from_static("./");
+    let headers = [(header::LOCATION, page), (header::SET_COOKIE, cookie)];
     no_store((StatusCode::SEE_OTHER, headers).into_response())
 }
 
 impl Admin {
-    pub(super) fn now(&self) -> SystemTime {
-        SystemTime::now()
-    }
-
     fn address(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>();
         (self.0.parts.client)(&parts.headers, peer.and_then(|peer| peer.address))
     }
 
     pub(super) async fn has_session(&self, headers: &HeaderMap) -> Result<bool, Problem> {
-        Ok(match self.0.sessions.find(headers, self.now()) {
+        Ok(match self.0.sessions.find(headers, SystemTime::now()) {
             None => false,
             Some(SessionKind::Admin) => true,
             // The key may have been revoked meanwhile.
             Some(SessionKind::Key(id)) => {
-                let keys = self.0.parts.queue.keys().await?;
-                keys.iter()
-                    .any(|key| key.id == id && self.is_valid_admin_key(key))
+                let mut keys = self.0.parts.queue.keys().await?.into_iter();
+                keys.any(|key| key.id == id && self.is_valid_admin_key(&key))
             }
         })
     }
 
     fn is_valid_admin_key(&self, key: &landfall_queue::ApiKey) -> bool {
-        key.is_admin && key.expires_at.is_none_or(|until| self.now() < until)
+        key.is_admin && key.expires_at.is_none_or(|until| SystemTime::now() < until)
     }
 
     async fn check_access(&self, parts: &Parts) -> Result<(), AccessDenied> {
-        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-            let key = value
-                .to_str()
-                .ok()
-                .and_then(bearer)
-                .ok_or(AccessDenied::Unauthenticated)?;
+        if parts.headers.contains_key(header::AUTHORIZATION) {
+            let key = bearer(&parts.headers).ok_or(AccessDenied::Unauthenticated)?;
             return self.authenticate(parts, key).await.map(drop);
         }
-        if !self
-            .has_session(&parts.headers)
-            .await
-            .map_err(AccessDenied::Unavailable)?
-        {
-            return Err(AccessDenied::Unauthenticated);
+        let found = self.has_session(&parts.headers).await;
+        match found.map_err(AccessDenied::Unavailable)? {
+            false => Err(AccessDenied::Unauthenticated),
+            true if !self.0.cross_site.allows(parts) => Err(AccessDenied::CrossSite),
+            true => Ok(()),
         }
-        if !self.0.cross_site.allows(parts) {
-            return Err(AccessDenied::CrossSite);
-        }
-        Ok(())
     }
 
     async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
@@ -218,25 +185,17 @@ impl Admin {
         match found.map_err(|error| AccessDenied::Unavailable(error.into()))? {
             Some(found) if self.is_valid_admin_key(&found) => Ok(SessionKind::Key(found.id)),
             _ => {
-                tracing::warn!(
-                    client = client.map(tracing::field::display),
-                    "dashboard login failed"
-                );
+                let shown = client.map(tracing::field::display);
+                tracing::warn!(client = shown, "dashboard login failed");
                 let attempt = FailedAttempt {
                     client,
                     secret: key.starts_with(Token::KEY_PREFIX).then_some(key),
                     is_cross_site: is_cross_site(&parts.headers),
                 };
                 let recorded = self.0.parts.failed_attempts.record(&attempt);
-                Err(recorded.map_or_else(AccessDenied::TooManyFailures, |()| {
-                    AccessDenied::Unauthenticated
-                }))
+                recorded.map_err(AccessDenied::TooManyFailures)?;
+                Err(AccessDenied::Unauthenticated)
             }
         }
     }
-}
-
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }

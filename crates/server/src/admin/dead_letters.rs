@@ -9,7 +9,7 @@ use landfall_api::Problem;
 use landfall_outbox::{EventSelection, StoredEvent};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, job_json::time, problem};
+use super::{Admin, invalid, job_json::time};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_BATCH: usize = 1000;
@@ -56,9 +56,9 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<DeadLetterQuery>, QueryRejection>,
 ) -> Result<Json<DeadLetters>, Problem> {
-    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
-    let Some(events) = admin.0.parts.status.events() else {
+    let Some(events) = admin.0.parts.status.hooks.events() else {
         let (events, has_more) = (Vec::new(), false);
         return Ok(Json(DeadLetters { events, has_more }));
     };
@@ -72,11 +72,8 @@ pub(super) async fn list(
     let json = |event: StoredEvent| DeadLetter {
         dead_at: time(event.since()),
         filename: event.message.and_then(|message| {
-            message
-                .upload
-                .metadata
-                .get("filename")
-                .map(ToString::to_string)
+            let filename = message.upload.metadata.get("filename");
+            filename.map(ToString::to_string)
         }),
         id: event.id,
         transport: event.route,
@@ -116,18 +113,13 @@ async fn change(
 ) -> Result<Json<ChangedCount>, Problem> {
     let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let choice = match (selection.all, selection.ids.len()) {
-        (true, 0) => EventSelection::AllDead,
-        (false, 1..=MAX_BATCH) => EventSelection::DeadIds(selection.ids),
-        (false, 0) | (true, _) => {
-            return Err(problem::invalid("Set either \"ids\" or \"all\": true."));
-        }
-        (false, _) => {
-            return Err(problem::invalid(format!(
-                "At most {MAX_BATCH} ids are allowed per request."
-            )));
-        }
+        (true, 0) => Ok(EventSelection::AllDead),
+        (false, 1..=MAX_BATCH) => Ok(EventSelection::DeadIds(selection.ids)),
+        (false, 0) | (true, _) => Err("Set either \"ids\" or \"all\": true.".to_owned()),
+        (false, _) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
     };
-    let changed = match (admin.0.parts.status.events(), action) {
+    let choice = choice.map_err(invalid)?;
+    let changed = match (admin.0.parts.status.hooks.events(), action) {
         (None, _) => 0,
         (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
         (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,

@@ -1,4 +1,7 @@
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -19,9 +22,8 @@ use tokio::{
 };
 
 use super::{
-    Admin,
+    Admin, invalid,
     job_json::{JobJson, time},
-    problem,
 };
 
 pub(super) const MAX_STREAMS: usize = 64;
@@ -49,19 +51,16 @@ pub(super) async fn events(
     query: Result<Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let Ok(permit) = admin.0.streams.clone().try_acquire_owned() else {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Too many event streams are open.",
-        ));
+        let detail = "Too many event streams are open.";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };
     let newest = admin.0.parts.queue.latest_event().await?;
     let issued = admin.0.parts.queue.last_event_number().await?;
     let header = headers.get("last-event-id");
-    let after = header
-        .and_then(|id| id.to_str().ok()?.trim().parse().ok())
-        .or(query.last_event_id);
+    let header = header.and_then(|id| id.to_str().ok()?.trim().parse().ok());
+    let after = header.or(query.last_event_id);
     let is_unknown = after.is_some_and(|after| after > issued);
     let after = after.filter(|_| !is_unknown).unwrap_or(newest);
     let reader = EventStreamReader {
@@ -70,7 +69,6 @@ pub(super) async fn events(
         // The client's last event is unknown: the database was replaced, for example by an older backup.
         reset_at: is_unknown.then_some(newest),
         until: Instant::now() + STREAM_LIFETIME,
-        admin,
         _permit: permit,
     };
     let mut response = Sse::new(reader.stream())
@@ -83,7 +81,6 @@ pub(super) async fn events(
 }
 
 struct EventStreamReader {
-    admin: Admin,
     events: EventReader,
     closing: watch::Receiver<bool>,
     /// Number of the event that makes the client reload everything.
@@ -105,7 +102,7 @@ impl EventStreamReader {
     /// `None` when the server or the database is closed. The client reconnects.
     async fn next(&mut self) -> Option<Event> {
         if let Some(number) = self.reset_at.take() {
-            let data = json!({ "type": "reset", "at": time(self.admin.now()) });
+            let data = json!({ "type": "reset", "at": time(SystemTime::now()) });
             let reset = Event::default().id(number.to_string()).event("reset");
             return Some(reset.data(data.to_string()));
         }
@@ -118,7 +115,7 @@ impl EventStreamReader {
             () = closed => None,
             () = tokio::time::sleep_until(self.until) => None,
             event = self.events.next() => match event {
-                Ok(event) => Some(encode(&event, &self.admin)),
+                Ok(event) => Some(encode(&event)),
                 Err(QueueError::Closed) => None,
                 Err(error) => {
                     tracing::warn!(%error, "failed to read events for a dashboard");
@@ -129,13 +126,13 @@ impl EventStreamReader {
     }
 }
 
-fn encode(shared: &SharedEvent, admin: &Admin) -> Event {
+fn encode(shared: &SharedEvent) -> Event {
     let event = &shared.event;
     let kind = event.kind.as_str();
     let json = EventJson {
         r#type: kind,
         at: time(event.at),
-        upload: JobJson::new(event.job.clone(), admin.now()),
+        upload: event.job.clone().into(),
     };
     let frame = Event::default().id(event.number.to_string()).event(kind);
     match frame.clone().json_data(&json) {

@@ -31,11 +31,12 @@ pub(super) struct JobJson {
     ended_at: Option<String>,
 }
 
-impl JobJson {
-    pub(super) fn new(job: Job, now: SystemTime) -> Self {
-        let silence = now.duration_since(job.updated_at).unwrap_or_default();
+impl From<Job> for JobJson {
+    fn from(job: Job) -> Self {
+        let silence = job.updated_at.elapsed().unwrap_or_default();
         let is_active = job.state == JobState::Progress && silence < ACTIVE_WINDOW;
         let rate = if is_active { job.rate } else { 0 };
+        let is_direct = job.upload_id.as_ref().map(|id| id.starts_with("direct-"));
         let left = job.size.map(|size| size.saturating_sub(job.offset));
         Self {
             seconds_left: left.filter(|_| rate > 0).map(|left| left.div_ceil(rate)),
@@ -50,7 +51,7 @@ impl JobJson {
             size: job.size,
             offset: job.offset,
             node: job.node,
-            transfer: job.upload_id.as_deref().map(transfer_of),
+            transfer: is_direct.map(|is_direct| if is_direct { "direct" } else { "tus" }),
             upload_id: job.upload_id,
             metadata: job.metadata,
             created_at: time(job.created_at),
@@ -59,14 +60,6 @@ impl JobJson {
             updated_at: time(job.updated_at),
             ended_at: job.ended_at.map(time),
         }
-    }
-}
-
-fn transfer_of(upload_id: &str) -> &'static str {
-    if upload_id.starts_with("direct-") {
-        "direct"
-    } else {
-        "tus"
     }
 }
 

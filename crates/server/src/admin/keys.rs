@@ -31,7 +31,6 @@ pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Keys>, Probl
         expires_at: key.expires_at.map(time),
         used_at: key.used_at.map(time),
     });
-    Ok(Json(Keys {
-        keys: keys.collect(),
-    }))
+    let keys = keys.collect();
+    Ok(Json(Keys { keys }))
 }

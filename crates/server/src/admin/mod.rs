@@ -7,64 +7,46 @@ mod job_json;
 mod keys;
 mod overview;
 mod page;
-mod problem;
 mod session;
-mod status;
 mod uploads;
 
 use std::{
-    fmt,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use axum::{
-    Router,
+    Router, middleware,
     routing::{get, post},
 };
+use http::StatusCode;
 use landfall::Handler;
 use landfall_api::{
-    ClientAddress,
+    ClientAddress, Problem,
     auth::{CsrfPolicy, FailedAttempts},
 };
 use landfall_queue::{Queue, TokenHash};
 use tokio::sync::watch;
 
-use self::session::Sessions;
-pub use self::status::{Component, HealthCheck, ServerStatus, StorageCapacity};
+use self::{access::require_access, session::Sessions};
+use crate::app::AppStatus;
 
 /// The dependencies of a dashboard.
-pub struct AdminParts {
-    /// The admin key.
-    pub key: String,
-    /// The name of this node.
-    pub node: String,
-    /// The upload queue.
-    pub queue: Queue,
-    /// Removes cancelled uploads.
-    pub handler: Handler,
-    /// The status of the server.
-    pub status: Arc<dyn ServerStatus>,
-    /// Finds the client's address behind trusted proxies.
-    pub client: Arc<ClientAddress>,
-    /// Limits failed login attempts.
-    pub failed_attempts: FailedAttempts,
+pub(crate) struct AdminParts {
+    pub(crate) key: String,
+    pub(crate) node: String,
+    pub(crate) queue: Queue,
+    pub(crate) handler: Handler,
+    pub(crate) status: AppStatus,
+    pub(crate) client: Arc<ClientAddress>,
+    pub(crate) failed_attempts: FailedAttempts,
     /// Becomes true when the server shuts down, which ends the event streams.
-    pub closing: watch::Receiver<bool>,
-}
-
-impl fmt::Debug for AdminParts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdminParts")
-            .field("node", &self.node)
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
+    pub(crate) closing: watch::Receiver<bool>,
 }
 
 /// The dashboard. Cheap to clone.
 #[derive(Clone)]
-pub struct Admin(Arc<Inner>);
+pub(crate) struct Admin(Arc<Inner>);
 
 struct Inner {
     parts: AdminParts,
@@ -75,17 +57,8 @@ struct Inner {
     started: (Instant, SystemTime),
 }
 
-impl fmt::Debug for Admin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin")
-            .field("parts", &self.0.parts)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Admin {
-    /// Creates a dashboard.
-    pub fn new(parts: AdminParts) -> Self {
+    pub(crate) fn new(parts: AdminParts) -> Self {
         let origin_of = parts.handler.clone();
         let cross_site =
             CsrfPolicy::new().external_origin(move |request| origin_of.external_origin(request));
@@ -100,7 +73,7 @@ impl Admin {
     }
 
     /// Returns its routes below `path` (such as `/admin`, without a trailing slash).
-    pub fn router(&self, path: &str) -> Router {
+    pub(crate) fn router(&self, path: &str) -> Router {
         let api = Router::new()
             .route("/overview", get(overview::overview))
             .route("/throughput", get(overview::throughput))
@@ -111,12 +84,9 @@ impl Admin {
             .route("/dead-letters/retry", post(dead_letters::retry))
             .route("/dead-letters/delete", post(dead_letters::delete))
             .route("/keys", get(keys::list))
-            .fallback(problem::not_found)
-            .method_not_allowed_fallback(problem::method_not_allowed)
-            .layer(axum::middleware::from_fn_with_state(
-                self.clone(),
-                access::require_access,
-            ));
+            .fallback(not_found)
+            .method_not_allowed_fallback(method_not_allowed)
+            .layer(middleware::from_fn_with_state(self.clone(), require_access));
         let inside = Router::new()
             .route("/login", get(page::redirect_to_page).post(access::login))
             .route("/logout", post(access::logout))
@@ -128,6 +98,19 @@ impl Admin {
             .route(path, get(page::redirect_with_slash))
             .route(&slash, get(page::index).with_state(self.clone()))
             .nest(path, inside)
-            .layer(axum::middleware::map_response(access::no_store_by_default))
+            .layer(middleware::map_response(access::no_store_by_default))
     }
+}
+
+fn invalid(message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message.into())
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "This address does not exist.")
+}
+
+async fn method_not_allowed() -> Problem {
+    let detail = "This address does not support the request method.";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }

@@ -12,7 +12,8 @@ use landfall_outbox::{OutboxStats, RouteStats};
 use landfall_queue::Throughput;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, HealthCheck, StorageCapacity, job_json::time, problem};
+use super::{Admin, invalid, job_json::time};
+use crate::app::{HealthCheck, StorageCapacity};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MAX_MINUTES: u64 = 24 * 60;
@@ -71,13 +72,10 @@ impl From<OutboxStats> for Outbox {
 
 pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
     let parts = &admin.0.parts;
-    let now = admin.now();
-    let health = parts.status.health();
-    let (totals, recent, health) = tokio::join!(
-        parts.queue.totals(),
-        parts.queue.throughput(minute_of(now) - MINUTE),
-        health
-    );
+    let now = SystemTime::now();
+    let recent = parts.queue.throughput(minute_of(now) - MINUTE);
+    let (totals, health) = (parts.queue.totals(), parts.status.health());
+    let (totals, recent, health) = tokio::join!(totals, recent, health);
     let (totals, recent) = (totals?, recent?);
     let (start, started_at) = admin.0.started;
     Ok(Json(Overview {
@@ -90,9 +88,9 @@ pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview
         completed_bytes: totals.completed_bytes,
         rate: rate(&recent, now),
         active_uploads: parts.handler.stats().live_uploads,
-        storage: parts.status.storage(),
+        storage: parts.status.storage.capacity(),
         health,
-        outbox: parts.status.outbox().map(Into::into),
+        outbox: parts.status.hooks.outbox_stats().map(Into::into),
     }))
 }
 
@@ -109,11 +107,8 @@ fn rate(recent: &[Throughput], now: SystemTime) -> u64 {
 }
 
 fn minute_of(when: SystemTime) -> SystemTime {
-    let seconds = when
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
-    UNIX_EPOCH + Duration::from_secs(seconds / 60 * 60)
+    let since = when.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs() / 60 * 60)
 }
 
 #[derive(Deserialize)]
@@ -140,14 +135,13 @@ pub(super) async fn throughput(
     State(admin): State<Admin>,
     query: Result<Query<ThroughputQuery>, QueryRejection>,
 ) -> Result<Json<Minutes>, Problem> {
-    let Query(query) = query.map_err(|error| problem::invalid(error.body_text()))?;
+    let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
-    let last = minute_of(admin.now());
+    let last = minute_of(SystemTime::now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
     let found = admin.0.parts.queue.throughput(first).await?;
-    Ok(Json(Minutes {
-        minutes: fill_gaps(&found, first, count),
-    }))
+    let minutes = fill_gaps(&found, first, count);
+    Ok(Json(Minutes { minutes }))
 }
 
 fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {

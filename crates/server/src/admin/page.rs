@@ -76,11 +76,8 @@ pub(super) async fn redirect_with_slash(uri: Uri) -> Response {
     let Ok(location) = HeaderValue::try_from(format!("{name}/")) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    (
-        StatusCode::PERMANENT_REDIRECT,
-        [(header::LOCATION, location)],
-    )
-        .into_response()
+    let headers = [(header::LOCATION, location)];
+    (StatusCode::PERMANENT_REDIRECT, headers).into_response()
 }
 
 pub(super) async fn redirect_to_page() -> Response {
@@ -96,9 +93,8 @@ pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Respo
 
 fn find(name: &str) -> Option<&'static Asset> {
     let all = ASSETS.iter().chain(ICON);
-    all.into_iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, asset)| asset)
+    let found = all.into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, asset)| asset)
 }
 
 #[cfg(test)]

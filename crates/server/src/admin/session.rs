@@ -70,10 +70,8 @@ impl Sessions {
         let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes())
             .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
         mac.update(PURPOSE);
-        Self {
-            mac,
-            ended: Mutex::default(),
-        }
+        let ended = Mutex::default();
+        Self { mac, ended }
     }
 
     /// Without `Path`, the browser sends the cookie to the directory of the form and below, which also works
@@ -99,9 +97,8 @@ impl Sessions {
     }
 
     pub(super) fn find(&self, headers: &HeaderMap, now: SystemTime) -> Option<SessionKind> {
-        session_cookies(headers)
-            .find_map(|value| self.read(value, now))
-            .map(|session| session.kind)
+        let session = session_cookies(headers).find_map(|value| self.read(value, now));
+        session.map(|session| session.kind)
     }
 
     fn read(&self, value: &str, now: SystemTime) -> Option<Session> {

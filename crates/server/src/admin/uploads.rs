@@ -7,7 +7,7 @@ use landfall_api::Problem;
 use landfall_queue::{Job, JobId, JobState, Scope, tracking};
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, job_json::JobJson, problem};
+use super::{Admin, invalid, job_json::JobJson};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
@@ -33,28 +33,23 @@ pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,
 ) -> Result<Json<Uploads>, Problem> {
-    let Query(filter) = query.map_err(|error| problem::invalid(error.body_text()))?;
+    let Query(filter) = query.map_err(|error| invalid(error.body_text()))?;
     let mut query = landfall_queue::Query::new(Scope::All);
     let names = filter.state.split(',').map(str::trim);
     query.states = names
         .filter(|name| !name.is_empty())
         .map(|name| name.parse::<JobState>())
         .collect::<Result<_, _>>()
-        .map_err(|error| problem::invalid(error.to_string()))?;
+        .map_err(|error| invalid(error.to_string()))?;
     query.search = Some(filter.search.trim().to_owned()).filter(|search| !search.is_empty());
     query.after = filter.after.map(JobId);
     query.newest_first = true;
     query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let page = admin.0.parts.queue.list(&query).await?;
     let last = page.jobs.last().map(|job| job.id.0);
-    let now = admin.now();
     Ok(Json(Uploads {
         next: last.filter(|_| page.has_more),
-        uploads: page
-            .jobs
-            .into_iter()
-            .map(|job| JobJson::new(job, now))
-            .collect(),
+        uploads: page.jobs.into_iter().map(JobJson::from).collect(),
     }))
 }
 
@@ -63,7 +58,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
-    Ok(Json(JobJson::new(job, admin.now())))
+    Ok(Json(job.into()))
 }
 
 pub(super) async fn cancel(
@@ -71,29 +66,21 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<JobJson>, Problem> {
     let job = find(&admin, &id).await?;
-    let cancelled = tracking::cancel(
-        &admin.0.parts.queue,
-        &admin.0.parts.handler,
-        &job,
-        "cancelled by an operator",
-    );
+    let (queue, handler) = (&admin.0.parts.queue, &admin.0.parts.handler);
+    let cancelled = tracking::cancel(queue, handler, &job, "cancelled by an operator");
     if let Err(error) = cancelled.await {
         tracing::error!(job = %job.id, %error, "failed to cancel upload");
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "The upload cannot be cancelled now; try again.",
-        ));
+        let detail = "The upload cannot be cancelled now; try again.";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
     // Its current state, even if another request ended it.
     let job = find(&admin, &id).await?;
     if job.state != JobState::Cancelled {
-        let message = format!(
-            "The upload cannot be cancelled: it is already {}.",
-            job.state
-        );
+        let state = job.state;
+        let message = format!("The upload cannot be cancelled: it is already {state}.");
         return Err(Problem::new(StatusCode::CONFLICT, message));
     }
-    Ok(Json(JobJson::new(job, admin.now())))
+    Ok(Json(job.into()))
 }
 
 async fn find(admin: &Admin, id: &str) -> Result<Job, Problem> {

@@ -5,7 +5,7 @@ use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 use super::{cached_probe::CachedProbe, leases::SharedLeases};
 use crate::{
     s3::{self, BucketProbe},
-    settings::{self, LeaseKind, Settings},
+    settings::{LeaseKind, Settings},
 };
 
 #[derive(Debug)]
@@ -78,10 +78,9 @@ impl Bucket {
     }
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {
+        let texts = ("failed to reach the bucket", "the bucket is unreachable\n");
         let probe = async || s3::is_reachable(&self.prober, &self.name).await;
-        let message = "failed to reach the bucket";
-        let reachable = self.reachable.is_healthy(message, probe);
-        (!reachable.await).then_some("the bucket is unreachable\n")
+        self.reachable.error(texts, probe).await
     }
 }
 
@@ -96,10 +95,9 @@ pub(crate) fn options(settings: &Settings, name: &str) -> S3Options {
     options.content_hashes = !s3.disable_content_hashes;
     options.key_template.clone_from(&s3.key);
     options.headers = s3::object_headers(&s3.headers);
-    options.ids = match s3.upload_ids {
-        settings::UploadIds::Tusd => UploadIds::Tusd,
-        settings::UploadIds::Plain => UploadIds::Plain,
-    };
+    if s3.plain_ids {
+        options.ids = UploadIds::Plain;
+    }
     options.orphan_age = options.orphan_age.min(settings.expiry.orphan_age());
     #[cfg(feature = "direct")]
     {
@@ -115,12 +113,10 @@ fn key_prefixes(settings: &Settings) -> Vec<String> {
         return Vec::new();
     }
     let prefix = &settings.s3.object_prefix;
-    [
-        settings.direct.key_prefix(),
-        landfall_direct::CLIENT_KEY_PREFIX,
-    ]
-    .map(|beginning| format!("{prefix}{beginning}"))
-    .to_vec()
+    let of_clients = landfall_direct::CLIENT_KEY_PREFIX;
+    let beginnings = [settings.direct.key_prefix(), of_clients];
+    let prefixes = beginnings.map(|beginning| format!("{prefix}{beginning}"));
+    prefixes.to_vec()
 }
 
 #[cfg(all(test, feature = "direct"))]

@@ -30,20 +30,20 @@ impl<T: Clone> CachedProbe<T> {
 }
 
 impl CachedProbe<bool> {
-    /// The result may be cached.
-    pub(super) async fn is_healthy<T, E: Display>(
+    /// Returns `unavailable` if the probe fails, which is logged with `message`.
+    pub(super) async fn error<T, E: Display>(
         &self,
-        message: &'static str,
+        (message, unavailable): (&'static str, &'static str),
         probe: impl AsyncFnOnce() -> Result<T, E>,
-    ) -> bool {
-        self.get(async || {
+    ) -> Option<&'static str> {
+        let is_healthy = self.get(async || {
             let result = tokio::time::timeout(PROBE_TIMEOUT, probe()).await;
             if let Ok(Err(error)) = &result {
                 tracing::warn!(%error, "{message}");
             }
             matches!(result, Ok(Ok(_)))
-        })
-        .await
+        });
+        (!is_healthy.await).then_some(unavailable)
     }
 }
 
@@ -58,14 +58,14 @@ mod tests {
         let cached = CachedProbe::default();
         let probes = AtomicU32::new(0);
         let check = || {
-            cached.is_healthy("failed", async || {
+            cached.error(("failed", "unavailable"), async || {
                 probes.fetch_add(1, Relaxed);
                 tokio::task::yield_now().await;
                 Ok::<_, &str>(())
             })
         };
         let (one, two) = tokio::join!(check(), check());
-        assert!(one && two && check().await);
+        assert_eq!((one, two, check().await), (None, None, None));
         assert_eq!(probes.load(Relaxed), 1);
     }
 }

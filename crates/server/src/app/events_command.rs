@@ -50,14 +50,15 @@ fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<
 }
 
 async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
-    let states = match (command.all, command.pending) {
-        (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
-        (false, true) => vec![EventState::Pending],
-        (false, false) => vec![EventState::Dead],
+    let all = [EventState::Dead, EventState::Pending, EventState::Prepared];
+    let (states, none) = match (command.all, command.pending) {
+        (true, _) => (&all[..], "no events\n"),
+        (false, true) => (&all[1..2], "no pending events\n"),
+        (false, false) => (&all[..1], "no dead letters\n"),
     };
     let limit = command.limit.unwrap_or(DEFAULT_LIMIT);
     let query = Query {
-        states,
+        states: states.to_vec(),
         route: command.transport.clone(),
         upload: command.upload.clone(),
         limit,
@@ -74,12 +75,7 @@ async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCo
             print(&format!("… the newest {limit}; --limit shows more\n"))?;
         }
         if found.is_empty() {
-            let message = match (command.all, command.pending) {
-                (true, _) => "no events",
-                (false, true) => "no pending events",
-                (false, false) => "no dead letters",
-            };
-            print(&format!("{message}\n"))?;
+            print(none)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -39,11 +39,11 @@ pub async fn keys(loaded: Loaded, command: KeysCommand, json: bool) -> anyhow::R
 async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode> {
     let now = SystemTime::now();
     let keys = queue.keys().await?;
+    let name = &wanted.name;
+    let subject = wanted.subject.as_ref().unwrap_or(name);
     anyhow::ensure!(
-        keys.iter().all(|key| key.name != wanted.name),
-        "a key named {:?} exists: revoke it first, or choose another name and set --subject {:?}",
-        wanted.name,
-        wanted.subject.as_ref().unwrap_or(&wanted.name),
+        keys.iter().all(|key| key.name != *name),
+        "a key named {name:?} exists: revoke it first, or choose another name and set --subject {subject:?}"
     );
     let expires_at = match wanted.expires {
         None => None,
@@ -60,10 +60,8 @@ async fn add(queue: &Queue, wanted: settings::NewKey) -> anyhow::Result<ExitCode
     };
     let key = queue.add_key(key).await?;
     // Only the key goes to standard output, so that it can be piped.
-    eprintln!(
-        "Key {} for {:?}. It is shown only once; the server stores its hash:",
-        key.id, key.subject
-    );
+    let ApiKey { id, subject, .. } = key;
+    eprintln!("Key {id} for {subject:?}. It is shown only once; the server stores its hash:");
     print(&format!("{}\n", secret.reveal()))?;
     Ok(ExitCode::SUCCESS)
 }

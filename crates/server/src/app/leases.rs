@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Composer, lease::remote::LeaseStats, store::BoxError};
@@ -17,6 +17,17 @@ use crate::settings::Leases;
 
 /// Within this time, a new lease continues the fencing tokens of a released one.
 pub(super) const LEASE_RETENTION: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(feature = "redis")]
+const REDIS_ERRORS: (&str, &str) = (
+    "failed to reach Redis",
+    "the lease backend Redis is unreachable\n",
+);
+#[cfg(feature = "postgres")]
+const POSTGRES_ERRORS: (&str, &str) = (
+    "failed to acquire a lease in PostgreSQL",
+    "the lease backend PostgreSQL is unavailable\n",
+);
 
 #[derive(Debug)]
 pub(super) struct SharedLeases {
@@ -53,9 +64,8 @@ impl SharedLeases {
         let mut options = RedisSettings::default();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = RedisLocker::new(url, options).context("--lease")?;
-        let server = locker.check().await;
-        let server =
-            server.context("cannot store leases in Redis; correct --lease, or start the server")?;
+        let failure = "cannot store leases in Redis; correct --lease, or start the server";
+        let server = locker.check().await.context(failure)?;
         if let Some(policy) = server.eviction_policy {
             tracing::warn!(
                 policy,
@@ -70,10 +80,8 @@ impl SharedLeases {
         let mut options = PostgresSettings::default();
         options.ttl = settings.ttl.unwrap_or(options.ttl);
         let locker = PostgresLocker::new(url, options).context("--lease")?;
-        locker
-            .check()
-            .await
-            .context("cannot store leases in PostgreSQL; correct --lease, or start the server")?;
+        let failure = "cannot store leases in PostgreSQL; correct --lease, or start the server";
+        locker.check().await.context(failure)?;
         Ok(Self::new(Locker::Postgres(locker)))
     }
 
@@ -84,9 +92,8 @@ impl SharedLeases {
         prefix: &str,
         settings: &Leases,
     ) -> anyhow::Result<Self> {
-        let is_supported = supports_conditional_writes(client, bucket, prefix)
-            .await
-            .context("cannot store leases in the bucket")?;
+        let is_supported = supports_conditional_writes(client, bucket, prefix).await;
+        let is_supported = is_supported.context("cannot store leases in the bucket")?;
         anyhow::ensure!(
             is_supported,
             "cannot store leases in this bucket, because its service ignores conditional writes: use \
@@ -130,31 +137,22 @@ impl SharedLeases {
     }
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let (message, unavailable) = match self.locker {
+        type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+        let (texts, probe): (_, Probe<'_>) = match &self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(_) => (
-                "failed to reach Redis",
-                "the lease backend Redis is unreachable\n",
+            Locker::Redis(locker) => (
+                REDIS_ERRORS,
+                Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             ),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(_) => (
-                "failed to acquire a lease in PostgreSQL",
-                "the lease backend PostgreSQL is unavailable\n",
+            Locker::Postgres(locker) => (
+                POSTGRES_ERRORS,
+                Box::pin(async { Ok(locker.check().await?) }),
             ),
             #[cfg(feature = "s3")]
             Locker::Bucket(_) => return None,
         };
-        let probe = async || -> Result<(), BoxError> {
-            match self.locker {
-                #[cfg(feature = "redis")]
-                Locker::Redis(ref locker) => locker.check().await.map(drop).map_err(BoxError::from),
-                #[cfg(feature = "postgres")]
-                Locker::Postgres(ref locker) => locker.check().await.map_err(BoxError::from),
-                #[cfg(feature = "s3")]
-                Locker::Bucket(_) => Ok(()),
-            }
-        };
-        (!self.reachable.is_healthy(message, probe).await).then_some(unavailable)
+        self.reachable.error(texts, async || probe.await).await
     }
 
     pub(super) async fn sweep(&self) -> anyhow::Result<()> {
@@ -162,11 +160,8 @@ impl SharedLeases {
         #[allow(irrefutable_let_patterns, reason = "a build may have no other backend")]
         if let Locker::Bucket(locker) = &self.locker {
             let summary = locker.sweep(LEASE_RETENTION).await?;
-            tracing::info!(
-                leases = summary.leases,
-                servers = summary.nodes,
-                "LeasesSwept"
-            );
+            let (leases, servers) = (summary.leases, summary.nodes);
+            tracing::info!(leases, servers, "LeasesSwept");
         }
         Ok(())
     }

@@ -1,10 +1,8 @@
 //! The application: assembles a server from checked settings.
 
-mod body;
 #[cfg(feature = "s3")]
 mod bucket;
 mod cached_probe;
-mod client;
 #[cfg(feature = "direct")]
 mod direct;
 mod doctor;
@@ -22,7 +20,6 @@ mod leases;
 mod metrics;
 mod migrate;
 mod open_files;
-mod prepare;
 mod proxies;
 mod routes;
 mod state;
@@ -50,27 +47,68 @@ pub(crate) use self::doctor::find_damaged;
 use self::grants::{ApiRoutesParts, Grants};
 #[cfg(feature = "grants")]
 pub use self::keys_command::keys;
-pub use self::{
-    doctor::doctor_files, events_command::events, migrate::migrate, prepare::config_check,
-};
+pub use self::{doctor::doctor_files, events_command::events, migrate::migrate};
 use self::{
-    hooks::Hooks,
+    hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,
-    prepare::Prepared,
     routes::{App, AppRoutes},
     state::SharedDatabase,
     storage::Storage,
 };
+#[cfg(feature = "grants")]
+pub(crate) use self::{
+    status::{AppStatus, HealthCheck},
+    storage::StorageCapacity,
+};
 use crate::{
     log,
     net::{self, Listener, NetStats, Shutdown},
-    settings::{Loaded, Settings},
+    settings::{self, Loaded, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What needs no store, database or port: hooks, keys and secrets.
+struct Prepared {
+    hook_routes: Vec<HookRoute>,
+    #[cfg(feature = "grants")]
+    admin_key: Option<settings::Secret>,
+    #[cfg(feature = "grants")]
+    jwt: Option<landfall_api::auth::Jwt>,
+    #[cfg(feature = "direct")]
+    notifications_secret: Option<settings::Secret>,
+}
+
+impl Prepared {
+    async fn new(loaded: &mut Loaded) -> anyhow::Result<Self> {
+        loaded.check_system().await?;
+        let settings = &loaded.settings;
+        Ok(Self {
+            hook_routes: hook_routes(settings)?,
+            #[cfg(feature = "grants")]
+            admin_key: grants::admin_key(settings)?,
+            #[cfg(feature = "grants")]
+            jwt: grants::jwt(settings).await?,
+            #[cfg(feature = "direct")]
+            notifications_secret: grants::notifications_secret(settings)?,
+        })
+    }
+}
+
+/// `landfall config check`: runs all checks of a start and prints the effective settings.
+///
+/// # Errors
+/// The server could not start.
+pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
+    let prepared = Prepared::new(&mut loaded).await;
+    loaded.print_warnings();
+    prepared?;
+    terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Runs the server until a signal stops it.
 ///
@@ -89,27 +127,23 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let mut config = handler_config(&settings, composer)?;
     hooks.configure(&mut config);
     #[cfg(feature = "grants")]
-    let outbox = hooks.outbox().cloned();
-    #[cfg(feature = "grants")]
-    let grants = Grants::open(&settings, &database, outbox, prepared.admin_key).await?;
-    #[cfg(feature = "grants")]
-    let cors = config.cors.clone();
-    #[cfg(feature = "grants")]
-    if let Some(grants) = &grants {
-        grants.configure(&settings, &mut config);
-    }
-    #[cfg(feature = "grants")]
-    let policies = grants::policies(&settings, hooks.grant_hooks());
+    let (grants, cors, policies) = {
+        let outbox = hooks.outbox().cloned();
+        let grants = Grants::open(&settings, &database, outbox, prepared.admin_key).await?;
+        let cors = config.cors.clone();
+        if let Some(grants) = &grants {
+            grants.configure(&settings, &mut config);
+        }
+        let policies = grants::policies(&settings, hooks.grant_hooks());
+        (grants, cors, policies)
+    };
     #[cfg(feature = "direct")]
     let direct = {
         let queue = grants.as_ref().map(Grants::queue);
         let parts = (policies.clone(), prepared.notifications_secret);
         Direct::open(&settings, &database, &storage, queue, parts, &mut config).await?
     };
-    let uses_database = hooks.outbox().is_some();
-    #[cfg(feature = "grants")]
-    let uses_database = uses_database || grants.is_some();
-    if uses_database {
+    if settings.stores_state() {
         state::warn_about_location(&settings);
     }
     let handler = Handler::new(config)?;
@@ -147,12 +181,20 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         }
     };
     let parts = (storage.clone(), hooks.clone(), stats.clone());
-    let routes = AppRoutes::new(&settings, &handler, parts, shutdown.clone());
-    #[cfg(feature = "grants")]
-    let routes = routes.with_grants(grants.clone());
-    #[cfg(feature = "direct")]
-    let routes = routes.with_direct(direct.clone());
-    let app = App::new(handler.clone(), Arc::new(routes));
+    let routes = Arc::new(AppRoutes::new(
+        &settings,
+        &handler,
+        parts,
+        shutdown.clone(),
+        #[cfg(feature = "grants")]
+        grants.clone(),
+        #[cfg(feature = "direct")]
+        direct.clone(),
+    ));
+    let app = App {
+        handler: handler.clone(),
+        routes,
+    };
     let connection_limit = ConnectionLimit::new(open_files, settings.limits.max_connections);
     if settings.monitoring.show_startup_logs {
         log_startup(
@@ -219,11 +261,8 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     checked?;
     let settings = loaded.settings;
     let dir = &settings.storage.upload_dir;
-    anyhow::ensure!(
-        settings.s3.bucket.is_some() || dir.is_dir(),
-        "there is no upload directory {}",
-        dir.display()
-    );
+    let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
+    anyhow::ensure!(exists, "there is no upload directory {shown}");
     let (storage, composer) = Storage::open(&settings).await?;
     let mut config = handler_config(&settings, composer)?;
     let database = SharedDatabase::for_tool();
@@ -261,10 +300,8 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
         hooks.run(&handler);
     }
     // An operator starts this explicitly, and can do a dry run first.
-    let mut sweeper = handler
-        .sweeper()
-        .age_tusd_uploads_by_last_change()
-        .orphan_age(settings.expiry.orphan_age());
+    let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
+    let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
     if dry_run {
         sweeper = sweeper.dry_run();
     }
@@ -279,10 +316,8 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
                 SweepReason::Reported(why) => ("never removes", why),
             };
             let since = httpdate::fmt_http_date(doomed.modified);
-            println!(
-                "{verb} {} ({} bytes, last changed {since}): {why}",
-                doomed.name, doomed.size
-            );
+            let (name, size) = (&doomed.name, doomed.size);
+            println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
         })
         .await
         .with_context(|| format!("cannot list {}", storage.name()))?;
@@ -332,28 +367,22 @@ fn handler_config(settings: &Settings, composer: Composer) -> anyhow::Result<Con
         None if urls.relative_location => LocationStyle::Relative,
         None => LocationStyle::Absolute,
     };
-    config.forwarded = if urls.behind_proxy {
+    config.forwarded = Forwarded::Ignore;
+    if urls.behind_proxy {
         let urls = urls.clone();
-        Forwarded::TrustIf(Arc::new(move |peer| urls.trusts(peer)))
-    } else {
-        Forwarded::Ignore
-    };
-    config.cors = if cors.disable {
-        None
-    } else {
+        config.forwarded = Forwarded::TrustIf(Arc::new(move |peer| urls.trusts(peer)));
+    }
+    config.cors = None;
+    if !cors.disable {
         let rule = cors.allow_origin.clone();
-        Some(
-            Cors::default()
-                .allow_origin(move |origin| rule.matches(origin))
-                .allow_credentials(cors.allow_credentials)
-                .extend(
-                    &cors.allow_methods.join(", "),
-                    &cors.allow_headers.join(", "),
-                    &cors.expose_headers.join(", "),
-                    &cors.max_age.as_secs().to_string(),
-                )?,
-        )
-    };
+        let policy = Cors::default().allow_origin(move |origin| rule.matches(origin));
+        config.cors = Some(policy.allow_credentials(cors.allow_credentials).extend(
+            &cors.allow_methods.join(", "),
+            &cors.allow_headers.join(", "),
+            &cors.expose_headers.join(", "),
+            &cors.max_age.as_secs().to_string(),
+        )?);
+    }
     config.limits = Limits {
         max_size: protocol.max_size,
         max_transfers: settings.limits.max_uploads_in_flight,
@@ -379,7 +408,7 @@ fn net_limits(settings: &Settings) -> net::ConnectionLimits {
     limits.addresses.connections = per_address.max_connections_per_address;
     limits.addresses.requests = per_address.max_requests_per_address;
     limits.addresses.uploads = per_address.max_uploads_per_address;
-    limits.addresses.client = client::limit_address(&settings.urls);
+    limits.addresses.client = proxies::limit_address(&settings.urls);
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
     limits.idle_timeout = network;
@@ -464,8 +493,7 @@ fn log_startup(
     }
     log::say(connection_limit);
     for address in listeners.iter().filter_map(Listener::local_addr) {
-        log::say(format!(
-            "You can now upload files to: http://{address}{base}"
-        ));
+        let url = format!("http://{address}{base}");
+        log::say(format_args!("You can now upload files to: {url}"));
     }
 }

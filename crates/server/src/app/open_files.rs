@@ -19,17 +19,12 @@ pub(super) fn raise_limit() -> Option<u64> {
     if limit.current == limit.maximum {
         return limit.current;
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            tracing::warn!(%error, limit = limit.current, "failed to raise the limit of open files");
-            limit.current
-        }
+    let (current, maximum) = (limit.maximum, limit.maximum);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, maximum }) {
+        tracing::warn!(%error, limit = limit.current, "failed to raise the limit of open files");
+        return limit.current;
     }
+    limit.maximum
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

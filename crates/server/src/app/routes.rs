@@ -8,28 +8,50 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body_util::Full;
+use http_body::Body;
+use http_body_util::{
+    BodyExt as _, Either, Full,
+    combinators::{MapErr, UnsyncBoxBody},
+};
 use hyper::ext::ReasonPhrase;
-use landfall::{Handler, service::Peer};
+use landfall::{
+    Handler,
+    service::{Peer, RequestBodyError, ResponseBody},
+    store::BoxError,
+};
 use tower_service::Service;
 
 #[cfg(feature = "direct")]
 use super::direct::Direct;
 #[cfg(feature = "grants")]
 use super::grants::{ApiRoutes, Grants};
-use super::{
-    body::{AppBody, UploadBody, other_body, upload_body},
-    hooks::Hooks,
-    metrics,
-    proxies::UntrustedProxies,
-    storage::Storage,
-};
+use super::{hooks::Hooks, metrics, proxies::UntrustedProxies, storage::Storage};
 use crate::{
     asset::Asset,
-    net::{self, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
+    net::{self, BodyError, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
     page::{self, PageSettings},
     settings::Settings,
 };
+
+type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
+pub(super) type AppBody = Either<ResponseBody, UnsyncBoxBody<Bytes, BoxError>>;
+
+fn upload_body(body: net::Body) -> UploadBody {
+    body.map_err(|error| match error {
+        BodyError::Timeout | BodyError::TooSlow => RequestBodyError::Timeout,
+        BodyError::Reset => RequestBodyError::Reset,
+        BodyError::ShuttingDown => RequestBodyError::ShuttingDown,
+        BodyError::Malformed(_) => RequestBodyError::Malformed,
+        _ => RequestBodyError::UnexpectedEnd,
+    })
+}
+
+fn other_body<B>(body: B) -> AppBody
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    Either::Right(body.map_err(Into::into).boxed_unsync())
+}
 
 #[derive(Debug)]
 pub(super) struct AppRoutes {
@@ -54,6 +76,8 @@ impl AppRoutes {
         handler: &Handler,
         (storage, hooks, stats): (Arc<Storage>, Arc<Hooks>, Arc<NetStats>),
         shutdown: Shutdown,
+        #[cfg(feature = "grants")] grants: Option<(Arc<Grants>, ApiRoutes)>,
+        #[cfg(feature = "direct")] direct: Option<Arc<Direct>>,
     ) -> Self {
         let base = settings.urls.base_path.clone();
         let greets = settings.monitoring.show_greeting && base != "/";
@@ -80,20 +104,10 @@ impl AppRoutes {
             shutdown,
             proxies: UntrustedProxies::new(&settings.urls),
             #[cfg(feature = "grants")]
-            grants: None,
+            grants,
             #[cfg(feature = "direct")]
-            direct: None,
+            direct,
         }
-    }
-
-    #[cfg(feature = "grants")]
-    pub(super) fn with_grants(self, grants: Option<(Arc<Grants>, ApiRoutes)>) -> Self {
-        Self { grants, ..self }
-    }
-
-    #[cfg(feature = "direct")]
-    pub(super) fn with_direct(self, direct: Option<Arc<Direct>>) -> Self {
-        Self { direct, ..self }
     }
 
     #[cfg(feature = "grants")]
@@ -170,14 +184,8 @@ impl AppRoutes {
 
 #[derive(Debug, Clone)]
 pub(super) struct App {
-    handler: Handler,
-    routes: Arc<AppRoutes>,
-}
-
-impl App {
-    pub(super) fn new(handler: Handler, routes: Arc<AppRoutes>) -> Self {
-        Self { handler, routes }
-    }
+    pub(super) handler: Handler,
+    pub(super) routes: Arc<AppRoutes>,
 }
 
 impl Service<Request<net::Body>> for App {
@@ -198,10 +206,8 @@ impl Service<Request<net::Body>> for App {
             if let Some(proxies) = &self.routes.proxies {
                 proxies.check(address, request.headers());
             }
-            request.extensions_mut().insert(Peer {
-                address,
-                tls: false,
-            });
+            let tls = false;
+            request.extensions_mut().insert(Peer { address, tls });
         }
         #[cfg(feature = "grants")]
         if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {

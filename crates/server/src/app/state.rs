@@ -25,14 +25,10 @@ pub(super) fn is_on_network(path: &Path) -> bool {
         0x0102_1997,
         0x5346_414f,
     ];
-    let found = path.ancestors().find_map(|above| {
-        let above = if above.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            above
-        };
-        rustix::fs::statfs(above).ok()
-    });
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut ancestors = path.ancestors();
+    let found = ancestors.find_map(|above| rustix::fs::statfs(above).ok());
+
     #[allow(
         clippy::useless_conversion,
         clippy::unnecessary_cast,
@@ -89,19 +85,18 @@ impl SharedDatabase {
         purpose: &str,
     ) -> anyhow::Result<Connections> {
         let database = database_of(&settings.database());
-        let durability = if survives_power_loss(settings) {
-            DatabaseDurability::PowerLoss
-        } else {
-            DatabaseDurability::ProcessCrash
+        let durability = match survives_power_loss(settings) {
+            true => DatabaseDurability::PowerLoss,
+            false => DatabaseDurability::ProcessCrash,
         };
         let open = async || {
             if settings.state.database.is_none() {
                 settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
             }
             let connections = database.open(durability).await;
-            let connections = connections.with_context(|| {
-                format!("cannot store {purpose} in {}", describe_database(&database))
-            })?;
+            let name = describe_database(&database);
+            let connections =
+                connections.with_context(|| format!("cannot store {purpose} in {name}"))?;
             Ok::<_, anyhow::Error>(match self.is_tool {
                 true => connections.without_migrations(),
                 false => connections,

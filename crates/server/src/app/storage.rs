@@ -17,12 +17,19 @@ use rustix::fs::StatVfs;
 #[cfg(feature = "s3")]
 use super::bucket::Bucket;
 use super::leases::SharedLeases;
-#[cfg(feature = "grants")]
-use crate::admin::StorageCapacity;
 use crate::settings::{self, LeaseKind, Settings};
 
+/// The location and capacity of the storage in bytes, as the dashboard shows them.
+#[cfg(feature = "grants")]
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct StorageCapacity {
+    pub(super) location: String,
+    capacity: Option<u64>,
+    free: Option<u64>,
+}
+
 #[derive(Debug)]
-pub(super) struct Storage {
+pub(crate) struct Storage {
     pub(super) backend: StorageBackend,
     #[cfg(feature = "grants")]
     is_single_node: bool,
@@ -126,7 +133,7 @@ impl Storage {
     }
 
     #[cfg(feature = "grants")]
-    pub(super) fn capacity(&self) -> StorageCapacity {
+    pub(crate) fn capacity(&self) -> StorageCapacity {
         match &self.backend {
             StorageBackend::Directory(directory) => directory.capacity(),
             #[cfg(feature = "s3")]
@@ -180,10 +187,8 @@ impl Directory {
         let path = store.dir().to_owned();
         check_writable(&path)?;
         settings::refuse_link(&settings.own_dir()).map_err(anyhow::Error::msg)?;
-        let directory = Self {
-            identity: identity(&path),
-            path,
-        };
+        let identity = identity(&path);
+        let directory = Self { path, identity };
         Ok((directory, Composer::join_shared(Arc::new(store))))
     }
 

@@ -205,10 +205,8 @@ impl Addresses {
     }
 
     fn queue(&self, entry: &mut AddressUsage) -> Arc<AddressQueue> {
-        let queue = entry
-            .queue
-            .get_or_insert_with(|| AddressQueue::new(self.workers, self.senders.clone()).into());
-        Arc::clone(queue)
+        let new = || AddressQueue::new(self.workers, self.senders.clone()).into();
+        Arc::clone(entry.queue.get_or_insert_with(new))
     }
 
     fn key(&self, limit: u32, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<AddressKey> {

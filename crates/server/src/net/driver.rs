@@ -88,24 +88,20 @@ impl<S: HttpService> Driver<S> {
         protocols: Arc<Protocols>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let state = if protocols.http2.is_some() {
-            State::New(Box::new((io, service)))
-        } else {
-            let edge = ConnectionService {
-                service,
-                shared: shared.clone(),
-                http2: false,
-            };
-            State::Http1(protocols.http1.serve_connection(TokioIo::new(io), edge))
-        };
         NetStats::add(&shared.server.stats.open, 1);
-        Self {
-            state,
+        let has_http2 = protocols.http2.is_some();
+        let mut driver = Self {
+            state: State::Closed,
             shared,
             protocols,
             shutdown_phase: ShutdownPhase::Running,
             _permit: permit,
+        };
+        match has_http2 {
+            true => driver.state = State::New(Box::new((io, service))),
+            false => driver.start(io, service, false),
         }
+        driver
     }
 
     /// Replaces hyper's HTTP/1 connection in order to release a grown read buffer.
@@ -138,11 +134,8 @@ impl<S: HttpService> Driver<S> {
                 drop(parts.read_buf);
                 shared.activity.set_grown_buffer(false);
                 NetStats::add(&shared.server.stats.buffers_released, 1);
-                let new = self
-                    .protocols
-                    .http1
-                    .serve_connection(TokioIo::new(io), parts.service);
-                self.state = State::Http1(new);
+                let (http1, io) = (&self.protocols.http1, TokioIo::new(io));
+                self.state = State::Http1(http1.serve_connection(io, parts.service));
             }
             other => self.state = other,
         }

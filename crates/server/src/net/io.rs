@@ -105,11 +105,8 @@ impl ServerIo {
     }
 
     pub(super) fn resume_body(&mut self) -> bool {
-        let Some(remainder) = self
-            .validator
-            .as_ref()
-            .and_then(RequestHeadValidator::remainder)
-        else {
+        let validator = self.validator.as_ref();
+        let Some(remainder) = validator.and_then(RequestHeadValidator::remainder) else {
             return false;
         };
         let head = self.shared.handover.head(&remainder);
@@ -164,15 +161,10 @@ impl ServerIo {
 
     /// False if the limit for all heads is exceeded.
     fn count_head(&mut self) -> bool {
-        let memory = self
-            .validator
-            .as_ref()
-            .map_or(0, RequestHeadValidator::memory);
-        let now = if memory > SMALL_HEAD {
-            memory as u64
-        } else {
-            0
-        };
+        let validator = self.validator.as_ref();
+        let memory = validator.map_or(0, RequestHeadValidator::memory);
+        let is_large = memory > SMALL_HEAD;
+        let now = if is_large { memory as u64 } else { 0 };
         let before = mem::replace(&mut self.head_bytes, now);
         if now == before {
             return true;
@@ -223,10 +215,9 @@ impl ServerIo {
     }
 
     fn set_waiting(&mut self, direction: u8, waiting: bool) {
-        let now = if waiting {
-            self.waiting | direction
-        } else {
-            self.waiting & !direction
+        let now = match waiting {
+            true => self.waiting | direction,
+            false => self.waiting & !direction,
         };
         if now != self.waiting {
             self.waiting = now;
@@ -260,11 +251,8 @@ impl ServerIo {
         {
             return Some(Err(AbortReason::ShuttingDown.into()));
         }
-        if self
-            .validator
-            .as_ref()
-            .is_some_and(RequestHeadValidator::has_broken_trailer)
-        {
+        let validator = self.validator.as_ref();
+        if validator.is_some_and(RequestHeadValidator::has_broken_trailer) {
             let reason = "a trailer line ends with LF instead of CRLF";
             return Some(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }

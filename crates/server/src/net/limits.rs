@@ -93,8 +93,7 @@ impl ConnectionLimits {
             self.release_after,
         ];
         let smallest = timers.into_iter().filter(|t| !t.is_zero()).min();
-        smallest
-            .map_or(MAX_TICK, |t| t / 4)
-            .clamp(Duration::from_millis(5), MAX_TICK)
+        let tick = smallest.map_or(MAX_TICK, |smallest| smallest / 4);
+        tick.clamp(Duration::from_millis(5), MAX_TICK)
     }
 }

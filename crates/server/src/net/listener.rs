@@ -40,15 +40,12 @@ impl Listener {
     /// # Errors
     /// The name cannot be resolved, or the system rejects the address (in use, not permitted).
     pub fn tcp(host: &str, port: u16) -> io::Result<Self> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let bare = bare.unwrap_or(host);
         let any = Ipv4Addr::UNSPECIFIED;
-        let ip = if bare.is_empty() {
-            Some(any.into())
-        } else {
-            bare.parse::<IpAddr>().ok()
+        let ip = match bare.is_empty() {
+            true => Some(any.into()),
+            false => bare.parse::<IpAddr>().ok(),
         };
         if ip == Some(IpAddr::V4(any)) {
             let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
@@ -171,10 +168,8 @@ const EAFNOSUPPORT: i32 = 97;
 const EPROTONOSUPPORT: i32 = 93;
 
 fn not_usable(error: io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("a socket passed by LISTEN_FDS is neither TCP nor a UNIX stream: {error}"),
-    )
+    let text = "a socket passed by LISTEN_FDS is neither TCP nor a UNIX stream";
+    io::Error::new(error.kind(), format!("{text}: {error}"))
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -184,18 +179,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     if !meta.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("specified path is not a socket: {}", path.display()),
-        ));
+        let text = format!("specified path is not a socket: {}", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         // Any other result (accepted, not permitted, backlog full) means that it has an owner.
-        _ => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("another process listens on {}", path.display()),
-        )),
+        _ => {
+            let text = format!("another process listens on {}", path.display());
+            Err(io::Error::new(io::ErrorKind::AddrInUse, text))
+        }
     }
 }
 

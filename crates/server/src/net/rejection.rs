@@ -30,31 +30,26 @@ impl HttpRejection {
         let mut response = Response::new(Bytes::from(format!("{}\n", self.reason)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
+        let fixed = HeaderValue::from_static;
+        headers.insert(CONTENT_TYPE, fixed("text/plain; charset=utf-8"));
         // A cache must not serve this response to others.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CACHE_CONTROL, fixed("no-store"));
         if self.has_retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, fixed("1"));
         }
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, fixed("close"));
         response
     }
 
     pub(super) fn to_http1(self) -> Vec<u8> {
+        let waits = self.has_retry_after();
+        let retry_after = if waits { "retry-after: 1\r\n" } else { "" };
         format!(
             "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\n\
-             cache-control: no-store\r\n{}connection: close\r\n\r\n{}\n",
+             cache-control: no-store\r\n{retry_after}connection: close\r\n\r\n{}\n",
             self.status.as_str(),
             self.status.canonical_reason().unwrap_or_default(),
             self.reason.len() + 1,
-            if self.has_retry_after() {
-                "retry-after: 1\r\n"
-            } else {
-                ""
-            },
             self.reason,
         )
         .into_bytes()

@@ -46,10 +46,8 @@ pub async fn serve(
     drained: impl Future<Output = ()>,
 ) -> io::Result<()> {
     if listeners.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "nothing to listen on",
-        ));
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(io::Error::new(kind, "nothing to listen on"));
     }
     let max = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     let max = max.clamp(1, u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
@@ -122,10 +120,8 @@ impl<S: HttpService> Acceptor<S> {
                 Err(_) => {
                     NetStats::add(&stats.limit_reached, 1);
                     full.log(|| {
-                        tracing::warn!(
-                            limit = self.server.limits.max_connections,
-                            "connection limit reached, further clients wait"
-                        );
+                        let limit = self.server.limits.max_connections;
+                        tracing::warn!(limit, "connection limit reached, further clients wait");
                     });
                     let vacancy = self.permits.clone().acquire_owned();
                     let Ok(permit) = self.server.wait_for(vacancy).await else {
@@ -197,10 +193,8 @@ struct LogThrottle {
 
 impl LogThrottle {
     fn log(&mut self, write: impl FnOnce()) {
-        if self
-            .last
-            .is_none_or(|last| last.elapsed() >= Duration::from_secs(60))
-        {
+        let is_due = |last: Instant| last.elapsed() >= Duration::from_secs(60);
+        if self.last.is_none_or(is_due) {
             self.last = Some(Instant::now());
             write();
         }

@@ -70,25 +70,23 @@ impl<S> ConnectionService<S> {
 fn check_http2(head: &Request<Incoming>) -> Option<HttpRejection> {
     let mut hosts = head.headers().get_all(HOST).iter();
     let host = hosts.next();
-    if hosts.next().is_some() {
-        return Some(HttpRejection::bad(
-            "the request has more than one Host header",
-        ));
-    }
-    match (head.uri().authority(), host) {
+    let reason = match (head.uri().authority(), host) {
+        _ if hosts.next().is_some() => "the request has more than one Host header",
         (Some(authority), _) if authority.as_str().contains('@') => {
-            return Some(HttpRejection::bad(
-                "the :authority is not a host name with optional port",
-            ));
+            "the :authority is not a host name with optional port"
         }
-        (None, None) => return Some(HttpRejection::bad("the request names no host")),
+        (None, None) => "the request names no host",
         (Some(authority), Some(host))
             if !same_host(authority.as_str().as_bytes(), host.as_bytes()) =>
         {
-            return Some(HttpRejection::bad("the Host header and :authority differ"));
+            "the Host header and :authority differ"
         }
-        _ => {}
-    }
+        _ => return check_expectation(head),
+    };
+    Some(HttpRejection::bad(reason))
+}
+
+fn check_expectation(head: &Request<Incoming>) -> Option<HttpRejection> {
     let expect = head.headers().get(EXPECT)?;
     (!expect.as_bytes().eq_ignore_ascii_case(b"100-continue")).then_some(HttpRejection {
         status: StatusCode::EXPECTATION_FAILED,
@@ -128,14 +126,12 @@ impl<S: HttpService> hyper::service::Service<Request<Incoming>> for ConnectionSe
                     shared.address_limited.store(true, Relaxed);
                 }),
         };
-        let queued = guard
-            .address_permit
-            .as_ref()
-            .and_then(AddressPermit::enqueue);
+        let permit = guard.address_permit.as_ref();
+        let queued = permit.and_then(AddressPermit::enqueue);
         let mut request = request.map(|body| Body::new(body, shared, self.http2, queued));
         let state = if let Some(rejection) = rejection {
             // Dropping the request records how much of its body is left.
-            State::Rejected { rejection }
+            State::Rejected(rejection)
         } else {
             request.extensions_mut().insert(shared.info);
             State::Calling {
@@ -164,12 +160,8 @@ enum State<S: HttpService> {
         service: S,
         request: Option<Request<Body>>,
     },
-    Running {
-        future: S::Future,
-    },
-    Rejected {
-        rejection: HttpRejection,
-    },
+    Running(S::Future),
+    Rejected(HttpRejection),
     HandedOver,
 }
 
@@ -179,18 +171,15 @@ impl<S: HttpService> Unpin for ResponseFuture<S> {}
 /// The request moves to the new connection when hyper's connection is replaced.
 impl<S: HttpService> Drop for ResponseFuture<S> {
     fn drop(&mut self) {
-        let Some(guard) = self
-            .guard
-            .take_if(|guard| guard.shared.handover.is_active())
-        else {
+        let is_moving = |guard: &mut RequestGuard| guard.shared.handover.is_active();
+        let Some(guard) = self.guard.take_if(is_moving) else {
             return;
         };
         let shared = guard.shared.clone();
         let state = mem::replace(&mut self.state, State::HandedOver);
         let guard = Some(guard);
-        shared
-            .handover
-            .keep_response(Box::new(Self { guard, state }));
+        let response = Box::new(Self { guard, state });
+        shared.handover.keep_response(response);
     }
 }
 
@@ -204,23 +193,20 @@ impl<S: HttpService> Future for ResponseFuture<S> {
                 State::Calling { service, request } => {
                     let Ok(()) = ready!(service.poll_ready(cx));
                     let request = request.take().expect("a call is made once");
-                    State::Running {
-                        future: service.call(request),
-                    }
+                    State::Running(service.call(request))
                 }
-                State::Running { future } => {
+                State::Running(future) => {
                     let Ok(response) = ready!(Pin::new(future).poll(cx));
                     return Poll::Ready(Ok(finish_response(response, take_guard(&mut me.guard))));
                 }
-                State::Rejected { rejection } => {
+                State::Rejected(rejection) => {
                     let guard = take_guard(&mut me.guard);
                     let mut response = rejection.response();
                     if guard.http2 {
                         response.headers_mut().remove(CONNECTION);
                     }
-                    return Poll::Ready(Ok(
-                        response.map(|text: Bytes| OutgoingBody::rejection(text, guard))
-                    ));
+                    let response = response.map(|text: Bytes| OutgoingBody::rejection(text, guard));
+                    return Poll::Ready(Ok(response));
                 }
                 // Dropped right after it is created.
                 State::HandedOver => return Poll::Pending,
@@ -238,9 +224,8 @@ fn finish_response<B>(mut response: Response<B>, guard: RequestGuard) -> Respons
     if !guard.http2 {
         guard.shared.responded.store(true, Relaxed);
         if guard.shared.unread_bytes.load(Relaxed) > MAX_DISCARDED_REST {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
         }
     }
     let stream = if guard.http2 { stream::current() } else { None };

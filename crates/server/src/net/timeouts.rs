@@ -321,16 +321,12 @@ pub(super) async fn run_sweeper(server: Arc<ServerShared>) {
 
 fn evict(entries: &mut [TrackedConnection], now: Instant, stats: &NetStats) {
     let leaving = entries.iter().filter(|entry| entry.evicted).count();
-    let mut found: Vec<_> = entries
-        .iter_mut()
-        .filter(|entry| !entry.evicted)
-        .filter_map(|entry| Some((entry.silence(now)?, entry)))
-        .collect();
+    let others = entries.iter_mut().filter(|entry| !entry.evicted);
+    let silent = others.filter_map(|entry| Some((entry.silence(now)?, entry)));
+    let mut found: Vec<_> = silent.collect();
     found.sort_unstable_by_key(|(silence, _)| Reverse(*silence));
-    for (_, entry) in found
-        .into_iter()
-        .take(MAX_EVICTIONS.saturating_sub(leaving))
-    {
+    let count = MAX_EVICTIONS.saturating_sub(leaving);
+    for (_, entry) in found.into_iter().take(count) {
         entry.evicted = true;
         let action = match entry.epoch.phase() {
             Phase::Body => TimeoutAction::BodyStalled,
@@ -467,11 +463,10 @@ impl TrackedConnection {
                 .request_action(self.epoch, TimeoutAction::ReleaseBuffers);
         }
         if let Some((action, counter)) = action {
-            let first = self
-                .activity
-                .action()
-                .is_none_or(|known| known == TimeoutAction::ReleaseBuffers);
-            if first {
+            if matches!(
+                self.activity.action(),
+                None | Some(TimeoutAction::ReleaseBuffers)
+            ) {
                 NetStats::add(counter, 1);
             }
             self.activity.request_action(self.epoch, action);

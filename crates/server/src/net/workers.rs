@@ -41,10 +41,9 @@ impl Workers {
         let (alive, _) = watch::channel(());
         let mut each = Vec::with_capacity(count);
         for n in 0..count {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(BLOCKING_THREADS)
-                .build()?;
+            let mut runtime = runtime::Builder::new_current_thread();
+            runtime.enable_all().max_blocking_threads(BLOCKING_THREADS);
+            let runtime = runtime.build()?;
             let handle = runtime.handle().clone();
             let mut alive = alive.subscribe();
             thread::Builder::new()

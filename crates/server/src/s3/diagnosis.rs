@@ -15,81 +15,75 @@ impl Diagnosis {
     pub(crate) fn new(error: &Error, settings: &S3, bucket: &str) -> Self {
         let service = settings.endpoint.as_deref().unwrap_or("Amazon S3");
         let response = error_line(error);
-        let details = format!(
-            "{} {}",
-            error.code().unwrap_or_default(),
-            error.message().unwrap_or_default()
+        let code = error.code().unwrap_or_default();
+        let details = format!("{code} {}", error.message().unwrap_or_default());
+        let operation = permission(error.operation());
+        let needed = format!(
+            "allow s3:{operation} on it, in the policy of the user or role and in that of the bucket"
         );
         let (problem, fix) = match error.kind() {
             ErrorKind::NoSuchBucket => (
                 format!("the bucket {bucket:?} does not exist at {service}"),
-                "create it, or correct --s3-bucket or --s3-endpoint".to_owned(),
+                "create it, or correct --s3-bucket or --s3-endpoint",
             ),
             ErrorKind::BadCredentials if error.status().is_none() => (
                 "no credentials found".to_owned(),
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the \
-                 machine a role"
-                    .to_owned(),
+                 machine a role",
             ),
             ErrorKind::BadCredentials if details.contains("SignatureDoesNotMatch") => (
                 format!("{service} rejects the signature"),
                 "correct AWS_SECRET_ACCESS_KEY; if it is right, a proxy in between changes the \
-                 request or its Host"
-                    .to_owned(),
+                 request or its Host",
             ),
             ErrorKind::BadCredentials if details.contains("Expired") => (
                 "the credentials have expired".to_owned(),
-                "get new ones, with their AWS_SESSION_TOKEN".to_owned(),
+                "get new ones, with their AWS_SESSION_TOKEN",
             ),
             ErrorKind::BadCredentials => (
                 format!("{service} rejects the credentials"),
                 "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN for \
-                 temporary keys), or the profile of AWS_PROFILE"
-                    .to_owned(),
+                 temporary keys), or the profile of AWS_PROFILE",
             ),
             ErrorKind::ClockSkew => (
                 format!("the clocks of this machine and of {service} differ too much"),
-                "synchronize this machine's clock, for example by NTP".to_owned(),
+                "synchronize this machine's clock, for example by NTP",
             ),
             ErrorKind::WrongRegion => (
                 format!("the bucket {bucket:?} is in another region"),
-                "set --s3-region to the region in the response".to_owned(),
+                "set --s3-region to the region in the response",
             ),
             ErrorKind::AccessDenied => (
                 format!("the credentials lack a permission on {bucket:?}"),
-                format!(
-                    "allow s3:{} on it, in the policy of the user or role and in that of the \
-                     bucket",
-                    permission(error.operation())
-                ),
+                needed.as_str(),
             ),
             ErrorKind::NotImplemented => (
                 format!("{service} does not support this"),
-                "use another service, or do without it".to_owned(),
+                "use another service, or do without it",
             ),
             ErrorKind::Unavailable { .. } if error.status().is_none() => (
                 format!("{service} is unreachable"),
                 match settings.endpoint {
-                    Some(_) => "correct --s3-endpoint, or start the service".to_owned(),
-                    None => "correct --s3-region, or connect this machine to the internet; \
+                    Some(_) => "correct --s3-endpoint, or start the service",
+                    None => {
+                        "correct --s3-region, or connect this machine to the internet; \
                              set --s3-endpoint for another service"
-                        .to_owned(),
+                    }
                 },
             ),
             ErrorKind::Unavailable { .. } => (
                 format!("{service} is failing or overloaded"),
-                "try again; if it persists, contact the operator of the service".to_owned(),
+                "try again; if it persists, contact the operator of the service",
             ),
             _ => (
                 format!("{service} sent an unexpected response"),
-                "check that --s3-endpoint is that of an S3 service, not of its website or console"
-                    .to_owned(),
+                "check that --s3-endpoint is that of an S3 service, not of its website or console",
             ),
         };
         Self {
             problem,
             response,
-            fix,
+            fix: fix.to_owned(),
         }
     }
 }

@@ -83,22 +83,18 @@ fn tagging(tags: &[(String, String)]) -> Option<String> {
     if tags.is_empty() {
         return None;
     }
-    let pairs: Vec<String> = tags
-        .iter()
-        .map(|(key, value)| format!("{}={}", escape(key), escape(value)))
-        .collect();
+    let pair = |(key, value): &(String, String)| format!("{}={}", escape(key), escape(value));
+    let pairs: Vec<String> = tags.iter().map(pair).collect();
     Some(pairs.join("&"))
 }
 
 fn escape(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
+    let escape = |byte: u8| match byte {
+        b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

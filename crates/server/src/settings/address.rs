@@ -6,10 +6,8 @@ use super::types::redacted_url;
 use super::value::{Parsed, list, or_none, valid};
 
 pub(super) fn host(text: &str) -> Parsed<String> {
-    let bare = text
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
-    if let Some(address) = bare {
+    let rest = text.strip_prefix('[');
+    if let Some(address) = rest.and_then(|rest| rest.strip_suffix(']')) {
         return match address.parse::<std::net::Ipv6Addr>() {
             Ok(_) => Ok(address.to_owned()),
             Err(_) => Err(format!("{text:?} is not an IPv6 address")),
@@ -43,12 +41,11 @@ pub(super) fn host_of_target(target: &str) -> Option<String> {
     if target.starts_with("unix:") {
         return None;
     }
+    let dns = target.strip_prefix("dns:");
+    let bare = dns.or(target.strip_prefix("passthrough:"));
     let rest = match target.split_once("://") {
         Some((_, rest)) => rest.trim_start_matches('/'),
-        None => ["dns:", "passthrough:"]
-            .iter()
-            .find_map(|resolver| target.strip_prefix(resolver))
-            .unwrap_or(target),
+        None => bare.unwrap_or(target),
     };
     host_of_authority(rest.trim_end_matches('/'))
 }
@@ -172,13 +169,9 @@ pub(super) fn networks(text: &str) -> Parsed<Vec<IpNet>> {
         } else if let Ok(address) = item.parse::<std::net::IpAddr>() {
             networks.push(IpNet::from(address));
         } else {
-            let network = item.parse::<IpNet>().map_err(|_| {
-                format!(
-                    "{item:?} is not a network; write an IP address, a network such as 10.0.0.0/8, \
-                     loopback or private"
-                )
-            })?;
-            networks.push(network);
+            let expected = "write an IP address, a network such as 10.0.0.0/8, loopback or private";
+            let invalid = |_| format!("{item:?} is not a network; {expected}");
+            networks.push(item.parse::<IpNet>().map_err(invalid)?);
         }
     }
     Ok(networks)

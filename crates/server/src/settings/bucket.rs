@@ -148,10 +148,8 @@ pub(super) fn url_lifetime(text: &str) -> Parsed<Duration> {
 pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for item in list(text) {
-        let (key, value) = item
-            .split_once('=')
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| format!("{item:?} is not a tag; write KEY=VALUE"))?;
+        let pair = item.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| format!("{item:?} is not a tag; write KEY=VALUE"))?;
         if key.chars().count() > 128 || value.chars().count() > 256 {
             return Err(format!(
                 "the tag {key:?} is too long; the maximum is 128 characters for keys, 256 for values"
@@ -169,52 +167,37 @@ pub(super) fn tags(text: &str) -> Parsed<Vec<(String, String)>> {
 }
 
 pub(super) fn lease(text: &str) -> Parsed<LeaseKind> {
-    match text {
-        "auto" => Ok(LeaseKind::Auto),
-        "memory" => Ok(LeaseKind::Memory),
-        "store" => Ok(LeaseKind::Store),
-        _ => {
-            let Some((scheme, _)) = text.split_once("://") else {
-                return Err(format!(
-                    "unknown value {:?}; write auto, memory, store, or the URL of a Redis or \
-                     PostgreSQL server such as redis://localhost:6379 or \
-                     postgres://landfall@localhost/landfall",
-                    redacted_url(text)
-                ));
-            };
-            if scheme == "redis+unix" {
-                return Ok(LeaseKind::Redis(Secret::new(text)));
-            }
-            if matches!(scheme, "postgres" | "postgresql") {
-                return match hooks::database(text) {
-                    Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(url)),
-                    _ => Err("has no server; write a URL such as \
-                              postgres://landfall@localhost/landfall"
-                        .to_owned()),
-                };
-            }
-            if !matches!(scheme, "redis" | "rediss") {
-                return Err(format!(
-                    "unknown scheme {scheme}://; write redis://, rediss:// for Redis over TLS, \
-                     redis+unix:// or postgres://"
-                ));
-            }
-            if !has_host(text) {
-                return Err(
-                    "is not a Redis URL; write one such as redis://user:password@host:6379/0"
-                        .to_owned(),
-                );
-            }
-            Ok(LeaseKind::Redis(Secret::new(text)))
+    let is_redis = || Ok(LeaseKind::Redis(Secret::new(text)));
+    match (text, text.split_once("://").map(|(scheme, _)| scheme)) {
+        ("auto", _) => Ok(LeaseKind::Auto),
+        ("memory", _) => Ok(LeaseKind::Memory),
+        ("store", _) => Ok(LeaseKind::Store),
+        (_, None) => Err(format!(
+            "unknown value {:?}; write auto, memory, store, or the URL of a Redis or PostgreSQL \
+             server such as redis://localhost:6379 or postgres://landfall@localhost/landfall",
+            redacted_url(text)
+        )),
+        (_, Some("redis+unix")) => is_redis(),
+        (_, Some("redis" | "rediss")) if has_host(text) => is_redis(),
+        (_, Some("redis" | "rediss")) => {
+            Err("is not a Redis URL; write one such as redis://user:password@host:6379/0".into())
         }
+        (_, Some("postgres" | "postgresql")) => match hooks::database(text) {
+            Ok(Some(Database::Postgres(url))) => Ok(LeaseKind::Postgres(url)),
+            _ => Err("has no server; write a URL such as \
+                      postgres://landfall@localhost/landfall"
+                .into()),
+        },
+        (_, Some(scheme)) => Err(format!(
+            "unknown scheme {scheme}://; write redis://, rediss:// for Redis over TLS, \
+             redis+unix:// or postgres://"
+        )),
     }
 }
 
 pub(super) fn lease_ttl(text: &str) -> Parsed<Option<Duration>> {
-    match duration_or_none(text)? {
-        None => Ok(None),
-        Some(_) => duration_within(text, "1s", "10m").map(Some),
-    }
+    let ttl = duration_or_none(text)?;
+    ttl.map(|_| duration_within(text, "1s", "10m")).transpose()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! clap's commands are built from the table of settings. Before clap parses them, the arguments are
 //! translated from the syntax of Go's `flag` package, which tusd's users write, to that of clap.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 
 use clap::builder::{NonEmptyStringValueParser, ValueParser};
@@ -47,13 +48,10 @@ pub(super) fn parse(
     layers: &mut Layers,
     problems: &mut Vec<Problem>,
 ) -> Result<Cli, Problem> {
-    let args = args
-        .into_iter()
-        .map(|arg| {
-            arg.into_string()
-                .map_err(|arg| Problem::new(arg.to_string_lossy(), "is not valid UTF-8"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let invalid = |arg: OsString| Problem::new(arg.to_string_lossy(), "is not valid UTF-8");
+    let args = args.into_iter();
+    let args = args.map(|arg| arg.into_string().map_err(invalid));
+    let args = args.collect::<Result<Vec<_>, _>>()?;
     let mut command = command(args.iter().any(|arg| arg == "-h"));
     let args = normalize(&command, args);
     let matches = match command.try_get_matches_from_mut(args) {
@@ -88,12 +86,9 @@ pub(super) fn parse(
     store_settings(matches, layers, problems);
 
     let action = path.last().copied().unwrap_or_default();
-    let mut origins: Vec<String> = Vec::new();
-    for origin in all(matches, "origin") {
-        if !origins.contains(&origin) {
-            origins.push(origin);
-        }
-    }
+    let mut seen = HashSet::new();
+    let mut origins = all(matches, "origin");
+    origins.retain(|origin| seen.insert(origin.clone()));
     Ok(Cli::Run(
         subcommand,
         Box::new(Options {
@@ -263,15 +258,14 @@ fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
     if matches!(name, "h" | "help") {
         return Some(FlagKind::Help);
     }
-    let own = command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(name));
-    match own {
+    let mut args = command.get_arguments();
+    match args.find(|arg| arg.get_long() == Some(name)) {
         Some(arg) if arg.is_require_equals_set() => Some(FlagKind::Switch),
         Some(_) => Some(FlagKind::Value),
-        None => command
-            .get_subcommands()
-            .find_map(|command| find_flag(command, name)),
+        None => {
+            let mut commands = command.get_subcommands();
+            commands.find_map(|command| find_flag(command, name))
+        }
     }
 }
 
@@ -280,21 +274,11 @@ fn usage_problem(error: &clap::Error) -> Problem {
 
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let mut sentence = String::new();
-    let end = ["\nUsage:", "\nFor more information"]
-        .iter()
-        .filter_map(|marker| text.find(marker))
-        .min();
-    for line in text[..end.unwrap_or(text.len())].lines() {
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
-        if !sentence.is_empty() {
-            sentence.push_str(if sentence.ends_with(':') { " " } else { "; " });
-        }
-        sentence.push_str(line);
-    }
+    let parts = text.split_once("\nFor more information");
+    let (text, _) = parts.unwrap_or((text, ""));
+    let (text, _) = text.split_once("\nUsage:").unwrap_or((text, ""));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let mut sentence = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
         && setting(word).is_some()
     {
@@ -431,6 +415,8 @@ fn set_cors() -> Command {
 
 fn events() -> Command {
     let change = |name, about| {
+        let selection = ArgGroup::new("selection").args(["id", "all"]);
+        let transport = "With --all: only those for this transport, such as http";
         Command::new(name)
             .about(about)
             .args([
@@ -443,18 +429,9 @@ fn events() -> Command {
                     .long("all")
                     .action(ArgAction::SetTrue)
                     .help("All dead letters"),
-                text(
-                    "transport",
-                    "NAME",
-                    "With --all: only those for this transport, such as http",
-                )
-                .conflicts_with("id"),
+                text("transport", "NAME", transport).conflicts_with("id"),
             ])
-            .group(
-                ArgGroup::new("selection")
-                    .args(["id", "all"])
-                    .required(true),
-            )
+            .group(selection.required(true))
             .defer(|command| with_settings(command, Subcommand::Events, false))
     };
     parent("events", "List, retry or delete undelivered events (dead letters)")
@@ -488,16 +465,13 @@ fn keys() -> Command {
             .help(help)
             .value_parser(key_name)
     };
-    Command::new("keys")
-        .about("Add, list or revoke API keys")
+    parent("keys", "Add, list or revoke API keys")
         .long_about(
             "Adds, lists and revokes the API keys that applications use to request grants (--grants). A \
              key is printed once, when it is added: only its hash is stored. A running server applies \
              changes within seconds. Use the server's settings, so that the command finds the same \
              database.",
         )
-        .subcommand_required(true)
-        .disable_help_subcommand(true)
         .after_long_help(
             "Examples:\n  landfall keys add website --config /etc/landfall.toml\n  landfall keys add alice \
              --max-size 2GiB --rate-limit 100/1h --expires 90d",
@@ -543,38 +517,25 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
     if command.get_after_help().is_none() {
         command = command.after_help(SEE_LONG_HELP);
     }
+    let config = "Read settings from this TOML file, or that of LANDFALL_CONFIG";
     command = command.args([
-        text(
-            "config",
-            "FILE",
-            "Read settings from this TOML file, or that of LANDFALL_CONFIG",
-        ),
+        text("config", "FILE", config),
         switch("version", "Print the version").hide(!is_root),
     ]);
-    let shown = match subcommand {
-        Subcommand::ConfigCheck => Subcommand::Serve,
-        other => other,
-    };
     for section in SECTIONS {
-        let is_used = section.subcommands.contains(&shown);
+        let is_used = section.subcommands.contains(&subcommand);
         for setting in section.settings() {
             for alias in setting.aliases {
                 command = command.arg(value_arg(alias.name, setting.kind).hide(true));
             }
             // The --max-size of keys add limits the key, not the server.
-            if command
-                .get_arguments()
-                .any(|arg| arg.get_id() == setting.name)
-            {
+            let is_it = |arg: &Arg| arg.get_id() == setting.name;
+            if command.get_arguments().any(is_it) {
                 continue;
             }
             let heading = if short { "Common flags" } else { section.title };
-            command = command.arg(
-                setting_arg(setting)
-                    .help_heading(heading)
-                    .hide(!is_used)
-                    .hide_short_help(!setting.has(Property::Common)),
-            );
+            let arg = setting_arg(setting).help_heading(heading).hide(!is_used);
+            command = command.arg(arg.hide_short_help(!setting.has(Property::Common)));
         }
     }
     command.args(unsupported::all().map(|flag| value_arg(flag.name, flag.kind()).hide(true)))
@@ -585,13 +546,9 @@ fn setting_arg(setting: &Setting) -> Arg {
     for alias in setting.aliases {
         help.push_str(&format!(" Older name: --{}.", alias.name));
     }
-    let summary = setting
-        .help
-        .split_once(". ")
-        .map_or(setting.help, |(first, _)| first);
-    let arg = value_arg(setting.name, setting.kind)
-        .help(summary.trim_end_matches('.'))
-        .long_help(help);
+    let (summary, _) = setting.help.split_once(". ").unwrap_or((setting.help, ""));
+    let arg = value_arg(setting.name, setting.kind).help(summary.trim_end_matches('.'));
+    let arg = arg.long_help(help);
     match setting.default {
         "" | "false" => arg,
         default => arg.default_value(default),

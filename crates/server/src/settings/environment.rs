@@ -47,10 +47,11 @@ pub(super) fn read(
         } else {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
             match nearest(&key) {
-                Some(nearest) => problems.push(Problem::new(
-                    name,
-                    format!("unknown variable; did you mean {}?", variable(nearest)),
-                )),
+                Some(nearest) => {
+                    let nearest = variable(nearest);
+                    let reason = format!("unknown variable; did you mean {nearest}?");
+                    problems.push(Problem::new(name, reason));
+                }
                 None => warnings.push(format!("{name}: unknown variable, ignored")),
             }
         }

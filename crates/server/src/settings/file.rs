@@ -31,12 +31,7 @@ fn load(file: &str) -> Result<String, String> {
 }
 
 fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem>) {
-    let line_at = |byte: usize| {
-        1 + text.as_bytes()[..byte]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-    };
+    let line_at = |byte: usize| 1 + text[..byte].matches('\n').count();
     let table = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => {
@@ -56,9 +51,9 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
             key: key.get_ref().to_string(),
         };
         let result = match resolve_key(key.get_ref(), value.get_ref()) {
-            Ok(TomlKey::Setting(setting)) => text_of(setting.kind, value.get_ref())
+            Ok(Some(setting)) => text_of(setting.kind, value.get_ref())
                 .map(|text| layers.add(setting, text, source.clone())),
-            Ok(TomlKey::UnsupportedDefault) => Ok(()),
+            Ok(None) => Ok(()),
             Err(reason) => Err(reason),
         };
         if let Err(reason) = result {
@@ -67,18 +62,14 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
     }
 }
 
-enum TomlKey {
-    Setting(&'static Setting),
-    UnsupportedDefault,
-}
-
-fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<TomlKey, String> {
+/// `None` for a default of tusd's that is accepted without effect.
+fn resolve_key(key: &str, value: &DeValue<'_>) -> Result<Option<&'static Setting>, String> {
     if let Some(setting) = setting(key) {
-        return Ok(TomlKey::Setting(setting));
+        return Ok(Some(setting));
     }
     if let Some(flag) = unsupported(key) {
         return match text_of(flag.kind(), value) {
-            Ok(text) if flag.is_default(&text) => Ok(TomlKey::UnsupportedDefault),
+            Ok(text) if flag.is_default(&text) => Ok(None),
             _ => Err(flag.reason.to_owned()),
         };
     }
@@ -104,38 +95,22 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
         (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
         (Kind::Mode, DeValue::Integer(number)) => {
             // 775 and 0o775 are different numbers in TOML; a string is not ambiguous.
-            Err(format!(
-                "write the octal digits as a string: \"{}\"",
-                number.as_str()
-            ))
+            let digits = number.as_str();
+            Err(format!("write the octal digits as a string: \"{digits}\""))
         }
-        (Kind::Time, DeValue::Integer(number)) if number.as_str() != "0" => Err(format!(
-            "needs a unit: \"{}s\" for seconds",
-            number.as_str()
-        )),
-        (kind, DeValue::Integer(number)) if kind != Kind::Switch => {
-            let prefix = match number.radix() {
-                2 => "0b",
-                8 => "0o",
-                16 => "0x",
-                _ => "",
-            };
-            Ok(format!("{prefix}{}", number.as_str()))
+        (Kind::Time, DeValue::Integer(number)) if number.as_str() != "0" => {
+            let digits = number.as_str();
+            Err(format!("needs a unit: \"{digits}s\" for seconds"))
         }
+        (kind, DeValue::Integer(number)) if kind != Kind::Switch => Ok(number.to_string()),
         (Kind::List(_), DeValue::Array(items)) => {
-            let mut texts = Vec::new();
-            for item in items {
-                match item.get_ref() {
-                    DeValue::String(text) => texts.push(text.to_string()),
-                    other => {
-                        return Err(format!(
-                            "has {} in its list; write strings",
-                            describe(other)
-                        ));
-                    }
-                }
-            }
-            Ok(texts.join(","))
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Ok(text.as_ref()),
+                other => Err(describe(other)),
+            });
+            let texts = texts.collect::<Result<Vec<_>, _>>();
+            let invalid = |found| format!("has {found} in its list; write strings");
+            texts.map(|texts| texts.join(",")).map_err(invalid)
         }
         (kind, other) => {
             let expected = match kind {

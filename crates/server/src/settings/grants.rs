@@ -45,17 +45,14 @@ pub(super) fn rate(text: &str) -> Parsed<Option<(u32, Duration)>> {
         return Ok(None);
     }
     let invalid = |reason: String| format!("{reason}; write COUNT/TIME, such as 100/1h");
-    let (limit, per) = text
-        .split_once('/')
-        .ok_or_else(|| invalid(format!("{text:?} has no slash")))?;
+    let Some((limit, per)) = text.split_once('/') else {
+        return Err(invalid(format!("{text:?} has no slash")));
+    };
     let limit = count(limit).map_err(invalid)?;
     // 10/s is ten per second.
-    let per = if per.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        format!("1{per}")
-    } else {
-        per.to_owned()
-    };
-    let per = some_duration(&per).map_err(invalid)?;
+    let is_unit = per.starts_with(|c: char| c.is_ascii_alphabetic());
+    let number = if is_unit { "1" } else { "" };
+    let per = some_duration(&format!("{number}{per}")).map_err(invalid)?;
     Ok(Some((limit, per)))
 }
 
@@ -71,13 +68,11 @@ pub(super) fn algorithms(text: &str) -> Parsed<Vec<String>> {
     if named.is_empty() {
         return Err("is empty; write at least one algorithm, such as RS256".to_owned());
     }
-    match named.iter().find(|name| !ALGORITHMS.contains(&&***name)) {
-        Some(unknown) => Err(format!(
-            "unsupported algorithm {unknown:?}; write {}",
-            one_of(ALGORITHMS)
-        )),
-        None => Ok(named),
-    }
+    let Some(unknown) = named.iter().find(|name| !ALGORITHMS.contains(&&***name)) else {
+        return Ok(named);
+    };
+    let known = one_of(ALGORITHMS);
+    Err(format!("unsupported algorithm {unknown:?}; write {known}"))
 }
 
 pub(super) fn claim(text: &str) -> Parsed<String> {
@@ -92,9 +87,9 @@ pub(super) fn claims(text: &str) -> Parsed<Vec<String>> {
 }
 
 pub(super) fn origins(text: &str) -> Parsed<Vec<String>> {
-    list(text)
-        .map(|item| bucket::origin(item).map(|origin| origin.to_ascii_lowercase()))
-        .collect()
+    let lower_case = |origin: String| origin.to_ascii_lowercase();
+    let origins = list(text).map(|item| bucket::origin(item).map(lower_case));
+    origins.collect()
 }
 
 pub(super) fn key(text: &str) -> Parsed<Option<Secret>> {
@@ -109,10 +104,8 @@ pub(crate) fn check_key(text: &str) -> Parsed<()> {
         ));
     }
     if text.len() > 1024 || !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
-        return Err(
-            "is not a valid key; write at most 1024 printable ASCII characters without spaces"
-                .to_owned(),
-        );
+        let expected = "write at most 1024 printable ASCII characters without spaces";
+        return Err(format!("is not a valid key; {expected}"));
     }
     Ok(())
 }

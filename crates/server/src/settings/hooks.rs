@@ -37,12 +37,10 @@ fn names(text: &str) -> Parsed<Vec<HookName>> {
 }
 
 pub(super) fn enabled(text: &str) -> Parsed<Vec<HookName>> {
-    let names = names(text)?;
-    Ok(if names.is_empty() {
-        TUSD_HOOKS.to_vec()
-    } else {
-        names
-    })
+    match names(text)? {
+        names if names.is_empty() => Ok(TUSD_HOOKS.to_vec()),
+        names => Ok(names),
+    }
 }
 
 pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
@@ -52,12 +50,11 @@ pub(super) fn events(text: &str) -> Parsed<Option<HookNames>> {
 
 pub(super) fn broker_events(text: &str) -> Parsed<Option<HookNames>> {
     let names = events(text)?;
-    match names.and_then(|names| names.blocking().next()) {
-        Some(hook) => Err(format!(
-            "{hook} is a blocking hook, which brokers do not support; write post-… and Upload… events"
-        )),
-        None => Ok(names),
-    }
+    let Some(hook) = names.and_then(|names| names.blocking().next()) else {
+        return Ok(names);
+    };
+    let reason = "is a blocking hook, which brokers do not support";
+    Err(format!("{hook} {reason}; write post-… and Upload… events"))
 }
 
 pub(super) fn format(text: &str) -> Parsed<Format> {
@@ -73,16 +70,13 @@ pub(super) fn url(text: &str, schemes: &[&str], example: &str) -> Parsed<Option<
     or_none(text, |text| {
         let shown = redacted_url(text);
         let Some((scheme, rest)) = text.split_once("://") else {
-            return Err(format!(
-                "{shown:?} has no scheme; write a URL such as {example}"
-            ));
+            let reason = "has no scheme; write a URL such as";
+            return Err(format!("{shown:?} {reason} {example}"));
         };
         if !schemes.contains(&scheme) {
             let known: Vec<_> = schemes.iter().map(|known| format!("{known}://")).collect();
-            let known = one_of(&known);
-            return Err(format!(
-                "{shown:?} has the scheme {scheme}://; write {known}"
-            ));
+            let write = format!("write {}", one_of(&known));
+            return Err(format!("{shown:?} has the scheme {scheme}://; {write}"));
         }
         let has_host = !rest.is_empty() && !rest.starts_with(['/', '?', '#']);
         if !has_host || text.contains(|c: char| c.is_control() || c == ' ') {
@@ -96,10 +90,10 @@ pub(super) fn endpoint(text: &str) -> Parsed<Option<Secret>> {
     const EXAMPLE: &str = "http://127.0.0.1:3000/hooks";
     let parsed = url(text, &["http", "https"], EXAMPLE)?;
     match &parsed {
-        Some(url) if url.reveal().parse::<http::Uri>().is_err() => Err(format!(
-            "{:?} is not a URL such as {EXAMPLE}",
-            url.redacted_url()
-        )),
+        Some(url) if url.reveal().parse::<http::Uri>().is_err() => {
+            let shown = url.redacted_url();
+            Err(format!("{shown:?} is not a URL such as {EXAMPLE}"))
+        }
         _ => Ok(parsed),
     }
 }
@@ -112,9 +106,8 @@ pub(super) fn kafka(text: &str) -> Parsed<Vec<String>> {
         })
     };
     let expected = "a broker; write HOST:PORT, such as 127.0.0.1:9092";
-    list(text)
-        .map(|item| valid(item, is_broker(item), expected))
-        .collect()
+    let brokers = list(text).map(|item| valid(item, is_broker(item), expected));
+    brokers.collect()
 }
 
 pub(super) fn name(text: &str) -> Parsed<String> {
@@ -126,25 +119,21 @@ pub(super) fn name(text: &str) -> Parsed<String> {
 
 pub(super) fn name_or_empty(text: &str) -> Parsed<String> {
     if text.len() > 255 || text.contains(|c: char| c.is_control() || c == ' ') {
-        return Err(format!(
-            "{text:?} is not a valid name; write at most 255 bytes without spaces"
-        ));
+        let expected = "write at most 255 bytes without spaces";
+        return Err(format!("{text:?} is not a valid name; {expected}"));
     }
-    let plain = text.replace("{event}", "");
-    if plain.contains(['{', '}']) {
-        return Err(format!(
+    match text.replace("{event}", "").contains(['{', '}']) {
+        true => Err(format!(
             "{text:?} has braces; only {{event}} is a placeholder"
-        ));
+        )),
+        false => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 pub(super) fn nats_subject(text: &str) -> Parsed<String> {
     let odd = |c: char| matches!(c, '*' | '>') || c.is_whitespace();
-    if text
-        .split('.')
-        .any(|token| token.is_empty() || token.contains(odd))
-    {
+    let mut tokens = text.split('.');
+    if tokens.any(|token| token.is_empty() || token.contains(odd)) {
         return Err(format!(
             "{text:?} is not a subject; write tokens separated by dots, without * and >, such as \
              landfall.{{event}}"
@@ -204,7 +193,7 @@ pub(super) fn concurrency(text: &str) -> Parsed<usize> {
 
 pub(super) fn database(text: &str) -> Parsed<Option<Database>> {
     or_none(text, |text| match text.split_once("://") {
-        None => Ok(Database::File(path(text)?)),
+        None => path(text).map(Database::File),
         Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
             Ok(Database::Postgres(Secret::new(text)))
         }

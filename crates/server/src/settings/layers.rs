@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem::discriminant;
 
 use super::problem::Problem;
 use super::sections::Settings;
 use super::sections::settings;
 use super::sections::table::{Property, Setting};
+use super::types::Secret;
 
 /// A later kind overrides an earlier one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +22,6 @@ pub(super) enum Source {
     Flag(&'static str),
 }
 
-impl Source {
-    fn precedence(&self) -> u8 {
-        match self {
-            Self::File { .. } => 0,
-            Self::Variable(_) => 1,
-            Self::Flag(_) => 2,
-        }
-    }
-}
-
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -40,17 +32,15 @@ impl fmt::Display for Source {
     }
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct RawValue {
-    pub(super) text: String,
+    text: Secret,
     pub(super) source: Source,
 }
 
-impl fmt::Debug for RawValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawValue")
-            .field("source", &self.source)
-            .finish_non_exhaustive()
+impl RawValue {
+    pub(super) fn text(&self) -> &str {
+        self.text.reveal()
     }
 }
 
@@ -60,10 +50,13 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// A source of higher precedence wins; of two texts from the same kind of source, the later one.
+    /// Sources are read in the order of their precedence, so the first kind with a text wins; of two texts
+    /// from the same kind of source, the later one.
     pub(super) fn add(&mut self, setting: &'static Setting, text: String, source: Source) {
+        let kind = discriminant(&source);
         let stored = self.given.get(setting.name);
-        if stored.is_none_or(|stored| stored.source.precedence() <= source.precedence()) {
+        if stored.is_none_or(|stored| discriminant(&stored.source) == kind) {
+            let text = Secret::new(text);
             self.given.insert(setting.name, RawValue { text, source });
         }
     }
@@ -82,17 +75,15 @@ impl Layers {
             let Some(RawValue { text, source }) = self.given.get(setting.name) else {
                 continue;
             };
-            let result = if setting.lacks_value(text) {
-                Err(empty(setting))
-            } else {
-                (setting.set)(&mut parsed, text)
+            let result = match text.reveal() {
+                text if setting.lacks_value(text) => Err(empty(setting)),
+                text => (setting.set)(&mut parsed, text),
             };
             if let Err(reason) = result {
                 let problem = Problem::new(source, reason);
-                problems.push(if setting.has(Property::FailsAtStart) {
-                    problem.at_start()
-                } else {
-                    problem
+                problems.push(match setting.has(Property::FailsAtStart) {
+                    true => problem.at_start(),
+                    false => problem,
                 });
             }
         }

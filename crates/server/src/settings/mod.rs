@@ -175,9 +175,8 @@ pub fn read(
         Ok(Cli::Print(text)) => return Ok(Invocation::Print(text)),
         Ok(Cli::Run(subcommand, options)) => (subcommand, options),
         Err(problem) => {
-            return Err(Failure {
-                problems: vec![problem],
-            });
+            let problems = vec![problem];
+            return Err(Failure { problems });
         }
     };
     let config = environment::read(variables, &mut layers, &mut problems, &mut warnings);

@@ -56,11 +56,8 @@ pub struct Failure {
 impl Failure {
     /// Returns the exit code: 1 if all problems are found only at start, otherwise 2.
     pub fn exit_code(&self) -> u8 {
-        if self.problems.iter().all(|problem| problem.at_start) {
-            1
-        } else {
-            2
-        }
+        let at_start = self.problems.iter().all(|problem| problem.at_start);
+        if at_start { 1 } else { 2 }
     }
 }
 
@@ -80,14 +77,12 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
-    let names = sections::settings()
-        .map(|setting| setting.name)
-        .chain(["config"])
-        .chain(unsupported::all().map(|flag| flag.name));
-    let (distance, nearest) = names
-        .map(|known| (strsim::osa_distance(name, known), known))
-        .min_by_key(|(distance, _)| *distance)?;
+    let names = sections::settings().map(|setting| setting.name);
+    let unsupported = unsupported::all().map(|flag| flag.name);
+    let names = names.chain(["config"]).chain(unsupported);
+    let nearest = names.min_by_key(|known| strsim::osa_distance(name, known))?;
+    let distance = strsim::osa_distance(name, nearest);
     // One edit per six letters, so that short names do not match everything.
-    (distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len()))
-        .then_some(nearest)
+    let is_near = distance <= 1 + nearest.len() / 6 && distance < nearest.len().min(name.len());
+    is_near.then_some(nearest)
 }

@@ -31,12 +31,9 @@ pub fn reference() -> String {
     let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
     for flag in unsupported::all() {
         let name = format!("`--{}`", flag.name);
-        match reasons
-            .last_mut()
-            .filter(|(reason, _)| *reason == flag.reason)
-        {
-            Some((_, names)) => names.push(name),
-            None => reasons.push((flag.reason, vec![name])),
+        match reasons.last_mut() {
+            Some((reason, names)) if *reason == flag.reason => names.push(name),
+            _ => reasons.push((flag.reason, vec![name])),
         }
     }
     text.push_str("| flags | error message |\n| --- | --- |\n");
@@ -50,10 +47,9 @@ pub fn reference() -> String {
 fn command_rows(command: &Command, parent: &str, text: &mut String) {
     let path = format!("{parent} {}", command.get_name());
     for arg in command.get_arguments() {
-        let placeholder = arg
-            .get_value_names()
-            .and_then(|names| names.first())
-            .filter(|_| !arg.is_require_equals_set() && arg.get_action().takes_values());
+        let has_value = !arg.is_require_equals_set() && arg.get_action().takes_values();
+        let placeholders = arg.get_value_names().filter(|_| has_value);
+        let placeholder = placeholders.and_then(|names| names.first());
         let option = match (arg.get_long(), placeholder) {
             (Some(long), Some(placeholder)) => format!("--{long} {placeholder}"),
             (Some(long), None) => format!("--{long}"),
@@ -80,11 +76,8 @@ fn setting_row(setting: &Setting) -> String {
         Some(placeholder) => format!("--{} {}", setting.name, placeholder.replace('|', "\\|")),
         None => format!("--{}", setting.name),
     };
-    format!(
-        "| `{flag}` | `{}` | {default} | {} |\n",
-        setting.variable(),
-        escape(&help)
-    )
+    let (variable, help) = (setting.variable(), escape(&help));
+    format!("| `{flag}` | `{variable}` | {default} | {help} |\n")
 }
 
 fn escape(text: &str) -> String {

@@ -15,42 +15,35 @@ pub(super) fn report(layers: &Layers) -> String {
     for section in SECTIONS {
         lines.push((format!("\n# {}", section.title), None));
         for setting in section.settings() {
-            let (line, source) = match layers.get(setting.name) {
-                Some(given) if setting.has(Property::Secret) => (
-                    format!("# {} = ***", setting.name),
-                    format!("{}, omitted", given.source),
+            let name = setting.name;
+            let Some(given) = layers.get(name) else {
+                let unset = setting.lacks_value(setting.default);
+                let mark = if unset { "# " } else { "" };
+                let value = toml(setting, setting.default);
+                let line = format!("{mark}{name} = {value}");
+                lines.push((line, Some("default".to_owned())));
+                continue;
+            };
+            let (text, source) = (given.text(), &given.source);
+            let is_url = setting.has(Property::SecretInUrl);
+            let redacted = is_url.then(|| redacted_url(text)).filter(|url| url != text);
+            let value = toml(setting, redacted.as_deref().unwrap_or(text));
+            let (line, source) = match redacted {
+                _ if setting.has(Property::Secret) => {
+                    (format!("# {name} = ***"), format!("{source}, omitted"))
+                }
+                Some(_) => (
+                    format!("# {name} = {value}"),
+                    format!("{source}, secrets omitted"),
                 ),
-                Some(given) => {
-                    let redacted = match setting.has(Property::SecretInUrl) {
-                        true => redacted_url(&given.text),
-                        false => given.text.clone(),
-                    };
-                    let line = line(setting, &redacted);
-                    match redacted == given.text {
-                        true => (line, given.source.to_string()),
-                        false => (
-                            format!("# {line}"),
-                            format!("{}, secrets omitted", given.source),
-                        ),
-                    }
-                }
-                None => {
-                    let line = line(setting, setting.default);
-                    let unset = setting.lacks_value(setting.default);
-                    let line = if unset { format!("# {line}") } else { line };
-                    (line, "default".to_owned())
-                }
+                None => (format!("{name} = {value}"), source.to_string()),
             };
             lines.push((line, Some(source)));
         }
     }
-    let width = lines
-        .iter()
-        .filter(|(_, source)| source.is_some())
-        .map(|(line, _)| line.chars().count())
-        .filter(|width| *width <= 60)
-        .max()
-        .unwrap_or_default();
+    let settings = lines.iter().filter(|(_, source)| source.is_some());
+    let widths = settings.map(|(line, _)| line.chars().count());
+    let width = widths.filter(|width| *width <= 60).max().unwrap_or(0);
     let mut report = String::new();
     for (line, source) in lines {
         // Writing to a String does not fail.
@@ -60,10 +53,6 @@ pub(super) fn report(layers: &Layers) -> String {
         };
     }
     report.trim_start().to_owned()
-}
-
-fn line(setting: &Setting, text: &str) -> String {
-    format!("{} = {}", setting.name, toml(setting, text))
 }
 
 fn toml(setting: &Setting, text: &str) -> String {

@@ -5,12 +5,6 @@
 use super::sections::table::Kind;
 use super::value;
 
-struct UnsupportedGroup {
-    reason: &'static str,
-    /// `false` marks switches.
-    flags: &'static [(&'static str, &'static str)],
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnsupportedFlag {
     pub(super) name: &'static str,
@@ -41,66 +35,52 @@ pub(super) fn unsupported(name: &str) -> Option<UnsupportedFlag> {
 }
 
 pub(super) fn all() -> impl Iterator<Item = UnsupportedFlag> {
-    GROUPS.iter().flat_map(|group| {
-        group.flags.iter().map(|(name, default)| UnsupportedFlag {
-            name,
-            default,
-            reason: group.reason,
+    GROUPS.iter().flat_map(|(flags, reason)| {
+        flags.split(' ').map(|flag| {
+            let (name, default) = flag.split_once('=').unwrap_or((flag, ""));
+            UnsupportedFlag {
+                name,
+                default,
+                reason,
+            }
         })
     })
 }
 
-static GROUPS: &[UnsupportedGroup] = &[
-    UnsupportedGroup {
-        reason: "Go plugins are not supported; move the code behind --hooks-grpc or --hooks-http, or \
-                 into a WebAssembly plugin for --hooks-wasm",
-        flags: &[("hooks-plugin", "")],
-    },
-    UnsupportedGroup {
-        reason: "Google Cloud Storage is not supported yet",
-        flags: &[
-            ("gcs-bucket", ""),
-            ("gcs-object-prefix", ""),
-            ("gcs-endpoint", ""),
-        ],
-    },
-    UnsupportedGroup {
-        reason: "Azure storage is not supported yet",
-        flags: &[
-            ("azure-storage", ""),
-            ("azure-container-access-type", ""),
-            ("azure-blob-access-tier", ""),
-            ("azure-object-prefix", ""),
-            ("azure-endpoint", ""),
-        ],
-    },
-    UnsupportedGroup {
-        reason: "TLS is not supported yet; terminate TLS in a reverse proxy, and see --behind-proxy",
-        flags: &[
-            ("tls-certificate", ""),
-            ("tls-key", ""),
-            ("tls-mode", "tls12"),
-        ],
-    },
-    UnsupportedGroup {
-        reason: "the IETF drafts are not supported yet, only tus 1.0.0",
-        flags: &[("enable-experimental-protocol", "false")],
-    },
-    UnsupportedGroup {
-        reason: "Go's profiler is not available; see the metrics at /metrics",
-        flags: &[
-            ("expose-pprof", "false"),
-            ("pprof-path", "/debug/pprof/"),
-            ("pprof-block-profile-rate", "0"),
-            ("pprof-mutex-profile-rate", "0"),
-            ("cpuprofile", ""),
-        ],
-    },
-    UnsupportedGroup {
-        reason: "removed, as in tusd 1.0: there is no limit for all uploads together; use a disk \
-                 quota, and --max-size for each upload",
-        flags: &[("store-size", "0")],
-    },
+/// Flags with their defaults, and the reason. The default `false` marks switches.
+static GROUPS: &[(&str, &str)] = &[
+    (
+        "hooks-plugin",
+        "Go plugins are not supported; move the code behind --hooks-grpc or --hooks-http, or into a \
+         WebAssembly plugin for --hooks-wasm",
+    ),
+    (
+        "gcs-bucket gcs-object-prefix gcs-endpoint",
+        "Google Cloud Storage is not supported yet",
+    ),
+    (
+        "azure-storage azure-container-access-type azure-blob-access-tier azure-object-prefix \
+         azure-endpoint",
+        "Azure storage is not supported yet",
+    ),
+    (
+        "tls-certificate tls-key tls-mode=tls12",
+        "TLS is not supported yet; terminate TLS in a reverse proxy, and see --behind-proxy",
+    ),
+    (
+        "enable-experimental-protocol=false",
+        "the IETF drafts are not supported yet, only tus 1.0.0",
+    ),
+    (
+        "expose-pprof=false pprof-path=/debug/pprof/ pprof-block-profile-rate=0 \
+         pprof-mutex-profile-rate=0 cpuprofile",
+        "Go's profiler is not available; see the metrics at /metrics",
+    ),
+    (
+        "store-size=0",
+        "removed, as in tusd 1.0: there is no limit for all uploads together; use a disk quota, and \
+         --max-size for each upload",
+    ),
 ];
 
 #[cfg(test)]

@@ -16,6 +16,12 @@ pub(super) fn or_none<T>(text: &str, parse: impl FnOnce(&str) -> Parsed<T>) -> P
     parse(text).map(Some)
 }
 
+pub(super) fn optional<T>(
+    parse: impl FnOnce(&str) -> Parsed<T>,
+) -> impl FnOnce(&str) -> Parsed<Option<T>> {
+    |text| or_none(text, parse)
+}
+
 pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String> {
     match is_valid {
         true => Ok(text.to_owned()),
@@ -24,17 +30,17 @@ pub(super) fn valid(text: &str, is_valid: bool, expected: &str) -> Parsed<String
 }
 
 pub(super) fn printable(text: &str, max: usize, what: &str) -> Parsed<String> {
-    if text.len() > max || text.contains(char::is_control) {
-        return Err(format!(
+    match text.len() > max || text.contains(char::is_control) {
+        true => Err(format!(
             "is not {what}; write at most {max} bytes without control characters"
-        ));
+        )),
+        false => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 pub(super) fn is_plain(text: &str, others: &str) -> bool {
-    text.chars()
-        .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+    let mut chars = text.chars();
+    chars.all(|c| c.is_ascii_alphanumeric() || others.contains(c))
 }
 
 /// Parses as Go's flags do.
@@ -111,22 +117,18 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 
 /// An [`integer`], or a number with a unit (`1.5 GiB`).
 pub(super) fn size(text: &str) -> Parsed<u64> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let end = end.unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let unit = rest.trim();
     if unit.is_empty() && !number.contains('.') || unit.starts_with(['x', 'X', 'o', 'O', '_']) {
         return integer(text).map_err(|error| format!("{error} of bytes, such as 2000000 or 2MiB"));
     }
     let upper = unit.to_ascii_uppercase();
-    let scale = SIZE_UNITS
-        .iter()
-        .find_map(|(name, scale)| (*name == upper).then_some(*scale));
-    match (decimal(number), scale) {
-        (Some(decimal), Some(scale)) => decimal
-            .times(scale)
-            .ok_or_else(|| format!("{text} is too large")),
+    match (decimal(number), scale(SIZE_UNITS, &upper)) {
+        (Some(decimal), Some(scale)) => {
+            times(decimal, scale).ok_or_else(|| format!("{text} is too large"))
+        }
         (Some(_), None) if matches!(upper.as_str(), "K" | "M" | "G" | "T") => Err(format!(
             "{text:?} is ambiguous; write {number}{upper}iB (powers of 1024) or {number}{upper}B (powers \
              of 1000)"
@@ -140,31 +142,28 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
 
 /// Both bounds are inclusive.
 pub(super) fn size_within<T: TryFrom<u64>>(text: &str, min: u64, max: u64) -> Parsed<T> {
-    let bytes = size(text)?;
-    if bytes < min {
-        return Err(format!("{text} is too small; the minimum is {min} bytes"));
+    match size(text)? {
+        bytes if bytes < min => Err(format!("{text} is too small; the minimum is {min} bytes")),
+        bytes if bytes > max => Err(format!("{text} is too large; the maximum is {max} bytes")),
+        bytes => T::try_from(bytes).map_err(|_| format!("{text} is too large")),
     }
-    if bytes > max {
-        return Err(format!("{text} is too large; the maximum is {max} bytes"));
-    }
-    T::try_from(bytes).map_err(|_| format!("{text} is too large"))
 }
 
 pub(super) fn size_or_none(text: &str) -> Parsed<Option<u64>> {
     size(text).map(|bytes| (bytes != 0).then_some(bytes))
 }
 
-struct Decimal {
-    digits: u128,
-    divisor: u128,
+fn scale(units: &[(&str, u64)], unit: &str) -> Option<u64> {
+    let mut units = units.iter();
+    units.find_map(|(name, scale)| (*name == unit).then_some(*scale))
 }
 
-impl Decimal {
-    /// Rounds down; `None` on overflow.
-    fn times(&self, factor: u64) -> Option<u64> {
-        let product = self.digits.checked_mul(u128::from(factor))?;
-        u64::try_from(product / self.divisor).ok()
-    }
+/// Digits, and the power of ten that divides them.
+type Decimal = (u128, u128);
+
+/// Rounds down; `None` on overflow.
+fn times((digits, divisor): Decimal, factor: u64) -> Option<u64> {
+    u64::try_from(digits.checked_mul(factor.into())? / divisor).ok()
 }
 
 /// Parses `12`, `1.5`, `.5` or `5.`, with up to 18 digits on each side.
@@ -174,10 +173,8 @@ fn decimal(text: &str) -> Option<Decimal> {
     if whole.is_empty() && fraction.is_empty() || !all_digits(whole) || !all_digits(fraction) {
         return None;
     }
-    Some(Decimal {
-        digits: format!("{whole}{fraction}").parse().ok()?,
-        divisor: 10_u128.pow(u32::try_from(fraction.len()).ok()?),
-    })
+    let divisor = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    Some((format!("{whole}{fraction}").parse().ok()?, divisor))
 }
 
 /// In nanoseconds: Go's, and days.
@@ -195,9 +192,8 @@ const DURATION_UNITS: &[(&str, u64)] = &[
 
 /// Go's syntax (`300ms`, `1.5h`, `2h45m`, `0`), or with `d` for days.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    let invalid = || {
-        format!("{text:?} is not a duration; write a number and ms, s, m, h or d, such as 1h30m")
-    };
+    let expected = "write a number and ms, s, m, h or d, such as 1h30m";
+    let invalid = || format!("{text:?} is not a duration; {expected}");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);
@@ -213,20 +209,14 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .ok_or_else(invalid)?;
-        let letters = rest[digits..]
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .map_or(rest.len(), |letters| digits + letters);
+        let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+        let digits = rest.find(|c| !is_digit(c)).ok_or_else(invalid)?;
+        let letters = rest[digits..].find(is_digit);
+        let letters = letters.map_or(rest.len(), |letters| digits + letters);
         let unit = &rest[digits..letters];
-        let scale = DURATION_UNITS
-            .iter()
-            .find_map(|(name, scale)| (*name == unit).then_some(*scale))
-            .ok_or_else(invalid)?;
+        let scale = scale(DURATION_UNITS, unit).ok_or_else(invalid)?;
         let number = decimal(&rest[..digits]).ok_or_else(invalid)?;
-        total = number
-            .times(scale)
+        total = times(number, scale)
             .and_then(|part| total.checked_add(part))
             .ok_or_else(|| format!("{text:?} is too long"))?;
         rest = &rest[letters..];
@@ -255,9 +245,8 @@ pub(super) fn duration_or_none(text: &str) -> Parsed<Option<Duration>> {
 pub(super) fn duration_within(text: &str, min: &str, max: &str) -> Parsed<Duration> {
     let span = some_duration(text)?;
     if span < duration(min)? || span > duration(max)? {
-        return Err(format!(
-            "{text} is out of range; write a duration from {min} to {max}"
-        ));
+        let expected = format!("write a duration from {min} to {max}");
+        return Err(format!("{text} is out of range; {expected}"));
     }
     Ok(span)
 }
@@ -277,12 +266,11 @@ pub(super) fn seconds(text: &str) -> Parsed<Duration> {
 pub(super) fn permissions(text: &str, required: u32) -> Parsed<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let valid = !digits.is_empty() && digits.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
-    let mode = u32::from_str_radix(digits, 8)
-        .ok()
-        .filter(|mode| valid && *mode <= 0o7777)
-        .ok_or_else(|| {
-            format!("{text:?} is not a mode; write permission bits in octal, such as 775")
-        })?;
+    let mode = u32::from_str_radix(digits, 8).ok();
+    let Some(mode) = mode.filter(|mode| valid && *mode <= 0o7777) else {
+        let expected = "write permission bits in octal, such as 775";
+        return Err(format!("{text:?} is not a mode; {expected}"));
+    };
     if mode & required != required {
         return Err(format!(
             "{text} would deny the server access to its own files; at least {required:o} is required"
@@ -297,13 +285,9 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
         return Err(format!("{text:?} contains a control character; remove it"));
     }
     if let Some((scheme, rest)) = text.split_once("://") {
+        let path = rest.trim_start_matches('/');
         return Err(match scheme {
-            "file" | "unix" => {
-                format!(
-                    "{text:?} is a URL; write its path only, /{}",
-                    rest.trim_start_matches('/')
-                )
-            }
+            "file" | "unix" => format!("{text:?} is a URL; write its path only, /{path}"),
             _ => format!("{:?} is a URL, not a path", redacted_url(text)),
         });
     }
@@ -322,9 +306,8 @@ pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
 }
 
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty())
+    let items = text.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty())
 }
 
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Parsed<T> {

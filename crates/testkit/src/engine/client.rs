@@ -32,11 +32,8 @@ impl Response {
         ];
         let fields = NAMES.into_iter().filter_map(|name| {
             let value = self.headers.get(name)?.to_str().ok()?;
-            let value = if name == "upload-expires" {
-                "some time"
-            } else {
-                value
-            };
+            let is_time = name == "upload-expires";
+            let value = if is_time { "some time" } else { value };
             Some((name, value.to_owned()))
         });
         fields.collect()
@@ -82,10 +79,8 @@ pub(crate) async fn send(
     fields: &[(HeaderName, String)],
     body: SentBody,
 ) -> Response {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("tus-resumable", "1.0.0");
+    let request = Request::builder().method(method).uri(path);
+    let mut request = request.header("tus-resumable", "1.0.0");
     for (name, value) in fields {
         request = request.header(name, value);
     }

@@ -6,11 +6,7 @@ use landfall::{
     hook::{ClientResponse, Decision, Hook, HookPoints, RequestInfo},
     upload::{Snapshot, UploadId},
 };
-use tokio::{
-    sync::{Notify, Semaphore},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 
 use super::{
     client::{self, LIMIT, Response},
@@ -21,22 +17,14 @@ use crate::test_data;
 const LENGTH: u64 = 50_000;
 const STATUS: u16 = 422;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct SlowHook {
     is_called: Arc<Notify>,
-    may_decide: Arc<Semaphore>,
-    allows: bool,
+    may_decide: Arc<Notify>,
+    denies: bool,
 }
 
 impl SlowHook {
-    fn new(allows: bool) -> Self {
-        Self {
-            is_called: Arc::default(),
-            may_decide: Arc::new(Semaphore::new(0)),
-            allows,
-        }
-    }
-
     async fn upload(&self, handler: &Handler) -> (UploadId, JoinHandle<Response>) {
         let id = client::create_empty(handler, LENGTH).await;
         let (sender, target) = (handler.clone(), id.clone());
@@ -61,27 +49,22 @@ impl Hook for SlowHook {
 
     async fn before_finish(&self, _: &RequestInfo, _: &Snapshot) -> Result<Decision, BoxError> {
         self.is_called.notify_one();
-        let permit = self.may_decide.acquire().await?;
-        permit.forget();
-        Ok(if self.allows {
-            Decision::allow()
-        } else {
-            Decision::Deny(ClientResponse::text(STATUS, "not this one"))
+        self.may_decide.notified().await;
+        Ok(match self.denies {
+            true => Decision::Deny(ClientResponse::text(STATUS, "not this one")),
+            false => Decision::allow(),
         })
     }
 }
 
 fn assert_undecided(response: &Response) {
-    assert_eq!(
-        response.status.as_u16(),
-        423,
-        "a reader got an answer although the hook may still deny the upload"
-    );
+    let reason = "a reader got an answer although the hook may still deny the upload";
+    assert_eq!(response.status.as_u16(), 423, "{reason}");
     assert!(response.number("retry-after").is_some(), "{response:?}");
 }
 
 pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &Config) {
-    let hook = SlowHook::new(true);
+    let hook = SlowHook::default();
     let config = config.clone().hook(hook.clone());
     // The other one knows of the upload only from the store.
     let (handler, other) = (open(&config), open(&config));
@@ -90,31 +73,27 @@ pub(super) async fn readers_wait_while_a_hook_decides_about_completion(config: &
         assert_undecided(&client::head(reader, &id).await);
         if config.store.reader().is_some() {
             let got = client::get(reader, &id).await;
-            assert!(
-                !got.status.is_success(),
-                "{:?} served its bytes",
-                got.status
-            );
+            assert!(!got.status.is_success(), "{got:?} served its bytes");
         }
     }
-    hook.may_decide.add_permits(1);
+    hook.may_decide.notify_one();
     response.await.expect("a response").expect(204);
     for reader in [&handler, &other] {
         assert_eq!(client::offset(reader, &id).await, Some(LENGTH));
     }
     let again = timeout(Duration::from_millis(100), hook.is_called.notified()).await;
-    assert!(
-        again.is_err(),
-        "the hook was called again for a complete upload"
-    );
+    assert!(again.is_err(), "another call for a complete upload");
 }
 
 pub(super) async fn a_denied_completion_leaves_nothing(config: &Config) {
-    let hook = SlowHook::new(false);
+    let hook = SlowHook {
+        denies: true,
+        ..SlowHook::default()
+    };
     let config = config.clone().hook(hook.clone());
     let (handler, other) = (open(&config), open(&config));
     let (id, response) = hook.upload(&handler).await;
-    hook.may_decide.add_permits(1);
+    hook.may_decide.notify_one();
     response.await.expect("a response").expect(STATUS);
     for reader in [&handler, &other] {
         client::head(reader, &id).await.expect(404);

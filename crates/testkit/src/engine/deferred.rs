@@ -19,10 +19,9 @@ pub(super) async fn a_late_length_leads_to_the_fields_of_an_early_one(config: &C
         for step in 0..4_usize {
             let state = client::head(&other, &id).await.expect(200).state();
             let offset = (step * third) as u64;
-            let length = if step > declared {
-                ("upload-length", LENGTH.to_string())
-            } else {
-                ("upload-defer-length", "1".to_owned())
+            let length = match step > declared {
+                true => ("upload-length", LENGTH.to_string()),
+                false => ("upload-defer-length", "1".to_owned()),
             };
             let expires = ("upload-expires", "some time".to_owned());
             let mut wanted = vec![("upload-offset", offset.to_string()), length];

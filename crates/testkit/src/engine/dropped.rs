@@ -28,11 +28,8 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
     for round in 0..ROUNDS {
         let bytes = test_data::bytes(round as u64, LENGTH);
         // Creation with all bytes, then with some; each is dropped a little later than the last.
-        drop_midway(
-            round,
-            client::create(&handler, LENGTH as u64, bytes.clone()),
-        )
-        .await;
+        let created = client::create(&handler, LENGTH as u64, bytes.clone());
+        drop_midway(round, created).await;
         let half = LENGTH / 2;
         let created = client::create(&handler, LENGTH as u64, bytes.slice(..half)).await;
         let id = created.expect(201).id();
@@ -56,11 +53,8 @@ pub(super) async fn a_dropped_request_cuts_no_effect_from_its_event(config: &Con
 }
 
 fn known_ids(record: &RecordingSink) -> BTreeSet<UploadId> {
-    let prepared = record.prepared();
-    prepared
-        .into_iter()
-        .map(|event| event.upload.id.clone())
-        .collect()
+    let prepared = record.prepared().into_iter();
+    prepared.map(|event| event.upload.id.clone()).collect()
 }
 
 async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Result<(), String> {
@@ -69,12 +63,8 @@ async fn compare(config: &Config, record: &RecordingSink, id: &UploadId) -> Resu
         let is_it = |event: &&Event| event.upload.id == *id && event.kind == kind;
         events.iter().filter(is_it).count()
     };
-    let [created, completed, terminated] = [
-        EventKind::Created,
-        EventKind::Completed,
-        EventKind::Terminated,
-    ]
-    .map(has);
+    let (created, completed) = (has(EventKind::Created), has(EventKind::Completed));
+    let terminated = has(EventKind::Terminated);
     let told =
         format!("emitted: {created} created, {completed} completed, {terminated} terminated");
     let consistent = match config.store.store().load(id).await {

@@ -80,19 +80,13 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
     let waiting = client::create_final(&handler, &partials).await;
     complete(&handler, &partials[1], 1).await;
     let late = client::create_final(&handler, &partials).await;
-    let parts: Vec<_> = partials
-        .iter()
-        .map(|part| format!("/files/{part}"))
-        .collect();
+    let concat = format!("final;/files/{} /files/{}", partials[0], partials[1]);
     let wanted = [
         ("upload-offset", (2 * LENGTH).to_string()),
         ("upload-length", (2 * LENGTH).to_string()),
-        ("upload-concat", format!("final;{}", parts.join(" "))),
+        ("upload-concat", concat),
     ];
-    let bytes = [
-        test_data::bytes(0, LENGTH as usize),
-        test_data::bytes(1, LENGTH as usize),
-    ];
+    let bytes = [0, 1].map(|seed| test_data::bytes(seed, LENGTH as usize));
     for id in [late, waiting] {
         let begun = Instant::now();
         while client::head(&handler, &id)
@@ -116,9 +110,6 @@ pub(super) async fn a_concatenated_upload_has_the_fields_of_a_complete_one(confi
             ("upload-expires", "some time".to_owned()),
             ("upload-concat", "partial".to_owned()),
         ];
-        assert_eq!(
-            state, wanted,
-            "a partial upload expires although it is complete"
-        );
+        assert_eq!(state, wanted, "a complete partial upload expires");
     }
 }

@@ -48,29 +48,20 @@ pub struct FaultStore {
 impl FaultStore {
     /// Puts faults around `inner`.
     pub fn new(inner: impl Store, faults: Faults) -> Self {
-        Self {
-            inner: Arc::new(inner),
-            faults,
-        }
+        let inner = Arc::new(inner);
+        Self { inner, faults }
     }
 
     async fn run<T>(&self, call: StoreCall, work: impl Future<Output = Result<T>>) -> Result<T> {
-        with_fault(self.faults.draw(call), call, false, work).await
-    }
-
-    async fn run_repeatable<T>(
-        &self,
-        call: StoreCall,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        with_fault(self.faults.draw(call), call, true, work).await
+        with_fault(self.faults.draw(call), call, work).await
     }
 
     fn flaky(&self, inner: Box<dyn Append>) -> Box<dyn Append> {
+        let (faults, broken) = (self.faults.clone(), false);
         Box::new(FaultAppend {
             inner,
-            faults: self.faults.clone(),
-            broken: false,
+            faults,
+            broken,
         })
     }
 }
@@ -86,9 +77,8 @@ impl Store for FaultStore {
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
-        let (snapshot, append) = self
-            .run(StoreCall::Resume, self.inner.resume(id, fence))
-            .await?;
+        let work = self.inner.resume(id, fence);
+        let (snapshot, append) = self.run(StoreCall::Resume, work).await?;
         Ok((snapshot, self.flaky(append)))
     }
 
@@ -103,8 +93,8 @@ impl Store for FaultStore {
     }
 
     async fn save(&self, upload: &Upload, fence: Fence) -> Result<()> {
-        self.run_repeatable(StoreCall::Save, self.inner.save(upload, fence))
-            .await
+        let work = self.inner.save(upload, fence);
+        self.run(StoreCall::Save, work).await
     }
 
     fn capabilities(&self) -> Capabilities<'_> {
@@ -120,8 +110,8 @@ impl Store for FaultStore {
 impl Terminate for FaultStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
         let inner = capability(self.inner.capabilities().terminator)?;
-        self.run_repeatable(StoreCall::Terminate, inner.terminate(upload, fence))
-            .await
+        let work = inner.terminate(upload, fence);
+        self.run(StoreCall::Terminate, work).await
     }
 }
 
@@ -129,8 +119,8 @@ impl Terminate for FaultStore {
 impl Finish for FaultStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         let inner = capability(self.inner.capabilities().finisher)?;
-        self.run_repeatable(StoreCall::Finish, inner.finish(upload, fence))
-            .await
+        let work = inner.finish(upload, fence);
+        self.run(StoreCall::Finish, work).await
     }
 }
 
@@ -144,7 +134,7 @@ impl Read for FaultStore {
                 left,
                 failure: Some(failure),
             })),
-            fault => with_fault(fault, StoreCall::Read, false, work).await,
+            fault => with_fault(fault, StoreCall::Read, work).await,
         }
     }
 
@@ -190,9 +180,8 @@ impl Enumerate for FaultStore {
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        capability(self.inner.capabilities().enumerator)?
-            .remove_orphan(orphan)
-            .await
+        let inner = capability(self.inner.capabilities().enumerator)?;
+        inner.remove_orphan(orphan).await
     }
 }
 
@@ -206,10 +195,9 @@ struct FaultAppend {
 
 impl FaultAppend {
     fn draw(&self, call: StoreCall) -> Option<Fault> {
-        if self.broken {
-            Some(Fault::Before(Failure::Io))
-        } else {
-            self.faults.draw(call)
+        match self.broken {
+            true => Some(Fault::Before(Failure::Io)),
+            false => self.faults.draw(call),
         }
     }
 }
@@ -235,25 +223,25 @@ impl Append for FaultAppend {
             self.inner.write(chunks).await?;
             return Err(failure.error(StoreCall::Write));
         }
-        let result = with_fault(fault, StoreCall::Write, true, self.inner.write(chunks)).await;
+        let result = with_fault(fault, StoreCall::Write, self.inner.write(chunks)).await;
         chunks.clear();
         result
     }
 
     async fn commit(&mut self) -> Result<u64> {
         let fault = self.draw(StoreCall::Commit);
-        with_fault(fault, StoreCall::Commit, true, self.inner.commit()).await
+        with_fault(fault, StoreCall::Commit, self.inner.commit()).await
     }
 
     async fn begin_unverified(&mut self) -> Result<()> {
         let fault = self.draw(StoreCall::Hold);
-        with_fault(fault, StoreCall::Hold, true, self.inner.begin_unverified()).await
+        with_fault(fault, StoreCall::Hold, self.inner.begin_unverified()).await
     }
 
     async fn accept_unverified(&mut self) -> Result<()> {
         let fault = self.draw(StoreCall::Confirm);
         let accepted = self.inner.accept_unverified();
-        let result = with_fault(fault, StoreCall::Confirm, false, accepted).await;
+        let result = with_fault(fault, StoreCall::Confirm, accepted).await;
         self.broken |= result.is_err();
         result
     }
@@ -261,7 +249,7 @@ impl Append for FaultAppend {
     async fn discard_unverified(&mut self) -> Result<()> {
         let fault = self.draw(StoreCall::Discard);
         let discarded = self.inner.discard_unverified();
-        let result = with_fault(fault, StoreCall::Discard, false, discarded).await;
+        let result = with_fault(fault, StoreCall::Discard, discarded).await;
         self.broken |= result.is_err();
         result
     }
@@ -278,21 +266,14 @@ impl Stream for FailingDownload {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.left == 0 {
-            return Poll::Ready(
-                self.failure
-                    .take()
-                    .map(|failure| Err(failure.error(StoreCall::Read))),
-            );
+            let failure = self.failure.take();
+            return Poll::Ready(failure.map(|failure| Err(failure.error(StoreCall::Read))));
         }
-        let next = self.inner.as_mut().poll_next(cx);
-        next.map(|item| {
-            item.map(|piece| {
-                piece.map(|mut piece| {
-                    piece.truncate(self.left);
-                    self.left -= piece.len();
-                    piece
-                })
-            })
-        })
+        let mut next = self.inner.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(piece))) = &mut next {
+            piece.truncate(self.left);
+            self.left -= piece.len();
+        }
+        next
     }
 }

@@ -86,10 +86,9 @@ impl Drop for RevocableLease {
     fn drop(&mut self) {
         let mut leases = self.locker.leases.lock();
         // Unless it was revoked, and another request has it.
-        let own = leases
-            .get(&self.id)
-            .is_some_and(|lease| lease.fence() == self.fence);
-        let lease = if own { leases.remove(&self.id) } else { None };
+        let lease = leases.get(&self.id).map(Lease::fence);
+        let own = lease.filter(|fence| *fence == self.fence);
+        let lease = own.and_then(|_| leases.remove(&self.id));
         drop(leases);
         drop(lease);
     }

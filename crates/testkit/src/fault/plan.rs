@@ -27,6 +27,14 @@ pub enum StoreCall {
     Page,
 }
 
+impl StoreCall {
+    /// Tells whether the trait allows an error of this call though it was done.
+    fn can_fail_after(self) -> bool {
+        use StoreCall::{Commit, Finish, Hold, Save, Terminate, Write};
+        matches!(self, Save | Terminate | Finish | Write | Commit | Hold)
+    }
+}
+
 /// The error of a failed call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,10 +104,8 @@ impl Faults {
     /// From now on each call has a fault in `per_mille` of 1,000 cases, the same ones for the same
     /// `seed` and the same calls.
     pub fn by_chance(&self, seed: u64, per_mille: u64) {
-        self.0.lock().chance = Some(FaultChance {
-            state: seed | 1,
-            per_mille,
-        });
+        let state = seed | 1;
+        self.0.lock().chance = Some(FaultChance { state, per_mille });
     }
 
     /// No more faults from now on.
@@ -142,11 +148,9 @@ impl FaultChance {
     }
 }
 
-/// `repeatable` tells whether the trait allows an error of this call though it was done.
 pub(super) async fn with_fault<T>(
     fault: Option<Fault>,
     call: StoreCall,
-    repeatable: bool,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     match fault {
@@ -155,7 +159,7 @@ pub(super) async fn with_fault<T>(
             tokio::time::sleep(by).await;
             work.await
         }
-        Some(Fault::After(failure)) if repeatable => {
+        Some(Fault::After(failure)) if call.can_fail_after() => {
             work.await?;
             Err(failure.error(call))
         }

@@ -48,12 +48,8 @@ struct Cache {
 
 impl Cache {
     fn offset(&self) -> u64 {
-        self.inner.offset()
-            + self
-                .chunks
-                .iter()
-                .map(|chunk| chunk.len() as u64)
-                .sum::<u64>()
+        let chunks = self.chunks.iter().map(|chunk| chunk.len() as u64);
+        self.inner.offset() + chunks.sum::<u64>()
     }
 
     async fn sync(&mut self) -> Result<u64> {
@@ -212,14 +208,9 @@ struct CachedAppend {
 impl Drop for CachedAppend {
     fn drop(&mut self) {
         let mut open = self.store.open.lock();
-        let is_own = open
-            .get(&self.id)
-            .is_some_and(|cached| Arc::ptr_eq(cached, &self.cached));
-        if is_own
-            && self
-                .cached
-                .try_lock()
-                .is_ok_and(|cache| cache.chunks.is_empty())
+        if let Some(cached) = open.get(&self.id)
+            && Arc::ptr_eq(cached, &self.cached)
+            && cached.try_lock().is_ok_and(|cache| cache.chunks.is_empty())
         {
             open.remove(&self.id);
         }
@@ -282,10 +273,8 @@ impl Append for CachedAppend {
 #[async_trait]
 impl Terminate for PowerLossStore {
     async fn terminate(&self, upload: &Upload, fence: Fence) -> Result<bool> {
-        let any = self
-            .capability(self.inner.capabilities().terminator)?
-            .terminate(upload, fence)
-            .await?;
+        let inner = self.capability(self.inner.capabilities().terminator)?;
+        let any = inner.terminate(upload, fence).await?;
         self.open.lock().remove(&upload.id);
         Ok(any)
     }
@@ -295,9 +284,8 @@ impl Terminate for PowerLossStore {
 impl Finish for PowerLossStore {
     async fn finish(&self, upload: &Upload, fence: Fence) -> Result<Option<String>> {
         self.sync(&upload.id).await?;
-        self.capability(self.inner.capabilities().finisher)?
-            .finish(upload, fence)
-            .await
+        let inner = self.capability(self.inner.capabilities().finisher)?;
+        inner.finish(upload, fence).await
     }
 }
 
@@ -305,9 +293,8 @@ impl Finish for PowerLossStore {
 impl Read for PowerLossStore {
     async fn read(&self, upload: &Upload, range: Range<u64>) -> Result<ByteStream> {
         drop(self.sync(&upload.id).await);
-        self.capability(self.inner.capabilities().reader)?
-            .read(upload, range)
-            .await
+        let inner = self.capability(self.inner.capabilities().reader)?;
+        inner.read(upload, range).await
     }
 
     fn reads_unfinished(&self) -> bool {
@@ -328,9 +315,8 @@ impl Concatenate for PowerLossStore {
             self.sync(&part.id).await?;
         }
         self.open.lock().remove(&target.id);
-        self.capability(self.inner.capabilities().concatenator)?
-            .concatenate(target, parts, fence)
-            .await
+        let inner = self.capability(self.inner.capabilities().concatenator)?;
+        inner.concatenate(target, parts, fence).await
     }
 }
 
@@ -342,23 +328,20 @@ impl DeferLength for PowerLossStore {
         length: u64,
         fence: Fence,
     ) -> Result<Arc<Upload>> {
-        self.capability(self.inner.capabilities().length_deferrer)?
-            .declare_length(upload, length, fence)
-            .await
+        let inner = self.capability(self.inner.capabilities().length_deferrer)?;
+        inner.declare_length(upload, length, fence).await
     }
 }
 
 #[async_trait]
 impl Enumerate for PowerLossStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
-        self.capability(self.inner.capabilities().enumerator)?
-            .page(cursor, limit)
-            .await
+        let inner = self.capability(self.inner.capabilities().enumerator)?;
+        inner.page(cursor, limit).await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
-        self.capability(self.inner.capabilities().enumerator)?
-            .remove_orphan(orphan)
-            .await
+        let inner = self.capability(self.inner.capabilities().enumerator)?;
+        inner.remove_orphan(orphan).await
     }
 }

@@ -303,10 +303,7 @@ impl Checker {
         let before = self.live.lock().insert(id.clone(), live);
         if let Some((older, signal)) = before {
             let is_lost = signal.reason() == Some(YieldReason::LeaseLost);
-            assert!(
-                is_lost,
-                "{id}: {fence:?} was granted while {older:?} was held"
-            );
+            assert!(is_lost, "{id}: {fence:?} granted while {older:?} was held");
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         let newest = self.newest.lock().insert(id.clone(), fence);

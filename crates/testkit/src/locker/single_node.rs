@@ -162,11 +162,8 @@ pub(super) async fn waiting_ends_at_the_timeout(locker: &Subject) {
         let begun = Instant::now();
         assert_held("acquire of a held lease", locker.acquire(&id, wait).await);
         let waited = begun.elapsed();
-        let possible = wait..wait + PROMPT;
-        assert!(
-            possible.contains(&waited),
-            "waited {waited:?} instead of {wait:?}"
-        );
+        let is_possible = (wait..wait + PROMPT).contains(&waited);
+        assert!(is_possible, "waited {waited:?} instead of {wait:?}");
     }
 }
 
@@ -186,10 +183,9 @@ pub(super) async fn fences_grow(locker: &Subject) {
     let (a, b) = (UploadId::random(), UploadId::random());
     let mut newest = None;
     for n in 0..100 {
-        let lease = if n % 2 == 0 {
-            acquire(locker, &a).await
-        } else {
-            acquire_free(locker, &a).await
+        let lease = match n % 2 {
+            0 => acquire(locker, &a).await,
+            _ => acquire_free(locker, &a).await,
         };
         let fence = Some(lease.fence());
         assert!(fence > newest, "{fence:?} after {newest:?}");
@@ -208,9 +204,8 @@ pub(super) async fn a_lease_can_be_dropped_anywhere(locker: &Subject) {
     let id = UploadId::random();
     let lease = acquire(locker, &id).await;
     let waiter = wait_for(locker, &id).await;
-    std::thread::spawn(move || drop(lease))
-        .join()
-        .expect("a thread outside the runtime");
+    let outside = std::thread::spawn(move || drop(lease));
+    outside.join().expect("a thread outside the runtime");
     let lease = timeout(PROMPT, waiter).await.expect("handed over");
     drop(lease.expect("the waiter").expect("acquire"));
 }

@@ -26,10 +26,8 @@ pub(super) async fn bytes_are_appended_in_order(store: &Subject) {
         written += chunk.len() as u64;
         append.write(&mut vec![chunk]).await.expect("write");
         let now = append.offset();
-        assert!(
-            (before..=written).contains(&now),
-            "offset {now} after {before}, of {written}"
-        );
+        let is_possible = (before..=written).contains(&now);
+        assert!(is_possible, "offset {now} after {before}, of {written}");
         before = now;
     }
     commit(append, store, &upload, &bytes).await;
@@ -63,12 +61,7 @@ pub(super) async fn chunks_of_any_shape_are_taken(store: &Subject) {
         vec![Bytes::new()],
         test_data::chunks(&many_small, 7, 5), // far more chunks than one system call takes
         vec![one_large],
-        vec![
-            Bytes::new(),
-            Bytes::from_static(b"a"),
-            Bytes::new(),
-            Bytes::from_static(b"b"),
-        ],
+        ["", "a", "", "b"].map(Bytes::from).to_vec(),
         vec![Bytes::from_static(b"x"); 3000],
     ] {
         all.extend_from_slice(&shape.concat());
@@ -107,10 +100,7 @@ pub(super) async fn a_committed_offset_is_loaded(store: &Subject) {
         write(&mut *append, &piece).await;
         assert_eq!(append.commit().await.expect("commit"), end);
         let loaded = offset(store, &upload).await;
-        assert_eq!(
-            loaded, end,
-            "load after a commit, with the append still open"
-        );
+        assert_eq!(loaded, end, "load after a commit, in an open append");
     }
     assert_eq!(append.commit().await.expect("a second commit"), end);
 }
@@ -137,10 +127,8 @@ pub(super) async fn dropping_keeps_written_bytes(store: &Subject) {
     drop(first);
     let second = resume(store, &upload, Fence(2)).await;
     let offset = second.offset();
-    assert!(
-        (kept..=150_000).contains(&offset),
-        "{kept} bytes were kept, but now there are {offset}"
-    );
+    let is_possible = (kept..=150_000).contains(&offset);
+    assert!(is_possible, "{offset}, but {kept} were kept");
     drop(second);
     append(store, &upload, Fence(3), &bytes.slice(offset as usize..)).await;
     expect(store, &upload, &bytes).await;
@@ -158,11 +146,7 @@ pub(super) async fn resuming_is_one_act(store: &Subject) {
     for round in 0..12_usize {
         let fence = Fence(round as u64 / 2 + 1);
         let (snapshot, mut append) = store.resume(&upload.id, fence).await.expect("resume");
-        assert_eq!(
-            snapshot.offset,
-            append.offset(),
-            "the snapshot says that bytes begin elsewhere than where the append puts them"
-        );
+        assert_eq!(snapshot.offset, append.offset());
         assert_eq!(snapshot.upload.id, upload.id);
         let start = append.offset() as usize;
         assert_kept(kept, start, &bytes);
@@ -212,14 +196,35 @@ pub(super) async fn a_dropped_write_has_ended_before_the_next_append(store: &Sub
         let start = next.offset();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let later = offset(store, &upload).await;
-        assert!(
-            later <= start,
-            "bytes of a dropped write came after the next append had begun"
-        );
+        assert!(later <= start, "bytes came after the next append had begun");
     }
     let bytes = Bytes::from(bytes);
     let mut append = resume(store, &upload, Fence(fence + 2)).await;
     let start = append.offset();
     write(&mut *append, &bytes.slice(start as usize..)).await;
     commit(append, store, &upload, &bytes).await;
+}
+
+pub(super) async fn a_hundred_uploads_at_once(store: &Subject) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..100_u64 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let bytes = test_data::bytes(n, 10_000 + n as usize * 777);
+            let upload = create(&store, bytes.len() as u64).await;
+            for (turn, piece) in test_data::chunks(&bytes, 40_000, n).iter().enumerate() {
+                let fence = Fence(turn as u64 + 1);
+                let mut append = resume(&store, &upload, fence).await;
+                write(&mut *append, piece).await;
+                append.commit().await.expect("commit");
+                tokio::task::yield_now().await;
+            }
+            finish_if_able(&store, &upload, Fence(1000)).await;
+            expect(&store, &upload, &bytes).await;
+            (upload, bytes)
+        });
+    }
+    for (upload, bytes) in tasks.join_all().await {
+        expect(store, &upload, &bytes).await;
+    }
 }

@@ -103,12 +103,8 @@ pub(super) async fn concatenating_again_starts_empty(store: &Subject) {
 }
 
 pub(super) async fn large_parts_of_odd_size_are_concatenated(store: &Subject) {
-    let pieces = [
-        test_data::bytes(8, 2 << 20),
-        test_data::bytes(9, (1 << 20) + 1),
-        test_data::bytes(10, 4095),
-        test_data::bytes(11, 1 << 20),
-    ];
+    let sizes = [(8, 2 << 20), (9, (1 << 20) + 1), (10, 4095), (11, 1 << 20)];
+    let pieces = sizes.map(|(seed, size)| test_data::bytes(seed, size));
     let mut parts = Vec::new();
     for piece in &pieces {
         parts.push(part(store, piece).await);

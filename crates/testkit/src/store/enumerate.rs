@@ -82,10 +82,9 @@ pub(super) async fn a_kept_upload_is_listed_once_while_others_are_removed(store:
     let mut go = Vec::new();
     for n in 0..40 {
         let upload = create(store, 10).await;
-        if n % 2 == 0 {
-            stay.push(upload.id.clone())
-        } else {
-            go.push(upload)
+        match n % 2 {
+            0 => stay.push(upload.id.clone()),
+            _ => go.push(upload),
         }
     }
     let mut listed = Listed::new();

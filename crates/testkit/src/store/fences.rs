@@ -52,11 +52,8 @@ pub(super) async fn an_older_append_cannot_begin_or_accept_unverified(store: &Su
     older.begin_unverified().await.expect("hold");
     write(&mut *older, &Bytes::from(vec![b'!'; 4000])).await;
     let mut newer = resume(store, &upload, Fence(11)).await;
-    assert_eq!(
-        newer.offset(),
-        0,
-        "unverified bytes count for the newer lease"
-    );
+    let counted = newer.offset();
+    assert_eq!(counted, 0, "unverified bytes count for the newer lease");
     let accepted = older.accept_unverified().await;
     assert!(accepted.is_err(), "an older lease confirmed its bytes");
     assert_eq!(offset(store, &upload).await, 0);
@@ -116,10 +113,8 @@ pub(super) async fn an_append_cannot_bring_back_a_terminated_upload(store: &Subj
     write(&mut *older, &Bytes::from_static(b"before")).await;
     remove(store, &upload, Fence(11)).await;
     let refused = write_refused(&mut *older, &Bytes::from_static(b"after")).await;
-    assert!(
-        matches!(refused, StoreError::LeaseLost(_) | StoreError::NotFound(_)),
-        "a write to a terminated upload must give Fenced or NotFound, not: {refused:?}"
-    );
+    let is_gone = matches!(refused, StoreError::LeaseLost(_) | StoreError::NotFound(_));
+    assert!(is_gone, "must give Fenced or NotFound, not: {refused:?}");
     drop(older.begin_unverified().await);
     drop(older);
     assert_not_found("load", store.load(&upload.id).await);

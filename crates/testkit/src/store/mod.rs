@@ -2,7 +2,6 @@
 
 mod append;
 mod concatenate;
-mod concurrency;
 mod create;
 pub mod damaged;
 mod enumerate;
@@ -86,7 +85,7 @@ pub fn all() -> Vec<Check<Subject>> {
             unverified::unverified_bytes_can_be_begun_again,
             unverified::discarding_without_unverified_bytes_restores_the_opening_offset,
             unverified::readable_bytes_can_be_loaded,
-            concurrency::a_hundred_uploads_at_once;
+            append::a_hundred_uploads_at_once;
         |s: &Subject| s.capabilities().terminator.is_some() =>
             create::a_terminated_upload_is_gone,
             create::termination_can_be_repeated,

@@ -13,7 +13,10 @@ use landfall::{
 
 use super::{
     Subject,
-    support::{append, create, declare_length, described, drop_midway, expect, offset, uploaded},
+    support::{
+        append, create, declare_length, described, drop_midway, expect, finish_if_able, offset,
+        uploaded,
+    },
 };
 use crate::test_data;
 
@@ -64,18 +67,11 @@ pub(super) async fn a_description_is_never_a_mixture(store: &Subject) {
         let (store, id, done) = (store.clone(), upload.id.clone(), done.clone());
         async move {
             while !done.load(Ordering::Relaxed) {
-                let seen = store
-                    .load(&id)
-                    .await
-                    .expect("load while another saves")
-                    .upload;
-                let n = seen
-                    .expires
-                    .map(|at| at.duration_since(UNIX_EPOCH).unwrap().as_secs());
-                let in_metadata = seen
-                    .metadata
-                    .get_text("n")
-                    .map(|text| text.parse().unwrap());
+                let seen = described(&store, &id).await;
+                let expires = seen.expires;
+                let n = expires.map(|at| at.duration_since(UNIX_EPOCH).unwrap().as_secs());
+                let in_metadata = seen.metadata.get_text("n");
+                let in_metadata = in_metadata.map(|text| text.parse().unwrap());
                 assert_eq!(n, in_metadata, "one save's expiry with another's metadata");
                 tokio::task::yield_now().await;
             }
@@ -110,11 +106,8 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
         let (fence, wanted) = (Fence(round as u64 + 1), change_to(round as u64));
         drop_midway(round, store.save(&wanted, fence)).await;
         // The state that the next lease finds must stay.
-        let (snapshot, append) = store
-            .resume(&upload.id, Fence(round as u64 + 2))
-            .await
-            .expect("resume after a dropped save");
-        drop(append);
+        let resumed = store.resume(&upload.id, Fence(round as u64 + 2)).await;
+        let (snapshot, _) = resumed.expect("resume after a dropped save");
         assert!(
             *snapshot.upload == before || *snapshot.upload == wanted,
             "a dropped save left a mixture: {:?}",
@@ -122,10 +115,7 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
         );
         tokio::time::sleep(Duration::from_millis(30)).await;
         let later = described(store, &upload.id).await;
-        assert_eq!(
-            *later, *snapshot.upload,
-            "a dropped save took effect after the next lease had begun"
-        );
+        assert_eq!(*later, *snapshot.upload, "a dropped save came late");
         before = Upload::clone(&later);
     }
     expect(store, &upload, b"").await;
@@ -134,21 +124,14 @@ pub(super) async fn a_dropped_save_leaves_the_old_description_or_the_new(store: 
 pub(super) async fn finishing_can_be_repeated(store: &Subject) {
     let bytes = test_data::bytes(2, 70_000);
     let upload = uploaded(store, &bytes).await;
-    let finisher = store.capabilities().finisher.expect("a finisher");
     for fence in [1, 1, 2] {
-        finisher
-            .finish(&upload, Fence(fence))
-            .await
-            .expect("finish");
+        finish_if_able(store, &upload, Fence(fence)).await;
         expect(store, &upload, &bytes).await;
     }
     let mut recorded = Upload::clone(&upload);
     recorded.completion = Completion::Done(None);
     store.save(&recorded, Fence(2)).await.expect("save");
-    finisher
-        .finish(&recorded, Fence(3))
-        .await
-        .expect("finish after it was recorded");
+    finish_if_able(store, &recorded, Fence(3)).await;
     assert!(described(store, &upload.id).await.completion.is_done());
     expect(store, &upload, &bytes).await;
 }
@@ -157,9 +140,8 @@ pub(super) async fn a_late_length_is_kept(store: &Subject) {
     let mut upload = Upload::new(UploadId::random(), None);
     upload.metadata = Metadata::from_pairs([("name", "x")]);
     let upload = store.create(upload).await.expect("create");
-    let known = declare_length(store, &upload, 77, Fence(1))
-        .await
-        .expect("declare_length");
+    let known = declare_length(store, &upload, 77, Fence(1)).await;
+    let known = known.expect("declare_length");
     let mut wanted = Upload::clone(&upload);
     wanted.length = Some(77);
     assert_eq!(*known, wanted);
@@ -172,9 +154,8 @@ pub(super) async fn a_late_length_comes_between_bytes(store: &Subject) {
     let bytes = test_data::bytes(3, 9000);
     let upload = create(store, None).await;
     append(store, &upload, Fence(1), &bytes.slice(..4000)).await;
-    let known = declare_length(store, &upload, 9000, Fence(2))
-        .await
-        .expect("declare_length");
+    let known = declare_length(store, &upload, 9000, Fence(2)).await;
+    let known = known.expect("declare_length");
     assert_eq!(offset(store, &upload).await, 4000);
     append(store, &known, Fence(2), &bytes.slice(4000..)).await;
     expect(store, &known, &bytes).await;

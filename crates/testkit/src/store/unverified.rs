@@ -142,17 +142,11 @@ pub(super) async fn readable_bytes_can_be_loaded(store: &Subject) {
         write(&mut *append, &test_data::bytes(round, 7000)).await;
         if let Some(readable) = append.readable() {
             let end = if is_held { start } else { append.offset() };
-            assert!(
-                readable <= end,
-                "{readable} are readable, but only {end} bytes count"
-            );
+            assert!(readable <= end, "{readable} are readable, {end} count");
             assert!(readable >= most, "{readable} are readable after {most}");
             most = readable;
             let loaded = offset(store, &upload).await;
-            assert!(
-                loaded >= readable,
-                "{readable} were readable, but {loaded} are loaded"
-            );
+            assert!(loaded >= readable, "{readable} were readable: {loaded}");
         }
         if is_held {
             append.accept_unverified().await.expect("confirm");

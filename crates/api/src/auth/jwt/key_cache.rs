@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::Read as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::keys::{KeyOrigin, KeySet};
-use crate::auth::http_client::{HttpClient, UrlError};
+use crate::auth::http_client::HttpClient;
 
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
@@ -48,7 +48,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
-enum KeyLocation {
+pub(super) enum KeyLocation {
     Url(HttpClient),
     File(PathBuf),
 }
@@ -64,15 +64,7 @@ struct CachedKeys {
 }
 
 impl KeyCache {
-    pub(super) fn url(url: &str, policy: RefreshPolicy) -> Result<Self, UrlError> {
-        Ok(Self::new(KeyLocation::Url(HttpClient::new(url)?), policy))
-    }
-
-    pub(super) fn file(path: &Path, policy: RefreshPolicy) -> Self {
-        Self::new(KeyLocation::File(path.to_owned()), policy)
-    }
-
-    fn new(location: KeyLocation, policy: RefreshPolicy) -> Self {
+    pub(super) fn new(location: KeyLocation, policy: RefreshPolicy) -> Self {
         Self(Arc::new(Inner {
             location,
             policy,
@@ -182,10 +174,8 @@ impl KeyLocation {
     async fn read(&self) -> Result<KeySet, String> {
         match self {
             Self::Url(http) => {
-                let request = Request::get("/")
-                    .header(header::ACCEPT, "application/json")
-                    .body(())
-                    .map_err(|error| error.to_string())?;
+                let request = Request::get("/").header(header::ACCEPT, "application/json");
+                let request = request.body(()).map_err(|error| error.to_string())?;
                 let response = http.send(request, MAX_RESPONSE_BYTES, TIMEOUT).await?;
                 if response.status() != StatusCode::OK {
                     return Err(format!("unexpected status {}", response.status()));

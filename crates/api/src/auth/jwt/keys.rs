@@ -89,10 +89,8 @@ impl KeySet {
 
 fn jwk(value: Value, origin: KeyOrigin) -> Result<Key, &'static str> {
     let jwk: Jwk = serde_json::from_value(value).map_err(|_| "unknown key type")?;
-    if !matches!(
-        jwk.common.public_key_use,
-        None | Some(PublicKeyUse::Signature)
-    ) {
+    let key_use = &jwk.common.public_key_use;
+    if !matches!(key_use, None | Some(PublicKeyUse::Signature)) {
         return Err("not a signature key");
     }
     if let Some(operations) = &jwk.common.key_operations
@@ -162,19 +160,16 @@ const RSA: &[Algorithm] = &[
 
 /// Returns the length of the modulus in bytes.
 fn modulus(text: &str) -> Result<usize, &'static str> {
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|_| "malformed key")?;
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+    let bytes = bytes.map_err(|_| "malformed key")?;
     Ok(bytes.iter().skip_while(|byte| **byte == 0).count())
 }
 
 /// Parses a public key in PEM.
 fn pem(text: &str) -> Result<Key, String> {
     let mut labels = text.split("-----BEGIN ").skip(1);
-    let label = labels
-        .next()
-        .and_then(|rest| rest.split("-----").next())
-        .unwrap_or_default();
+    let label = labels.next().and_then(|rest| rest.split("-----").next());
+    let label = label.unwrap_or_default();
     if label.ends_with("PRIVATE KEY") {
         return Err("private key found; use the public key".to_owned());
     }

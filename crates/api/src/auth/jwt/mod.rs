@@ -10,7 +10,7 @@ pub(super) mod fuzzing;
 mod key_cache;
 mod keys;
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -20,14 +20,13 @@ use landfall_queue::Principal;
 use serde_json::{Map, Value};
 
 use self::{
-    key_cache::{KeyCache, RefreshPolicy},
+    key_cache::{KeyCache, KeyLocation, RefreshPolicy},
     keys::Key,
 };
 use super::{
-    AuthError, AuthMethod,
+    AuthError, AuthMethod, bearer,
     claims::{self, InvalidClaims},
-    credentials::bearer,
-    http_client::UrlError,
+    http_client::{HttpClient, UrlError},
 };
 
 /// Maximum keys tried for one token. Without a limit, a forged token costs a hundred verifications.
@@ -116,6 +115,7 @@ pub enum JwtError {
 }
 
 /// Authenticates requests with `Authorization: Bearer` and a JWT.
+#[derive(Debug)]
 pub struct Jwt {
     cache: KeyCache,
     algorithms: Vec<Algorithm>,
@@ -142,24 +142,18 @@ impl Jwt {
             refresh: settings.refresh,
             min_interval: settings.min_refresh_interval,
         };
-        let cache = match &settings.keys {
-            JwtKeys::Url(url) => {
-                let cache = KeyCache::url(url, policy)?;
-                if let Err(why) = cache.open().await {
-                    tracing::warn!(why, "failed to load JWT keys, retrying");
-                }
-                cache
-            }
-            JwtKeys::File(path) => {
-                let cache = KeyCache::file(path, policy);
-                let opened = cache.open().await;
-                opened.map_err(|why| JwtError::File {
-                    path: path.clone(),
-                    why,
-                })?;
-                cache
-            }
+        let location = match &settings.keys {
+            JwtKeys::Url(url) => KeyLocation::Url(HttpClient::new(url)?),
+            JwtKeys::File(path) => KeyLocation::File(path.clone()),
         };
+        let cache = KeyCache::new(location, policy);
+        match (cache.open().await, settings.keys) {
+            (Ok(()), _) => {}
+            (Err(why), JwtKeys::Url(_)) => {
+                tracing::warn!(why, "failed to load JWT keys, retrying");
+            }
+            (Err(why), JwtKeys::File(path)) => return Err(JwtError::File { path, why }),
+        }
         let mut validation = Validation::default();
         let mut required = vec!["exp"];
         validation.leeway = 60;
@@ -189,10 +183,8 @@ impl Jwt {
         let head = decode_header(token).map_err(malformed)?;
         // Critical extensions must be understood (RFC 7515, section 4.1.11); none is supported.
         if head.crit.is_some() {
-            return Err(AuthError::invalid_token(
-                "unsupported critical extension",
-                true,
-            ));
+            let why = "unsupported critical extension";
+            return Err(AuthError::invalid_token(why, true));
         }
         if !self.algorithms.contains(&head.alg) {
             return Err(AuthError::invalid_token("algorithm not accepted", true));
@@ -205,10 +197,8 @@ impl Jwt {
             keys = refreshed_since;
         }
         if keys.candidates(id, algorithm).nth(MAX_CANDIDATES).is_some() {
-            return Err(AuthError::invalid_token(
-                "ambiguous key; the token needs a kid",
-                true,
-            ));
+            let why = "ambiguous key; the token needs a kid";
+            return Err(AuthError::invalid_token(why, true));
         }
         let mut denied = AuthError::invalid_token("no key for this token", true);
         for key in keys.candidates(id, algorithm) {
@@ -274,20 +264,9 @@ impl AuthMethod for Jwt {
         if let Err(InvalidClaims(what)) = claims::limits(limits, &mut principal) {
             let (claim, subject) = (&self.limits, &principal.subject);
             tracing::warn!(claim, subject, what, "invalid limits in JWT");
-            return Err(AuthError::invalid_token(
-                "invalid limits in the token",
-                false,
-            ));
+            let why = "invalid limits in the token";
+            return Err(AuthError::invalid_token(why, false));
         }
         Ok(Some(principal))
-    }
-}
-
-impl fmt::Debug for Jwt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwt")
-            .field("cache", &self.cache)
-            .field("algorithms", &self.algorithms)
-            .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use landfall::{
     hook::{ClientResponse, CreateDecision, Decision},
 };
 use landfall_direct::{DirectError, DirectSettings, OpenRequest, Requester, Status, TransferMode};
-use landfall_queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal, policy::Rules};
+use landfall_queue::{GrantLimits, JobEnd, JobState, LimitExceeded, Principal};
 
 use super::harness::{
     Harness, Script, Service, alice, is_conflict, is_gone, on_both, parts, refuse, requester, texts,
@@ -411,7 +411,7 @@ async fn policies_and_quotas_are_enforced() {
         ..GrantLimits::default()
     };
     for hook in [Script::default(), Script::silent()] {
-        let rules = Rules::new(limits.clone());
+        let rules = limits.clone();
         let change = |settings: &mut DirectSettings| settings.policies = vec![Arc::new(rules)];
         limits_hold(Harness::by(Service::Garage, hook, change).await).await;
     }

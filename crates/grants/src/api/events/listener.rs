@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, header, request::Parts};
 use landfall_api::{Problem, auth::AuthError, request_id};
 use landfall_queue::{EventReader, Principal, Query, QueueError, Scope, SharedEvent};
+use serde_json::json;
 use tokio::{
     sync::watch,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::super::{Api, problem::fault};
-use super::{frame, stream_limits::StreamPermit};
+use super::super::{Api, ApiStyle, fault, job_json};
+use super::stream_limits::StreamPermit;
 
 pub(super) struct Listener {
     api: Arc<Api>,
@@ -41,14 +42,8 @@ impl Listener {
         seat: StreamPermit,
     ) -> Result<Self, Problem> {
         let queue = &api.settings.queue;
-        let numbers = async {
-            Ok((
-                queue.latest_event().await?,
-                queue.last_event_number().await?,
-            ))
-        };
-        let numbers: Result<_, QueueError> = numbers.await;
-        let (newest, issued) = numbers.map_err(|error| fault(&error, request_id(&parts)))?;
+        let newest = queue.latest_event().await.map_err(fault(&parts))?;
+        let issued = queue.last_event_number().await.map_err(fault(&parts))?;
         let cursor = last.filter(|last| *last <= issued).unwrap_or(newest);
         // Sent at once, so that a client that is disconnected before the first event resumes here.
         let events = api.settings.queue.read_events(scope.clone(), cursor);
@@ -56,9 +51,9 @@ impl Listener {
         if last.is_some_and(|last| last > issued) {
             // The database was replaced, for example by an older backup: the client's state may be
             // wrong.
-            preamble += &present(&api, &principal, &scope, cursor)
+            preamble += &reset(&api, &principal, &scope, cursor)
                 .await
-                .map_err(|error| fault(&error, request_id(&parts)))?;
+                .map_err(fault(&parts))?;
         }
         let heartbeat = api.settings.keep_alive_interval;
         let mut beat = interval_at(Instant::now() + heartbeat, heartbeat);
@@ -89,7 +84,7 @@ impl Listener {
             }
             Wake::Event(Ok(event)) => {
                 let style = self.api.settings.style;
-                Some(frame::frame(&event, style, self.principal.is_admin))
+                Some(frame(&event, style, self.principal.is_admin))
             }
             Wake::Event(Err(error)) => {
                 if !matches!(error, QueueError::Closed) {
@@ -127,13 +122,8 @@ impl Listener {
         }
         self.checked = Instant::now();
         let client = self.api.client(&self.parts);
-        match self
-            .api
-            .settings
-            .authenticator
-            .authenticate(&self.parts, client)
-            .await
-        {
+        let authenticator = &self.api.settings.authenticator;
+        match authenticator.authenticate(&self.parts, client).await {
             Ok(now) => {
                 now.subject == self.principal.subject && now.is_admin == self.principal.is_admin
             }
@@ -143,8 +133,8 @@ impl Listener {
     }
 }
 
-/// Contains the newest uploads at an event.
-async fn present(
+/// Replaces the client's list of uploads by the newest ones at an event.
+async fn reset(
     api: &Api,
     principal: &Principal,
     scope: &Scope,
@@ -155,14 +145,16 @@ async fn present(
     let mut query = Query::new(scope.clone());
     query.newest_first = true;
     let page = settings.queue.list(&query).await?;
-    let now = settings.queue.now();
-    Ok(frame::reset(
-        number,
-        now,
-        &page,
-        settings.style,
-        principal.is_admin,
-    ))
+    let rows = page.jobs.iter();
+    let row = |job| job_json::job_json(job, settings.style, principal.is_admin);
+    let rows: Vec<_> = rows.map(row).collect();
+    let data = json!({
+        "type": "reset",
+        "at": job_json::rfc3339(settings.queue.now()),
+        "uploads": rows,
+        "has_more": page.has_more,
+    });
+    Ok(format!("id: {number}\nevent: reset\ndata: {data}\n\n"))
 }
 
 fn keep_what_identifies(headers: &mut HeaderMap) {
@@ -175,4 +167,21 @@ fn keep_what_identifies(headers: &mut HeaderMap) {
     for name in NOT_NEEDED {
         headers.remove(name);
     }
+}
+
+fn frame(event: &SharedEvent, style: ApiStyle, with_subject: bool) -> Bytes {
+    let at = usize::from(with_subject) + 2 * usize::from(style == ApiStyle::Laravel);
+    event.encoding(at, || encode(event, style, with_subject).into())
+}
+
+/// JSON has no line breaks, so `data` is one line.
+fn encode(shared: &SharedEvent, style: ApiStyle, with_subject: bool) -> String {
+    let event = &shared.event;
+    let name = event.kind.as_str();
+    let data = json!({
+        "type": name,
+        "at": job_json::rfc3339(event.at),
+        "upload": job_json::job_json(&event.job, style, with_subject),
+    });
+    format!("id: {}\nevent: {name}\ndata: {data}\n\n", event.number)
 }

@@ -5,7 +5,6 @@
 //! that it receives every event once. Progress is not stored: a slow listener receives only the
 //! latest.
 
-mod frame;
 mod listener;
 mod stream_limits;
 
@@ -38,11 +37,9 @@ pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, 
     });
     let mut response = Response::new(Body::from_stream(told));
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/event-stream"),
-    );
-    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::CONTENT_TYPE, fixed("text/event-stream"));
+    headers.insert(X_ACCEL_BUFFERING, fixed("no"));
     Ok(response)
 }
 

@@ -59,27 +59,22 @@ impl StreamLimiter {
     }
 
     pub(super) fn acquire(self: &Arc<Self>, subject: &str) -> Result<StreamPermit, Problem> {
+        let full = |status, detail| Err(Problem::new(status, detail).retry_after(RETRY_AFTER));
         let mut taken = self.taken.lock();
         let own = taken.by_subject.get(subject).copied().unwrap_or_default();
         if own >= self.seats.per_subject {
             let detail = "too many event streams of this subject";
-            return Err(
-                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER)
-            );
+            return full(StatusCode::TOO_MANY_REQUESTS, detail);
         }
         if taken.total >= self.seats.total {
             let detail = "too many event streams";
-            return Err(
-                Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
-            );
+            return full(StatusCode::SERVICE_UNAVAILABLE, detail);
         }
         taken.total += 1;
         taken.by_subject.insert(subject.to_owned(), own + 1);
         self.stats.event_streams.fetch_add(1, Relaxed);
-        Ok(StreamPermit {
-            table: self.clone(),
-            subject: subject.to_owned(),
-        })
+        let (table, subject) = (self.clone(), subject.to_owned());
+        Ok(StreamPermit { table, subject })
     }
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode, request::Parts};
 use landfall_api::auth::AuthError;
 use landfall_queue::{
     GrantLimits, Principal, RateLimit,
-    policy::{Policy, PolicyDenial, PolicyRequest, Rules},
+    policy::{Policy, PolicyDenial, PolicyRequest},
 };
 use serde_json::{Value, json};
 
@@ -303,7 +303,7 @@ async fn rules_and_limits_of_callers() {
                     allowed_types: vec!["video/*".into()],
                     ..GrantLimits::default()
                 };
-                api.policies.push(Arc::new(Rules::new(limits)));
+                api.policies.push(Arc::new(limits));
             });
         },
         async |site| {
@@ -342,7 +342,7 @@ async fn so_many_and_so_much() {
         quota: Some(100),
         ..GrantLimits::default()
     };
-    let rules = Rules::new(limits);
+    let rules = limits;
     everywhere(
         |plan| {
             let rules = Arc::new(rules.clone());
@@ -382,10 +382,10 @@ async fn so_often() {
         count: 2,
         per: Duration::from_secs(60),
     };
-    let rules = Rules::new(GrantLimits {
+    let rules = GrantLimits {
         rate_limit: Some(rate),
         ..GrantLimits::default()
-    });
+    };
     everywhere(
         |plan| {
             plan.queue.clock = clock.clone();

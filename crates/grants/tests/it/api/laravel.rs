@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use landfall_grants::api::ApiStyle;
-use landfall_queue::{
-    GrantLimits,
-    policy::{PolicyDenial, Rules},
-};
+use landfall_queue::{GrantLimits, policy::PolicyDenial};
 use serde_json::{Value, json};
 
 use super::harness::{HttpReply, Plan, RequestBuilder, Site, everywhere};
@@ -14,10 +11,10 @@ use super::harness::{HttpReply, Plan, RequestBuilder, Site, everywhere};
 fn package(plan: &mut Plan) {
     plan.api(|api| {
         api.style = ApiStyle::Laravel;
-        api.policies.push(Arc::new(Rules::new(GrantLimits {
+        api.policies.push(Arc::new(GrantLimits {
             max_size: Some(1000),
             ..GrantLimits::default()
-        })));
+        }));
     });
 }
 

@@ -6,7 +6,7 @@ use super::state::Admission;
 use crate::{
     engine::{Engine, Error, InspectOutcome, RequestContext},
     event::EventKind,
-    upload::{Snapshot, Upload, UploadId, UploadKind},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 impl Engine {
@@ -17,9 +17,7 @@ impl Engine {
         mut snapshot: Snapshot,
     ) -> Result<InspectOutcome, Error> {
         let upload = snapshot.upload.clone();
-        let UploadKind::Final { parts, .. } = &upload.kind else {
-            return Err(ProblemKind::Internal.into());
-        };
+        let parts = upload.parts();
         if upload.length.is_none() || !self.final_uploads.is_busy(&upload.id) {
             let known = self.check_parts(&upload).await?;
             if upload.length.is_none()
@@ -58,8 +56,9 @@ impl Engine {
 
     /// Leaves uploads that are running, failed recently or exceed the limit to the next HEAD or the sweeper.
     fn start_concatenations(self: &Arc<Self>, context: RequestContext, ids: Vec<UploadId>) {
-        let mut ids = ids.into_iter();
-        let Some(mut next) = self.admit_next(&mut ids) else {
+        let finals = self.final_uploads.clone();
+        let mut admitted = ids.into_iter().filter_map(move |id| finals.admit(&id));
+        let Some(mut next) = admitted.next() else {
             return;
         };
         let engine = self.clone();
@@ -67,9 +66,8 @@ impl Engine {
         tokio::spawn(async move {
             let _in_flight = in_flight;
             loop {
-                let (id, admission) = next;
-                engine.advance_admitted(&context, &id, admission).await;
-                match engine.admit_next(&mut ids) {
+                engine.advance_admitted(&context, next).await;
+                match admitted.next() {
                     Some(more) if !engine.in_flight.is_shutting_down() => next = more,
                     _ => return,
                 }
@@ -77,29 +75,14 @@ impl Engine {
         });
     }
 
-    fn admit_next(
-        &self,
-        ids: &mut impl Iterator<Item = UploadId>,
-    ) -> Option<(UploadId, Admission)> {
-        ids.find_map(|id| {
-            self.final_uploads
-                .admit(&id)
-                .map(|admission| (id, admission))
-        })
-    }
-
     pub(in crate::engine) async fn advance_final(self: &Arc<Self>, id: &UploadId) {
         if let Some(admission) = self.final_uploads.admit(id) {
-            self.advance_admitted(&None, id, admission).await;
+            self.advance_admitted(&None, admission).await;
         }
     }
 
-    async fn advance_admitted(
-        self: &Arc<Self>,
-        context: &RequestContext,
-        id: &UploadId,
-        admission: Admission,
-    ) {
+    async fn advance_admitted(self: &Arc<Self>, context: &RequestContext, admission: Admission) {
+        let id = &admission.id;
         match self.concatenate_if_ready(context, id).await {
             Ok(()) => admission.end(),
             Err(error) => {
@@ -129,15 +112,8 @@ impl Engine {
         id: &UploadId,
     ) -> Result<(), Error> {
         let found = self.load(id).await?.upload;
-        let UploadKind::Final {
-            parts,
-            concatenated: false,
-            ..
-        } = &found.kind
-        else {
-            return Ok(());
-        };
-        if self.check_parts(&found).await?.complete < parts.len() {
+        if found.is_concatenated() || self.check_parts(&found).await?.complete < found.parts().len()
+        {
             return Ok(());
         }
         let lease = self.lease(id).await?;

@@ -10,11 +10,14 @@ use landfall_protocol::ProblemKind;
 
 pub(super) use self::state::FinalUploads;
 use self::state::PartsProgress;
-use super::{Engine, Error, RequestContext, create::Created, idempotency::KeyState};
+use super::{
+    Engine, Error, RequestContext,
+    create::{Created, KeyState},
+};
 use crate::{
-    event::{EventKind, TerminationReason},
+    event::TerminationReason,
     lease::Lease,
-    upload::{Upload, UploadId, UploadKind},
+    upload::{Upload, UploadId},
 };
 
 impl Engine {
@@ -23,14 +26,11 @@ impl Engine {
         context: &RequestContext,
         mut upload: Upload,
     ) -> Result<Created, Error> {
-        let UploadKind::Final { parts, .. } = &upload.kind else {
-            return Err(ProblemKind::Internal.into());
-        };
-        let parts = parts.clone();
+        let parts = upload.parts().to_vec();
         reject_duplicates(&parts)?;
         let known = self.admit_parts(context, &parts).await?;
         let sum = known.sum_of(&parts);
-        if let (Some(sum), Some(max)) = (sum, self.limits.max_size)
+        if let (Some(sum), Some(max)) = (sum, self.config.limits.max_size)
             && sum > max
         {
             return Err(ProblemKind::MaxSizeExceeded.into());
@@ -60,14 +60,8 @@ impl Engine {
                 Some(admission.ok_or(ProblemKind::TooManyUploads)?)
             }
         };
-        let created = (EventKind::Created, 0);
-        if admission.is_none() {
-            self.prepare_kinds(&[created], &upload, context).await?;
-        } else {
-            let completed = (EventKind::Completed, sum.unwrap_or_default());
-            self.prepare_kinds(&[created, completed], &upload, context)
-                .await?;
-        }
+        let end = admission.as_ref().map(|_| sum.unwrap_or_default());
+        self.prepare_creation(context, &upload, end).await?;
         let lease = self.lease(&upload.id).await?;
         let engine = self.clone();
         let create = async move {
@@ -128,7 +122,7 @@ impl Engine {
         let Some(concatenator) = self.composer.concatenator() else {
             return Err(ProblemKind::ConcatenationUnsupported.into());
         };
-        let turn = self.final_uploads.turn().await;
+        let turn = self.final_uploads.turns.acquire().await;
         let _turn = turn.map_err(|_| ProblemKind::Unavailable)?;
         let parts = self.load_complete_parts(&upload).await?;
         let lengths = parts.iter().map(|part| part.length.unwrap_or_default());
@@ -140,13 +134,7 @@ impl Engine {
         let sum = Self::while_held(lease, concatenated).await?;
         let mut concatenated = (*upload).clone();
         concatenated.length = Some(sum);
-        if let UploadKind::Final {
-            concatenated: joined,
-            ..
-        } = &mut concatenated.kind
-        {
-            *joined = true;
-        }
+        concatenated.set_concatenated();
         let store = self.composer.store();
         Self::while_held(lease, store.save(&concatenated, lease.fence())).await?;
         Ok(Arc::new(concatenated))

@@ -86,9 +86,7 @@ impl Engine {
     }
 
     async fn count_parts(&self, upload: &Upload) -> Result<PartsProgress, Error> {
-        let UploadKind::Final { parts, .. } = &upload.kind else {
-            return Err(ProblemKind::Internal.into());
-        };
+        let parts = upload.parts();
         let mut known = self.final_uploads.progress(&upload.id);
         let start = known.complete;
         self.scan_parts(parts, start, |at, part| known.count(at, part))
@@ -118,9 +116,7 @@ impl Engine {
         &self,
         upload: &Upload,
     ) -> Result<Vec<Arc<Upload>>, Error> {
-        let UploadKind::Final { parts, .. } = &upload.kind else {
-            return Err(ProblemKind::Internal.into());
-        };
+        let parts = upload.parts();
         let mut complete = Vec::with_capacity(parts.len());
         self.scan_parts(parts, 0, |_, part| {
             if !part.is_complete() {

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::upload::UploadId;
 
@@ -51,7 +51,7 @@ struct Failure {
 pub(in crate::engine) struct FinalUploads {
     state: Mutex<State>,
     admitted: Arc<Semaphore>,
-    turns: Semaphore,
+    pub(super) turns: Semaphore,
 }
 
 impl FinalUploads {
@@ -64,12 +64,8 @@ impl FinalUploads {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     pub(super) fn insert(&self, id: &UploadId, part: UploadId, progress: PartsProgress) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.remove_pending(id);
         if state.pending.len() < MAX_PENDING {
             let finals = state.by_part.entry(part.clone()).or_default();
@@ -81,7 +77,7 @@ impl FinalUploads {
 
     /// Empty after any part was removed.
     pub(super) fn progress(&self, id: &UploadId) -> PartsProgress {
-        let state = self.state();
+        let state = self.state.lock();
         let removals = state.removals;
         match state.pending.get(id) {
             Some(Pending { progress, .. }) if progress.removals == removals => *progress,
@@ -93,21 +89,21 @@ impl FinalUploads {
     }
 
     pub(in crate::engine) fn invalidate_progress(&self) {
-        self.state().removals += 1;
+        self.state.lock().removals += 1;
     }
 
     pub(super) fn waiting_for(&self, part: &UploadId) -> Vec<UploadId> {
-        let state = self.state();
+        let state = self.state.lock();
         let finals = state.by_part.get(part);
         finals.map_or_else(Vec::new, |finals| finals.iter().cloned().collect())
     }
 
     pub(super) fn is_busy(&self, id: &UploadId) -> bool {
-        self.state().is_busy(id)
+        self.state.lock().is_busy(id)
     }
 
     pub(super) fn admit(self: &Arc<Self>, id: &UploadId) -> Option<Admission> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.is_busy(id) {
             return None;
         }
@@ -122,12 +118,8 @@ impl FinalUploads {
         })
     }
 
-    pub(super) async fn turn(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
-        self.turns.acquire().await
-    }
-
     pub(in crate::engine) fn remove(&self, id: &UploadId) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.remove_pending(id);
         state.failed.remove(id);
         for waiting in state.by_part.remove(id).unwrap_or_default() {
@@ -172,7 +164,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Admission {
     finals: Arc<FinalUploads>,
-    id: UploadId,
+    pub(super) id: UploadId,
     failed: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -185,7 +177,7 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut state = self.finals.state();
+        let mut state = self.finals.state.lock();
         state.running.remove(&self.id);
         if self.failed {
             state.record_failure(&self.id);
@@ -215,14 +207,14 @@ mod tests {
                 if n % 2 == 0 { "even" } else { "odd" },
             );
         }
-        assert_eq!(finals.state().pending.len(), MAX_PENDING);
+        assert_eq!(finals.state.lock().pending.len(), MAX_PENDING);
         assert_eq!(finals.waiting_for(&id("odd")).len(), MAX_PENDING / 2);
         // Removing a part removes the final uploads that wait for it; removing a final one only itself.
         finals.remove(&id("even"));
         finals.remove(&id("final-1"));
-        assert_eq!(finals.state().pending.len(), MAX_PENDING / 2 - 1);
+        assert_eq!(finals.state.lock().pending.len(), MAX_PENDING / 2 - 1);
         assert_eq!(finals.waiting_for(&id("odd")).len(), MAX_PENDING / 2 - 1);
-        assert_eq!(finals.state().by_part.len(), 1);
+        assert_eq!(finals.state.lock().by_part.len(), 1);
         insert("another".into(), "late");
         assert_eq!(finals.waiting_for(&id("late")), [id("another")]);
         // A final upload waits for one part at a time.
@@ -230,7 +222,7 @@ mod tests {
         assert!(finals.waiting_for(&id("late")).is_empty());
         finals.remove(&id("another"));
         finals.remove(&id("odd"));
-        let state = finals.state();
+        let state = finals.state.lock();
         assert!(state.pending.is_empty() && state.by_part.is_empty());
     }
 
@@ -247,7 +239,7 @@ mod tests {
         for n in 0..MAX_FAILED + 10 {
             drop(finals.admit(&id(n)).unwrap());
         }
-        let state = finals.state();
+        let state = finals.state.lock();
         assert_eq!(state.failed.len(), MAX_FAILED);
         assert!(state.running.is_empty());
     }

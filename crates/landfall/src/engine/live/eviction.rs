@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{LiveUpload, LiveUploads, WriterState};
@@ -21,10 +20,7 @@ const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_CANDIDATES: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct Candidates(Mutex<Scan>);
-
-#[derive(Debug, Default)]
-struct Scan {
+pub(super) struct Scan {
     at: Option<Instant>,
     /// Sorted: the last one is evicted first.
     found: Vec<Arc<LiveUpload>>,
@@ -40,7 +36,7 @@ impl LiveUploads {
     /// Evicts the writer whose client has been silent longest, or a slow one if none is silent. False if
     /// all of them make progress.
     pub(in crate::engine) fn evict(&self) -> bool {
-        let mut scan = self.candidates.0.lock();
+        let mut scan = self.last_scan.lock();
         let now = Instant::now();
         loop {
             if let Some(live) = scan.found.pop() {

@@ -22,7 +22,7 @@ use tokio::{
 
 use self::{
     ended::Ended,
-    eviction::{Candidates, Sample},
+    eviction::{Sample, Scan},
 };
 use super::RequestContext;
 use crate::{
@@ -48,7 +48,7 @@ pub(super) struct LiveUploads {
     emits: bool,
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
-    candidates: Candidates,
+    last_scan: Mutex<Scan>,
 }
 
 impl LiveUploads {
@@ -57,7 +57,7 @@ impl LiveUploads {
             emits,
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
-            candidates: Candidates::default(),
+            last_scan: Mutex::default(),
         }
     }
 
@@ -137,7 +137,7 @@ pub(super) enum Visibility {
 pub(crate) struct LiveUpload {
     pub(super) upload: Arc<Upload>,
     pub(super) context: RequestContext,
-    visibility: Visibility,
+    pub(super) visibility: Visibility,
     offset: AtomicU64,
     /// The offset that the received bytes would reach, for progress.
     received: AtomicU64,

@@ -121,19 +121,15 @@ impl LockFile {
 
     /// Reopens a file that was removed: a lock in a removed file excludes no other process.
     fn current<'a>(&self, current: &'a mut Option<OpenFile>) -> io::Result<&'a File> {
-        let open = match current.take() {
-            None => OpenFile::new(&self.path)?,
-            Some(mut open) => match self.replacement(&mut open) {
-                Ok(None) => open,
-                Ok(Some(new)) => new,
-                Err(error) => {
-                    // Closing the file would release all its locks.
-                    *current = Some(open);
-                    return Err(error);
-                }
-            },
+        // Closing the old file releases its locks, so only one that has them replaces it.
+        let new = match current {
+            None => Some(OpenFile::new(&self.path)?),
+            Some(open) => self.replacement(open)?,
         };
-        Ok(&current.insert(open).file)
+        *current = new.or(current.take());
+        let open = current.as_ref();
+        open.map(|open| &open.file)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// A new file, with all locks in it, if the old one is no longer at its path. A byte that another
@@ -225,10 +221,7 @@ fn unlock(file: &File, byte: u64) -> io::Result<()> {
     Ok(set(file, &range(byte, libc::F_UNLCK))?)
 }
 
-#[allow(
-    clippy::unnecessary_cast,
-    reason = "these types differ between systems"
-)]
+#[allow(clippy::unnecessary_cast, reason = "types differ by system")]
 pub(super) fn is_locked(file: &File, byte: u64) -> io::Result<bool> {
     let mut range = range(byte, libc::F_WRLCK);
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -253,10 +246,7 @@ fn set(file: &File, range: &libc::flock) -> nix::Result<()> {
     }
 }
 
-#[allow(
-    clippy::unnecessary_cast,
-    reason = "these types differ between systems"
-)]
+#[allow(clippy::unnecessary_cast, reason = "types differ by system")]
 fn range(byte: u64, kind: libc::c_int) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,

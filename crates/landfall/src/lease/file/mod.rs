@@ -27,7 +27,7 @@ use super::{
     Fence, Lease, LeaseError, LeaseGuard, Locker, MemoryLocker, YieldReason, memory::LocalLease,
 };
 use crate::{
-    store::{StoreError, file::io_pool::IoPool},
+    store::file::io_pool::{IoPool, StepKind},
     upload::UploadId,
 };
 
@@ -152,10 +152,8 @@ impl FileLocker {
         byte: u64,
         local: LocalLease,
     ) -> Result<Result<Lease, LocalLease>, LeaseError> {
-        let locker = Arc::clone(&self.0);
-        let step = move || Ok(locker.lock(byte, local));
-        let locked = self.0.io.run_inline(0, step).await.map_err(not_run)?;
-        match locked {
+        let lock = move |locker: Arc<Inner>| locker.lock(byte, local);
+        match self.run(lock).await? {
             Ok(Ok(held)) => {
                 if !self.0.monitored.load(Ordering::SeqCst) {
                     RequestWatcher::start(&self.0);
@@ -169,16 +167,25 @@ impl FileLocker {
     }
 
     async fn request(&self, byte: u64) -> Result<PendingRequest, LeaseError> {
-        let locker = Arc::clone(&self.0);
-        let step = move || {
-            Ok(locker.requests.request(byte).map(|file| PendingRequest {
-                io: locker.io.clone(),
-                file: Some(file),
-            }))
+        let request = move |locker: Arc<Inner>| {
+            let file = Some(locker.requests.request(byte)?);
+            let io = locker.io.clone();
+            Ok(PendingRequest { io, file })
         };
-        let requested = self.0.io.run_inline(0, step).await.map_err(not_run)?;
+        let requested = self.run(request).await?;
         requested
             .map_err(|error| unavailable("requesting a lease in", self.0.requests.dir(), error))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(Arc<Inner>) -> T + Send + 'static,
+    ) -> Result<T, LeaseError> {
+        let locker = Arc::clone(&self.0);
+        let step = move || Ok(step(locker));
+        let done = self.0.io.run(StepKind::Short(0), step).await;
+        // The runtime ended before the step ran.
+        done.map_err(|error| LeaseError::Unavailable(error.into()))
     }
 }
 
@@ -200,12 +207,8 @@ impl Locker for FileLocker {
         wait: Duration,
     ) -> Result<Lease, LeaseError> {
         let started = Instant::now();
-        let local = self
-            .0
-            .local
-            .acquire_local(id, None, wait)
-            .await
-            .ok_or(LeaseError::Locked)?;
+        let local = self.0.local.acquire_local(id, None, wait).await;
+        let local = local.ok_or(LeaseError::Locked)?;
         let byte = lock_byte(id);
         let mut local = match self.lock(byte, local).await? {
             Ok(lease) => return Ok(lease),
@@ -226,14 +229,10 @@ impl Locker for FileLocker {
     }
 
     async fn try_acquire(&self, id: &UploadId) -> Result<Lease, LeaseError> {
-        let local = self
-            .0
-            .local
-            .try_acquire_local(id)
-            .ok_or(LeaseError::Locked)?;
-        self.lock(lock_byte(id), local)
-            .await?
-            .map_err(|_| LeaseError::Locked)
+        let local = self.0.local.try_acquire_local(id);
+        let local = local.ok_or(LeaseError::Locked)?;
+        let locked = self.lock(lock_byte(id), local).await?;
+        locked.map_err(|_| LeaseError::Locked)
     }
 }
 
@@ -370,9 +369,4 @@ fn unavailable(action: &'static str, path: &Path, source: io::Error) -> LeaseErr
             source,
         },
     }))
-}
-
-/// The runtime ended before the step ran.
-fn not_run(error: StoreError) -> LeaseError {
-    LeaseError::Unavailable(error.into())
 }

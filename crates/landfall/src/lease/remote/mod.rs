@@ -62,8 +62,7 @@ pub struct OwnedLease<O> {
 
 #[derive(Debug)]
 struct HeldLease<O> {
-    owner: O,
-    fence: Fence,
+    lease: OwnedLease<O>,
     signal: YieldSignal,
     /// The service counts from a later time.
     sent: Instant,
@@ -206,15 +205,14 @@ impl<O: Owner> LeaseTable<O> {
         if sent.elapsed() >= self.usable_for() {
             return false;
         }
-        let OwnedLease { id, owner, fence } = lease;
-        let lease = HeldLease {
-            owner,
-            fence,
+        let id = lease.id.clone();
+        let held = HeldLease {
+            lease,
             signal,
             sent,
             is_lost: false,
         };
-        self.held.lock().insert(id, lease);
+        self.held.lock().insert(id, held);
         self.first_held.notify_waiters();
         self.granted.fetch_add(1, Ordering::Relaxed);
         true
@@ -222,7 +220,7 @@ impl<O: Owner> LeaseTable<O> {
 
     fn release(&self, id: &UploadId, owner: &O) {
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
-            && entry.get().owner == *owner
+            && entry.get().lease.owner == *owner
         {
             entry.remove();
         }
@@ -359,14 +357,9 @@ impl<O: Owner> LeaseTable<O> {
     pub fn due(&self, age: Duration) -> Vec<OwnedLease<O>> {
         let held = self.held.lock();
         let due = held
-            .iter()
-            .filter(|(_, lease)| !lease.is_lost && lease.sent.elapsed() >= age);
-        let owned = due.map(|(id, lease)| OwnedLease {
-            id: id.clone(),
-            owner: lease.owner.clone(),
-            fence: lease.fence,
-        });
-        owned.collect()
+            .values()
+            .filter(|held| !held.is_lost && held.sent.elapsed() >= age);
+        due.map(|held| held.lease.clone()).collect()
     }
 
     /// Records a renewal sent at `sent`.
@@ -396,7 +389,7 @@ impl<O: Owner> LeaseTable<O> {
         action: impl FnOnce(&mut HeldLease<O>) -> T,
     ) -> Option<T> {
         let mut held = self.held.lock();
-        let lease = held.get_mut(id).filter(|held| held.owner == *owner)?;
+        let lease = held.get_mut(id).filter(|held| held.lease.owner == *owner)?;
         Some(action(lease))
     }
 }

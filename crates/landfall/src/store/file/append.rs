@@ -11,6 +11,7 @@ use super::{
     Durability, Inner,
     cache::{CachedUpload, WriterEpoch, WriterState},
     files::failed,
+    io_pool::StepKind,
     sys,
 };
 use crate::{
@@ -31,13 +32,9 @@ pub(super) struct FileAppend {
     inner: Arc<Inner>,
     entry: Arc<CachedUpload>,
     upload: Arc<Upload>,
-    data_path: String,
-    data: Arc<OwnedFd>,
-    ino: u64,
-    opened_at: u64,
+    opened: OpenedFile,
     offset: u64,
     fence: Fence,
-    epoch: WriterEpoch,
     /// Set between `begin_unverified` and its end.
     unverified: Option<UnverifiedRange>,
     /// Set while a step runs: still set afterwards if the call was cancelled, so that the outcome of
@@ -53,9 +50,10 @@ struct UnverifiedRange {
     stored: bool,
 }
 
+#[derive(Debug)]
 pub(super) struct OpenedFile {
     pub(super) data_path: String,
-    pub(super) data: OwnedFd,
+    pub(super) data: Arc<OwnedFd>,
     pub(super) ino: u64,
     pub(super) offset: u64,
     pub(super) epoch: WriterEpoch,
@@ -75,13 +73,9 @@ impl FileAppend {
             inner,
             entry,
             upload,
-            data_path: opened.data_path,
-            data: Arc::new(opened.data),
-            ino: opened.ino,
-            opened_at: opened.offset,
             offset: opened.offset,
+            opened,
             fence,
-            epoch: opened.epoch,
             unverified: None,
             needs_recovery: false,
             reserved: !reserve,
@@ -92,24 +86,20 @@ impl FileAppend {
         self.unverified.map_or(self.offset, |range| range.from)
     }
 
-    async fn run_step<T, F>(&mut self, syncs: bool, bytes: usize, step: F) -> Result<T>
+    async fn run_step<T, F>(&mut self, kind: StepKind, step: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&Inner, &CachedUpload) -> Result<T> + Send + 'static,
     {
         self.recover_after_cancel().await?;
         let (inner, entry) = (Arc::clone(&self.inner), Arc::clone(&self.entry));
-        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.epoch);
+        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.opened.epoch);
         let step = move |state: &mut WriterState| {
             state.check_epoch(&id, fence, epoch)?;
             step(&inner, &entry)
         };
         self.needs_recovery = true;
-        let done = if syncs {
-            self.inner.io.run_locked_sync(&self.entry, step).await
-        } else {
-            self.inner.io.run_locked(&self.entry, bytes, step).await
-        };
+        let done = self.inner.io.run_locked(&self.entry, kind, step).await;
         self.needs_recovery = false;
         done
     }
@@ -120,16 +110,17 @@ impl FileAppend {
         if !self.needs_recovery {
             return Ok(());
         }
-        self.epoch = self.epoch.next();
-        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.epoch);
-        let data = Arc::clone(&self.data);
+        self.opened.epoch = self.opened.epoch.next();
+        let (id, fence, epoch) = (self.upload.id.clone(), self.fence, self.opened.epoch);
+        let data = Arc::clone(&self.opened.data);
         let step = move |state: &mut WriterState| {
             state.restore_epoch(&id, fence, epoch)?;
             let version = sys::stat_open(data.as_fd())
                 .map_err(|error| failed(&id, "reading the size of the data", error))?;
             Ok(version.size)
         };
-        self.offset = self.inner.io.run_locked(&self.entry, 0, step).await?;
+        let kind = StepKind::Short(0);
+        self.offset = self.inner.io.run_locked(&self.entry, kind, step).await?;
         self.needs_recovery = false;
         Ok(())
     }
@@ -140,26 +131,18 @@ impl FileAppend {
         unverified_from: Option<u64>,
         truncate_to: Option<u64>,
     ) -> Result<()> {
-        let syncs = self.inner.options.durability != Durability::None;
-        let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
+        let kind = StepKind::short_or_sync(self.inner.options.durability != Durability::None);
+        let (id, data) = (self.upload.id.clone(), Arc::clone(&self.opened.data));
         let store = move |inner: &Inner, entry: &CachedUpload| {
             if let Some(from) = truncate_to {
-                sys::truncate(data.as_fd(), from)
-                    .and_then(|()| {
-                        if syncs {
-                            sys::sync_data(data.as_fd())
-                        } else {
-                            Ok(())
-                        }
-                    })
-                    .map_err(|error| failed(&id, "truncating the data", error))?;
+                inner.truncate(&id, &data, from)?;
             }
             inner.change(&id, entry, |record| {
                 record.unverified_from = unverified_from;
                 Ok(())
             })
         };
-        let record = self.run_step(syncs, 0, store).await?;
+        let record = self.run_step(kind, store).await?;
         self.inner
             .sync_info_if_required(&self.upload.id, &self.entry, &record)
             .await
@@ -169,8 +152,8 @@ impl FileAppend {
         if self.offset <= from {
             return Ok(());
         }
-        let (id, data) = (self.upload.id.clone(), Arc::clone(&self.data));
-        self.run_step(false, 0, move |_, _| {
+        let (id, data) = (self.upload.id.clone(), Arc::clone(&self.opened.data));
+        self.run_step(StepKind::Short(0), move |_, _| {
             sys::truncate(data.as_fd(), from)
                 .map_err(|error| failed(&id, "truncating the data", error))
         })
@@ -181,14 +164,14 @@ impl FileAppend {
         self.recover_after_cancel().await?;
         let (id, data, length) = (
             self.upload.id.clone(),
-            Arc::clone(&self.data),
+            Arc::clone(&self.opened.data),
             self.upload.length.unwrap_or(0),
         );
         let step = move || {
             sys::reserve(data.as_fd(), length)
                 .map_err(|error| failed(&id, "reserving space for the data", error))
         };
-        self.inner.io.run_long(step).await?;
+        self.inner.io.run(StepKind::Long, step).await?;
         self.reserved = true;
         Ok(())
     }
@@ -196,34 +179,34 @@ impl FileAppend {
     /// If a sync fails, the kernel may have dropped any of the unsynced bytes and the next sync would
     /// succeed, so the data is truncated to the last synced offset.
     async fn sync(&mut self) -> Result<()> {
-        let known = self.entry.info().synced;
+        let known = self.entry.info.lock().synced;
         if known.info.is_none() {
             return self
                 .inner
-                .sync_upload(&self.upload.id, &self.data_path)
+                .sync_upload(&self.upload.id, &self.opened.data_path)
                 .await;
         }
-        let (ino, safe, offset) = (self.ino, known.bytes_of(self.ino), self.offset);
+        let (ino, safe, offset) = (
+            self.opened.ino,
+            known.bytes_of(self.opened.ino),
+            self.offset,
+        );
         if safe >= offset {
             return Ok(());
         }
-        let data = Arc::clone(&self.data);
-        match self
-            .inner
-            .io
-            .run_sync(move || Ok(sys::sync_data(data.as_fd())))
-            .await?
-        {
+        let data = Arc::clone(&self.opened.data);
+        let sync = move || Ok(sys::sync_data(data.as_fd()));
+        match self.inner.io.run(StepKind::Sync, sync).await? {
             Ok(()) => {
-                self.entry.info().synced.add(ino, offset);
+                self.entry.info.lock().synced.add(ino, offset);
                 Ok(())
             }
             Err(error) => {
-                let data = Arc::clone(&self.data);
+                let data = Arc::clone(&self.opened.data);
                 let truncate =
                     move |_: &Inner, _: &CachedUpload| Ok(sys::truncate(data.as_fd(), safe));
                 if let Err(error) = self
-                    .run_step(true, 0, truncate)
+                    .run_step(StepKind::Sync, truncate)
                     .await?
                     .map(|()| self.offset = safe)
                 {
@@ -270,9 +253,9 @@ impl Append for FileAppend {
         }
         let bytes = chunks.iter().map(Bytes::len).sum();
         let mut taken = std::mem::take(chunks);
-        let (data, offset) = (Arc::clone(&self.data), self.offset);
+        let (data, offset) = (Arc::clone(&self.opened.data), self.offset);
         let (emptied, written, outcome): (_, u64, io::Result<()>) = self
-            .run_step(false, bytes, move |_, _| {
+            .run_step(StepKind::Short(bytes), move |_, _| {
                 let (written, outcome) = sys::write_at(data.as_fd(), &taken, offset);
                 taken.clear();
                 Ok((taken, written, outcome))
@@ -284,7 +267,7 @@ impl Append for FileAppend {
     }
 
     async fn commit(&mut self) -> Result<u64> {
-        self.run_step(false, 0, |_, _| Ok(())).await?;
+        self.run_step(StepKind::Short(0), |_, _| Ok(())).await?;
         if self.inner.options.durability == Durability::Every {
             self.sync().await?;
         }
@@ -318,9 +301,11 @@ impl Append for FileAppend {
                 self.store_unverified_mark(None, Some(from)).await?;
             }
             Some(UnverifiedRange { stored: false, .. }) => {}
-            None => self.truncate(self.opened_at).await?,
+            None => self.truncate(self.opened.offset).await?,
         }
-        self.offset = self.unverified.map_or(self.opened_at, |range| range.from);
+        self.offset = self
+            .unverified
+            .map_or(self.opened.offset, |range| range.from);
         self.unverified = None;
         Ok(())
     }
@@ -353,7 +338,7 @@ mod tests {
         let (started, has_started) = mpsc::channel();
         let (finish, may_finish) = mpsc::channel();
         let writer = std::thread::spawn(move || {
-            let _state = entry.lock();
+            let _state = entry.state.lock();
             started.send(()).unwrap();
             may_finish.recv().unwrap();
             let mut file = std::fs::File::options().append(true).open(data).unwrap();

@@ -16,11 +16,11 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{record::Record, sys::FileVersion};
+use super::sys::FileVersion;
 use crate::{
     lease::Fence,
-    store::{Result, StoreError},
-    upload::UploadId,
+    store::{Result, StoreError, info::UploadInfo},
+    upload::{Upload, UploadId},
 };
 
 /// A power of two.
@@ -28,7 +28,29 @@ const SHARDS: usize = 16;
 const SHARD_CAPACITY: usize = 1024;
 const SHARD_CAPACITY_BYTES: usize = 64 * 1024 * 1024 / SHARDS;
 
-#[derive(Debug)]
+/// A parsed `.info`.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) upload: Arc<Upload>,
+    /// See [`UploadInfo::unverified_from`].
+    pub(super) unverified_from: Option<u64>,
+    /// A sync failed, so the bytes are not reliable.
+    pub(super) damaged: Option<String>,
+    /// See [`UploadInfo::concatenated_unknown`].
+    pub(super) concatenated_unknown: bool,
+    pub(super) data_path: String,
+}
+
+impl Record {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut info = UploadInfo::new(Upload::clone(&self.upload));
+        info.unverified_from = self.unverified_from;
+        info.damaged.clone_from(&self.damaged);
+        info.encode()
+    }
+}
+
+#[derive(Debug, Default)]
 pub(super) struct UploadCache {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
@@ -42,8 +64,9 @@ struct Shard {
 
 #[derive(Debug, Default)]
 pub(super) struct CachedUpload {
-    state: Mutex<WriterState>,
-    info: Mutex<CachedInfo>,
+    pub(super) state: Mutex<WriterState>,
+    /// Never locked during I/O.
+    pub(super) info: Mutex<CachedInfo>,
     /// Memory of the description; changed only under the lock of the shard.
     bytes: AtomicUsize,
     touched: AtomicBool,
@@ -83,13 +106,6 @@ impl Synced {
 }
 
 impl UploadCache {
-    pub(super) fn new() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| Mutex::default()),
-        }
-    }
-
     fn shard(&self, id: &UploadId) -> MutexGuard<'_, Shard> {
         let shard = (self.hasher.hash_one(id) >> 32) as usize % SHARDS;
         self.shards[shard].lock()
@@ -116,7 +132,7 @@ impl UploadCache {
         let fits = shard.fits(&entry, bytes);
         let bytes = if fits { bytes } else { 0 };
         shard.bytes = shard.bytes - entry.bytes.swap(bytes, Ordering::Relaxed) + bytes;
-        entry.info().record = fits.then(|| (version, Arc::clone(record)));
+        entry.info.lock().record = fits.then(|| (version, Arc::clone(record)));
     }
 
     #[cfg(test)]
@@ -170,21 +186,6 @@ impl Shard {
             }
             !drop
         });
-    }
-}
-
-impl CachedUpload {
-    pub(super) fn lock(&self) -> MutexGuard<'_, WriterState> {
-        self.state.lock()
-    }
-
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriterState>> {
-        self.state.try_lock()
-    }
-
-    /// Never held during I/O.
-    pub(super) fn info(&self) -> MutexGuard<'_, CachedInfo> {
-        self.info.lock()
     }
 }
 
@@ -302,7 +303,7 @@ mod tests {
 
     #[test]
     fn entry_count_is_bounded() {
-        let cache = UploadCache::new();
+        let cache = UploadCache::default();
         let used: Vec<_> = (0..100).map(|n| cache.get_or_insert(&id(n))).collect();
         for n in 100..200_000 {
             cache.get_or_insert(&id(n));
@@ -337,17 +338,17 @@ mod tests {
 
     #[test]
     fn memory_of_large_descriptions_is_bounded() {
-        let (cache, record) = (UploadCache::new(), large_record(0));
+        let (cache, record) = (UploadCache::default(), large_record(0));
         let size = record.upload.memory_size();
         assert!(size > 900_000, "as measured, not {size}");
         for n in 0..2000 {
             cache.insert_info(&id(n), FileVersion::default(), &record);
             let newest = cache.get(&id(n)).unwrap();
-            assert!(newest.info().record.is_some(), "the newest is cached");
+            assert!(newest.info.lock().record.is_some(), "the newest is cached");
         }
         let kept = (0..2000)
             .filter_map(|n| cache.get(&id(n)))
-            .filter(|entry| entry.info().record.is_some())
+            .filter(|entry| entry.info.lock().record.is_some())
             .count();
         assert!(
             kept > 0 && kept * size <= 64 << 20,
@@ -358,7 +359,7 @@ mod tests {
         for n in 0..2000 {
             cache.insert_info(&id(n), FileVersion::default(), &record);
         }
-        let with_record = |entry: &&Arc<CachedUpload>| entry.info().record.is_some();
+        let with_record = |entry: &&Arc<CachedUpload>| entry.info.lock().record.is_some();
         let kept = used.iter().filter(with_record).count();
         assert!(
             kept > 0 && kept * size <= 64 << 20,
@@ -368,7 +369,7 @@ mod tests {
 
     #[test]
     fn recently_used_entries_are_kept() {
-        let cache = UploadCache::new();
+        let cache = UploadCache::default();
         let kept = id(0);
         drop(cache.get_or_insert(&kept));
         for n in 1..100_000 {
@@ -379,7 +380,7 @@ mod tests {
 
     #[test]
     fn get_does_not_insert() {
-        let cache = UploadCache::new();
+        let cache = UploadCache::default();
         assert!(cache.get(&id(1)).is_none());
         assert_eq!(cache.len(), 0);
     }

@@ -16,6 +16,7 @@ use super::{
     Durability, FileStore, Inner,
     cache::{WriterEpoch, WriterState},
     files::failed,
+    io_pool::StepKind,
     sys,
 };
 use crate::{
@@ -60,7 +61,8 @@ impl Concatenate for FileStore {
                 Ok((epoch, data_path, Arc::new(data), parts))
             }
         };
-        let (epoch, data_path, data, parts) = inner.io.run_locked_long(&entry, step).await?;
+        let (epoch, data_path, data, parts) =
+            inner.io.run_locked(&entry, StepKind::Long, step).await?;
         let copy = Copy {
             id: id.clone(),
             data: Arc::clone(&data),
@@ -76,12 +78,12 @@ impl Concatenate for FileStore {
                 let step = move |state: &mut WriterState| {
                     copy.step(state, &inner, &part, done, sum + done)
                 };
-                match self.0.io.run_locked_long(&entry, step).await {
+                match self.0.io.run_locked(&entry, StepKind::Long, step).await {
                     Ok(count) => done += count,
                     Err(error) => {
                         let empty = move |_: &mut WriterState| Ok(sys::truncate(data.as_fd(), 0));
                         if !matches!(error, StoreError::LeaseLost(_)) {
-                            let _ = self.0.io.run_locked_long(&entry, empty).await?;
+                            let _ = self.0.io.run_locked(&entry, StepKind::Long, empty).await?;
                         }
                         return Err(error);
                     }
@@ -116,7 +118,7 @@ impl Inner {
     fn open_part(&self, id: &UploadId, data_path: &str, size: u64) -> Result<OwnedFd> {
         let opened = self.open_versioned(data_path, sys::open_read);
         let (file, version) = opened.map_err(|error| failed(id, "opening a part", error))?;
-        if !version.is_file() || version.size != size {
+        if !version.is_file || version.size != size {
             let what = format!("it has {} bytes instead of {size}", version.size);
             return Err(StoreError::damaged(id, what));
         }

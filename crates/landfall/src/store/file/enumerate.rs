@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BinaryHeap, HashSet},
+    io,
     os::fd::AsFd,
     path::Path,
     sync::Arc,
@@ -20,6 +21,7 @@ use rustix::fs::{Dir, FileType};
 use super::{
     FileStore, Inner,
     files::{info_path, is_missing, temporary_of},
+    io_pool::StepKind,
     paths::INFO,
     sys::{self, FileVersion},
 };
@@ -69,18 +71,14 @@ struct ReferencedPaths {
 impl Enumerate for FileStore {
     async fn page(&self, cursor: Option<Cursor>, limit: usize) -> Result<Page> {
         let inner = Arc::clone(&self.0);
-        self.0
-            .io
-            .run_long(move || inner.page(cursor, limit.max(1)))
-            .await
+        let page = move || inner.page(cursor, limit.max(1));
+        self.0.io.run(StepKind::Long, page).await
     }
 
     async fn remove_orphan(&self, orphan: &Orphan) -> Result<()> {
         let (inner, orphan) = (Arc::clone(&self.0), orphan.clone());
-        self.0
-            .io
-            .run_long(move || inner.remove_orphan(&orphan))
-            .await
+        let remove = move || inner.remove_orphan(&orphan);
+        self.0.io.run(StepKind::Long, remove).await
     }
 }
 
@@ -113,7 +111,7 @@ impl Inner {
             Some((above, name)) => (Some(above), name),
             None => (None, path),
         };
-        let version = self.stat(path).ok().filter(FileVersion::is_file)?;
+        let version = self.stat(path).ok().filter(|version| version.is_file)?;
         if !self.is_old(version) {
             return None;
         }
@@ -166,21 +164,25 @@ impl Inner {
     /// Landfall's and tusd's have a random id as name, or a text that starts like theirs. Any other `.info`
     /// may be a file of the application.
     fn is_own_description(&self, id: &UploadId) -> bool {
-        const START: &[u8] = b"{\"ID\":";
-        let read = || {
-            let path = info_path(id);
-            let (dir, name) = self.root.parent(&path)?;
-            let file = sys::open_read(dir.as_fd(), name)?;
-            let mut text = [0; START.len()];
-            let len = sys::read_at(file.as_fd(), &mut text, 0)?;
-            std::io::Result::Ok(text[..len] == *START)
-        };
-        has_random_id_shape(id.as_str()) || read().unwrap_or(false)
+        let is_own = |start: Vec<u8>| start.starts_with(b"{\"ID\":");
+        has_random_id_shape(id.as_str()) || self.read_start(&info_path(id)).is_ok_and(is_own)
+    }
+
+    /// Returns the first bytes, at most 24.
+    fn read_start(&self, path: &str) -> io::Result<Vec<u8>> {
+        let (file, _) = self.open_versioned(path, sys::open_read)?;
+        let mut start = vec![0; 24];
+        let len = sys::read_at(file.as_fd(), &mut start, 0)?;
+        start.truncate(len);
+        Ok(start)
     }
 
     fn damaged_upload(&self, id: UploadId) -> Option<Damaged> {
         let info = self.stat(&info_path(&id)).ok()?;
-        let data = self.stat(id.as_str()).ok().filter(FileVersion::is_file);
+        let data = self
+            .stat(id.as_str())
+            .ok()
+            .filter(|version| version.is_file);
         let changed = data.map(|data| data.modified());
         Some(Damaged {
             id,
@@ -208,21 +210,11 @@ impl Inner {
             return false;
         }
         // tusd's lock contains a process id and a line feed; any other file may be the application's.
-        let read = || {
-            let (dir, name) = self.root.parent(path).ok()?;
-            let file = sys::open_read(dir.as_fd(), name).ok()?;
-            let mut text = [0; 24];
-            let len = sys::read_at(file.as_fd(), &mut text, 0).ok()?;
-            std::str::from_utf8(&text[..len])
-                .ok()?
-                .trim_end()
-                .parse::<u32>()
-                .ok()
+        let owner = || -> Option<u32> {
+            let text = String::from_utf8(self.read_start(path).ok()?).ok()?;
+            text.trim_end().parse().ok()
         };
-        match (version.size, read()) {
-            (0, _) => true,
-            (_, process) => process.is_some_and(|process| !is_running(process)),
-        }
+        version.size == 0 || owner().is_some_and(|process| !is_running(process))
     }
 
     /// Creation makes the data file first and writes into it only after the description exists, so
@@ -304,9 +296,7 @@ impl Inner {
         if !self.orphan(&orphan.name).is_some_and(|now| now.removable) {
             return Ok(());
         }
-        let (dir, name) = self.root.parent(&orphan.name).map_err(fail)?;
-        sys::unlink(dir.as_fd(), name).map_err(fail)?;
-        Ok(())
+        self.unlink(&orphan.name).map_err(fail).map(drop)
     }
 
     /// Regular files and directories, no links, and no hidden files except temporary ones.
@@ -349,7 +339,7 @@ impl Inner {
     fn stat_kind(&self, path: &str) -> Option<FileType> {
         let version = self.stat(path).ok()?;
         let is_dir = || self.root.directory(path).is_ok();
-        if version.is_file() {
+        if version.is_file {
             Some(FileType::RegularFile)
         } else {
             is_dir().then_some(FileType::Directory)
@@ -437,22 +427,18 @@ impl Walk<'_> {
             .strip_suffix(INFO)
             .filter(|_| !path.starts_with('.') && !path.contains("/."))
             .and_then(|id| UploadId::new(id).ok());
-        if let Some(id) = upload {
-            match self.inner.inspect(&id) {
-                Ok(state) => self.page.uploads.push(state.snapshot()),
-                Err(StoreError::NotFound(_)) => {
-                    self.page.orphans.extend(self.inner.orphan(&path));
-                }
-                Err(StoreError::Damaged { .. }) if self.inner.is_own_description(&id) => {
-                    self.page.damaged.extend(self.inner.damaged_upload(id));
-                }
-                Err(StoreError::Damaged { .. }) => {
-                    self.page.orphans.extend(self.inner.orphan(&path));
-                }
-                Err(error) => tracing::warn!(upload = %id, %error, "failed to list an upload"),
+        let inspected = upload.map(|id| (self.inner.inspect(&id), id));
+        match inspected {
+            Some((Ok(state), _)) => self.page.uploads.push(state.snapshot()),
+            Some((Err(StoreError::Damaged { .. }), id)) if self.inner.is_own_description(&id) => {
+                self.page.damaged.extend(self.inner.damaged_upload(id));
             }
-        } else {
-            self.page.orphans.extend(self.inner.orphan(&path));
+            None | Some((Err(StoreError::NotFound(_) | StoreError::Damaged { .. }), _)) => {
+                self.page.orphans.extend(self.inner.orphan(&path));
+            }
+            Some((Err(error), id)) => {
+                tracing::warn!(upload = %id, %error, "failed to list an upload");
+            }
         }
         self.last = Some(path);
         true
@@ -487,13 +473,8 @@ fn has_random_id_shape(id: &str) -> bool {
     name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-#[cfg(target_os = "linux")]
+/// Elsewhere process ids cannot be checked, so locks count as held.
 fn is_running(process: u32) -> bool {
-    Path::new("/proc").join(process.to_string()).exists() || !Path::new("/proc/self").exists()
-}
-
-/// Process ids cannot be checked here, so locks count as held.
-#[cfg(not(target_os = "linux"))]
-fn is_running(_: u32) -> bool {
-    true
+    let process = Path::new("/proc").join(process.to_string());
+    !cfg!(target_os = "linux") || process.exists() || !Path::new("/proc/self").exists()
 }

@@ -12,9 +12,8 @@ use rustix::io::Errno;
 
 use super::{
     Durability, Inner,
-    cache::CachedUpload,
+    cache::{CachedUpload, Record},
     paths::INFO,
-    record::Record,
     sys::{self, FileVersion},
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
         Result, StoreError,
         info::{self, InvalidInfo, UploadInfo},
     },
-    upload::{Snapshot, Upload, UploadId, UploadKind},
+    upload::{Snapshot, Upload, UploadId},
 };
 
 /// Granularity of coarse file-system clocks. A younger `.info` may change again within the same
@@ -58,8 +57,6 @@ pub(super) struct CreatedFiles {
     pub(super) upload: Arc<Upload>,
     pub(super) data_path: String,
     pub(super) data: OwnedFd,
-    /// 0 if the data file was not synced.
-    pub(super) ino: u64,
     /// The names of the files may not be synced.
     pub(super) synced: Option<(u64, FileVersion)>,
 }
@@ -103,18 +100,14 @@ pub(super) fn failed(id: &UploadId, action: &str, error: io::Error) -> StoreErro
     }
 }
 
-fn is_file_name(id: &UploadId) -> bool {
-    let segments = id.as_str().split('/');
-    segments.map(str::len).all(|len| len <= MAX_SEGMENT_LEN)
-}
-
 impl Inner {
     /// The data file is created first, so an interrupted creation leaves an empty file without a
     /// description. At a path chosen by a hook the description is created first, because only it
     /// links the bytes to the upload.
     pub(super) fn create_files(&self, mut upload: Upload) -> Result<CreatedFiles> {
         let id = upload.id.clone();
-        if !is_file_name(&id) {
+        let mut segments = id.as_str().split('/');
+        if segments.any(|segment| segment.len() > MAX_SEGMENT_LEN) {
             return Err(StoreError::InvalidPath(format!(
                 "the id {id} is too long for a file name"
             )));
@@ -159,12 +152,10 @@ impl Inner {
             self.remove_created(&info);
             StoreError::io(format!("syncing the new upload {id}"), error)
         })?;
-        let ino = synced.map_or(0, |(ino, _)| ino);
         Ok(CreatedFiles {
             upload: Arc::new(upload),
             data_path,
             data,
-            ino,
             synced,
         })
     }
@@ -173,7 +164,7 @@ impl Inner {
         let (dir, name) = self.root.make_parent(path, self.options.dir_mode)?;
         let file = sys::create_new(dir.as_fd(), name, self.options.file_mode)?;
         if let Some(content) = content
-            && let Err(error) = sys::write_whole(file.as_fd(), content)
+            && let Err(error) = sys::write_from(file.as_fd(), content, 0)
         {
             let _ = sys::unlink(dir.as_fd(), name);
             return Err(error);
@@ -198,9 +189,13 @@ impl Inner {
 
     /// The sweeper removes the file if this fails, too.
     fn remove_created(&self, path: &str) {
-        if let Ok((dir, name)) = self.root.parent(path) {
-            let _ = sys::unlink(dir.as_fd(), name);
-        }
+        let _ = self.unlink(path);
+    }
+
+    /// False if there was none.
+    pub(super) fn unlink(&self, path: &str) -> io::Result<bool> {
+        let (dir, name) = self.root.parent(path)?;
+        sys::unlink(dir.as_fd(), name)
     }
 
     fn storage(&self, data_path: &str, info: &str) -> std::collections::BTreeMap<String, String> {
@@ -244,7 +239,7 @@ impl Inner {
         info: FileVersion,
         data: FileVersion,
     ) -> Result<FileState> {
-        if !data.is_file() {
+        if !data.is_file {
             return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
         if let Some(what) = &record.damaged {
@@ -256,11 +251,7 @@ impl Inner {
         if record.concatenated_unknown && record.upload.length == Some(data.size) {
             let record = Arc::make_mut(&mut record);
             record.concatenated_unknown = false;
-            if let UploadKind::Final { concatenated, .. } =
-                &mut Arc::make_mut(&mut record.upload).kind
-            {
-                *concatenated = true;
-            }
+            Arc::make_mut(&mut record.upload).set_concatenated();
         }
         if record.upload.length.is_some_and(|length| offset > length) {
             return Err(StoreError::damaged(id, "it has more bytes than its length"));
@@ -289,7 +280,7 @@ impl Inner {
         let (dir, name) = self.root.parent(&path).map_err(fail)?;
         if let Some(entry) = entry {
             let version = sys::stat(dir.as_fd(), name).map_err(fail)?;
-            if let Some((known, record)) = &entry.info().record
+            if let Some((known, record)) = &entry.info.lock().record
                 && *known == version
             {
                 return Ok((Arc::clone(record), version));
@@ -297,7 +288,7 @@ impl Inner {
         }
         let file = sys::open_read(dir.as_fd(), name).map_err(fail)?;
         let version = sys::stat_open(file.as_fd()).map_err(fail)?;
-        if !version.is_file() || version.size > info::MAX_LEN {
+        if !version.is_file || version.size > info::MAX_LEN {
             return Err(StoreError::damaged(
                 id,
                 "its description is not a regular file, or too large",
@@ -368,7 +359,7 @@ impl Inner {
     ) -> Result<(OwnedFd, FileVersion)> {
         let opened = self.open_versioned(data_path, sys::open_write);
         let (data, version) = opened.map_err(|error| failed(id, "opening the data", error))?;
-        if !version.is_file() {
+        if !version.is_file {
             return Err(StoreError::damaged(id, "its data is not a regular file"));
         }
         Ok((data, version))
@@ -387,9 +378,9 @@ impl Inner {
         let replaced = self
             .replace(&info_path(id), &json)
             .map_err(|error| failed(id, "replacing the description", error));
-        entry.info().record = None;
+        entry.info.lock().record = None;
         if self.options.durability != Durability::None {
-            entry.info().synced.info = None;
+            entry.info.lock().synced.info = None;
         }
         replaced.map(|()| record)
     }
@@ -400,7 +391,7 @@ impl Inner {
         let temporary = temporary(name);
         let file = sys::create_new(dir, &temporary, self.options.file_mode)?;
         let write = || {
-            sys::write_whole(file.as_fd(), content)?;
+            sys::write_from(file.as_fd(), content, 0)?;
             if self.options.durability != Durability::None {
                 // Otherwise a power loss could leave the new name with an empty file.
                 sys::sync_data(file.as_fd())?;
@@ -410,6 +401,18 @@ impl Inner {
         write().inspect_err(|_| {
             let _ = sys::unlink(dir, &temporary);
         })
+    }
+
+    /// Syncs the data, too, if it must survive a power loss.
+    pub(super) fn truncate(&self, id: &UploadId, data: &OwnedFd, len: u64) -> Result<()> {
+        let truncate = || {
+            sys::truncate(data.as_fd(), len)?;
+            match self.options.durability {
+                Durability::None => Ok(()),
+                Durability::Complete | Durability::Every => sys::sync_data(data.as_fd()),
+            }
+        };
+        truncate().map_err(|error| failed(id, "truncating the data", error))
     }
 
     pub(super) fn release(&self, id: &UploadId) -> Result<()> {
@@ -426,11 +429,7 @@ impl Inner {
     pub(super) fn remove(&self, id: &UploadId, data_path: &str) -> Result<bool> {
         let mut removed = false;
         for path in [data_path, &info_path(id)] {
-            let unlinked = self
-                .root
-                .parent(path)
-                .and_then(|(dir, name)| sys::unlink(dir.as_fd(), name));
-            match unlinked {
+            match self.unlink(path) {
                 Err(error) if !is_missing(&error) => {
                     return Err(failed(id, "removing a file", error));
                 }

@@ -17,6 +17,23 @@ const MAX_CONCURRENT_SYNCS: usize = 64;
 /// Low, to leave disk bandwidth for the rest.
 const MAX_CONCURRENT_LONG: usize = 4;
 
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StepKind {
+    /// Runs in the calling task while the disk is fast; copies this many bytes.
+    Short(usize),
+    /// Is known to wait for the disk.
+    Waiting,
+    Sync,
+    /// Copies, preallocates, removes a large file, or lists.
+    Long,
+}
+
+impl StepKind {
+    pub(super) fn short_or_sync(syncs: bool) -> Self {
+        if syncs { Self::Sync } else { Self::Short(0) }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct IoPool {
     latency: Arc<LatencyTracker>,
@@ -37,79 +54,55 @@ impl IoPool {
         }
     }
 
-    /// Runs in the calling task while the disk is fast.
     /// A step that reached the pool runs to its end, even if the call is dropped.
-    pub(crate) async fn run_inline<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
-        bytes: usize,
+        kind: StepKind,
         step: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        if self.runs_inline() {
+        if let StepKind::Short(bytes) = kind
+            && self.runs_inline()
+        {
             return self.measure(bytes, step);
         }
         let this = self.clone();
-        on_pool(&self.short, move || this.measure(bytes, step)).await
-    }
-
-    /// Runs a step that is known to wait for the disk.
-    pub(super) async fn run_blocking<T: Send + 'static>(
-        &self,
-        step: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        on_pool(&self.short, step).await
+        on_pool(self.limit(kind), move || this.run_on_thread(kind, step)).await
     }
 
     pub(super) async fn run_locked<T: Send + 'static>(
         &self,
         entry: &Arc<CachedUpload>,
-        bytes: usize,
+        kind: StepKind,
         step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         // The lock may be held during I/O of another task, so never wait for it in the task.
-        if self.runs_inline()
-            && let Some(mut state) = entry.try_lock()
+        if let StepKind::Short(bytes) = kind
+            && self.runs_inline()
+            && let Some(mut state) = entry.state.try_lock()
         {
             return self.measure(bytes, || step(&mut state));
         }
         let (this, entry) = (self.clone(), Arc::clone(entry));
-        on_pool(&self.short, move || {
-            let mut state = entry.lock();
-            this.measure(bytes, || step(&mut state))
+        on_pool(self.limit(kind), move || {
+            let mut state = entry.state.lock();
+            this.run_on_thread(kind, || step(&mut state))
         })
         .await
     }
 
-    pub(super) async fn run_sync<T: Send + 'static>(
-        &self,
-        step: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        on_pool(&self.syncs, step).await
+    fn limit(&self, kind: StepKind) -> &Arc<Semaphore> {
+        match kind {
+            StepKind::Short(_) | StepKind::Waiting => &self.short,
+            StepKind::Sync => &self.syncs,
+            StepKind::Long => &self.long,
+        }
     }
 
-    pub(super) async fn run_locked_sync<T: Send + 'static>(
-        &self,
-        entry: &Arc<CachedUpload>,
-        step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let entry = Arc::clone(entry);
-        on_pool(&self.syncs, move || step(&mut entry.lock())).await
-    }
-
-    /// Runs copies, preallocation, removal of a large file, listing.
-    pub(super) async fn run_long<T: Send + 'static>(
-        &self,
-        step: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        on_pool(&self.long, step).await
-    }
-
-    pub(super) async fn run_locked_long<T: Send + 'static>(
-        &self,
-        entry: &Arc<CachedUpload>,
-        step: impl FnOnce(&mut WriterState) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let entry = Arc::clone(entry);
-        on_pool(&self.long, move || step(&mut entry.lock())).await
+    fn run_on_thread<T>(&self, kind: StepKind, step: impl FnOnce() -> T) -> T {
+        match kind {
+            StepKind::Short(bytes) => self.measure(bytes, step),
+            StepKind::Waiting | StepKind::Sync | StepKind::Long => step(),
+        }
     }
 
     /// Runs cleanup of a `drop`. The values that the step owns are dropped even if the runtime ends before it
@@ -126,7 +119,7 @@ impl IoPool {
                 step();
                 Ok(())
             };
-            let _ = this.run_inline(0, step).await;
+            let _ = this.run(StepKind::Short(0), step).await;
         });
     }
 

@@ -39,14 +39,10 @@ mod cache;
 mod concat;
 mod enumerate;
 mod files;
-#[cfg(feature = "fuzzing")]
-#[doc(hidden)]
-pub mod fuzzing;
 pub(crate) mod io_pool;
 mod latency;
 mod paths;
 mod read;
-mod record;
 mod sync;
 mod sys;
 mod take;
@@ -54,16 +50,21 @@ mod take;
 #[cfg(test)]
 mod crash_tests;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
 use self::{
     append::{FileAppend, OpenedFile},
-    cache::{CachedUpload, UploadCache, WriterState},
+    cache::{CachedInfo, CachedUpload, Record, UploadCache, WriterState},
     enumerate::Listing,
     files::{FileState, failed},
-    io_pool::IoPool,
+    io_pool::{IoPool, StepKind},
     paths::Root,
     sync::DirectorySyncs,
 };
@@ -187,7 +188,7 @@ impl FileStore {
             root,
             options,
             reserves,
-            cache: UploadCache::new(),
+            cache: UploadCache::default(),
             io,
             dirs: DirectorySyncs::default(),
             listing: Listing::default(),
@@ -221,35 +222,31 @@ impl FileStore {
                     .map(|fence| state.start_epoch(&upload.id, fence))
                     .transpose()?;
                 let created = inner.create_files(upload)?;
-                *entry.info() = cache::CachedInfo::default();
+                *entry.info.lock() = CachedInfo::default();
                 Ok((created, epoch))
             }
         };
-        let (created, epoch) = if inner.options.durability == Durability::Every {
-            inner.io.run_locked_sync(&entry, step).await?
-        } else {
-            inner.io.run_locked(&entry, 0, step).await?
-        };
+        let kind = StepKind::short_or_sync(inner.options.durability == Durability::Every);
+        let (created, epoch) = inner.io.run_locked(&entry, kind, step).await?;
         let data_path = created.data_path;
         if let Some((ino, info)) = created.synced {
             if let Err(error) = inner.sync_names(&id, &data_path).await {
                 let (this, id) = (Arc::clone(&inner), id.clone());
                 // The creation is not acknowledged, so no client can resume it.
-                inner
-                    .io
-                    .run_sync(move || this.remove(&id, &data_path))
-                    .await?;
+                let remove = move || this.remove(&id, &data_path);
+                inner.io.run(StepKind::Sync, remove).await?;
                 return Err(error);
             }
-            let synced = &mut entry.info().synced;
+            let synced = &mut entry.info.lock().synced;
             synced.add(ino, 0);
             synced.info = Some(info);
         }
         let append = fence.zip(epoch).map(|(fence, epoch)| {
             let opened = OpenedFile {
                 data_path,
-                data: created.data,
-                ino: created.ino,
+                data: Arc::new(created.data),
+                // 0 if the data file was not synced.
+                ino: created.synced.map_or(0, |(ino, _)| ino),
                 offset: 0,
                 epoch,
             };
@@ -260,7 +257,7 @@ impl FileStore {
 
     async fn change<F>(&self, id: &UploadId, fence: Fence, change: F) -> Result<Arc<Upload>>
     where
-        F: FnOnce(&mut record::Record) -> Result<()> + Send + 'static,
+        F: FnOnce(&mut Record) -> Result<()> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
         let entry = inner.cache.get_or_insert(id);
@@ -271,11 +268,8 @@ impl FileStore {
                 inner.change(&id, &entry, change)
             }
         };
-        let record = if inner.options.durability == Durability::None {
-            inner.io.run_locked(&entry, 0, step).await?
-        } else {
-            inner.io.run_locked_sync(&entry, step).await?
-        };
+        let kind = StepKind::short_or_sync(inner.options.durability != Durability::None);
+        let record = inner.io.run_locked(&entry, kind, step).await?;
         inner.sync_info_if_required(id, &entry, &record).await?;
         Ok(Arc::clone(&record.upload))
     }
@@ -285,6 +279,14 @@ impl Inner {
     fn data_path(&self, id: &UploadId) -> Result<String> {
         let entry = self.cache.get(id);
         Ok(self.record(id, entry.as_deref())?.0.data_path.clone())
+    }
+
+    async fn inspect_synced(self: &Arc<Self>, id: &UploadId) -> Result<FileState> {
+        let (this, name) = (Arc::clone(self), id.clone());
+        let inspect = move || this.inspect(&name);
+        let file_state = self.io.run(StepKind::Short(0), inspect).await?;
+        self.sync_if_required(id, &file_state).await?;
+        Ok(file_state)
     }
 
     /// The caller then removes unverified bytes.
@@ -301,7 +303,7 @@ impl Inner {
         let file_state = self.check_state(id, record, info, version)?;
         let opened = OpenedFile {
             data_path: file_state.record.data_path.clone(),
-            data,
+            data: Arc::new(data),
             ino: version.ino,
             offset: file_state.offset,
             // Before the truncation of unverified bytes: no earlier writer may write after it.
@@ -314,20 +316,14 @@ impl Inner {
         &self,
         id: &UploadId,
         entry: &CachedUpload,
-        data: &std::os::fd::OwnedFd,
+        data: &OwnedFd,
         from: u64,
     ) -> Result<()> {
-        use std::os::fd::AsFd;
-        let truncate = || {
-            if sys::stat_open(data.as_fd())?.size > from {
-                sys::truncate(data.as_fd(), from)?;
-                if self.options.durability != Durability::None {
-                    sys::sync_data(data.as_fd())?;
-                }
-            }
-            Ok(())
-        };
-        truncate().map_err(|error| failed(id, "truncating the data", error))?;
+        let version = sys::stat_open(data.as_fd())
+            .map_err(|error| failed(id, "truncating the data", error))?;
+        if version.size > from {
+            self.truncate(id, data, from)?;
+        }
         self.change(id, entry, |record| {
             record.unverified_from = None;
             Ok(())
@@ -343,14 +339,7 @@ impl Store for FileStore {
     }
 
     async fn load(&self, id: &UploadId) -> Result<Snapshot> {
-        let (inner, name) = (Arc::clone(&self.0), id.clone());
-        let file_state = self
-            .0
-            .io
-            .run_inline(0, move || inner.inspect(&name))
-            .await?;
-        self.0.sync_if_required(id, &file_state).await?;
-        Ok(file_state.snapshot())
+        Ok(self.0.inspect_synced(id).await?.snapshot())
     }
 
     async fn resume(&self, id: &UploadId, fence: Fence) -> Result<(Snapshot, Box<dyn Append>)> {
@@ -361,7 +350,10 @@ impl Store for FileStore {
                 let (inner, entry, id) = (Arc::clone(&inner), Arc::clone(&entry), id.clone());
                 move |state: &mut WriterState| inner.open_for_append(&id, &entry, state, fence)
             };
-            let (file_state, opened) = inner.io.run_locked(&entry, 0, step).await?;
+            let (file_state, opened) = inner
+                .io
+                .run_locked(&entry, StepKind::Short(0), step)
+                .await?;
             let Some(from) = file_state.record.unverified_from else {
                 break (file_state, opened);
             };
@@ -372,7 +364,7 @@ impl Store for FileStore {
                     inner.truncate_unverified(&id, &entry, &opened.data, from)
                 }
             };
-            inner.io.run_locked_sync(&entry, step).await?;
+            inner.io.run_locked(&entry, StepKind::Sync, step).await?;
         };
         inner.sync_if_required(id, &file_state).await?;
         let snapshot = file_state.snapshot();
@@ -435,19 +427,17 @@ impl Terminate for FileStore {
                 // The stored description may be newer than the caller's.
                 let data_path = inner.data_path(&id).unwrap_or(fallback);
                 let removed = inner.remove(&id, &data_path)?;
-                *entry.info() = cache::CachedInfo::default();
+                *entry.info.lock() = CachedInfo::default();
                 Ok((data_path, removed))
             }
         };
-        let large = upload.length.is_none_or(|length| length >= LARGE_UPLOAD);
-        let (data_path, removed) = if large {
-            inner.io.run_locked_long(&entry, step).await?
-        } else {
-            inner.io.run_locked(&entry, 0, step).await?
+        let kind = match upload.length {
+            Some(..LARGE_UPLOAD) => StepKind::Short(0),
+            _ => StepKind::Long,
         };
-        match inner.options.durability {
-            Durability::Every if removed => inner.sync_names(&upload.id, &data_path).await?,
-            _ => {}
+        let (data_path, removed) = inner.io.run_locked(&entry, kind, step).await?;
+        if removed && inner.options.durability == Durability::Every {
+            inner.sync_names(&upload.id, &data_path).await?;
         }
         Ok(removed)
     }
@@ -467,13 +457,13 @@ impl Finish for FileStore {
                 if reserved { inner.release(&id) } else { Ok(()) }
             }
         };
-        inner.io.run_locked(&entry, 0, step).await?;
-        if inner.options.durability == Durability::None {
-            return Ok(None);
+        inner
+            .io
+            .run_locked(&entry, StepKind::Short(0), step)
+            .await?;
+        if inner.options.durability != Durability::None {
+            inner.inspect_synced(id).await?;
         }
-        let (this, name) = (Arc::clone(inner), id.clone());
-        let file_state = inner.io.run_inline(0, move || this.inspect(&name)).await?;
-        inner.sync_if_required(id, &file_state).await?;
         Ok(None)
     }
 }

@@ -11,7 +11,7 @@ use futures_util::stream;
 use super::{
     FileStore,
     files::failed,
-    io_pool::IoPool,
+    io_pool::{IoPool, StepKind},
     sys::{self, CachedRead},
 };
 use crate::{
@@ -30,8 +30,8 @@ impl Read for FileStore {
             let opened = inner.open_versioned(&data_path, sys::open_read);
             opened.map_err(|error| failed(&id, "opening the data", error))
         };
-        let (file, version) = self.0.io.run_inline(0, step).await?;
-        if !version.is_file() || range.start > range.end || range.end > version.size {
+        let (file, version) = self.0.io.run(StepKind::Short(0), step).await?;
+        if !version.is_file || range.start > range.end || range.end > version.size {
             return Err(StoreError::other(
                 format!("reading bytes {range:?} of upload {}", upload.id),
                 "the range exceeds the offset",
@@ -79,11 +79,11 @@ impl ChunkReader {
                     .map_err(|error| failed(&id, "reading the data", error))?;
                 Ok(buffer)
             };
-            self.buffer = if cached == CachedRead::NotCached {
-                self.io.run_blocking(read).await?
-            } else {
-                self.io.run_inline(len, read).await?
+            let kind = match cached {
+                CachedRead::NotCached => StepKind::Waiting,
+                CachedRead::Done | CachedRead::Unknown => StepKind::Short(len),
             };
+            self.buffer = self.io.run(kind, read).await?;
         }
         if self.buffer.is_empty() {
             let what = "its data was truncated while it was read".into();

@@ -19,10 +19,9 @@ use parking_lot::Mutex;
 
 use super::{
     Durability, Inner,
-    cache::CachedUpload,
+    cache::{CachedUpload, Record, Synced},
     files::{FileState, failed, info_path},
-    io_pool::IoPool,
-    record::Record,
+    io_pool::{IoPool, StepKind},
     sys,
 };
 use crate::{
@@ -70,7 +69,7 @@ impl SyncGroup {
         }
         let this = self.started.fetch_add(1, Ordering::AcqRel) + 1;
         // The step returns the error as a value, so that it is recorded before it is reported.
-        match io.run_sync(move || Ok(sync())).await? {
+        match io.run(StepKind::Sync, move || Ok(sync())).await? {
             Ok(()) => {
                 outcome.done = this;
                 Ok(())
@@ -138,7 +137,7 @@ impl Inner {
         let (this, name, path) = (Arc::clone(self), id.clone(), data_path.to_owned());
         let (data, info) = self
             .io
-            .run_sync(move || {
+            .run(StepKind::Sync, move || {
                 let fail = |error| failed(&name, "syncing", error);
                 let (file, data) = this.open_data(&name, &path)?;
                 sys::sync_data(file.as_fd()).map_err(|error| {
@@ -154,7 +153,7 @@ impl Inner {
             })
             .await?;
         self.sync_names(id, data_path).await?;
-        let synced = &mut entry.info().synced;
+        let synced = &mut entry.info.lock().synced;
         synced.add(data.ino, data.size);
         synced.info = Some(info);
         Ok(())
@@ -163,7 +162,7 @@ impl Inner {
     /// Any written byte may be lost, and the next sync would succeed.
     fn mark_damaged(&self, id: &UploadId) {
         let entry = self.cache.get_or_insert(id);
-        let _state = entry.lock();
+        let _state = entry.state.lock();
         let marked = self.change(id, &entry, |record| {
             record.damaged = Some(SYNC_FAILED.into());
             Ok(())
@@ -203,10 +202,10 @@ impl Inner {
         Ok(())
     }
 
-    fn synced_state(&self, id: &UploadId) -> super::cache::Synced {
+    fn synced_state(&self, id: &UploadId) -> Synced {
         self.cache
             .get(id)
-            .map(|entry| entry.info().synced)
+            .map(|entry| entry.info.lock().synced)
             .unwrap_or_default()
     }
 
@@ -225,7 +224,7 @@ impl Inner {
         if needed {
             let version = self.stat(&info_path(id)).ok();
             self.sync_names(id, &record.data_path).await?;
-            entry.info().synced.info = version;
+            entry.info.lock().synced.info = version;
         }
         Ok(())
     }

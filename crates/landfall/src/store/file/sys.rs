@@ -56,7 +56,7 @@ pub(super) struct FileVersion {
     pub(super) size: u64,
     modified: (i64, u32),
     changed: (i64, u32),
-    regular: bool,
+    pub(super) is_file: bool,
     pub(super) allocated: u64,
 }
 
@@ -70,13 +70,9 @@ impl FileVersion {
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
-            regular: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
+            is_file: FileType::from_raw_mode(stat.st_mode as _) == FileType::RegularFile,
             allocated: u64::try_from(stat.st_blocks).unwrap_or_default() * 512,
         }
-    }
-
-    pub(super) fn is_file(&self) -> bool {
-        self.regular
     }
 
     pub(super) fn modified(&self) -> SystemTime {
@@ -218,10 +214,6 @@ pub(super) fn write_at(
 }
 
 /// Makes one call unless the system writes less.
-pub(super) fn write_whole(file: BorrowedFd<'_>, content: &[u8]) -> io::Result<()> {
-    write_from(file, content, 0)
-}
-
 pub(super) fn write_from(file: BorrowedFd<'_>, content: &[u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < content.len() {

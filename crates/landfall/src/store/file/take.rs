@@ -7,7 +7,8 @@ use std::{
 
 use super::{
     Durability, FileStore, Inner,
-    cache::{self, CachedUpload, WriterState},
+    cache::{CachedInfo, CachedUpload, WriterState},
+    io_pool::StepKind,
     sys,
 };
 use crate::{
@@ -40,7 +41,7 @@ impl FileStore {
         let (this, name, to) = (Arc::clone(&inner), id.clone(), to.as_ref().to_owned());
         let shared = Arc::clone(&entry);
         let step = move |state: &mut WriterState| this.take(&name, &shared, state, &to);
-        let (snapshot, data_path) = inner.io.run_locked_long(&entry, step).await?;
+        let (snapshot, data_path) = inner.io.run_locked(&entry, StepKind::Long, step).await?;
         if inner.options.durability == Durability::Every {
             inner.sync_names(id, &data_path).await?;
         }
@@ -74,7 +75,7 @@ impl Inner {
         // A current writer must not write into the application's file.
         state.revoke_writers();
         self.remove(id, &data_path)?;
-        *entry.info() = cache::CachedInfo::default();
+        *entry.info.lock() = CachedInfo::default();
         Ok((snapshot, data_path))
     }
 

@@ -54,25 +54,20 @@ pub enum InvalidInfo {
 struct InfoJson {
     #[serde(rename = "ID")]
     id: String,
-    #[serde(default)]
     size: Option<i64>,
     #[serde(default)]
     size_is_deferred: bool,
     /// Always 0; tusd takes the offset from the data.
     #[serde(skip_deserializing)]
     offset: u64,
-    #[serde(default)]
     meta_data: Option<BTreeMap<String, String>>,
     #[serde(default)]
     is_partial: bool,
     #[serde(default)]
     is_final: bool,
-    #[serde(default)]
     partial_uploads: Option<Vec<String>>,
-    #[serde(default)]
     storage: Option<BTreeMap<String, String>>,
     /// Absent if tusd created the upload.
-    #[serde(default)]
     landfall: Option<LandfallInfo>,
 }
 
@@ -143,13 +138,12 @@ impl UploadInfo {
                 InvalidInfo::Malformed(error.to_string())
             }
         })?;
-        let malformed = |what: String| Err(InvalidInfo::Malformed(what));
         let length = if info.size_is_deferred {
             None
         } else {
             let size = info.size.unwrap_or_default();
             let Ok(size) = u64::try_from(size) else {
-                return malformed(format!("its Size is {size}"));
+                return Err(InvalidInfo::Malformed(format!("its Size is {size}")));
             };
             Some(size)
         };
@@ -157,13 +151,12 @@ impl UploadInfo {
         let landfall = info.landfall.unwrap_or_default();
         let mut concatenated_unknown = false;
         let kind = if info.is_final {
-            let mut parts = Vec::new();
-            for part in info.partial_uploads.unwrap_or_default() {
-                match UploadId::new(&part) {
-                    Ok(part) => parts.push(part),
-                    Err(error) => return malformed(format!("its part {part:?}: {error}")),
-                }
-            }
+            let parse = |part: &String| {
+                UploadId::new(part).map_err(|error| format!("its part {part:?}: {error}"))
+            };
+            let parts = info.partial_uploads.unwrap_or_default();
+            let parts = parts.iter().map(parse).collect::<Result<_, _>>();
+            let parts = parts.map_err(InvalidInfo::Malformed)?;
             concatenated_unknown = landfall.concatenated.is_none();
             UploadKind::Final {
                 parts,
@@ -217,12 +210,7 @@ impl UploadInfo {
         let metadata = pairs
             .iter()
             .map(|(key, value)| ((*key).to_owned(), text(value)));
-        let partial_uploads = match &upload.kind {
-            UploadKind::Final { parts, .. } => {
-                Some(parts.iter().map(UploadId::to_string).collect())
-            }
-            UploadKind::Regular | UploadKind::Partial => None,
-        };
+        let parts = upload.parts().iter().map(UploadId::to_string);
         let json = InfoJson {
             id: upload.id.to_string(),
             size: Some(upload.length.map_or(0, u64::cast_signed)),
@@ -231,7 +219,7 @@ impl UploadInfo {
             meta_data: Some(metadata.collect()),
             is_partial: upload.is_partial(),
             is_final: upload.is_final(),
-            partial_uploads,
+            partial_uploads: upload.is_final().then(|| parts.collect()),
             storage: Some(upload.storage.clone()),
             landfall: Some(landfall_info(self, &pairs)),
         };
@@ -243,18 +231,14 @@ fn landfall_info(info: &UploadInfo, pairs: &BTreeMap<&str, &[u8]>) -> LandfallIn
     let upload = &info.upload;
     let header = Some(upload.metadata.header());
     let header = header.filter(|header| !header.is_empty() && !is_equivalent(header, pairs));
-    let (concat, concatenated) = match &upload.kind {
-        UploadKind::Final {
-            header,
-            concatenated,
-            ..
-        } => (Some(header), Some(*concatenated)),
-        UploadKind::Regular | UploadKind::Partial => (None, None),
+    let concat = match &upload.kind {
+        UploadKind::Final { header, .. } => Some(header),
+        UploadKind::Regular | UploadKind::Partial => None,
     };
     LandfallInfo {
         metadata: header.map(str::to_owned),
         concat: concat.filter(|header| !header.is_empty()).cloned(),
-        concatenated,
+        concatenated: upload.is_final().then(|| upload.is_concatenated()),
         created: upload.created.map(nanos),
         expires: upload.expires.map(nanos),
         max_size: upload.max_size,

@@ -5,10 +5,7 @@ use landfall_database::Transaction;
 use landfall_database::{Connections, Database, Durability, Statement};
 use tempfile::TempDir;
 
-use super::super::{
-    MIGRATIONS, Query, Scope, StaleFilter, TABLES, expiry, latest_event, list, load, purge, read,
-    search,
-};
+use super::super::{MIGRATIONS, Query, Scope, StaleFilter, TABLES, feed, list, load, purge, read};
 use crate::{JobId, JobState};
 
 async fn database() -> (TempDir, Connections) {
@@ -73,11 +70,11 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
         ),
         (
             "search",
-            search::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
+            list::search_blocks(&query(|query| query.search = Some("a".into())), &[1, 2], 10),
         ),
         (
             "own search in states",
-            search::search_blocks(
+            list::search_blocks(
                 &query(|query| {
                     query.search = Some("a".into());
                     query.scope = own.clone();
@@ -87,19 +84,19 @@ fn statements(is_postgres: bool) -> Vec<(&'static str, Statement)> {
                 10,
             ),
         ),
-        ("number_range", search::number_range()),
-        ("bounded count", search::bounded_count("s")),
+        ("number_range", list::number_range()),
+        ("bounded count", list::bounded_count("s")),
         ("stale", read::stale(filter, Some((5, 5)), 10)),
         ("events", read::events_of(&Scope::All, 5, 10)),
         ("own events", read::events_of(&own, 5, 10)),
         ("active", load::active("s", 5)),
         ("recent", load::recent("s", 100, 1)),
         ("expired", purge::expired(5)),
-        ("next expiry", expiry::next_expiry(5)),
+        ("next expiry", purge::next_expiry(5)),
         ("ended", purge::ended(5, is_postgres)),
         ("old events", purge::old_events(5)),
         ("numbers", read::by_numbers(&[1, 2, 3])),
-        ("newest event", latest_event::newest_event()),
+        ("newest event", feed::newest_event()),
     ]
 }
 

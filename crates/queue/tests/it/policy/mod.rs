@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use http::{Request, StatusCode, request::Parts};
 use landfall_queue::{
     GrantLimits, Principal,
-    policy::{Policy, PolicyDenial, PolicyRequest, Rules, decide},
+    policy::{Policy, PolicyDenial, PolicyRequest, decide},
 };
 
 fn request() -> Parts {
@@ -76,10 +76,10 @@ async fn limits_of_all_hold_together() {
     let mut principal = Principal::new("ann");
     principal.limits = limits(Some(100), &["image/*"]);
     principal.limits.max_active = Some(3);
-    let rules: Arc<dyn Policy> = Arc::new(Rules::new(GrantLimits {
+    let rules: Arc<dyn Policy> = Arc::new(GrantLimits {
         quota: Some(1000),
         ..limits(Some(50), &["image/png", "text/plain"])
-    }));
+    });
     let hook = Told::new(None, Ok(()));
     let mut granted = ask(Some(50), Some("image/png; q=1"));
     decide(&[rules, hook.clone()], &principal, &mut granted, &request())
@@ -98,10 +98,8 @@ async fn limits_of_all_hold_together() {
 #[tokio::test]
 async fn nobody_gives_more_than_the_others() {
     let generous = Told::new(Some(GrantLimits::default()), Ok(()));
-    let policies: [Arc<dyn Policy>; 2] = [
-        Arc::new(Rules::new(limits(Some(50), &["image/*"]))),
-        generous.clone(),
-    ];
+    let policies: [Arc<dyn Policy>; 2] =
+        [Arc::new(limits(Some(50), &["image/*"])), generous.clone()];
     let mut granted = ask(Some(50), Some("image/png"));
     let principal = Principal::new("ann");
     decide(&policies, &principal, &mut granted, &request())
@@ -120,7 +118,7 @@ async fn what_is_against_the_limits_bothers_no_one_else() {
     let hook = Told::new(None, Ok(()));
     let mut required = limits(Some(10), &["image/*", "text/plain"]);
     required.require_size = true;
-    let policies: [Arc<dyn Policy>; 2] = [Arc::new(Rules::new(required)), hook.clone()];
+    let policies: [Arc<dyn Policy>; 2] = [Arc::new(required), hook.clone()];
     let principal = Principal::new("ann");
     for (size, kind, field, said) in [
         (Some(11), Some("image/png"), "filesize", "11 bytes"),
@@ -198,7 +196,7 @@ async fn the_first_no_counts() {
 
 #[tokio::test]
 async fn without_limits_anything_goes() {
-    let rules: Arc<dyn Policy> = Arc::new(Rules::default());
+    let rules: Arc<dyn Policy> = Arc::new(GrantLimits::default());
     for asked in [
         ask(None, None),
         ask(Some(u64::MAX), Some("a/b")),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     log, s3,
-    settings::{self, LeaseKind, Secret, Settings},
+    settings::{LeaseKind, Secret, Settings},
 };
 
 #[derive(Debug)]
@@ -140,9 +140,8 @@ async fn honors_conditions(settings: &Settings, bucket: &super::bucket::Bucket) 
 
 pub(super) fn api_paths(settings: &Settings) -> Vec<String> {
     let path = &settings.direct.path;
-    api::PATH_PREFIXES
-        .map(|area| format!("{path}{area}"))
-        .to_vec()
+    let paths = api::PATH_PREFIXES.map(|area| format!("{path}{area}"));
+    paths.to_vec()
 }
 
 fn direct_settings(
@@ -161,10 +160,9 @@ fn direct_settings(
     objects.headers.acl = direct.acl.clone().or(objects.headers.acl);
     wanted.objects = objects;
     wanted.public_url.clone_from(&direct.public_url);
-    wanted.small_files = match direct.small_files {
-        settings::SmallFiles::Post => SmallFiles::Post,
-        settings::SmallFiles::Put => SmallFiles::Put,
-    };
+    if direct.puts_small_files {
+        wanted.small_files = SmallFiles::Put;
+    }
     wanted.put_lifetime = direct.put_lifetime;
     wanted.url_lifetime = direct.url_lifetime;
     wanted.idle_timeout = settings.direct_idle_timeout();

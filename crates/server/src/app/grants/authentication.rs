@@ -59,9 +59,8 @@ fn jwt_settings(
     jwt.issuers.clone_from(&configured.issuers);
     jwt.audiences.clone_from(&configured.audiences);
     let algorithms = configured.algorithms.iter().map(|name| name.parse());
-    jwt.algorithms = algorithms
-        .collect::<Result<_, _>>()
-        .context("--grants-jwt-algorithms")?;
+    let algorithms = algorithms.collect::<Result<_, _>>();
+    jwt.algorithms = algorithms.context("--grants-jwt-algorithms")?;
     jwt.subject.clone_from(&configured.subject);
     jwt.limits.clone_from(&configured.limits);
     Ok(jwt)

@@ -1,6 +1,5 @@
 mod authentication;
 mod maintenance;
-mod policies;
 mod routes;
 mod secret_file;
 
@@ -13,9 +12,11 @@ use landfall_grants::{
     api::ApiStats,
     enforce::{GrantHook, GrantHookSettings},
 };
+use landfall_messages::BlockingHooks;
 use landfall_outbox::Outbox;
 use landfall_queue::{
-    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, tracking::JobTracker,
+    GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
+    tracking::JobTracker,
 };
 
 use self::maintenance::Maintenance;
@@ -24,13 +25,12 @@ pub(super) use self::secret_file::notifications_secret;
 pub(super) use self::{
     authentication::jwt,
     maintenance::MaintenanceStats,
-    policies::policies,
     routes::{ApiRoutes, ApiRoutesParts},
     secret_file::admin_key,
 };
 use super::{
     cached_probe::CachedProbe,
-    client::client_address,
+    proxies::client_address,
     state::{self, SharedDatabase},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl Grants {
         wanted.valid_for = grants.valid_for;
         wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;
-        wanted.started_at_grant = grants.api == settings::GrantsApi::Laravel;
+        wanted.started_at_grant = grants.laravel;
         wanted.node = state::node_name(settings);
         wanted.outbox = outbox;
         let queue = Queue::open(wanted).await;
@@ -136,10 +136,10 @@ impl Grants {
     }
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {
-        let probe = async || self.queue.check().await;
         let message = "failed to check the database of grants";
-        let reachable = self.reachable.is_healthy(message, probe);
-        (!reachable.await).then_some("the grants database cannot be used\n")
+        let texts = (message, "the grants database cannot be used\n");
+        let probe = async || self.queue.check().await;
+        self.reachable.error(texts, probe).await
     }
 
     pub(super) fn log_startup(&self, settings: &Settings) {
@@ -195,6 +195,18 @@ pub(super) struct GrantStats {
     pub(super) newest_event: i64,
     /// The number of jobs; `None` if the database did not respond.
     pub(super) totals: Option<Totals>,
+}
+
+pub(super) fn policies(
+    settings: &Settings,
+    hooks: Vec<Arc<BlockingHooks>>,
+) -> Vec<Arc<dyn Policy>> {
+    let mut limits = limits(&settings.grants.limits);
+    // Do not grant a size that creation would reject.
+    limits.max_size = settings.largest_grant();
+    let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
+    policies.extend(hooks.into_iter().map(|hook| hook as Arc<dyn Policy>));
+    policies
 }
 
 pub(super) fn limits(limits: &settings::GrantLimits) -> GrantLimits {

@@ -17,7 +17,7 @@ use crate::{
     admin::{Admin, AdminParts},
     app::{hooks::Hooks, state, status::AppStatus, storage::Storage},
     net::{self, Shutdown},
-    settings::{GrantsApi, Settings},
+    settings::Settings,
 };
 
 #[derive(Clone)]
@@ -46,8 +46,8 @@ impl ApiRoutes {
 
     fn find(&self, path: &str) -> Option<&RouteGroup> {
         let is_below = |above: &String| {
-            path.strip_prefix(above.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let rest = path.strip_prefix(above.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         let mut groups = self.groups.iter();
         groups.find(|group| group.paths.iter().any(is_below))
@@ -60,11 +60,8 @@ impl ApiRoutes {
             return response;
         };
         let Ok(response) = group.router.clone().call(request.map(Body::new)).await;
-        *group
-            .responses
-            .lock()
-            .entry(response.status().as_u16())
-            .or_default() += 1;
+        let status = response.status().as_u16();
+        *group.responses.lock().entry(status).or_default() += 1;
         response
     }
 
@@ -104,9 +101,7 @@ impl RouteGroup {
 
 impl Grants {
     pub(in crate::app) fn routes(&self, parts: ApiRoutesParts<'_>) -> anyhow::Result<ApiRoutes> {
-        let ApiRoutesParts {
-            settings, handler, ..
-        } = parts;
+        let (settings, handler) = (parts.settings, parts.handler);
         let mut groups = Vec::new();
         let closing = shutdown_signal(parts.shutdown);
         if self.enabled {
@@ -127,10 +122,9 @@ impl Grants {
             let mut api = ApiSettings::new(self.queue.clone(), callers, handler.clone());
             api.policies = parts.policies;
             api.path.clone_from(&grants.path);
-            api.style = match grants.api {
-                GrantsApi::Landfall => ApiStyle::Landfall,
-                GrantsApi::Laravel => ApiStyle::Laravel,
-            };
+            if grants.laravel {
+                api.style = ApiStyle::Laravel;
+            }
             api.cors = cors;
             api.client = Some(self.client.clone());
             api.shutdown = Some(closing.clone());
@@ -147,7 +141,7 @@ impl Grants {
                 node: state::node_name(settings),
                 queue: self.queue.clone(),
                 handler: handler.clone(),
-                status: Arc::new(status),
+                status,
                 client: self.client.clone(),
                 failed_attempts: self.failed_attempts.clone(),
                 closing,
@@ -156,9 +150,8 @@ impl Grants {
             let router = admin.router(&path);
             groups.push(RouteGroup::new("dashboard", vec![path], router));
         }
-        Ok(ApiRoutes {
-            groups: groups.into(),
-        })
+        let groups = groups.into();
+        Ok(ApiRoutes { groups })
     }
 }
 

@@ -12,30 +12,27 @@ const MAX_FILE_SIZE: u64 = 1026;
 
 pub(in crate::app) fn admin_key(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let admin = &settings.admin;
-    secret("--admin-key-file", &admin.key_file, &admin.key)
+    read("--admin-key-file", &admin.key_file, &admin.key)
 }
 
 #[cfg(feature = "direct")]
 pub(in crate::app) fn notifications_secret(settings: &Settings) -> anyhow::Result<Option<Secret>> {
     let direct = &settings.direct;
-    secret(
-        "--direct-notifications-secret-file",
-        &direct.notifications_secret_file,
-        &direct.notifications_secret,
-    )
+    let file = &direct.notifications_secret_file;
+    let secret = &direct.notifications_secret;
+    read("--direct-notifications-secret-file", file, secret)
 }
 
-fn secret(
+fn read(
     name: &str,
     file: &Option<PathBuf>,
     configured: &Option<Secret>,
 ) -> anyhow::Result<Option<Secret>> {
-    match file {
-        Some(file) => read_secret(file)
-            .with_context(|| format!("{name} {}", file.display()))
-            .map(Some),
-        None => Ok(configured.clone()),
-    }
+    let Some(file) = file else {
+        return Ok(configured.clone());
+    };
+    let secret = read_secret(file).with_context(|| format!("{name} {}", file.display()));
+    secret.map(Some)
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<Secret> {

@@ -5,22 +5,26 @@
     feature = "kafka"
 ))]
 mod brokers;
-mod events;
 mod instrumented;
 mod transports;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use landfall::{Config, Handler};
-use landfall_messages::{BlockingHooks, FailureMode, HookName, HookNames, Transport};
-use landfall_outbox::{Outbox, OutboxStats};
+use landfall_messages::{
+    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport,
+};
+use landfall_outbox::{Outbox, OutboxSettings, OutboxStats};
 
-use self::events::EventPipeline;
 pub(super) use self::{
     instrumented::{BOUNDS_MS, HookCounters, InstrumentedTransport},
     transports::hook_routes,
 };
-use super::{cached_probe::CachedProbe, state::SharedDatabase};
+use super::{
+    cached_probe::CachedProbe,
+    state::{self, SharedDatabase},
+};
 use crate::{
     log,
     settings::{self, Settings},
@@ -51,12 +55,12 @@ impl HookRoute {
 }
 
 #[derive(Debug)]
-pub(super) struct Hooks {
+pub(crate) struct Hooks {
     pub(super) routes: Vec<HookRoute>,
-    enabled: Vec<HookName>,
-    failure_mode: FailureMode,
-    progress_interval: std::time::Duration,
-    events: EventPipeline,
+    settings: settings::Hooks,
+    /// Progress is sent directly; all other events go through the outbox, whose database has a name.
+    progress: Option<ProgressNotifier>,
+    outbox: Option<(Outbox, String)>,
     reachable: CachedProbe<bool>,
 }
 
@@ -66,15 +70,34 @@ impl Hooks {
         database: &SharedDatabase,
         routes: Vec<HookRoute>,
     ) -> anyhow::Result<Self> {
-        let hooks = &settings.hooks;
-        let events = EventPipeline::open(settings, database, &routes).await?;
+        let routes_for = |names: HookNames| -> Vec<Route> {
+            let route = |route: &HookRoute| Route {
+                transport: route.transport.clone(),
+                names: route.names.intersection(names),
+            };
+            let routes = routes.iter().map(route);
+            routes.filter(|route| !route.names.is_empty()).collect()
+        };
+        let progress = routes_for(HookNames::from_names(&[HookName::PostReceive]));
+        let progress = (!progress.is_empty())
+            .then(|| ProgressNotifier::new(progress, event_headers(&settings.hooks)));
+        let stored = routes_for(settings.stored_names());
+        // Without stored events, no database is opened.
+        let mut outbox = None;
+        if !stored.is_empty() {
+            let mut wanted = outbox_settings(settings, progress.clone());
+            wanted.connections = Some(database.connect(settings, "events").await?);
+            let name = state::describe_database(&wanted.database);
+            let opened = Outbox::open(wanted, stored).await;
+            let opened = opened.with_context(|| format!("cannot store events in {name}"))?;
+            outbox = Some((opened, name));
+        }
         Ok(Self {
             routes,
-            events,
+            settings: settings.hooks.clone(),
+            progress,
+            outbox,
             reachable: CachedProbe::default(),
-            enabled: hooks.enabled.clone(),
-            failure_mode: hooks.failure_mode,
-            progress_interval: hooks.progress_interval,
         })
     }
 
@@ -93,32 +116,36 @@ impl Hooks {
     }
 
     pub(super) fn configure(&self, config: &mut Config) {
-        config.progress_interval = self.progress_interval;
+        config.progress_interval = self.settings.progress_interval;
         for route in &self.routes {
             if route.names.blocking().next().is_some() {
-                let asker =
-                    BlockingHooks::new(route.transport.clone(), route.names, self.failure_mode);
-                config.hooks.push(Arc::new(asker));
+                config.hooks.push(self.blocking_hooks(route, route.names));
             }
         }
-        events::configure(&self.events, config);
+        if let Some(progress) = &self.progress {
+            config.sinks.push(Arc::new(progress.clone()));
+        }
+        if let Some(outbox) = self.outbox() {
+            config.sinks.push(Arc::new(outbox.clone()));
+        }
     }
 
     #[cfg(feature = "grants")]
     pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
-        let mut hooks = Vec::new();
-        for route in &self.routes {
-            if route.names.contains(HookName::PreGrant) {
-                let transport = route.transport.clone();
-                hooks.push(BlockingHooks::new(transport, names, self.failure_mode).into());
-            }
-        }
-        hooks
+        let mut routes = self.routes.iter().collect::<Vec<_>>();
+        routes.retain(|route| route.names.contains(HookName::PreGrant));
+        let hooks = routes.into_iter();
+        let hooks = hooks.map(|route| self.blocking_hooks(route, names));
+        hooks.collect()
+    }
+
+    fn blocking_hooks(&self, route: &HookRoute, names: HookNames) -> Arc<BlockingHooks> {
+        BlockingHooks::new(route.transport.clone(), names, self.settings.failure_mode).into()
     }
 
     pub(super) fn outbox(&self) -> Option<&Outbox> {
-        self.events.outbox.as_ref().map(|(outbox, _)| outbox)
+        self.outbox.as_ref().map(|(outbox, _)| outbox)
     }
 
     pub(super) fn run(&self, handler: &Handler) {
@@ -139,18 +166,18 @@ impl Hooks {
         if outbox.is_full() {
             return Some("too many undelivered events, see landfall events list --pending\n");
         }
-        let probe = async || outbox.check().await;
         let message = "failed to reach the outbox database";
-        let reachable = self.reachable.is_healthy(message, probe);
-        (!reachable.await).then_some("the outbox database is unreachable\n")
+        let texts = (message, "the outbox database is unreachable\n");
+        let probe = async || outbox.check().await;
+        self.reachable.error(texts, probe).await
     }
 
-    pub(super) fn outbox_stats(&self) -> Option<OutboxStats> {
+    pub(crate) fn outbox_stats(&self) -> Option<OutboxStats> {
         self.outbox().map(Outbox::stats)
     }
 
     #[cfg(feature = "grants")]
-    pub(super) fn events(&self) -> Option<landfall_outbox::Events> {
+    pub(crate) fn events(&self) -> Option<landfall_outbox::Events> {
         self.outbox().map(Outbox::events)
     }
 
@@ -159,7 +186,7 @@ impl Hooks {
             log::say(&route.line);
         }
         if self.routes.iter().any(|route| !route.own_events) {
-            let names = self.enabled.iter().map(|name| name.as_str());
+            let names = self.settings.enabled.iter().map(|name| name.as_str());
             log::say(format_args!("Enabled hook events: {}", join_names(names)));
         }
         for route in self.routes.iter().filter(|route| route.own_events) {
@@ -168,7 +195,7 @@ impl Hooks {
             let names = join_names(names);
             log::say(format!("Enabled hook events for {transport}: {names}"));
         }
-        if let Some((_, name)) = &self.events.outbox {
+        if let Some((_, name)) = &self.outbox {
             log::say(format_args!("Using {name} for undelivered events."));
         }
     }
@@ -176,4 +203,27 @@ impl Hooks {
 
 fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
+}
+
+fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
+    let from = &settings.hooks.outbox;
+    let mut outbox = OutboxSettings::new(state::database_of(&settings.database()));
+    outbox.survives_power_loss = state::survives_power_loss(settings);
+    outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
+    outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
+    outbox.strict_order = from.strict_order;
+    outbox.retry.retry_for = from.retry_for;
+    outbox.dead_letter_retention = from.dead_letter_retention;
+    outbox.progress = progress;
+    outbox.headers = event_headers(&settings.hooks);
+    // Commands may run longer than other deliveries.
+    let longest = settings.hooks.command.timeout + Duration::from_secs(60);
+    outbox.delivery_timeout = outbox.delivery_timeout.max(longest);
+    outbox
+}
+
+fn event_headers(hooks: &settings::Hooks) -> EventHeaders {
+    EventHeaders::default()
+        .with(&hooks.http.forward_headers)
+        .with(&hooks.grpc.forward_headers)
 }

@@ -75,9 +75,8 @@ fn http(
     settings.skip_verify = hooks_http.skip_verify;
     let secrets = hooks_http.secrets.iter();
     let secrets = secrets.map(|secret| secret.reveal().parse::<Secret>());
-    settings.secrets = secrets
-        .collect::<Result<_, _>>()
-        .context("-hooks-http-secret")?;
+    let secrets = secrets.collect::<Result<_, _>>();
+    settings.secrets = secrets.context("-hooks-http-secret")?;
     settings.follow_redirects = hooks_http.follow_redirects;
     settings.redirect_allow = hooks_http.redirect_allow.clone();
     settings.max_concurrency = hooks_http.max_concurrency;

@@ -5,9 +5,14 @@ use landfall_queue::JobState;
 use super::{Page, metrics};
 use crate::app::grants::GrantStats;
 
-pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTreeMap<u16, u64>)]) {
+pub(in crate::app) fn with_grants(
+    page: String,
+    stats: &GrantStats,
+    answers: &[(&str, BTreeMap<u16, u64>)],
+) -> String {
+    let mut page = Page(page);
     if stats.enabled {
-        grant_results(page, stats);
+        grant_results(&mut page, stats);
     }
     let name = "landfall_api_requests_total";
     page.family(name, "counter", "Requests to the API routes by status.");
@@ -58,6 +63,7 @@ pub(super) fn grants(page: &mut Page, stats: &GrantStats, answers: &[(&str, BTre
         gauge landfall_queue_last_event_number = stats.newest_event.max(0),
             "Number of the last event of the queue.";
     }
+    page.0
 }
 
 fn grant_results(page: &mut Page, stats: &GrantStats) {

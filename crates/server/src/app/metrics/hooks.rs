@@ -10,10 +10,11 @@ use crate::app::hooks::{BOUNDS_MS, HookCounters, Hooks};
 /// tusd's two counters have a series for each name from the start.
 pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
     let sum = |hook: HookName, count: fn(&HookCounters) -> &AtomicU64| -> u64 {
-        let routes = hooks.routes.iter();
-        routes
-            .map(|route| count(route.transport.counters(hook)).load(Relaxed))
-            .sum()
+        let counters = hooks
+            .routes
+            .iter()
+            .map(|route| route.transport.counters(hook));
+        counters.map(|of| count(of).load(Relaxed)).sum()
     };
     metrics! { page, for hook in HookName::ALL, "hooktype" = hook.as_str();
         counter tusd_hook_invocations_total = sum(hook, |of| &of.started), "Calls of hooks.";
@@ -27,15 +28,11 @@ pub(super) fn hooks(page: &mut Page, hooks: &Hooks) {
     page.family(name, "histogram", help);
     for route in &hooks.routes {
         for hook in route.names.iter() {
-            let labels = [
-                ("transport", route.transport.name()),
-                ("hooktype", hook.as_str()),
-            ];
+            let transport = route.transport.name();
+            let labels = [("transport", transport), ("hooktype", hook.as_str())];
             let counters = route.transport.counters(hook);
-            let counts = counters
-                .durations
-                .each_ref()
-                .map(|count| count.load(Relaxed));
+            let counts = counters.durations.each_ref();
+            let counts = counts.map(|count| count.load(Relaxed));
             let seconds = counters.micros.load(Relaxed) as f64 / 1_000_000.0;
             page.histogram(name, &labels, &BOUNDS_MS, &counts, seconds);
         }

@@ -3,12 +3,9 @@
 //! Formatted without a client library, because those reject tusd's names, which dashboards use
 //! (`tusd_bytes_received` is a counter without `_total`).
 
-#[cfg(feature = "direct")]
-mod direct;
 #[cfg(feature = "grants")]
 mod grants;
 mod hooks;
-mod leases;
 #[cfg(feature = "s3")]
 mod s3;
 
@@ -19,6 +16,8 @@ use std::{
 
 use landfall::Stats;
 
+#[cfg(feature = "grants")]
+pub(super) use self::grants::with_grants;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
 use super::{hooks::Hooks, storage::Storage};
@@ -110,27 +109,47 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
         s3::store(&mut page, &bucket.store.stats());
     }
     if let Some(shared) = &storage.leases {
-        leases::leases(&mut page, &shared.stats());
+        let stats = shared.stats();
+        metrics! { page;
+            gauge landfall_leases_held = stats.held, "Leases held now.";
+            counter landfall_leases_granted_total = stats.granted, "Leases granted to this node.";
+            counter landfall_leases_taken_over_total = stats.waited,
+                "Leases taken over from another node that released them on request.";
+            counter landfall_leases_lost_total = stats.lost,
+                "Leases lost: not renewed in time, or held by another node.";
+            counter landfall_leases_unavailable_total = stats.unavailable,
+                "Lease requests that failed because the backend was unavailable.";
+        }
     }
     page.process();
-    page.0
-}
-
-#[cfg(feature = "grants")]
-pub(super) fn with_grants(
-    page: String,
-    stats: &super::grants::GrantStats,
-    answers: &[(&str, std::collections::BTreeMap<u16, u64>)],
-) -> String {
-    let mut page = Page(page);
-    grants::grants(&mut page, stats, answers);
     page.0
 }
 
 #[cfg(feature = "direct")]
 pub(super) fn with_direct(page: String, stats: &landfall_direct::DirectStats) -> String {
     let mut page = Page(page);
-    direct::direct(&mut page, stats);
+    metrics! { page;
+        counter landfall_direct_opened_total = stats.opened.load(Relaxed),
+            "Direct uploads created.";
+        counter landfall_direct_rejected_total = stats.rejected.load(Relaxed),
+            "Direct uploads rejected by a policy, a limit or a hook.";
+        counter landfall_direct_completed_total = stats.completed.load(Relaxed),
+            "Direct uploads completed.";
+        counter landfall_direct_failed_total = stats.failed.load(Relaxed),
+            "Direct uploads that failed because of their object or a hook.";
+        counter landfall_direct_cancelled_total = stats.cancelled.load(Relaxed),
+            "Direct uploads cancelled.";
+        counter landfall_direct_expired_total = stats.expired.load(Relaxed),
+            "Direct uploads expired without activity.";
+        counter landfall_direct_parts_signed_total = stats.parts.load(Relaxed),
+            "Presigned URLs of parts.";
+        counter landfall_direct_sweeps_total = stats.sweeps.load(Relaxed),
+            "Sweeps of direct uploads.";
+        counter landfall_direct_checks_total = stats.checks.load(Relaxed),
+            "Checks of direct uploads in the bucket.";
+        counter landfall_direct_check_failures_total = stats.check_failures.load(Relaxed),
+            "Checks that failed because of the bucket.";
+    }
     page.0
 }
 
@@ -145,11 +164,8 @@ impl Page {
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         self.0.push_str(name);
         for (at, (label, value)) in labels.iter().enumerate() {
-            let _ = write!(
-                self.0,
-                "{}{label}=\"{value}\"",
-                if at == 0 { '{' } else { ',' }
-            );
+            let start = if at == 0 { '{' } else { ',' };
+            let _ = write!(self.0, "{start}{label}=\"{value}\"");
         }
         if !labels.is_empty() {
             self.0.push('}');
@@ -174,9 +190,9 @@ impl Page {
         let mut up_to = 0;
         for (at, count) in counts.iter().enumerate() {
             up_to += count;
-            let bound = bounds_ms
-                .get(at)
-                .map_or_else(|| "+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
+            let bound = bounds_ms.get(at);
+            let bound = bound.map(|ms| (*ms as f64 / 1000.0).to_string());
+            let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
             self.sample(&bucket, &[labels, &[("le", &bound)]].concat(), up_to);
         }
         self.sample(&format!("{name}_sum"), labels, sum_seconds);
@@ -198,13 +214,9 @@ impl Page {
         if let Ok(stat) = std::fs::read_to_string("/proc/self/stat")
             && let Some((_, fields)) = stat.rsplit_once(')')
         {
-            let ticks = |at| {
-                fields
-                    .split_ascii_whitespace()
-                    .nth(at)
-                    .and_then(|n: &str| n.parse::<u64>().ok())
-            };
-            if let (Some(user), Some(system)) = (ticks(11), ticks(12)) {
+            let mut ticks = fields.split_ascii_whitespace().skip(11);
+            let mut ticks = || ticks.next()?.parse::<u64>().ok();
+            if let (Some(user), Some(system)) = (ticks(), ticks()) {
                 let name = "process_cpu_seconds_total";
                 let help = "Total user and system CPU time spent in seconds.";
                 self.family(name, "counter", help);

@@ -7,10 +7,9 @@ use super::{Page, metrics};
 
 pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
-        Operation::ALL
-            .into_iter()
-            .map(|operation| (operation, stats.operation(operation)))
-            .filter(|(_, of)| of.calls() > 0 || of.retries() > 0)
+        let all = Operation::ALL.into_iter();
+        let all = all.map(|operation| (operation, stats.operation(operation)));
+        all.filter(|(_, of)| of.calls() > 0 || of.retries() > 0)
     };
     let name = "tusd_s3_request_duration_ms";
     let help = "Durations of calls to S3 in milliseconds, retries included.";

@@ -62,10 +62,9 @@ impl Chunk {
             (Self::SizeEnd { size }, b'\n') => Self::Data { left: size },
             (Self::Data { left }, _) => {
                 let n = u64::try_from(bytes.len()).ok()?.min(left);
-                let next = if n == left {
-                    Self::DataCr
-                } else {
-                    Self::Data { left: left - n }
+                let next = match left - n {
+                    0 => Self::DataCr,
+                    left => Self::Data { left },
                 };
                 return Some((next, skip(bytes, n)));
             }

@@ -256,11 +256,8 @@ fn decimal(value: &[u8]) -> Result<u64, HttpRejection> {
         return Err(INVALID);
     }
     let digits = str::from_utf8(value).map_err(|_| INVALID)?;
-    digits
-        .parse()
-        .ok()
-        .filter(|length| *length < u64::MAX - 1)
-        .ok_or(HttpRejection::bad("Content-Length is too large a number"))
+    let length = digits.parse().ok().filter(|length| *length < u64::MAX - 1);
+    length.ok_or(HttpRejection::bad("Content-Length is too large a number"))
 }
 
 /// RFC 9110 section 5.6.2.

@@ -46,12 +46,11 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
 }
 
 async fn accepted<T>(call: impl Future<Output = Result<T, Error>>) -> Result<bool, Error> {
+    use ErrorKind::{BadCredentials, ClockSkew, Unavailable};
     match call.await {
         Ok(_) => Ok(true),
         Err(error) => match error.kind() {
-            ErrorKind::Unavailable { .. } | ErrorKind::BadCredentials | ErrorKind::ClockSkew => {
-                Err(error)
-            }
+            Unavailable { .. } | BadCredentials | ClockSkew => Err(error),
             _ => Ok(false),
         },
     }
@@ -81,10 +80,7 @@ async fn conditions(doctor: &mut Doctor<'_>) {
     .await;
     let needed = matches!(doctor.settings.leases.kind, LeaseKind::Store);
     let (works, text) = match &examined {
-        Ok("") => (
-            true,
-            "work, so leases can be stored in the bucket".to_owned(),
-        ),
+        Ok("") => (true, "work, so leases can be stored in the bucket".into()),
         Ok(what) => (false, (*what).to_owned()),
         Err(error) => (false, diagnosis::error_line(error)),
     };
@@ -117,10 +113,8 @@ async fn small_parts(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
         let mut parts = Vec::new();
         for number in [1, 2] {
             let payload = Payload::from(Bytes::from_static(b"short"));
-            parts.push((
-                number,
-                client.upload_part(&object, &id, number, payload).await?,
-            ));
+            let etag = client.upload_part(&object, &id, number, payload).await?;
+            parts.push((number, etag));
         }
         client.complete_multipart(&object, &id, &parts).await
     })
@@ -131,9 +125,8 @@ async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("empty-part").await?;
     accepted(async {
-        let etag = client
-            .upload_part(&object, &id, 1, Payload::default())
-            .await?;
+        let part = client.upload_part(&object, &id, 1, Payload::default());
+        let etag = part.await?;
         client.complete_multipart(&object, &id, &[(1, etag)]).await
     })
     .await
@@ -142,15 +135,11 @@ async fn empty_part(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
 async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let source = doctor.object("short");
-    let payload = Payload::from(Bytes::from_static(b"short"));
-    client
-        .put_object(&source, payload, &ObjectHeaders::default(), Condition::None)
-        .await?;
+    doctor.write(&source, Bytes::from_static(b"short")).await?;
     let (object, id) = doctor.begin("short-copy").await?;
     accepted(async {
-        let etag = client
-            .upload_part_copy(&object, &id, 1, &source, None)
-            .await?;
+        let copy = client.upload_part_copy(&object, &id, 1, &source, None);
+        let etag = copy.await?;
         client.complete_multipart(&object, &id, &[(1, etag)]).await
     })
     .await
@@ -160,10 +149,7 @@ async fn small_copy(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
 async fn put_during_multipart(doctor: &mut Doctor<'_>) -> Result<bool, Error> {
     let client = doctor.client.clone();
     let (object, id) = doctor.begin("put-over").await?;
-    let payload = Payload::from(Bytes::from_static(b"over"));
-    client
-        .put_object(&object, payload, &ObjectHeaders::default(), Condition::None)
-        .await?;
+    doctor.write(&object, Bytes::from_static(b"over")).await?;
     match client.list_parts(&object, &id, 0).await {
         Ok(_) => Ok(true),
         Err(error) if *error.kind() == ErrorKind::NoSuchUpload => Ok(false),

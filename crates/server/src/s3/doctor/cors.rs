@@ -18,11 +18,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
         };
         let finding = Finding::info("CORS", text);
         let pages = doctor.s3().download.redirect || doctor.settings.direct.enabled;
+        let advice =
+            "pages use the bucket directly: check their access with --origin https://example.com";
         doctor.report(match pages {
-            true => finding.advise(
-                "pages use the bucket directly: check their access with --origin \
-                 https://example.com",
-            ),
+            true => finding.advise(advice),
             false => finding,
         });
         return;
@@ -41,12 +40,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
     }
     for origin in origins {
         if let Ok(rules) = &read {
-            for finding in evaluate(
-                rules.as_deref().unwrap_or_default(),
-                origin,
-                &required,
-                severity,
-            ) {
+            let rules = rules.as_deref().unwrap_or_default();
+            for finding in evaluate(rules, origin, &required, severity) {
                 doctor.report(finding);
             }
         }
@@ -62,11 +57,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, origins: &[String], may_write: 
             presigned_put(doctor, origin, severity).await;
         }
     }
-    let found = &doctor.findings[started..];
-    if found
-        .iter()
-        .any(|one| matches!(one.severity, Severity::Warn | Severity::Fail))
-    {
+    let is_problem = |one: &Finding| matches!(one.severity, Severity::Warn | Severity::Fail);
+    if doctor.findings[started..].iter().any(is_problem) {
         let finding = rules_to_set(doctor.bucket, read.ok(), origins);
         doctor.report(finding);
     }
@@ -79,10 +71,8 @@ fn rules_to_set(bucket: &str, rules: Option<Option<Vec<CorsRule>>>, origins: &[S
         None => (vec![ours], ", in addition to the existing rules"),
     };
     let rules = cors::to_json(&rules);
-    let flags: String = origins
-        .iter()
-        .map(|origin| format!(" --origin {origin}"))
-        .collect();
+    let flags = origins.iter().map(|origin| format!(" --origin {origin}"));
+    let flags: String = flags.collect();
     let mut finding =
         Finding::info("CORS to set", format!("landfall s3 set-cors{flags}")).advise(format!(
             "or by other means{keeps}: aws s3api put-bucket-cors --bucket {bucket} \
@@ -108,11 +98,8 @@ fn evaluate(
     match denied(&required.methods).as_slice() {
         [] => {
             let methods = required.methods.join(" and ");
-            report(
-                "CORS",
-                Severity::Ok,
-                format!("{methods} from {origin} are allowed"),
-            );
+            let text = format!("{methods} from {origin} are allowed");
+            report("CORS", Severity::Ok, text);
         }
         denied => {
             let text = format!("no rule allows {} from {origin}", denied.join(" and "));
@@ -132,36 +119,28 @@ fn evaluate(
     };
     match missing(&rule.allowed_headers, &required.headers).as_slice() {
         [] => report("CORS headers", Severity::Ok, required.headers.join(", ")),
-        missing => report(
-            "CORS headers",
-            severity,
-            format!(
-                "the rule for {origin} does not allow {}",
-                missing.join(", ")
-            ),
-        ),
+        missing => {
+            let missing = missing.join(", ");
+            let text = format!("the rule for {origin} does not allow {missing}");
+            report("CORS headers", severity, text);
+        }
     }
     match missing(&rule.expose_headers, &["etag"]).as_slice() {
         [] => report("CORS ETag", Severity::Ok, "is exposed".to_owned()),
-        _ => report(
-            "CORS ETag",
-            severity,
-            format!(
-                "the rule for {origin} does not expose ETag, without which no multipart upload can be completed"
-            ),
-        ),
+        _ => {
+            let text = format!("the rule for {origin} does not expose ETag");
+            let effect = "without which no multipart upload can be completed";
+            report("CORS ETag", severity, format!("{text}, {effect}"));
+        }
     }
     let form = find_rule(rules, origin, "POST").unwrap_or(rule);
     if !missing(&form.expose_headers, &["location"]).is_empty() {
         let text = "is not exposed: pages cannot read the URL of a small file";
         report("CORS Location", Severity::Note, text.to_owned());
     }
-    match rule.max_age_seconds {
-        Some(seconds) if seconds >= 60 => {}
-        _ => {
-            let text = "is short: browsers send a preflight before almost every part";
-            report("CORS max age", Severity::Note, text.to_owned());
-        }
+    if rule.max_age_seconds.is_none_or(|seconds| seconds < 60) {
+        let text = "is short: browsers send a preflight before almost every part";
+        report("CORS max age", Severity::Note, text.to_owned());
     }
     findings
 }
@@ -172,11 +151,9 @@ impl CorsResponse<'_> {
     fn values(&self, name: HeaderName) -> Vec<String> {
         let values = self.0.headers().get_all(name);
         let values = values.iter().filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .map(|word| word.trim().to_owned())
-            .filter(|word| !word.is_empty())
-            .collect()
+        let words = values.flat_map(|value| value.split(',')).map(str::trim);
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
     }
 
     fn problem(&self, origin: &str) -> Option<String> {
@@ -190,9 +167,8 @@ impl CorsResponse<'_> {
             [] => "no origin".to_owned(),
             origins => origins.join(", "),
         };
-        Some(format!(
-            "the service responds with {status} and allows {allowed}"
-        ))
+        let text = format!("the service responds with {status} and allows {allowed}");
+        Some(text)
     }
 }
 
@@ -211,10 +187,9 @@ async fn preflight(
         "PUT" => required.headers.as_slice(),
         _ => &[],
     };
-    let mut request = Request::builder()
-        .method(Method::OPTIONS)
-        .header(header::ORIGIN, origin)
-        .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
+    let request = Request::builder().method(Method::OPTIONS);
+    let mut request = request.header(header::ORIGIN, origin);
+    request = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
     if !wanted_headers.is_empty() {
         let wanted_headers = wanted_headers.join(",");
         request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, wanted_headers);
@@ -249,10 +224,9 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
     let object = doctor.object("by-page");
     let content_type = HeaderValue::from_static("text/x-landfall");
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.clone())]);
-    let request = Request::builder()
-        .method(Method::PUT)
-        .header(header::ORIGIN, origin)
-        .header(header::CONTENT_TYPE, content_type);
+    let request = Request::builder().method(Method::PUT);
+    let request = request.header(header::ORIGIN, origin);
+    let request = request.header(header::CONTENT_TYPE, content_type);
     let response = match send(doctor, &object, (Method::PUT, headers), request).await {
         Ok(response) => response,
         Err(error) => return doctor.report(Finding::new(CHECK, severity, error)),
@@ -269,11 +243,8 @@ async fn presigned_put(doctor: &mut Doctor<'_>, origin: &str, severity: Severity
         let text = format!("from {origin} works, ETag can be read");
         return doctor.report(Finding::ok(CHECK, text));
     };
-    doctor.report(Finding::new(
-        CHECK,
-        severity,
-        format!("from {origin}: {problem}"),
-    ));
+    let text = format!("from {origin}: {problem}");
+    doctor.report(Finding::new(CHECK, severity, text));
 }
 
 async fn send(

@@ -17,24 +17,15 @@ const MAX_SKEW: Duration = Duration::from_secs(15 * 60);
 
 const WARN_SKEW: Duration = Duration::from_secs(60);
 
-#[derive(Debug)]
-pub(super) struct Aborted;
-
-pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
+/// An error makes the other checks useless.
+pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
     // A presigned URL shows the credentials and the address without a call.
     let object = ObjectRef::new(doctor.bucket, format!("{}-none", doctor.key_prefix));
     let none = HeaderMap::new();
-    let url = match doctor.presign(Method::GET, &object, &[], &none).await {
-        Ok(url) => url,
-        Err(error) => {
-            doctor.report_failure("credentials", &error);
-            return Err(Aborted);
-        }
-    };
-    let Ok(uri) = url.parse::<Uri>() else {
-        doctor.report(Finding::fail("endpoint", "cannot be used in a URL"));
-        return Err(Aborted);
-    };
+    let url = doctor.presign(Method::GET, &object, &[], &none).await;
+    let url = url.map_err(|error| doctor.failure("credentials", &error))?;
+    let uri = url.parse::<Uri>();
+    let uri = uri.map_err(|_| Finding::fail("endpoint", "cannot be used in a URL"))?;
     doctor.report(credentials(&uri));
     connect(doctor, &uri).await?;
     probe(doctor, &uri).await?;
@@ -44,12 +35,9 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
     if let Some(found) = signed_again.ok().and_then(|url| url.parse::<Uri>().ok())
         && region(&found) != region(&uri)
     {
-        let text = format!(
-            "the bucket is in {}, not in {}",
-            region(&found),
-            region(&uri)
-        );
-        let remedy = format!("set --s3-region {}", region(&found));
+        let (own, other) = (region(&found), region(&uri));
+        let text = format!("the bucket is in {own}, not in {other}");
+        let remedy = format!("set --s3-region {own}");
         doctor.report(Finding::warn("region", text).advise(remedy));
     }
     Ok(())
@@ -80,10 +68,8 @@ fn credentials(signed: &Uri) -> Finding {
         Some(_) => ", temporary",
         None => "",
     };
-    let text = format!(
-        "access key {key}{temporary}, from {}; region {region}",
-        origin(&key)
-    );
+    let origin = origin(&key);
+    let text = format!("access key {key}{temporary}, from {origin}; region {region}");
     Finding::ok("credentials", text)
 }
 
@@ -117,14 +103,10 @@ fn origin(key: &str) -> String {
     "a role, a login or a program of the AWS configuration".to_owned()
 }
 
-async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
+async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Finding> {
     let host = uri.host().unwrap_or_default();
-    let default_port = if uri.scheme_str() == Some("http") {
-        80
-    } else {
-        443
-    };
-    let port = uri.port_u16().unwrap_or(default_port);
+    let is_plain = uri.scheme_str() == Some("http");
+    let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let started = Instant::now();
     let resolved = tokio::time::timeout(TIMEOUT, tokio::net::lookup_host((bare, port))).await;
@@ -132,28 +114,24 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
             let text = format!("{host} has no address: {error}");
-            doctor.report(Finding::fail("name", text).advise(
+            return Err(Finding::fail("name", text).advise(
                 "correct --s3-endpoint or --s3-region, or this machine's DNS; if only the host with the \
                  bucket's name is unknown, set --s3-path-style true",
             ));
-            return Err(Aborted);
         }
         Err(_) => Vec::new(),
     };
     let Some(first) = addresses.first() else {
         let text = format!("{host} was not resolved within {} s", TIMEOUT.as_secs());
-        doctor.report(Finding::fail("name", text).advise("check this machine's DNS"));
-        return Err(Aborted);
+        return Err(Finding::fail("name", text).advise("check this machine's DNS"));
     };
     let others = match addresses.len() {
         1 => String::new(),
         all => format!(" and {} more", all - 1),
     };
     let took = milliseconds(started.elapsed());
-    doctor.report(Finding::ok(
-        "name",
-        format!("{host} is {}{others}, {took}", first.ip()),
-    ));
+    let text = format!("{host} is {}{others}, {took}", first.ip());
+    doctor.report(Finding::ok("name", text));
 
     let started = Instant::now();
     let connected =
@@ -168,23 +146,19 @@ async fn connect(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         Err(_) => format!("timeout after {} s", TIMEOUT.as_secs()),
     };
     let text = format!("cannot connect to {host}:{port}: {error}");
-    doctor.report(Finding::fail("connection", text).advise(
+    Err(Finding::fail("connection", text).advise(
         "correct --s3-endpoint, start the service, or allow the connection in the firewall",
-    ));
-    Err(Aborted)
+    ))
 }
 
-async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
+async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Finding> {
     let tls = uri.scheme_str() == Some("https");
     let root = Uri::builder()
         .scheme(uri.scheme_str().unwrap_or("https"))
         .authority(uri.authority().map_or("", |authority| authority.as_str()))
         .path_and_query("/")
         .build();
-    let Ok(request) = root
-        .map(|root| Request::get(root).body(()))
-        .and_then(|request| request)
-    else {
+    let Ok(request) = root.and_then(|root| Request::get(root).body(())) else {
         return Ok(());
     };
     let started = Instant::now();
@@ -197,16 +171,14 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
             } else {
                 "if the service requires TLS, use https:// in --s3-endpoint"
             };
-            doctor.report(Finding::fail("response", error).advise(advice));
-            return Err(Aborted);
+            return Err(Finding::fail("response", error).advise(advice));
         }
     };
     let took = started.elapsed();
     let headers = response.headers();
-    let server = headers
-        .get(header::SERVER)
-        .and_then(|server| server.to_str().ok())
-        .map_or(String::new(), |server| format!(", {server}"));
+    let text_of = |name| headers.get(name)?.to_str().ok();
+    let server = text_of(header::SERVER).map(|server| format!(", {server}"));
+    let server = server.unwrap_or_default();
     let transport = if tls { "TLS" } else { "no TLS" };
     let text = format!("HTTP over {transport}{server}, {}", milliseconds(took));
     doctor.report(match tls || is_private_host(uri) {
@@ -214,11 +186,8 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Aborted> {
         false => Finding::warn("response", text)
             .advise("use https:// unless the network in between is private"),
     });
-    let date = headers
-        .get(header::DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(|date| httpdate::parse_http_date(date).ok());
-    if let Some(service_time) = date {
+    let date = text_of(header::DATE).map(httpdate::parse_http_date);
+    if let Some(Ok(service_time)) = date {
         doctor.report(clock(service_time, SystemTime::now()));
     }
     Ok(())
@@ -240,10 +209,8 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
         Ok(ahead) => (ahead, "behind"),
         Err(behind) => (behind.duration(), "ahead"),
     };
-    let text = format!(
-        "this machine is {:.0} s {direction} of the service",
-        skew.as_secs_f64()
-    );
+    let seconds = skew.as_secs_f64();
+    let text = format!("this machine is {seconds:.0} s {direction} of the service");
     let severity = match skew {
         skew if skew > MAX_SKEW => Severity::Fail,
         skew if skew > WARN_SKEW => Severity::Warn,
@@ -252,36 +219,22 @@ fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {
     Finding::new("clock", severity, text).advise("synchronize it, for example by NTP")
 }
 
-async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Aborted> {
+async fn bucket(doctor: &mut Doctor<'_>) -> Result<(), Finding> {
     let started = Instant::now();
-    let listing = doctor
-        .client
-        .list_objects(doctor.bucket, &doctor.settings.s3.object_prefix, None, 1)
-        .await;
-    let finding = match listing {
-        Ok(_) => Finding::ok(
-            "bucket",
-            format!(
-                "{} exists and can be listed, {}",
-                doctor.bucket,
-                milliseconds(started.elapsed())
-            ),
-        ),
+    let (bucket, prefix) = (doctor.bucket, &doctor.settings.s3.object_prefix);
+    let finding = match doctor.client.list_objects(bucket, prefix, None, 1).await {
+        Ok(_) => {
+            let took = milliseconds(started.elapsed());
+            let text = format!("{bucket} exists and can be listed, {took}");
+            Finding::ok("bucket", text)
+        }
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
-            Finding::warn(
-                "bucket",
-                format!(
-                    "{} cannot be listed, which expiry and landfall sweep require: {}",
-                    doctor.bucket, diagnosis.response
-                ),
-            )
-            .advise(diagnosis.fix)
+            let diagnosis = Diagnosis::new(&error, doctor.s3(), bucket);
+            let text = "cannot be listed, which expiry and landfall sweep require";
+            let text = format!("{bucket} {text}: {}", diagnosis.response);
+            Finding::warn("bucket", text).advise(diagnosis.fix)
         }
-        Err(error) => {
-            doctor.report_failure("bucket", &error);
-            return Err(Aborted);
-        }
+        Err(error) => return Err(doctor.failure("bucket", &error)),
     };
     doctor.report(finding);
     Ok(())

@@ -28,18 +28,10 @@ struct Abort {
 
 fn days(xml: &str) -> Result<Option<u64>, String> {
     let lifecycle: Lifecycle = quick_xml::de::from_str(xml).map_err(|error| error.to_string())?;
-    Ok(lifecycle
-        .rules
-        .iter()
-        .filter(|rule| rule.status == "Enabled")
-        .filter_map(|rule| {
-            Some(
-                rule.abort_incomplete_multipart_upload
-                    .as_ref()?
-                    .days_after_initiation,
-            )
-        })
-        .min())
+    let rules = lifecycle.rules.iter();
+    let enabled = rules.filter(|rule| rule.status == "Enabled");
+    let aborts = enabled.filter_map(|rule| rule.abort_incomplete_multipart_upload.as_ref());
+    Ok(aborts.map(|abort| abort.days_after_initiation).min())
 }
 
 /// The bucket must abort multipart uploads, and not too early.
@@ -62,10 +54,10 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) {
             }
         }
         Ok(response) if response.status() == StatusCode::NOT_FOUND => evaluate(None, keep),
-        Ok(response) => Finding::info(
-            "lifecycle",
-            format!("cannot read the rules ({})", response.status()),
-        ),
+        Ok(response) => {
+            let text = format!("cannot read the rules ({})", response.status());
+            Finding::info("lifecycle", text)
+        }
         Err(error) => Finding::info("lifecycle", error),
     };
     doctor.report(finding);
@@ -75,25 +67,27 @@ fn evaluate(days: Option<u64>, keep: Option<Duration>) -> Finding {
     const DAY: u64 = 86_400;
     let least = keep.map(|keep| keep.as_secs().div_ceil(DAY) + 1);
     match (days, least) {
-        (None, least) => Finding::info("lifecycle", "no rule of the bucket aborts incomplete multipart uploads; the sweeper does",
-        )
-        .advise(format!(
-            "as a second safety net, add one (AbortIncompleteMultipartUpload) after {} days or more",
-            least.unwrap_or(30)
-        )),
-        (Some(days), Some(least)) if days >= least => Finding::ok("lifecycle", format!("the bucket aborts incomplete multipart uploads after {days} days"),
-        ),
+        (None, least) => {
+            let text =
+                "no rule of the bucket aborts incomplete multipart uploads; the sweeper does";
+            let days = least.unwrap_or(30);
+            let rule = "add one (AbortIncompleteMultipartUpload)";
+            let advice = format!("as a second safety net, {rule} after {days} days or more");
+            Finding::info("lifecycle", text).advise(advice)
+        }
+        (Some(days), Some(least)) if days >= least => {
+            let text = format!("the bucket aborts incomplete multipart uploads after {days} days");
+            Finding::ok("lifecycle", text)
+        }
         (Some(days), least) => {
             let ours = match keep {
                 Some(keep) => format!("{:.1} days", keep.as_secs_f64() / DAY as f64),
                 None => "without a limit".to_owned(),
             };
-            Finding::warn("lifecycle", format!(
-                    "the bucket aborts multipart uploads {days} days after their creation, but Landfall \
-                     keeps them {ours} (--expire-unfinished)"
-                ),
-            )
-            .advise(match least {
+            let rule = format!("aborts multipart uploads {days} days after their creation");
+            let text = format!("but Landfall keeps them {ours} (--expire-unfinished)");
+            let finding = Finding::warn("lifecycle", format!("the bucket {rule}, {text}"));
+            finding.advise(match least {
                 Some(least) => format!("set the rule to {least} days or more"),
                 None => "remove the rule, or set --expire-unfinished".to_owned(),
             })

@@ -12,7 +12,6 @@ mod permissions;
 mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
-mod uploads;
 mod web;
 
 use std::{
@@ -22,14 +21,21 @@ use std::{
 };
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use http::{HeaderMap, Method};
-use landfall_s3::client::{Client, Error, ErrorKind, ObjectHeaders, ObjectRef};
+use landfall::store::Store as _;
+use landfall_s3::S3Store;
+use landfall_s3::client::{Client, Condition, Error, ErrorKind, ObjectHeaders, ObjectRef, Payload};
 
 use super::{Diagnosis, diagnosis};
 use crate::{
+    app,
     finding::{Finding, Severity},
     settings::{LeaseKind, Loaded, S3, Settings},
 };
+
+/// Each costs several calls.
+const MAX_EXAMINED_UPLOADS: u64 = 10_000;
 
 /// Runs all checks and prints the findings; exits with 1 if uploads cannot work.
 ///
@@ -72,26 +78,43 @@ pub async fn run(loaded: Loaded, json: bool, origins: Vec<String>) -> anyhow::Re
 }
 
 async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
-    if endpoint::run(doctor).await.is_ok() {
+    if let Err(finding) = endpoint::run(doctor).await {
+        doctor.report(finding);
+    } else {
         let may_write = permissions::run(doctor).await;
         if may_write {
             compatibility::run(doctor).await;
         }
         cors::run(doctor, origins, may_write).await;
         lifecycle::run(doctor).await;
-        uploads::run(doctor).await;
+        uploads(doctor).await;
     }
-    if let LeaseKind::Redis(url) = &doctor.settings.leases.kind {
+    match &doctor.settings.leases.kind {
         #[cfg(feature = "redis")]
-        redis::run(doctor, url.reveal()).await;
-        #[cfg(not(feature = "redis"))]
-        let _ = url;
-    }
-    if let LeaseKind::Postgres(url) = &doctor.settings.leases.kind {
+        LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
         #[cfg(feature = "postgres")]
-        postgres::run(doctor, url.reveal()).await;
-        #[cfg(not(feature = "postgres"))]
-        let _ = url;
+        LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
+        _ => {}
+    }
+}
+
+async fn uploads(doctor: &mut Doctor<'_>) {
+    let options = app::s3_options(doctor.settings, doctor.bucket);
+    let Ok(store) = S3Store::new(doctor.client.clone(), options) else {
+        return;
+    };
+    let Some(enumerator) = store.capabilities().enumerator else {
+        return;
+    };
+    let mut findings = Vec::new();
+    let collect = |finding| findings.push(finding);
+    let found = app::find_damaged(enumerator, MAX_EXAMINED_UPLOADS, collect).await;
+    for finding in findings {
+        doctor.report(finding);
+    }
+    if let Err(error) = found {
+        let text = format!("uploads cannot be listed: {error}");
+        doctor.report(Finding::warn("uploads", text));
     }
 }
 
@@ -203,10 +226,14 @@ impl<'a> Doctor<'a> {
         is_ok
     }
 
-    fn report_failure(&mut self, check: &'static str, error: &Error) {
+    fn failure(&self, check: &'static str, error: &Error) -> Finding {
         let diagnosis = Diagnosis::new(error, self.s3(), self.bucket);
         let text = format!("{}: {}", diagnosis.problem, diagnosis.response);
-        self.report(Finding::fail(check, text).advise(diagnosis.fix));
+        Finding::fail(check, text).advise(diagnosis.fix)
+    }
+
+    fn report_failure(&mut self, check: &'static str, error: &Error) {
+        self.report(self.failure(check, error));
     }
 
     async fn presign(
@@ -217,10 +244,16 @@ impl<'a> Doctor<'a> {
         headers: &HeaderMap,
     ) -> Result<String, Error> {
         let lifetime = Duration::from_secs(60);
-        let presign = self
-            .client
-            .presign(method, object, query, headers, lifetime);
-        presign.await
+        let client = &self.client;
+        let presigned = client.presign(method, object, query, headers, lifetime);
+        presigned.await
+    }
+
+    async fn write(&self, object: &ObjectRef, content: Bytes) -> Result<String, Error> {
+        let (payload, headers) = (Payload::from(content), ObjectHeaders::default());
+        let client = &self.client;
+        let put = client.put_object(object, payload, &headers, Condition::None);
+        put.await
     }
 
     async fn begin(&mut self, name: &str) -> Result<(ObjectRef, String), Error> {

@@ -19,9 +19,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>) -> bool {
     }
     let content = Bytes::from(vec![b'L'; PART]);
     let source = doctor.object("source");
-    let payload = Payload::from(content.clone());
-    let put = client.put_object(&source, payload, &none, Condition::None);
-    if let Err(error) = put.await {
+    if let Err(error) = doctor.write(&source, content.clone()).await {
         doctor.report_failure("put 5 MiB", &error);
         return true;
     }
@@ -43,19 +41,14 @@ async fn read(doctor: &mut Doctor<'_>, source: &ObjectRef) {
     }
     let range = (PART as u64 - 4)..PART as u64;
     let get = async {
-        client
-            .get_object(source, Some(range))
-            .await?
-            .bytes(PART)
-            .await
+        let object = client.get_object(source, Some(range)).await?;
+        object.bytes(PART).await
     };
     if let Some(bytes) = doctor.call("get object", get).await
         && bytes != "LLLL"
     {
-        let text = format!(
-            "requested 4 bytes by Range, received {} others",
-            bytes.len()
-        );
+        let count = bytes.len();
+        let text = format!("requested 4 bytes by Range, received {count} others");
         doctor.report(Finding::fail("get object", text));
     }
 }
@@ -71,24 +64,21 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
     let client = doctor.client.clone();
     let object = doctor.object("concatenated");
     let headers = object_headers(&doctor.s3().headers);
+    let none = ObjectHeaders::default();
     let started = match client.create_multipart(&object, &headers).await {
-        Ok(id) => Ok(id),
-        Err(error) if headers != ObjectHeaders::default() => {
-            let without_headers = client
-                .create_multipart(&object, &ObjectHeaders::default())
-                .await;
+        Err(error) if headers != none => {
+            let without_headers = client.create_multipart(&object, &none).await;
             if without_headers.is_ok() {
                 let diagnosis = Diagnosis::new(&error, doctor.s3(), doctor.bucket);
-                doctor.report(
-                    Finding::fail("object headers", diagnosis.response).advise(
-                        "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
-                         header: permit it, or remove the setting",
-                    ),
-                );
+                let finding = Finding::fail("object headers", diagnosis.response);
+                doctor.report(finding.advise(
+                    "the service rejects --s3-acl, --s3-sse, --s3-storage-class, --s3-tags or another \
+                     header: permit it, or remove the setting",
+                ));
             }
             without_headers
         }
-        Err(error) => Err(error),
+        result => result,
     };
     let begin = async { started };
     let Some(id) = doctor.call("create multipart", begin).await else {
@@ -98,15 +88,13 @@ async fn multipart(doctor: &mut Doctor<'_>, source: &ObjectRef, content: Bytes) 
 
     let copy = client.upload_part_copy(&object, &id, 1, source, None);
     let missing = "concatenation of partial uploads will not work";
-    let first = match doctor
-        .optional_call("upload part copy", missing, copy)
-        .await
-    {
+    let copied = doctor.optional_call("upload part copy", missing, copy);
+    let first = match copied.await {
         Some(etag) => Some(etag),
-        None => client
-            .upload_part(&object, &id, 1, Payload::from(content))
-            .await
-            .ok(),
+        None => {
+            let part = client.upload_part(&object, &id, 1, Payload::from(content));
+            part.await.ok()
+        }
     };
     let end = Payload::from(Bytes::from_static(b"the end"));
     let send = client.upload_part(&object, &id, 2, end);
@@ -152,9 +140,7 @@ async fn abort(doctor: &mut Doctor<'_>) {
     }
     match client.list_parts(&object, &id, 0).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchUpload => {}
-        Err(error) => {
-            doctor.report_failure("abort multipart", &error);
-        }
+        Err(error) => doctor.report_failure("abort multipart", &error),
         Ok(_) => {
             let text = "one that was aborted is still there";
             doctor.report(Finding::warn("abort multipart", text));
@@ -166,13 +152,11 @@ async fn missing_object(doctor: &mut Doctor<'_>, object: &ObjectRef) {
     match doctor.client.head_object(object).await {
         Err(error) if *error.kind() == ErrorKind::NoSuchKey => {}
         Err(error) if *error.kind() == ErrorKind::AccessDenied => {
-            doctor.report(Finding::info("missing objects", "the service denies access to missing objects, as Amazon does without s3:ListBucket; \
-                 Landfall treats them as missing",
-            ));
+            let text = "the service denies access to missing objects, as Amazon does without \
+                        s3:ListBucket; Landfall treats them as missing";
+            doctor.report(Finding::info("missing objects", text));
         }
-        Err(error) => {
-            doctor.report_failure("missing objects", &error);
-        }
+        Err(error) => doctor.report_failure("missing objects", &error),
         Ok(_) => {
             let text = "a deleted object still exists; wait for it, or check whether an object lock of \
                         the bucket retains it";

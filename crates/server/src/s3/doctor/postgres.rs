@@ -35,11 +35,8 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let started = Instant::now();
     let checked = locker.check().await;
     let took = checked.map(|()| milliseconds(started.elapsed()));
+    let took = took.map_err(|error| error.to_string());
     let fix = "allow the user to write the table leases";
-    doctor.report_step(
-        "PostgreSQL lease",
-        took.map_err(|error| error.to_string()),
-        fix,
-    );
+    doctor.report_step("PostgreSQL lease", took, fix);
     locker.close().await;
 }

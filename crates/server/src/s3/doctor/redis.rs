@@ -32,7 +32,7 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     };
     let took = milliseconds(started.elapsed());
     doctor.report(Finding::ok("Redis", format!("connected, {took}")));
-    match with_timeout(info(&mut connection)).await {
+    match with_timeout(redis::cmd("INFO").query_async::<String>(&mut connection)).await {
         Ok(text) => {
             for finding in evaluate_info(&text) {
                 doctor.report(finding);
@@ -48,18 +48,14 @@ pub(super) async fn run(doctor: &mut Doctor<'_>, url: &str) {
     let took = ping.map(|_| milliseconds(started.elapsed()));
     doctor.report_step("Redis round trip", took, "allow PING");
     let ran = with_timeout(script(&mut connection)).await;
-    doctor.report_step(
-        "Redis scripts",
-        ran.map(|()| "run".to_owned()),
-        "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
-         landfall:",
-    );
+    let ran = ran.map(|()| "run".to_owned());
+    let fix = "permit EVAL, EVALSHA, GET, SET, DEL and PEXPIRE for the user on keys with the prefix \
+               landfall:";
+    doctor.report_step("Redis scripts", ran, fix);
     let arrived = with_timeout(pubsub(&client, &mut connection)).await;
-    doctor.report_step(
-        "Redis messages",
-        arrived.map(|took| format!("arrived, {}", milliseconds(took))),
-        "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:",
-    );
+    let arrived = arrived.map(|took| format!("arrived, {}", milliseconds(took)));
+    let fix = "permit PUBLISH and SUBSCRIBE for the user on channels with the prefix landfall:";
+    doctor.report_step("Redis messages", arrived, fix);
 }
 
 async fn with_timeout<T>(step: impl Future<Output = Result<T, RedisError>>) -> Result<T, String> {
@@ -69,25 +65,18 @@ async fn with_timeout<T>(step: impl Future<Output = Result<T, RedisError>>) -> R
     }
 }
 
-async fn info(connection: &mut MultiplexedConnection) -> Result<String, RedisError> {
-    redis::cmd("INFO").query_async(connection).await
-}
-
 fn evaluate_info(info: &str) -> Vec<Finding> {
     let value = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(str::trim)
+        let mut lines = info.lines();
+        lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     };
     let mut findings = Vec::new();
     let (name, version) = match (value("valkey_version"), value("redis_version")) {
         (Some(version), _) => ("Valkey", version),
         (None, version) => ("Redis", version.unwrap_or("(unknown version)")),
     };
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|n| n.parse::<u32>().ok());
+    let major = version.split('.').next();
+    let major = major.and_then(|n| n.parse::<u32>().ok());
     let text = format!("{name} {version}");
     findings.push(match major {
         Some(major) if major < MIN_MAJOR_VERSION => Finding::warn("Redis version", text)
@@ -95,24 +84,15 @@ fn evaluate_info(info: &str) -> Vec<Finding> {
         _ => Finding::ok("Redis version", text),
     });
     if value("role").is_some_and(|role| role != "master") {
-        findings.push(
-            Finding::fail("Redis role", "this is a replica, which rejects writes")
-                .advise("use the primary in --lease"),
-        );
+        let finding = Finding::fail("Redis role", "this is a replica, which rejects writes");
+        findings.push(finding.advise("use the primary in --lease"));
     }
-    match value("maxmemory_policy") {
-        Some(policy) if policy != "noeviction" && value("maxmemory") != Some("0") => {
-            findings.push(
-                Finding::warn(
-                    "Redis memory",
-                    format!(
-                        "leases may be evicted when the memory is full (maxmemory-policy {policy})"
-                    ),
-                )
-                .advise("set maxmemory-policy noeviction, or use a separate server"),
-            );
-        }
-        _ => {}
+    let policy = value("maxmemory_policy").filter(|policy| *policy != "noeviction");
+    if let Some(policy) = policy.filter(|_| value("maxmemory") != Some("0")) {
+        let text = "leases may be evicted when the memory is full";
+        let text = format!("{text} (maxmemory-policy {policy})");
+        let advice = "set maxmemory-policy noeviction, or use a separate server";
+        findings.push(Finding::warn("Redis memory", text).advise(advice));
     }
     findings
 }
@@ -124,13 +104,10 @@ async fn script(connection: &mut MultiplexedConnection) -> Result<(), RedisError
     );
     let key = format!("landfall:doctor:{}", std::process::id());
     let value: String = script.key(key).arg("x").invoke_async(connection).await?;
-    if value == "x" {
-        Ok(())
-    } else {
-        Err(RedisError::from((
-            redis::ErrorKind::UnexpectedReturnType,
-            "a key has another value than was written",
-        )))
+    let text = "a key has another value than was written";
+    match value.as_str() {
+        "x" => Ok(()),
+        _ => Err((redis::ErrorKind::UnexpectedReturnType, text).into()),
     }
 }
 
@@ -144,12 +121,10 @@ async fn pubsub(
     let started = Instant::now();
     let _: i64 = connection.publish(&channel, "x").await?;
     let mut stream = listener.on_message();
+    let text = "the connection closed before the message arrived";
     match stream.next().await {
         Some(_) => Ok(started.elapsed()),
-        None => Err(RedisError::from((
-            redis::ErrorKind::Io,
-            "the connection closed before the message arrived",
-        ))),
+        None => Err((redis::ErrorKind::Io, text).into()),
     }
 }
 

@@ -23,18 +23,13 @@ pub(super) async fn send(request: Request<()>) -> Result<Response<Bytes>, String
     let client: Client<hyper_rustls::HttpsConnector<HttpConnector>, Empty<Bytes>> =
         Client::builder(TokioExecutor::new()).build(connector);
     let exchange = async {
-        let response = client
-            .request(request.map(|()| Empty::new()))
-            .await
-            .map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+        let response = client.request(request.map(|()| Empty::new())).await;
+        let response = response.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY)
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?;
+        let body = Limited::new(body, MAX_BODY).collect().await;
+        let body = body.map_err(|error| error.to_string())?;
         Ok(Response::from_parts(parts, body.to_bytes()))
     };
-    tokio::time::timeout(TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
+    let response = tokio::time::timeout(TIMEOUT, exchange).await;
+    response.unwrap_or_else(|_| Err(format!("no response within {} s", TIMEOUT.as_secs())))
 }

@@ -3,12 +3,6 @@ use landfall_messages::{HookName, HookNames};
 use super::{Findings, Settings, not_compiled_in};
 use crate::settings::{direct::API_PATHS, types::JwtKeys};
 
-const ENABLING: [&str; 4] = ["grants", "require-grant", "admin-key", "admin-key-file"];
-
-pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    (!cfg!(feature = "grants") && ENABLING.contains(&name)).then_some("grants")
-}
-
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let (grants, admin) = (&settings.grants, &settings.admin);
     for (name, is_on) in [
@@ -17,13 +11,11 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         ("admin-key", admin.key.is_some()),
         ("admin-key-file", admin.key_file.is_some()),
     ] {
-        if let Some(feature) = missing_feature(name).filter(|_| is_on) {
-            findings.problem(name, not_compiled_in("grants support", feature));
-        }
+        let reason = not_compiled_in("grants support", "grants");
+        findings.problem_if(!cfg!(feature = "grants") && is_on, name, reason);
     }
-    if admin.key.is_some() && admin.key_file.is_some() {
-        findings.problem("admin-key-file", "conflicts with --admin-key");
-    }
+    let has_both = admin.key.is_some() && admin.key_file.is_some();
+    findings.problem_if(has_both, "admin-key-file", "conflicts with --admin-key");
     if let (Some(granted), Some(most)) = (grants.limits.max_size, settings.protocol.max_size)
         && granted > most
     {
@@ -39,51 +31,36 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
             }
         }
     } else {
-        if grants.jwt.keys.is_none() {
-            for name in findings.given("grants-jwt-") {
-                if name != "grants-jwt-keys" {
-                    findings.without_effect(&[name], "without --grants-jwt-keys");
-                }
-            }
-        }
         let jwt = &grants.jwt;
-        if jwt.keys.is_some() && jwt.issuers.is_empty() && jwt.audiences.is_empty() {
-            findings.problem(
-                "grants-jwt-keys",
-                "any token signed with these keys would be accepted, also one for another \
-                 application; set --grants-jwt-audience or --grants-jwt-issuer",
-            );
-        }
+        let names = findings.given("grants-jwt-");
+        findings.without_effect_if(jwt.keys.is_none(), &names, "without --grants-jwt-keys");
+        let is_unbound = jwt.issuers.is_empty() && jwt.audiences.is_empty();
+        findings.problem_if(
+            jwt.keys.is_some() && is_unbound,
+            "grants-jwt-keys",
+            "any token signed with these keys would be accepted, also one for another \
+             application; set --grants-jwt-audience or --grants-jwt-issuer",
+        );
         let is_shared = |name: &String| name.starts_with("HS");
-        if matches!(grants.jwt.keys, Some(JwtKeys::Url(_)))
-            && grants.jwt.algorithms.iter().all(is_shared)
-        {
-            findings.problem(
-                "grants-jwt-algorithms",
-                "requires the shared key in a file, but --grants-jwt-keys is a URL; no token would be accepted",
-            );
-        }
-        if settings.cors.disable {
-            findings.without_effect(&["grants-allowed-origins"], "with --disable-cors");
-        }
-        if grants.forward_auth.url.is_none() {
-            let reason = "without --grants-forward-auth-url";
-            findings.without_effect(&["grants-forward-auth-cache"], reason);
-        }
+        findings.problem_if(
+            matches!(jwt.keys, Some(JwtKeys::Url(_))) && jwt.algorithms.iter().all(is_shared),
+            "grants-jwt-algorithms",
+            "requires the shared key in a file, but --grants-jwt-keys is a URL; no token would be accepted",
+        );
+        let (disabled, names) = (settings.cors.disable, ["grants-allowed-origins"]);
+        findings.without_effect_if(disabled, &names, "with --disable-cors");
+        let reason = "without --grants-forward-auth-url";
+        let unset = grants.forward_auth.url.is_none();
+        findings.without_effect_if(unset, &["grants-forward-auth-cache"], reason);
     }
-    if !admin.is_on() {
-        findings.without_effect(&["admin-path"], "without --admin-key");
-    }
+    findings.without_effect_if(!admin.is_on(), &["admin-path"], "without --admin-key");
     for (name, event) in idle_events(settings) {
-        if !findings.is_given(&name) {
-            continue;
-        }
-        let name = name.as_str();
         let reason = format!("{event} requires --grants");
         match event {
+            _ if !findings.is_given(&name) => {}
             // A user relies on a hook that authorizes uploads.
-            HookName::PreGrant => findings.problem(name, reason),
-            _ => findings.warning(name, reason),
+            HookName::PreGrant => findings.problem(&name, reason),
+            _ => findings.warning(&name, reason),
         }
     }
 }
@@ -100,11 +77,10 @@ fn idle_events(settings: &Settings) -> Vec<(String, HookName)> {
         let name = format!("{}-events", transport.setting);
         (name, transport.events)
     });
-    [("hooks-enabled-events".to_owned(), enabled)]
-        .into_iter()
-        .chain(own_lists)
-        .filter_map(|(name, events)| Some((name, events?.iter().find(is_idle)?)))
-        .collect()
+    let common = ("hooks-enabled-events".to_owned(), enabled);
+    let lists = [common].into_iter().chain(own_lists);
+    let idle = lists.filter_map(|(name, events)| Some((name, events?.iter().find(is_idle)?)));
+    idle.collect()
 }
 
 /// The setting of their path, the path, and a description.
@@ -143,17 +119,13 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
     for (at, (name, path, what)) in areas.iter().enumerate() {
         let below = others.iter().find(|(_, taken, _)| is_within(taken, path));
         let found = below.or_else(|| {
-            let (_, later) = areas.split_at(at + 1);
-            later
-                .iter()
-                .find(|(_, taken, _)| is_within(taken, path) || is_within(path, taken))
+            let mut later = areas[at + 1..].iter();
+            later.find(|(_, taken, _)| is_within(taken, path) || is_within(path, taken))
         });
         if let Some((other, taken, whose)) = found {
             // Prefer the setting that was given.
-            let name = match !findings.is_given(name) && findings.is_given(other) {
-                true => other,
-                false => name,
-            };
+            let prefers_other = !findings.is_given(name) && findings.is_given(other);
+            let name = if prefers_other { other } else { name };
             let overlap = format!("the path {path} of {what} overlaps {taken} of {whose}");
             findings.problem(name, format!("{overlap}; choose another path"));
         }
@@ -161,6 +133,6 @@ pub(super) fn check_paths(settings: &Settings, findings: &mut Findings<'_>) {
 }
 
 fn is_within(path: &str, above: &str) -> bool {
-    path.strip_prefix(above)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let rest = path.strip_prefix(above);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -10,13 +10,6 @@ use crate::settings::{
 const NOTHING_STORED: &str =
     "without --grants, --admin-key or hooks with events: only these use a database";
 
-#[cfg(test)]
-pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    let transports = Settings::default().hooks.transports();
-    let found = transports.into_iter().find(|one| one.setting == name)?;
-    found.missing_feature
-}
-
 pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
@@ -34,23 +27,18 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     }
 
     let grpc = &hooks.grpc;
-    if grpc.target.is_some() {
-        if grpc.secure && grpc.server_certificate.is_none() {
-            findings.problem(
-                "hooks-grpc-secure",
-                "requires --hooks-grpc-server-tls-certificate".to_owned(),
-            );
-        }
-        let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
-        if certificate != key {
-            let mut names = [
-                "hooks-grpc-client-tls-key",
-                "hooks-grpc-client-tls-certificate",
-            ];
-            names.rotate_left(usize::from(certificate));
-            findings.problem(names[0], format!("requires --{}", names[1]));
-        }
-    }
+    let uses_grpc = grpc.target.is_some();
+    let reason = "requires --hooks-grpc-server-tls-certificate";
+    let is_unverified = uses_grpc && grpc.secure && grpc.server_certificate.is_none();
+    findings.problem_if(is_unverified, "hooks-grpc-secure", reason);
+    let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
+    let mut names = [
+        "hooks-grpc-client-tls-key",
+        "hooks-grpc-client-tls-certificate",
+    ];
+    names.rotate_left(usize::from(certificate));
+    let reason = format!("requires --{}", names[1]);
+    findings.problem_if(uses_grpc && certificate != key, names[0], reason);
 
     for transport in transports.iter().filter(|transport| !transport.is_used) {
         let name = transport.setting;
@@ -64,52 +52,44 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
         findings.without_effect(&names, "without hooks");
         findings.without_effect(&findings.given("events-"), "without hooks");
     }
-    if hooks.http.url.is_some() && hooks.http.attempts <= 1 {
-        findings.without_effect(&["hooks-http-backoff"], "without a retry");
-    }
-    if hooks.grpc.target.is_some() && hooks.grpc.attempts <= 1 {
-        findings.without_effect(&["hooks-grpc-backoff"], "without a retry");
-    }
+    let uses_http = hooks.http.url.is_some();
+    let is_once = uses_http && hooks.http.attempts <= 1;
+    findings.without_effect_if(is_once, &["hooks-http-backoff"], "without a retry");
+    let is_once = uses_grpc && grpc.attempts <= 1;
+    findings.without_effect_if(is_once, &["hooks-grpc-backoff"], "without a retry");
     let is_plain = |url: &Secret| url.reveal().starts_with("http://");
-    if hooks.http.url.as_ref().is_some_and(is_plain) {
-        let reason = "with --hooks-http at http://, without TLS";
-        findings.without_effect(&["hooks-http-skip-verify"], reason);
-    }
-    if hooks.grpc.target.is_some() && !hooks.grpc.secure {
-        findings.without_effect(
-            &[
-                "hooks-grpc-server-tls-certificate",
-                "hooks-grpc-client-tls-certificate",
-                "hooks-grpc-client-tls-key",
-            ],
-            "without --hooks-grpc-secure",
-        );
-    }
-    if hooks.http.url.is_some() && !hooks.http.follow_redirects {
-        let reason = "without --hooks-http-follow-redirects";
-        findings.without_effect(&["hooks-http-redirect-allow"], reason);
-    }
-    if !follows_progress(settings) {
-        let reason = "without hooks that receive post-receive";
-        findings.without_effect(&["progress-hooks-interval"], reason);
-    }
+    let is_plain = hooks.http.url.as_ref().is_some_and(is_plain);
+    let reason = "with --hooks-http at http://, without TLS";
+    findings.without_effect_if(is_plain, &["hooks-http-skip-verify"], reason);
+    let names = [
+        "hooks-grpc-server-tls-certificate",
+        "hooks-grpc-client-tls-certificate",
+        "hooks-grpc-client-tls-key",
+    ];
+    let is_plain = uses_grpc && !grpc.secure;
+    findings.without_effect_if(is_plain, &names, "without --hooks-grpc-secure");
+    let (stays, names) = (!hooks.http.follow_redirects, ["hooks-http-redirect-allow"]);
+    let reason = "without --hooks-http-follow-redirects";
+    findings.without_effect_if(uses_http && stays, &names, reason);
+    let has_progress = settings.has_queue() || hooks.used_names().contains(HookName::PostReceive);
+    let reason = "without hooks that receive post-receive";
+    findings.without_effect_if(!has_progress, &["progress-hooks-interval"], reason);
+    let stores_nothing = !settings.stores_state() && findings.is_for_server();
     if database.is_some() {
         findings.without_effect(&["state-dir"], "with --database");
-    } else if !settings.stores_state() && findings.is_for_server() {
-        findings.without_effect(&["state-dir"], NOTHING_STORED);
+    } else {
+        findings.without_effect_if(stores_nothing, &["state-dir"], NOTHING_STORED);
     }
-    if !settings.stores_state() && findings.is_for_server() {
-        findings.without_effect(&["database", "node-name"], NOTHING_STORED);
-    }
+    let names = ["database", "node-name"];
+    findings.without_effect_if(stores_nothing, &names, NOTHING_STORED);
     let is_v1 = hooks.command.dir.is_some() && hooks.command.format == Format::V1
-        || hooks.http.url.is_some() && hooks.http.format != Format::V2;
-    if hooks.stop_code.is_some() && !is_v1 {
-        findings.without_effect(
-            &["hooks-stop-code"],
-            "without --hooks-dir-format v1, or --hooks-http-format v1 or auto; a hook stops an \
-             upload with StopUpload in its response",
-        );
-    }
+        || uses_http && hooks.http.format != Format::V2;
+    findings.without_effect_if(
+        hooks.stop_code.is_some() && !is_v1,
+        &["hooks-stop-code"],
+        "without --hooks-dir-format v1, or --hooks-http-format v1 or auto; a hook stops an \
+         upload with StopUpload in its response",
+    );
     for name in ["hooks-http-backoff", "hooks-grpc-backoff"] {
         if let Some(text) = findings.text(name).filter(|text| is_bare_number(text)) {
             findings.warning(name, format!("{text} is read as seconds; write {text}s"));
@@ -121,23 +101,15 @@ fn check_names(settings: &Settings, findings: &mut Findings<'_>) {
     let hooks = &settings.hooks;
     let transports = hooks.transports();
     let mut used = transports.iter().filter(|one| one.is_used);
-    if used.all(|one| one.events.is_some()) {
-        findings.without_effect(
-            &["hooks-enabled-events"],
-            "if every transport has its own list, such as --hooks-http-events",
-        );
-    }
+    let all_differ = used.all(|one| one.events.is_some());
+    let reason = "if every transport has its own list, such as --hooks-http-events";
+    findings.without_effect_if(all_differ, &["hooks-enabled-events"], reason);
     let used = hooks.used_names();
     if used.blocking().next().is_none() && findings.is_given("hooks-failure-mode") {
         let reason = "has no effect without a blocking hook (pre-…)";
         findings.warning("hooks-failure-mode", reason);
     }
-    if !settings.has_outbox() {
-        let reason = "without hooks that receive events other than post-receive";
-        findings.without_effect(&findings.given("events-"), reason);
-    }
-}
-
-fn follows_progress(settings: &Settings) -> bool {
-    settings.has_queue() || settings.hooks.used_names().contains(HookName::PostReceive)
+    let reason = "without hooks that receive events other than post-receive";
+    let names = findings.given("events-");
+    findings.without_effect_if(!settings.has_outbox(), &names, reason);
 }

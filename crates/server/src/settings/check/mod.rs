@@ -1,6 +1,5 @@
 //! Rules between settings, checked after each has been parsed.
 
-mod cors;
 mod direct;
 mod grants;
 mod hooks;
@@ -14,12 +13,13 @@ use super::sections::table::{Property, Subcommand};
 
 const BUILT_IN_PAGES: &[&str] = &["/healthz", "/readyz"];
 
-#[cfg(test)]
-pub(super) fn missing_feature(name: &str) -> Option<&'static str> {
-    hooks::missing_feature(name)
-        .or_else(|| grants::missing_feature(name))
-        .or_else(|| direct::missing_feature(name))
-}
+/// Origins that no configuration intends: an expression that matches one of them matches any.
+const FOREIGN_ORIGINS: [&str; 3] = [
+    "https://landfall-probe.invalid",
+    "http://landfall-probe.invalid",
+    // The origin of a sandboxed frame, which every page can create.
+    "null",
+];
 
 pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
     format!("{what} is not compiled in; rebuild with `--features {feature}`")
@@ -59,8 +59,12 @@ impl<'a> Findings<'a> {
         names.filter(|name| name.starts_with(prefix)).collect()
     }
 
+    fn place_of(&self, name: &'static str, other: &'static str) -> &'static str {
+        if self.is_given(name) { name } else { other }
+    }
+
     fn text(&self, name: &str) -> Option<&'a str> {
-        self.layers.get(name).map(|given| given.text.as_str())
+        self.layers.get(name).map(|given| given.text())
     }
 
     /// Other commands use settings, such as `--database`, that a server uses only with others.
@@ -99,7 +103,7 @@ impl<'a> Findings<'a> {
             let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
                 continue;
             };
-            if given.text == setting.default {
+            if given.text() == setting.default {
                 continue;
             }
             let reason = format!("has no effect {reason}");
@@ -107,6 +111,18 @@ impl<'a> Findings<'a> {
                 true => self.problem(name, reason),
                 false => self.warning(name, reason),
             }
+        }
+    }
+
+    fn without_effect_if(&mut self, condition: bool, names: &[&str], reason: &str) {
+        if condition {
+            self.without_effect(names, reason);
+        }
+    }
+
+    fn problem_if(&mut self, condition: bool, name: &str, reason: impl std::fmt::Display) {
+        if condition {
+            self.problem(name, reason);
         }
     }
 }
@@ -136,70 +152,72 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     grants::check(settings, findings);
     direct::check(settings, findings);
     grants::check_paths(settings, findings);
-    cors::check(settings, findings);
+    check_cors(settings, findings);
 
-    if settings.listen.unix_sock.is_some() {
-        findings.without_effect(&["host", "port"], "with --unix-sock");
-    }
+    let has_socket = settings.listen.unix_sock.is_some();
+    findings.without_effect_if(has_socket, &["host", "port"], "with --unix-sock");
     let urls = &settings.urls;
-    if !urls.behind_proxy {
-        findings.without_effect(&["trusted-proxies"], "without --behind-proxy");
-    } else if urls.trusted_proxies.is_empty() && settings.listen.unix_sock.is_none() {
-        let reason = "with an empty --trusted-proxies: no proxy is trusted";
-        findings.without_effect(&["behind-proxy"], reason);
-    }
-    if settings.listen.unix_sock.is_some() {
-        let reason = "with --unix-sock: its connections have no address";
-        findings.without_effect(&["max-connections-per-address"], reason);
-        if !urls.behind_proxy {
-            let names = ["max-requests-per-address", "max-uploads-per-address"];
-            findings.without_effect(&names, "with --unix-sock and without --behind-proxy");
-        }
-    }
-    if settings.protocol.disable_download {
-        findings.without_effect(&["disable-unfinished-download"], "with --disable-download");
-    }
-    if !settings.monitoring.expose_metrics {
-        findings.without_effect(&["metrics-path"], "with --expose-metrics=false");
-    }
+    let has_proxy = urls.behind_proxy;
+    findings.without_effect_if(!has_proxy, &["trusted-proxies"], "without --behind-proxy");
+    let trusts_none = has_proxy && urls.trusted_proxies.is_empty() && !has_socket;
+    let reason = "with an empty --trusted-proxies: no proxy is trusted";
+    findings.without_effect_if(trusts_none, &["behind-proxy"], reason);
+    let reason = "with --unix-sock: its connections have no address";
+    findings.without_effect_if(has_socket, &["max-connections-per-address"], reason);
+    let names = ["max-requests-per-address", "max-uploads-per-address"];
+    let reason = "with --unix-sock and without --behind-proxy";
+    findings.without_effect_if(has_socket && !has_proxy, &names, reason);
+    let disabled = settings.protocol.disable_download;
+    let reason = "with --disable-download";
+    findings.without_effect_if(disabled, &["disable-unfinished-download"], reason);
+    let monitoring = &settings.monitoring;
+    let reason = "with --expose-metrics=false";
+    findings.without_effect_if(!monitoring.expose_metrics, &["metrics-path"], reason);
     if settings.timeouts.network.is_none() {
         let reason = "with --network-timeout 0, over which it is averaged";
         findings.without_effect(&["min-rate"], reason);
         settings.limits.min_rate = None;
     }
 
-    if settings.urls.relative_location && settings.urls.public_url.is_some() {
-        findings.problem("public-url", "conflicts with --relative-location");
-    }
-    let base = &settings.urls.base_path;
-    if let Some(url) = &settings.urls.public_url
+    let conflicts = urls.relative_location && urls.public_url.is_some();
+    let reason = "conflicts with --relative-location";
+    findings.problem_if(conflicts, "public-url", reason);
+    let base = &urls.base_path;
+    if let Some(url) = &urls.public_url
         && base != "/"
         && url.matches('/').count() == 3
     {
-        findings.warning(
-            "public-url",
-            format!(
-                "upload URLs will be {url}ID; if the proxy keeps paths unchanged, write {}{base}",
-                url.trim_end_matches('/'),
-            ),
-        );
+        let host = url.trim_end_matches('/');
+        let fix = format!("if the proxy keeps paths unchanged, write {host}{base}");
+        findings.warning("public-url", format!("upload URLs will be {url}ID; {fix}"));
     }
     let base_page = base.trim_end_matches('/');
-    if BUILT_IN_PAGES.contains(&base_page) {
-        let reason = format!("{base_page} is the path of health checks; choose another path");
-        findings.problem("base-path", reason);
+    let reason = format!("{base_page} is the path of health checks; choose another path");
+    findings.problem_if(BUILT_IN_PAGES.contains(&base_page), "base-path", reason);
+    let metrics = monitoring.metrics_path.as_str();
+    let is_taken = ["/", base_page, base].contains(&metrics) || BUILT_IN_PAGES.contains(&metrics);
+    let name = findings.place_of("metrics-path", "base-path");
+    let reason = "is used by another page; choose another path";
+    let reason = format!("the metrics path {metrics} {reason}");
+    findings.problem_if(monitoring.expose_metrics && is_taken, name, reason);
+}
+
+fn check_cors(settings: &Settings, findings: &mut Findings<'_>) {
+    let cors = &settings.cors;
+    if cors.disable {
+        return findings.without_effect(&findings.given("cors-"), "with --disable-cors");
     }
-    let metrics = settings.monitoring.metrics_path.as_str();
-    if settings.monitoring.expose_metrics
-        && (metrics == "/"
-            || BUILT_IN_PAGES.contains(&metrics)
-            || [base_page, base].contains(&metrics))
-    {
-        let name = match findings.is_given("metrics-path") {
-            true => "metrics-path",
-            false => "base-path",
-        };
-        let reason = "is used by another page; choose another path";
-        findings.problem(name, format!("the metrics path {metrics} {reason}"));
+    let mut origins = FOREIGN_ORIGINS.into_iter();
+    let matched = origins.find(|origin| cors.allow_origin.matches(origin));
+    if let Some(origin) = matched.filter(|_| cors.allow_credentials) {
+        findings.problem(
+            "cors-allow-credentials",
+            format!(
+                "would let pages of any origin use the cookies of their visitors: \
+                 --cors-allow-origin {:?} matches {origin}; write an expression that matches your \
+                 origins only, such as ^https://app\\.example\\.com$",
+                cors.allow_origin.pattern()
+            ),
+        );
     }
 }

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use super::s3::acl;
 use super::table::group;
-use crate::settings::types::{Secret, SmallFiles};
+use crate::settings::types::Secret;
 use crate::settings::{bucket, direct, grants, value};
 
-const SMALL_FILES: &[(&str, SmallFiles)] = &[("post", SmallFiles::Post), ("put", SmallFiles::Put)];
+const SMALL_FILES: &[(&str, bool)] = &[("post", false), ("put", true)];
 
 group! {
     /// Settings of direct uploads.
@@ -19,19 +19,18 @@ group! {
             objects; implies --grants.";
     path: String = direct::path, "direct-path", Text("PATH"), "", MayBeEmpty
         => "Prefix of the API's paths /api/..., /s3/... and /t/....";
-    endpoint: Option<String> = |v| value::or_none(v, bucket::endpoint),
-        "direct-endpoint", Text("URL"), ""
+    endpoint: Option<String> = value::optional(bucket::endpoint), "direct-endpoint", Text("URL"), ""
         => "S3 endpoint for browsers. Not set: that of the server (--s3-endpoint).";
     key: String = direct::key, "direct-key", Text("TEMPLATE"), "uploads/{id}/{filename}"
         => "Key template of objects below --s3-object-prefix, as in --s3-key. Must start with a \
             literal prefix that no other uploads use.";
     acl: Option<String> = acl, "direct-acl", Text("ACL"), "", Protects
         => "Canned ACL of these objects, such as public-read. Not set: that of --s3-acl.";
-    public_url: Option<String> = |v| value::or_none(v, bucket::endpoint),
+    public_url: Option<String> = value::optional(bucket::endpoint),
         "direct-public-url", Text("URL"), ""
         => "Prefix of object URLs in responses, such as that of a CDN. Not set: the URL of the \
             bucket.";
-    small_files: SmallFiles = |v| value::choice(v, SMALL_FILES),
+    puts_small_files: bool = |v| value::choice(v, SMALL_FILES),
         "direct-small-files", Text("post|put"), "post"
         => "Transfer mode of small files when the client does not choose: post, a form that limits \
             the size, or put, for services without forms.";
@@ -53,13 +52,11 @@ group! {
             notification reports its completion. Others are first checked after a twelfth of it, \
             then less and less often.";
     sign_requests: bool = value::boolean, "direct-sign-requests", Switch, "true"
-        => "Sign single requests for keys below the principal's prefix, for signRequest of Uppy \
-            6.";
+        => "Sign single requests for keys below the principal's prefix, for signRequest of Uppy 6.";
     notifications_secret: Option<Secret> = grants::key,
         "direct-notifications-secret", Text("SECRET"), "", Protects, Secret
         => "Accept bucket notifications (POST to /api/s3_events) with this secret of at least 16 \
-            characters. Prefer the variable or the file: command lines are visible to other \
-            users.";
+            characters. Prefer the variable or the file: command lines are visible to other users.";
     notifications_secret_file: Option<PathBuf> = value::path_or_none,
         "direct-notifications-secret-file", Text("FILE"), "", Protects
         => "Accept bucket notifications with the secret in this file of one line.";
@@ -71,10 +68,10 @@ group! {
     enabled: bool = value::boolean, "direct-sts", Switch, "false"
         => "Issue temporary credentials for keys below the principal's prefix, to clients that \
             sign themselves. Warning: the size of these uploads is not limited.";
-    endpoint: Option<String> = |v| value::or_none(v, bucket::endpoint),
+    endpoint: Option<String> = value::optional(bucket::endpoint),
         "direct-sts-endpoint", Text("URL"), ""
         => "URL of the token service (STS). Not set: Amazon's.";
-    role: Option<String> = |v| value::or_none(v, direct::role), "direct-sts-role", Text("ARN"), ""
+    role: Option<String> = value::optional(direct::role), "direct-sts-role", Text("ARN"), ""
         => "ARN of the role to assume (AssumeRole), limited by a session policy to the principal's \
             keys. Not set: GetFederationToken, which requires the long-term keys of an IAM user.";
     lifetime: Duration = |v| value::duration_within(v, "15m", "36h"),

@@ -2,13 +2,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::table::group;
-use crate::settings::types::{GrantsApi, JwtKeys, Secret};
+use crate::settings::types::{JwtKeys, Secret};
 use crate::settings::{grants, hooks, value};
 
-const APIS: &[(&str, GrantsApi)] = &[
-    ("landfall", GrantsApi::Landfall),
-    ("laravel", GrantsApi::Laravel),
-];
+const APIS: &[(&str, bool)] = &[("landfall", false), ("laravel", true)];
 
 group! {
     /// Settings of grants.
@@ -26,7 +23,7 @@ group! {
         => "Require an upload token for every upload; implies --grants.";
     path: String = grants::base_path, "grants-path", Text("PATH"), "/uploadjobs"
         => "URL path of the grants API.";
-    api: GrantsApi = |v| value::choice(v, APIS), "grants-api", Text("landfall|laravel"), "landfall"
+    laravel: bool = |v| value::choice(v, APIS), "grants-api", Text("landfall|laravel"), "landfall"
         => "Format of the API: Landfall's own, or that of the Laravel package laravel-tus-upload, \
             for its front end.";
     valid_for: Duration = value::some_duration, "grants-valid-for", Time, "1h"
@@ -72,8 +69,7 @@ group! {
     keys: Option<JwtKeys> = grants::jwt_keys,
         "grants-jwt-keys", Text("URL|FILE"), "", SecretInUrl, Protects
         => "Authenticate by JSON web tokens signed with these keys: the URL or file of a key set \
-            (JWKS), or a PEM file with a public key. API keys (landfall keys) are always \
-            accepted.";
+            (JWKS), or a PEM file with a public key. API keys (landfall keys) are always accepted.";
     issuers: Vec<String> = grants::claims, "grants-jwt-issuer", List("ISSUERS"), "", Protects
         => "Accepted iss values, comma-separated. Empty: not checked. This or \
             --grants-jwt-audience is required.";
@@ -82,8 +78,7 @@ group! {
             is required.";
     subject: String = grants::claim, "grants-jwt-subject", Text("CLAIM"), "sub"
         => "Claim with the subject.";
-    algorithms: Vec<String> = grants::algorithms,
-        "grants-jwt-algorithms", List("NAMES"),
+    algorithms: Vec<String> = grants::algorithms, "grants-jwt-algorithms", List("NAMES"),
         "RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,EdDSA", Protects
         => "Accepted signature algorithms, comma-separated. HS256, HS384 and HS512 need their \
             shared key (oct) in a file.";

@@ -30,8 +30,7 @@ group! {
         /// The outbox.
         outbox: Outbox,
     };
-    enabled: Vec<HookName> = hooks::enabled,
-        "hooks-enabled-events", List("EVENTS"),
+    enabled: Vec<HookName> = hooks::enabled, "hooks-enabled-events", List("EVENTS"),
         "pre-create,post-create,post-receive,post-terminate,post-finish", MayBeEmpty, FailsAtStart
         => "Enabled hooks, comma-separated, for transports without an own list. Blocking hooks: \
             pre-create, pre-finish, pre-terminate, pre-access, with --grants pre-grant. Events: \
@@ -106,7 +105,7 @@ group! {
 group! {
     /// Settings of gRPC hooks.
     pub struct GrpcHooks at hooks.grpc;
-    target: Option<String> = |v| value::or_none(v, hooks::grpc_target),
+    target: Option<String> = value::optional(hooks::grpc_target),
         "hooks-grpc", Text("HOST:PORT"), ""
         => "Call the gRPC service proto.HookHandler of tusd at this address.";
     events: Option<HookNames> = hooks::events, "hooks-grpc-events", List("EVENTS"), "", Protects

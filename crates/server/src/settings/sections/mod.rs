@@ -101,9 +101,8 @@ impl Settings {
     /// Returns the time without activity after which a direct upload expires.
     pub fn direct_idle_timeout(&self) -> Duration {
         let of_others = self.expiry.unfinished.unwrap_or(DIRECT_IDLE_TIMEOUT);
-        self.direct
-            .idle_timeout
-            .unwrap_or(of_others.min(DIRECT_IDLE_TIMEOUT))
+        let default = of_others.min(DIRECT_IDLE_TIMEOUT);
+        self.direct.idle_timeout.unwrap_or(default)
     }
 
     /// Returns the size limit of direct uploads in bytes, if there is one for all subjects.
@@ -119,12 +118,17 @@ impl Settings {
         self.grants.enabled || self.admin.is_on()
     }
 
-    pub(crate) fn has_outbox(&self) -> bool {
-        let stored = match self.has_queue() {
+    /// Returns the events that are stored until they are delivered.
+    pub(crate) fn stored_names(&self) -> HookNames {
+        match self.has_queue() {
             true => Hooks::STORED.union(HookNames::JOB_EVENTS),
             false => Hooks::STORED,
-        };
-        !self.hooks.used_names().intersection(stored).is_empty()
+        }
+    }
+
+    pub(crate) fn has_outbox(&self) -> bool {
+        let used = self.hooks.used_names();
+        !used.intersection(self.stored_names()).is_empty()
     }
 
     pub(crate) fn stores_state(&self) -> bool {
@@ -144,7 +148,7 @@ macro_rules! sections {
     ($($title:literal, [$($subcommand:ident),*] => $($group:ident),+;)*) => {
         &[$(Section {
             title: $title,
-            subcommands: &[$(Subcommand::$subcommand),*],
+            subcommands: &[Subcommand::ConfigCheck, $(Subcommand::$subcommand),*],
             groups: &[$($group::SETTINGS),+],
         }),*]
     };

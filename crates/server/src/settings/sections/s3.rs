@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use super::table::group;
-use crate::settings::types::{LeaseKind, UploadIds};
+use crate::settings::types::LeaseKind;
 use crate::settings::{bucket, value};
 
-const UPLOAD_IDS: &[(&str, UploadIds)] = &[("tusd", UploadIds::Tusd), ("plain", UploadIds::Plain)];
+const UPLOAD_IDS: &[(&str, bool)] = &[("tusd", false), ("plain", true)];
 
 const PATH_STYLE: &[(&str, Option<bool>)] =
     &[("auto", None), ("true", Some(true)), ("false", Some(false))];
@@ -31,22 +31,21 @@ group! {
         /// Headers of finished objects.
         headers: S3Headers,
     };
-    bucket: Option<String> = |v| value::or_none(v, bucket::bucket),
-        "s3-bucket", Text("NAME"), "", Common
+    bucket: Option<String> = value::optional(bucket::bucket), "s3-bucket", Text("NAME"), "", Common
         => "Store uploads in this bucket instead of a directory. Credentials come from \
             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the profile AWS_PROFILE, web identity, \
             the container or the instance.";
     object_prefix: String = bucket::object_prefix, "s3-object-prefix", Text("PREFIX"), ""
         => "Prefix of all object keys; a trailing slash is added.";
-    key: Option<String> = |v| value::or_none(v, bucket::key), "s3-key", Text("TEMPLATE"), ""
+    key: Option<String> = value::optional(bucket::key), "s3-key", Text("TEMPLATE"), ""
         => "Key template of finished objects below the prefix, such as {date}/{id}/{filename}. \
             {date} is yyyy/mm/dd of the creation, {meta:NAME} a value of the upload's metadata. \
             Not set: {id}.";
-    endpoint: Option<String> = |v| value::or_none(v, bucket::endpoint),
+    endpoint: Option<String> = value::optional(bucket::endpoint),
         "s3-endpoint", Text("URL"), "", Common
         => "Endpoint of an S3-compatible service, such as https://s3.example.com. Not set: Amazon \
             S3.";
-    region: Option<String> = |v| value::or_none(v, bucket::word), "s3-region", Text("REGION"), ""
+    region: Option<String> = value::optional(bucket::word), "s3-region", Text("REGION"), ""
         => "Region of the bucket. Not set: AWS_REGION, the region of the profile, or us-east-1.";
     path_style: Option<bool> = |v| value::choice(v, PATH_STYLE),
         "s3-path-style", Text("auto|true|false"), "auto"
@@ -75,8 +74,7 @@ group! {
             nothing protects the content on its way to the service.";
     log_api_calls: bool = value::boolean, "s3-log-api-calls", Switch, "false"
         => "Log each S3 request, at any --log-level.";
-    upload_ids: UploadIds = |v| value::choice(v, UPLOAD_IDS),
-        "s3-upload-ids", Text("tusd|plain"), "tusd"
+    plain_ids: bool = |v| value::choice(v, UPLOAD_IDS), "s3-upload-ids", Text("tusd|plain"), "tusd"
         => "Format of new upload ids: object name, plus sign and multipart upload id, so that tusd \
             can resume them (tusd), or the object name only (plain). Both are accepted.";
 }
@@ -94,24 +92,24 @@ group! {
 group! {
     /// Headers of finished objects, which a hook may override; `None` sends none.
     pub struct S3Headers at s3.headers;
-    content_type: Option<String> = |v| value::or_none(v, bucket::content_type),
+    content_type: Option<String> = value::optional(bucket::content_type),
         "s3-content-type", Text("TYPE"), ""
         => "Content-Type of all objects. Not set: filetype of the upload's metadata.";
-    content_disposition: Option<String> = |v| value::or_none(v, bucket::content_disposition),
+    content_disposition: Option<String> = value::optional(bucket::content_disposition),
         "s3-content-disposition", Text("VALUE"), ""
         => "Content-Disposition of objects.";
-    cache_control: Option<String> = |v| value::or_none(v, bucket::cache_control),
+    cache_control: Option<String> = value::optional(bucket::cache_control),
         "s3-cache-control", Text("VALUE"), ""
         => "Cache-Control of objects.";
-    storage_class: Option<String> = |v| value::or_none(v, bucket::word),
+    storage_class: Option<String> = value::optional(bucket::word),
         "s3-storage-class", Text("CLASS"), ""
         => "Storage class of objects, such as STANDARD_IA.";
     tags: Vec<(String, String)> = bucket::tags, "s3-tags", List("KEY=VALUE,..."), ""
         => "Tags of objects, at most 10.";
-    sse: Option<String> = |v| value::or_none(v, |v| named(v, SSE)),
+    sse: Option<String> = value::optional(|v| named(v, SSE)),
         "s3-sse", Text("AES256|aws:kms|aws:kms:dsse"), "", Protects
         => "Server-side encryption of objects. Not set: the default of the bucket.";
-    sse_kms_key_id: Option<String> = |v| value::or_none(v, bucket::kms_key),
+    sse_kms_key_id: Option<String> = value::optional(bucket::kms_key),
         "s3-sse-kms-key-id", Text("KEY"), "", Protects
         => "Id or ARN of the KMS key. Implies aws:kms, unless --s3-sse is aws:kms:dsse.";
     acl: Option<String> = acl, "s3-acl", Text("ACL"), "", Protects

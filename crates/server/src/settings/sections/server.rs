@@ -47,8 +47,7 @@ group! {
     host: String = address::host, "host", Text("HOST"), "0.0.0.0", Common
         => "Address or host name to listen on.";
     port: u16 = value::port, "port", Number("PORT"), "8080", Common
-        => "TCP port to listen on. 0 lets the system choose a port, which the start-up log \
-            prints.";
+        => "TCP port to listen on. 0 lets the system choose a port, which the start-up log prints.";
     unix_sock: Option<PathBuf> = value::path_or_none, "unix-sock", Text("FILE"), ""
         => "Listen on this UNIX socket instead of TCP. A socket passed by systemd takes \
             precedence.";
@@ -88,9 +87,8 @@ impl Urls {
             && peer.is_none_or(|peer| {
                 // A dual-stack socket shows an IPv4 peer as ::ffff:a.b.c.d.
                 let peer = peer.to_canonical();
-                self.trusted_proxies
-                    .iter()
-                    .any(|range| range.contains(&peer))
+                let mut trusted = self.trusted_proxies.iter();
+                trusted.any(|range| range.contains(&peer))
             })
     }
 }

@@ -37,24 +37,19 @@ impl Settings {
             return dir.clone();
         }
         // systemd separates several by colons.
-        let of_unit = variable("STATE_DIRECTORY")
-            .and_then(|dirs| env::split_paths(&dirs).next())
-            .filter(|dir| dir.is_absolute());
-        if let Some(dir) = of_unit {
+        let of_unit = variable("STATE_DIRECTORY");
+        let of_unit = of_unit.and_then(|dirs| env::split_paths(&dirs).next());
+        if let Some(dir) = of_unit.filter(|dir| dir.is_absolute()) {
             return dir;
         }
         if self.s3.bucket.is_none() {
             return self.own_dir();
         }
-        let absolute = |name: &str| {
-            variable(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
-        absolute("XDG_STATE_HOME")
-            .or_else(|| Some(absolute("HOME")?.join(".local/state")))
-            .unwrap_or_else(|| PathBuf::from("/var/lib"))
-            .join("landfall")
+        let path = |name| variable(name).map(PathBuf::from);
+        let absolute = |name| path(name).filter(|path| path.is_absolute());
+        let in_home = || Some(absolute("HOME")?.join(".local/state"));
+        let dir = absolute("XDG_STATE_HOME").or_else(in_home);
+        dir.unwrap_or(PathBuf::from("/var/lib")).join("landfall")
     }
 
     pub(crate) fn own_dir(&self) -> PathBuf {

@@ -36,20 +36,14 @@ pub(crate) fn check_private(dir: &Path) -> Result<(), String> {
 pub(super) fn belongs_to_service(dir: &Path) -> Option<String> {
     let own = rustix::process::geteuid();
     let found = inspect(dir).ok().flatten()?;
-    (own.is_root() && found.uid() != 0 && writers(&found).is_none()).then(|| {
-        format!(
-            "{}: run the server, and this check, as that user",
-            wrong_owner(dir, &found, own.as_raw())
-        )
-    })
+    let is_other = own.is_root() && found.uid() != 0 && writers(&found).is_none();
+    let problem = wrong_owner(dir, &found, own.as_raw());
+    is_other.then(|| format!("{problem}: run the server, and this check, as that user"))
 }
 
 fn wrong_owner(dir: &Path, found: &Metadata, own: u32) -> String {
-    format!(
-        "the state directory {} belongs to user {}, but this runs as user {own}",
-        dir.display(),
-        found.uid()
-    )
+    let (dir, owner) = (dir.display(), found.uid());
+    format!("the state directory {dir} belongs to user {owner}, but this runs as user {own}")
 }
 
 /// Otherwise, users who can write to the upload directory choose where leases and keys are stored.

@@ -31,10 +31,8 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
     let cannot_create =
         |reason: String| format!("{shown} does not exist and cannot be created: {reason}");
     for above in path.ancestors().skip(1) {
-        let above = match above.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => above,
-        };
+        let is_empty = above.as_os_str().is_empty();
+        let above = if is_empty { Path::new(".") } else { above };
         let Some(found) = inspect(above).map_err(cannot_create)? else {
             continue;
         };
@@ -46,10 +44,7 @@ pub(super) fn writable_dir(path: &Path) -> Result<(), String> {
 }
 
 pub(super) fn own_dir(path: &Path) -> Result<(), String> {
-    match inspect(path)? {
-        Some(_) => writable_dir(path),
-        None => Ok(()),
-    }
+    inspect(path)?.map_or(Ok(()), |_| writable_dir(path))
 }
 
 pub(super) fn dir_with_programs(path: &Path) -> Result<(), String> {
@@ -116,9 +111,8 @@ pub(super) fn database(path: &Path) -> Result<(), String> {
 fn is_sqlite(path: &Path) -> io::Result<bool> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     let mut start = Vec::new();
-    std::fs::File::open(path)?
-        .take(MAGIC.len() as u64)
-        .read_to_end(&mut start)?;
+    let file = std::fs::File::open(path)?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut start)?;
     Ok(start.is_empty() || start == MAGIC)
 }
 
@@ -130,10 +124,8 @@ fn require_dir(path: &Path, found: &Metadata) -> Result<(), String> {
 }
 
 fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    parent.unwrap_or(Path::new("."))
 }
 
 pub(super) fn inspect(path: &Path) -> Result<Option<Metadata>, String> {

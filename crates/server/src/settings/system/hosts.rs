@@ -15,10 +15,8 @@ pub(super) fn spawn_lookup(host: String, is_local: bool) -> Lookup {
             Ok(Ok(found)) => found.map(|found| found.ip()).collect(),
             Ok(Err(error)) => return Err(format!("the host {host:?} cannot be resolved: {error}")),
             Err(_) => {
-                return Err(format!(
-                    "the host {host:?} cannot be resolved: no response from the name server in {}s",
-                    DNS_TIMEOUT.as_secs()
-                ));
+                let reason = format!("no response from the name server in {DNS_TIMEOUT:?}");
+                return Err(format!("the host {host:?} cannot be resolved: {reason}"));
             }
         };
         // The server prefers IPv4, too.
@@ -42,10 +40,8 @@ fn check_local(ip: IpAddr) -> Result<(), String> {
 /// Whether the port is in use is found at start.
 pub(super) fn check_port(port: u16) -> Result<(), String> {
     let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
-    let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-        .trim()
-        .parse()
-        .unwrap_or(0);
+    let first_unprivileged = read("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first_unprivileged = first_unprivileged.trim().parse().unwrap_or(0);
     if port == 0 || port >= first_unprivileged || can_bind_all(&read("/proc/self/status")) {
         return Ok(());
     }
@@ -66,9 +62,9 @@ fn can_bind_all(status: &str) -> bool {
 
 /// The proxy resolves names.
 pub(super) fn has_http_proxy() -> bool {
-    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty()))
+    let is_set = |name| std::env::var_os(name).is_some_and(|proxy| !proxy.is_empty());
+    let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
+    names.into_iter().any(is_set)
 }
 
 #[cfg(test)]

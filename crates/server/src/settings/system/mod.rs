@@ -34,12 +34,8 @@ impl Loaded {
     /// Returns everything that cannot work on this machine.
     pub async fn check_system(&mut self) -> Result<(), Failure> {
         let mut problems = Vec::new();
-        let mut findings = Findings::new(
-            &self.layers,
-            self.subcommand,
-            &mut problems,
-            &mut self.warnings,
-        );
+        let (subcommand, warnings) = (self.subcommand, &mut self.warnings);
+        let mut findings = Findings::new(&self.layers, subcommand, &mut problems, warnings);
         let has_systemd_sockets = std::env::var_os("LISTEN_FDS").is_some();
         if has_systemd_sockets && findings.is_for_server() {
             let names = ["host", "port", "unix-sock"];
@@ -47,10 +43,7 @@ impl Loaded {
         }
         let mut checks = SystemChecks {
             findings,
-            subcommand: match self.subcommand {
-                Subcommand::ConfigCheck => Subcommand::Serve,
-                other => other,
-            },
+            subcommand,
             failed: Vec::new(),
             lookups: Vec::new(),
         };
@@ -62,10 +55,9 @@ impl Loaded {
         checks.check_files(&self.settings);
         checks.check_optional_hosts(&self.settings);
         checks.finish().await;
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Failure { problems })
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Failure { problems }),
         }
     }
 }
@@ -190,24 +182,17 @@ impl SystemChecks<'_> {
             Some(JwtKeys::File(path)) => Some(path.clone()),
             _ => None,
         };
-        let (grpc, direct) = (&hooks.grpc, &settings.direct);
+        let grpc = &hooks.grpc;
+        let (server, client) = (&grpc.server_certificate, &grpc.client_certificate);
+        let secret = &settings.direct.notifications_secret_file;
         for (name, file) in [
             ("hooks-wasm", &hooks.wasm.file),
-            (
-                "hooks-grpc-server-tls-certificate",
-                &grpc.server_certificate,
-            ),
-            (
-                "hooks-grpc-client-tls-certificate",
-                &grpc.client_certificate,
-            ),
+            ("hooks-grpc-server-tls-certificate", server),
+            ("hooks-grpc-client-tls-certificate", client),
             ("hooks-grpc-client-tls-key", &grpc.client_key),
             ("grants-jwt-keys", &jwt_keys),
             ("admin-key-file", &settings.admin.key_file),
-            (
-                "direct-notifications-secret-file",
-                &direct.notifications_secret_file,
-            ),
+            ("direct-notifications-secret-file", secret),
         ] {
             if let Some(file) = file {
                 self.check(name, |_| files::readable(file));
@@ -224,16 +209,13 @@ impl SystemChecks<'_> {
             _ => None,
         };
         let is_direct = !hosts::has_http_proxy();
+        let forward_auth = &grants.forward_auth.url;
         for (name, url, is_direct) in [
             ("hooks-http", &hooks.http.url, is_direct),
             ("hooks-nats", &brokers.nats.url, true),
             ("hooks-amqp", &brokers.amqp.url, true),
             ("hooks-redis", &brokers.redis.url, true),
-            (
-                "grants-forward-auth-url",
-                &grants.forward_auth.url,
-                is_direct,
-            ),
+            ("grants-forward-auth-url", forward_auth, is_direct),
             ("grants-jwt-keys", &jwt_url, is_direct),
         ] {
             let url = url.as_ref().filter(|_| is_direct);
@@ -249,12 +231,10 @@ impl SystemChecks<'_> {
     async fn finish(mut self) {
         for (name, is_required, lookup) in self.lookups {
             let result = lookup.await.unwrap_or_else(|error| Err(error.to_string()));
+            let findings = &mut self.findings;
             match result {
-                Err(reason) if is_required => self.findings.problem_at_start(name, reason),
-                Err(reason) => {
-                    let reason = format!("{reason}; it may start later");
-                    self.findings.warning(name, reason);
-                }
+                Err(reason) if is_required => findings.problem_at_start(name, reason),
+                Err(reason) => findings.warning(name, format!("{reason}; it may start later")),
                 Ok(()) => {}
             }
         }
@@ -283,21 +263,15 @@ fn check_programs(
     let mut missing = Vec::new();
     for hook in names.iter() {
         match files::program(&dir.join(hook.as_str())) {
-            Ok(true) => {}
             Ok(false) if hook.is_blocking() => missing.push(hook.as_str()),
-            Ok(false) => {}
+            Ok(_) => {}
             Err(reason) => findings.problem_at_start(name, reason),
         }
     }
     if !missing.is_empty() {
-        findings.warning(
-            name,
-            format!(
-                "no {} in {}; missing blocking hooks are skipped, and allow all requests",
-                missing.join(" and no "),
-                dir.display()
-            ),
-        );
+        let (missing, dir) = (missing.join(" and no "), dir.display());
+        let effect = "missing blocking hooks are skipped, and allow all requests";
+        findings.warning(name, format!("no {missing} in {dir}; {effect}"));
     }
     Ok(())
 }

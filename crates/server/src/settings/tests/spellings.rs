@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::check::missing_feature;
 use super::super::sections::settings;
 use super::super::sections::table::{Kind, Property, Setting};
 use super::super::*;
@@ -293,6 +292,19 @@ fn spellings(setting: &'static Setting, text: &str) -> Vec<(String, Result<Setti
             (shown, result)
         })
         .collect()
+}
+
+fn missing_feature(name: &str) -> Option<&'static str> {
+    match name {
+        "grants" | "require-grant" | "admin-key" | "admin-key-file" => {
+            (!cfg!(feature = "grants")).then_some("grants")
+        }
+        "direct" => (!cfg!(feature = "direct")).then_some("direct"),
+        _ => {
+            let mut transports = Settings::default().hooks.transports().into_iter();
+            transports.find(|one| one.setting == name)?.missing_feature
+        }
+    }
 }
 
 #[test]

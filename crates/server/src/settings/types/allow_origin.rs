@@ -1,7 +1,6 @@
-use std::fmt;
-
 /// A regular expression of allowed origins, matched anywhere in the `Origin` header as in tusd.
-#[derive(Clone)]
+/// The default allows every origin.
+#[derive(Clone, Debug, Default)]
 pub struct AllowOrigin(Option<regex_lite::Regex>);
 
 impl AllowOrigin {
@@ -47,21 +46,8 @@ fn can_match_origin(pattern: &str) -> bool {
     !host.contains(odd) && plain.matches('/').count() <= 2
 }
 
-impl Default for AllowOrigin {
-    /// Allows every origin.
-    fn default() -> Self {
-        Self(None)
-    }
-}
-
 impl PartialEq for AllowOrigin {
     fn eq(&self, other: &Self) -> bool {
         self.pattern() == other.pattern()
-    }
-}
-
-impl fmt::Debug for AllowOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AllowOrigin({:?})", self.pattern())
     }
 }

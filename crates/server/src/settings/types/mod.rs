@@ -36,29 +36,6 @@ pub enum LogLevel {
     Trace,
 }
 
-impl LogLevel {
-    /// Returns the name in settings, which is also that of `tracing`'s filters.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// The format of requests and responses of the grants API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GrantsApi {
-    /// Landfall's own.
-    #[default]
-    Landfall,
-    /// That of the Laravel package, for its front end.
-    Laravel,
-}
-
 /// The location of the keys of JSON web tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JwtKeys {
@@ -66,26 +43,6 @@ pub enum JwtKeys {
     Url(Secret),
     /// A file with a key set, or with a public key in PEM.
     File(PathBuf),
-}
-
-/// The transfer mode of small files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SmallFiles {
-    /// A form with a POST policy.
-    #[default]
-    Post,
-    /// A presigned PUT.
-    Put,
-}
-
-/// The format of upload ids in a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UploadIds {
-    /// The object name, `+` and the id of the multipart upload, as in tusd.
-    #[default]
-    Tusd,
-    /// The object name only.
-    Plain,
 }
 
 /// The lease backend.

@@ -1,12 +1,16 @@
 //! The CORS rules of a bucket that direct uploads from browsers need.
 
-mod set;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use landfall_s3::client::CorsRule;
+use anyhow::{Context as _, bail};
+use landfall_s3::client::{CorsRule, Error, ErrorKind};
 use serde_json::{Value, json};
 
-pub use self::set::set;
-use crate::settings::Settings;
+use super::{Diagnosis, probe_client};
+use crate::settings::{Loaded, S3, Settings};
 
 const ID: &str = "landfall-direct";
 
@@ -45,29 +49,27 @@ fn is_own_rule(one: &CorsRule, rule: &CorsRule) -> bool {
 }
 
 pub(crate) fn to_json(rules: &[CorsRule]) -> Value {
-    let rules: Vec<Value> = rules
-        .iter()
-        .map(|rule| {
-            let mut fields = serde_json::Map::new();
-            if let Some(id) = &rule.id {
-                fields.insert("ID".to_owned(), json!(id));
+    let to_json = |rule: &CorsRule| {
+        let mut fields = serde_json::Map::new();
+        if let Some(id) = &rule.id {
+            fields.insert("ID".to_owned(), json!(id));
+        }
+        for (name, values) in [
+            ("AllowedOrigins", &rule.allowed_origins),
+            ("AllowedMethods", &rule.allowed_methods),
+            ("AllowedHeaders", &rule.allowed_headers),
+            ("ExposeHeaders", &rule.expose_headers),
+        ] {
+            if !values.is_empty() {
+                fields.insert(name.to_owned(), json!(values));
             }
-            for (name, values) in [
-                ("AllowedOrigins", &rule.allowed_origins),
-                ("AllowedMethods", &rule.allowed_methods),
-                ("AllowedHeaders", &rule.allowed_headers),
-                ("ExposeHeaders", &rule.expose_headers),
-            ] {
-                if !values.is_empty() {
-                    fields.insert(name.to_owned(), json!(values));
-                }
-            }
-            if let Some(seconds) = rule.max_age_seconds {
-                fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
-            }
-            Value::Object(fields)
-        })
-        .collect();
+        }
+        if let Some(seconds) = rule.max_age_seconds {
+            fields.insert("MaxAgeSeconds".to_owned(), json!(seconds));
+        }
+        Value::Object(fields)
+    };
+    let rules: Vec<Value> = rules.iter().map(to_json).collect();
     json!({ "CORSRules": rules })
 }
 
@@ -87,19 +89,15 @@ impl RequiredRules {
         }
         let configured = &settings.s3.headers;
         let signs = settings.direct.sts.enabled;
+        let has_disposition = configured.content_disposition.is_some();
+        let has_key = configured.sse_kms_key_id.is_some();
         let mut headers: Vec<_> = [
             ("content-type", true),
             ("cache-control", configured.cache_control.is_some()),
-            (
-                "content-disposition",
-                configured.content_disposition.is_some(),
-            ),
+            ("content-disposition", has_disposition),
             ("x-amz-storage-class", configured.storage_class.is_some()),
             ("x-amz-server-side-encryption", configured.sse.is_some()),
-            (
-                "x-amz-server-side-encryption-aws-kms-key-id",
-                configured.sse_kms_key_id.is_some(),
-            ),
+            ("x-amz-server-side-encryption-aws-kms-key-id", has_key),
             // A page with its own credentials signs headers.
             ("authorization", signs),
             ("x-amz-content-sha256", signs),
@@ -144,6 +142,74 @@ fn matches(pattern: &str, text: &str) -> bool {
             text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
         }
     }
+}
+
+/// Sets the CORS rule for direct uploads from these origins and keeps all other rules.
+///
+/// Prints the rules before and after; with `dry_run`, sets nothing.
+///
+/// # Errors
+/// The rules cannot be read or set; the error contains the fix.
+pub async fn set(loaded: Loaded, origins: Vec<String>, dry_run: bool) -> anyhow::Result<ExitCode> {
+    loaded.print_warnings();
+    let settings = &loaded.settings.s3;
+    let bucket = settings.bucket.as_deref().context("no bucket is named")?;
+    let client = probe_client(settings)?;
+    let ours = rule(&origins);
+    // Without reading the rules, writing them would delete those of others.
+    let before = match client.bucket_cors(bucket).await {
+        Ok(rules) => rules.unwrap_or_default(),
+        Err(error) => return explain_failure(&error, settings, bucket, "read", &[ours]),
+    };
+    let after = merged(&before, ours);
+    show("Before", &before)?;
+    if before == after {
+        return finish("The rules are already set.");
+    }
+    show("After", &after)?;
+    if dry_run {
+        return finish("Nothing was set: --dry-run.");
+    }
+    match client.set_bucket_cors(bucket, &after).await {
+        Ok(()) => finish("Set. Check the result: landfall doctor s3 --origin ORIGIN"),
+        Err(error) => explain_failure(&error, settings, bucket, "set", &after),
+    }
+}
+
+fn explain_failure(
+    error: &Error,
+    settings: &S3,
+    bucket: &str,
+    action: &str,
+    rules: &[CorsRule],
+) -> anyhow::Result<ExitCode> {
+    let diagnosis = Diagnosis::new(error, settings, bucket);
+    let by_hand = to_json(rules);
+    match error.kind() {
+        ErrorKind::NotImplemented => bail!(
+            "cannot {action} the CORS rules, because the service does not support the S3 call: set \
+             this rule in its settings or console: {by_hand} ({})",
+            diagnosis.response
+        ),
+        ErrorKind::AccessDenied => bail!(
+            "cannot {action} the CORS rules: {diagnosis}; or have an administrator add this rule: \
+             {by_hand}"
+        ),
+        _ => bail!("cannot {action} the CORS rules: {diagnosis}"),
+    }
+}
+
+fn show(when: &str, rules: &[CorsRule]) -> anyhow::Result<()> {
+    let text = match rules {
+        [] => format!("{when}: no rules\n"),
+        rules => format!("{when}: {:#}\n", to_json(rules)),
+    };
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn finish(text: &str) -> anyhow::Result<ExitCode> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
