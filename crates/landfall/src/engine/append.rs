@@ -94,7 +94,10 @@ impl Engine {
             return Err(ProblemKind::Locked.into());
         }
         let bounds = self.check_append(&upload, offset, &request)?;
-        let (head, content_length) = (request.head, request.content_length);
+        let AppendRequest {
+            head,
+            content_length,
+        } = request;
         let is_verified = head.checksum.is_present();
         // With a checksum, the length is declared only after the bytes are verified.
         let declares_late = is_verified || content_length.is_none();

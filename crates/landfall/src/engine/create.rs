@@ -62,7 +62,11 @@ impl Engine {
         request: CreateRequest,
         body: &mut B,
     ) -> Result<Created, Error> {
-        let (head, content_length) = (request.head, request.content_length);
+        let CreateRequest {
+            head,
+            parts,
+            content_length,
+        } = request;
         let _in_flight = self.enter_transfer()?;
         self.check_access(context, Intent::Create, None).await?;
         let length = match head.declared {
@@ -83,7 +87,7 @@ impl Engine {
                     return Err(ProblemKind::ModifyFinal.into());
                 }
                 upload.kind = UploadKind::Final {
-                    parts: request.parts,
+                    parts,
                     header,
                     concatenated: false,
                 };

@@ -90,7 +90,12 @@ impl Engine {
         report: Result<TransferReport<'_>, Error>,
     ) -> Result<Received, Error> {
         let (upload, visibility) = (&live.upload, live.visibility);
-        let report = match report {
+        let TransferReport {
+            outcome,
+            verifier,
+            is_staged,
+            mut unwritten,
+        } = match report {
             Ok(report) => report,
             Err(error) => {
                 let _ = if visibility == Visibility::Verified {
@@ -105,13 +110,12 @@ impl Engine {
                 return Err(error);
             }
         };
-        let (is_staged, mut unwritten) = (report.is_staged, report.unwritten);
-        let mut interruption = match report.outcome {
+        let mut interruption = match outcome {
             Ok(trailers) => {
                 let stated = checksum.with_trailers(trailers.as_ref());
                 let range = start..append.offset();
                 match self
-                    .verify(upload, range, visibility, report.verifier, stated)
+                    .verify(upload, range, visibility, verifier, stated)
                     .await
                 {
                     Ok(verified) => verified.err().map(Interruption::Checksum),
