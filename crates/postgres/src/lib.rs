@@ -12,7 +12,7 @@
 //! standby that lags behind may lose leases; the store then rejects the older fence.
 //!
 //! ```no_run
-//! use landfall::{Composer, store::FileStore};
+//! use landfall::{Composer, store::file::FileStore};
 //! use landfall_postgres::{PostgresLocker, PostgresSettings};
 //!
 //! # fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -13,7 +13,7 @@
 //! Limits: one primary, without Cluster and Sentinel, with `maxmemory-policy noeviction`.
 //!
 //! ```no_run
-//! use landfall::{Composer, store::FileStore};
+//! use landfall::{Composer, store::file::FileStore};
 //! use landfall_redis::{RedisLocker, RedisSettings};
 //!
 //! # fn run() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! What the fuzz targets check.
+//! Checks of the fuzz targets.
 
 pub use super::{
     range::{Precondition, RangeRequest},

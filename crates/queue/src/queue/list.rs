@@ -198,7 +198,7 @@ pub(super) fn search_blocks(query: &Query, blocks: &[i64], limit: i64) -> Statem
     statement
 }
 
-/// Binds a text, and returns conditions of which one holds if a file name (ignoring case) or an id starts
+/// Binds a text. One of the returned conditions holds if a file name (ignoring case) or an id starts
 /// with it.
 fn starts_with(statement: &mut Statement, text: &str) -> [String; 4] {
     let mut bind_range = |text: String| {

@@ -71,7 +71,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What needs no store, database or port: hooks, keys and secrets.
+/// Hooks, keys and secrets, which need no store, database or port.
 struct Prepared {
     hook_routes: Vec<HookRoute>,
     #[cfg(feature = "grants")]
