@@ -138,14 +138,14 @@ impl SharedLeases {
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {
         type Probe<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
-        let (texts, probe): (_, Probe<'_>) = match &self.locker {
+        let (texts, probe): (_, Probe<'_>) = match self.locker {
             #[cfg(feature = "redis")]
-            Locker::Redis(locker) => (
+            Locker::Redis(ref locker) => (
                 REDIS_ERRORS,
                 Box::pin(async { Ok(locker.check().await.map(drop)?) }),
             ),
             #[cfg(feature = "postgres")]
-            Locker::Postgres(locker) => (
+            Locker::Postgres(ref locker) => (
                 POSTGRES_ERRORS,
                 Box::pin(async { Ok(locker.check().await?) }),
             ),
