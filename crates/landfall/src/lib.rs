@@ -17,10 +17,15 @@
 //! [The guide](https://github.com/landfall-rs/landfall/blob/main/docs/embedding.md) covers mounting,
 //! authentication, finished files and shutdown.
 //!
-//! The feature `axum` adds `Handler::router`, and reads the client's address and the original URI.
+//! Features:
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `axum` | no | `Handler::router`; reads the client's address and the original URI |
+//! | `checksums` | yes | the algorithms of `Upload-Checksum` other than SHA-1 |
+//! | `file-store` | yes | [`FileStore`](store::file::FileStore) and [`FileLocker`](lease::FileLocker) |
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod checksum;
 mod compose;
 mod config;
 mod engine;

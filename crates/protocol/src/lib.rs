@@ -6,6 +6,8 @@
 //!
 //! `T-…` are requirements of the protocol, `E-…` interpretations where the specification is
 //! ambiguous; both lists are in `docs/protocol.md`.
+//!
+//! The feature `checksums` (on by default) adds the algorithms of `Upload-Checksum` other than SHA-1.
 
 mod checksum;
 mod concat;
@@ -17,7 +19,7 @@ mod operation;
 mod problem;
 
 pub use self::{
-    checksum::{Algorithm, Checksum, InvalidChecksum},
+    checksum::{Algorithm, Checksum, Hasher, InvalidChecksum},
     concat::{Concat, InvalidConcat},
     fields::{InvalidField, parse_size, single_value},
     metadata::{InvalidMetadata, Metadata, MetadataSyntax},

@@ -19,6 +19,7 @@ mod receive;
 mod sweep;
 mod terminate;
 mod transfer;
+mod verifier;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},

@@ -7,9 +7,9 @@ use super::{
     Engine, Error, RequestContext, add,
     live::{LiveUpload, Visibility},
     transfer::{Interruption, Transfer, TransferReport},
+    verifier::Verifier,
 };
 use crate::{
-    checksum::{Hasher, Verifier},
     event::TerminationReason,
     lease::Lease,
     request_body::RequestBody,
@@ -214,7 +214,7 @@ impl Engine {
         let Some(reader) = reader.filter(|reader| reader.reads_unfinished()) else {
             return Ok(None);
         };
-        let mut hasher = Hasher::new(stated.algorithm);
+        let mut hasher = stated.algorithm.hasher();
         let mut bytes = reader.read(upload, range).await?;
         while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut bytes).poll_next(cx)).await
         {

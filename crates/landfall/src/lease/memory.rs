@@ -212,6 +212,7 @@ pub(super) struct LocalLease {
 }
 
 impl LocalLease {
+    #[cfg(feature = "file-store")]
     pub(super) fn signal(&self) -> &YieldSignal {
         &self.signal
     }

@@ -8,6 +8,7 @@
 //! `landfall_testkit::locker` tests an implementation.
 
 mod fence;
+#[cfg(feature = "file-store")]
 mod file;
 mod memory;
 pub mod remote;
@@ -17,9 +18,10 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "file-store")]
+pub use self::file::{FileLocker, Intervals};
 pub use self::{
     fence::Fence,
-    file::{FileLocker, Intervals},
     memory::MemoryLocker,
     signal::{YieldReason, YieldSignal},
 };

@@ -92,7 +92,7 @@ impl StoreError {
 
 /// File descriptors or memory.
 fn is_exhausted(error: &io::Error) -> bool {
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "file-store"))]
     if let Some(code) = error.raw_os_error() {
         use rustix::io::Errno;
         let errno = Errno::from_raw_os_error(code);
@@ -101,7 +101,7 @@ fn is_exhausted(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "file-store"))]
 mod tests {
     use nix::libc;
 

@@ -8,6 +8,7 @@
 //! `landfall_testkit::store` tests an implementation.
 
 mod error;
+#[cfg(feature = "file-store")]
 pub mod file;
 pub mod info;
 mod memory;

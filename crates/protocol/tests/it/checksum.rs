@@ -31,16 +31,14 @@ fn t_sum_8_t_sum_9_t_sum_10_names_are_lower_case_and_include_sha1() {
         );
         assert_eq!(Algorithm::by_name(name).map(Algorithm::name), Some(name));
     }
-    assert_eq!(
-        Algorithm::LIST,
-        Algorithm::ALL.map(Algorithm::name).join(",")
-    );
+    let all: Vec<_> = Algorithm::ALL.iter().map(|one| one.name()).collect();
+    assert_eq!(Algorithm::LIST, all.join(","));
 }
 
 #[test]
 fn t_sum_11_checksum_is_a_name_a_space_and_base64() {
     let parsed = Checksum::parse(SHA1).unwrap();
-    assert_eq!(parsed.algorithm, Algorithm::Sha1);
+    assert_eq!(parsed.algorithm, Algorithm::SHA1);
     assert_eq!(parsed.digest[..4], [0x2a, 0xae, 0x6c, 0x35]);
     assert_eq!(parsed.to_string(), SHA1);
 }
@@ -91,7 +89,7 @@ fn e_25_malformed_checksums_are_rejected() {
 
 #[test]
 fn e_25_each_algorithm_accepts_only_digests_of_its_length() {
-    for algorithm in Algorithm::ALL {
+    for &algorithm in Algorithm::ALL {
         for bytes in 0..80 {
             let digest = vec![7; bytes];
             let sent = Checksum { algorithm, digest }.to_string();
@@ -215,5 +213,51 @@ fn e_27_announced_trailer_is_required() {
             (400, ProblemKind::InvalidChecksum)
         );
         assert!(problem.to_string().contains("is missing"), "{problem}");
+    }
+}
+
+/// Digests of "123456789", from the test vectors of the algorithms.
+const VECTORS: &[(&str, &str)] = &[
+    ("sha1", "f7c3bc1d808e04732adf679965ccc34ca7ae3441"),
+    ("md5", "25f9e794323b453885f5181f1b624d0b"),
+    (
+        "sha256",
+        "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225",
+    ),
+    (
+        "sha512",
+        "d9e6762dd1c8eaf6d61b3c6192fc408d4d6d5f1176d0c29169bc24e71c3f274a\
+         d27fcd5811b313d681f7e55ec02d73d499c95455b6b5bb503acf574fba8ffe85",
+    ),
+    ("crc32", "cbf43926"),
+    ("crc32c", "e3069283"),
+    (
+        "blake3",
+        "b7d65b48420d1033cb2595293263b6f72eabee20d55e699d0df1973b3c9deed1",
+    ),
+];
+
+#[test]
+fn known_digests_in_any_pieces() {
+    for (name, digest) in VECTORS {
+        let algorithm = Algorithm::by_name(name).unwrap();
+        for piece in [1, 2, 9] {
+            let mut hasher = algorithm.hasher();
+            b"123456789".chunks(piece).for_each(|c| hasher.update(c));
+            assert_eq!(hex::encode(hasher.digest(0)), *digest, "{name} by {piece}");
+        }
+    }
+    let xxh3 = Algorithm::by_name("xxh3").unwrap();
+    assert_eq!(hex::encode(xxh3.hasher().digest(8)), "2d06800538d394c2");
+    assert_eq!(
+        hex::encode(xxh3.hasher().digest(16)),
+        "99aa06d3014798d86001c324468d497f"
+    );
+}
+
+#[test]
+fn every_algorithm_accepts_its_digest_length() {
+    for &algorithm in Algorithm::ALL {
+        assert!(algorithm.takes_length(algorithm.hasher().digest(8).len()));
     }
 }

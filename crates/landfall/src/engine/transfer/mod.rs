@@ -24,10 +24,10 @@ pub(super) use self::batch::{Memory, WriteBatch};
 use super::{
     Error, RequestBodyError,
     live::{LiveUpload, WriterRequest},
+    verifier::Verifier,
 };
 use crate::{
     BoxError,
-    checksum::Verifier,
     hook::ClientResponse,
     lease::{YieldReason, YieldSignal},
     request_body::RequestBody,

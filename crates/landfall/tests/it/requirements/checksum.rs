@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use landfall::checksum::Hasher;
 use landfall_protocol::Algorithm;
 use tokio::net::TcpStream;
 
@@ -14,7 +13,7 @@ use crate::harness::TestResponse;
 
 /// Returns an `Upload-Checksum` of these bytes.
 fn sum(algorithm: &str, data: &str) -> String {
-    let mut hasher = Hasher::new(Algorithm::by_name(algorithm).unwrap());
+    let mut hasher = Algorithm::by_name(algorithm).unwrap().hasher();
     hasher.update(data.as_bytes());
     format!("{algorithm} {}", STANDARD.encode(hasher.digest(16)))
 }

@@ -1,88 +1,14 @@
 //! `Upload-Checksum` (tus 1.0.0, Checksum and Checksum Trailer).
 
+mod algorithm;
+#[cfg(feature = "checksums")]
+mod optional;
+
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// A checksum algorithm. Names are lower case and case-sensitive (E-29).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// SHA-1, mandatory for servers with checksums (T-SUM-8).
-    Sha1,
-    /// MD5.
-    Md5,
-    /// SHA-256.
-    Sha256,
-    /// SHA-512.
-    Sha512,
-    /// CRC-32 (ISO-HDLC, as in zip and gzip), 4 bytes, most significant first.
-    Crc32,
-    /// CRC-32C (Castagnoli), 4 bytes, most significant first.
-    Crc32c,
-    /// BLAKE3, 32 bytes.
-    Blake3,
-    /// XXH3, 64 bits (8 bytes) or 128 bits (16 bytes), most significant first.
-    Xxh3,
-}
-
-impl Algorithm {
-    /// All algorithms, in the order in which they are advertised.
-    pub const ALL: [Self; 8] = [
-        Self::Sha1,
-        Self::Md5,
-        Self::Sha256,
-        Self::Sha512,
-        Self::Crc32,
-        Self::Crc32c,
-        Self::Blake3,
-        Self::Xxh3,
-    ];
-
-    /// The value of `Tus-Checksum-Algorithm`: the names of [`Algorithm::ALL`].
-    pub const LIST: &'static str = "sha1,md5,sha256,sha512,crc32,crc32c,blake3,xxh3";
-
-    /// Returns the name in `Upload-Checksum`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sha1 => "sha1",
-            Self::Md5 => "md5",
-            Self::Sha256 => "sha256",
-            Self::Sha512 => "sha512",
-            Self::Crc32 => "crc32",
-            Self::Crc32c => "crc32c",
-            Self::Blake3 => "blake3",
-            Self::Xxh3 => "xxh3",
-        }
-    }
-
-    /// Returns the algorithm with that name.
-    #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-    }
-
-    /// Returns whether a digest may have this many bytes.
-    #[must_use]
-    pub const fn takes_length(self, bytes: usize) -> bool {
-        match self {
-            Self::Sha1 => bytes == 20,
-            Self::Md5 => bytes == 16,
-            Self::Sha256 | Self::Blake3 => bytes == 32,
-            Self::Sha512 => bytes == 64,
-            Self::Crc32 | Self::Crc32c => bytes == 4,
-            Self::Xxh3 => bytes == 8 || bytes == 16,
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+pub use self::algorithm::{Algorithm, Hasher};
 
 /// A checksum of the body of one request (T-SUM-12).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,16 +75,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_and_names_agree() {
-        let names: Vec<_> = Algorithm::ALL.iter().map(|a| a.name()).collect();
-        assert_eq!(names.join(","), Algorithm::LIST);
-    }
-
-    #[test]
     fn parses_and_prints() {
         let value = "sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=";
         assert_eq!(Checksum::parse(value).unwrap().to_string(), value);
-        assert_eq!(Checksum::parse("crc32 AAAAAA==").unwrap().digest, [0; 4]);
     }
 
     #[test]
@@ -181,7 +100,7 @@ mod tests {
             Err(InvalidChecksum::Algorithm(_))
         ));
         assert!(matches!(
-            Checksum::parse("md5 AAAA"),
+            Checksum::parse("sha1 AAAA"),
             Err(InvalidChecksum::Length { .. })
         ));
     }
