@@ -1,5 +1,4 @@
-//! Proves parts of Landfall: conformance suites for stores, lockers and sinks, faults to inject, and a
-//! reference model.
+//! Proves parts of Landfall: conformance suites for stores, lockers and sinks, and faults to inject.
 //!
 //! A store or locker written elsewhere is proven by a test such as this one, on a runtime with several
 //! threads. The last suite runs both behind a [`Handler`](landfall::Handler), as clients use them.
@@ -48,7 +47,6 @@ mod check;
 pub mod engine;
 pub mod fault;
 pub mod locker;
-pub mod model;
 pub mod record;
 pub mod sink;
 pub mod store;

@@ -12,16 +12,12 @@ use landfall::{
     lease::{Fence, Locker},
     store::{
         Append, ByteStream, Capabilities, Concatenate, Cursor, DeferLength, Enumerate, Finish,
-        Orphan, Page, Read, Result, Store, Terminate,
+        Orphan, Page, Read, Result, Store, StoreError, Terminate,
     },
     upload::{Snapshot, Upload, UploadId},
 };
 
-use super::{
-    capability,
-    plan::{Failure, Fault, Faults, StoreCall, with_fault},
-    wrapped,
-};
+use super::plan::{Failure, Fault, Faults, StoreCall, with_fault};
 
 /// A store around another, with [`Faults`]. It can do what the other can.
 ///
@@ -275,5 +271,28 @@ impl Stream for FailingDownload {
             self.left -= piece.len();
         }
         next
+    }
+}
+fn capability<T: ?Sized>(inner: Option<&T>) -> Result<&T> {
+    inner.ok_or_else(|| {
+        StoreError::other(
+            "using a capability of the inner store",
+            "the inner store no longer has it",
+        )
+    })
+}
+
+fn wrapped<'a, S>(wrapper: &'a S, inner: Capabilities<'_>) -> Capabilities<'a>
+where
+    S: Terminate + Finish + Read + Concatenate + DeferLength + Enumerate,
+{
+    let all = Capabilities::all(wrapper);
+    Capabilities {
+        terminator: inner.terminator.and(all.terminator),
+        finisher: inner.finisher.and(all.finisher),
+        reader: inner.reader.and(all.reader),
+        concatenator: inner.concatenator.and(all.concatenator),
+        length_deferrer: inner.length_deferrer.and(all.length_deferrer),
+        enumerator: inner.enumerator.and(all.enumerator),
     }
 }

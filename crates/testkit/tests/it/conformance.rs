@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use super::{own_locker::OwnLocker, own_store};
+use super::{own_locker::OwnLocker, own_store, power_loss::PowerLossStore};
 use landfall::{
     event::{self, EventKinds},
     lease::{FileLocker, MemoryLocker},
     store::{MemoryStore, file::FileStore},
 };
 use landfall_testkit::{
-    fault::{FaultStore, Faults, PowerLossStore},
+    fault::{FaultStore, Faults},
     locker,
     record::RecordingSink,
     sink, store,

@@ -6,7 +6,9 @@ use landfall::{
     store::{MemoryStore, Store, StoreError},
     upload::{Completion, Upload, UploadId},
 };
-use landfall_testkit::fault::{Failure, Fault, FaultStore, Faults, PowerLossStore, StoreCall};
+use landfall_testkit::fault::{Failure, Fault, FaultStore, Faults, StoreCall};
+
+use crate::power_loss::PowerLossStore;
 
 fn upload() -> Upload {
     Upload::new(UploadId::random(), Some(100))

@@ -7,7 +7,9 @@ mod damaged;
 mod engine;
 mod engine_suite;
 mod faults;
+mod model;
 mod mutants;
+mod power_loss;
 mod sink_mutants;
 
 #[path = "../../../landfall/examples/locker/locker.rs"]

@@ -49,8 +49,8 @@ impl Sent {
     }
 
     /// The same for the model.
-    pub(super) fn modelled(&self) -> landfall_testkit::model::Body<'_> {
-        landfall_testkit::model::Body {
+    pub(super) fn modelled(&self) -> crate::model::Body<'_> {
+        crate::model::Body {
             bytes: &self.whole[..self.arrives],
             stated: self.stated.then_some(self.whole.len() as u64),
             cut: self.cut,

@@ -22,7 +22,9 @@ use landfall_s3::{
     client::{Client, ClientSettings, CredentialSource, Credentials},
 };
 use landfall_test_services::Garage;
-use landfall_testkit::fault::{FaultStore, Faults, PowerLossStore};
+use landfall_testkit::fault::{FaultStore, Faults};
+
+use crate::power_loss::PowerLossStore;
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
 use self::{

@@ -44,7 +44,7 @@ impl ModelRun {
         let start = self.offset(known);
         let bytes = known.source.slice(start as usize..(start + len) as usize);
         let checksum = verified.then_some(true);
-        let body = landfall_testkit::model::Body {
+        let body = crate::model::Body {
             bytes: &bytes,
             stated: None,
             cut: true,

@@ -23,14 +23,11 @@ use landfall::{
     store::Store,
     upload::{Upload, UploadId},
 };
-use landfall_testkit::{
-    fault::Faults,
-    model::{Model, ModelUpload, Refusal, Role},
-    record::RecordingSink,
-    test_data,
-};
+use landfall_testkit::{fault::Faults, record::RecordingSink, test_data};
 use proptest::{prelude::*, test_runner::TestCaseResult};
 use tokio::time::{sleep, timeout};
+
+use crate::model::{Model, ModelUpload, Refusal, Role};
 
 use super::{
     client::{self, Hanging, Sent, TestResponse},

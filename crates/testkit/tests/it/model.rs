@@ -4,25 +4,25 @@ use std::collections::BTreeMap;
 
 /// A server without network, disk or failures.
 #[derive(Debug, Clone, Default)]
-pub struct Model {
+pub(crate) struct Model {
     uploads: BTreeMap<u32, ModelUpload>,
     made: u32,
 }
 
 /// An upload as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelUpload {
+pub(crate) struct ModelUpload {
     /// Its length; `None` while deferred.
-    pub length: Option<u64>,
+    pub(crate) length: Option<u64>,
     /// Its bytes so far.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Its part in a concatenation.
-    pub role: Role,
+    pub(crate) role: Role,
 }
 
 /// The part an upload plays in a concatenation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// None.
     Whole,
     /// To be joined with others.
@@ -38,22 +38,22 @@ pub enum Role {
 
 /// A request's body.
 #[derive(Debug, Clone, Copy)]
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     /// The bytes that arrive.
-    pub bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
     /// Its `Content-Length`, if stated.
-    pub stated: Option<u64>,
+    pub(crate) stated: Option<u64>,
     /// Whether the connection breaks after these bytes.
-    pub cut: bool,
+    pub(crate) cut: bool,
     /// Whether the body has a checksum, and whether that is correct.
-    pub checksum: Option<bool>,
+    pub(crate) checksum: Option<bool>,
     /// Whether the checksum is in a trailer that was not declared.
-    pub late: bool,
+    pub(crate) late: bool,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// There is no such upload.
     Missing,
     /// A part of it was removed, so it can never be joined.
@@ -78,7 +78,7 @@ pub enum Refusal {
 
 impl ModelUpload {
     /// Returns whether all bytes are stored.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         let joined = !matches!(self.role, Role::Final { joined: false, .. });
         joined && self.length == Some(self.bytes.len() as u64)
     }
@@ -110,13 +110,8 @@ impl ModelUpload {
 }
 
 impl Model {
-    /// The uploads there are.
-    pub fn uploads(&self) -> impl Iterator<Item = (u32, &ModelUpload)> {
-        self.uploads.iter().map(|(name, upload)| (*name, upload))
-    }
-
     /// An upload that was created and not removed.
-    pub fn get(&self, name: u32) -> Option<&ModelUpload> {
+    pub(crate) fn get(&self, name: u32) -> Option<&ModelUpload> {
         self.uploads.get(&name)
     }
 
@@ -125,7 +120,7 @@ impl Model {
     ///
     /// # Errors
     /// Nothing was created.
-    pub fn create(
+    pub(crate) fn create(
         &mut self,
         length: Option<u64>,
         role: Role,
@@ -148,7 +143,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Refusal::Missing`], [`Refusal::NotPartial`].
-    pub fn concatenate(&mut self, parts: Vec<u32>) -> Result<u32, Refusal> {
+    pub(crate) fn concatenate(&mut self, parts: Vec<u32>) -> Result<u32, Refusal> {
         let mut length = Some(0);
         for name in &parts {
             let part = self.uploads.get(name).ok_or(Refusal::Missing)?;
@@ -177,7 +172,7 @@ impl Model {
     ///
     /// # Errors
     /// Any [`Refusal`]; bytes may have been kept even so.
-    pub fn append(
+    pub(crate) fn append(
         &mut self,
         name: u32,
         offset: u64,
@@ -213,7 +208,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Refusal::Missing`], [`Refusal::Gone`].
-    pub fn inspect(&mut self, name: u32) -> Result<Option<u64>, Refusal> {
+    pub(crate) fn inspect(&mut self, name: u32) -> Result<Option<u64>, Refusal> {
         let upload = self.uploads.get(&name).ok_or(Refusal::Missing)?;
         let Role::Final {
             parts,
@@ -246,12 +241,12 @@ impl Model {
     ///
     /// # Errors
     /// [`Refusal::Missing`].
-    pub fn remove(&mut self, name: u32) -> Result<(), Refusal> {
+    pub(crate) fn remove(&mut self, name: u32) -> Result<(), Refusal> {
         self.uploads.remove(&name).map(drop).ok_or(Refusal::Missing)
     }
 
     /// Takes over how far an upload really got, where a failure leaves that open.
-    pub fn adopt_actual(&mut self, name: u32, bytes: Vec<u8>, length: Option<u64>) {
+    pub(crate) fn adopt_actual(&mut self, name: u32, bytes: Vec<u8>, length: Option<u64>) {
         if let Some(upload) = self.uploads.get_mut(&name) {
             (upload.bytes, upload.length) = (bytes, length);
         }

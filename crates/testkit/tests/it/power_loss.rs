@@ -1,3 +1,5 @@
+//! A store that loses power.
+
 use std::{
     collections::HashMap,
     ops::Range,
@@ -20,15 +22,13 @@ use landfall::{
 use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{capability, wrapped};
-
 /// A store that buffers bytes until they are committed, loaded or finished, like a page cache, and loses
 /// them in a [crash](Self::crash).
 ///
 /// It is the worst case of a store with durability `every`: every acknowledged offset must survive the
 /// crash, and nothing else. Descriptions are stored at once.
 #[derive(Debug, Clone)]
-pub struct PowerLossStore {
+pub(crate) struct PowerLossStore {
     inner: Arc<dyn Store>,
     life: Arc<AtomicU64>,
     own_life: u64,
@@ -87,7 +87,7 @@ impl Cache {
 
 impl PowerLossStore {
     /// Puts a cache before `inner`.
-    pub fn new(inner: impl Store) -> Self {
+    pub(crate) fn new(inner: impl Store) -> Self {
         Self {
             inner: Arc::new(inner),
             life: Arc::default(),
@@ -97,7 +97,7 @@ impl PowerLossStore {
     }
 
     /// Discards uncommitted data and returns the store after the crash. Older handles and appends fail then.
-    pub fn crash(&self) -> Self {
+    pub(crate) fn crash(&self) -> Self {
         self.open.lock().clear();
         let own_life = self.life.fetch_add(1, Ordering::SeqCst) + 1;
         Self {
@@ -115,7 +115,7 @@ impl PowerLossStore {
 
     fn capability<'a, T: ?Sized>(&self, inner: Option<&'a T>) -> Result<&'a T> {
         self.alive()?;
-        capability(inner)
+        Ok(inner.expect("the inner store has every capability"))
     }
 
     fn cached(&self, id: &UploadId) -> Option<Cached> {
@@ -189,7 +189,7 @@ impl Store for PowerLossStore {
     }
 
     fn capabilities(&self) -> Capabilities<'_> {
-        wrapped(self, self.inner.capabilities())
+        Capabilities::all(self)
     }
 
     fn locker(&self) -> Option<Arc<dyn Locker>> {
