@@ -292,7 +292,7 @@ fn a_read_only_upload_directory_exits_with_1() {
 
 /// The program as an unprivileged user starts it, since nothing is forbidden to root; in a directory
 /// that this user can reach.
-fn program_for_anybody() -> (tempfile::TempDir, std::process::Command) {
+pub(crate) fn program_for_anybody() -> (tempfile::TempDir, std::process::Command) {
     let place = tempfile::tempdir().unwrap();
     std::fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let copy = place.path().join("landfall");
