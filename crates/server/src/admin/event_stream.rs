@@ -14,7 +14,7 @@ use futures_util::{Stream, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use landfall_api::Problem;
 use landfall_queue::{EventReader, QueueError, Scope, SharedEvent};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Admin, invalid,
-    job_json::{JobJson, time},
+    job_json::{job_json, time},
 };
 
 pub(super) const MAX_STREAMS: usize = 64;
@@ -37,13 +37,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[serde(deny_unknown_fields)]
 pub(super) struct StreamQuery {
     last_event_id: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct EventJson {
-    r#type: &'static str,
-    at: String,
-    upload: JobJson,
 }
 
 pub(super) async fn events(
@@ -129,17 +122,7 @@ impl EventStreamReader {
 fn encode(shared: &SharedEvent) -> Event {
     let event = &shared.event;
     let kind = event.kind.as_str();
-    let json = EventJson {
-        r#type: kind,
-        at: time(event.at),
-        upload: event.job.clone().into(),
-    };
+    let data = json!({ "type": kind, "at": time(event.at), "upload": job_json(&event.job) });
     let frame = Event::default().id(event.number.to_string()).event(kind);
-    match frame.clone().json_data(&json) {
-        Ok(event) => event,
-        Err(error) => {
-            tracing::error!(%error, "failed to serialize event");
-            frame
-        }
-    }
+    frame.data(data.to_string())
 }

@@ -101,20 +101,6 @@ impl Hooks {
         })
     }
 
-    /// `None` if no route receives `post-expire` and direct uploads are off.
-    pub(super) async fn open_for_sweep(
-        settings: &Settings,
-        database: &SharedDatabase,
-    ) -> anyhow::Result<Option<Self>> {
-        let routes = hook_routes(settings)?;
-        let mut names = routes.iter().map(|route| route.names);
-        let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
-        if !has_expiry_hooks && !settings.direct.enabled {
-            return Ok(None);
-        }
-        Ok(Some(Self::open(settings, database, routes).await?))
-    }
-
     pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.settings.progress_interval;
         for route in &self.routes {
@@ -131,13 +117,11 @@ impl Hooks {
     }
 
     #[cfg(feature = "grants")]
-    pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
+    pub(super) fn grant_hooks(&self) -> impl Iterator<Item = Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
-        let mut routes = self.routes.iter().collect::<Vec<_>>();
-        routes.retain(|route| route.names.contains(HookName::PreGrant));
-        let hooks = routes.into_iter();
-        let hooks = hooks.map(|route| self.blocking_hooks(route, names));
-        hooks.collect()
+        let routes = self.routes.iter();
+        let routes = routes.filter(|route| route.names.contains(HookName::PreGrant));
+        routes.map(move |route| self.blocking_hooks(route, names))
     }
 
     fn blocking_hooks(&self, route: &HookRoute, names: HookNames) -> Arc<BlockingHooks> {
@@ -199,6 +183,15 @@ impl Hooks {
             log::say(format_args!("Using {name} for undelivered events."));
         }
     }
+}
+
+/// None if no route receives `post-expire` and direct uploads are off.
+pub(super) fn sweep_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
+    let routes = hook_routes(settings)?;
+    let mut names = routes.iter().map(|route| route.names);
+    let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
+    let is_used = has_expiry_hooks || settings.direct.enabled;
+    Ok(if is_used { routes } else { Vec::new() })
 }
 
 fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
