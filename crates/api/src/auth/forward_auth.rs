@@ -19,8 +19,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin, are_own,
-    claims::{self, InvalidClaims},
+    AuthError, AuthMethod, ExternalOrigin, are_own, claims,
     failed_attempts::network,
     http_client::{HttpClient, UrlError},
 };
@@ -393,7 +392,7 @@ fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
     let mut principal = Principal::new(subject);
     fields.retain(|name, _| LIMITS.contains(&name.as_str()));
     claims::limits(fields.into(), &mut principal)
-        .map_err(|InvalidClaims(what)| format!("invalid limits: {what}"))?;
+        .map_err(|what| format!("invalid limits: {what}"))?;
     Ok(principal)
 }
 

@@ -24,8 +24,9 @@ pub(super) struct GrantRequest {
     pub(super) metadata: Map<String, Value>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum ResponseMode {
+    #[default]
     Token,
     Url,
 }
@@ -60,39 +61,37 @@ impl GrantRequest {
         let mode = match style {
             ApiStyle::Landfall => collect_error(&mut errors, "mode", mode(take("mode"))),
             // The package has no such field, so it is ordinary metadata.
-            ApiStyle::Laravel => Some(ResponseMode::Token),
+            ApiStyle::Laravel => ResponseMode::Token,
         };
         drop_secrets(&mut fields);
         if serde_json::to_vec(&fields).map_or(0, |json| json.len()) > MAX_METADATA {
             let why = format!("the other fields must not exceed {MAX_METADATA} bytes");
             errors.push(("metadata".into(), why.into()));
         }
-        match (id, filename, filesize, filetype, mode) {
-            (Some(id), Some(filename), Some(filesize), Some(filetype), Some(mode))
-                if errors.is_empty() =>
-            {
-                let metadata = fields;
-                Ok(Self {
-                    id,
-                    filename,
-                    filesize,
-                    filetype,
-                    mode,
-                    metadata,
-                })
-            }
-            _ => Err(Problem::invalid(errors)),
+        if !errors.is_empty() {
+            return Err(Problem::invalid(errors));
         }
+        Ok(Self {
+            id,
+            filename,
+            filesize,
+            filetype,
+            mode,
+            metadata: fields,
+        })
     }
 }
 
-fn collect_error<T>(
+/// Returns the default in place of an invalid value.
+fn collect_error<T: Default>(
     errors: &mut Errors,
     field: &'static str,
     value: Result<T, impl Into<Cow<'static, str>>>,
-) -> Option<T> {
-    let value = value.map_err(|why| errors.push((field.into(), why.into())));
-    value.ok()
+) -> T {
+    value.unwrap_or_else(|why| {
+        errors.push((field.into(), why.into()));
+        T::default()
+    })
 }
 
 fn parse_form(body: &Bytes) -> Map<String, Value> {

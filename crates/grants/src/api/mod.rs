@@ -19,7 +19,6 @@ mod list;
 
 use std::{
     fmt,
-    future::Future,
     net::IpAddr,
     sync::{
         Arc,
@@ -30,10 +29,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{Path, rejection::PathRejection},
     middleware,
-    response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get},
+    response::Response,
+    routing::get,
 };
 use http::{StatusCode, header, request::Parts};
 use landfall::{
@@ -165,17 +164,22 @@ pub fn service(settings: ApiSettings) -> Router {
         settings,
     });
     let cors = middleware::from_fn_with_state(api.clone(), cors::middleware);
-    let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
+    let jobs = get(list::list).post(grant::grant);
     let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
     if !path.is_empty() {
         // The package's front end requests the list with a trailing slash.
         router = router.route(&path, jobs);
     }
     router
-        .route(&format!("{path}/events"), get(listen))
-        .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(nothing_here)
+        .route(&format!("{path}/events"), get(events::listen))
+        .route(
+            &format!("{path}/{{request_id}}"),
+            get(list::one).delete(cancel::cancel),
+        )
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not found"))
         .layer(cors)
         .with_state(api)
 }
@@ -197,13 +201,6 @@ impl Api {
     fn client(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
         client_address(self.settings.client.as_ref(), &parts.headers, peer)
-    }
-
-    async fn answer(&self, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
-        match answer.await {
-            Ok(response) => response,
-            Err(problem) => respond(problem, self.settings.style),
-        }
     }
 }
 
@@ -229,36 +226,6 @@ fn id(path: IdPath) -> String {
     path.map(|Path(id)| id).unwrap_or_default()
 }
 
-async fn grant(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(grant::grant(&api, request)).await
-}
-
-async fn list(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(list::list(&api, request)).await
-}
-
-async fn one(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
-    api.answer(list::one(&api, &id(path), request)).await
-}
-
-async fn cancel(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
-    api.answer(cancel::cancel(&api, &id(path), request)).await
-}
-
-async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(events::listen(api.clone(), request)).await
-}
-
-async fn wrong_method(State(api): State<Arc<Api>>) -> Response {
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-    respond(problem, api.settings.style)
-}
-
-async fn nothing_here(State(api): State<Arc<Api>>) -> Response {
-    let problem = Problem::new(StatusCode::NOT_FOUND, "not found");
-    respond(problem, api.settings.style)
-}
-
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;
@@ -281,14 +248,7 @@ fn fault(parts: &Parts) -> impl Fn(QueueError) -> Problem {
     }
 }
 
-fn respond(problem: Problem, style: ApiStyle) -> Response {
-    match style {
-        ApiStyle::Landfall => problem.into_response(),
-        ApiStyle::Laravel => respond_as_laravel(problem),
-    }
-}
-
-fn respond_as_laravel(problem: Problem) -> Response {
+fn laravel_response(problem: Problem) -> Response {
     let (status, message) = match problem.status() {
         StatusCode::UNAUTHORIZED => (None, "Unauthenticated."),
         StatusCode::FORBIDDEN if problem.is_cross_site() => {

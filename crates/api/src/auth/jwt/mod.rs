@@ -10,7 +10,7 @@ pub(super) mod fuzzing;
 mod key_cache;
 mod keys;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -20,12 +20,11 @@ use landfall_queue::Principal;
 use serde_json::{Map, Value};
 
 use self::{
-    key_cache::{KeyCache, KeyLocation, RefreshPolicy},
+    key_cache::{KeyCache, KeyLocation},
     keys::Key,
 };
 use super::{
-    AuthError, AuthMethod, bearer,
-    claims::{self, InvalidClaims},
+    AuthError, AuthMethod, bearer, claims,
     http_client::{HttpClient, UrlError},
 };
 
@@ -117,7 +116,7 @@ pub enum JwtError {
 /// Authenticates requests with `Authorization: Bearer` and a JWT.
 #[derive(Debug)]
 pub struct Jwt {
-    cache: KeyCache,
+    cache: Arc<KeyCache>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     subject: String,
@@ -138,16 +137,12 @@ impl Jwt {
         if settings.issuers.is_empty() && settings.audiences.is_empty() {
             return Err(JwtError::Unbound);
         }
-        let policy = RefreshPolicy {
-            refresh: settings.refresh,
-            min_interval: settings.min_refresh_interval,
-        };
         let location = match &settings.keys {
             JwtKeys::Url(url) => KeyLocation::Url(HttpClient::new(url)?),
             JwtKeys::File(path) => KeyLocation::File(path.clone()),
         };
-        let cache = KeyCache::new(location, policy);
-        match (cache.open().await, settings.keys) {
+        let cache = KeyCache::new(location, settings.refresh, settings.min_refresh_interval);
+        match (cache.refresh().await, settings.keys) {
             (Ok(()), _) => {}
             (Err(why), JwtKeys::Url(_)) => {
                 tracing::warn!(why, "failed to load JWT keys, retrying");
@@ -192,7 +187,7 @@ impl Jwt {
         let (id, algorithm) = (head.kid.as_deref(), head.alg);
         let mut keys = self.cache.keys().await.ok_or(AuthError::Unavailable)?;
         if keys.candidates(id, algorithm).next().is_none()
-            && let Some(refreshed_since) = self.cache.refreshed_since(&keys).await
+            && let Some(refreshed_since) = self.cache.refreshed_since(Some(&keys)).await
         {
             keys = refreshed_since;
         }
@@ -261,7 +256,7 @@ impl AuthMethod for Jwt {
         let subject = subject.ok_or(AuthError::invalid_token("missing subject claim", false))?;
         let mut principal = Principal::new(subject);
         let limits = claims.remove(&self.limits).unwrap_or_default();
-        if let Err(InvalidClaims(what)) = claims::limits(limits, &mut principal) {
+        if let Err(what) = claims::limits(limits, &mut principal) {
             let (claim, subject) = (&self.limits, &principal.subject);
             tracing::warn!(claim, subject, what, "invalid limits in JWT");
             let why = "invalid limits in the token";
