@@ -15,10 +15,10 @@ use lapin::{
 use parking_lot::Mutex;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, Template,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{SecretUrl, format};
+use crate::{SecretUrl, SettingsError, format};
 
 const PERSISTENT: u8 = 2;
 

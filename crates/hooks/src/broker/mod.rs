@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use landfall_messages::HookName;
 
-#[cfg(any(feature = "amqp", feature = "nats"))]
+use crate::SettingsError;
+
 #[cfg(feature = "amqp")]
 pub use self::amqp::AmqpSettings;
 #[cfg(feature = "kafka")]
@@ -44,11 +45,6 @@ pub const DEFAULT_SOURCE: &str = "/landfall";
 
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 const CONTENT_TYPE: &str = "application/cloudevents+json";
-
-/// An invalid setting.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(String);
 
 /// `{event}` is the message's name.
 #[derive(Debug, Clone)]

@@ -16,10 +16,10 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, Template,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{SecretUrl, format};
+use crate::{SecretUrl, SettingsError, format};
 
 /// Settings of a [`transport`].
 #[derive(Debug, Clone)]

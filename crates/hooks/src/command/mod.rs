@@ -30,7 +30,10 @@ use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transpor
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::process::{Output, OutputError, Process};
-use crate::format::{self, Format};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
 /// Settings of [`Command`].
 #[derive(Debug, Clone)]
@@ -64,23 +67,6 @@ impl CommandSettings {
     }
 }
 
-/// An invalid setting.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// The directory is missing or inaccessible.
-    #[error("cannot use the directory {} for command hooks: {source}", dir.display())]
-    Directory {
-        /// The directory.
-        dir: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// No processes are allowed.
-    #[error("the maximum number of command hook processes must be at least 1")]
-    NoProcesses,
-}
-
 /// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
@@ -94,9 +80,10 @@ impl Command {
     ///
     /// # Errors
     /// The directory is missing, or no processes are allowed.
-    pub fn new(mut settings: CommandSettings) -> Result<Self, CommandError> {
+    pub fn new(mut settings: CommandSettings) -> Result<Self, SettingsError> {
         if settings.max_processes == 0 {
-            return Err(CommandError::NoProcesses);
+            let text = "the maximum number of command hook processes must be at least 1";
+            return Err(SettingsError(text.into()));
         }
         let checked = std::path::absolute(&settings.dir).and_then(|dir| {
             match std::fs::metadata(&dir)?.is_dir() {
@@ -104,9 +91,11 @@ impl Command {
                 false => Err(io::ErrorKind::NotADirectory.into()),
             }
         });
-        settings.dir = checked.map_err(|source| CommandError::Directory {
-            dir: settings.dir,
-            source,
+        settings.dir = checked.map_err(|error| {
+            let dir = settings.dir.display();
+            SettingsError(format!(
+                "cannot use the directory {dir} for command hooks: {error}"
+            ))
         })?;
         Ok(Self {
             excluded: excluded(),

@@ -24,9 +24,12 @@ use self::{
     connect::{Client, tls_config},
     redirect::{Endpoint, Hop, HttpCall},
 };
-use crate::format::{self, Format};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
-pub use self::settings::{HttpSettings, HttpSettingsError, Proxies, Secret, SecretError};
+pub use self::settings::{HttpSettings, Proxies, Secret};
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -87,16 +90,18 @@ impl Http {
     ///
     /// # Errors
     /// A setting is invalid, or the system has no root certificates for an `https` endpoint.
-    pub fn new(settings: HttpSettings) -> Result<Self, HttpSettingsError> {
+    pub fn new(settings: HttpSettings) -> Result<Self, SettingsError> {
         let endpoint = Endpoint::new(settings.url.as_str())?;
+        let zero = |what| SettingsError(format!("{what} of HTTP hooks must be greater than 0"));
         if settings.timeout.is_zero() {
-            return Err(HttpSettingsError::Zero("the timeout"));
+            return Err(zero("the timeout"));
         }
         if settings.max_concurrency == 0 {
-            return Err(HttpSettingsError::Zero("the maximum concurrency"));
+            return Err(zero("the maximum concurrency"));
         }
-        let tls = tls_config(settings.skip_verify, endpoint.url.scheme() == "https")
-            .map_err(HttpSettingsError::Tls)?;
+        let tls = tls_config(settings.skip_verify, endpoint.url.scheme() == "https");
+        let failed = "failed to configure TLS for HTTP hooks";
+        let tls = tls.map_err(|error| SettingsError(format!("{failed}: {error}")))?;
         let (proxies, idle) = (&settings.proxies, settings.max_concurrency);
         let client = |policy| Client::new(&tls, proxies.clone(), policy, idle);
         let redirects = settings.follow_redirects.then(|| {
@@ -275,11 +280,14 @@ fn permanent(what: &str, error: impl std::error::Error + Send + Sync + 'static) 
 }
 
 /// Parses the names of headers to forward. Some cannot be forwarded, as in Go's client.
-fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, HttpSettingsError> {
+fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, SettingsError> {
     let mut headers = Vec::new();
     let names = names.iter().map(|name| name.trim());
     for name in names.filter(|name| !name.is_empty()) {
-        let invalid = |_| HttpSettingsError::Header(name.to_owned());
+        let invalid = |_| {
+            let text = format!("invalid name of a header to forward: {name:?}");
+            SettingsError(text)
+        };
         let header = HeaderName::try_from(name).map_err(invalid)?;
         if redirect::is_reserved(&header) {
             tracing::warn!(%header, "this header is not forwarded to hooks");
