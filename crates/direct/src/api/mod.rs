@@ -75,8 +75,8 @@ pub struct ApiSettings {
     pub path: String,
     /// Rules for cross-origin requests; `None` for no CORS headers.
     pub cors: Option<Cors>,
-    /// Determines the client's address; that of the connection if not set.
-    pub client: Option<Arc<ClientAddress>>,
+    /// Finds the client's address.
+    pub client: ClientAddress,
     /// The secret of bucket notifications; `None` disables them.
     pub notifications_secret: Option<String>,
     /// Time limit for receiving a body: 30 seconds.
@@ -92,7 +92,7 @@ impl ApiSettings {
             authenticator,
             path: String::new(),
             cors: None,
-            client: None,
+            client: ClientAddress::default(),
             notifications_secret: None,
             body_timeout: Duration::from_secs(30),
         }

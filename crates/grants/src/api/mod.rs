@@ -18,8 +18,6 @@ mod job_json;
 mod list;
 
 use std::{
-    fmt,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -35,11 +33,8 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, header, request::Parts};
-use landfall::{
-    Handler,
-    service::{Cors, Peer},
-};
-use landfall_api::{ClientAddress, Problem, auth::Authenticator, client_address, request_id};
+use landfall::{Handler, service::Cors};
+use landfall_api::{ClientAddress, Problem, auth::Authenticator, request_id};
 use landfall_queue::{Principal, Queue, QueueError, Scope, policy::Policy};
 use tokio::sync::{Semaphore, watch};
 
@@ -83,7 +78,7 @@ fn count(counter: &AtomicU64) {
 }
 
 /// Settings of the grant API.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ApiSettings {
     /// The upload queue.
@@ -100,8 +95,8 @@ pub struct ApiSettings {
     pub style: ApiStyle,
     /// Cross-origin requests; `None` disables CORS.
     pub cors: Option<Cors>,
-    /// Finds the client's address; default is the address of the connection.
-    pub client: Option<Arc<ClientAddress>>,
+    /// Finds the client's address.
+    pub client: ClientAddress,
     /// Maximum size of a request body in bytes; default 64 KiB.
     pub max_body: usize,
     /// Timeout for receiving a request body; default 30 seconds.
@@ -130,7 +125,7 @@ impl ApiSettings {
             path: "/uploadjobs".into(),
             style: ApiStyle::default(),
             cors: None,
-            client: None,
+            client: ClientAddress::default(),
             max_body: 64 * 1024,
             body_timeout: Duration::from_secs(30),
             keep_alive_interval: Duration::from_secs(15),
@@ -142,19 +137,9 @@ impl ApiSettings {
     }
 }
 
-impl fmt::Debug for ApiSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiSettings")
-            .field("path", &self.path)
-            .field("style", &self.style)
-            .field("policies", &self.policies.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// Creates a router for [`ApiSettings::path`] and the paths below it; others get 404.
 ///
-/// The address of the client is taken from a [`Peer`] in the request's extensions.
+/// The address of the connection is that of a [`Peer`](landfall::service::Peer) in the request's extensions.
 pub fn service(settings: ApiSettings) -> Router {
     let path = settings.path.trim_end_matches('/').to_owned();
     let api = Arc::new(Api {
@@ -193,14 +178,9 @@ struct Api {
 
 impl Api {
     async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
+        let client = self.settings.client.of_request(parts);
         let authenticator = &self.settings.authenticator;
-        let client = self.client(parts);
         Ok(authenticator.authenticate(parts, client).await?)
-    }
-
-    fn client(&self, parts: &Parts) -> Option<IpAddr> {
-        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        client_address(self.settings.client.as_ref(), &parts.headers, peer)
     }
 }
 

@@ -29,7 +29,7 @@ use landfall::hook::ClientResponse;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::process::{Output, OutputError, Process};
+use self::process::{Output, Process};
 use crate::{
     SettingsError,
     format::{self, Format},
@@ -128,23 +128,11 @@ impl Command {
             Err(error) => return Err(spawn_error(&file, error)),
         };
         let input = format::body(self.settings.format, message);
-        match process.wait(input, self.settings.timeout, permit).await {
-            Ok(output) => Ok(Some(output)),
-            Err(OutputError::Timeout) => {
-                let (hook, limit) = (message.hook, self.settings.timeout);
-                let text = format!("the hook {hook} timed out after {limit:?} and was terminated");
-                Err(DeliveryError::new(text))
-            }
-            Err(OutputError::Io(error)) => {
-                let what = format!("lost track of the hook {}", message.hook);
-                Err(DeliveryError::caused_by(what, error))
-            }
-            Err(OutputError::Shutdown) => {
-                let hook = message.hook;
-                let text = format!("the hook {hook} was terminated by the server's shutdown");
-                Err(DeliveryError::new(text))
-            }
-        }
+        let output = process.wait(input, self.settings.timeout, permit).await;
+        output.map(Some).map_err(|error| {
+            let text = format!("the hook {} {error}", message.hook);
+            DeliveryError::with_source(text, error)
+        })
     }
 
     /// tusd 1 reads the output for blocking hooks only.

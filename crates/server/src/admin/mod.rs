@@ -45,7 +45,7 @@ pub(crate) struct AdminParts {
     pub(crate) queue: Queue,
     pub(crate) handler: Handler,
     pub(crate) app: Arc<AppParts>,
-    pub(crate) client: Arc<ClientAddress>,
+    pub(crate) client: ClientAddress,
     pub(crate) failed_attempts: FailedAttempts,
     /// Becomes true when the server shuts down, which ends the event streams.
     pub(crate) closing: watch::Receiver<bool>,

@@ -57,12 +57,12 @@ pub(super) struct AppRoutes {
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
     policy: HeaderValue,
-    pub(super) parts: Arc<AppParts>,
+    parts: Arc<AppParts>,
     pub(super) stats: Arc<NetStats>,
     shutdown: Shutdown,
     proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
-    pub(super) api: ApiRoutes,
+    api: ApiRoutes,
 }
 
 impl AppRoutes {
@@ -115,7 +115,14 @@ impl AppRoutes {
             return not_found();
         }
         if self.metrics_path.as_deref() == Some(path) {
-            let text = metrics::render(self, &handler.stats()).await;
+            let text = metrics::render(
+                &handler.stats(),
+                &self.stats,
+                &self.parts,
+                #[cfg(feature = "grants")]
+                &self.api,
+            )
+            .await;
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             return respond(StatusCode::OK, kind, text.into());
         }

@@ -121,9 +121,13 @@ impl Listener {
             return true;
         }
         self.checked = Instant::now();
-        let client = self.api.client(&self.parts);
-        let authenticator = &self.api.settings.authenticator;
-        match authenticator.authenticate(&self.parts, client).await {
+        let settings = &self.api.settings;
+        let client = settings.client.of_request(&self.parts);
+        match settings
+            .authenticator
+            .authenticate(&self.parts, client)
+            .await
+        {
             Ok(now) => {
                 now.subject == self.principal.subject && now.is_admin == self.principal.is_admin
             }

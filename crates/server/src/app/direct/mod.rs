@@ -94,12 +94,12 @@ impl Direct {
         settings: &Settings,
         callers: Authenticator,
         cors: Option<Cors>,
-        client: Arc<ClientAddress>,
+        client: ClientAddress,
     ) -> Router {
         let mut wanted = ApiSettings::new(self.uploads.clone(), callers);
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
-        wanted.client = Some(client);
+        wanted.client = client;
         let secret = self.secret.as_ref();
         wanted.notifications_secret = secret.map(|secret| secret.reveal().to_owned());
         api::service(wanted)

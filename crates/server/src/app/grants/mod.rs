@@ -48,7 +48,7 @@ pub(crate) struct Grants {
     jwt: Option<Arc<Jwt>>,
     cors: Option<Cors>,
     failed_attempts: FailedAttempts,
-    client: Arc<ClientAddress>,
+    client: ClientAddress,
     maintenance: Mutex<JoinSet<()>>,
     maintenance_stats: Arc<MaintenanceStats>,
     reachable: CachedProbe<bool>,
@@ -86,7 +86,7 @@ impl Grants {
         let queue = queue.with_context(|| format!("cannot store grants in {database_name}"))?;
         let failed_attempts = FailedAttempts::default();
         let urls = settings.urls.clone();
-        let client: Arc<ClientAddress> = Arc::new(move |headers, peer| {
+        let client = ClientAddress::new(move |headers, peer| {
             client_address(&urls, headers, peer.map(|peer| peer.ip()))
         });
 
@@ -95,7 +95,7 @@ impl Grants {
         gate.enforce_type = grants.enforce_type;
         gate.track_all = settings.admin.is_on();
         gate.failed_attempts = Some(failed_attempts.clone());
-        gate.client = Some(client.clone());
+        gate.client = client.clone();
         // Both come first, so that the queue contains what the application is notified of.
         let gate = GrantHook::new(queue.clone(), gate);
         config.hooks.insert(0, Arc::new(gate));

@@ -74,7 +74,7 @@ impl ApiRoutes {
                 api.style = ApiStyle::Laravel;
             }
             api.cors = cors;
-            api.client = Some(grants.client.clone());
+            api.client = grants.client.clone();
             api.shutdown = Some(closing.clone());
             api.stats = grants.api.clone();
             routes.add("grants", vec![configured.path.clone()], api::service(api));

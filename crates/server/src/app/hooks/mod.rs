@@ -1,10 +1,3 @@
-#[cfg(any(
-    feature = "nats",
-    feature = "amqp",
-    feature = "redis",
-    feature = "kafka"
-))]
-mod brokers;
 mod instrumented;
 mod transports;
 
@@ -12,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler};
+use landfall_database::Database;
 use landfall_messages::{
-    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport,
+    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
 use landfall_outbox::{Outbox, OutboxSettings, OutboxStats};
 
@@ -36,22 +30,6 @@ pub(super) struct HookRoute {
     pub(super) names: HookNames,
     own_events: bool,
     line: String,
-}
-
-impl HookRoute {
-    fn new(
-        transport: impl Transport,
-        hooks: &settings::Hooks,
-        events: Option<HookNames>,
-        line: String,
-    ) -> Self {
-        Self {
-            transport: Arc::new(InstrumentedTransport::new(transport)),
-            names: events.unwrap_or_else(|| hooks.enabled_names()),
-            own_events: events.is_some(),
-            line,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -85,9 +63,9 @@ impl Hooks {
         // Without stored events, no database is opened.
         let mut outbox = None;
         if !stored.is_empty() {
-            let mut wanted = outbox_settings(settings, progress.clone());
+            let (config, name) = state::named_database(settings);
+            let mut wanted = outbox_settings(settings, config, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
-            let name = state::describe_database(&wanted.database);
             let opened = Outbox::open(wanted, stored).await;
             let opened = opened.with_context(|| format!("cannot store events in {name}"))?;
             outbox = Some((opened, name));
@@ -198,9 +176,13 @@ fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
+fn outbox_settings(
+    settings: &Settings,
+    database: Database,
+    progress: Option<ProgressNotifier>,
+) -> OutboxSettings {
     let from = &settings.hooks.outbox;
-    let mut outbox = OutboxSettings::new(state::database_of(&settings.database()));
+    let mut outbox = OutboxSettings::new(database);
     outbox.survives_power_loss = state::survives_power_loss(settings);
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);

@@ -16,9 +16,12 @@ use std::{
 
 use landfall::Stats;
 
-use super::routes::AppRoutes;
+use super::AppParts;
+#[cfg(feature = "grants")]
+use super::grants::ApiRoutes;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
+use crate::net::NetStats;
 
 /// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
 macro_rules! metrics {
@@ -37,8 +40,12 @@ macro_rules! metrics {
 }
 use metrics;
 
-pub(super) async fn render(routes: &AppRoutes, stats: &Stats) -> String {
-    let (net, parts) = (&*routes.stats, &*routes.parts);
+pub(super) async fn render(
+    stats: &Stats,
+    net: &NetStats,
+    parts: &AppParts,
+    #[cfg(feature = "grants")] api: &ApiRoutes,
+) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
     page.family("tusd_requests_total", "counter", "Requests by method.");
@@ -121,7 +128,7 @@ pub(super) async fn render(routes: &AppRoutes, stats: &Stats) -> String {
     }
     #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {
-        grants::grants(&mut page, &grants.stats().await, &routes.api);
+        grants::grants(&mut page, &grants.stats().await, api);
     }
     #[cfg(feature = "direct")]
     if let Some(direct) = &parts.direct {
