@@ -19,10 +19,19 @@ use landfall_queue::{Principal, Token, is_secret};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use super::{
-        forward_auth::{ForwardAuthResponse, read},
-        jwt::fuzzing::keys,
-    };
+    use bytes::Bytes;
+    use http::Response;
+
+    pub use super::jwt::fuzzing::keys;
+    use super::{AuthError, Principal, forward_auth};
+
+    /// Parses the response of an application.
+    ///
+    /// # Errors
+    /// The response is invalid.
+    pub fn read(response: &Response<Bytes>) -> Result<Result<Principal, AuthError>, String> {
+        forward_auth::read(response)
+    }
 }
 
 pub use self::{

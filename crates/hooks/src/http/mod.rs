@@ -78,11 +78,20 @@ struct Redirects {
     client: Client,
 }
 
-enum AttemptError {
-    /// A retry may succeed.
-    Transient(DeliveryError),
-    /// A retry would fail, too.
-    Permanent(DeliveryError),
+#[derive(Debug)]
+struct AttemptError {
+    failure: DeliveryError,
+    may_retry: bool,
+}
+
+/// A retry would fail, too.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for AttemptError {
+    fn from(error: E) -> Self {
+        Self {
+            failure: DeliveryError::with_source(error.to_string(), error),
+            may_retry: false,
+        }
+    }
 }
 
 impl Http {
@@ -154,10 +163,8 @@ impl Http {
                     return self.classifier.classify(hook, &raw);
                 }
                 Ok(raw) => classify::unexpected(&raw),
-                Err(AttemptError::Transient(failure)) if !is_last => failure,
-                Err(AttemptError::Transient(failure) | AttemptError::Permanent(failure)) => {
-                    return Err(failure);
-                }
+                Err(error) if error.may_retry && !is_last => error.failure,
+                Err(error) => return Err(error.failure),
             };
             tracing::debug!(%hook, id = call.message.id, attempt = nth, error = %failure, "HookRetry");
             *last_error = Some(failure);
@@ -167,29 +174,22 @@ impl Http {
     }
 
     async fn attempt(&self, call: &HttpCall<'_>) -> Result<RawResponse, AttemptError> {
-        let permit = self.calls.acquire().await;
-        let _permit = permit.map_err(|error| permanent("the transport is closed", error))?;
+        let _permit = self.calls.acquire().await?;
         let mut hop = Hop::first(&self.endpoint);
         for _ in 0..=MAX_REDIRECTS {
             let request = hop.request(call);
-            let sent = self.client_for(&hop)?.send(request).await;
-            let response = sent.map_err(|error| match error.is_denied {
-                true => AttemptError::Permanent(DeliveryError::new(error.to_string())),
-                false => AttemptError::Transient(DeliveryError::new(error.to_string())),
-            })?;
+            let response = self.client_for(&hop)?.send(request).await?;
             if self.redirects.is_none() {
                 return self.read(response).await;
             }
-            let next = hop
-                .next(&self.endpoint, response.status(), response.headers())
-                .map_err(|error| permanent("", error))?;
+            let next = hop.next(&self.endpoint, response.status(), response.headers())?;
             match next {
                 None => return self.read(response).await,
                 Some(next) => hop = next,
             }
         }
         let text = format!("the hook endpoint redirects more than {MAX_REDIRECTS} times");
-        Err(AttemptError::Permanent(DeliveryError::new(text)))
+        Err(DeliveryError::new(text).into())
     }
 
     /// Returns the client for a hop. Hops to other hosts use the client with the address policy.
@@ -198,12 +198,11 @@ impl Http {
         let Some(redirects) = redirects.filter(|_| !hop.is_at(&self.endpoint)) else {
             return Ok(&self.client);
         };
-        let literal = redirects.policy.check_literal(&hop.url);
-        let is_checked = literal.map_err(|error| permanent("", error))?;
+        let is_checked = redirects.policy.check_literal(&hop.url)?;
         if !is_checked && self.settings.proxies.for_uri(&hop.uri).is_some() {
             let text = "a redirect to another host is not followed through a proxy, which resolves \
                         its address";
-            return Err(AttemptError::Permanent(DeliveryError::new(text)));
+            return Err(DeliveryError::new(text).into());
         }
         Ok(&redirects.client)
     }
@@ -218,9 +217,10 @@ impl Http {
             let _ = time::timeout(DRAIN_TIMEOUT, reading).await;
             Body::default()
         } else {
-            reading.await.map_err(|error| {
-                let what = "failed to read the hook endpoint's response";
-                AttemptError::Transient(DeliveryError::caused_by(what, error))
+            let what = "failed to read the hook endpoint's response";
+            reading.await.map_err(|error| AttemptError {
+                failure: DeliveryError::caused_by(what, error),
+                may_retry: true,
             })?
         };
         Ok(RawResponse {
@@ -269,14 +269,6 @@ impl Transport for Http {
             }
         }
     }
-}
-
-fn permanent(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> AttemptError {
-    let text = match what {
-        "" => error.to_string(),
-        what => format!("{what}: {error}"),
-    };
-    AttemptError::Permanent(DeliveryError::with_source(text, error))
 }
 
 /// Parses the names of headers to forward. Some cannot be forwarded, as in Go's client.

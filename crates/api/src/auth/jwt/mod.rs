@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use self::{
     key_cache::{KeyCache, KeyLocation},
-    keys::Key,
+    keys::{Key, RSA},
 };
 use super::{
     AuthError, AuthMethod, bearer, claims,
@@ -72,17 +72,7 @@ impl JwtSettings {
             keys,
             issuers: Vec::new(),
             audiences: Vec::new(),
-            algorithms: vec![
-                Algorithm::RS256,
-                Algorithm::RS384,
-                Algorithm::RS512,
-                Algorithm::PS256,
-                Algorithm::PS384,
-                Algorithm::PS512,
-                Algorithm::ES256,
-                Algorithm::ES384,
-                Algorithm::EdDSA,
-            ],
+            algorithms: [RSA, &[Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA]].concat(),
             subject: "sub".into(),
             limits: "landfall".into(),
             refresh: Duration::from_secs(600),

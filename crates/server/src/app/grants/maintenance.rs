@@ -88,26 +88,24 @@ impl Maintenance {
     /// All jobs at first, for those whose process died; later each job a few times while it is stale.
     async fn run_reconcile(&self) {
         let start = self.queue.now();
-        // The time up to which each step has compared jobs.
-        let mut since = [start; STALE_STEPS];
-        let mut age = STALE_AFTER;
-        for since in &mut since {
-            *since = start.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            age = age.saturating_mul(STALE_FACTOR);
+        let mut ages = [STALE_AFTER; STALE_STEPS];
+        for step in 1..STALE_STEPS {
+            ages[step] = ages[step - 1].saturating_mul(STALE_FACTOR);
         }
+        let before = |now: SystemTime, age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        // The time up to which each step has compared jobs.
+        let mut since = ages.map(|age| before(start, age));
         while !self.reconcile(SystemTime::UNIX_EPOCH, start).await {
             sleep(RECONCILE_INTERVAL).await;
         }
         loop {
             sleep(RECONCILE_INTERVAL).await;
             let now = self.queue.now();
-            let mut age = STALE_AFTER;
-            for since in &mut since {
-                let before = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            for (age, since) in ages.into_iter().zip(&mut since) {
+                let before = before(now, age);
                 if *since < before && self.reconcile(*since, before).await {
                     *since = before;
                 }
-                age = age.saturating_mul(STALE_FACTOR);
             }
         }
     }
