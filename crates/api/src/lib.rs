@@ -25,7 +25,7 @@ use http::{HeaderMap, request::Parts};
 use landfall::service::Peer;
 
 pub use self::{
-    body::{JsonBodyError, check_json, json_object, media_type, read_body},
+    body::{check_json, json_object, media_type, read_body},
     cors::{CorsContext, CorsRules, request_id},
     problem::Problem,
 };

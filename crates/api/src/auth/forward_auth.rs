@@ -19,9 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin, are_own, claims,
-    failed_attempts::network,
-    http_client::{HttpClient, UrlError},
+    AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own, claims,
+    failed_attempts::network, http_client::HttpClient,
 };
 
 /// The time for which rejections are cached.
@@ -145,7 +144,7 @@ impl ForwardAuth {
     ///
     /// # Errors
     /// The URL is invalid.
-    pub fn new(settings: ForwardAuthSettings) -> Result<Self, UrlError> {
+    pub fn new(settings: ForwardAuthSettings) -> Result<Self, SettingsError> {
         let responses = Cache::builder().max_capacity(CACHE_CAPACITY);
         let expiry = CacheExpiry(settings.cache);
         Ok(Self {

@@ -36,13 +36,17 @@ pub mod fuzzing {
 
 pub use self::{
     api_keys::ApiKeys,
-    csrf::{CsrfPolicy, InvalidOrigin, is_cross_site},
+    csrf::{CsrfPolicy, is_cross_site},
     external_origin::ExternalOrigin,
     failed_attempts::{FailedAttempt, FailedAttempts},
     forward_auth::{ForwardAuth, ForwardAuthSettings},
-    http_client::UrlError,
-    jwt::{Algorithm, Jwt, JwtError, JwtKeys, JwtSettings},
+    jwt::{Algorithm, Jwt, JwtKeys, JwtSettings},
 };
+
+/// An invalid setting of an authentication method.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
 
 /// An authentication method, such as API keys, JWTs or forward auth.
 #[async_trait]

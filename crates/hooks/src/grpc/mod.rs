@@ -121,8 +121,7 @@ impl Transport for Grpc {
         loop {
             match self.call(self.request(message, attempt)).await {
                 Ok(response) => {
-                    return translate::response(response)
-                        .map_err(|error| DeliveryError::with_source(error.to_string(), error));
+                    return translate::response(response).map_err(DeliveryError::new);
                 }
                 Err(status) if is_retryable(status.code()) && attempt + 1 < self.attempts => {
                     attempt += 1;

@@ -23,10 +23,7 @@ use self::{
     key_cache::{KeyCache, KeyLocation},
     keys::{Key, RSA},
 };
-use super::{
-    AuthError, AuthMethod, bearer, claims,
-    http_client::{HttpClient, UrlError},
-};
+use super::{AuthError, AuthMethod, SettingsError, bearer, claims, http_client::HttpClient};
 
 /// Maximum keys tried for one token. Without a limit, a forged token costs a hundred verifications.
 const MAX_CANDIDATES: usize = 4;
@@ -81,28 +78,6 @@ impl JwtSettings {
     }
 }
 
-/// Invalid JWT settings.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwtError {
-    /// Neither issuers nor audiences are set.
-    #[error(
-        "neither issuer nor audience is set, so any token signed with these keys would be accepted"
-    )]
-    Unbound,
-    /// The URL of the keys is invalid.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    /// The file with the keys cannot be read or parsed.
-    #[error("{}: {why}", path.display())]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// The cause.
-        why: String,
-    },
-}
-
 /// Authenticates requests with `Authorization: Bearer` and a JWT.
 #[derive(Debug)]
 pub struct Jwt {
@@ -123,9 +98,11 @@ impl Jwt {
     ///
     /// # Cancel safety
     /// Safe to drop.
-    pub async fn open(settings: JwtSettings) -> Result<Self, JwtError> {
+    pub async fn open(settings: JwtSettings) -> Result<Self, SettingsError> {
         if settings.issuers.is_empty() && settings.audiences.is_empty() {
-            return Err(JwtError::Unbound);
+            let reason = "neither issuer nor audience is set";
+            let effect = "any token signed with these keys would be accepted";
+            return Err(SettingsError(format!("{reason}, so {effect}")));
         }
         let location = match &settings.keys {
             JwtKeys::Url(url) => KeyLocation::Url(HttpClient::new(url)?),
@@ -137,7 +114,9 @@ impl Jwt {
             (Err(why), JwtKeys::Url(_)) => {
                 tracing::warn!(why, "failed to load JWT keys, retrying");
             }
-            (Err(why), JwtKeys::File(path)) => return Err(JwtError::File { path, why }),
+            (Err(why), JwtKeys::File(path)) => {
+                return Err(SettingsError(format!("{}: {why}", path.display())));
+            }
         }
         let mut validation = Validation::default();
         let mut required = vec!["exp"];
