@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     Api, ApiStyle, count, create, fault,
-    grant_request::{GrantRequest, ResponseMode},
+    grant_request::{self, ResponseMode},
     job_json::rfc3339,
     json,
 };
@@ -37,8 +37,7 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
     let principal = api.authenticate(parts).await?;
     let (most, time) = (api.settings.max_body, api.settings.body_timeout);
     let body = read_body(body, most, time).await?;
-    let asked = GrantRequest::read(&parts.headers, &body, api.settings.style)?;
-    let mode = asked.mode;
+    let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
     let new = apply_policies(api, &principal, asked, parts).await?;
     let queue = &api.settings.queue;
     let granted = queue.grant(new).await;
@@ -86,26 +85,22 @@ async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response),
 async fn apply_policies(
     api: &Api,
     principal: &Principal,
-    asked: GrantRequest,
+    mut asked: PolicyRequest,
     parts: &Parts,
 ) -> Result<NewJob, Problem> {
-    let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
-    new.filetype = asked.filetype;
-    new.size = asked.filesize;
-    new.metadata = asked.metadata;
-    let fingerprint = new.fingerprint();
-    let mut ask = PolicyRequest::new(&*new.request_id, &*new.filename);
-    ask.filesize = new.size;
-    ask.filetype = new.filetype.clone();
-    ask.metadata = new.metadata;
-    policy::decide(&api.settings.policies, principal, &mut ask, parts).await?;
-    new.filename = ask.filename;
-    new.filetype = ask.filetype;
-    new.size = ask.filesize;
-    new.max_size = ask.limits.max_size;
-    new.metadata = ask.metadata;
+    let new_job = |asked: PolicyRequest| {
+        let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
+        new.filetype = asked.filetype;
+        new.size = asked.filesize;
+        new.max_size = asked.limits.max_size;
+        new.limits = JobLimits::from(&asked.limits);
+        new.metadata = asked.metadata;
+        new
+    };
+    let fingerprint = new_job(asked.clone()).fingerprint();
+    policy::decide(&api.settings.policies, principal, &mut asked, parts).await?;
+    let mut new = new_job(asked);
     new.request_fingerprint = Some(fingerprint);
-    new.limits = JobLimits::from(&ask.limits);
     Ok(new)
 }
 
