@@ -39,6 +39,7 @@ use crate::{
 
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
+#[derive(Debug)]
 pub(crate) struct Grants {
     pub(super) queue: Queue,
     pub(super) database_name: String,
@@ -53,14 +54,6 @@ pub(crate) struct Grants {
     maintenance_stats: Arc<MaintenanceStats>,
     reachable: CachedProbe<bool>,
     api: Arc<ApiStats>,
-}
-
-impl std::fmt::Debug for Grants {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grants")
-            .field("database_name", &self.database_name)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Grants {

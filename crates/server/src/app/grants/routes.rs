@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -19,20 +19,15 @@ use crate::{
 };
 
 /// Without the queue there are none.
+#[derive(Debug)]
 pub(in crate::app) struct ApiRoutes(Vec<Arc<RouteGroup>>);
 
+#[derive(Debug)]
 pub(in crate::app) struct RouteGroup {
     paths: Vec<String>,
     pub(in crate::app) name: &'static str,
     router: Router,
     pub(in crate::app) responses: Mutex<BTreeMap<u16, u64>>,
-}
-
-impl fmt::Debug for ApiRoutes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let paths = self.0.iter().flat_map(|group| &group.paths);
-        f.debug_list().entries(paths).finish()
-    }
 }
 
 impl RouteGroup {
