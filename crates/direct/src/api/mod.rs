@@ -251,7 +251,7 @@ pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
 impl Api {
     pub(super) async fn read(&self, call: &mut Call, limit: usize) -> Result<Bytes, Problem> {
         let body = std::mem::take(&mut call.body);
-        Ok(read_body(body, limit, self.settings.body_timeout).await?)
+        read_body(body, limit, self.settings.body_timeout).await
     }
 
     pub(super) async fn object(
@@ -260,7 +260,7 @@ impl Api {
         limit: usize,
     ) -> Result<Map<String, Value>, Problem> {
         check_json(&call.parts.headers)?;
-        Ok(json_object(&self.read(call, limit).await?)?)
+        json_object(&self.read(call, limit).await?)
     }
 }
 
