@@ -4,10 +4,7 @@ use std::{fs, sync::LazyLock};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
-use landfall_api::auth::{
-    Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings,
-    fuzzing::{self, ForwardAuthResponse},
-};
+use landfall_api::auth::{Algorithm, AuthError, AuthMethod, Jwt, JwtKeys, JwtSettings, fuzzing};
 use landfall_queue::{Principal, is_subject};
 
 /// The key of the tokens in the seeds.
@@ -70,18 +67,19 @@ fn application(data: &[u8]) {
         return;
     };
     match fuzzing::read(&response) {
-        Ok(ForwardAuthResponse::Known(caller)) => {
+        Ok(Ok(caller)) => {
             assert!(status.is_success(), "{status} authenticates");
             named(&caller);
         }
-        Ok(ForwardAuthResponse::Forbidden(reason)) => {
+        Ok(Err(AuthError::Forbidden(reason))) => {
             assert_eq!(status, StatusCode::FORBIDDEN);
             sentence(&reason);
         }
-        Ok(ForwardAuthResponse::Unknown(challenge)) => {
+        Ok(Err(AuthError::Unauthenticated { challenge, .. })) => {
             assert_eq!(status, StatusCode::UNAUTHORIZED);
             assert!(!challenge.is_empty());
         }
+        Ok(Err(other)) => panic!("{other}"),
         Err(why) => sentence(&why),
     }
 }

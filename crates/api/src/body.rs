@@ -7,48 +7,6 @@ use serde_json::{Map, Value};
 
 use crate::Problem;
 
-/// An error in a request body.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JsonBodyError {
-    /// Larger than this number of bytes.
-    #[error("request body larger than {0} bytes")]
-    TooLong(usize),
-    /// The connection was closed.
-    #[error("incomplete request body")]
-    Broken,
-    /// Not received in time.
-    #[error("request body not received in time")]
-    Slow,
-    /// Invalid JSON, with the cause.
-    #[error("request body is not valid JSON: {0}")]
-    NotJson(String),
-    /// JSON, but not an object.
-    #[error("request body must be a JSON object")]
-    NotObject,
-    /// It has another media type.
-    #[error("unsupported media type; send JSON with Content-Type: application/json")]
-    NotJsonType,
-}
-
-impl From<JsonBodyError> for Problem {
-    fn from(error: JsonBodyError) -> Self {
-        Self::new(error.status(), error.to_string())
-    }
-}
-
-impl JsonBodyError {
-    /// Returns the HTTP status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Broken | Self::NotJson(_) | Self::NotObject => StatusCode::BAD_REQUEST,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::NotJsonType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        }
-    }
-}
-
 /// Reads a request body of at most `max_bytes`.
 ///
 /// # Errors
@@ -56,20 +14,22 @@ impl JsonBodyError {
 ///
 /// # Cancel safety
 /// Safe to drop.
-pub async fn read_body(
-    body: Body,
-    max_bytes: usize,
-    duration: Duration,
-) -> Result<Bytes, JsonBodyError> {
+pub async fn read_body(body: Body, max_bytes: usize, duration: Duration) -> Result<Bytes, Problem> {
     let is_too_long = |error: &axum::Error| {
         let source = error.source();
         source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
     };
     match tokio::time::timeout(duration, to_bytes(body, max_bytes)).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) if is_too_long(&error) => Err(JsonBodyError::TooLong(max_bytes)),
-        Ok(Err(_)) => Err(JsonBodyError::Broken),
-        Err(_) => Err(JsonBodyError::Slow),
+        Ok(Err(error)) if is_too_long(&error) => {
+            let detail = format!("request body larger than {max_bytes} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Ok(Err(_)) => Err(invalid("incomplete request body".to_owned())),
+        Err(_) => {
+            let detail = "request body not received in time";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
     }
 }
 
@@ -77,22 +37,29 @@ pub async fn read_body(
 ///
 /// # Errors
 /// The body is not JSON, or not an object.
-pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, JsonBodyError> {
+pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(JsonBodyError::NotObject),
-        Err(error) => Err(JsonBodyError::NotJson(error.to_string())),
+        Ok(_) => Err(invalid("request body must be a JSON object".to_owned())),
+        Err(error) => Err(invalid(format!("request body is not valid JSON: {error}"))),
     }
+}
+
+fn invalid(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
 /// Checks that a request has JSON.
 ///
 /// # Errors
-/// [`JsonBodyError::NotJsonType`].
-pub fn check_json(headers: &HeaderMap) -> Result<(), JsonBodyError> {
+/// It has another media type.
+pub fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
     match media_type(headers).as_deref() {
         Some(json) if json == "application/json" || json.ends_with("+json") => Ok(()),
-        _ => Err(JsonBodyError::NotJsonType),
+        _ => {
+            let detail = "unsupported media type; send JSON with Content-Type: application/json";
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+        }
     }
 }
 

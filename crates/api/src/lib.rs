@@ -16,29 +16,58 @@ mod cors;
 mod problem;
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
+use http::{HeaderMap, request::Parts};
+use landfall::service::Peer;
+
 pub use self::{
-    body::{JsonBodyError, check_json, json_object, media_type, read_body},
+    body::{check_json, json_object, media_type, read_body},
     cors::{CorsContext, CorsRules, request_id},
     problem::Problem,
 };
 
-/// Finds the client's address of a request, behind trusted proxies.
-pub type ClientAddress =
-    dyn Fn(&http::HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
+/// Finds the client's address of a request, behind trusted proxies. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientAddress(Arc<FindAddress>);
 
-/// Returns the client's address of a request; without a finder that of the connection.
-#[must_use]
-pub fn client_address(
-    finder: Option<&Arc<ClientAddress>>,
-    headers: &http::HeaderMap,
-    peer: Option<SocketAddr>,
-) -> Option<IpAddr> {
-    match finder {
-        Some(find) => find(headers, peer),
-        None => peer.map(|peer| peer.ip()),
+type FindAddress = dyn Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync;
+
+impl ClientAddress {
+    /// Creates one with a function of the headers and the address of the connection.
+    #[must_use]
+    pub fn new(
+        find: impl Fn(&HeaderMap, Option<SocketAddr>) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(find))
+    }
+
+    /// Returns the address for these headers.
+    #[must_use]
+    pub fn find(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        (self.0)(headers, peer)
+    }
+
+    /// Returns the address of a request, whose extensions have its [`Peer`].
+    #[must_use]
+    pub fn of_request(&self, request: &Parts) -> Option<IpAddr> {
+        let peer = request.extensions.get::<Peer>();
+        self.find(&request.headers, peer.and_then(|peer| peer.address))
+    }
+}
+
+impl Default for ClientAddress {
+    /// Returns the address of the connection.
+    fn default() -> Self {
+        Self::new(|_, peer| peer.map(|peer| peer.ip()))
+    }
+}
+
+impl fmt::Debug for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientAddress")
     }
 }

@@ -28,7 +28,9 @@ type Text = Cow<'static, str>;
 /// let problem = Problem::new(StatusCode::CONFLICT, "the upload is completed");
 /// assert_eq!(problem.into_response().status(), 409);
 /// ```
-#[derive(Debug)]
+///
+/// The extensions of a response have its problem, for APIs with another format.
+#[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
     detail: Text,
@@ -175,7 +177,10 @@ impl IntoResponse for Problem {
         if !self.errors.is_empty() {
             body["errors"] = self.errors_by_field();
         }
-        self.respond_with("application/problem+json", &body)
+        let problem = self.clone();
+        let mut response = self.respond_with("application/problem+json", &body);
+        response.extensions_mut().insert(problem);
+        response
     }
 }
 

@@ -39,6 +39,11 @@ pub mod wasm;
 
 use std::fmt;
 
+/// An invalid setting of a transport.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
 /// A URL, or a list of them, that may contain a password; its `Debug` output does not show it.
 #[derive(Clone)]
 pub struct SecretUrl(String);

@@ -1,5 +1,7 @@
 //! Static files compiled into the program.
 
+use std::hash::{DefaultHasher, Hasher as _};
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -13,13 +15,14 @@ pub struct Asset {
     pub content_type: &'static str,
     /// Its content.
     pub bytes: &'static [u8],
-    pub(crate) etag: [u8; ETAG_LEN],
 }
 
 impl Asset {
     /// Returns the `ETag` of the content, including quotes.
-    pub fn etag(&self) -> &str {
-        std::str::from_utf8(&self.etag).unwrap_or_default()
+    pub fn etag(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(self.bytes);
+        format!("\"{:016x}\"", hasher.finish())
     }
 
     pub(crate) fn respond(
@@ -27,7 +30,8 @@ impl Asset {
         request_headers: &HeaderMap,
     ) -> (StatusCode, HeaderMap, &'static [u8]) {
         let known = request_headers.get(header::IF_NONE_MATCH);
-        let is_current = known.is_some_and(|known| known.as_bytes() == self.etag().as_bytes());
+        let etag = self.etag();
+        let is_current = known.is_some_and(|known| known.as_bytes() == etag.as_bytes());
         let mut headers = HeaderMap::new();
         for (name, value) in [
             (header::CONTENT_TYPE, self.content_type),
@@ -36,7 +40,7 @@ impl Asset {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        if let Ok(etag) = HeaderValue::from_str(self.etag()) {
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
             headers.insert(header::ETAG, etag);
         }
         match is_current {
@@ -49,36 +53,13 @@ impl Asset {
 /// Embeds files of a directory of this crate: `assets! { "DIR": "NAME": CONTENT_TYPE, … }`.
 macro_rules! assets {
     ($folder:literal: $($name:literal: $content_type:expr),* $(,)?) => {
-        &[$(($name, {
-            const BYTES: &[u8] =
-                include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder, "/", $name));
-            // A constant, so that the compiler computes the hash.
-            const ETAG: [u8; $crate::asset::ETAG_LEN] = $crate::asset::etag_of(BYTES);
-            $crate::asset::Asset { content_type: $content_type, bytes: BYTES, etag: ETAG }
+        &[$(($name, $crate::asset::Asset {
+            content_type: $content_type,
+            bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $folder, "/", $name)),
         })),*]
     };
 }
 pub(crate) use assets;
-
-/// Sixteen hexadecimal digits in quotes.
-pub(crate) const ETAG_LEN: usize = 18;
-
-/// FNV-1a suffices to tell versions of a file apart and works in a `const fn`.
-pub(crate) const fn etag_of(bytes: &[u8]) -> [u8; ETAG_LEN] {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    let mut at = 0;
-    while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
-        at += 1;
-    }
-    let mut etag = [b'"'; ETAG_LEN];
-    let mut digit = 0;
-    while digit < 16 {
-        etag[1 + digit] = b"0123456789abcdef"[(hash >> (60 - 4 * digit)) as usize & 15];
-        digit += 1;
-    }
-    etag
-}
 
 pub(crate) fn fill<'a>(template: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut html = String::with_capacity(template.len() + 256);
@@ -127,9 +108,17 @@ mod tests {
 
     #[test]
     fn etags_are_quoted_and_follow_the_content() {
-        let etag = |bytes: &[u8]| String::from_utf8(etag_of(bytes).to_vec()).unwrap();
-        assert_eq!(etag(b""), "\"cbf29ce484222325\"");
-        assert_eq!(etag(b"foobar"), "\"85944171f73967e8\"");
+        let etag = |bytes: &'static [u8]| {
+            let content_type = CSS;
+            Asset {
+                content_type,
+                bytes,
+            }
+            .etag()
+        };
+        assert!(etag(b"").len() == 18 && etag(b"").starts_with('"') && etag(b"").ends_with('"'));
+        assert_eq!(etag(b"foobar"), etag(b"foobar"));
+        assert_ne!(etag(b"foobar"), etag(b"foobaz"));
     }
 
     #[test]
@@ -137,7 +126,6 @@ mod tests {
         let asset = Asset {
             content_type: CSS,
             bytes: b"a",
-            etag: etag_of(b"a"),
         };
         let mut request_headers = HeaderMap::new();
         let (status, headers, bytes) = asset.respond(&request_headers);

@@ -13,6 +13,10 @@
 mod admin;
 pub mod app;
 pub mod asset;
+#[cfg_attr(
+    not(feature = "s3"),
+    allow(dead_code, reason = "only the doctor of S3 uses all of it")
+)]
 mod finding;
 pub mod log;
 pub mod net;

@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn etags_are_unique() {
-        let all: BTreeSet<&str> = ASSETS.iter().map(|(_, asset)| asset.etag()).collect();
+        let all: BTreeSet<String> = ASSETS.iter().map(|(_, asset)| asset.etag()).collect();
         assert_eq!(all.len(), ASSETS.len());
     }
 }

@@ -19,10 +19,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
-    AuthError, AuthMethod, ExternalOrigin, are_own,
-    claims::{self, InvalidClaims},
-    failed_attempts::network,
-    http_client::{HttpClient, UrlError},
+    AuthError, AuthMethod, ExternalOrigin, SettingsError, are_own, claims,
+    failed_attempts::network, http_client::HttpClient,
 };
 
 /// The time for which rejections are cached.
@@ -135,16 +133,8 @@ struct CallLimits {
     clients: sync::Cache<IpAddr, Arc<Semaphore>>,
 }
 
-/// The response of the application.
-#[derive(Debug, Clone)]
-pub enum ForwardAuthResponse {
-    /// The user is authenticated.
-    Known(Principal),
-    /// The user is unknown, with the challenge.
-    Unknown(HeaderValue),
-    /// Access is denied, with a reason.
-    Forbidden(String),
-}
+/// The response of the application: a principal or a rejection.
+type ForwardAuthResponse = Result<Principal, AuthError>;
 
 /// An error message for the log.
 type ForwardAuthError = String;
@@ -154,7 +144,7 @@ impl ForwardAuth {
     ///
     /// # Errors
     /// The URL is invalid.
-    pub fn new(settings: ForwardAuthSettings) -> Result<Self, UrlError> {
+    pub fn new(settings: ForwardAuthSettings) -> Result<Self, SettingsError> {
         let responses = Cache::builder().max_capacity(CACHE_CAPACITY);
         let expiry = CacheExpiry(settings.cache);
         Ok(Self {
@@ -181,10 +171,10 @@ impl ForwardAuth {
         let answer = tokio::time::timeout(self.timeout, call).await;
         let late = |_| Err(format!("timed out after {:?}", self.timeout));
         let answer = read(&answer.unwrap_or_else(late)?)?;
-        match answer {
-            ForwardAuthResponse::Known(_) => self.calls.known.insert(credentials, ()),
-            ForwardAuthResponse::Unknown(_) => self.calls.known.invalidate(&credentials),
-            ForwardAuthResponse::Forbidden(_) => {}
+        match &answer {
+            Ok(_) => self.calls.known.insert(credentials, ()),
+            Err(AuthError::Unauthenticated { .. }) => self.calls.known.invalidate(&credentials),
+            Err(_) => {}
         }
         Ok(answer)
     }
@@ -286,15 +276,11 @@ impl AuthMethod for ForwardAuth {
         let answer: Result<ForwardAuthResponse, Arc<ForwardAuthError>> =
             self.responses.try_get_with(key, fetch).await;
         match answer {
-            Ok(ForwardAuthResponse::Known(mut principal)) => {
+            Ok(Ok(mut principal)) => {
                 principal.by_cookie = forwarded.is_ambient();
                 Ok(Some(principal))
             }
-            Ok(ForwardAuthResponse::Unknown(challenge)) => Err(AuthError::Unauthenticated {
-                challenge,
-                is_guess: false,
-            }),
-            Ok(ForwardAuthResponse::Forbidden(why)) => Err(AuthError::Forbidden(why)),
+            Ok(Err(denied)) => Err(denied),
             Err(why) => {
                 tracing::warn!(url = %self.http, %why, "forward auth failed");
                 Err(AuthError::Unavailable)
@@ -348,28 +334,26 @@ impl Expiry<[u8; 32], ForwardAuthResponse> for CacheExpiry {
         _now: Instant,
     ) -> Option<Duration> {
         Some(match answer {
-            ForwardAuthResponse::Known(_) => self.0,
-            ForwardAuthResponse::Unknown(_) | ForwardAuthResponse::Forbidden(_) => {
-                self.0.min(REJECTION_CACHE_TTL)
-            }
+            Ok(_) => self.0,
+            Err(_) => self.0.min(REJECTION_CACHE_TTL),
         })
     }
 }
 
-/// Parses the response of the application.
-///
-/// # Errors
-/// The response is invalid.
-pub fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
+/// Parses the response of the application. An error means that it is invalid.
+pub(super) fn read(answer: &Response<Bytes>) -> Result<ForwardAuthResponse, ForwardAuthError> {
     let status = answer.status();
     match status {
         StatusCode::UNAUTHORIZED => {
             let challenge = answer.headers().get(header::WWW_AUTHENTICATE).cloned();
             let challenge = challenge.unwrap_or(HeaderValue::from_static("Bearer"));
-            Ok(ForwardAuthResponse::Unknown(challenge))
+            Ok(Err(AuthError::Unauthenticated {
+                challenge,
+                is_guess: false,
+            }))
         }
-        StatusCode::FORBIDDEN => Ok(ForwardAuthResponse::Forbidden(reason(answer.body()))),
-        _ if status.is_success() => known(answer).map(ForwardAuthResponse::Known),
+        StatusCode::FORBIDDEN => Ok(Err(AuthError::Forbidden(reason(answer.body())))),
+        _ if status.is_success() => known(answer).map(Ok),
         _ if status.is_redirection() => Err(format!(
             "unexpected redirect ({status}); respond with 401 for unknown users"
         )),
@@ -393,7 +377,7 @@ fn known(answer: &Response<Bytes>) -> Result<Principal, ForwardAuthError> {
     let mut principal = Principal::new(subject);
     fields.retain(|name, _| LIMITS.contains(&name.as_str()));
     claims::limits(fields.into(), &mut principal)
-        .map_err(|InvalidClaims(what)| format!("invalid limits: {what}"))?;
+        .map_err(|what| format!("invalid limits: {what}"))?;
     Ok(principal)
 }
 

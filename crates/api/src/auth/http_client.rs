@@ -16,6 +16,8 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::timeout;
 use url::Url;
 
+use super::SettingsError;
+
 /// Idle timeout of pooled connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -31,21 +33,18 @@ pub(super) struct HttpClient {
     by_runtime: PerRuntime<Connections>,
 }
 
-/// An invalid URL.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum UrlError {
-    /// Not an HTTP or HTTPS URL, or one with credentials.
-    #[error("invalid URL {0:?}; it must start with http:// or https:// and have no password")]
-    NotHttp(String),
-    /// The system's root certificates cannot be read.
-    #[error("failed to read the system's root certificates: {0}")]
-    NoRoots(std::io::Error),
-}
-
 impl HttpClient {
-    pub(super) fn new(url: &str) -> Result<Self, UrlError> {
-        let wrong = || UrlError::NotHttp(without_secrets(url));
+    pub(super) fn new(url: &str) -> Result<Self, SettingsError> {
+        let wrong = || {
+            let url = without_secrets(url);
+            let expected = "it must start with http:// or https:// and have no password";
+            SettingsError(format!("invalid URL {url:?}; {expected}"))
+        };
+        let no_roots = |error: &dyn fmt::Display| {
+            SettingsError(format!(
+                "failed to read the system's root certificates: {error}"
+            ))
+        };
         let parsed = Url::parse(url).map_err(|_| wrong())?;
         let has_password = !parsed.username().is_empty() || parsed.password().is_some();
         if !matches!(parsed.scheme(), "http" | "https") || has_password {
@@ -56,11 +55,11 @@ impl HttpClient {
         let builder = if parsed.scheme() == "https" {
             builder
                 .with_provider_and_native_roots(ring::default_provider())
-                .map_err(UrlError::NoRoots)?
+                .map_err(|error| no_roots(&error))?
         } else {
             let config = ClientConfig::builder_with_provider(ring::default_provider().into())
                 .with_safe_default_protocol_versions()
-                .map_err(|error| UrlError::NoRoots(std::io::Error::other(error)))?
+                .map_err(|error| no_roots(&error))?
                 .with_root_certificates(RootCertStore::empty())
                 .with_no_client_auth();
             builder.with_tls_config(config)

@@ -19,21 +19,34 @@ use landfall_queue::{Principal, Token, is_secret};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use super::{
-        forward_auth::{ForwardAuthResponse, read},
-        jwt::fuzzing::keys,
-    };
+    use bytes::Bytes;
+    use http::Response;
+
+    pub use super::jwt::fuzzing::keys;
+    use super::{AuthError, Principal, forward_auth};
+
+    /// Parses the response of an application.
+    ///
+    /// # Errors
+    /// The response is invalid.
+    pub fn read(response: &Response<Bytes>) -> Result<Result<Principal, AuthError>, String> {
+        forward_auth::read(response)
+    }
 }
 
 pub use self::{
     api_keys::ApiKeys,
-    csrf::{CsrfPolicy, InvalidOrigin, is_cross_site},
+    csrf::{CsrfPolicy, is_cross_site},
     external_origin::ExternalOrigin,
     failed_attempts::{FailedAttempt, FailedAttempts},
     forward_auth::{ForwardAuth, ForwardAuthSettings},
-    http_client::UrlError,
-    jwt::{Algorithm, Jwt, JwtError, JwtKeys, JwtSettings},
+    jwt::{Algorithm, Jwt, JwtKeys, JwtSettings},
 };
+
+/// An invalid setting of an authentication method.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
 
 /// An authentication method, such as API keys, JWTs or forward auth.
 #[async_trait]
@@ -155,8 +168,8 @@ impl Authenticator {
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
-        let guard = |request: &Parts| self.0.csrf.allows(request);
-        self.authenticate_with(request, client, guard).await
+        let is_allowed = || self.0.csrf.allows(request);
+        self.authenticate_if(request, client, is_allowed).await
     }
 
     /// Authenticates a request that has side effects whatever its method.
@@ -173,8 +186,8 @@ impl Authenticator {
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
-        let guard = |request: &Parts| self.0.csrf.allows_write(request);
-        self.authenticate_with(request, client, guard).await
+        let is_allowed = || self.0.csrf.allows_write(request);
+        self.authenticate_if(request, client, is_allowed).await
     }
 
     /// Records an invalid secret that [`Self::authenticate`] does not check.
@@ -200,14 +213,14 @@ impl Authenticator {
         &self.0.csrf
     }
 
-    async fn authenticate_with(
+    async fn authenticate_if(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
-        guard: impl Fn(&Parts) -> bool,
+        is_allowed: impl Fn() -> bool,
     ) -> Result<Principal, AuthError> {
-        let mut denied = match self.0.authenticate(request, client).await {
-            Ok(principal) if principal.by_cookie && !guard(request) => AuthError::CrossSite,
+        let mut denied = match self.find_principal(request, client).await {
+            Ok(principal) if principal.by_cookie && !is_allowed() => AuthError::CrossSite,
             Ok(principal) => return Ok(principal),
             Err(denied) => denied,
         };
@@ -222,31 +235,25 @@ impl Authenticator {
         tracing::debug!(client = client.map(tracing::field::display), %denied, "authentication failed");
         Err(denied)
     }
-}
 
-impl Inner {
-    async fn authenticate(
+    async fn find_principal(
         &self,
         request: &Parts,
         client: Option<IpAddr>,
     ) -> Result<Principal, AuthError> {
         // Reject request smuggling: a proxy may use another header than Landfall.
-        if has_two(&request.headers) {
+        let mut values = request.headers.get_all(header::AUTHORIZATION).iter();
+        if values.nth(1).is_some() {
             let why = "more than one Authorization header";
             return Err(AuthError::invalid_token(why, false));
         }
-        for method in &self.methods {
+        for method in &self.0.methods {
             if let Some(principal) = method.authenticate(request, client).await? {
                 return Ok(principal);
             }
         }
         Err(AuthError::missing_credentials())
     }
-}
-
-fn has_two(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    values.nth(1).is_some()
 }
 
 /// Returns the token of `Authorization: Bearer`.

@@ -3,8 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderValue, StatusCode, header, request::Parts};
-use landfall::{hook::UploadToken, service::Peer};
-use landfall_api::{Problem, client_address};
+use landfall::hook::UploadToken;
+use landfall_api::Problem;
 use landfall_queue::{Job, JobState, TokenHash};
 use moka::future::Cache;
 
@@ -104,8 +104,7 @@ impl Api {
     }
 
     pub(super) fn client(&self, parts: &Parts) -> Option<IpAddr> {
-        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        client_address(self.settings.client.as_ref(), &parts.headers, peer)
+        self.settings.client.of_request(parts)
     }
 }
 

@@ -75,8 +75,8 @@ pub struct ApiSettings {
     pub path: String,
     /// Rules for cross-origin requests; `None` for no CORS headers.
     pub cors: Option<Cors>,
-    /// Determines the client's address; that of the connection if not set.
-    pub client: Option<Arc<ClientAddress>>,
+    /// Finds the client's address.
+    pub client: ClientAddress,
     /// The secret of bucket notifications; `None` disables them.
     pub notifications_secret: Option<String>,
     /// Time limit for receiving a body: 30 seconds.
@@ -92,7 +92,7 @@ impl ApiSettings {
             authenticator,
             path: String::new(),
             cors: None,
-            client: None,
+            client: ClientAddress::default(),
             notifications_secret: None,
             body_timeout: Duration::from_secs(30),
         }
@@ -251,7 +251,7 @@ pub(super) const MAX_LIST_BODY: usize = 1024 * 1024;
 impl Api {
     pub(super) async fn read(&self, call: &mut Call, limit: usize) -> Result<Bytes, Problem> {
         let body = std::mem::take(&mut call.body);
-        Ok(read_body(body, limit, self.settings.body_timeout).await?)
+        read_body(body, limit, self.settings.body_timeout).await
     }
 
     pub(super) async fn object(
@@ -260,7 +260,7 @@ impl Api {
         limit: usize,
     ) -> Result<Map<String, Value>, Problem> {
         check_json(&call.parts.headers)?;
-        Ok(json_object(&self.read(call, limit).await?)?)
+        json_object(&self.read(call, limit).await?)
     }
 }
 

@@ -1,21 +1,25 @@
-use axum::{extract::Request, response::Response};
-use http::StatusCode;
-use landfall::Handler;
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, request_id};
 use landfall_queue::{
-    Job, JobState, Queue,
+    JobState,
     tracking::{self, CancelError},
 };
 
-use super::{Api, count, fault, job_json, json, list, not_found};
+use super::{Api, IdPath, count, fault, id, job_json, json, list, not_found};
 
 const REASON: &str = "cancelled by its owner";
 const REASON_ADMIN: &str = "cancelled by an admin";
 
-pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
+pub(super) async fn cancel(
+    State(api): State<Arc<Api>>,
+    path: IdPath,
+    parts: Parts,
+) -> Result<Response, Problem> {
     let principal = api.authenticate(&parts).await?;
-    let job = list::find(api, &principal, id, &parts).await?;
+    let job = list::find(&api, &principal, &id(path), &parts).await?;
     let reason = match job.subject.as_deref() == Some(&*principal.subject) {
         true => REASON,
         false => REASON_ADMIN,
@@ -25,37 +29,25 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
         // Already ended.
         JobState::Failed | JobState::Expired => job,
         _ => {
-            let turn = api.cancelling.clone().acquire_owned().await;
+            let permit = api.cancelling.clone().acquire_owned().await;
             let settings = &api.settings;
             let (queue, handler) = (settings.queue.clone(), settings.handler.clone());
             let stats = settings.stats.clone();
             // Continues if the client disconnects.
-            let end = tokio::spawn(async move {
-                let _turn = turn;
-                let ended = end(&queue, &handler, &job, reason).await;
-                if let Ok((true, _)) = ended {
+            let cancelled = tokio::spawn(async move {
+                let _permit = permit;
+                if tracking::cancel(&queue, &handler, &job, reason).await? {
                     count(&stats.cancelled);
                 }
-                ended.map(|(_, job)| job)
+                queue.get(job.id).await.map_err(CancelError::from)
             });
-            let ended = end.await.unwrap_or_else(|error| Err(Failed::Task(error)));
-            match ended {
-                Ok(Some(job)) if job.state == JobState::Completed => return Err(completed()),
-                Ok(Some(job)) => job,
-                Ok(None) => return Err(not_found()),
-                Err(Failed::Cancel(CancelError::Queue(error))) => {
-                    return Err(fault(&parts)(error));
-                }
-                Err(failed) => {
-                    tracing::error!(
-                        error = %failed,
-                        requestId = request_id(&parts),
-                        "failed to remove cancelled upload"
-                    );
-                    return Err(Problem::unavailable(
-                        "the upload is cancelled, but not removed yet; cancel it again",
-                    ));
-                }
+            match cancelled.await {
+                Ok(Ok(Some(job))) if job.state == JobState::Completed => return Err(completed()),
+                Ok(Ok(Some(job))) => job,
+                Ok(Ok(None)) => return Err(not_found()),
+                Ok(Err(CancelError::Queue(error))) => return Err(fault(&parts)(error)),
+                Ok(Err(error)) => return Err(not_removed(&error, &parts)),
+                Err(error) => return Err(not_removed(&error, &parts)),
             }
         }
     };
@@ -63,23 +55,13 @@ pub(super) async fn cancel(api: &Api, id: &str, request: Request) -> Result<Resp
     Ok(json(StatusCode::OK, &row))
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error(transparent)]
-    Cancel(#[from] CancelError),
-    #[error(transparent)]
-    Task(tokio::task::JoinError),
-}
-
-async fn end(
-    queue: &Queue,
-    handler: &Handler,
-    job: &Job,
-    reason: &str,
-) -> Result<(bool, Option<Job>), Failed> {
-    let ended = tracking::cancel(queue, handler, job, reason).await?;
-    let now = queue.get(job.id).await.map_err(CancelError::from)?;
-    Ok((ended, now))
+fn not_removed(error: &dyn std::fmt::Display, parts: &Parts) -> Problem {
+    let request_id = request_id(parts);
+    tracing::error!(%error,
+        requestId = request_id,
+        "failed to remove cancelled upload"
+    );
+    Problem::unavailable("the upload is cancelled, but not removed yet; cancel it again")
 }
 
 fn completed() -> Problem {

@@ -3,12 +3,12 @@ use std::sync::Arc;
 use axum::{
     extract::{Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use http::StatusCode;
 use landfall_api::{CorsContext, CorsRules, Problem, request_id};
 
-use super::{Api, respond};
+use super::{Api, ApiStyle, laravel_response};
 
 const CORS_RULES: CorsRules = CorsRules {
     methods: "GET, HEAD, POST, DELETE, OPTIONS",
@@ -28,13 +28,15 @@ pub(super) async fn middleware(
     let (cors, csrf) = (settings.cors.as_ref(), settings.authenticator.csrf());
     let context = CorsContext::new(CORS_RULES, cors, &head, csrf);
     let mut response = match (context.is_allowed(), context.preflight()) {
-        (false, _) => {
-            let problem = Problem::new(StatusCode::FORBIDDEN, "origin not allowed");
-            respond(problem, settings.style)
-        }
+        (false, _) => Problem::new(StatusCode::FORBIDDEN, "origin not allowed").into_response(),
         (true, Some(response)) => response,
         (true, None) => next.run(request).await,
     };
+    if settings.style == ApiStyle::Laravel
+        && let Some(problem) = response.extensions_mut().remove::<Problem>()
+    {
+        response = laravel_response(problem);
+    }
     context.apply(response.headers_mut());
     tracing::debug!(
         method = %head.method,

@@ -28,17 +28,12 @@ const FORWARDED_HEADERS: [&str; 12] = [
     "accept-language",
 ];
 
-pub(super) struct Created {
-    pub(super) url: String,
-    pub(super) job: Box<Job>,
-}
-
 pub(super) async fn create(
     api: &Api,
     parts: &Parts,
     job: &Job,
     token: &Token,
-) -> Result<Created, Problem> {
+) -> Result<(String, Box<Job>), Problem> {
     let settings = &api.settings;
     let request = request(api, parts, job, token);
     let reply = settings.handler.handle_at(None, request).await;
@@ -47,8 +42,7 @@ pub(super) async fn create(
         Some(url) if reply.status().is_success() => {
             let now = settings.queue.get(job.id).await;
             let job = now.map_err(fault(parts))?.ok_or_else(not_found)?;
-            let job = Box::new(job);
-            Ok(Created { url, job })
+            Ok((url, Box::new(job)))
         }
         _ => Err(refused(api, job, reply).await),
     }

@@ -1,4 +1,6 @@
-use axum::{extract::Request, response::Response};
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, read_body, request_id};
 use landfall_queue::{
@@ -8,16 +10,18 @@ use landfall_queue::{
 use serde_json::{Value, json};
 
 use super::{
-    Api, ApiStyle, count,
-    create::{self, Created},
-    fault,
-    grant_request::{GrantRequest, ResponseMode},
+    Api, ApiStyle, count, create, fault,
+    grant_request::{self, ResponseMode},
     job_json::rfc3339,
     json,
 };
 
-pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Problem> {
-    let answer = issue(api, request).await;
+pub(super) async fn grant(
+    State(api): State<Arc<Api>>,
+    parts: Parts,
+    body: Body,
+) -> Result<Response, Problem> {
+    let answer = issue(&api, &parts, body).await;
     let stats = &api.settings.stats;
     count(match &answer {
         Ok((false, _)) => &stats.granted,
@@ -29,17 +33,15 @@ pub(super) async fn grant(api: &Api, request: Request) -> Result<Response, Probl
 }
 
 /// Returns whether the grant existed before.
-async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem> {
-    let (parts, body) = request.into_parts();
-    let principal = api.authenticate(&parts).await?;
+async fn issue(api: &Api, parts: &Parts, body: Body) -> Result<(bool, Response), Problem> {
+    let principal = api.authenticate(parts).await?;
     let (most, time) = (api.settings.max_body, api.settings.body_timeout);
     let body = read_body(body, most, time).await?;
-    let asked = GrantRequest::read(&parts.headers, &body, api.settings.style)?;
-    let mode = asked.mode;
-    let new = apply_policies(api, &principal, asked, &parts).await?;
+    let (asked, mode) = grant_request::read(&parts.headers, &body, api.settings.style)?;
+    let new = apply_policies(api, &principal, asked, parts).await?;
     let queue = &api.settings.queue;
     let granted = queue.grant(new).await;
-    let (was_given, mut job, token) = match granted.map_err(fault(&parts))? {
+    let (was_given, mut job, token) = match granted.map_err(fault(parts))? {
         GrantOutcome::Created(job, token) => (false, job, Some(token)),
         GrantOutcome::Existing(job, token) => (true, job, token),
         GrantOutcome::Conflict(_) => {
@@ -60,14 +62,13 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
     }
     let mut upload_url = None;
     if let (ResponseMode::Url, Some(token)) = (mode, &token) {
-        let Created { url, job: now } = create::create(api, &parts, &job, token).await?;
-        upload_url = Some(url);
-        job = now;
+        let (url, created) = create::create(api, parts, &job, token).await?;
+        (upload_url, job) = (Some(url), created);
     }
     tracing::debug!(
         job = %job.id,
         subject = principal.subject,
-        requestId = request_id(&parts),
+        requestId = request_id(parts),
         again = was_given,
         "UploadGranted"
     );
@@ -75,7 +76,7 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
         (ApiStyle::Landfall, false) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    let location = api.settings.handler.creation_url(&parts);
+    let location = api.settings.handler.creation_url(parts);
     let token = token.as_ref().filter(|_| upload_url.is_none());
     let body = answer(api.settings.style, &job, token, location, upload_url);
     Ok((was_given, json(status, &body)))
@@ -84,26 +85,22 @@ async fn issue(api: &Api, request: Request) -> Result<(bool, Response), Problem>
 async fn apply_policies(
     api: &Api,
     principal: &Principal,
-    asked: GrantRequest,
+    mut asked: PolicyRequest,
     parts: &Parts,
 ) -> Result<NewJob, Problem> {
-    let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
-    new.filetype = asked.filetype;
-    new.size = asked.filesize;
-    new.metadata = asked.metadata;
-    let fingerprint = new.fingerprint();
-    let mut ask = PolicyRequest::new(&*new.request_id, &*new.filename);
-    ask.filesize = new.size;
-    ask.filetype = new.filetype.clone();
-    ask.metadata = new.metadata;
-    policy::decide(&api.settings.policies, principal, &mut ask, parts).await?;
-    new.filename = ask.filename;
-    new.filetype = ask.filetype;
-    new.size = ask.filesize;
-    new.max_size = ask.limits.max_size;
-    new.metadata = ask.metadata;
+    let new_job = |asked: PolicyRequest| {
+        let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
+        new.filetype = asked.filetype;
+        new.size = asked.filesize;
+        new.max_size = asked.limits.max_size;
+        new.limits = JobLimits::from(&asked.limits);
+        new.metadata = asked.metadata;
+        new
+    };
+    let fingerprint = new_job(asked.clone()).fingerprint();
+    policy::decide(&api.settings.policies, principal, &mut asked, parts).await?;
+    let mut new = new_job(asked);
     new.request_fingerprint = Some(fingerprint);
-    new.limits = JobLimits::from(&ask.limits);
     Ok(new)
 }
 

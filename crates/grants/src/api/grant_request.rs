@@ -4,6 +4,7 @@ use axum::body::Bytes;
 use http::HeaderMap;
 use landfall::hook::{MediaType, UploadToken};
 use landfall_api::{Problem, check_json, json_object, media_type};
+use landfall_queue::policy::PolicyRequest;
 use serde_json::{Map, Value};
 
 use super::ApiStyle;
@@ -14,85 +15,72 @@ const MAX_FILETYPE: usize = 255;
 const MAX_METADATA: usize = 16 * 1024;
 const MAX_SIZE: u64 = i64::MAX.unsigned_abs();
 
-#[derive(Debug, PartialEq)]
-pub(super) struct GrantRequest {
-    pub(super) id: String,
-    pub(super) filename: String,
-    pub(super) filesize: Option<u64>,
-    pub(super) filetype: Option<String>,
-    pub(super) mode: ResponseMode,
-    pub(super) metadata: Map<String, Value>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum ResponseMode {
+    #[default]
     Token,
     Url,
 }
 
 type Errors = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
-impl GrantRequest {
-    /// Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
-    pub(super) fn read(
-        headers: &HeaderMap,
-        body: &Bytes,
-        style: ApiStyle,
-    ) -> Result<Self, Problem> {
-        let is_form = style == ApiStyle::Laravel
-            && media_type(headers).as_deref() == Some("application/x-www-form-urlencoded");
-        let fields = if is_form {
-            parse_form(body)
-        } else {
-            check_json(headers)?;
-            json_object(body)?
-        };
-        Self::of(fields, style)
-    }
-
-    fn of(mut fields: Map<String, Value>, style: ApiStyle) -> Result<Self, Problem> {
-        let mut errors = Errors::new();
-        let mut take = |name: &str| fields.remove(name);
-        let id = collect_error(&mut errors, "id", id(take("id")));
-        let filename = collect_error(&mut errors, "filename", filename(take("filename")));
-        let filesize = collect_error(&mut errors, "filesize", filesize(take("filesize")));
-        let filetype = collect_error(&mut errors, "filetype", filetype(take("filetype")));
-        let mode = match style {
-            ApiStyle::Landfall => collect_error(&mut errors, "mode", mode(take("mode"))),
-            // The package has no such field, so it is ordinary metadata.
-            ApiStyle::Laravel => Some(ResponseMode::Token),
-        };
-        drop_secrets(&mut fields);
-        if serde_json::to_vec(&fields).map_or(0, |json| json.len()) > MAX_METADATA {
-            let why = format!("the other fields must not exceed {MAX_METADATA} bytes");
-            errors.push(("metadata".into(), why.into()));
-        }
-        match (id, filename, filesize, filetype, mode) {
-            (Some(id), Some(filename), Some(filesize), Some(filetype), Some(mode))
-                if errors.is_empty() =>
-            {
-                let metadata = fields;
-                Ok(Self {
-                    id,
-                    filename,
-                    filesize,
-                    filetype,
-                    mode,
-                    metadata,
-                })
-            }
-            _ => Err(Problem::invalid(errors)),
-        }
-    }
+/// Fails with 415 for another media type, 400 for invalid JSON, 422 with all invalid fields.
+pub(super) fn read(
+    headers: &HeaderMap,
+    body: &Bytes,
+    style: ApiStyle,
+) -> Result<(PolicyRequest, ResponseMode), Problem> {
+    let is_form = style == ApiStyle::Laravel
+        && media_type(headers).as_deref() == Some("application/x-www-form-urlencoded");
+    let fields = if is_form {
+        parse_form(body)
+    } else {
+        check_json(headers)?;
+        json_object(body)?
+    };
+    read_fields(fields, style)
 }
 
-fn collect_error<T>(
+fn read_fields(
+    mut fields: Map<String, Value>,
+    style: ApiStyle,
+) -> Result<(PolicyRequest, ResponseMode), Problem> {
+    let mut errors = Errors::new();
+    let mut take = |name: &str| fields.remove(name);
+    let id = collect_error(&mut errors, "id", id(take("id")));
+    let filename = collect_error(&mut errors, "filename", filename(take("filename")));
+    let filesize = collect_error(&mut errors, "filesize", filesize(take("filesize")));
+    let filetype = collect_error(&mut errors, "filetype", filetype(take("filetype")));
+    let mode = match style {
+        ApiStyle::Landfall => collect_error(&mut errors, "mode", mode(take("mode"))),
+        // The package has no such field, so it is ordinary metadata.
+        ApiStyle::Laravel => ResponseMode::Token,
+    };
+    drop_secrets(&mut fields);
+    if serde_json::to_vec(&fields).map_or(0, |json| json.len()) > MAX_METADATA {
+        let why = format!("the other fields must not exceed {MAX_METADATA} bytes");
+        errors.push(("metadata".into(), why.into()));
+    }
+    if !errors.is_empty() {
+        return Err(Problem::invalid(errors));
+    }
+    let mut request = PolicyRequest::new(id, filename);
+    request.filesize = filesize;
+    request.filetype = filetype;
+    request.metadata = fields;
+    Ok((request, mode))
+}
+
+/// Returns the default in place of an invalid value.
+fn collect_error<T: Default>(
     errors: &mut Errors,
     field: &'static str,
     value: Result<T, impl Into<Cow<'static, str>>>,
-) -> Option<T> {
-    let value = value.map_err(|why| errors.push((field.into(), why.into())));
-    value.ok()
+) -> T {
+    value.unwrap_or_else(|why| {
+        errors.push((field.into(), why.into()));
+        T::default()
+    })
 }
 
 fn parse_form(body: &Bytes) -> Map<String, Value> {
@@ -207,11 +195,11 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &Value) -> Result<GrantRequest, Problem> {
+    fn read(body: &Value) -> Result<(PolicyRequest, ResponseMode), Problem> {
         let Value::Object(fields) = body.clone() else {
             panic!("no object")
         };
-        GrantRequest::of(fields, ApiStyle::Landfall)
+        read_fields(fields, ApiStyle::Landfall)
     }
 
     #[test]
@@ -274,12 +262,12 @@ mod tests {
 
     #[test]
     fn what_is_left_is_metadata_without_secrets() {
-        let asked = read(&json!({
+        let (asked, mode) = read(&json!({
             "id": "1", "filename": "f", "filetype": "", "mode": "url", "album": {"id": 7},
             "_token": "csrf", "token": "lft_old", "upload_token": "older", "upload_request_id": "1",
         }))
         .unwrap();
-        assert_eq!((asked.mode, asked.filetype), (ResponseMode::Url, None));
+        assert_eq!((mode, asked.filetype), (ResponseMode::Url, None));
         let Value::Object(rest) = json!({"album": {"id": 7}, "upload_request_id": "1"}) else {
             panic!("no object")
         };
@@ -329,7 +317,7 @@ mod tests {
             headers.insert(header::CONTENT_TYPE, written.parse().unwrap());
             let body = Bytes::from_static(br#"{"id":"1","filename":"f"}"#);
             assert_eq!(
-                GrantRequest::read(&headers, &body, style).is_ok(),
+                super::read(&headers, &body, style).is_ok(),
                 is_read,
                 "{written}"
             );
@@ -338,7 +326,7 @@ mod tests {
         let form = "application/x-www-form-urlencoded";
         headers.insert(header::CONTENT_TYPE, form.parse().unwrap());
         let body = Bytes::from_static(b"id=1&filename=a+b%26c&filesize=&mode=url");
-        let asked = GrantRequest::read(&headers, &body, ApiStyle::Laravel).unwrap();
+        let (asked, _) = super::read(&headers, &body, ApiStyle::Laravel).unwrap();
         assert_eq!((&*asked.filename, asked.filesize), ("a b&c", None));
         assert_eq!(asked.metadata["mode"], "url");
     }

@@ -1,16 +1,17 @@
-use axum::{extract::Request, response::Response};
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use landfall::upload::UploadId;
 use landfall_api::Problem;
 use landfall_queue::{Job, JobId, JobState, Principal, Query, Scope};
 use serde_json::Value;
 
-use super::{Api, ApiStyle, fault, job_json, json, not_found, scope};
+use super::{Api, ApiStyle, IdPath, fault, id, job_json, json, not_found, scope};
 
 const MAX_LIMIT: usize = 1000;
 
-pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
+pub(super) async fn list(State(api): State<Arc<Api>>, parts: Parts) -> Result<Response, Problem> {
     let principal = api.authenticate(&parts).await?;
     let style = api.settings.style;
     let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
@@ -40,10 +41,13 @@ pub(super) async fn list(api: &Api, request: Request) -> Result<Response, Proble
     Ok(response)
 }
 
-pub(super) async fn one(api: &Api, id: &str, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
+pub(super) async fn one(
+    State(api): State<Arc<Api>>,
+    path: IdPath,
+    parts: Parts,
+) -> Result<Response, Problem> {
     let principal = api.authenticate(&parts).await?;
-    let job = find(api, &principal, id, &parts).await?;
+    let job = find(&api, &principal, &id(path), &parts).await?;
     let row = job_json::job_json(&job, api.settings.style, principal.is_admin);
     Ok(json(StatusCode::OK, &row))
 }

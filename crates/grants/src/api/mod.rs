@@ -18,9 +18,6 @@ mod job_json;
 mod list;
 
 use std::{
-    fmt,
-    future::Future,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -30,17 +27,14 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{Path, rejection::PathRejection},
     middleware,
-    response::{IntoResponse as _, Response},
-    routing::{MethodRouter, get},
+    response::Response,
+    routing::get,
 };
 use http::{StatusCode, header, request::Parts};
-use landfall::{
-    Handler,
-    service::{Cors, Peer},
-};
-use landfall_api::{ClientAddress, Problem, auth::Authenticator, client_address, request_id};
+use landfall::{Handler, service::Cors};
+use landfall_api::{ClientAddress, Problem, auth::Authenticator, request_id};
 use landfall_queue::{Principal, Queue, QueueError, Scope, policy::Policy};
 use tokio::sync::{Semaphore, watch};
 
@@ -84,7 +78,7 @@ fn count(counter: &AtomicU64) {
 }
 
 /// Settings of the grant API.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ApiSettings {
     /// The upload queue.
@@ -101,8 +95,8 @@ pub struct ApiSettings {
     pub style: ApiStyle,
     /// Cross-origin requests; `None` disables CORS.
     pub cors: Option<Cors>,
-    /// Finds the client's address; default is the address of the connection.
-    pub client: Option<Arc<ClientAddress>>,
+    /// Finds the client's address.
+    pub client: ClientAddress,
     /// Maximum size of a request body in bytes; default 64 KiB.
     pub max_body: usize,
     /// Timeout for receiving a request body; default 30 seconds.
@@ -131,7 +125,7 @@ impl ApiSettings {
             path: "/uploadjobs".into(),
             style: ApiStyle::default(),
             cors: None,
-            client: None,
+            client: ClientAddress::default(),
             max_body: 64 * 1024,
             body_timeout: Duration::from_secs(30),
             keep_alive_interval: Duration::from_secs(15),
@@ -143,19 +137,9 @@ impl ApiSettings {
     }
 }
 
-impl fmt::Debug for ApiSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiSettings")
-            .field("path", &self.path)
-            .field("style", &self.style)
-            .field("policies", &self.policies.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// Creates a router for [`ApiSettings::path`] and the paths below it; others get 404.
 ///
-/// The address of the client is taken from a [`Peer`] in the request's extensions.
+/// The address of the connection is that of a [`Peer`](landfall::service::Peer) in the request's extensions.
 pub fn service(settings: ApiSettings) -> Router {
     let path = settings.path.trim_end_matches('/').to_owned();
     let api = Arc::new(Api {
@@ -165,17 +149,22 @@ pub fn service(settings: ApiSettings) -> Router {
         settings,
     });
     let cors = middleware::from_fn_with_state(api.clone(), cors::middleware);
-    let jobs: MethodRouter<Arc<Api>> = get(list).post(grant);
+    let jobs = get(list::list).post(grant::grant);
     let mut router = Router::new().route(&format!("{path}/"), jobs.clone());
     if !path.is_empty() {
         // The package's front end requests the list with a trailing slash.
         router = router.route(&path, jobs);
     }
     router
-        .route(&format!("{path}/events"), get(listen))
-        .route(&format!("{path}/{{request_id}}"), get(one).delete(cancel))
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(nothing_here)
+        .route(&format!("{path}/events"), get(events::listen))
+        .route(
+            &format!("{path}/{{request_id}}"),
+            get(list::one).delete(cancel::cancel),
+        )
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")
+        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not found"))
         .layer(cors)
         .with_state(api)
 }
@@ -189,21 +178,9 @@ struct Api {
 
 impl Api {
     async fn authenticate(&self, parts: &Parts) -> Result<Principal, Problem> {
+        let client = self.settings.client.of_request(parts);
         let authenticator = &self.settings.authenticator;
-        let client = self.client(parts);
         Ok(authenticator.authenticate(parts, client).await?)
-    }
-
-    fn client(&self, parts: &Parts) -> Option<IpAddr> {
-        let peer = parts.extensions.get::<Peer>().and_then(|peer| peer.address);
-        client_address(self.settings.client.as_ref(), &parts.headers, peer)
-    }
-
-    async fn answer(&self, answer: impl Future<Output = Result<Response, Problem>>) -> Response {
-        match answer.await {
-            Ok(response) => response,
-            Err(problem) => respond(problem, self.settings.style),
-        }
     }
 }
 
@@ -229,36 +206,6 @@ fn id(path: IdPath) -> String {
     path.map(|Path(id)| id).unwrap_or_default()
 }
 
-async fn grant(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(grant::grant(&api, request)).await
-}
-
-async fn list(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(list::list(&api, request)).await
-}
-
-async fn one(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
-    api.answer(list::one(&api, &id(path), request)).await
-}
-
-async fn cancel(State(api): State<Arc<Api>>, path: IdPath, request: Request) -> Response {
-    api.answer(cancel::cancel(&api, &id(path), request)).await
-}
-
-async fn listen(State(api): State<Arc<Api>>, request: Request) -> Response {
-    api.answer(events::listen(api.clone(), request)).await
-}
-
-async fn wrong_method(State(api): State<Arc<Api>>) -> Response {
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
-    respond(problem, api.settings.style)
-}
-
-async fn nothing_here(State(api): State<Arc<Api>>) -> Response {
-    let problem = Problem::new(StatusCode::NOT_FOUND, "not found");
-    respond(problem, api.settings.style)
-}
-
 fn json(status: StatusCode, body: &serde_json::Value) -> Response {
     let mut response = Response::new(body.to_string().into());
     *response.status_mut() = status;
@@ -281,14 +228,7 @@ fn fault(parts: &Parts) -> impl Fn(QueueError) -> Problem {
     }
 }
 
-fn respond(problem: Problem, style: ApiStyle) -> Response {
-    match style {
-        ApiStyle::Landfall => problem.into_response(),
-        ApiStyle::Laravel => respond_as_laravel(problem),
-    }
-}
-
-fn respond_as_laravel(problem: Problem) -> Response {
+fn laravel_response(problem: Problem) -> Response {
     let (status, message) = match problem.status() {
         StatusCode::UNAUTHORIZED => (None, "Unauthenticated."),
         StatusCode::FORBIDDEN if problem.is_cross_site() => {

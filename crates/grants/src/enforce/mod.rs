@@ -3,7 +3,7 @@
 mod idempotency;
 mod verify;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use landfall::{
@@ -14,7 +14,6 @@ use landfall::{
 use landfall_api::{
     ClientAddress,
     auth::{FailedAttempt, FailedAttempts, is_cross_site},
-    client_address,
 };
 use landfall_queue::{Queue, TokenHash, tracking::labels};
 
@@ -24,7 +23,7 @@ use self::{
 };
 
 /// Settings of [`GrantHook`].
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct GrantHookSettings {
     /// Rejects uploads without an upload token.
@@ -35,18 +34,8 @@ pub struct GrantHookSettings {
     pub track_all: bool,
     /// Limits invalid tokens.
     pub failed_attempts: Option<FailedAttempts>,
-    /// Finds the client's address; default is the address of the connection.
-    pub client: Option<Arc<ClientAddress>>,
-}
-
-impl fmt::Debug for GrantHookSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrantHookSettings")
-            .field("require_token", &self.require_token)
-            .field("enforce_type", &self.enforce_type)
-            .field("track_all", &self.track_all)
-            .finish_non_exhaustive()
-    }
+    /// Finds the client's address.
+    pub client: ClientAddress,
 }
 
 /// A hook that verifies upload tokens and binds uploads to their jobs.
@@ -64,11 +53,6 @@ impl GrantHook {
     #[must_use]
     pub fn new(queue: Queue, settings: GrantHookSettings) -> Self {
         Self { queue, settings }
-    }
-
-    fn client(&self, request: &RequestInfo) -> Option<IpAddr> {
-        let peer = request.remote.parse().ok();
-        client_address(self.settings.client.as_ref(), &request.headers, peer)
     }
 
     fn untokened(&self, upload: &Upload) -> CreateDecision {
@@ -115,7 +99,10 @@ impl Hook for GrantHook {
         let job = job.filter(|job| verify::is_bound_to(job, &upload.metadata));
         let Some(job) = job else {
             let attempt = FailedAttempt {
-                client: self.client(request),
+                client: self
+                    .settings
+                    .client
+                    .find(&request.headers, request.remote.parse().ok()),
                 secret: Some(token.as_str()),
                 is_cross_site: is_cross_site(&request.headers),
             };

@@ -15,10 +15,11 @@ use lapin::{
 use parking_lot::Mutex;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, check_template,
     connection::{Broker, BrokerTransport, PublishError},
+    render,
 };
-use crate::{SecretUrl, format};
+use crate::{SecretUrl, SettingsError, format};
 
 const PERSISTENT: u8 = 2;
 
@@ -60,7 +61,6 @@ impl AmqpSettings {
 
 struct Exchange {
     uri: AMQPUri,
-    routing_key: Template,
     settings: AmqpSettings,
 }
 
@@ -80,7 +80,7 @@ pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError
         let url = settings.url.redacted();
         SettingsError(format!("AMQP URL {url:?}: {error}"))
     })?;
-    let routing_key = Template::new("AMQP routing key", &settings.routing_key)?;
+    check_template("AMQP routing key", &settings.routing_key)?;
     // Reserves space for the longest event name.
     for (what, text, max_len) in [
         ("exchange", &settings.exchange, 255),
@@ -92,11 +92,7 @@ pub fn transport(settings: AmqpSettings) -> Result<impl Transport, SettingsError
         }
     }
     let (max_concurrency, timeout) = (settings.max_concurrency, settings.timeout);
-    let exchange = Exchange {
-        uri,
-        routing_key,
-        settings,
-    };
+    let exchange = Exchange { uri, settings };
     Ok(BrokerTransport::new(exchange, max_concurrency, timeout))
 }
 
@@ -149,7 +145,7 @@ impl Broker for Exchange {
         connection: &Arc<Connection>,
         message: &Message,
     ) -> Result<(), PublishError> {
-        let routing_key = self.routing_key.render(message.hook);
+        let routing_key = render(&self.settings.routing_key, message.hook);
         let mut properties = BasicProperties::default()
             .with_content_type(CONTENT_TYPE.into())
             .with_delivery_mode(PERSISTENT)

@@ -23,10 +23,10 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::sync::Mutex;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::format;
+use crate::{SettingsError, format};
 
 /// Far larger than the topic list of a large cluster.
 const MAX_RESPONSE_SIZE: usize = 16 << 20;

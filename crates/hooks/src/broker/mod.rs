@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use landfall_messages::HookName;
 
-#[cfg(any(feature = "amqp", feature = "nats"))]
+use crate::SettingsError;
+
 #[cfg(feature = "amqp")]
 pub use self::amqp::AmqpSettings;
 #[cfg(feature = "kafka")]
@@ -45,27 +46,19 @@ pub const DEFAULT_SOURCE: &str = "/landfall";
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// An invalid setting.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(String);
-
-/// `{event}` is the message's name.
-#[derive(Debug, Clone)]
-pub(super) struct Template(String);
-
-impl Template {
-    pub(super) fn new(what: &str, text: &str) -> Result<Self, SettingsError> {
-        if text.replace("{event}", "").contains(['{', '}']) {
-            let text = format!("{what} {text:?}: the only placeholder is {{event}}");
-            return Err(SettingsError(text));
-        }
-        Ok(Self(text.to_owned()))
+/// The only placeholder is `{event}`.
+pub(super) fn check_template(what: &str, text: &str) -> Result<(), SettingsError> {
+    match text.replace("{event}", "").contains(['{', '}']) {
+        true => Err(SettingsError(format!(
+            "{what} {text:?}: the only placeholder is {{event}}"
+        ))),
+        false => Ok(()),
     }
+}
 
-    pub(super) fn render(&self, hook: HookName) -> String {
-        self.0.replace("{event}", hook.as_str())
-    }
+/// `{event}` becomes the message's name.
+pub(super) fn render(template: &str, hook: HookName) -> String {
+    template.replace("{event}", hook.as_str())
 }
 
 #[cfg(test)]
@@ -74,12 +67,12 @@ mod template_tests {
 
     #[test]
     fn renders_and_validates_templates() {
-        let template = Template::new("subject", "a.{event}.b").unwrap();
-        assert_eq!(template.render(HookName::PostFinish), "a.post-finish.b");
-        let plain = Template::new("subject", "uploads").unwrap();
-        assert_eq!(plain.render(HookName::PostFinish), "uploads");
+        for (template, rendered) in [("a.{event}.b", "a.post-finish.b"), ("uploads", "uploads")] {
+            check_template("subject", template).unwrap();
+            assert_eq!(render(template, HookName::PostFinish), rendered);
+        }
         for wrong in ["{id}", "{event", "a}", "{{event}}"] {
-            let error = Template::new("subject", wrong).unwrap_err();
+            let error = check_template("subject", wrong).unwrap_err();
             assert!(error.to_string().contains("{event}"), "{error}");
         }
     }

@@ -16,10 +16,11 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError, Template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, check_template,
     connection::{Broker, BrokerTransport, PublishError},
+    render,
 };
-use crate::{SecretUrl, format};
+use crate::{SecretUrl, SettingsError, format};
 
 /// Settings of a [`transport`].
 #[derive(Debug, Clone)]
@@ -61,7 +62,6 @@ impl NatsSettings {
 struct Server {
     addresses: Vec<ServerAddr>,
     login: Option<Login>,
-    subject: Template,
     settings: NatsSettings,
 }
 
@@ -91,7 +91,7 @@ pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError
         login = login.or(found);
         addresses.push(address);
     }
-    let subject = Template::new("NATS subject", &settings.subject)?;
+    check_template("NATS subject", &settings.subject)?;
     let tokens = settings.subject.split('.');
     let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
     let mut tokens = tokens.into_iter();
@@ -105,7 +105,6 @@ pub fn transport(settings: NatsSettings) -> Result<impl Transport, SettingsError
     let server = Server {
         addresses,
         login,
-        subject,
         settings,
     };
     Ok(BrokerTransport::new(server, max_concurrency, timeout))
@@ -223,7 +222,7 @@ impl Broker for Server {
                 Err(_) => "the connection is closed".to_owned(),
             }
         };
-        let subject = self.subject.render(message.hook);
+        let subject = render(&self.settings.subject, message.hook);
         let payload = format::cloud_event(message, &self.settings.source);
         tokio::select! {
             // Prefer an error that arrived before the acknowledgment.

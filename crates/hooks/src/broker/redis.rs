@@ -10,10 +10,10 @@ use redis::{
 };
 
 use super::{
-    DEFAULT_SOURCE, DEFAULT_TIMEOUT, SettingsError,
+    DEFAULT_SOURCE, DEFAULT_TIMEOUT,
     connection::{Broker, BrokerTransport, PublishError},
 };
-use crate::{SecretUrl, format};
+use crate::{SecretUrl, SettingsError, format};
 
 /// Settings of a [`transport`].
 #[derive(Debug, Clone)]

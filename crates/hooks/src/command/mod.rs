@@ -29,8 +29,11 @@ use landfall::hook::ClientResponse;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use self::process::{Output, OutputError, Process};
-use crate::format::{self, Format};
+use self::process::{Output, Process};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
 /// Settings of [`Command`].
 #[derive(Debug, Clone)]
@@ -64,23 +67,6 @@ impl CommandSettings {
     }
 }
 
-/// An invalid setting.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// The directory is missing or inaccessible.
-    #[error("cannot use the directory {} for command hooks: {source}", dir.display())]
-    Directory {
-        /// The directory.
-        dir: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// No processes are allowed.
-    #[error("the maximum number of command hook processes must be at least 1")]
-    NoProcesses,
-}
-
 /// Runs commands as hooks.
 #[derive(Debug)]
 pub struct Command {
@@ -94,9 +80,10 @@ impl Command {
     ///
     /// # Errors
     /// The directory is missing, or no processes are allowed.
-    pub fn new(mut settings: CommandSettings) -> Result<Self, CommandError> {
+    pub fn new(mut settings: CommandSettings) -> Result<Self, SettingsError> {
         if settings.max_processes == 0 {
-            return Err(CommandError::NoProcesses);
+            let text = "the maximum number of command hook processes must be at least 1";
+            return Err(SettingsError(text.into()));
         }
         let checked = std::path::absolute(&settings.dir).and_then(|dir| {
             match std::fs::metadata(&dir)?.is_dir() {
@@ -104,9 +91,11 @@ impl Command {
                 false => Err(io::ErrorKind::NotADirectory.into()),
             }
         });
-        settings.dir = checked.map_err(|source| CommandError::Directory {
-            dir: settings.dir,
-            source,
+        settings.dir = checked.map_err(|error| {
+            let dir = settings.dir.display();
+            SettingsError(format!(
+                "cannot use the directory {dir} for command hooks: {error}"
+            ))
         })?;
         Ok(Self {
             excluded: excluded(),
@@ -139,23 +128,11 @@ impl Command {
             Err(error) => return Err(spawn_error(&file, error)),
         };
         let input = format::body(self.settings.format, message);
-        match process.wait(input, self.settings.timeout, permit).await {
-            Ok(output) => Ok(Some(output)),
-            Err(OutputError::Timeout) => {
-                let (hook, limit) = (message.hook, self.settings.timeout);
-                let text = format!("the hook {hook} timed out after {limit:?} and was terminated");
-                Err(DeliveryError::new(text))
-            }
-            Err(OutputError::Io(error)) => {
-                let what = format!("lost track of the hook {}", message.hook);
-                Err(DeliveryError::caused_by(what, error))
-            }
-            Err(OutputError::Shutdown) => {
-                let hook = message.hook;
-                let text = format!("the hook {hook} was terminated by the server's shutdown");
-                Err(DeliveryError::new(text))
-            }
-        }
+        let output = process.wait(input, self.settings.timeout, permit).await;
+        output.map(Some).map_err(|error| {
+            let text = format!("the hook {} {error}", message.hook);
+            DeliveryError::with_source(text, error)
+        })
     }
 
     /// tusd 1 reads the output for blocking hooks only.

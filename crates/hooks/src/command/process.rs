@@ -32,10 +32,14 @@ pub(super) struct Output {
     pub(super) is_truncated: bool,
 }
 
-#[derive(Debug)]
+/// The rest of a sentence that begins with the hook.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum OutputError {
-    Timeout,
-    Io(io::Error),
+    #[error("timed out after {0:?} and was terminated")]
+    Timeout(Duration),
+    #[error("was lost: {0}")]
+    Io(#[source] io::Error),
+    #[error("was terminated by the server's shutdown")]
     Shutdown,
 }
 
@@ -96,7 +100,7 @@ impl Process {
     ) {
         let outcome = tokio::select! {
             outcome = self.work(&input) => outcome.map_err(OutputError::Io),
-            () = sleep(limit) => Err(OutputError::Timeout),
+            () = sleep(limit) => Err(OutputError::Timeout(limit)),
             () = result.closed() => Err(OutputError::Shutdown),
         };
         let is_over = outcome.is_ok();

@@ -10,8 +10,6 @@ mod parse;
 #[path = "../../tests/it/samples.rs"]
 mod samples;
 
-use std::str::FromStr;
-
 use landfall_messages::Message;
 
 pub use self::{
@@ -30,34 +28,6 @@ pub enum Format {
     /// `{"Type":…,"Event":{…},"Upload":…,"HTTPRequest":…}`.
     #[default]
     Auto,
-}
-
-impl Format {
-    /// Returns the name in settings: `v2`, `v1` or `auto`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::V2 => "v2",
-            Self::V1 => "v1",
-            Self::Auto => "auto",
-        }
-    }
-}
-
-/// An unknown format name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown hook format {0:?}; use auto, v2 or v1")]
-pub struct UnknownFormat(pub String);
-
-impl FromStr for Format {
-    type Err = UnknownFormat;
-
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
-        let found = [Self::V2, Self::V1, Self::Auto]
-            .into_iter()
-            .find(|known| known.as_str() == name);
-        found.ok_or_else(|| UnknownFormat(name.to_owned()))
-    }
 }
 
 /// Serializes a message as Go's JSON encoder does.

@@ -213,14 +213,6 @@ fn there_is_one_sample_per_name() {
     assert!(samples.iter().all(|sample| sample.id.len() == 32));
 }
 
-#[test]
-fn format_names_round_trip() {
-    for format in [Format::V2, Format::V1, Format::Auto] {
-        assert_eq!(format.as_str().parse(), Ok(format));
-    }
-    assert!("V2".parse::<Format>().is_err());
-}
-
 fn read(json: &str) -> HookResponse {
     parse_response(json.as_bytes()).unwrap()
 }

@@ -1,6 +1,7 @@
 //! Connections to the server: TCP or a UNIX socket, plain or TLS.
 
 use std::{
+    fmt::Display,
     future::Future,
     io,
     path::{Path, PathBuf},
@@ -29,8 +30,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tower_service::Service;
 
-use super::{GrpcSettings, GrpcSettingsError};
-use crate::verifier::Verifier;
+use super::GrpcSettings;
+use crate::{SettingsError, verifier::Verifier};
 
 /// TLS included. A call may have a shorter timeout; the connection attempt then continues for the next call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -48,7 +49,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(target: Target, settings: &GrpcSettings) -> Result<Self, GrpcSettingsError> {
+    pub(super) fn new(target: Target, settings: &GrpcSettings) -> Result<Self, SettingsError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -60,10 +61,8 @@ impl Connector {
         tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         let tls = if target.secure {
             let name = ServerName::try_from(target.host().to_owned()).map_err(|_| {
-                GrpcSettingsError::Target {
-                    target: settings.target.clone(),
-                    reason: "the host is not a valid name for a certificate",
-                }
+                let reason = "the host is not a valid name for a certificate";
+                invalid_target(&settings.target, reason)
             })?;
             Some((Arc::new(tls_config(settings)?).into(), name))
         } else {
@@ -128,9 +127,15 @@ impl Connection for Box<dyn Stream> {
     }
 }
 
-fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, GrpcSettingsError> {
+fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, SettingsError> {
     let file = settings.server_ca.as_deref();
-    let file = file.ok_or(GrpcSettingsError::NoServerCa)?;
+    let file = file.ok_or_else(|| {
+        SettingsError(
+            "gRPC over TLS needs a file with the CA certificates of the server (for public CAs: \
+             /etc/ssl/certs/ca-certificates.crt)"
+                .into(),
+        )
+    })?;
     let provider = Arc::new(ring::default_provider());
     let verifier =
         Verifier::trusting(certificates(file)?, &provider).map_err(wrong(CERTIFICATES, file))?;
@@ -148,7 +153,10 @@ fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, GrpcSettingsError
                 .with_client_auth_cert(shown, read)
                 .map_err(wrong("the private key", key))?
         }
-        _ => return Err(GrpcSettingsError::IncompleteIdentity),
+        _ => {
+            let text = "a client certificate for gRPC needs its key, and a key its certificate";
+            return Err(SettingsError(text.into()));
+        }
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
@@ -156,7 +164,7 @@ fn tls_config(settings: &GrpcSettings) -> Result<ClientConfig, GrpcSettingsError
 
 const CERTIFICATES: &str = "the certificates";
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, GrpcSettingsError> {
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, SettingsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file)
         .map_err(wrong(CERTIFICATES, file))?
         .collect();
@@ -167,15 +175,12 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, GrpcSetting
     Ok(found)
 }
 
-fn wrong<E: Into<landfall::BoxError>>(
-    what: &'static str,
-    file: &Path,
-) -> impl FnOnce(E) -> GrpcSettingsError {
-    move |source| GrpcSettingsError::File {
-        what,
-        file: file.to_owned(),
-        source: source.into(),
-    }
+fn wrong<E: Display>(what: &str, file: &Path) -> impl FnOnce(E) -> SettingsError {
+    move |error| SettingsError(format!("{what} in {}: {error}", file.display()))
+}
+
+fn invalid_target(target: &str, reason: &str) -> SettingsError {
+    SettingsError(format!("invalid gRPC target {target:?}: {reason}"))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,11 +193,8 @@ pub(super) struct Target {
 
 impl Target {
     /// `secure` enables TLS unless the target has a scheme.
-    pub(super) fn new(target: &str, secure: bool) -> Result<Self, GrpcSettingsError> {
-        let invalid = |reason| GrpcSettingsError::Target {
-            target: target.to_owned(),
-            reason,
-        };
+    pub(super) fn new(target: &str, secure: bool) -> Result<Self, SettingsError> {
+        let invalid = |reason| invalid_target(target, reason);
         if let Some(rest) = target.strip_prefix("unix:") {
             let path = rest.strip_prefix("//").unwrap_or(rest);
             let absolute = path.starts_with('/') || rest == path;

@@ -29,7 +29,8 @@ use self::{
     metadata::ForwardedHeaders,
 };
 
-pub use self::settings::{GrpcSettings, GrpcSettingsError};
+pub use self::settings::GrpcSettings;
+use crate::SettingsError;
 
 /// The default of gRPC servers.
 const MAX_MESSAGE_SIZE: usize = 4 << 20;
@@ -58,7 +59,7 @@ impl Grpc {
     ///
     /// # Errors
     /// The target is invalid, or a certificate or key file is missing or invalid.
-    pub fn new(settings: GrpcSettings) -> Result<Self, GrpcSettingsError> {
+    pub fn new(settings: GrpcSettings) -> Result<Self, SettingsError> {
         let target = Target::new(&settings.target, settings.secure)?;
         let origin = target.origin();
         let connector = Connector::new(target, &settings)?;
@@ -120,8 +121,7 @@ impl Transport for Grpc {
         loop {
             match self.call(self.request(message, attempt)).await {
                 Ok(response) => {
-                    return translate::response(response)
-                        .map_err(|error| DeliveryError::with_source(error.to_string(), error));
+                    return translate::response(response).map_err(DeliveryError::new);
                 }
                 Err(status) if is_retryable(status.code()) && attempt + 1 < self.attempts => {
                     attempt += 1;

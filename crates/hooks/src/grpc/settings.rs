@@ -47,37 +47,3 @@ impl GrpcSettings {
         }
     }
 }
-
-/// An invalid setting.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GrpcSettingsError {
-    /// The [target](GrpcSettings::target) is invalid.
-    #[error("invalid gRPC target {target:?}: {reason}")]
-    Target {
-        /// The target.
-        target: String,
-        /// The reason.
-        reason: &'static str,
-    },
-    /// TLS is enabled without [`GrpcSettings::server_ca`].
-    #[error(
-        "gRPC over TLS needs a file with the CA certificates of the server \
-         (for public CAs: /etc/ssl/certs/ca-certificates.crt)"
-    )]
-    NoServerCa,
-    /// Only one of [`GrpcSettings::client_certificate`] and [`GrpcSettings::client_key`] is set.
-    #[error("a client certificate for gRPC needs its key, and a key its certificate")]
-    IncompleteIdentity,
-    /// A file cannot be read or parsed.
-    #[error("{what} in {}: {source}", file.display())]
-    File {
-        /// The expected content.
-        what: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// The reason.
-        #[source]
-        source: landfall::BoxError,
-    },
-}

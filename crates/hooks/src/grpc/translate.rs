@@ -11,16 +11,6 @@ use super::generated::{
     self as proto, Event, FileInfo, FileInfoChanges, HookRequest, HttpRequest, HttpResponse, Job,
 };
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum InvalidResponse {
-    #[error("httpResponse.statusCode must be 0 or a status from 200 to 999, not {0}")]
-    Status(i64),
-    #[error("httpResponse.header must contain valid names and values, not {0:?}: {1:?}")]
-    Header(String, String),
-    #[error("changeFileInfo.expiresUnixSeconds is not a valid time: {0}")]
-    Expires(i64),
-}
-
 pub(super) fn request(message: &Message) -> HookRequest {
     HookRequest {
         r#type: message.hook.as_str().to_owned(),
@@ -99,7 +89,7 @@ fn millis(at: SystemTime) -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-pub(super) fn response(message: proto::HookResponse) -> Result<HookResponse, InvalidResponse> {
+pub(super) fn response(message: proto::HookResponse) -> Result<HookResponse, String> {
     let mut response = HookResponse {
         reject_upload: message.reject_upload,
         reject_termination: message.reject_termination,
@@ -117,31 +107,35 @@ pub(super) fn response(message: proto::HookResponse) -> Result<HookResponse, Inv
     Ok(response)
 }
 
-fn set_client_response(
-    response: &mut HookResponse,
-    message: HttpResponse,
-) -> Result<(), InvalidResponse> {
+fn set_client_response(response: &mut HookResponse, message: HttpResponse) -> Result<(), String> {
     let client_response = &mut response.client_response;
     if let Some(code) = non_zero(message.status_code) {
         let status = u16::try_from(code).ok().filter(|code| *code >= 200);
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        client_response.status = Some(status.ok_or(InvalidResponse::Status(code))?);
+        client_response.status = Some(status.ok_or_else(|| {
+            format!("httpResponse.statusCode must be 0 or a status from 200 to 999, not {code}")
+        })?);
     }
     for (name, value) in message.header {
         let parsed = HeaderName::try_from(&name).ok();
         match parsed.zip(HeaderValue::try_from(&value).ok()) {
             Some((name, value)) => client_response.headers.insert(name, value),
-            None => return Err(InvalidResponse::Header(name, value)),
+            None => {
+                let expected = "httpResponse.header must contain valid names and values";
+                return Err(format!("{expected}, not {name:?}: {value:?}"));
+            }
         };
     }
     client_response.body = Some(Bytes::from(message.body)).filter(|body| !body.is_empty());
     Ok(())
 }
 
-fn changes(message: FileInfoChanges) -> Result<UploadChanges, InvalidResponse> {
+fn changes(message: FileInfoChanges) -> Result<UploadChanges, String> {
     let expires = match non_zero(message.expires_unix_seconds) {
         None => None,
-        Some(seconds) => Some(time(seconds).ok_or(InvalidResponse::Expires(seconds))?),
+        Some(seconds) => Some(time(seconds).ok_or_else(|| {
+            format!("changeFileInfo.expiresUnixSeconds is not a valid time: {seconds}")
+        })?),
     };
     Ok(UploadChanges {
         id: Some(message.id).filter(|id| !id.is_empty()),

@@ -24,12 +24,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use landfall::{BoxError, runtime::PerRuntime};
+use landfall_messages::DeliveryError;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::net::TcpStream;
 use tower::{Service, service_fn, util::BoxCloneSyncService};
 
 use super::{
-    Proxies,
+    AttemptError, Proxies,
     address_policy::{AddressDenied, AddressPolicy, Resolver, resolver},
 };
 use crate::verifier::Verifier;
@@ -98,9 +99,9 @@ impl Client {
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Incoming>, AttemptError> {
         let sent = self.connections().request(request).await;
-        sent.map_err(|error| SendError::new(&error))
+        sent.map_err(|error| attempt_error(&error))
     }
 
     pub(super) async fn touch(&self, uri: Uri) -> Result<(), BoxError> {
@@ -117,29 +118,21 @@ fn tcp(policy: Option<AddressPolicy>) -> Tcp {
     tcp
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub(super) struct SendError {
-    text: String,
-    /// True if the address policy denied it; a retry would be denied, too.
-    pub(super) is_denied: bool,
-}
-
-impl SendError {
-    /// hyper returns a chain of errors; the last one is the cause.
-    fn new(error: &legacy::Error) -> Self {
-        let what = if error.is_connect() {
-            "could not connect to the hook endpoint"
-        } else {
-            "the hook endpoint did not respond"
-        };
-        let source = std::error::Error::source(error);
-        let causes = || std::iter::successors(source, |error| error.source());
-        let cause = causes().last();
-        Self {
-            text: cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}")),
-            is_denied: causes().any(|cause| cause.is::<AddressDenied>()),
-        }
+/// hyper returns a chain of errors; the last one is the cause.
+fn attempt_error(error: &legacy::Error) -> AttemptError {
+    let what = if error.is_connect() {
+        "could not connect to the hook endpoint"
+    } else {
+        "the hook endpoint did not respond"
+    };
+    let source = std::error::Error::source(error);
+    let causes = || std::iter::successors(source, |error| error.source());
+    let cause = causes().last();
+    let text = cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"));
+    AttemptError {
+        failure: DeliveryError::new(text),
+        // A retry would be denied, too.
+        may_retry: !causes().any(|cause| cause.is::<AddressDenied>()),
     }
 }
 

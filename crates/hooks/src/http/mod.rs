@@ -24,9 +24,12 @@ use self::{
     connect::{Client, tls_config},
     redirect::{Endpoint, Hop, HttpCall},
 };
-use crate::format::{self, Format};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
-pub use self::settings::{HttpSettings, HttpSettingsError, Proxies, Secret, SecretError};
+pub use self::settings::{HttpSettings, Proxies, Secret};
 
 /// Maximum response size in [`Format::V1`], which has no setting for it.
 const V1_MAX_RESPONSE_BYTES: usize = 1 << 20;
@@ -75,11 +78,20 @@ struct Redirects {
     client: Client,
 }
 
-enum AttemptError {
-    /// A retry may succeed.
-    Transient(DeliveryError),
-    /// A retry would fail, too.
-    Permanent(DeliveryError),
+#[derive(Debug)]
+struct AttemptError {
+    failure: DeliveryError,
+    may_retry: bool,
+}
+
+/// A retry would fail, too.
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for AttemptError {
+    fn from(error: E) -> Self {
+        Self {
+            failure: DeliveryError::with_source(error.to_string(), error),
+            may_retry: false,
+        }
+    }
 }
 
 impl Http {
@@ -87,16 +99,18 @@ impl Http {
     ///
     /// # Errors
     /// A setting is invalid, or the system has no root certificates for an `https` endpoint.
-    pub fn new(settings: HttpSettings) -> Result<Self, HttpSettingsError> {
+    pub fn new(settings: HttpSettings) -> Result<Self, SettingsError> {
         let endpoint = Endpoint::new(settings.url.as_str())?;
+        let zero = |what| SettingsError(format!("{what} of HTTP hooks must be greater than 0"));
         if settings.timeout.is_zero() {
-            return Err(HttpSettingsError::Zero("the timeout"));
+            return Err(zero("the timeout"));
         }
         if settings.max_concurrency == 0 {
-            return Err(HttpSettingsError::Zero("the maximum concurrency"));
+            return Err(zero("the maximum concurrency"));
         }
-        let tls = tls_config(settings.skip_verify, endpoint.url.scheme() == "https")
-            .map_err(HttpSettingsError::Tls)?;
+        let tls = tls_config(settings.skip_verify, endpoint.url.scheme() == "https");
+        let failed = "failed to configure TLS for HTTP hooks";
+        let tls = tls.map_err(|error| SettingsError(format!("{failed}: {error}")))?;
         let (proxies, idle) = (&settings.proxies, settings.max_concurrency);
         let client = |policy| Client::new(&tls, proxies.clone(), policy, idle);
         let redirects = settings.follow_redirects.then(|| {
@@ -149,10 +163,8 @@ impl Http {
                     return self.classifier.classify(hook, &raw);
                 }
                 Ok(raw) => classify::unexpected(&raw),
-                Err(AttemptError::Transient(failure)) if !is_last => failure,
-                Err(AttemptError::Transient(failure) | AttemptError::Permanent(failure)) => {
-                    return Err(failure);
-                }
+                Err(error) if error.may_retry && !is_last => error.failure,
+                Err(error) => return Err(error.failure),
             };
             tracing::debug!(%hook, id = call.message.id, attempt = nth, error = %failure, "HookRetry");
             *last_error = Some(failure);
@@ -162,29 +174,22 @@ impl Http {
     }
 
     async fn attempt(&self, call: &HttpCall<'_>) -> Result<RawResponse, AttemptError> {
-        let permit = self.calls.acquire().await;
-        let _permit = permit.map_err(|error| permanent("the transport is closed", error))?;
+        let _permit = self.calls.acquire().await?;
         let mut hop = Hop::first(&self.endpoint);
         for _ in 0..=MAX_REDIRECTS {
             let request = hop.request(call);
-            let sent = self.client_for(&hop)?.send(request).await;
-            let response = sent.map_err(|error| match error.is_denied {
-                true => AttemptError::Permanent(DeliveryError::new(error.to_string())),
-                false => AttemptError::Transient(DeliveryError::new(error.to_string())),
-            })?;
+            let response = self.client_for(&hop)?.send(request).await?;
             if self.redirects.is_none() {
                 return self.read(response).await;
             }
-            let next = hop
-                .next(&self.endpoint, response.status(), response.headers())
-                .map_err(|error| permanent("", error))?;
+            let next = hop.next(&self.endpoint, response.status(), response.headers())?;
             match next {
                 None => return self.read(response).await,
                 Some(next) => hop = next,
             }
         }
         let text = format!("the hook endpoint redirects more than {MAX_REDIRECTS} times");
-        Err(AttemptError::Permanent(DeliveryError::new(text)))
+        Err(DeliveryError::new(text).into())
     }
 
     /// Returns the client for a hop. Hops to other hosts use the client with the address policy.
@@ -193,12 +198,11 @@ impl Http {
         let Some(redirects) = redirects.filter(|_| !hop.is_at(&self.endpoint)) else {
             return Ok(&self.client);
         };
-        let literal = redirects.policy.check_literal(&hop.url);
-        let is_checked = literal.map_err(|error| permanent("", error))?;
+        let is_checked = redirects.policy.check_literal(&hop.url)?;
         if !is_checked && self.settings.proxies.for_uri(&hop.uri).is_some() {
             let text = "a redirect to another host is not followed through a proxy, which resolves \
                         its address";
-            return Err(AttemptError::Permanent(DeliveryError::new(text)));
+            return Err(DeliveryError::new(text).into());
         }
         Ok(&redirects.client)
     }
@@ -213,9 +217,10 @@ impl Http {
             let _ = time::timeout(DRAIN_TIMEOUT, reading).await;
             Body::default()
         } else {
-            reading.await.map_err(|error| {
-                let what = "failed to read the hook endpoint's response";
-                AttemptError::Transient(DeliveryError::caused_by(what, error))
+            let what = "failed to read the hook endpoint's response";
+            reading.await.map_err(|error| AttemptError {
+                failure: DeliveryError::caused_by(what, error),
+                may_retry: true,
             })?
         };
         Ok(RawResponse {
@@ -266,20 +271,15 @@ impl Transport for Http {
     }
 }
 
-fn permanent(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> AttemptError {
-    let text = match what {
-        "" => error.to_string(),
-        what => format!("{what}: {error}"),
-    };
-    AttemptError::Permanent(DeliveryError::with_source(text, error))
-}
-
 /// Parses the names of headers to forward. Some cannot be forwarded, as in Go's client.
-fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, HttpSettingsError> {
+fn forwarded(names: &[String]) -> Result<Vec<HeaderName>, SettingsError> {
     let mut headers = Vec::new();
     let names = names.iter().map(|name| name.trim());
     for name in names.filter(|name| !name.is_empty()) {
-        let invalid = |_| HttpSettingsError::Header(name.to_owned());
+        let invalid = |_| {
+            let text = format!("invalid name of a header to forward: {name:?}");
+            SettingsError(text)
+        };
         let header = HeaderName::try_from(name).map_err(invalid)?;
         if redirect::is_reserved(&header) {
             tracing::warn!(%header, "this header is not forwarded to hooks");

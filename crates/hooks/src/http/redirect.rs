@@ -10,8 +10,11 @@ use landfall_messages::Message;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::{Http, HttpSettingsError, settings::sign};
-use crate::format::{self, Format};
+use super::{Http, settings::sign};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
 const HOOK_NAME: HeaderName = HeaderName::from_static("hook-name");
 const SEQUENCE: HeaderName = HeaderName::from_static("landfall-sequence");
@@ -208,8 +211,9 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(text: &str) -> Result<Self, HttpSettingsError> {
-        let invalid = |reason: &str| HttpSettingsError::Url(reason.to_owned());
+    /// An error does not repeat the URL, which may contain a password.
+    pub(super) fn new(text: &str) -> Result<Self, SettingsError> {
+        let invalid = |reason: &str| SettingsError(format!("invalid URL of HTTP hooks: {reason}"));
         let mut url = Url::parse(text.trim()).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("it must begin with http:// or https://"));

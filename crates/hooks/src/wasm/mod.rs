@@ -26,14 +26,17 @@
 
 mod plugin;
 
-use std::{io, path::PathBuf, sync::Arc, thread::available_parallelism};
+use std::{path::PathBuf, sync::Arc, thread::available_parallelism};
 
 use async_trait::async_trait;
 use landfall_messages::{DeliveryError, HookResponse, Message, Transport};
 use tokio::sync::Semaphore;
 
 use self::plugin::Plugin;
-use crate::format::{self, Format};
+use crate::{
+    SettingsError,
+    format::{self, Format},
+};
 
 /// Settings of [`Wasm`].
 #[derive(Debug, Clone)]
@@ -62,31 +65,6 @@ impl WasmSettings {
     }
 }
 
-/// An invalid plugin or setting.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum WasmError {
-    /// The file cannot be read.
-    #[error("cannot read the plugin {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The module is invalid, lacks an export, or has an unknown import.
-    #[error("invalid plugin {}: {reason}", path.display())]
-    InvalidModule {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        reason: String,
-    },
-    /// No calls are allowed.
-    #[error("the maximum concurrency of plugin calls must be at least 1")]
-    NoCalls,
-}
-
 /// Calls a plugin.
 #[derive(Debug)]
 pub struct Wasm {
@@ -99,10 +77,10 @@ impl Wasm {
     ///
     /// # Errors
     /// The file cannot be read, or is not a valid plugin.
-    pub fn new(settings: WasmSettings) -> Result<Self, WasmError> {
-        let module = std::fs::read(&settings.path).map_err(|source| WasmError::Read {
-            path: settings.path.clone(),
-            source,
+    pub fn new(settings: WasmSettings) -> Result<Self, SettingsError> {
+        let module = std::fs::read(&settings.path).map_err(|error| {
+            let path = settings.path.display();
+            SettingsError(format!("cannot read the plugin {path}: {error}"))
         })?;
         Self::from_bytes(&settings, &module)
     }
@@ -111,14 +89,15 @@ impl Wasm {
     ///
     /// # Errors
     /// The module is not a valid plugin.
-    pub fn from_bytes(settings: &WasmSettings, module: &[u8]) -> Result<Self, WasmError> {
+    pub fn from_bytes(settings: &WasmSettings, module: &[u8]) -> Result<Self, SettingsError> {
         if settings.max_concurrency == 0 {
-            return Err(WasmError::NoCalls);
+            let text = "the maximum concurrency of plugin calls must be at least 1";
+            return Err(SettingsError(text.into()));
         }
         let max_concurrency = settings.max_concurrency.min(Semaphore::MAX_PERMITS);
-        let plugin = Plugin::load(settings, module).map_err(|reason| WasmError::InvalidModule {
-            path: settings.path.clone(),
-            reason,
+        let plugin = Plugin::load(settings, module).map_err(|reason| {
+            let path = settings.path.display();
+            SettingsError(format!("invalid plugin {path}: {reason}"))
         })?;
         Ok(Self {
             plugin: Arc::new(plugin),

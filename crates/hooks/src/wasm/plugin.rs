@@ -8,8 +8,8 @@ use std::{
 use landfall_messages::HookName;
 use parking_lot::Mutex;
 use wasmi::{
-    Caller, CompilationMode, Config, Engine, Error, ExternType, FuncType, Instance, Linker, Memory,
-    Module, Store, StoreLimits, StoreLimitsBuilder, TrapCode, TypedFunc, ValType,
+    Caller, CompilationMode, Config, Engine, Error, ExternType, FuncType, Instance, Linker, Module,
+    Store, StoreLimits, StoreLimitsBuilder, TrapCode, ValType,
 };
 
 use super::WasmSettings;
@@ -67,12 +67,40 @@ impl Plugin {
 
     /// Creates a new instance. Blocks until it returns or its fuel is used up.
     pub(super) fn call(&self, hook: HookName, body: &[u8]) -> Result<String, String> {
-        let mut instance = self.instance(Some(hook))?;
-        let response = instance.call(body)?;
-        String::from_utf8(response).map_err(|_| "its response is not UTF-8".to_owned())
+        let (instance, mut store) = self.instance(Some(hook))?;
+        let explain = |error: Error| self.explain(&error);
+        let alloc = instance.get_typed_func::<u32, u32>(&store, ALLOC);
+        let alloc = alloc.map_err(explain)?;
+        let hook = instance.get_typed_func::<(u32, u32), u64>(&store, HOOK);
+        let hook = hook.map_err(explain)?;
+        let memory = instance.get_memory(&store, MEMORY);
+        let memory = memory.ok_or_else(|| format!("it has no {MEMORY}"))?;
+
+        let length = u32::try_from(body.len()).map_err(|_| "the message is too long")?;
+        let pointer = alloc.call(&mut store, length).map_err(explain)?;
+        let out_of_bounds =
+            || format!("its {ALLOC} returned {pointer}, but {length} bytes do not fit there");
+        memory
+            .data_mut(&mut store)
+            .get_mut(pointer as usize..)
+            .and_then(|target| target.get_mut(..body.len()))
+            .ok_or_else(out_of_bounds)?
+            .copy_from_slice(body);
+
+        let response = hook.call(&mut store, (pointer, length)).map_err(explain)?;
+        let (pointer, length) = ((response >> 32) as usize, (response & 0xffff_ffff) as usize);
+        if length > MAX_RESPONSE_BYTES {
+            let text =
+                format!("its response has {length} bytes; the limit is {MAX_RESPONSE_BYTES}");
+            return Err(text);
+        }
+        let bytes = slice(memory.data(&store), pointer, length).ok_or_else(|| {
+            format!("its response of {length} bytes at {pointer} is outside its memory")
+        })?;
+        String::from_utf8(bytes.to_vec()).map_err(|_| "its response is not UTF-8".to_owned())
     }
 
-    fn instance(&self, hook: Option<HookName>) -> Result<PluginInstance<'_>, String> {
+    fn instance(&self, hook: Option<HookName>) -> Result<(Instance, Store<Host>), String> {
         let limits = StoreLimitsBuilder::new()
             .memory_size(self.memory)
             .table_elements(MAX_TABLE_ENTRIES)
@@ -91,12 +119,7 @@ impl Plugin {
         let explain = |error: Error| self.explain(&error);
         store.set_fuel(self.fuel).map_err(explain)?;
         let instance = self.linker.instantiate_and_start(&mut store, &self.module);
-        let instance = instance.map_err(explain)?;
-        Ok(PluginInstance {
-            plugin: self,
-            instance,
-            store,
-        })
+        Ok((instance.map_err(explain)?, store))
     }
 
     fn explain(&self, error: &Error) -> String {
@@ -122,59 +145,6 @@ impl std::fmt::Debug for Plugin {
             .field("fuel", &self.fuel)
             .field("memory", &self.memory)
             .finish_non_exhaustive()
-    }
-}
-
-struct PluginInstance<'a> {
-    plugin: &'a Plugin,
-    instance: Instance,
-    store: Store<Host>,
-}
-
-impl PluginInstance<'_> {
-    fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, String> {
-        let alloc: TypedFunc<u32, u32> = self.function(ALLOC)?;
-        let hook: TypedFunc<(u32, u32), u64> = self.function(HOOK)?;
-        let memory = self.memory()?;
-
-        let length = u32::try_from(body.len()).map_err(|_| "the message is too long")?;
-        let pointer = alloc.call(&mut self.store, length);
-        let pointer = pointer.map_err(|error| self.plugin.explain(&error))?;
-        let out_of_bounds =
-            || format!("its {ALLOC} returned {pointer}, but {length} bytes do not fit there");
-        memory
-            .data_mut(&mut self.store)
-            .get_mut(pointer as usize..)
-            .and_then(|target| target.get_mut(..body.len()))
-            .ok_or_else(out_of_bounds)?
-            .copy_from_slice(body);
-
-        let response = hook.call(&mut self.store, (pointer, length));
-        let response = response.map_err(|error| self.plugin.explain(&error))?;
-        let (pointer, length) = ((response >> 32) as usize, (response & 0xffff_ffff) as usize);
-        if length > MAX_RESPONSE_BYTES {
-            let text =
-                format!("its response has {length} bytes; the limit is {MAX_RESPONSE_BYTES}");
-            return Err(text);
-        }
-        let bytes = slice(memory.data(&self.store), pointer, length);
-        bytes.map(<[u8]>::to_vec).ok_or_else(|| {
-            format!("its response of {length} bytes at {pointer} is outside its memory")
-        })
-    }
-
-    fn function<P, R>(&self, name: &str) -> Result<TypedFunc<P, R>, String>
-    where
-        P: wasmi::WasmParams,
-        R: wasmi::WasmResults,
-    {
-        let found = self.instance.get_typed_func(&self.store, name);
-        found.map_err(|error| error.to_string())
-    }
-
-    fn memory(&self) -> Result<Memory, String> {
-        let found = self.instance.get_memory(&self.store, MEMORY);
-        found.ok_or_else(|| format!("it has no {MEMORY}"))
     }
 }
 

@@ -4,10 +4,7 @@
 //! session cookie. Since browsers also send cookies with cross-site requests, requests with a cookie
 //! must come from the dashboard's own page (CSRF protection).
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use axum::{
     Form,
@@ -16,7 +13,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use landfall::service::Peer;
 use landfall_api::{
     Problem,
     auth::{FailedAttempt, bearer, is_cross_site},
@@ -106,7 +102,12 @@ pub(super) async fn login(
         Ok(kind) => {
             let (https, _) = admin.0.parts.handler.external_origin(&parts);
             let cookie = admin.0.sessions.create(kind, SystemTime::now(), https);
-            let client = admin.address(&parts).map(tracing::field::display);
+            let client = admin
+                .0
+                .parts
+                .client
+                .of_request(&parts)
+                .map(tracing::field::display);
             tracing::info!(client, "dashboard login");
             redirect_to_page(cookie)
         }
@@ -141,11 +142,6 @@ fn redirect_to_page(cookie: HeaderValue) -> Response {
 }
 
 impl Admin {
-    fn address(&self, parts: &Parts) -> Option<IpAddr> {
-        let peer = parts.extensions.get::<Peer>();
-        (self.0.parts.client)(&parts.headers, peer.and_then(|peer| peer.address))
-    }
-
     pub(super) async fn has_session(&self, headers: &HeaderMap) -> Result<bool, Problem> {
         Ok(match self.0.sessions.find(headers, SystemTime::now()) {
             None => false,
@@ -176,7 +172,7 @@ impl Admin {
     }
 
     async fn authenticate(&self, parts: &Parts, key: &str) -> Result<SessionKind, AccessDenied> {
-        let client = self.address(parts);
+        let client = self.0.parts.client.of_request(parts);
         let hash = TokenHash::from_secret(key);
         if hash == self.0.key {
             return Ok(SessionKind::Admin);

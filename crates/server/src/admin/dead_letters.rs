@@ -7,7 +7,8 @@ use axum::{
 };
 use landfall_api::Problem;
 use landfall_outbox::{EventSelection, StoredEvent};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Admin, invalid, job_json::time};
 
@@ -20,24 +21,6 @@ pub(super) struct DeadLetterQuery {
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
-pub(super) struct DeadLetters {
-    events: Vec<DeadLetter>,
-    has_more: bool,
-}
-
-#[derive(Serialize)]
-struct DeadLetter {
-    id: String,
-    transport: String,
-    event: String,
-    upload_id: String,
-    filename: Option<String>,
-    attempts: u64,
-    error: Option<String>,
-    dead_at: String,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeadLetterIds {
@@ -47,70 +30,54 @@ pub(super) struct DeadLetterIds {
     all: bool,
 }
 
-#[derive(Serialize)]
-pub(super) struct ChangedCount {
-    changed: u64,
-}
-
 pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<DeadLetterQuery>, QueryRejection>,
-) -> Result<Json<DeadLetters>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_BATCH);
-    let Some(events) = admin.0.parts.status.hooks.events() else {
-        let (events, has_more) = (Vec::new(), false);
-        return Ok(Json(DeadLetters { events, has_more }));
-    };
     let query = landfall_outbox::Query {
         limit: limit + 1,
         ..landfall_outbox::Query::default()
     };
-    let mut found = events.list(&query).await?;
-    let has_more = found.len() > limit;
-    found.truncate(limit);
-    let json = |event: StoredEvent| DeadLetter {
-        dead_at: time(event.since()),
-        filename: event.message.and_then(|message| {
-            let filename = message.upload.metadata.get("filename");
-            filename.map(ToString::to_string)
-        }),
-        id: event.id,
-        transport: event.route,
-        event: event.event,
-        upload_id: event.upload,
-        attempts: event.attempts,
-        error: event.error,
+    let found = match admin.0.parts.app.hooks.events() {
+        Some(events) => events.list(&query).await?,
+        None => Vec::new(),
     };
-    let events = found.into_iter().map(json).collect();
-    Ok(Json(DeadLetters { events, has_more }))
+    let events: Value = found.iter().take(limit).map(event_json).collect();
+    Ok(Json(
+        json!({ "events": events, "has_more": found.len() > limit }),
+    ))
+}
+
+fn event_json(event: &StoredEvent) -> Value {
+    let metadata = event
+        .message
+        .as_ref()
+        .map(|message| &message.upload.metadata);
+    json!({
+        "id": event.id,
+        "transport": event.route,
+        "event": event.event,
+        "upload_id": event.upload,
+        "filename": metadata.and_then(|metadata| metadata.get("filename")),
+        "attempts": event.attempts,
+        "error": event.error,
+        "dead_at": time(event.since()),
+    })
 }
 
 #[derive(Debug, Clone, Copy)]
-enum DeadLetterAction {
+pub(super) enum DeadLetterAction {
     Retry,
     Delete,
 }
 
-pub(super) async fn retry(
+pub(super) async fn change(
     State(admin): State<Admin>,
-    ids: Result<Json<DeadLetterIds>, JsonRejection>,
-) -> Result<Json<ChangedCount>, Problem> {
-    change(&admin, ids, DeadLetterAction::Retry).await
-}
-
-pub(super) async fn delete(
-    State(admin): State<Admin>,
-    ids: Result<Json<DeadLetterIds>, JsonRejection>,
-) -> Result<Json<ChangedCount>, Problem> {
-    change(&admin, ids, DeadLetterAction::Delete).await
-}
-
-async fn change(
-    admin: &Admin,
     ids: Result<Json<DeadLetterIds>, JsonRejection>,
     action: DeadLetterAction,
-) -> Result<Json<ChangedCount>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let Json(selection) = ids.map_err(|error| Problem::new(error.status(), error.body_text()))?;
     let choice = match (selection.all, selection.ids.len()) {
         (true, 0) => Ok(EventSelection::AllDead),
@@ -119,11 +86,11 @@ async fn change(
         (false, _) => Err(format!("At most {MAX_BATCH} ids are allowed per request.")),
     };
     let choice = choice.map_err(invalid)?;
-    let changed = match (admin.0.parts.status.hooks.events(), action) {
+    let changed = match (admin.0.parts.app.hooks.events(), action) {
         (None, _) => 0,
         (Some(events), DeadLetterAction::Retry) => events.retry(&choice).await?,
         (Some(events), DeadLetterAction::Delete) => events.delete(&choice).await?,
     };
     tracing::info!(changed, ?action, "dead letters changed by operator");
-    Ok(Json(ChangedCount { changed }))
+    Ok(Json(json!({ "changed": changed })))
 }

@@ -10,11 +10,11 @@ use axum::{
         sse::{Event, KeepAlive},
     },
 };
-use futures_util::{Stream, stream};
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use landfall_api::Problem;
 use landfall_queue::{EventReader, QueueError, Scope, SharedEvent};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Admin, invalid,
-    job_json::{JobJson, time},
+    job_json::{job_json, time},
 };
 
 pub(super) const MAX_STREAMS: usize = 64;
@@ -37,13 +37,6 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 #[serde(deny_unknown_fields)]
 pub(super) struct StreamQuery {
     last_event_id: Option<i64>,
-}
-
-#[derive(Serialize)]
-struct EventJson {
-    r#type: &'static str,
-    at: String,
-    upload: JobJson,
 }
 
 pub(super) async fn events(
@@ -66,12 +59,24 @@ pub(super) async fn events(
     let reader = EventStreamReader {
         events: admin.0.parts.queue.read_events(Scope::All, after),
         closing: admin.0.parts.closing.clone(),
-        // The client's last event is unknown: the database was replaced, for example by an older backup.
-        reset_at: is_unknown.then_some(newest),
         until: Instant::now() + STREAM_LIFETIME,
         _permit: permit,
     };
-    let mut response = Sse::new(reader.stream())
+    let retry = Event::default().retry(RETRY_DELAY);
+    // The client's last event is unknown: the database was replaced, for example by an older backup. Its
+    // page reloads everything.
+    let reset = is_unknown.then(|| {
+        let data = json!({ "type": "reset", "at": time(SystemTime::now()) });
+        let reset = Event::default().id(newest.to_string()).event("reset");
+        reset.data(data.to_string())
+    });
+    let preamble = stream::iter([Some(retry), reset].into_iter().flatten());
+    let events = stream::unfold(reader, |mut reader| async move {
+        let event = reader.next().await?;
+        Some((event, reader))
+    });
+    let events = preamble.chain(events).map(Ok::<_, Infallible>);
+    let mut response = Sse::new(events)
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL))
         .into_response();
     // Disables buffering in nginx.
@@ -83,29 +88,13 @@ pub(super) async fn events(
 struct EventStreamReader {
     events: EventReader,
     closing: watch::Receiver<bool>,
-    /// Number of the event that makes the client reload everything.
-    reset_at: Option<i64>,
     until: Instant,
     _permit: OwnedSemaphorePermit,
 }
 
 impl EventStreamReader {
-    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        let preamble = stream::once(async { Ok(Event::default().retry(RETRY_DELAY)) });
-        let rest = stream::unfold(self, |mut reader| async move {
-            let event = reader.next().await?;
-            Some((Ok(event), reader))
-        });
-        futures_util::StreamExt::chain(preamble, rest)
-    }
-
     /// `None` when the server or the database is closed. The client reconnects.
     async fn next(&mut self) -> Option<Event> {
-        if let Some(number) = self.reset_at.take() {
-            let data = json!({ "type": "reset", "at": time(SystemTime::now()) });
-            let reset = Event::default().id(number.to_string()).event("reset");
-            return Some(reset.data(data.to_string()));
-        }
         let closed = async {
             // The returned guard must not be held across an await point.
             let _ = self.closing.wait_for(|closing| *closing).await.is_ok();
@@ -129,17 +118,7 @@ impl EventStreamReader {
 fn encode(shared: &SharedEvent) -> Event {
     let event = &shared.event;
     let kind = event.kind.as_str();
-    let json = EventJson {
-        r#type: kind,
-        at: time(event.at),
-        upload: event.job.clone().into(),
-    };
+    let data = json!({ "type": kind, "at": time(event.at), "upload": job_json(&event.job) });
     let frame = Event::default().id(event.number.to_string()).event(kind);
-    match frame.clone().json_data(&json) {
-        Ok(event) => event,
-        Err(error) => {
-            tracing::error!(%error, "failed to serialize event");
-            frame
-        }
-    }
+    frame.data(data.to_string())
 }

@@ -28,8 +28,15 @@ use landfall_api::{
 use landfall_queue::{Queue, TokenHash};
 use tokio::sync::watch;
 
-use self::{access::require_access, session::Sessions};
-use crate::app::AppStatus;
+use self::{
+    access::require_access,
+    dead_letters::{
+        DeadLetterAction::{Delete, Retry},
+        change,
+    },
+    session::Sessions,
+};
+use crate::app::AppParts;
 
 /// The dependencies of a dashboard.
 pub(crate) struct AdminParts {
@@ -37,8 +44,8 @@ pub(crate) struct AdminParts {
     pub(crate) node: String,
     pub(crate) queue: Queue,
     pub(crate) handler: Handler,
-    pub(crate) status: AppStatus,
-    pub(crate) client: Arc<ClientAddress>,
+    pub(crate) app: Arc<AppParts>,
+    pub(crate) client: ClientAddress,
     pub(crate) failed_attempts: FailedAttempts,
     /// Becomes true when the server shuts down, which ends the event streams.
     pub(crate) closing: watch::Receiver<bool>,
@@ -81,8 +88,14 @@ impl Admin {
             .route("/uploads/{id}", get(uploads::get).delete(uploads::cancel))
             .route("/events", get(event_stream::events))
             .route("/dead-letters", get(dead_letters::list))
-            .route("/dead-letters/retry", post(dead_letters::retry))
-            .route("/dead-letters/delete", post(dead_letters::delete))
+            .route(
+                "/dead-letters/retry",
+                post(|admin, ids| change(admin, ids, Retry)),
+            )
+            .route(
+                "/dead-letters/delete",
+                post(|admin, ids| change(admin, ids, Delete)),
+            )
             .route("/keys", get(keys::list))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed)

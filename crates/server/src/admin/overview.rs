@@ -10,88 +10,52 @@ use axum::{
 use landfall_api::Problem;
 use landfall_outbox::{OutboxStats, RouteStats};
 use landfall_queue::Throughput;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Admin, invalid, job_json::time};
-use crate::app::{HealthCheck, StorageCapacity};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MAX_MINUTES: u64 = 24 * 60;
 
-#[derive(Serialize)]
-pub(super) struct Overview {
-    node: String,
-    version: &'static str,
-    now: String,
-    started_at: String,
-    uptime_seconds: u64,
-    jobs: BTreeMap<&'static str, u64>,
-    completed_bytes: u64,
-    /// Received by all nodes, over the last minute.
-    rate: u64,
-    active_uploads: u64,
-    storage: StorageCapacity,
-    health: Vec<HealthCheck>,
-    outbox: Option<Outbox>,
-}
-
-#[derive(Serialize)]
-struct Outbox {
-    queued: usize,
-    limit: usize,
-    transports: Vec<Transport>,
-}
-
-#[derive(Serialize)]
-struct Transport {
-    name: String,
-    pending: u64,
-    oldest_seconds: u64,
-    dead_letters: u64,
-    delivered: u64,
-    failed: u64,
-}
-
-impl From<OutboxStats> for Outbox {
-    fn from(stats: OutboxStats) -> Self {
-        let transport = |route: RouteStats| Transport {
-            name: route.name,
-            pending: route.pending,
-            oldest_seconds: route.oldest.as_secs(),
-            dead_letters: route.dead,
-            delivered: route.delivered,
-            failed: route.failed,
-        };
-        Self {
-            queued: stats.queued,
-            limit: stats.max_queued,
-            transports: stats.routes.into_iter().map(transport).collect(),
-        }
-    }
-}
-
-pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Overview>, Problem> {
+pub(super) async fn overview(State(admin): State<Admin>) -> Result<Json<Value>, Problem> {
     let parts = &admin.0.parts;
     let now = SystemTime::now();
     let recent = parts.queue.throughput(minute_of(now) - MINUTE);
-    let (totals, health) = (parts.queue.totals(), parts.status.health());
+    let (totals, health) = (parts.queue.totals(), parts.app.health());
     let (totals, recent, health) = tokio::join!(totals, recent, health);
     let (totals, recent) = (totals?, recent?);
     let (start, started_at) = admin.0.started;
-    Ok(Json(Overview {
-        node: parts.node.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-        now: time(now),
-        started_at: time(started_at),
-        uptime_seconds: start.elapsed().as_secs(),
-        jobs: totals.jobs,
-        completed_bytes: totals.completed_bytes,
-        rate: rate(&recent, now),
-        active_uploads: parts.handler.stats().live_uploads,
-        storage: parts.status.storage.capacity(),
-        health,
-        outbox: parts.status.hooks.outbox_stats().map(Into::into),
-    }))
+    Ok(Json(json!({
+        "node": parts.node,
+        "version": env!("CARGO_PKG_VERSION"),
+        "now": time(now),
+        "started_at": time(started_at),
+        "uptime_seconds": start.elapsed().as_secs(),
+        "jobs": totals.jobs,
+        "completed_bytes": totals.completed_bytes,
+        // Received by all nodes, over the last minute.
+        "rate": rate(&recent, now),
+        "active_uploads": parts.handler.stats().live_uploads,
+        "storage": parts.app.storage.capacity(),
+        "health": health,
+        "outbox": parts.app.hooks.outbox_stats().map(outbox_json),
+    })))
+}
+
+fn outbox_json(stats: OutboxStats) -> Value {
+    let transport = |route: &RouteStats| {
+        json!({
+            "name": route.name,
+            "pending": route.pending,
+            "oldest_seconds": route.oldest.as_secs(),
+            "dead_letters": route.dead,
+            "delivered": route.delivered,
+            "failed": route.failed,
+        })
+    };
+    let transports: Value = stats.routes.iter().map(transport).collect();
+    json!({ "queued": stats.queued, "limit": stats.max_queued, "transports": transports })
 }
 
 /// Covers the 60 seconds before `now`: the current minute counts whole, the previous one by its share.
@@ -117,51 +81,33 @@ pub(super) struct ThroughputQuery {
     minutes: Option<u64>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Minutes {
-    minutes: Vec<Minute>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Minute {
-    minute: String,
-    bytes: u64,
-    started: u64,
-    completed: u64,
-    failed: u64,
-}
-
 pub(super) async fn throughput(
     State(admin): State<Admin>,
     query: Result<Query<ThroughputQuery>, QueryRejection>,
-) -> Result<Json<Minutes>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(|error| invalid(error.body_text()))?;
     let count = query.minutes.unwrap_or(60).clamp(1, MAX_MINUTES);
     let last = minute_of(SystemTime::now());
     let first = last - MINUTE * u32::try_from(count - 1).unwrap_or_default();
     let found = admin.0.parts.queue.throughput(first).await?;
-    let minutes = fill_gaps(&found, first, count);
-    Ok(Json(Minutes { minutes }))
+    Ok(Json(json!({ "minutes": fill_gaps(&found, first, count) })))
 }
 
-fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Vec<Minute> {
+fn fill_gaps(found: &[Throughput], first: SystemTime, count: u64) -> Value {
     let by_minute: BTreeMap<SystemTime, &Throughput> =
         found.iter().map(|one| (one.minute, one)).collect();
-    (0..count)
-        .map(|at| {
-            let minute = first + Duration::from_secs(at * 60);
-            let value_of = |value: fn(&Throughput) -> u64| {
-                by_minute.get(&minute).map_or(0, |found| value(found))
-            };
-            Minute {
-                minute: time(minute),
-                bytes: value_of(|one| one.bytes),
-                started: value_of(|one| one.started),
-                completed: value_of(|one| one.completed),
-                failed: value_of(|one| one.failed),
-            }
+    let minute_json = |at: u64| {
+        let minute = first + Duration::from_secs(at * 60);
+        let found = by_minute.get(&minute);
+        json!({
+            "minute": time(minute),
+            "bytes": found.map_or(0, |one| one.bytes),
+            "started": found.map_or(0, |one| one.started),
+            "completed": found.map_or(0, |one| one.completed),
+            "failed": found.map_or(0, |one| one.failed),
         })
-        .collect()
+    };
+    (0..count).map(minute_json).collect()
 }
 
 #[cfg(test)]
@@ -198,8 +144,9 @@ mod tests {
     #[test]
     fn minutes_without_uploads_are_listed() {
         let minutes = fill_gaps(&[throughput_of(660, 7)], at(600), 3);
-        let bytes: Vec<u64> = minutes.iter().map(|minute| minute.bytes).collect();
+        let minutes = minutes.as_array().unwrap();
+        let bytes: Vec<&Value> = minutes.iter().map(|minute| &minute["bytes"]).collect();
         assert_eq!(bytes, [0, 7, 0]);
-        assert_eq!(minutes[1].minute, "1970-01-01T00:11:00.000Z");
+        assert_eq!(minutes[1]["minute"], "1970-01-01T00:11:00.000Z");
     }
 }

@@ -5,9 +5,10 @@ use axum::{
 use http::StatusCode;
 use landfall_api::Problem;
 use landfall_queue::{Job, JobId, JobState, Scope, tracking};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Admin, invalid, job_json::JobJson};
+use super::{Admin, invalid, job_json::job_json};
 
 const DEFAULT_PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
@@ -23,16 +24,10 @@ pub(super) struct UploadQuery {
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Uploads {
-    uploads: Vec<JobJson>,
-    next: Option<i64>,
-}
-
 pub(super) async fn list(
     State(admin): State<Admin>,
     query: Result<Query<UploadQuery>, QueryRejection>,
-) -> Result<Json<Uploads>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let Query(filter) = query.map_err(|error| invalid(error.body_text()))?;
     let mut query = landfall_queue::Query::new(Scope::All);
     let names = filter.state.split(',').map(str::trim);
@@ -46,25 +41,25 @@ pub(super) async fn list(
     query.newest_first = true;
     query.limit = filter.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
     let page = admin.0.parts.queue.list(&query).await?;
-    let last = page.jobs.last().map(|job| job.id.0);
-    Ok(Json(Uploads {
-        next: last.filter(|_| page.has_more),
-        uploads: page.jobs.into_iter().map(JobJson::from).collect(),
-    }))
+    let next = page.jobs.last().filter(|_| page.has_more);
+    let uploads: Value = page.jobs.iter().map(job_json).collect();
+    Ok(Json(
+        json!({ "uploads": uploads, "next": next.map(|job| job.id.0) }),
+    ))
 }
 
 pub(super) async fn get(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<JobJson>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let job = find(&admin, &id).await?;
-    Ok(Json(job.into()))
+    Ok(Json(job_json(&job)))
 }
 
 pub(super) async fn cancel(
     State(admin): State<Admin>,
     Path(id): Path<String>,
-) -> Result<Json<JobJson>, Problem> {
+) -> Result<Json<Value>, Problem> {
     let job = find(&admin, &id).await?;
     let (queue, handler) = (&admin.0.parts.queue, &admin.0.parts.handler);
     let cancelled = tracking::cancel(queue, handler, &job, "cancelled by an operator");
@@ -80,7 +75,7 @@ pub(super) async fn cancel(
         let message = format!("The upload cannot be cancelled: it is already {state}.");
         return Err(Problem::new(StatusCode::CONFLICT, message));
     }
-    Ok(Json(job.into()))
+    Ok(Json(job_json(&job)))
 }
 
 async fn find(admin: &Admin, id: &str) -> Result<Job, Problem> {

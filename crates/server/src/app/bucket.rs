@@ -2,7 +2,7 @@ use anyhow::{Context as _, bail};
 use landfall::Composer;
 use landfall_s3::{S3Options, S3Store, UploadIds, client::Client};
 
-use super::{cached_probe::CachedProbe, leases::SharedLeases};
+use super::cached_probe::CachedProbe;
 use crate::{
     s3::{self, BucketProbe},
     settings::{LeaseKind, Settings},
@@ -13,8 +13,7 @@ pub(super) struct Bucket {
     pub(super) client: Client,
     pub(super) store: S3Store,
     pub(super) name: String,
-    endpoint: Option<String>,
-    accelerate: bool,
+    pub(super) description: String,
     reachable: CachedProbe<bool>,
     prober: Client,
 }
@@ -46,35 +45,25 @@ impl Bucket {
         }
         let store = S3Store::new(client.clone(), options).context("cannot open the S3 store")?;
         let composer = Composer::join(store.clone());
-        let bucket = Self {
-            client,
-            store,
-            name: name.to_owned(),
-            endpoint: settings.s3.endpoint.clone(),
-            accelerate: settings.s3.accelerate,
-            reachable: CachedProbe::default(),
-            prober,
-        };
-        Ok((bucket, composer))
-    }
-
-    pub(super) async fn leases(&self, settings: &Settings) -> anyhow::Result<SharedLeases> {
-        let prefix = &settings.s3.object_prefix;
-        SharedLeases::bucket(&self.client, &self.name, prefix, &settings.leases).await
-    }
-
-    pub(super) fn describe(&self) -> String {
-        let name = &self.name;
-        match &self.endpoint {
+        let description = match &settings.s3.endpoint {
             Some(endpoint) => {
                 format!("Using '{endpoint}/{name}' as S3 endpoint and bucket for storage.")
             }
-            None if self.accelerate => format!(
+            None if settings.s3.accelerate => format!(
                 "Using 's3://{name}' as S3 bucket for storage with AWS S3 Transfer Acceleration \
                  enabled."
             ),
             None => format!("Using 's3://{name}' as S3 bucket for storage."),
-        }
+        };
+        let bucket = Self {
+            client,
+            store,
+            name: name.to_owned(),
+            description,
+            reachable: CachedProbe::default(),
+            prober,
+        };
+        Ok((bucket, composer))
     }
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {

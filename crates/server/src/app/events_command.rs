@@ -7,9 +7,7 @@ use super::{
     state,
     terminal::{columns, format_age, print, sanitize},
 };
-use crate::settings::{EventsAction, EventsCommand, Loaded};
-
-const DEFAULT_LIMIT: usize = 1000;
+use crate::settings::{EventsCommand, Loaded};
 
 /// Lists, retries or deletes events, with or without a running server.
 ///
@@ -21,61 +19,45 @@ pub async fn events(loaded: Loaded, command: EventsCommand) -> anyhow::Result<Ex
         state::stored_database(&loaded.settings, "event was stored", "undelivered events")?;
     let events = Events::open(&database).await;
     let events = events.with_context(|| format!("cannot use {name}"))?;
-    match command.action {
-        EventsAction::List => list(&events, &command).await,
-        EventsAction::Retry => {
-            let count = events.retry(&selection(&command)).await?;
-            changed(count, &command, "scheduled for delivery within seconds")
+    match command {
+        EventsCommand::List { query, json } => list(&events, &query, json).await,
+        EventsCommand::Retry(selection) => {
+            let count = events.retry(&selection).await?;
+            changed(count, &selection, "scheduled for delivery within seconds")
         }
-        EventsAction::Delete => {
-            let count = events.delete(&selection(&command)).await?;
-            changed(count, &command, "deleted")
+        EventsCommand::Delete(selection) => {
+            let count = events.delete(&selection).await?;
+            changed(count, &selection, "deleted")
         }
-    }
-}
-
-fn selection(command: &EventsCommand) -> EventSelection {
-    match &command.transport {
-        _ if !command.all => EventSelection::Ids(command.ids.clone()),
-        Some(name) => EventSelection::DeadOfRoute(name.clone()),
-        None => EventSelection::AllDead,
     }
 }
 
 /// Unknown ids are a failure.
-fn changed(count: u64, command: &EventsCommand, action: &str) -> anyhow::Result<ExitCode> {
+fn changed(count: u64, selection: &EventSelection, action: &str) -> anyhow::Result<ExitCode> {
     let noun = if count == 1 { "event" } else { "events" };
     print(&format!("{count} {noun} {action}\n"))?;
-    Ok(ExitCode::from(u8::from(count == 0 && !command.all)))
+    let is_failure = count == 0 && matches!(selection, EventSelection::Ids(_));
+    Ok(ExitCode::from(u8::from(is_failure)))
 }
 
-async fn list(events: &Events, command: &EventsCommand) -> anyhow::Result<ExitCode> {
-    let all = [EventState::Dead, EventState::Pending, EventState::Prepared];
-    let (states, none) = match (command.all, command.pending) {
-        (true, _) => (&all[..], "no events\n"),
-        (false, true) => (&all[1..2], "no pending events\n"),
-        (false, false) => (&all[..1], "no dead letters\n"),
-    };
-    let limit = command.limit.unwrap_or(DEFAULT_LIMIT);
-    let query = Query {
-        states: states.to_vec(),
-        route: command.transport.clone(),
-        upload: command.upload.clone(),
-        limit,
-        ..Query::default()
-    };
-    let found = events.list(&query).await?;
-    if command.json {
+async fn list(events: &Events, query: &Query, json: bool) -> anyhow::Result<ExitCode> {
+    let found = events.list(query).await?;
+    if json {
         for event in &found {
             print(&format!("{}\n", serde_json::to_string(event)?))?;
         }
     } else {
         print(&table(&found, SystemTime::now()))?;
-        if found.len() == limit {
+        if found.len() == query.limit {
+            let limit = query.limit;
             print(&format!("… the newest {limit}; --limit shows more\n"))?;
         }
         if found.is_empty() {
-            print(none)?;
+            print(match query.states.as_slice() {
+                [EventState::Dead] => "no dead letters\n",
+                [EventState::Pending] => "no pending events\n",
+                _ => "no events\n",
+            })?;
         }
     }
     Ok(ExitCode::SUCCESS)

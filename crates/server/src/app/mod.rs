@@ -38,15 +38,14 @@ use landfall::{
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-#[cfg(feature = "s3")]
-pub(crate) use self::bucket::options as s3_options;
 #[cfg(feature = "direct")]
 use self::direct::Direct;
-pub(crate) use self::doctor::find_damaged;
-#[cfg(feature = "grants")]
-use self::grants::{ApiRoutesParts, Grants};
 #[cfg(feature = "grants")]
 pub use self::keys_command::keys;
+#[cfg(feature = "s3")]
+pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
+#[cfg(feature = "grants")]
+use self::{cached_probe::CachedProbe, grants::Grants};
 pub use self::{doctor::doctor_files, events_command::events, migrate::migrate};
 use self::{
     hooks::{HookRoute, Hooks, hook_routes},
@@ -55,15 +54,10 @@ use self::{
     state::SharedDatabase,
     storage::Storage,
 };
-#[cfg(feature = "grants")]
-pub(crate) use self::{
-    status::{AppStatus, HealthCheck},
-    storage::StorageCapacity,
-};
 use crate::{
     log,
-    net::{self, Listener, NetStats, Shutdown},
-    settings::{self, Loaded, Settings},
+    net::{self, Listener, Shutdown},
+    settings::{Loaded, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
@@ -72,14 +66,15 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Hooks, keys and secrets, which need no store, database or port.
+#[derive(Default)]
 struct Prepared {
     hook_routes: Vec<HookRoute>,
     #[cfg(feature = "grants")]
-    admin_key: Option<settings::Secret>,
+    admin_key: Option<crate::settings::Secret>,
     #[cfg(feature = "grants")]
     jwt: Option<landfall_api::auth::Jwt>,
     #[cfg(feature = "direct")]
-    notifications_secret: Option<settings::Secret>,
+    notifications_secret: Option<crate::settings::Secret>,
 }
 
 impl Prepared {
@@ -95,6 +90,100 @@ impl Prepared {
             #[cfg(feature = "direct")]
             notifications_secret: grants::notifications_secret(settings)?,
         })
+    }
+}
+
+/// The opened parts of the application, which requests, metrics and health checks share.
+#[derive(Debug)]
+pub(crate) struct AppParts {
+    pub(crate) storage: Storage,
+    pub(crate) hooks: Hooks,
+    #[cfg(feature = "grants")]
+    grants: Option<Grants>,
+    #[cfg(feature = "direct")]
+    direct: Option<Direct>,
+    database: SharedDatabase,
+    #[cfg(feature = "grants")]
+    health: CachedProbe<Vec<serde_json::Value>>,
+}
+
+impl AppParts {
+    /// Without `prepared`, for a dry run, no hooks are called and no database is opened.
+    async fn open(
+        settings: &Settings,
+        database: SharedDatabase,
+        prepared: Option<Prepared>,
+    ) -> anyhow::Result<(Self, Handler)> {
+        let (storage, composer) = Storage::open(settings).await?;
+        let mut config = handler_config(settings, composer)?;
+        #[cfg(feature = "grants")]
+        let has_queue = settings.has_queue() && prepared.is_some();
+        let prepared = prepared.unwrap_or_default();
+        let hooks = Hooks::open(settings, &database, prepared.hook_routes).await?;
+        hooks.configure(&mut config);
+        #[cfg(feature = "grants")]
+        let grants = if has_queue {
+            let secrets = (prepared.admin_key, prepared.jwt);
+            Some(Grants::open(settings, &database, &hooks, secrets, &mut config).await?)
+        } else {
+            None
+        };
+        #[cfg(feature = "direct")]
+        let direct = match &grants {
+            Some(grants) if settings.direct.enabled => {
+                let secret = prepared.notifications_secret;
+                Some(
+                    Direct::open(settings, &database, &storage, grants, secret, &mut config)
+                        .await?,
+                )
+            }
+            _ => None,
+        };
+        let handler = Handler::new(config)?;
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &direct {
+            direct.attach(&handler);
+        }
+        let parts = Self {
+            storage,
+            hooks,
+            #[cfg(feature = "grants")]
+            grants,
+            #[cfg(feature = "direct")]
+            direct,
+            database,
+            #[cfg(feature = "grants")]
+            health: CachedProbe::default(),
+        };
+        Ok((parts, handler))
+    }
+
+    async fn health_error(&self) -> Option<&'static str> {
+        if let Some(error) = self.storage.health_error().await {
+            return Some(error);
+        }
+        if let Some(error) = self.hooks.health_error().await {
+            return Some(error);
+        }
+        #[cfg(feature = "grants")]
+        if let Some(grants) = &self.grants {
+            return grants.health_error().await;
+        }
+        None
+    }
+
+    /// Writes what is left to the database.
+    async fn close_database(&self) {
+        #[cfg(feature = "direct")]
+        if let Some(direct) = &self.direct {
+            direct.close().await;
+        }
+        #[cfg(feature = "grants")]
+        if let Some(grants) = &self.grants {
+            grants.close().await;
+        }
+        self.hooks.close().await;
+        self.database.close().await;
     }
 }
 
@@ -121,108 +210,47 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let open_files = open_files::raise_limit();
     let (prepared, settings) = (prepared?, loaded.settings);
-    let (storage, composer) = Storage::open(&settings).await?;
     let database = SharedDatabase::default();
-    let hooks = Hooks::open(&settings, &database, prepared.hook_routes).await?;
-    let mut config = handler_config(&settings, composer)?;
-    hooks.configure(&mut config);
-    #[cfg(feature = "grants")]
-    let (grants, cors, policies) = {
-        let outbox = hooks.outbox().cloned();
-        let grants = Grants::open(&settings, &database, outbox, prepared.admin_key).await?;
-        let cors = config.cors.clone();
-        if let Some(grants) = &grants {
-            grants.configure(&settings, &mut config);
-        }
-        let policies = grants::policies(&settings, hooks.grant_hooks());
-        (grants, cors, policies)
-    };
-    #[cfg(feature = "direct")]
-    let direct = {
-        let queue = grants.as_ref().map(Grants::queue);
-        let parts = (policies.clone(), prepared.notifications_secret);
-        Direct::open(&settings, &database, &storage, queue, parts, &mut config).await?
-    };
+    let (parts, handler) = AppParts::open(&settings, database, Some(prepared)).await?;
+    let parts = Arc::new(parts);
     if settings.stores_state() {
         state::warn_about_location(&settings);
-    }
-    let handler = Handler::new(config)?;
-    #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
-        direct.attach(&handler);
     }
     let (listeners, listening) = open_listeners(&settings)?;
     let shutdown = Shutdown::new(settings.timeouts.shutdown)
         .with_response_timeout(settings.timeouts.request_completion.min(RESPONSE_TIMEOUT));
     let on_signals = shutdown.clone().on_signals();
     tokio::spawn(on_signals.context("failed to install signal handlers")?);
-    let stats = Arc::new(NetStats::default());
-    let (storage, hooks) = (Arc::new(storage), Arc::new(hooks));
     #[cfg(feature = "grants")]
-    let grants = match grants {
-        None => None,
-        Some(grants) => {
-            grants.run(&handler).await?;
-            grants.warn(&settings).await;
-            let parts = ApiRoutesParts {
-                settings: &settings,
-                cors: cors.as_ref(),
-                policies,
-                jwt: prepared.jwt,
-                handler: &handler,
-                shutdown: &shutdown,
-                storage: &storage,
-                hooks: &hooks,
-                #[cfg(feature = "direct")]
-                direct: direct.as_deref(),
-            };
-            let api_routes = grants.routes(parts)?;
-            Some((Arc::new(grants), api_routes))
-        }
-    };
-    let parts = (storage.clone(), hooks.clone(), stats.clone());
-    let routes = Arc::new(AppRoutes::new(
-        &settings,
-        &handler,
-        parts,
-        shutdown.clone(),
-        #[cfg(feature = "grants")]
-        grants.clone(),
-        #[cfg(feature = "direct")]
-        direct.clone(),
-    ));
+    if let Some(grants) = &parts.grants {
+        grants.run(&handler).await?;
+        grants.warn(&settings).await;
+    }
+    let routes = AppRoutes::new(&settings, &handler, parts.clone(), shutdown.clone())?;
+    let stats = routes.stats.clone();
     let app = App {
         handler: handler.clone(),
-        routes,
+        routes: Arc::new(routes),
     };
     let connection_limit = ConnectionLimit::new(open_files, settings.limits.max_connections);
     if settings.monitoring.show_startup_logs {
-        log_startup(
-            &settings,
-            &storage,
-            &hooks,
-            #[cfg(feature = "grants")]
-            grants.as_ref().map(|(grants, _)| &**grants),
-            #[cfg(feature = "direct")]
-            direct.as_deref(),
-            &handler,
-            (&listening, &listeners, connection_limit),
-        );
+        let network = (&*listening, &*listeners, connection_limit);
+        log_startup(&settings, &parts, &handler, network);
     }
 
     // Caught, SIGXFSZ is an error of one write; by default it ends the process.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))
         .context("failed to install signal handlers")?;
     if let Some(interval) = settings.expiry.sweep_interval {
-        if let Some(leases) = storage.leases.clone() {
+        if let Some(leases) = parts.storage.leases.clone() {
             tokio::spawn(leases.run_sweeper());
         }
         let sweeper = handler.sweeper().orphan_age(settings.expiry.orphan_age());
         tokio::spawn(async move { sweeper.run_forever(interval).await });
     }
-    hooks.run(&handler);
+    parts.hooks.run(&handler);
     #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
+    if let Some(direct) = &parts.direct {
         direct.run();
     }
     let mut limits = net_limits(&settings);
@@ -231,22 +259,11 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     let drained = async { handler.shutdown().await };
     let served = net::serve(listeners, app, limits, shutdown, stats, drained);
     served.await.context("serving failed")?;
-    let flush = async {
-        #[cfg(feature = "direct")]
-        if let Some(direct) = &direct {
-            direct.close().await;
-        }
-        #[cfg(feature = "grants")]
-        if let Some((grants, _)) = &grants {
-            grants.close().await;
-        }
-        hooks.close().await;
-        database.close().await;
-    };
-    if tokio::time::timeout(FLUSH_TIMEOUT, flush).await.is_err() {
+    let flush = tokio::time::timeout(FLUSH_TIMEOUT, parts.close_database());
+    if flush.await.is_err() {
         tracing::warn!("failed to flush the database; events are recovered at the next start");
     }
-    storage.close().await;
+    parts.storage.close().await;
     log::say("Shutdown completed. Goodbye!");
     Ok(ExitCode::SUCCESS)
 }
@@ -263,42 +280,15 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
     let dir = &settings.storage.upload_dir;
     let (exists, shown) = (dir.is_dir() || settings.s3.bucket.is_some(), dir.display());
     anyhow::ensure!(exists, "there is no upload directory {shown}");
-    let (storage, composer) = Storage::open(&settings).await?;
-    let mut config = handler_config(&settings, composer)?;
-    let database = SharedDatabase::for_tool();
-    // Receivers of expiry events also get those of this sweep.
-    let hooks = match dry_run {
+    let prepared = match dry_run {
         true => None,
-        false => Hooks::open_for_sweep(&settings, &database).await?,
+        false => Some(Prepared {
+            hook_routes: hooks::sweep_routes(&settings)?,
+            ..Prepared::default()
+        }),
     };
-    if let Some(hooks) = &hooks {
-        hooks.configure(&mut config);
-    }
-    #[cfg(feature = "grants")]
-    let outbox = hooks.as_ref().and_then(Hooks::outbox).cloned();
-    #[cfg(feature = "grants")]
-    let grants = match dry_run {
-        true => None,
-        false => Grants::open(&settings, &database, outbox, None).await?,
-    };
-    #[cfg(feature = "grants")]
-    if let Some(grants) = &grants {
-        grants.track_jobs(&mut config);
-    }
-    #[cfg(feature = "direct")]
-    let direct = {
-        let queue = grants.as_ref().map(Grants::queue);
-        let parts = (Vec::new(), None);
-        Direct::open(&settings, &database, &storage, queue, parts, &mut config).await?
-    };
-    let handler = Handler::new(config)?;
-    #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
-        direct.attach(&handler);
-    }
-    if let Some(hooks) = &hooks {
-        hooks.run(&handler);
-    }
+    let (parts, handler) = AppParts::open(&settings, SharedDatabase::for_tool(), prepared).await?;
+    parts.hooks.run(&handler);
     // An operator starts this explicitly, and can do a dry run first.
     let sweeper = handler.sweeper().age_tusd_uploads_by_last_change();
     let mut sweeper = sweeper.orphan_age(settings.expiry.orphan_age());
@@ -320,27 +310,20 @@ pub async fn sweep(mut loaded: Loaded, dry_run: bool) -> anyhow::Result<ExitCode
             println!("{verb} {name} ({size} bytes, last changed {since}): {why}");
         })
         .await
-        .with_context(|| format!("cannot list {}", storage.name()))?;
-    if let Some(leases) = storage.leases.as_ref().filter(|_| !dry_run) {
+        .with_context(|| format!("cannot list {}", parts.storage.name()))?;
+    if let Some(leases) = parts.storage.leases.as_ref().filter(|_| !dry_run) {
         leases.sweep().await?;
     }
     #[cfg(feature = "direct")]
-    if let Some(direct) = &direct {
+    if let Some(direct) = &parts.direct {
         let swept = direct.sweep().await?;
         println!(
             "checked {} direct uploads: {} completed, {} expired, {} failed, {} unknown",
             swept.examined, swept.completed, swept.expired, swept.failed, swept.check_failures
         );
     }
-    #[cfg(feature = "grants")]
-    if let Some(grants) = &grants {
-        grants.close().await;
-    }
-    if let Some(hooks) = &hooks {
-        hooks.close().await;
-    }
-    database.close().await;
-    storage.close().await;
+    parts.close_database().await;
+    parts.storage.close().await;
     println!(
         "{verb} {} of {} entries, {} bytes; {} in use or too young, {} without a description, {} failed",
         summary.removed,
@@ -463,24 +446,21 @@ fn count_sockets(count: usize) -> String {
 
 fn log_startup(
     settings: &Settings,
-    storage: &Storage,
-    hooks: &Hooks,
-    #[cfg(feature = "grants")] grants: Option<&Grants>,
-    #[cfg(feature = "direct")] direct: Option<&Direct>,
+    parts: &AppParts,
     handler: &Handler,
     (listening, listeners, connection_limit): (&str, &[Listener], ConnectionLimit),
 ) {
     let base = &settings.urls.base_path;
-    log::say(storage.describe());
+    log::say(parts.storage.describe());
     let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
     log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
-    hooks.log_startup();
+    parts.hooks.log_startup();
     #[cfg(feature = "grants")]
-    if let Some(grants) = grants {
+    if let Some(grants) = &parts.grants {
         grants.log_startup(settings);
     }
     #[cfg(feature = "direct")]
-    if let Some(direct) = direct {
+    if let Some(direct) = &parts.direct {
         direct.log_startup(settings);
     }
     let extensions = handler.extensions();

@@ -1,18 +1,17 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use http::HeaderMap;
 use parking_lot::Mutex;
 
 use crate::{
+    log::LogThrottle,
     net::ClientAddress,
     settings::{Urls, is_private},
 };
-
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 const FORWARDED_HEADERS: [&str; 4] = [
     "x-forwarded-for",
@@ -24,7 +23,7 @@ const FORWARDED_HEADERS: [&str; 4] = [
 #[derive(Debug)]
 pub(super) struct UntrustedProxies {
     urls: Urls,
-    warned: Mutex<Option<Instant>>,
+    warned: Mutex<LogThrottle>,
 }
 
 impl UntrustedProxies {
@@ -39,7 +38,7 @@ impl UntrustedProxies {
         let Some(address) = peer.map(|peer| peer.ip().to_canonical()) else {
             return;
         };
-        if self.is_untrusted_proxy(address, headers) && self.is_due(Instant::now()) {
+        if self.is_untrusted_proxy(address, headers) && self.warned.lock().is_due(Instant::now()) {
             tracing::warn!(
                 peer = %address,
                 "ignored forwarded headers from an untrusted proxy: add the address to --trusted-proxies if \
@@ -54,15 +53,6 @@ impl UntrustedProxies {
         let mut forwarded = FORWARDED_HEADERS.iter();
         let has_any = forwarded.any(|name| headers.contains_key(*name));
         is_near && has_any && !self.urls.trusts(Some(peer))
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let mut warned = self.warned.lock();
-        let is_due = warned.is_none_or(|last| now.duration_since(last) >= WARNING_INTERVAL);
-        if is_due {
-            *warned = Some(now);
-        }
-        is_due
     }
 }
 
@@ -108,6 +98,8 @@ fn address(text: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::settings::{Invocation, read};
 
@@ -141,9 +133,10 @@ mod tests {
     fn a_warning_comes_once_a_minute() {
         let proxies = proxies(&["-behind-proxy"]).unwrap();
         let start = Instant::now();
-        assert!(proxies.is_due(start));
-        assert!(!proxies.is_due(start + Duration::from_secs(59)));
-        assert!(proxies.is_due(start + Duration::from_secs(60)));
+        let is_due = |now| proxies.warned.lock().is_due(now);
+        assert!(is_due(start));
+        assert!(!is_due(start + Duration::from_secs(59)));
+        assert!(is_due(start + Duration::from_secs(60)));
     }
 
     fn urls(behind_proxy: bool) -> Urls {

@@ -21,11 +21,9 @@ use landfall::{
 };
 use tower_service::Service;
 
-#[cfg(feature = "direct")]
-use super::direct::Direct;
 #[cfg(feature = "grants")]
-use super::grants::{ApiRoutes, Grants};
-use super::{hooks::Hooks, metrics, proxies::UntrustedProxies, storage::Storage};
+use super::grants::ApiRoutes;
+use super::{AppParts, metrics, proxies::UntrustedProxies};
 use crate::{
     asset::Asset,
     net::{self, BodyError, ConnectionInfo, Endpoint, NetStats, Shutdown, ShutdownPhase},
@@ -59,26 +57,21 @@ pub(super) struct AppRoutes {
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
     policy: HeaderValue,
-    storage: Arc<Storage>,
-    hooks: Arc<Hooks>,
-    stats: Arc<NetStats>,
+    parts: Arc<AppParts>,
+    pub(super) stats: Arc<NetStats>,
     shutdown: Shutdown,
     proxies: Option<UntrustedProxies>,
     #[cfg(feature = "grants")]
-    grants: Option<(Arc<Grants>, ApiRoutes)>,
-    #[cfg(feature = "direct")]
-    direct: Option<Arc<Direct>>,
+    api: ApiRoutes,
 }
 
 impl AppRoutes {
     pub(super) fn new(
         settings: &Settings,
         handler: &Handler,
-        (storage, hooks, stats): (Arc<Storage>, Arc<Hooks>, Arc<NetStats>),
+        parts: Arc<AppParts>,
         shutdown: Shutdown,
-        #[cfg(feature = "grants")] grants: Option<(Arc<Grants>, ApiRoutes)>,
-        #[cfg(feature = "direct")] direct: Option<Arc<Direct>>,
-    ) -> Self {
+    ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
         let greets = settings.monitoring.show_greeting && base != "/";
         let greeting = greets.then(|| {
@@ -93,27 +86,18 @@ impl AppRoutes {
         });
         let monitoring = &settings.monitoring;
         let exposes = monitoring.expose_metrics;
-        Self {
+        Ok(Self {
             metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
             policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
-            storage,
-            hooks,
-            stats,
+            #[cfg(feature = "grants")]
+            api: ApiRoutes::new(settings, &parts, handler, &shutdown)?,
+            parts,
+            stats: Arc::default(),
             shutdown,
             proxies: UntrustedProxies::new(&settings.urls),
-            #[cfg(feature = "grants")]
-            grants,
-            #[cfg(feature = "direct")]
-            direct,
-        }
-    }
-
-    #[cfg(feature = "grants")]
-    fn api_routes(&self, path: &str) -> Option<&ApiRoutes> {
-        let (_, routes) = self.grants.as_ref()?;
-        Some(routes).filter(|routes| routes.contains(path))
+        })
     }
 
     /// The base path `/` has all paths, except health checks and metrics.
@@ -131,19 +115,14 @@ impl AppRoutes {
             return not_found();
         }
         if self.metrics_path.as_deref() == Some(path) {
-            let text = metrics::render(&handler.stats(), &self.stats, &self.storage, &self.hooks);
-            #[cfg(feature = "grants")]
-            let text = match &self.grants {
-                Some((grants, routes)) => {
-                    metrics::with_grants(text, &grants.stats().await, &routes.responses())
-                }
-                None => text,
-            };
-            #[cfg(feature = "direct")]
-            let text = match &self.direct {
-                Some(direct) => metrics::with_direct(text, direct.stats()),
-                None => text,
-            };
+            let text = metrics::render(
+                &handler.stats(),
+                &self.stats,
+                &self.parts,
+                #[cfg(feature = "grants")]
+                &self.api,
+            )
+            .await;
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             return respond(StatusCode::OK, kind, text.into());
         }
@@ -166,16 +145,7 @@ impl AppRoutes {
         if self.shutdown.phase() > ShutdownPhase::Running {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
         }
-        let error = match self.storage.health_error().await {
-            None => self.hooks.health_error().await,
-            some => some,
-        };
-        #[cfg(feature = "grants")]
-        let error = match (error, &self.grants) {
-            (None, Some((grants, _))) => grants.health_error().await,
-            (error, _) => error,
-        };
-        match error {
+        match self.parts.health_error().await {
             None => plain(StatusCode::OK, "ready\n"),
             Some(error) => plain(StatusCode::SERVICE_UNAVAILABLE, error),
         }
@@ -210,9 +180,9 @@ impl Service<Request<net::Body>> for App {
             request.extensions_mut().insert(Peer { address, tls });
         }
         #[cfg(feature = "grants")]
-        if let Some(api_routes) = self.routes.api_routes(request.uri().path()).cloned() {
+        if let Some(group) = self.routes.api.find(request.uri().path()).cloned() {
             return AppFuture::Other(Box::pin(async move {
-                let response = api_routes.respond(request).await;
+                let response = group.respond(request).await;
                 Ok(response.map(other_body))
             }));
         }

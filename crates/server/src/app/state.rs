@@ -6,6 +6,7 @@ use tokio::sync::OnceCell;
 
 use crate::settings::{self, Durability, LeaseKind, Settings};
 
+#[cfg(feature = "grants")]
 pub(super) fn node_name(settings: &Settings) -> String {
     settings.state.node.clone().unwrap_or_else(|| {
         let system = rustix::system::uname();
@@ -84,19 +85,18 @@ impl SharedDatabase {
         settings: &Settings,
         purpose: &str,
     ) -> anyhow::Result<Connections> {
-        let database = database_of(&settings.database());
         let durability = match survives_power_loss(settings) {
             true => DatabaseDurability::PowerLoss,
             false => DatabaseDurability::ProcessCrash,
         };
         let open = async || {
+            let (database, name) = named_database(settings);
             if settings.state.database.is_none() {
                 settings::check_private(&settings.state_dir()).map_err(anyhow::Error::msg)?;
             }
             let connections = database.open(durability).await;
-            let name = describe_database(&database);
-            let connections =
-                connections.with_context(|| format!("cannot store {purpose} in {name}"))?;
+            let failure = || format!("cannot store {purpose} in {name}");
+            let connections = connections.with_context(failure)?;
             Ok::<_, anyhow::Error>(match self.is_tool {
                 true => connections.without_migrations(),
                 false => connections,
@@ -113,10 +113,23 @@ impl SharedDatabase {
     }
 }
 
+/// Returns the database, and its name for the log.
 pub(super) fn named_database(settings: &Settings) -> (Database, String) {
-    let database = database_of(&settings.database());
-    let name = describe_database(&database);
-    (database, name)
+    match settings.database() {
+        settings::Database::File(file) => {
+            let shown = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+            (Database::Sqlite(file), format!("'{}'", shown.display()))
+        }
+        #[cfg(feature = "postgres")]
+        settings::Database::Postgres(url) => {
+            let name = format!("'{}'", url.redacted_url());
+            (Database::Postgres(url.reveal().to_owned()), name)
+        }
+        #[cfg(not(feature = "postgres"))]
+        settings::Database::Postgres(_) => {
+            unreachable!("such settings are rejected by a build without PostgreSQL")
+        }
+    }
 }
 
 pub(super) fn stored_database(
@@ -134,29 +147,6 @@ pub(super) fn stored_database(
         );
     }
     Ok((database, name))
-}
-
-pub(super) fn database_of(database: &settings::Database) -> Database {
-    match database {
-        settings::Database::File(file) => Database::Sqlite(file.clone()),
-        #[cfg(feature = "postgres")]
-        settings::Database::Postgres(url) => Database::Postgres(url.reveal().to_owned()),
-        #[cfg(not(feature = "postgres"))]
-        settings::Database::Postgres(_) => {
-            unreachable!("such settings are rejected by a build without PostgreSQL")
-        }
-    }
-}
-
-pub(super) fn describe_database(database: &Database) -> String {
-    match database {
-        Database::Sqlite(file) => {
-            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
-            format!("'{}'", file.display())
-        }
-        #[cfg(feature = "postgres")]
-        Database::Postgres(url) => format!("'{}'", settings::Secret::new(url).redacted_url()),
-    }
 }
 
 #[cfg(test)]

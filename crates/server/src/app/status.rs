@@ -1,38 +1,21 @@
-use std::sync::Arc;
-
 use futures_util::future::join_all;
 use landfall_messages::Transport as _;
-use landfall_queue::Queue;
-use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{
-    cached_probe::{CachedProbe, PROBE_TIMEOUT},
-    hooks::{Hooks, InstrumentedTransport},
-    storage::Storage,
-};
+use super::{AppParts, cached_probe::PROBE_TIMEOUT, hooks::InstrumentedTransport};
 
 /// The result of checking a component, as the dashboard shows it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct HealthCheck {
-    component: &'static str,
-    name: String,
-    healthy: bool,
-    message: String,
+fn health_check(component: &str, name: &str, error: Option<&str>, state: &str) -> Value {
+    json!({
+        "component": component,
+        "name": name,
+        "healthy": error.is_none(),
+        "message": error.map_or_else(|| state.to_owned(), sentence),
+    })
 }
 
-impl HealthCheck {
-    /// The error becomes a sentence: capitalized, with a full stop.
-    fn new(component: &'static str, name: &str, error: Option<&str>, state: &str) -> Self {
-        Self {
-            component,
-            name: name.to_owned(),
-            healthy: error.is_none(),
-            message: error.map_or_else(|| state.to_owned(), sentence),
-        }
-    }
-}
-
+/// Capitalized, with a full stop.
 fn sentence(text: &str) -> String {
     let text = text.trim();
     let mut rest = text.chars();
@@ -41,37 +24,13 @@ fn sentence(text: &str) -> String {
     first.chain(rest.as_str().chars()).chain(end).collect()
 }
 
-#[derive(Debug)]
-pub(crate) struct AppStatus {
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) hooks: Arc<Hooks>,
-    queue: Queue,
-    database: String,
-    health: CachedProbe<Vec<HealthCheck>>,
-}
-
-impl AppStatus {
-    pub(super) fn new(
-        storage: Arc<Storage>,
-        hooks: Arc<Hooks>,
-        queue: Queue,
-        database: String,
-    ) -> Self {
-        Self {
-            storage,
-            hooks,
-            queue,
-            database,
-            health: CachedProbe::default(),
-        }
-    }
-
+impl AppParts {
     /// Checks all components. Results are cached for a few seconds.
-    pub(crate) async fn health(&self) -> Vec<HealthCheck> {
+    pub(crate) async fn health(&self) -> Vec<Value> {
         self.health.get(async || self.check().await).await
     }
 
-    async fn check(&self) -> Vec<HealthCheck> {
+    async fn check(&self) -> Vec<Value> {
         let storage = &self.storage;
         let routes = self.hooks.routes.iter();
         let (store, leases, database, hooks) = tokio::join!(
@@ -83,16 +42,17 @@ impl AppStatus {
         let (backend, description) = storage.describe_leases();
         let location = storage.capacity().location;
         let mut checks = vec![
-            HealthCheck::new("store", &location, store, "The store is available."),
-            HealthCheck::new("leases", backend, leases, &description),
-            database,
+            health_check("store", &location, store, "The store is available."),
+            health_check("leases", backend, leases, &description),
         ];
+        checks.extend(database);
         checks.extend(hooks);
         checks
     }
 
-    async fn check_database(&self) -> HealthCheck {
-        let error = match timeout(PROBE_TIMEOUT, self.queue.check()).await {
+    async fn check_database(&self) -> Option<Value> {
+        let grants = self.grants.as_ref()?;
+        let error = match timeout(PROBE_TIMEOUT, grants.queue.check()).await {
             Ok(Ok(())) => self.hooks.health_error().await,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "failed to reach the database");
@@ -100,12 +60,18 @@ impl AppStatus {
             }
             Err(_) => Some("the database does not respond"),
         };
-        HealthCheck::new("database", &self.database, error, "The database responds.")
+        let name = &grants.database_name;
+        Some(health_check(
+            "database",
+            name,
+            error,
+            "The database responds.",
+        ))
     }
 }
 
 /// Healthy if it can be reached and its last delivery succeeded.
-async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
+async fn check_transport(transport: &InstrumentedTransport) -> Value {
     let describe = |error| format!("the last call failed: {error}");
     let error = match timeout(PROBE_TIMEOUT, transport.check()).await {
         Ok(Ok(())) => transport.last_error().map(describe),
@@ -116,7 +82,7 @@ async fn check_transport(transport: &InstrumentedTransport) -> HealthCheck {
         true => "The last call succeeded.",
         false => "No call yet.",
     };
-    HealthCheck::new("hooks", transport.name(), error.as_deref(), state)
+    health_check("hooks", transport.name(), error.as_deref(), state)
 }
 
 #[cfg(test)]
@@ -125,9 +91,11 @@ mod tests {
 
     #[test]
     fn errors_become_sentences() {
-        let check = HealthCheck::new("store", "/srv", Some("it is full\n"), "Fine.");
-        assert_eq!((check.healthy, &*check.message), (false, "It is full."));
-        let check = HealthCheck::new("store", "/srv", None, "Fine.");
-        assert_eq!((check.healthy, &*check.message), (true, "Fine."));
+        let check = health_check("store", "/srv", Some("it is full\n"), "Fine.");
+        assert_eq!(check["healthy"], false);
+        assert_eq!(check["message"], "It is full.");
+        let check = health_check("store", "/srv", None, "Fine.");
+        assert_eq!(check["healthy"], true);
+        assert_eq!(check["message"], "Fine.");
     }
 }

@@ -72,7 +72,8 @@ impl Storage {
             }
             #[cfg(feature = "s3")]
             (LeaseKind::Store, StorageBackend::Bucket(bucket)) => {
-                Some(bucket.leases(settings).await?)
+                let (client, prefix) = (&bucket.client, &settings.s3.object_prefix);
+                Some(SharedLeases::bucket(client, &bucket.name, prefix, wanted).await?)
             }
             _ => None,
         };
@@ -95,7 +96,7 @@ impl Storage {
                 format!("Using '{}' as directory storage.", directory.path.display())
             }
             #[cfg(feature = "s3")]
-            StorageBackend::Bucket(bucket) => bucket.describe(),
+            StorageBackend::Bucket(bucket) => bucket.description.clone(),
         }
     }
 

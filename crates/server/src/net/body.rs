@@ -47,14 +47,14 @@ pub enum BodyError {
 
 impl BodyError {
     fn from_hyper(error: hyper::Error) -> Self {
-        let incomplete = error.is_incomplete_message();
         let Some(io) =
             std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>())
         else {
-            return match incomplete {
-                true => Self::UnexpectedEnd,
+            return if error.is_incomplete_message() {
+                Self::UnexpectedEnd
+            } else {
                 // The rest are HTTP/2 stream errors and lost connections.
-                false => Self::Reset,
+                Self::Reset
             };
         };
         if let Some(reason) = io.get_ref().and_then(|inner| inner.downcast_ref()) {

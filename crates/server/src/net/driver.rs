@@ -97,9 +97,10 @@ impl<S: HttpService> Driver<S> {
             shutdown_phase: ShutdownPhase::Running,
             _permit: permit,
         };
-        match has_http2 {
-            true => driver.state = State::New(Box::new((io, service))),
-            false => driver.start(io, service, false),
+        if has_http2 {
+            driver.state = State::New(Box::new((io, service)));
+        } else {
+            driver.start(io, service, false);
         }
         driver
     }

@@ -215,9 +215,10 @@ impl ServerIo {
     }
 
     fn set_waiting(&mut self, direction: u8, waiting: bool) {
-        let now = match waiting {
-            true => self.waiting | direction,
-            false => self.waiting & !direction,
+        let now = if waiting {
+            self.waiting | direction
+        } else {
+            self.waiting & !direction
         };
         if now != self.waiting {
             self.waiting = now;

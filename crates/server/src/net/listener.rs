@@ -43,9 +43,10 @@ impl Listener {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         let bare = bare.unwrap_or(host);
         let any = Ipv4Addr::UNSPECIFIED;
-        let ip = match bare.is_empty() {
-            true => Some(any.into()),
-            false => bare.parse::<IpAddr>().ok(),
+        let ip = if bare.is_empty() {
+            Some(any.into())
+        } else {
+            bare.parse::<IpAddr>().ok()
         };
         if ip == Some(IpAddr::V4(any)) {
             let both = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));

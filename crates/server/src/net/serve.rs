@@ -16,6 +16,7 @@ use super::shutdown::{Shutdown, ShutdownPhase};
 use super::stats::NetStats;
 use super::timeouts::{ServerShared, run_sweeper};
 use super::workers::Workers;
+use crate::log::LogThrottle;
 
 const DROP_TIME: Duration = Duration::from_secs(1);
 
@@ -119,10 +120,10 @@ impl<S: HttpService> Acceptor<S> {
                 Ok(permit) => permit,
                 Err(_) => {
                     NetStats::add(&stats.limit_reached, 1);
-                    full.log(|| {
+                    if full.is_due(Instant::now()) {
                         let limit = self.server.limits.max_connections;
                         tracing::warn!(limit, "connection limit reached, further clients wait");
-                    });
+                    }
                     let vacancy = self.permits.clone().acquire_owned();
                     let Ok(permit) = self.server.wait_for(vacancy).await else {
                         return;
@@ -137,7 +138,9 @@ impl<S: HttpService> Acceptor<S> {
                     if !is_connection_error(&error) {
                         // File descriptors or memory are exhausted: an immediate retry would only spin.
                         pause = (pause * 2).clamp(Duration::from_millis(5), Duration::from_secs(1));
-                        failing.log(|| tracing::error!(%error, "failed to accept connections"));
+                        if failing.is_due(Instant::now()) {
+                            tracing::error!(%error, "failed to accept connections");
+                        }
                         drop(permit);
                         tokio::time::sleep(pause).await;
                     }
@@ -184,19 +187,4 @@ fn is_connection_error(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected
     )
-}
-
-#[derive(Default)]
-struct LogThrottle {
-    last: Option<Instant>,
-}
-
-impl LogThrottle {
-    fn log(&mut self, write: impl FnOnce()) {
-        let is_due = |last: Instant| last.elapsed() >= Duration::from_secs(60);
-        if self.last.is_none_or(is_due) {
-            self.last = Some(Instant::now());
-            write();
-        }
-    }
 }

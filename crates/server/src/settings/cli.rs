@@ -11,13 +11,14 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
+use landfall_outbox::{EventSelection, EventState, Query};
 
 use super::layers::{Layers, Source};
 use super::problem::Problem;
 use super::sections::table::{Kind, Property, Setting, Subcommand};
 use super::sections::{SECTIONS, setting, settings};
 use super::value::Parsed;
-use super::{EventsAction, EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
+use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
 use super::{bucket, grants, unsupported, value, version};
 
 #[derive(Debug)]
@@ -147,19 +148,30 @@ fn all(matches: &ArgMatches, name: &str) -> Vec<String> {
 }
 
 fn events_command(action: &str, matches: &ArgMatches) -> EventsCommand {
-    EventsCommand {
-        action: match action {
-            "retry" => EventsAction::Retry,
-            "delete" => EventsAction::Delete,
-            _ => EventsAction::List,
+    let is_set = |name| get(matches, name).unwrap_or(false);
+    let transport = get(matches, "transport");
+    let selection = |transport| match transport {
+        _ if !is_set("all") => EventSelection::Ids(all(matches, "id")),
+        Some(name) => EventSelection::DeadOfRoute(name),
+        None => EventSelection::AllDead,
+    };
+    match action {
+        "retry" => EventsCommand::Retry(selection(transport)),
+        "delete" => EventsCommand::Delete(selection(transport)),
+        _ => EventsCommand::List {
+            query: Query {
+                states: match (is_set("all"), is_set("pending")) {
+                    (true, _) => vec![EventState::Dead, EventState::Pending, EventState::Prepared],
+                    (_, true) => vec![EventState::Pending],
+                    _ => vec![EventState::Dead],
+                },
+                route: transport,
+                upload: get(matches, "upload"),
+                limit: get(matches, "limit").unwrap_or(1000),
+                ..Query::default()
+            },
+            json: is_set("json"),
         },
-        ids: all(matches, "id"),
-        all: get(matches, "all").unwrap_or(false),
-        pending: get(matches, "pending").unwrap_or(false),
-        transport: get(matches, "transport"),
-        upload: get(matches, "upload"),
-        limit: get(matches, "limit"),
-        json: get(matches, "json").unwrap_or(false),
     }
 }
 

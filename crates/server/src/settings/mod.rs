@@ -36,6 +36,8 @@ mod value;
 
 use std::ffi::OsString;
 
+use landfall_outbox::{EventSelection, Query};
+
 pub(crate) use address::is_private;
 pub use problem::{Failure, Problem};
 pub use reference::reference;
@@ -57,7 +59,7 @@ pub enum Invocation {
 }
 
 /// The options that are not settings; a command uses its own, and others have their defaults.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     config: Option<String>,
     /// Only print what would be deleted or set.
@@ -100,36 +102,19 @@ pub struct NewKey {
 }
 
 /// A subcommand of `landfall events`.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct EventsCommand {
-    /// The action.
-    pub action: EventsAction,
-    /// Ids of dead letters, as given.
-    pub ids: Vec<String>,
-    /// List pending events and dead letters; retry or delete all dead letters.
-    pub all: bool,
-    /// List pending events instead of dead letters.
-    pub pending: bool,
-    /// Only events for the transport of this name.
-    pub transport: Option<String>,
-    /// Only events of the upload with this id.
-    pub upload: Option<String>,
-    /// Maximum number to list; `None` is 1000.
-    pub limit: Option<usize>,
-    /// Print a JSON object per line.
-    pub json: bool,
-}
-
-/// An action of `landfall events`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum EventsAction {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventsCommand {
     /// List events.
-    #[default]
-    List,
+    List {
+        /// Which events.
+        query: Query,
+        /// Print a JSON object per line.
+        json: bool,
+    },
     /// Deliver dead letters again.
-    Retry,
+    Retry(EventSelection),
     /// Delete dead letters.
-    Delete,
+    Delete(EventSelection),
 }
 
 /// Valid settings.

@@ -7,6 +7,10 @@ use super::keys::{KeyOrigin, KeySet};
 /// # Errors
 /// There is no usable key.
 pub fn keys(bytes: &[u8], from_url: bool) -> Result<(), String> {
-    let origins = [KeyOrigin::File, KeyOrigin::Url];
-    KeySet::read(bytes, origins[usize::from(from_url)]).map(drop)
+    let origin = if from_url {
+        KeyOrigin::Url
+    } else {
+        KeyOrigin::File
+    };
+    KeySet::read(bytes, origin).map(drop)
 }

@@ -25,23 +25,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Retry interval while there are no keys.
 const EMPTY_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// When keys are refreshed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RefreshPolicy {
-    /// Maximum age.
-    pub(super) refresh: Duration,
-    /// Minimum time between refreshes because of an unknown key or a failure.
-    pub(super) min_interval: Duration,
-}
-
 /// A cache of the keys at a location.
 #[derive(Debug)]
-pub(super) struct KeyCache(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub(super) struct KeyCache {
     location: KeyLocation,
-    policy: RefreshPolicy,
+    /// Maximum age.
+    refresh_interval: Duration,
+    /// Minimum time between refreshes because of an unknown key or a failure.
+    min_interval: Duration,
     cached: Lock<CachedKeys>,
     /// Locked during a refresh.
     refreshing: Arc<Mutex<()>>,
@@ -64,62 +55,42 @@ struct CachedKeys {
 }
 
 impl KeyCache {
-    pub(super) fn new(location: KeyLocation, policy: RefreshPolicy) -> Self {
-        Self(Arc::new(Inner {
+    pub(super) fn new(
+        location: KeyLocation,
+        refresh_interval: Duration,
+        min_interval: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
             location,
-            policy,
+            refresh_interval,
+            min_interval,
             cached: Lock::default(),
             refreshing: Arc::default(),
-        }))
-    }
-
-    /// Loads the keys for the first time.
-    ///
-    /// # Errors
-    /// Returns a message.
-    pub(super) async fn open(&self) -> Result<(), String> {
-        self.0.refresh().await
+        })
     }
 
     /// Returns the keys, if any were loaded. Stale keys are used during a refresh.
-    pub(super) async fn keys(&self) -> Option<Arc<KeySet>> {
-        let this = &self.0;
-        let cached = this.cached.lock().clone();
+    pub(super) async fn keys(self: &Arc<Self>) -> Option<Arc<KeySet>> {
+        let cached = self.cached.lock().clone();
         if cached.keys.is_none() {
-            return this.refreshed_since(None, EMPTY_RETRY_INTERVAL).await;
+            return self.refreshed_since(None).await;
         }
         let is_old = cached
             .refreshed_at
-            .is_none_or(|refreshed_at| refreshed_at.elapsed() >= this.policy.refresh);
+            .is_none_or(|refreshed_at| refreshed_at.elapsed() >= self.refresh_interval);
         if is_old
-            && cached.can_refresh(this.policy.min_interval)
-            && let Ok(guard) = this.refreshing.clone().try_lock_owned()
+            && cached.can_refresh(self.min_interval)
+            && let Ok(guard) = self.refreshing.clone().try_lock_owned()
         {
-            drop(this.clone().refresh_in_background(guard));
+            drop(self.clone().refresh_in_background(guard));
         }
         cached.keys
     }
 
     /// Returns keys that are newer than these, for a token with an unknown key.
-    pub(super) async fn refreshed_since(&self, than: &Arc<KeySet>) -> Option<Arc<KeySet>> {
-        self.0
-            .refreshed_since(Some(than), self.0.policy.min_interval)
-            .await
-    }
-}
-
-impl CachedKeys {
-    fn can_refresh(&self, min_interval: Duration) -> bool {
-        self.attempted_at
-            .is_none_or(|attempted_at| attempted_at.elapsed() >= min_interval)
-    }
-}
-
-impl Inner {
-    async fn refreshed_since(
+    pub(super) async fn refreshed_since(
         self: &Arc<Self>,
         than: Option<&Arc<KeySet>>,
-        min_interval: Duration,
     ) -> Option<Arc<KeySet>> {
         let guard = self.refreshing.clone().lock_owned().await;
         let cached = self.cached.lock().clone();
@@ -131,6 +102,10 @@ impl Inner {
         if !is_same {
             return cached.keys;
         }
+        let min_interval = match than {
+            Some(_) => self.min_interval,
+            None => EMPTY_RETRY_INTERVAL,
+        };
         if !cached.can_refresh(min_interval) {
             return None;
         }
@@ -153,13 +128,22 @@ impl Inner {
         })
     }
 
-    async fn refresh(&self) -> Result<(), String> {
+    /// # Errors
+    /// Returns a message.
+    pub(super) async fn refresh(&self) -> Result<(), String> {
         self.cached.lock().attempted_at = Some(Instant::now());
         let keys = self.location.read().await?;
         let mut cached = self.cached.lock();
         cached.keys = Some(Arc::new(keys));
         cached.refreshed_at = Some(Instant::now());
         Ok(())
+    }
+}
+
+impl CachedKeys {
+    fn can_refresh(&self, min_interval: Duration) -> bool {
+        self.attempted_at
+            .is_none_or(|attempted_at| attempted_at.elapsed() >= min_interval)
     }
 }
 

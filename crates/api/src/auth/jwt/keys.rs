@@ -118,10 +118,7 @@ fn algorithms(
     origin: KeyOrigin,
 ) -> Result<&'static [Algorithm], &'static str> {
     let wrong = "invalid key length";
-    let length = |text: &str| {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
-        bytes.map(|bytes| bytes.len()).map_err(|_| "malformed key")
-    };
+    let length = |text: &str| decode(text).map(|bytes| bytes.len());
     match key {
         AlgorithmParameters::RSA(key) if RSA_BYTES.contains(&modulus(&key.n)?) => Ok(RSA),
         AlgorithmParameters::EllipticCurve(key) => {
@@ -149,7 +146,7 @@ fn algorithms(
     }
 }
 
-const RSA: &[Algorithm] = &[
+pub(super) const RSA: &[Algorithm] = &[
     Algorithm::RS256,
     Algorithm::RS384,
     Algorithm::RS512,
@@ -160,9 +157,12 @@ const RSA: &[Algorithm] = &[
 
 /// Returns the length of the modulus in bytes.
 fn modulus(text: &str) -> Result<usize, &'static str> {
+    Ok(decode(text)?.iter().skip_while(|byte| **byte == 0).count())
+}
+
+fn decode(text: &str) -> Result<Vec<u8>, &'static str> {
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
-    let bytes = bytes.map_err(|_| "malformed key")?;
-    Ok(bytes.iter().skip_while(|byte| **byte == 0).count())
+    bytes.map_err(|_| "malformed key")
 }
 
 /// Parses a public key in PEM.

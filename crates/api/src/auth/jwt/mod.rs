@@ -10,7 +10,7 @@ pub(super) mod fuzzing;
 mod key_cache;
 mod keys;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::request::Parts;
@@ -20,14 +20,10 @@ use landfall_queue::Principal;
 use serde_json::{Map, Value};
 
 use self::{
-    key_cache::{KeyCache, KeyLocation, RefreshPolicy},
-    keys::Key,
+    key_cache::{KeyCache, KeyLocation},
+    keys::{Key, RSA},
 };
-use super::{
-    AuthError, AuthMethod, bearer,
-    claims::{self, InvalidClaims},
-    http_client::{HttpClient, UrlError},
-};
+use super::{AuthError, AuthMethod, SettingsError, bearer, claims, http_client::HttpClient};
 
 /// Maximum keys tried for one token. Without a limit, a forged token costs a hundred verifications.
 const MAX_CANDIDATES: usize = 4;
@@ -73,17 +69,7 @@ impl JwtSettings {
             keys,
             issuers: Vec::new(),
             audiences: Vec::new(),
-            algorithms: vec![
-                Algorithm::RS256,
-                Algorithm::RS384,
-                Algorithm::RS512,
-                Algorithm::PS256,
-                Algorithm::PS384,
-                Algorithm::PS512,
-                Algorithm::ES256,
-                Algorithm::ES384,
-                Algorithm::EdDSA,
-            ],
+            algorithms: [RSA, &[Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA]].concat(),
             subject: "sub".into(),
             limits: "landfall".into(),
             refresh: Duration::from_secs(600),
@@ -92,32 +78,10 @@ impl JwtSettings {
     }
 }
 
-/// Invalid JWT settings.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwtError {
-    /// Neither issuers nor audiences are set.
-    #[error(
-        "neither issuer nor audience is set, so any token signed with these keys would be accepted"
-    )]
-    Unbound,
-    /// The URL of the keys is invalid.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    /// The file with the keys cannot be read or parsed.
-    #[error("{}: {why}", path.display())]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// The cause.
-        why: String,
-    },
-}
-
 /// Authenticates requests with `Authorization: Bearer` and a JWT.
 #[derive(Debug)]
 pub struct Jwt {
-    cache: KeyCache,
+    cache: Arc<KeyCache>,
     algorithms: Vec<Algorithm>,
     validation: Validation,
     subject: String,
@@ -134,25 +98,25 @@ impl Jwt {
     ///
     /// # Cancel safety
     /// Safe to drop.
-    pub async fn open(settings: JwtSettings) -> Result<Self, JwtError> {
+    pub async fn open(settings: JwtSettings) -> Result<Self, SettingsError> {
         if settings.issuers.is_empty() && settings.audiences.is_empty() {
-            return Err(JwtError::Unbound);
+            let reason = "neither issuer nor audience is set";
+            let effect = "any token signed with these keys would be accepted";
+            return Err(SettingsError(format!("{reason}, so {effect}")));
         }
-        let policy = RefreshPolicy {
-            refresh: settings.refresh,
-            min_interval: settings.min_refresh_interval,
-        };
         let location = match &settings.keys {
             JwtKeys::Url(url) => KeyLocation::Url(HttpClient::new(url)?),
             JwtKeys::File(path) => KeyLocation::File(path.clone()),
         };
-        let cache = KeyCache::new(location, policy);
-        match (cache.open().await, settings.keys) {
+        let cache = KeyCache::new(location, settings.refresh, settings.min_refresh_interval);
+        match (cache.refresh().await, settings.keys) {
             (Ok(()), _) => {}
             (Err(why), JwtKeys::Url(_)) => {
                 tracing::warn!(why, "failed to load JWT keys, retrying");
             }
-            (Err(why), JwtKeys::File(path)) => return Err(JwtError::File { path, why }),
+            (Err(why), JwtKeys::File(path)) => {
+                return Err(SettingsError(format!("{}: {why}", path.display())));
+            }
         }
         let mut validation = Validation::default();
         let mut required = vec!["exp"];
@@ -192,7 +156,7 @@ impl Jwt {
         let (id, algorithm) = (head.kid.as_deref(), head.alg);
         let mut keys = self.cache.keys().await.ok_or(AuthError::Unavailable)?;
         if keys.candidates(id, algorithm).next().is_none()
-            && let Some(refreshed_since) = self.cache.refreshed_since(&keys).await
+            && let Some(refreshed_since) = self.cache.refreshed_since(Some(&keys)).await
         {
             keys = refreshed_since;
         }
@@ -261,7 +225,7 @@ impl AuthMethod for Jwt {
         let subject = subject.ok_or(AuthError::invalid_token("missing subject claim", false))?;
         let mut principal = Principal::new(subject);
         let limits = claims.remove(&self.limits).unwrap_or_default();
-        if let Err(InvalidClaims(what)) = claims::limits(limits, &mut principal) {
+        if let Err(what) = claims::limits(limits, &mut principal) {
             let (claim, subject) = (&self.limits, &principal.subject);
             tracing::warn!(claim, subject, what, "invalid limits in JWT");
             let why = "invalid limits in the token";

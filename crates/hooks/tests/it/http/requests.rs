@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use landfall_hooks::{
     format::{self, Format},
-    http::{Http, HttpSettingsError},
+    http::Http,
 };
 use landfall_messages::{HookName, Transport};
 use sha2::Sha256;
@@ -187,15 +187,17 @@ async fn invalid_settings_are_rejected() {
     let refused = |change: fn(&mut landfall_hooks::http::HttpSettings)| {
         let mut settings = settings("http://localhost/");
         change(&mut settings);
-        Http::new(settings).unwrap_err()
+        Http::new(settings).unwrap_err().to_string()
     };
     let error = refused(|settings| settings.url = "//me:secret@host".into());
-    assert!(matches!(error, HttpSettingsError::Url(_)));
-    assert!(!error.to_string().contains("secret"), "{error}");
+    assert!(
+        error.contains("invalid URL") && !error.contains("secret"),
+        "{error}"
+    );
     let error = refused(|settings| settings.forward_headers = vec!["a b".into()]);
-    assert!(matches!(error, HttpSettingsError::Header(_)));
+    assert!(error.contains("invalid name of a header"), "{error}");
     let error = refused(|settings| settings.max_concurrency = 0);
-    assert!(matches!(error, HttpSettingsError::Zero(_)));
+    assert!(error.contains("must be greater than 0"), "{error}");
     let error = refused(|settings| settings.timeout = std::time::Duration::ZERO);
-    assert!(matches!(error, HttpSettingsError::Zero(_)));
+    assert!(error.contains("must be greater than 0"), "{error}");
 }

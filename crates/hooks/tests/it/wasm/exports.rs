@@ -34,7 +34,7 @@ fn missing_file_or_invalid_module_is_rejected() {
     // The text format is not accepted.
     for module in ["", "(module)", "\0asm\x01\0\0\0 and more"] {
         let error = Wasm::from_bytes(&settings(), module.as_bytes()).unwrap_err();
-        assert!(matches!(error, WasmError::InvalidModule { .. }), "{error}");
+        assert!(error.to_string().starts_with("invalid plugin "), "{error}");
     }
 }
 

@@ -6,7 +6,10 @@ mod exports;
 mod limits;
 mod log;
 
-use landfall_hooks::wasm::{Wasm, WasmError, WasmSettings};
+use landfall_hooks::{
+    SettingsError,
+    wasm::{Wasm, WasmSettings},
+};
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport};
 
 use crate::samples::samples;
@@ -25,7 +28,7 @@ fn settings() -> WasmSettings {
 }
 
 /// Builds a plugin of these definitions.
-fn module(definitions: &str) -> Result<Wasm, WasmError> {
+fn module(definitions: &str) -> Result<Wasm, SettingsError> {
     let module = wat::parse_str(format!("(module {definitions})")).unwrap();
     Wasm::from_bytes(&settings(), &module)
 }

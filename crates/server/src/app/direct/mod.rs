@@ -8,12 +8,12 @@ use landfall_direct::{
     DirectSettings, DirectStats, Repository, SmallFiles, StsSettings, SweepReport,
     api::{self, ApiSettings},
 };
-use landfall_queue::{Queue, policy::Policy};
 use landfall_s3::{S3Options, lease::supports_conditional_writes};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    grants::Grants,
     state::SharedDatabase,
     storage::{Storage, StorageBackend},
 };
@@ -36,34 +36,31 @@ impl Direct {
         settings: &Settings,
         database: &SharedDatabase,
         storage: &Storage,
-        queue: Option<&Queue>,
-        (policies, secret): (Vec<Arc<dyn Policy>>, Option<Secret>),
+        grants: &Grants,
+        secret: Option<Secret>,
         config: &mut Config,
-    ) -> anyhow::Result<Option<Arc<Self>>> {
-        let Some(queue) = queue.filter(|_| settings.direct.enabled) else {
-            return Ok(None);
-        };
+    ) -> anyhow::Result<Self> {
         let StorageBackend::Bucket(bucket) = &storage.backend else {
             bail!("--direct needs a bucket: set --s3-bucket NAME");
         };
         let mut wanted = direct_settings(settings, bucket)?;
         wanted.has_notifications = secret.is_some();
-        wanted.policies = policies;
+        wanted.policies.clone_from(&grants.policies);
         wanted.objects.conditional_writes =
             !settings.direct.overwrite && honors_conditions(settings, bucket).await;
         let stats = wanted.stats.clone();
         let connections = database.connect(settings, "direct uploads").await?;
         let repository = Repository::open(connections).await;
         let repository = repository.context("cannot use the tables of direct uploads")?;
-        let uploads = landfall_direct::Direct::new(wanted, queue.clone(), repository);
+        let uploads = landfall_direct::Direct::new(wanted, grants.queue.clone(), repository);
         config.external_uploads = Some(Arc::new(uploads.clone()));
-        Ok(Some(Arc::new(Self {
+        Ok(Self {
             uploads,
             stats,
             secret,
             stop: watch::Sender::new(false),
             sweeper: Mutex::default(),
-        })))
+        })
     }
 
     pub(super) fn attach(&self, handler: &Handler) {
@@ -97,12 +94,12 @@ impl Direct {
         settings: &Settings,
         callers: Authenticator,
         cors: Option<Cors>,
-        client: Arc<ClientAddress>,
+        client: ClientAddress,
     ) -> Router {
         let mut wanted = ApiSettings::new(self.uploads.clone(), callers);
         wanted.path.clone_from(&settings.direct.path);
         wanted.cors = cors;
-        wanted.client = Some(client);
+        wanted.client = client;
         let secret = self.secret.as_ref();
         wanted.notifications_secret = secret.map(|secret| secret.reveal().to_owned());
         api::service(wanted)

@@ -3,28 +3,26 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use landfall::Handler;
 use landfall_api::auth::{
-    ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, FailedAttempts, ForwardAuth,
+    ApiKeys, AuthMethod, Authenticator, CsrfPolicy, ExternalOrigin, ForwardAuth,
     ForwardAuthSettings, Jwt, JwtKeys, JwtSettings,
 };
-use landfall_queue::Queue;
 
+use super::Grants;
 use crate::settings::{self, Settings};
 
 pub(super) fn authenticator(
     settings: &Settings,
-    queue: &Queue,
-    jwt: Option<Jwt>,
-    failed_attempts: FailedAttempts,
+    grants: &Grants,
     handler: &Handler,
 ) -> anyhow::Result<Authenticator> {
-    let grants = &settings.grants;
-    let mut methods: Vec<Arc<dyn AuthMethod>> = vec![Arc::new(ApiKeys::new(queue.clone()))];
-    if let Some(jwt) = jwt {
-        methods.push(Arc::new(jwt));
+    let configured = &settings.grants;
+    let mut methods: Vec<Arc<dyn AuthMethod>> = vec![Arc::new(ApiKeys::new(grants.queue.clone()))];
+    if let Some(jwt) = &grants.jwt {
+        methods.push(jwt.clone());
     }
-    if let Some(url) = &grants.forward_auth.url {
+    if let Some(url) = &configured.forward_auth.url {
         let mut forward_auth = ForwardAuthSettings::new(url.reveal());
-        forward_auth.cache = grants.forward_auth.cache;
+        forward_auth.cache = configured.forward_auth.cache;
         let handler = handler.clone();
         forward_auth.external_origin =
             ExternalOrigin::new(move |request| handler.external_origin(request));
@@ -34,8 +32,9 @@ pub(super) fn authenticator(
     let handler = handler.clone();
     let cross_site = CsrfPolicy::new()
         .external_origin(move |request| handler.external_origin(request))
-        .allow_origins(&grants.allowed_origins)
+        .allow_origins(&configured.allowed_origins)
         .context("--grants-allowed-origins")?;
+    let failed_attempts = grants.failed_attempts.clone();
     Ok(Authenticator::new(methods, failed_attempts, cross_site))
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use landfall::Handler;
 use landfall_queue::{Queue, QueueError, StaleFilter, tracking::reconcile};
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 
 /// Also expires grants whose time ended while the database was down.
 const PURGE_INTERVAL: Duration = Duration::from_secs(30);
@@ -27,13 +27,6 @@ const STALE_AFTER: Duration = Duration::from_secs(15);
 const STALE_FACTOR: u32 = 4;
 const STALE_STEPS: usize = 11;
 
-#[derive(Debug)]
-pub(super) struct Maintenance {
-    queue: Queue,
-    stats: Arc<MaintenanceStats>,
-    stop: watch::Sender<bool>,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct MaintenanceStats {
     pub(crate) examined: AtomicU64,
@@ -44,51 +37,17 @@ pub(crate) struct MaintenanceStats {
     pub(crate) failed: AtomicU64,
 }
 
+pub(super) struct Maintenance {
+    pub(super) queue: Queue,
+    pub(super) handler: Handler,
+    pub(super) stats: Arc<MaintenanceStats>,
+}
+
 impl Maintenance {
-    pub(super) fn new(queue: Queue) -> Self {
-        Self {
-            queue,
-            stats: Arc::default(),
-            stop: watch::Sender::new(false),
-        }
+    pub(super) async fn run(self) {
+        tokio::join!(self.run_purge(), self.run_expiry(), self.run_reconcile());
     }
 
-    pub(super) async fn run(&self, handler: &Handler) -> Result<(), QueueError> {
-        self.queue.check().await?;
-        let task = MaintenanceTask {
-            queue: self.queue.clone(),
-            handler: handler.clone(),
-            stats: self.stats.clone(),
-        };
-        let mut stopped = self.stop.subscribe();
-        tokio::spawn(async move {
-            tokio::select! {
-                // Fails, and so ends, when the sender is dropped.
-                _ = stopped.wait_for(|stop| *stop) => {}
-                _ = async {
-                    tokio::join!(task.run_purge(), task.run_expiry(), task.run_reconcile())
-                } => {}
-            }
-        });
-        Ok(())
-    }
-
-    pub(super) fn stop(&self) {
-        self.stop.send_replace(true);
-    }
-
-    pub(super) fn stats(&self) -> Arc<MaintenanceStats> {
-        self.stats.clone()
-    }
-}
-
-struct MaintenanceTask {
-    queue: Queue,
-    handler: Handler,
-    stats: Arc<MaintenanceStats>,
-}
-
-impl MaintenanceTask {
     /// Expires each grant at once, so that clients are notified.
     async fn run_expiry(&self) {
         let max_pause =
@@ -129,26 +88,24 @@ impl MaintenanceTask {
     /// All jobs at first, for those whose process died; later each job a few times while it is stale.
     async fn run_reconcile(&self) {
         let start = self.queue.now();
-        // The time up to which each step has compared jobs.
-        let mut since = [start; STALE_STEPS];
-        let mut age = STALE_AFTER;
-        for since in &mut since {
-            *since = start.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            age = age.saturating_mul(STALE_FACTOR);
+        let mut ages = [STALE_AFTER; STALE_STEPS];
+        for step in 1..STALE_STEPS {
+            ages[step] = ages[step - 1].saturating_mul(STALE_FACTOR);
         }
+        let before = |now: SystemTime, age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+        // The time up to which each step has compared jobs.
+        let mut since = ages.map(|age| before(start, age));
         while !self.reconcile(SystemTime::UNIX_EPOCH, start).await {
             sleep(RECONCILE_INTERVAL).await;
         }
         loop {
             sleep(RECONCILE_INTERVAL).await;
             let now = self.queue.now();
-            let mut age = STALE_AFTER;
-            for since in &mut since {
-                let before = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            for (age, since) in ages.into_iter().zip(&mut since) {
+                let before = before(now, age);
                 if *since < before && self.reconcile(*since, before).await {
                     *since = before;
                 }
-                age = age.saturating_mul(STALE_FACTOR);
             }
         }
     }

@@ -6,30 +6,29 @@ mod secret_file;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use landfall::{Config, Handler};
-use landfall_api::{ClientAddress, auth::FailedAttempts};
+use landfall::{Config, Handler, service::Cors};
+use landfall_api::{
+    ClientAddress,
+    auth::{FailedAttempts, Jwt},
+};
 use landfall_grants::{
     api::ApiStats,
     enforce::{GrantHook, GrantHookSettings},
 };
-use landfall_messages::BlockingHooks;
-use landfall_outbox::Outbox;
 use landfall_queue::{
     GrantLimits, Queue, QueueSettings, QueueStats, RateLimit, Totals, policy::Policy,
     tracking::JobTracker,
 };
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
-use self::maintenance::Maintenance;
+use self::maintenance::{Maintenance, MaintenanceStats};
 #[cfg(feature = "direct")]
 pub(super) use self::secret_file::notifications_secret;
-pub(super) use self::{
-    authentication::jwt,
-    maintenance::MaintenanceStats,
-    routes::{ApiRoutes, ApiRoutesParts},
-    secret_file::admin_key,
-};
+pub(super) use self::{authentication::jwt, routes::ApiRoutes, secret_file::admin_key};
 use super::{
     cached_probe::CachedProbe,
+    hooks::Hooks,
     proxies::client_address,
     state::{self, SharedDatabase},
 };
@@ -40,38 +39,32 @@ use crate::{
 
 const STATS_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) struct Grants {
-    queue: Queue,
-    database_name: String,
+#[derive(Debug)]
+pub(crate) struct Grants {
+    pub(super) queue: Queue,
+    pub(super) database_name: String,
+    pub(super) policies: Vec<Arc<dyn Policy>>,
     enabled: bool,
-    required: bool,
     key: Option<Secret>,
+    jwt: Option<Arc<Jwt>>,
+    cors: Option<Cors>,
     failed_attempts: FailedAttempts,
-    client: Arc<ClientAddress>,
-    maintenance: Maintenance,
+    client: ClientAddress,
+    maintenance: Mutex<JoinSet<()>>,
+    maintenance_stats: Arc<MaintenanceStats>,
     reachable: CachedProbe<bool>,
     api: Arc<ApiStats>,
-}
-
-impl std::fmt::Debug for Grants {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Grants")
-            .field("database_name", &self.database_name)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Grants {
     pub(super) async fn open(
         settings: &Settings,
         database: &SharedDatabase,
-        outbox: Option<Outbox>,
-        key: Option<Secret>,
-    ) -> anyhow::Result<Option<Self>> {
+        hooks: &Hooks,
+        (key, jwt): (Option<Secret>, Option<Jwt>),
+        config: &mut Config,
+    ) -> anyhow::Result<Self> {
         let grants = &settings.grants;
-        if !settings.has_queue() {
-            return Ok(None);
-        }
         let (database_config, database_name) = state::named_database(settings);
         let mut wanted = QueueSettings::new(database_config);
         wanted.connections = Some(database.connect(settings, "grants").await?);
@@ -81,58 +74,60 @@ impl Grants {
         wanted.quota_period = grants.quota_period;
         wanted.started_at_grant = grants.laravel;
         wanted.node = state::node_name(settings);
-        wanted.outbox = outbox;
+        wanted.outbox = hooks.outbox().cloned();
         let queue = Queue::open(wanted).await;
         let queue = queue.with_context(|| format!("cannot store grants in {database_name}"))?;
+        let failed_attempts = FailedAttempts::default();
         let urls = settings.urls.clone();
-        Ok(Some(Self {
-            maintenance: Maintenance::new(queue.clone()),
+        let client = ClientAddress::new(move |headers, peer| {
+            client_address(&urls, headers, peer.map(|peer| peer.ip()))
+        });
+
+        let mut gate = GrantHookSettings::default();
+        gate.require_token = grants.required;
+        gate.enforce_type = grants.enforce_type;
+        gate.track_all = settings.admin.is_on();
+        gate.failed_attempts = Some(failed_attempts.clone());
+        gate.client = client.clone();
+        // Both come first, so that the queue contains what the application is notified of.
+        let gate = GrantHook::new(queue.clone(), gate);
+        config.hooks.insert(0, Arc::new(gate));
+        let tracker = JobTracker::new(queue.clone());
+        config.sinks.insert(0, Arc::new(tracker));
+
+        Ok(Self {
             queue,
             database_name,
+            policies: policies(settings, hooks),
             enabled: grants.enabled,
-            required: grants.required,
             key,
-            failed_attempts: FailedAttempts::default(),
-            client: Arc::new(move |headers, peer| {
-                client_address(&urls, headers, peer.map(|peer| peer.ip()))
-            }),
+            jwt: jwt.map(Arc::new),
+            cors: config.cors.clone(),
+            failed_attempts,
+            client,
+            maintenance: Mutex::default(),
+            maintenance_stats: Arc::default(),
             reachable: CachedProbe::default(),
             api: Arc::default(),
-        }))
-    }
-
-    /// Both come first, so that the queue contains what the application is notified of.
-    pub(super) fn configure(&self, settings: &Settings, config: &mut Config) {
-        let mut gate = GrantHookSettings::default();
-        gate.require_token = self.required;
-        gate.enforce_type = settings.grants.enforce_type;
-        gate.track_all = settings.admin.is_on();
-        gate.failed_attempts = Some(self.failed_attempts.clone());
-        gate.client = Some(self.client.clone());
-        let gate = GrantHook::new(self.queue.clone(), gate);
-        config.hooks.insert(0, Arc::new(gate));
-        self.track_jobs(config);
-    }
-
-    pub(super) fn track_jobs(&self, config: &mut Config) {
-        let tracker = JobTracker::new(self.queue.clone());
-        config.sinks.insert(0, Arc::new(tracker));
+        })
     }
 
     /// Begins with the jobs of processes that died.
     pub(super) async fn run(&self, handler: &Handler) -> anyhow::Result<()> {
-        let started = self.maintenance.run(handler).await;
-        started.with_context(|| format!("cannot read grants from {}", self.database_name))
+        let checked = self.queue.check().await;
+        checked.with_context(|| format!("cannot read grants from {}", self.database_name))?;
+        let maintenance = Maintenance {
+            queue: self.queue.clone(),
+            handler: handler.clone(),
+            stats: self.maintenance_stats.clone(),
+        };
+        self.maintenance.lock().spawn(maintenance.run());
+        Ok(())
     }
 
     pub(super) async fn close(&self) {
-        self.maintenance.stop();
+        self.maintenance.lock().abort_all();
         self.queue.close().await;
-    }
-
-    #[cfg(feature = "direct")]
-    pub(super) fn queue(&self) -> &Queue {
-        &self.queue
     }
 
     pub(super) async fn health_error(&self) -> Option<&'static str> {
@@ -179,7 +174,7 @@ impl Grants {
             enabled: self.enabled,
             api: self.api.clone(),
             queue: self.queue.stats(),
-            maintenance: self.maintenance.stats(),
+            maintenance: self.maintenance_stats.clone(),
             newest_event: *self.queue.watch_latest_event().borrow(),
             totals: totals.ok().and_then(Result::ok),
         }
@@ -197,15 +192,12 @@ pub(super) struct GrantStats {
     pub(super) totals: Option<Totals>,
 }
 
-pub(super) fn policies(
-    settings: &Settings,
-    hooks: Vec<Arc<BlockingHooks>>,
-) -> Vec<Arc<dyn Policy>> {
+fn policies(settings: &Settings, hooks: &Hooks) -> Vec<Arc<dyn Policy>> {
     let mut limits = limits(&settings.grants.limits);
     // Do not grant a size that creation would reject.
     limits.max_size = settings.largest_grant();
     let mut policies: Vec<Arc<dyn Policy>> = vec![Arc::new(limits)];
-    policies.extend(hooks.into_iter().map(|hook| hook as Arc<dyn Policy>));
+    policies.extend(hooks.grant_hooks().map(|hook| hook as Arc<dyn Policy>));
     policies
 }
 

@@ -1,10 +1,3 @@
-#[cfg(any(
-    feature = "nats",
-    feature = "amqp",
-    feature = "redis",
-    feature = "kafka"
-))]
-mod brokers;
 mod instrumented;
 mod transports;
 
@@ -12,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use landfall::{Config, Handler};
+use landfall_database::Database;
 use landfall_messages::{
-    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport,
+    BlockingHooks, EventHeaders, HookName, HookNames, ProgressNotifier, Route, Transport as _,
 };
 use landfall_outbox::{Outbox, OutboxSettings, OutboxStats};
 
@@ -36,22 +30,6 @@ pub(super) struct HookRoute {
     pub(super) names: HookNames,
     own_events: bool,
     line: String,
-}
-
-impl HookRoute {
-    fn new(
-        transport: impl Transport,
-        hooks: &settings::Hooks,
-        events: Option<HookNames>,
-        line: String,
-    ) -> Self {
-        Self {
-            transport: Arc::new(InstrumentedTransport::new(transport)),
-            names: events.unwrap_or_else(|| hooks.enabled_names()),
-            own_events: events.is_some(),
-            line,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -85,9 +63,9 @@ impl Hooks {
         // Without stored events, no database is opened.
         let mut outbox = None;
         if !stored.is_empty() {
-            let mut wanted = outbox_settings(settings, progress.clone());
+            let (config, name) = state::named_database(settings);
+            let mut wanted = outbox_settings(settings, config, progress.clone());
             wanted.connections = Some(database.connect(settings, "events").await?);
-            let name = state::describe_database(&wanted.database);
             let opened = Outbox::open(wanted, stored).await;
             let opened = opened.with_context(|| format!("cannot store events in {name}"))?;
             outbox = Some((opened, name));
@@ -99,20 +77,6 @@ impl Hooks {
             outbox,
             reachable: CachedProbe::default(),
         })
-    }
-
-    /// `None` if no route receives `post-expire` and direct uploads are off.
-    pub(super) async fn open_for_sweep(
-        settings: &Settings,
-        database: &SharedDatabase,
-    ) -> anyhow::Result<Option<Self>> {
-        let routes = hook_routes(settings)?;
-        let mut names = routes.iter().map(|route| route.names);
-        let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
-        if !has_expiry_hooks && !settings.direct.enabled {
-            return Ok(None);
-        }
-        Ok(Some(Self::open(settings, database, routes).await?))
     }
 
     pub(super) fn configure(&self, config: &mut Config) {
@@ -131,13 +95,11 @@ impl Hooks {
     }
 
     #[cfg(feature = "grants")]
-    pub(super) fn grant_hooks(&self) -> Vec<Arc<BlockingHooks>> {
+    pub(super) fn grant_hooks(&self) -> impl Iterator<Item = Arc<BlockingHooks>> {
         let names = HookNames::from_names(&[HookName::PreGrant]);
-        let mut routes = self.routes.iter().collect::<Vec<_>>();
-        routes.retain(|route| route.names.contains(HookName::PreGrant));
-        let hooks = routes.into_iter();
-        let hooks = hooks.map(|route| self.blocking_hooks(route, names));
-        hooks.collect()
+        let routes = self.routes.iter();
+        let routes = routes.filter(|route| route.names.contains(HookName::PreGrant));
+        routes.map(move |route| self.blocking_hooks(route, names))
     }
 
     fn blocking_hooks(&self, route: &HookRoute, names: HookNames) -> Arc<BlockingHooks> {
@@ -201,13 +163,26 @@ impl Hooks {
     }
 }
 
+/// None if no route receives `post-expire` and direct uploads are off.
+pub(super) fn sweep_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
+    let routes = hook_routes(settings)?;
+    let mut names = routes.iter().map(|route| route.names);
+    let has_expiry_hooks = names.any(|names| names.contains(HookName::PostExpire));
+    let is_used = has_expiry_hooks || settings.direct.enabled;
+    Ok(if is_used { routes } else { Vec::new() })
+}
+
 fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
+fn outbox_settings(
+    settings: &Settings,
+    database: Database,
+    progress: Option<ProgressNotifier>,
+) -> OutboxSettings {
     let from = &settings.hooks.outbox;
-    let mut outbox = OutboxSettings::new(state::database_of(&settings.database()));
+    let mut outbox = OutboxSettings::new(database);
     outbox.survives_power_loss = state::survives_power_loss(settings);
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);

@@ -1,9 +1,15 @@
 use anyhow::Context as _;
+#[cfg(any(
+    feature = "nats",
+    feature = "amqp",
+    feature = "redis",
+    feature = "kafka"
+))]
+use landfall_hooks::broker::{self, DEFAULT_SOURCE};
 use landfall_hooks::command::{Command, CommandSettings};
-#[cfg(feature = "hooks-wasm")]
-use landfall_messages::HookNames;
+use landfall_messages::Transport;
 
-use super::HookRoute;
+use super::{HookRoute, InstrumentedTransport};
 use crate::settings::{Hooks, Settings};
 
 pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<HookRoute>> {
@@ -12,40 +18,105 @@ pub(in crate::app) fn hook_routes(settings: &Settings) -> anyhow::Result<Vec<Hoo
     if let Some(dir) = &hooks.command.dir {
         let shown = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         let line = format!("Using '{}' for hooks", shown.display());
-        let command = command(hooks, dir).context("-hooks-dir")?;
-        routes.push(HookRoute::new(command, hooks, hooks.command.events, line));
+        routes.push(route(hooks, "hooks-dir", command(hooks, dir), line)?);
     }
     #[cfg(feature = "hooks-http")]
     if let Some(url) = &hooks.http.url {
         let line = format!("Using '{}' as the endpoint for hooks", url.redacted_url());
-        let http = http(hooks, url).context("-hooks-http")?;
-        routes.push(HookRoute::new(http, hooks, hooks.http.events, line));
+        routes.push(route(hooks, "hooks-http", http(hooks, url), line)?);
     }
     #[cfg(feature = "hooks-grpc")]
     if let Some(target) = &hooks.grpc.target {
         let line = format!("Using '{target}' as the endpoint for gRPC hooks");
-        let grpc = grpc(hooks, target).context("-hooks-grpc")?;
-        routes.push(HookRoute::new(grpc, hooks, hooks.grpc.events, line));
+        routes.push(route(hooks, "hooks-grpc", grpc(hooks, target), line)?);
     }
     #[cfg(feature = "hooks-wasm")]
     if let Some(file) = &hooks.wasm.file {
         let line = format!("Using '{}' as the plugin for hooks", file.display());
-        let wasm = wasm(hooks, file).context("-hooks-wasm")?;
-        let mut route = HookRoute::new(wasm, hooks, hooks.wasm.events, line);
-        if !route.own_events {
-            // Its events go nowhere else: keep only those whose response matters.
-            route.names = route.names.intersection(HookNames::WITH_RESPONSE);
-        }
-        routes.push(route);
+        routes.push(route(hooks, "hooks-wasm", wasm(hooks, file), line)?);
     }
+    // The `source` attribute of CloudEvents.
     #[cfg(any(
         feature = "nats",
         feature = "amqp",
         feature = "redis",
         feature = "kafka"
     ))]
-    super::brokers::add(settings, &mut routes)?;
+    let source = settings
+        .urls
+        .public_url
+        .as_deref()
+        .unwrap_or(DEFAULT_SOURCE);
+    #[cfg(feature = "nats")]
+    if let Some(url) = &hooks.brokers.nats.url {
+        let mut nats = broker::NatsSettings::new(url.reveal());
+        nats.subject.clone_from(&hooks.brokers.nats.subject);
+        nats.jetstream = hooks.brokers.nats.jetstream;
+        source.clone_into(&mut nats.source);
+        let line = broker_line(&url.redacted_url(), "NATS server");
+        let nats = broker::nats::transport(nats);
+        routes.push(route(hooks, "hooks-nats", nats, line)?);
+    }
+    #[cfg(feature = "amqp")]
+    if let Some(url) = &hooks.brokers.amqp.url {
+        let mut amqp = broker::AmqpSettings::new(url.reveal());
+        amqp.exchange.clone_from(&hooks.brokers.amqp.exchange);
+        amqp.routing_key.clone_from(&hooks.brokers.amqp.routing_key);
+        source.clone_into(&mut amqp.source);
+        let line = broker_line(&url.redacted_url(), "AMQP broker");
+        let amqp = broker::amqp::transport(amqp);
+        routes.push(route(hooks, "hooks-amqp", amqp, line)?);
+    }
+    #[cfg(feature = "redis")]
+    if let Some(url) = &hooks.brokers.redis.url {
+        let mut redis = broker::RedisStreamSettings::new(url.reveal());
+        redis.stream.clone_from(&hooks.brokers.redis.stream);
+        redis.max_length = hooks.brokers.redis.max_length;
+        source.clone_into(&mut redis.source);
+        let line = broker_line(&url.redacted_url(), "Redis server");
+        let redis = broker::redis::transport(redis);
+        routes.push(route(hooks, "hooks-redis", redis, line)?);
+    }
+    #[cfg(feature = "kafka")]
+    if !hooks.brokers.kafka.brokers.is_empty() {
+        let addresses = hooks.brokers.kafka.brokers.join(",");
+        let mut kafka = broker::KafkaSettings::new(&*addresses);
+        kafka.topic.clone_from(&hooks.brokers.kafka.topic);
+        source.clone_into(&mut kafka.source);
+        let line = broker_line(&addresses, "Kafka brokers");
+        let kafka = broker::kafka::transport(kafka);
+        routes.push(route(hooks, "hooks-kafka", kafka, line)?);
+    }
     Ok(routes)
+}
+
+fn route<T: Transport>(
+    hooks: &Hooks,
+    setting: &str,
+    transport: Result<T, impl Into<anyhow::Error>>,
+    line: String,
+) -> anyhow::Result<HookRoute> {
+    let transport = transport.map_err(Into::into);
+    let transport = transport.with_context(|| format!("-{setting}"))?;
+    let mut known = hooks.transports().into_iter();
+    let known = known.find(|one| one.setting == setting);
+    let known = known.with_context(|| format!("unknown transport {setting}"))?;
+    Ok(HookRoute {
+        transport: InstrumentedTransport::new(transport).into(),
+        names: known.names,
+        own_events: known.events.is_some(),
+        line,
+    })
+}
+
+#[cfg(any(
+    feature = "nats",
+    feature = "amqp",
+    feature = "redis",
+    feature = "kafka"
+))]
+fn broker_line(address: &str, kind: &str) -> String {
+    format!("Using '{address}' as the {kind} for events")
 }
 
 fn command(hooks: &Hooks, dir: &std::path::Path) -> anyhow::Result<Command> {

@@ -1,24 +1,19 @@
-use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use landfall_queue::JobState;
 
 use super::{Page, metrics};
-use crate::app::grants::GrantStats;
+use crate::app::grants::{ApiRoutes, GrantStats};
 
-pub(in crate::app) fn with_grants(
-    page: String,
-    stats: &GrantStats,
-    answers: &[(&str, BTreeMap<u16, u64>)],
-) -> String {
-    let mut page = Page(page);
+pub(super) fn grants(page: &mut Page, stats: &GrantStats, api: &ApiRoutes) {
     if stats.enabled {
-        grant_results(&mut page, stats);
+        grant_results(page, stats);
     }
     let name = "landfall_api_requests_total";
     page.family(name, "counter", "Requests to the API routes by status.");
-    for (area, by_status) in answers {
-        for (status, count) in by_status {
-            let labels = [("api", *area), ("status", &status.to_string())];
+    for group in api.groups() {
+        for (status, count) in &*group.responses.lock() {
+            let labels = [("api", group.name), ("status", &status.to_string())];
             page.sample(name, &labels, count);
         }
     }
@@ -63,7 +58,6 @@ pub(in crate::app) fn with_grants(
         gauge landfall_queue_last_event_number = stats.newest_event.max(0),
             "Number of the last event of the queue.";
     }
-    page.0
 }
 
 fn grant_results(page: &mut Page, stats: &GrantStats) {

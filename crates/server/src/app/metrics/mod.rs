@@ -16,11 +16,11 @@ use std::{
 
 use landfall::Stats;
 
+use super::AppParts;
 #[cfg(feature = "grants")]
-pub(super) use self::grants::with_grants;
+use super::grants::ApiRoutes;
 #[cfg(feature = "s3")]
 use super::storage::StorageBackend;
-use super::{hooks::Hooks, storage::Storage};
 use crate::net::NetStats;
 
 /// A metric is `kind name = value, help;`. With `for row in rows` and a label, each row is a sample.
@@ -40,7 +40,12 @@ macro_rules! metrics {
 }
 use metrics;
 
-pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &Hooks) -> String {
+pub(super) async fn render(
+    stats: &Stats,
+    net: &NetStats,
+    parts: &AppParts,
+    #[cfg(feature = "grants")] api: &ApiRoutes,
+) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
 
     page.family("tusd_requests_total", "counter", "Requests by method.");
@@ -102,13 +107,13 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
     let name = "landfall_build_info";
     page.family(name, "gauge", "The running version.");
     page.sample(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    hooks::hooks(&mut page, hooks);
+    hooks::hooks(&mut page, &parts.hooks);
     #[cfg(feature = "s3")]
-    if let StorageBackend::Bucket(bucket) = &storage.backend {
+    if let StorageBackend::Bucket(bucket) = &parts.storage.backend {
         s3::client(&mut page, bucket.client.stats());
         s3::store(&mut page, &bucket.store.stats());
     }
-    if let Some(shared) = &storage.leases {
+    if let Some(shared) = &parts.storage.leases {
         let stats = shared.stats();
         metrics! { page;
             gauge landfall_leases_held = stats.held, "Leases held now.";
@@ -121,13 +126,20 @@ pub(super) fn render(stats: &Stats, net: &NetStats, storage: &Storage, hooks: &H
                 "Lease requests that failed because the backend was unavailable.";
         }
     }
+    #[cfg(feature = "grants")]
+    if let Some(grants) = &parts.grants {
+        grants::grants(&mut page, &grants.stats().await, api);
+    }
+    #[cfg(feature = "direct")]
+    if let Some(direct) = &parts.direct {
+        self::direct(&mut page, direct.stats());
+    }
     page.process();
     page.0
 }
 
 #[cfg(feature = "direct")]
-pub(super) fn with_direct(page: String, stats: &landfall_direct::DirectStats) -> String {
-    let mut page = Page(page);
+fn direct(page: &mut Page, stats: &landfall_direct::DirectStats) {
     metrics! { page;
         counter landfall_direct_opened_total = stats.opened.load(Relaxed),
             "Direct uploads created.";
@@ -150,7 +162,6 @@ pub(super) fn with_direct(page: String, stats: &landfall_direct::DirectStats) ->
         counter landfall_direct_check_failures_total = stats.check_failures.load(Relaxed),
             "Checks that failed because of the bucket.";
     }
-    page.0
 }
 
 struct Page(String);

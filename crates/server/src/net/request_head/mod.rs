@@ -150,9 +150,10 @@ impl RequestHeadValidator {
                 State::Chunked(chunk) => match chunk.step(bytes) {
                     Some((Chunk::End, rest)) => {
                         let length = self.partial.len() + (all.len() - rest.len() - trailers);
-                        self.state = match length > self.max_head {
-                            true => State::Broken,
-                            false => State::Head,
+                        self.state = if length > self.max_head {
+                            State::Broken
+                        } else {
+                            State::Head
                         };
                         self.release(buffered);
                         bytes = rest;

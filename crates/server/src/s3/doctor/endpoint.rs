@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Request, Uri, header};
 use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{Doctor, Finding, Severity, milliseconds, web};
-use crate::s3::Diagnosis;
+use crate::{s3::Diagnosis, settings::is_private};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -196,11 +196,8 @@ async fn probe(doctor: &mut Doctor<'_>, uri: &Uri) -> Result<(), Finding> {
 fn is_private_host(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost"
-        || bare.parse().is_ok_and(|address| match address {
-            std::net::IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
-            std::net::IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
-        })
+    let is_near = |address: std::net::IpAddr| address.is_loopback() || is_private(address);
+    bare == "localhost" || bare.parse().is_ok_and(is_near)
 }
 
 fn clock(service_time: SystemTime, local_time: SystemTime) -> Finding {

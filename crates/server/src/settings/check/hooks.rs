@@ -31,14 +31,16 @@ pub(super) fn check(settings: &Settings, findings: &mut Findings<'_>) {
     let reason = "requires --hooks-grpc-server-tls-certificate";
     let is_unverified = uses_grpc && grpc.secure && grpc.server_certificate.is_none();
     findings.problem_if(is_unverified, "hooks-grpc-secure", reason);
-    let (certificate, key) = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
-    let mut names = [
-        "hooks-grpc-client-tls-key",
+    let (certificate, key) = (
         "hooks-grpc-client-tls-certificate",
-    ];
-    names.rotate_left(usize::from(certificate));
-    let reason = format!("requires --{}", names[1]);
-    findings.problem_if(uses_grpc && certificate != key, names[0], reason);
+        "hooks-grpc-client-tls-key",
+    );
+    let is_given = (grpc.client_certificate.is_some(), grpc.client_key.is_some());
+    match is_given {
+        (true, false) if uses_grpc => findings.problem(certificate, format!("requires --{key}")),
+        (false, true) if uses_grpc => findings.problem(key, format!("requires --{certificate}")),
+        _ => {}
+    }
 
     for transport in transports.iter().filter(|transport| !transport.is_used) {
         let name = transport.setting;

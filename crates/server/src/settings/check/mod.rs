@@ -27,7 +27,7 @@ pub(super) fn not_compiled_in(what: &str, feature: &str) -> String {
 
 pub(super) struct Findings<'a> {
     layers: &'a Layers,
-    subcommand: Subcommand,
+    pub(super) subcommand: Subcommand,
     problems: &'a mut Vec<Problem>,
     warnings: &'a mut Vec<String>,
 }

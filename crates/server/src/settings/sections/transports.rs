@@ -13,17 +13,14 @@ impl Hooks {
 
     pub(crate) fn used_names(&self) -> HookNames {
         let used = self.transports().into_iter().filter(|one| one.is_used);
-        used.map(|one| {
-            let enabled = self.enabled_names().intersection(one.supported);
-            one.events.unwrap_or(enabled)
-        })
-        .fold(HookNames::from_names(&[]), HookNames::union)
+        used.map(|one| one.names)
+            .fold(HookNames::from_names(&[]), HookNames::union)
     }
 
     pub(crate) fn transports(&self) -> [HookTransport; 8] {
         let all: HookNames = HookName::ALL.into_iter().collect();
-        let events = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
-        let events: HookNames = events.collect();
+        let notifications = HookName::ALL.into_iter().filter(|name| !name.is_blocking());
+        let notifications: HookNames = notifications.collect();
         let (command, http, grpc, wasm) = (&self.command, &self.http, &self.grpc, &self.wasm);
         let (nats, amqp) = (&self.brokers.nats, &self.brokers.amqp);
         let (redis, kafka) = (&self.brokers.redis, &self.brokers.kafka);
@@ -37,17 +34,20 @@ impl Hooks {
             ("hooks-redis", redis.url.is_some(), redis.events),
             ("hooks-kafka", !kafka.brokers.is_empty(), kafka.events),
         ]
-        .map(|(setting, is_used, own_events)| HookTransport {
-            setting,
-            missing_feature: missing_feature(setting),
-            is_used,
-            events: own_events,
-            supported: match setting {
+        .map(|(setting, is_used, events)| {
+            let supported = match setting {
                 "hooks-dir" | "hooks-http" | "hooks-grpc" => all,
                 // A plugin has no side effects: other events are useless to it.
                 "hooks-wasm" => HookNames::WITH_RESPONSE,
-                _ => events,
-            },
+                _ => notifications,
+            };
+            HookTransport {
+                setting,
+                missing_feature: missing_feature(setting),
+                is_used,
+                events,
+                names: events.unwrap_or(self.enabled_names().intersection(supported)),
+            }
         })
     }
 
@@ -76,6 +76,8 @@ pub(crate) struct HookTransport {
     pub(crate) setting: &'static str,
     pub(crate) missing_feature: Option<&'static str>,
     pub(crate) is_used: bool,
+    /// Its own list.
     pub(crate) events: Option<HookNames>,
-    pub(crate) supported: HookNames,
+    /// Its own list, or those of the enabled names that it supports.
+    pub(crate) names: HookNames,
 }

@@ -43,7 +43,6 @@ impl Loaded {
         }
         let mut checks = SystemChecks {
             findings,
-            subcommand,
             failed: Vec::new(),
             lookups: Vec::new(),
         };
@@ -71,7 +70,6 @@ fn is_used_by(name: &str, subcommand: Subcommand) -> bool {
 
 struct SystemChecks<'a> {
     findings: Findings<'a>,
-    subcommand: Subcommand,
     /// Only the first problem of a setting is reported: others often follow from it.
     failed: Vec<&'static str>,
     lookups: Vec<(&'static str, bool, hosts::Lookup)>,
@@ -83,7 +81,7 @@ impl SystemChecks<'_> {
         name: &'static str,
         check: impl FnOnce(&mut Findings<'_>) -> Result<(), String>,
     ) {
-        if !is_used_by(name, self.subcommand) || self.failed.contains(&name) {
+        if !is_used_by(name, self.findings.subcommand) || self.failed.contains(&name) {
             return;
         }
         if let Err(reason) = check(&mut self.findings) {
@@ -108,7 +106,7 @@ impl SystemChecks<'_> {
     }
 
     fn resolve(&mut self, name: &'static str, host: Option<String>, is_required: bool) {
-        if let Some(host) = host.filter(|_| is_used_by(name, self.subcommand)) {
+        if let Some(host) = host.filter(|_| is_used_by(name, self.findings.subcommand)) {
             let lookup = hosts::spawn_lookup(host, name == "host");
             self.lookups.push((name, is_required, lookup));
         }
@@ -159,9 +157,7 @@ impl SystemChecks<'_> {
             // Other commands check the directory when they open the database.
             None if self.findings.is_for_server() && settings.stores_state() => {
                 let dir = settings.state_dir();
-                self.check("state-dir", |findings| {
-                    check_state_dir("state-dir", &dir, findings)
-                });
+                self.check("state-dir", |findings| check_state_dir(&dir, findings));
                 if let Database::File(path) = settings.database() {
                     self.check_shared("state-dir", &path, files::database);
                 }
@@ -174,9 +170,7 @@ impl SystemChecks<'_> {
         let hooks = &settings.hooks;
         if let Some(dir) = &hooks.command.dir {
             let names = hooks.command.events.unwrap_or(hooks.enabled_names());
-            self.check("hooks-dir", |findings| {
-                check_programs("hooks-dir", dir, names, findings)
-            });
+            self.check("hooks-dir", |findings| check_programs(dir, names, findings));
         }
         let jwt_keys = match &settings.grants.jwt.keys {
             Some(JwtKeys::File(path)) => Some(path.clone()),
@@ -241,10 +235,10 @@ impl SystemChecks<'_> {
     }
 }
 
-fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
+fn check_state_dir(dir: &Path, findings: &mut Findings<'_>) -> Result<(), String> {
     match directories::belongs_to_service(dir) {
         Some(reason) if findings.is_only_check() => {
-            findings.warning(name, reason);
+            findings.warning("state-dir", reason);
             Ok(())
         }
         _ => directories::check_private(dir),
@@ -253,25 +247,20 @@ fn check_state_dir(name: &str, dir: &Path, findings: &mut Findings<'_>) -> Resul
 
 /// A missing program is skipped, as in tusd, which allows all requests it would decide about: that causes
 /// a warning.
-fn check_programs(
-    name: &str,
-    dir: &Path,
-    names: HookNames,
-    findings: &mut Findings<'_>,
-) -> Result<(), String> {
+fn check_programs(dir: &Path, names: HookNames, findings: &mut Findings<'_>) -> Result<(), String> {
     files::dir_with_programs(dir)?;
     let mut missing = Vec::new();
     for hook in names.iter() {
         match files::program(&dir.join(hook.as_str())) {
             Ok(false) if hook.is_blocking() => missing.push(hook.as_str()),
             Ok(_) => {}
-            Err(reason) => findings.problem_at_start(name, reason),
+            Err(reason) => findings.problem_at_start("hooks-dir", reason),
         }
     }
     if !missing.is_empty() {
         let (missing, dir) = (missing.join(" and no "), dir.display());
         let effect = "missing blocking hooks are skipped, and allow all requests";
-        findings.warning(name, format!("no {missing} in {dir}; {effect}"));
+        findings.warning("hooks-dir", format!("no {missing} in {dir}; {effect}"));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use landfall_messages::{FailureMode, HookName, HookNames};
+use landfall_outbox::{EventSelection, EventState, Query};
 
 use super::*;
 
@@ -181,8 +182,22 @@ fn events_commands_accept_only_their_options() {
         }
         other => panic!("{args:?}: {other:?}"),
     };
-    assert_eq!(events(&["events", "list"]), EventsCommand::default());
-    let listed = events(&[
+    let query = |states: &[EventState]| Query {
+        states: states.to_vec(),
+        limit: 1000,
+        ..Query::default()
+    };
+    let listed = |query, json| EventsCommand::List { query, json };
+    let dead = query(&[EventState::Dead]);
+    assert_eq!(events(&["events", "list"]), listed(dead, false));
+    let all = query(&[EventState::Dead, EventState::Pending, EventState::Prepared]);
+    assert_eq!(events(&["events", "list", "-all"]), listed(all, false));
+    let pending = Query {
+        upload: Some("a".to_owned()),
+        limit: 5,
+        ..query(&[EventState::Pending])
+    };
+    let args = [
         "events",
         "list",
         "-pending",
@@ -190,16 +205,21 @@ fn events_commands_accept_only_their_options() {
         "-limit",
         "5",
         "-json",
-    ]);
-    assert!(listed.pending && listed.json && listed.limit == Some(5));
-    assert_eq!(listed.upload.as_deref(), Some("a"));
-    let retried = events(&["events", "retry", "7", "-state-dir", "/s", "8"]);
+    ];
+    assert_eq!(events(&args), listed(pending, true));
+    let ids = vec!["7".to_owned(), "8".to_owned()];
     assert_eq!(
-        (retried.action, retried.ids),
-        (EventsAction::Retry, vec!["7".into(), "8".into()])
+        events(&["events", "retry", "7", "-state-dir", "/s", "8"]),
+        EventsCommand::Retry(EventSelection::Ids(ids))
     );
-    let deleted = events(&["events", "delete", "-all", "-transport=http"]);
-    assert!(deleted.all && deleted.action == EventsAction::Delete);
+    assert_eq!(
+        events(&["events", "delete", "-all", "-transport=http"]),
+        EventsCommand::Delete(EventSelection::DeadOfRoute("http".to_owned()))
+    );
+    assert_eq!(
+        events(&["events", "delete", "-all"]),
+        EventsCommand::Delete(EventSelection::AllDead)
+    );
     for args in [
         &["events"][..],
         &["events", "show"],
