@@ -58,8 +58,8 @@ impl Database {
 
 #[cfg(feature = "postgres")]
 impl Connections {
-    /// Opens a few PostgreSQL connections with session settings, for statements without a
-    /// transaction.
+    /// Opens a few PostgreSQL connections with session settings, on which [`read`](Self::read) also
+    /// executes statements that write, without a transaction.
     ///
     /// They cannot go through PgBouncer in transaction mode.
     ///
@@ -149,20 +149,6 @@ impl Connections {
             #[cfg(feature = "postgres")]
             Pools::Postgres(server) => server.read(statement).await,
         }
-    }
-
-    /// Runs a statement in its own transaction. After an error or a drop, it may have been executed.
-    pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        #[cfg(feature = "postgres")]
-        if let Pools::Postgres(server) = &self.pools
-            && server.has_sessions
-        {
-            return server.read(statement).await;
-        }
-        let mut transaction = self.write().await?;
-        let rows = transaction.fetch(statement).await?;
-        transaction.commit().await?;
-        Ok(rows)
     }
 
     /// Opens a connection that receives PostgreSQL notifications.

@@ -18,7 +18,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::sql;
 use crate::{Connections, DatabaseError, Statement, millis};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,10 +155,15 @@ impl Inner {
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
         let (table, ttl) = (self.leases.table, self.leases.ttl);
         let sent = Instant::now();
-        let now = sql::now(self.leases.connections.is_postgres());
-        let condition = match is_new {
-            true => format!("lease_expires_at <= {now}"),
-            false => "lease_owner = $1".to_owned(),
+        let now = if self.leases.connections.is_postgres() {
+            "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
+        } else {
+            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+        };
+        let condition = if is_new {
+            format!("lease_expires_at <= {now}")
+        } else {
+            "lease_owner = $1".to_owned()
         };
         let statement = Statement::new(format!(
             "UPDATE {table} SET lease_owner = $1, lease_expires_at = {now} + $2 \
