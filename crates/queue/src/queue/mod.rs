@@ -56,13 +56,7 @@ pub use self::{
         Totals,
     },
 };
-use self::{
-    record::Record,
-    shared::Shared,
-    start::{StartJob, TrackUpload},
-    transition::{FinishJob, PrepareEnd},
-    writer::WriteRequest,
-};
+use self::{record::Record, shared::Shared, writer::WriteRequest};
 use crate::{Job, JobEvent, JobId, TokenHash};
 
 const TABLES: &str = "queue";
@@ -237,7 +231,12 @@ impl Queue {
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
-        self.write(StartJob { job, start }, None).await
+        let mut prefetch = Prefetch::job(job);
+        if start.is_part {
+            prefetch.parts.insert(job.0);
+        }
+        self.write(None, prefetch, move |work| work.start(job.0, &start))
+            .await
     }
 
     /// Returns the upload that is bound to a job and the fingerprint of its creation.
@@ -251,7 +250,14 @@ impl Queue {
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        self.write(TrackUpload::new(upload), None).await
+        let prefetch = Prefetch {
+            new_jobs: 1,
+            uploads: [upload.id.to_string()].into(),
+            ..Prefetch::default()
+        };
+        let (job, created) = (start::job_of(upload, self.now()), upload.created);
+        self.write(None, prefetch, move |work| work.track(&job, created))
+            .await
     }
 
     /// Reports the progress of an upload without waiting.
@@ -269,7 +275,8 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
-        self.write(PrepareEnd { job, end }, Some((job, false)))
+        let (after, prefetch) = (Some((job, false)), Prefetch::job(job));
+        self.write(after, prefetch, move |work| work.prepare_end(job.0, &end))
             .await
     }
 
@@ -286,7 +293,9 @@ impl Queue {
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
-        self.write(FinishJob { job, end }, Some((job, true))).await
+        let (after, prefetch) = (Some((job, true)), Prefetch::job(job));
+        self.write(after, prefetch, move |work| work.finish(job.0, &end))
+            .await
     }
 
     /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.

@@ -5,9 +5,7 @@ use std::{
 
 use landfall_database::{Statement, Transaction, from_unix_millis, millis, parts, unix_millis};
 
-use super::{
-    MINUTE, Queue, QueueError, Shared, record::state_number, save::count, transition::ExpireGrants,
-};
+use super::{MINUTE, Queue, QueueError, Shared, record::state_number, save::count};
 use crate::JobState;
 
 /// Per transaction, so that other writers do not wait long.
@@ -90,7 +88,15 @@ impl Queue {
             if numbers.is_empty() {
                 break;
             }
-            count += self.write(ExpireGrants(numbers), None).await?;
+            let prefetch = Prefetch {
+                jobs: numbers.iter().copied().collect(),
+                ..Prefetch::default()
+            };
+            let expired = self.write(None, prefetch, move |work| {
+                let expired = numbers.iter().filter(|number| work.expire(**number));
+                expired.count()
+            });
+            count += u64::try_from(expired.await?).unwrap_or(u64::MAX);
         }
         let next = self.rows(next_expiry(now)).await?;
         let next = next.first().map(|row| row.number(0)).transpose()?;
