@@ -28,7 +28,7 @@ use rusqlite::{ErrorCode, ffi};
 pub use self::postgres::Listener;
 pub use self::{
     clock::Clock,
-    connections::{Connections, run_in},
+    connections::Connections,
     convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
     migrate::Migration,
     row::{Column, Row},

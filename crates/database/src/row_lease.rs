@@ -13,7 +13,6 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -29,7 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct RowLeases {
     connections: Connections,
-    runtime: Handle,
     table: &'static str,
     ttl: Duration,
 }
@@ -52,16 +50,10 @@ struct Inner {
 }
 
 impl RowLeases {
-    /// Creates the leases of a table, with connections that were opened in `runtime`.
-    pub const fn new(
-        connections: Connections,
-        runtime: Handle,
-        table: &'static str,
-        ttl: Duration,
-    ) -> Self {
+    /// Creates the leases of a table.
+    pub const fn new(connections: Connections, table: &'static str, ttl: Duration) -> Self {
         Self {
             connections,
-            runtime,
             table,
             ttl,
         }
@@ -89,7 +81,7 @@ impl RowLeases {
             usable_until: Mutex::new(None),
             is_released: AtomicBool::new(false),
         });
-        let acquire = self.runtime.spawn(async move {
+        let acquire = self.connections.runtime().spawn(async move {
             let acquired = inner.extend(true).await;
             // The response may have been lost after the database granted the lease.
             let renewal = tokio::spawn(renew(inner.clone())).abort_handle();
@@ -130,10 +122,8 @@ impl RowLease {
         self.renewal.abort();
         self.inner.is_released.store(true, Ordering::Relaxed);
         let inner = self.inner.clone();
-        let release = self.inner.leases.runtime.spawn(async move {
-            inner.release().await;
-        });
-        let _ = release.await;
+        let runtime = self.inner.leases.connections.runtime();
+        let _ = runtime.spawn(async move { inner.release().await }).await;
     }
 }
 
@@ -144,7 +134,7 @@ impl Drop for RowLease {
             return;
         }
         let inner = self.inner.clone();
-        let runtime = &self.inner.leases.runtime;
+        let runtime = self.inner.leases.connections.runtime();
         runtime.spawn(async move { inner.release().await });
     }
 }
@@ -155,11 +145,7 @@ impl Inner {
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
         let (table, ttl) = (self.leases.table, self.leases.ttl);
         let sent = Instant::now();
-        let now = if self.leases.connections.is_postgres() {
-            "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
-        } else {
-            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-        };
+        let now = self.leases.connections.now_sql();
         let condition = if is_new {
             format!("lease_expires_at <= {now}")
         } else {

@@ -20,8 +20,7 @@ async fn a_row_has_one_owner_at_a_time(connections: Connections) {
     let step = Migration::expand(table, table);
     connections.migrate("things", &[step]).await.unwrap();
     execute(&connections, "INSERT INTO things (id) VALUES ('a'), ('b')").await;
-    let runtime = tokio::runtime::Handle::current();
-    let leases = RowLeases::new(connections.clone(), runtime, "things", TTL);
+    let leases = RowLeases::new(connections.clone(), "things", TTL);
     let quick = leases.clone().with_ttl(Duration::from_secs(3));
 
     let lease = leases.acquire("a").await.unwrap().unwrap();

@@ -35,11 +35,8 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_database::{
-    Connections, DatabaseError, Durability, Migration, Row, Statement, run_in,
-};
+use landfall_database::{Connections, DatabaseError, Durability, Migration, Row, Statement};
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot, watch as channel},
     time::timeout,
 };
@@ -56,7 +53,7 @@ pub use self::{
         Totals,
     },
 };
-use self::{record::Record, shared::Shared, writer::WriteRequest};
+use self::{record::Record, shared::Shared, unit_of_work::Prefetch, writer::WriteRequest};
 use crate::{Job, JobEvent, JobId, TokenHash};
 
 const TABLES: &str = "queue";
@@ -99,7 +96,6 @@ pub struct Queue(Arc<QueueRuntime>);
 struct QueueRuntime {
     shared: Arc<Shared>,
     writer: mpsc::Sender<WriteRequest>,
-    runtime: Handle,
     closing: channel::Sender<bool>,
 }
 
@@ -148,7 +144,6 @@ impl Queue {
         Ok(Self(Arc::new(QueueRuntime {
             shared,
             writer,
-            runtime: Handle::current(),
             closing,
         })))
     }
@@ -363,24 +358,10 @@ impl Queue {
     where
         F: Future<Output = Result<T, QueueError>> + Send + 'static,
     {
-        let read = read(self.0.shared.clone());
-        let read = async {
-            timeout(TIMEOUT, read)
-                .await
-                .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
-        };
-        self.run_on_runtime(read).await
-    }
-
-    /// The future is cancelled if this is dropped.
-    async fn run_on_runtime<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = Result<T, QueueError>> + Send + 'static,
-    ) -> Result<T, QueueError> {
         if *self.0.closing.borrow() {
             return Err(QueueError::Closed);
         }
-        let output = run_in(&self.0.runtime, future).await;
-        output.unwrap_or(Err(QueueError::Closed))
+        let shared = &self.0.shared;
+        shared.database.run_in_time(read(shared.clone())).await
     }
 }

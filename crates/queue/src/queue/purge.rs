@@ -5,7 +5,9 @@ use std::{
 
 use landfall_database::{Statement, Transaction, from_unix_millis, millis, parts, unix_millis};
 
-use super::{MINUTE, Queue, QueueError, Shared, record::state_number, save::count};
+use super::{
+    MINUTE, Queue, QueueError, Shared, record::state_number, save::count, unit_of_work::Prefetch,
+};
 use crate::JobState;
 
 /// Per transaction, so that other writers do not wait long.
@@ -110,7 +112,8 @@ impl Queue {
     pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
         let expired = self.expire_grants().await?.count;
         let shared = self.0.shared.clone();
-        let removed = self.run_on_runtime(async move { remove(&shared).await });
+        let database = &self.0.shared.database;
+        let removed = database.run(async move { remove(&shared).await });
         Ok((expired, removed.await?))
     }
 }
