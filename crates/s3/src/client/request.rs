@@ -18,7 +18,7 @@ use super::{
     encode::Query,
     error::{Error, ErrorKind, Result},
     http_send::{Payload, ResponseBody, collect},
-    response::{ErrorResponse, RetryAction},
+    response::{RetryAction, parse_error},
     settings::RetryPolicy,
     sign::{S3, Signer, UNSIGNED_PAYLOAD},
     stats::Operation,
@@ -289,16 +289,16 @@ impl Inner {
                 stream: None,
             });
         }
-        let mut response = ErrorResponse::new(request.operation, &head, &body);
         let reads = matches!(
             request.operation,
             Operation::GetObject | Operation::HeadObject
         );
         let can_be_missing = reads && self.settings.denied_is_missing;
-        if can_be_missing && response.kind == ErrorKind::AccessDenied {
-            response.kind = ErrorKind::NoSuchKey;
-        }
-        let (error, retry) = response.into_error(|kind| request.error(kind));
+        let error = |kind| match kind {
+            ErrorKind::AccessDenied if can_be_missing => request.error(ErrorKind::NoSuchKey),
+            kind => request.error(kind),
+        };
+        let (error, retry) = parse_error(request.operation, &head, &body, error);
         Err(RequestError {
             error,
             retry,
