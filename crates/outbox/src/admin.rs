@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
-    Connections, Database, DatabaseError, Row, Statement, Value, from_unix_millis, in_parts,
-    push_list, unsigned,
+    Connections, Database, DatabaseError, Row, Statement, Value, from_unix_millis, push_list,
+    unsigned,
 };
 use landfall_messages::{Message, rfc3339};
 use serde::Serialize;
@@ -226,8 +226,9 @@ impl Events {
             let followers = keys.iter();
             let followers = followers.map(|(key, route)| ((key.as_str(), route.as_str()), now));
             let followers: Vec<_> = followers.collect();
-            let reschedule = in_parts(&followers, sql::reschedule);
-            transaction.execute_all(reschedule).await?;
+            transaction
+                .execute_parts(&followers, sql::reschedule)
+                .await?;
             u64::try_from(rows.len()).unwrap_or(u64::MAX)
         } else {
             // A dead letter holds no others.

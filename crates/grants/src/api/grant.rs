@@ -2,7 +2,7 @@ use axum::{extract::Request, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, read_body, request_id};
 use landfall_queue::{
-    GrantOutcome, Job, JobLimits, JobState, NewJob, Principal, Token,
+    GrantOutcome, Job, JobState, NewJob, Principal, Token,
     policy::{self, PolicyRequest},
 };
 use serde_json::{Value, json};
@@ -100,10 +100,9 @@ async fn apply_policies(
     new.filename = ask.filename;
     new.filetype = ask.filetype;
     new.size = ask.filesize;
-    new.max_size = ask.limits.max_size;
     new.metadata = ask.metadata;
     new.request_fingerprint = Some(fingerprint);
-    new.limits = JobLimits::from(&ask.limits);
+    new.limits = ask.limits;
     Ok(new)
 }
 

@@ -163,7 +163,8 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
             return Err(LimitExceeded::Rate(wait));
         }
     }
-    let wanted = new.size.unwrap_or(limits.reserve);
+    let reserve = limits.max_size.unwrap_or_default();
+    let wanted = new.size.unwrap_or(reserve);
     let Some(quota) = limits.quota else {
         return Ok(wanted);
     };
@@ -171,7 +172,7 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
     let used = unsigned(usage.reserved).saturating_add(unsigned(usage.used));
     let left = quota.saturating_sub(used);
     match new.size {
-        None if limits.reserve == 0 && left > 0 => Ok(left),
+        None if reserve == 0 && left > 0 => Ok(left),
         None if left == 0 => Err(LimitExceeded::Quota { quota, used }),
         _ if wanted <= left => Ok(wanted),
         _ => Err(LimitExceeded::Quota { quota, used }),

@@ -48,9 +48,8 @@ pub use self::{
     settings::{QueueError, QueueSettings},
     shared::QueueStats,
     types::{
-        ApiKey, Completion, GrantOutcome, JobEnd, JobLimits, LimitExceeded, NewJob, NewKey, Page,
-        Query, Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput,
-        Totals,
+        ApiKey, Completion, GrantOutcome, JobEnd, LimitExceeded, NewJob, NewKey, Page, Query,
+        Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput, Totals,
     },
 };
 use self::{record::Record, shared::Shared, unit_of_work::Prefetch, writer::WriteRequest};

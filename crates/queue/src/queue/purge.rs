@@ -3,7 +3,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use landfall_database::{Statement, Transaction, from_unix_millis, millis, parts, unix_millis};
+use landfall_database::{Statement, Transaction, from_unix_millis, millis, unix_millis};
 
 use super::{
     MINUTE, Queue, QueueError, Shared, record::state_number, save::count, unit_of_work::Prefetch,
@@ -184,11 +184,10 @@ async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), Qu
         "queue_parts WHERE job_number",
         "queue_jobs WHERE number",
     ] {
-        for part in parts(numbers) {
-            let statement =
-                Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied());
-            transaction.execute(statement).await?;
-        }
+        let delete = |part: &[i64]| {
+            Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied())
+        };
+        transaction.execute_parts(numbers, delete).await?;
     }
     Ok(())
 }

@@ -136,7 +136,7 @@ impl Model {
 fn wanted(id: u8, size: Option<u64>) -> NewJob {
     let mut new = asked("ann", &format!("r{id}"), size);
     new.limits.quota = Some(QUOTA);
-    new.limits.reserve = RESERVE;
+    new.limits.max_size = Some(RESERVE);
     new
 }
 
