@@ -378,9 +378,10 @@ pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
 }
 
 async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
-    let durability = match for_power_loss {
-        true => Durability::PowerLoss,
-        false => Durability::ProcessCrash,
+    let durability = if for_power_loss {
+        Durability::PowerLoss
+    } else {
+        Durability::ProcessCrash
     };
     Ok(database.open(durability).await?)
 }
