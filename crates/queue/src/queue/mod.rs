@@ -115,14 +115,9 @@ impl Queue {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
-        let durability = if settings.survives_power_loss {
-            Durability::PowerLoss
-        } else {
-            Durability::ProcessCrash
-        };
         let database = match &settings.connections {
             Some(open) => open.clone(),
-            None => settings.database.open(durability).await?,
+            None => settings.database.open(Durability::PowerLoss).await?,
         };
         migrate(&database).await?;
         if !settings.clock.is_custom() {

@@ -208,7 +208,6 @@ fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> String {
 fn outbox_settings(settings: &Settings, progress: Option<ProgressNotifier>) -> OutboxSettings {
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(state::database_of(&settings.database()));
-    outbox.survives_power_loss = state::survives_power_loss(settings);
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
     outbox.strict_order = from.strict_order;
