@@ -1,9 +1,12 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 #[cfg(feature = "postgres")]
 use crate::postgres::{ACQUIRE_TIMEOUT, Listener, Server};
@@ -12,6 +15,8 @@ use crate::{
     sqlite::{self, File},
     transaction::Connection,
 };
+
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open database. Cheap to clone; all clones share the connections.
 ///
@@ -25,6 +30,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Connections {
     pools: Pools,
+    runtime: Handle,
     clock: Clock,
     is_writable: Arc<AtomicBool>,
     is_shared: bool,
@@ -58,8 +64,8 @@ impl Database {
 
 #[cfg(feature = "postgres")]
 impl Connections {
-    /// Opens a few PostgreSQL connections with session settings, for statements without a
-    /// transaction.
+    /// Opens a few PostgreSQL connections with session settings, on which [`read`](Self::read) also
+    /// executes statements that write, without a transaction.
     ///
     /// They cannot go through PgBouncer in transaction mode.
     ///
@@ -74,6 +80,7 @@ impl Connections {
     fn new(pools: Pools) -> Self {
         Self {
             pools,
+            runtime: Handle::current(),
             clock: Clock::default(),
             is_writable: Arc::new(AtomicBool::new(true)),
             is_shared: false,
@@ -104,6 +111,58 @@ impl Connections {
     pub fn with_clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// Returns the runtime in which the database was opened.
+    pub const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Runs work with these connections in [their runtime](Self::runtime), in place if it is the
+    /// current one.
+    ///
+    /// # Errors
+    /// That of the work, or [`DatabaseError::Closed`] if the runtime was shut down.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work.
+    pub async fn run<T: Send + 'static, E: From<DatabaseError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        if Handle::try_current().is_ok_and(|here| here.id() == self.runtime.id()) {
+            return work.await;
+        }
+        let mut task = JoinSet::new();
+        task.spawn_on(work, &self.runtime);
+        match task.join_next().await {
+            Some(Ok(done)) => done,
+            _ => Err(DatabaseError::Closed.into()),
+        }
+    }
+
+    /// Like [`run`](Self::run), for at most ten seconds; then [`DatabaseError::Timeout`].
+    pub async fn run_in_time<T: Send + 'static, E: From<DatabaseError> + Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, E> {
+        self.run(async {
+            let done = timeout(TIMEOUT, work).await;
+            done.unwrap_or_else(|_| Err(DatabaseError::Timeout(TIMEOUT).into()))
+        })
+        .await
+    }
+
+    /// Returns SQL for the time of the database in milliseconds since 1970.
+    ///
+    /// On PostgreSQL it is the start of the transaction: after waiting for a row it is early, so that
+    /// no lease seems to have expired.
+    pub const fn now_sql(&self) -> &'static str {
+        if self.is_postgres() {
+            "CAST(EXTRACT(EPOCH FROM now()) * 1000 AS BIGINT)"
+        } else {
+            "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+        }
     }
 
     /// Returns the clock of the database.
@@ -149,20 +208,6 @@ impl Connections {
             #[cfg(feature = "postgres")]
             Pools::Postgres(server) => server.read(statement).await,
         }
-    }
-
-    /// Runs a statement in its own transaction. After an error or a drop, it may have been executed.
-    pub(crate) async fn run(&self, statement: Statement) -> Result<Vec<Row>, DatabaseError> {
-        #[cfg(feature = "postgres")]
-        if let Pools::Postgres(server) = &self.pools
-            && server.has_sessions
-        {
-            return server.read(statement).await;
-        }
-        let mut transaction = self.write().await?;
-        let rows = transaction.fetch(statement).await?;
-        transaction.commit().await?;
-        Ok(rows)
     }
 
     /// Opens a connection that receives PostgreSQL notifications.
@@ -245,20 +290,4 @@ mod tests {
         );
         assert!(error.contains("refused"), "{error}");
     }
-}
-
-/// Runs a future in a runtime, in place if it is the current one; `None` if it was shut down.
-///
-/// # Cancel safety
-/// Dropping the future drops the work.
-pub async fn run_in<T: Send + 'static>(
-    runtime: &Handle,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    if Handle::try_current().is_ok_and(|here| here.id() == runtime.id()) {
-        return Some(work.await);
-    }
-    let mut task = JoinSet::new();
-    task.spawn_on(work, runtime);
-    task.join_next().await?.ok()
 }

@@ -4,18 +4,18 @@
 //! or NULL. [`Database`] selects the database; [`Connections`] is an open one.
 //!
 //! On SQLite one transaction writes at a time, so parts of a program [share](Connections::share)
-//! connections and wait in turn. Leases exist as a table ([`Leases`]) and in the rows that they
-//! protect ([`RowLeases`]); only the clock of the database decides whether one has expired.
+//! connections and wait in turn. Leases are stored in the rows that they protect ([`RowLeases`]);
+//! only the clock of the database decides whether one has expired.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod clock;
 mod connections;
 mod convert;
-mod lease;
 mod migrate;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod row;
+mod row_lease;
 mod sqlite;
 mod statement;
 mod transaction;
@@ -24,22 +24,17 @@ use std::{fmt, path::PathBuf};
 
 use rusqlite::{ErrorCode, ffi};
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::Listener;
 pub use self::{
     clock::Clock,
-    connections::{Connections, run_in},
+    connections::Connections,
     convert::{from_unix_millis, millis, replace_nul, signed, unix_millis, unsigned},
-    lease::{
-        Acquisition, LeaseOwner, Leases, OwnedLease, Renewal, RowLease, RowLeases, WaitingRequest,
-    },
     migrate::Migration,
     row::{Column, Row},
+    row_lease::{RowLease, RowLeases},
     statement::{Insert, Statement, Value, in_parts, parts, push_list},
     transaction::Transaction,
-};
-#[cfg(feature = "postgres")]
-pub use self::{
-    lease::{LeaseNotice, LeaseNotices},
-    postgres::Listener,
 };
 
 /// The database to open.

@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio::time::{error::Elapsed, timeout};
 
-use crate::{Clock, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
+use crate::{Clock, Connections, DatabaseError, Durability, Row, Statement, Value, row::RowOf};
 
 /// Per process.
 const MAX_CONNECTIONS: u32 = 8;
@@ -53,8 +53,6 @@ pub(crate) struct Server {
     health: Health,
     /// False behind PgBouncer in transaction mode, which `statement-cache-capacity=0` in the URL indicates.
     is_persistent: bool,
-    /// Settings apply to the session, so that a statement needs no transaction.
-    pub(crate) has_sessions: bool,
 }
 
 impl Server {
@@ -83,9 +81,7 @@ impl Server {
                     settings.execute(connection).await.map(drop)
                 })
             });
-        let mut server = Self::with_pool(url, Durability::PowerLoss, pool)?;
-        server.has_sessions = true;
-        Ok(server)
+        Self::with_pool(url, Durability::PowerLoss, pool)
     }
 
     fn with_pool(
@@ -130,7 +126,6 @@ impl Server {
             begin: begin.into(),
             health,
             is_persistent: !url.contains("statement-cache-capacity=0"),
-            has_sessions: false,
         })
     }
 
@@ -310,8 +305,30 @@ impl Listener {
         in_time(self.0.listen(channel)).await
     }
 
-    pub(crate) async fn unlisten(&mut self, channel: &str) -> Result<(), DatabaseError> {
-        in_time(self.0.unlisten(channel)).await
+    /// Checks that notifications from these connections arrive.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NoNotifications`], or the database failed.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn check(&mut self, connections: &Connections) -> Result<(), DatabaseError> {
+        // A separate channel: PgBouncer would leave LISTEN active for other clients.
+        let channel = format!("landfall_test_{:016x}", rand::random::<u64>());
+        self.listen(&channel).await?;
+        let notify = Statement::new("SELECT CAST(pg_notify($1, '') AS TEXT)");
+        let arrives = async {
+            connections.read(notify.with(channel.as_str())).await?;
+            self.receive().await.map(drop)
+        };
+        match timeout(LISTENER_TIMEOUT, arrives).await {
+            Ok(Ok(())) => in_time(self.0.unlisten(&channel)).await,
+            // PgBouncer delivered it to another client.
+            Ok(Err(DatabaseError::Postgres(sqlx::Error::Protocol(_)))) | Err(_) => {
+                Err(DatabaseError::NoNotifications)
+            }
+            Ok(Err(error)) => Err(error),
+        }
     }
 
     /// Waits for the next notification and returns its payload.

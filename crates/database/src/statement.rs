@@ -82,11 +82,7 @@ impl Statement {
 
     fn insert_rows(insert: &'static Insert, rows: impl IntoIterator<Item = Vec<Value>>) -> Self {
         let mut statement = Self::new(insert.head);
-        statement.push(" (VALUES ");
-        for (at, row) in rows.into_iter().enumerate() {
-            statement.push_row(at, row, insert.types);
-        }
-        statement.push(") AS v ");
+        statement.push_rows(rows, insert.types);
         statement.push(insert.tail);
         statement.insert = Some(insert);
         statement
@@ -101,10 +97,21 @@ impl Statement {
         types: [&str; N],
         tail: &str,
     ) -> Self {
-        let mut statement = Self::new(format!("{head} (VALUES "));
-        statement.push_rows(rows, types);
-        statement.push(&format!(") AS v {tail}"));
-        statement
+        Self::new(head).rows(rows, types, tail)
+    }
+
+    /// Appends rows and SQL, as [`from_rows`](Self::from_rows) does; their values follow those bound
+    /// before.
+    #[must_use]
+    pub fn rows<const N: usize>(
+        mut self,
+        rows: impl IntoIterator<Item = [Value; N]>,
+        types: [&str; N],
+        tail: &str,
+    ) -> Self {
+        self.push_rows(rows, &types);
+        self.push(tail);
+        self
     }
 
     /// Merges consecutive statements that insert one row each by the same SQL.
@@ -151,30 +158,23 @@ impl Statement {
         self
     }
 
-    /// Appends rows of values as `($1, $2), ($3, $4)`, each cast to the type in `casts` if not
-    /// empty.
-    pub fn push_rows<const N: usize>(
+    fn push_rows<R: IntoIterator<Item = Value>>(
         &mut self,
-        rows: impl IntoIterator<Item = [Value; N]>,
-        casts: [&str; N],
+        rows: impl IntoIterator<Item = R>,
+        types: &[&str],
     ) {
+        self.push(" (VALUES ");
         for (at, row) in rows.into_iter().enumerate() {
-            self.push_row(at, row, &casts);
+            self.push(if at == 0 { "(" } else { ", (" });
+            for (column, (value, cast)) in row.into_iter().zip(types).enumerate() {
+                let number = self.bind(value);
+                let comma = if column == 0 { "" } else { ", " };
+                // Writing to a string does not fail.
+                let _ = write!(self.sql, "{comma}CAST(${number} AS {cast})");
+            }
+            self.push(")");
         }
-    }
-
-    fn push_row(&mut self, at: usize, row: impl IntoIterator<Item = Value>, casts: &[&str]) {
-        self.push(if at == 0 { "(" } else { ", (" });
-        for (column, (value, cast)) in row.into_iter().zip(casts).enumerate() {
-            let number = self.bind(value);
-            let comma = if column == 0 { "" } else { ", " };
-            // Writing to a string does not fail.
-            let _ = match *cast {
-                "" => write!(self.sql, "{comma}${number}"),
-                cast => write!(self.sql, "{comma}CAST(${number} AS {cast})"),
-            };
-        }
-        self.push(")");
+        self.push(") AS v ");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{
 
 #[cfg(feature = "postgres")]
 use crate::postgres;
-use crate::{Clock, DatabaseError, Row, Statement, sqlite};
+use crate::{Clock, DatabaseError, Row, Statement, parts, sqlite};
 
 /// A write transaction, rolled back when dropped.
 ///
@@ -70,6 +70,33 @@ impl Transaction {
             rows += self.execute(statement).await?;
         }
         Ok(rows)
+    }
+
+    /// Executes a statement for each [part](parts) of `rows`, and returns the number of rows they
+    /// changed.
+    pub async fn execute_parts<'a, T: Sync>(
+        &mut self,
+        rows: &'a [T],
+        create: impl Fn(&'a [T]) -> Statement + Send,
+    ) -> Result<u64, DatabaseError> {
+        let mut changed = 0;
+        for part in parts(rows) {
+            changed += self.execute(create(part)).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Executes a statement for each [part](parts) of `rows`, and returns their rows.
+    pub async fn fetch_parts<'a, T: Sync>(
+        &mut self,
+        rows: &'a [T],
+        create: impl Fn(&'a [T]) -> Statement + Send,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let mut found = Vec::new();
+        for part in parts(rows) {
+            found.extend(self.fetch(create(part)).await?);
+        }
+        Ok(found)
     }
 
     /// Executes a statement and returns its rows.

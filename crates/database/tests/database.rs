@@ -72,12 +72,12 @@ async fn stores_committed_rows(database: Database) {
     // Missing tables are created even then: no program uses them yet.
     tool.migrate("others", &[other]).await.unwrap();
 
-    let mut insert = Statement::new("INSERT INTO things (name, size) VALUES ");
     let rows = [
         ["b".into(), 2.into()],
         ["it's \" \u{1f4e6}".into(), 3.into()],
     ];
-    insert.push_rows(rows, ["TEXT", "BIGINT"]);
+    let head = "INSERT INTO things (name, size) SELECT * FROM";
+    let insert = Statement::from_rows(head, rows, ["TEXT", "BIGINT"], "");
     let mut dropped = one.write().await.unwrap();
     assert_eq!(dropped.execute(insert.clone()).await.unwrap(), 2);
     drop(dropped);

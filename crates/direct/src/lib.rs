@@ -30,6 +30,6 @@ pub use self::{
     settings::{CLIENT_KEY_PREFIX, DirectSettings, DirectStats, SmallFiles, StsSettings},
     uploads::{
         CompletedUpload, Direct, OpenRequest, PrefixCredentials, Requester, SignedOperation,
-        SignedPost, SignedPut, SweepReport,
+        SignedPut, SweepReport,
     },
 };

@@ -1,13 +1,13 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use landfall_database::{
-    Connections, Database, DatabaseError, Row, Statement, Value, from_unix_millis, in_parts,
+    Connections, Database, DatabaseError, Durability, Row, Statement, Value, from_unix_millis,
     push_list, unsigned,
 };
 use landfall_messages::{Message, rfc3339};
 use serde::Serialize;
 
-use super::{Outbox, OutboxError, connect, migrate, sql};
+use super::{Outbox, OutboxError, migrate, sql};
 
 /// The events in the database of an outbox. Running servers notice changes within seconds.
 ///
@@ -157,7 +157,8 @@ impl Events {
             let path = file.clone();
             return Err(DatabaseError::Create { path, source }.into());
         }
-        let database = connect(database, true).await?.without_migrations();
+        let database = database.open(Durability::PowerLoss).await?;
+        let database = database.without_migrations();
         migrate(&database).await?;
         Ok(Self { database })
     }
@@ -226,8 +227,9 @@ impl Events {
             let followers = keys.iter();
             let followers = followers.map(|(key, route)| ((key.as_str(), route.as_str()), now));
             let followers: Vec<_> = followers.collect();
-            let reschedule = in_parts(&followers, sql::reschedule);
-            transaction.execute_all(reschedule).await?;
+            transaction
+                .execute_parts(&followers, sql::reschedule)
+                .await?;
             u64::try_from(rows.len()).unwrap_or(u64::MAX)
         } else {
             // A dead letter holds no others.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use landfall_database::{DatabaseError, Transaction, in_parts, millis, parts};
+use landfall_database::{DatabaseError, Transaction, millis};
 use landfall_messages::Message;
 
 use super::{
@@ -73,15 +73,13 @@ impl BatchTransaction<'_> {
                 Command::Resolved(resolved) => self.resolve(resolved).await?,
                 Command::Requeue(events) => {
                     let events: Vec<&str> = events.iter().map(String::as_str).collect();
-                    let requeue = in_parts(&events, |part| sql::requeue(part, &self.me));
-                    self.transaction.execute_all(requeue).await?;
+                    let requeue = |part| sql::requeue(part, &self.me);
+                    self.transaction.execute_parts(&events, requeue).await?;
                 }
                 Command::Abandon(events) => {
                     let events: Vec<&str> = events.iter().map(|event| &**event).collect();
-                    let abandon = in_parts(&events, |part| {
-                        sql::abandon_prepared(part, &self.me, self.now)
-                    });
-                    self.transaction.execute_all(abandon).await?;
+                    let abandon = |part| sql::abandon_prepared(part, &self.me, self.now);
+                    self.transaction.execute_parts(&events, abandon).await?;
                 }
                 _ => {}
             }
@@ -111,8 +109,8 @@ impl BatchTransaction<'_> {
         });
         for (route, events) in by_route(delivered) {
             let route = self.shared.routes[route].transport.name();
-            let delete = in_parts(&events, |part| sql::delete(route, part));
-            let deleted = self.transaction.execute_all(delete).await?;
+            let delete = |part| sql::delete(route, part);
+            let deleted = self.transaction.execute_parts(&events, delete).await?;
             self.count_deleted(deleted);
         }
         Ok(())
@@ -132,8 +130,7 @@ impl BatchTransaction<'_> {
         let shared = self.shared;
         let capacity = (0..shared.routes.len()).map(|route| shared.queues.capacity(route));
         let mut capacity: Vec<_> = capacity.collect();
-        let mut known = Vec::new();
-        let mut unknown = Vec::new();
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for &event in emitted {
             for (route, mut row) in rows(shared, event) {
                 if capacity[route] > 0 {
@@ -144,9 +141,11 @@ impl BatchTransaction<'_> {
                 }
                 // A node that prepared an event and was not evicted since knows that the row
                 // exists, unless another node has made it pending.
-                let is_prepared = is_known && shared.prepared.lock().contains_key(&event.id);
-                let list = [&mut unknown, &mut known];
-                list[usize::from(is_prepared)].push((route, event, row));
+                if is_known && shared.prepared.lock().contains_key(&event.id) {
+                    known.push((route, event, row));
+                } else {
+                    unknown.push((route, event, row));
+                }
             }
         }
         let mut stored = HashSet::new();
@@ -155,10 +154,9 @@ impl BatchTransaction<'_> {
             (&unknown, sql::emit_unprepared),
         ] {
             let list: Vec<_> = list.iter().map(|(_, _, row)| row.clone()).collect();
-            for part in parts(&list) {
-                for row in self.transaction.fetch(statement(part, self.now)).await? {
-                    stored.insert((row.text("event_id")?, row.text("route")?));
-                }
+            let emit = |part| statement(part, self.now);
+            for row in self.transaction.fetch_parts(&list, emit).await? {
+                stored.insert((row.text("event_id")?, row.text("route")?));
             }
         }
         for (_, event, _) in &unknown {
@@ -180,10 +178,8 @@ impl BatchTransaction<'_> {
             self.effects.is_due = true;
             let name = shared.routes[route].transport.name();
             let hold = shared.order_hold(route);
-            let release = in_parts(&events, |part| {
-                sql::release_behind(name, part, self.now, hold, is_postgres)
-            });
-            self.transaction.execute_all(release).await?;
+            let release = |part| sql::release_behind(name, part, self.now, hold, is_postgres);
+            self.transaction.execute_parts(&events, release).await?;
         }
         for (route, event, _) in mine {
             let claimed = ClaimedEvent {
@@ -210,11 +206,9 @@ impl BatchTransaction<'_> {
         for (route, keys) in by_route(keys.into_iter()) {
             let name = self.shared.routes[route].transport.name();
             let hold = self.shared.order_hold(route);
-            for part in parts(&keys) {
-                let statement = sql::owned_elsewhere(name, part, &self.me, self.now, hold);
-                for row in self.transaction.fetch(statement).await? {
-                    behind.insert((route, row.text("ordering_key")?));
-                }
+            let owned = |part| sql::owned_elsewhere(name, part, &self.me, self.now, hold);
+            for row in self.transaction.fetch_parts(&keys, owned).await? {
+                behind.insert((route, row.text("ordering_key")?));
             }
         }
         Ok(behind)
@@ -230,8 +224,8 @@ impl BatchTransaction<'_> {
         }
         // Every node locks rows in the same order, so that transactions do not deadlock.
         all.sort_by_key(|row| (row.event, row.route));
-        let prepare = in_parts(&all, |part| sql::prepare(part, self.now));
-        self.transaction.execute_all(prepare).await?;
+        let prepare = |part| sql::prepare(part, self.now);
+        self.transaction.execute_parts(&all, prepare).await?;
         Ok(())
     }
 
@@ -244,25 +238,23 @@ impl BatchTransaction<'_> {
             .map(|implied| (implied.id.as_str(), &implied.upload))
             .collect();
         let ids: Vec<_> = implied.keys().copied().collect();
-        for part in parts(&ids) {
-            for row in self.transaction.fetch(sql::prepared(part)).await? {
-                let (event, route) = (row.text("event_id")?, row.text("route")?);
-                let mut json = row.text("message")?;
-                // One that cannot be read becomes a dead letter when it is claimed.
-                let mut sequence = 0;
-                if let Some(upload) = implied.get(event.as_str())
-                    && let Ok(mut message) = serde_json::from_str::<Message>(&json)
-                {
-                    event::refresh_upload(&mut message, upload);
-                    event::assign_sequence(&mut message);
-                    sequence = message.sequence;
-                    json = serde_json::to_string(&message).unwrap_or(json);
-                }
-                let emitted = (json.as_str(), sequence);
-                let statement = sql::promote(&event, &route, emitted, None, self.now);
-                self.transaction.execute(statement).await?;
-                self.effects.is_due = true;
+        for row in self.transaction.fetch_parts(&ids, sql::prepared).await? {
+            let (event, route) = (row.text("event_id")?, row.text("route")?);
+            let mut json = row.text("message")?;
+            // One that cannot be read becomes a dead letter when it is claimed.
+            let mut sequence = 0;
+            if let Some(upload) = implied.get(event.as_str())
+                && let Ok(mut message) = serde_json::from_str::<Message>(&json)
+            {
+                event::refresh_upload(&mut message, upload);
+                event::assign_sequence(&mut message);
+                sequence = message.sequence;
+                json = serde_json::to_string(&message).unwrap_or(json);
             }
+            let emitted = (json.as_str(), sequence);
+            let statement = sql::promote(&event, &route, emitted, None, self.now);
+            self.transaction.execute(statement).await?;
+            self.effects.is_due = true;
         }
         Ok(())
     }

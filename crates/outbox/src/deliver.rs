@@ -56,18 +56,23 @@ impl Outbox {
         let (mut first, mut retries) = (JoinSet::new(), JoinSet::new());
         loop {
             let permit = shared.breakers[route].permit(shared.database.clock().millis());
-            let (can_first, can_retry, wait) = match permit {
-                Permit::Any => (
-                    first.len() < max_first,
-                    retries.len() < max_retries,
-                    MAX_WAIT,
-                ),
-                Permit::One => (true, true, MAX_WAIT),
-                Permit::Wait(wait) => (false, false, wait.min(MAX_WAIT)),
-            };
-            let allowed = Allowed {
-                first: can_first,
-                retries: can_retry,
+            let mut wait = MAX_WAIT;
+            let allowed = match permit {
+                Permit::Any => Allowed {
+                    first: first.len() < max_first,
+                    retries: retries.len() < max_retries,
+                },
+                Permit::One => Allowed {
+                    first: true,
+                    retries: true,
+                },
+                Permit::Wait(for_probe) => {
+                    wait = wait.min(for_probe);
+                    Allowed {
+                        first: false,
+                        retries: false,
+                    }
+                }
             };
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => break,

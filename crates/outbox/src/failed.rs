@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use landfall_database::{DatabaseError, in_parts, millis};
+use landfall_database::{DatabaseError, millis};
 
 use super::{
     batch::{Command, FailedDelivery},
@@ -58,8 +58,8 @@ impl BatchTransaction<'_> {
             self.effects.released.push((route, event));
         }
         let keys = borrowed(&released);
-        let release = in_parts(&keys, |part| sql::release(part, &self.me));
-        self.transaction.execute_all(release).await?;
+        let release = |part| sql::release(part, &self.me);
+        self.transaction.execute_parts(&keys, release).await?;
         let failures = failures.iter();
         let failures = failures.map(|(failure, route, attempts, due)| sql::Failed {
             event: &failure.event,
@@ -69,10 +69,8 @@ impl BatchTransaction<'_> {
             error: &failure.error,
         });
         let failures: Vec<_> = failures.collect();
-        let record = in_parts(&failures, |part| {
-            sql::record_failures(part, &self.me, self.now)
-        });
-        self.transaction.execute_all(record).await?;
+        let record = |part| sql::record_failures(part, &self.me, self.now);
+        self.transaction.execute_parts(&failures, record).await?;
         // After the failed rows were locked: see `sql::release_behind`.
         self.reschedule(&rescheduled).await
     }
@@ -97,8 +95,9 @@ impl BatchTransaction<'_> {
 
     async fn reschedule(&mut self, keys: &[Due]) -> Result<(), DatabaseError> {
         let keys = borrowed(keys);
-        let reschedule = in_parts(&keys, sql::reschedule);
-        self.transaction.execute_all(reschedule).await?;
+        self.transaction
+            .execute_parts(&keys, sql::reschedule)
+            .await?;
         Ok(())
     }
 

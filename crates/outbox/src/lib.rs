@@ -56,9 +56,7 @@ use landfall::{
     BoxError,
     event::{Event, EventKind, EventKinds, EventSink},
 };
-use landfall_database::{
-    Connections, Database, DatabaseError, Durability, Migration, Statement, millis,
-};
+use landfall_database::{Connections, DatabaseError, Durability, Migration, Statement, millis};
 use landfall_messages::{HookName, Route};
 use parking_lot::Mutex;
 use tokio::{
@@ -194,7 +192,7 @@ impl Outbox {
         }
         let mut database = match &settings.connections {
             Some(open) => open.clone(),
-            None => connect(&settings.database, settings.survives_power_loss).await?,
+            None => settings.database.open(Durability::PowerLoss).await?,
         };
         if let Some(clock) = &settings.clock {
             database = database.with_clock(clock.clone());
@@ -375,12 +373,4 @@ impl EventSink for Outbox {
 /// If dropped, it has done all or nothing.
 pub async fn migrate(database: &Connections) -> Result<(), DatabaseError> {
     database.migrate(TABLE_SET, MIGRATIONS).await
-}
-
-async fn connect(database: &Database, for_power_loss: bool) -> Result<Connections, OutboxError> {
-    let durability = match for_power_loss {
-        true => Durability::PowerLoss,
-        false => Durability::ProcessCrash,
-    };
-    Ok(database.open(durability).await?)
 }

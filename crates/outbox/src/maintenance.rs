@@ -30,9 +30,10 @@ impl NodeLease {
     pub(super) fn new(node: &Node, timeout: Duration) -> Self {
         Self {
             node: node.id.clone(),
-            duration: match node.is_present() {
-                true => timeout.max(PRESENT_TIMEOUT),
-                false => timeout,
+            duration: if node.is_present() {
+                timeout.max(PRESENT_TIMEOUT)
+            } else {
+                timeout
             },
         }
     }

@@ -104,9 +104,10 @@ impl DeliveryQueues {
     /// Each route has its own share.
     pub(super) fn capacity(&self, route: usize) -> usize {
         let queues = self.lock(route);
-        let capacity = match queues.bytes >= self.max_bytes() {
-            true => 0,
-            false => self.max_events().saturating_sub(queues.events),
+        let capacity = if queues.bytes >= self.max_bytes() {
+            0
+        } else {
+            self.max_events().saturating_sub(queues.events)
         };
         if capacity == 0 {
             self.has_backlog.store(true, Ordering::Release);

@@ -8,10 +8,8 @@ use landfall_messages::{EventHeaders, ProgressNotifier};
 pub struct OutboxSettings {
     /// The database.
     pub database: Database,
-    /// Shared connections to the database; opened if not set.
+    /// Shared connections to the database; opened if not set, and events then survive a power loss.
     pub connections: Option<Connections>,
-    /// Events survive a power loss; otherwise they survive a process crash only.
-    pub survives_power_loss: bool,
     /// Maximum prepared and pending deliveries, one per event and route; a million by default.
     ///
     /// At the limit, creations are rejected. At twice the limit, other events of uploads are, too.
@@ -140,7 +138,6 @@ impl OutboxSettings {
         Self {
             database,
             connections: None,
-            survives_power_loss: true,
             max_queued: 1_000_000,
             max_bytes: 1 << 30,
             max_concurrency: 32,

@@ -226,9 +226,10 @@ impl Writer {
 
     /// Early if the node writes anyway.
     fn is_stale(&self, lease: Duration, is_idle: bool) -> bool {
-        let every = match is_idle {
-            true => renewal_interval(lease),
-            false => lease / 4,
+        let every = if is_idle {
+            renewal_interval(lease)
+        } else {
+            lease / 4
         };
         self.renewed.is_none_or(|(at, when)| {
             // Maintenance uses the database's clock, which may be slightly ahead.

@@ -4,8 +4,8 @@
 //! before it writes, by one statement, and releases it by another. A node can take over an upload
 //! from any other. See the type for costs, fencing tokens, and an unavailable PostgreSQL.
 //!
-//! A lease is a row of the table `leases` (crate `landfall-database`), and the database's clock
-//! decides whether it has expired. One thread per locker renews all leases of the node in one
+//! A lease is a row of the table `leases` (`leases.rs`), and the database's clock decides whether it
+//! has expired. One thread per locker renews all leases of the node in one
 //! statement, sends releases, and receives the notifications of other nodes (`renewer.rs`).
 //!
 //! Limits: `LISTEN` needs a session, so PgBouncer works in session mode only. A failover to a
@@ -22,6 +22,7 @@
 //! # Ok(()) }
 //! ```
 
+mod leases;
 mod locker;
 mod renewer;
 mod settings;

@@ -12,25 +12,18 @@ use async_trait::async_trait;
 use landfall::{
     lease::{
         Fence, Lease, LeaseError, Locker,
-        remote::{self, LeaseStats, Rejection},
+        remote::{Attempt, LeaseStats, LeaseThread, Rejection},
     },
     upload::UploadId,
 };
-use landfall_database::{
-    Acquisition, Connections, DatabaseError, LeaseOwner, Leases, WaitingRequest,
-};
-use tokio::{
-    runtime::Handle,
-    sync::{oneshot, watch},
-    time::timeout,
-};
+use landfall_database::{Connections, DatabaseError};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    renewer::{self, Shared},
+    leases::{Acquisition, WaitingRequest},
+    renewer::Shared,
     settings::{PostgresSettings, SettingsError},
 };
-
-type Attempt = remote::Attempt<LeaseOwner>;
 
 const SECOND_WAITER_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -88,9 +81,8 @@ pub struct PostgresLocker(Arc<LockerInner>);
 
 struct LockerInner {
     shared: Arc<Shared>,
-    renewer: Handle,
+    thread: LeaseThread,
     is_checked: AtomicBool,
-    stop: watch::Sender<bool>,
 }
 
 impl PostgresLocker {
@@ -103,26 +95,23 @@ impl PostgresLocker {
     /// [`SettingsError`], but never because PostgreSQL is unavailable.
     pub fn new(url: &str, settings: PostgresSettings) -> Result<Self, SettingsError> {
         settings.check()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(SettingsError::Thread)?;
+        let runtime = LeaseThread::runtime().map_err(SettingsError::Thread)?;
         let connections = {
             let _guard = runtime.enter();
             Connections::sessions(url).map_err(SettingsError::Url)?
         };
-        let connections = match settings.can_migrate {
-            true => connections,
-            false => connections.without_migrations(),
+        let connections = if settings.can_migrate {
+            connections
+        } else {
+            connections.without_migrations()
         };
-        let shared = Arc::new(Shared::new(Leases::new(connections), settings));
-        let (stop, stopped) = watch::channel(false);
-        let renewer = renewer::start(Arc::clone(&shared), stopped, runtime)?;
+        let shared = Arc::new(Shared::new(connections, settings));
+        let node = Arc::clone(&shared);
+        let thread = LeaseThread::start(runtime, |stop| node.run(stop));
         Ok(Self(Arc::new(LockerInner {
             shared,
-            renewer,
+            thread: thread.map_err(SettingsError::Thread)?,
             is_checked: AtomicBool::new(false),
-            stop,
         })))
     }
 
@@ -186,9 +175,10 @@ impl PostgresLocker {
             }
             Ok((attempt, Acquisition::Held { remaining, is_next }, _)) => {
                 // Only the next node is notified.
-                let poll = match is_next {
-                    true => settings.poll_interval,
-                    false => SECOND_WAITER_INTERVAL,
+                let poll = if is_next {
+                    settings.poll_interval
+                } else {
+                    SECOND_WAITER_INTERVAL
                 };
                 Err(attempt.held(poll, remaining))
             }
@@ -213,16 +203,14 @@ impl PostgresLocker {
             });
         }
         let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
-        let attempt = Attempt::new(&shared.table, locker, id, shared.next_owner(), local);
+        let attempt = Attempt::new(&shared.table, locker, id, local);
         let sent = Instant::now();
         let call = async move {
             let settings = &shared.settings;
-            let name = renewer::name(attempt.id());
             let waits_for = request.map(|request| (settings.poll_interval * 4, request));
-            let (leases, owner) = (&shared.leases, attempt.owner());
-            let acquired = leases
-                .acquire(&name, owner, settings.ttl, waits_for)
-                .await?;
+            let (id, number) = (attempt.id(), attempt.number());
+            let acquired = shared.leases.acquire(id, number, settings.ttl, waits_for);
+            let acquired = acquired.await?;
             Ok((attempt, acquired, sent))
         };
         self.0.spawn(limit, call).await
@@ -263,15 +251,9 @@ impl LockerInner {
     ) -> Result<T, DatabaseError> {
         let (send, result) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        self.renewer.spawn(async move {
+        self.thread.handle().spawn(async move {
             let _ = send.send(shared.call(limit, call).await);
         });
         result.await.unwrap_or(Err(DatabaseError::Closed))
-    }
-}
-
-impl Drop for LockerInner {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
     }
 }

@@ -1,28 +1,26 @@
 //! The lease thread: it renews and releases leases, receives notifications, and stops holders whose
 //! lease is about to expire.
 //!
-//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
-//! down.
-
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use landfall::{lease::remote::LeaseTable, upload::UploadId};
-use landfall_database::{DatabaseError, LeaseNotice, LeaseOwner, Leases, OwnedLease};
+use landfall_database::{Connections, DatabaseError};
+use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
     sync::{Notify, OnceCell, watch},
     time::{sleep, timeout},
 };
 
-use crate::settings::{PostgresSettings, SettingsError};
+use crate::{
+    leases::{Leases, Notice},
+    settings::PostgresSettings,
+};
 
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -30,29 +28,9 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(600);
 /// After that, the next lease of the upload has a fence in another block, which costs the store some calls.
 const RETENTION: Duration = Duration::from_secs(3600);
 
-/// Other parts of the server have leases as well.
-const PREFIX: &str = "upload/";
-
-pub(crate) fn name(id: &UploadId) -> String {
-    format!("{PREFIX}{id}")
-}
-
-fn owned(id: &UploadId, owner: &LeaseOwner) -> OwnedLease {
-    OwnedLease {
-        name: name(id),
-        owner: owner.clone(),
-    }
-}
-
-fn upload_id(name: &str) -> Option<UploadId> {
-    UploadId::new(name.strip_prefix(PREFIX)?).ok()
-}
-
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) table: Arc<LeaseTable<LeaseOwner>>,
-    node: String,
-    numbers: AtomicU64,
+    pub(crate) table: Arc<LeaseTable>,
     pub(crate) leases: Leases,
     pub(crate) settings: PostgresSettings,
     /// Since the last successful call to PostgreSQL.
@@ -65,12 +43,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(leases: Leases, settings: PostgresSettings) -> Self {
+    pub(crate) fn new(connections: Connections, settings: PostgresSettings) -> Self {
+        let node = format!("{:016x}", rand::random::<u64>());
         Self {
             table: Arc::new(LeaseTable::new(settings.ttl)),
-            node: format!("{:016x}", rand::random::<u64>()),
-            numbers: AtomicU64::new(1),
-            leases,
+            leases: Leases::new(connections, node),
             settings,
             down_since: Mutex::default(),
             failed: Notify::new(),
@@ -80,11 +57,6 @@ impl Shared {
         }
     }
 
-    pub(crate) fn next_owner(&self) -> LeaseOwner {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        LeaseOwner::new(self.node.as_str(), number)
-    }
-
     pub(crate) async fn call<T>(
         &self,
         limit: Duration,
@@ -92,7 +64,7 @@ impl Shared {
     ) -> Result<T, DatabaseError> {
         let result = timeout(limit, call).await;
         let result = result.unwrap_or(Err(DatabaseError::Timeout(limit)));
-        let mut down_since = self.down_since();
+        let mut down_since = self.down_since.lock();
         match &result {
             Err(error) if !error.is_statement_error() => {
                 down_since.get_or_insert_with(Instant::now);
@@ -104,13 +76,7 @@ impl Shared {
     }
 
     pub(crate) fn down_for(&self) -> Option<Duration> {
-        self.down_since().map(|since| since.elapsed())
-    }
-
-    fn down_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.down_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.down_since.lock().map(|since| since.elapsed())
     }
 
     pub(crate) async fn migrate(&self) -> Result<(), DatabaseError> {
@@ -123,43 +89,27 @@ impl Shared {
     }
 }
 
-pub(crate) fn start(
-    shared: Arc<Shared>,
-    mut stop: watch::Receiver<bool>,
-    runtime: tokio::runtime::Runtime,
-) -> Result<Handle, SettingsError> {
-    let handle = runtime.handle().clone();
-    thread::Builder::new()
-        .name("landfall-leases".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                let work = async {
-                    tokio::join!(
-                        shared.table.expire(),
-                        shared.renew(),
-                        shared.release(),
-                        shared.receive(),
-                        shared.probe(),
-                        shared.purge(),
-                    );
-                };
-                tokio::select! {
-                    () = work => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-                // Leases that are not released now expire.
-                let _ = timeout(SHUTDOWN_TIMEOUT, shared.send_releases()).await;
-                let close = shared.leases.connections().close();
-                let _ = timeout(SHUTDOWN_TIMEOUT, close).await;
-            });
-            // Name resolution in progress must not delay the end.
-            runtime.shutdown_background();
-        })
-        .map_err(SettingsError::Thread)?;
-    Ok(handle)
-}
-
 impl Shared {
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let work = async {
+            tokio::join!(
+                self.table.expire(),
+                self.renew(),
+                self.release(),
+                self.receive(),
+                self.probe(),
+                self.purge(),
+            );
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        // Leases that are not released now expire.
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.send_releases()).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.leases.connections.close()).await;
+    }
+
     /// Renews all leases in one statement, every quarter of their lifetime.
     async fn renew(&self) {
         let interval = self.settings.ttl / 4;
@@ -183,15 +133,11 @@ impl Shared {
         if due.is_empty() {
             return Ok(());
         }
-        let owned = due.iter().map(|lease| owned(&lease.id, &lease.owner));
-        let owned: Vec<_> = owned.collect();
         let sent = Instant::now();
-        let renew = self.leases.renew(&owned, self.settings.ttl);
-        let renewals = self.call(limit, renew).await?.into_iter();
-        let waiting = renewals.map(|renewal| (renewal.name, renewal.waiting));
-        let waiting: HashMap<_, _> = waiting.collect();
-        for (lease, owned) in due.iter().zip(&owned) {
-            let Some(waiting) = waiting.get(&owned.name) else {
+        let renew = self.leases.renew(&due, self.settings.ttl);
+        let renewed = self.call(limit, renew).await?;
+        for lease in &due {
+            let Some(waiting) = renewed.get(&lease.id) else {
                 self.table.lost(lease);
                 continue;
             };
@@ -199,7 +145,7 @@ impl Shared {
             // The notification may have been lost.
             if let Some(request) = waiting {
                 self.table
-                    .request_yield(&lease.id, &lease.owner, request.offset);
+                    .request_yield(&lease.id, lease.number, request.offset);
             }
         }
         Ok(())
@@ -218,7 +164,6 @@ impl Shared {
     async fn send_releases(&self) -> Result<(), DatabaseError> {
         loop {
             let batch = self.table.releases(usize::MAX);
-            let batch: Vec<_> = batch.iter().map(|(id, owner)| owned(id, owner)).collect();
             if batch.is_empty() {
                 return Ok(());
             }
@@ -246,31 +191,19 @@ impl Shared {
         self.table.wake_all();
         self.renew_now.notify_one();
         loop {
-            match notices.receive().await? {
-                LeaseNotice::Yield {
-                    name,
-                    owner,
-                    request,
-                } => {
-                    if let Some(id) = upload_id(&name) {
-                        self.table.request_yield(&id, &owner, request.offset);
-                    }
+            match self.leases.notice(&notices.receive().await?) {
+                Some(Notice::Yield(id, number, request)) => {
+                    self.table.request_yield(&id, number, request.offset);
                 }
-                LeaseNotice::Reserved { name, node } => {
-                    if let Some(id) = upload_id(&name).filter(|_| self.node == node) {
-                        self.table.wake(&id);
-                    }
-                }
+                Some(Notice::Reserved(id)) => self.table.wake(&id),
+                None => {}
             }
         }
     }
 
     async fn probe(&self) {
-        // It affects no row.
-        let none = [OwnedLease {
-            name: String::new(),
-            owner: self.next_owner(),
-        }];
+        // It affects no row: no lease has this number.
+        let none = [(UploadId::random(), 0)];
         loop {
             self.failed.notified().await;
             while self.down_for().is_some() {

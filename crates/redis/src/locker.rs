@@ -12,21 +12,18 @@ use async_trait::async_trait;
 use landfall::{
     lease::{
         Lease, LeaseError, Locker,
-        remote::{self, LeaseStats, LeaseTable, Rejection},
+        remote::{Attempt, LeaseStats, LeaseTable, LeaseThread, Rejection},
     },
     upload::UploadId,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     connection::{ConnectionError, RedisConnection, field},
     renewer::Shared,
-    scripts::{AcquireReply, LeaseId, Scripts, YieldRequest, parse_offset},
+    scripts::{AcquireReply, Scripts, YieldRequest, parse_offset},
     settings::{RedisSettings, SettingsError},
 };
-
-type Table = LeaseTable<LeaseId>;
-type Attempt = remote::Attempt<LeaseId>;
 
 /// A locker that stores leases in Redis (6 or newer) or Valkey, for nodes that share a store.
 ///
@@ -87,9 +84,8 @@ pub struct RedisLocker(Arc<LockerInner>);
 
 struct LockerInner {
     shared: Arc<Shared>,
-    numbers: AtomicU64,
     max_fence: AtomicU64,
-    stop: watch::Sender<bool>,
+    _thread: LeaseThread,
 }
 
 /// The server at the address, as found by [`RedisLocker::check`].
@@ -124,19 +120,19 @@ impl RedisLocker {
         };
         let connection =
             RedisConnection::new(address, &settings, Arc::clone(&scripts), on_message)?;
-        let (stop, stopped) = watch::channel(false);
         let shared = Arc::new(Shared {
             table,
             connection: Arc::new(connection),
             scripts,
             settings,
         });
-        Arc::clone(&shared).start(stopped)?;
+        let runtime = LeaseThread::runtime().map_err(SettingsError::Thread)?;
+        let node = Arc::clone(&shared);
+        let thread = LeaseThread::start(runtime, |stop| node.run(stop));
         Ok(Self(Arc::new(LockerInner {
             shared,
-            numbers: AtomicU64::new(1),
             max_fence: AtomicU64::new(0),
-            stop,
+            _thread: thread.map_err(SettingsError::Thread)?,
         })))
     }
 
@@ -186,9 +182,8 @@ impl RedisLocker {
     }
 
     fn attempt(&self, id: &UploadId, local: Option<Lease>) -> Attempt {
-        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let locker = Arc::clone(&self.0) as Arc<dyn Any + Send + Sync>;
-        Attempt::new(&self.0.shared.table, locker, id, LeaseId(number), local)
+        Attempt::new(&self.0.shared.table, locker, id, local)
     }
 
     async fn acquire_now(
@@ -243,8 +238,8 @@ impl LockerInner {
     ) -> Result<(AcquireReply, Instant), ConnectionError> {
         let max_fence = self.max_fence.load(Ordering::Relaxed);
         let call = self.shared.connection.call(|live| {
-            let owner = *attempt.owner();
-            (self.shared.scripts).acquire(live.run(), attempt.id(), owner, max_fence, request)
+            let (id, number) = (attempt.id(), attempt.number());
+            (self.shared.scripts).acquire(live.run(), id, number, max_fence, request)
         });
         let (reply, sent) = call.await?;
         let reply = Scripts::acquire_reply(reply);
@@ -255,15 +250,9 @@ impl LockerInner {
     }
 }
 
-impl Drop for LockerInner {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
-}
-
 /// Handles a message of another node: `yield OWNER:NUMBER OFFSET ID` for the holder of a lease, or
 /// `free ID` for its waiters.
-fn handle_message(table: &Table, owner: &str, message: &[u8]) {
+fn handle_message(table: &LeaseTable, owner: &str, message: &[u8]) {
     let Ok(message) = std::str::from_utf8(message) else {
         return;
     };
@@ -279,6 +268,6 @@ fn handle_message(table: &Table, owner: &str, message: &[u8]) {
         && let Some(offset) = parse_offset(offset)
         && let (Ok(number), Ok(id)) = (number.parse(), UploadId::new(id))
     {
-        table.request_yield(&id, &LeaseId(number), offset);
+        table.request_yield(&id, number, offset);
     }
 }

@@ -1,48 +1,29 @@
 //! The lease thread: it connects, renews and releases leases, and stops holders whose lease is
 //! about to expire.
-//!
-//! A separate thread renews leases in time even if the runtimes of the requests are busy or shut
-//! down.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use landfall::lease::remote::LeaseTable;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
     connection::RedisConnection,
-    scripts::{LeaseId, Renewal, Scripts, YieldRequest},
-    settings::{RedisSettings, SettingsError},
+    scripts::{Renewal, Scripts, YieldRequest},
+    settings::RedisSettings,
 };
 
 const BATCH_SIZE: usize = 256;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Shared {
-    pub(crate) table: Arc<LeaseTable<LeaseId>>,
+    pub(crate) table: Arc<LeaseTable>,
     pub(crate) connection: Arc<RedisConnection>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) settings: RedisSettings,
 }
 
 impl Shared {
-    pub(crate) fn start(self: Arc<Self>, stop: watch::Receiver<bool>) -> Result<(), SettingsError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(SettingsError::Thread)?;
-        thread::Builder::new()
-            .name("landfall-leases".into())
-            .spawn(move || {
-                runtime.block_on(self.run(stop));
-                // Name resolution in progress must not delay the end.
-                runtime.shutdown_background();
-            })
-            .map_err(SettingsError::Thread)?;
-        Ok(())
-    }
-
-    async fn run(&self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let work = async {
             tokio::join!(
                 self.connection.maintain(),
@@ -97,7 +78,7 @@ impl Shared {
                         self.table.renewed(lease, sent);
                         // The message may have been lost.
                         if let YieldRequest::Yield(offset) = request {
-                            self.table.request_yield(&lease.id, &lease.owner, offset);
+                            self.table.request_yield(&lease.id, lease.number, offset);
                         }
                     }
                 }
@@ -126,7 +107,7 @@ impl Shared {
                 return;
             };
             let calls = batch.iter();
-            let calls = calls.map(|(id, lease)| self.scripts.release(live.run(), id, *lease));
+            let calls = calls.map(|(id, number)| self.scripts.release(live.run(), id, *number));
             let limit = self.settings.timeout / 2;
             match self.connection.pipeline::<u8>(&live, limit, calls).await {
                 Ok(_) => self.table.discard_releases(batch.len()),

@@ -12,16 +12,6 @@ use crate::settings::RedisSettings;
 const FENCE_RETENTION: Duration = Duration::from_secs(24 * 3600);
 const HANDOFF_WINDOW: Duration = Duration::from_millis(100);
 
-/// Identifies a lease among those of this node: a later one has a greater number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LeaseId(pub(crate) u64);
-
-impl LeaseId {
-    fn value(self, owner: &str) -> String {
-        format!("{owner}:{}", self.0)
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum YieldRequest {
     None,
@@ -131,7 +121,7 @@ impl Scripts {
         &self,
         run: ServerRun<'_>,
         id: &UploadId,
-        lease: LeaseId,
+        number: u64,
         min_fence: u64,
         request: YieldRequest,
     ) -> Cmd {
@@ -141,7 +131,7 @@ impl Scripts {
             .arg(self.key("waiter", run, id))
             .arg(self.primary())
             .arg(&self.owner)
-            .arg(lease.0)
+            .arg(number)
             .arg(self.ttl)
             .arg(self.fence_ttl)
             .arg(min_fence)
@@ -163,14 +153,14 @@ impl Scripts {
         }
     }
 
-    pub(crate) fn renew(&self, run: ServerRun<'_>, lease: &OwnedLease<LeaseId>) -> Cmd {
-        let OwnedLease { id, owner, fence } = lease;
+    pub(crate) fn renew(&self, run: ServerRun<'_>, lease: &OwnedLease) -> Cmd {
+        let OwnedLease { id, number, fence } = lease;
         let mut call = Self::call(&self.renew, 4);
         call.arg(self.key("lease", run, id))
             .arg(self.key("fence", run, id))
             .arg(self.key("waiter", run, id))
             .arg(self.primary())
-            .arg(owner.value(&self.owner))
+            .arg(self.value(*number))
             .arg(self.ttl)
             .arg(self.fence_ttl)
             .arg(fence.0)
@@ -179,11 +169,11 @@ impl Scripts {
         call
     }
 
-    pub(crate) fn release(&self, run: ServerRun<'_>, id: &UploadId, lease: LeaseId) -> Cmd {
+    pub(crate) fn release(&self, run: ServerRun<'_>, id: &UploadId, number: u64) -> Cmd {
         let mut call = Self::call(&self.release, 2);
         call.arg(self.key("lease", run, id))
             .arg(self.key("waiter", run, id))
-            .arg(lease.value(&self.owner))
+            .arg(self.value(number))
             .arg(&self.owner)
             .arg(millis(HANDOFF_WINDOW))
             .arg(&self.channel)
@@ -206,6 +196,11 @@ impl Scripts {
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys);
         call
+    }
+
+    /// Returns the value of a lease of this node.
+    fn value(&self, number: u64) -> String {
+        format!("{}:{number}", self.owner)
     }
 
     fn primary(&self) -> String {

@@ -53,7 +53,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
                 url: &form.url,
                 fields: Fields(&form.fields),
                 headers: None,
-                expires: form.lifetime.as_secs(),
+                expires: settings.url_lifetime.as_secs(),
             }))
         }
         SmallFiles::Put => {
@@ -66,7 +66,7 @@ pub(super) async fn params(api: &Api, call: &mut Call) -> Result<Response, ApiEr
                 url: &put.url,
                 fields: Fields(&[]),
                 headers: Some(script_headers(&put.headers)),
-                expires: put.lifetime.as_secs(),
+                expires: settings.url_lifetime.as_secs(),
             }))
         }
     }

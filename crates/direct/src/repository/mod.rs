@@ -4,16 +4,13 @@ mod row;
 
 use std::{
     fmt,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use landfall::upload::UploadId;
 use landfall_database::{
-    Connections, DatabaseError, Migration, Row, RowLease, RowLeases, Statement, replace_nul,
-    run_in, unix_millis,
+    Connections, DatabaseError, Migration, RowLease, RowLeases, Statement, replace_nul, unix_millis,
 };
-use tokio::{runtime::Handle, time::timeout};
 
 use self::row::COLUMNS;
 use crate::Record;
@@ -38,7 +35,7 @@ const BATCH_SIZE: i64 = 500;
 /// Reads may be dropped. A dropped write may have taken effect.
 #[derive(Clone)]
 pub struct Repository {
-    runtime: Arc<DatabaseRuntime>,
+    connections: Connections,
     leases: RowLeases,
     prefix_key: [u8; 32],
 }
@@ -46,7 +43,7 @@ pub struct Repository {
 impl fmt::Debug for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Repository")
-            .field("runtime", &self.runtime)
+            .field("connections", &self.connections)
             .field("leases", &self.leases)
             .finish_non_exhaustive()
     }
@@ -76,17 +73,10 @@ impl Repository {
     /// Safe to cancel.
     pub async fn open(connections: Connections) -> Result<Self, DatabaseError> {
         migrate(&connections).await?;
-        let runtime = Handle::current();
-        let table = "direct_uploads";
-        let leases = RowLeases::new(connections.clone(), runtime.clone(), table, LEASE_TTL);
-        let runtime = Arc::new(DatabaseRuntime {
-            connections,
-            runtime,
-        });
         Ok(Self {
-            prefix_key: get_or_create(&runtime, "client_key_prefix").await?,
-            runtime,
-            leases,
+            prefix_key: get_or_create(&connections, "client_key_prefix").await?,
+            leases: RowLeases::new(connections.clone(), "direct_uploads", LEASE_TTL),
+            connections,
         })
     }
 
@@ -112,7 +102,7 @@ impl Repository {
     /// Returns the statement that inserts a record unless its id exists, for a transaction of the queue.
     #[must_use]
     pub fn insert_statement(&self, record: &Record) -> Statement {
-        row::insert(record, self.runtime.connections.is_postgres())
+        row::insert(record)
     }
 
     /// Returns a record by its id.
@@ -169,7 +159,7 @@ impl Repository {
     ///
     /// It then advances the record's version. Id, job, subject, mode and object never change.
     pub async fn update(&self, record: &mut Record) -> Result<bool, DatabaseError> {
-        let statement = row::update(record, self.runtime.now());
+        let statement = row::update(record, self.connections.now_sql());
         let is_written = self.execute(statement).await? > 0;
         if is_written {
             record.version += 1;
@@ -181,7 +171,7 @@ impl Repository {
     /// for uploads that were written since or are leased.
     pub async fn reschedule(&self, records: &[Record]) -> Result<(), DatabaseError> {
         if !records.is_empty() {
-            let statement = row::reschedule(records, self.runtime.now());
+            let statement = row::reschedule(records, self.connections.now_sql());
             self.execute(statement).await?;
         }
         Ok(())
@@ -195,7 +185,7 @@ impl Repository {
         active_at: SystemTime,
         next_check_at: SystemTime,
     ) -> Result<(), DatabaseError> {
-        let statement = row::touch(id, active_at, next_check_at, self.runtime.now());
+        let statement = row::touch(id, active_at, next_check_at, self.connections.now_sql());
         self.execute(statement).await?;
         Ok(())
     }
@@ -220,10 +210,10 @@ impl Repository {
         retry_after: Duration,
         limit: usize,
     ) -> Result<Vec<Record>, DatabaseError> {
-        let runtime = self.runtime.clone();
+        let connections = self.connections.clone();
         let work = async move {
-            let mut transaction = runtime.connections.write().await?;
-            let due = due(&runtime, now, now + retry_after, limit);
+            let mut transaction = connections.write().await?;
+            let due = due(&connections, now, now + retry_after, limit);
             let rows = transaction.fetch(due).await?;
             transaction.commit().await?;
             let read = |row| match row::read(row) {
@@ -236,7 +226,7 @@ impl Repository {
             };
             Ok(rows.iter().filter_map(read).collect())
         };
-        self.runtime.run(work).await
+        self.connections.run_in_time(work).await
     }
 
     /// Deletes the records of uploads that ended before a time; returns their number. The next call continues
@@ -258,15 +248,15 @@ impl Repository {
     }
 
     async fn execute(&self, statement: Statement) -> Result<u64, DatabaseError> {
-        let runtime = self.runtime.clone();
-        let work = async move { runtime.connections.execute(statement).await };
-        self.runtime.run(work).await
+        let connections = self.connections.clone();
+        let work = async move { connections.execute(statement).await };
+        self.connections.run_in_time(work).await
     }
 
     async fn fetch_one(&self, statement: Statement) -> Result<Option<Record>, DatabaseError> {
-        let runtime = self.runtime.clone();
-        let work = async move { runtime.connections.read(statement).await };
-        let rows: Vec<Row> = self.runtime.run(work).await?;
+        let connections = self.connections.clone();
+        let work = async move { connections.read(statement).await };
+        let rows = self.connections.run_in_time(work).await?;
         rows.first().map(row::read).transpose()
     }
 }
@@ -277,16 +267,17 @@ fn has_nul(texts: &[&str]) -> bool {
 }
 
 fn due(
-    runtime: &DatabaseRuntime,
+    connections: &Connections,
     now: SystemTime,
     retry_after: SystemTime,
     limit: usize,
 ) -> Statement {
-    let skip = match runtime.connections.is_postgres() {
-        true => "FOR UPDATE SKIP LOCKED",
-        false => "",
+    let skip = if connections.is_postgres() {
+        "FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
     };
-    let held = runtime.now();
+    let held = connections.now_sql();
     Statement::new(format!(
         "WITH due AS MATERIALIZED (SELECT number FROM direct_uploads \
          WHERE next_check_at IS NOT NULL AND next_check_at <= $2 AND lease_expires_at <= {held} \
@@ -299,11 +290,8 @@ fn due(
     .with(i64::try_from(limit).unwrap_or(i64::MAX))
 }
 
-pub(super) async fn get_or_create(
-    runtime: &DatabaseRuntime,
-    name: &str,
-) -> Result<[u8; 32], DatabaseError> {
-    if let Some(secret) = get(runtime, name).await? {
+async fn get_or_create(connections: &Connections, name: &str) -> Result<[u8; 32], DatabaseError> {
+    if let Some(secret) = get(connections, name).await? {
         return Ok(secret);
     }
     let digits = hex::encode(rand::random::<[u8; 32]>());
@@ -312,14 +300,14 @@ pub(super) async fn get_or_create(
         "INSERT INTO direct_secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
     );
     let create = create.with(name).with(digits);
-    runtime.connections.execute(create).await?;
+    connections.execute(create).await?;
     let missing = || DatabaseError::InvalidRow(format!("the secret {name} is missing"));
-    get(runtime, name).await?.ok_or_else(missing)
+    get(connections, name).await?.ok_or_else(missing)
 }
 
-async fn get(runtime: &DatabaseRuntime, name: &str) -> Result<Option<[u8; 32]>, DatabaseError> {
+async fn get(connections: &Connections, name: &str) -> Result<Option<[u8; 32]>, DatabaseError> {
     let select = Statement::new("SELECT secret FROM direct_secrets WHERE name = $1").with(name);
-    let rows = runtime.connections.read(select).await?;
+    let rows = connections.read(select).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
@@ -334,50 +322,6 @@ fn parse(digits: &str) -> Option<[u8; 32]> {
     let mut secret = [0; 32];
     hex::decode_to_slice(digits, &mut secret).ok()?;
     Some(secret)
-}
-
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Milliseconds since 1970.
-macro_rules! now {
-    (postgres) => {
-        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
-    };
-    (sqlite) => {
-        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
-    };
-}
-pub(super) use now;
-
-#[derive(Debug)]
-pub(super) struct DatabaseRuntime {
-    pub(super) connections: Connections,
-    pub(super) runtime: Handle,
-}
-
-impl DatabaseRuntime {
-    /// SQL for the database's time, which all processes share.
-    pub(super) const fn now(&self) -> &'static str {
-        if self.connections.is_postgres() {
-            now!(postgres)
-        } else {
-            now!(sqlite)
-        }
-    }
-
-    /// # Cancel safety
-    /// Dropped, the work may or may not have been done.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
-    ) -> Result<T, DatabaseError> {
-        let work = timeout(TIMEOUT, work);
-        match run_in(&self.runtime, work).await {
-            Some(Ok(done)) => done,
-            Some(Err(_)) => Err(DatabaseError::Timeout(TIMEOUT)),
-            None => Err(DatabaseError::Closed),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use landfall_database::{
 use landfall_queue::JobId;
 use landfall_s3::client::ObjectRef;
 
-use super::now;
 use crate::{Record, Status, TransferMode};
 
 pub(super) const COLUMNS: &str = "id, upload_json, job_number, subject, transfer_mode, bucket, \
@@ -40,34 +39,21 @@ fn next_check_at(record: &Record) -> Option<i64> {
     record.next_check_at.filter(|_| is_checked).map(unix_millis)
 }
 
-macro_rules! insert {
-    ($database:ident) => {
-        Insert {
-            // The columns are those of `COLUMNS`; the ninth is the status.
-            head: concat!(
-                "INSERT INTO direct_uploads (id, upload_json, job_number, subject, transfer_mode, bucket, \
-                 object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, \
-                 check_count, version, ended_at, lease_expires_at) SELECT v.*, CASE WHEN v.column9 IN (3, 4) THEN ",
-                now!($database),
-                " END, 0 FROM"
-            ),
-            types: &[
-                "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT",
-                "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT",
-            ],
-            // Without WHERE, SQLite would parse ON as part of a join.
-            tail: "WHERE true ON CONFLICT (id) DO NOTHING",
-        }
-    };
-}
-static INSERT_SQLITE: Insert = insert!(sqlite);
-static INSERT_POSTGRES: Insert = insert!(postgres);
+static INSERT: Insert = Insert {
+    // The columns are those of `COLUMNS`.
+    head: "INSERT INTO direct_uploads (id, upload_json, job_number, subject, transfer_mode, bucket, \
+           object_key, multipart_upload_id, status, stored_bytes, active_at, next_check_at, \
+           check_count, version, lease_expires_at) SELECT v.*, 0 FROM",
+    types: &[
+        "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "TEXT", "TEXT", "BIGINT", "BIGINT",
+        "BIGINT", "BIGINT", "BIGINT", "BIGINT",
+    ],
+    // Without WHERE, SQLite would parse ON as part of a join.
+    tail: "WHERE true ON CONFLICT (id) DO NOTHING",
+};
 
-pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
-    let insert = match is_postgres {
-        true => &INSERT_POSTGRES,
-        false => &INSERT_SQLITE,
-    };
+/// The record has not ended.
+pub(super) fn insert(record: &Record) -> Statement {
     let row = vec![
         record.id().as_str().into(),
         upload_json(record).into(),
@@ -84,7 +70,7 @@ pub(super) fn insert(record: &Record, is_postgres: bool) -> Statement {
         i64::from(record.check_count).into(),
         signed(record.version).into(),
     ];
-    Statement::insert(insert, row)
+    Statement::insert(&INSERT, row)
 }
 
 pub(super) fn update(record: &Record, now: &str) -> Statement {
@@ -109,9 +95,6 @@ pub(super) fn update(record: &Record, now: &str) -> Statement {
 /// Skips uploads that were written since or are leased. The version stays: requests do not depend on
 /// these columns.
 pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
-    let mut statement = Statement::new(
-        "WITH found (id, version, stored_bytes, active_at, next_check_at, check_count) AS (VALUES ",
-    );
     let rows = records.iter().map(|record| {
         [
             record.id().as_str().into(),
@@ -122,15 +105,16 @@ pub(super) fn reschedule(records: &[Record], now: &str) -> Statement {
             i64::from(record.check_count).into(),
         ]
     });
-    let types = ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"];
-    statement.push_rows(rows, types);
-    statement.push(&format!(
-        ") UPDATE direct_uploads SET stored_bytes = found.stored_bytes, active_at = found.active_at, \
-         next_check_at = found.next_check_at, check_count = found.check_count FROM found \
-         WHERE direct_uploads.id = found.id AND direct_uploads.version = found.version \
-         AND lease_expires_at <= {now}"
-    ));
-    statement
+    Statement::from_rows(
+        "UPDATE direct_uploads SET stored_bytes = v.column3, active_at = v.column4, \
+         next_check_at = v.column5, check_count = v.column6 FROM",
+        rows,
+        ["TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT"],
+        &format!(
+            "WHERE direct_uploads.id = v.column1 AND direct_uploads.version = v.column2 \
+             AND lease_expires_at <= {now}"
+        ),
+    )
 }
 
 /// Checks the upload sooner if needed. The holder of a lease knows better.
@@ -201,9 +185,6 @@ mod tests {
         }
         assert_eq!(from_number(&MODES, 4), None);
         assert_eq!(from_number(&MODES, -1), None);
-        // The SQL uses these numbers.
-        let ended = [Status::Completed, Status::Removed].map(|status| status as i64);
-        assert_eq!(ended, [3, 4]);
-        assert!(INSERT_SQLITE.head.contains(COLUMNS));
+        assert!(INSERT.head.contains(COLUMNS));
     }
 }

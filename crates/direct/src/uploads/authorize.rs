@@ -37,11 +37,6 @@ impl Authorization {
     }
 }
 
-pub(super) enum ExistingUpload {
-    None(Authorization),
-    Opened(Record),
-}
-
 impl Direct {
     pub(super) async fn existing_at_client_key(
         &self,
@@ -85,28 +80,24 @@ impl Direct {
         new: NewJob,
         types: Vec<String>,
         spec: &UploadSpec,
-    ) -> Result<ExistingUpload, DirectError> {
+    ) -> Result<Authorization, DirectError> {
         let (job, is_new) = match self.queue().grant(new).await? {
             GrantOutcome::Created(job, _) => (job, true),
             GrantOutcome::Existing(job, _) => (job, false),
             GrantOutcome::Conflict(_) => return Err(DirectError::conflicting_request("id")),
             GrantOutcome::LimitExceeded(refusal) => return Err(refusal.into()),
         };
-        let authorization = Authorization {
+        Ok(Authorization {
             types,
             ..Authorization::new(job, is_new, spec)
-        };
-        match is_new {
-            true => Ok(ExistingUpload::None(authorization)),
-            false => self.existing_upload(authorization).await,
-        }
+        })
     }
 
     pub(super) async fn check_grant(
         &self,
         job: &Job,
         spec: &UploadSpec,
-    ) -> Result<ExistingUpload, DirectError> {
+    ) -> Result<Authorization, DirectError> {
         // The job may have changed since the token was authenticated.
         let job = self.queue().get(job.id).await?;
         let job = Box::new(job.ok_or(DirectError::NotFound)?);
@@ -119,24 +110,24 @@ impl Direct {
             return Err(DirectError::invalid("key", why));
         }
         spec.check_grant(&job)?;
-        let authorization = Authorization {
+        Ok(Authorization {
             by_token: true,
             can_retry: true,
             ..Authorization::new(job, false, spec)
-        };
-        self.existing_upload(authorization).await
+        })
     }
 
+    /// Returns the upload that was opened for the job before.
     pub(super) async fn existing_upload(
         &self,
-        mut authorization: Authorization,
-    ) -> Result<ExistingUpload, DirectError> {
+        authorization: &mut Authorization,
+    ) -> Result<Option<Record>, DirectError> {
         if let Some(error) = ended_job_error(&authorization.job) {
             return Err(error);
         }
         let Some((bound, fingerprint)) = self.queue().bound_upload(authorization.job.id).await?
         else {
-            return Ok(ExistingUpload::None(authorization));
+            return Ok(None);
         };
         if fingerprint != authorization.fingerprint {
             return Err(DirectError::conflicting_request("id or token"));
@@ -145,12 +136,12 @@ impl Direct {
         match record.map(|record| (record.status, record)) {
             Some((Status::Creating, _)) => Err(DirectError::Locked),
             Some((Status::Open | Status::Completing | Status::Completed, record)) => {
-                Ok(ExistingUpload::Opened(record))
+                Ok(Some(record))
             }
             // It was removed, and the client may try again.
             Some((Status::Removed, _)) | None if authorization.job.state == JobState::Started => {
                 authorization.replaced = Some(bound);
-                Ok(ExistingUpload::None(authorization))
+                Ok(None)
             }
             Some((Status::Removed, _)) | None => Err(DirectError::gone()),
         }

@@ -106,19 +106,6 @@ pub struct SignedPut {
     pub url: String,
     /// The headers that must be sent unchanged. Browsers send Content-Length on their own.
     pub headers: HeaderMap,
-    /// The time in which the request must start.
-    pub lifetime: Duration,
-}
-
-/// A form with a signed POST policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SignedPost {
-    /// The URL, with a slash at its end.
-    pub url: String,
-    /// The fields in this order; `file` comes last.
-    pub fields: Vec<(String, String)>,
-    /// The time in which the request must start.
-    pub lifetime: Duration,
 }
 
 /// A completed upload.

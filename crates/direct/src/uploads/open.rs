@@ -14,7 +14,7 @@ use landfall_s3::client::{ErrorKind, ObjectRef};
 
 use super::{
     Direct, OpenRequest, REPLACES, Requester, TYPES,
-    authorize::{Authorization, ExistingUpload},
+    authorize::Authorization,
     create::{OpenOutcome, is_transient},
     decide::first_interval,
     key, request_info,
@@ -65,7 +65,7 @@ impl Direct {
         if let Some(record) = self.existing_at_client_key(requester, &spec).await? {
             return Ok((Arc::new(record), false));
         }
-        let existing = match requester {
+        let mut authorization = match requester {
             Requester::Token(job) => self.check_grant(job, &spec).await?,
             Requester::Principal(caller) => {
                 let (new, types) = self.authorize(caller, &spec, request).await?;
@@ -75,17 +75,16 @@ impl Direct {
                 } else {
                     match self.open_with_job(&dispatcher, &info, &spec, new).await? {
                         OpenOutcome::Opened(record) => return Ok((record, true)),
-                        OpenOutcome::Existing(authorization) => {
-                            self.existing_upload(authorization).await?
-                        }
+                        OpenOutcome::Existing(authorization) => authorization,
                     }
                 }
             }
         };
-        let authorization = match existing {
-            ExistingUpload::Opened(record) => return Ok((Arc::new(record), false)),
-            ExistingUpload::None(authorization) => authorization,
-        };
+        if !authorization.is_new
+            && let Some(record) = self.existing_upload(&mut authorization).await?
+        {
+            return Ok((Arc::new(record), false));
+        }
         let Authorization {
             job,
             by_token,

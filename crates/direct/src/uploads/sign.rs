@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use landfall::upload::Upload;
-use landfall_s3::client::{ObjectRef, Part};
+use landfall_s3::client::{ObjectRef, Part, PostPolicy};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
-    COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SignedOperation, SignedPost, SignedPut,
-    decide::first_delay, key::has_unique_key, object_headers, part_set::MAX_PARTS,
+    COMPLETES, Direct, MAX_ATTEMPTS, REPLACES, SignedOperation, SignedPut, decide::first_delay,
+    key::has_unique_key, object_headers, part_set::MAX_PARTS,
 };
 use crate::{DirectError, Record, Status, TransferMode, record::MAX_SINGLE_PUT, settings::count};
 
@@ -51,7 +51,6 @@ impl Direct {
         Ok(SignedPut {
             url: url.await?,
             headers,
-            lifetime,
         })
     }
 
@@ -70,11 +69,12 @@ impl Direct {
         }
     }
 
-    /// Signs the POST policy of an upload, which limits the size.
+    /// Signs the POST policy of an upload, which limits the size, for
+    /// [`url_lifetime`](crate::DirectSettings::url_lifetime).
     ///
     /// # Errors
     /// The upload has another mode or is not open, or there are no credentials.
-    pub async fn sign_post(&self, record: &Record) -> Result<SignedPost, DirectError> {
+    pub async fn sign_post(&self, record: &Record) -> Result<PostPolicy, DirectError> {
         require_mode(record, &[TransferMode::Post])?;
         let object = object_headers::for_upload(&self.0.layout, &record.upload);
         let max = record.upload.max_size.unwrap_or(MAX_SINGLE_PUT);
@@ -85,12 +85,7 @@ impl Direct {
         let (signer, lifetime) = (&self.settings().signer, self.settings().url_lifetime);
         let fields = object_headers::post_fields(&object);
         let form = signer.sign_post_policy(&record.object, &fields, Some(size), lifetime);
-        let form = form.await?;
-        Ok(SignedPost {
-            url: form.url,
-            fields: form.fields,
-            lifetime,
-        })
+        Ok(form.await?)
     }
 
     /// Presigns the PUT of a part, without a call to S3 or the database.

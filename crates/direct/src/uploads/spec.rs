@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::StatusCode;
 use landfall::{hook::MediaType, upload::Metadata};
 use landfall_queue::{
-    Job, JobLimits, JobState, NewJob, is_secret,
+    Job, JobState, NewJob, is_secret,
     policy::{PolicyDenial, PolicyRequest},
 };
 use serde_json::Value;
@@ -104,10 +104,9 @@ impl UploadSpec {
         let mut job = NewJob::new(subject, ask.id, ask.filename);
         job.filetype = ask.filetype;
         job.size = ask.filesize;
-        job.max_size = ask.limits.max_size;
         job.metadata = ask.metadata;
         job.request_fingerprint = Some(requested.fingerprint());
-        job.limits = JobLimits::from(&ask.limits);
+        job.limits = ask.limits;
         job
     }
 

@@ -4,7 +4,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::{StatusCode, request::Parts};
 use landfall_api::{Problem, read_body, request_id};
 use landfall_queue::{
-    GrantOutcome, Job, JobLimits, JobState, NewJob, Principal, Token,
+    GrantOutcome, Job, JobState, NewJob, Principal, Token,
     policy::{self, PolicyRequest},
 };
 use serde_json::{Value, json};
@@ -92,8 +92,7 @@ async fn apply_policies(
         let mut new = NewJob::new(&*principal.subject, asked.id, asked.filename);
         new.filetype = asked.filetype;
         new.size = asked.filesize;
-        new.max_size = asked.limits.max_size;
-        new.limits = JobLimits::from(&asked.limits);
+        new.limits = asked.limits;
         new.metadata = asked.metadata;
         new
     };

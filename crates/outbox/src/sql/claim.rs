@@ -25,9 +25,10 @@ impl OrderHold {
 
 /// Skips rows that other nodes have locked. On SQLite a write transaction has exclusive access.
 fn lock(is_postgres: bool) -> &'static str {
-    match is_postgres {
-        true => " FOR UPDATE OF d SKIP LOCKED",
-        false => "",
+    if is_postgres {
+        " FOR UPDATE OF d SKIP LOCKED"
+    } else {
+        ""
     }
 }
 

@@ -1,41 +1,39 @@
 //! Deliveries that failed, and dead letters.
 
-use landfall_database::Statement;
+use landfall_database::{Statement, Value, replace_nul};
 
 use super::{DEAD, OrderingKey, PENDING};
 
 /// Those of ordering keys that have not failed, each key until its time.
 pub(crate) fn release(keys: &[(OrderingKey<'_>, i64)], me: &str) -> Statement {
-    let mut statement = Statement::new(
-        "UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM (VALUES ",
-    );
-    push_keys(&mut statement, keys);
-    let me = statement.bind(me);
-    statement.push(&format!(
-        ") AS v WHERE outbox_deliveries.ordering_key = v.column1 \
-         AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
-         AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = ${me}"
-    ));
-    statement
+    Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = v.column3 FROM")
+        .with(me)
+        .rows(
+            key_rows(keys),
+            KEY_TYPES,
+            "WHERE outbox_deliveries.ordering_key = v.column1 \
+             AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
+             AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = $1",
+        )
 }
 
 /// Sets the due time of deliveries that have no owner and have not failed.
 pub(crate) fn reschedule(keys: &[(OrderingKey<'_>, i64)]) -> Statement {
-    let mut statement =
-        Statement::new("UPDATE outbox_deliveries SET due_at = v.column3 FROM (VALUES ");
-    push_keys(&mut statement, keys);
-    statement.push(
-        ") AS v WHERE outbox_deliveries.ordering_key = v.column1 \
+    Statement::from_rows(
+        "UPDATE outbox_deliveries SET due_at = v.column3 FROM",
+        key_rows(keys),
+        KEY_TYPES,
+        "WHERE outbox_deliveries.ordering_key = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
          AND outbox_deliveries.first_failed_at IS NULL AND outbox_deliveries.owner_node = ''",
-    );
-    statement
+    )
 }
 
-fn push_keys(statement: &mut Statement, keys: &[(OrderingKey<'_>, i64)]) {
-    let rows = keys.iter();
-    let rows = rows.map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()]);
-    statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT"]);
+const KEY_TYPES: [&str; 3] = ["TEXT", "TEXT", "BIGINT"];
+
+fn key_rows(keys: &[(OrderingKey<'_>, i64)]) -> impl Iterator<Item = [Value; 3]> {
+    keys.iter()
+        .map(|((key, route), due)| [(*key).into(), (*route).into(), (*due).into()])
 }
 
 #[derive(Debug, Clone)]
@@ -58,29 +56,24 @@ pub(crate) fn record_failures(failed: &[Failed<'_>], me: &str, now: i64) -> Stat
             state.into(),
             one.due.unwrap_or(now).into(),
             one.attempts.into(),
-            storable(one.error).into(),
+            replace_nul(one.error).into(),
         ]
     });
-    let mut statement = Statement::new(
+    Statement::new(
         "UPDATE outbox_deliveries SET state = v.column3, owner_node = '', due_at = v.column4, \
          attempts = v.column5, last_error = v.column6, \
          first_failed_at = COALESCE(outbox_deliveries.first_failed_at, CAST($1 AS BIGINT)), \
-         dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END FROM (VALUES ",
+         dead_at = CASE v.column3 WHEN 2 THEN CAST($1 AS BIGINT) END FROM",
     )
-    .with(now);
-    statement.push_rows(rows, ["TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT"]);
-    let me = statement.bind(me);
-    statement.push(&format!(
-        ") AS v WHERE outbox_deliveries.event_id = v.column1 \
+    .with(now)
+    .with(me)
+    .rows(
+        rows,
+        ["TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT"],
+        "WHERE outbox_deliveries.event_id = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 1 \
-         AND outbox_deliveries.owner_node IN ('', ${me})"
-    ));
-    statement
-}
-
-/// PostgreSQL stores no U+0000.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+         AND outbox_deliveries.owner_node IN ('', $2)",
+    )
 }
 
 pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Statement {
@@ -89,7 +82,7 @@ pub(crate) fn mark_dead(event: &str, route: &str, error: &str, now: i64) -> Stat
          last_error = $2 WHERE event_id = $3 AND route = $4",
     )
     .with(now)
-    .with(storable(error))
+    .with(replace_nul(error))
     .with(event)
     .with(route)
 }

@@ -60,18 +60,16 @@ const INSERT: &str = "INSERT INTO outbox_deliveries \
     (event_id, route, ordering_key, sequence, event_name, state, owner_node, due_at, message, bytes, \
     created_at, attempts) \
     SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
-    column10, column8, 0 FROM (VALUES ";
+    column10, column8, 0 FROM";
 const COLUMNS: [&str; 10] = [
     "TEXT", "TEXT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT", "TEXT", "BIGINT",
 ];
 
 fn insert(rows: &[NewRow<'_>], state: i64, now: i64, on_conflict: &str) -> Statement {
-    let mut statement = Statement::new(INSERT);
-    statement.push_rows(rows.iter().map(|row| row.values(state, now)), COLUMNS);
+    let rows = rows.iter().map(|row| row.values(state, now));
     // `WHERE true` resolves an ambiguity of ON for SQLite.
-    statement.push(") AS v WHERE true ON CONFLICT (event_id, route) DO ");
-    statement.push(on_conflict);
-    statement
+    let tail = format!("WHERE true ON CONFLICT (event_id, route) DO {on_conflict}");
+    Statement::from_rows(INSERT, rows, COLUMNS, &tail)
 }
 
 /// A prepared row gets a new owner; pending and dead rows stay unchanged.
@@ -96,36 +94,33 @@ pub(super) fn insert_pending(rows: &[NewRow<'_>], now: i64) -> Statement {
 
 /// Returns the keys of events that were still prepared.
 pub(super) fn emit(rows: &[NewRow<'_>], now: i64) -> Statement {
-    let mut statement = Statement::new(
+    Statement::from_rows(
         "UPDATE outbox_deliveries SET state = 1, sequence = v.column4, owner_node = v.column7, \
-         due_at = v.column8, created_at = v.column8, message = v.column9, bytes = v.column10 \
-         FROM (VALUES ",
-    );
-    statement.push_rows(rows.iter().map(|row| row.values(PENDING, now)), COLUMNS);
-    statement.push(
-        ") AS v WHERE outbox_deliveries.event_id = v.column1 \
+         due_at = v.column8, created_at = v.column8, message = v.column9, bytes = v.column10 FROM",
+        rows.iter().map(|row| row.values(PENDING, now)),
+        COLUMNS,
+        "WHERE outbox_deliveries.event_id = v.column1 \
          AND outbox_deliveries.route = v.column2 AND outbox_deliveries.state = 0 \
          RETURNING outbox_deliveries.event_id, outbox_deliveries.route",
-    );
-    statement
+    )
 }
 
 /// Deletes untried events that are older than a number of their ordering key.
 pub(super) fn supersede(hook: &str, newest: &[(&str, i64)]) -> Statement {
-    let mut statement = Statement::new(
-        "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
-         AND (event_id, route) IN (SELECT d.event_id, d.route FROM (VALUES ",
-    );
     let rows = newest.iter();
     let rows = rows.map(|(key, number)| [(*key).into(), (*number).into()]);
-    statement.push_rows(rows, ["TEXT", "BIGINT"]);
-    let hook = statement.bind(hook);
-    statement.push(&format!(
-        ") AS v JOIN outbox_deliveries AS d ON d.state = 1 AND d.ordering_key = v.column1 \
+    Statement::new(
+        "DELETE FROM outbox_deliveries WHERE state = 1 AND owner_node = '' \
+         AND (event_id, route) IN (SELECT d.event_id, d.route FROM",
+    )
+    .with(hook)
+    .rows(
+        rows,
+        ["TEXT", "BIGINT"],
+        "JOIN outbox_deliveries AS d ON d.state = 1 AND d.ordering_key = v.column1 \
          AND d.sequence < v.column2 AND d.owner_node = '' AND d.attempts = 0 \
-         AND d.event_name = ${hook})"
-    ));
-    statement
+         AND d.event_name = $1)",
+    )
 }
 
 pub(super) fn delete(route: &str, events: &[&str]) -> Statement {
@@ -192,14 +187,11 @@ fn resolver(me: &str) -> String {
 }
 
 pub(super) fn abandon_prepared(events: &[&str], me: &str, now: i64) -> Statement {
-    let mut statement =
-        Statement::new("UPDATE outbox_deliveries SET owner_node = '', due_at = $1 FROM (VALUES ")
-            .with(now);
-    statement.push_rows(events.iter().map(|event| [(*event).into()]), ["TEXT"]);
-    let me = statement.bind(me);
-    statement.push(&format!(
-        ") AS v WHERE outbox_deliveries.event_id = v.column1 AND outbox_deliveries.state = 0 \
-         AND outbox_deliveries.owner_node = ${me}"
-    ));
-    statement
+    Statement::new(
+        "UPDATE outbox_deliveries SET owner_node = '', due_at = $1 \
+         WHERE state = 0 AND owner_node = $2 AND event_id IN ",
+    )
+    .with(now)
+    .with(me)
+    .list(events.iter().copied())
 }

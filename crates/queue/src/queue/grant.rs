@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use landfall_database::{from_unix_millis, millis, replace_nul, signed, unsigned};
 use landfall_outbox::Outbox;
@@ -6,8 +6,7 @@ use landfall_outbox::Outbox;
 use super::{
     GrantOutcome, LimitExceeded, NewJob, Queue, QueueError, StartOutcome, StartRequest,
     record::{MAX_ID_LEN, Record},
-    start::StartJob,
-    unit_of_work::{Prefetch, QueueCommand, UnitOfWork},
+    unit_of_work::{Prefetch, UnitOfWork},
 };
 use crate::{Job, JobEventKind, RateLimit};
 
@@ -20,7 +19,8 @@ impl Queue {
     /// An id is too long, or the outbox is full.
     pub async fn grant(&self, new: NewJob) -> Result<GrantOutcome, QueueError> {
         let new = self.accept(new)?;
-        self.write(CreateJob(new), None).await
+        self.write(None, prefetch(&new), move |work| work.grant(&new))
+            .await
     }
 
     /// Combines [`grant`](Self::grant) and [`start`](Self::start) in one transaction, without a token.
@@ -32,11 +32,11 @@ impl Queue {
         new: NewJob,
         start: impl Fn(&Job) -> StartRequest + Send + 'static,
     ) -> Result<GrantOutcome<StartOutcome, ()>, QueueError> {
-        let command = CreateAndStartJob {
-            new: self.accept(new)?,
-            start: Box::new(start),
-        };
-        self.write(command, None).await
+        let new = self.accept(new)?;
+        self.write(None, prefetch(&new), move |work| {
+            work.grant_and_start(&new, &start)
+        })
+        .await
     }
 
     /// The database and the outbox must accept it.
@@ -59,73 +59,48 @@ impl Queue {
     }
 }
 
-#[derive(Debug)]
-struct CreateJob(NewJob);
-
-impl QueueCommand for CreateJob {
-    type Output = GrantOutcome;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch_grant(&self.0, prefetch);
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> GrantOutcome {
-        let (job, is_new) = match find_or_add(&self.0, work) {
+impl UnitOfWork<'_> {
+    fn grant(&mut self, new: &NewJob) -> GrantOutcome {
+        let (job, is_new) = match find_or_add(new, self) {
             Ok(found) => found,
             Err(rejection) => return rejection,
         };
         if is_new {
-            let token = work.issue_token(job.id.0);
+            let token = self.issue_token(job.id.0);
             return GrantOutcome::Created(job, token);
         }
         let token = (!job.state.is_terminal()).then(|| {
-            work.jobs_to_prune.insert(job.id.0);
-            work.issue_token(job.id.0)
+            self.jobs_to_prune.insert(job.id.0);
+            self.issue_token(job.id.0)
         });
         GrantOutcome::Existing(job, token)
     }
-}
 
-type MakeStart = dyn Fn(&Job) -> StartRequest + Send;
-
-struct CreateAndStartJob {
-    new: NewJob,
-    start: Box<MakeStart>,
-}
-
-impl fmt::Debug for CreateAndStartJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("CreateAndStartJob").field(&self.new).finish()
-    }
-}
-
-impl QueueCommand for CreateAndStartJob {
-    type Output = GrantOutcome<StartOutcome, ()>;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch_grant(&self.new, prefetch);
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output {
-        let (job, is_new) = match find_or_add(&self.new, work) {
+    fn grant_and_start(
+        &mut self,
+        new: &NewJob,
+        start: &impl Fn(&Job) -> StartRequest,
+    ) -> GrantOutcome<StartOutcome, ()> {
+        let (job, is_new) = match find_or_add(new, self) {
             Ok(found) => found,
             Err(rejection) => return rejection,
         };
         if !is_new {
             return GrantOutcome::Existing(job, ());
         }
-        let start = (self.start)(&job);
-        let started = StartJob { job: job.id, start }.apply(work);
-        let job = work.record(job.id.0).map_or(*job, |now| now.job.clone());
+        let started = self.start(job.id.0, &start(&job));
+        let job = self.record(job.id.0).map_or(*job, |now| now.job.clone());
         GrantOutcome::Created(Box::new(job), started)
     }
 }
 
-fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
+fn prefetch(new: &NewJob) -> Prefetch {
     let (subject, limits) = (&new.subject, &new.limits);
-    prefetch.new_jobs += 1;
-    let request = (subject.clone(), new.request_id.clone());
-    prefetch.requests.insert(request);
+    let mut prefetch = Prefetch {
+        new_jobs: 1,
+        requests: [(subject.clone(), new.request_id.clone())].into(),
+        ..Prefetch::default()
+    };
     if limits.quota.is_some() {
         prefetch.usage.insert(subject.clone());
     }
@@ -133,9 +108,9 @@ fn prefetch_grant(new: &NewJob, prefetch: &mut Prefetch) {
         prefetch.active.insert(subject.clone());
     }
     if let Some(rate) = limits.rate_limit {
-        let key = (subject.clone(), rate.count);
-        *prefetch.recent.entry(key).or_default() += 1;
+        prefetch.recent.insert((subject.clone(), rate.count), 1);
     }
+    prefetch
 }
 
 /// Returns the job, and whether it is new.
@@ -188,7 +163,8 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
             return Err(LimitExceeded::Rate(wait));
         }
     }
-    let wanted = new.size.unwrap_or(limits.reserve);
+    let reserve = limits.max_size.unwrap_or_default();
+    let wanted = new.size.unwrap_or(reserve);
     let Some(quota) = limits.quota else {
         return Ok(wanted);
     };
@@ -196,7 +172,7 @@ fn check_limits(new: &NewJob, work: &UnitOfWork<'_>) -> Result<u64, LimitExceede
     let used = unsigned(usage.reserved).saturating_add(unsigned(usage.used));
     let left = quota.saturating_sub(used);
     match new.size {
-        None if limits.reserve == 0 && left > 0 => Ok(left),
+        None if reserve == 0 && left > 0 => Ok(left),
         None if left == 0 => Err(LimitExceeded::Quota { quota, used }),
         _ if wanted <= left => Ok(wanted),
         _ => Err(LimitExceeded::Quota { quota, used }),

@@ -118,7 +118,8 @@ impl Queue {
         let mut pending = shared.key_uses.lock();
         pending.at.insert(id, unix_millis(now));
         if !mem::replace(&mut pending.is_writing, true) {
-            self.0.runtime.spawn(store_uses(shared.clone()));
+            let runtime = shared.database.runtime();
+            runtime.spawn(store_uses(shared.clone()));
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use landfall_database::{Statement, Transaction, millis, parts, unsigned};
+use landfall_database::{Statement, Transaction, millis, unsigned};
 
 use super::{
     QueueError,
@@ -34,42 +34,43 @@ impl UnitOfWork<'_> {
     ) -> Result<(), QueueError> {
         let mut numbers = prefetch.jobs.clone();
         let requests: Vec<_> = prefetch.requests.iter().collect();
-        for part in parts(&requests) {
+        let by_request = |part: &[&(String, String)]| {
             let rows = part
                 .iter()
                 .map(|(subject, request)| [subject.as_str().into(), request.as_str().into()]);
-            let statement = Statement::from_rows(
+            Statement::from_rows(
                 "SELECT number FROM",
                 rows,
                 ["TEXT", "TEXT"],
                 "CROSS JOIN queue_jobs WHERE subject = v.column1 AND request_id = v.column2",
-            );
-            for row in transaction.fetch(statement).await? {
-                numbers.insert(row.number("number")?);
-            }
-        }
+            )
+        };
         let uploads: Vec<_> = prefetch.uploads.iter().collect();
-        for part in parts(&uploads) {
-            let statement = Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ")
-                .list(part.iter().map(|upload| upload.as_str()));
-            for row in transaction.fetch(statement).await? {
-                numbers.insert(row.number("number")?);
-            }
+        let by_upload = |part: &[&String]| {
+            Statement::new("SELECT number FROM queue_jobs WHERE upload_id IN ")
+                .list(part.iter().map(|upload| upload.as_str()))
+        };
+        let mut found = transaction.fetch_parts(&requests, by_request).await?;
+        found.extend(transaction.fetch_parts(&uploads, by_upload).await?);
+        for row in found {
+            numbers.insert(row.number("number")?);
         }
-        let lock = match transaction.is_postgres() {
-            true => " FOR UPDATE",
-            false => "",
+        let lock = if transaction.is_postgres() {
+            " FOR UPDATE"
+        } else {
+            ""
         };
         let numbers: Vec<_> = numbers.into_iter().collect();
-        for part in parts(&numbers) {
+        let locked = |part: &[i64]| {
             let mut statement = read::by_numbers(part);
             // One order prevents deadlocks.
             statement.push(&format!(" ORDER BY number{lock}"));
-            for row in &transaction.fetch(statement).await? {
-                let unreadable = &self.shared.unreadable_jobs;
-                if let Some(record) = unreadable.skip(row, Record::read(row)) {
-                    self.insert_loaded(record);
-                }
+            statement
+        };
+        for row in &transaction.fetch_parts(&numbers, locked).await? {
+            let unreadable = &self.shared.unreadable_jobs;
+            if let Some(record) = unreadable.skip(row, Record::read(row)) {
+                self.insert_loaded(record);
             }
         }
         Ok(())
@@ -81,21 +82,22 @@ impl UnitOfWork<'_> {
         prefetch: &Prefetch,
     ) -> Result<(), QueueError> {
         let numbers: Vec<_> = prefetch.parts.iter().copied().collect();
-        for part in parts(&numbers) {
-            let statement = Statement::new(
-                "SELECT job_number, upload_id, length, upload_offset, created_at FROM queue_parts WHERE job_number IN ",
+        let select = |part: &[i64]| {
+            Statement::new(
+                "SELECT job_number, upload_id, length, upload_offset, created_at FROM queue_parts \
+                 WHERE job_number IN ",
             )
-            .list(part.iter().copied());
-            for row in transaction.fetch(statement).await? {
-                let found = Part {
-                    length: row.opt_number("length")?.map(unsigned),
-                    offset: unsigned(row.number("upload_offset")?),
-                    created_at: row.number("created_at")?,
-                    is_changed: false,
-                };
-                let of_job = self.parts.entry(row.number("job_number")?).or_default();
-                of_job.insert(row.text("upload_id")?, found);
-            }
+            .list(part.iter().copied())
+        };
+        for row in transaction.fetch_parts(&numbers, select).await? {
+            let found = Part {
+                length: row.opt_number("length")?.map(unsigned),
+                offset: unsigned(row.number("upload_offset")?),
+                created_at: row.number("created_at")?,
+                is_changed: false,
+            };
+            let of_job = self.parts.entry(row.number("job_number")?).or_default();
+            of_job.insert(row.text("upload_id")?, found);
         }
         Ok(())
     }
@@ -107,7 +109,7 @@ impl UnitOfWork<'_> {
     ) -> Result<(), QueueError> {
         let period = self.quota_period();
         let subjects: Vec<_> = prefetch.usage.iter().collect();
-        for part in parts(&subjects) {
+        let select = |part: &[&String]| {
             let mut statement = Statement::new(
                 "SELECT subject, CAST(SUM(reserved_bytes) AS BIGINT) AS reserved_bytes, \
                  CAST(SUM(used_bytes) AS BIGINT) AS used_bytes \
@@ -116,13 +118,14 @@ impl UnitOfWork<'_> {
             .with(period)
             .list(part.iter().map(|subject| subject.as_str()));
             statement.push(" GROUP BY subject");
-            for row in transaction.fetch(statement).await? {
-                let usage = Usage {
-                    reserved: row.number("reserved_bytes")?,
-                    used: row.number("used_bytes")?,
-                };
-                self.usage.insert((row.text("subject")?, period), usage);
-            }
+            statement
+        };
+        for row in transaction.fetch_parts(&subjects, select).await? {
+            let usage = Usage {
+                reserved: row.number("reserved_bytes")?,
+                used: row.number("used_bytes")?,
+            };
+            self.usage.insert((row.text("subject")?, period), usage);
         }
         for subject in &prefetch.active {
             let statement = active(subject, self.now);
@@ -162,12 +165,12 @@ async fn lock(transaction: &mut Transaction, prefetch: &Prefetch) -> Result<(), 
         );
     // One order prevents deadlocks.
     let keys: Vec<_> = keys.collect::<BTreeSet<_>>().into_iter().collect();
-    for part in parts(&keys) {
+    let lock = |part: &[i64]| {
         let rows = part.iter().map(|key| [(*key).into()]);
         let lock = "SELECT pg_advisory_xact_lock(v.column1) FROM";
-        let statement = Statement::from_rows(lock, rows, ["BIGINT"], "");
-        transaction.execute(statement).await?;
-    }
+        Statement::from_rows(lock, rows, ["BIGINT"], "")
+    };
+    transaction.execute_parts(&keys, lock).await?;
     Ok(())
 }
 

@@ -35,11 +35,8 @@ use std::{
 };
 
 use landfall::upload::{Upload, UploadId};
-use landfall_database::{
-    Connections, DatabaseError, Durability, Migration, Row, Statement, run_in,
-};
+use landfall_database::{Connections, DatabaseError, Durability, Migration, Row, Statement};
 use tokio::{
-    runtime::Handle,
     sync::{mpsc, oneshot, watch as channel},
     time::timeout,
 };
@@ -51,18 +48,11 @@ pub use self::{
     settings::{QueueError, QueueSettings},
     shared::QueueStats,
     types::{
-        ApiKey, Completion, GrantOutcome, JobEnd, JobLimits, LimitExceeded, NewJob, NewKey, Page,
-        Query, Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput,
-        Totals,
+        ApiKey, Completion, GrantOutcome, JobEnd, LimitExceeded, NewJob, NewKey, Page, Query,
+        Report, Scope, StaleFilter, StaleJob, StartOutcome, StartRequest, Throughput, Totals,
     },
 };
-use self::{
-    record::Record,
-    shared::Shared,
-    start::{StartJob, TrackUpload},
-    transition::{FinishJob, PrepareEnd},
-    writer::WriteRequest,
-};
+use self::{record::Record, shared::Shared, unit_of_work::Prefetch, writer::WriteRequest};
 use crate::{Job, JobEvent, JobId, TokenHash};
 
 const TABLES: &str = "queue";
@@ -105,7 +95,6 @@ pub struct Queue(Arc<QueueRuntime>);
 struct QueueRuntime {
     shared: Arc<Shared>,
     writer: mpsc::Sender<WriteRequest>,
-    runtime: Handle,
     closing: channel::Sender<bool>,
 }
 
@@ -126,14 +115,9 @@ impl Queue {
     /// # Cancel safety
     /// Safe to drop.
     pub async fn open(mut settings: QueueSettings) -> Result<Self, QueueError> {
-        let durability = if settings.survives_power_loss {
-            Durability::PowerLoss
-        } else {
-            Durability::ProcessCrash
-        };
         let database = match &settings.connections {
             Some(open) => open.clone(),
-            None => settings.database.open(durability).await?,
+            None => settings.database.open(Durability::PowerLoss).await?,
         };
         migrate(&database).await?;
         if !settings.clock.is_custom() {
@@ -154,7 +138,6 @@ impl Queue {
         Ok(Self(Arc::new(QueueRuntime {
             shared,
             writer,
-            runtime: Handle::current(),
             closing,
         })))
     }
@@ -237,7 +220,12 @@ impl Queue {
     /// Binds an upload, or a partial upload, to a job before it is created. At most one upload is
     /// bound.
     pub async fn start(&self, job: JobId, start: StartRequest) -> Result<StartOutcome, QueueError> {
-        self.write(StartJob { job, start }, None).await
+        let mut prefetch = Prefetch::job(job);
+        if start.is_part {
+            prefetch.parts.insert(job.0);
+        }
+        self.write(None, prefetch, move |work| work.start(job.0, &start))
+            .await
     }
 
     /// Returns the upload that is bound to a job and the fingerprint of its creation.
@@ -251,7 +239,14 @@ impl Queue {
 
     /// Creates a job that tracks an upload without a grant. The same upload has the same job.
     pub async fn track(&self, upload: &Upload) -> Result<JobId, QueueError> {
-        self.write(TrackUpload::new(upload), None).await
+        let prefetch = Prefetch {
+            new_jobs: 1,
+            uploads: [upload.id.to_string()].into(),
+            ..Prefetch::default()
+        };
+        let (job, created) = (start::job_of(upload, self.now()), upload.created);
+        self.write(None, prefetch, move |work| work.track(&job, created))
+            .await
     }
 
     /// Reports the progress of an upload without waiting.
@@ -269,7 +264,8 @@ impl Queue {
     /// the offset clears the prepared end. Completions are not prepared, since only stored bytes
     /// prove one.
     pub async fn prepare_end(&self, job: JobId, end: JobEnd) -> Result<(), QueueError> {
-        self.write(PrepareEnd { job, end }, Some((job, false)))
+        let (after, prefetch) = (Some((job, false)), Prefetch::job(job));
+        self.write(after, prefetch, move |work| work.prepare_end(job.0, &end))
             .await
     }
 
@@ -286,7 +282,9 @@ impl Queue {
 
     /// Ends a job after writing its reported progress. Returns whether this call ended it.
     pub async fn finish(&self, job: JobId, end: JobEnd) -> Result<bool, QueueError> {
-        self.write(FinishJob { job, end }, Some((job, true))).await
+        let (after, prefetch) = (Some((job, true)), Prefetch::job(job));
+        self.write(after, prefetch, move |work| work.finish(job.0, &end))
+            .await
     }
 
     /// Returns the events after a number, oldest first; at most 1000. Progress is not among them.
@@ -354,24 +352,10 @@ impl Queue {
     where
         F: Future<Output = Result<T, QueueError>> + Send + 'static,
     {
-        let read = read(self.0.shared.clone());
-        let read = async {
-            timeout(TIMEOUT, read)
-                .await
-                .unwrap_or(Err(QueueError::Timeout(TIMEOUT)))
-        };
-        self.run_on_runtime(read).await
-    }
-
-    /// The future is cancelled if this is dropped.
-    async fn run_on_runtime<T: Send + 'static>(
-        &self,
-        future: impl Future<Output = Result<T, QueueError>> + Send + 'static,
-    ) -> Result<T, QueueError> {
         if *self.0.closing.borrow() {
             return Err(QueueError::Closed);
         }
-        let output = run_in(&self.0.runtime, future).await;
-        output.unwrap_or(Err(QueueError::Closed))
+        let shared = &self.0.shared;
+        shared.database.run_in_time(read(shared.clone())).await
     }
 }

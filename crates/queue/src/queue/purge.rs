@@ -3,10 +3,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use landfall_database::{Statement, Transaction, from_unix_millis, millis, parts, unix_millis};
+use landfall_database::{Statement, Transaction, from_unix_millis, millis, unix_millis};
 
 use super::{
-    MINUTE, Queue, QueueError, Shared, record::state_number, save::count, transition::ExpireGrants,
+    MINUTE, Queue, QueueError, Shared, record::state_number, save::count, unit_of_work::Prefetch,
 };
 use crate::JobState;
 
@@ -90,7 +90,15 @@ impl Queue {
             if numbers.is_empty() {
                 break;
             }
-            count += self.write(ExpireGrants(numbers), None).await?;
+            let prefetch = Prefetch {
+                jobs: numbers.iter().copied().collect(),
+                ..Prefetch::default()
+            };
+            let expired = self.write(None, prefetch, move |work| {
+                let expired = numbers.iter().filter(|number| work.expire(**number));
+                expired.count()
+            });
+            count += u64::try_from(expired.await?).unwrap_or(u64::MAX);
         }
         let next = self.rows(next_expiry(now)).await?;
         let next = next.first().map(|row| row.number(0)).transpose()?;
@@ -104,7 +112,8 @@ impl Queue {
     pub async fn purge(&self) -> Result<(u64, u64), QueueError> {
         let expired = self.expire_grants().await?.count;
         let shared = self.0.shared.clone();
-        let removed = self.run_on_runtime(async move { remove(&shared).await });
+        let database = &self.0.shared.database;
+        let removed = database.run(async move { remove(&shared).await });
         Ok((expired, removed.await?))
     }
 }
@@ -175,11 +184,10 @@ async fn delete(transaction: &mut Transaction, numbers: &[i64]) -> Result<(), Qu
         "queue_parts WHERE job_number",
         "queue_jobs WHERE number",
     ] {
-        for part in parts(numbers) {
-            let statement =
-                Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied());
-            transaction.execute(statement).await?;
-        }
+        let delete = |part: &[i64]| {
+            Statement::new(format!("DELETE FROM {table} IN ")).list(part.iter().copied())
+        };
+        transaction.execute_parts(numbers, delete).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
-use landfall_database::{DatabaseError, Statement, Transaction, from_unix_millis, parts, signed};
+use landfall_database::{DatabaseError, Statement, Transaction, from_unix_millis, signed};
 use landfall_messages::{JobData, Message, MessageId};
 use sha2::{Digest as _, Sha256};
 
@@ -8,7 +8,7 @@ use super::{
     MINUTE, QueueError,
     numbers::{self, Sequence},
     record::{self, number, text},
-    unit_of_work::{NewEvent, Part, UnitOfWork},
+    unit_of_work::{NewEvent, Part, UnitOfWork, Usage},
 };
 use crate::{Job, JobEventKind};
 
@@ -23,12 +23,8 @@ impl UnitOfWork<'_> {
             .partition(|loaded| loaded.loaded_as.is_none());
         let new: Vec<_> = new.iter().map(|loaded| &loaded.record).collect();
         let old: Vec<_> = old.iter().map(|loaded| &loaded.record).collect();
-        for part in parts(&new) {
-            transaction.execute(record::insert(part)).await?;
-        }
-        for part in parts(&old) {
-            transaction.execute(record::update(part)).await?;
-        }
+        transaction.execute_parts(&new, record::insert).await?;
+        transaction.execute_parts(&old, record::update).await?;
         self.save_tokens(transaction).await?;
         self.save_parts(transaction).await?;
         self.save_figures(transaction).await?;
@@ -54,14 +50,14 @@ impl UnitOfWork<'_> {
     }
 
     async fn save_tokens(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        for part in parts(&self.tokens) {
-            let insert = "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM";
+        let insert = |part: &[(String, i64)]| {
+            let head = "INSERT INTO queue_tokens (hash, job_number) SELECT * FROM";
             let rows = part
                 .iter()
                 .map(|(hash, job)| [hash.as_str().into(), (*job).into()]);
-            let statement = Statement::from_rows(insert, rows, ["TEXT", "BIGINT"], "");
-            transaction.execute(statement).await?;
-        }
+            Statement::from_rows(head, rows, ["TEXT", "BIGINT"], "")
+        };
+        transaction.execute_parts(&self.tokens, insert).await?;
         for job in &self.jobs_to_prune {
             let statement = Statement::new(
                 "DELETE FROM queue_tokens WHERE job_number = $1 AND number <= (SELECT number \
@@ -86,8 +82,8 @@ impl UnitOfWork<'_> {
             .flat_map(|(job, of_job)| of_job.iter().map(|(upload, part)| (*job, upload, part)))
             .filter(|(_, _, part)| part.is_changed)
             .collect();
-        for some in parts(&changed) {
-            let rows = some.iter().map(|(job, upload, part)| {
+        let upsert = |parts: &[(i64, &String, &Part)]| {
+            let rows = parts.iter().map(|(job, upload, part)| {
                 [
                     (*job).into(),
                     upload.as_str().into(),
@@ -97,23 +93,23 @@ impl UnitOfWork<'_> {
                 ]
             });
             // SQLite needs `WHERE true` to parse ON CONFLICT after a SELECT.
-            let statement = Statement::from_rows(
+            Statement::from_rows(
                 "INSERT INTO queue_parts (job_number, upload_id, length, upload_offset, created_at) \
                  SELECT * FROM",
                 rows,
                 ["BIGINT", "TEXT", "BIGINT", "BIGINT", "BIGINT"],
                 "WHERE true ON CONFLICT (job_number, upload_id) DO UPDATE \
                  SET length = excluded.length, upload_offset = excluded.upload_offset",
-            );
-            transaction.execute(statement).await?;
-        }
+            )
+        };
+        transaction.execute_parts(&changed, upsert).await?;
         Ok(())
     }
 
     async fn save_figures(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
         let slot = self.shared.slot;
         let changes: Vec<_> = self.usage_changes.iter().collect();
-        for part in parts(&changes) {
+        let add = |part: &[(&(String, i64), &Usage)]| {
             let rows = part.iter().map(|((subject, period), change)| {
                 [
                     subject.as_str().into(),
@@ -123,7 +119,7 @@ impl UnitOfWork<'_> {
                     change.used.into(),
                 ]
             });
-            let statement = Statement::from_rows(
+            Statement::from_rows(
                 "INSERT INTO queue_usage (subject, quota_period, slot, reserved_bytes, used_bytes) \
                  SELECT * FROM",
                 rows,
@@ -131,9 +127,9 @@ impl UnitOfWork<'_> {
                 "WHERE true ON CONFLICT (subject, quota_period, slot) DO UPDATE \
                  SET reserved_bytes = queue_usage.reserved_bytes + excluded.reserved_bytes, \
                  used_bytes = queue_usage.used_bytes + excluded.used_bytes",
-            );
-            transaction.execute(statement).await?;
-        }
+            )
+        };
+        transaction.execute_parts(&changes, add).await?;
         count(transaction, slot, self.counts()).await?;
         if self.throughput != super::unit_of_work::ThroughputDelta::default() {
             let statement = Statement::new(
@@ -178,7 +174,7 @@ impl UnitOfWork<'_> {
         let stored: Vec<_> = stored
             .filter(|event| event.kind != JobEventKind::UploadProgress)
             .collect();
-        for part in parts(&stored) {
+        let insert = |part: &[&NewEvent]| {
             let rows = part.iter().map(|event| {
                 [
                     event.number.into(),
@@ -189,15 +185,15 @@ impl UnitOfWork<'_> {
                     record::json(&event.job).into(),
                 ]
             });
-            let statement = Statement::from_rows(
+            Statement::from_rows(
                 "INSERT INTO queue_events (number, job_number, subject, kind, created_at, job_json) \
                  SELECT * FROM",
                 rows,
                 ["BIGINT", "BIGINT", "TEXT", "BIGINT", "BIGINT", "TEXT"],
                 "",
-            );
-            transaction.execute(statement).await?;
-        }
+            )
+        };
+        transaction.execute_parts(&stored, insert).await?;
         Ok(())
     }
 }

@@ -9,10 +9,9 @@ use landfall_outbox::{Outbox, OutboxError};
 pub struct QueueSettings {
     /// The database.
     pub database: Database,
-    /// Shared connections to the database; opened if not set.
+    /// Shared connections to the database; opened if not set, and committed grants then survive a
+    /// power loss.
     pub connections: Option<Connections>,
-    /// True if committed grants survive a power loss.
-    pub survives_power_loss: bool,
     /// The time after a grant in which the upload may be created; default one hour.
     pub valid_for: Duration,
     /// The time for which ended jobs are retained; default 30 days.
@@ -39,7 +38,6 @@ impl QueueSettings {
         Self {
             database,
             connections: None,
-            survives_power_loss: true,
             valid_for: Duration::from_secs(3600),
             retention: 30 * day,
             event_retention: day,

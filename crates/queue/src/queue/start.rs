@@ -6,7 +6,7 @@ use landfall_database::{from_unix_millis, replace_nul, unix_millis};
 use super::{
     StartOutcome, StartRequest,
     record::Record,
-    unit_of_work::{Part, Prefetch, QueueCommand, UnitOfWork},
+    unit_of_work::{Part, UnitOfWork},
 };
 use crate::{Job, JobEventKind, JobId, JobState};
 
@@ -14,97 +14,52 @@ const MAX_PARTS: usize = 1000;
 /// An empty partial upload may be replaced: the response to its creation was lost.
 const ABANDONED_PART_MILLIS: i64 = 10_000;
 
-#[derive(Debug)]
-pub(super) struct StartJob {
-    pub(super) job: JobId,
-    pub(super) start: StartRequest,
-}
-
-impl QueueCommand for StartJob {
-    type Output = StartOutcome;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch.jobs.insert(self.job.0);
-        if self.start.is_part {
-            prefetch.parts.insert(self.job.0);
-        }
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> StartOutcome {
-        let number = self.job.0;
-        if work.expire(number) {
+impl UnitOfWork<'_> {
+    /// Binds an upload to a job.
+    pub(super) fn start(&mut self, number: i64, start: &StartRequest) -> StartOutcome {
+        if self.expire(number) {
             return StartOutcome::Expired;
         }
-        let Some(record) = work.record(number) else {
+        let Some(record) = self.record(number) else {
             return StartOutcome::NotFound;
         };
         if record.job.state.is_terminal() {
             return StartOutcome::Ended(record.job.state);
         }
-        if let Some(rejection) = self.check(record) {
+        if let Some(rejection) = check(start, record) {
             return rejection;
         }
-        if self.start.is_part && !self.add_part(work) {
+        if start.is_part && !self.add_part(number, start) {
             return StartOutcome::TooLarge;
         }
-        if !self.start.is_part {
-            if let Some(length) = self.start.length {
-                work.set_size(number, length);
+        if !start.is_part {
+            if let Some(length) = start.length {
+                self.set_size(number, length);
             }
-            let Some(record) = work.change(number) else {
+            let Some(record) = self.change(number) else {
                 return StartOutcome::NotFound;
             };
-            record.job.upload_id = Some(self.start.upload.to_string());
-            record.upload_fingerprint = Some(self.start.fingerprint.clone());
+            record.job.upload_id = Some(start.upload.to_string());
+            record.upload_fingerprint = Some(start.fingerprint.clone());
         }
-        work.mark_started(number);
-        work.extra_statements
-            .extend(self.start.extra_statement.clone());
+        self.mark_started(number);
+        self.extra_statements.extend(start.extra_statement.clone());
         StartOutcome::Bound
-    }
-}
-
-impl StartJob {
-    fn check(&self, record: &Record) -> Option<StartOutcome> {
-        let start = &self.start;
-        let job = &record.job;
-        if start.is_part {
-            // The whole upload is already bound.
-            return job.upload_id.as_ref().map(|_| StartOutcome::Conflict);
-        }
-        if let (Some(bound), Some(fingerprint)) = (&job.upload_id, &record.upload_fingerprint) {
-            if *fingerprint != start.fingerprint {
-                return Some(StartOutcome::Conflict);
-            }
-            let is_same = bound == start.upload.as_str();
-            let is_replaced = start.replaces.as_ref().map(AsRef::as_ref) == Some(bound.as_str());
-            if !is_same && !is_replaced {
-                let other = UploadId::new(bound).ok()?;
-                return Some(StartOutcome::Other(other));
-            }
-        }
-        match (start.length, job.size, job.max_size) {
-            (Some(length), Some(size), _) if length > size => Some(StartOutcome::TooLarge),
-            (Some(length), Some(size), _) if length < size => Some(StartOutcome::Conflict),
-            (Some(length), None, Some(max)) if length > max => Some(StartOutcome::TooLarge),
-            _ => None,
-        }
     }
 
     /// Returns whether the grant allows it.
-    fn add_part(&self, work: &mut UnitOfWork<'_>) -> bool {
-        let number = self.job.0;
-        let max = work
+    fn add_part(&mut self, number: i64, start: &StartRequest) -> bool {
+        let max = self
             .record(number)
             .and_then(|record| record.job.size.or(record.job.max_size))
             .unwrap_or(u64::MAX);
-        let now = work.now;
-        let parts = work.parts.entry(number).or_default();
-        let upload = replace_nul(self.start.upload.as_str());
+        let now = self.now;
+        let parts = self.parts.entry(number).or_default();
+        let upload = replace_nul(start.upload.as_str());
         if parts.contains_key(&upload) {
             return true;
         }
-        let length = self.start.length.unwrap_or_default();
+        let length = start.length.unwrap_or_default();
         while parts.len() >= MAX_PARTS
             || sum_of_lengths(parts.values()).saturating_add(length) > max
         {
@@ -119,10 +74,10 @@ impl StartJob {
                 return false;
             };
             parts.remove(&oldest);
-            work.deleted_parts.push((number, oldest));
+            self.deleted_parts.push((number, oldest));
         }
         let part = Part {
-            length: self.start.length,
+            length: start.length,
             offset: 0,
             created_at: now,
             is_changed: true,
@@ -130,73 +85,14 @@ impl StartJob {
         parts.insert(upload, part);
         true
     }
-}
 
-fn sum_of_lengths<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
-    parts
-        .map(|part| part.length.unwrap_or(part.offset).max(part.offset))
-        .fold(0, u64::saturating_add)
-}
-
-#[derive(Debug)]
-pub(super) struct TrackUpload {
-    upload: String,
-    filename: Option<String>,
-    filetype: Option<String>,
-    length: Option<u64>,
-    metadata: serde_json::Map<String, serde_json::Value>,
-    created: Option<SystemTime>,
-}
-
-impl TrackUpload {
-    pub(super) fn new(upload: &Upload) -> Self {
-        let mut metadata = serde_json::Map::new();
-        for (key, _) in upload.metadata.iter() {
-            if let Some(value) = upload.metadata.get_text(key) {
-                metadata.insert(key.to_owned(), value.into_owned().into());
-            }
-        }
-        let mut take = |keys: [&str; 3]| {
-            let stated = keys.into_iter().find_map(|key| metadata.remove(key));
-            stated.and_then(|value| value.as_str().map(replace_nul))
-        };
-        Self {
-            upload: upload.id.to_string(),
-            filename: take(["filename", "name", "fileName"]),
-            filetype: take(["filetype", "type", "contentType"]),
-            length: upload.length,
-            metadata,
-            created: upload.created,
-        }
-    }
-
-    fn record(&self, work: &UnitOfWork<'_>) -> Record {
-        let now = from_unix_millis(work.now);
-        let mut job = Job::new(self.upload.clone(), now);
-        job.filename.clone_from(&self.filename);
-        job.filetype.clone_from(&self.filetype);
-        job.size = self.length;
-        job.metadata = self.metadata.clone();
-        job.upload_id = Some(self.upload.clone());
-        job.created_at = self.created.unwrap_or(now);
-        Record::new(job, work.now)
-    }
-}
-
-impl QueueCommand for TrackUpload {
-    type Output = JobId;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch.new_jobs += 1;
-        prefetch.uploads.insert(self.upload.clone());
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> JobId {
-        let newest = work.uploads.get(&self.upload);
-        if let Some(record) = newest.and_then(|number| work.record(*number)) {
+    /// Returns the job of an upload without a grant, and creates it if there is none.
+    pub(super) fn track(&mut self, job: &Job, created: Option<SystemTime>) -> JobId {
+        let newest = self.uploads.get(&job.request_id);
+        if let Some(record) = newest.and_then(|number| self.record(*number)) {
             let ended = record.job.ended_at.map(unix_millis);
             // An upload id can be reused after the earlier upload ended.
-            let is_this = match (ended, self.created.map(unix_millis)) {
+            let is_this = match (ended, created.map(unix_millis)) {
                 (Some(ended), Some(created)) => created <= ended,
                 (ended, _) => ended.is_none(),
             };
@@ -204,13 +100,11 @@ impl QueueCommand for TrackUpload {
                 return record.job.id;
             }
         }
-        let id = work.add(self.record(work)).id;
-        work.mark_started(id.0);
+        let id = self.add(Record::new(job.clone(), self.now)).id;
+        self.mark_started(id.0);
         id
     }
-}
 
-impl UnitOfWork<'_> {
     fn mark_started(&mut self, number: i64) {
         let (now, rate_measured_at) = (from_unix_millis(self.now), self.now);
         let settings = &self.shared.settings;
@@ -229,5 +123,60 @@ impl UnitOfWork<'_> {
         if !(settings.started_at_grant && is_granted) {
             self.emit(number, JobEventKind::UploadStarted);
         }
+    }
+}
+
+fn check(start: &StartRequest, record: &Record) -> Option<StartOutcome> {
+    let job = &record.job;
+    if start.is_part {
+        // The whole upload is already bound.
+        return job.upload_id.as_ref().map(|_| StartOutcome::Conflict);
+    }
+    if let (Some(bound), Some(fingerprint)) = (&job.upload_id, &record.upload_fingerprint) {
+        if *fingerprint != start.fingerprint {
+            return Some(StartOutcome::Conflict);
+        }
+        let is_same = bound == start.upload.as_str();
+        let is_replaced = start.replaces.as_ref().map(AsRef::as_ref) == Some(bound.as_str());
+        if !is_same && !is_replaced {
+            let other = UploadId::new(bound).ok()?;
+            return Some(StartOutcome::Other(other));
+        }
+    }
+    match (start.length, job.size, job.max_size) {
+        (Some(length), Some(size), _) if length > size => Some(StartOutcome::TooLarge),
+        (Some(length), Some(size), _) if length < size => Some(StartOutcome::Conflict),
+        (Some(length), None, Some(max)) if length > max => Some(StartOutcome::TooLarge),
+        _ => None,
+    }
+}
+
+fn sum_of_lengths<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
+    parts
+        .map(|part| part.length.unwrap_or(part.offset).max(part.offset))
+        .fold(0, u64::saturating_add)
+}
+
+/// Returns the job of an upload without a grant.
+pub(super) fn job_of(upload: &Upload, now: SystemTime) -> Job {
+    let mut metadata = serde_json::Map::new();
+    for (key, _) in upload.metadata.iter() {
+        if let Some(value) = upload.metadata.get_text(key) {
+            metadata.insert(key.to_owned(), value.into_owned().into());
+        }
+    }
+    let mut take = |keys: [&str; 3]| {
+        let stated = keys.into_iter().find_map(|key| metadata.remove(key));
+        stated.and_then(|value| value.as_str().map(replace_nul))
+    };
+    let id = upload.id.to_string();
+    Job {
+        filename: take(["filename", "name", "fileName"]),
+        filetype: take(["filetype", "type", "contentType"]),
+        size: upload.length,
+        metadata,
+        upload_id: Some(id.clone()),
+        created_at: upload.created.unwrap_or(now),
+        ..Job::new(id, now)
     }
 }

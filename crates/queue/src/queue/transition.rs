@@ -5,69 +5,11 @@ use landfall_database::{from_unix_millis, replace_nul, signed};
 use super::{
     Completion, JobEnd, Report,
     record::smooth_rate,
-    unit_of_work::{Part, Prefetch, QueueCommand, UnitOfWork},
+    unit_of_work::{Part, Prefetch, UnitOfWork},
 };
-use crate::{Job, JobEventKind, JobId, JobState};
+use crate::{Job, JobEventKind, JobState};
 
 const MIN_MEASURED_MILLIS: i64 = 250;
-
-#[derive(Debug)]
-pub(super) struct FinishJob {
-    pub(super) job: JobId,
-    pub(super) end: JobEnd,
-}
-
-impl QueueCommand for FinishJob {
-    type Output = bool;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch.jobs.insert(self.job.0);
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> bool {
-        work.finish(self.job.0, &self.end)
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct PrepareEnd {
-    pub(super) job: JobId,
-    pub(super) end: JobEnd,
-}
-
-impl QueueCommand for PrepareEnd {
-    type Output = ();
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch.jobs.insert(self.job.0);
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) {
-        let number = self.job.0;
-        let is_changed = work.record(number).is_some_and(|record| {
-            !record.job.state.is_terminal() && record.prepared_end.as_ref() != Some(&self.end)
-        });
-        if is_changed && let Some(record) = work.change(number) {
-            record.prepared_end = Some(self.end.clone());
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct ExpireGrants(pub(super) Vec<i64>);
-
-impl QueueCommand for ExpireGrants {
-    type Output = u64;
-
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        prefetch.jobs.extend(&self.0);
-    }
-
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> u64 {
-        let expired = self.0.iter().filter(|number| work.expire(**number));
-        u64::try_from(expired.count()).unwrap_or(u64::MAX)
-    }
-}
 
 pub(super) fn prefetch(reports: &[Report], prefetch: &mut Prefetch) {
     for report in reports {
@@ -178,6 +120,15 @@ impl UnitOfWork<'_> {
         self.adjust_usage(number, change, 0);
     }
 
+    pub(super) fn prepare_end(&mut self, number: i64, end: &JobEnd) {
+        let is_changed = self.record(number).is_some_and(|record| {
+            !record.job.state.is_terminal() && record.prepared_end.as_ref() != Some(end)
+        });
+        if is_changed && let Some(record) = self.change(number) {
+            record.prepared_end = Some(end.clone());
+        }
+    }
+
     /// Returns whether this call did.
     pub(super) fn expire(&mut self, number: i64) -> bool {
         let now = from_unix_millis(self.now);
@@ -188,7 +139,7 @@ impl UnitOfWork<'_> {
     }
 
     /// Returns whether this call did.
-    fn finish(&mut self, number: i64, end: &JobEnd) -> bool {
+    pub(super) fn finish(&mut self, number: i64, end: &JobEnd) -> bool {
         let now = from_unix_millis(self.now);
         let Some(job) = self.record(number).map(|record| &record.job) else {
             return false;

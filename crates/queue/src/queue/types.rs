@@ -24,15 +24,17 @@ pub struct NewJob {
     pub filetype: Option<String>,
     /// Its length in bytes, if known.
     pub size: Option<u64>,
-    /// The maximum length, if the length is unknown.
-    pub max_size: Option<u64>,
     /// Other fields of the request.
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// The [fingerprint](Self::fingerprint) of the original request, if a policy has changed the
     /// fields above. A policy may change them differently each time.
     pub request_fingerprint: Option<i64>,
-    /// The limits of the subject, checked in the same transaction.
-    pub limits: JobLimits,
+    /// The limits of the subject. Those that depend on its other jobs are checked in the same
+    /// transaction.
+    ///
+    /// Of a quota, `max_size` bytes are reserved for an upload of unknown size. Without `max_size`,
+    /// the whole rest is reserved and becomes the upload's maximum size.
+    pub limits: GrantLimits,
 }
 
 impl NewJob {
@@ -48,10 +50,9 @@ impl NewJob {
             filename: filename.into(),
             filetype: None,
             size: None,
-            max_size: None,
             metadata: serde_json::Map::new(),
             request_fingerprint: None,
-            limits: JobLimits::default(),
+            limits: GrantLimits::default(),
         }
     }
 
@@ -62,7 +63,7 @@ impl NewJob {
             filename: Some(self.filename.clone()),
             filetype: self.filetype.clone(),
             size: self.size,
-            max_size: self.max_size.filter(|_| self.size.is_none()),
+            max_size: self.limits.max_size.filter(|_| self.size.is_none()),
             metadata: self.metadata.clone(),
             ..Job::new(self.request_id.clone(), now)
         }
@@ -74,32 +75,6 @@ impl NewJob {
         // Serialization of strings and numbers does not fail, and maps are sorted.
         let json = serde_json::to_vec(&content).unwrap_or_default();
         numbers::from_digest(&Sha256::digest(json))
-    }
-}
-
-/// Limits that depend on the other jobs of the subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct JobLimits {
-    /// See [`GrantLimits::max_active`].
-    pub max_active: Option<u32>,
-    /// See [`GrantLimits::rate_limit`].
-    pub rate_limit: Option<crate::RateLimit>,
-    /// See [`GrantLimits::quota`].
-    pub quota: Option<u64>,
-    /// Bytes of the quota to reserve while the size is unknown. If 0, the whole rest of the quota
-    /// is reserved and becomes the upload's maximum size.
-    pub reserve: u64,
-}
-
-impl From<&GrantLimits> for JobLimits {
-    /// Reserves `max_size` bytes for an upload of unknown size.
-    fn from(limits: &GrantLimits) -> Self {
-        Self {
-            max_active: limits.max_active,
-            rate_limit: limits.rate_limit,
-            quota: limits.quota,
-            reserve: limits.max_size.unwrap_or_default(),
-        }
     }
 }
 

@@ -4,10 +4,7 @@
 //! Each locks the jobs that it changes, the subjects whose limits it checks, and the uploads that
 //! it creates jobs for, in one global order. Rows therefore do not change between read and write.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use landfall_database::{Statement, from_unix_millis, signed};
 
@@ -17,15 +14,7 @@ use super::{
 };
 use crate::{Job, JobEventKind, JobId, JobState, Token};
 
-pub(super) trait QueueCommand: fmt::Debug + Send + 'static {
-    type Output: fmt::Debug + Send + 'static;
-
-    fn prefetch(&self, prefetch: &mut Prefetch);
-
-    /// Called again if the transaction is repeated.
-    fn apply(&self, work: &mut UnitOfWork<'_>) -> Self::Output;
-}
-
+/// The rows that the commands of a transaction need.
 #[derive(Debug, Default)]
 pub(super) struct Prefetch {
     pub(super) jobs: BTreeSet<i64>,
@@ -39,6 +28,28 @@ pub(super) struct Prefetch {
     pub(super) active: BTreeSet<String>,
     /// By subject and count: how many requests in this transaction the rate limit applies to.
     pub(super) recent: BTreeMap<(String, u32), u32>,
+}
+
+impl Prefetch {
+    pub(super) fn job(id: JobId) -> Self {
+        Self {
+            jobs: [id.0].into(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.jobs.extend(&other.jobs);
+        self.requests.extend(other.requests.iter().cloned());
+        self.uploads.extend(other.uploads.iter().cloned());
+        self.new_jobs += other.new_jobs;
+        self.parts.extend(&other.parts);
+        self.usage.extend(other.usage.iter().cloned());
+        self.active.extend(other.active.iter().cloned());
+        for (limit, requests) in &other.recent {
+            *self.recent.entry(limit.clone()).or_default() += requests;
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The writer tasks. Commands that arrive during a transaction are batched into the next one.
 
-use std::{fmt, iter, sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Queue, QueueError, Report, Shared, TIMEOUT, transition,
-    unit_of_work::{Prefetch, QueueCommand, UnitOfWork},
+    unit_of_work::{Prefetch, UnitOfWork},
 };
 use crate::JobId;
 
@@ -25,8 +25,8 @@ const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// After conflicts with other transactions.
 const MAX_CONFLICTS: u32 = 5;
 
-pub(super) trait QueuedCommand: fmt::Debug + Send {
-    fn prefetch(&self, prefetch: &mut Prefetch);
+pub(super) trait QueuedCommand: Send {
+    fn prefetch(&self) -> &Prefetch;
     fn apply(&mut self, work: &mut UnitOfWork<'_>);
     fn is_waited_for(&self) -> bool;
     /// Called after the commit.
@@ -34,20 +34,24 @@ pub(super) trait QueuedCommand: fmt::Debug + Send {
     fn fail(self: Box<Self>, error: &Arc<QueueError>);
 }
 
-#[derive(Debug)]
-struct PendingCommand<C: QueueCommand> {
-    command: C,
-    output: Option<C::Output>,
-    sender: oneshot::Sender<Result<C::Output, QueueError>>,
+struct PendingCommand<A, T> {
+    prefetch: Prefetch,
+    apply: A,
+    output: Option<T>,
+    sender: oneshot::Sender<Result<T, QueueError>>,
 }
 
-impl<C: QueueCommand> QueuedCommand for PendingCommand<C> {
-    fn prefetch(&self, prefetch: &mut Prefetch) {
-        self.command.prefetch(prefetch);
+impl<A, T> QueuedCommand for PendingCommand<A, T>
+where
+    A: Fn(&mut UnitOfWork<'_>) -> T + Send,
+    T: Send,
+{
+    fn prefetch(&self) -> &Prefetch {
+        &self.prefetch
     }
 
     fn apply(&mut self, work: &mut UnitOfWork<'_>) {
-        self.output = Some(self.command.apply(work));
+        self.output = Some((self.apply)(work));
     }
 
     fn is_waited_for(&self) -> bool {
@@ -68,21 +72,23 @@ impl<C: QueueCommand> QueuedCommand for PendingCommand<C> {
 /// The reports of a job to write before a command, and whether that ends the job.
 type AfterReports = Option<(JobId, bool)>;
 
-#[derive(Debug)]
 pub(super) enum WriteRequest {
     Run(Box<dyn QueuedCommand>, AfterReports),
     Close(oneshot::Sender<()>),
 }
 
 impl Queue {
-    pub(super) async fn write<C: QueueCommand>(
+    /// Executes a command in a transaction with others. `apply` runs again if that is repeated.
+    pub(super) async fn write<T: Send + 'static>(
         &self,
-        command: C,
         after: AfterReports,
-    ) -> Result<C::Output, QueueError> {
+        prefetch: Prefetch,
+        apply: impl Fn(&mut UnitOfWork<'_>) -> T + Send + 'static,
+    ) -> Result<T, QueueError> {
         let (sender, result) = oneshot::channel();
         let command = Box::new(PendingCommand {
-            command,
+            prefetch,
+            apply,
             output: None,
             sender,
         });
@@ -220,7 +226,8 @@ async fn divide(
     match (commands.len(), reports.len()) {
         (0 | 1, 0) => {
             shared.counters.lock().failures += 1;
-            tracing::error!(%error, command = ?commands.first(), "queue command rejected by the database");
+            let command = commands.first().map(|command| command.prefetch());
+            tracing::error!(%error, ?command, "queue command rejected by the database");
             let error = Arc::new(error);
             for command in commands {
                 command.fail(&error);
@@ -254,7 +261,7 @@ async fn attempt(
     let mut prefetch = Prefetch::default();
     transition::prefetch(reports, &mut prefetch);
     for command in commands.iter() {
-        command.prefetch(&mut prefetch);
+        prefetch.add(command.prefetch());
     }
     let mut transaction = shared.database.write().await?;
     let mut work = UnitOfWork::new(shared);

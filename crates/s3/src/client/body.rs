@@ -60,8 +60,8 @@ impl ObjectReader {
             let why = "the body is longer than its content length";
             return Err(self.error(ErrorKind::Other).with_message(why));
         }
-        let stats = self.inner.stats.operation(Operation::GetObject);
-        stats.received(length);
+        let stats = &self.inner.stats;
+        stats.count(Operation::GetObject, |stats| stats.bytes_in += length);
         self.left.start += length;
         self.attempt = 0;
         Ok(bytes)

@@ -211,40 +211,36 @@ const USABLE_UNTIL: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 pub(super) struct CredentialCache {
-    source: Option<Source>,
+    /// `None`: the current credentials, if any, are fixed.
+    provider: Option<Arc<dyn ProvideCredentials>>,
     current: RwLock<Option<Arc<Credentials>>>,
     refreshing: Mutex<()>,
 }
 
-#[derive(Debug)]
-enum Source {
-    Static(Arc<Credentials>),
-    Provider(Arc<dyn ProvideCredentials>),
-}
-
 impl CredentialCache {
     pub(super) fn new(source: CredentialSource, http: Arc<dyn HttpSend>, region: &str) -> Self {
-        let chain =
-            |profile| Source::Provider(Arc::new(CredentialChain::new(profile, http, region)));
-        let source = match source {
+        let chain = |profile| Arc::new(CredentialChain::new(profile, http, region));
+        let mut fixed = None;
+        let provider: Option<Arc<dyn ProvideCredentials>> = match source {
             CredentialSource::Anonymous => None,
-            CredentialSource::Static(credentials) => Some(Source::Static(Arc::new(credentials))),
-            CredentialSource::Provider(provider) => Some(Source::Provider(provider)),
+            CredentialSource::Static(credentials) => {
+                fixed = Some(Arc::new(credentials));
+                None
+            }
+            CredentialSource::Provider(provider) => Some(provider),
             CredentialSource::Standard => Some(chain(None)),
             CredentialSource::Profile(profile) => Some(chain(Some(profile))),
         };
         Self {
-            source,
-            current: RwLock::default(),
+            provider,
+            current: RwLock::new(fixed),
             refreshing: Mutex::default(),
         }
     }
 
     pub(super) async fn get(&self) -> Result<Option<Arc<Credentials>>, BoxError> {
-        let provider = match &self.source {
-            None => return Ok(None),
-            Some(Source::Static(credentials)) => return Ok(Some(credentials.clone())),
-            Some(Source::Provider(provider)) => provider,
+        let Some(provider) = &self.provider else {
+            return Ok(self.current());
         };
         let now = SystemTime::now();
         let current = self.current();
@@ -282,7 +278,7 @@ impl CredentialCache {
 
     /// Discards credentials that the service rejected; false if a refresh cannot help.
     pub(super) fn invalidate(&self, ended: &Arc<Credentials>) -> bool {
-        if !matches!(self.source, Some(Source::Provider(_))) {
+        if self.provider.is_none() {
             return false;
         }
         let mut current = self.current.write();

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use super::{
     CorsRule, ErrorKind, MultipartUploadsPage, ObjectsPage, PartsPage, TemporaryCredentials,
-    error::Error, response::ErrorResponse, stats::Operation, xml,
+    error::Error, response::parse_error, stats::Operation, xml,
 };
 
 /// Parses the response to `CreateMultipartUpload`.
@@ -56,9 +56,8 @@ pub fn error_response(status: u16, body: &[u8]) -> (ErrorKind, String) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     let (head, ()) = response.into_parts();
-    let response = ErrorResponse::new(Operation::UploadPart, &head, &Bytes::copy_from_slice(body));
-    let kind = response.kind.clone();
-    let error = |kind| Error::new(kind, Operation::UploadPart.name(), "bucket/key");
-    let (error, _) = response.into_error(error);
-    (kind, error.to_string())
+    let (operation, body) = (Operation::UploadPart, Bytes::copy_from_slice(body));
+    let error = |kind| Error::new(kind, operation.name(), "bucket/key");
+    let (error, _) = parse_error(operation, &head, &body, error);
+    (error.kind().clone(), error.to_string())
 }

@@ -18,7 +18,7 @@ use super::{
     encode::Query,
     error::{Error, ErrorKind, Result},
     http_send::{Payload, ResponseBody, collect},
-    response::{ErrorResponse, RetryAction},
+    response::{RetryAction, parse_error},
     settings::RetryPolicy,
     sign::{S3, Signer, UNSIGNED_PAYLOAD},
     stats::Operation,
@@ -182,14 +182,15 @@ impl Inner {
     }
 
     async fn run(&self, request: &S3Request<'_>, reads_body: bool) -> (Result<S3Response>, bool) {
-        let stats = self.stats.operation(request.operation);
+        let operation = request.operation;
         let started = Instant::now();
         let bytes = request.payload.len() + request.timeout_bytes.unwrap_or_default();
         let policy = RetryPolicy::new(&self.settings, bytes);
         let mut attempt = 1;
         let (mut in_doubt, mut renewed, mut moved) = (false, false, false);
         let result = loop {
-            stats.sent(request.payload.len());
+            let sent = request.payload.len();
+            self.stats.count(operation, |stats| stats.bytes_out += sent);
             let attempt_started = Instant::now();
             let result = self.attempt(request, reads_body, &policy).await;
             self.log(request, attempt_started.elapsed(), &result);
@@ -227,10 +228,12 @@ impl Inner {
             let Some(wait) = wait else {
                 break Err(failed.error);
             };
-            stats.retried();
+            self.stats.count(operation, |stats| stats.retries += 1);
             sleep(wait).await;
         };
-        stats.ended(started.elapsed(), result.is_err());
+        let (took, failed) = (started.elapsed(), result.is_err());
+        self.stats
+            .count(operation, |stats| stats.end_call(took, failed));
         (result, in_doubt)
     }
 
@@ -278,8 +281,9 @@ impl Inner {
         let late = "the response did not end in time";
         let reading = before(policy.deadline(), reading, late);
         let body = reading.await.map_err(interrupted)?;
-        let stats = self.stats.operation(request.operation);
-        stats.received(body.len() as u64);
+        let received = body.len() as u64;
+        self.stats
+            .count(request.operation, |stats| stats.bytes_in += received);
         if head.status.is_success()
             && (request.timeout_bytes.is_none() || xml::problem(&body).is_none())
         {
@@ -289,16 +293,16 @@ impl Inner {
                 stream: None,
             });
         }
-        let mut response = ErrorResponse::new(request.operation, &head, &body);
         let reads = matches!(
             request.operation,
             Operation::GetObject | Operation::HeadObject
         );
         let can_be_missing = reads && self.settings.denied_is_missing;
-        if can_be_missing && response.kind == ErrorKind::AccessDenied {
-            response.kind = ErrorKind::NoSuchKey;
-        }
-        let (error, retry) = response.into_error(|kind| request.error(kind));
+        let error = |kind| match kind {
+            ErrorKind::AccessDenied if can_be_missing => request.error(ErrorKind::NoSuchKey),
+            kind => request.error(kind),
+        };
+        let (error, retry) = parse_error(request.operation, &head, &body, error);
         Err(RequestError {
             error,
             retry,

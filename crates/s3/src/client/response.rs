@@ -13,16 +13,6 @@ use super::{
     xml,
 };
 
-#[derive(Debug)]
-pub(super) struct ErrorResponse {
-    pub(super) kind: ErrorKind,
-    pub(super) retry: RetryAction,
-    pub(super) status: StatusCode,
-    pub(super) code: Option<String>,
-    pub(super) message: Option<String>,
-    pub(super) request_id: Option<String>,
-}
-
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum RetryAction {
     None,
@@ -31,62 +21,57 @@ pub(super) enum RetryAction {
     ChangeRegion(String),
 }
 
-impl ErrorResponse {
-    pub(super) fn new(operation: Operation, head: &Parts, body: &Bytes) -> Self {
-        let problem = xml::problem(body).unwrap_or_default();
-        let header = |name: &str| text(&head.headers, name);
-        let region = problem.region.or_else(|| header("x-amz-bucket-region"));
-        let code = problem.code;
-        let mut message = problem.message;
-        let mut kind = classify(
-            operation,
-            head.status,
-            code.as_deref(),
-            message.as_deref(),
-            &region,
-        );
-        let delay = retry_after(&head.headers);
-        let retry = match &mut kind {
-            ErrorKind::Unavailable { retry_after } => {
-                *retry_after = delay;
-                RetryAction::Backoff(delay)
-            }
-            // Another conditional write was in progress; a retry may succeed.
-            ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
-                RetryAction::Backoff(delay)
-            }
-            ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
-            ErrorKind::WrongRegion => match region {
-                Some(region) => {
-                    message = Some(format!("the bucket is in region {region}"));
-                    RetryAction::ChangeRegion(region)
-                }
-                None => RetryAction::None,
-            },
-            ErrorKind::ClockSkew => {
-                message = skew(&head.headers).or(message);
-                RetryAction::None
-            }
-            _ => RetryAction::None,
-        };
-        Self {
-            kind,
-            retry,
-            status: head.status,
-            code: code.map(one_line),
-            message: message.map(one_line),
-            request_id: problem
-                .request_id
-                .or_else(|| header("x-amz-request-id"))
-                .map(one_line),
+/// Converts an error response; `error` creates the error of a kind.
+pub(super) fn parse_error(
+    operation: Operation,
+    head: &Parts,
+    body: &Bytes,
+    error: impl FnOnce(ErrorKind) -> Error,
+) -> (Error, RetryAction) {
+    let problem = xml::problem(body).unwrap_or_default();
+    let header = |name: &str| text(&head.headers, name);
+    let region = problem.region.or_else(|| header("x-amz-bucket-region"));
+    let code = problem.code;
+    let mut message = problem.message;
+    let mut kind = classify(
+        operation,
+        head.status,
+        code.as_deref(),
+        message.as_deref(),
+        &region,
+    );
+    let delay = retry_after(&head.headers);
+    let retry = match &mut kind {
+        ErrorKind::Unavailable { retry_after } => {
+            *retry_after = delay;
+            RetryAction::Backoff(delay)
         }
-    }
-
-    pub(super) fn into_error(self, error: impl FnOnce(ErrorKind) -> Error) -> (Error, RetryAction) {
-        let error = error(self.kind);
-        let error = error.with_response(self.status, self.code, self.message, self.request_id);
-        (error, self.retry)
-    }
+        // Another conditional write was in progress; a retry may succeed.
+        ErrorKind::PreconditionFailed if head.status == StatusCode::CONFLICT => {
+            RetryAction::Backoff(delay)
+        }
+        ErrorKind::BadCredentials => RetryAction::RefreshCredentials,
+        ErrorKind::WrongRegion => match region {
+            Some(region) => {
+                message = Some(format!("the bucket is in region {region}"));
+                RetryAction::ChangeRegion(region)
+            }
+            None => RetryAction::None,
+        },
+        ErrorKind::ClockSkew => {
+            message = skew(&head.headers).or(message);
+            RetryAction::None
+        }
+        _ => RetryAction::None,
+    };
+    let request_id = problem.request_id.or_else(|| header("x-amz-request-id"));
+    let error = error(kind).with_response(
+        head.status,
+        code.map(one_line),
+        message.map(one_line),
+        request_id.map(one_line),
+    );
+    (error, retry)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -233,16 +218,17 @@ mod tests {
         status: u16,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> ErrorResponse {
+    ) -> (Error, RetryAction) {
         let mut builder = http::Response::builder().status(status);
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }
         let (head, ()) = builder.body(()).expect("a response").into_parts();
-        ErrorResponse::new(operation, &head, &Bytes::copy_from_slice(body.as_bytes()))
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        parse_error(operation, &head, &body, |kind| Error::new(kind, "", ""))
     }
 
-    fn coded(status: u16, code: &str) -> ErrorResponse {
+    fn coded(status: u16, code: &str) -> (Error, RetryAction) {
         let body = format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
         error_response(Operation::UploadPart, status, &[], &body)
     }
@@ -357,18 +343,15 @@ mod tests {
             ),
             (400, "BadDigest", ErrorKind::Other, RetryAction::None),
         ] {
-            let error_response = coded(status, code);
-            assert_eq!(
-                (&error_response.kind, &error_response.retry),
-                (&kind, &retry),
-                "{status} {code}"
-            );
+            let (error, action) = coded(status, code);
+            assert_eq!((error.kind(), action), (&kind, retry), "{status} {code}");
         }
     }
 
     #[test]
     fn status_without_code_is_classified_by_operation() {
-        let kind = |operation, status| error_response(operation, status, &[], "").kind;
+        let kind =
+            |operation, status| (error_response(operation, status, &[], "").0.kind()).clone();
         assert_eq!(kind(Operation::HeadObject, 404), ErrorKind::NoSuchKey);
         assert_eq!(kind(Operation::HeadBucket, 404), ErrorKind::NoSuchBucket);
         assert_eq!(
@@ -391,27 +374,19 @@ mod tests {
     fn right_region_is_reported() {
         let body =
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-x-1</Region></Error>";
-        let response = error_response(Operation::ListParts, 400, &[], body);
-        assert_eq!(response.kind, ErrorKind::WrongRegion);
-        assert_eq!(
-            response.retry,
-            RetryAction::ChangeRegion("eu-x-1".to_owned())
-        );
-        assert_eq!(
-            response.message.as_deref(),
-            Some("the bucket is in region eu-x-1")
-        );
-        let response = error_response(
+        let (error, retry) = error_response(Operation::ListParts, 400, &[], body);
+        assert_eq!(*error.kind(), ErrorKind::WrongRegion);
+        assert_eq!(retry, RetryAction::ChangeRegion("eu-x-1".to_owned()));
+        assert_eq!(error.message(), Some("the bucket is in region eu-x-1"));
+        let (_, retry) = error_response(
             Operation::HeadBucket,
             301,
             &[("x-amz-bucket-region", "r")],
             "",
         );
-        assert_eq!(response.retry, RetryAction::ChangeRegion("r".to_owned()));
-        assert_eq!(
-            error_response(Operation::HeadBucket, 301, &[], "").kind,
-            ErrorKind::WrongRegion
-        );
+        assert_eq!(retry, RetryAction::ChangeRegion("r".to_owned()));
+        let (error, _) = error_response(Operation::HeadBucket, 301, &[], "");
+        assert_eq!(*error.kind(), ErrorKind::WrongRegion);
     }
 
     #[test]
@@ -422,7 +397,7 @@ mod tests {
             &[("retry-after", value)],
             "",
         )
-        .retry
+        .1
         {
             RetryAction::Backoff(after) => after,
             other => panic!("{other:?}"),
@@ -442,8 +417,8 @@ mod tests {
     fn clock_skew_is_reported_in_seconds() {
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_200));
         let body = "<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>";
-        let response = error_response(Operation::PutObject, 403, &[("date", &date)], body);
-        let message = response.message.expect("a message");
+        let (error, _) = error_response(Operation::PutObject, 403, &[("date", &date)], body);
+        let message = error.message().expect("a message");
         assert!(
             message.starts_with("this machine's clock is 11"),
             "{message}"
@@ -489,8 +464,8 @@ mod tests {
             let body = format!(
                 "<Error><Code>{code}</Code><Message>{message}</Message><Region>garage</Region></Error>"
             );
-            let response = error_response(Operation::PutObject, status, &[], &body);
-            assert_eq!(response.kind, kind, "{message}");
+            let (error, _) = error_response(Operation::PutObject, status, &[], &body);
+            assert_eq!(*error.kind(), kind, "{message}");
         }
     }
 
@@ -500,9 +475,8 @@ mod tests {
             "<Error><Code>X</Code><Message>a\nb{}</Message></Error>",
             "c".repeat(999)
         );
-        let message = error_response(Operation::PutObject, 400, &[], &body)
-            .message
-            .expect("a message");
+        let (error, _) = error_response(Operation::PutObject, 400, &[], &body);
+        let message = error.message().expect("a message");
         assert!(message.starts_with("a bc"), "{message}");
         assert_eq!(message.chars().count(), 301);
     }

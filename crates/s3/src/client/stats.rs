@@ -1,7 +1,6 @@
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident => $tusd_label:expr,)*) => {
@@ -71,27 +70,31 @@ operations! {
     AssumeRole => None,
 }
 
-/// Counters of one client and its clones, all atomic.
+/// Counters of one client and its clones.
 #[derive(Debug, Default)]
 pub struct Stats {
-    operations: [OperationStats; Operation::ALL.len()],
+    operations: Mutex<[OperationStats; Operation::ALL.len()]>,
 }
 
 impl Stats {
     /// Returns the counters of one operation.
-    pub fn operation(&self, operation: Operation) -> &OperationStats {
-        &self.operations[operation as usize]
+    pub fn operation(&self, operation: Operation) -> OperationStats {
+        self.operations.lock()[operation as usize]
     }
 
     /// Returns the number of calls of all operations.
     pub fn calls(&self) -> u64 {
-        self.operations.iter().map(OperationStats::calls).sum()
+        self.operations.lock().iter().map(|one| one.calls).sum()
     }
 
     /// Returns the number of requests of all operations, including retries.
     pub fn requests(&self) -> u64 {
-        let operations = self.operations.iter();
-        operations.map(|one| one.calls() + one.retries()).sum()
+        let operations = self.operations.lock();
+        operations.iter().map(|one| one.calls + one.retries).sum()
+    }
+
+    pub(super) fn count(&self, operation: Operation, count: impl FnOnce(&mut OperationStats)) {
+        count(&mut self.operations.lock()[operation as usize]);
     }
 }
 
@@ -101,77 +104,35 @@ impl Stats {
 pub const DURATION_BOUNDS_MS: [u64; 12] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000];
 
-/// Monotonic counters of one operation.
-#[derive(Debug, Default)]
+/// Counters of one operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OperationStats {
-    calls: AtomicU64,
-    failures: AtomicU64,
-    retries: AtomicU64,
-    bytes_out: AtomicU64,
-    bytes_in: AtomicU64,
-    micros: AtomicU64,
-    durations: [AtomicU64; DURATION_BOUNDS_MS.len() + 1],
-}
-
-impl OperationStats {
-    /// Returns the number of finished calls, each counted once; dropped calls are not counted.
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Relaxed)
-    }
-
-    /// Returns the number of calls that failed, including those for missing objects.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Relaxed)
-    }
-
-    /// Returns the number of retries.
-    pub fn retries(&self) -> u64 {
-        self.retries.load(Relaxed)
-    }
-
-    /// Returns the number of payload bytes sent, over all attempts.
-    pub fn bytes_out(&self) -> u64 {
-        self.bytes_out.load(Relaxed)
-    }
-
-    /// Returns the number of body bytes received.
-    pub fn bytes_in(&self) -> u64 {
-        self.bytes_in.load(Relaxed)
-    }
-
-    /// Returns the total duration of the calls.
+    /// Finished calls, each counted once; dropped calls are not counted.
+    pub calls: u64,
+    /// Calls that failed, including those for missing objects.
+    pub failures: u64,
+    /// Retries.
+    pub retries: u64,
+    /// Payload bytes sent, over all attempts.
+    pub bytes_out: u64,
+    /// Body bytes received.
+    pub bytes_in: u64,
+    /// The total duration of the calls.
     ///
     /// A call lasts from the start of its first attempt to the response's head (`GetObject`) or end
     /// (all others).
-    pub fn total_duration(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Relaxed))
-    }
+    pub total_duration: Duration,
+    /// Calls in each bucket of [`DURATION_BOUNDS_MS`].
+    pub durations: [u64; DURATION_BOUNDS_MS.len() + 1],
+}
 
-    /// Returns the number of calls in each bucket of [`DURATION_BOUNDS_MS`].
-    pub fn durations(&self) -> [u64; DURATION_BOUNDS_MS.len() + 1] {
-        std::array::from_fn(|bucket| self.durations[bucket].load(Relaxed))
-    }
-
-    pub(super) fn retried(&self) {
-        self.retries.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn sent(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Relaxed);
-    }
-
-    pub(super) fn received(&self, bytes: u64) {
-        self.bytes_in.fetch_add(bytes, Relaxed);
-    }
-
-    pub(super) fn ended(&self, took: Duration, failed: bool) {
-        self.calls.fetch_add(1, Relaxed);
-        if failed {
-            self.failures.fetch_add(1, Relaxed);
-        }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.micros.fetch_add(micros, Relaxed);
-        let bucket = DURATION_BOUNDS_MS.partition_point(|&bound| bound * 1_000 < micros);
-        self.durations[bucket].fetch_add(1, Relaxed);
+impl OperationStats {
+    pub(super) fn end_call(&mut self, took: Duration, failed: bool) {
+        self.calls += 1;
+        self.failures += u64::from(failed);
+        self.total_duration = self.total_duration.saturating_add(took);
+        let is_below = |&bound: &u64| Duration::from_millis(bound) < took;
+        self.durations[DURATION_BOUNDS_MS.partition_point(is_below)] += 1;
     }
 }

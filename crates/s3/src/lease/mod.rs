@@ -13,18 +13,16 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
 use async_trait::async_trait;
 pub use landfall::lease::remote::LeaseStats;
 use landfall::{
-    lease::{Lease, LeaseError, Locker, MemoryLocker},
+    lease::{Lease, LeaseError, Locker, MemoryLocker, remote::LeaseThread},
     upload::UploadId,
 };
 use tokio::{
-    runtime::Handle,
     sync::{Semaphore, watch},
     time::{Instant, sleep, timeout},
 };
@@ -132,16 +130,8 @@ pub struct BucketLocker(Arc<LockerThread>);
 struct LockerThread {
     local: MemoryLocker,
     node: Arc<LockerInner>,
-    /// The thread's runtime. Calls run there, so that dropping a request does not cancel them with
-    /// an unknown outcome.
-    runtime: Handle,
-    stop: watch::Sender<bool>,
-}
-
-impl Drop for LockerThread {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-    }
+    /// Calls run there, so that dropping a request does not cancel them with an unknown outcome.
+    thread: LeaseThread,
 }
 
 impl BucketLocker {
@@ -178,26 +168,13 @@ impl BucketLocker {
             unavailable: AtomicU64::new(0),
             max_fence: AtomicU64::new(0),
         });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(BucketLockerError::Thread)?;
-        let handle = runtime.handle().clone();
-        let (stop, stopped) = watch::channel(false);
+        let runtime = LeaseThread::runtime().map_err(BucketLockerError::Thread)?;
         let inner = Arc::clone(&node);
-        thread::Builder::new()
-            .name("landfall-leases".into())
-            .spawn(move || {
-                runtime.block_on(run(&inner, stopped));
-                // A pending DNS lookup must not delay the end.
-                runtime.shutdown_background();
-            })
-            .map_err(BucketLockerError::Thread)?;
+        let thread = LeaseThread::start(runtime, |stop| run(inner, stop));
         Ok(Self(Arc::new(LockerThread {
             local: MemoryLocker::new(),
             node,
-            runtime: handle,
-            stop,
+            thread: thread.map_err(BucketLockerError::Thread)?,
         })))
     }
 
@@ -237,7 +214,7 @@ impl BucketLocker {
         let done = timeout(self.0.node.settings.timeout, all).await;
         if done.is_ok() && table.is_idle() {
             let node = Arc::clone(&self.0.node);
-            let retired = self.0.runtime.spawn(async move { node.retire().await });
+            let retired = (self.0.thread.handle()).spawn(async move { node.retire().await });
             drop(retired.await);
         }
     }
@@ -257,7 +234,7 @@ impl BucketLocker {
             return Err(node.failed(&RecordError::Busy));
         };
         let id = id.clone();
-        let attempt = self.0.runtime.spawn(async move {
+        let attempt = self.0.thread.handle().spawn(async move {
             let _permit = permit;
             let node = Arc::clone(&owner.node);
             node.attempt(local_lease, id, request, owner).await
@@ -290,7 +267,7 @@ async fn within<T>(
     result.unwrap_or(Err(RecordError::Timeout(limit)))
 }
 
-async fn run(node: &Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
+async fn run(node: Arc<LockerInner>, mut stop: watch::Receiver<bool>) {
     let work = async {
         tokio::join!(node.watch_expiry(), node.run_heartbeats(), node.release());
     };

@@ -76,10 +76,12 @@ impl Records {
     }
 
     pub(super) fn lease(&self, id: &UploadId) -> ObjectRef {
-        let name = match id.as_str() {
+        let id = id.as_str();
+        let name = if id.len() > MAX_ID_LEN {
             // Upload ids do not begin with a dot.
-            id if id.len() > MAX_ID_LEN => format!(".{}", hex::encode(Sha256::digest(id))),
-            id => id.to_owned(),
+            format!(".{}", hex::encode(Sha256::digest(id)))
+        } else {
+            id.to_owned()
         };
         self.object_ref(format!("{}{name}", self.leases()))
     }

@@ -181,13 +181,7 @@ impl Inner {
         fence: Fence,
     ) -> Result<MutexGuard<'a, CachedState>> {
         let id = &session.id;
-        if !session.observe_fence(fence) {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
-        let mut cached = session.lock().await;
-        if !session.is_current_fence(fence) {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
+        let mut cached = session.lock_for(fence).await?;
         if let CachedState::Known(state) = &mut *cached {
             let follows = state.fence == fence || state.fence.0.checked_add(1) == Some(fence.0);
             if self.options.shared && !follows

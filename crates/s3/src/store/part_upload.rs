@@ -168,8 +168,12 @@ impl Inner {
     /// Returns how many part numbers above the highest stored one are in doubt.
     pub(super) fn parts_in_doubt(&self) -> u32 {
         let in_flight = u32::try_from(self.options.concurrent_parts).unwrap_or(u32::MAX);
-        let unverified = u32::from(self.options.shared) * MAX_PARTS_BETWEEN_CHECKS;
-        in_flight.saturating_add(unverified + 1)
+        let in_doubt = in_flight.saturating_add(1);
+        if self.options.shared {
+            in_doubt.saturating_add(MAX_PARTS_BETWEEN_CHECKS)
+        } else {
+            in_doubt
+        }
     }
 
     pub(super) async fn spawn_part_upload(&self, state: &mut UploadState) -> Result<()> {

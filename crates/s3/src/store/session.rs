@@ -15,6 +15,7 @@ use std::{
 
 use landfall::{
     lease::Fence,
+    store::{Result, StoreError},
     upload::{Snapshot, UploadId},
 };
 use parking_lot::Mutex;
@@ -226,7 +227,20 @@ impl UploadSession {
         cached
     }
 
-    pub(super) fn observe_fence(&self, fence: Fence) -> bool {
+    /// Locks the cached state for a change under a lease.
+    pub(super) async fn lock_for(&self, fence: Fence) -> Result<MutexGuard<'_, CachedState>> {
+        let lost = || StoreError::LeaseLost(self.id.clone());
+        if !self.observe_fence(fence) {
+            return Err(lost());
+        }
+        let cached = self.lock().await;
+        if !self.is_current_fence(fence) {
+            return Err(lost());
+        }
+        Ok(cached)
+    }
+
+    fn observe_fence(&self, fence: Fence) -> bool {
         self.max_fence.fetch_max(fence.0, Ordering::AcqRel) <= fence.0
     }
 

@@ -26,13 +26,7 @@ impl Terminate for S3Store {
 impl Inner {
     pub(super) async fn terminate(&self, id: &UploadId, fence: Fence) -> Result<bool> {
         let session = self.sessions.get_or_insert(id);
-        if !session.observe_fence(fence) {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
-        let mut cached = session.lock().await;
-        if !session.is_current_fence(fence) {
-            return Err(StoreError::LeaseLost(id.clone()));
-        }
+        let mut cached = session.lock_for(fence).await?;
         // Do not wait for parts in flight: the multipart upload is aborted.
         *cached = CachedState::Deleted;
         session.unpublish();

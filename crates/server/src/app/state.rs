@@ -38,11 +38,6 @@ pub(super) fn is_on_network(path: &Path) -> bool {
     found.is_some_and(|system| OVER_NETWORK.contains(&(system.f_type as i64)))
 }
 
-/// The database need not survive what uploads do not survive.
-pub(super) fn survives_power_loss(settings: &Settings) -> bool {
-    settings.s3.bucket.is_some() || settings.storage.durability != Durability::None
-}
-
 pub(super) fn warn_about_location(settings: &Settings) {
     let settings::Database::File(file) = settings.database() else {
         return;
@@ -85,9 +80,13 @@ impl SharedDatabase {
         settings: &Settings,
         purpose: &str,
     ) -> anyhow::Result<Connections> {
-        let durability = match survives_power_loss(settings) {
-            true => DatabaseDurability::PowerLoss,
-            false => DatabaseDurability::ProcessCrash,
+        // The database need not survive what uploads do not survive.
+        let is_durable =
+            settings.s3.bucket.is_some() || settings.storage.durability != Durability::None;
+        let durability = if is_durable {
+            DatabaseDurability::PowerLoss
+        } else {
+            DatabaseDurability::ProcessCrash
         };
         let open = async || {
             let (database, name) = named_database(settings);

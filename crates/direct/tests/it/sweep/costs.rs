@@ -29,7 +29,7 @@ async fn requests(mode: TransferMode, is_active: bool, has_notifications: bool) 
         records.push(node.open(mode, None).await);
     }
     let count = || {
-        let of = |operation| node.client.stats().operation(operation).calls();
+        let of = |operation| node.client.stats().operation(operation).calls;
         of(Operation::ListParts) + of(Operation::HeadObject)
     };
     let before = count();

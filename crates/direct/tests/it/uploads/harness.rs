@@ -19,7 +19,7 @@ use landfall::{
 use landfall_database::{Database, Durability};
 use landfall_direct::{
     CompletedUpload, Direct, DirectError, DirectSettings, OpenRequest, Record, Repository,
-    Requester, SignedPost, TransferMode,
+    Requester, TransferMode,
 };
 use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_queue::{
@@ -336,7 +336,7 @@ pub(crate) async fn send(
 }
 
 /// Sends a form like browsers do, with `file` at the end.
-pub(crate) async fn post(form: &SignedPost, file: &[u8]) -> Answered {
+pub(crate) async fn post(form: &landfall_s3::client::PostPolicy, file: &[u8]) -> Answered {
     const BOUNDARY: &str = "----landfall-test-2d1c8f";
     let mut body = String::new();
     for (name, value) in &form.fields {

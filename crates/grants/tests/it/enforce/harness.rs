@@ -19,7 +19,7 @@ use landfall::{
     store::MemoryStore,
     upload::{Snapshot, UploadId},
 };
-use landfall_database::{Clock, Database};
+use landfall_database::{Clock, Database, Durability};
 use landfall_grants::enforce::{GrantHook, GrantHookSettings};
 use landfall_queue::{
     GrantOutcome, Job, JobEvent, JobId, JobState, NewJob, Queue, QueueSettings, Scope, StaleFilter,
@@ -192,7 +192,7 @@ async fn open(database: &Database, time: &Time, node: &str) -> Queue {
     let mut settings = QueueSettings::new(database.clone());
     settings.clock = time.clock();
     settings.node = node.into();
-    settings.survives_power_loss = false;
+    settings.connections = Some(database.open(Durability::ProcessCrash).await.unwrap());
     Queue::open(settings).await.unwrap()
 }
 

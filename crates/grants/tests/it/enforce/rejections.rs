@@ -72,7 +72,7 @@ async fn the_length_is_that_of_the_grant() {
 async fn an_unknown_length_has_a_largest_one() {
     let site = Site::start().await;
     let mut new = NewJob::new("alice", "1", "a");
-    new.max_size = Some(10);
+    new.limits.max_size = Some(10);
     let GrantOutcome::Created(_, token) = site.queue.grant(new).await.unwrap() else {
         panic!("it is new");
     };

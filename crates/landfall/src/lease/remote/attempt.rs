@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{LeaseTable, OwnedLease, Owner, Rejection};
+use super::{LeaseTable, OwnedLease, Rejection};
 use crate::{
     lease::{Fence, Lease, LeaseError, LeaseGuard, YieldSignal},
     upload::UploadId,
@@ -13,30 +13,29 @@ use crate::{
 
 /// A lease that the service may have granted, and the lease within this node. On drop it is released
 /// in both, also if the response never arrived.
-pub struct Attempt<O: Owner> {
-    table: Arc<LeaseTable<O>>,
+pub struct Attempt {
+    table: Arc<LeaseTable>,
     _locker: Arc<dyn Any + Send + Sync>,
     id: UploadId,
-    owner: O,
+    number: u64,
     /// Released last, so that the next request of this node calls the service after the release.
     local: Option<Lease>,
     is_acquired: bool,
 }
 
-impl<O: Owner> Attempt<O> {
+impl Attempt {
     /// Creates an attempt, which keeps `locker` alive.
     pub fn new(
-        table: &Arc<LeaseTable<O>>,
+        table: &Arc<LeaseTable>,
         locker: Arc<dyn Any + Send + Sync>,
         id: &UploadId,
-        owner: O,
         local: Option<Lease>,
     ) -> Self {
         Self {
             table: Arc::clone(table),
             _locker: locker,
             id: id.clone(),
-            owner,
+            number: table.next_number(),
             local,
             is_acquired: true,
         }
@@ -48,10 +47,10 @@ impl<O: Owner> Attempt<O> {
         &self.id
     }
 
-    /// Returns the acquisition.
+    /// Returns the number of the acquisition; later ones of the table have greater numbers.
     #[must_use]
-    pub fn owner(&self) -> &O {
-        &self.owner
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Returns the lease that the service granted to a call sent at `sent`.
@@ -63,7 +62,7 @@ impl<O: Owner> Attempt<O> {
         let signal = local.map_or_else(YieldSignal::new, |local| local.signal().clone());
         let lease = OwnedLease {
             id: self.id.clone(),
-            owner: self.owner.clone(),
+            number: self.number,
             fence,
         };
         if !self.table.insert(lease, signal.clone(), sent) {
@@ -86,17 +85,17 @@ impl<O: Owner> Attempt<O> {
     }
 }
 
-impl<O: Owner> Drop for Attempt<O> {
+impl Drop for Attempt {
     fn drop(&mut self) {
         if self.is_acquired {
-            self.table.release(&self.id, &self.owner);
+            self.table.release(&self.id, self.number);
         }
     }
 }
 
-impl<O: Owner> LeaseGuard for Attempt<O> {}
+impl LeaseGuard for Attempt {}
 
-impl<O: Owner> fmt::Debug for Attempt<O> {
+impl fmt::Debug for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Attempt").field(&self.id).finish()
     }

@@ -6,10 +6,10 @@
 //! [releases](LeaseTable::releases). The table stops holders whose lease was not renewed in time.
 
 mod attempt;
+mod thread;
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,26 +20,22 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 
-pub use self::attempt::Attempt;
+pub use self::{attempt::Attempt, thread::LeaseThread};
 use super::{Fence, Lease, LeaseError, Locker as _, MemoryLocker, YieldReason, YieldSignal};
 use crate::{BoxError, upload::UploadId};
 
 /// Further leases expire instead.
 const MAX_RELEASES: usize = 1 << 16;
 
-/// The identity of one acquisition in the service.
-pub trait Owner: Clone + PartialEq + fmt::Debug + Send + Sync + 'static {}
-
-impl<O: Clone + PartialEq + fmt::Debug + Send + Sync + 'static> Owner for O {}
-
 /// All leases that one node holds, releases or waits for.
 #[derive(Debug)]
-pub struct LeaseTable<O: Owner> {
+pub struct LeaseTable {
     local: MemoryLocker,
     ttl: Duration,
-    held: Mutex<HashMap<UploadId, HeldLease<O>>>,
+    numbers: AtomicU64,
+    held: Mutex<HashMap<UploadId, HeldLease>>,
     waiters: Mutex<HashMap<UploadId, Arc<Notify>>>,
-    releases: Mutex<VecDeque<QueuedRelease<O>>>,
+    releases: Mutex<VecDeque<QueuedRelease>>,
     first_held: Notify,
     queued: Notify,
     sent: Notify,
@@ -51,18 +47,18 @@ pub struct LeaseTable<O: Owner> {
 
 /// A lease as it is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnedLease<O> {
+pub struct OwnedLease {
     /// The upload.
     pub id: UploadId,
-    /// The acquisition.
-    pub owner: O,
+    /// The [number](Attempt::number) of the acquisition.
+    pub number: u64,
     /// The fence.
     pub fence: Fence,
 }
 
 #[derive(Debug)]
-struct HeldLease<O> {
-    lease: OwnedLease<O>,
+struct HeldLease {
+    lease: OwnedLease,
     signal: YieldSignal,
     /// The service counts from a later time.
     sent: Instant,
@@ -70,9 +66,9 @@ struct HeldLease<O> {
 }
 
 #[derive(Debug)]
-struct QueuedRelease<O> {
+struct QueuedRelease {
     id: UploadId,
-    owner: O,
+    number: u64,
     since: Instant,
 }
 
@@ -108,13 +104,14 @@ pub enum Rejection {
     Failed(LeaseError),
 }
 
-impl<O: Owner> LeaseTable<O> {
+impl LeaseTable {
     /// Creates a table of leases with a time to live, which must be the same on all nodes.
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
             local: MemoryLocker::new(),
             ttl,
+            numbers: AtomicU64::new(1),
             held: Mutex::default(),
             waiters: Mutex::default(),
             releases: Mutex::default(),
@@ -201,7 +198,7 @@ impl<O: Owner> LeaseTable<O> {
     }
 
     /// False if the call was sent too long ago.
-    fn insert(&self, lease: OwnedLease<O>, signal: YieldSignal, sent: Instant) -> bool {
+    fn insert(&self, lease: OwnedLease, signal: YieldSignal, sent: Instant) -> bool {
         if sent.elapsed() >= self.usable_for() {
             return false;
         }
@@ -218,9 +215,13 @@ impl<O: Owner> LeaseTable<O> {
         true
     }
 
-    fn release(&self, id: &UploadId, owner: &O) {
+    fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn release(&self, id: &UploadId, number: u64) {
         if let Entry::Occupied(entry) = self.held.lock().entry(id.clone())
-            && entry.get().lease.owner == *owner
+            && entry.get().lease.number == number
         {
             entry.remove();
         }
@@ -228,7 +229,7 @@ impl<O: Owner> LeaseTable<O> {
         if releases.len() < MAX_RELEASES {
             releases.push_back(QueuedRelease {
                 id: id.clone(),
-                owner: owner.clone(),
+                number,
                 since: Instant::now(),
             });
             self.queued.notify_one();
@@ -236,7 +237,7 @@ impl<O: Owner> LeaseTable<O> {
     }
 
     /// At most one request of this node waits in the service.
-    fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a, O> {
+    fn wait_for<'a>(&'a self, id: &'a UploadId) -> WaiterGuard<'a> {
         let notify = Arc::new(Notify::new());
         self.waiters.lock().insert(id.clone(), Arc::clone(&notify));
         WaiterGuard {
@@ -262,7 +263,7 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Returns the oldest releases, without those whose leases have expired. They stay in the queue.
     #[must_use]
-    pub fn releases(&self, max: usize) -> Vec<(UploadId, O)> {
+    pub fn releases(&self, max: usize) -> Vec<(UploadId, u64)> {
         let mut releases = self.releases.lock();
         while (releases.front()).is_some_and(|oldest| oldest.since.elapsed() >= self.ttl) {
             releases.pop_front();
@@ -270,7 +271,7 @@ impl<O: Owner> LeaseTable<O> {
         self.notify_sent(&releases);
         let oldest = releases.iter().take(max);
         oldest
-            .map(|release| (release.id.clone(), release.owner.clone()))
+            .map(|release| (release.id.clone(), release.number))
             .collect()
     }
 
@@ -282,7 +283,7 @@ impl<O: Owner> LeaseTable<O> {
         self.notify_sent(&releases);
     }
 
-    fn notify_sent(&self, releases: &VecDeque<QueuedRelease<O>>) {
+    fn notify_sent(&self, releases: &VecDeque<QueuedRelease>) {
         if releases.is_empty() {
             self.sent.notify_waiters();
         }
@@ -319,7 +320,7 @@ impl<O: Owner> LeaseTable<O> {
     }
 }
 
-impl<O: Owner> LeaseTable<O> {
+impl LeaseTable {
     /// A fifth of the lifetime remains for a write in flight, and for clocks that run at different speeds.
     fn usable_for(&self) -> Duration {
         self.ttl * 4 / 5
@@ -354,7 +355,7 @@ impl<O: Owner> LeaseTable<O> {
 
     /// Returns the leases whose last renewal is at least `age` ago.
     #[must_use]
-    pub fn due(&self, age: Duration) -> Vec<OwnedLease<O>> {
+    pub fn due(&self, age: Duration) -> Vec<OwnedLease> {
         let held = self.held.lock();
         let due = held
             .values()
@@ -363,38 +364,40 @@ impl<O: Owner> LeaseTable<O> {
     }
 
     /// Records a renewal sent at `sent`.
-    pub fn renewed(&self, lease: &OwnedLease<O>, sent: Instant) {
-        self.with_held(&lease.id, &lease.owner, |held| {
+    pub fn renewed(&self, lease: &OwnedLease, sent: Instant) {
+        self.with_held(&lease.id, lease.number, |held| {
             held.sent = held.sent.max(sent);
         });
     }
 
     /// Records that another owner has the lease.
-    pub fn lost(&self, lease: &OwnedLease<O>) {
-        let lose = |held: &mut HeldLease<O>| held.lose(&self.lost);
-        if self.with_held(&lease.id, &lease.owner, lose) == Some(true) {
+    pub fn lost(&self, lease: &OwnedLease) {
+        let lose = |held: &mut HeldLease| held.lose(&self.lost);
+        if self.with_held(&lease.id, lease.number, lose) == Some(true) {
             tracing::warn!(upload = %lease.id, "another node has the lease");
         }
     }
 
     /// Requests the holder to yield: see [`YieldSignal::request`].
-    pub fn request_yield(&self, id: &UploadId, owner: &O, offset: Option<u64>) {
-        self.with_held(id, owner, |held| held.signal.request(offset));
+    pub fn request_yield(&self, id: &UploadId, number: u64, offset: Option<u64>) {
+        self.with_held(id, number, |held| held.signal.request(offset));
     }
 
     fn with_held<T>(
         &self,
         id: &UploadId,
-        owner: &O,
-        action: impl FnOnce(&mut HeldLease<O>) -> T,
+        number: u64,
+        action: impl FnOnce(&mut HeldLease) -> T,
     ) -> Option<T> {
         let mut held = self.held.lock();
-        let lease = held.get_mut(id).filter(|held| held.lease.owner == *owner)?;
+        let lease = held
+            .get_mut(id)
+            .filter(|held| held.lease.number == number)?;
         Some(action(lease))
     }
 }
 
-impl<O> HeldLease<O> {
+impl HeldLease {
     /// True if the holder had not lost the lease before.
     fn lose(&mut self, lost: &AtomicU64) -> bool {
         let is_new = !std::mem::replace(&mut self.is_lost, true);
@@ -404,13 +407,13 @@ impl<O> HeldLease<O> {
     }
 }
 
-struct WaiterGuard<'a, O: Owner> {
-    table: &'a LeaseTable<O>,
+struct WaiterGuard<'a> {
+    table: &'a LeaseTable,
     id: &'a UploadId,
     notify: Arc<Notify>,
 }
 
-impl<O: Owner> Drop for WaiterGuard<'_, O> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         self.table.waiters.lock().remove(self.id);
     }

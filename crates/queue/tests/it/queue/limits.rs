@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use landfall_queue::{
-    GrantLimits, GrantOutcome, JobEnd, JobLimits, LimitExceeded, NewJob, Queue, QueueSettings,
-    RateLimit, Report, StartOutcome, StartRequest,
+    GrantLimits, GrantOutcome, JobEnd, LimitExceeded, NewJob, Queue, QueueSettings, RateLimit,
+    Report, StartOutcome, StartRequest,
 };
 
 use super::harness::{Place, asked, everywhere, granted, started, until, upload};
@@ -43,16 +43,16 @@ async fn usage(place: &Place) -> (i64, i64) {
 async fn nobody_gets_more_by_asking_at_once() {
     everywhere(async |place| {
         let queues = [place.queue().await, place.queue().await];
-        let many = |kind: &'static str, bounds: JobLimits| {
+        let many = |kind: &'static str, bounds: GrantLimits| {
             (0..10).map(move |n| {
                 let mut new = asked(kind, &format!("{kind}{n}"), 30);
-                new.limits = bounds;
+                new.limits = bounds.clone();
                 new
             })
         };
-        let bounds = JobLimits {
+        let bounds = GrantLimits {
             quota: Some(100),
-            ..JobLimits::default()
+            ..GrantLimits::default()
         };
         let (new, refused) = ask(&queues, many("quota", bounds)).await;
         assert_eq!(new, 3);
@@ -62,9 +62,9 @@ async fn nobody_gets_more_by_asking_at_once() {
         };
         assert_eq!(refused, [left; 7]);
 
-        let bounds = JobLimits {
+        let bounds = GrantLimits {
             max_active: Some(4),
-            ..JobLimits::default()
+            ..GrantLimits::default()
         };
         let (new, refused) = ask(&queues, many("active", bounds)).await;
         assert_eq!((new, refused), (4, vec![LimitExceeded::Active(4); 6]));
@@ -73,9 +73,9 @@ async fn nobody_gets_more_by_asking_at_once() {
             count: 5,
             per: Duration::from_secs(60),
         };
-        let bounds = JobLimits {
+        let bounds = GrantLimits {
             rate_limit: Some(rate),
-            ..JobLimits::default()
+            ..GrantLimits::default()
         };
         let (new, refused) = ask(&queues, many("rate", bounds)).await;
         assert_eq!(
@@ -177,13 +177,11 @@ async fn a_quota_is_reserved_and_settled() {
         let queue = place.queue().await;
         let new = |id: &str, size: Option<u64>| {
             let mut new = asked("ann", id, size);
-            let limits = GrantLimits {
+            new.limits = GrantLimits {
                 max_size: Some(50),
                 quota: Some(100),
                 ..GrantLimits::default()
             };
-            new.limits = JobLimits::from(&limits);
-            new.max_size = limits.max_size;
             new
         };
         let known = started(&queue, new("known", Some(30))).await;

@@ -136,13 +136,14 @@ impl Model {
 fn wanted(id: u8, size: Option<u64>) -> NewJob {
     let mut new = asked("ann", &format!("r{id}"), size);
     new.limits.quota = Some(QUOTA);
-    new.limits.reserve = RESERVE;
+    new.limits.max_size = Some(RESERVE);
     new
 }
 
 async fn play(place: &Place, steps: Vec<Step>) {
     let mut settings = place.settings();
-    settings.survives_power_loss = false;
+    let durability = landfall_database::Durability::ProcessCrash;
+    settings.connections = Some(settings.database.open(durability).await.unwrap());
     let queue = Queue::open(settings).await.unwrap();
     let mut models: Vec<Model> = Vec::new();
     let mut jobs: Vec<Job> = Vec::new();

@@ -68,7 +68,6 @@ impl Grants {
         let (database_config, database_name) = state::named_database(settings);
         let mut wanted = QueueSettings::new(database_config);
         wanted.connections = Some(database.connect(settings, "grants").await?);
-        wanted.survives_power_loss = state::survives_power_loss(settings);
         wanted.valid_for = grants.valid_for;
         wanted.retention = grants.retention;
         wanted.quota_period = grants.quota_period;

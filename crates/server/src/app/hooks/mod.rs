@@ -183,7 +183,6 @@ fn outbox_settings(
 ) -> OutboxSettings {
     let from = &settings.hooks.outbox;
     let mut outbox = OutboxSettings::new(database);
-    outbox.survives_power_loss = state::survives_power_loss(settings);
     outbox.max_queued = usize::try_from(from.max_queued).unwrap_or(usize::MAX);
     outbox.max_bytes = usize::try_from(from.max_bytes).unwrap_or(usize::MAX);
     outbox.strict_order = from.strict_order;

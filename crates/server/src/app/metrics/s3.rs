@@ -9,7 +9,7 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
     let made = || {
         let all = Operation::ALL.into_iter();
         let all = all.map(|operation| (operation, stats.operation(operation)));
-        all.filter(|(_, of)| of.calls() > 0 || of.retries() > 0)
+        all.filter(|(_, of)| of.calls > 0 || of.retries > 0)
     };
     let name = "tusd_s3_request_duration_ms";
     let help = "Durations of calls to S3 in milliseconds, retries included.";
@@ -20,33 +20,33 @@ pub(super) fn client(page: &mut Page, stats: &Stats) {
         };
         for (quantile, share) in [("0.5", 0.5), ("0.9", 0.9), ("0.99", 0.99)] {
             let labels = [("operation", label), ("quantile", quantile)];
-            page.sample(name, &labels, self::quantile(&of.durations(), share));
+            page.sample(name, &labels, self::quantile(&of.durations, share));
         }
         let labels = [("operation", label)];
-        let sum = of.total_duration().as_secs_f64() * 1000.0;
+        let sum = of.total_duration.as_secs_f64() * 1000.0;
         page.sample(&format!("{name}_sum"), &labels, sum);
-        page.sample(&format!("{name}_count"), &labels, of.calls());
+        page.sample(&format!("{name}_count"), &labels, of.calls);
     }
     histogram(page, made().collect());
     metrics! { page, for call in made(), "operation" = call.0.name();
-        counter landfall_s3_calls_total = call.1.calls(), "Finished calls to S3.";
-        counter landfall_s3_errors_total = call.1.failures(),
+        counter landfall_s3_calls_total = call.1.calls, "Finished calls to S3.";
+        counter landfall_s3_errors_total = call.1.failures,
             "Calls to S3 that failed, after all attempts.";
-        counter landfall_s3_retries_total = call.1.retries(), "Retries of calls to S3.";
-        counter landfall_s3_bytes_out_total = call.1.bytes_out(),
+        counter landfall_s3_retries_total = call.1.retries, "Retries of calls to S3.";
+        counter landfall_s3_bytes_out_total = call.1.bytes_out,
             "Bytes sent to S3, retries included.";
-        counter landfall_s3_bytes_in_total = call.1.bytes_in(), "Bytes received from S3.";
+        counter landfall_s3_bytes_in_total = call.1.bytes_in, "Bytes received from S3.";
     }
 }
 
 /// Unlike a summary, a histogram can be aggregated over nodes.
-fn histogram(page: &mut Page, made: Vec<(Operation, &OperationStats)>) {
+fn histogram(page: &mut Page, made: Vec<(Operation, OperationStats)>) {
     let name = "landfall_s3_request_duration_seconds";
     page.family(name, "histogram", "Durations of calls to S3 in seconds.");
     for (operation, of) in made {
         let labels = [("operation", operation.name())];
-        let seconds = of.total_duration().as_secs_f64();
-        page.histogram(name, &labels, &DURATION_BOUNDS_MS, &of.durations(), seconds);
+        let seconds = of.total_duration.as_secs_f64();
+        page.histogram(name, &labels, &DURATION_BOUNDS_MS, &of.durations, seconds);
     }
 }
 

@@ -13,12 +13,10 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    runtime::Handle,
     task::AbortHandle,
     time::{sleep, timeout},
 };
 
-use super::sql;
 use crate::{Connections, DatabaseError, Statement, millis};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +28,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct RowLeases {
     connections: Connections,
-    runtime: Handle,
     table: &'static str,
     ttl: Duration,
 }
@@ -53,16 +50,10 @@ struct Inner {
 }
 
 impl RowLeases {
-    /// Creates the leases of a table, with connections that were opened in `runtime`.
-    pub const fn new(
-        connections: Connections,
-        runtime: Handle,
-        table: &'static str,
-        ttl: Duration,
-    ) -> Self {
+    /// Creates the leases of a table.
+    pub const fn new(connections: Connections, table: &'static str, ttl: Duration) -> Self {
         Self {
             connections,
-            runtime,
             table,
             ttl,
         }
@@ -90,7 +81,7 @@ impl RowLeases {
             usable_until: Mutex::new(None),
             is_released: AtomicBool::new(false),
         });
-        let acquire = self.runtime.spawn(async move {
+        let acquire = self.connections.runtime().spawn(async move {
             let acquired = inner.extend(true).await;
             // The response may have been lost after the database granted the lease.
             let renewal = tokio::spawn(renew(inner.clone())).abort_handle();
@@ -131,10 +122,8 @@ impl RowLease {
         self.renewal.abort();
         self.inner.is_released.store(true, Ordering::Relaxed);
         let inner = self.inner.clone();
-        let release = self.inner.leases.runtime.spawn(async move {
-            inner.release().await;
-        });
-        let _ = release.await;
+        let runtime = self.inner.leases.connections.runtime();
+        let _ = runtime.spawn(async move { inner.release().await }).await;
     }
 }
 
@@ -145,7 +134,7 @@ impl Drop for RowLease {
             return;
         }
         let inner = self.inner.clone();
-        let runtime = &self.inner.leases.runtime;
+        let runtime = self.inner.leases.connections.runtime();
         runtime.spawn(async move { inner.release().await });
     }
 }
@@ -156,10 +145,11 @@ impl Inner {
     async fn extend(&self, is_new: bool) -> Result<bool, DatabaseError> {
         let (table, ttl) = (self.leases.table, self.leases.ttl);
         let sent = Instant::now();
-        let now = sql::now(self.leases.connections.is_postgres());
-        let condition = match is_new {
-            true => format!("lease_expires_at <= {now}"),
-            false => "lease_owner = $1".to_owned(),
+        let now = self.leases.connections.now_sql();
+        let condition = if is_new {
+            format!("lease_expires_at <= {now}")
+        } else {
+            "lease_owner = $1".to_owned()
         };
         let statement = Statement::new(format!(
             "UPDATE {table} SET lease_owner = $1, lease_expires_at = {now} + $2 \
