@@ -9,6 +9,7 @@ import { add, startUpload } from '../clients/lib/uppy.js'
 import { object } from '../nodes/lib/bucket.js'
 import { startMoto } from '../nodes/lib/services.js'
 import { openClient, succeeded } from './lib/clients.js'
+import { check } from './lib/description.js'
 import { addCaller, startDirect, startWorld } from './lib/setup.js'
 
 const TIMEOUT = { timeout: 120_000 }
@@ -36,6 +37,7 @@ test('Uppy 6 with getCredentials', async (t) => {
       const { key } = await send(page, source)
       assert.equal(sha256((await object(place, key)).data), source.sha256)
       const { body } = await caller.api.ask('GET', 's3/sts')
+      check(body, 'Credentials')
       assert.ok(key.startsWith(body.prefix), key)
       assert.deepEqual([...new Set(calls())], ['GET /s3/sts'])
     })
