@@ -15,9 +15,9 @@ use lapin::{
 use parking_lot::Mutex;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, check_template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT,
     connection::{Broker, BrokerTransport, PublishError},
-    render,
+    template::{check_template, render},
 };
 use crate::{SecretUrl, SettingsError, format};
 

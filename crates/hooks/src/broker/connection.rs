@@ -38,6 +38,7 @@ pub(super) enum PublishError {
 }
 
 impl PublishError {
+    #[cfg(any(feature = "amqp", feature = "kafka", feature = "redis"))]
     pub(super) fn new(failure: DeliveryError, is_connection_broken: bool) -> Self {
         match is_connection_broken {
             true => Self::Connection(failure),

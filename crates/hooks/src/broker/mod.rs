@@ -18,12 +18,10 @@ pub mod kafka;
 pub mod nats;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(test, feature = "amqp", feature = "nats"))]
+mod template;
 
 use std::time::Duration;
-
-use landfall_messages::HookName;
-
-use crate::SettingsError;
 
 #[cfg(feature = "amqp")]
 pub use self::amqp::AmqpSettings;
@@ -45,35 +43,3 @@ pub const DEFAULT_SOURCE: &str = "/landfall";
 
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 const CONTENT_TYPE: &str = "application/cloudevents+json";
-
-/// The only placeholder is `{event}`.
-pub(super) fn check_template(what: &str, text: &str) -> Result<(), SettingsError> {
-    match text.replace("{event}", "").contains(['{', '}']) {
-        true => Err(SettingsError(format!(
-            "{what} {text:?}: the only placeholder is {{event}}"
-        ))),
-        false => Ok(()),
-    }
-}
-
-/// `{event}` becomes the message's name.
-pub(super) fn render(template: &str, hook: HookName) -> String {
-    template.replace("{event}", hook.as_str())
-}
-
-#[cfg(test)]
-mod template_tests {
-    use super::*;
-
-    #[test]
-    fn renders_and_validates_templates() {
-        for (template, rendered) in [("a.{event}.b", "a.post-finish.b"), ("uploads", "uploads")] {
-            check_template("subject", template).unwrap();
-            assert_eq!(render(template, HookName::PostFinish), rendered);
-        }
-        for wrong in ["{id}", "{event", "a}", "{{event}}"] {
-            let error = check_template("subject", wrong).unwrap_err();
-            assert!(error.to_string().contains("{event}"), "{error}");
-        }
-    }
-}

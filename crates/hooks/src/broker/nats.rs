@@ -16,9 +16,9 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::{
-    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT, check_template,
+    CONTENT_TYPE, DEFAULT_SOURCE, DEFAULT_TIMEOUT,
     connection::{Broker, BrokerTransport, PublishError},
-    render,
+    template::{check_template, render},
 };
 use crate::{SecretUrl, SettingsError, format};
 

@@ -31,7 +31,7 @@ use super::{Diagnosis, diagnosis};
 use crate::{
     app,
     finding::{Finding, Severity},
-    settings::{LeaseKind, Loaded, S3, Settings},
+    settings::{Loaded, S3, Settings},
 };
 
 /// Each costs several calls.
@@ -91,9 +91,9 @@ async fn run_checks(doctor: &mut Doctor<'_>, origins: &[String]) {
     }
     match &doctor.settings.leases.kind {
         #[cfg(feature = "redis")]
-        LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
+        crate::settings::LeaseKind::Redis(url) => redis::run(doctor, url.reveal()).await,
         #[cfg(feature = "postgres")]
-        LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
+        crate::settings::LeaseKind::Postgres(url) => postgres::run(doctor, url.reveal()).await,
         _ => {}
     }
 }
