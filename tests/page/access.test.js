@@ -30,7 +30,7 @@ async function fill(visitor) {
   await visitor.row('failed.bin').is('failed');
   await visitor.tab.unroute(landfall.endpoint);
   await visitor.slow(MiB / 2);
-  const names = ['running.bin', 'paused.bin', 'waiting.bin', 'next.bin', 'queued.bin'];
+  const names = ['running.bin', 'paused.bin', 'waiting.bin', 'next.bin', 'another.bin', 'queued.bin'];
   await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 10 * MiB))));
   await visitor.row('paused.bin').is('uploading');
   await visitor.row('paused.bin').press('Pause');
@@ -51,7 +51,7 @@ for (const [look, options] of Object.entries({
   phone: { viewport: { width: 375, height: 700 }, isMobile: true, hasTouch: true, colorScheme: 'light' },
 })) {
   test(`axe finds nothing to complain of (${look})`, async () => {
-    const visitor = await Visitor.open(browser, landfall.page, options);
+    const visitor = await Visitor.open(browser, landfall.demo, options);
     assert.deepEqual(await violations(visitor), []);
     await fill(visitor);
     assert.deepEqual(await violations(visitor), []);
@@ -60,8 +60,8 @@ for (const [look, options] of Object.entries({
 }
 
 test('nothing sticks out sideways, and everything is large enough to touch', async () => {
-  for (const width of [320, 375, 768]) {
-    const visitor = await Visitor.open(browser, landfall.page, {
+  for (const width of [320, 360, 768, 1440]) {
+    const visitor = await Visitor.open(browser, landfall.demo, {
       viewport: { width, height: 640 }, isMobile: true, hasTouch: true,
     });
     await fill(visitor);
@@ -81,7 +81,7 @@ test('nothing sticks out sideways, and everything is large enough to touch', asy
 });
 
 test('everything can be done with the keyboard alone', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   const { keyboard } = visitor.tab;
   const focused = () => visitor.tab.evaluate(() => document.activeElement?.innerText?.trim().replace(/\s+/g, ' '));
   const tabTo = async (label) => {
@@ -132,7 +132,7 @@ test('everything can be done with the keyboard alone', async () => {
 });
 
 test('the focus goes to the neighbour when a row leaves', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   const names = ['r1.bin', 'r2.bin', 'r3.bin'];
   await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 100))));
   for (const name of names) await visitor.row(name).is('done');
@@ -146,7 +146,7 @@ test('the focus goes to the neighbour when a row leaves', async () => {
 });
 
 test('a screen reader hears the events, not the figures', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   await visitor.tab.evaluate(() => {
     globalThis.heard = [];
     const region = document.getElementById('announcer');
@@ -177,7 +177,7 @@ test('a screen reader hears the events, not the figures', async () => {
 });
 
 test('animations are off with prefers-reduced-motion', async () => {
-  const visitor = await Visitor.open(browser, landfall.page, { reducedMotion: 'reduce' });
+  const visitor = await Visitor.open(browser, landfall.demo, { reducedMotion: 'reduce' });
   await visitor.choose(await landfall.file('calm.bin', 100));
   await visitor.row('calm.bin').is('done');
   const moving = await visitor.tab.evaluate(() => [...document.querySelectorAll('*')].filter((element) => {
@@ -189,7 +189,7 @@ test('animations are off with prefers-reduced-motion', async () => {
 });
 
 test('names are shown as text, whatever they hold', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   const name = '<img src=x onerror=alert(1)>{{endpoint}}&amp;.txt';
   await visitor.choose(await landfall.file(name, 50));
   const row = await visitor.row(name).is('done');
@@ -205,7 +205,7 @@ test('the policy lets in the page’s own files and nothing else', async () => {
   assert.match(policy, /script-src 'self'(;|$)/);
   assert.match(policy, /style-src 'self'(;|$)/);
   assert.match(answer.headers.get('Content-Type'), /^text\/html/);
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   await visitor.tab.evaluate(() => {
     const script = document.createElement('script');
     script.textContent = 'globalThis.broken = true';

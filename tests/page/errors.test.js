@@ -143,6 +143,49 @@ test('refusals are told in the words of the server', async () => {
   );
 });
 
+test('the detail of a problem document is shown', async () => {
+  const body = JSON.stringify({ type: 'about:blank', title: 'Forbidden', status: 403, detail: 'only on weekdays' });
+  assert.equal(
+    await fails('problem.bin', 'POST', { status: 403, body, contentType: 'application/problem+json' }),
+    'The server does not allow this: only on weekdays',
+  );
+});
+
+test('uploads that wait for a retry let others run, and can be cancelled', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const busy = { status: 503, headers: { 'Retry-After': '120' } };
+  await answerFirst(visitor, 'PATCH', busy, busy, busy);
+  const names = ['w1.bin', 'w2.bin', 'w3.bin', 'w4.bin', 'w5.bin'];
+  await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 1000))));
+  const rows = names.map((name) => visitor.row(name));
+  await rows[3].is('done');
+  await rows[4].is('done');
+  for (const row of rows.slice(0, 3)) await row.is('waiting');
+  await rows[0].press('Retry now');
+  await rows[0].is('done');
+  await rows[1].press('Cancel');
+  await rows[1].is('gone');
+  await rows[2].press('Pause');
+  await rows[2].is('paused');
+  await rows[2].press('Continue');
+  await rows[2].is('done');
+  await visitor.leave();
+});
+
+test('without a network only some uploads wait for it', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  let isDown = true;
+  await visitor.tab.route(`${landfall.endpoint}**`, (route) => (isDown ? route.abort() : route.fallback()));
+  const names = Array.from({ length: 8 }, (_, at) => `down${at}.bin`);
+  await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 1000))));
+  await visitor.row('down2.bin').is('waiting');
+  await new Promise((resolve) => { setTimeout(resolve, 300); });
+  assert.ok(await visitor.tab.locator('.upload[data-state=queued]').count() >= 3, 'the rest must wait');
+  isDown = false;
+  for (const name of names) await visitor.row(name).is('done');
+  await visitor.leave();
+});
+
 test('a failed upload can be tried again', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   await answerFirst(visitor, 'PATCH', { status: 403 });
@@ -330,7 +373,7 @@ test('the address of an upload is looked for where the endpoint was reached', as
     ['https://other/elsewhere/1', 'https://a/files/', 'https://other/elsewhere/1'],
   ];
   const found = await visitor.tab.evaluate(async (all) => {
-    const { adoptLocation } = await import('./_landfall/tus.js');
+    const { adoptLocation } = await import('./_landfall/http.js');
     return all.map(([location, endpoint]) => adoptLocation(location, endpoint));
   }, cases);
   assert.deepEqual(found, cases.map(([, , expected]) => expected));
@@ -361,7 +404,7 @@ test('figures are told in plain words', async () => {
   assert.deepEqual(told, {
     bytes: ['0 bytes', '1 byte', '999 bytes', '1.0 KB', '9.9 KB', '10 KB', '999 KB', '1.0 MB', '1.2 MB', '5.0 TB', '3000 PB'],
     percent: [100, 0, 99, 100],
-    timeLeft: ['a few seconds', '15 seconds', '55 seconds', 'about a minute', 'about 2 minutes', 'about an hour', 'about 2.5 hours', 'about 2 days'],
+    timeLeft: ['a few seconds', '15 seconds', '55 seconds', 'about a minute', 'about 2 minutes', 'about an hour', 'about 2.5 hours', 'about 2 days'].map((time) => `${time} left`),
     rates: [null, 1000, 1000, 5000, null],
   });
   await visitor.leave();

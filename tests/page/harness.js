@@ -1,4 +1,4 @@
-// Starts the real server and a real browser for the tests of the greeting page.
+// Starts the real server and a real browser for the tests of the upload page.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -98,6 +98,8 @@ export class Landfall {
     this.endpoint = endpoint;
     this.origin = new URL(endpoint).origin;
     this.page = `${this.origin}/`;
+    /** With the button that closes the connection. */
+    this.demo = `${this.page}?demo`;
   }
 
   async halt(signal = 'SIGTERM') {
@@ -197,6 +199,8 @@ export class Visitor {
       self.requests.push({ method: request.method(), url: request.url(), headers: request.headers() });
     });
     await self.tab.goto(url);
+    // The page loads its texts before it takes files.
+    await self.tab.locator('main[hidden]').waitFor({ state: 'detached' });
     return self;
   }
 

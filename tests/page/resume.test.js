@@ -265,7 +265,7 @@ test('what the server no longer has leaves the list', async () => {
 });
 
 test('a file that changes while it is sent is never mixed', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   const file = await landfall.file('changed.bin', LARGE);
   const row = await begin(visitor, file, 8 * MiB);
   await appendFile(file, 'more');

@@ -2,15 +2,22 @@
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before } from 'node:test';
 import { promisify } from 'node:util';
 
-import { Landfall, Visitor, hashOf, launch, test, until } from './harness.js';
+import { Landfall, Visitor, hashOf, launch, test, until, violations } from './harness.js';
 
 const MiB = 2 ** 20;
 const bash = (script, cwd) => promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], { cwd });
+
+/** The metadata of an upload, decoded. */
+async function metadataOf(url) {
+  const { headers } = await landfall.head(url);
+  const pairs = headers.get('Upload-Metadata').split(',').map((pair) => pair.split(' '));
+  return Object.fromEntries(pairs.map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]));
+}
 
 let browser;
 let landfall;
@@ -44,9 +51,7 @@ test('chosen files are uploaded, three at a time, with identical content', async
     const row = await visitor.row(name).is('done');
     const url = await row.url();
     assert.equal(await landfall.stored(url), await hashOf(files[at]), name);
-    const metadata = (await landfall.head(url)).headers.get('Upload-Metadata');
-    const given = /(?:^|,)filename ([^,]*)/.exec(metadata);
-    assert.equal(Buffer.from(given[1], 'base64').toString(), name);
+    assert.equal((await metadataOf(url)).filename, name);
   }
   assert.equal(most, 3);
   await until(async () => (await visitor.tab.locator('#overall').textContent()) === '5 of 5 files uploaded', 'the sum');
@@ -79,8 +84,13 @@ test('dropped files and folders are uploaded', async () => {
   for (const file of inside) await writeFile(file, file.repeat(50));
   await visitor.drop(single, folder);
   for (const file of [single, ...inside]) {
-    const row = await visitor.row(path.basename(file)).is('done');
-    assert.equal(await landfall.stored(await row.url()), await hashOf(file), file);
+    const name = file === single ? 'single.bin' : path.relative(landfall.dir, file);
+    const row = await visitor.row(name).is('done');
+    const url = await row.url();
+    assert.equal(await landfall.stored(url), await hashOf(file), file);
+    const metadata = await metadataOf(url);
+    assert.equal(metadata.filename, path.basename(file));
+    assert.equal(metadata.relativePath, file === single ? undefined : name);
   }
   await visitor.leave();
 });
@@ -110,7 +120,7 @@ test('progress, speed and time left are shown while it runs', async () => {
   await until(async () => /^0 of 1 file uploaded · 1 running · .*\/s · .* left$/.test(
     await visitor.tab.locator('#overall').textContent(),
   ), 'the sum');
-  assert.match(await visitor.tab.title(), /^\d+ % – Landfall$/);
+  assert.match(await visitor.tab.title(), /^\d+% – Landfall$/);
   await visitor.slow();
   await row.is('done');
   await until(async () => (await visitor.tab.title()) === 'Landfall', 'the title to calm down');
@@ -143,7 +153,7 @@ test('pause stops sending, continue resumes at the stored offset', async () => {
 });
 
 test('the upload resumes automatically after a disconnect', async () => {
-  const visitor = await Visitor.open(browser, landfall.page);
+  const visitor = await Visitor.open(browser, landfall.demo);
   const file = await landfall.file('cut.bin', 12 * MiB);
   await visitor.slow(2 * MiB);
   await visitor.choose(file);
@@ -184,21 +194,27 @@ test('cancel removes the upload from the page and from the server', async () => 
   await visitor.leave();
 });
 
-test('a cancelled creation leaves nothing on the server', async () => {
+test('a cancelled creation leaves the list at once and nothing on the server', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const before = await landfall.count();
   let answer;
   const held = new Promise((resolve) => { answer = resolve; });
   await visitor.tab.route(landfall.endpoint, async (route) => { await held; await route.continue(); });
-  await visitor.choose(await landfall.file('early.bin', 1000));
-  const row = visitor.row('early.bin');
-  await row.is('creating');
-  await row.press('Cancel');
-  await row.is('removing');
+  const names = ['early.bin', 'paused-early.bin'];
+  await visitor.choose(await Promise.all(names.map((name) => landfall.file(name, 1000))));
+  const [first, second] = names.map((name) => visitor.row(name));
+  await first.is('creating');
+  await second.is('creating');
+  await first.press('Cancel');
+  await first.is('gone');
+  await second.press('Pause');
+  await second.is('paused');
+  await second.press('Cancel');
+  await second.is('gone');
   answer();
-  await row.is('gone');
-  assert.equal(visitor.sent('DELETE').length, 1);
-  assert.equal(await landfall.count(), before);
+  await until(() => visitor.sent('DELETE').length === 2, 'the removal');
+  await until(async () => (await landfall.count()) === before, 'the uploads to be gone');
+  assert.equal(visitor.sent('PATCH').length, 0);
   await visitor.leave();
 });
 
@@ -223,7 +239,31 @@ test('files that wait for their turn can be paused and cancelled', async () => {
   await visitor.leave();
 });
 
-test('the same file twice is taken once', async () => {
+test('files with the same name, size and date from different folders are all uploaded', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const folder = path.join(landfall.dir, 'twins');
+  const files = ['a/same.txt', 'b/same.txt', 'b/c/same.txt'].map((name) => path.join(folder, name));
+  const date = new Date('2026-01-02T03:04:05Z');
+  for (const [at, file] of files.entries()) {
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(file, `text ${at}`);
+    await utimes(file, date, date);
+  }
+  await visitor.choose(folder, visitor.tab.getByRole('button', { name: 'Choose a folder' }));
+  for (const file of files) {
+    const name = path.relative(landfall.dir, file);
+    const url = await (await visitor.row(name).is('done')).url();
+    assert.equal(await landfall.stored(url), await hashOf(file), name);
+    assert.equal((await metadataOf(url)).relativePath, name);
+  }
+  // Also without folders: the files of one choice are different ones.
+  await visitor.drop(...files);
+  await until(async () => (await visitor.tab.locator('.upload[data-state=done]').count()) === 6, 'six uploads');
+  assert.equal(visitor.sent('POST').length, 6);
+  await visitor.leave();
+});
+
+test('the same file again is named in a note, and uploaded again if that is wanted', async () => {
   const visitor = await Visitor.open(browser, landfall.page);
   const file = await landfall.file('twice.bin', 4 * MiB);
   await visitor.slow(MiB);
@@ -231,9 +271,12 @@ test('the same file twice is taken once', async () => {
   await visitor.row('twice.bin').midway(0.1);
   await visitor.choose(file);
   await visitor.tab.getByText('twice.bin is already in the list.').first().waitFor();
-  await visitor.slow();
-  await visitor.row('twice.bin').is('done');
   assert.equal(visitor.sent('POST').length, 1);
+  await visitor.tab.getByRole('button', { name: 'Upload again' }).click();
+  await visitor.tab.locator('#note').waitFor({ state: 'hidden' });
+  await visitor.slow();
+  await until(async () => (await visitor.tab.locator('.upload[data-state=done]').count()) === 2, 'both uploads');
+  assert.equal(visitor.sent('POST').length, 2);
   await visitor.leave();
 });
 
@@ -307,5 +350,40 @@ test('without downloads there are no links', async () => {
     await visitor.leave();
   } finally {
     await mute.stop();
+  }
+});
+
+test('only a demonstration has a button that closes the connection', async () => {
+  for (const [page, buttons] of [[landfall.page, 0], [landfall.demo, 1]]) {
+    const visitor = await Visitor.open(browser, page);
+    await visitor.slow(MiB / 2);
+    await visitor.choose(await landfall.file('demo.bin', 4 * MiB));
+    const row = visitor.row('demo.bin');
+    await row.midway(0.05);
+    assert.equal(await row.button('Disconnect').count(), buttons);
+    await row.press('Cancel');
+    await row.is('gone');
+    await visitor.leave();
+  }
+});
+
+test('where a token is required, nothing can be chosen or dropped', async () => {
+  const strict = await Landfall.start('-require-grant');
+  try {
+    const visitor = await Visitor.open(browser, strict.page);
+    await visitor.tab.getByText('only with an upload token').waitFor();
+    await visitor.tab.getByText('POST /uploadjobs').waitFor();
+    assert.equal(await visitor.tab.getByRole('button').count(), 0);
+    assert.equal(await visitor.tab.locator('#drop').isVisible(), false);
+    await visitor.tab.evaluate(() => {
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File(['x'], 'x.txt'));
+      document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true }));
+    });
+    assert.equal(await visitor.tab.locator('.upload').count(), 0);
+    assert.deepEqual(await violations(visitor), []);
+    await visitor.leave();
+  } finally {
+    await strict.stop();
   }
 });

@@ -1,7 +1,7 @@
-// Reads chosen, dropped and pasted files, with a handle if the browser supports it.
+// Reads chosen, dropped and pasted files, with their folders, and with a handle if the browser supports it.
 
 /** Maximum number of files added at once. */
-export const MAX_FILES = 1000;
+export const MAX_FILES = 10_000;
 
 /**
  * @typedef {import('./store.js').Source} Source
@@ -24,8 +24,25 @@ export async function chooseFiles(input, multiple) {
       if (error.name === 'AbortError') return [];
     }
   }
+  input.multiple = multiple;
+  return openInput(input);
+}
+
+/** Whether the browser lets the user choose a folder. */
+export const canChooseFolder = 'webkitdirectory' in HTMLInputElement.prototype && matchMedia('(pointer: fine)').matches;
+
+/**
+ * Opens the folder picker.
+ *
+ * @param {HTMLInputElement} input with the attribute `webkitdirectory`
+ * @returns {Promise<Source[]>} the files of the folder; empty when cancelled
+ */
+export function chooseFolder(input) {
+  return openInput(input);
+}
+
+function openInput(input) {
   return new Promise((resolve) => {
-    input.multiple = multiple;
     input.value = '';
     input.onchange = () => resolve(fromList(input.files));
     input.oncancel = () => resolve([]);
@@ -35,14 +52,15 @@ export async function chooseFiles(input, multiple) {
 
 /** @returns {Source[]} */
 export function fromList(files) {
-  return Array.from(files, (file) => ({ file }));
+  return Array.from(files, (file) => ({ file, path: file.webkitRelativePath }));
 }
 
 /**
- * Returns the files of a drop, including those in folders.
+ * Reads the files of a drop, including those in folders.
  *
  * @param {DataTransfer} transfer
- * @returns {Promise<Source[]>} at most one more than `MAX_FILES`, to detect the excess
+ * @returns {Promise<{ sources: Source[], unreadable: number }>} at most one source more than `MAX_FILES`, to detect
+ *   the excess, and the number of files and folders that could not be read
  */
 export async function fromDrop(transfer) {
   // The transfer is cleared after this turn of the event loop: read all items now.
@@ -53,29 +71,45 @@ export async function fromDrop(transfer) {
       entry: item.webkitGetAsEntry?.(),
       handle: item.getAsFileSystemHandle?.().catch(() => null),
     }));
-  const found = [];
+  const found = { sources: [], unreadable: 0 };
   for (const { file, entry, handle } of items) {
     if (entry?.isDirectory) await walk(entry, found);
-    else if (file) found.push({ file, handle: (await handle) ?? undefined });
+    else if (file) found.sources.push({ file, path: '', handle: (await handle) ?? undefined });
+    else found.unreadable += 1;
   }
   return found;
 }
 
 /** @returns {Promise<Source>} */
 export async function fromHandle(handle) {
-  return { file: await handle.getFile(), handle };
+  return { file: await handle.getFile(), path: '', handle };
 }
 
 async function walk(directory, found) {
   const reader = directory.createReader();
-  while (found.length <= MAX_FILES) {
-    // Returns the entries in batches, and none at the end.
-    const entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+  while (found.sources.length <= MAX_FILES) {
+    let entries;
+    try {
+      // Returns the entries in batches, and none at the end.
+      entries = await new Promise((resolve, reject) => { reader.readEntries(resolve, reject); });
+    } catch {
+      found.unreadable += 1;
+      return;
+    }
     if (entries.length === 0) return;
     for (const entry of entries) {
       if (entry.isDirectory) await walk(entry, found);
-      else found.push({ file: await new Promise((resolve, reject) => { entry.file(resolve, reject); }) });
-      if (found.length > MAX_FILES) return;
+      else await read(entry, found);
+      if (found.sources.length > MAX_FILES) return;
     }
+  }
+}
+
+async function read(entry, found) {
+  try {
+    const file = await new Promise((resolve, reject) => { entry.file(resolve, reject); });
+    found.sources.push({ file, path: entry.fullPath.replace(/^\//, '') });
+  } catch {
+    found.unreadable += 1;
   }
 }

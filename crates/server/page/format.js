@@ -1,23 +1,28 @@
-// Formats numbers, sizes and durations.
+// Formats sizes and durations, and measures speeds.
 
-const UNITS = ['bytes', 'KB', 'MB', 'GB', 'TB', 'PB'];
+import { number, text } from './i18n.js';
+
+/** Their texts have the keys `size_kilo` and so on. */
+const UNITS = ['kilo', 'mega', 'giga', 'tera', 'peta'];
 
 /** `1234567` → `1.2 MB` (decimal units, as in file managers and network speeds). */
 export function bytes(count) {
-  let unit = 0;
+  let unit = -1;
   let value = count;
   while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000;
     unit += 1;
   }
-  if (unit === 0) return value === 1 ? '1 byte' : `${value} bytes`;
-  return `${value < 9.95 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+  if (unit < 0) return text('size_bytes', { count: value });
+  const digits = value < 9.95 ? 1 : 0;
+  const options = { minimumFractionDigits: digits, maximumFractionDigits: digits, useGrouping: false };
+  return text(`size_${UNITS[unit]}`, { size: number(value, options) });
 }
 
 /** Formats two different counts, unrounded if rounding would make them equal. */
 export function distinctBytes(one, other) {
   const rounded = [one, other].map(bytes);
-  return rounded[0] === rounded[1] ? [one, other].map((count) => `${count.toLocaleString('en')} bytes`) : rounded;
+  return rounded[0] === rounded[1] ? [one, other].map((count) => text('size_bytes', { count })) : rounded;
 }
 
 /** A percentage, below 100 until complete. */
@@ -26,20 +31,14 @@ export function percent(part, whole) {
   return Math.floor((part / whole) * 100);
 }
 
-/** Seconds → `about 2 minutes`, rounded to avoid flicker. */
+/** Seconds → `about 2 minutes left`, rounded to avoid flicker. */
 export function timeLeft(seconds) {
-  if (seconds < 5) return 'a few seconds';
-  if (seconds < 55) return `${Math.ceil(seconds / 5) * 5} seconds`;
-  if (seconds < 90) return 'about a minute';
-  if (seconds < 55 * 60) return `about ${Math.round(seconds / 60)} minutes`;
+  if (seconds < 5) return text('left_soon');
+  if (seconds < 55) return text('left_seconds', { count: Math.ceil(seconds / 5) * 5 });
+  if (seconds < 55 * 60) return text('left_minutes', { count: Math.round(seconds / 60) });
   const hours = Math.round(seconds / 1800) / 2;
-  if (hours < 36) return hours === 1 ? 'about an hour' : `about ${hours} hours`;
-  return `about ${Math.round(hours / 24)} days`;
-}
-
-/** `3, 'file'` → `3 files`. */
-export function plural(count, noun) {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+  if (hours < 36) return text('left_hours', { count: hours });
+  return text('left_days', { count: Math.round(hours / 24) });
 }
 
 /** Measures a smoothed speed in bytes per second. */

@@ -2,17 +2,16 @@
 
 import { chooseFiles, fromHandle } from './files.js';
 import { SpeedMeter } from './format.js';
-import { ConnectionError, RejectedError } from './request.js';
 import { isSameFile } from './store.js';
-import { TusUpload, inspectUpload, isGone, removeUpload } from './tus.js';
+import { FileUpload, inspectUpload, removeUpload } from './upload.js';
 
 /** States without activity, in which another tab may take over. */
 const IDLE_STATES = new Set(['paused', 'failed', 'needs-file', 'needs-permission', 'done', 'removed']);
 
 /**
- * States, besides those of `TusUpload`: `restoring` (after a reload), `queued`, `in-other-tab` (another
+ * States, besides those of `FileUpload`: `restoring` (after a reload), `queued`, `in-other-tab` (another
  * tab is uploading it), `needs-file` (the user must choose the file again), `needs-permission` (the user
- * must press a button once), `rejected` (never started).
+ * must press a button once), `rejected` (never started), `removing` and `removed`.
  */
 export class Item {
   #context;
@@ -23,6 +22,7 @@ export class Item {
   #meter = new SpeedMeter();
   #release = null;
   #removeFromQueue = () => false;
+  #timer = 0;
   #storedOffset = 0;
 
   /**
@@ -30,9 +30,11 @@ export class Item {
    * @param {object} context shared by all items
    * @param {string} context.endpoint
    * @param {import('./store.js').Store} context.store
-   * @param {import('./queue.js').Queue} context.queue
+   * @param {import('./queue.js').Queue} context.queue uploads
+   * @param {import('./queue.js').Queue} context.restoreQueue restored uploads
    * @param {HTMLInputElement} context.input
    * @param {(item: Item, before: string) => void} context.onChange
+   * @param {(item: Item, message: string) => void} context.onNotRemoved a cancelled upload stays on the server
    */
   constructor(record, context) {
     this.record = record;
@@ -43,12 +45,23 @@ export class Item {
     return this.#state;
   }
 
+  /** The name of the file with its folders. */
+  get label() {
+    return this.record.path || this.record.name;
+  }
+
+  /** Whether it cannot reach the server, but keeps trying. */
+  get isOffline() {
+    return ['waiting', 'creating', 'checking'].includes(this.#state) && this.#upload.isOffline;
+  }
+
   /** Returns the state for the view. */
   snapshot() {
     const upload = this.#upload;
     return {
       state: this.#state,
       name: this.record.name,
+      label: this.label,
       size: this.record.size,
       sent: this.#state === 'done' ? this.record.size : (upload?.sent ?? this.#storedOffset),
       rate: this.#state === 'uploading' ? this.#meter.rate : null,
@@ -81,19 +94,21 @@ export class Item {
   /** Restores an upload of an earlier visit, once no other tab works on it. */
   async restore() {
     if (this.record.state !== 'finished') await this.#acquireLock();
-    const latest = this.#context.store.get(this.record.id);
-    if (latest) {
-      this.record = latest;
-      this.#set('restoring');
-      await this.#restoreLocked();
-    } else {
-      this.#set('removed');
-    }
+    await new Promise((resolve, reject) => {
+      this.#context.restoreQueue.add(() => this.#restoreLocked().then(resolve, reject));
+    });
     if (IDLE_STATES.has(this.#state)) this.#releaseLock();
   }
 
   async #restoreLocked() {
     const { store } = this.#context;
+    const latest = store.get(this.record.id);
+    if (!latest) {
+      this.#set('removed');
+      return;
+    }
+    this.record = latest;
+    this.#set('restoring');
     if (this.record.url !== null && !(await this.#existsOnServer())) {
       store.remove(this.record);
       this.#set('removed');
@@ -130,33 +145,51 @@ export class Item {
       this.#set(latest ? 'done' : 'removed');
       return;
     }
-    this.record = { ...latest, state: 'unfinished' };
+    this.record = latest;
+    if (latest.state !== 'unfinished') {
+      latest.state = 'unfinished';
+      this.#save();
+    }
     this.#upload.url = this.record.url;
+    this.#upload.resetRetries();
     this.#set('queued');
-    this.#save();
+    this.#enqueue();
+  }
+
+  /** An upload that waits for its retry is not in the queue, so that others can run. */
+  #enqueue(options) {
     this.#removeFromQueue = this.#context.queue.add(async () => {
       await this.#upload.run();
-      if (IDLE_STATES.has(this.#state)) this.#releaseLock();
-    });
+      if (this.#state === 'waiting') this.#timer = setTimeout(() => this.retryNow(), this.#upload.retryAt - Date.now());
+      else if (IDLE_STATES.has(this.#state)) this.#releaseLock();
+    }, options);
+  }
+
+  /** Leaves the queue and the wait for a retry. */
+  #dequeue() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#removeFromQueue();
   }
 
   pause() {
     this.record.state = 'paused';
     this.#save();
-    if (this.#removeFromQueue()) {
-      this.#releaseLock();
-      this.#set('paused');
-    } else {
-      this.#upload.pause();
-    }
+    this.#dequeue();
+    this.#upload.pause();
+    this.#releaseLock();
   }
 
   disconnect() {
     this.#upload.disconnect();
   }
 
+  /** Ends the wait for a retry. */
   retryNow() {
-    this.#upload.retryNow();
+    if (this.#timer === 0) return;
+    clearTimeout(this.#timer);
+    this.#timer = 0;
+    this.#enqueue({ isUrgent: true });
   }
 
   /** Must be called from a click, so that the browser grants access to the file. Resolves to its success. */
@@ -170,7 +203,7 @@ export class Item {
         this.#createUpload(file);
       } catch {
         this.#set('needs-file');
-        return false;
+        return true;
       }
     }
     await this.start();
@@ -186,22 +219,38 @@ export class Item {
     return true;
   }
 
-  /** Terminates the upload on the server and removes it from the list. */
+  /** Stops at once, terminates the upload on the server and removes it from the list. */
   async remove() {
-    this.#removeFromQueue();
-    if (this.#upload) {
-      if (!(await this.#upload.remove())) return;
-    } else if (this.record.url !== null) {
-      const before = this.#state;
+    this.#dequeue();
+    const before = this.#state;
+    const upload = this.#upload;
+    const isCreating = upload?.isCreating ?? false;
+    const abandoned = upload?.abandon();
+    if (isCreating) {
+      // The request must not be aborted, nor may the user have to wait for its response.
+      this.clear();
+      await abandoned;
+    } else if (this.record.url === null) {
+      this.clear();
+    } else {
       this.#set('removing');
-      try {
-        await removeUpload(this.record.url);
-      } catch (error) {
-        this.#set(before, error.message);
+    }
+    const url = upload?.url ?? this.record.url;
+    if (url === null) return;
+    try {
+      await removeUpload(url);
+    } catch (error) {
+      if (this.#state === 'removed') {
+        this.#context.onNotRemoved(this, error.message);
         return;
       }
+      // The user may also resume it.
+      if (upload) this.#createUpload(upload.file);
+      this.#releaseLock();
+      this.#set(upload ? 'failed' : before, error.message);
+      return;
     }
-    this.clear();
+    if (this.#state !== 'removed') this.clear();
   }
 
   /** Removes the upload from the list, not from the server. */
@@ -219,23 +268,28 @@ export class Item {
   }
 
   #createUpload(file) {
-    const metadata = { filename: file.name };
-    if (file.type) metadata.filetype = file.type;
-    this.#upload = new TusUpload({
+    const { name, type, path } = this.record;
+    const metadata = { filename: name };
+    if (type) metadata.filetype = type;
+    if (path) metadata.relativePath = path;
+    const offset = this.#upload?.offset ?? this.#storedOffset;
+    this.#upload = new FileUpload({
       endpoint: this.#context.endpoint,
       file,
       metadata,
       url: this.record.url,
       onChange: (upload) => this.#onUploadChange(upload),
     });
-    this.#upload.offset = this.#upload.sent = this.#storedOffset;
+    this.#upload.offset = this.#upload.sent = offset;
   }
 
   #onUploadChange(upload) {
+    if (upload !== this.#upload || this.#state === 'removed') return;
     if (upload.url !== this.record.url) {
       this.record.url = upload.url;
       this.#save();
     }
+    if (this.#state === 'removing') return;
     if (upload.state === 'done' && this.#state !== 'done') {
       this.record.state = 'finished';
       this.record.copied = false;
@@ -250,12 +304,11 @@ export class Item {
   /** Reads the stored offset. Resolves to false only if the upload certainly no longer exists. */
   async #existsOnServer() {
     try {
-      const { offset } = await inspectUpload(this.record.url);
-      this.#storedOffset = offset;
+      const offset = await inspectUpload(this.record.url);
+      this.#storedOffset = offset ?? 0;
+      return offset !== null;
+    } catch {
       return true;
-    } catch (error) {
-      if (!(error instanceof RejectedError || error instanceof ConnectionError)) throw error;
-      return !isGone(error);
     }
   }
 

@@ -17,6 +17,7 @@ const SOURCES = 'sources';
  * @typedef {object} Record
  * @property {string} id
  * @property {string} name
+ * @property {string} path the folders and the name, as in `holiday/a.jpg`; empty if the file has no folder
  * @property {string} type media type from the browser; may be empty
  * @property {number} size bytes
  * @property {number} modified last change of the file, milliseconds since 1970
@@ -30,18 +31,25 @@ const SOURCES = 'sources';
  * @typedef {object} Source a file or its handle
  * @property {File} [file]
  * @property {FileSystemFileHandle} [handle]
+ * @property {string} [path] see `Record`
  */
 
-/** Returns whether a file is that of a record, by name, size and date. */
+/** Returns whether a file may be that of a record, by name, size and date. */
 export function isSameFile(record, file) {
   return record.name === file.name && record.size === file.size && record.modified === file.lastModified;
 }
 
+/** Returns a key that files share only if they have the same path, name, size and date. */
+export function identity({ path, name, size, modified }) {
+  return JSON.stringify([path, name, size, modified]);
+}
+
 /** Creates the record of a file. */
-export function createRecord(file) {
+export function createRecord({ file, path = '' }) {
   return {
     id: Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, '0')).join(''),
     name: file.name,
+    path,
     type: file.type,
     size: file.size,
     modified: file.lastModified,
@@ -56,6 +64,10 @@ export class Store {
   #prefix;
   #unsaved = new Map();
   #database = null;
+  /** Bytes of all copies, at least. */
+  #copied = 0;
+  /** The last transaction: copies are stored one after the other, which keeps the page responsive. */
+  #lastCopy = Promise.resolve();
 
   /** @param {string} endpoint other endpoints have separate records */
   constructor(endpoint) {
@@ -73,6 +85,7 @@ export class Store {
     const finished = records.filter((record) => record.state === 'finished');
     const excess = new Set(finished.slice(0, Math.max(0, finished.length - MAX_FINISHED)));
     for (const record of excess) this.remove(record);
+    this.#copied = records.reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
     return records.filter((record) => !excess.has(record));
   }
 
@@ -112,17 +125,24 @@ export class Store {
    * @param {Source} source
    * @returns {Promise<boolean>} whether a copy is stored
    */
-  async saveSource(record, { file, handle }) {
-    const remaining = MAX_COPIES - this.all().reduce((sum, { copied, size }) => sum + (copied ? size : 0), 0);
-    const copied = !handle && file.size <= Math.min(MAX_COPY, remaining);
-    if (!handle && !copied) return false;
+  saveSource(record, { file, handle }) {
+    const saved = this.#lastCopy.then(() => this.#saveSource(record, file, handle));
+    this.#lastCopy = saved.catch(() => {});
+    return saved;
+  }
+
+  async #saveSource(record, file, handle) {
+    const isNeeded = () => (this.get(record.id)?.state ?? 'finished') !== 'finished';
+    const copied = !handle && file.size <= Math.min(MAX_COPY, MAX_COPIES - this.#copied);
+    if (!handle && !copied || !isNeeded()) return false;
+    if (copied) this.#copied += file.size;
     const stored = await this.#sources('readwrite', (sources) => (
       sources.put(handle ? { handle } : { file }, this.#prefix + record.id)
     ));
     // The upload may have been finished or removed meanwhile.
-    const state = this.get(record.id)?.state ?? 'finished';
-    if (state === 'finished') await this.removeSource(record);
-    return copied && stored !== undefined && state !== 'finished';
+    if (isNeeded()) return copied && stored !== undefined;
+    await this.removeSource(record);
+    return false;
   }
 
   /** @returns {Promise<Source | null>} */

@@ -1,6 +1,7 @@
 // The view: updates the document and reports pressed buttons.
 
-import { bytes, percent, plural, timeLeft } from './format.js';
+import { bytes, percent, timeLeft } from './format.js';
+import { number, text } from './i18n.js';
 
 /** Delay in which announcements are batched, in milliseconds. */
 const DEBOUNCE = 900;
@@ -8,26 +9,29 @@ const DEBOUNCE = 900;
 /** Maximum number of sentences per announcement. */
 const MAX_SENTENCES = 3;
 
-/** Labels and actions of a row's buttons in each state; `end` is right-aligned. */
+/** Actions of a row's buttons in each state, which are also the keys of their labels; `end` is right-aligned. */
 const BUTTONS = {
   restoring: {},
-  queued: { main: ['Pause', 'pause'], end: ['Cancel', 'remove'] },
+  queued: { main: 'pause', end: 'cancel' },
   'in-other-tab': {},
-  'needs-file': { main: ['Choose file', 'choose-again'], end: ['Cancel', 'remove'] },
-  'needs-permission': { main: ['Resume', 'resume'], end: ['Cancel', 'remove'] },
-  rejected: { end: ['Clear', 'clear'] },
-  idle: {},
-  creating: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
-  checking: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
-  uploading: { main: ['Pause', 'pause'], second: ['Disconnect', 'disconnect'], end: ['Cancel', 'remove'] },
-  waiting: { main: ['Pause', 'pause'], second: ['Retry now', 'retry-now'], end: ['Cancel', 'remove'] },
-  paused: { main: ['Continue', 'start'], end: ['Cancel', 'remove'] },
-  failed: { main: ['Retry', 'start'], end: ['Cancel', 'remove'] },
-  removing: {},
-  done: { end: ['Clear', 'clear'] },
+  'needs-file': { main: 'choose_file', end: 'cancel' },
+  'needs-permission': { main: 'resume', end: 'cancel' },
+  rejected: { end: 'clear' },
+  creating: { main: 'pause', second: 'disconnect', end: 'cancel' },
+  checking: { main: 'pause', second: 'disconnect', end: 'cancel' },
+  uploading: { main: 'pause', second: 'disconnect', end: 'cancel' },
+  waiting: { main: 'pause', second: 'retry_now', end: 'cancel' },
+  paused: { main: 'continue', end: 'cancel' },
+  failed: { main: 'retry', end: 'cancel' },
+  removing: { end: 'clear' },
+  done: { end: 'clear' },
 };
 
 const byId = (id) => document.getElementById(id);
+const title = document.title;
+
+/** Whether the page shows how an upload resumes: a button closes the connection. */
+const isDemo = new URLSearchParams(location.search).has('demo');
 
 /** One upload in the list. */
 export class Row {
@@ -35,22 +39,27 @@ export class Row {
   #actions = {};
 
   /**
-   * @param {string} name
+   * @param {import('./item.js').Item} item
    * @param {boolean} downloadable
    * @param {(action: string) => void} onAction
    */
-  constructor(name, downloadable, onAction) {
+  constructor({ record, label }, downloadable, onAction) {
     this.element = byId('row').content.firstElementChild.cloneNode(true);
-    for (const part of ['name', 'figure', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
+    for (const part of ['figure', 'folder', 'file', 'name', 'status']) this.#parts[part] = this.element.querySelector(`.${part}`);
     this.#parts.progress = this.element.querySelector('progress');
-    this.#parts.name.textContent = name;
-    this.#parts.progress.setAttribute('aria-label', name);
-    for (const target of this.element.querySelectorAll('.of')) target.textContent = ` ${name}`;
+    this.#parts.folder.textContent = label.slice(0, label.length - record.name.length);
+    this.#parts.file.textContent = record.name;
+    this.#parts.name.title = label;
+    this.#parts.name.setAttribute('aria-label', label);
+    this.#parts.progress.setAttribute('aria-label', label);
+    for (const target of this.element.querySelectorAll('.of')) target.textContent = ` ${label}`;
     for (const action of this.element.querySelectorAll('[data-action]')) {
       this.#actions[action.dataset.action] = action;
       if (action.matches('button')) action.addEventListener('click', () => onAction(action.value));
     }
-    this.#actions.copy.value = 'copy';
+    for (const element of this.element.querySelectorAll('[data-text]')) element.textContent = text(element.dataset.text);
+    this.#actions.copy.value = 'copy_link';
+    this.#actions.copy.title = text('copy_link');
     this.downloadable = downloadable;
   }
 
@@ -59,12 +68,11 @@ export class Row {
     const { state, sent, size, url } = snapshot;
     const focused = this.element.contains(document.activeElement);
     this.element.dataset.state = state;
-    this.#show(this.#parts.figure, state === 'rejected' ? '' : `${percent(sent, size)} %`);
+    this.#show(this.#parts.figure, state === 'rejected' ? '' : percentage(sent, size));
     this.#parts.progress.value = size === 0 ? Number(state === 'done') : sent / size;
-    this.#parts.progress.hidden = state === 'rejected';
+    this.#parts.progress.hidden = state === 'rejected' || state === 'done';
     this.#show(this.#parts.status, statusOf(snapshot, this.downloadable));
     for (const slot of ['main', 'second', 'end']) this.#label(this.#actions[slot], BUTTONS[state][slot]);
-    this.#actions.second.title = state === 'waiting' ? '' : 'Drop the connection to test resuming';
     const linked = state === 'done' && this.downloadable;
     this.#actions.download.hidden = this.#actions.copy.hidden = !linked;
     if (linked) {
@@ -74,82 +82,98 @@ export class Row {
     if (focused && document.activeElement?.closest('.upload') !== this.element) this.focus();
   }
 
+  /** Tells assistive technology the place in the list, of which other rows may not be in the document. */
+  setPosition(position, total) {
+    this.element.setAttribute('aria-posinset', position);
+    this.element.setAttribute('aria-setsize', total);
+  }
+
   /** Focuses the first visible action, else the name. */
   focus() {
     const first = Object.values(this.#actions).find((action) => !action.hidden);
     (first ?? this.#parts.name).focus();
   }
 
-  #label(button, [label, action] = []) {
-    button.hidden = !label;
-    if (!label) return;
+  #label(button, action) {
+    button.hidden = !action || (action === 'disconnect' && !isDemo);
+    if (button.hidden) return;
     button.value = action;
-    this.#show(button.querySelector('.label'), label);
+    button.title = text(action === 'disconnect' ? 'disconnect_hint' : action);
+    this.#show(button.querySelector('.label'), text(action));
   }
 
   /** Updates only changed texts, since rewriting them moves the cursor of some screen readers. */
-  #show(element, text) {
-    if (element.textContent !== text) element.textContent = text;
+  #show(element, content) {
+    if (element.textContent !== content) element.textContent = content;
   }
 }
 
-function statusOf({ state, sent, size, rate, message, retryAt, name }, downloadable) {
-  const amount = `${bytes(sent)} of ${bytes(size)}`;
-  const prefix = message && `${message} `;
+function percentage(part, whole) {
+  return number(percent(part, whole) / 100, { style: 'percent' });
+}
+
+function statusOf({ state, sent, size, rate, message, retryAt, label }, downloadable) {
+  const amount = text('amount', { sent: bytes(sent), size: bytes(size) });
+  const sentences = (...parts) => parts.filter(Boolean).join(' ');
+  const list = (...parts) => parts.join(' · ');
   switch (state) {
-    case 'restoring': return 'Restoring…';
-    case 'queued': return `Waiting for its turn · ${bytes(size)}`;
-    case 'in-other-tab': return 'Another tab is uploading this. It resumes here if that tab is closed.';
-    case 'needs-file': return `${prefix}${amount} are on the server. Choose or drop “${name}” again to send the rest.`;
-    case 'needs-permission': return `${prefix}${amount} are on the server. Press Resume to send the rest.`;
-    case 'creating': return `Starting… · ${bytes(size)}`;
-    case 'checking': return 'Checking the offset…';
-    case 'uploading': return [amount, ...pace(size - sent, rate)].join(' · ');
+    case 'restoring': return text('status_restoring');
+    case 'queued': return list(text('status_queued'), bytes(size));
+    case 'in-other-tab': return text('status_in_other_tab');
+    case 'needs-file': return sentences(message, text('status_needs_file', { amount, name: label }));
+    case 'needs-permission': return sentences(message, text('status_needs_permission', { amount }));
+    case 'creating': return list(text('status_creating'), bytes(size));
+    case 'checking': return text('status_checking');
+    case 'uploading': return list(amount, ...pace(size - sent, rate));
     case 'waiting': {
-      const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-      const when = seconds > 0 ? `in ${plural(seconds, 'second')}` : 'now';
-      return `${message} Retrying ${when}. ${amount} so far.`;
+      const count = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+      const when = count > 0 ? text('status_retry_in', { count }) : text('status_retry_now');
+      return sentences(message, when, text('status_so_far', { amount }));
     }
-    case 'paused': return `Paused · ${amount}`;
+    case 'paused': return list(text('status_paused'), amount);
     case 'failed': case 'rejected': return message;
-    case 'removing': return 'Cancelling…';
-    case 'done': return `${downloadable ? 'Uploaded' : 'Uploaded and stored on the server'} · ${bytes(size)}`;
+    case 'removing': return text('status_removing');
+    case 'done': return list(text(downloadable ? 'status_done' : 'status_stored'), bytes(size));
     default: return '';
   }
 }
 
 function pace(left, rate) {
   if (rate === null) return [];
-  if (left === 0) return ['finishing'];
-  const speed = `${bytes(Math.round(rate))}/s`;
-  return rate < 1 ? [speed] : [speed, `${timeLeft(left / rate)} left`];
+  if (left === 0) return [text('finishing')];
+  const speed = text('speed', { size: bytes(Math.round(rate)) });
+  return rate < 1 ? [speed] : [speed, timeLeft(left / rate)];
 }
 
 /** Updates the summary above the list and the title of the tab. */
 export function showOverall(snapshots) {
-  const real = snapshots.filter(({ state }) => state !== 'rejected');
-  const count = (...states) => real.filter(({ state }) => states.includes(state)).length;
+  const counts = {};
+  let running = 0;
+  let total = 0;
+  let left = 0;
+  let rate = null;
+  for (const snapshot of snapshots) {
+    counts[snapshot.state] = (counts[snapshot.state] ?? 0) + 1;
+    if (!['queued', 'creating', 'checking', 'uploading', 'waiting'].includes(snapshot.state)) continue;
+    running += 1;
+    total += snapshot.size;
+    left += snapshot.size - snapshot.sent;
+    if (snapshot.rate !== null) rate = (rate ?? 0) + snapshot.rate;
+  }
+  const count = (...states) => states.reduce((sum, state) => sum + (counts[state] ?? 0), 0);
+  const real = snapshots.length - count('rejected');
   const done = count('done');
-  const running = real.filter(({ state }) => ['queued', 'creating', 'checking', 'uploading', 'waiting'].includes(state));
-  const rates = running.map(({ rate }) => rate).filter((rate) => rate !== null);
-  const rate = rates.length > 0 ? rates.reduce((sum, each) => sum + each, 0) : null;
-  const left = running.reduce((sum, { size, sent }) => sum + size - sent, 0);
-  const paused = count('paused');
-  const blocked = count('needs-file', 'needs-permission');
-  const failed = count('failed');
   const parts = [
-    real.length === 0 ? '' : `${done} of ${plural(real.length, 'file')} uploaded`,
-    running.length > 0 ? `${running.length} running` : '',
-    paused > 0 ? `${paused} paused` : '',
-    blocked > 0 ? `${blocked} waiting for you` : '',
-    failed > 0 ? `${failed} failed` : '',
-    ...(running.length > 0 ? pace(left, rate) : []),
+    real === 0 ? '' : text('overall_done', { count: real, done }),
+    ...[['overall_running', running], ['overall_paused', count('paused')],
+      ['overall_blocked', count('needs-file', 'needs-permission')], ['overall_failed', count('failed')]]
+      .map(([key, value]) => (value > 0 ? text(key, { count: value }) : '')),
+    ...(running > 0 ? pace(left, rate) : []),
   ].filter(Boolean);
   const line = byId('overall');
   if (line.textContent !== parts.join(' · ')) line.textContent = parts.join(' · ');
 
-  const total = running.reduce((sum, { size }) => sum + size, 0);
-  document.title = running.length > 0 ? `${percent(total - left, total)} % – Landfall` : 'Landfall';
+  document.title = running > 0 ? `${percentage(total - left, total)} – ${title}` : title;
   byId('list-section').hidden = snapshots.length === 0;
   byId('clear').hidden = done === 0;
 }
@@ -163,35 +187,44 @@ export function announce(sentence) {
   clearTimeout(timer);
   timer = setTimeout(() => {
     const more = pending.length - MAX_SENTENCES;
-    const text = pending.slice(0, MAX_SENTENCES).join(' ');
-    byId('announcer').textContent = more > 0 ? `${text} And ${more} more.` : text;
+    const heard = pending.slice(0, MAX_SENTENCES).join(' ');
+    byId('announcer').textContent = more > 0 ? `${heard} ${text('and_more', { count: more })}` : heard;
     pending = [];
   }, DEBOUNCE);
 }
 
-/** Shows and announces a note; an empty text hides it. */
-export function showNote(text) {
-  byId('note').textContent = text;
-  byId('note').hidden = text === '';
-  if (text) announce(text);
+/**
+ * Shows and announces a note; an empty one hides it.
+ *
+ * @param {string} sentence
+ * @param {{ label: string, run: () => void }} [action] of a button in the note
+ */
+export function showNote(sentence, action) {
+  byId('note-text').textContent = sentence;
+  byId('note').hidden = sentence === '';
+  const button = byId('note-action');
+  button.hidden = !action;
+  button.textContent = action?.label ?? '';
+  button.onclick = action?.run ?? null;
+  if (sentence) announce(sentence);
 }
 
 /** Shows the endpoint and the size limit. */
 export function showSettings({ endpoint, maxSize }) {
   for (const element of document.querySelectorAll('.endpoint')) element.textContent = endpoint;
   byId('limit').hidden = maxSize === null;
-  if (maxSize !== null) byId('limit').textContent = ` Up to ${bytes(maxSize)} per file.`;
+  if (maxSize !== null) byId('limit').textContent = ` ${text('limit', { size: bytes(maxSize) })}`;
 }
 
 /** Copies a text, also in an insecure context, which has no clipboard API. */
-export async function copyText(text) {
+export async function copyText(content) {
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(content);
     return true;
   } catch {
     const focused = document.activeElement;
     const area = document.createElement('textarea');
-    area.value = text;
+    area.value = content;
     area.className = 'visually-hidden';
     document.body.append(area);
     area.select();

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 pub(crate) const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 pub(crate) const CSS: &str = "text/css; charset=utf-8";
 pub(crate) const SVG: &str = "image/svg+xml";
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A static file.
 #[derive(Debug, Clone, Copy)]

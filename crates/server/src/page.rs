@@ -4,7 +4,7 @@
 //! refers to its files by relative URLs (`./_landfall/NAME`), so it works below a prefix that a proxy
 //! strips.
 
-use crate::asset::{Asset, CSS, JAVASCRIPT, SVG, assets, fill};
+use crate::asset::{Asset, CSS, JAVASCRIPT, JSON, SVG, TEXT, assets, fill};
 
 /// Path prefix of the files of [`asset`].
 pub const ASSET_PREFIX: &str = "/_landfall/";
@@ -15,7 +15,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
      form-action 'none'; frame-ancestors 'none'";
 
 /// The settings of the page.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PageSettings<'a> {
     /// The creation URL: the base path (`/files/`) or an absolute URL.
     ///
@@ -27,8 +27,18 @@ pub struct PageSettings<'a> {
     pub version: &'a str,
     /// True if completed uploads can be downloaded.
     pub download: bool,
-    /// The path for grants, if uploads require a token. The page cannot request one and shows a notice.
+    /// The path for grants, if uploads require a token.
+    ///
+    /// The page cannot request one: it shows a notice, and neither a drop zone nor upload buttons.
     pub token_endpoint: Option<&'a str>,
+    /// The heading, and the title of the window; by default `Landfall`.
+    pub title: Option<&'a str>,
+    /// The text below the heading; by default a translated one.
+    pub text: Option<&'a str>,
+    /// The URL of the logo; by default that of Landfall.
+    ///
+    /// [`CONTENT_SECURITY_POLICY`] allows images of the same origin and `data:` URLs.
+    pub logo: Option<&'a str>,
 }
 
 /// Renders the page as HTML (`text/html; charset=utf-8`).
@@ -40,6 +50,9 @@ pub fn index(settings: &PageSettings<'_>) -> String {
         "max_size" => Some(max_size.as_deref().unwrap_or_default()),
         "version" => Some(settings.version),
         "token_endpoint" => Some(settings.token_endpoint.unwrap_or_default()),
+        "title" => Some(settings.title.unwrap_or("Landfall")),
+        "text" => Some(settings.text.unwrap_or_default()),
+        "logo" => Some(settings.logo.unwrap_or("./_landfall/icon.svg")),
         "download" => Some(if settings.download { "true" } else { "false" }),
         _ => None,
     })
@@ -58,17 +71,27 @@ const INDEX: &str = include_str!("../page/index.html");
 
 const ASSETS: &[(&str, Asset)] = assets! { "page":
     "app.js": JAVASCRIPT,
-    "wake-lock.js": JAVASCRIPT,
     "files.js": JAVASCRIPT,
     "format.js": JAVASCRIPT,
+    "http.js": JAVASCRIPT,
+    "i18n.js": JAVASCRIPT,
     "icon.svg": SVG,
     "item.js": JAVASCRIPT,
+    "lang/de.json": JSON,
+    "lang/en.json": JSON,
+    "lang/es.json": JSON,
+    "lang/fr.json": JSON,
+    "lang/ja.json": JSON,
+    "lang/pt.json": JSON,
+    "list.js": JAVASCRIPT,
     "queue.js": JAVASCRIPT,
-    "request.js": JAVASCRIPT,
     "store.js": JAVASCRIPT,
     "style.css": CSS,
-    "tus.js": JAVASCRIPT,
+    "upload.js": JAVASCRIPT,
+    "vendor/tus.min.js": JAVASCRIPT,
+    "vendor/tus.min.js.LICENSE.txt": TEXT,
     "view.js": JAVASCRIPT,
+    "wake-lock.js": JAVASCRIPT,
 };
 
 fn relative(endpoint: &str) -> String {
@@ -81,7 +104,7 @@ fn relative(endpoint: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, path::Path};
 
     use super::*;
 
@@ -91,6 +114,9 @@ mod tests {
         version: "1.2.3",
         download: true,
         token_endpoint: None,
+        title: None,
+        text: None,
+        logo: None,
     };
 
     fn meta(html: &str, name: &str) -> String {
@@ -108,15 +134,13 @@ mod tests {
             ..SETTINGS
         };
         let html = index(&settings);
-        assert!(
-            html.contains("data-token-endpoint=\"/uploadjobs\"")
-                && html.contains("POST /uploadjobs")
-        );
+        assert!(html.contains("data-token-endpoint=\"/uploadjobs\""));
+        assert!(html.contains("data-path=\"/uploadjobs\""));
         // Hidden by the style sheet.
         assert!(index(&SETTINGS).contains("data-token-endpoint=\"\""));
         let style = asset("style.css").unwrap();
         let style = std::str::from_utf8(style.bytes).unwrap();
-        assert!(style.contains(".notice[data-token-endpoint=\"\"] { display: none; }"));
+        assert!(style.contains("[data-token-endpoint=\"\"] .token-notice { display: none; }"));
     }
 
     #[test]
@@ -184,13 +208,46 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_the_title_text_and_logo_of_the_operator() {
+        let html = index(&SETTINGS);
+        assert!(html.contains("<title>Landfall</title>") && html.contains("<h1>Landfall</h1>"));
+        assert!(html.contains("<p id=\"tagline\"></p>"));
+        assert!(html.contains("<img id=\"logo\" src=\"./_landfall/icon.svg\""));
+        let html = index(&PageSettings {
+            title: Some("Files & Co."),
+            text: Some("For our customers"),
+            logo: Some("./logo.png"),
+            ..SETTINGS
+        });
+        assert!(html.contains("<title>Files &amp; Co.</title>"));
+        assert!(html.contains("<h1>Files &amp; Co.</h1>"));
+        assert!(html.contains("<p id=\"tagline\">For our customers</p>"));
+        assert!(html.contains("<img id=\"logo\" src=\"./logo.png\""));
+        assert!(html.contains("<link rel=\"icon\" href=\"./logo.png\""));
+    }
+
+    #[test]
     fn all_files_are_served() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/page");
-        let there: BTreeSet<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != "index.html")
-            .collect();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
+        let mut folders = vec![root.clone()];
+        let mut there = BTreeSet::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    there.insert(
+                        path.strip_prefix(&root)
+                            .unwrap()
+                            .to_str()
+                            .unwrap()
+                            .to_owned(),
+                    );
+                }
+            }
+        }
+        assert!(there.remove("index.html"));
         let served: BTreeSet<String> = ASSETS.iter().map(|(name, _)| (*name).to_owned()).collect();
         assert_eq!(served, there);
     }

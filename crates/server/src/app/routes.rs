@@ -82,6 +82,7 @@ impl AppRoutes {
                 download: handler.can_download(),
                 token_endpoint: Some(settings.grants.path.as_str())
                     .filter(|_| settings.grants.required),
+                ..PageSettings::default()
             }))
         });
         let monitoring = &settings.monitoring;

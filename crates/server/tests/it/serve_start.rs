@@ -340,7 +340,8 @@ fn the_upload_page_and_its_files_are_served_securely() {
         let etag = file.header("ETag").unwrap();
         let again = client.ask(Request::get(&path).with("If-None-Match", etag));
         assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
-        if kind.starts_with("text/javascript") {
+        // Vendored files are bundles, which import nothing.
+        if kind.starts_with("text/javascript") && !path.contains("/vendor/") {
             for import in file
                 .text()
                 .split(['"', '\''])

@@ -1,0 +1,39 @@
+// The texts of the page, in the first of the browser's languages that there is a translation for.
+
+const LANGUAGES = ['en', 'de', 'es', 'fr', 'ja', 'pt'];
+
+const languageOf = (tag) => tag.toLowerCase().split('-')[0];
+
+/** The language with its region, for the format of numbers. */
+const locale = navigator.languages.find((tag) => LANGUAGES.includes(languageOf(tag))) ?? 'en';
+const language = languageOf(locale);
+
+const plurals = new Intl.PluralRules(locale);
+const texts = await (await fetch(new URL(`./lang/${language}.json`, import.meta.url))).json();
+
+/**
+ * Returns a text with its placeholders filled in.
+ *
+ * @param {string} key
+ * @param {Record<string, string | number>} [values] `count` also selects the plural form
+ */
+export function text(key, values = {}) {
+  const found = texts[key];
+  const template = typeof found === 'string' ? found : (found[plurals.select(values.count)] ?? found.other);
+  return template.replace(/\{(\w+)\}/g, (_, name) => (
+    typeof values[name] === 'number' ? number(values[name]) : values[name]
+  ));
+}
+
+/** Formats a number. */
+export function number(value, options = {}) {
+  return value.toLocaleString(locale, options);
+}
+
+/** Fills in the texts of the document. */
+export function translatePage() {
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll('[data-text]')) {
+    element.textContent = text(element.dataset.text, element.dataset);
+  }
+}

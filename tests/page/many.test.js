@@ -1,0 +1,101 @@
+// A list of a thousand files.
+
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+
+import { Landfall, Visitor, launch, test, until } from './harness.js';
+
+const FILES = 1000;
+
+// Goals of the page on an idle machine are 200 ms and 100 ms; the limits leave room for a busy one.
+const MAX_FIRST_ROW = 600;
+const MAX_TASK = 300;
+
+let browser;
+let landfall;
+before(async () => {
+  browser = await launch();
+  landfall = await Landfall.start();
+});
+after(async () => {
+  await browser?.close();
+  await landfall?.stop();
+});
+
+/** Pastes files, which takes the same path as a drop, and resolves to the time until the first row. */
+async function paste(visitor, count) {
+  // In a task of its own, since it takes long itself.
+  await visitor.tab.evaluate((length) => {
+    globalThis.clipboardData = new DataTransfer();
+    for (let at = 0; at < length; at += 1) {
+      globalThis.clipboardData.items.add(new File([`file ${at}`], `f${at}.txt`, { type: 'text/plain' }));
+    }
+  }, count);
+  return visitor.tab.evaluate(() => new Promise((resolve) => {
+    globalThis.tasks = [];
+    new PerformanceObserver((list) => {
+      globalThis.tasks.push(...list.getEntries().map(({ duration }) => duration));
+    }).observe({ type: 'longtask' });
+    const start = performance.now();
+    document.body.dispatchEvent(new ClipboardEvent('paste', { clipboardData: globalThis.clipboardData, bubbles: true }));
+    const check = () => {
+      if (document.querySelector('.upload')) resolve(performance.now() - start);
+      else requestAnimationFrame(check);
+    };
+    check();
+  }));
+}
+
+test('a thousand files neither block the page nor fill it', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  const rows = visitor.tab.locator('.upload');
+  const firstRow = await paste(visitor, FILES);
+  const overall = visitor.tab.locator('#overall');
+  await until(async () => /^\d+ of 1,000 files uploaded/.test(await overall.textContent()), 'the list');
+  assert.ok(await rows.count() < 60, `${await rows.count()} rows are in the document`);
+  assert.equal(await rows.first().getAttribute('aria-setsize'), String(FILES));
+
+  // Scrolling shows the rows in between and the last one.
+  for (const share of [0.5, 1]) {
+    await visitor.tab.evaluate((part) => scrollTo(0, document.body.scrollHeight * part), share);
+    await until(() => visitor.tab.evaluate(() => [...document.querySelectorAll('.upload')].some((row) => {
+      const { top, bottom } = row.getBoundingClientRect();
+      return top < innerHeight && bottom > 0;
+    })), 'visible rows');
+  }
+  await visitor.tab.getByRole('heading', { name: 'f999.txt' }).waitFor();
+  assert.ok(await rows.count() < 60, `${await rows.count()} rows are in the document`);
+
+  await until(async () => (await overall.textContent()) === '1,000 of 1,000 files uploaded', 'all uploads', 200_000);
+  const tasks = await visitor.tab.evaluate(() => globalThis.tasks);
+  const longest = Math.round(Math.max(0, ...tasks));
+  console.log(`first row after ${Math.round(firstRow)} ms, ${tasks.length} long tasks, the longest of ${longest} ms`);
+  assert.ok(firstRow < MAX_FIRST_ROW, `the first row took ${firstRow} ms`);
+  assert.ok(longest < MAX_TASK, `a task took ${longest} ms`);
+  assert.equal(await landfall.count(), FILES);
+
+  await visitor.tab.getByRole('button', { name: 'Clear finished' }).click();
+  await until(async () => (await rows.count()) === 0, 'the list to be empty');
+  await visitor.leave();
+});
+
+test('rows that are not in the document keep their place and the focus', async () => {
+  const visitor = await Visitor.open(browser, landfall.page);
+  await visitor.tab.route(landfall.endpoint, (route) => route.fulfill({ status: 403, body: 'no', contentType: 'text/plain' }));
+  await paste(visitor, 200);
+  await until(async () => /· 200 failed$/.test(await visitor.tab.locator('#overall').textContent()), 'all to fail');
+  await visitor.row('f3.txt').button('Retry').focus();
+  await visitor.tab.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  await visitor.tab.getByRole('heading', { name: 'f199.txt' }).waitFor();
+  assert.equal(await visitor.row('f3.txt').state(), 'failed', 'the row with the focus must stay');
+  assert.equal(await visitor.row('f20.txt').state(), 'gone');
+  const names = await visitor.tab.locator('.upload .file').allTextContents();
+  const numbers = names.map((name) => Number(/\d+/.exec(name)[0]));
+  assert.deepEqual(numbers, numbers.toSorted((a, b) => a - b), 'the order of the document is that of the list');
+  const overlaps = await visitor.tab.evaluate(() => {
+    const boxes = [...document.querySelectorAll('.upload')].map((row) => row.getBoundingClientRect());
+    return boxes.filter(({ top }, at) => at > 0 && top < boxes[at - 1].bottom).length;
+  });
+  assert.equal(overlaps, 0);
+  await visitor.leave();
+});
