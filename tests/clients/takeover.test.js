@@ -58,8 +58,8 @@ for (const [title, pause] of [
       await finished.catch((error) => {
         throw new Error(`${error.message}: ${history(requests)}`)
       })
-      // A creation that was answered during an abort goes on beside the next one, and `upload.url` may be that of
-      // either (see `pause` in lib/tus.js). What was acknowledged in full must be whole.
+      // A creation whose response arrives during an abort continues concurrently with the next one, and
+      // `upload.url` may belong to either (see `pause` in lib/tus.js). Every complete upload must have all bytes.
       const done = requests.filter(({ offset }) => offset === String(data.length))
       assert.ok(done.length > 0, history(requests))
       for (const { url } of done) assert.equal(await landfall.sha256(url), sha256(data), history(requests))

@@ -24,7 +24,7 @@ after(async () => {
 
 /** Pastes files, which takes the same path as a drop, and resolves to the time until the first row. */
 async function paste(visitor, count) {
-  // In a task of its own, since it takes long itself.
+  // In a separate task, because it takes long.
   await visitor.tab.evaluate((length) => {
     globalThis.clipboardData = new DataTransfer();
     for (let at = 0; at < length; at += 1) {

@@ -100,7 +100,7 @@ export class List {
   #layOut() {
     const { top: start, width } = this.#element.getBoundingClientRect();
     if (width === 0) return;
-    // What is visible must not move when rows above it grow or shrink.
+    // Visible rows must not move when rows above them change their height.
     const anchor = start < 0 ? this.#entries.find(({ top, height }) => start + top + height > 0) : undefined;
     const before = anchor?.top;
     if (width !== this.#width) {

@@ -82,7 +82,7 @@ export class Row {
     if (focused && document.activeElement?.closest('.upload') !== this.element) this.focus();
   }
 
-  /** Tells assistive technology the place in the list, of which other rows may not be in the document. */
+  /** Sets the position in the list for assistive technology; other rows may not be in the document. */
   setPosition(position, total) {
     this.element.setAttribute('aria-posinset', position);
     this.element.setAttribute('aria-setsize', total);
