@@ -122,7 +122,7 @@ impl Connections {
     /// current one.
     ///
     /// # Errors
-    /// That of the work, or [`DatabaseError::Closed`] if the runtime was shut down.
+    /// The error of the work, or [`DatabaseError::Closed`] if the runtime was shut down.
     ///
     /// # Cancel safety
     /// Dropping the future drops the work.

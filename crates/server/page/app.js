@@ -57,7 +57,7 @@ function add(record) {
   return item;
 }
 
-/** Adds files; those that are in the list already are named in a note, and can be added all the same. */
+/** Adds files. A note names those that are already in the list, and offers to upload them again. */
 async function addFiles(sources, unreadable = 0) {
   showNote('');
   const unfinished = findUnfinished();

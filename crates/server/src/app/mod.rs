@@ -172,7 +172,7 @@ impl AppParts {
         None
     }
 
-    /// Writes what is left to the database.
+    /// Stops background tasks, flushes pending writes to the database, and closes it.
     async fn close_database(&self) {
         #[cfg(feature = "direct")]
         if let Some(direct) = &self.direct {
