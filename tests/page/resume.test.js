@@ -259,8 +259,9 @@ test('what the server no longer has leaves the list', async () => {
   const row = await visitor.row('expired.bin').is('done');
   await fetch(await row.url(), { method: 'DELETE', headers: { 'Tus-Resumable': '1.0.0' } });
   await visitor.tab.reload();
+  // Right after the reload the list is empty as well.
+  await until(() => visitor.tab.evaluate(() => localStorage.length === 0), 'the upload to be forgotten');
   await row.is('gone');
-  assert.equal(await visitor.tab.evaluate(() => localStorage.length), 0);
   await visitor.leave();
 });
 
