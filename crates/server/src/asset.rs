@@ -1,6 +1,9 @@
 //! Static files compiled into the program.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
@@ -9,6 +12,22 @@ pub(crate) const CSS: &str = "text/css; charset=utf-8";
 pub(crate) const SVG: &str = "image/svg+xml";
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The largest image that is read, in bytes.
+const MAX_IMAGE: u64 = 1024 * 1024;
+
+/// Returns the media type of an image by the extension of its file.
+pub(crate) fn image_type(path: &Path) -> Option<&'static str> {
+    let extension = path.extension()?.to_str()?;
+    Some(match extension.to_ascii_lowercase().as_str() {
+        "svg" => SVG,
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        _ => return None,
+    })
+}
 
 /// A static file.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +39,21 @@ pub struct Asset {
 }
 
 impl Asset {
+    /// Reads an image, for the life of the process.
+    pub(crate) fn read_image(path: &Path) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        File::open(path)?
+            .take(MAX_IMAGE + 1)
+            .read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_IMAGE {
+            return Err(io::Error::other("is larger than 1 MiB"));
+        }
+        Ok(Self {
+            content_type: image_type(path).unwrap_or_default(),
+            bytes: bytes.leak(),
+        })
+    }
+
     /// Returns the `ETag` of the content, including quotes.
     pub fn etag(&self) -> String {
         let mut hasher = DefaultHasher::new();

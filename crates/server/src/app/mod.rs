@@ -473,6 +473,19 @@ fn log_startup(
     }
     log::say(connection_limit);
     for address in listeners.iter().filter_map(Listener::local_addr) {
+        let host = match address.ip().is_unspecified() {
+            true => format!("localhost:{}", address.port()),
+            false => address.to_string(),
+        };
+        if settings.has_page() {
+            log::say(format_args!("Upload page: http://{host}/"));
+        }
+        if cfg!(feature = "grants") && settings.admin.is_on() {
+            log::say(format_args!(
+                "Dashboard: http://{host}{}/",
+                settings.admin.path
+            ));
+        }
         let url = format!("http://{address}{base}");
         log::say(format_args!("You can now upload files to: {url}"));
     }

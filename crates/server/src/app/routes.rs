@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body;
@@ -30,6 +31,8 @@ use crate::{
     page::{self, PageSettings},
     settings::Settings,
 };
+
+const LOGO_URL: &str = "./_landfall/logo";
 
 type UploadBody = MapErr<net::Body, fn(BodyError) -> RequestBodyError>;
 pub(super) type AppBody = Either<ResponseBody, UnsyncBoxBody<Bytes, BoxError>>;
@@ -56,6 +59,7 @@ pub(super) struct AppRoutes {
     base: String,
     metrics_path: Option<String>,
     greeting: Option<Bytes>,
+    logo: Option<Asset>,
     policy: HeaderValue,
     parts: Arc<AppParts>,
     pub(super) stats: Arc<NetStats>,
@@ -73,8 +77,13 @@ impl AppRoutes {
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         let base = settings.urls.base_path.clone();
-        let greets = settings.monitoring.show_greeting && base != "/";
-        let greeting = greets.then(|| {
+        let monitoring = &settings.monitoring;
+        let logo = monitoring.page_logo.as_deref().map(|path| {
+            let place = || format!("--page-logo {}", path.display());
+            Asset::read_image(path).with_context(place)
+        });
+        let logo = logo.transpose()?;
+        let greeting = settings.has_page().then(|| {
             Bytes::from(page::index(&PageSettings {
                 endpoint: settings.urls.public_url.as_deref().unwrap_or(&base),
                 max_size: settings.protocol.max_size,
@@ -82,16 +91,18 @@ impl AppRoutes {
                 download: handler.can_download(),
                 token_endpoint: Some(settings.grants.path.as_str())
                     .filter(|_| settings.grants.required),
-                ..PageSettings::default()
+                title: monitoring.page_title.as_deref(),
+                text: monitoring.page_text.as_deref(),
+                logo: logo.map(|_| LOGO_URL),
             }))
         });
-        let monitoring = &settings.monitoring;
         let exposes = monitoring.expose_metrics;
         Ok(Self {
             metrics_path: exposes.then(|| monitoring.metrics_path.clone()),
             policy: content_security_policy(settings.urls.public_url.as_deref()),
             base,
             greeting,
+            logo,
             #[cfg(feature = "grants")]
             api: ApiRoutes::new(settings, &parts, handler, &shutdown)?,
             parts,
@@ -137,7 +148,10 @@ impl AppRoutes {
             _ => path
                 .strip_prefix(page::ASSET_PREFIX)
                 .filter(|_| self.greeting.is_some())
-                .and_then(page::asset)
+                .and_then(|name| match name {
+                    "logo" => self.logo,
+                    _ => page::asset(name),
+                })
                 .map_or_else(not_found, |asset| asset_response(asset, &parts.headers)),
         }
     }

@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use landfall_outbox::{EventSelection, EventState, Query};
 
+use super::help::{self, Help};
 use super::layers::{Layers, Source};
 use super::problem::Problem;
 use super::sections::table::{Kind, Property, Setting, Subcommand};
@@ -29,16 +30,14 @@ pub(super) enum Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  landfall                              Serve ./data at http://localhost:8080/files/
+  landfall          Serve ./data at http://localhost:8080/files/
   landfall --port 8070 --upload-dir /srv/uploads --max-size 20GiB
-  landfall --s3-bucket uploads --s3-region eu-central-1
-  landfall --config /etc/landfall.toml  Read settings from a file.
-  LANDFALL_PORT=8070 landfall           Read settings from variables.";
+  landfall --s3-bucket uploads --s3-region eu-central-1";
 
 const SYNTAX: &str = "\
 Flags may begin with one dash or two; the value follows after a space or an = sign. Every setting can \
 also be given as a variable (--max-size is LANDFALL_MAX_SIZE) or in a TOML file (max-size = \"2GiB\"). \
-Flags override variables, and variables override the file.
+Flags override variables, and variables override the file (landfall --config /etc/landfall.toml).
 SIZE is in bytes, or has a unit: KiB, MiB, GiB, TiB, KB, MB, GB, TB.
 TIME has a unit: 300ms, 10s, 1h30m, 7d.";
 
@@ -53,8 +52,16 @@ pub(super) fn parse(
     let args = args.into_iter();
     let args = args.map(|arg| arg.into_string().map_err(invalid));
     let args = args.collect::<Result<Vec<_>, _>>()?;
-    let mut command = command(args.iter().any(|arg| arg == "-h"));
-    let args = normalize(&command, args);
+    let is_short = args.iter().any(|arg| arg == "-h") || args == ["help"];
+    let mut command = command(is_short);
+    let mut args = normalize(&command, args);
+    if let Some((_, topic)) = args.split_first().filter(|(first, _)| *first == "help") {
+        match help::find(&command, topic)? {
+            Help::Text(text) => return Ok(Cli::Print(text)),
+            Help::Command(path) => args = path,
+        }
+        args.push(if is_short { "-h" } else { "--help" }.to_owned());
+    }
     let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -318,10 +325,11 @@ pub(super) fn command(short: bool) -> Command {
         .about("Landfall is a resumable file upload server (tus 1.0.0).")
         .bin_name("landfall")
         .no_binary_name(true)
+        .disable_help_subcommand(true)
         .args_override_self(true)
         .max_term_width(100)
         .after_help(format!(
-            "{EXAMPLES}\n\nRun landfall --help for all flags, and landfall help COMMAND for a command."
+            "{EXAMPLES}\n\nlandfall --help prints all flags; landfall help TOPIC those of a command or topic."
         ))
         .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}"))
         .subcommands([
@@ -365,6 +373,11 @@ pub(super) fn command(short: bool) -> Command {
                         .required(true)
                         .value_parser(value_parser!(Shell)),
                 ),
+            Command::new("help")
+                .about("Print help on a command, a flag or a topic, such as hooks or s3")
+                .arg(Arg::new("topic").value_name("TOPIC").num_args(0..).help(
+                    "Command, flag, or word of the title of a group of flags",
+                )),
             Command::new("man").about("Print the man page").hide(true),
         ]);
     with_settings(root, Subcommand::Serve, short)
@@ -530,9 +543,17 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         command = command.after_help(SEE_LONG_HELP);
     }
     let config = "Read settings from this TOML file, or that of LANDFALL_CONFIG";
-    command = command.args([
-        text("config", "FILE", config),
-        switch("version", "Print the version").hide(!is_root),
+    let help = Arg::new("help")
+        .short('h')
+        .long("help")
+        .action(ArgAction::Help);
+    command = command.disable_help_flag(true).args([
+        text("config", "FILE", config).help_heading(short.then_some("Common flags")),
+        switch("version", "Print the version")
+            .hide(!is_root)
+            .hide_short_help(short),
+        help.help("Print the common flags (-h) or all (--help)")
+            .hide_short_help(short),
     ]);
     for section in SECTIONS {
         let is_used = section.subcommands.contains(&subcommand);
@@ -553,7 +574,7 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
     command.args(unsupported::all().map(|flag| value_arg(flag.name, flag.kind()).hide(true)))
 }
 
-fn setting_arg(setting: &Setting) -> Arg {
+pub(super) fn setting_arg(setting: &Setting) -> Arg {
     let mut help = setting.help.to_owned();
     for alias in setting.aliases {
         help.push_str(&format!(" Older name: --{}.", alias.name));

@@ -21,6 +21,7 @@ pub(crate) mod direct;
 mod environment;
 mod file;
 pub(crate) mod grants;
+mod help;
 mod hooks;
 mod layers;
 mod problem;

@@ -269,9 +269,13 @@ fn usage_errors_suggest_a_correction() {
     );
     assert_eq!(problem(&["nonsense"]), "unrecognized subcommand 'nonsense'");
     assert!(problem(&["swep"]).contains("'sweep'"));
+    assert!(problem(&["help", "nonsense"]).starts_with(
+        "there is no command, flag or topic 'nonsense'; tip: the topics are authentication, "
+    ));
+    assert!(problem(&["help", "max-sise"]).ends_with("a similar flag exists: '--max-size'"));
     assert_eq!(
-        problem(&["help", "nonsense"]),
-        "unrecognized subcommand 'nonsense'"
+        problem(&["help", "keys", "sell"]),
+        "there is no command 'keys sell'"
     );
     assert_eq!(
         problem(&["events", "show"]),
@@ -281,6 +285,48 @@ fn usage_errors_suggest_a_correction() {
     assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));
     assert!(problem(&["--", "-port", "80"]).contains("'-port'"));
     assert_eq!(problems(&["-port=x", "-max-size=y"], &[]).len(), 2);
+}
+
+#[test]
+fn help_finds_commands_flags_and_topics() {
+    let help = |args: &[&str]| match read(args.iter().map(Into::into), []) {
+        Ok(Invocation::Print(text)) => text,
+        other => panic!("{args:?}: {other:?}"),
+    };
+    for args in [&["help"][..], &["-h"]] {
+        let lines = help(args).lines().count();
+        assert!(lines <= 40, "{args:?}: {lines} lines");
+    }
+    assert_eq!(
+        help(&["help", "keys", "add"]),
+        help(&["keys", "add", "--help"])
+    );
+    for args in [
+        ["help", "max-size"],
+        ["help", "--max-size"],
+        ["help", "-max-size=3"],
+    ] {
+        let text = help(&args);
+        assert!(text.contains("--max-size <SIZE>"), "{text}");
+        assert!(
+            text.ends_with("Variable: LANDFALL_MAX_SIZE\nKey in a file: max-size\n"),
+            "{text}"
+        );
+    }
+    assert!(help(&["help", "dir"]).contains("--upload-dir <DIR>"));
+    assert!(help(&["help", "hooks-plugin"]).contains("not supported"));
+    for (topic, flags) in [
+        ("hooks", &["--hooks-http <URL>", "--hooks-dir <DIR>"][..]),
+        ("s3", &["--s3-bucket <NAME>"]),
+        ("CORS", &["--cors-allow-origin <REGEX>"]),
+        ("timeout", &["--network-timeout <TIME>"]),
+    ] {
+        let text = help(&["help", topic]);
+        for flag in flags {
+            assert!(text.contains(flag), "{text}");
+        }
+        assert!(!text.contains("--port"), "{text}");
+    }
 }
 
 #[test]

@@ -305,6 +305,16 @@ pub(super) fn path_or_none(text: &str) -> Parsed<Option<PathBuf>> {
     or_none(text, path)
 }
 
+pub(super) fn image(text: &str) -> Parsed<PathBuf> {
+    let path = some_path(text)?;
+    match crate::asset::image_type(&path) {
+        Some(_) => Ok(path),
+        None => Err(format!(
+            "{text:?} is not the name of a .svg, .png, .jpg, .webp or .gif file"
+        )),
+    }
+}
+
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     let items = text.split(',').map(str::trim);
     items.filter(|item| !item.is_empty())

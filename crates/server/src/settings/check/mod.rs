@@ -173,6 +173,9 @@ pub(super) fn check(settings: &mut Settings, findings: &mut Findings<'_>) {
     let monitoring = &settings.monitoring;
     let reason = "with --expose-metrics=false";
     findings.without_effect_if(!monitoring.expose_metrics, &["metrics-path"], reason);
+    let names = ["page-title", "page-text", "page-logo"];
+    let reason = "with --show-greeting=false or --base-path /";
+    findings.without_effect_if(!settings.has_page(), &names, reason);
     if settings.timeouts.network.is_none() {
         let reason = "with --network-timeout 0, over which it is averaged";
         findings.without_effect(&["min-rate"], reason);

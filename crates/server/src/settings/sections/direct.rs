@@ -15,8 +15,8 @@ group! {
         sts: Sts,
     };
     enabled: bool = value::boolean, "direct", Switch, "false", Common
-        => "Let clients upload directly to --s3-bucket with presigned requests, and verify the \
-            objects; implies --grants.";
+        => "Let clients upload directly to --s3-bucket; implies --grants. They send presigned requests, \
+            and the objects are verified.";
     path: String = direct::path, "direct-path", Text("PATH"), "", MayBeEmpty
         => "Prefix of the API's paths /api/..., /s3/... and /t/....";
     endpoint: Option<String> = value::optional(bucket::endpoint), "direct-endpoint", Text("URL"), ""

@@ -113,6 +113,11 @@ impl Settings {
         }
     }
 
+    /// The base path `/` takes the place of the upload page.
+    pub(crate) fn has_page(&self) -> bool {
+        self.monitoring.show_greeting && self.urls.base_path != "/"
+    }
+
     /// Grants and the dashboard need it.
     pub(crate) fn has_queue(&self) -> bool {
         self.grants.enabled || self.admin.is_on()

@@ -43,7 +43,7 @@ group! {
             Not set: {id}.";
     endpoint: Option<String> = value::optional(bucket::endpoint),
         "s3-endpoint", Text("URL"), "", Common
-        => "Endpoint of an S3-compatible service, such as https://s3.example.com. Not set: Amazon \
+        => "Endpoint of an S3-compatible service. For example https://s3.example.com. Not set: Amazon \
             S3.";
     region: Option<String> = value::optional(bucket::word), "s3-region", Text("REGION"), ""
         => "Region of the bucket. Not set: AWS_REGION, the region of the profile, or us-east-1.";

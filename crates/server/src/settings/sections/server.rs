@@ -58,7 +58,7 @@ group! {
 group! {
     /// Settings of upload URLs and of proxies.
     pub struct Urls at urls;
-    base_path: String = address::base_path, "base-path", Text("PATH"), "/files/", Common
+    base_path: String = address::base_path, "base-path", Text("PATH"), "/files/"
         => "URL path of the upload endpoint.";
     behind_proxy: bool = value::boolean, "behind-proxy", Switch, "false", Common
         => "Trust forwarded headers of reverse proxies. Scheme and host of upload URLs are taken \
@@ -165,7 +165,7 @@ group! {
     /// Lifetime of uploads.
     pub struct Expiry at expiry;
     unfinished: Option<Duration> = value::duration_or_none, "expire-unfinished", Time, "7d", Common
-        => "Delete unfinished uploads after this time without data; 0 keeps them.";
+        => "Delete unfinished uploads without data for this time. 0 keeps them.";
     finished: Option<Duration> = value::duration_or_none, "expire-finished", Time, "0"
         => "Delete finished uploads this long after their completion; 0 keeps them.";
     orphans: Option<Duration> = value::duration_or_none, "expire-orphans", Time, "1h"
@@ -192,6 +192,14 @@ group! {
         => "Path of the metrics.";
     show_greeting: bool = value::boolean, "show-greeting", Switch, "true"
         => "Serve a page at / for uploading files from a browser.";
+    page_title: Option<String> = value::optional(|v| value::printable(v, 200, "a title")),
+        "page-title", Text("TEXT"), ""
+        => "Heading and window title of that page. Not set: Landfall.";
+    page_text: Option<String> = value::optional(|v| value::printable(v, 2000, "a text")),
+        "page-text", Text("TEXT"), ""
+        => "Text below the heading of that page. Not set: a translated sentence.";
+    page_logo: Option<PathBuf> = value::optional(value::image), "page-logo", Text("FILE"), ""
+        => "Logo of that page: an SVG, PNG, JPEG, WebP or GIF file of at most 1 MiB. Read at start.";
     show_startup_logs: bool = value::boolean, "show-startup-logs", Switch, "true"
         => "Print the start-up log, whose last line has the upload URL.";
 }

@@ -186,6 +186,7 @@ impl SystemChecks<'_> {
             ("hooks-grpc-client-tls-key", &grpc.client_key),
             ("grants-jwt-keys", &jwt_keys),
             ("admin-key-file", &settings.admin.key_file),
+            ("page-logo", &settings.monitoring.page_logo),
             ("direct-notifications-secret-file", secret),
         ] {
             if let Some(file) = file {

@@ -415,6 +415,9 @@ const TABLE: &[Row] = &[
     ("expose-metrics", ALONE, SWITCH),
     ("metrics-path", ALONE, PATH),
     ("show-greeting", ALONE, SWITCH),
+    ("page-title", ALONE, &["", "a\nb"]),
+    ("page-text", ALONE, &["", "a\nb"]),
+    ("page-logo", ALONE, &["", " ", "{none}.png", "/x.txt", "/x"]),
     ("show-startup-logs", ALONE, SWITCH),
     ("log-format", ALONE, WORD),
     ("log-level", ALONE, WORD),
@@ -671,6 +674,8 @@ fn settings_disabled_by_another_one_are_reported() {
             "-hooks-grpc=x:1 --hooks-grpc-client-tls-key=/k --hooks-grpc-client-tls-certificate=/c",
         ),
         ("state-dir", "-grants --database=/d.db --state-dir=/x"),
+        ("page-logo", "-show-greeting=false --page-logo=/x.svg"),
+        ("page-title", "-base-path=/ --page-title=x"),
         (
             "admin-key-file",
             "-admin-key=0123456789abcdef --admin-key-file=/x",

@@ -1,0 +1,109 @@
+//! `landfall help TOPIC`: a command, a flag, or settings by topic.
+
+use clap::Command;
+
+use super::cli;
+use super::problem::{Problem, nearest};
+use super::sections::table::{Section, Setting};
+use super::sections::{SECTIONS, settings};
+use super::unsupported;
+
+pub(super) enum Help {
+    /// That of the command with these names; no names are the program.
+    Command(Vec<String>),
+    Text(String),
+}
+
+pub(super) fn find(root: &Command, words: &[String]) -> Result<Help, Problem> {
+    let name = |word: &String| {
+        let name = word.trim_start_matches('-');
+        name.split_once('=')
+            .map_or(name, |(name, _)| name)
+            .to_owned()
+    };
+    let topic: Vec<String> = words.iter().map(name).collect();
+    let mut command = Some(root);
+    for word in &topic {
+        command = command.and_then(|command| command.find_subcommand(word));
+    }
+    let sections: Vec<_> = match topic.as_slice() {
+        [word] => SECTIONS
+            .iter()
+            .filter(|section| has(section, word))
+            .collect(),
+        _ => Vec::new(),
+    };
+    if command.is_some() && sections.is_empty() {
+        return Ok(Help::Command(topic));
+    }
+    let [word] = topic.as_slice() else {
+        let words = topic.join(" ");
+        return Err(Problem::whole(format!("there is no command '{words}'")));
+    };
+    if let Some(setting) = setting(word) {
+        return Ok(Help::Text(describe(setting)));
+    }
+    if let Some(flag) = unsupported::unsupported(word) {
+        return Ok(Help::Text(format!("--{}: {}.\n", flag.name, flag.reason)));
+    }
+    if sections.is_empty() {
+        return Err(unknown(word));
+    }
+    Ok(Help::Text(render(sections)))
+}
+
+fn setting(name: &str) -> Option<&'static Setting> {
+    settings().find(|setting| {
+        setting.name == name || setting.aliases.iter().any(|alias| alias.name == name)
+    })
+}
+
+fn describe(setting: &'static Setting) -> String {
+    let text = Command::new("landfall").arg(cli::setting_arg(setting));
+    let variable = setting.variable();
+    format!(
+        "{}\nVariable: {variable}\nKey in a file: {}\n",
+        options(text),
+        setting.name
+    )
+}
+
+fn render(sections: Vec<&'static Section>) -> String {
+    let mut text = Command::new("landfall");
+    for section in sections {
+        let args = section.settings().map(cli::setting_arg);
+        text = text.next_help_heading(section.title).args(args);
+    }
+    options(text)
+}
+
+fn options(command: Command) -> String {
+    let command = command
+        .disable_help_flag(true)
+        .help_template("{all-args}\n");
+    command.max_term_width(100).render_long_help().to_string()
+}
+
+/// A topic is a word of the title of a section.
+fn topics(section: &Section) -> impl Iterator<Item = String> {
+    let words = section.title.split(|c: char| !c.is_alphanumeric());
+    words
+        .map(str::to_lowercase)
+        .filter(|word| word != "and" && !word.is_empty())
+}
+
+fn has(section: &Section, word: &str) -> bool {
+    topics(section)
+        .any(|topic| topic.trim_end_matches('s') == word.to_lowercase().trim_end_matches('s'))
+}
+
+fn unknown(word: &str) -> Problem {
+    let mut topics: Vec<_> = SECTIONS.iter().flat_map(topics).collect();
+    topics.sort();
+    topics.dedup();
+    let tip = match nearest(word) {
+        Some(flag) => format!("; tip: a similar flag exists: '--{flag}'"),
+        None => format!("; tip: the topics are {}", topics.join(", ")),
+    };
+    Problem::whole(format!("there is no command, flag or topic '{word}'{tip}"))
+}
