@@ -353,6 +353,25 @@ test('without downloads there are no links', async () => {
   }
 });
 
+test('the operator sets the title, the text and the logo', async () => {
+  const logo = path.join(landfall.dir, 'logo.svg');
+  await writeFile(logo, '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="20"/>');
+  const own = await Landfall.start(
+    '-page-title', 'Post & parcels', '-page-text', 'Send us <everything>.', '-page-logo', logo,
+  );
+  try {
+    const visitor = await Visitor.open(browser, own.page);
+    assert.equal(await visitor.tab.title(), 'Post & parcels');
+    assert.equal(await visitor.tab.getByRole('heading', { level: 1 }).textContent(), 'Post & parcels');
+    await visitor.tab.getByText('Send us <everything>.', { exact: true }).waitFor();
+    const width = () => visitor.tab.locator('#logo').evaluate((image) => image.complete && image.naturalWidth);
+    await until(async () => (await width()) === 30, 'the logo');
+    await visitor.leave();
+  } finally {
+    await own.stop();
+  }
+});
+
 test('only a demonstration has a button that closes the connection', async () => {
   for (const [page, buttons] of [[landfall.page, 0], [landfall.demo, 1]]) {
     const visitor = await Visitor.open(browser, page);
