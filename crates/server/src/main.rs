@@ -38,6 +38,7 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         #[cfg(feature = "grants")]
         Subcommand::Keys => run(app::keys(loaded, options.keys, options.json)),
         Subcommand::Migrate => run(app::migrate(loaded)),
+        Subcommand::Health => run(app::health(loaded, options.ready)),
         Subcommand::ConfigCheck => run(app::config_check(loaded)),
         // The settings of a command that is not compiled in are rejected.
         _ => {

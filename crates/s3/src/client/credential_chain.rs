@@ -22,6 +22,7 @@ use reqsign_core::{
 };
 use tokio::{process::Command, sync::Mutex};
 
+use super::environment::variable;
 use super::{
     credentials::{CredentialSource, Credentials, ProvideCredentials},
     http_send::{HttpSend, Payload, collect},
@@ -57,10 +58,10 @@ impl CredentialChain {
         }
         // The regional endpoint: only the partition's own token service knows its roles.
         let session_name =
-            std::env::var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|_| "landfall".to_owned());
+            variable("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "landfall".to_owned());
         let web_identity = AssumeRoleWithWebIdentityCredentialProvider::new()
             .with_role_session_name(session_name)
-            .with_region(std::env::var("AWS_REGION").unwrap_or_else(|_| region.to_owned()))
+            .with_region(variable("AWS_REGION").unwrap_or_else(|| region.to_owned()))
             .with_regional_sts_endpoint();
         let container = ECSCredentialProvider::new();
         let instance = IMDSv2CredentialProvider::new();
@@ -138,7 +139,7 @@ struct ProcessEnv;
 
 impl Env for ProcessEnv {
     fn var(&self, key: &str) -> Option<String> {
-        std::env::var(key).ok()
+        variable(key)
     }
 
     fn vars(&self) -> HashMap<String, String> {

@@ -12,6 +12,7 @@ mod body;
 mod credential_chain;
 mod credentials;
 mod encode;
+mod environment;
 mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -40,6 +41,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tokio_util::task::TaskTracker;
 
+use self::environment::variable;
 use self::{address::Address, credential_chain::CredentialCache, region::Regions, transport::Pool};
 
 pub use self::{
@@ -82,17 +84,16 @@ impl Client {
     /// # Errors
     /// [`SettingsError`] names the invalid setting.
     pub fn new(settings: ClientSettings) -> Result<Self, SettingsError> {
-        let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let profile = match &settings.credentials {
             CredentialSource::Profile(profile) => Some(profile.as_str()),
             _ => None,
         };
-        let region = region::resolve(settings.region.as_deref(), profile, &environment)?;
+        let region = region::resolve(settings.region.as_deref(), profile, &variable)?;
         let endpoint = settings
             .endpoint
             .clone()
-            .or_else(|| environment("AWS_ENDPOINT_URL_S3"))
-            .or_else(|| environment("AWS_ENDPOINT_URL"));
+            .or_else(|| variable("AWS_ENDPOINT_URL_S3"))
+            .or_else(|| variable("AWS_ENDPOINT_URL"));
         let address = Address::new(&settings, endpoint.as_deref())?;
         let user_agent = HeaderValue::from_str(&settings.user_agent)
             .map_err(|_| SettingsError::UserAgent(settings.user_agent.clone()))?;

@@ -9,6 +9,7 @@ mod doctor;
 mod events_command;
 #[cfg(feature = "grants")]
 mod grants;
+mod health;
 mod hooks;
 #[cfg(feature = "grants")]
 mod keys_command;
@@ -46,7 +47,7 @@ pub use self::keys_command::keys;
 pub(crate) use self::{bucket::options as s3_options, doctor::find_damaged};
 #[cfg(feature = "grants")]
 use self::{cached_probe::CachedProbe, grants::Grants};
-pub use self::{doctor::doctor_files, events_command::events, migrate::migrate};
+pub use self::{doctor::doctor_files, events_command::events, health::health, migrate::migrate};
 use self::{
     hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,

@@ -85,6 +85,7 @@ pub(super) fn parse(
         ["events", ..] => Subcommand::Events,
         ["keys", ..] => Subcommand::Keys,
         ["migrate"] => Subcommand::Migrate,
+        ["health"] => Subcommand::Health,
         ["config", ..] => Subcommand::ConfigCheck,
         _ => Subcommand::Serve,
     };
@@ -103,6 +104,7 @@ pub(super) fn parse(
             config: get(matches, "config"),
             dry_run: get(matches, "dry-run").unwrap_or(false),
             json: get(matches, "json").unwrap_or(false),
+            ready: get(matches, "ready").unwrap_or(false),
             origins,
             events: events_command(action, matches),
             keys: keys_command(action, matches),
@@ -357,6 +359,15 @@ pub(super) fn command(short: bool) -> Command {
                      server's settings, so that the command finds the same database.",
                 )
                 .defer(|command| with_settings(command, Subcommand::Migrate, false)),
+            Command::new("health")
+                .about("Check that the server runs")
+                .long_about(
+                    "Requests /healthz of the server with these settings on this machine. Exits with 0 if \
+                     it responds with 200 within five seconds, otherwise with 1. For health checks of \
+                     containers.",
+                )
+                .arg(switch("ready", "Request /readyz instead: is the server ready for uploads?"))
+                .defer(|command| with_settings(command, Subcommand::Health, false)),
             parent("config", "Check the configuration")
                 .subcommand(
                     Command::new("check")

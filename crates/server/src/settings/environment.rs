@@ -1,12 +1,15 @@
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
 
 use super::layers::{Layers, Source};
 use super::problem::{Problem, nearest};
 use super::sections::settings;
-use super::sections::table::variable;
+use super::sections::table::{Setting, variable};
 use super::unsupported;
 
 const PREFIX: &str = "LANDFALL_";
+const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 /// Returns the configuration file that one of the variables names. An empty variable is an error like an
 /// empty flag. An unknown one is a problem if its name is similar to that of a setting. Others cause a
@@ -44,6 +47,18 @@ pub(super) fn read(
             if !flag.is_default(&text) {
                 problems.push(Problem::new(name, flag.reason));
             }
+        } else if let Some(setting) = setting_in_file(&name) {
+            match read_file(&text) {
+                _ if layers.has_variable(setting.name) => {
+                    let reason = format!("conflicts with {}", setting.variable());
+                    problems.push(Problem::new(name, reason));
+                }
+                Ok(value) => layers.add(setting, value, Source::Variable(name)),
+                Err(error) => {
+                    let reason = format!("cannot read {text:?}: {error}");
+                    problems.push(Problem::new(name, reason).at_start());
+                }
+            }
         } else {
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
             match nearest(&key) {
@@ -57,6 +72,22 @@ pub(super) fn read(
         }
     }
     config
+}
+
+/// Containers get secrets as files: `LANDFALL_DATABASE_FILE` names one with the value of `LANDFALL_DATABASE`.
+fn setting_in_file(name: &str) -> Option<&'static Setting> {
+    let name = name.strip_suffix("_FILE")?;
+    settings().find(|setting| setting.variable() == name)
+}
+
+/// Reads a value without the line break at its end.
+fn read_file(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_FILE_SIZE)
+        .read_to_string(&mut text)?;
+    let value = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(value.strip_suffix('\r').unwrap_or(value).to_owned())
 }
 
 /// Kubernetes sets `LANDFALL_PORT=tcp://10.0.0.1:80`, `LANDFALL_SERVICE_HOST` and similar ones in every

@@ -61,6 +61,11 @@ impl Layers {
         }
     }
 
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        let given = self.given.get(name);
+        given.is_some_and(|given| matches!(given.source, Source::Variable(_)))
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         self.given.get(name)
     }

@@ -67,6 +67,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Print JSON.
     pub json: bool,
+    /// Check that the server is ready, not only that it runs.
+    pub ready: bool,
     /// Origins that the bucket's CORS rules allow, or should; each once.
     pub origins: Vec<String>,
     /// The subcommand of `landfall events`.

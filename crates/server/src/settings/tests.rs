@@ -1,7 +1,7 @@
 //! Tests from arguments, variables and a file to [`Settings`].
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::*;
@@ -356,6 +356,33 @@ fn unknown_variables_are_problems_if_similar_to_a_setting() {
         loaded(&[], &[("OTHER_PORT", "1")]).settings,
         Settings::default()
     );
+}
+
+#[test]
+fn a_variable_may_name_a_file_with_the_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "/srv/uploads\n").unwrap();
+    let file = file.to_str().unwrap();
+    let found = loaded(&[], &[("LANDFALL_UPLOAD_DIR_FILE", file)]);
+    assert_eq!(found.settings.storage.upload_dir, Path::new("/srv/uploads"));
+    let found = loaded(
+        &["-upload-dir=/flag"],
+        &[("LANDFALL_UPLOAD_DIR_FILE", file)],
+    );
+    assert_eq!(found.settings.storage.upload_dir, Path::new("/flag"));
+    let both = [
+        ("LANDFALL_UPLOAD_DIR_FILE", file),
+        ("LANDFALL_UPLOAD_DIR", "/x"),
+    ];
+    assert_eq!(
+        problems(&[], &both),
+        ["LANDFALL_UPLOAD_DIR_FILE: conflicts with LANDFALL_UPLOAD_DIR"]
+    );
+    let missing = problems(&[], &[("LANDFALL_UPLOAD_DIR_FILE", "/nonexistent")]);
+    assert!(missing[0].starts_with("LANDFALL_UPLOAD_DIR_FILE: cannot read \"/nonexistent\""));
+    let found = problems(&[], &[("LANDFALL_PORT_FILE", file)]);
+    assert!(found[0].starts_with("LANDFALL_PORT_FILE: "), "{found:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn the_start_up_lines_are_those_of_tusd() {
     let lines = server.lines();
     let mut lines: Vec<&str> = lines.iter().map(|line| without_time(line)).collect();
     // The number depends on the machine's limit of open files.
-    let ours = lines.remove(lines.len() - 2);
+    let ours = lines.remove(lines.len() - 3);
     assert!(ours.starts_with("Accepting up to "), "{ours}");
     let extensions = lines[2].strip_prefix("Supported tus extensions: ").unwrap();
     for extension in [
@@ -56,6 +56,7 @@ fn the_start_up_lines_are_those_of_tusd() {
             "Using 127.0.0.1:0 as address to listen.",
             "Using /files/ as the base path.",
             "Using /metrics as the metrics path.",
+            &format!("Upload page: http://{}/", server.address()),
             &format!("{URL_LINE}http://{}/files/", server.address()),
         ]
     );
@@ -543,6 +544,48 @@ fn settings_come_from_variables_and_a_file_too() {
     client
         .ask(post(MIB + 1))
         .refuses(413, "ERR_MAX_SIZE_EXCEEDED");
+}
+
+#[test]
+fn health_requests_the_server_with_the_same_settings() {
+    let health = |args: &[&str]| run(program().arg("health").args(args));
+    let server = Landfall::start(&[]);
+    let port = server.address().port().to_string();
+    for (args, text) in [
+        (&["-port", &port][..], "ok\n"),
+        (&["-host=127.0.0.1", "-port", &port], "ok\n"),
+        (&["--ready", "-port", &port], "ready\n"),
+    ] {
+        assert_eq!(
+            health(args),
+            (Some(0), text.to_owned(), String::new()),
+            "{args:?}"
+        );
+    }
+    drop(server);
+    let (code, out, error) = health(&["-port", &port]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(
+        error.contains(&format!(
+            "no response from 127.0.0.1:{port}: Connection refused"
+        )),
+        "{error}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let socket = socket.to_str().unwrap();
+    let mut command = program();
+    command
+        .args(["-unix-sock", socket, "-upload-dir"])
+        .arg(dir.path().join("data"));
+    let mut server = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    eventually("no health over the socket", || {
+        health(&["-unix-sock", socket]).0 == Some(0)
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(health(&["-unix-sock", socket]).0, Some(1));
 }
 
 #[test]

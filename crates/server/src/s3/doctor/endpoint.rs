@@ -79,6 +79,7 @@ fn origin(key: &str) -> String {
         return "AWS_ACCESS_KEY_ID".to_owned();
     }
     for (variable, default) in [
+        ("AWS_ACCESS_KEY_ID_FILE", ""),
         ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
         ("AWS_CONFIG_FILE", ".aws/config"),
     ] {

@@ -160,7 +160,7 @@ macro_rules! sections {
 }
 
 pub(super) static SECTIONS: &[Section] = sections! {
-    "Listening", [Serve] => Listen;
+    "Listening", [Serve, Health] => Listen;
     "URLs and proxies", [Serve] => Urls;
     "Protocol", [Serve] => Protocol;
     "CORS", [Serve] => Cors;

@@ -23,6 +23,8 @@ pub enum Subcommand {
     Keys,
     /// Migrate the database.
     Migrate,
+    /// Check that a server runs.
+    Health,
     /// Print the settings in force.
     ConfigCheck,
 }
