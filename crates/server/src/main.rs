@@ -39,7 +39,8 @@ fn run_command(loaded: Loaded, options: Options) -> ExitCode {
         Subcommand::Keys => run(app::keys(loaded, options.keys, options.json)),
         Subcommand::Migrate => run(app::migrate(loaded)),
         Subcommand::Health => run(app::health(loaded, options.ready)),
-        Subcommand::ConfigCheck => run(app::config_check(loaded)),
+        Subcommand::ConfigCheck => run(app::config_check(loaded, options.offline)),
+        Subcommand::ConfigShow => run(app::config_show(loaded, options)),
         // The settings of a command that is not compiled in are rejected.
         _ => {
             let settings = &loaded.settings;

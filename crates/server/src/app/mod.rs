@@ -58,7 +58,7 @@ use self::{
 use crate::{
     log,
     net::{self, Listener, Shutdown},
-    settings::{Loaded, Settings},
+    settings::{Loaded, Options, Settings},
 };
 
 /// After the grace time of a shutdown, for aborted requests to store received bytes and respond.
@@ -188,15 +188,36 @@ impl AppParts {
     }
 }
 
-/// `landfall config check`: runs all checks of a start and prints the effective settings.
+/// `landfall config check`: runs all checks of a start, those of this machine unless `offline`, and prints
+/// the effective settings.
 ///
 /// # Errors
 /// The server could not start.
-pub async fn config_check(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
+pub async fn config_check(mut loaded: Loaded, offline: bool) -> anyhow::Result<ExitCode> {
+    if offline {
+        loaded.print_warnings();
+        terminal::print(&loaded.to_toml())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let prepared = Prepared::new(&mut loaded).await;
     loaded.print_warnings();
     prepared?;
     terminal::print(&(loaded.to_toml() + &loaded.directories()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `landfall config show`: prints the effective settings.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub async fn config_show(loaded: Loaded, options: Options) -> anyhow::Result<ExitCode> {
+    loaded.print_warnings();
+    let text = match (options.json, options.changed) {
+        (true, changed) => format!("{:#}\n", loaded.to_json(changed)),
+        (false, true) => loaded.changes_to_toml(),
+        (false, false) => loaded.to_toml(),
+    };
+    terminal::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,7 +20,7 @@ use super::sections::table::{Kind, Property, Setting, Subcommand};
 use super::sections::{SECTIONS, setting, settings};
 use super::value::Parsed;
 use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
-use super::{bucket, grants, unsupported, value, version};
+use super::{bucket, grants, report, unsupported, value, version};
 
 #[derive(Debug)]
 pub(super) enum Cli {
@@ -86,6 +86,8 @@ pub(super) fn parse(
         ["keys", ..] => Subcommand::Keys,
         ["migrate"] => Subcommand::Migrate,
         ["health"] => Subcommand::Health,
+        ["config", "sample"] => return Ok(Cli::Print(report::sample())),
+        ["config", "show"] => Subcommand::ConfigShow,
         ["config", ..] => Subcommand::ConfigCheck,
         _ => Subcommand::Serve,
     };
@@ -105,6 +107,8 @@ pub(super) fn parse(
             dry_run: get(matches, "dry-run").unwrap_or(false),
             json: get(matches, "json").unwrap_or(false),
             ready: get(matches, "ready").unwrap_or(false),
+            offline: get(matches, "offline").unwrap_or(false),
+            changed: get(matches, "changed").unwrap_or(false),
             origins,
             events: events_command(action, matches),
             keys: keys_command(action, matches),
@@ -331,7 +335,7 @@ pub(super) fn command(short: bool) -> Command {
         .args_override_self(true)
         .max_term_width(100)
         .after_help(format!(
-            "{EXAMPLES}\n\nlandfall --help prints all flags; landfall help TOPIC those of a command or topic."
+            "{EXAMPLES}\nlandfall --help prints all flags; landfall help TOPIC those of a command or topic."
         ))
         .after_long_help(format!("{SYNTAX}\n\n{EXAMPLES}"))
         .subcommands([
@@ -368,12 +372,26 @@ pub(super) fn command(short: bool) -> Command {
                 )
                 .arg(switch("ready", "Request /readyz instead: is the server ready for uploads?"))
                 .defer(|command| with_settings(command, Subcommand::Health, false)),
-            parent("config", "Check the configuration")
-                .subcommand(
+            parent("config", "Check or print the configuration")
+                .subcommands([
                     Command::new("check")
                         .about("Check all settings, and print them with their sources")
+                        .long_about(
+                            "Checks all settings as the server does when it starts: their values, and the \
+                             files, directories, hosts and keys that they name. Prints the settings with \
+                             their sources, and the directories with their owners.",
+                        )
+                        .arg(switch("offline", "Check values only, not this machine or others"))
                         .defer(|command| with_settings(command, Subcommand::ConfigCheck, false)),
-                ),
+                    Command::new("show")
+                        .about("Print all settings with their sources")
+                        .args([
+                            switch("changed", "Print only settings that are not at their defaults"),
+                            switch("json", "Print a JSON object for each setting, in an array"),
+                        ])
+                        .defer(|command| with_settings(command, Subcommand::ConfigShow, false)),
+                    Command::new("sample").about("Print a configuration file with all settings as comments"),
+                ]),
             Command::new("version").about("Print the version"),
             Command::new("completions")
                 .about("Print a shell completion script")

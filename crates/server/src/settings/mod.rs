@@ -69,6 +69,10 @@ pub struct Options {
     pub json: bool,
     /// Check that the server is ready, not only that it runs.
     pub ready: bool,
+    /// Check values only, not this machine.
+    pub offline: bool,
+    /// Print only settings that are not at their defaults.
+    pub changed: bool,
     /// Origins that the bucket's CORS rules allow, or should; each once.
     pub origins: Vec<String>,
     /// The subcommand of `landfall events`.
@@ -142,6 +146,17 @@ impl Loaded {
     /// Returns all settings as an equivalent configuration file, with their sources.
     pub fn to_toml(&self) -> String {
         report::report(&self.layers)
+    }
+
+    /// Returns the settings that are not at their defaults, as [`to_toml`](Self::to_toml) does.
+    pub fn changes_to_toml(&self) -> String {
+        report::changes(&self.layers)
+    }
+
+    /// Returns the settings as a JSON array of objects with the members `name`, `value`, `default` and
+    /// `source`. Secrets have the value `***`.
+    pub fn to_json(&self, only_changed: bool) -> serde_json::Value {
+        report::json(&self.layers, only_changed)
     }
 }
 

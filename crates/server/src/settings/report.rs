@@ -1,6 +1,8 @@
-//! The settings in force as a TOML file: the output of `landfall config check`.
+//! The settings in force as TOML and JSON, and a sample file.
 
 use std::fmt::Write as _;
+
+use serde_json::{Value, json};
 
 use super::layers::Layers;
 use super::sections::SECTIONS;
@@ -11,35 +13,23 @@ use super::value;
 /// The result is an equivalent configuration file, except for secrets, which are omitted: their lines are
 /// comments, like those of settings without a value.
 pub(super) fn report(layers: &Layers) -> String {
+    write(layers, false)
+}
+
+pub(super) fn changes(layers: &Layers) -> String {
+    write(layers, true)
+}
+
+fn write(layers: &Layers, only_changed: bool) -> String {
     let mut lines = Vec::new();
     for section in SECTIONS {
-        lines.push((format!("\n# {}", section.title), None));
-        for setting in section.settings() {
-            let name = setting.name;
-            let Some(given) = layers.get(name) else {
-                let unset = setting.lacks_value(setting.default);
-                let mark = if unset { "# " } else { "" };
-                let value = toml(setting, setting.default);
-                let line = format!("{mark}{name} = {value}");
-                lines.push((line, Some("default".to_owned())));
-                continue;
-            };
-            let (text, source) = (given.text(), &given.source);
-            let is_url = setting.has(Property::SecretInUrl);
-            let redacted = is_url.then(|| redacted_url(text)).filter(|url| url != text);
-            let value = toml(setting, redacted.as_deref().unwrap_or(text));
-            let (line, source) = match redacted {
-                _ if setting.has(Property::Secret) => {
-                    (format!("# {name} = ***"), format!("{source}, omitted"))
-                }
-                Some(_) => (
-                    format!("# {name} = {value}"),
-                    format!("{source}, secrets omitted"),
-                ),
-                None => (format!("{name} = {value}"), source.to_string()),
-            };
-            lines.push((line, Some(source)));
+        let settings = section.settings();
+        let settings = settings.filter(|setting| !only_changed || is_changed(layers, setting));
+        let mut written = settings.map(|setting| line(layers, setting)).peekable();
+        if written.peek().is_some() {
+            lines.push((format!("\n# {}", section.title), None));
         }
+        lines.extend(written);
     }
     let settings = lines.iter().filter(|(_, source)| source.is_some());
     let widths = settings.map(|(line, _)| line.chars().count());
@@ -53,6 +43,104 @@ pub(super) fn report(layers: &Layers) -> String {
         };
     }
     report.trim_start().to_owned()
+}
+
+/// Returns the line of a setting, and its source.
+fn line(layers: &Layers, setting: &Setting) -> (String, Option<String>) {
+    let name = setting.name;
+    let Some(given) = layers.get(name) else {
+        return (default_line(setting), Some("default".to_owned()));
+    };
+    let (text, source) = (given.text(), &given.source);
+    let redacted = redacted(setting, text);
+    let value = toml(setting, redacted.as_deref().unwrap_or(text));
+    let (line, source) = match redacted {
+        _ if setting.has(Property::Secret) => {
+            (format!("# {name} = ***"), format!("{source}, omitted"))
+        }
+        Some(_) => (
+            format!("# {name} = {value}"),
+            format!("{source}, secrets omitted"),
+        ),
+        None => (format!("{name} = {value}"), source.to_string()),
+    };
+    (line, Some(source))
+}
+
+fn default_line(setting: &Setting) -> String {
+    let unset = setting.lacks_value(setting.default);
+    let mark = if unset { "# " } else { "" };
+    format!(
+        "{mark}{} = {}",
+        setting.name,
+        toml(setting, setting.default)
+    )
+}
+
+fn is_changed(layers: &Layers, setting: &Setting) -> bool {
+    let given = layers.get(setting.name);
+    given.is_some_and(|given| toml(setting, given.text()) != toml(setting, setting.default))
+}
+
+/// Returns a URL without its secrets, if it has any.
+fn redacted(setting: &Setting, text: &str) -> Option<String> {
+    let url = setting
+        .has(Property::SecretInUrl)
+        .then(|| redacted_url(text));
+    url.filter(|url| url != text)
+}
+
+pub(super) fn json(layers: &Layers, only_changed: bool) -> Value {
+    let settings = SECTIONS.iter().flat_map(|section| section.settings());
+    let settings = settings.filter(|setting| !only_changed || is_changed(layers, setting));
+    let objects = settings.map(|setting| {
+        let given = layers.get(setting.name);
+        let text = given.map_or(setting.default, |given| given.text());
+        let value = match setting.has(Property::Secret) && given.is_some() {
+            true => "***".to_owned(),
+            false => redacted(setting, text).unwrap_or_else(|| text.to_owned()),
+        };
+        json!({
+            "name": setting.name,
+            "value": value,
+            "default": setting.default,
+            "source": given.map_or("default".to_owned(), |given| given.source.to_string()),
+        })
+    });
+    objects.collect()
+}
+
+/// All settings as comments: the output of `landfall config sample`.
+pub(super) fn sample() -> String {
+    let mut sample = "\
+# Settings of Landfall. Remove the # before a setting to change it; the values are the defaults.
+# After a change: landfall config check --config FILE
+"
+    .to_owned();
+    for section in SECTIONS {
+        let _ = writeln!(sample, "\n### {}", section.title);
+        for setting in section.settings() {
+            sample.push('\n');
+            for line in wrapped(setting.help, 96) {
+                let _ = writeln!(sample, "# {line}");
+            }
+            let line = default_line(setting);
+            let _ = writeln!(sample, "#{}", line.strip_prefix("# ").unwrap_or(&line));
+        }
+    }
+    sample
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + word.len() < width => line.extend([" ", word]),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn toml(setting: &Setting, text: &str) -> String {

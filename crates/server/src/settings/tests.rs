@@ -128,6 +128,65 @@ fn report_has_the_source_of_each_setting() {
 }
 
 #[test]
+fn changes_are_settings_that_are_not_at_their_defaults() {
+    let url = "http://user:hunter2@127.0.0.1/hooks";
+    let args = ["-port=8080", "-max-size=1KiB", "-hooks-http", url];
+    let given = loaded(&args, &[("LANDFALL_ADMIN_KEY", "0123456789abcdef")]);
+    let changes = given.changes_to_toml();
+    let lines = changes.lines().filter(|line| !line.is_empty());
+    let lines: Vec<_> = lines
+        .map(|line| line.split("  ").next().unwrap_or(line))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "# Protocol",
+            "max-size = \"1KiB\"",
+            "# HTTP hooks",
+            "# hooks-http = \"http://user:***@127.0.0.1/hooks\"",
+            "# Dashboard",
+            "# admin-key = ***",
+        ]
+    );
+    let json = given.to_json(true);
+    assert_eq!(json.as_array().map(Vec::len), Some(3));
+    assert_eq!(
+        json[0],
+        serde_json::json!({
+            "name": "max-size", "value": "1KiB", "default": "0", "source": "--max-size",
+        })
+    );
+    assert_eq!(json[2]["value"], "***");
+    assert!(!json.to_string().contains("hunter2"));
+    let all = given.to_json(false);
+    assert_eq!(all.as_array().map(Vec::len), Some(settings().count()));
+}
+
+#[test]
+fn the_sample_file_has_all_settings_at_their_defaults() {
+    let Ok(Invocation::Print(sample)) = run(&["config", "sample"], &[]) else {
+        panic!("no sample");
+    };
+    let (_file, name) = file(&sample);
+    assert_eq!(
+        loaded(&["-config", &name], &[]).settings,
+        Settings::default()
+    );
+    let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase());
+    let bare = sample.lines().filter_map(|line| line.strip_prefix('#'));
+    let bare: Vec<_> = bare.filter(is_setting).collect();
+    assert_eq!(bare.len(), settings().count());
+    let with_values = bare
+        .into_iter()
+        .filter(|line| !line.ends_with("= \"\"") && !line.ends_with("= []"));
+    let (_file, name) = file(&with_values.collect::<Vec<_>>().join("\n"));
+    assert_eq!(
+        loaded(&["-config", &name], &[]).settings,
+        Settings::default()
+    );
+}
+
+#[test]
 fn flags_override_variables_and_variables_override_the_file() {
     let (_file, name) = file("port = 1");
     let port =
@@ -162,6 +221,7 @@ fn commands_and_flags_are_accepted_in_any_order() {
         assert!(is_dry_run(args), "{args:?}");
     }
     assert!(!is_dry_run(&["sweep"]));
+    assert_eq!(subcommand(&["config", "show"]), Subcommand::ConfigShow);
     for args in [
         &["config", "check"][..],
         &["config", "-port", "80", "check"],

@@ -69,7 +69,10 @@ impl<'a> Findings<'a> {
 
     /// Other commands use settings, such as `--database`, that a server uses only with others.
     pub(super) fn is_for_server(&self) -> bool {
-        matches!(self.subcommand, Subcommand::Serve | Subcommand::ConfigCheck)
+        matches!(
+            self.subcommand,
+            Subcommand::Serve | Subcommand::ConfigCheck | Subcommand::ConfigShow
+        )
     }
 
     /// Maybe by another user than the server's.

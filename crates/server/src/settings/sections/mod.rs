@@ -153,7 +153,7 @@ macro_rules! sections {
     ($($title:literal, [$($subcommand:ident),*] => $($group:ident),+;)*) => {
         &[$(Section {
             title: $title,
-            subcommands: &[Subcommand::ConfigCheck, $(Subcommand::$subcommand),*],
+            subcommands: &[Subcommand::ConfigCheck, Subcommand::ConfigShow, $(Subcommand::$subcommand),*],
             groups: &[$($group::SETTINGS),+],
         }),*]
     };

@@ -25,8 +25,10 @@ pub enum Subcommand {
     Migrate,
     /// Check that a server runs.
     Health,
-    /// Print the settings in force.
+    /// Check the settings and this machine.
     ConfigCheck,
+    /// Print the settings in force.
+    ConfigShow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

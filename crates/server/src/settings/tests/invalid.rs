@@ -497,7 +497,7 @@ async fn failure_of(args: &[String], variables: &[(String, String)]) -> Option<(
         Err(failure) => return Some((failure.exit_code(), failure.to_string())),
     };
     // A server runs the same checks at start.
-    let error = crate::app::config_check(loaded).await.err()?;
+    let error = crate::app::config_check(loaded, false).await.err()?;
     let code = error
         .downcast_ref::<Failure>()
         .map_or(1, Failure::exit_code);
