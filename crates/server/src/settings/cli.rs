@@ -6,21 +6,21 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 
-use clap::builder::{NonEmptyStringValueParser, ValueParser};
+use clap::builder::NonEmptyStringValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 use landfall_outbox::{EventSelection, EventState, Query};
 
+use super::args::{key_name, origin, parsed, setting_arg, switch, text, value_arg};
 use super::help::{self, Help};
 use super::layers::{Layers, Source};
 use super::problem::Problem;
-use super::sections::table::{Kind, Property, Setting, Subcommand};
+use super::sections::table::{Property, Subcommand};
 use super::sections::{SECTIONS, setting, settings};
-use super::value::Parsed;
 use super::{EventsCommand, GrantLimits, KeysCommand, NewKey, Options};
-use super::{bucket, grants, report, unsupported, value, version};
+use super::{grants, report, unsupported, value, version};
 
 #[derive(Debug)]
 pub(super) enum Cli {
@@ -601,72 +601,4 @@ fn with_settings(mut command: Command, subcommand: Subcommand, short: bool) -> C
         }
     }
     command.args(unsupported::all().map(|flag| value_arg(flag.name, flag.kind()).hide(true)))
-}
-
-pub(super) fn setting_arg(setting: &Setting) -> Arg {
-    let mut help = setting.help.to_owned();
-    for alias in setting.aliases {
-        help.push_str(&format!(" Older name: --{}.", alias.name));
-    }
-    let (summary, _) = setting.help.split_once(". ").unwrap_or((setting.help, ""));
-    let arg = value_arg(setting.name, setting.kind).help(summary.trim_end_matches('.'));
-    let arg = arg.long_help(help);
-    match setting.default {
-        "" | "false" => arg,
-        default => arg.default_value(default),
-    }
-}
-
-fn value_arg(name: &'static str, kind: Kind) -> Arg {
-    match kind.placeholder() {
-        Some(placeholder) => Arg::new(name).long(name).value_name(placeholder),
-        None => optional_bool(name),
-    }
-}
-
-fn optional_bool(name: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name("BOOL")
-        .num_args(0..=1)
-        .require_equals(true)
-        .default_missing_value("true")
-}
-
-fn switch(name: &'static str, help: &'static str) -> Arg {
-    optional_bool(name).help(help).value_parser(value::boolean)
-}
-
-fn text(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
-    parsed(name, placeholder, help, |text| Ok(text.to_owned()))
-}
-
-fn origin(help: &'static str) -> Arg {
-    parsed("origin", "ORIGIN", help, bucket::origin).action(ArgAction::Append)
-}
-
-/// An empty value is an error: most come from a variable of a script that is not set, and must not mean
-/// "all" or "no limit".
-fn parsed<T: Clone + Send + Sync + 'static>(
-    name: &'static str,
-    placeholder: &'static str,
-    help: &'static str,
-    parse: fn(&str) -> Parsed<T>,
-) -> Arg {
-    let parser = move |text: &str| match text.trim() {
-        "" => Err("is empty; write a value, or leave the flag out".to_owned()),
-        _ => parse(text),
-    };
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .help(help)
-        .value_parser(ValueParser::new(parser))
-}
-
-fn key_name(text: &str) -> Parsed<String> {
-    if text.is_empty() || text.len() > 255 || text.contains(char::is_control) {
-        return Err("a name has 1 to 255 bytes, without control characters".to_owned());
-    }
-    Ok(text.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use super::cli;
+use super::args::setting_arg;
 use super::problem::{Problem, nearest};
 use super::sections::table::{Section, Setting};
 use super::sections::{SECTIONS, settings};
@@ -14,14 +14,14 @@ pub(super) enum Help {
     Text(String),
 }
 
-pub(super) fn find(root: &Command, words: &[String]) -> Result<Help, Problem> {
+pub(super) fn find(root: &Command, topic: &[String]) -> Result<Help, Problem> {
     let name = |word: &String| {
         let name = word.trim_start_matches('-');
         name.split_once('=')
             .map_or(name, |(name, _)| name)
             .to_owned()
     };
-    let topic: Vec<String> = words.iter().map(name).collect();
+    let topic: Vec<String> = topic.iter().map(name).collect();
     let mut command = Some(root);
     for word in &topic {
         command = command.and_then(|command| command.find_subcommand(word));
@@ -37,8 +37,8 @@ pub(super) fn find(root: &Command, words: &[String]) -> Result<Help, Problem> {
         return Ok(Help::Command(topic));
     }
     let [word] = topic.as_slice() else {
-        let words = topic.join(" ");
-        return Err(Problem::whole(format!("there is no command '{words}'")));
+        let command = topic.join(" ");
+        return Err(Problem::whole(format!("there is no command '{command}'")));
     };
     if let Some(setting) = setting(word) {
         return Ok(Help::Text(describe(setting)));
@@ -59,7 +59,7 @@ fn setting(name: &str) -> Option<&'static Setting> {
 }
 
 fn describe(setting: &'static Setting) -> String {
-    let text = Command::new("landfall").arg(cli::setting_arg(setting));
+    let text = Command::new("landfall").arg(setting_arg(setting));
     let variable = setting.variable();
     format!(
         "{}\nVariable: {variable}\nKey in a file: {}\n",
@@ -71,7 +71,7 @@ fn describe(setting: &'static Setting) -> String {
 fn render(sections: Vec<&'static Section>) -> String {
     let mut text = Command::new("landfall");
     for section in sections {
-        let args = section.settings().map(cli::setting_arg);
+        let args = section.settings().map(setting_arg);
         text = text.next_help_heading(section.title).args(args);
     }
     options(text)
@@ -86,8 +86,8 @@ fn options(command: Command) -> String {
 
 /// A topic is a word of the title of a section.
 fn topics(section: &Section) -> impl Iterator<Item = String> {
-    let words = section.title.split(|c: char| !c.is_alphanumeric());
-    words
+    let parts = section.title.split(|c: char| !c.is_alphanumeric());
+    parts
         .map(str::to_lowercase)
         .filter(|word| word != "and" && !word.is_empty())
 }

@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+mod args;
 mod bucket;
 mod check;
 mod cli;
