@@ -20,6 +20,8 @@ pub(super) enum Source {
     },
     Variable(String),
     Flag(&'static str),
+    /// Of a setting that changes the defaults of others.
+    Preset(&'static str),
 }
 
 impl fmt::Display for Source {
@@ -28,6 +30,7 @@ impl fmt::Display for Source {
             Self::File { file, line, key } => write!(f, "{file}:{line}: {key}"),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(name) => write!(f, "--{name}"),
+            Self::Preset(name) => f.write_str(name),
         }
     }
 }
@@ -43,6 +46,16 @@ impl RawValue {
         self.text.reveal()
     }
 }
+
+/// What `--compat tusd` sets: the defaults of tusd that differ.
+const TUSD: &[(&str, &str)] = &[
+    ("events-retry-for", "1ms"),
+    ("expire-unfinished", "0"),
+    ("hooks-http-format", "v2"),
+    ("s3-part-size", "50MiB"),
+    ("trusted-proxies", "0.0.0.0/0,::/0"),
+    ("verbose", "true"),
+];
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layers {
@@ -66,12 +79,33 @@ impl Layers {
         given.is_some_and(|given| matches!(given.source, Source::Variable(_)))
     }
 
+    /// Sets the defaults of tusd where `--compat tusd` is given.
+    pub(super) fn apply_presets(&mut self) {
+        let compat = self.get("compat");
+        if compat.is_none_or(|given| given.text() != "tusd") {
+            return;
+        }
+        for (name, text) in TUSD {
+            self.given.entry(name).or_insert_with(|| RawValue {
+                text: Secret::new(*text),
+                source: Source::Preset("--compat tusd"),
+            });
+        }
+    }
+
+    /// Returns a setting that the user has set.
+    pub(super) fn explicit(&self, name: &str) -> Option<&RawValue> {
+        let given = self.given.get(name);
+        given.filter(|given| !matches!(given.source, Source::Preset(_)))
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         self.given.get(name)
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.given.keys().copied()
+        let names = self.given.keys().copied();
+        names.filter(|name| self.explicit(name).is_some())
     }
 
     pub(super) fn parse(&self, problems: &mut Vec<Problem>) -> Settings {

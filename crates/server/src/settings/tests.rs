@@ -128,6 +128,44 @@ fn report_has_the_source_of_each_setting() {
 }
 
 #[test]
+fn compat_tusd_sets_the_defaults_of_tusd() {
+    let found = loaded(&["-compat", "tusd", "-behind-proxy"], &[]);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    let settings = &found.settings;
+    assert!(settings.protocol.lenient_metadata && settings.log.verbose);
+    assert_eq!(settings.log.level, LogLevel::Debug);
+    assert_eq!(settings.expiry.unfinished, None);
+    assert_eq!(settings.s3.part_size, 50 << 20);
+    assert_eq!(settings.hooks.outbox.retry_for, Duration::from_millis(1));
+    assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
+    assert!(found.to_toml().contains("# --compat tusd\n"));
+    let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
+    let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
+    assert_eq!(
+        found.settings.expiry.unfinished,
+        Some(Duration::from_secs(3 * 86_400))
+    );
+    assert_eq!(found.settings.log.level, LogLevel::Info);
+}
+
+#[test]
+fn command_lines_of_tusd_are_accepted() {
+    let galaxy = "-port 1080 -upload-dir /data -behind-proxy -hooks-http http://localhost:8080/api/upload/hooks \
+                  -hooks-http-forward-headers=X-Api-Key,Cookie -hooks-enabled-events pre-create";
+    let systemd = "-upload-dir=/srv/uploads -base-path=/files -hooks-dir=/srv/hooks -max-size=1073741824 \
+                   -unix-sock=/run/tusd.sock -expose-metrics=false";
+    let compose = "-s3-bucket my-test-bucket.com -s3-endpoint https://mystoreendpoint.com \
+                   -s3-disable-ssl=false -s3-transfer-acceleration=false -behind-proxy -verbose";
+    for line in [galaxy, systemd, compose] {
+        let args: Vec<_> = ["-compat=tusd"]
+            .into_iter()
+            .chain(line.split_whitespace())
+            .collect();
+        assert_eq!(loaded(&args, &[]).warnings, Vec::<String>::new(), "{line}");
+    }
+}
+
+#[test]
 fn changes_are_settings_that_are_not_at_their_defaults() {
     let url = "http://user:hunter2@127.0.0.1/hooks";
     let args = ["-port=8080", "-max-size=1KiB", "-hooks-http", url];

@@ -64,7 +64,7 @@ impl<'a> Findings<'a> {
     }
 
     fn text(&self, name: &str) -> Option<&'a str> {
-        self.layers.get(name).map(|given| given.text())
+        self.layers.explicit(name).map(|given| given.text())
     }
 
     /// Other commands use settings, such as `--database`, that a server uses only with others.
@@ -81,7 +81,7 @@ impl<'a> Findings<'a> {
     }
 
     fn is_given(&self, name: &str) -> bool {
-        self.layers.get(name).is_some()
+        self.layers.explicit(name).is_some()
     }
 
     pub(super) fn problem(&mut self, name: &str, reason: impl std::fmt::Display) {
@@ -103,7 +103,7 @@ impl<'a> Findings<'a> {
     /// Defaults are not reported.
     pub(super) fn without_effect(&mut self, names: &[&str], reason: &str) {
         for name in names {
-            let (Some(given), Some(setting)) = (self.layers.get(name), setting(name)) else {
+            let (Some(given), Some(setting)) = (self.layers.explicit(name), setting(name)) else {
                 continue;
             };
             if given.text() == setting.default {

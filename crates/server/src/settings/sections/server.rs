@@ -108,8 +108,10 @@ group! {
     disable_concatenation: bool = value::boolean, "disable-concatenation", Switch, "false"
         => "Reject concatenation, which parallel uploads use (Upload-Concat).";
     lenient_metadata: bool = |v| value::choice(v, COMPAT), "compat", Text("strict|tusd"), "strict"
-        => "Malformed Upload-Metadata: respond with 400 (strict), or ignore malformed pairs \
-            (tusd).";
+        => "tusd: ignore malformed pairs in Upload-Metadata instead of responding with 400, and \
+            use tusd's defaults: --verbose, --expire-unfinished 0, --s3-part-size 50MiB, \
+            --hooks-http-format v2, --trusted-proxies 0.0.0.0/0,::/0, and events that are retried \
+            once (--events-retry-for 1ms). Settings that are given take precedence.";
 }
 
 group! {
