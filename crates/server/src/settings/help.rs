@@ -9,7 +9,7 @@ use super::sections::{SECTIONS, settings};
 use super::unsupported;
 
 pub(super) enum Help {
-    /// That of the command with these names; no names are the program.
+    /// The path of the command; it is empty for the program.
     Command(Vec<String>),
     Text(String),
 }

@@ -47,7 +47,7 @@ impl RawValue {
     }
 }
 
-/// What `--compat tusd` sets: the defaults of tusd that differ.
+/// Defaults of tusd that differ, for `--compat tusd`.
 const TUSD: &[(&str, &str)] = &[
     ("events-retry-for", "1ms"),
     ("expire-unfinished", "0"),

@@ -1,0 +1,93 @@
+//! Flags, defaults and command lines of tusd.
+
+use std::time::Duration;
+
+use super::*;
+
+/// Every flag of tusd 2.10 with its default.
+const TUSD: &str = include_str!("../../../tests/it/tusd-flags.txt");
+
+#[test]
+fn compat_tusd_sets_the_defaults_of_tusd() {
+    let found = loaded(&["-compat", "tusd", "-behind-proxy"], &[]);
+    assert_eq!(found.warnings, Vec::<String>::new());
+    let settings = &found.settings;
+    assert!(settings.protocol.lenient_metadata && settings.log.verbose);
+    assert_eq!(settings.log.level, LogLevel::Debug);
+    assert_eq!(settings.expiry.unfinished, None);
+    assert_eq!(settings.s3.part_size, 50 << 20);
+    assert_eq!(settings.hooks.outbox.retry_for, Duration::from_millis(1));
+    assert!(settings.urls.trusts(Some("203.0.113.7".parse().unwrap())));
+    assert!(found.to_toml().contains("# --compat tusd\n"));
+    let given = [("LANDFALL_EXPIRE_UNFINISHED", "3d")];
+    let found = loaded(&["-compat=tusd", "-verbose=false"], &given);
+    assert_eq!(
+        found.settings.expiry.unfinished,
+        Some(Duration::from_secs(3 * 86_400))
+    );
+    assert_eq!(found.settings.log.level, LogLevel::Info);
+}
+
+#[test]
+fn command_lines_of_tusd_are_accepted() {
+    let galaxy = "-port 1080 -upload-dir /data -behind-proxy -hooks-http http://localhost:8080/api/upload/hooks \
+                  -hooks-http-forward-headers=X-Api-Key,Cookie -hooks-enabled-events pre-create";
+    let systemd = "-upload-dir=/srv/uploads -base-path=/files -hooks-dir=/srv/hooks -max-size=1073741824 \
+                   -unix-sock=/run/tusd.sock -expose-metrics=false";
+    let compose = "-s3-bucket my-test-bucket.com -s3-endpoint https://mystoreendpoint.com \
+                   -s3-disable-ssl=false -s3-transfer-acceleration=false -behind-proxy -verbose";
+    for line in [galaxy, systemd, compose] {
+        let args: Vec<_> = ["-compat=tusd"]
+            .into_iter()
+            .chain(line.split_whitespace())
+            .collect();
+        assert_eq!(loaded(&args, &[]).warnings, Vec::<String>::new(), "{line}");
+    }
+}
+
+#[test]
+fn every_flag_of_tusd_accepts_its_default_unless_empty() {
+    let mut flags = 0;
+    for line in TUSD.lines().filter(|line| !line.starts_with('#')) {
+        let (name, default) = line.split_once('=').unwrap();
+        if name == "version" {
+            continue;
+        }
+        flags += 1;
+        if default.is_empty() {
+            // tusd uses its default instead; an empty text is usually a mistake.
+            let may_be_empty = sections::setting(name)
+                .is_some_and(|setting| setting.has(sections::table::Property::MayBeEmpty));
+            let result = run(&[&format!("-{name}=")], &[]);
+            assert_eq!(result.is_ok(), may_be_empty, "{line}: {result:?}");
+            continue;
+        }
+        let result = run(&[&format!("-{name}={default}")], &[]);
+        assert!(
+            matches!(result, Ok(Invocation::Run(..))),
+            "{line}: {result:?}"
+        );
+        if !matches!(default, "true" | "false") {
+            let result = run(&[&format!("--{name}"), default], &[]);
+            assert!(
+                matches!(result, Ok(Invocation::Run(..))),
+                "{line}: {result:?}"
+            );
+        }
+    }
+    assert_eq!(flags, 78);
+}
+
+#[test]
+fn origins_match_anywhere_as_in_tusd() {
+    let args = ["-cors-allow-origin", r"^https://(.*\.)?example\.com$"];
+    let cors = loaded(&args, &[]).settings.cors;
+    assert!(cors.allow_origin.matches("https://a.example.com"));
+    assert!(!cors.allow_origin.matches("https://example.com.evil.test"));
+    assert!(
+        AllowOrigin::new("example")
+            .unwrap()
+            .matches("https://example.net")
+    );
+    assert!(AllowOrigin::default().matches("null"));
+}
