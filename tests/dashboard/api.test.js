@@ -91,7 +91,7 @@ test('responses match the schemas exactly', async () => {
   assert.equal(overview.completed_bytes, MiB);
   assert.equal(overview.active_uploads, 1);
   assert.ok(overview.storage.free > 0 && overview.storage.free <= overview.storage.capacity);
-  assert.deepEqual(overview.health.map(({ component }) => component), ['store', 'leases', 'database', 'hooks']);
+  assert.deepEqual(overview.health.map(({ component }) => component), ['store', 'disk', 'leases', 'database', 'hooks', 'events']);
   const { minutes } = await until(async () => {
     const found = await request('GET', 'throughput', 200);
     return found.minutes.reduce((sum, { bytes }) => sum + bytes, 0) > MiB && found;

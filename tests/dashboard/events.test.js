@@ -32,7 +32,7 @@ test('dead letters are listed, retried and deleted', async () => {
   await operator.says(events.filter({ hasText: 'one.txt' }), /post-finish of one\.txt.*500.*http · [\d,]+ attempts? · dead since/s);
   await operator.says(tab.locator('#dead-count'), /^4$/);
   await operator.says(tab.locator('#health'), /Unhealthy/);
-  await operator.says(tab.locator('#health-status'), /Unhealthy: hooks/);
+  await operator.says(tab.locator('#health-status'), /^Unhealthy: hooks, undelivered events$/);
 
   // Record announcements, which may be replaced before they are checked.
   await tab.evaluate(() => {
@@ -47,6 +47,9 @@ test('dead letters are listed, retried and deleted', async () => {
   await until(() => application.events.length === 1, 'one event to arrive');
   assert.equal(application.events[0].Event.Upload.MetaData.filename, 'one.txt');
   await until(async () => (await events.count()) === 3, 'it to go from the list');
+  // The receiver works again, but three events were never delivered.
+  await operator.says(tab.locator('#health-status'), /^Unhealthy: undelivered events$/);
+  await operator.says(tab.locator('#health'), /Dead letters, which were not delivered: 3\./);
 
   await tab.getByRole('button', { name: 'Delete post-finish of two.txt' }).click();
   const dialog = tab.getByRole('dialog', { name: 'Delete permanently?' });

@@ -7,7 +7,9 @@ import { setText } from './row.js';
 
 const part = (id) => document.getElementById(id);
 
-const COMPONENTS = { store: 'Store', leases: 'Leases', database: 'Database', hooks: 'Hooks' };
+const COMPONENTS = {
+  store: 'Store', disk: 'Disk', leases: 'Leases', database: 'Database', hooks: 'Hooks', events: 'Undelivered events',
+};
 
 let wasHealthy = null;
 
@@ -37,7 +39,7 @@ function health({ health: checks, now }) {
   const unhealthy = checks.filter(({ healthy }) => !healthy);
   const statusBadge = part('health-status');
   const isHealthy = unhealthy.length === 0;
-  const message = isHealthy ? 'Healthy' : `Unhealthy: ${unhealthy.map((check) => COMPONENTS[check.component].toLowerCase()).join(', ')}`;
+  const message = isHealthy ? 'Healthy' : `Unhealthy: ${[...new Set(unhealthy.map((check) => COMPONENTS[check.component].toLowerCase()))].join(', ')}`;
   setText(statusBadge, message);
   statusBadge.dataset.healthy = isHealthy;
   if (wasHealthy !== null && wasHealthy !== isHealthy) announce(`${message}.`);

@@ -24,8 +24,8 @@ use crate::settings::{self, LeaseKind, Settings};
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct StorageCapacity {
     pub(super) location: String,
-    capacity: Option<u64>,
-    free: Option<u64>,
+    pub(super) capacity: Option<u64>,
+    pub(super) free: Option<u64>,
 }
 
 #[derive(Debug)]
