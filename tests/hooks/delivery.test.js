@@ -78,7 +78,7 @@ function uploadSome(endpoint, random, count) {
 }
 
 /**
- * Sends DELETE on a connection of its own: Node's fetch loses a request for good if its pooled connection
+ * Sends DELETE on a separate connection: Node's fetch loses a request for good if its pooled connection
  * closes at that moment, as the server is killed.
  */
 function sendDelete(url) {

@@ -1,4 +1,4 @@
-//! Environment variables, some of which may be in files.
+//! Environment variables, and files with their values.
 
 use std::fs::File;
 use std::io::Read as _;
