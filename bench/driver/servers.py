@@ -20,7 +20,7 @@ START_PATIENCE = 20  # seconds
 # In the order of the tables. The path is where uploads are created; the kind is what it speaks.
 BUILT_IN = {
     "landfall": ("/files/", "tus"),
-    "floor": ("/files/", "tus"),
+    "bare-loop": ("/files/", "tus"),
     "tusd": ("/files/", "tus"),
     "rustus": ("/files", "tus"),
     "node": ("/files/", "tus"),
@@ -49,8 +49,8 @@ ON_DIRECT = {
     "landfall": ("/s3/params", "signer"),
     "companion": ("/s3/params", "signer"),
 }
-TITLES = {"landfall": "Landfall", "node": "@tus/server", "nginx": "nginx PUT",
-          "fastapi": "by hand (FastAPI)", "companion": "@uppy/companion"}
+TITLES = {"landfall": "Landfall", "bare-loop": "bare loop (recv + write)", "node": "@tus/server",
+          "nginx": "nginx PUT", "fastapi": "by hand (FastAPI)", "companion": "@uppy/companion"}
 TITLES_ON_S3 = {"landfall": "Landfall", "landfall-redis": "Landfall, leases in Redis",
                 "node": "@tus/s3-store", "aws": "aws s3 cp", "rclone": "rclone copyto"}
 

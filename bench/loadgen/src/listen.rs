@@ -1,4 +1,4 @@
-//! The server side of HTTP/1.1 that `floor` and `receiver` share: a thread for each connection, and
+//! The server side of HTTP/1.1 that `bare-loop` and `receiver` share: a thread for each connection, and
 //! requests that are as simple as what they are sent.
 
 use std::io::{self, Read, Write};

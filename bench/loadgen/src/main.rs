@@ -1,7 +1,7 @@
-//! The client side of Landfall's benchmark, and the floor it is held against.
+//! The client side of Landfall's benchmark, and the bare loop that Landfall is compared with.
 //!
 //! ```text
-//! loadgen floor PORT FOLDER                     the bare server
+//! loadgen bare-loop PORT FOLDER                 recv and write, the yardstick
 //! loadgen receiver PORT                         the application behind hooks
 //! loadgen sync FOLDER COUNT                     what a sync costs on a disk
 //! loadgen file FILE PHASE BYTES                 the same bytes as a file, for other clients
@@ -22,9 +22,9 @@
 //! module for what they say to each other.
 
 mod arrivals;
+mod bare_loop;
 mod crowd;
 mod fleet;
-mod floor;
 mod grants;
 mod http;
 mod json;
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[&str]) -> Result<(), Fault> {
     match *arguments {
-        ["floor", port, folder] => floor::serve(number(port)?, Path::new(folder)),
+        ["bare-loop", port, folder] => bare_loop::serve(number(port)?, Path::new(folder)),
         ["receiver", port] => receiver::serve(number(port)?),
         ["sync", folder, count] => work::sync_cost(folder, number(count)?),
         ["file", file, phase, bytes] => work::file(file, number(phase)?, number(bytes)?),

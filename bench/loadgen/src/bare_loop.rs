@@ -1,6 +1,5 @@
-//! The floor: the least a server can do for an upload. It receives into 256 KiB and writes to a
-//! file, one thread per connection, and believes what it is told: no leases, no metadata, no
-//! checks, no limits, no durability. It exists to be held against, never to be used.
+//! The bare loop: receives into 256 KiB and writes to a file, one thread per connection. No leases,
+//! metadata, checks, limits or durability: a yardstick, never to be used as a server.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,7 +24,7 @@ pub(crate) fn serve(port: u16, folder: &Path) -> Result<(), Fault> {
     listen::serve(port, move |stream| connection(stream, &folder, &next))
 }
 
-/// What the floor reads of a request head.
+/// What the bare loop reads of a request head.
 #[derive(Debug)]
 struct Request {
     method: Method,
