@@ -1,6 +1,7 @@
 // What the tests do with each block of commands, in the order of its page.
 
 import assert from 'node:assert/strict'
+import { readdir, rm } from 'node:fs/promises'
 
 const ORIGIN = 'http://localhost:8080'
 
@@ -8,6 +9,8 @@ const ORIGIN = 'http://localhost:8080'
 const serve = (probe) => ({ kind: 'serve', probe })
 /** The block runs to its end, and what it prints matches. */
 const run = (pattern = /^/) => ({ kind: 'run', pattern })
+/** Between two blocks, what the page presumes is done. */
+const meanwhile = (action) => [null, { kind: 'meanwhile', action }]
 /** The block cannot run here, for this reason: its syntax and its calls of landfall, `count` of them, are checked. */
 const checked = (reason, count = 1) => ({ kind: 'checked', reason, count })
 
@@ -15,6 +18,7 @@ const ROOT = 'needs root and a systemd'
 const ACCOUNT = 'needs credentials'
 const HOSTS = 'names hosts that do not exist'
 const CONTAINER = 'needs a container engine'
+const PACKAGE = 'names the configuration of a package'
 const CHECKOUT = 'needs a checkout and a compiler; part install runs it'
 
 async function answersTo(path, status, options = {}) {
@@ -37,6 +41,31 @@ async function allowsOneOrigin() {
   assert.equal(allowed.headers.get('Access-Control-Allow-Origin'), 'https://app.example.com')
   assert.equal(allowed.headers.get('Access-Control-Allow-Credentials'), 'true')
   await ask(403, 'https://evil.example.com')
+}
+
+const SERVER = 'landfall --upload-dir /srv/uploads --grants'
+let upload
+
+async function startUpload(terminals) {
+  await terminals.serve(SERVER)
+  const created = await answersTo('/files/', 201, {
+    method: 'POST',
+    headers: { 'Tus-Resumable': '1.0.0', 'Upload-Length': '11', 'Content-Type': 'application/offset+octet-stream' },
+    body: 'hello',
+  })
+  upload = new URL(created.headers.get('Location')).pathname
+}
+
+async function loseDisk(terminals) {
+  await terminals.stopServer()
+  for (const name of await readdir('/srv/uploads')) await rm(`/srv/uploads/${name}`, { recursive: true })
+}
+
+async function resumeUpload(terminals) {
+  await terminals.serve(SERVER)
+  const headers = { 'Tus-Resumable': '1.0.0', 'Upload-Offset': '5', 'Content-Type': 'application/offset+octet-stream' }
+  const resumed = await answersTo(upload, 204, { method: 'PATCH', headers, body: ' world' })
+  assert.equal(resumed.headers.get('Upload-Offset'), '11')
 }
 
 /** By page: the beginning of each block, and what is done with it. */
@@ -102,6 +131,21 @@ export const COMMANDS = {
     ['landfall config check', run(/^behind-proxy = true +# --behind-proxy$/m)],
     ['landfall sweep', run()],
   ],
+  'docs/backup.md': [
+    meanwhile(startUpload),
+    ['sqlite3', run()],
+    meanwhile(loseDisk),
+    ['rsync', run()],
+    ['landfall doctor files', run(/^no problems found/m)],
+    meanwhile(resumeUpload),
+  ],
+  'docs/upgrade.md': [
+    ['landfall config check', checked(PACKAGE)],
+    ['apt-get', checked(ROOT, 0)],
+    ['docker', checked(CONTAINER, 0)],
+    ['landfall migrate', checked(PACKAGE)],
+    ['landfall health', checked(PACKAGE)],
+  ],
   'docs/dashboard.md': [
     ['LANDFALL_ADMIN_KEY', serve(() => answersTo('/admin/api/overview', 401))],
     ['curl', checked(HOSTS, 0)],
@@ -114,8 +158,8 @@ export const COMMANDS = {
   'docs/protocol.md': [['LOCATION=', run(/^upload-offset: 11\r?$/im)]],
   'docs/operations.md': [
     ['landfall sweep', run()],
-    ['landfall events', checked('names the configuration of a package', 4)],
-    ['landfall keys', checked('names the configuration of a package', 4)],
+    ['landfall events', checked(PACKAGE, 4)],
+    ['landfall keys', checked(PACKAGE, 4)],
     ['export AWS', checked(ACCOUNT, 2)],
   ],
   'docs/storage.md': [['landfall --upload-dir', checked('two servers, in a directory of the system', 2)]],

@@ -62,7 +62,7 @@ export class Terminals {
 
   /** Starts a server that stays until the next one, or until the page ends. */
   async serve(text) {
-    await this.#stop()
+    await this.stopServer()
     assert.ok(!(await answers(PORT)), `port ${PORT} is taken by another program`)
     const server = this.#spawn(['-euo', 'pipefail', '-c', text])
     this.#server = server
@@ -93,7 +93,7 @@ export class Terminals {
     return shell.stdout.slice(0, shell.stdout.indexOf(END))
   }
 
-  async #stop() {
+  async stopServer() {
     const server = this.#server
     this.#server = undefined
     if (!server || !running.has(server.child)) return
@@ -104,7 +104,7 @@ export class Terminals {
   }
 
   async close() {
-    await this.#stop()
+    await this.stopServer()
     if (!this.#shell) return
     this.#shell.child.stdin.end()
     await this.#shell.gone
