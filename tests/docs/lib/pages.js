@@ -1,0 +1,177 @@
+// What the tests do with each block of commands, in the order of its page.
+
+import assert from 'node:assert/strict'
+import { readdir, rm } from 'node:fs/promises'
+
+const ORIGIN = 'http://localhost:8080'
+
+/** The block starts a server that becomes ready; `probe` looks at it. */
+const serve = (probe) => ({ kind: 'serve', probe })
+/** The block runs to its end, and what it prints matches. */
+const run = (pattern = /^/) => ({ kind: 'run', pattern })
+/** Between two blocks, what the page presumes is done. */
+const meanwhile = (action) => [null, { kind: 'meanwhile', action }]
+/** The block cannot run here, for this reason: its syntax and its calls of landfall, `count` of them, are checked. */
+const checked = (reason, count = 1) => ({ kind: 'checked', reason, count })
+
+const ROOT = 'needs root and a systemd'
+const ACCOUNT = 'needs credentials'
+const HOSTS = 'names hosts that do not exist'
+const CONTAINER = 'needs a container engine'
+const PACKAGE = 'names the configuration of a package'
+const CHECKOUT = 'needs a checkout and a compiler; part install runs it'
+
+async function answersTo(path, status, options = {}) {
+  const response = await fetch(`${ORIGIN}${path}`, options)
+  assert.equal(response.status, status, `${path}: ${await response.text()}`)
+  return response
+}
+
+const creation = { method: 'POST', headers: { 'Tus-Resumable': '1.0.0', 'Upload-Length': '5' } }
+const needsToken = () => answersTo('/files/', 401, creation)
+const signs = () => answersTo('/api/sign_s3', 401, {
+  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{"file_name": "a"}',
+})
+
+async function allowsOneOrigin() {
+  const ask = (status, Origin) => answersTo('/files/', status, {
+    method: 'OPTIONS', headers: { Origin, 'Access-Control-Request-Method': 'POST' },
+  })
+  const allowed = await ask(200, 'https://app.example.com')
+  assert.equal(allowed.headers.get('Access-Control-Allow-Origin'), 'https://app.example.com')
+  assert.equal(allowed.headers.get('Access-Control-Allow-Credentials'), 'true')
+  await ask(403, 'https://evil.example.com')
+}
+
+const SERVER = 'landfall --upload-dir /srv/uploads --grants'
+let upload
+
+async function startUpload(terminals) {
+  await terminals.serve(SERVER)
+  const created = await answersTo('/files/', 201, {
+    method: 'POST',
+    headers: { 'Tus-Resumable': '1.0.0', 'Upload-Length': '11', 'Content-Type': 'application/offset+octet-stream' },
+    body: 'hello',
+  })
+  upload = new URL(created.headers.get('Location')).pathname
+}
+
+async function loseDisk(terminals) {
+  await terminals.stopServer()
+  for (const name of await readdir('/srv/uploads')) await rm(`/srv/uploads/${name}`, { recursive: true })
+}
+
+async function resumeUpload(terminals) {
+  await terminals.serve(SERVER)
+  const headers = { 'Tus-Resumable': '1.0.0', 'Upload-Offset': '5', 'Content-Type': 'application/offset+octet-stream' }
+  const resumed = await answersTo(upload, 204, { method: 'PATCH', headers, body: ' world' })
+  assert.equal(resumed.headers.get('Upload-Offset'), '11')
+}
+
+/** By page: the beginning of each block, and what is done with it. */
+export const COMMANDS = {
+  'README.md': [
+    ['cargo run', serve()],
+    ['# Create an upload', run(/^hello world$/m)],
+    ['scripts/test', checked('is this test run', 0)],
+    ['AWS_ACCESS_KEY_ID', checked(ACCOUNT)],
+    ['landfall --hooks-http', serve()],
+    ['landfall --require-grant', serve(needsToken)],
+    ['landfall --s3-bucket my-bucket --direct', serve(signs)],
+    ['landfall --s3-bucket my-bucket --lease', checked(HOSTS)],
+  ],
+  'docs/quick-start.md': [
+    ['git clone', serve()],
+    ['LOCATION=', run()],
+    ['curl -sS -I', run(/^upload-offset: 5\r?$[\s\S]*^hello world$/im)],
+  ],
+  'docs/uppy.md': [['landfall --cors', serve(allowsOneOrigin)]],
+  'docs/authorize.md': [
+    ['landfall --hooks-http', serve()],
+    ['landfall --require-grant', serve(needsToken)],
+  ],
+  'docs/s3.md': [
+    ['AWS_ACCESS_KEY_ID', checked(ACCOUNT)],
+    ['landfall doctor', run(/^no problems found/m)],
+    ['landfall doctor', run(/^warn +CORS/m)],
+    ['landfall s3 set-cors', run(/landfall-direct/)],
+  ],
+  'docs/direct.md': [
+    ['landfall --s3-bucket', serve(signs)],
+    ['KEY=', run()],
+    ['SIGNED_REQUEST=', run(/"state": ?"completed"/)],
+    ['landfall doctor', run(/^warn +CORS[^]*landfall-direct/m)],
+  ],
+  'docs/grants.md': [
+    ['landfall --require-grant', serve(needsToken)],
+    ['KEY=', run()],
+    ['UPLOAD_URL=', run(/"state": ?"completed"/)],
+    ['landfall keys add', run(/^lfk_.*\nlfk_[\s\S]*\bbackup\b/m)],
+    ['landfall --require-grant --grants-forward', serve(needsToken)],
+    ['landfall --require-grant --hooks-http', serve(needsToken)],
+    ['landfall --require-grant --behind-proxy', serve(needsToken)],
+    ['landfall --require-grant --database', checked(HOSTS)],
+  ],
+  'docs/hooks.md': [
+    ['landfall --hooks-http', checked('needs an application of each kind', 5)],
+    ['landfall events', checked('names no event', 3)],
+    ['landfall --hooks-http https', serve()],
+  ],
+  'docs/service.md': [['cp target', checked(ROOT)]],
+  'docs/containers.md': [
+    ['cargo build', checked(CONTAINER, 0)],
+    ['docker compose', checked(CONTAINER, 0)],
+    ['kubectl', checked('needs a cluster', 0)],
+  ],
+  'docs/scaling.md': [
+    ['landfall --s3-bucket', checked(HOSTS, 3)],
+    ['landfall --s3-bucket', checked(HOSTS)],
+  ],
+  'docs/migrating-from-tusd.md': [
+    ['landfall config check', run(/^behind-proxy = true +# --behind-proxy$/m)],
+    ['landfall sweep', run()],
+  ],
+  'docs/backup.md': [
+    meanwhile(startUpload),
+    ['sqlite3', run()],
+    meanwhile(loseDisk),
+    ['rsync', run()],
+    ['landfall doctor files', run(/^no problems found/m)],
+    meanwhile(resumeUpload),
+  ],
+  'docs/upgrade.md': [
+    ['landfall config check', checked(PACKAGE)],
+    ['apt-get', checked(ROOT, 0)],
+    ['docker', checked(CONTAINER, 0)],
+    ['landfall migrate', checked(PACKAGE)],
+    ['landfall health', checked(PACKAGE)],
+  ],
+  'docs/dashboard.md': [
+    ['LANDFALL_ADMIN_KEY', serve(() => answersTo('/admin/api/overview', 401))],
+    ['curl', checked(HOSTS, 0)],
+  ],
+  'docs/install.md': [
+    ['cargo install', serve()],
+    ['cargo build', checked(CHECKOUT, 0)],
+    ['landfall config check', checked(ROOT)],
+  ],
+  'docs/protocol.md': [['LOCATION=', run(/^upload-offset: 11\r?$/im)]],
+  'docs/operations.md': [
+    ['landfall sweep', run()],
+    ['landfall events', checked(PACKAGE, 4)],
+    ['landfall keys', checked(PACKAGE, 4)],
+    ['export AWS', checked(ACCOUNT, 2)],
+  ],
+  'docs/storage.md': [['landfall --upload-dir', checked('two servers, in a directory of the system', 2)]],
+  'docs/upload-page.md': [['landfall --page-title', checked('names a file of the reader')]],
+  'docs/fuzzing.md': [['cargo test', checked(CHECKOUT, 0)]],
+}
+
+/** Lines that the tested program replaces. */
+export const installed = (text) => text
+  .replaceAll(/^git clone \S+\/(\w+)$/gm, 'mkdir $1')
+  .replaceAll(/^cargo install .*$/gm, ':')
+  .replaceAll(/^cargo run .*$/gm, 'landfall')
+
+/** Pages whose reader has a bucket. */
+export const WITH_BUCKET = ['README.md', 'docs/s3.md', 'docs/direct.md']

@@ -1,0 +1,92 @@
+// The tables of the documentation are those of the program.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { Landfall } from '../clients/lib/landfall.js'
+import { run } from '../hooks/lib/programs.js'
+import { Redis, startMoto } from '../nodes/lib/services.js'
+import { read } from './lib/blocks.js'
+import { cleanEnv } from './lib/terminal.js'
+
+/** The rows of the tables below a heading, as arrays of cells. */
+async function rows(page, heading) {
+  const text = await read(page)
+  assert.ok(text.includes(`\n${heading}\n`), `${page} has no "${heading}"`)
+  const level = heading.split(' ')[0]
+  const section = text.split(`\n${heading}\n`)[1].split(new RegExp(`^#{1,${level.length}} `, 'm'))[0]
+  const lines = section.split('\n').filter((line) => /^\| (?!---)/.test(line))
+  return lines.map((line) => line.split(/ *\| */).slice(1, -1))
+}
+
+const code = (cell) => cell.replace(/^`(.*)`$/, '$1')
+const landfall = (...args) => run(process.env.LANDFALL_BIN, args, { env: cleanEnv() })
+
+test('every metric of a server with all features is documented, and no other', { timeout: 60_000 }, async (t) => {
+  const moto = await startMoto(t)
+  const redis = await Redis.start(t)
+  const server = await Landfall.start(t, {
+    args: [
+      '-s3-bucket', moto.bucket, '-s3-endpoint', moto.endpoint, '-lease', redis.url, '-direct',
+      '-hooks-http', 'http://127.0.0.1:9/', '-hooks-http-retry', '0',
+    ],
+    env: {
+      AWS_REGION: moto.region, AWS_ACCESS_KEY_ID: moto.accessKey, AWS_SECRET_ACCESS_KEY: moto.secretKey,
+      LANDFALL_ADMIN_KEY: '0123456789abcdef0123',
+    },
+  })
+  // Some metrics have a series only after an error, or after a call of a hook.
+  const headers = { 'Tus-Resumable': '1.0.0', 'Upload-Length': '5' }
+  assert.equal((await fetch(server.endpoint, { method: 'POST', headers })).status, 500, 'the hook cannot be reached')
+  const metrics = await (await fetch(new URL('/metrics', server.endpoint))).text()
+  const existing = [...metrics.matchAll(/^# TYPE (\w+)/gm)].map(([, name]) => name)
+  const documented = (await rows('docs/monitoring.md', '## Metrics'))
+    .flatMap(([names]) => names.match(/\b(?:landfall|tusd|process)_[a-z0-9_]+/g) ?? [])
+  assert.ok(existing.length > 80, `${existing.length} metrics`)
+  assert.deepEqual(documented.toSorted(), existing.toSorted())
+})
+
+test('every error of the program is documented, and no other', async () => {
+  const source = await read('crates/protocol/src/problem.rs')
+  const table = [...source.matchAll(/=> (\d+), "(ERR_\w+)",\s+"([^"]+)";/g)].map(([, ...cells]) => cells)
+  assert.equal(table.length, source.match(/"ERR_/g).length)
+  const documented = (await rows('docs/protocol.md', '### Errors')).slice(1)
+  const found = documented.map(([status, name, message]) => [status, code(name), message])
+  assert.deepEqual(found.toSorted(), table.toSorted())
+})
+
+test('every flag of tusd is documented as the program treats it', { timeout: 60_000 }, async () => {
+  const flags = (await read('crates/server/tests/it/tusd-flags.txt')).split('\n').filter((line) => /^[a-z]/.test(line))
+  const documented = (await rows('docs/tusd-differences.md', '## Flags')).slice(1)
+  assert.equal(documented.length, 79)
+  const valueOf = (cell) => (cell === 'none' ? '' : code(cell))
+  assert.deepEqual(documented.map(([flag, value]) => `${code(flag).slice(2)}=${valueOf(value)}`), flags)
+
+  const shown = JSON.parse((await landfall('config', 'show', '--json')).stdout)
+  const defaults = new Map(shown.map(({ name, default: value }) => [name, value]))
+  const inMiB = (text) => text.replace(/^(\d{7,})$/, (_, bytes) => `${bytes / 2 ** 20}MiB`)
+  for (const [flag, theirCell, ours, why] of documented) {
+    const name = code(flag).slice(2)
+    const theirs = valueOf(theirCell)
+    assert.ok(why, `${flag} has no description`)
+    if (theirs) {
+      const { code: status, stderr } = await landfall('config', 'check', '--offline', `-${name}=${theirs}`)
+      assert.equal(status, 0, `tusd's default of ${flag} is refused: ${stderr}`)
+    }
+    if (ours === 'refused') {
+      const other = theirs === 'false' ? 'true' : 'x'
+      const { code: status, stderr } = await landfall('config', 'check', '--offline', `-${name}=${other}`)
+      assert.equal(status, 2, `${flag} is accepted`)
+      assert.match(stderr, new RegExp(`^landfall: --${name}: .*\\b(not|Go plugins)\\b`), flag)
+      continue
+    }
+    if (name === 'version') {
+      assert.match((await landfall('-version')).stdout, /^Version: .*\nCommit: .*\nDate: .*\n$/)
+      continue
+    }
+    assert.ok(defaults.has(name), `${flag} is no setting`)
+    assert.equal(defaults.get(name), ours === 'same' ? inMiB(theirs) : code(ours), flag)
+    assert.equal(ours === 'same', defaults.get(name) === inMiB(theirs), `${flag} has a default of its own`)
+    const isWithout = /without effect/.test((await landfall('help', name)).stdout)
+    assert.equal(/without effect/.test(why), isWithout, flag)
+  }
+})
