@@ -1,7 +1,7 @@
 // The Helm chart renders valid manifests for both storages, and settings that the program accepts.
 
 import assert from 'node:assert/strict'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { parse } from 'yaml'
 import { tempDir } from '../clients/lib/source.js'
@@ -46,7 +46,6 @@ const ALL = {
 /** Runs helm with values in a file. */
 async function helm(t, command, values) {
   const dir = await tempDir(t)
-  await mkdir(dir, { recursive: true })
   await writeFile(`${dir}/values.yaml`, JSON.stringify(values))
   const args = command === 'lint' ? ['lint', '--strict', CHART] : ['template', 'site', CHART]
   return run(HELM, [...args, '--values', `${dir}/values.yaml`], { env: { HOME: dir, PATH: process.env.PATH } })
@@ -61,7 +60,6 @@ async function render(t, values) {
   const kinds = Object.fromEntries(all.map((manifest) => [manifest.kind, manifest]))
   assert.equal(Object.keys(kinds).length, all.length)
   const dir = await tempDir(t)
-  await mkdir(dir, { recursive: true })
   const config = `${dir}/landfall.toml`
   await writeFile(config, kinds.ConfigMap.data['landfall.toml'])
   return { kinds, config: ['--config', config] }
