@@ -43,12 +43,17 @@ const ALL = {
   drainDelaySeconds: 0,
 }
 
+const COMMANDS = {
+  lint: ['lint', '--strict', CHART],
+  template: ['template', 'site', CHART],
+  install: ['install', '--dry-run=client', 'site', CHART],
+}
+
 /** Runs helm with values in a file. */
 async function helm(t, command, values) {
   const dir = await tempDir(t)
   await writeFile(`${dir}/values.yaml`, JSON.stringify(values))
-  const args = command === 'lint' ? ['lint', '--strict', CHART] : ['template', 'site', CHART]
-  return run(HELM, [...args, '--values', `${dir}/values.yaml`], { env: { HOME: dir, PATH: process.env.PATH } })
+  return run(HELM, [...COMMANDS[command], '--values', `${dir}/values.yaml`], { env: { HOME: dir, PATH: process.env.PATH } })
 }
 
 /** The manifests of a release by kind, and a file with its settings. */
@@ -116,6 +121,12 @@ test('values reach the manifests', async (t) => {
   const [claim] = kinds.StatefulSet.spec.volumeClaimTemplates
   assert.equal(claim.spec.resources.requests.storage, '1Ti')
   assert.equal(claim.spec.storageClassName, 'fast')
+})
+
+test('the notes say where to upload', async (t) => {
+  const notes = async (values) => (await helm(t, 'install', values)).stdout.split('NOTES:')[1]
+  assert.match(await notes(BUCKET), /in a bucket[^]*port-forward service\/site-landfall[^]*uploads-secret must have: access-key-id, admin-key/)
+  assert.match(await notes(ALL), /on a volume[^]*https:\/\/a\.example\/files\/\n {2}https:\/\/b\.example\/files\/\n/)
 })
 
 test('another configuration restarts the servers', async (t) => {
