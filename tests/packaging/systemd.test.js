@@ -23,3 +23,19 @@ test('a unit without its restrictions is found', async (t) => {
   const done = await run('systemd-analyze', ['security', '--offline=yes', '--no-pager', '--threshold=20', path])
   assert.notEqual(done.code, 0)
 })
+
+test('systemd accepts the units', async (t) => {
+  const dir = await tempDir(t)
+  const verify = async (edit = (text) => text) => {
+    for (const unit of ['landfall.service', 'landfall.socket']) {
+      const text = await readFile(UNIT.replace('landfall.service', unit), 'utf8')
+      await writeFile(`${dir}/${unit}`, edit(text.replace('/usr/bin/landfall', process.env.LANDFALL_BIN)))
+    }
+    const args = ['verify', '--man=no', `${dir}/landfall.service`, `${dir}/landfall.socket`]
+    const { code, stdout, stderr } = await run('systemd-analyze', args)
+    return `${code ? `exit code ${code}\n` : ''}${stdout}${stderr}`
+  }
+  assert.equal(await verify(), '')
+  assert.match(await verify((text) => text.replace('ProtectHome', 'ProtectHom')), /ProtectHom/)
+  assert.match(await verify((text) => text.replace('ListenStream', 'ListenStrem')), /ListenStrem/)
+})
