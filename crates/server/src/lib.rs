@@ -7,12 +7,14 @@
 //!   them. A flag is declared once, in `settings/sections`: name, default, help, parser.
 //! - [`net`] serves HTTP/1 and HTTP/2 on sockets: limits, timeouts, shutdown. It knows no uploads.
 //! - [`page`] and `admin` are the page at `/` and the dashboard with its API.
+//! - [`command`] runs the command of the arguments.
 //! - [`app`] connects them: it opens what the settings name, and routes requests. Start reading here.
 
 #[cfg(feature = "grants")]
 mod admin;
 pub mod app;
 pub mod asset;
+pub mod command;
 #[cfg_attr(
     not(feature = "s3"),
     allow(dead_code, reason = "only the doctor of S3 uses all of it")

@@ -7,6 +7,7 @@
 use std::{
     fmt::{self, Write as _},
     io::Write as _,
+    sync::OnceLock,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,20 +20,37 @@ use tracing_subscriber::{
 
 use crate::settings::{Log, LogFormat};
 
-static FORMAT: std::sync::OnceLock<LogFormat> = std::sync::OnceLock::new();
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
+static RELOAD: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Initializes logging, once; with `s3_calls`, every S3 call is logged at any level.
 pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
+    let json = settings.format == LogFormat::Json;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter(settings, s3_calls))
+        .with_filter_reloading()
+        .with_writer(std::io::stdout)
+        .event_format(LogFormatter { json });
+    let handle = log.reload_handle();
+    let _ = RELOAD.set(Box::new(move |filter| {
+        // Fails only when the process ends.
+        let _ = handle.reload(filter);
+    }));
+    let _ = log.try_init();
+}
+
+/// Changes the level of a running log.
+pub(crate) fn reload(settings: &Log, s3_calls: bool) {
+    if let Some(reload) = RELOAD.get() {
+        reload(filter(settings, s3_calls));
+    }
+}
+
+fn filter(settings: &Log, s3_calls: bool) -> EnvFilter {
     let calls = s3_calls.then_some(",landfall_s3::client=debug");
     let (level, calls) = (settings.level, calls.unwrap_or_default());
-    let filter = format!("{level:?},hyper=warn,h2=warn,sqlx=warn{calls}");
-    let json = settings.format == LogFormat::Json;
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stdout)
-        .event_format(LogFormatter { json })
-        .try_init();
+    EnvFilter::new(format!("{level:?},hyper=warn,h2=warn,sqlx=warn{calls}"))
 }
 
 /// Prints a start-up or shutdown line at any log level.

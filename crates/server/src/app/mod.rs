@@ -22,6 +22,7 @@ mod metrics;
 mod migrate;
 mod open_files;
 mod proxies;
+mod reload;
 mod routes;
 mod state;
 #[cfg(feature = "grants")]
@@ -51,6 +52,7 @@ pub use self::{doctor::doctor_files, events_command::events, health::health, mig
 use self::{
     hooks::{HookRoute, Hooks, hook_routes},
     open_files::ConnectionLimit,
+    reload::Reloader,
     routes::{App, AppRoutes},
     state::SharedDatabase,
     storage::Storage,
@@ -231,7 +233,7 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let open_files = open_files::raise_limit();
-    let (prepared, settings) = (prepared?, loaded.settings);
+    let (prepared, settings) = (prepared?, loaded.settings.clone());
     let database = SharedDatabase::default();
     let (parts, handler) = AppParts::open(&settings, database, Some(prepared)).await?;
     let parts = Arc::new(parts);
@@ -277,6 +279,13 @@ pub async fn serve(mut loaded: Loaded) -> anyhow::Result<ExitCode> {
     }
     let mut limits = net_limits(&settings);
     limits.max_connections = connection_limit.connections;
+    let reloader = Reloader {
+        running: loaded,
+        parts: parts.clone(),
+        address_limits: limits.addresses.clone(),
+    };
+    let hangups = signal(SignalKind::hangup()).context("failed to install signal handlers")?;
+    tokio::spawn(reloader.run(hangups, shutdown.clone()));
     // Hooks and events of disconnected clients continue until they finish.
     let drained = async { handler.shutdown().await };
     let served = net::serve(listeners, app, limits, shutdown, stats, drained);
@@ -409,10 +418,7 @@ fn net_limits(settings: &Settings) -> net::ConnectionLimits {
     let mut limits = net::ConnectionLimits::default();
     let network = settings.timeouts.network.unwrap_or_default();
     limits.workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let per_address = &settings.limits;
-    limits.addresses.connections = per_address.max_connections_per_address;
-    limits.addresses.requests = per_address.max_requests_per_address;
-    limits.addresses.uploads = per_address.max_uploads_per_address;
+    reload::set_address_limits(&limits.addresses, settings);
     limits.addresses.client = proxies::limit_address(&settings.urls);
     limits.max_head = settings.limits.max_header_size;
     limits.header_timeout = settings.limits.header_timeout;
@@ -474,8 +480,13 @@ fn log_startup(
 ) {
     let base = &settings.urls.base_path;
     log::say(parts.storage.describe());
-    let megabytes = settings.protocol.max_size.unwrap_or_default() as f64 / 1024.0 / 1024.0;
-    log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
+    match settings.protocol.max_size {
+        Some(bytes) => {
+            let megabytes = bytes as f64 / 1024.0 / 1024.0;
+            log::say(format_args!("Using {megabytes:.2}MB as maximum size."));
+        }
+        None => log::say("Using no maximum size."),
+    }
     parts.hooks.log_startup();
     #[cfg(feature = "grants")]
     if let Some(grants) = &parts.grants {

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use http::{HeaderMap, StatusCode};
@@ -22,15 +22,30 @@ const MAX_PER_SHARD: usize = 8192;
 pub struct AddressLimits {
     /// Maximum number of open connections. Up to twice as many are answered with 429; further ones are closed
     /// at once.
-    pub connections: u32,
+    pub connections: AddressLimit,
     /// Average requests per second, also the burst size. Further requests are answered with 429.
-    pub requests: u32,
+    pub requests: AddressLimit,
     /// Maximum number of concurrent requests with a body. Further requests are answered with 429.
     ///
     /// While several addresses send, the bodies of one address are read in turns.
-    pub uploads: u32,
+    pub uploads: AddressLimit,
     /// Finds the address that a request is counted for.
     pub client: ClientAddress,
+}
+
+/// A limit that can change while the server runs. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct AddressLimit(Arc<AtomicU32>);
+
+impl AddressLimit {
+    /// Applies to new connections and requests; open ones stay.
+    pub fn set(&self, limit: u32) {
+        self.0.store(limit, Relaxed);
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
 }
 
 type FindAddress = dyn Fn(&HeaderMap, Option<IpAddr>) -> Option<IpAddr> + Send + Sync;
@@ -125,7 +140,7 @@ impl Addresses {
     }
 
     pub(super) fn connect(self: &Arc<Self>, peer: Option<IpAddr>) -> Admission {
-        let limit = self.limits.connections;
+        let limit = self.limits.connections.get();
         let Some(key) = self.key(limit, &HeaderMap::new(), peer) else {
             return Admission::Allowed(None);
         };
@@ -153,7 +168,7 @@ impl Addresses {
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> Result<(), HttpRejection> {
-        let limit = self.limits.requests;
+        let limit = self.limits.requests.get();
         let Some(key) = self.key(limit, headers, peer) else {
             return Ok(());
         };
@@ -178,7 +193,7 @@ impl Addresses {
         headers: &HeaderMap,
         peer: Option<IpAddr>,
     ) -> Result<Option<AddressPermit>, HttpRejection> {
-        let limit = self.limits.uploads;
+        let limit = self.limits.uploads.get();
         let Some(key) = self.key(limit, headers, peer) else {
             return Ok(None);
         };
@@ -228,7 +243,7 @@ impl Addresses {
         Some(change(shard.entry(key).or_insert_with(|| AddressUsage {
             connections: 0,
             uploads: 0,
-            tokens: f64::from(self.limits.requests),
+            tokens: f64::from(self.limits.requests.get()),
             refilled: Instant::now(),
             queue: None,
         })))

@@ -37,7 +37,7 @@ mod stream;
 mod timeouts;
 mod workers;
 
-pub use addresses::{AddressLimits, ClientAddress};
+pub use addresses::{AddressLimit, AddressLimits, ClientAddress};
 pub use body::{Body, BodyError, ResponseBody};
 pub use info::{ConnectionInfo, Endpoint};
 pub use limits::ConnectionLimits;

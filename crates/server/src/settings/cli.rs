@@ -54,7 +54,8 @@ pub(super) fn parse(
     let args = args.collect::<Result<Vec<_>, _>>()?;
     let is_short = args.iter().any(|arg| arg == "-h") || args == ["help"];
     let mut command = command(is_short);
-    let mut args = normalize(&command, args);
+    let given = args;
+    let mut args = normalize(&command, given.clone());
     if let Some((_, topic)) = args.split_first().filter(|(first, _)| *first == "help") {
         match help::find(&command, topic)? {
             Help::Text(text) => return Ok(Cli::Print(text)),
@@ -67,7 +68,7 @@ pub(super) fn parse(
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Cli::Print(error.render().to_string()));
         }
-        Err(error) => return Err(usage_problem(&error)),
+        Err(error) => return Err(usage_problem(&error, &command, &given)),
     };
 
     let (path, matches) = selected(&matches);
@@ -232,6 +233,10 @@ fn normalize(command: &Command, args: Vec<String>) -> Vec<String> {
         };
         let value = value.map(str::to_owned);
         let next_value = match find_flag(command, name) {
+            None if name == "V" => {
+                flags.push("--version".to_owned());
+                continue;
+            }
             Some(FlagKind::Help) => {
                 first.insert(0, long);
                 continue;
@@ -294,7 +299,7 @@ fn find_flag(command: &Command, name: &str) -> Option<FlagKind> {
     }
 }
 
-fn usage_problem(error: &clap::Error) -> Problem {
+fn usage_problem(error: &clap::Error, command: &Command, args: &[String]) -> Problem {
     use clap::error::{ContextKind, ContextValue};
 
     let text = error.render().to_string();
@@ -304,12 +309,44 @@ fn usage_problem(error: &clap::Error) -> Problem {
     let (text, _) = text.split_once("\nUsage:").unwrap_or((text, ""));
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut sentence = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && setting(word).is_some()
-    {
-        sentence.push_str(&format!("; tip: write --{word} for the flag"));
+    let word = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let is_suggested = error.get(ContextKind::SuggestedSubcommand).is_some();
+    let tip = match word(ContextKind::InvalidSubcommand) {
+        Some(word) => command_tip(command, args, word, is_suggested),
+        None if word(ContextKind::InvalidArg) == Some("-v") => {
+            Some("write --verbose or --version".to_owned())
+        }
+        None => None,
+    };
+    if let Some(tip) = tip {
+        sentence.push_str(&format!("; tip: {tip}"));
     }
     Problem::whole(sentence)
+}
+
+/// What to write instead of `word`, which is no command.
+fn command_tip(root: &Command, args: &[String], word: &str, is_suggested: bool) -> Option<String> {
+    let at = args.iter().position(|arg| arg == word)?;
+    let flag = at
+        .checked_sub(1)
+        .and_then(|before| split_flag(&args[before]));
+    if let Some((name, None)) = flag
+        && matches!(find_flag(root, name), Some(FlagKind::Switch))
+    {
+        return Some(format!("write --{name} or --{name}=true"));
+    }
+    if setting(word).is_some() {
+        return Some(format!("write --{word} for the flag"));
+    }
+    let words = args[..at].iter();
+    let parent = words.fold(root, |parent, word| {
+        parent.find_subcommand(word).unwrap_or(parent)
+    });
+    let names: Vec<_> = parent.get_subcommands().map(Command::get_name).collect();
+    (!is_suggested).then(|| format!("the commands are {}", names.join(", ")))
 }
 
 fn man_page() -> String {

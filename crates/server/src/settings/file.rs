@@ -40,7 +40,13 @@ fn parse(file: &str, text: &str, layers: &mut Layers, problems: &mut Vec<Problem
             let column = 1 + before.chars().rev().take_while(|c| *c != '\n').count();
             let message = error.message().replace('\n', "; ");
             let place = format!("{file}:{}:{column}", line_at(before.len()));
-            problems.push(Problem::new(place, format!("invalid TOML: {message}")));
+            // Not the value: it may be a secret.
+            let line = before.lines().next_back().unwrap_or_default();
+            let key = line
+                .split_once('=')
+                .and_then(|(key, _)| setting(key.trim()));
+            let key = key.map_or(String::new(), |setting| format!("{}: ", setting.name));
+            problems.push(Problem::new(place, format!("{key}invalid TOML: {message}")));
             return;
         }
     };

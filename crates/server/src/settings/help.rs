@@ -4,7 +4,7 @@ use clap::Command;
 
 use super::args::setting_arg;
 use super::problem::{Problem, nearest};
-use super::sections::table::{Section, Setting};
+use super::sections::table::{Property, Section, Setting};
 use super::sections::{SECTIONS, settings};
 use super::unsupported;
 
@@ -61,8 +61,12 @@ fn setting(name: &str) -> Option<&'static Setting> {
 fn describe(setting: &'static Setting) -> String {
     let text = Command::new("landfall").arg(setting_arg(setting));
     let variable = setting.variable();
+    let change = match setting.has(Property::Reloads) {
+        true => "SIGHUP applies a change",
+        false => "a change needs a restart",
+    };
     format!(
-        "{}\nVariable: {variable}\nKey in a file: {}\n",
+        "{}\nVariable: {variable}\nKey in a file: {}\nWhile the server runs: {change}\n",
         options(text),
         setting.name
     )

@@ -4,6 +4,7 @@ use landfall_hooks::format::Format;
 use landfall_messages::{HookName, HookNames};
 
 use super::address::host_of_target;
+use super::problem::nearest_of;
 use super::types::{Database, Secret, redacted_url};
 use super::value::{
     Parsed, choice, count, duration, integer, is_plain, list, number, one_of, or_none, path, valid,
@@ -27,7 +28,12 @@ fn names(text: &str) -> Parsed<Vec<HookName>> {
     for item in list(text) {
         let name = item.parse().map_err(|_| {
             let known = HookName::ALL.map(HookName::as_str);
-            format!("unknown hook {item:?}; write {}", one_of(&known))
+            match nearest_of(item, known.into_iter()) {
+                Some(name) => {
+                    format!("unknown hook {item:?}; tip: a similar hook exists: '{name}'")
+                }
+                None => format!("unknown hook {item:?}; write {}", one_of(&known)),
+            }
         })?;
         if !names.contains(&name) {
             names.push(name);

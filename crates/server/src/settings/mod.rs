@@ -50,6 +50,7 @@ pub use types::*;
 
 use cli::Cli;
 use layers::Layers;
+use sections::table::Property;
 
 /// The parsed command line.
 #[derive(Clone, Debug)]
@@ -141,6 +142,27 @@ impl Loaded {
     pub(crate) fn print_warnings(&self) {
         for warning in &self.warnings {
             eprintln!("landfall: warning: {warning}");
+        }
+    }
+
+    /// Returns the names of the settings that differ from those of `running`.
+    ///
+    /// # Errors
+    /// A running server cannot apply them all.
+    pub(crate) fn reloadable_changes(&self, running: &Self) -> Result<Vec<&'static str>, Failure> {
+        let changed =
+            |setting: &&Setting| report::is_different(setting, &self.layers, &running.layers);
+        let changed: Vec<_> = sections::settings().filter(changed).collect();
+        let fixed = changed
+            .iter()
+            .filter(|setting| !setting.has(Property::Reloads));
+        let reason = "the change needs a restart";
+        let problems: Vec<_> = fixed
+            .map(|setting| Problem::new(format_args!("--{}", setting.name), reason).at_start())
+            .collect();
+        match problems.is_empty() {
+            true => Ok(changed.iter().map(|setting| setting.name).collect()),
+            false => Err(Failure { problems }),
         }
     }
 

@@ -76,10 +76,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The setting whose name is similar to `name`.
 pub(super) fn nearest(name: &str) -> Option<&'static str> {
     let names = sections::settings().map(|setting| setting.name);
     let unsupported = unsupported::all().map(|flag| flag.name);
-    let names = names.chain(["config"]).chain(unsupported);
+    nearest_of(name, names.chain(["config"]).chain(unsupported))
+}
+
+pub(super) fn nearest_of(
+    name: &str,
+    names: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     let nearest = names.min_by_key(|known| strsim::osa_distance(name, known))?;
     let distance = strsim::osa_distance(name, nearest);
     // One edit per six letters, so that short names do not match everything.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::layers::Layers;
+use super::layers::{Layers, RawValue};
 use super::sections::SECTIONS;
 use super::sections::table::{Kind, Property, Setting};
 use super::types::redacted_url;
@@ -78,8 +78,15 @@ fn default_line(setting: &Setting) -> String {
 }
 
 fn is_changed(layers: &Layers, setting: &Setting) -> bool {
-    let given = layers.get(setting.name);
-    given.is_some_and(|given| toml(setting, given.text()) != toml(setting, setting.default))
+    is_different(setting, layers, &Layers::default())
+}
+
+pub(super) fn is_different(setting: &Setting, one: &Layers, other: &Layers) -> bool {
+    let text = |layers: &Layers| {
+        let given = layers.get(setting.name).map(RawValue::text);
+        toml(setting, given.unwrap_or(setting.default))
+    };
+    text(one) != text(other)
 }
 
 /// Returns a URL without its secrets, if it has any.

@@ -19,7 +19,7 @@ fn hook_start_up_lines_are_those_of_tusd() {
     let enabled = at(
         "Enabled hook events: pre-create, post-create, post-receive, post-terminate, post-finish",
     );
-    let size = at("Using 0.00MB as maximum size.");
+    let size = at("Using no maximum size.");
     let extensions = lines
         .iter()
         .position(|line| line.contains("Supported tus extensions: "))

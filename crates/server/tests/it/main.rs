@@ -40,6 +40,7 @@ mod serve_memory;
 mod serve_open_files;
 mod serve_proxies;
 mod serve_reason;
+mod serve_reload;
 mod serve_shutdown;
 mod serve_start;
 mod serve_takeover;

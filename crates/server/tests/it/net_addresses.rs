@@ -11,7 +11,7 @@ use crate::serve_harness::{Landfall, Request};
 #[tokio::test]
 async fn connections_over_the_limit_of_an_address_are_rejected() {
     let server = Server::start(|limits| {
-        limits.addresses.connections = 3;
+        limits.addresses.connections.set(3);
         limits.addresses.client = ClientAddress(std::sync::Arc::new(|_, peer| peer));
     });
     let mut clients = Vec::new();

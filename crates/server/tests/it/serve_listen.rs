@@ -1,6 +1,14 @@
 //! Listening: UNIX sockets, sockets of systemd, HTTP/2 with prior knowledge.
 
-use std::{os::unix::net::UnixStream, path::Path, process::Command};
+use std::{
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{ChildStdin, Command},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -80,8 +88,8 @@ fn a_unix_socket_accepts_uploads_and_is_removed_on_exit() {
     assert_eq!(std::fs::read(&socket).unwrap(), b"precious");
 }
 
-/// Plays systemd: binds two sockets and starts the program with them at descriptors 3 and 4; when
-/// that ends, starts it again with the same ones.
+/// Acts as systemd: binds two sockets and starts the program with them at descriptors 3 and 4; when
+/// that ends, starts it again with the same ones after a line of input.
 const SYSTEMD: &str = r#"
 import os, signal, socket, sys
 tcp = socket.create_server(("127.0.0.1", 0))
@@ -89,7 +97,8 @@ unix = socket.socket(socket.AF_UNIX)
 unix.bind(sys.argv[1])
 unix.listen()
 print("port", tcp.getsockname()[1], flush=True)
-for run in range(2):
+runs = int(sys.argv[2])
+for run in range(runs):
     child = os.fork()
     if child == 0:
         # By way of high numbers, so that one can't overwrite the other.
@@ -98,32 +107,37 @@ for run in range(2):
         os.dup2(high[1], 4)
         os.closerange(50, 52)
         os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()))
-        os.execv(sys.argv[2], sys.argv[2:])
+        os.execv(sys.argv[3], sys.argv[3:])
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     print("child", child, flush=True)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
         sys.exit(status)
     print("ended", run, flush=True)
-    if run == 0:
+    if run + 1 < runs:
         # Nobody accepts now; a client that connects waits.
         sys.stdin.readline()
 "#;
+
+fn activated(socket: &Path, dir: &Path, runs: u32) -> (Landfall, ChildStdin) {
+    let mut command = Command::new("python3");
+    remove_settings(&mut command);
+    command
+        .args(["-c", SYSTEMD])
+        .arg(socket)
+        .arg(runs.to_string())
+        .arg(env!("CARGO_BIN_EXE_landfall"))
+        // These would be used if systemd's sockets did not take precedence.
+        .args(["-host", "127.0.0.1", "-port", "1", "-upload-dir"])
+        .arg(dir);
+    Landfall::spawn_with_input(command, dir)
+}
 
 #[test]
 fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     let parent = tempfile::tempdir().unwrap();
     let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
-    let mut command = Command::new("python3");
-    remove_settings(&mut command);
-    command
-        .args(["-c", SYSTEMD])
-        .arg(&socket)
-        .arg(env!("CARGO_BIN_EXE_landfall"))
-        // These would be taken, if systemd's sockets didn't come first.
-        .args(["-host", "127.0.0.1", "-port", "1", "-upload-dir"])
-        .arg(&dir);
-    let (mut server, mut go_on) = Landfall::spawn_with_input(command, &dir);
+    let (mut server, mut go_on) = activated(&socket, &dir, 2);
     let port = server.says("port ");
     assert_eq!(port, format!("port {}", server.address().port()));
 
@@ -137,7 +151,7 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
     server.says("ended 0");
     // The socket is there while the program isn't: this client is not refused, it waits.
     let address = server.address();
-    let waiting = std::thread::spawn(move || {
+    let waiting = thread::spawn(move || {
         Client::connect(address).resumes_to(&path, &bytes);
         (path, bytes)
     });
@@ -151,6 +165,94 @@ fn sockets_of_systemd_are_served_and_outlive_a_restart() {
         socket.exists(),
         "a socket of systemd's is systemd's to remove"
     );
+}
+
+/// Uploads in small pieces, over a new connection after each interruption; returns their number.
+fn upload_through_restarts(address: SocketAddr, whole: &[u8]) -> (String, u32) {
+    let path = Client::connect(address).create(whole.len() as u64);
+    let mut interruptions = 0;
+    loop {
+        let mut client = Client::connect(address);
+        let mut offset = client.offset(&path) as usize;
+        while offset < whole.len() {
+            let piece = &whole[offset..whole.len().min(offset + 64 * 1024)];
+            let request = Request::patch(&path, offset as u64).body(piece);
+            match client.try_ask(request) {
+                Ok(Some(answer)) if answer.status == 204 => offset = answer.offset() as usize,
+                _ => break,
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        if offset == whole.len() {
+            return (path, interruptions);
+        }
+        interruptions += 1;
+    }
+}
+
+#[test]
+fn ten_restarts_lose_no_connection_attempt() {
+    const RESTARTS: u32 = 10;
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, socket) = (parent.path().join("up"), parent.path().join("socket"));
+    let (mut server, mut go_on) = activated(&socket, &dir, RESTARTS + 1);
+    let address = server.address();
+    let restarting = AtomicBool::new(true);
+    let (wholes, attempts) = thread::scope(|scope| {
+        let uploads: Vec<_> = (0..3)
+            .map(|seed| {
+                let restarting = &restarting;
+                scope.spawn(move || {
+                    let (mut uploads, mut interruptions) = (Vec::new(), 0);
+                    while restarting.load(Relaxed) {
+                        let whole = content(seed, 4 * MIB);
+                        let (path, interrupted) = upload_through_restarts(address, &whole);
+                        interruptions += interrupted;
+                        uploads.push((path, whole));
+                    }
+                    assert!(interruptions > 0, "no restart interrupted an upload");
+                    uploads
+                })
+            })
+            .collect();
+        let visitors: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut attempts = 0;
+                    while restarting.load(Relaxed) {
+                        // A refused connection, or one without a response, fails the test.
+                        let answer =
+                            Client::connect(address).ask(Request::new("OPTIONS", "/files/"));
+                        assert_eq!(answer.status, 200);
+                        attempts += 1;
+                    }
+                    attempts
+                })
+            })
+            .collect();
+        for run in 0..RESTARTS {
+            // Waits in the queue of the socket until the program serves.
+            Client::connect(address).ask(Request::new("OPTIONS", "/files/"));
+            thread::sleep(Duration::from_millis(200));
+            server.signal(Signal::TERM);
+            server.says(&format!("ended {run}"));
+            std::io::Write::write_all(&mut go_on, b"\n").unwrap();
+        }
+        restarting.store(false, Relaxed);
+        let wholes: Vec<_> = uploads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect();
+        let attempts: u32 = visitors.into_iter().map(|t| t.join().unwrap()).sum();
+        (wholes, attempts)
+    });
+    assert!(attempts > RESTARTS, "{attempts} attempts");
+    let mut client = server.client();
+    for (path, whole) in &wholes {
+        client.holds(path, whole);
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0), "{}", server.log());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use landfall_messages::{DeliveryError, HookName, HookResponse, Message, Transport, error_chain};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub(in crate::app) const BOUNDS_MS: [u64; 13] = [
     1, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 15_000, 60_000,
@@ -34,7 +34,8 @@ impl HookCounters {
 
 #[derive(Debug)]
 pub(in crate::app) struct InstrumentedTransport {
-    transport: Arc<dyn Transport>,
+    name: String,
+    transport: RwLock<Arc<dyn Transport>>,
     counters: [HookCounters; HookName::ALL.len()],
     in_flight: AtomicU64,
     last_delivery: Mutex<Option<Result<(), String>>>,
@@ -43,11 +44,17 @@ pub(in crate::app) struct InstrumentedTransport {
 impl InstrumentedTransport {
     pub(super) fn new(transport: impl Transport) -> Self {
         Self {
-            transport: Arc::new(transport),
+            name: transport.name().to_owned(),
+            transport: RwLock::new(Arc::new(transport)),
             counters: Default::default(),
             in_flight: AtomicU64::new(0),
             last_delivery: Mutex::default(),
         }
+    }
+
+    /// Delivers with the transport of `other` from now on.
+    pub(super) fn replace(&self, other: &Self) {
+        *self.transport.write() = other.transport.read().clone();
     }
 
     #[cfg_attr(not(feature = "grants"), allow(dead_code))]
@@ -81,7 +88,7 @@ impl Drop for InFlightGuard<'_> {
 #[async_trait]
 impl Transport for InstrumentedTransport {
     fn name(&self) -> &str {
-        self.transport.name()
+        &self.name
     }
 
     async fn deliver(&self, message: &Message) -> Result<HookResponse, DeliveryError> {
@@ -99,7 +106,8 @@ impl Transport for InstrumentedTransport {
             event_id,
             "HookInvocationStart"
         );
-        let result = self.transport.deliver(message).await;
+        let current = self.transport.read().clone();
+        let result = current.deliver(message).await;
         counters.record(started.elapsed());
         match &result {
             Ok(reaction) => {

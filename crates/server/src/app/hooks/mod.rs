@@ -79,6 +79,27 @@ impl Hooks {
         })
     }
 
+    /// Checks that `routes` are for the transports that run, with their events.
+    pub(super) fn check_replacement(&self, routes: &[HookRoute]) -> anyhow::Result<()> {
+        let kinds = |routes: &[HookRoute]| -> Vec<_> {
+            let kind = |route: &HookRoute| (route.transport.name().to_owned(), route.names);
+            routes.iter().map(kind).collect()
+        };
+        let is_same = kinds(&self.routes) == kinds(routes);
+        anyhow::ensure!(
+            is_same,
+            "another set of transports of hooks needs a restart"
+        );
+        Ok(())
+    }
+
+    /// Running calls of hooks end with the previous settings.
+    pub(super) fn replace_transports(&self, routes: &[HookRoute]) {
+        for (running, new) in self.routes.iter().zip(routes) {
+            running.transport.replace(&new.transport);
+        }
+    }
+
     pub(super) fn configure(&self, config: &mut Config) {
         config.progress_interval = self.settings.progress_interval;
         for route in &self.routes {

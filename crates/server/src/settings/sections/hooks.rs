@@ -50,55 +50,55 @@ group! {
 group! {
     /// Settings of command hooks.
     pub struct CommandHooks at hooks.command;
-    dir: Option<PathBuf> = value::path_or_none, "hooks-dir", Text("DIR"), "", Common
+    dir: Option<PathBuf> = value::path_or_none, "hooks-dir", Text("DIR"), "", Common, Reloads
         => "Run the program with the hook's name in this directory.";
     events: Option<HookNames> = hooks::events, "hooks-dir-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for these programs. Not set: --hooks-enabled-events.";
     timeout: Duration = value::some_duration, "hooks-dir-timeout", Time, "10m"
         => "Maximum run time; then the program and all processes it started are killed.";
-    max_processes: usize = hooks::concurrency, "hooks-dir-max-processes", Number("COUNT"), "32"
+    max_processes: usize = hooks::concurrency, "hooks-dir-max-processes", Number("COUNT"), "32", Reloads
         => "Maximum running programs; more wait.";
-    format: Format = hooks::format, "hooks-dir-format", Text("v2|v1"), "v2"
+    format: Format = hooks::format, "hooks-dir-format", Text("v2|v1"), "v2", Reloads
         => "Format of standard input and exit codes: that of tusd 2 or tusd 1.";
 }
 
 group! {
     /// Settings of HTTP hooks.
     pub struct HttpHooks at hooks.http;
-    url: Option<Secret> = hooks::endpoint, "hooks-http", Text("URL"), "", Common, SecretInUrl
+    url: Option<Secret> = hooks::endpoint, "hooks-http", Text("URL"), "", Common, SecretInUrl, Reloads
         => "POST each blocking hook and event to this URL (webhook).";
     events: Option<HookNames> = hooks::events, "hooks-http-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this URL. Not set: --hooks-enabled-events.";
-    format: Format = hooks::http_format, "hooks-http-format", Text("auto|v2|v1"), "auto"
+    format: Format = hooks::http_format, "hooks-http-format", Text("auto|v2|v1"), "auto", Reloads
         => "Format of requests and responses: exactly that of tusd 2 (v2) or tusd 1 (v1), or one \
             that works with code for either (auto).";
     forward_headers: Vec<String> = address::header_names,
         "hooks-http-forward-headers", List("HEADERS"), "", MayBeEmpty
         => "Headers of the client's request to forward, comma-separated.";
-    attempts: usize = value::number, "hooks-http-retry", Number("COUNT"), "3"
+    attempts: usize = value::number, "hooks-http-retry", Number("COUNT"), "3", Reloads
         => "Total attempts for a blocking hook after a timeout or 5xx response; at least 1.";
-    backoff: Duration = hooks::backoff, "hooks-http-backoff", Time, "1s"
+    backoff: Duration = hooks::backoff, "hooks-http-backoff", Time, "1s", Reloads
         => "Delay between two attempts.";
-    timeout: Duration = value::some_duration, "hooks-http-timeout", Time, "15s"
+    timeout: Duration = value::some_duration, "hooks-http-timeout", Time, "15s", Reloads
         => "Maximum time of all attempts together.";
     size_limit: usize = |v| value::size_within(v, 1, 64 << 20),
-        "hooks-http-size-limit", Size, "5120"
+        "hooks-http-size-limit", Size, "5120", Reloads
         => "Maximum size of a response.";
-    skip_verify: bool = value::boolean, "hooks-http-skip-verify", Switch, "false"
+    skip_verify: bool = value::boolean, "hooks-http-skip-verify", Switch, "false", Reloads
         => "Accept any TLS certificate of the endpoint.";
     secrets: Vec<Secret> = hooks::secrets,
-        "hooks-http-secret", List("SECRETS"), "", Secret, Protects
+        "hooks-http-secret", List("SECRETS"), "", Secret, Protects, Reloads
         => "Sign requests with this secret (Standard Webhooks): whsec_ and base64, or plain text. \
             With several, comma-separated, each signs, so that secrets can be rotated. Prefer the \
             variable: command lines are visible to other users.";
-    follow_redirects: bool = value::boolean, "hooks-http-follow-redirects", Switch, "false"
+    follow_redirects: bool = value::boolean, "hooks-http-follow-redirects", Switch, "false", Reloads
         => "Follow redirects to public hosts, the endpoint's own host, and \
             --hooks-http-redirect-allow.";
     redirect_allow: Vec<IpNet> = address::networks,
-        "hooks-http-redirect-allow", List("NETWORKS"), "", MayBeEmpty
+        "hooks-http-redirect-allow", List("NETWORKS"), "", MayBeEmpty, Reloads
         => "Networks that redirects may lead to in addition, comma-separated: IP addresses, \
             networks such as 10.0.0.0/8, or private.";
-    max_concurrency: usize = hooks::concurrency, "hooks-http-max-concurrency", Number("COUNT"), "64"
+    max_concurrency: usize = hooks::concurrency, "hooks-http-max-concurrency", Number("COUNT"), "64", Reloads
         => "Maximum concurrent calls; more wait.";
 }
 
@@ -106,26 +106,26 @@ group! {
     /// Settings of gRPC hooks.
     pub struct GrpcHooks at hooks.grpc;
     target: Option<String> = value::optional(hooks::grpc_target),
-        "hooks-grpc", Text("HOST:PORT"), ""
+        "hooks-grpc", Text("HOST:PORT"), "", Reloads
         => "Call the gRPC service proto.HookHandler of tusd at this address.";
     events: Option<HookNames> = hooks::events, "hooks-grpc-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this server. Not set: --hooks-enabled-events.";
-    attempts: usize = value::number, "hooks-grpc-retry", Number("COUNT"), "3"
+    attempts: usize = value::number, "hooks-grpc-retry", Number("COUNT"), "3", Reloads
         => "Total attempts of a call if the server is busy or unreachable; at least 1.";
-    backoff: Duration = hooks::backoff, "hooks-grpc-backoff", Time, "1s"
+    backoff: Duration = hooks::backoff, "hooks-grpc-backoff", Time, "1s", Reloads
         => "Delay between two attempts.";
-    timeout: Option<Duration> = value::duration_or_none, "hooks-grpc-timeout", Time, "60s"
+    timeout: Option<Duration> = value::duration_or_none, "hooks-grpc-timeout", Time, "60s", Reloads
         => "Maximum time of a call; 0 is unlimited, as in tusd.";
-    secure: bool = value::boolean, "hooks-grpc-secure", Switch, "false"
+    secure: bool = value::boolean, "hooks-grpc-secure", Switch, "false", Reloads
         => "Use TLS; requires --hooks-grpc-server-tls-certificate.";
     server_certificate: Option<PathBuf> = value::path_or_none,
-        "hooks-grpc-server-tls-certificate", Text("FILE"), "", Protects
+        "hooks-grpc-server-tls-certificate", Text("FILE"), "", Protects, Reloads
         => "PEM file with the CA certificate, or with the server's own.";
     client_certificate: Option<PathBuf> = value::path_or_none,
-        "hooks-grpc-client-tls-certificate", Text("FILE"), "", Protects
+        "hooks-grpc-client-tls-certificate", Text("FILE"), "", Protects, Reloads
         => "PEM file with the client certificate.";
     client_key: Option<PathBuf> = value::path_or_none,
-        "hooks-grpc-client-tls-key", Text("FILE"), "", Protects
+        "hooks-grpc-client-tls-key", Text("FILE"), "", Protects, Reloads
         => "PEM file with the key of the client certificate.";
     forward_headers: Vec<String> = address::header_names,
         "hooks-grpc-forward-headers", List("HEADERS"), "", MayBeEmpty
@@ -135,14 +135,14 @@ group! {
 group! {
     /// Settings of WebAssembly hooks.
     pub struct WasmHooks at hooks.wasm;
-    file: Option<PathBuf> = value::path_or_none, "hooks-wasm", Text("FILE"), ""
+    file: Option<PathBuf> = value::path_or_none, "hooks-wasm", Text("FILE"), "", Reloads
         => "Call this WebAssembly plugin, in a sandbox without files, network or clock.";
     events: Option<HookNames> = hooks::events, "hooks-wasm-events", List("EVENTS"), "", Protects
         => "Blocking hooks and events for this plugin. Not set: those of --hooks-enabled-events \
             whose responses have an effect.";
-    fuel: u64 = value::count, "hooks-wasm-fuel", Number("STEPS"), "100000000"
+    fuel: u64 = value::count, "hooks-wasm-fuel", Number("STEPS"), "100000000", Reloads
         => "Maximum steps of a call, about one per instruction.";
-    memory: u64 = |v| value::size_within(v, 64 << 10, 4 << 30), "hooks-wasm-memory", Size, "16MiB"
+    memory: u64 = |v| value::size_within(v, 64 << 10, 4 << 30), "hooks-wasm-memory", Size, "16MiB", Reloads
         => "Maximum memory of a call.";
 }
 
@@ -163,13 +163,13 @@ group! {
     /// Settings of NATS.
     pub struct Nats at hooks.brokers.nats;
     url: Option<Secret> = |v| hooks::url(v, NATS_SCHEMES, "nats://127.0.0.1:4222"),
-        "hooks-nats", Text("URL"), "", SecretInUrl
+        "hooks-nats", Text("URL"), "", SecretInUrl, Reloads
         => "Publish events to NATS, such as nats://127.0.0.1:4222.";
     events: Option<HookNames> = hooks::broker_events, "hooks-nats-events", List("EVENTS"), ""
         => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
-    subject: String = hooks::nats_subject, "hooks-nats-subject", Text("SUBJECT"), "landfall.{event}"
+    subject: String = hooks::nats_subject, "hooks-nats-subject", Text("SUBJECT"), "landfall.{event}", Reloads
         => "Subject; {event} is replaced by the event's name.";
-    jetstream: bool = value::boolean, "hooks-nats-jetstream", Switch, "false"
+    jetstream: bool = value::boolean, "hooks-nats-jetstream", Switch, "false", Reloads
         => "Publish to JetStream; an event is delivered when a stream has stored it. Without it, \
             NATS may lose events.";
 }
@@ -178,14 +178,14 @@ group! {
     /// Settings of an AMQP 0-9-1 broker.
     pub struct Amqp at hooks.brokers.amqp;
     url: Option<Secret> = |v| hooks::url(v, &["amqp", "amqps"], "amqp://127.0.0.1:5672/%2f"),
-        "hooks-amqp", Text("URL"), "", SecretInUrl
+        "hooks-amqp", Text("URL"), "", SecretInUrl, Reloads
         => "Publish events to RabbitMQ or another AMQP 0-9-1 broker, such as \
             amqp://127.0.0.1:5672/%2f.";
     events: Option<HookNames> = hooks::broker_events, "hooks-amqp-events", List("EVENTS"), ""
         => "Events to publish. Not set: all non-blocking events of --hooks-enabled-events.";
-    exchange: String = hooks::name_or_empty, "hooks-amqp-exchange", Text("NAME"), "", MayBeEmpty
+    exchange: String = hooks::name_or_empty, "hooks-amqp-exchange", Text("NAME"), "", MayBeEmpty, Reloads
         => "Exchange. Empty: the default exchange, where the routing key names a queue.";
-    routing_key: String = hooks::name, "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}"
+    routing_key: String = hooks::name, "hooks-amqp-routing-key", Text("KEY"), "landfall.{event}", Reloads
         => "Routing key; {event} is replaced by the event's name.";
 }
 
@@ -193,24 +193,24 @@ group! {
     /// Settings of a stream in Redis or Valkey.
     pub struct RedisStream at hooks.brokers.redis;
     url: Option<Secret> = |v| hooks::url(v, REDIS_SCHEMES, "redis://127.0.0.1:6379/0"),
-        "hooks-redis", Text("URL"), "", SecretInUrl
+        "hooks-redis", Text("URL"), "", SecretInUrl, Reloads
         => "Add events to a stream in Redis or Valkey, such as redis://127.0.0.1:6379/0.";
     events: Option<HookNames> = hooks::broker_events, "hooks-redis-events", List("EVENTS"), ""
         => "Events to add. Not set: all non-blocking events of --hooks-enabled-events.";
-    stream: String = hooks::name, "hooks-redis-stream", Text("KEY"), "landfall:events"
+    stream: String = hooks::name, "hooks-redis-stream", Text("KEY"), "landfall:events", Reloads
         => "Key of the stream.";
-    max_length: u64 = value::count, "hooks-redis-max-length", Number("COUNT"), "100000"
+    max_length: u64 = value::count, "hooks-redis-max-length", Number("COUNT"), "100000", Reloads
         => "Approximate maximum length of the stream; older entries are removed.";
 }
 
 group! {
     /// Settings of Kafka.
     pub struct Kafka at hooks.brokers.kafka;
-    brokers: Vec<String> = hooks::kafka, "hooks-kafka", List("HOST:PORT,..."), ""
+    brokers: Vec<String> = hooks::kafka, "hooks-kafka", List("HOST:PORT,..."), "", Reloads
         => "Produce events to Kafka; bootstrap brokers, comma-separated.";
     events: Option<HookNames> = hooks::broker_events, "hooks-kafka-events", List("EVENTS"), ""
         => "Events to produce. Not set: all non-blocking events of --hooks-enabled-events.";
-    topic: String = hooks::kafka_topic, "hooks-kafka-topic", Text("TOPIC"), "landfall-events"
+    topic: String = hooks::kafka_topic, "hooks-kafka-topic", Text("TOPIC"), "landfall-events", Reloads
         => "Topic.";
 }
 

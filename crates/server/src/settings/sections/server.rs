@@ -212,9 +212,9 @@ group! {
     format: LogFormat = |v| value::choice(v, LOG_FORMATS), "log-format", Text("text|json"), "text"
         => "Format of log lines.";
     level: LogLevel = |v| value::choice(v, LOG_LEVELS),
-        "log-level", Text("error|warn|info|debug|trace"), "info"
+        "log-level", Text("error|warn|info|debug|trace"), "info", Reloads
         => "Log level; each level includes those before it. debug logs every request.";
-    verbose: bool = value::boolean, "verbose", Switch, "false", Common
+    verbose: bool = value::boolean, "verbose", Switch, "false", Common, Reloads
         => "Log at level debug or more.";
 }
 
@@ -239,15 +239,15 @@ group! {
     max_connections: usize = value::count, "max-connections", Number("COUNT"), "10000"
         => "Maximum open connections; more wait.";
     max_connections_per_address: u32 = value::number,
-        "max-connections-per-address", Number("COUNT"), "512"
+        "max-connections-per-address", Number("COUNT"), "512", Reloads
         => "Maximum open connections per client address (IPv6: per /64); 0 is unlimited. More get \
             a 429 response; past twice the limit they are closed. Loopback addresses, UNIX sockets \
             and trusted proxies are not counted.";
     max_requests_per_address: u32 = value::number,
-        "max-requests-per-address", Number("COUNT"), "1000"
+        "max-requests-per-address", Number("COUNT"), "1000", Reloads
         => "Maximum average requests per second and client address; 0 is unlimited. More get a 429 \
             response with Retry-After. Behind trusted proxies, the forwarded address counts.";
-    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "128"
+    max_uploads_per_address: u32 = value::number, "max-uploads-per-address", Number("COUNT"), "128", Reloads
         => "Maximum concurrent requests with a body per client address; 0 is unlimited. More get a \
             429 response with Retry-After. Behind trusted proxies, the forwarded address counts.";
     header_timeout: Duration = value::some_duration, "header-timeout", Time, "15s"

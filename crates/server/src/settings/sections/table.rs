@@ -65,6 +65,8 @@ pub(in crate::settings) enum Property {
     SecretInUrl,
     /// An empty text is a value; for other settings it is an error.
     MayBeEmpty,
+    /// A running server applies a change when it gets SIGHUP.
+    Reloads,
     /// tusd reports a wrong text only when it starts, with exit code 1.
     FailsAtStart,
 }

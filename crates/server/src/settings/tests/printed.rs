@@ -158,7 +158,18 @@ fn usage_errors_suggest_a_correction() {
         problem(&["port", "8070"]),
         "unrecognized subcommand 'port'; tip: write --port for the flag"
     );
-    assert_eq!(problem(&["nonsense"]), "unrecognized subcommand 'nonsense'");
+    assert!(problem(&["nonsense"]).starts_with(
+        "unrecognized subcommand 'nonsense'; tip: the commands are serve, sweep, doctor, "
+    ));
+    assert_eq!(
+        problem(&["-behind-proxy", "yes"]),
+        "unrecognized subcommand 'yes'; tip: write --behind-proxy or --behind-proxy=true"
+    );
+    assert!(problem(&["-v"]).ends_with("; tip: write --verbose or --version"));
+    assert!(
+        problem(&["-hooks-enabled-events=pre-creat"])
+            .contains("; tip: a similar hook exists: 'pre-create'")
+    );
     assert!(problem(&["swep"]).contains("'sweep'"));
     assert!(problem(&["help", "nonsense"]).starts_with(
         "there is no command, flag or topic 'nonsense'; tip: the topics are authentication, "
@@ -170,7 +181,7 @@ fn usage_errors_suggest_a_correction() {
     );
     assert_eq!(
         problem(&["events", "show"]),
-        "unrecognized subcommand 'show'"
+        "unrecognized subcommand 'show'; tip: the commands are list, retry, delete"
     );
     assert!(problem(&["-network-timeout", "2"]).contains("write 2s for seconds"));
     assert!(problem(&["-cors-allow-origin", "("]).contains("not a regular expression"));

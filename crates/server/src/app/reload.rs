@@ -1,0 +1,65 @@
+//! SIGHUP: reads the settings again, and applies all changes or none.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::Signal;
+
+use super::{AppParts, Prepared};
+use crate::log;
+use crate::net::{AddressLimits, Shutdown};
+use crate::settings::{self, Invocation, Loaded, Settings};
+
+pub(super) fn set_address_limits(limits: &AddressLimits, settings: &Settings) {
+    let settings = &settings.limits;
+    limits.connections.set(settings.max_connections_per_address);
+    limits.requests.set(settings.max_requests_per_address);
+    limits.uploads.set(settings.max_uploads_per_address);
+}
+
+/// The parts of a running server that can change.
+pub(super) struct Reloader {
+    pub(super) running: Loaded,
+    pub(super) parts: Arc<AppParts>,
+    pub(super) address_limits: AddressLimits,
+}
+
+impl Reloader {
+    /// Stops the server instead if its terminal is closed.
+    pub(super) async fn run(mut self, mut hangups: Signal, shutdown: Shutdown) {
+        let has_terminal = io::stdout().is_terminal();
+        while hangups.recv().await.is_some() {
+            if has_terminal && !io::stdout().is_terminal() {
+                return shutdown.start();
+            }
+            match self.reload().await {
+                Ok(changed) => tracing::info!(changed = changed.join(","), "settings reloaded"),
+                Err(error) => {
+                    let error = format!("{error:#}").replace('\n', "; ");
+                    tracing::error!(error, "settings not reloaded; nothing has changed");
+                }
+            }
+        }
+    }
+
+    /// Everything that can fail comes first.
+    async fn reload(&mut self) -> anyhow::Result<Vec<&'static str>> {
+        let read = settings::read(std::env::args_os().skip(1), std::env::vars_os())?;
+        let Invocation::Run(mut loaded, _) = read else {
+            anyhow::bail!("these arguments print a text");
+        };
+        let changed = loaded.reloadable_changes(&self.running)?;
+        let prepared = Prepared::new(&mut loaded).await;
+        let prepared = prepared.context("the new settings cannot be used")?;
+        self.parts.hooks.check_replacement(&prepared.hook_routes)?;
+        self.parts.hooks.replace_transports(&prepared.hook_routes);
+        set_address_limits(&self.address_limits, &loaded.settings);
+        log::reload(&loaded.settings.log, loaded.settings.s3.log_api_calls);
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.running = *loaded;
+        Ok(changed)
+    }
+}

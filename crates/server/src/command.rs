@@ -1,0 +1,94 @@
+//! Runs the commands of the program.
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+#[cfg(feature = "s3")]
+use crate::s3;
+use crate::settings::{self, Failure, Invocation, Loaded, Options, Subcommand};
+use crate::{app, log};
+
+/// Runs the command of this process's arguments and environment variables.
+///
+/// It is not `async`: rustc would then compile all that it awaits a second time, in the program.
+pub fn run() -> ExitCode {
+    match settings::read(std::env::args_os().skip(1), std::env::vars_os()) {
+        Ok(Invocation::Print(text)) => print(&text),
+        Ok(Invocation::Run(loaded, options)) => run_command(*loaded, *options),
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn run_command(loaded: Loaded, options: Options) -> ExitCode {
+    match loaded.subcommand {
+        Subcommand::Sweep => block_on(app::sweep(loaded, options.dry_run)),
+        Subcommand::DoctorFiles => block_on(app::doctor_files(loaded)),
+        #[cfg(feature = "s3")]
+        Subcommand::DoctorS3 => block_on(s3::doctor::run(loaded, options.json, options.origins)),
+        #[cfg(feature = "s3")]
+        Subcommand::SetCors => block_on(s3::cors::set(loaded, options.origins, options.dry_run)),
+        Subcommand::Events => block_on(app::events(loaded, options.events)),
+        #[cfg(feature = "grants")]
+        Subcommand::Keys => block_on(app::keys(loaded, options.keys, options.json)),
+        Subcommand::Migrate => block_on(app::migrate(loaded)),
+        Subcommand::Health => block_on(app::health(loaded, options.ready)),
+        Subcommand::ConfigCheck => block_on(app::config_check(loaded, options.offline)),
+        Subcommand::ConfigShow => block_on(app::config_show(loaded, options)),
+        // The settings of a command that is not compiled in are rejected.
+        _ => {
+            let settings = &loaded.settings;
+            log::init(&settings.log, settings.s3.log_api_calls);
+            block_on(app::serve(loaded))
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print_error(&format!("landfall: cannot start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(command) {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<Failure>() {
+            Some(failure) => fail(failure),
+            None => {
+                print_error(&format!("landfall: {error:#}"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    print_error(&failure.to_string());
+    ExitCode::from(failure.exit_code())
+}
+
+/// In red on a terminal, unless `NO_COLOR` is set.
+fn print_error(text: &str) {
+    let has_color = io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+    for line in text.lines() {
+        match line.strip_prefix("landfall:") {
+            Some(rest) if has_color => eprintln!("\x1b[1;31mlandfall:\x1b[0m{rest}"),
+            _ => eprintln!("{line}"),
+        }
+    }
+}
+
+/// A closed pipe, such as that of `head`, is no error.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
+}
