@@ -1,0 +1,9 @@
+//! The Rust samples of the documentation: each one compiles.
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../../README.md")]
+pub mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/embedding.md")]
+pub mod embedding {}
