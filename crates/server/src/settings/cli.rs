@@ -358,8 +358,35 @@ fn man_page() -> String {
 
 fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(false), "landfall", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let mut command = command(false);
+    command.build();
+    clap_complete::generate(shell, &mut visible(&command), "landfall", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    // Each flag of bash has a branch for its value, and all of them are the same.
+    let value = r#"                    COMPREPLY=($(compgen -f "${cur}"))"#;
+    let branch = format!(
+        ")\n{value}\n                    return 0\n                    ;;\n                --"
+    );
+    script.replace(&branch, "|--")
+}
+
+/// clap_complete offers hidden flags too, and a file as the value of a switch.
+fn visible(command: &Command) -> Command {
+    let args = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let args = args.cloned().map(|arg| match arg.is_require_equals_set() {
+        true => Arg::new(arg.get_id().clone())
+            .long(arg.get_long().unwrap_or_default().to_owned())
+            .help(arg.get_help().cloned().unwrap_or_default())
+            .action(ArgAction::SetTrue),
+        false => arg,
+    });
+    let subcommands = command.get_subcommands().filter(|one| !one.is_hide_set());
+    Command::new(command.get_name().to_owned())
+        .about(command.get_about().cloned().unwrap_or_default())
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .args(args)
+        .subcommands(subcommands.map(visible))
 }
 
 /// `short` lists the common flags under one heading, for `-h`.
