@@ -28,10 +28,10 @@ pub fn init(settings: &Log, s3_calls: bool) {
     let _ = FORMAT.set(settings.format);
     let json = settings.format == LogFormat::Json;
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter(settings, s3_calls))
-        .with_filter_reloading()
         .with_writer(std::io::stdout)
-        .event_format(LogFormatter { json });
+        .event_format(LogFormatter { json })
+        .with_env_filter(filter(settings, s3_calls))
+        .with_filter_reloading();
     let handle = log.reload_handle();
     let _ = RELOAD.set(Box::new(move |filter| {
         // Fails only when the process ends.

@@ -305,15 +305,11 @@ mod tests {
     use super::*;
 
     fn addresses(connections: u32, requests: u32, uploads: u32) -> Arc<Addresses> {
-        Arc::new(Addresses::new(
-            AddressLimits {
-                connections,
-                requests,
-                uploads,
-                client: ClientAddress::default(),
-            },
-            1,
-        ))
+        let limits = AddressLimits::default();
+        limits.connections.set(connections);
+        limits.requests.set(requests);
+        limits.uploads.set(uploads);
+        Arc::new(Addresses::new(limits, 1))
     }
 
     fn ip(text: &str) -> Option<IpAddr> {

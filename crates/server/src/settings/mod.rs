@@ -50,7 +50,7 @@ pub use types::*;
 
 use cli::Cli;
 use layers::Layers;
-use sections::table::Property;
+use sections::table::{Property, Setting};
 
 /// The parsed command line.
 #[derive(Clone, Debug)]

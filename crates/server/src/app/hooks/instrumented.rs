@@ -141,7 +141,8 @@ impl Transport for InstrumentedTransport {
     }
 
     async fn check(&self) -> Result<(), DeliveryError> {
-        self.transport.check().await
+        let current = self.transport.read().clone();
+        current.check().await
     }
 }
 
