@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use landfall_queue::{
     Completion, GrantOutcome, JobEnd, JobEventKind, JobState, Query, Report, Scope, StartOutcome,
-    StartRequest,
+    StartRequest, ThroughputQuery,
 };
 
 use super::harness::{asked, everywhere, granted, until, upload};
@@ -15,6 +15,7 @@ fn report(job: landfall_queue::JobId, offset: u64) -> Report {
         part: None,
         offset,
         length: None,
+        at: std::time::SystemTime::now(),
     }
 }
 
@@ -108,7 +109,14 @@ async fn a_job_from_its_grant_to_its_end() {
         let totals = queue.totals().await.unwrap();
         assert_eq!((totals.jobs["completed"], totals.completed_bytes), (1, 10));
         assert_eq!(totals.jobs["received"], 0);
-        let minutes = queue.throughput(std::time::UNIX_EPOCH).await.unwrap();
+        let minutes = queue
+            .throughput(&ThroughputQuery {
+                since: std::time::UNIX_EPOCH,
+                interval: 10,
+                node: None,
+            })
+            .await
+            .unwrap();
         let sum = |of: fn(&landfall_queue::Throughput) -> u64| minutes.iter().map(of).sum::<u64>();
         assert_eq!(sum(|minute| minute.bytes), 10);
         assert_eq!(
