@@ -49,7 +49,7 @@ async function settled(operator) {
   await operator.says(operator.tab.locator('#throughput-summary'), /in total/);
   await operator.says(operator.tab.locator('#keys'), /landfall keys add/);
   // On a phone, sections start folded.
-  for (const summary of await operator.tab.locator('details.folds:not([open]) > summary').all()) await summary.click();
+  await operator.tab.locator('details.folds').evaluateAll((all) => { for (const section of all) section.open = true; });
 }
 
 async function picture(tab, name) {
@@ -78,10 +78,19 @@ for (const [theme, options] of Object.entries({
     assert.deepEqual(await violations(operator.visitor), []);
     await picture(tab, theme);
     await tab.getByText('Show as a table').click();
-    await operator.live('backup.tar.zst').getByRole('button').click();
+    await tab.getByRole('button', { name: 'Retry all' }).click();
     await tab.getByRole('dialog').waitFor();
     assert.deepEqual(await violations(operator.visitor), []);
     if (PICTURES) await tab.screenshot({ path: path.join(PICTURES, `dialog-${theme}.png`) });
+    await tab.keyboard.press('Escape');
+    for (const name of ['letter.pdf', 'backup.tar.zst']) {
+      await operator.openDetail(name);
+      await operator.says(tab.locator('#detail-data'), /Stored at/);
+      if (name.startsWith('backup')) await tab.locator('#offsets svg').waitFor();
+      assert.deepEqual(await violations(operator.visitor), []);
+      await picture(tab, `detail-${theme}`);
+      await tab.goBack();
+    }
     await operator.leave();
   });
 }
@@ -92,15 +101,23 @@ test('no horizontal overflow, and targets are at least 44 px high', async () => 
       viewport: { width, height: 700 }, isMobile: width < 800, hasTouch: true,
     });
     await settled(operator);
-    const { wide, small } = await operator.tab.evaluate(() => ({
+    const measure = () => operator.tab.evaluate(() => ({
       wide: document.scrollingElement.scrollWidth - document.documentElement.clientWidth,
-      small: [...document.querySelectorAll('button, input, select, summary, header a')]
+      small: [...document.querySelectorAll('button, input, select, summary, header a, .button')]
         .map((element) => ({ text: element.textContent, box: element.getBoundingClientRect() }))
         .filter(({ box }) => box.width > 0 && box.height < 44)
         .map(({ text, box }) => `${text} ${box.width}×${box.height}`),
     }));
-    assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide`);
-    assert.deepEqual(small, [], `at ${width} px`);
+    for (const name of [null, 'letter.pdf', LONG]) {
+      if (name !== null) {
+        await operator.openDetail(name);
+        await operator.says(operator.tab.locator('#detail-data'), /Stored at/);
+      }
+      const { wide, small } = await measure();
+      assert.equal(wide, 0, `at ${width} px the page is ${wide} px too wide (${name})`);
+      assert.deepEqual(small, [], `at ${width} px`);
+      if (name !== null) await operator.tab.goBack();
+    }
     await operator.leave();
   }
 });

@@ -8,6 +8,7 @@ import Ajv from 'ajv/dist/2020.js';
 import formats from 'ajv-formats';
 import { parse } from 'yaml';
 
+import { RESPONSES } from './fixtures.js';
 import { Application, KEY, MB, Upload, api, start, test, until } from './harness.js';
 
 const ROOT = new URL('../../', import.meta.url);
@@ -62,6 +63,10 @@ test('the description contains exactly the existing routes', async () => {
     Object.keys(item).filter((key) => key !== 'parameters').map((method) => `${method} ${path}`)));
   assert.deepEqual(routes.toSorted(), said.toSorted());
   assert.ok(said.length >= 10, said.join());
+});
+
+test('the data of the screenshots match the schemas', () => {
+  for (const [schema, json] of Object.entries(RESPONSES)) check(json, schema);
 });
 
 test('responses match the schemas exactly', async () => {

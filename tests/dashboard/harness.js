@@ -155,7 +155,7 @@ export class Operator {
 
   /** Opens the page of an upload from the table. */
   async openDetail(name) {
-    await this.row(name).getByRole('link', { name }).first().click();
+    await this.row(name).getByRole('link', { name, exact: true }).click();
     await this.tab.getByRole('heading', { name, exact: true, level: 2 }).waitFor();
   }
 
