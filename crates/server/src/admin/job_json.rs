@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::Admin;
 
-/// The pause between two requests of a client that sends chunks.
-const PAUSE: Duration = Duration::from_secs(5);
+/// A client that sends chunks pauses between two requests.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
 /// Other nodes write the time of the last byte every ten seconds.
-const PAUSE_ELSEWHERE: Duration = Duration::from_secs(15);
+const MAX_SILENCE_ELSEWHERE: Duration = Duration::from_secs(15);
 
 pub(super) fn job_json(admin: &Admin, job: &Job) -> Value {
     let is_receiving = is_receiving(admin, job);
@@ -58,12 +58,16 @@ pub(super) fn is_receiving(admin: &Admin, job: &Job) -> bool {
         .as_deref()
         .and_then(|id| UploadId::new(id).ok());
     if let Some(silent) = id.and_then(|id| parts.handler.silent_for(&id)) {
-        return silent < PAUSE;
+        return silent < MAX_SILENCE;
     }
     let is_here = job.node.as_ref() == Some(&parts.node) && !is_direct(job);
-    let pause = if is_here { PAUSE } else { PAUSE_ELSEWHERE };
+    let longest = if is_here {
+        MAX_SILENCE
+    } else {
+        MAX_SILENCE_ELSEWHERE
+    };
     let silent = job.received_at.map(|at| at.elapsed().unwrap_or_default());
-    silent.is_some_and(|silent| silent < pause)
+    silent.is_some_and(|silent| silent < longest)
 }
 
 /// RFC 3339 with milliseconds; a time out of range becomes 1970.
